@@ -1,0 +1,17 @@
+//! The language of Mobula: what the daemon and its clients call things, and how they say it.
+//!
+//! * [`id`]: objects and owners;
+//! * [`message`]: requests, replies and notices, numbered and laid out by hand;
+//! * [`socket`]: the socket that carries one message, and the descriptors that belong to it, at a time;
+//! * [`size`]: byte sizes as people write them.
+//!
+//! Decoding trusts nothing: any bytes give a message or a [`message::DecodeError`].
+
+pub mod id;
+pub mod message;
+pub mod size;
+pub mod socket;
+mod wire;
+
+/// Version of messages and of the shared structures; both sides must have the same.
+pub const VERSION: u16 = 1;

@@ -1,0 +1,646 @@
+//! Messages. A client sends [`Request`]s; the daemon answers each with one [`Reply`] of the same correlation number,
+//! in whatever order they are ready, and sends [`Notice`]s on its own account.
+//!
+//! # Layout
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 2 | [`VERSION`](crate::VERSION) |
+//! | 2 | opcode |
+//! | 4 | zero |
+//! | 8 | correlation number; 0 in notices |
+//! | … | the fields, in the order in which they are declared here (`wire`) |
+//!
+//! The "descriptors" of a message are listed in its documentation, in order.
+
+use bytes::{Buf, BufMut};
+
+use crate::VERSION;
+use crate::id::{ObjectId, OwnerId};
+use crate::wire::Field;
+
+/// Bytes before the fields.
+pub const HEADER_BYTES: usize = 16;
+/// Bytes of the longest name of an object.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of the longest label of a client.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// Bytes that are not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Fewer bytes than the message needs.
+    #[error("the message is shorter than its fields")]
+    Truncated,
+    /// More bytes than the message needs.
+    #[error("{0} bytes follow the message's last field")]
+    Trailing(usize),
+    /// The peer speaks another version.
+    #[error("protocol version {theirs}, expected {}: use the same build of Mobula on both sides", VERSION)]
+    Version {
+        /// What came.
+        theirs: u16,
+    },
+    /// No such message, in this direction.
+    #[error("unknown opcode {0}")]
+    Opcode(u16),
+    /// A field has a value that it cannot have.
+    #[error("field {field} cannot be {value}")]
+    BadField {
+        /// Which.
+        field: &'static str,
+        /// What came.
+        value: u64,
+    },
+    /// Text that is not UTF-8.
+    #[error("a text field is not UTF-8")]
+    NotText,
+}
+
+macro_rules! messages {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident {
+        $($(#[$variant_doc:meta])* $opcode:literal => $variant:ident {
+            $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+        })*
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        $vis enum $name {
+            $($(#[$variant_doc])* $variant { $($(#[$field_doc])* $field: $type,)* },)*
+        }
+
+        impl $name {
+            /// The message as bytes, with the correlation number that ties a reply to its request.
+            pub fn encode(&self, correlation: u64) -> Vec<u8> {
+                let mut out = Vec::with_capacity(64);
+                out.put_u16_le(VERSION);
+                match self {
+                    $(Self::$variant { $($field,)* } => {
+                        out.put_u16_le($opcode);
+                        out.put_u32_le(0);
+                        out.put_u64_le(correlation);
+                        $(Field::put($field, &mut out);)*
+                    })*
+                }
+                out
+            }
+
+            /// The message and its correlation number.
+            ///
+            /// # Errors
+            /// [`DecodeError`] for anything that [`encode`](Self::encode) does not make.
+            pub fn decode(mut input: &[u8]) -> Result<(u64, Self), DecodeError> {
+                let (opcode, correlation) = decode_header(&mut input)?;
+                let message = match opcode {
+                    $($opcode => Self::$variant { $($field: Field::take(&mut input)?,)* },)*
+                    other => return Err(DecodeError::Opcode(other)),
+                };
+                if !input.is_empty() {
+                    return Err(DecodeError::Trailing(input.len()));
+                }
+                Ok((correlation, message))
+            }
+        }
+    };
+}
+
+fn decode_header(input: &mut &[u8]) -> Result<(u16, u64), DecodeError> {
+    if input.len() < HEADER_BYTES {
+        return Err(DecodeError::Truncated);
+    }
+    let version = input.get_u16_le();
+    if version != VERSION {
+        return Err(DecodeError::Version { theirs: version });
+    }
+    let opcode = input.get_u16_le();
+    let reserved = input.get_u32_le();
+    if reserved != 0 {
+        return Err(DecodeError::BadField { field: "reserved", value: u64::from(reserved) });
+    }
+    Ok((opcode, input.get_u64_le()))
+}
+
+/// Whether bytes are a notice, which a client must tell from a reply before it decodes.
+pub fn is_notice(bytes: &[u8]) -> bool {
+    bytes.get(2..4).is_some_and(|opcode| (64..128).contains(&u16::from_le_bytes([opcode[0], opcode[1]])))
+}
+
+messages! {
+    /// What a client asks of the daemon.
+    pub enum Request {
+        /// Must come first. Answered by [`Reply::Welcome`].
+        1 => Hello {
+            /// What people call this client: its program or its part in a session.
+            label: String,
+        }
+        /// Memory to put objects in. Answered by [`Reply::Leased`] once there is room, at the latest after the
+        /// timeout by a [`Refusal::StoreFull`].
+        2 => Lease {
+            /// Bytes needed, rounded up to whole pages.
+            bytes: u64,
+            /// How long to wait for room, in milliseconds.
+            timeout_ms: u64,
+        }
+        /// Gives a segment back: no object lies in it any more. Answered by [`Reply::Done`] at once; its bytes are
+        /// free when everyone who has it mapped has unmapped it.
+        3 => Release {
+            /// From [`Reply::Leased`].
+            segment: u32,
+        }
+        /// Makes room for more objects in the table. Answered by [`Reply::TableGrown`].
+        4 => GrowTable {
+            /// Entries needed in all.
+            entries: u32,
+        }
+        /// Permission to pin the objects of another client, alive or adopted. Answered by [`Reply::Attached`].
+        5 => Attach {
+            /// Whose.
+            owner: OwnerId,
+        }
+        /// This client keeps nothing of that owner: no pins, no mappings. Answered by [`Reply::Done`].
+        6 => Detach {
+            /// From an earlier `Attach`.
+            owner: OwnerId,
+        }
+        /// A segment of another client, to read. Answered by [`Reply::SegmentMapped`].
+        7 => MapSegment {
+            /// One this client is attached to.
+            owner: OwnerId,
+            /// Segment of that owner's.
+            segment: u32,
+        }
+        /// This client no longer has the segment mapped. Answered by [`Reply::Done`].
+        8 => UnmapSegment {
+            /// As in `MapSegment`.
+            owner: OwnerId,
+            /// As in `MapSegment`.
+            segment: u32,
+        }
+        /// Names a sealed object, and keeps it while it has the name. Answered by [`Reply::Done`].
+        9 => Publish {
+            /// 1 to [`NAME_BYTES_MAX`] bytes, not necessarily text.
+            name: Vec<u8>,
+            /// One that this client holds.
+            object: ObjectId,
+        }
+        /// The object of a name. Answered by [`Reply::Found`], at the latest after the timeout by
+        /// [`Refusal::NoSuchName`].
+        10 => Lookup {
+            /// What was published.
+            name: Vec<u8>,
+            /// How long to wait for it, in milliseconds.
+            timeout_ms: u64,
+        }
+        /// Takes a name away. Answered by [`Reply::Done`].
+        11 => Unpublish {
+            /// What was published.
+            name: Vec<u8>,
+        }
+        /// Names in order. Answered by [`Reply::Names`], a page at a time.
+        12 => ListNames {
+            /// The last name of the page before; empty for the first page.
+            after: Vec<u8>,
+        }
+        /// Objects of everyone. Answered by [`Reply::Objects`], a page at a time.
+        13 => ListObjects {
+            /// From the page before; 0 for the first.
+            cursor: u64,
+        }
+        /// Totals. Answered by [`Reply::Stats`].
+        14 => Stats {}
+        /// Clients and adopted owners. Answered by [`Reply::Clients`], a page at a time.
+        15 => ListClients {
+            /// From the page before; 0 for the first.
+            cursor: u32,
+        }
+        /// A channel to another client: a pair of rings. Answered by [`Reply::Connected`]; the peer gets a
+        /// [`Notice::ChannelOpened`].
+        16 => Connect {
+            /// Alive.
+            peer: OwnerId,
+        }
+        /// Closes a channel. Answered by [`Reply::Done`]; the peer gets a [`Notice::ChannelClosed`].
+        17 => Disconnect {
+            /// From `Connected` or `ChannelOpened`.
+            channel: u64,
+        }
+    }
+}
+
+messages! {
+    /// What the daemon answers.
+    pub enum Reply {
+        /// The request was carried out, and there is nothing to say.
+        128 => Done {}
+        /// The request was not carried out.
+        129 => Failed {
+            /// Why.
+            refusal: Refusal,
+        }
+        /// Descriptors: the client's table, writable; its pin file, writable; its bell; the daemon's directory and
+        /// the daemon's pin file, both read-only.
+        130 => Welcome {
+            /// Who the client is from now on.
+            owner: OwnerId,
+            /// Slots of the directory and of the pin files.
+            slots: u32,
+            /// Entries of the table that can be used.
+            entries: u32,
+            /// What the store may lease in all.
+            capacity_bytes: u64,
+        }
+        /// Descriptor: the segment, writable.
+        131 => Leased {
+            /// Number among the client's own; never used twice.
+            segment: u32,
+            /// Its length.
+            bytes: u64,
+        }
+        /// The table has room for this many entries now.
+        132 => TableGrown {
+            /// In all.
+            entries: u32,
+        }
+        /// Descriptors: the owner's table, read-only; its bell.
+        133 => Attached {
+            /// Whether the owner has died and the daemon keeps its objects.
+            adopted: bool,
+        }
+        /// Descriptor: the segment, read-only.
+        134 => SegmentMapped {
+            /// Its length.
+            bytes: u64,
+        }
+        /// What a name stands for.
+        135 => Found {
+            /// To be pinned, which fails if the name was taken away meanwhile.
+            object: ObjectId,
+        }
+        /// A page of names.
+        136 => Names {
+            /// In order.
+            names: Vec<NameInfo>,
+            /// Whether there are more.
+            more: bool,
+        }
+        /// A page of objects.
+        137 => Objects {
+            /// In no order that means anything.
+            objects: Vec<ObjectInfo>,
+            /// For the next page; `None` after the last.
+            next: Option<u64>,
+        }
+        /// Totals of the store.
+        138 => Stats {
+            /// At one moment.
+            totals: Totals,
+        }
+        /// A page of clients.
+        139 => Clients {
+            /// By slot.
+            clients: Vec<ClientInfo>,
+            /// For the next page; `None` after the last.
+            next: Option<u32>,
+        }
+        /// Descriptors: this client's end, writable; the peer's end, read-only.
+        140 => Connected {
+            /// Names the channel in later messages.
+            channel: u64,
+            /// Bytes of each ring.
+            data_bytes: u32,
+        }
+    }
+}
+
+messages! {
+    /// What the daemon tells without having been asked.
+    pub enum Notice {
+        /// Another client may pin this client's objects now. Descriptors: its pin file, read-only; its bell.
+        64 => ReaderJoined {
+            /// Who.
+            reader: OwnerId,
+        }
+        /// Its pins count no more: it has detached or died.
+        65 => ReaderGone {
+            /// Who.
+            reader: OwnerId,
+        }
+        /// An owner that this client is attached to has died; what it promised is lost, what it sealed is adopted.
+        66 => OwnerDied {
+            /// Who.
+            owner: OwnerId,
+        }
+        /// The last object of a dead owner is gone. Answer with [`Request::Detach`] when nothing of it is in use.
+        67 => OwnerForgotten {
+            /// Who.
+            owner: OwnerId,
+        }
+        /// An owner gave a segment back. Answer with [`Request::UnmapSegment`] when it is not in use here.
+        68 => SegmentRetired {
+            /// Who.
+            owner: OwnerId,
+            /// Segment of that owner's.
+            segment: u32,
+        }
+        /// The store is full and somebody waits: free what can be freed, release what is empty.
+        69 => Reclaim {
+            /// Bytes that are missing.
+            bytes: u64,
+        }
+        /// Another client has connected. Descriptors: this client's end, writable; the peer's, read-only.
+        70 => ChannelOpened {
+            /// Names the channel in later messages.
+            channel: u64,
+            /// Who connected.
+            peer: OwnerId,
+            /// Bytes of each ring.
+            data_bytes: u32,
+        }
+        /// The other end has closed, or has died.
+        71 => ChannelClosed {
+            /// Which.
+            channel: u64,
+        }
+    }
+}
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        $vis struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                $(self.$field.put(out);)*
+            }
+            fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+                Ok(Self { $($field: Field::take(input)?,)* })
+            }
+        }
+    )*};
+}
+
+records! {
+    /// A name and what it stands for.
+    pub struct NameInfo {
+        /// 1 to [`NAME_BYTES_MAX`] bytes.
+        name: Vec<u8>,
+        /// Its object.
+        object: ObjectId,
+    }
+
+    /// An object as `list` shows it.
+    pub struct ObjectInfo {
+        /// Its id.
+        object: ObjectId,
+        /// Bytes of its payload.
+        bytes: u64,
+        /// What the payload is, in its writers' words.
+        format: u32,
+        /// Clients that hold it, its owner included.
+        holders: u32,
+        /// Whether a name keeps it.
+        named: bool,
+        /// Whether it is still a promise.
+        promised: bool,
+    }
+
+    /// The store as a whole.
+    pub struct Totals {
+        /// What may be leased in all.
+        capacity_bytes: u64,
+        /// What is leased to living clients.
+        leased_bytes: u64,
+        /// What the daemon keeps of dead clients.
+        adopted_bytes: u64,
+        /// Given back, but still mapped by somebody.
+        retired_bytes: u64,
+        /// What can be leased now.
+        free_bytes: u64,
+        /// Connected clients.
+        clients: u32,
+        /// Dead clients of which objects remain.
+        adopted_owners: u32,
+        /// Segments, leased, adopted or retired.
+        segments: u32,
+        /// Named objects.
+        names: u64,
+        /// Channels between clients.
+        channels: u32,
+    }
+
+    /// One client, or a dead one of which objects remain.
+    pub struct ClientInfo {
+        /// Its id.
+        owner: OwnerId,
+        /// Its process.
+        pid: u32,
+        /// What it called itself.
+        label: String,
+        /// Whether it has died and the daemon keeps its objects.
+        adopted: bool,
+        /// Bytes leased to it.
+        leased_bytes: u64,
+        /// Segments leased to it.
+        segments: u32,
+        /// Its objects.
+        objects: u64,
+        /// Bytes of their payloads.
+        object_bytes: u64,
+        /// Objects that it pins, its own included.
+        pins: u64,
+    }
+}
+
+/// Why the daemon does not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No room for a lease, and none came up in time.
+    #[error(
+        "the store is full: {requested_bytes} bytes requested, {free_bytes} free of {capacity_bytes}, \
+         and nothing could be evicted in time"
+    )]
+    StoreFull {
+        /// What was asked for.
+        requested_bytes: u64,
+        /// What there is in all.
+        capacity_bytes: u64,
+        /// What was free at the end.
+        free_bytes: u64,
+    },
+    /// It can never fit.
+    #[error("an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes")]
+    TooLarge {
+        /// What was asked for.
+        requested_bytes: u64,
+        /// What there is in all.
+        capacity_bytes: u64,
+    },
+    /// The machine itself has no memory (or no descriptors) left.
+    #[error("the machine refused {bytes} bytes of shared memory: system error {errno}")]
+    NoMemory {
+        /// What was to be allocated.
+        bytes: u64,
+        /// The system's number for the reason.
+        errno: u32,
+    },
+    /// There is no such owner, any more or at all.
+    #[error("owner {owner} is not known to this store: its objects are gone, or its ids come from elsewhere")]
+    NoSuchOwner {
+        /// Who was asked for.
+        owner: OwnerId,
+    },
+    /// The owner has no such segment.
+    #[error("owner {owner} has no segment {segment}")]
+    NoSuchSegment {
+        /// Whose.
+        owner: OwnerId,
+        /// Which.
+        segment: u32,
+    },
+    /// There is no such object.
+    #[error("object {object} does not exist (any more)")]
+    NoSuchObject {
+        /// Which.
+        object: ObjectId,
+    },
+    /// Nothing was published under the name in time.
+    #[error("no object has this name")]
+    NoSuchName {},
+    /// The name stands for another object.
+    #[error("the name is taken by object {object}")]
+    NameTaken {
+        /// Which.
+        object: ObjectId,
+    },
+    /// No such channel of this client's.
+    #[error("channel {channel} is not open")]
+    NoSuchChannel {
+        /// Which.
+        channel: u64,
+    },
+    /// A configured limit.
+    #[error("over the limit: {limit} = {max}")]
+    LimitReached {
+        /// The field of the daemon's configuration.
+        limit: String,
+        /// Its value.
+        max: u64,
+    },
+    /// The request makes no sense here; the connection ends.
+    #[error("the daemon refused the request: {reason}")]
+    BadRequest {
+        /// What was expected and what came.
+        reason: String,
+    },
+}
+
+macro_rules! refusals {
+    ($($code:literal => $variant:ident { $($field:ident),* })*) => {
+        impl Field for Refusal {
+            fn put(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$variant { $($field),* } => {
+                        out.put_u8($code);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+            fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+                match u8::take(input)? {
+                    $($code => Ok(Self::$variant { $($field: Field::take(input)?),* }),)*
+                    other => Err(DecodeError::BadField { field: "refusal", value: u64::from(other) }),
+                }
+            }
+        }
+    };
+}
+
+refusals! {
+    0 => StoreFull { requested_bytes, capacity_bytes, free_bytes }
+    1 => TooLarge { requested_bytes, capacity_bytes }
+    2 => NoMemory { bytes, errno }
+    3 => NoSuchOwner { owner }
+    4 => NoSuchSegment { owner, segment }
+    5 => NoSuchObject { object }
+    6 => NoSuchName {}
+    7 => NameTaken { object }
+    8 => NoSuchChannel { channel }
+    9 => LimitReached { limit, max }
+    10 => BadRequest { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests() -> Vec<Request> {
+        let owner = OwnerId::new(3, 99);
+        let object = ObjectId::new(owner, 5, 6);
+        vec![
+            Request::Hello { label: "wörker".into() },
+            Request::Lease { bytes: u64::MAX, timeout_ms: 0 },
+            Request::Attach { owner },
+            Request::Publish { name: vec![0, 255], object },
+            Request::Stats {},
+            Request::Connect { peer: owner },
+        ]
+    }
+
+    #[test]
+    fn requests_survive_the_wire() {
+        for (correlation, request) in requests().into_iter().enumerate() {
+            let bytes = request.encode(correlation as u64);
+            assert_eq!(Request::decode(&bytes), Ok((correlation as u64, request)));
+            assert!(!is_notice(&bytes));
+        }
+    }
+
+    #[test]
+    fn replies_and_notices_survive_the_wire() {
+        let owner = OwnerId::new(3, 99);
+        let refusal = Refusal::StoreFull { requested_bytes: 1, capacity_bytes: 2, free_bytes: 3 };
+        let object = ObjectId::new(owner, 1, 2);
+        let info = ObjectInfo { object, bytes: 1, format: 2, holders: 3, named: true, promised: false };
+        for reply in [
+            Reply::Failed { refusal },
+            Reply::Failed { refusal: Refusal::LimitReached { limit: "clients_max".into(), max: 3 } },
+            Reply::Objects { objects: vec![info], next: Some(4) },
+            Reply::Found { object },
+        ] {
+            let bytes = reply.encode(7);
+            assert!(!is_notice(&bytes));
+            assert_eq!(Reply::decode(&bytes), Ok((7, reply)));
+        }
+        let notice = Notice::ChannelOpened { channel: 1, peer: owner, data_bytes: 4096 };
+        let bytes = notice.encode(0);
+        assert!(is_notice(&bytes));
+        assert_eq!(Notice::decode(&bytes), Ok((0, notice)));
+    }
+
+    #[test]
+    fn every_cut_and_every_extension_of_a_message_is_an_error() {
+        for request in requests() {
+            let bytes = request.encode(1);
+            for cut in 0..bytes.len() {
+                assert!(Request::decode(&bytes[..cut]).is_err(), "{request:?} cut at {cut}");
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            assert_eq!(Request::decode(&longer), Err(DecodeError::Trailing(1)));
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_reserves_nothing() {
+        let mut bytes = Request::Lookup { name: vec![], timeout_ms: 0 }.encode(1);
+        bytes[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(Request::decode(&bytes), Err(DecodeError::Truncated));
+    }
+}

@@ -1,0 +1,96 @@
+//! The doorbell: one eventfd for each process, rung only when its owner sleeps.
+//!
+//! # The protocol
+//!
+//! ```text
+//! sleeper                                waker
+//! sleeping.store(1, SeqCst)              publish (a ring's tail, an entry's word; SeqCst)
+//! look at everything once more           sleeping.load(SeqCst) != 0?
+//! nothing: block on the eventfd          ring
+//! sleeping.store(0)
+//! ```
+//! Dekker again: either the waker sees the flag, or the sleeper sees what was published. The flag lies in the
+//! sleeper's [table header](crate::table). A ring too many costs a look in vain; a ring too few cannot happen.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// An eventfd that wakes the one process that blocks on it.
+#[derive(Debug)]
+pub struct Bell {
+    descriptor: OwnedFd,
+}
+
+impl Bell {
+    /// Makes a bell.
+    ///
+    /// # Errors
+    /// The system's: too many descriptors.
+    pub fn create() -> io::Result<Self> {
+        let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { descriptor: event.into() })
+    }
+
+    /// Takes a descriptor that came over the socket.
+    pub fn from_descriptor(descriptor: OwnedFd) -> Self {
+        Self { descriptor }
+    }
+
+    /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
+    pub fn ring(&self) {
+        let _ = nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes());
+    }
+
+    /// Blocks until the bell rings or `timeout` has passed (`None`: without end); `true` when it rang.
+    ///
+    /// Ringing before counts. One or two system calls.
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        let timeout = match timeout {
+            None => PollTimeout::NONE,
+            // Rounded up, so that a wait of less than a millisecond does not turn into spinning.
+            Some(timeout) => {
+                PollTimeout::try_from(timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32)
+                    .unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut descriptors = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut descriptors, timeout) {
+            Ok(0) | Err(Errno::EINTR) => false,
+            _ => {
+                self.drain();
+                true
+            }
+        }
+    }
+
+    /// Forgets rings that nobody waited for.
+    pub fn drain(&self) {
+        let mut counter = [0u8; 8];
+        let _ = nix::unistd::read(&self.descriptor, &mut counter);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_before_the_wait_counts_once() {
+        let bell = Bell::create().unwrap();
+        bell.ring();
+        bell.ring();
+        assert!(bell.wait(None));
+        assert!(!bell.wait(Some(Duration::ZERO)));
+    }
+}

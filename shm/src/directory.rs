@@ -1,0 +1,95 @@
+//! The daemon's page: what clients must know of each other without asking. Written by the daemon, read by everyone.
+//!
+//! Each slot has a record of 64 bytes:
+//!
+//! | field | means |
+//! |---|---|
+//! | `epoch` | the owner that has the slot now; 0 for none |
+//! | `readers` | how often a reader has joined this owner. An owner frees nothing until it knows that many. |
+//! | `committed` | entries of the owner's table, and of all pins on it, that have memory behind them |
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+
+use crate::mapping::{ReadMapping, WriteMapping};
+use crate::memory::round_up_to_pages;
+
+const RECORD_BYTES: usize = 64;
+const EPOCH: usize = 0;
+const READERS: usize = 8;
+const COMMITTED: usize = 16;
+
+/// Bytes of the directory for `slots` owners, in whole pages.
+pub fn directory_bytes(slots: u32) -> u64 {
+    round_up_to_pages(u64::from(slots) * RECORD_BYTES as u64).expect("slots are few")
+}
+
+/// The directory as the daemon sees it.
+#[derive(Debug)]
+pub struct DirectoryWriter {
+    mapping: WriteMapping,
+}
+
+impl DirectoryWriter {
+    /// Maps the directory for writing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn map(descriptor: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
+        Ok(Self { mapping: WriteMapping::map(descriptor, 0, directory_bytes(slots) as usize)? })
+    }
+
+    /// Gives a slot to an owner (or to nobody, with epoch 0).
+    pub fn set_owner(&self, slot: u16, epoch: u64, committed: u32) {
+        let record = usize::from(slot) * RECORD_BYTES;
+        self.mapping.word64(record + READERS).store(0, Ordering::Relaxed);
+        self.mapping.word64(record + COMMITTED).store(u64::from(committed), Ordering::Relaxed);
+        self.mapping.word64(record + EPOCH).store(epoch, Ordering::Release);
+    }
+
+    /// Counts a reader that joins, before the reader is told; returns the count.
+    pub fn count_reader(&self, slot: u16) -> u64 {
+        // SeqCst: comes before the new reader's first pin (it hears of it only later), and so before the owner's
+        // load in the handshake, or the reader sees the owner's swap.
+        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Says how many entries have memory behind them; after it was allocated.
+    pub fn set_committed(&self, slot: u16, committed: u32) {
+        let offset = usize::from(slot) * RECORD_BYTES + COMMITTED;
+        self.mapping.word64(offset).store(u64::from(committed), Ordering::Release);
+    }
+}
+
+/// The directory as clients see it. The daemon is trusted: these words are used as they are.
+#[derive(Debug)]
+pub struct DirectoryReader {
+    mapping: ReadMapping,
+}
+
+impl DirectoryReader {
+    /// Maps the directory for reading.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn map(descriptor: BorrowedFd<'_>, slots: u32) -> io::Result<Self> {
+        Ok(Self { mapping: ReadMapping::map(descriptor, 0, directory_bytes(slots) as usize)? })
+    }
+
+    /// How many readers have joined the owner in a slot.
+    pub fn readers(&self, slot: u16) -> u64 {
+        // SeqCst: after the owner's swap to `Dying`; see `count_reader`.
+        self.mapping.load64(usize::from(slot) * RECORD_BYTES + READERS, Ordering::SeqCst)
+    }
+
+    /// How many entries of the owner in a slot may be touched.
+    pub fn committed(&self, slot: u16) -> u32 {
+        self.mapping.load64(usize::from(slot) * RECORD_BYTES + COMMITTED, Ordering::Acquire) as u32
+    }
+
+    /// The epoch of the owner that has a slot now; 0 for none.
+    pub fn epoch(&self, slot: u16) -> u64 {
+        self.mapping.load64(usize::from(slot) * RECORD_BYTES + EPOCH, Ordering::Acquire)
+    }
+}

@@ -1,0 +1,27 @@
+//! The mechanism of Mobula: memory that several processes see, and the few structures laid out in it.
+//!
+//! This crate knows nothing of messages, daemons or tasks. It owns nearly all of the project's unsafe code and
+//! offers it behind safe types:
+//!
+//! * [`memory`] makes and seals the memory, [`mapping`] brings it into an address space;
+//! * [`table`] is a client's object table, [`pins`] says who uses which object, [`directory`] is the daemon's own
+//!   page; together they are the path of an object;
+//! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
+//!   a task;
+//! * [`fork`] notices that a process is a forked child.
+//!
+//! # Rules that hold in every structure
+//!
+//! 1. Every shared page has one writer, and every operation commits with one atomic store. The single exception is
+//!    an entry's state word, which the daemon takes over when its owner has died.
+//! 2. What another process can write is loaded once into a local, checked against sizes known locally, then used.
+//! 3. Addresses never cross processes: structures hold indices, offsets and lengths.
+
+pub mod bell;
+pub mod directory;
+pub mod fork;
+pub mod mapping;
+pub mod memory;
+pub mod pins;
+pub mod ring;
+pub mod table;

@@ -1,0 +1,273 @@
+//! Memory brought into this address space: [`WriteMapping`] by its one writer, [`ReadMapping`] by everyone else.
+//!
+//! This is where raw addresses live and end. Words are reached as atomics, with their place checked on every access;
+//! bulk bytes only through the `unsafe` slices, whose callers say why nobody writes them meanwhile.
+//!
+//! Large mappings are placed so that address and file offset agree modulo 2 MiB: only then can the kernel back them
+//! with huge pages. Writable mappings are kept out of forked children.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+/// Bytes of a huge page: what large mappings are aligned to.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// An address range that is unmapped on drop.
+#[derive(Debug)]
+struct Region {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a region is an address range, not a reference; what may be done with its bytes is decided by the accessors
+// of the two mapping types, all of which are atomic or `unsafe`.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize, protection: ProtFlags) -> io::Result<Self> {
+        let length = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if len < HUGE_PAGE_BYTES {
+            // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+            let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, descriptor, offset)? };
+            return Ok(Self { base: base.cast(), len });
+        }
+        let reservation = Self::reserve(len + HUGE_PAGE_BYTES)?;
+        let start = reservation.base.as_ptr() as usize;
+        let skew = (offset as usize).wrapping_sub(start) % HUGE_PAGE_BYTES;
+        let address = NonZeroUsize::new(start + skew).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        // SAFETY: `address..address + len` lies inside the reservation made above (skew < 2 MiB, which is what it
+        // has more), which nothing else refers to.
+        let base = unsafe { mmap(Some(address), length, protection, flags, descriptor, offset)? };
+        reservation.trim_around(skew, len);
+        Ok(Self { base: base.cast(), len })
+    }
+
+    /// Address space without memory, to place a mapping in.
+    fn reserve(len: usize) -> io::Result<Self> {
+        let length = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, flags)? };
+        Ok(Self { base: base.cast(), len })
+    }
+
+    /// Gives back what the reservation has before and after `skew..skew + len`, which another region now owns.
+    fn trim_around(self, skew: usize, len: usize) {
+        let tail = self.len - skew - len;
+        // SAFETY: both ranges lie inside this reservation and outside the part that was mapped over, and nothing
+        // refers to them. Whole pages, because skew, len and the page size divide each other's multiples.
+        unsafe {
+            if skew > 0 {
+                let _ = munmap(self.base.cast(), skew);
+            }
+            if tail > 0 {
+                let _ = munmap(self.base.byte_add(skew + len).cast(), tail);
+            }
+        }
+        std::mem::forget(self);
+    }
+
+    fn advise(&self, advice: MmapAdvise) {
+        // SAFETY: the range is this region's own; the advices used here change no content. A kernel that does not
+        // know one refuses it, and all are optional.
+        let _ = unsafe { madvise(self.base.cast(), self.len, advice) };
+    }
+
+    fn word<T>(&self, offset: usize) -> NonNull<T> {
+        let end = offset.checked_add(size_of::<T>());
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "word at {offset} of a mapping of {} bytes",
+            self.len
+        );
+        assert!(offset.is_multiple_of(align_of::<T>()), "misaligned word at {offset}");
+        // SAFETY: the offset was just found to lie inside the region.
+        unsafe { self.base.byte_add(offset).cast() }
+    }
+
+    fn contains(&self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the region owns this range, and every borrow of it has ended.
+        let _ = unsafe { munmap(self.base.cast(), self.len) };
+    }
+}
+
+/// Memory that this process alone writes.
+#[derive(Debug)]
+pub struct WriteMapping {
+    region: Region,
+}
+
+impl WriteMapping {
+    /// Maps `len` bytes at `offset` for reading and writing, kept out of forked children. A handful of system calls.
+    ///
+    /// # Errors
+    /// The system's; `InvalidInput` for an empty range.
+    pub fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
+        let region = Region::map(descriptor, offset, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        region.advise(MmapAdvise::MADV_DONTFORK);
+        Ok(Self { region })
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.region.len
+    }
+
+    /// Whether it has no bytes, which cannot be.
+    pub fn is_empty(&self) -> bool {
+        self.region.len == 0
+    }
+
+    /// The 64-bit word at a byte offset.
+    ///
+    /// # Panics
+    /// Where the offset is misaligned or out of range: offsets here are the program's own, never a peer's.
+    pub fn word64(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and every process reaches
+        // words only atomically.
+        unsafe { self.region.word::<AtomicU64>(offset).as_ref() }
+    }
+
+    /// The 32-bit word at a byte offset.
+    ///
+    /// # Panics
+    /// As [`word64`](Self::word64).
+    pub fn word32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: as in `word64`.
+        unsafe { self.region.word::<AtomicU32>(offset).as_ref() }
+    }
+
+    /// Whether `offset..offset + len` lies inside.
+    pub fn contains(&self, offset: usize, len: usize) -> bool {
+        self.region.contains(offset, len)
+    }
+
+    /// The address of a byte.
+    ///
+    /// # Panics
+    /// Where the range is not inside the mapping.
+    pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(
+            self.contains(offset, len),
+            "{len} bytes at {offset} of a mapping of {} bytes",
+            self.region.len
+        );
+        // SAFETY: just found to lie inside.
+        unsafe { self.region.base.byte_add(offset) }
+    }
+}
+
+/// Memory that another process writes, or wrote.
+#[derive(Debug)]
+pub struct ReadMapping {
+    region: Region,
+}
+
+impl ReadMapping {
+    /// Maps `len` bytes at `offset` for reading. A handful of system calls.
+    ///
+    /// # Errors
+    /// The system's; `InvalidInput` for an empty range.
+    pub fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
+        Ok(Self { region: Region::map(descriptor, offset, len, ProtFlags::PROT_READ)? })
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.region.len
+    }
+
+    /// Whether it has no bytes, which cannot be.
+    pub fn is_empty(&self) -> bool {
+        self.region.len == 0
+    }
+
+    /// Loads the 64-bit word at a byte offset.
+    ///
+    /// # Panics
+    /// Where the offset is misaligned or out of range: check a peer's offset first.
+    pub fn load64(&self, offset: usize, ordering: Ordering) -> u64 {
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`. The page is read-only here:
+        // the reference is used for this one load, which does not write.
+        unsafe { self.region.word::<AtomicU64>(offset).as_ref() }.load(ordering)
+    }
+
+    /// Loads the 32-bit word at a byte offset.
+    ///
+    /// # Panics
+    /// As [`load64`](Self::load64).
+    pub fn load32(&self, offset: usize, ordering: Ordering) -> u32 {
+        // SAFETY: as in `load64`.
+        unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(ordering)
+    }
+
+    /// Whether `offset..offset + len` lies inside.
+    pub fn contains(&self, offset: usize, len: usize) -> bool {
+        self.region.contains(offset, len)
+    }
+
+    /// The address of a byte.
+    ///
+    /// # Panics
+    /// Where the range is not inside the mapping.
+    pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(
+            self.contains(offset, len),
+            "{len} bytes at {offset} of a mapping of {} bytes",
+            self.region.len
+        );
+        // SAFETY: just found to lie inside.
+        unsafe { self.region.base.byte_add(offset) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::SharedMemory;
+
+    #[test]
+    fn a_large_mapping_agrees_with_its_offset_modulo_a_huge_page() {
+        let memory = SharedMemory::create(c"test", 16 << 20).unwrap();
+        for offset in [0, 4096, 2 << 20, (4 << 20) + 8192] {
+            let mapping = ReadMapping::map(memory.read_only().unwrap().as_fd(), offset, 5 << 20).unwrap();
+            let address = mapping.pointer(0, 1).as_ptr() as usize;
+            assert_eq!(address % HUGE_PAGE_BYTES, offset as usize % HUGE_PAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn what_one_mapping_writes_another_reads() {
+        let memory = SharedMemory::create(c"test", 4096).unwrap();
+        let writer = WriteMapping::map(memory.writable(), 0, 4096).unwrap();
+        let reader = ReadMapping::map(memory.read_only().unwrap().as_fd(), 0, 4096).unwrap();
+        writer.word64(4088).store(7, Ordering::Release);
+        assert_eq!(reader.load64(4088, Ordering::Acquire), 7);
+        assert!(!reader.contains(4089, 8));
+        assert!(!reader.contains(usize::MAX, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "word at 4092")]
+    fn a_word_across_the_end_panics() {
+        let memory = SharedMemory::create(c"test", 4096).unwrap();
+        WriteMapping::map(memory.writable(), 0, 4096).unwrap().word64(4092);
+    }
+
+    use std::os::fd::AsFd;
+}

@@ -1,0 +1,152 @@
+//! Pins: who uses which object, and the handshake by which an owner frees what nobody uses.
+//!
+//! Each client has one pin file that it alone writes. The word for entry *i* of the owner in slot *s* lies at
+//! `s × PIN_EXTENT_BYTES + 4·i`: the file is sparse, its pages are allocated by the daemon when a client attaches to an
+//! owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
+//!
+//! # The handshake
+//!
+//! ```text
+//! reader                                 owner
+//! pin.store(HELD, SeqCst)                word.swap(gen|Dying, SeqCst)
+//! word.load(SeqCst) == gen|Sealed?       any pin.load(SeqCst) != 0?
+//! ```
+//! This is Dekker's algorithm: at least one of the two loads sees the other side's store. Either the reader finds
+//! the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back. Weaker orderings
+//! are wrong here: both could pass.
+//!
+//! A reader that the owner has not heard of would break it, so the owner also checks, between its swap and its
+//! look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
+//! *before* it tells a new reader that it may pin.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::mapping::{ReadMapping, WriteMapping};
+use crate::table::{ENTRIES_MAX, State, Word};
+
+/// Bytes of one client's pins on one owner.
+pub const PIN_EXTENT_BYTES: u64 = ENTRIES_MAX as u64 * PIN_BYTES;
+/// Bytes of one pin word.
+pub const PIN_BYTES: u64 = 4;
+
+/// The client has a reference to the object.
+pub const HELD: u32 = 1;
+/// The client lends out the object's bytes.
+pub const MAPPED: u32 = 2;
+/// The client sleeps until the promised object is there.
+pub const WAITING: u32 = 4;
+
+/// Bytes of the pin file of a client where there are `slots` owners.
+pub fn pin_file_bytes(slots: u32) -> u64 {
+    u64::from(slots) * PIN_EXTENT_BYTES
+}
+
+/// Where the pins on the owner in a slot begin.
+pub fn pin_extent_offset(slot: u16) -> u64 {
+    u64::from(slot) * PIN_EXTENT_BYTES
+}
+
+/// This process's pins on one owner.
+#[derive(Debug)]
+pub struct PinWriter {
+    mapping: WriteMapping,
+}
+
+impl PinWriter {
+    /// Maps the extent of one's own pin file that concerns the owner in `slot`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn map(pin_file: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
+        let mapping = WriteMapping::map(pin_file, pin_extent_offset(slot), PIN_EXTENT_BYTES as usize)?;
+        Ok(Self { mapping })
+    }
+
+    /// Stores a pin word: the first half of the reader's side of the handshake. Load the entry's word afterwards,
+    /// with `SeqCst`.
+    pub fn set(&self, index: u32, bits: u32) {
+        // SeqCst: pairs with the owner's swap to `Dying`; see the module's documentation.
+        self.mapping.word32(index as usize * PIN_BYTES as usize).store(bits, Ordering::SeqCst);
+    }
+
+    /// Takes a pin back.
+    pub fn clear(&self, index: u32) {
+        // Release: the reads of the object's bytes come before; pairs with the owner's load.
+        self.mapping.word32(index as usize * PIN_BYTES as usize).store(0, Ordering::Release);
+    }
+}
+
+/// Another client's pins on one owner, as that owner (or the daemon) reads them.
+#[derive(Debug)]
+pub struct PinReader {
+    mapping: ReadMapping,
+}
+
+impl PinReader {
+    /// Maps the extent of a reader's pin file that concerns the owner in `slot`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn map(pin_file: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
+        let mapping = ReadMapping::map(pin_file, pin_extent_offset(slot), PIN_EXTENT_BYTES as usize)?;
+        Ok(Self { mapping })
+    }
+
+    /// The pin word of an entry.
+    pub fn get(&self, index: u32) -> u32 {
+        // SeqCst: the owner's second half of the handshake; also acquires what the reader did before it unpinned.
+        self.mapping.load32(index as usize * PIN_BYTES as usize, Ordering::SeqCst)
+    }
+}
+
+/// The owner's side of the handshake: `true` when the entry is free now, with the next generation.
+///
+/// `from` is the state that the entry is in, `Sealed` or `Deleted`; `held` looks at every reader's pin, and says
+/// `true` as well when it does not know all readers. It is called after the swap.
+pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
+    // SeqCst: pairs with the reader's store of its pin.
+    word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    if held() {
+        // Release, so that a reader that finds it sealed again also finds the location.
+        word.store(Word::new(generation, from).bits(), Ordering::Release);
+        return false;
+    }
+    word.store(Word::new(generation.wrapping_add(1), State::Free).bits(), Ordering::Release);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn freeing_moves_to_the_next_generation_only_when_nobody_holds() {
+        let word = AtomicU64::new(Word::new(7, State::Sealed).bits());
+        assert!(!try_free(&word, 7, State::Sealed, || true));
+        assert_eq!(word.load(Ordering::Relaxed), Word::new(7, State::Sealed).bits());
+        assert!(try_free(&word, 7, State::Sealed, || false));
+        assert_eq!(word.load(Ordering::Relaxed), Word::new(8, State::Free).bits());
+    }
+
+    #[test]
+    fn pin_and_free_never_both_win() {
+        let (word, pin) = (AtomicU64::new(0), AtomicU32::new(0));
+        for generation in 0..20_000 {
+            word.store(Word::new(generation, State::Sealed).bits(), Ordering::SeqCst);
+            pin.store(0, Ordering::SeqCst);
+            let (pinned, freed) = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| {
+                    pin.store(HELD, Ordering::SeqCst);
+                    word.load(Ordering::SeqCst) == Word::new(generation, State::Sealed).bits()
+                });
+                let freed = try_free(&word, generation, State::Sealed, || pin.load(Ordering::SeqCst) != 0);
+                (reader.join().unwrap(), freed)
+            });
+            // A reader may have passed before the swap or after it was taken back, but never an entry that went.
+            assert!(!(pinned && freed), "generation {generation} was freed under a reader");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Rings: records from one process to one other, without a system call.
+//!
+//! A channel joins two processes. Each has one memory (its *end*) that it writes and the other reads:
+//!
+//! | offset | field | written by the end's process |
+//! |---|---|---|
+//! | 0 | `tail` | bytes that it has published in its own data, ever |
+//! | 64 | `head` | bytes that it has consumed of the *other* end's data, ever |
+//! | 128 | `starved` | it has records waiting for room in its own data |
+//! | 4096 | data | its records: a word with the length, the bytes, padding to 8 |
+//!
+//! A record counts once `tail` has passed it: a producer that dies halfway has published nothing. A consumer copies
+//! a record out before it reads it, and checks the length of what it copies. Both counters only grow (2⁶⁴ bytes last).
+//!
+//! `head` is also the acknowledgement: a record that the head has passed has been dealt with, so what the
+//! producer held on its behalf can go.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::mapping::{ReadMapping, WriteMapping};
+use crate::memory::PAGE_BYTES;
+
+const TAIL: usize = 0;
+const HEAD: usize = 64;
+const STARVED: usize = 128;
+const DATA: usize = PAGE_BYTES as usize;
+const WORD: usize = 8;
+
+/// Bytes of the memory of an end whose data has `data_bytes`.
+pub fn end_bytes(data_bytes: u32) -> u64 {
+    PAGE_BYTES + u64::from(data_bytes)
+}
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushError {
+    /// No room now; the consumer will ring when it has made some.
+    Full,
+    /// Larger than [`Producer::record_bytes_max`].
+    TooLarge,
+}
+
+/// The other process wrote something that no honest one writes; the channel is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Corrupt;
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the peer wrote an impossible position or length into its ring")
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+/// Maps both ends of a channel: `mine` writable, `theirs` read-only.
+///
+/// # Errors
+/// The system's; `InvalidInput` unless `data_bytes` is a power of two of at least a page.
+pub fn open(
+    mine: BorrowedFd<'_>,
+    theirs: BorrowedFd<'_>,
+    data_bytes: u32,
+) -> io::Result<(Producer, Consumer)> {
+    if !data_bytes.is_power_of_two() || u64::from(data_bytes) < PAGE_BYTES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mine = Arc::new(WriteMapping::map(mine, 0, end_bytes(data_bytes) as usize)?);
+    let theirs = Arc::new(ReadMapping::map(theirs, 0, end_bytes(data_bytes) as usize)?);
+    let capacity = u64::from(data_bytes);
+    let producer = Producer { mine: mine.clone(), theirs: theirs.clone(), capacity, tail: 0, head_seen: 0 };
+    Ok((producer, Consumer { mine, theirs, capacity, head: 0, pending: None }))
+}
+
+/// The sending half of an end.
+#[derive(Debug)]
+pub struct Producer {
+    mine: Arc<WriteMapping>,
+    theirs: Arc<ReadMapping>,
+    capacity: u64,
+    tail: u64,
+    head_seen: u64,
+}
+
+impl Producer {
+    /// The largest record it takes.
+    pub fn record_bytes_max(&self) -> usize {
+        (self.capacity / 4) as usize
+    }
+
+    /// Publishes one record; returns the position behind it. Ring the peer's bell if it sleeps.
+    ///
+    /// # Errors
+    /// [`PushError::Full`], after which the peer rings back once there is room; [`PushError::TooLarge`].
+    pub fn push(&mut self, record: &[u8]) -> Result<u64, PushError> {
+        if record.len() > self.record_bytes_max() {
+            return Err(PushError::TooLarge);
+        }
+        let needed = (WORD + record.len().next_multiple_of(WORD)) as u64;
+        if !self.has_room(needed) {
+            // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
+            self.mine.word64(STARVED).store(1, Ordering::SeqCst);
+            if !self.has_room(needed) {
+                return Err(PushError::Full);
+            }
+        }
+        self.mine.word64(STARVED).store(0, Ordering::Relaxed);
+        self.store_word(self.tail, record.len() as u64);
+        let mut position = self.tail + WORD as u64;
+        for chunk in record.chunks(WORD) {
+            let mut word = [0u8; WORD];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.store_word(position, u64::from_ne_bytes(word));
+            position += WORD as u64;
+        }
+        self.tail = position;
+        // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
+        self.mine.word64(TAIL).store(position, Ordering::SeqCst);
+        Ok(position)
+    }
+
+    /// The position up to which the consumer has dealt with records.
+    pub fn consumed(&mut self) -> u64 {
+        let head = self.theirs.load64(HEAD, Ordering::SeqCst);
+        // A head that went backwards or ran ahead is a lie: believe what was seen before.
+        if head >= self.head_seen && head <= self.tail {
+            self.head_seen = head;
+        }
+        self.head_seen
+    }
+
+    fn has_room(&mut self, needed: u64) -> bool {
+        let fits = |head: u64| self.capacity - (self.tail - head) >= needed;
+        fits(self.head_seen) || {
+            let head = self.consumed();
+            self.capacity - (self.tail - head) >= needed
+        }
+    }
+
+    fn store_word(&self, position: u64, word: u64) {
+        let offset = DATA + (position % self.capacity) as usize;
+        self.mine.word64(offset).store(word, Ordering::Relaxed);
+    }
+}
+
+/// The receiving half of an end.
+#[derive(Debug)]
+pub struct Consumer {
+    mine: Arc<WriteMapping>,
+    theirs: Arc<ReadMapping>,
+    capacity: u64,
+    head: u64,
+    /// Position behind the record that was copied out but not yet dealt with.
+    pending: Option<u64>,
+}
+
+impl Consumer {
+    /// Whether a record is waiting. One load.
+    pub fn is_empty(&self) -> bool {
+        // SeqCst: the sleeper's last look (see `bell`).
+        self.theirs.load64(TAIL, Ordering::SeqCst) == self.head
+    }
+
+    /// Copies the next record into `record`; `false` when there is none. Call [`advance`](Self::advance) once
+    /// it has been dealt with.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the producer wrote nonsense; the channel is of no more use.
+    pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
+        let tail = self.theirs.load64(TAIL, Ordering::SeqCst);
+        if tail == self.head {
+            return Ok(false);
+        }
+        let available = tail.checked_sub(self.head).filter(|n| *n <= self.capacity && *n >= WORD as u64);
+        let available = available.ok_or(Corrupt)?;
+        let length = self.load_word(self.head);
+        let padded = length.checked_next_multiple_of(WORD as u64).ok_or(Corrupt)?;
+        if padded > available - WORD as u64 || length > self.capacity / 4 {
+            return Err(Corrupt);
+        }
+        record.clear();
+        record.reserve(padded as usize);
+        let start = self.head + WORD as u64;
+        for position in (start..start + padded).step_by(WORD) {
+            record.extend_from_slice(&self.load_word(position).to_ne_bytes());
+        }
+        record.truncate(length as usize);
+        self.pending = Some(start + padded);
+        Ok(true)
+    }
+
+    /// Says that the record from [`next`](Self::next) has been dealt with; `true` when the producer waits for room
+    /// and its bell should be rung.
+    pub fn advance(&mut self) -> bool {
+        let Some(head) = self.pending.take() else { return false };
+        self.head = head;
+        // SeqCst: pairs with the producer's flag `starved`.
+        self.mine.word64(HEAD).store(head, Ordering::SeqCst);
+        self.theirs.load64(STARVED, Ordering::SeqCst) != 0
+    }
+
+    fn load_word(&self, position: u64) -> u64 {
+        // Relaxed: ordered behind the load of the tail. A peer that rewrites published bytes spoils what it sent.
+        self.theirs.load64(DATA + (position % self.capacity) as usize, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::SharedMemory;
+    use std::os::fd::AsFd;
+
+    struct Ends {
+        left: (Producer, Consumer),
+        right: (Producer, Consumer),
+        raw_left: WriteMapping,
+    }
+
+    fn ends() -> Ends {
+        let bytes = end_bytes(4096);
+        let (a, b) = (SharedMemory::create(c"a", bytes).unwrap(), SharedMemory::create(c"b", bytes).unwrap());
+        let (ar, br) = (a.read_only().unwrap(), b.read_only().unwrap());
+        Ends {
+            left: open(a.writable(), br.as_fd(), 4096).unwrap(),
+            right: open(b.writable(), ar.as_fd(), 4096).unwrap(),
+            raw_left: WriteMapping::map(a.writable(), 0, bytes as usize).unwrap(),
+        }
+    }
+
+    #[test]
+    fn records_of_every_length_arrive_in_order_across_the_wrap() {
+        let mut ends = ends();
+        let (producer, consumer) = (&mut ends.left.0, &mut ends.right.1);
+        let mut record = Vec::new();
+        for length in (0..=producer.record_bytes_max()).chain(0..200) {
+            let sent: Vec<u8> = (0..length).map(|i| (i + length) as u8).collect();
+            let position = producer.push(&sent).unwrap();
+            assert!(consumer.next(&mut record).unwrap());
+            assert_eq!(record, sent);
+            assert!(producer.consumed() < position, "acknowledged before it was dealt with");
+            consumer.advance();
+            assert_eq!(producer.consumed(), position);
+        }
+        assert!(!consumer.next(&mut record).unwrap());
+    }
+
+    #[test]
+    fn a_full_ring_refuses_and_its_consumer_is_told_to_ring() {
+        let mut ends = ends();
+        let (producer, consumer) = (&mut ends.left.0, &mut ends.right.1);
+        assert_eq!(producer.push(&[0; 4096]), Err(PushError::TooLarge));
+        let mut sent = 0;
+        while producer.push(&[7; 100]).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(producer.push(&[7; 100]), Err(PushError::Full));
+        let mut record = Vec::new();
+        assert!(consumer.next(&mut record).unwrap());
+        assert!(consumer.advance(), "the starved producer would never hear of the room");
+        producer.push(&[8; 100]).unwrap();
+        for _ in 0..sent {
+            assert!(consumer.next(&mut record).unwrap());
+            assert!(!consumer.advance());
+        }
+        assert_eq!(record, [8; 100]);
+    }
+
+    #[test]
+    fn impossible_positions_and_lengths_are_corrupt() {
+        for (tail, length) in [(4, 0), (8, 1), (8, u64::MAX), (4096 + 8, 8), (u64::MAX, 8), (2048, 1025)] {
+            let mut ends = ends();
+            ends.raw_left.word64(DATA).store(length, Ordering::Relaxed);
+            ends.raw_left.word64(TAIL).store(tail, Ordering::SeqCst);
+            assert_eq!(ends.right.1.next(&mut Vec::new()), Err(Corrupt), "tail {tail}, length {length}");
+        }
+    }
+
+    #[test]
+    fn a_lying_head_gives_no_room() {
+        let mut ends = ends();
+        for head in [1 << 40, u64::MAX] {
+            ends.raw_left.word64(HEAD).store(head, Ordering::SeqCst);
+            assert_eq!(ends.right.0.consumed(), 0);
+        }
+    }
+}
