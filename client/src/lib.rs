@@ -1,1 +1,39 @@
-//! The client.
+//! What an application sees of a Mobula store: objects are put once, in place, and read by every process where they
+//! lie.
+//!
+//! ```no_run
+//! use mobula_client::Client;
+//!
+//! let store = Client::connect("/run/user/1000/mobula/store.sock")?;
+//! let object = store.put(b"sealed bytes")?;           // no system call, no message
+//! store.publish("greeting", object.id())?;               // one round trip: names are the daemon's
+//! // … in another process:
+//! let same = store.get(object.id())?;                 // one load, one pin
+//! assert_eq!(&same[..], b"sealed bytes");
+//! # Ok::<(), mobula_client::ClientError>(())
+//! ```
+//!
+//! The path of an object through this crate: [`Client`] → `own` (an entry and memory, from `allocator`) →
+//! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. The slow paths, where
+//! the daemon is asked, all go through `connection`.
+
+mod allocator;
+mod channel;
+mod client;
+mod connection;
+mod counts;
+mod error;
+mod janitor;
+mod object;
+mod own;
+mod peer;
+mod shared;
+mod writer;
+
+pub use channel::{Channel, Event, Incoming};
+pub use client::{Client, ConnectOptions, Stats};
+pub use error::ClientError;
+pub use mobula_protocol::id::{ObjectId, OwnerId};
+pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};
+pub use object::{Handle, Object, Watch};
+pub use writer::{Layout, ObjectWriter, Promise};

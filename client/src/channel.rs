@@ -1,0 +1,157 @@
+//! Channels: a pair of rings between this process and another, set up by the daemon and then used without it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{Reply, Request};
+use mobula_shm::memory::check_received;
+use mobula_shm::ring::{self, Consumer, Corrupt, Producer, PushError};
+
+use crate::error::ClientError;
+use crate::peer::Peer;
+use crate::shared::Shared;
+
+/// What happens around a client without having been asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Another client has connected; see [`Client::accept`](crate::Client::accept).
+    ChannelOpened(Incoming),
+    /// The other end of a channel was closed, or its process has died.
+    ChannelClosed(u64),
+    /// An owner whose objects are used here has died: what it promised is lost.
+    OwnerDied(OwnerId),
+    /// The daemon has hung up.
+    StoreLost,
+}
+
+/// A connection from another client, not yet accepted.
+#[derive(Debug)]
+pub struct Incoming {
+    pub(crate) channel: u64,
+    pub(crate) peer: OwnerId,
+    pub(crate) data_bytes: u32,
+    pub(crate) mine: OwnedFd,
+    pub(crate) theirs: OwnedFd,
+}
+
+impl Incoming {
+    /// Names the channel, as in [`Event::ChannelClosed`].
+    pub fn channel(&self) -> u64 {
+        self.channel
+    }
+
+    /// Who connected.
+    pub fn peer(&self) -> OwnerId {
+        self.peer
+    }
+}
+
+/// One end of a channel.
+pub struct Channel {
+    /// Names the channel, as in [`Event::ChannelClosed`].
+    pub id: u64,
+    /// The client at the other end.
+    pub peer: OwnerId,
+    /// Sends to it.
+    pub sender: Sender,
+    /// Receives from it.
+    pub receiver: Receiver,
+}
+
+impl Channel {
+    pub(crate) fn connect(shared: &Arc<Shared>, peer: OwnerId) -> Result<Self, ClientError> {
+        let attached = shared.peer(peer)?;
+        let answer = shared.connection.request("connect", &Request::Connect { peer })?;
+        let Reply::Connected { channel, data_bytes } = answer.reply else {
+            return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
+        };
+        let [mine, theirs] = answer.descriptors()?;
+        Self::open(attached, Incoming { channel, peer, data_bytes, mine, theirs })
+    }
+
+    pub(crate) fn accept(shared: &Arc<Shared>, incoming: Incoming) -> Result<Self, ClientError> {
+        Self::open(shared.peer(incoming.peer)?, incoming)
+    }
+
+    fn open(peer: Arc<Peer>, parts: Incoming) -> Result<Self, ClientError> {
+        let Incoming { channel: id, data_bytes, mine, theirs, .. } = parts;
+        check_received(theirs.as_fd(), ring::end_bytes(data_bytes))?;
+        let (producer, consumer) = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
+        let link = Arc::new(Link { id, peer: peer.clone() });
+        let sender = Sender { producer, link: link.clone() };
+        Ok(Self { id, peer: peer.id, sender, receiver: Receiver { consumer, link } })
+    }
+}
+
+/// Tells the daemon when both halves are gone.
+struct Link {
+    id: u64,
+    peer: Arc<Peer>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if !self.peer.shared.guard.is_child() {
+            self.peer.shared.connection.tell(&Request::Disconnect { channel: self.id });
+        }
+    }
+}
+
+/// The sending half of a channel.
+pub struct Sender {
+    producer: Producer,
+    link: Arc<Link>,
+}
+
+impl Sender {
+    /// The largest record it takes.
+    pub fn record_bytes_max(&self) -> usize {
+        self.producer.record_bytes_max()
+    }
+
+    /// Sends a record, and wakes the other end if it sleeps; returns the position behind the record. A system call
+    /// only if it sleeps.
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: the other end rings when there is room again.
+    pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
+        let position = self.producer.push(record)?;
+        self.link.peer.wake();
+        Ok(position)
+    }
+
+    /// The position up to which the other end has dealt with records. One load.
+    pub fn consumed(&mut self) -> u64 {
+        self.producer.consumed()
+    }
+}
+
+/// The receiving half of a channel.
+pub struct Receiver {
+    consumer: Consumer,
+    link: Arc<Link>,
+}
+
+impl Receiver {
+    /// Whether a record waits. One load.
+    pub fn is_empty(&self) -> bool {
+        self.consumer.is_empty()
+    }
+
+    /// Copies the next record out; `false` when there is none. Call [`done`](Self::done) when it has been dealt with.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the other end wrote nonsense: close the channel.
+    pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
+        self.consumer.next(record)
+    }
+
+    /// Acknowledges the record from [`next`](Self::next): what the sender held on its behalf can go.
+    pub fn done(&mut self) {
+        if self.consumer.advance() {
+            self.link.peer.wake();
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The client: the face of this crate.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, unbounded};
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals};
+use mobula_protocol::socket::Socket;
+use mobula_shm::bell::Bell;
+use mobula_shm::directory::{DirectoryReader, directory_bytes};
+use mobula_shm::fork::ForkGuard;
+use mobula_shm::memory::check_received;
+use mobula_shm::pins::{PinReader, PinWriter, pin_file_bytes};
+use mobula_shm::table::{TABLE_BYTES, TableWriter};
+
+use crate::channel::{Channel, Event, Incoming};
+use crate::connection::{Connection, Received};
+use crate::error::ClientError;
+use crate::janitor;
+use crate::object::{Handle, Object};
+use crate::own::Own;
+use crate::shared::{Parts, Shared};
+use crate::writer::{Layout, ObjectWriter, Promise};
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    label: String,
+    lease_timeout: Duration,
+    patience: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        let program = std::env::args_os().next().unwrap_or_default();
+        let label = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { label, lease_timeout: Duration::from_secs(10), patience: Duration::from_secs(10) }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults: labelled with the program's name, 10 s of waiting for memory and for the daemon.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What people see this client called; cut to 256 bytes.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        let max = self.label.floor_char_boundary(mobula_protocol::message::LABEL_BYTES_MAX);
+        self.label.truncate(max);
+        self
+    }
+
+    /// How long a put waits for room in a full store before it fails with `StoreFull`. Default: 10 s.
+    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+        self.lease_timeout = timeout;
+        self
+    }
+
+    /// How long the daemon may take to answer. Default: 10 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects to the store that listens at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
+    pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, ClientError> {
+        Client::open(path.as_ref(), self)
+    }
+}
+
+/// A connection to a store. Clones share it; the last clone, and the last object in use, end it.
+///
+/// Objects of a client that has ended or died live on while other clients hold them.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.forget_all_peers();
+    }
+}
+
+impl Client {
+    /// Connects with the default [options](ConnectOptions).
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`].
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
+        ConnectOptions::new().connect(path)
+    }
+
+    fn open(path: &Path, options: ConnectOptions) -> Result<Self, ClientError> {
+        let guard = ForkGuard::new()?;
+        let no_store = |reason| ClientError::NoStore { path: path.to_owned(), reason };
+        let socket = Socket::connect(path).map_err(no_store)?;
+        let connection = Arc::new(Connection::new(socket, options.patience));
+        let welcome = hello(&connection, options.label)?;
+        let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
+            return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
+        };
+        let [table, pin_file, bell, directory, daemon_pins] = welcome.descriptors()?;
+        for (descriptor, bytes) in [
+            (&table, TABLE_BYTES),
+            (&pin_file, pin_file_bytes(slots)),
+            (&directory, directory_bytes(slots)),
+            (&daemon_pins, pin_file_bytes(slots)),
+        ] {
+            check_received(descriptor.as_fd(), bytes)?;
+        }
+        let directory = Arc::new(DirectoryReader::map(directory.as_fd(), slots)?);
+        let own = Own::new(
+            owner,
+            TableWriter::map(table.as_fd())?,
+            PinWriter::map(pin_file.as_fd(), owner.slot())?,
+            PinReader::map(daemon_pins.as_fd(), owner.slot())?,
+            directory.clone(),
+            entries,
+        );
+        let shared = Arc::new(Shared::new(Parts {
+            guard,
+            connection: connection.clone(),
+            directory,
+            own,
+            bell: Bell::from_descriptor(bell),
+            capacity_bytes,
+            lease_timeout: options.lease_timeout,
+            pin_file,
+        }));
+        let weak = Arc::downgrade(&shared);
+        std::thread::Builder::new()
+            .name("mobula-client".into())
+            .stack_size(256 << 10)
+            .spawn(move || janitor::run(&connection, &weak))?;
+        Ok(Self { inner: Arc::new(Inner { shared }) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Who this client is.
+    pub fn id(&self) -> OwnerId {
+        self.shared().own.id
+    }
+
+    /// What the store may lease in all, in bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.shared().capacity_bytes
+    }
+
+    // ---- objects ----
+
+    /// Copies bytes into the store and seals them. One copy; no system call while the leased memory has room.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout.
+    pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
+        let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
+        writer.copy_from_slice(bytes);
+        Ok(writer.seal())
+    }
+
+    /// Store memory to write an object into, in place.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn create(&self, layout: Layout) -> Result<ObjectWriter, ClientError> {
+        ObjectWriter::begin(self.shared(), layout)
+    }
+
+    /// The bytes of a sealed object, where they lie. Memory operations only, except that the first object of an
+    /// owner and the first of a segment cost a round trip each.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise.
+    pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
+        Object::get(self.shared(), object)
+    }
+
+    /// Keeps an object, sealed or promised, alive without its bytes. Costs as [`get`](Self::get).
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchObject`].
+    pub fn hold(&self, object: ObjectId) -> Result<Handle, ClientError> {
+        Handle::hold(self.shared(), object)
+    }
+
+    /// Whether an object is there to be read.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; an id that means nothing is just `false`.
+    pub fn contains(&self, object: ObjectId) -> Result<bool, ClientError> {
+        match self.hold(object) {
+            Ok(handle) => Ok(handle.is_ready().unwrap_or(false)),
+            Err(ClientError::NoSuchObject { .. } | ClientError::Deleted { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an object of one's own: nobody can get it any more, who has it keeps it, and its memory is free when the
+    /// last of them (and the last name) lets go.
+    ///
+    /// # Errors
+    /// [`ClientError::NotOwner`] for somebody else's; [`ClientError::NoSuchObject`].
+    pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
+        self.shared().check_process()?;
+        let own = &self.shared().own;
+        if object.owner() != own.id {
+            return Err(ClientError::NotOwner { object, owner: object.owner(), operation: "delete" });
+        }
+        if object.index() >= own.entries_committed() {
+            return Err(ClientError::NoSuchObject { object });
+        }
+        let mut garbage = Vec::new();
+        let deleted = own.delete(object, &mut garbage);
+        crate::object::drop_all(garbage);
+        if deleted { Ok(()) } else { Err(ClientError::NoSuchObject { object }) }
+    }
+
+    /// An object of which only the id exists so far; see [`Promise`].
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn promise(&self) -> Result<Promise, ClientError> {
+        Promise::make(self.shared())
+    }
+
+    // ---- names ----
+
+    /// Gives an object a name, which keeps it alive. A round trip.
+    ///
+    /// # Errors
+    /// [`Refusal::NameTaken`]; [`Refusal::NoSuchObject`]; [`Refusal::BadRequest`] for an empty or too long name.
+    pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
+        let request = Request::Publish { name: name.as_ref().to_vec(), object };
+        self.ask("publish", &request).map(drop)
+    }
+
+    /// The object that has a name now. A round trip.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; no such name is `None`.
+    pub fn lookup(&self, name: impl AsRef<[u8]>) -> Result<Option<ObjectId>, ClientError> {
+        match self.lookup_within(name.as_ref(), Duration::ZERO) {
+            Ok(object) => Ok(Some(object)),
+            Err(ClientError::Refused(Refusal::NoSuchName {})) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes of the object that has a name, waiting for it if need be. A round trip.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchName`] after `timeout`.
+    pub fn get_named(&self, name: impl AsRef<[u8]>, timeout: Duration) -> Result<Object, ClientError> {
+        self.get(self.lookup_within(name.as_ref(), timeout)?)
+    }
+
+    /// Takes a name away. A round trip.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchName`].
+    pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
+        self.ask("unpublish", &Request::Unpublish { name: name.as_ref().to_vec() }).map(drop)
+    }
+
+    /// All names, in order. A round trip for each page.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn names(&self) -> Result<Vec<NameInfo>, ClientError> {
+        let mut all: Vec<NameInfo> = Vec::new();
+        loop {
+            let after = all.last().map(|info| info.name.clone()).unwrap_or_default();
+            match self.ask("list names", &Request::ListNames { after })? {
+                Reply::Names { names, more } => {
+                    all.extend(names);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+            }
+        }
+    }
+
+    // ---- statistics ----
+
+    /// All objects of all clients. A round trip for each page; not of one moment.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn list(&self) -> Result<Vec<ObjectInfo>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            match self.ask("list objects", &Request::ListObjects { cursor })? {
+                Reply::Objects { objects, next } => {
+                    all.extend(objects);
+                    match next {
+                        Some(next) => cursor = next,
+                        None => return Ok(all),
+                    }
+                }
+                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+            }
+        }
+    }
+
+    /// The store in numbers. A few round trips; not of one moment.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn stats(&self) -> Result<Stats, ClientError> {
+        let totals = match self.ask("statistics", &Request::Stats {})? {
+            Reply::Stats { totals } => totals,
+            other => return Err(ClientError::BadReply(format!("{other:?}"))),
+        };
+        let (mut clients, mut cursor) = (Vec::new(), 0);
+        loop {
+            match self.ask("list clients", &Request::ListClients { cursor })? {
+                Reply::Clients { clients: page, next } => {
+                    clients.extend(page);
+                    match next {
+                        Some(next) => cursor = next,
+                        None => return Ok(Stats { totals, clients }),
+                    }
+                }
+                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+            }
+        }
+    }
+
+    /// Objects of this client's that are alive, promised ones included. No message.
+    pub fn live_objects(&self) -> u64 {
+        self.shared().own.live()
+    }
+
+    /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while.
+    pub fn release_unused(&self) {
+        self.shared().collect();
+        self.shared().release_empty(u64::MAX);
+    }
+
+    // ---- channels ----
+
+    /// A channel to another client. Two round trips at most; none to use it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchOwner`] when it is not alive.
+    pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
+        self.shared().check_process()?;
+        Channel::connect(self.shared(), peer)
+    }
+
+    /// Takes up a channel that another client has opened. A round trip, the first time that client is met.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchOwner`] when it has died meanwhile.
+    pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
+        Channel::accept(self.shared(), incoming)
+    }
+
+    /// What happens around this client from now on. A later call takes over from an earlier one.
+    pub fn events(&self) -> Receiver<Event> {
+        let (sender, receiver) = unbounded();
+        *self.shared().events.lock() = Some(sender);
+        receiver
+    }
+
+    /// Blocks until somebody rings this client (a record in a channel, room in one, a settled promise, an event) or
+    /// `timeout` has passed. `ready` takes the last look before the process really sleeps; at most one thread of a
+    /// client sleeps at a time.
+    pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
+        self.shared().sleep(ready, |bell| _ = bell.wait(timeout));
+    }
+
+    /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the one that becomes
+    /// readable when this client is rung.
+    pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
+        self.shared().sleep(ready, |bell| {
+            block(bell.as_fd());
+            bell.drain();
+        });
+    }
+
+    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again.
+    pub fn ring(&self) {
+        self.shared().bell.ring();
+    }
+
+    fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {
+        self.shared().check_process()?;
+        let timeout_ms = timeout.as_millis().min(u128::from(u64::MAX)) as u64;
+        let request = Request::Lookup { name: name.to_vec(), timeout_ms };
+        match self.shared().connection.request_within("look a name up", &request, timeout)?.reply {
+            Reply::Found { object } => Ok(object),
+            other => Err(ClientError::BadReply(format!("{other:?}"))),
+        }
+    }
+
+    fn ask(&self, operation: &'static str, request: &Request) -> Result<Reply, ClientError> {
+        self.shared().check_process()?;
+        Ok(self.shared().connection.request(operation, request)?.reply)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Client").field(&self.id()).finish()
+    }
+}
+
+/// The first request, before there is a thread that receives.
+fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connection::Answer, ClientError> {
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            loop {
+                if matches!(connection.receive(None), Received::Nothing | Received::HungUp) {
+                    return;
+                }
+            }
+        });
+        let answer = connection.request("say hello", &Request::Hello { label });
+        if answer.is_err() {
+            connection.close();
+        }
+        let _ = receiver.join();
+        answer
+    })
+}
+
+/// A store in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The store as a whole.
+    pub totals: Totals,
+    /// Each client, and each dead one of which objects remain.
+    pub clients: Vec<ClientInfo>,
+}
+
+impl Stats {
+    /// Objects of all clients.
+    pub fn objects(&self) -> u64 {
+        self.clients.iter().map(|client| client.objects).sum()
+    }
+
+    /// Bytes of all objects' payloads.
+    pub fn object_bytes(&self) -> u64 {
+        self.clients.iter().map(|client| client.object_bytes).sum()
+    }
+
+    /// Objects that clients pin, counted for each client.
+    pub fn pins(&self) -> u64 {
+        self.clients.iter().map(|client| client.pins).sum()
+    }
+}

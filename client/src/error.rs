@@ -1,0 +1,97 @@
+//! What can go wrong between an application and its store.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{DecodeError, Refusal};
+
+/// Why an operation on the store failed. Nothing was lost unless the error says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody listens at the socket, or it cannot be reached.
+    #[error("no store at {path}: {reason}; start one with `mobula-store --socket {path} --capacity 2GiB`", path = path.display())]
+    NoStore {
+        /// The socket's path.
+        path: PathBuf,
+        /// The system's word for it.
+        reason: io::Error,
+    },
+    /// The daemon is gone. Objects that are held stay readable; whatever needs the daemon fails.
+    #[error("the store is lost: its daemon has hung up")]
+    StoreLost,
+    /// The daemon did not answer in time.
+    #[error("the store did not answer within {waited:?} ({operation})")]
+    Timeout {
+        /// What was asked.
+        operation: &'static str,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The daemon said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The object does not exist (any more): it was freed, or the id was never given out.
+    #[error("object {object} does not exist (any more)")]
+    NoSuchObject {
+        /// The id.
+        object: ObjectId,
+    },
+    /// Its owner has deleted it; those who hold it keep it.
+    #[error("object {object} was deleted by its owner")]
+    Deleted {
+        /// The id.
+        object: ObjectId,
+    },
+    /// It is promised, and not there yet.
+    #[error("object {object} is promised but not sealed yet")]
+    NotReady {
+        /// The id.
+        object: ObjectId,
+    },
+    /// Whoever promised it has died.
+    #[error("object {object} is lost: its owner died before it was sealed")]
+    Lost {
+        /// The id.
+        object: ObjectId,
+    },
+    /// Its owner keeps it in a state that does not end: it was stopped in the middle of looking at its pins.
+    #[error("object {object} is being freed by its owner, who does not finish")]
+    OwnerStalled {
+        /// The id.
+        object: ObjectId,
+    },
+    /// The owner wrote a place that does not exist; the object cannot be read.
+    #[error("object {object} has an impossible location: its owner wrote nonsense into its table")]
+    Corrupt {
+        /// The id.
+        object: ObjectId,
+    },
+    /// Only its owner may do this.
+    #[error("object {object} belongs to client {owner}: only its owner can {operation} it")]
+    NotOwner {
+        /// The id.
+        object: ObjectId,
+        /// Its owner.
+        owner: OwnerId,
+        /// What was tried.
+        operation: &'static str,
+    },
+    /// The client was made before a fork, and this is the child.
+    #[error("this store connection belongs to the parent process: a forked child must connect for itself")]
+    ForkedChild,
+    /// The daemon sent something that this build does not understand.
+    #[error("the store answered with nonsense: {0}")]
+    BadReply(String),
+    /// The system refused memory, descriptors or mappings to this process.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+impl From<DecodeError> for ClientError {
+    fn from(error: DecodeError) -> Self {
+        Self::BadReply(error.to_string())
+    }
+}

@@ -1,0 +1,106 @@
+//! The client's one thread: it receives what the daemon sends, and looks after memory.
+//!
+//! While there are leases it also wakes by itself, from 10 ms apart to half a second when there is nothing to do: an
+//! object that others still used when it was dropped here is looked at again, and a segment that has been empty for a
+//! while goes back to the daemon. Without leases it sleeps until the daemon speaks.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mobula_protocol::message::Notice;
+use mobula_shm::bell::Bell;
+use mobula_shm::memory::check_received;
+use mobula_shm::pins::{PIN_EXTENT_BYTES, PinReader, pin_extent_offset};
+
+use crate::channel::{Event, Incoming};
+use crate::connection::{Connection, Received};
+use crate::shared::Shared;
+
+const TICK_MIN: Duration = Duration::from_millis(10);
+const TICK_MAX: Duration = Duration::from_millis(500);
+/// How long an empty segment is kept, because it is warm.
+const KEEP_EMPTY_MS: u64 = 1000;
+
+/// Runs until the daemon hangs up or the client is gone.
+pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
+    let mut tick = TICK_MIN;
+    loop {
+        let timeout = match shared.upgrade() {
+            Some(shared) => shared.own.has_segments().then_some(tick),
+            None => return,
+        };
+        let received = connection.receive(timeout);
+        let Some(shared) = shared.upgrade() else { return };
+        match received {
+            Received::Notice(notice, descriptors) => {
+                if let Err(error) = handle(&shared, notice, descriptors) {
+                    tracing::error!(%error, "could not act on a notice from the store");
+                }
+            }
+            Received::Nothing => tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) },
+            Received::HungUp => {
+                event(&shared, Event::StoreLost);
+                return;
+            }
+        }
+    }
+}
+
+/// Frees and gives back what can be; `true` if there was anything.
+fn tidy(shared: &Arc<Shared>) -> bool {
+    let now = shared.now_ms();
+    shared.own.set_now(now);
+    let freed = shared.collect();
+    let released = now.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| shared.release_empty(before));
+    freed || released
+}
+
+fn handle(
+    shared: &Arc<Shared>,
+    notice: Notice,
+    mut descriptors: Vec<std::os::fd::OwnedFd>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    use std::os::fd::AsFd;
+    let mut take = || {
+        if descriptors.is_empty() { Err("a descriptor is missing") } else { Ok(descriptors.remove(0)) }
+    };
+    match notice {
+        Notice::ReaderJoined { reader } => {
+            let (pin_file, bell) = (take()?, take()?);
+            let slot = shared.own.id.slot();
+            check_received(pin_file.as_fd(), pin_extent_offset(slot) + PIN_EXTENT_BYTES)?;
+            let pins = PinReader::map(pin_file.as_fd(), slot)?;
+            shared.own.reader_joined(reader, pins, Bell::from_descriptor(bell));
+        }
+        Notice::ReaderGone { reader } => {
+            shared.own.reader_gone(reader);
+            shared.collect();
+        }
+        Notice::OwnerDied { owner } => event(shared, Event::OwnerDied(owner)),
+        Notice::OwnerForgotten { owner } => shared.forget_peer(owner),
+        Notice::SegmentRetired { owner, segment } => {
+            if let Some(peer) = shared.known_peer(owner) {
+                peer.retire(segment);
+            }
+        }
+        Notice::Reclaim { .. } => {
+            shared.collect();
+            shared.release_empty(u64::MAX);
+        }
+        Notice::ChannelOpened { channel, peer, data_bytes } => {
+            let (mine, theirs) = (take()?, take()?);
+            event(shared, Event::ChannelOpened(Incoming { channel, peer, data_bytes, mine, theirs }));
+        }
+        Notice::ChannelClosed { channel } => event(shared, Event::ChannelClosed(channel)),
+        other => tracing::warn!(?other, "a notice of a kind that this build does not know"),
+    }
+    Ok(())
+}
+
+fn event(shared: &Shared, event: Event) {
+    if let Some(events) = &*shared.events.lock() {
+        let _ = events.send(event);
+    }
+    // Whoever sleeps on the bell looks at the events too.
+    shared.bell.ring();
+}

@@ -1,0 +1,245 @@
+//! What a client, its objects and its receiving thread share.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{Refusal, Reply, Request};
+use mobula_shm::bell::Bell;
+use mobula_shm::directory::DirectoryReader;
+use mobula_shm::fork::ForkGuard;
+use mobula_shm::mapping::WriteMapping;
+use mobula_shm::memory::check_received;
+use mobula_shm::table::{ENTRIES_MAX, Location};
+use parking_lot::{Mutex, RwLock};
+
+use crate::channel::Event;
+use crate::connection::Connection;
+use crate::counts::Use;
+use crate::error::ClientError;
+use crate::own::{Begun, Need, Own};
+use crate::peer::Peer;
+
+/// Bytes of the first lease for small objects; later ones grow with what is already leased.
+const LEASE_BYTES_MIN: u64 = 1 << 20;
+const LEASE_BYTES_MAX: u64 = 64 << 20;
+/// A waiting lease looks at its own memory again after this long: something may have been freed here.
+const LEASE_SLICE: Duration = Duration::from_millis(50);
+
+/// The state behind a [`Client`](crate::Client).
+pub(crate) struct Shared {
+    pub(crate) guard: ForkGuard,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) directory: Arc<DirectoryReader>,
+    pub(crate) own: Own,
+    pub(crate) bell: Bell,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) lease_timeout: Duration,
+    pub(crate) events: Mutex<Option<Sender<Event>>>,
+    pin_file: OwnedFd,
+    /// Emptied when the last client goes, because peers point back here.
+    peers: RwLock<HashMap<u16, Arc<Peer>>>,
+    attaching: Mutex<()>,
+    born: Instant,
+}
+
+/// What a new client got from the daemon.
+pub(crate) struct Parts {
+    pub(crate) guard: ForkGuard,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) directory: Arc<DirectoryReader>,
+    pub(crate) own: Own,
+    pub(crate) bell: Bell,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) lease_timeout: Duration,
+    pub(crate) pin_file: OwnedFd,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { guard, connection, directory, own, bell, capacity_bytes, lease_timeout, pin_file } =
+            parts;
+        Self {
+            guard,
+            connection,
+            directory,
+            own,
+            bell,
+            capacity_bytes,
+            lease_timeout,
+            events: Mutex::new(None),
+            pin_file,
+            peers: RwLock::default(),
+            attaching: Mutex::default(),
+            born: Instant::now(),
+        }
+    }
+
+    pub(crate) fn check_process(&self) -> Result<(), ClientError> {
+        if self.guard.is_child() { Err(ClientError::ForkedChild) } else { Ok(()) }
+    }
+
+    pub(crate) fn pin_file(&self) -> BorrowedFd<'_> {
+        self.pin_file.as_fd()
+    }
+
+    /// Milliseconds since the client was made.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    /// Maps what came over the socket; its descriptor is not needed afterwards.
+    pub(crate) fn map_received<T>(
+        &self,
+        descriptor: OwnedFd,
+        map: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Result<T, ClientError> {
+        Ok(map(descriptor.as_fd())?)
+    }
+
+    /// The view of another owner; attaches the first time.
+    pub(crate) fn peer(self: &Arc<Self>, id: OwnerId) -> Result<Arc<Peer>, ClientError> {
+        if let Some(peer) = self.known_peer(id) {
+            return Ok(peer);
+        }
+        // One at a time: two views of one owner would write the same pins.
+        let _attaching = self.attaching.lock();
+        if let Some(peer) = self.known_peer(id) {
+            return Ok(peer);
+        }
+        let attached = Peer::attach(self, id)?;
+        let before = self.peers.write().insert(id.slot(), attached.clone());
+        drop(before);
+        Ok(attached)
+    }
+
+    pub(crate) fn known_peer(&self, id: OwnerId) -> Option<Arc<Peer>> {
+        self.peers.read().get(&id.slot()).filter(|peer| peer.id == id).cloned()
+    }
+
+    pub(crate) fn forget_peer(&self, id: OwnerId) {
+        let mut peers = self.peers.write();
+        let peer = match peers.get(&id.slot()) {
+            Some(peer) if peer.id == id => peers.remove(&id.slot()),
+            _ => None,
+        };
+        drop(peers);
+        drop(peer);
+    }
+
+    pub(crate) fn forget_all_peers(&self) {
+        let peers = std::mem::take(&mut *self.peers.write());
+        drop(peers);
+    }
+
+    // ---- beginning an object ----
+
+    /// Takes an entry and memory for an object, from the leases if they have room, else from the daemon.
+    pub(crate) fn begin(&self, length: u64, references: u32, kind: Use) -> Result<Begun, ClientError> {
+        self.check_process()?;
+        let too_large = || Refusal::TooLarge { requested_bytes: length, capacity_bytes: self.capacity_bytes };
+        let bytes = Location::extent(length, references).ok_or_else(too_large)?;
+        if bytes > self.capacity_bytes {
+            return Err(too_large().into());
+        }
+        let deadline = Instant::now().checked_add(self.lease_timeout);
+        loop {
+            match self.own.begin(bytes, kind) {
+                Ok(begun) => return Ok(begun),
+                Err(Need::Entries { at_least }) => self.grow_table(at_least)?,
+                Err(Need::Memory) => {
+                    if !self.collect() {
+                        self.lease(bytes, deadline)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks again at what others used; `true` if memory came free.
+    pub(crate) fn collect(&self) -> bool {
+        let mut garbage = Vec::new();
+        let freed = self.own.collect(&mut garbage);
+        crate::object::drop_all(garbage);
+        freed
+    }
+
+    /// Gives back segments that have been empty since `before`.
+    pub(crate) fn release_empty(&self, before: u64) -> bool {
+        let empty = self.own.take_empty_segments(before);
+        for segment in &empty {
+            self.connection.tell(&Request::Release { segment: *segment });
+        }
+        !empty.is_empty()
+    }
+
+    fn grow_table(&self, at_least: u32) -> Result<(), ClientError> {
+        if at_least > ENTRIES_MAX {
+            let limit = Refusal::LimitReached { limit: "ENTRIES_MAX".into(), max: u64::from(ENTRIES_MAX) };
+            return Err(limit.into());
+        }
+        let request = Request::GrowTable { entries: at_least };
+        match self.connection.request("grow the object table", &request)?.reply {
+            Reply::TableGrown { entries } => self.own.grow_table(entries),
+            other => return Err(ClientError::BadReply(format!("{other:?}"))),
+        }
+        Ok(())
+    }
+
+    /// Gets memory in which `bytes` fit: a generous lease if there is room for it, else just what is needed, for which
+    /// it waits. Returns early, without a lease, when waiting should be interrupted by another look at one's own.
+    fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
+        let generous = self.own.leased_bytes().clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX);
+        let generous = generous.min(self.capacity_bytes / 8);
+        if bytes < generous && self.request_lease(generous, Duration::ZERO).is_ok() {
+            return Ok(());
+        }
+        self.release_empty(u64::MAX);
+        let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        match self.request_lease(bytes, left.min(LEASE_SLICE)) {
+            Err(ClientError::Refused(Refusal::StoreFull { .. })) if left > LEASE_SLICE => Ok(()),
+            result => result,
+        }
+    }
+
+    fn request_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
+        let request = Request::Lease { bytes, timeout_ms: timeout.as_millis() as u64 };
+        let answer = self.connection.request_within("lease memory", &request, timeout)?;
+        let Reply::Leased { segment, bytes } = answer.reply else {
+            return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
+        };
+        let [descriptor] = answer.descriptors()?;
+        let mapping = self.map_received(descriptor, |descriptor| {
+            check_received(descriptor, bytes)?;
+            WriteMapping::map(descriptor, 0, bytes as usize)
+        })?;
+        self.own.add_segment(segment, mapping);
+        Ok(())
+    }
+
+    // ---- sleeping ----
+
+    /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
+    pub(crate) fn sleep(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(&Bell)) {
+        // SeqCst: the sleeper's side of the protocol in `mobula_shm::bell`.
+        self.own.sleeping().store(1, Ordering::SeqCst);
+        if !ready() {
+            block(&self.bell);
+        }
+        self.own.sleeping().store(0, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A forked child shares the socket: closing it there would cut the parent off.
+        if !self.guard.is_child() {
+            self.connection.close();
+        }
+    }
+}
