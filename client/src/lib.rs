@@ -30,7 +30,7 @@ mod peer;
 mod shared;
 mod writer;
 
-pub use channel::{Channel, Event, Incoming};
+pub use channel::{Channel, Event, Incoming, Receiver, Sender};
 pub use client::{Client, ConnectOptions, Stats};
 pub use error::ClientError;
 pub use mobula_protocol::id::{ObjectId, OwnerId};

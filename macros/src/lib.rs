@@ -1,1 +1,165 @@
-//! The macros.
+//! The attribute `#[mobula::remote]`: makes a function callable in a worker process, and a type an actor.
+//!
+//! A macro can only see the text it stands on, so the work is split accordingly. This crate reads signatures, refuses
+//! what cannot cross a process boundary with an error at the user's own tokens, and writes thin glue: how arguments
+//! are decoded and results handed back, and typed `remote` functions that collect arguments. Everything with a
+//! decision in it (encoding, scheduling, retries, the actors' processes) lives in the crate `mobula`, behind the paths
+//! `::mobula::__private::…`, which exist for this glue only.
+//!
+//! - `function`: the expansion for a function; `actor`: the expansion for an `impl` block;
+//! - `signature`: what both share, arguments and return types;
+//! - `options`: what stands inside the attribute's parentheses.
+//!
+//! The output names everything by absolute path, and keeps its items in an anonymous constant, so that it works in any
+//! module and any function body, whatever the user has named or imported there. It contains no unsafe code of its own.
+
+mod actor;
+mod function;
+mod options;
+mod signature;
+
+use proc_macro::TokenStream;
+use proc_macro2::TokenStream as TokenStream2;
+use quote::{ToTokens, quote};
+use syn::{Error, Item};
+
+/// Makes a function callable in a worker process, or a type an actor.
+///
+/// # On a function
+///
+/// ```ignore
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let nine = square(3);                              // a call as ever, in this process
+/// let nine: ObjectRef<i64> = square::remote(3);      // a call in a worker, returns at once
+/// let eighty_one = square::remote(&nine);            // an argument is a value or a reference to one
+/// ```
+///
+/// The function stays as it is. Beside it appears an empty type with the same name (types and functions do not get in
+/// each other's way) and the same visibility, so `use` imports both at once. The type has these functions:
+///
+/// - `remote(…)` takes the function's arguments, each a value or an `ObjectRef` to one, and returns an
+///   `ObjectRef<T>` for a function that returns `T` or `Result<T, E>`. An `Err` reaches whoever gets the result as an
+///   error, with its text.
+/// - `options(TaskOptions)` sets the options of one call: `square::options(options).remote(3)`.
+/// - `num_returns(n)`, only where the function returns a `Vec<T>`: its elements become `n` objects of their own, and
+///   `.remote(…)` returns a `Vec<ObjectRef<T>>`.
+///
+/// The attribute takes these options:
+///
+/// - `#[remote(num_returns = 2)]`: the function returns a tuple of that many elements (or a `Result` of one) and each
+///   becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
+/// - `#[remote(max_retries = 3)]`: how often a call is run again when its worker dies, unless the call's own options
+///   say otherwise.
+/// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
+///   its path.
+///
+/// # On an `impl` block
+///
+/// ```ignore
+/// struct Counter {
+///     value: i64,
+/// }
+///
+/// #[mobula::remote]
+/// impl Counter {
+///     fn new(start: i64) -> Self {
+///         Counter { value: start }
+///     }
+///
+///     fn increment(&mut self, by: i64) -> i64 {
+///         self.value += by;
+///         self.value
+///     }
+/// }
+///
+/// let counter: ActorHandle<Counter> = Counter::remote(5);     // a process of its own, which runs `Counter::new(5)`
+/// let six: ObjectRef<i64> = counter.increment(1);             // calls of one caller run in order
+/// ```
+///
+/// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
+/// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation.
+/// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local.
+///
+/// Methods take options too:
+///
+/// - `#[remote(num_returns = 2)]`: as on a function.
+/// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
+///
+/// # Cost
+///
+/// A call costs the encoding of its arguments into the request. Carriers (`Bytes`, `Tensor`, Arrow arrays) that already
+/// lie in the store go by reference: they are never copied. It talks neither to the daemon nor, where a worker is
+/// already leased, to anyone but that worker.
+///
+/// # Errors
+///
+/// Another process must be able to make the arguments from bytes, and to find the function by name. So these do not
+/// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, and `async`,
+/// `unsafe`, `extern` and variadic functions. Each error stands at the tokens that cause it. Arguments and results
+/// need serde's `Serialize` and `Deserialize`.
+#[proc_macro_attribute]
+pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
+    let original = TokenStream2::from(item.clone());
+    let expansion = match syn::parse::<Item>(item) {
+        Ok(Item::Fn(function)) => function::expand(options.into(), function),
+        Ok(Item::Impl(block)) => actor::expand(options.into(), block),
+        Ok(other) => with_error(original, misplaced(&other)),
+        Err(error) => with_error(original, error),
+    };
+    expansion.into()
+}
+
+/// What was found wrong, so that the user sees all of it at once.
+#[derive(Default)]
+struct Errors(Option<Error>);
+
+impl Errors {
+    /// Notes an error at `tokens`.
+    fn push(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
+        self.add(Error::new_spanned(tokens, message));
+    }
+
+    fn add(&mut self, error: Error) {
+        match &mut self.0 {
+            Some(errors) => errors.combine(error),
+            None => self.0 = Some(error),
+        }
+    }
+
+    /// The value, or its default after noting the error.
+    fn take<T: Default>(&mut self, result: syn::Result<T>) -> T {
+        result.unwrap_or_else(|error| {
+            self.add(error);
+            T::default()
+        })
+    }
+}
+
+/// The user's item as it was, and the errors: so that the item's other uses do not become errors as well.
+fn with_error(item: TokenStream2, error: Error) -> TokenStream2 {
+    let error = error.into_compile_error();
+    quote!(#item #error)
+}
+
+fn misplaced(item: &Item) -> Error {
+    let (found, tokens) = match item {
+        Item::Struct(item) => ("a struct", item.struct_token.to_token_stream()),
+        Item::Enum(item) => ("an enum", item.enum_token.to_token_stream()),
+        Item::Union(item) => ("a union", item.union_token.to_token_stream()),
+        Item::Trait(item) => ("a trait", item.trait_token.to_token_stream()),
+        Item::Mod(item) => ("a module", item.mod_token.to_token_stream()),
+        other => ("this item", other.to_token_stream()),
+    };
+    let instead = match item {
+        Item::Struct(_) | Item::Enum(_) | Item::Union(_) => ": for an actor, put it on the type's `impl` block",
+        _ => "",
+    };
+    Error::new_spanned(
+        tokens,
+        format!("`#[mobula::remote]` stands on a function or an `impl` block, not on {found}{instead}"),
+    )
+}

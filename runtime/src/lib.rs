@@ -1,1 +1,86 @@
-//! The runtime.
+//! Mobula: tasks, actors and objects for the processes of one machine, on shared memory.
+//!
+//! ```
+//! use mobula::prelude::*;
+//!
+//! #[mobula::remote]
+//! fn square(x: i64) -> i64 {
+//!     x * x
+//! }
+//!
+//! struct Counter {
+//!     value: i64,
+//! }
+//!
+//! #[mobula::remote]
+//! impl Counter {
+//!     fn new() -> Self {
+//!         Counter { value: 0 }
+//!     }
+//!     fn increment(&mut self) -> i64 {
+//!         self.value += 1;
+//!         self.value
+//!     }
+//! }
+//!
+//! fn main() -> mobula::Result<()> {
+//!     let _mobula = mobula::init()?; // store, workers; all gone when dropped
+//!
+//!     let nine: ObjectRef<i64> = square::remote(3);
+//!     let eighty_one = square::remote(nine); // a value or a reference to one
+//!     assert_eq!(eighty_one.get()?, 81);
+//!
+//!     let counters: Vec<_> = (0..3).map(|_| Counter::remote()).collect();
+//!     let ones = mobula::get(counters.iter().map(|c| c.increment()))?;
+//!     assert_eq!(ones, [1, 1, 1]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The path of a task through this crate: `task` (a call, encoded) → `submitter` (its arguments are there, a worker has
+//! room) → `link` (a record in a ring) → in the worker: `executor` → `arguments` (decoded, run, encoded) → `link` →
+//! `submitter` → `slot` → [`ObjectRef::get`]. The `head` hands out workers and keeps the actors; `core` is what every
+//! process of a session has; `session` starts and ends it all, and `takeover` makes a worker of the same program.
+
+mod actor;
+mod arguments;
+mod core;
+mod error;
+mod executor;
+mod head;
+mod link;
+mod logs;
+mod message;
+mod object_ref;
+pub mod prelude;
+mod registry;
+mod session;
+mod slot;
+mod submitter;
+mod takeover;
+mod task;
+pub mod value;
+mod worker;
+
+pub use mobula_macros::remote;
+
+pub use crate::actor::{Actor, ActorHandle, ActorOptions, get_actor, kill};
+pub use crate::arguments::IntoArg;
+pub use crate::error::{Error, Failure, Result, TaskError, TaskErrorKind};
+pub use crate::object_ref::{ObjectRef, get, get_timeout, put, wait};
+pub use crate::session::{Builder, Session, init, is_initialized, sessions};
+pub use crate::task::TaskOptions;
+
+/// What the code that the macros write refers to. Not for use by hand; it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use linkme;
+
+    pub use crate::actor::{Create, MethodCall, RawActor};
+    pub use crate::arguments::{
+        Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
+        fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
+    };
+    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
+    pub use crate::task::{Call, with_defaults};
+}

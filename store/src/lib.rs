@@ -1,1 +1,50 @@
-//! The daemon.
+//! The daemon of Mobula: it leases memory to the processes of one user, passes descriptors between them, notices when
+//! one dies, and keeps what the dead leave to others. It knows objects only as entries of tables; it never looks into
+//! their bytes, and takes no part while they are written, sealed, pinned and read.
+//!
+//! ```no_run
+//! use mobula_store::{Config, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind(Config::new("/run/user/1000/mobula.sock", 2 << 30))?;
+//! let stopper = server.stopper(); // for a signal handler's thread, say
+//! server.run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! From the outside to the inside:
+//!
+//! * [`Config`] has every limit; [`StartError`] says why a store does not start;
+//! * `endpoint` takes the socket's path, `peer` tells who connects, `connection` queues messages, and `server` is the
+//!   event loop around them;
+//! * `daemon` carries out requests and deaths on shared `memory`;
+//! * `core` decides, without input or output.
+
+mod config;
+mod connection;
+mod core;
+mod daemon;
+mod endpoint;
+mod error;
+mod memory;
+mod peer;
+mod server;
+
+pub use config::Config;
+pub use error::{RunError, StartError};
+pub use server::{Server, Stopper};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Lets this process open as many descriptors as the system allows it: a store needs about eight for each client, and
+/// one or two for each segment.
+///
+/// For programs in which the store is the main thing; it changes a limit of the whole process.
+///
+/// # Errors
+/// The system's.
+pub fn raise_descriptor_limit() -> std::io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}

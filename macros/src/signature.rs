@@ -1,0 +1,431 @@
+//! Arguments and return types: what may cross to another process, and the pieces of code that take it there.
+//!
+//! Types are known here only as they are written. So `Result` and `Vec` are recognised by the last segment of their
+//! path, and a lifetime that a type hides is the compiler's to find.
+
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
+use syn::visit::{self, Visit};
+use syn::{Attribute, Expr, FnArg, GenericArgument, Lit, Meta, Pat, PathArguments, ReturnType, Safety, Type, parse_quote};
+
+use crate::Errors;
+use crate::options::NumReturns;
+
+/// The arguments of a remote call, `self` left out.
+pub(crate) struct Arguments(Vec<Argument>);
+
+/// One argument.
+struct Argument {
+    /// Its name in the generated `remote`, made up where the pattern has none.
+    name: Ident,
+    ty: Type,
+    /// `#[cfg(…)]` of the argument: every trace of it carries them.
+    cfg: Vec<Attribute>,
+    docs: Vec<String>,
+}
+
+/// What a remote call returns.
+pub(crate) struct Returns {
+    /// Whether it comes inside a `Result`.
+    fallible: bool,
+    /// The type itself, taken out of a `Result`.
+    ty: Type,
+    shape: Shape,
+}
+
+/// How many objects a result is.
+enum Shape {
+    /// One.
+    One,
+    /// One for each of these types, the elements of a tuple.
+    Tuple(Vec<Type>),
+    /// One, or one for each element if the caller wants so; the elements have this type.
+    List(Type),
+}
+
+/// Refuses what keeps a function from being registered once and called from another process.
+pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &mut Errors) {
+    if let Some(token) = &signature.asyncness {
+        errors.push(
+            token,
+            format!("{what} is not `async`: a remote call returns at once as it is, and the body may block"),
+        );
+    }
+    if let Safety::Unsafe(token) = &signature.safety {
+        errors.push(
+            token,
+            format!(
+                "{what} is not `unsafe`: nobody could uphold its conditions from another process; \
+                 wrap the unsafe call in a safe function"
+            ),
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        errors.push(abi, format!("{what} has Rust's own calling convention: leave `extern` out"));
+    }
+    if !signature.generics.params.is_empty() {
+        errors.push(
+            &signature.generics.params,
+            format!(
+                "{what} has no generic parameters: it is registered once, by its name; \
+                 write one for each type, and let them call a generic one"
+            ),
+        );
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        errors.push(clause, format!("{what} has no `where` clause: it is registered once, for one set of types"));
+    }
+    if let Some(variadic) = &signature.variadic {
+        errors.push(variadic, format!("{what} is not variadic: take a `Vec`"));
+    }
+}
+
+/// The attributes that decide whether an item exists at all.
+pub(crate) fn cfg(attributes: &[Attribute]) -> Vec<Attribute> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
+}
+
+/// What the user wrote about the whole item that also holds for what is added beside it: whether it exists at all, and
+/// which warnings it may cause, such as those about a deprecated type in its signature.
+pub(crate) fn shared(attributes: &[Attribute]) -> Vec<Attribute> {
+    let shared = ["cfg", "allow"];
+    let is_shared = |attribute: &&Attribute| shared.iter().any(|name| attribute.path().is_ident(name));
+    attributes.iter().filter(is_shared).cloned().collect()
+}
+
+/// The glue may use what is deprecated for others.
+pub(crate) fn allow_deprecated<'a>(attributes: impl IntoIterator<Item = &'a Attribute>) -> Option<TokenStream> {
+    let mut attributes = attributes.into_iter();
+    attributes.any(|attribute| attribute.path().is_ident("deprecated")).then(|| quote!(#[allow(deprecated)]))
+}
+
+/// The user's tokens as if this macro had written them. Errors still point at them, but lints take them for generated
+/// code: names and visibilities repeated here are not the user's to mend, and an `#[allow]` would be an error under a
+/// crate's `#![forbid]`.
+pub(crate) fn repeated(tokens: impl ToTokens) -> TokenStream {
+    let repeat = |token: TokenTree| {
+        let span = token.span().resolved_at(Span::call_site());
+        let mut token = match token {
+            TokenTree::Group(group) => Group::new(group.delimiter(), repeated(group.stream())).into(),
+            other => other,
+        };
+        token.set_span(span);
+        token
+    };
+    tokens.into_token_stream().into_iter().map(repeat).collect()
+}
+
+/// Replaces `Self` by the type it stands for.
+pub(crate) fn replace_self(signature: &mut syn::Signature, actor: &Type) {
+    let types = signature.inputs.iter_mut().filter_map(|input| match input {
+        FnArg::Typed(typed) => Some(&mut *typed.ty),
+        FnArg::Receiver(_) => None,
+    });
+    let output = match &mut signature.output {
+        ReturnType::Type(_, ty) => Some(&mut **ty),
+        ReturnType::Default => None,
+    };
+    for ty in types.chain(output) {
+        let tokens = replace_self_in(ty.to_token_stream(), actor);
+        // One path for another parses wherever it stands; should it not, the compiler says so better.
+        *ty = syn::parse2(tokens.clone()).unwrap_or(Type::Verbatim(tokens));
+    }
+}
+
+/// Takes the doc comments off the arguments, where the compiler does not allow them. [`Arguments::read`] keeps them.
+pub(crate) fn strip_argument_docs(signature: &mut syn::Signature) {
+    for input in &mut signature.inputs {
+        if let FnArg::Typed(typed) = input {
+            typed.attrs.retain(|attribute| !attribute.path().is_ident("doc"));
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the arguments of a function or method.
+    pub(crate) fn read(signature: &syn::Signature, errors: &mut Errors) -> Self {
+        let mut arguments: Vec<Argument> = Vec::new();
+        for input in &signature.inputs {
+            let FnArg::Typed(typed) = input else { continue };
+            check_owned(&typed.ty, "take an owned value", errors);
+            let named = name_of(&typed.pat).filter(|name| arguments.iter().all(|other| other.name != *name));
+            let name = named.unwrap_or_else(|| format_ident!("argument_{}", arguments.len()));
+            let cfg = cfg(&typed.attrs);
+            let docs = typed.attrs.iter().filter_map(doc_text).collect();
+            arguments.push(Argument { name, ty: (*typed.ty).clone(), cfg, docs });
+        }
+        Arguments(arguments)
+    }
+
+    /// `a: impl IntoArg<A>, b: impl IntoArg<B>`
+    pub(crate) fn parameters(&self) -> TokenStream {
+        self.each(|Argument { name, ty, cfg, .. }| quote!(#(#cfg)* #name: impl ::mobula::__private::IntoArg<#ty>,))
+    }
+
+    /// `a, b`
+    pub(crate) fn names(&self) -> TokenStream {
+        self.each(|Argument { name, cfg, .. }| quote!(#(#cfg)* #name,))
+    }
+
+    /// Statements that hand the parameters to the call in the variable `call`.
+    pub(crate) fn attach(&self, call: &Ident) -> TokenStream {
+        self.each(|Argument { name, ty, cfg, .. }| quote!(#(#cfg)* let #call = #call.argument::<#ty>(#name);))
+    }
+
+    /// Statements that decode the arguments, in the process that was called, from the variable `arguments`.
+    pub(crate) fn decode(&self, arguments: &Ident) -> TokenStream {
+        let decoded = self.each_numbered(|number, Argument { ty, cfg, .. }| {
+            quote!(#(#cfg)* let #number: #ty = ::mobula::__private::Arguments::next::<#ty>(#arguments)?;)
+        });
+        quote!(#decoded ::mobula::__private::Arguments::finish(#arguments)?;)
+    }
+
+    /// The decoded arguments, as a call takes them.
+    pub(crate) fn decoded(&self) -> TokenStream {
+        self.each_numbered(|number, Argument { cfg, .. }| quote!(#(#cfg)* #number,))
+    }
+
+    /// How a call is written, for the documentation: `a, b`.
+    pub(crate) fn shown(&self) -> String {
+        self.0.iter().map(|argument| argument.name.to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Documentation: what the user wrote beside the arguments, as attributes.
+    pub(crate) fn docs(&self) -> TokenStream {
+        let lines = self.0.iter().filter(|argument| !argument.docs.is_empty()).map(|argument| {
+            let text: Vec<_> = argument.docs.iter().map(|line| line.trim()).collect();
+            format!("- `{}`: {}", argument.name, text.join(" "))
+        });
+        let mut lines = lines.peekable();
+        if lines.peek().is_none() {
+            return TokenStream::new();
+        }
+        quote!(#[doc = ""] #[doc = "# Arguments"] #[doc = ""] #(#[doc = #lines])*)
+    }
+
+    fn each(&self, code: impl Fn(&Argument) -> TokenStream) -> TokenStream {
+        self.0.iter().map(code).collect()
+    }
+
+    fn each_numbered(&self, code: impl Fn(Ident, &Argument) -> TokenStream) -> TokenStream {
+        let number = |index| format_ident!("__a{}", index, span = Span::mixed_site());
+        self.0.iter().enumerate().map(|(index, argument)| code(number(index), argument)).collect()
+    }
+}
+
+impl Returns {
+    /// Reads the return type of a function or method. A `Vec` can become several objects where `lists` says so.
+    pub(crate) fn read(
+        signature: &syn::Signature,
+        num_returns: Option<&NumReturns>,
+        lists: bool,
+        errors: &mut Errors,
+    ) -> Self {
+        let written = match &signature.output {
+            ReturnType::Default => parse_quote!(()),
+            ReturnType::Type(_, ty) => (**ty).clone(),
+        };
+        let inner = result_of(&written);
+        let fallible = inner.is_some();
+        let ty = inner.unwrap_or(written.clone());
+        check_owned(&ty, "return an owned value", errors);
+        if let Type::Never(_) = ty {
+            errors.push(&ty, "a remote call returns: whoever waits for its result would wait for ever");
+        }
+
+        let shape = match num_returns {
+            Some(number) if number.count > 1 => Shape::Tuple(elements_of(&ty, number, errors)),
+            _ => match list_of(&ty) {
+                Some(element) if lists => Shape::List(element),
+                _ => Shape::One,
+            },
+        };
+        Returns { fallible, ty, shape }
+    }
+
+    /// Turns the value of `call`, in the process that was called, into what goes back.
+    pub(crate) fn outcome(&self, call: &TokenStream) -> TokenStream {
+        let fallible = if self.fallible { "fallible" } else { "infallible" };
+        let shape = match self.shape {
+            Shape::One => "",
+            Shape::Tuple(_) => "_tuple",
+            Shape::List(_) => "_list",
+        };
+        let outcome = format_ident!("{fallible}{shape}");
+        quote!(::mobula::__private::#outcome(#call))
+    }
+
+    /// What `remote` returns.
+    pub(crate) fn reference(&self) -> TokenStream {
+        match &self.shape {
+            Shape::Tuple(elements) => quote!((#(::mobula::ObjectRef<#elements>,)*)),
+            Shape::One | Shape::List(_) => {
+                let ty = &self.ty;
+                quote!(::mobula::ObjectRef<#ty>)
+            }
+        }
+    }
+
+    /// Submits the call in the variable `call`.
+    pub(crate) fn submit(&self, call: &Ident) -> TokenStream {
+        let ty = &self.ty;
+        match &self.shape {
+            Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
+            Shape::One | Shape::List(_) => quote!(#call.submit::<#ty>()),
+        }
+    }
+
+    /// The type of the elements, where the result can become several objects.
+    pub(crate) fn list(&self) -> Option<&Type> {
+        match &self.shape {
+            Shape::List(element) => Some(element),
+            Shape::One | Shape::Tuple(_) => None,
+        }
+    }
+
+    /// What `remote` returns, for the documentation.
+    pub(crate) fn shown(&self) -> &'static str {
+        match self.shape {
+            Shape::Tuple(_) => "an [`ObjectRef`](mobula::ObjectRef) to each element of the result",
+            Shape::One | Shape::List(_) => "an [`ObjectRef`](mobula::ObjectRef) to the result",
+        }
+    }
+}
+
+/// The `T` of a type that is written as a `Result<T, …>`.
+pub(crate) fn result_of(ty: &Type) -> Option<Type> {
+    generic_argument(ty, "Result")
+}
+
+/// A type without the invisible or visible parentheses around it: macros by example put the former there.
+pub(crate) fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        other => other,
+    }
+}
+
+/// The `T` of a type that is written as a `Vec<T>`.
+fn list_of(ty: &Type) -> Option<Type> {
+    generic_argument(ty, "Vec")
+}
+
+/// The first generic argument of a path that ends in `name`.
+fn generic_argument(ty: &Type, name: &str) -> Option<Type> {
+    let Type::Path(path) = bare(ty) else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty.clone()),
+        _ => None,
+    })
+}
+
+fn elements_of(ty: &Type, number: &NumReturns, errors: &mut Errors) -> Vec<Type> {
+    let wanted = number.count;
+    match bare(ty) {
+        Type::Tuple(tuple) if tuple.elems.len() == wanted => tuple.elems.iter().cloned().collect(),
+        Type::Tuple(tuple) if !tuple.elems.is_empty() => {
+            let found = tuple.elems.len();
+            let message = format!("the return type is a tuple of {found} elements, not of {wanted}");
+            errors.push(&number.literal, message);
+            Vec::new()
+        }
+        _ => {
+            let message = format!("the return type is no tuple: return one of {wanted} elements, or a `Result` of it");
+            errors.push(&number.literal, message);
+            Vec::new()
+        }
+    }
+}
+
+/// The name of an argument, where its pattern has one: without the underscores that say the body does not use it.
+fn name_of(pattern: &Pat) -> Option<Ident> {
+    let Pat::Ident(pattern) = pattern else { return None };
+    let written = pattern.ident.to_string();
+    let name = written.trim_start_matches('_');
+    if name == written {
+        return Some(pattern.ident.clone());
+    }
+    let mut ident: Ident = syn::parse_str(name).ok()?;
+    ident.set_span(pattern.ident.span());
+    Some(ident)
+}
+
+fn doc_text(attribute: &Attribute) -> Option<String> {
+    match &attribute.meta {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            Expr::Lit(literal) => match &literal.lit {
+                Lit::Str(text) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn replace_self_in(tokens: TokenStream, actor: &Type) -> TokenStream {
+    let replace = |token| match token {
+        TokenTree::Ident(ident) if ident == "Self" => {
+            // An error in the type then points at `Self`, where it is used.
+            let located = |mut token: TokenTree| {
+                token.set_span(ident.span().resolved_at(token.span()));
+                token
+            };
+            actor.to_token_stream().into_iter().map(located).collect()
+        }
+        TokenTree::Group(group) => {
+            let mut replaced = Group::new(group.delimiter(), replace_self_in(group.stream(), actor));
+            replaced.set_span(group.span());
+            TokenTree::Group(replaced).into()
+        }
+        other => TokenStream::from(other),
+    };
+    tokens.into_iter().map(replace).collect()
+}
+
+/// Refuses whatever in a type borrows from the caller, or leaves the type open.
+fn check_owned(ty: &Type, instead: &str, errors: &mut Errors) {
+    Borrows { instead, errors }.visit_type(ty);
+}
+
+struct Borrows<'a> {
+    instead: &'a str,
+    errors: &'a mut Errors,
+}
+
+impl<'ast> Visit<'ast> for Borrows<'_> {
+    fn visit_type_reference(&mut self, reference: &'ast syn::TypeReference) {
+        let owned = match bare(&reference.elem) {
+            Type::Path(path) if path.path.is_ident("str") => ", a `String`".to_owned(),
+            Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Path") => {
+                ", a `PathBuf`".to_owned()
+            }
+            Type::Slice(_) => ", a `Vec`".to_owned(),
+            _ => String::new(),
+        };
+        let message = format!("{}{owned}: another process cannot borrow from this one", self.instead);
+        self.errors.push(reference, message);
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
+        if lifetime.ident != "static" {
+            self.errors.push(lifetime, format!("{}: another process cannot borrow from this one", self.instead));
+        }
+    }
+
+    fn visit_type_impl_trait(&mut self, opaque: &'ast syn::TypeImplTrait) {
+        self.errors.push(opaque, "name the type: another process must know which one to make from the bytes");
+    }
+
+    // Function pointers and `Fn(…)` bounds name types that only a call of them would pass on.
+    fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
+    fn visit_parenthesized_generic_arguments(&mut self, _: &'ast syn::ParenthesizedGenericArguments) {}
+
+    // The length of an array is a constant of this program, whatever it borrows.
+    fn visit_type_array(&mut self, array: &'ast syn::TypeArray) {
+        visit::visit_type(self, &array.elem);
+    }
+}

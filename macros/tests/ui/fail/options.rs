@@ -1,0 +1,74 @@
+//! Options that do not exist, or do not fit the function.
+
+#[mobula::remote(retries = 3)]
+fn unknown() {}
+
+#[mobula::remote(num_returns = 2, num_returns = 2)]
+fn twice() -> (u8, u8) {
+    (1, 2)
+}
+
+#[mobula::remote(num_returns = 2)]
+fn three() -> (u8, u8, u8) {
+    (1, 2, 3)
+}
+
+#[mobula::remote(num_returns = 3)]
+fn three_inside() -> Result<(u8, u8), String> {
+    Ok((1, 2))
+}
+
+#[mobula::remote(num_returns = 2)]
+fn list() -> Vec<u8> {
+    vec![1, 2]
+}
+
+#[mobula::remote(num_returns = 2)]
+fn nothing() {}
+
+#[mobula::remote(num_returns = 0)]
+fn zero() {}
+
+#[mobula::remote(num_returns = 13)]
+fn thirteen() {}
+
+#[mobula::remote(num_returns = "2")]
+fn quoted() {}
+
+#[mobula::remote(num_returns)]
+fn bare() {}
+
+#[mobula::remote(max_retries = -1)]
+fn negative() {}
+
+#[mobula::remote(name = "")]
+fn nameless() {}
+
+#[mobula::remote(name = nameless)]
+fn unquoted() {}
+
+struct Actor;
+
+#[mobula::remote(max_restarts = 2)]
+impl Actor {
+    #[remote(local)]
+    fn new() -> Self {
+        Actor
+    }
+
+    #[remote(local)]
+    const ONE: u8 = 1;
+
+    #[remote(max_retries = 2)]
+    fn unknown(&self) {}
+
+    #[remote(num_returns = 2)]
+    fn three(&self) -> (u8, u8, u8) {
+        (1, 2, 3)
+    }
+
+    #[remote = "local"]
+    fn misspelt(&self) {}
+}
+
+fn main() {}

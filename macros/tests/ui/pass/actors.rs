@@ -1,0 +1,166 @@
+//! Every kind of method: what the handle has, and what stays local.
+
+use mobula::{ActorHandle, ActorOptions, ObjectRef};
+
+struct Counter {
+    value: i64,
+}
+
+#[mobula::remote]
+impl Counter {
+    /// Stays local.
+    const STEP: i64 = 1;
+
+    fn new(
+        /// Where to start.
+        start: i64,
+    ) -> Self {
+        Self { value: start }
+    }
+
+    /// Adds to the value.
+    fn increment(&mut self, by: i64) -> i64 {
+        self.value += by;
+        self.value
+    }
+
+    fn get(&self) -> i64 {
+        self.value
+    }
+
+    fn reset(&mut self) {
+        self.value = Self::STEP - 1;
+    }
+
+    fn checked(&mut self, by: i64) -> Result<i64, String> {
+        self.value = self.value.checked_add(by).ok_or("too large")?;
+        Ok(self.value)
+    }
+
+    #[remote(num_returns = 2)]
+    fn split(&self) -> (i64, String) {
+        (self.value, self.value.to_string())
+    }
+
+    #[mobula::remote(num_returns = 2)]
+    fn split_checked(&self) -> Result<(i64, u8), std::num::TryFromIntError> {
+        Ok((self.value, u8::try_from(self.value)?))
+    }
+
+    fn list(&self) -> Vec<i64> {
+        vec![self.value]
+    }
+
+    fn typed(self: &mut Self, (a, b): (i64, i64), _: u8, mut c: i64, _d: i64) -> i64 {
+        c += a + b;
+        self.value += c;
+        self.value
+    }
+
+    fn peer(&self, peer: ActorHandle<Self>) -> Option<ActorHandle<Self>> {
+        Some(peer)
+    }
+
+    fn array(&self, array: [u8; Self::STEP as usize]) -> [u8; Self::STEP as usize] {
+        array
+    }
+
+    #[cfg(any())]
+    fn absent(&self, x: Missing) -> Missing {
+        x
+    }
+
+    #[cfg(all())]
+    fn r#match(&self) -> String {
+        self.value.to_string()
+    }
+
+    fn after_absent(&self) -> i64 {
+        self.value
+    }
+
+    #[remote(local)]
+    fn value_mut(&mut self) -> &mut i64 {
+        &mut self.value
+    }
+
+    #[remote(local)]
+    fn map<T>(self, with: impl FnOnce(i64) -> T) -> T {
+        with(self.value)
+    }
+
+    fn stays_local<T>(value: &T) -> &T {
+        value
+    }
+}
+
+// A second block adds functions that stay local.
+impl Counter {
+    fn also_local(&self) -> &i64 {
+        &self.value
+    }
+}
+
+struct Fallible;
+
+#[mobula::remote]
+impl Fallible {
+    fn new(succeed: bool) -> Result<Self, String> {
+        if succeed { Ok(Fallible) } else { Err("refused".to_owned()) }
+    }
+}
+
+struct Named;
+
+#[mobula::remote()]
+impl Named {
+    fn new() -> Named {
+        Named
+    }
+    fn nothing(&self) {}
+}
+
+fn remotely() {
+    let counter: ActorHandle<Counter> = Counter::remote(5);
+    let six: ObjectRef<i64> = counter.increment(1);
+    let _: ObjectRef<i64> = counter.increment(&six);
+    let _: ObjectRef<i64> = counter.increment(six);
+    let _: ObjectRef<i64> = counter.get();
+    let _: ObjectRef<()> = counter.reset();
+    let _: ObjectRef<i64> = counter.checked(1);
+    let _: (ObjectRef<i64>, ObjectRef<String>) = counter.split();
+    let _: (ObjectRef<i64>, ObjectRef<u8>) = counter.split_checked();
+    let _: ObjectRef<Vec<i64>> = counter.list();
+    let _: ObjectRef<i64> = counter.typed((1, 2), 3, 4, 5);
+    let _: ObjectRef<Option<ActorHandle<Counter>>> = counter.peer(counter.clone());
+    let _: ObjectRef<[u8; 1]> = counter.array([1]);
+    let _: ObjectRef<String> = counter.r#match();
+    let _: ObjectRef<i64> = counter.after_absent();
+    let _: ActorHandle<Counter> = Counter::options(ActorOptions::new()).remote(counter.get());
+    let _: ActorHandle<Fallible> = Fallible::remote(true);
+    let named: ActorHandle<Named> = Named::remote();
+    let _: ObjectRef<()> = named.nothing();
+}
+
+fn main() {
+    // Compiled, but not run: there is no store here.
+    let _: fn() = remotely;
+
+    let mut counter = Counter::new(1);
+    assert_eq!(counter.increment(1), 2);
+    assert_eq!(counter.checked(1), Ok(3));
+    assert_eq!(counter.split(), (3, "3".to_owned()));
+    assert_eq!(counter.split_checked().unwrap(), (3, 3));
+    assert_eq!(counter.list(), [3]);
+    assert_eq!(counter.typed((1, 2), 3, 4, 5), 10);
+    assert_eq!(counter.array([1]), [1]);
+    assert_eq!(counter.r#match(), "10");
+    assert_eq!(counter.after_absent(), *counter.also_local());
+    counter.reset();
+    assert_eq!((counter.get(), *counter.value_mut()), (0, 0));
+    let _ = Counter::peer;
+    assert_eq!(*Counter::stays_local(&1), 1);
+    assert_eq!(counter.map(|value| value + 1), 1);
+    assert!(Fallible::new(false).is_err());
+    Named::new().nothing();
+}

@@ -1,0 +1,273 @@
+//! Actors as their users see them: classes, handles, and calls of methods.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use mobula_client::Handle;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::arguments::{IntoArg, ReturnTuple, SlotOf};
+use crate::error::{Error, Failure, Result};
+use crate::message::Returns;
+use crate::object_ref::ObjectRef;
+use crate::registry::{Class, Key};
+use crate::session;
+use crate::task::{ArgumentList, Target, TaskOptions, submit};
+use crate::value::context;
+
+/// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
+pub trait Actor: 'static {
+    /// What a handle offers: the class's methods, as remote calls.
+    type Methods;
+    #[doc(hidden)]
+    fn class() -> &'static Class;
+    #[doc(hidden)]
+    fn methods(raw: RawActor) -> Self::Methods;
+    #[doc(hidden)]
+    fn raw(methods: &Self::Methods) -> &RawActor;
+}
+
+/// A handle to an actor: derefs to its methods.
+///
+/// Calls through one process's handles run in order. A handle can be cloned, given as an argument, or sent inside a
+/// value; the actor ends when the last one, anywhere, is gone.
+pub struct ActorHandle<A: Actor> {
+    methods: A::Methods,
+}
+
+impl<A: Actor> ActorHandle<A> {
+    fn from_raw(raw: RawActor) -> Self {
+        Self { methods: A::methods(raw) }
+    }
+
+    fn raw(&self) -> &RawActor {
+        A::raw(&self.methods)
+    }
+}
+
+impl<A: Actor> Deref for ActorHandle<A> {
+    type Target = A::Methods;
+
+    fn deref(&self) -> &A::Methods {
+        &self.methods
+    }
+}
+
+impl<A: Actor> Clone for ActorHandle<A> {
+    fn clone(&self) -> Self {
+        Self::from_raw(self.raw().clone())
+    }
+}
+
+impl<A: Actor> fmt::Debug for ActorHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorHandle<{}>({:?})", A::class().name, self.raw())
+    }
+}
+
+/// Options of an actor.
+///
+/// ```
+/// # use mobula::ActorOptions;
+/// let options = ActorOptions::new().name("scores");
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ActorOptions {
+    pub(crate) name: Option<String>,
+}
+
+impl ActorOptions {
+    /// The defaults: no name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A name by which any process of the session finds the actor with [`get_actor`]. It is the actor's as long as it
+    /// lives; a name alone does not keep it alive.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// The actor of a class that has a name. A round trip to the head.
+///
+/// # Errors
+/// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
+pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
+    let core = session::core()?;
+    let Some((actor, key, class_name, token)) = core.find_actor(name)? else {
+        return Err(Error::NoSuchActor { name: name.to_owned() });
+    };
+    let class = A::class();
+    if key != class.key {
+        let (expected, found) = (class.name.to_owned(), class_name);
+        return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
+    }
+    Ok(ActorHandle::from_raw(RawActor { actor, class, token: Token::Held(Arc::new(token)) }))
+}
+
+/// Ends an actor now: its process is killed, whatever it does; calls that were not finished fail.
+///
+/// # Errors
+/// [`Error::NotInitialized`].
+pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
+    session::core()?.kill_actor(handle.raw().actor);
+    Ok(())
+}
+
+/// What keeps the actor alive, or why there is none.
+#[derive(Debug, Clone)]
+enum Token {
+    Held(Arc<Handle>),
+    Failed(Arc<Failure>),
+}
+
+/// A handle whose class the type system does not know.
+#[derive(Clone)]
+pub struct RawActor {
+    actor: u64,
+    class: &'static Class,
+    token: Token,
+}
+
+impl RawActor {
+    /// A call of the method of this index.
+    pub fn call(&self, method: usize) -> MethodCall {
+        MethodCall { actor: self.clone(), method, arguments: ArgumentList::new() }
+    }
+}
+
+impl fmt::Debug for RawActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.token {
+            Token::Held(_) => write!(f, "{:016x}", self.actor),
+            Token::Failed(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+/// A call of a method, being put together by the macros' code.
+#[derive(Debug)]
+pub struct MethodCall {
+    actor: RawActor,
+    method: usize,
+    arguments: ArgumentList,
+}
+
+impl MethodCall {
+    /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
+    pub fn argument<T: Serialize>(mut self, argument: impl IntoArg<T>) -> Self {
+        self.arguments.push(argument);
+        self
+    }
+
+    /// Makes the call; its result is one object.
+    pub fn submit<T>(self) -> ObjectRef<T> {
+        ObjectRef::new(self.make(Returns::One).remove(0))
+    }
+
+    /// Makes the call; each element of its result is an object.
+    pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
+        T::references(self.make(Returns::Tuple(T::COUNT)).into_iter().map(SlotOf).collect())
+    }
+
+    fn make(self, returns: Returns) -> Vec<Arc<crate::slot::Slot>> {
+        use crate::slot::{Settled, Slot};
+        let RawActor { actor, class, token } = &self.actor;
+        let token = match token {
+            Token::Held(token) => token.clone(),
+            Token::Failed(failure) => {
+                let failed = || Slot::settled(Settled::Failed((**failure).clone()));
+                return (0..returns.count()).map(|_| failed()).collect();
+            }
+        };
+        let target = Target::Method {
+            actor: *actor,
+            method: self.method as u32,
+            class: class.name,
+            name: class.methods[self.method].name,
+            token,
+        };
+        submit(target, self.arguments, returns, TaskOptions::new())
+    }
+}
+
+/// An actor about to be made, being put together by the macros' code.
+#[derive(Debug)]
+pub struct Create<A> {
+    options: ActorOptions,
+    arguments: ArgumentList,
+    of: PhantomData<fn() -> A>,
+}
+
+impl<A: Actor> Create<A> {
+    /// A constructor call without arguments yet.
+    pub fn new(options: ActorOptions) -> Self {
+        Self { options, arguments: ArgumentList::new(), of: PhantomData }
+    }
+
+    /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
+    pub fn argument<T: Serialize>(mut self, argument: impl IntoArg<T>) -> Self {
+        self.arguments.push(argument);
+        self
+    }
+
+    /// Makes the actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.
+    /// Whatever goes wrong is reported by its calls.
+    pub fn submit(self) -> ActorHandle<A> {
+        let (Self { options, arguments, .. }, class) = (self, A::class());
+        let reserved = session::core()
+            .map_err(|_| Failure::NotInitialized)
+            .and_then(|core| core.reserve_actor(class, options.name.as_deref()));
+        let (actor, token) = match reserved {
+            Ok((actor, handle)) => (actor, Token::Held(Arc::new(handle))),
+            Err(failure) => (0, Token::Failed(Arc::new(failure))),
+        };
+        if let Token::Held(_) = token {
+            let target = Target::Constructor { actor, class: class.name };
+            let results = submit(target, arguments, Returns::One, TaskOptions::new());
+            drop(results);
+        }
+        ActorHandle::from_raw(RawActor { actor, class, token })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Passed {
+    actor: u64,
+    class: Key,
+    token: u32,
+}
+
+impl<A: Actor> Serialize for ActorHandle<A> {
+    /// As the actor's number, and its token's position among the references of the value that is being encoded.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let raw = self.raw();
+        let token = match &raw.token {
+            Token::Held(handle) => context::add_reference((**handle).clone()),
+            Token::Failed(failure) => return Err(S::Error::custom(failure)),
+        };
+        let token =
+            token.ok_or_else(|| S::Error::custom("an actor handle can only be sent through mobula"))?;
+        Passed { actor: raw.actor, class: raw.class.key, token }.serialize(serializer)
+    }
+}
+
+impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let passed = Passed::deserialize(deserializer)?;
+        let class = A::class();
+        if passed.class != class.key {
+            return Err(D::Error::custom(format!("a handle to another class than {}", class.name)));
+        }
+        let token = context::reference(passed.token).ok_or_else(|| {
+            D::Error::custom(format!("there is no reference {} in this value", passed.token))
+        })?;
+        Ok(Self::from_raw(RawActor { actor: passed.actor, class, token: Token::Held(Arc::new(token)) }))
+    }
+}

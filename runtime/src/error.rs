@@ -1,0 +1,247 @@
+//! What can go wrong between a call and its result.
+//!
+//! A [`Failure`] is the part that travels: it is the result of a task instead of a value, is stored, passed on through
+//! chains of tasks, and comes out of `get` inside an [`Error`].
+
+use std::time::Duration;
+
+use mobula_client::{ClientError, ObjectId};
+use serde::{Deserialize, Serialize};
+
+use crate::value::ValueError;
+
+/// Bytes of an error message that travel; longer ones are cut.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// The result of most operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no session in this process.
+    #[error(
+        "mobula is not initialized: call `let _mobula = mobula::init()?` first, and keep the guard while you use it"
+    )]
+    NotInitialized,
+    /// There is one already.
+    #[error(
+        "mobula is already initialized in this process: drop the first session's guard before starting another"
+    )]
+    AlreadyInitialized,
+    /// A worker process starts no session of its own.
+    #[error("this is a worker process: it is part of its driver's session, and cannot start another")]
+    InWorker,
+    /// The session could not be started.
+    #[error("the session could not start: {0}")]
+    Start(String),
+    /// A configuration that cannot be.
+    #[error("{field} cannot be {value}: {expected}")]
+    Config {
+        /// The builder's setter.
+        field: &'static str,
+        /// What came.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A remote function or method failed.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The process that ran it is gone.
+    #[error("{0}")]
+    Failed(Failure),
+    /// No result within the time given.
+    #[error("not ready within {waited:?}: {ready} of {wanted} results were there")]
+    Timeout {
+        /// For how long.
+        waited: Duration,
+        /// How many were ready.
+        ready: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// No living actor has the name.
+    #[error("no actor is named {name:?}")]
+    NoSuchActor {
+        /// What was asked for.
+        name: String,
+    },
+    /// The named actor is of another class.
+    #[error("actor {name:?} is a {found}, not a {expected}")]
+    WrongActorClass {
+        /// Its name.
+        name: String,
+        /// What was asked for.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A value could not be encoded or decoded.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The store refused or is gone.
+    #[error(transparent)]
+    Store(#[from] ClientError),
+}
+
+/// Why there is an error instead of a result; travels between processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The function ran, and failed.
+    Task(TaskError),
+    /// The process that ran it ended.
+    WorkerDied {
+        /// The remote function.
+        function: String,
+        /// The process's id; 0 where it never came to be.
+        pid: u32,
+        /// How it ended, as far as is known.
+        how: String,
+    },
+    /// The actor is gone, so the call was not (or not fully) carried out.
+    ActorDied {
+        /// The actor's class.
+        class: String,
+        /// The method that was called.
+        method: String,
+        /// Its process's id; 0 where it never came to be.
+        pid: u32,
+        /// Why.
+        cause: String,
+    },
+    /// The constructor failed, so there is no actor.
+    ConstructorFailed {
+        /// The actor's class.
+        class: String,
+        /// What the constructor said.
+        error: TaskError,
+    },
+    /// The name is taken.
+    NameTaken {
+        /// What was asked for.
+        name: String,
+    },
+    /// The object is lost with its owner.
+    ObjectLost {
+        /// Which.
+        object: ObjectId,
+    },
+    /// This process has no session.
+    NotInitialized,
+    /// The session ended.
+    SessionOver,
+    /// Whatever the store or the encoding said.
+    Other(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Task(error) => error.fmt(f),
+            Self::WorkerDied { function, pid, how } => {
+                write!(f, "the worker process {pid} died while it ran {function}: {how}")
+            }
+            Self::ActorDied { class, method, pid, cause } => {
+                write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")
+            }
+            Self::ConstructorFailed { class, error } => {
+                write!(f, "actor {class} was not constructed: {error}")
+            }
+            Self::NameTaken { name } => write!(f, "the actor name {name:?} is taken by a living actor"),
+            Self::ObjectLost { object } => {
+                write!(f, "object {object} is lost: its owner died before it was there")
+            }
+            Self::NotInitialized => Error::NotInitialized.fmt(f),
+            Self::SessionOver => f.write_str("the session is over"),
+            Self::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Task(error) => Self::Task(error),
+            Failure::NotInitialized => Self::NotInitialized,
+            other => Self::Failed(other),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Lost { object } | ClientError::NoSuchObject { object } => {
+                Self::ObjectLost { object }
+            }
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}
+
+/// How a remote function or method failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// It returned an `Err`.
+    Returned,
+    /// It panicked.
+    Panicked,
+    /// It could not be called: an argument did not decode, or the function is not registered.
+    NotCalled,
+    /// What it returned could not be encoded, or stored.
+    NotReturned,
+}
+
+/// A remote function or method failed: where, how, and in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskError {
+    /// The function, with its module, or `Class::method`.
+    pub function: String,
+    /// The process that ran it.
+    pub pid: u32,
+    /// How it failed.
+    pub kind: TaskErrorKind,
+    /// The error's `Display` with its sources, or the panic's message.
+    pub message: String,
+}
+
+impl TaskError {
+    pub(crate) fn new(function: &str, kind: TaskErrorKind, mut message: String) -> Self {
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push('…');
+        }
+        Self { function: function.to_owned(), pid: std::process::id(), kind, message }
+    }
+}
+
+impl std::fmt::Display for TaskError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { function, pid, kind, message } = self;
+        let verb = match kind {
+            TaskErrorKind::Returned => "failed",
+            TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::NotCalled => "could not be called",
+            TaskErrorKind::NotReturned => "returned what could not be passed on",
+        };
+        write!(f, "{function} {verb} in process {pid}: {message}")
+    }
+}
+
+impl std::error::Error for TaskError {}

@@ -1,0 +1,300 @@
+//! The actors of a session: where each stands on its way from reservation to end, who wants to know, and the names.
+//!
+//! Each actor has a *token*, an object of the head's. A handle to the actor is a reference to the token, so the store's
+//! own pins say whether anybody, in any process or inside any object, still has one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mobula_client::{Client, Handle, ObjectId, OwnerId};
+
+use crate::error::Failure;
+use crate::link::Link;
+use crate::message::{FoundActor, FromHead, Payload, ReservedActor};
+use crate::registry::Key;
+
+/// How often tokens are looked at: soon after something happened, seldom when nothing does.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+const LOOK_SELDOM: Duration = Duration::from_millis(500);
+
+struct Actor {
+    class: Key,
+    class_name: String,
+    name: Option<String>,
+    /// Our own handle; the actor lives while there are others.
+    token: Handle,
+    stage: Stage,
+    watchers: Vec<Arc<Link>>,
+}
+
+enum Stage {
+    /// The arguments are still to come.
+    Reserved {
+        by: Arc<Link>,
+    },
+    /// Everything is there but a process.
+    Waiting {
+        arguments: Vec<Input>,
+    },
+    Constructing {
+        process: u64,
+    },
+    Alive {
+        process: u64,
+        at: OwnerId,
+        pid: u32,
+    },
+    Over {
+        pid: u32,
+        failure: Failure,
+    },
+}
+
+enum Input {
+    Inline { bytes: Vec<u8>, references: Vec<Handle> },
+    Stored(Handle),
+}
+
+impl Input {
+    fn of(client: &Client, payload: &Payload<'_>) -> Result<Self, Failure> {
+        let hold = |object: &ObjectId| client.hold(*object);
+        Ok(match payload {
+            Payload::Stored(object) => Self::Stored(hold(object)?),
+            Payload::Inline { bytes, references } => Self::Inline {
+                bytes: bytes.to_vec(),
+                references: references.iter().map(hold).collect::<Result<_, _>>()?,
+            },
+        })
+    }
+
+    fn payload(&self) -> Payload<'_> {
+        match self {
+            Self::Stored(handle) => Payload::Stored(handle.id()),
+            Self::Inline { bytes, references } => {
+                Payload::Inline { bytes, references: references.iter().map(Handle::id).collect() }
+            }
+        }
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        match self {
+            Self::Stored(handle) => vec![handle.clone()],
+            Self::Inline { references, .. } => references.clone(),
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Actors {
+    actors: HashMap<u64, Actor>,
+    /// In the order in which they were started.
+    waiting: Vec<u64>,
+    names: HashMap<String, u64>,
+    number_last: u64,
+    looked: Option<Instant>,
+    interval: Duration,
+}
+
+impl Actors {
+    pub(super) fn reserve(
+        &mut self,
+        client: &Client,
+        by: &Arc<Link>,
+        request: u64,
+        class: Key,
+        class_name: &str,
+        name: Option<&str>,
+    ) {
+        let result = self.try_reserve(client, by, class, class_name, name);
+        let held = result.as_ref().map(|(_, token)| token.clone()).into_iter().collect();
+        let result = result.map(|(actor, token)| ReservedActor { actor, token: token.id() });
+        let _ = by.send(&FromHead::ActorReserved { request, result }, held);
+    }
+
+    fn try_reserve(
+        &mut self,
+        client: &Client,
+        by: &Arc<Link>,
+        class: Key,
+        class_name: &str,
+        name: Option<&str>,
+    ) -> Result<(u64, Handle), Failure> {
+        if let Some(name) = name.filter(|name| self.names.contains_key(*name)) {
+            return Err(Failure::NameTaken { name: name.to_owned() });
+        }
+        let token = client.put(&[])?.handle();
+        self.number_last += 1;
+        let actor = self.number_last;
+        if let Some(name) = name {
+            self.names.insert(name.to_owned(), actor);
+        }
+        let record = Actor {
+            class,
+            class_name: class_name.to_owned(),
+            name: name.map(str::to_owned),
+            token: token.clone(),
+            stage: Stage::Reserved { by: by.clone() },
+            watchers: Vec::new(),
+        };
+        self.actors.insert(actor, record);
+        Ok((actor, token))
+    }
+
+    /// The arguments of an actor's constructor are there.
+    pub(super) fn start(&mut self, client: &Client, actor: u64, arguments: &[Payload<'_>]) {
+        let inputs =
+            arguments.iter().map(|payload| Input::of(client, payload)).collect::<Result<Vec<_>, _>>();
+        match (self.actors.get_mut(&actor), inputs) {
+            (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
+                record.stage = Stage::Waiting { arguments };
+                self.waiting.push(actor);
+            }
+            (_, Err(failure)) => self.over(actor, 0, failure),
+            _ => {}
+        }
+    }
+
+    /// Actors that need a process.
+    pub(super) fn waiting(&self) -> Vec<u64> {
+        self.waiting.clone()
+    }
+
+    /// Gives an actor its process, and the process its actor.
+    pub(super) fn place(&mut self, actor: u64, process: u64, link: &Arc<Link>) {
+        self.waiting.retain(|other| *other != actor);
+        let Some(record) = self.actors.get_mut(&actor) else { return };
+        if let Stage::Waiting { arguments } =
+            std::mem::replace(&mut record.stage, Stage::Constructing { process })
+        {
+            let payloads = arguments.iter().map(Input::payload).collect();
+            let held = arguments.iter().flat_map(Input::handles).collect();
+            let _ = link.send(&FromHead::Construct { actor, class: record.class, arguments: payloads }, held);
+        }
+    }
+
+    pub(super) fn process_of(&self, actor: u64) -> Option<u64> {
+        match self.actors.get(&actor)?.stage {
+            Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),
+            _ => None,
+        }
+    }
+
+    pub(super) fn class_name(&self, actor: u64) -> String {
+        self.actors.get(&actor).map(|record| record.class_name.clone()).unwrap_or_default()
+    }
+
+    /// The constructor has run.
+    pub(super) fn alive(&mut self, actor: u64, at: OwnerId, pid: u32) {
+        let Some(record) = self.actors.get_mut(&actor) else { return };
+        let Stage::Constructing { process } = record.stage else { return };
+        record.stage = Stage::Alive { process, at, pid };
+        record.watchers.iter().for_each(|link| tell(actor, &record.stage, link));
+    }
+
+    /// The actor is no more, or never will be.
+    pub(super) fn over(&mut self, actor: u64, pid: u32, failure: Failure) {
+        self.waiting.retain(|other| *other != actor);
+        let Some(record) = self.actors.get_mut(&actor) else { return };
+        if matches!(record.stage, Stage::Over { .. }) {
+            return;
+        }
+        let pid = match record.stage {
+            Stage::Alive { pid: known, .. } if pid == 0 => known,
+            _ => pid,
+        };
+        record.stage = Stage::Over { pid, failure };
+        record.watchers.drain(..).for_each(|link| tell(actor, &record.stage, &link));
+        if let Some(name) = record.name.take() {
+            self.names.remove(&name);
+        }
+    }
+
+    pub(super) fn watch(&mut self, from: &Arc<Link>, actor: u64) {
+        match self.actors.get_mut(&actor) {
+            Some(record) => {
+                tell(actor, &record.stage, from);
+                if !matches!(record.stage, Stage::Over { .. }) {
+                    record.watchers.push(from.clone());
+                }
+            }
+            None => {
+                let failure = Failure::Other("it is not known in this session any more".into());
+                let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
+            }
+        }
+    }
+
+    pub(super) fn find(&self, from: &Arc<Link>, request: u64, name: &str) {
+        let found = self.names.get(name).and_then(|actor| Some((*actor, self.actors.get(actor)?)));
+        let held = found.map(|(_, record)| record.token.clone()).into_iter().collect();
+        let actor = found.map(|(actor, record)| FoundActor {
+            actor,
+            token: record.token.id(),
+            class: record.class,
+            class_name: record.class_name.clone(),
+        });
+        let _ = from.send(&FromHead::ActorFound { request, actor }, held);
+    }
+
+    /// A caller is gone; the actors that it had reserved and not started.
+    pub(super) fn on_caller_gone(&mut self, link: &Arc<Link>) -> Vec<u64> {
+        for record in self.actors.values_mut() {
+            record.watchers.retain(|watcher| !Arc::ptr_eq(watcher, link));
+        }
+        let reserved = self
+            .actors
+            .iter()
+            .filter(|(_, record)| matches!(&record.stage, Stage::Reserved { by } if Arc::ptr_eq(by, link)));
+        reserved.map(|(actor, _)| *actor).collect()
+    }
+
+    // ---- the last handle ----
+
+    /// When to look at the tokens next.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        if self.actors.is_empty() {
+            return None;
+        }
+        let passed = self.looked.map_or(Duration::MAX, |looked| looked.elapsed());
+        Some(self.interval.saturating_sub(passed))
+    }
+
+    pub(super) fn look_soon(&mut self) {
+        self.interval = LOOK_SOON;
+    }
+
+    /// Actors that nobody has a handle to any more, if it is time to look. What is over and asked for by nobody is
+    /// forgotten.
+    pub(super) fn out_of_scope(&mut self) -> Vec<u64> {
+        if self.timeout() != Some(Duration::ZERO) {
+            return Vec::new();
+        }
+        self.looked = Some(Instant::now());
+        self.interval = (self.interval * 2).clamp(LOOK_SOON, LOOK_SELDOM);
+        let (mut ended, mut forgotten) = (Vec::new(), Vec::new());
+        for (actor, record) in &self.actors {
+            match record.stage {
+                // Whoever reserved it may not have its handle yet.
+                Stage::Reserved { .. } => {}
+                _ if record.token.is_held_elsewhere(1) => {}
+                Stage::Over { .. } => forgotten.push(*actor),
+                _ => ended.push(*actor),
+            }
+        }
+        for actor in forgotten {
+            self.actors.remove(&actor);
+        }
+        ended
+    }
+}
+
+fn tell(actor: u64, stage: &Stage, link: &Link) {
+    let message = match stage {
+        Stage::Alive { at, .. } => FromHead::ActorAt { actor, process: *at },
+        Stage::Over { pid, failure } => FromHead::ActorOver { actor, pid: *pid, failure: failure.clone() },
+        _ => return,
+    };
+    let _ = link.send(&message, Vec::new());
+}

@@ -1,0 +1,112 @@
+//! The head: a thread of the driver that owns the processes of a session. It hands out workers, keeps the actors and
+//! their names, and ends what is not needed any more.
+//!
+//! It is a client of the store of its own, and whoever needs it talks to it through a channel, the driver like the
+//! workers: so it could as well be a process of its own. Calls do not pass through it: callers talk to the workers and
+//! actors that it names.
+
+mod actors;
+mod processes;
+mod state;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use mobula_client::{Client, ConnectOptions, Event, OwnerId};
+
+use self::processes::Processes;
+pub(crate) use self::processes::has_ended_before;
+use self::state::State;
+use crate::error::{Error, Result};
+use crate::link::Link;
+
+/// What the head is started with.
+#[derive(Debug)]
+pub(crate) struct HeadOptions {
+    pub(crate) socket: PathBuf,
+    pub(crate) workers: usize,
+    pub(crate) forward_output: bool,
+    pub(crate) program: PathBuf,
+    /// Inherited by every process; closed when the driver is gone.
+    pub(crate) lifeline: OwnedFd,
+}
+
+/// The running head. Dropped, it sees its processes off and ends.
+#[derive(Debug)]
+pub(crate) struct Head {
+    client: Client,
+    stop: Sender<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Head {
+    pub(crate) fn start(options: HeadOptions) -> Result<Self> {
+        let label = format!("head {}", std::process::id());
+        let client = ConnectOptions::new().label(label).connect(&options.socket)?;
+        let events = client.events();
+        let (stop, stopped) = unbounded();
+        let (workers, its_client) = (options.workers, client.clone());
+        let processes = Processes::new(options, client.id());
+        let thread = std::thread::Builder::new()
+            .name("mobula-head".into())
+            .spawn(move || run(its_client, State::new(workers, processes), &events, &stopped))
+            .map_err(|error| Error::Start(error.to_string()))?;
+        Ok(Self { client, stop, thread: Some(thread) })
+    }
+
+    pub(crate) fn id(&self) -> OwnerId {
+        self.client.id()
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        self.client.ring();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Receiver<()>) {
+    let mut links: Vec<Arc<Link>> = Vec::new();
+    state.arrange();
+    while stopped.is_empty() {
+        let timeout = state.timeout();
+        client.sleep_with(
+            || !stopped.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_mail()),
+            |bell| state.processes.wait(bell, timeout),
+        );
+        while let Ok(event) = events.try_recv() {
+            match event {
+                Event::ChannelOpened(incoming) => match client.accept(incoming) {
+                    Ok(channel) => links.push(Arc::new(Link::new(channel, true))),
+                    Err(error) => tracing::warn!(%error, "a caller was gone before its channel was opened"),
+                },
+                Event::ChannelClosed(id) => {
+                    if let Some(position) = links.iter().position(|link| link.id == id) {
+                        let link = links.swap_remove(position);
+                        link.receive(|record| state.on_record(&client, &link, record));
+                        link.close();
+                        state.on_link_closed(&link);
+                    }
+                }
+                Event::StoreLost => state.store_lost(),
+                _ => {}
+            }
+        }
+        for link in &links {
+            link.flush();
+            if link.receive(|record| state.on_record(&client, link, record)) {
+                state.something_happened();
+            }
+        }
+        state.look_after_processes();
+        state.look_after_actors();
+        state.arrange();
+    }
+    state.processes.end_all();
+}

@@ -1,0 +1,261 @@
+//! The processes of a session: starting them, hearing of their end, and passing on what they print.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, bounded};
+use mobula_client::OwnerId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::HeadOptions;
+use crate::logs::Prefixer;
+use crate::takeover::{ROLE, Role, WorkerRole};
+
+/// How long processes may take to end by themselves when the session ends.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Pieces of output that wait to be written; beyond that, workers wait.
+const OUTPUT_QUEUE: usize = 64;
+/// How soon to look again whether output can be written.
+const OUTPUT_RETRY: Duration = Duration::from_millis(10);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    options: HeadOptions,
+    head: OwnerId,
+    running: HashMap<u64, Process>,
+    token_last: u64,
+    /// To the thread that writes, which may have to wait for whoever reads.
+    output: Option<Sender<(Stream, Vec<u8>)>>,
+    writer: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    pidfd: Option<OwnedFd>,
+    pipes: Vec<Pipe>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    stream: Stream,
+    reader: std::fs::File,
+    prefixer: Prefixer,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Processes {
+    pub(crate) fn new(options: HeadOptions, head: OwnerId) -> Self {
+        let (output, pieces) = bounded::<(Stream, Vec<u8>)>(OUTPUT_QUEUE);
+        let write = move || {
+            for (stream, bytes) in pieces {
+                // A closed output is the driver's business.
+                let _ = match stream {
+                    Stream::Stdout => std::io::stdout().lock().write_all(&bytes),
+                    Stream::Stderr => std::io::stderr().lock().write_all(&bytes),
+                };
+            }
+            let _ = std::io::stdout().flush();
+        };
+        let writer =
+            std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
+        Self {
+            options,
+            head,
+            running: HashMap::new(),
+            token_last: u64::from(std::process::id()) << 32,
+            output: Some(output),
+            writer: writer.ok(),
+        }
+    }
+
+    /// Starts a worker; its token and its process id. The program is executed afresh (`posix_spawn`): nothing of this
+    /// process's memory is copied.
+    pub(crate) fn start(&mut self) -> std::io::Result<(u64, u32)> {
+        self.token_last += 1;
+        let token = self.token_last;
+        let role = Role::Worker(WorkerRole {
+            socket: self.options.socket.clone(),
+            head: self.head,
+            token,
+            lifeline: self.options.lifeline.as_raw_fd(),
+            forward_output: self.options.forward_output,
+        });
+        let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
+        let mut child = Command::new(&self.options.program)
+            .arg0("mobula-worker")
+            .env(ROLE, role.to_variable())
+            .stdin(Stdio::null())
+            .stdout(output())
+            .stderr(output())
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id();
+        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+        let pipes = stdout.into_iter().chain(stderr).map(|(stream, descriptor)| {
+            use nix::fcntl::{FcntlArg, OFlag, fcntl};
+            let _ = fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+            Pipe { stream, reader: descriptor.into(), prefixer: Prefixer::default() }
+        });
+        let process = Process { pipes: pipes.collect(), pidfd: pidfd(Pid::from_raw(pid as i32)), child };
+        self.running.insert(token, process);
+        Ok((token, pid))
+    }
+
+    /// Kills a process; its end is reported by [`ended`](Self::ended).
+    pub(crate) fn kill(&mut self, token: u64) {
+        if let Some(process) = self.running.get_mut(&token) {
+            let _ = process.child.kill();
+        }
+    }
+
+    /// Blocks until the bell rings, a process prints or ends, or the timeout has passed.
+    pub(crate) fn wait(&self, bell: BorrowedFd<'_>, timeout: Option<Duration>) {
+        let mut descriptors = vec![PollFd::new(bell, PollFlags::POLLIN)];
+        let can_write = self.output.as_ref().is_some_and(|output| !output.is_full());
+        for process in self.running.values() {
+            if let Some(pidfd) = &process.pidfd {
+                descriptors.push(PollFd::new(pidfd.as_fd(), PollFlags::POLLIN));
+            }
+            if can_write {
+                let pipes = process.pipes.iter();
+                descriptors.extend(pipes.map(|pipe| PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)));
+            }
+        }
+        let timeout =
+            if can_write { timeout } else { Some(timeout.unwrap_or(OUTPUT_RETRY).min(OUTPUT_RETRY)) };
+        let timeout = timeout
+            .map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX));
+        let _ = poll(&mut descriptors, timeout);
+    }
+
+    /// Passes on what has been printed.
+    pub(crate) fn forward_output(&mut self) {
+        let Some(output) = &self.output else { return };
+        for process in self.running.values_mut() {
+            let pid = process.child.id();
+            process.pipes.retain_mut(|pipe| pipe.forward(pid, output));
+        }
+    }
+
+    /// Processes that have ended since the last call, and how.
+    pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitStatus)> {
+        let has_ended = |process: &mut Process| process.child.try_wait().ok().flatten();
+        let ended: Vec<_> = self
+            .running
+            .iter_mut()
+            .filter_map(|(token, process)| {
+                has_ended(process).map(|status| (*token, process.child.id(), status))
+            })
+            .collect();
+        for (token, pid, _) in &ended {
+            // What it printed last comes before the news of its end.
+            if let (Some(mut process), Some(output)) = (self.running.remove(token), &self.output) {
+                for pipe in &mut process.pipes {
+                    pipe.forward(*pid, output);
+                    pipe.finish(*pid, output);
+                }
+            }
+        }
+        ended
+    }
+
+    /// Sees all processes off: they have been told by the lifeline; those that do not listen are killed.
+    pub(crate) fn end_all(&mut self) {
+        let deadline = Instant::now() + END_PATIENCE;
+        while !self.running.is_empty() && Instant::now() < deadline {
+            let pidfds = self.running.values().filter_map(|process| process.pidfd.as_ref());
+            let mut descriptors: Vec<_> =
+                pidfds.map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
+            let _ = poll(&mut descriptors, PollTimeout::from(20u8));
+            self.forward_output();
+            self.ended();
+        }
+        for process in self.running.values_mut() {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+        self.ended();
+        drop(self.output.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Pipe {
+    /// Passes on what is there; `false` at the end of the pipe.
+    fn forward(&mut self, pid: u32, output: &Sender<(Stream, Vec<u8>)>) -> bool {
+        let mut bytes = [0; 16 << 10];
+        while !output.is_full() {
+            match self.reader.read(&mut bytes) {
+                Ok(0) => {
+                    self.finish(pid, output);
+                    return false;
+                }
+                Ok(count) => {
+                    let mut lines = Vec::new();
+                    self.prefixer.push(&bytes[..count], pid, &mut lines);
+                    self.send(lines, output);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self, pid: u32, output: &Sender<(Stream, Vec<u8>)>) {
+        let mut lines = Vec::new();
+        self.prefixer.finish(pid, &mut lines);
+        self.send(lines, output);
+    }
+
+    fn send(&self, lines: Vec<u8>, output: &Sender<(Stream, Vec<u8>)>) {
+        if !lines.is_empty() {
+            let _ = output.send((self.stream, lines));
+        }
+    }
+}
+
+/// How a process ended, for people.
+pub(crate) fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with code {code}"),
+        (None, Some(signal)) => {
+            let name =
+                nix::sys::signal::Signal::try_from(signal).map_or("", nix::sys::signal::Signal::as_str);
+            format!("it was killed by signal {signal} {name}").trim_end().to_owned()
+        }
+        (None, None) => "it ended".to_owned(),
+    }
+}
+
+/// Waits until a child process has ended (but leaves it to be waited for); `false` when the deadline came first.
+pub(crate) fn has_ended_before(pid: Pid, deadline: Instant) -> bool {
+    let Some(pidfd) = pidfd(pid) else { return false };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    matches!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn pidfd(pid: Pid) -> Option<OwnedFd> {
+    // SAFETY: a system call on plain numbers; it makes a descriptor or fails.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0)?;
+    // SAFETY: just made, and nobody else knows it.
+    Some(unsafe { OwnedFd::from_raw_fd(raw) })
+}

@@ -1,0 +1,116 @@
+//! What workers print, on its way to the driver's own output.
+//!
+//! A worker's standard output and error are pipes to the head, which puts a prefix before each line: the function or
+//! actor that ran, and the process's id. Which one ran is said in the pipe itself, where it cannot get out of step
+//! with the lines: before a call of another function than the last one's, the worker writes a *label* into both pipes.
+//! It is a control character that text does not contain, the name, and the character again.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// ASCII's record separator.
+const MARK: u8 = 0x1e;
+/// A line longer than this is forwarded in pieces.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+static FORWARDED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static LABEL: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// This worker's output is forwarded: labels are wanted.
+pub(crate) fn enable_labels() {
+    FORWARDED.store(true, Ordering::Relaxed);
+}
+
+/// What is printed from here on belongs to `name`. Two system calls, and only when it is another one than before.
+pub(crate) fn label(name: &'static str) {
+    if LABEL.replace(name) == name || !FORWARDED.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut label = Vec::with_capacity(name.len() + 2);
+    label.push(MARK);
+    label.extend_from_slice(short(name).as_bytes());
+    label.push(MARK);
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(&label).and_then(|()| stdout.flush());
+    let _ = std::io::stderr().lock().write_all(&label);
+}
+
+/// The last part of a path: what people call a function.
+fn short(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Puts prefixes before the lines of one stream of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Prefixer {
+    name: String,
+    line: Vec<u8>,
+    /// Inside a label.
+    label: Option<Vec<u8>>,
+}
+
+impl Prefixer {
+    /// Appends to `out` what `bytes` complete.
+    pub(crate) fn push(&mut self, bytes: &[u8], pid: u32, out: &mut Vec<u8>) {
+        for &byte in bytes {
+            match (&mut self.label, byte) {
+                (Some(label), MARK) => {
+                    self.name = String::from_utf8_lossy(label).into_owned();
+                    self.label = None;
+                }
+                (Some(label), byte) if label.len() < LINE_BYTES_MAX => label.push(byte),
+                (Some(_), _) => {}
+                (None, MARK) => {
+                    // Whoever printed without ending the line is done with it.
+                    self.finish(pid, out);
+                    self.label = Some(Vec::new());
+                }
+                (None, b'\n') => self.end_line(pid, out),
+                (None, byte) => {
+                    self.line.push(byte);
+                    if self.line.len() >= LINE_BYTES_MAX {
+                        self.end_line(pid, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stream, or its label, has ended: a line without an end counts.
+    pub(crate) fn finish(&mut self, pid: u32, out: &mut Vec<u8>) {
+        if !self.line.is_empty() {
+            self.end_line(pid, out);
+        }
+    }
+
+    fn end_line(&mut self, pid: u32, out: &mut Vec<u8>) {
+        let name = if self.name.is_empty() { "worker" } else { &self.name };
+        let _ = write!(out, "({name} pid={pid}) ");
+        out.append(&mut self.line);
+        out.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_get_the_prefix_of_the_label_before_them() {
+        let check = |pieces: &[&[u8]], expected: &str| {
+            let (mut prefixer, mut out) = (Prefixer::default(), Vec::new());
+            pieces.iter().for_each(|piece| prefixer.push(piece, 7, &mut out));
+            prefixer.finish(7, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected);
+        };
+        check(&[b"early\n"], "(worker pid=7) early\n");
+        check(&[b"\x1ef\x1eone\ntwo\n"], "(f pid=7) one\n(f pid=7) two\n");
+        check(&[b"\x1e", b"f", b"\x1eo", b"ne", b"\n"], "(f pid=7) one\n");
+        check(&[b"\x1ef\x1epart\x1eg\x1erest"], "(f pid=7) part\n(g pid=7) rest\n");
+        check(&[b"\x1ef\x1e\n"], "(f pid=7) \n");
+    }
+}

@@ -1,0 +1,220 @@
+//! References to objects, and what can be done with them: `put`, `get`, `wait`.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::session;
+use crate::slot::{Settled, Slot};
+use crate::value::{self, context};
+
+/// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
+///
+/// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
+/// reference). The object lives while any process has a reference to it.
+pub struct ObjectRef<T> {
+    slot: Arc<Slot>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> ObjectRef<T> {
+    pub(crate) fn new(slot: Arc<Slot>) -> Self {
+        Self { slot, of: PhantomData }
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Whether [`get`](Self::get) would return (a value or an error) without waiting. Does not look for new results:
+    /// see [`wait`].
+    pub fn is_ready(&self) -> bool {
+        self.slot.is_ready()
+    }
+}
+
+impl<T: DeserializeOwned> ObjectRef<T> {
+    /// Waits for the object and returns its value. Large arrays in it are not copied: they lie in the store.
+    ///
+    /// # Errors
+    /// What the task failed with; [`Error::NotInitialized`] without a session.
+    pub fn get(&self) -> Result<T> {
+        let core = session::core()?;
+        wait_all(&core, std::slice::from_ref(self), None)?;
+        self.slot.read(&core.client)
+    }
+
+    /// As [`get`](Self::get), but gives up after `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], and those of `get`.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        let core = session::core()?;
+        wait_all(&core, std::slice::from_ref(self), Some(timeout))?;
+        self.slot.read(&core.client)
+    }
+}
+
+/// Puts a value into the store, once, and returns a reference to it. Arrays that lie in the store already are not
+/// copied.
+///
+/// # Errors
+/// [`Error::Value`] when it cannot be encoded, [`Error::Store`] when there is no room for it.
+pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
+    let core = session::core()?;
+    let encoded = value::encode(value)?;
+    let handle = core.store(&encoded)?;
+    Ok(ObjectRef::new(Slot::settled(Settled::Stored(handle))))
+}
+
+/// Waits for all objects and returns their values, in order. The first that fails is reported without waiting for the
+/// rest.
+///
+/// # Errors
+/// Those of [`ObjectRef::get`].
+pub fn get<T: DeserializeOwned>(
+    refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
+) -> Result<Vec<T>> {
+    get_within(refs, None)
+}
+
+/// As [`get`], but gives up after `timeout`.
+///
+/// # Errors
+/// [`Error::Timeout`], and those of [`ObjectRef::get`].
+pub fn get_timeout<T: DeserializeOwned>(
+    refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
+    timeout: Duration,
+) -> Result<Vec<T>> {
+    get_within(refs, Some(timeout))
+}
+
+fn get_within<T: DeserializeOwned>(
+    refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
+    timeout: Option<Duration>,
+) -> Result<Vec<T>> {
+    let core = session::core()?;
+    let refs: Vec<ObjectRef<T>> = refs.into_iter().map(|reference| reference.borrow().clone()).collect();
+    wait_all(&core, &refs, timeout)?;
+    refs.iter().map(|reference| reference.slot.read(&core.client)).collect()
+}
+
+/// Waits until `num_ready` of the references are ready, or `timeout` has passed (`None`: without end). Returns those
+/// that are ready, at most `num_ready` of them, and all others, both in the order in which they came.
+///
+/// A failed task is ready: `get` returns its error at once.
+///
+/// # Errors
+/// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`].
+pub fn wait<T>(
+    refs: impl IntoIterator<Item = ObjectRef<T>>,
+    num_ready: usize,
+    timeout: Option<Duration>,
+) -> Result<(Vec<ObjectRef<T>>, Vec<ObjectRef<T>>)> {
+    let core = session::core()?;
+    let refs: Vec<ObjectRef<T>> = refs.into_iter().collect();
+    if num_ready > refs.len() {
+        let expected = format!("at most the {} references that were given", refs.len());
+        return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
+    }
+    let _watches = watches(&refs);
+    let enough = || {
+        let ready = refs.iter().filter(|reference| reference.slot.is_ready()).take(num_ready).count();
+        (ready >= num_ready).then_some(())
+    };
+    core.wait(deadline(timeout), enough);
+    let (mut ready, mut rest) = (Vec::with_capacity(num_ready), Vec::new());
+    for reference in refs {
+        if ready.len() < num_ready && reference.slot.is_ready() {
+            ready.push(reference);
+        } else {
+            rest.push(reference);
+        }
+    }
+    Ok((ready, rest))
+}
+
+/// Waits until all are ready, or one has failed.
+fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration>) -> Result<()> {
+    let _watches = watches(refs);
+    let mut next = 0;
+    let mut failed = None;
+    let done = core.wait(deadline(timeout), || {
+        while next < refs.len() && refs[next].slot.is_ready() {
+            next += 1;
+        }
+        if next == refs.len() {
+            return Some(());
+        }
+        // A later one that failed ends the wait for an earlier one that is not there yet.
+        failed = refs[next..].iter().filter(|reference| reference.slot.is_ready()).find_map(|reference| {
+            match reference.slot.outcome() {
+                Some(Settled::Failed(failure)) => Some(failure),
+                _ => None,
+            }
+        });
+        failed.is_some().then_some(())
+    });
+    if let Some(failure) = failed {
+        return Err(failure.into());
+    }
+    match done {
+        Some(()) => Ok(()),
+        None => Err(Error::Timeout {
+            waited: timeout.unwrap_or_default(),
+            ready: refs.iter().filter(|reference| reference.slot.is_ready()).count(),
+            wanted: refs.len(),
+        }),
+    }
+}
+
+fn watches<T>(refs: &[ObjectRef<T>]) -> Vec<mobula_client::Watch> {
+    refs.iter()
+        .filter_map(|reference| reference.slot.foreign_promise())
+        .map(|handle| handle.watch())
+        .collect()
+}
+
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+impl<T> Clone for ObjectRef<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.slot.clone())
+    }
+}
+
+impl<T> fmt::Debug for ObjectRef<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectRef<{}>({:?})", std::any::type_name::<T>(), self.slot)
+    }
+}
+
+impl<T> Serialize for ObjectRef<T> {
+    /// As its position among the references of the value that is being encoded.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let core = session::core().map_err(S::Error::custom)?;
+        let handle = core.escape(&self.slot).map_err(S::Error::custom)?;
+        match context::add_reference(handle) {
+            Some(index) => serializer.serialize_u32(index),
+            None => Err(S::Error::custom("a reference to an object can only be sent through mobula")),
+        }
+    }
+}
+
+impl<'de, T> Deserialize<'de> for ObjectRef<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        let handle = context::reference(index)
+            .ok_or_else(|| D::Error::custom(format!("there is no reference {index} in this value")))?;
+        Ok(Self::new(Slot::settled(Settled::Stored(handle))))
+    }
+}

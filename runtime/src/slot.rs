@@ -1,0 +1,219 @@
+//! A slot is where a result arrives: what an [`ObjectRef`](crate::ObjectRef) points to within a process.
+//!
+//! | state | what is there |
+//! |---|---|
+//! | pending | nothing; tasks may depend on it, and a promise may stand for it in the store |
+//! | inline | a small encoded value, in this process's heap |
+//! | stored | a handle to an object, which may itself be another process's promise |
+//! | failed | why there is no value |
+//!
+//! A slot leaves `pending` once. To be passed on inside a value it needs an object id: [`Slot::escape`] gives it
+//! one, by a promise if need be, and from then on both are settled together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
+use mobula_client::{Client, ClientError, Handle, Layout, ObjectWriter, Promise};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Failure};
+use crate::task::Task;
+use crate::value::{self, Source, format};
+
+const PENDING: u8 = 0;
+const READY: u8 = 1;
+/// Stored, and to be asked whether it is there: it may be a promise.
+const FOREIGN: u8 = 2;
+
+/// A small encoded value and what it refers to.
+#[derive(Debug, Clone)]
+pub(crate) struct Inline {
+    pub(crate) bytes: Bytes,
+    pub(crate) references: Vec<Handle>,
+}
+
+/// What a result turned out to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Settled {
+    Inline(Inline),
+    Stored(Handle),
+    Failed(Failure),
+}
+
+enum State {
+    Pending { promise: Option<Promise>, dependents: Vec<Arc<Task>> },
+    Settled(Settled),
+}
+
+/// See the module's documentation.
+pub(crate) struct Slot {
+    phase: AtomicU8,
+    state: Mutex<State>,
+}
+
+impl Slot {
+    pub(crate) fn pending() -> Arc<Self> {
+        let state = State::Pending { promise: None, dependents: Vec::new() };
+        Arc::new(Self { phase: AtomicU8::new(PENDING), state: Mutex::new(state) })
+    }
+
+    pub(crate) fn settled(settled: Settled) -> Arc<Self> {
+        let phase = phase_of(&settled);
+        Arc::new(Self { phase: AtomicU8::new(phase), state: Mutex::new(State::Settled(settled)) })
+    }
+
+    /// Whether there is a value or an error. A load or two.
+    pub(crate) fn is_ready(&self) -> bool {
+        match self.phase.load(Ordering::Acquire) {
+            PENDING => false,
+            READY => true,
+            _ => match &*self.state.lock() {
+                // An error is a result too.
+                State::Settled(Settled::Stored(handle)) if matches!(handle.is_ready(), Ok(false)) => false,
+                _ => {
+                    self.phase.store(READY, Ordering::Release);
+                    true
+                }
+            },
+        }
+    }
+
+    /// What there is; `None` while it is pending here. A stored object may still be a promise.
+    pub(crate) fn outcome(&self) -> Option<Settled> {
+        match &*self.state.lock() {
+            State::Pending { .. } => None,
+            State::Settled(settled) => Some(settled.clone()),
+        }
+    }
+
+    /// A handle to watch, while the slot waits for another process's promise.
+    pub(crate) fn foreign_promise(&self) -> Option<Handle> {
+        if self.phase.load(Ordering::Acquire) != FOREIGN || self.is_ready() {
+            return None;
+        }
+        match &*self.state.lock() {
+            State::Settled(Settled::Stored(handle)) => Some(handle.clone()),
+            _ => None,
+        }
+    }
+
+    /// Makes a task wait for the slot; `false` if it need not.
+    pub(crate) fn add_dependent(&self, task: &Arc<Task>) -> bool {
+        match &mut *self.state.lock() {
+            State::Pending { dependents, .. } => {
+                dependents.push(task.clone());
+                true
+            }
+            State::Settled(_) => false,
+        }
+    }
+
+    /// The result is there. Returns the tasks that waited for it, and whether a promise was kept with it. A second
+    /// result is ignored.
+    pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Arc<Task>>, bool) {
+        let (dependents, promise) = {
+            let mut state = self.state.lock();
+            let State::Pending { promise, dependents } = &mut *state else { return (Vec::new(), false) };
+            let taken = (std::mem::take(dependents), promise.take());
+            *state = State::Settled(settled.clone());
+            self.phase.store(phase_of(&settled), Ordering::Release);
+            taken
+        };
+        let promised = promise.is_some();
+        if let Some(promise) = promise {
+            // A store that takes nothing more breaks the promise: whoever waits gets an error.
+            match write(client, &settled) {
+                Ok(writer) => promise.fulfil(writer),
+                Err(error) => tracing::error!(%error, "a promised result could not be stored"),
+            }
+        }
+        (dependents, promised)
+    }
+
+    /// A handle to an object that has, or will have, the result. The second is whether a promise was made for it.
+    pub(crate) fn escape(&self, client: &Client) -> Result<(Handle, bool), ClientError> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Pending { promise: Some(promise), .. } => Ok((promise.handle().clone(), false)),
+            State::Pending { promise, .. } => {
+                let made = promise.insert(client.promise()?);
+                Ok((made.handle().clone(), true))
+            }
+            State::Settled(Settled::Stored(handle)) => Ok((handle.clone(), false)),
+            State::Settled(settled) => {
+                let handle = write(client, settled)?.seal().handle();
+                // An inline value moves to the store, so that a second time costs nothing.
+                if let Settled::Inline(_) = settled {
+                    *settled = Settled::Stored(handle.clone());
+                }
+                Ok((handle, false))
+            }
+        }
+    }
+
+    /// The value, decoded. The slot must be ready.
+    pub(crate) fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T, Error> {
+        match self.outcome() {
+            Some(settled) => Ok(value::decode(source(client, settled)?)?),
+            None => Err(Failure::Other("the result is not there yet".into()).into()),
+        }
+    }
+}
+
+fn phase_of(settled: &Settled) -> u8 {
+    if matches!(settled, Settled::Stored(_)) { FOREIGN } else { READY }
+}
+
+/// Where a settled result can be decoded from, following forwards; an error where it stands for one.
+pub(crate) fn source(client: &Client, settled: Settled) -> Result<Source, Failure> {
+    let mut handle = match settled {
+        Settled::Inline(inline) => return Ok(Source::heap(inline.bytes, inline.references)),
+        Settled::Failed(failure) => return Err(failure),
+        Settled::Stored(handle) => handle,
+    };
+    loop {
+        let object = handle.object()?;
+        let references = object.references().into_iter().map(|id| client.hold(id));
+        let mut references = references.collect::<Result<Vec<_>, _>>()?;
+        match (object.format(), references.len()) {
+            (format::ERROR, _) => {
+                return Err(postcard::from_bytes(&object).unwrap_or_else(|_| {
+                    Failure::Other(format!(
+                        "object {} says that it is an error, but cannot be read",
+                        object.id()
+                    ))
+                }));
+            }
+            (format::FORWARD, 1) => handle = references.remove(0),
+            _ => return Ok(Source::object(object, references)),
+        }
+    }
+}
+
+/// An object, not yet sealed, with what a slot has.
+fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError> {
+    let write = |format, bytes: &[u8], references: Vec<Handle>| {
+        let mut writer = client.create(Layout { length: bytes.len() as u64, format, references })?;
+        writer.copy_from_slice(bytes);
+        Ok(writer)
+    };
+    match settled {
+        Settled::Inline(inline) => write(format::VALUE, &inline.bytes, inline.references.clone()),
+        Settled::Stored(handle) => write(format::FORWARD, &[], vec![handle.clone()]),
+        Settled::Failed(failure) => {
+            let bytes = postcard::to_stdvec(failure).expect("a growing vector takes everything");
+            write(format::ERROR, &bytes, Vec::new())
+        }
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.state.lock() {
+            State::Pending { .. } => f.write_str("Pending"),
+            State::Settled(settled) => settled.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The carrier of Arrow data: record batches and arrays, in the types of the `arrow` crate.
+//!
+//! This file has the face; `parts` takes arrays apart, and puts them together again from bytes that it does not trust.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray,
+    GenericByteArray, GenericByteViewArray, GenericListArray, GenericListViewArray, MapArray, NullArray,
+    OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions, RunArray, StructArray, UnionArray,
+};
+use arrow::datatypes::{
+    ArrowDictionaryKeyType, ArrowPrimitiveType, ByteArrayType, ByteViewType, Field, RunEndIndexType, Schema,
+};
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use self::parts::Parts;
+use super::{ValueError, context};
+
+mod parts;
+
+/// Arrow data as a value: an `Arrow<RecordBatch>`, an `Arrow<ArrayRef>`, or an `Arrow` of one of the array types, such
+/// as `Arrow<Int64Array>` or `Arrow<StringArray>`. Its buffers travel beside the stream: aligned copies when they come
+/// from the heap, references when they lie in the store. Of a slice, only what is visible travels.
+///
+/// What was read is the `arrow` crate's own type, reached by dereferencing. Its buffers are the store's memory, which
+/// they keep alive, also when they go on into other arrays. Reading validates the data, text and offsets included, so
+/// that no array can be made to read outside its memory.
+///
+/// ```
+/// use arrow::array::{Array, StringArray};
+/// use mobula::value::{decode, encode, Arrow, Source};
+///
+/// let names = Arrow::from(StringArray::from(vec![Some("manta"), None, Some("mobula")]));
+/// let payload = encode(&names)?.to_vec();
+/// let back: Arrow<StringArray> = decode(Source::heap(payload, vec![]))?;
+/// assert_eq!((back.len(), back.value(2)), (3, "mobula"));
+/// # Ok::<(), mobula::value::ValueError>(())
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct Arrow<A>(A);
+
+impl<A: ArrowValue> Arrow<A> {
+    /// The data itself.
+    pub fn into_inner(self) -> A {
+        self.0
+    }
+}
+
+/// What an [`Arrow`] can hold: [`RecordBatch`], [`ArrayRef`], and the array types of the `arrow` crate.
+pub trait ArrowValue: Clone + sealed::Sealed {}
+
+mod sealed {
+    use super::{Parts, ValueError};
+
+    pub trait Sealed: Sized {
+        fn to_parts(&self) -> Parts;
+        fn from_parts(parts: Parts) -> Result<Self, ValueError>;
+    }
+}
+
+impl ArrowValue for RecordBatch {}
+
+impl sealed::Sealed for RecordBatch {
+    fn to_parts(&self) -> Parts {
+        Parts::of_columns(
+            self.schema(),
+            self.num_rows(),
+            self.columns().iter().map(|column| column.to_data()),
+        )
+    }
+
+    fn from_parts(parts: Parts) -> Result<Self, ValueError> {
+        let (schema, rows, columns) = parts.into_columns()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+}
+
+impl ArrowValue for ArrayRef {}
+
+impl sealed::Sealed for ArrayRef {
+    fn to_parts(&self) -> Parts {
+        array_to_parts(self)
+    }
+
+    fn from_parts(parts: Parts) -> Result<Self, ValueError> {
+        array_from_parts::<Self>(parts)
+    }
+}
+
+/// An array travels as the only column of a table without names.
+fn array_to_parts(array: &dyn Array) -> Parts {
+    let field = Field::new("", array.data_type().clone(), true);
+    Parts::of_columns(Arc::new(Schema::new(vec![field])), array.len(), [array.to_data()])
+}
+
+fn array_from_parts<A: ArrowValue>(parts: Parts) -> Result<ArrayRef, ValueError> {
+    let (_, _, mut columns) = parts.into_columns()?;
+    match (columns.pop(), columns.len()) {
+        (Some(array), 0) => Ok(array),
+        (popped, left) => {
+            let columns = left + usize::from(popped.is_some());
+            Err(wrong_type::<A>(format!("table of {columns} columns")))
+        }
+    }
+}
+
+fn wrong_type<A: ArrowValue>(found: String) -> ValueError {
+    ValueError::WrongType { expected: std::any::type_name::<Arrow<A>>(), found }
+}
+
+macro_rules! arrays {
+    ($($array:ty $(, $parameter:ident: $bound:path)?;)*) => {$(
+        impl$(<$parameter: $bound>)? ArrowValue for $array {}
+
+        impl$(<$parameter: $bound>)? sealed::Sealed for $array {
+            fn to_parts(&self) -> Parts {
+                array_to_parts(self)
+            }
+
+            fn from_parts(parts: Parts) -> Result<Self, ValueError> {
+                let array = array_from_parts::<Self>(parts)?;
+                let concrete = array.as_any().downcast_ref::<Self>().cloned();
+                concrete.ok_or_else(|| wrong_type::<Self>(format!("array of {}", array.data_type())))
+            }
+        }
+    )*};
+}
+
+arrays! {
+    NullArray;
+    BooleanArray;
+    PrimitiveArray<T>, T: ArrowPrimitiveType;
+    GenericByteArray<T>, T: ByteArrayType;
+    GenericByteViewArray<T>, T: ByteViewType;
+    FixedSizeBinaryArray;
+    GenericListArray<O>, O: OffsetSizeTrait;
+    GenericListViewArray<O>, O: OffsetSizeTrait;
+    FixedSizeListArray;
+    StructArray;
+    MapArray;
+    UnionArray;
+    DictionaryArray<K>, K: ArrowDictionaryKeyType;
+    RunArray<R>, R: RunEndIndexType;
+}
+
+impl<A: ArrowValue> From<A> for Arrow<A> {
+    fn from(data: A) -> Self {
+        Self(data)
+    }
+}
+
+impl<A> Deref for Arrow<A> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.0
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for Arrow<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<A: ArrowValue> Serialize for Arrow<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.to_parts().serialize(serializer)
+    }
+}
+
+impl<'de, A: ArrowValue> Deserialize<'de> for Arrow<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let decoding = context::is_decoding(&deserializer);
+        let parts = Parts::deserialize(deserializer)?;
+        let refuse = if decoding { context::refuse } else { |error: ValueError| de::Error::custom(error) };
+        A::from_parts(parts).map(Self).map_err(refuse)
+    }
+}

@@ -1,0 +1,118 @@
+//! What all carriers hold: shared immutable bytes that know whether they lie in the store.
+//!
+//! Within an encoding a buffer goes beside the stream, which holds its index; anywhere else it is a plain byte string.
+
+use std::fmt;
+use std::ops::{Deref, RangeBounds};
+use std::sync::Arc;
+
+use mobula_client::{Object, ObjectId};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use super::context;
+use super::region::Region;
+
+/// Shared bytes. Cloning and slicing copy nothing.
+#[derive(Clone, Default)]
+pub(super) struct Buffer {
+    bytes: bytes::Bytes,
+    /// The object that the bytes lie in, if they lie in one.
+    region: Option<Arc<Region>>,
+}
+
+impl Buffer {
+    /// Bytes on the heap, known not to lie in the store.
+    pub(super) fn on_heap(bytes: bytes::Bytes) -> Self {
+        Self { bytes, region: None }
+    }
+
+    /// All bytes of an object.
+    pub(super) fn of_object(object: Object) -> Self {
+        let region = Region::of(object);
+        Self { bytes: region.bytes(), region: Some(region) }
+    }
+
+    /// Bytes of unknown origin: the store's, if they lie in a region that is lent out.
+    pub(super) fn found(bytes: bytes::Bytes) -> Self {
+        let region = Region::find(&bytes);
+        Self { bytes, region }
+    }
+
+    /// A part of these bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within them.
+    pub(super) fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        Self { bytes: self.bytes.slice(range), region: self.region.clone() }
+    }
+
+    pub(super) fn region(&self) -> Option<&Arc<Region>> {
+        self.region.as_ref()
+    }
+
+    pub(super) fn object_id(&self) -> Option<ObjectId> {
+        self.region.as_ref().map(|region| region.id())
+    }
+
+    pub(super) fn into_bytes(self) -> bytes::Bytes {
+        self.bytes
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Serialize for Buffer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if context::is_encoding(&serializer) {
+            serializer.serialize_u32(context::add_buffer(self))
+        } else {
+            serializer.serialize_bytes(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Buffer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if context::is_decoding(&deserializer) {
+            let index = u32::deserialize(deserializer)?;
+            context::buffer(index).map_err(context::refuse)
+        } else {
+            deserializer.deserialize_byte_buf(InLine).map(|bytes| Self::on_heap(bytes.into()))
+        }
+    }
+}
+
+/// Reads a byte string, also from formats that have only sequences of numbers.
+struct InLine;
+
+impl<'de> Visitor<'de> for InLine {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vec<u8>, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = numbers.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,130 @@
+//! The carrier of plain bytes.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::{Deref, RangeBounds};
+
+use mobula_client::{Object, ObjectId};
+use serde::{Deserialize, Serialize};
+
+use super::buffer::Buffer;
+
+/// Shared immutable bytes that travel beside the stream: an aligned copy when they come from the heap, a reference
+/// when they lie in the store. A `Vec<u8>` would go through the stream byte by byte.
+///
+/// Cloning and slicing copy nothing. Bytes that were read from the store keep their object alive and mapped.
+///
+/// ```
+/// use mobula::value::Bytes;
+///
+/// let bytes = Bytes::from(vec![1, 2, 3]);
+/// assert_eq!(&bytes.slice(1..)[..], [2, 3]);
+/// assert_eq!(bytes.object_id(), None); // not in the store
+/// ```
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub(super) Buffer);
+
+impl Bytes {
+    /// No bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A part of these bytes, sharing their memory.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within them.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        Self(self.0.slice(range))
+    }
+
+    /// The object of the store that the bytes lie in, all of it or a part.
+    pub fn object_id(&self) -> Option<ObjectId> {
+        self.0.object_id()
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    /// Takes the vector's memory over.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Buffer::on_heap(bytes.into()))
+    }
+}
+
+impl From<&'static [u8]> for Bytes {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self(Buffer::on_heap(bytes.into()))
+    }
+}
+
+impl From<bytes::Bytes> for Bytes {
+    /// Shares the memory. Bytes of the store are recognised.
+    fn from(bytes: bytes::Bytes) -> Self {
+        Self(Buffer::found(bytes))
+    }
+}
+
+impl From<Bytes> for bytes::Bytes {
+    /// Shares the memory.
+    fn from(bytes: Bytes) -> Self {
+        bytes.0.into_bytes()
+    }
+}
+
+impl From<arrow::buffer::Buffer> for Bytes {
+    /// Shares the memory. Bytes of the store are recognised.
+    fn from(buffer: arrow::buffer::Buffer) -> Self {
+        Self(Buffer::found(bytes::Bytes::from_owner(buffer)))
+    }
+}
+
+impl From<Bytes> for arrow::buffer::Buffer {
+    /// Shares the memory.
+    fn from(bytes: Bytes) -> Self {
+        bytes.0.into_bytes().into()
+    }
+}
+
+impl From<Object> for Bytes {
+    /// All bytes of the object, where they lie, whatever its format.
+    fn from(object: Object) -> Self {
+        Self(Buffer::of_object(object))
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Bytes {}
+
+impl Hash for Bytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
+
+impl fmt::Debug for Bytes {
+    /// The length and the object, not the bytes: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bytes").field("length", &self.len()).field("object_id", &self.object_id()).finish()
+    }
+}

@@ -1,0 +1,151 @@
+//! What goes beside the stream while a value is written or read.
+//!
+//! `serde` has no room for a companion of the stream, so the companions wait on a stack of the thread: `encode` and
+//! `decode` push one and pop it again, also when they unwind. The types that take part look at the top one. A stack
+//! rather than a slot, because an implementation of `Serialize` or `Deserialize` may itself encode or decode.
+//!
+//! Rule: no user code runs while a stack is borrowed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use mobula_client::{Handle, ObjectId};
+use serde::{Deserializer, Serializer};
+
+use super::ValueError;
+use super::buffer::Buffer;
+use super::decode::Decoding;
+
+/// The position of the handle's object among the references of the payload that is being written, where it is added
+/// unless it is there already. `None` when nothing is being encoded.
+pub(crate) fn add_reference(handle: Handle) -> Option<u32> {
+    with_top(&ENCODING, |encoding| encoding.add_reference(handle))
+}
+
+/// A reference of the payload that is being read, by its position. `None` when there is none of that number, or
+/// nothing is being decoded.
+pub(crate) fn reference(index: u32) -> Option<Handle> {
+    with_top(&DECODING, |decoding| decoding.reference(index).cloned())?
+}
+
+/// Whether what goes to `serializer` goes into a payload's stream.
+///
+/// A human-readable format cannot be the stream: it is run by the user's own code, and stands by itself.
+pub(crate) fn is_encoding<S: Serializer>(serializer: &S) -> bool {
+    !serializer.is_human_readable() && with_top(&ENCODING, |_| ()).is_some()
+}
+
+/// Whether what comes from `deserializer` comes from a payload's stream.
+pub(crate) fn is_decoding<'de, D: Deserializer<'de>>(deserializer: &D) -> bool {
+    !deserializer.is_human_readable() && with_top(&DECODING, |_| ()).is_some()
+}
+
+/// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: the stream's error
+/// type carries no details.
+pub(crate) fn refuse<E: serde::de::Error>(error: ValueError) -> E {
+    let refusal = E::custom(&error);
+    let _replaced = with_top(&DECODING, |decoding| decoding.refusal.replace(error));
+    refusal
+}
+
+/// What is written beside a stream.
+#[derive(Default)]
+pub(super) struct Encoding {
+    /// In the order of their indices.
+    pub(super) buffers: Vec<Placed>,
+    /// In the order of their positions, each object once.
+    pub(super) references: Vec<Handle>,
+    /// By address and length: a buffer that several carriers share is written once.
+    buffer_indices: HashMap<(usize, usize), u32>,
+    reference_positions: HashMap<ObjectId, u32>,
+}
+
+/// A buffer, and in which object it lies already.
+pub(super) struct Placed {
+    pub(super) buffer: Buffer,
+    /// Position among the references, and offset in that object.
+    pub(super) external: Option<(u32, u64)>,
+}
+
+impl Encoding {
+    fn add_buffer(&mut self, buffer: &Buffer) -> u32 {
+        // Everything that was added is kept alive here, so the same address is the same memory.
+        let key = (buffer.as_ptr().addr(), buffer.len());
+        if let Some(&index) = self.buffer_indices.get(&key) {
+            return index;
+        }
+        let index = self.buffers.len() as u32;
+        let external = buffer.region().filter(|_| !buffer.is_empty()).map(|region| {
+            let offset = region.offset_of(buffer);
+            (self.add_reference(region.handle()), offset)
+        });
+        self.buffers.push(Placed { buffer: buffer.clone(), external });
+        self.buffer_indices.insert(key, index);
+        index
+    }
+
+    fn add_reference(&mut self, handle: Handle) -> u32 {
+        *self.reference_positions.entry(handle.id()).or_insert_with(|| {
+            self.references.push(handle);
+            self.references.len() as u32 - 1
+        })
+    }
+}
+
+/// The index of `buffer` in the payload that is being written.
+///
+/// # Panics
+///
+/// If nothing is being encoded.
+pub(super) fn add_buffer(buffer: &Buffer) -> u32 {
+    with_top(&ENCODING, |encoding| encoding.add_buffer(buffer)).expect("a payload is being written")
+}
+
+/// A buffer of the payload that is being read.
+///
+/// # Panics
+///
+/// If nothing is being decoded.
+pub(super) fn buffer(index: u32) -> Result<Buffer, ValueError> {
+    with_top(&DECODING, |decoding| decoding.buffer(index)).expect("a payload is being read")
+}
+
+/// Runs `write`, and returns what it put beside the stream.
+pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Encoding) {
+    within(&ENCODING, Encoding::default(), write)
+}
+
+/// Runs `read` with `decoding` beside the stream, and gives it back.
+pub(super) fn decoding<R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, Decoding) {
+    within(&DECODING, decoding, read)
+}
+
+thread_local! {
+    static ENCODING: Stack<Encoding> = const { RefCell::new(Vec::new()) };
+    static DECODING: Stack<Decoding> = const { RefCell::new(Vec::new()) };
+}
+
+type Stack<C> = RefCell<Vec<C>>;
+type StackKey<C> = std::thread::LocalKey<Stack<C>>;
+
+fn with_top<C, R>(stack: &'static StackKey<C>, work: impl FnOnce(&mut C) -> R) -> Option<R> {
+    stack.with_borrow_mut(|stack| stack.last_mut().map(work))
+}
+
+fn within<C, R>(stack: &'static StackKey<C>, companion: C, work: impl FnOnce() -> R) -> (R, C) {
+    struct Pop<C: 'static>(&'static StackKey<C>);
+
+    impl<C> Drop for Pop<C> {
+        fn drop(&mut self) {
+            // What unwinding leaves is dropped only after the stack is no longer borrowed.
+            drop(self.0.with_borrow_mut(Vec::pop));
+        }
+    }
+
+    stack.with_borrow_mut(|stack| stack.push(companion));
+    let pop = Pop(stack);
+    let result = work();
+    std::mem::forget(pop);
+    let companion = stack.with_borrow_mut(Vec::pop).expect("each level takes its own companion off again");
+    (result, companion)
+}

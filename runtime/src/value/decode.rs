@@ -1,0 +1,162 @@
+//! From a payload to a value whose carriers borrow from the memory that the payload lies in.
+
+use std::collections::HashMap;
+
+use mobula_client::{Handle, Object};
+use serde::de::DeserializeOwned;
+
+use super::buffer::Buffer;
+use super::payload::{self, Layout, Record};
+use super::{Bytes, ValueError, context, format, stream};
+
+/// Where a payload lies, and the objects that it refers to.
+#[derive(Clone)]
+pub struct Source {
+    memory: Memory,
+    references: Vec<Handle>,
+}
+
+#[derive(Clone)]
+enum Memory {
+    Object(Object),
+    Heap(bytes::Bytes),
+}
+
+impl Source {
+    /// A payload that is an object's bytes: carriers borrow from the mapping. `references` are the handles of the
+    /// object's references, in their order.
+    pub fn object(object: Object, references: Vec<Handle>) -> Self {
+        Self { memory: Memory::Object(object), references }
+    }
+
+    /// A payload on the heap, as it came through a ring: carriers borrow from it. `references` are the handles of
+    /// [`Encoded::references`](super::Encoded::references), in their order.
+    pub fn heap(payload: impl Into<bytes::Bytes>, references: Vec<Handle>) -> Self {
+        Self { memory: Memory::Heap(payload.into()), references }
+    }
+}
+
+/// Reads the value of `source`. A buffer is neither copied nor looked at, unless its memory is not aligned as its
+/// elements must be (which it is in the store), or it is Arrow data, which is validated.
+///
+/// An object of plain bytes ([`format::RAW`]) reads as [`Bytes`].
+///
+/// # Errors
+///
+/// [`ValueError::WrongType`] when it is a value of another type, and other errors for everything that is not a
+/// well-formed payload.
+pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
+    let Source { memory, references } = source;
+    // The stream is read while the context holds the source, so it needs a share of its own.
+    let share = memory.clone();
+    let payload = share.bytes();
+    let (layout, stream) = match &share {
+        Memory::Object(object) if object.format() == format::RAW => {
+            check_type::<T>(std::any::type_name::<Bytes>().as_bytes())?;
+            (None, RAW_STREAM)
+        }
+        Memory::Object(object) if ![format::VALUE, format::ERROR].contains(&object.format()) => {
+            return Err(ValueError::NotAValue { format: object.format() });
+        }
+        _ => {
+            let layout = Layout::read(payload)?;
+            check_type::<T>(&payload[layout.type_name.clone()])?;
+            let count = references.len() as u32;
+            if layout.references > count {
+                return Err(ValueError::NoSuchReference { reference: layout.references - 1, count });
+            }
+            let stream = &payload[layout.stream.clone()];
+            (Some(layout), stream)
+        }
+    };
+    let decoding = Decoding {
+        memory,
+        payload: None,
+        buffers: layout.map(|layout| layout.buffers),
+        references,
+        mapped: HashMap::new(),
+        refusal: None,
+    };
+    let (value, decoding) = context::decoding(decoding, || stream::read(stream));
+    match (value, decoding.refusal) {
+        (Err(ValueError::Unreadable { .. }), Some(refusal)) => Err(refusal),
+        (value, _) => value,
+    }
+}
+
+/// An object of plain bytes is read as if it were the only buffer of a payload with this stream: the index 0.
+const RAW_STREAM: &[u8] = &[0];
+
+fn check_type<T>(found: &[u8]) -> Result<(), ValueError> {
+    let expected = std::any::type_name::<T>();
+    if found == payload::stored_name(expected) {
+        Ok(())
+    } else {
+        Err(ValueError::WrongType { expected, found: String::from_utf8_lossy(found).into_owned() })
+    }
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Object(object) => object,
+            Self::Heap(payload) => payload,
+        }
+    }
+}
+
+/// What is read beside a stream.
+pub(super) struct Decoding {
+    memory: Memory,
+    /// All of the payload, from the first time that a buffer borrows from it.
+    payload: Option<Buffer>,
+    /// The number of buffers; `None` when the whole memory is the one buffer.
+    buffers: Option<u32>,
+    references: Vec<Handle>,
+    /// The referenced objects that buffers borrow from, by position.
+    mapped: HashMap<u32, Buffer>,
+    /// Why a type refused what it read, where there is more to say than the stream's errors can.
+    pub(super) refusal: Option<ValueError>,
+}
+
+impl Decoding {
+    /// A reference by its position.
+    pub(super) fn reference(&self, index: u32) -> Option<&Handle> {
+        self.references.get(index as usize)
+    }
+
+    /// A buffer by its index, borrowing from where it lies.
+    pub(super) fn buffer(&mut self, index: u32) -> Result<Buffer, ValueError> {
+        let count = self.buffers.unwrap_or(1);
+        if index >= count {
+            return Err(ValueError::NoSuchBuffer { buffer: index, count });
+        }
+        if self.buffers.is_none() {
+            return Ok(self.payload().clone());
+        }
+        let record = Record::read(self.memory.bytes(), index);
+        let home = match record.reference {
+            None => self.payload(),
+            Some(reference) => self.mapped(reference)?,
+        };
+        let range = record.range(index, home.len())?;
+        Ok(if range.is_empty() { Buffer::default() } else { home.slice(range) })
+    }
+
+    fn payload(&mut self) -> &Buffer {
+        self.payload.get_or_insert_with(|| match &self.memory {
+            Memory::Object(object) => Buffer::of_object(object.clone()),
+            Memory::Heap(payload) => Buffer::on_heap(payload.clone()),
+        })
+    }
+
+    fn mapped(&mut self, reference: u32) -> Result<&Buffer, ValueError> {
+        if !self.mapped.contains_key(&reference) {
+            let count = self.references.len() as u32;
+            let handle = self.reference(reference).ok_or(ValueError::NoSuchReference { reference, count })?;
+            let object = Buffer::of_object(handle.object()?);
+            self.mapped.insert(reference, object);
+        }
+        Ok(&self.mapped[&reference])
+    }
+}

@@ -1,0 +1,115 @@
+//! Values: how anything that implements `serde`'s traits becomes bytes that another process can use, and comes back.
+//!
+//! A value becomes a *payload* of two parts. Small things go through a compact stream ([postcard]). Large arrays leave
+//! the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as *buffers*, at any depth
+//! of a user's type, and on reading they borrow from the memory that the payload lies in, which they keep alive. A
+//! buffer that lies in the store already is not copied again: the payload names the object, and where in it.
+//!
+//! ```text
+//! encode:  T ──serde──► stream + buffers + references ──write_into──► payload
+//! decode:  payload + references ──check──► stream ──serde──► T, its carriers borrowing from the payload
+//! ```
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use mobula::value::{decode, encode, Bytes, Source, Tensor};
+//!
+//! let value = BTreeMap::from([("ones".to_owned(), Tensor::from_shape_vec(&[2, 3], vec![1.0_f32; 6])?)]);
+//! let encoded = encode(&value)?;
+//! assert_eq!(encoded.copied_bytes(), 24);
+//! let back: BTreeMap<String, Tensor<f32>> = decode(Source::heap(encoded.to_vec(), vec![]))?;
+//! assert_eq!(back, value);
+//! # Ok::<(), mobula::value::ValueError>(())
+//! ```
+//!
+//! # The payload
+//!
+//! All numbers are little-endian. A payload comes from another process, so nothing in it is believed: each number is
+//! loaded once, checked against lengths known here, and then used; no memory is reserved for a count before the bytes
+//! that back the count have been seen.
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 3 | magic `Mbv` |
+//! | 3 | 1 | version, 1 |
+//! | 4 | 4 | number of buffers, *b* |
+//! | 8 | 8 | length of the stream, *s* |
+//! | 16 | 4 | number of references |
+//! | 20 | 2 | length of the type's name, *t* |
+//! | 22 | 2 | zero |
+//! | 24 | 24·*b* | the buffers, one record each |
+//! | 24 + 24·*b* | *t* | the type's name, as [`std::any::type_name`] has it (cut at 65535 bytes) |
+//! | … + *t* | *s* | the stream |
+//! | … | | the inline buffers, each at the next multiple of 64, the gaps filled with zeros |
+//!
+//! A buffer's record:
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | where it starts: inline, from the start of the payload; external, from the start of the object |
+//! | 8 | 8 | its length |
+//! | 16 | 4 | 0: inline; *n* > 0: external, in the payload's reference *n* − 1 |
+//! | 20 | 4 | zero |
+//!
+//! References are store objects. The payload holds only their number: who carries the payload carries the ids beside
+//! it, where the store can see them (an object's header, a task's slot in a ring), and gives them back to [`decode`]
+//! in the same order. In the stream a carrier is the index of its buffer; a reference to another object is its
+//! position among the references.
+//!
+//! # What this module leaves to others
+//!
+//! It neither allocates in the store (but for [`BytesMut`] and [`TensorMut`], which the user fills) nor sends
+//! anything, and knows no tasks. The types that hold references to objects live with the runtime and use `context`.
+//!
+//! # Limits
+//!
+//! A carrier that meets a `serde` format other than this one writes its bytes in line, and knows the difference by
+//! the format being human-readable, or by no encoding being under way. So within an implementation of `Serialize`,
+//! another binary format must not be run over carriers. Payloads have no limit on the nesting of a recursive user type
+//! other than the stack.
+
+use mobula_client::Client;
+use parking_lot::RwLock;
+
+mod arrow;
+mod buffer;
+mod bytes;
+pub(crate) mod context;
+mod decode;
+mod encode;
+mod error;
+pub mod format;
+mod payload;
+mod region;
+mod stream;
+mod tensor;
+mod writable;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::arrow::{Arrow, ArrowValue};
+pub use self::bytes::Bytes;
+pub use self::decode::{Source, decode};
+pub use self::encode::{Encoded, encode};
+pub use self::error::ValueError;
+pub use self::tensor::{Element, Tensor};
+pub use self::writable::{BytesMut, TensorMut};
+
+/// The client in whose store the writable carriers get their memory, while the process has a session.
+static CLIENT: RwLock<Option<Client>> = RwLock::new(None);
+
+/// From here on [`BytesMut::create`] and its kin allocate through `client`.
+pub(crate) fn install_client(client: Client) {
+    *CLIENT.write() = Some(client);
+}
+
+/// The session is over: nothing can be created any more. What was created stays usable.
+pub(crate) fn remove_client() {
+    *CLIENT.write() = None;
+}
+
+/// The process's client.
+pub(crate) fn client() -> Result<Client, ValueError> {
+    CLIENT.read().clone().ok_or(ValueError::NoSession)
+}

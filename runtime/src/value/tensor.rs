@@ -1,0 +1,225 @@
+//! The carrier of n-dimensional arrays of numbers.
+//!
+//! Rule: a tensor's buffer is exactly as long as its shape needs, and aligned for its elements. Whoever makes one
+//! checks that; everything else relies on it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use mobula_client::ObjectId;
+use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::buffer::Buffer;
+use super::{ValueError, context};
+
+/// An n-dimensional array of numbers, row-major and contiguous, immutable and shared. Its elements travel beside the
+/// stream: an aligned copy when they come from the heap, a reference when they lie in the store.
+///
+/// Cloning copies nothing. A tensor that was read from the store keeps its object alive and mapped.
+///
+/// ```
+/// use mobula::value::Tensor;
+///
+/// let tensor = Tensor::from_shape_vec(&[2, 2], vec![1, 2, 3, 4])?;
+/// assert_eq!(tensor.view()[[1, 0]], 3);
+/// assert_eq!(tensor.view().sum(), 10);
+/// # Ok::<(), mobula::value::ValueError>(())
+/// ```
+pub struct Tensor<T> {
+    shape: Arc<[usize]>,
+    buffer: Buffer,
+    element: PhantomData<T>,
+}
+
+/// The numbers that a [`Tensor`] can hold: `i8` to `i64`, `u8` to `u64`, `f32` and `f64`.
+pub trait Element:
+    sealed::Sealed + Pod + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync
+{
+    /// What the type is called in payloads and messages.
+    const NAME: &'static str;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! elements {
+    ($($element:ident)*) => {$(
+        impl sealed::Sealed for $element {}
+
+        impl Element for $element {
+            const NAME: &'static str = stringify!($element);
+        }
+    )*};
+}
+
+elements!(i8 i16 i32 i64 u8 u16 u32 u64 f32 f64);
+
+impl<T: Element> Tensor<T> {
+    /// A tensor of `elements` in row-major order. Takes the vector's memory over.
+    ///
+    /// # Errors
+    ///
+    /// When the shape does not hold exactly as many elements.
+    pub fn from_shape_vec(shape: &[usize], elements: Vec<T>) -> Result<Self, ValueError> {
+        check_shape::<T>(shape, elements.len())?;
+        Ok(Self::new(shape.into(), Buffer::on_heap(bytes::Bytes::from_owner(Elements(elements)))))
+    }
+
+    /// A tensor over `buffer`, which is copied only when it is not aligned for `T`.
+    pub(super) fn from_buffer(shape: &[usize], buffer: Buffer) -> Result<Self, ValueError> {
+        let elements = buffer.len() / size_of::<T>();
+        check_shape::<T>(shape, elements)?;
+        if !buffer.len().is_multiple_of(size_of::<T>()) {
+            return Err(ValueError::Shape { shape: shape.to_vec(), elements });
+        }
+        let aligned = buffer.as_ptr().addr().is_multiple_of(align_of::<T>());
+        if aligned || buffer.is_empty() {
+            Ok(Self::new(shape.into(), buffer))
+        } else {
+            let mut aligned = vec![T::zeroed(); elements];
+            bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&buffer);
+            Self::from_shape_vec(shape, aligned)
+        }
+    }
+
+    fn new(shape: Arc<[usize]>, buffer: Buffer) -> Self {
+        Self { shape, buffer, element: PhantomData }
+    }
+
+    /// The length of each axis. Empty for a single number.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements in row-major order.
+    pub fn as_slice(&self) -> &[T] {
+        // An empty buffer points nowhere, aligned or not.
+        if self.buffer.is_empty() { &[] } else { bytemuck::cast_slice(&self.buffer) }
+    }
+
+    /// The elements as `ndarray` sees them. Copies nothing.
+    pub fn view(&self) -> ArrayViewD<'_, T> {
+        ArrayViewD::from_shape(IxDyn(&self.shape), self.as_slice()).expect("the shape was checked")
+    }
+
+    /// A copy of the elements, to be changed.
+    pub fn to_array(&self) -> ArrayD<T> {
+        self.view().to_owned()
+    }
+
+    /// The object of the store that the elements lie in.
+    pub fn object_id(&self) -> Option<ObjectId> {
+        self.buffer.object_id()
+    }
+}
+
+/// Checks that `shape` holds as many `elements`, and that neither their bytes nor those of any of its parts are too
+/// many to be counted, which `ndarray` wants even of an empty array.
+pub(super) fn check_shape<T>(shape: &[usize], elements: usize) -> Result<(), ValueError> {
+    let error = || ValueError::Shape { shape: shape.to_vec(), elements };
+    let axes = shape.iter().filter(|&&axis| axis != 0);
+    let spanned = axes.copied().try_fold(size_of::<T>(), usize::checked_mul).ok_or_else(error)?;
+    let held = if shape.contains(&0) { 0 } else { spanned / size_of::<T>() };
+    if isize::try_from(spanned).is_ok() && held == elements { Ok(()) } else { Err(error()) }
+}
+
+/// A vector of numbers as the owner of its bytes.
+struct Elements<T>(Vec<T>);
+
+impl<T: Element> AsRef<[u8]> for Elements<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T> Clone for Tensor<T> {
+    fn clone(&self) -> Self {
+        Self { shape: self.shape.clone(), buffer: self.buffer.clone(), element: PhantomData }
+    }
+}
+
+impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
+    /// Takes the array's memory over when its elements lie in row-major order, and copies them otherwise.
+    fn from(array: Array<T, D>) -> Self {
+        let shape = Arc::from(array.shape());
+        let length = array.len();
+        let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
+        let (elements, first) = array.into_raw_vec_and_offset();
+        let start = first.unwrap_or(0) * size_of::<T>();
+        let bytes = bytes::Bytes::from_owner(Elements(elements));
+        Self::new(shape, Buffer::on_heap(bytes.slice(start..start + length * size_of::<T>())))
+    }
+}
+
+impl<T: Element> From<Tensor<T>> for ArrayD<T> {
+    /// Copies the elements.
+    fn from(tensor: Tensor<T>) -> Self {
+        tensor.to_array()
+    }
+}
+
+impl<T: Element> PartialEq for Tensor<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.as_slice() == other.as_slice()
+    }
+}
+
+impl<T: Element> fmt::Debug for Tensor<T> {
+    /// The shape and the object, not the elements: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tensor")
+            .field("element", &T::NAME)
+            .field("shape", &self.shape)
+            .field("object_id", &self.object_id())
+            .finish()
+    }
+}
+
+/// A tensor in a payload's stream.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct BesideStream<N, S> {
+    element: N,
+    shape: S,
+    buffer: Buffer,
+}
+
+/// A tensor in any other format: numbers that a reader can read.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct InLine<S, E> {
+    shape: S,
+    elements: E,
+}
+
+impl<T: Element> Serialize for Tensor<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if context::is_encoding(&serializer) {
+            let buffer = self.buffer.clone();
+            BesideStream { element: T::NAME, shape: &self.shape, buffer }.serialize(serializer)
+        } else {
+            InLine { shape: &self.shape, elements: self.as_slice() }.serialize(serializer)
+        }
+    }
+}
+
+impl<'de, T: Element> Deserialize<'de> for Tensor<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if context::is_decoding(&deserializer) {
+            let parts = BesideStream::<String, Vec<usize>>::deserialize(deserializer)?;
+            if parts.element != T::NAME {
+                return Err(context::refuse(ValueError::WrongType {
+                    expected: std::any::type_name::<Self>(),
+                    found: format!("tensor of {}", parts.element),
+                }));
+            }
+            Self::from_buffer(&parts.shape, parts.buffer).map_err(context::refuse)
+        } else {
+            let parts = InLine::<Vec<usize>, Vec<T>>::deserialize(deserializer)?;
+            Self::from_shape_vec(&parts.shape, parts.elements).map_err(de::Error::custom)
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Values whose payload, or whose buffers, lie in the store. If this fails, reading from the store copies, passing on
+//! what was read copies again, or memory is let go while somebody still looks at it.
+
+use std::sync::Arc;
+use std::thread;
+
+use ::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
+use ::arrow::datatypes::{Int32Type, Int64Type};
+use mobula_client::Layout;
+
+use super::store::{client, get, put, put_encoded};
+use super::{addresses, aligned, assert_within};
+use crate::value::region::listed_within;
+use crate::value::{
+    Arrow, Bytes, BytesMut, Source, Tensor, TensorMut, ValueError, context, decode, encode, format,
+    install_client, remove_client,
+};
+
+#[test]
+fn reading_borrows_from_the_object() {
+    let client = client();
+    let object = put(
+        &client,
+        &(Bytes::from(vec![1; 999]), Tensor::from_shape_vec(&[3, 5], vec![2.0_f64; 15]).unwrap()),
+    );
+    let (bytes, tensor): (Bytes, Tensor<f64>) = get(&client, &object).unwrap();
+    assert_within(&bytes, &object);
+    assert_within(tensor.as_slice(), &object);
+    assert_eq!(tensor.as_slice().as_ptr().addr() % 64, 0);
+    assert_eq!((bytes.object_id(), tensor.object_id()), (Some(object.id()), Some(object.id())));
+}
+
+#[test]
+fn what_lies_in_the_store_goes_on_by_reference() {
+    let client = client();
+    let texts = StringArray::from_iter_values((0..100).map(|i| format!("row {i}")));
+    let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>((0..100).map(|i| Some(vec![Some(i); 3])));
+    let columns: [(&str, ArrayRef); 2] = [("text", Arc::new(texts)), ("number", Arc::new(numbers))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let first = put(&client, &(Arrow::from(batch.clone()), Bytes::from(vec![7; 500])));
+    let (table, bytes): (Arrow<RecordBatch>, Bytes) = get(&client, &first).unwrap();
+
+    // Also a slice, and also after it has been through somebody else's types.
+    let slice = table.slice(40, 20);
+    let bytes = Bytes::from(bytes::Bytes::from(bytes).slice(100..));
+    let encoded = encode(&(Arrow::from(slice), vec![Some(bytes)])).unwrap();
+    assert_eq!(encoded.copied_bytes(), 0);
+    assert_eq!(encoded.references().iter().map(|handle| handle.id()).collect::<Vec<_>>(), [first.id()]);
+
+    let second = put_encoded(&client, &encoded, format::VALUE);
+    assert_eq!(second.references(), [first.id()]);
+    let (table, bytes): (Arrow<RecordBatch>, Vec<Option<Bytes>>) = get(&client, &second).unwrap();
+    assert_eq!(*table, batch.slice(40, 20));
+    for column in table.columns() {
+        column.to_data().buffers().iter().for_each(|buffer| assert_within(buffer, &first));
+    }
+    let bytes = bytes[0].as_ref().unwrap();
+    assert_eq!((&bytes[..], bytes.object_id()), (&[7; 400][..], Some(first.id())));
+    assert_within(bytes, &first);
+    // The third hop goes to the first object, not through the second.
+    let third = encode(&(table, bytes)).unwrap();
+    assert_eq!((third.copied_bytes(), third.references()[0].id()), (0, first.id()));
+}
+
+#[test]
+fn what_was_filled_in_place_is_never_copied() {
+    let client = client();
+    let mut bytes = BytesMut::create_in(&client, 1000).unwrap();
+    bytes.fill(3);
+    let place = addresses(&bytes);
+    let bytes = bytes.seal();
+    let mut tensor = TensorMut::<i32>::zeros_in(&client, &[10, 10]).unwrap();
+    tensor.view_mut()[[4, 2]] = 42;
+    assert_eq!(tensor.as_mut_slice().len(), 100);
+    let tensor = tensor.seal();
+
+    let encoded = encode(&(&bytes, &tensor)).unwrap();
+    assert_eq!((encoded.copied_bytes(), encoded.references().len()), (0, 2));
+    let encoded = encode(&(bytes.clone(), tensor.clone())).unwrap();
+    let object = put_encoded(&client, &encoded, format::VALUE);
+    let (read_bytes, read_tensor): (Bytes, Tensor<i32>) = get(&client, &object).unwrap();
+    // Whoever wrote it reads it through the same mapping.
+    assert_eq!(addresses(&read_bytes), place);
+    assert_eq!(read_tensor, tensor);
+    assert_eq!(read_tensor.view()[[4, 2]], 42);
+    assert_eq!(read_tensor.object_id(), tensor.object_id());
+}
+
+#[test]
+fn writable_carriers_need_a_session() {
+    assert!(matches!(BytesMut::create(10), Err(ValueError::NoSession)));
+    install_client(client());
+    let bytes = TensorMut::<u8>::zeros(&[3, 0, 2]).unwrap().seal();
+    assert_eq!(bytes.shape(), [3, 0, 2]);
+    assert_eq!(BytesMut::create(10).unwrap().len(), 10);
+    remove_client();
+    assert!(matches!(TensorMut::<f32>::create(&[1]), Err(ValueError::NoSession)));
+    assert!(matches!(
+        TensorMut::<f32>::create_in(&client(), &[usize::MAX, 2]),
+        Err(ValueError::Shape { .. })
+    ));
+}
+
+#[test]
+fn plain_objects_read_as_bytes_only() {
+    let client = client();
+    let mut writer = client.create(Layout { length: 100, format: format::RAW, references: vec![] }).unwrap();
+    writer.fill(9);
+    let object = writer.seal();
+    let bytes: Bytes = get(&client, &object).unwrap();
+    assert_eq!(addresses(&bytes), addresses(&object));
+    assert_eq!(encode(&bytes).unwrap().copied_bytes(), 0);
+    let error = get::<Tensor<f32>>(&client, &object).unwrap_err();
+    assert!(matches!(error, ValueError::WrongType { .. }), "{error}");
+
+    let encoded = encode(&1).unwrap();
+    assert_eq!(get::<i32>(&client, &put_encoded(&client, &encoded, format::ERROR)).unwrap(), 1);
+    let error = get::<i32>(&client, &put_encoded(&client, &encoded, format::FORWARD)).unwrap_err();
+    assert!(matches!(error, ValueError::NotAValue { format: format::FORWARD }), "{error}");
+}
+
+#[test]
+fn carriers_keep_their_memory_and_let_it_go() {
+    let client = client();
+    let object =
+        put(&client, &(Arrow::from(Int64Array::from_iter_values(0..100)), Bytes::from(vec![1; 100])));
+    let place = addresses(&object);
+    let (id, numbers, bytes) = {
+        let (numbers, bytes): (Arrow<Int64Array>, Bytes) = get(&client, &object).unwrap();
+        (object.id(), numbers.into_inner(), bytes)
+    };
+    drop(object);
+    assert_eq!(listed_within(place.clone()), 1);
+    drop(bytes);
+    // A single column's buffer, in another array by now, is enough.
+    let reversed: ArrayRef = Arc::new(numbers.slice(50, 50));
+    drop(numbers);
+    assert_eq!(client.get(id).map(|object| object.id()).unwrap(), id);
+    assert_eq!(reversed.as_primitive::<Int64Type>().value(49), 99);
+    assert_eq!(encode(&Arrow::from(reversed.clone())).unwrap().copied_bytes(), 0);
+    drop(reversed);
+    assert_eq!(listed_within(place), 0);
+}
+
+#[test]
+fn threads_lend_and_let_go_at_once() {
+    let client = client();
+    let object = put(&client, &Arrow::from(Int64Array::from_iter_values(0..100)));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let numbers: Arrow<Int64Array> = get(&client, &object).unwrap();
+                    let again = encode(&numbers).unwrap();
+                    drop(numbers);
+                    assert_eq!(again.copied_bytes(), 0);
+                }
+            });
+        }
+    });
+    assert_eq!(listed_within(addresses(&object)), 0);
+}
+
+#[test]
+fn forged_external_places_are_refused() {
+    use crate::value::payload::Record;
+
+    let client = client();
+    let bytes = BytesMut::create_in(&client, 100).unwrap().seal();
+    let encoded = encode(&bytes).unwrap();
+    let references = encoded.references().to_vec();
+    for (offset, length) in [(100, 1), (0, 101), (u64::MAX, 2), (2, u64::MAX)] {
+        let mut forged = encoded.to_vec();
+        Record { offset, length, reference: Some(0) }.write(&mut forged, 0);
+        let error = decode::<Bytes>(Source::heap(aligned(&forged), references.clone())).unwrap_err();
+        assert!(matches!(error, ValueError::BufferOutOfBounds { available: 100, .. }), "{error}");
+    }
+    let error = decode::<Bytes>(Source::heap(encoded.to_vec(), vec![])).unwrap_err();
+    assert!(matches!(error, ValueError::NoSuchReference { reference: 0, count: 0 }), "{error}");
+}
+
+#[test]
+fn references_of_others_share_the_list() {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// As the runtime's references do it.
+    struct Reference(mobula_client::Handle);
+
+    impl Serialize for Reference {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            context::add_reference(self.0.clone()).expect("encoding").serialize(serializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Reference {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let index = u32::deserialize(deserializer)?;
+            context::reference(index).map(Self).ok_or_else(|| serde::de::Error::custom("no such reference"))
+        }
+    }
+
+    let client = client();
+    let bytes = BytesMut::create_in(&client, 10).unwrap().seal();
+    let (one, two) = (put(&client, &1), put(&client, &2));
+    let value = vec![
+        (Reference(one.handle()), bytes.clone()),
+        (Reference(two.handle()), bytes.clone()),
+        (Reference(one.handle()), bytes.slice(1..)),
+    ];
+    let encoded = encode(&value).unwrap();
+    let ids: Vec<_> = encoded.references().iter().map(|handle| handle.id()).collect();
+    assert_eq!(ids, [one.id(), bytes.object_id().unwrap(), two.id()]);
+    let back: Vec<(Reference, Bytes)> =
+        decode(Source::heap(encoded.to_vec(), encoded.references().to_vec())).unwrap();
+    assert_eq!(
+        back.iter().map(|(reference, _)| reference.0.id()).collect::<Vec<_>>(),
+        [one.id(), two.id(), one.id()]
+    );
+    assert!(context::reference(0).is_none() && context::add_reference(one.handle()).is_none());
+}

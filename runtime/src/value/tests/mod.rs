@@ -1,0 +1,44 @@
+//! Tests of values as a whole; what each file's tests protect stands at its head.
+
+mod arrow;
+mod hostile;
+mod in_store;
+mod random;
+mod round_trip;
+mod seed;
+mod store;
+
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Source, ValueError, decode, encode};
+
+/// The payload of `value`, 64-byte aligned as it would be in the store.
+fn payload<T: Serialize + ?Sized>(value: &T) -> bytes::Bytes {
+    aligned(&encode(value).unwrap().to_vec())
+}
+
+/// A copy of `bytes` at a multiple of 64.
+fn aligned(bytes: &[u8]) -> bytes::Bytes {
+    let mut memory = vec![0; bytes.len() + 64];
+    let start = memory.as_ptr().align_offset(64);
+    memory[start..start + bytes.len()].copy_from_slice(bytes);
+    bytes::Bytes::from(memory).slice(start..start + bytes.len())
+}
+
+fn from_heap<T: DeserializeOwned>(payload: impl Into<bytes::Bytes>) -> Result<T, ValueError> {
+    decode(Source::heap(payload, Vec::new()))
+}
+
+fn addresses<T>(slice: &[T]) -> Range<usize> {
+    let Range { start, end } = slice.as_ptr_range();
+    start.addr()..end.addr()
+}
+
+#[track_caller]
+fn assert_within<T>(part: &[T], whole: &[u8]) {
+    let (part, whole) = (addresses(part), addresses(whole));
+    assert!(whole.start <= part.start && part.end <= whole.end, "{part:x?} was copied out of {whole:x?}");
+}

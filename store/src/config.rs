@@ -1,0 +1,173 @@
+//! What a store may use: every limit is a field of [`Config`], with its unit in its name or its type.
+//!
+//! A configuration is validated once, when a [`Server`](crate::Server) is bound to it; behind that point every
+//! limit is taken as it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobula_protocol::size::ByteSize;
+use mobula_shm::memory::{PAGE_BYTES, round_up_to_pages};
+use mobula_shm::table::ENTRIES_MAX;
+
+use crate::error::StartError;
+
+/// A day: every moment that the store computes can be represented.
+const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// The limits of one store. Every field has a default but the first two.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula_store::Config;
+///
+/// let mut config = Config::new("/run/user/1000/mobula.sock", 2 << 30);
+/// config.clients_max = 64;
+/// config.adoption_grace = Duration::from_millis(100);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the store listens. The directory must exist, and belong to this user or to root; nothing else may lie
+    /// at the path but the socket of a store that is dead.
+    pub socket: PathBuf,
+    /// Bytes that may be leased in all, rounded up to whole pages. The objects' bytes count, the bookkeeping (tables,
+    /// pins, channels) does not.
+    pub capacity_bytes: u64,
+    /// Clients at a time, with the dead of which objects remain. Default 1024, at most 65,535.
+    pub clients_max: u32,
+    /// Connections that have not introduced themselves yet. Default 256.
+    pub greetings_max: usize,
+    /// How long a connection may wait before it introduces itself. Default 5 s.
+    pub hello_timeout: Duration,
+    /// Messages that wait for a client to read them; one that lets more pile up is disconnected. Default 4096.
+    pub out_queue_messages_max: usize,
+    /// Bytes of each of the two rings of a channel: a power of two, at least a page. Default 64 KiB.
+    pub ring_bytes: u32,
+    /// Channels between clients, in all. Default 16,384.
+    pub channels_max: usize,
+    /// Entries of a new client's table that have memory behind them; more follow on request. Default 4096.
+    pub table_entries_initial: u32,
+    /// Segments, in all; each costs the daemon one or two descriptors. Default 16,384.
+    pub segments_max: usize,
+    /// Named objects. Default 65,536.
+    pub names_max: usize,
+    /// Requests of one client that wait, for memory or for a name. Default 1024.
+    pub waiters_max: usize,
+    /// How long the objects of a dead client are kept although nobody pins them, for those whose ids are still
+    /// on their way to somebody. Default 1 s.
+    pub adoption_grace: Duration,
+    /// Entries of a dead client's table that are looked at in one go, before other clients have their turn.
+    /// Default 65,536.
+    pub sweep_entries_max: u32,
+    /// References recorded in the objects of one dead client that are followed. Default 1,048,576.
+    pub references_max: usize,
+}
+
+impl Config {
+    /// The defaults, for a store that listens at `socket` and leases up to `capacity_bytes`.
+    pub fn new(socket: impl Into<PathBuf>, capacity_bytes: u64) -> Self {
+        Self {
+            socket: socket.into(),
+            capacity_bytes,
+            clients_max: 1024,
+            greetings_max: 256,
+            hello_timeout: Duration::from_secs(5),
+            out_queue_messages_max: 4096,
+            ring_bytes: 64 << 10,
+            channels_max: 16_384,
+            table_entries_initial: 4096,
+            segments_max: 16_384,
+            names_max: 65_536,
+            waiters_max: 1024,
+            adoption_grace: Duration::from_secs(1),
+            sweep_entries_max: 65_536,
+            references_max: 1 << 20,
+        }
+    }
+
+    /// The configuration as the store will use it, with the capacity in whole pages.
+    ///
+    /// # Errors
+    /// [`StartError`] with the first value that cannot be.
+    pub fn validate(mut self) -> Result<Self, StartError> {
+        if self.capacity_bytes == 0 {
+            return Err(StartError::CapacityZero);
+        }
+        let memory = machine_memory_bytes();
+        let capacity = round_up_to_pages(self.capacity_bytes).unwrap_or(u64::MAX);
+        if let Some(memory) = memory.filter(|memory| capacity > *memory) {
+            return Err(StartError::CapacityAboveMemory {
+                capacity: ByteSize(self.capacity_bytes),
+                memory: ByteSize(memory),
+            });
+        }
+        self.capacity_bytes = capacity;
+        let within = |limit: &'static str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(StartError::Limit { limit, value, min, max })
+            }
+        };
+        within("clients_max", u64::from(self.clients_max), 1, u64::from(u16::MAX))?;
+        within("greetings_max", self.greetings_max as u64, 1, u64::MAX)?;
+        within("out_queue_messages_max", self.out_queue_messages_max as u64, 1, u64::MAX)?;
+        within("ring_bytes", u64::from(self.ring_bytes), PAGE_BYTES, 1 << 30)?;
+        if !self.ring_bytes.is_power_of_two() {
+            return Err(StartError::RingNotPowerOfTwo { value: self.ring_bytes });
+        }
+        let entries = u64::from(self.table_entries_initial);
+        within("table_entries_initial", entries, 1, u64::from(ENTRIES_MAX))?;
+        for (limit, value) in
+            [("hello_timeout in ms", self.hello_timeout), ("adoption_grace in ms", self.adoption_grace)]
+        {
+            within(limit, u64::try_from(value.as_millis()).unwrap_or(u64::MAX), 0, TIMEOUT_MS_MAX)?;
+        }
+        within("sweep_entries_max", u64::from(self.sweep_entries_max), 1, u64::from(u32::MAX))?;
+        Ok(self)
+    }
+
+    /// Slots of the directory and of every pin file: the clients' and, with number 0, the daemon's own.
+    pub(crate) fn slots(&self) -> u32 {
+        self.clients_max + 1
+    }
+}
+
+/// The machine's memory; `None` where the system does not say.
+fn machine_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new("/tmp/mobula.sock", 1 << 20)
+    }
+
+    #[test]
+    fn a_capacity_is_rounded_up_to_whole_pages() {
+        let valid = Config { capacity_bytes: 1, ..config() }.validate().unwrap();
+        assert_eq!(valid.capacity_bytes, PAGE_BYTES);
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let check = |config: Config, expected: &str| {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+        };
+        check(Config { capacity_bytes: 0, ..config() }, "capacity of 0 bytes");
+        check(Config { capacity_bytes: u64::MAX, ..config() }, "TiB");
+        check(Config { capacity_bytes: 1 << 60, ..config() }, "1048576 TiB");
+        check(Config { clients_max: 0, ..config() }, "clients_max");
+        check(Config { clients_max: 65_536, ..config() }, "65535");
+        check(Config { ring_bytes: 1024, ..config() }, "ring_bytes");
+        check(Config { ring_bytes: 12_288, ..config() }, "power of two");
+        check(Config { adoption_grace: Duration::MAX, ..config() }, "adoption_grace");
+        check(Config { table_entries_initial: 0, ..config() }, "table_entries_initial");
+    }
+}

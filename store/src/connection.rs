@@ -1,0 +1,113 @@
+//! One connection: who is behind it, and the messages that wait until it takes them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use mobula_protocol::socket::{Packet, Socket};
+
+use crate::daemon::Outgoing;
+use crate::peer::Peer;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It has not introduced itself, and must until then.
+    Greeting { deadline: Instant },
+    /// The client with this slot.
+    Client { slot: u16 },
+}
+
+/// What became of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Nothing waits any more.
+    Empty,
+    /// The peer does not read fast enough: go on when the socket is writable.
+    Blocked,
+    /// The system is short of something other than room in the socket: go on a little later.
+    Later,
+    /// The peer is gone.
+    Gone,
+}
+
+/// A connection and its out queue.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) stage: Stage,
+    pub(crate) peer: Peer,
+    /// Whether the loop waits until the socket is writable.
+    pub(crate) waits_to_write: bool,
+    socket: Socket,
+    queue: VecDeque<Outgoing>,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: Socket, peer: Peer, deadline: Instant) -> Self {
+        let stage = Stage::Greeting { deadline };
+        Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new() }
+    }
+
+    /// The next message; `None` when the peer has hung up.
+    pub(crate) fn receive(&self) -> io::Result<Option<Packet>> {
+        self.socket.receive()
+    }
+
+    /// Adds a message to the queue; `false` when there are `max` already.
+    ///
+    /// A hint is dropped instead of waiting behind others.
+    pub(crate) fn enqueue(&mut self, message: Outgoing, max: usize) -> bool {
+        if message.hint && !self.queue.is_empty() {
+            return true;
+        }
+        if self.queue.len() >= max {
+            return false;
+        }
+        self.queue.push_back(message);
+        true
+    }
+
+    /// Sends what the socket takes.
+    pub(crate) fn flush(&mut self) -> Flush {
+        while let Some(message) = self.queue.front() {
+            let descriptors: Vec<BorrowedFd<'_>> = message.parcels.iter().map(AsFd::as_fd).collect();
+            match self.socket.send(&message.bytes, &descriptors) {
+                Ok(()) => drop(self.queue.pop_front()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
+                // Too many descriptors are under way to clients that do not fetch them, or no memory for the packet.
+                Err(error)
+                    if [libc::ETOOMANYREFS, libc::ENOBUFS, libc::ENOMEM]
+                        .contains(&error.raw_os_error().unwrap_or(0)) =>
+                {
+                    return Flush::Later;
+                }
+                Err(_) => return Flush::Gone,
+            }
+        }
+        Flush::Empty
+    }
+
+    /// Sends one last message if the socket takes it.
+    ///
+    /// What the peer has sent is thrown away first: a socket that is closed with unread messages looks to the peer as
+    /// if it had been reset, and hides the reason.
+    pub(crate) fn farewell(&mut self, message: &[u8]) {
+        const UNREAD_MAX: usize = 64;
+        let _ = self.flush();
+        let _ = self.socket.send(message, &[]);
+        for _ in 0..UNREAD_MAX {
+            match self.socket.receive() {
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,65 @@
+//! Channels: who is connected with whom. The rings themselves belong to the two clients.
+
+use std::collections::BTreeMap;
+
+/// All open channels.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    open: BTreeMap<u64, [u16; 2]>,
+    last: u64,
+}
+
+impl Channels {
+    /// Opens a channel between two clients; returns its number, which is never used again.
+    pub(crate) fn open(&mut self, asker: u16, peer: u16) -> u64 {
+        self.last += 1;
+        self.open.insert(self.last, [asker, peer]);
+        self.last
+    }
+
+    /// Closes a channel of `client`'s; returns the other end, or `None` when the client has no such channel.
+    pub(crate) fn close(&mut self, client: u16, channel: u64) -> Option<u16> {
+        let peer = other_end(*self.open.get(&channel)?, client)?;
+        self.open.remove(&channel);
+        Some(peer)
+    }
+
+    /// Closes every channel of `client`'s; returns them with their other ends.
+    pub(crate) fn close_all(&mut self, client: u16) -> Vec<(u64, u16)> {
+        let end = |(channel, ends): (&u64, &[u16; 2])| Some((*channel, other_end(*ends, client)?));
+        let closed: Vec<_> = self.open.iter().filter_map(end).collect();
+        for (channel, _) in &closed {
+            self.open.remove(channel);
+        }
+        closed
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn other_end(ends: [u16; 2], client: u16) -> Option<u16> {
+    match ends {
+        [asker, peer] if asker == client => Some(peer),
+        [asker, peer] if peer == client => Some(asker),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_end_closes_once_and_nobody_else_does() {
+        let mut channels = Channels::default();
+        let (a, b, c) = (channels.open(1, 2), channels.open(2, 3), channels.open(3, 1));
+        assert_eq!(channels.close(3, a), None);
+        assert_eq!(channels.close(2, a), Some(1));
+        assert_eq!(channels.close(1, a), None);
+        assert_eq!(channels.close_all(3), [(b, 2), (c, 1)]);
+        assert_eq!(channels.count(), 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! How often the daemon itself wants an object kept: once for each name and for each adopted reference.
+//!
+//! The daemon has one pin word for an entry, like everyone else; this counts who shares it. An entry is counted
+//! whatever its generation: a hold that came too late for its object keeps the next one a little longer, until
+//! whoever asked notices and lets go.
+
+use std::collections::HashMap;
+
+use mobula_protocol::id::OwnerId;
+
+/// The counts of all entries that the daemon holds.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    counts: HashMap<(OwnerId, u32), u32>,
+}
+
+impl Holds {
+    /// Counts one more; `true` for the first, which sets the pin.
+    pub(crate) fn add(&mut self, owner: OwnerId, index: u32) -> bool {
+        let count = self.counts.entry((owner, index)).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Counts one less; `true` for the last, which clears the pin. Holds on a forgotten owner are gone already.
+    pub(crate) fn remove(&mut self, owner: OwnerId, index: u32) -> bool {
+        let Some(count) = self.counts.get_mut(&(owner, index)) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.counts.remove(&(owner, index));
+        }
+        last
+    }
+
+    /// Whether an entry is held.
+    pub(crate) fn contains(&self, owner: OwnerId, index: u32) -> bool {
+        self.counts.contains_key(&(owner, index))
+    }
+
+    /// Drops every hold on an owner that is no more.
+    pub(crate) fn forget(&mut self, owner: OwnerId) {
+        self.counts.retain(|(held, _), _| *held != owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_and_the_last_touch_the_pin() {
+        let (mut holds, owner) = (Holds::default(), OwnerId::new(1, 1));
+        assert!(holds.add(owner, 5));
+        assert!(!holds.add(owner, 5));
+        assert!(!holds.remove(owner, 5));
+        assert!(holds.contains(owner, 5));
+        assert!(holds.remove(owner, 5));
+        assert!(!holds.remove(owner, 5), "more let go than held");
+        holds.add(owner, 6);
+        holds.forget(owner);
+        assert!(!holds.contains(owner, 6));
+    }
+}

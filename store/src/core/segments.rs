@@ -1,0 +1,274 @@
+//! Segments and the capacity that they use up.
+//!
+//! | class | means | its bytes count as |
+//! |---|---|---|
+//! | `Leased` | a living client puts objects in it | leased |
+//! | `Adopted` | its client is dead, and objects remain | adopted |
+//! | `Retired` | no object lies in it, but somebody still has it mapped | retired |
+//!
+//! A segment that is neither goes with its memory: it is never leased to a second client, so nobody can find another
+//! client's bytes in what it gets. `M` is that memory, of which nothing else is known here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a segment is at the moment; the module's documentation has the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Leased,
+    Adopted,
+    Retired,
+}
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment<M> {
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// What it is.
+    pub(crate) class: Class,
+    /// Its memory.
+    pub(crate) memory: M,
+    mappers: BTreeSet<u16>,
+}
+
+/// Bytes by class.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) leased: u64,
+    pub(crate) adopted: u64,
+    pub(crate) retired: u64,
+}
+
+/// All segments, by their owner's slot and their number among the owner's.
+#[derive(Debug)]
+pub(crate) struct Segments<M> {
+    capacity: u64,
+    usage: Usage,
+    segments: BTreeMap<(u16, u32), Segment<M>>,
+    last: BTreeMap<u16, u32>,
+}
+
+impl<M> Segments<M> {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self { capacity, usage: Usage::default(), segments: BTreeMap::new(), last: BTreeMap::new() }
+    }
+
+    /// What can be leased now.
+    pub(crate) fn free(&self) -> u64 {
+        self.capacity - self.usage.leased - self.usage.adopted - self.usage.retired
+    }
+
+    /// What is used, and for what.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Counts a new segment of `owner`'s; returns its number. Numbers begin with 1 and are used once.
+    ///
+    /// # Panics
+    /// When it does not fit: ask [`free`](Self::free) first.
+    pub(crate) fn lease(&mut self, owner: u16, bytes: u64, memory: M) -> u32 {
+        assert!(bytes <= self.free(), "leased more than is free");
+        let last = self.last.entry(owner).or_default();
+        // Four billion leases of one client later, old numbers are long out of use.
+        *last = last.wrapping_add(1).max(1);
+        let number = *last;
+        self.usage.leased += bytes;
+        let segment = Segment { bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
+        self.segments.insert((owner, number), segment);
+        number
+    }
+
+    /// A segment that has, or may have, objects in it.
+    pub(crate) fn get(&self, owner: u16, number: u32) -> Option<&Segment<M>> {
+        self.segments.get(&(owner, number)).filter(|segment| segment.class != Class::Retired)
+    }
+
+    /// No object lies in a segment any more; returns who has to unmap it before its bytes are free. `None` when there
+    /// is no such segment.
+    pub(crate) fn release(&mut self, owner: u16, number: u32) -> Option<Vec<u16>> {
+        self.get(owner, number)?;
+        self.reclassify(owner, number, Class::Retired);
+        let mappers = self.segments[&(owner, number)].mappers.iter().copied().collect();
+        self.drop_unmapped(owner, number);
+        Some(mappers)
+    }
+
+    /// Notes that `reader` has a segment mapped; returns the segment, or `None` when there is no such segment.
+    pub(crate) fn map(&mut self, reader: u16, owner: u16, number: u32) -> Option<&Segment<M>> {
+        let segment = self.segments.get_mut(&(owner, number))?;
+        if segment.class == Class::Retired {
+            return None;
+        }
+        segment.mappers.insert(reader);
+        Some(segment)
+    }
+
+    /// Notes that `reader` no longer has a segment mapped.
+    pub(crate) fn unmap(&mut self, reader: u16, owner: u16, number: u32) {
+        if let Some(segment) = self.segments.get_mut(&(owner, number)) {
+            segment.mappers.remove(&reader);
+            self.drop_unmapped(owner, number);
+        }
+    }
+
+    /// Notes that `reader` has no segment of `owner`'s mapped.
+    pub(crate) fn unmap_owner(&mut self, reader: u16, owner: u16) {
+        for number in self.numbers(owner) {
+            self.unmap(reader, owner, number);
+        }
+    }
+
+    /// An owner has died.
+    pub(crate) fn adopt(&mut self, owner: u16) {
+        for number in self.numbers(owner) {
+            if self.segments[&(owner, number)].class == Class::Leased {
+                self.reclassify(owner, number, Class::Adopted);
+            }
+        }
+    }
+
+    /// An owner's slot is vacant: whoever has it next counts from the beginning.
+    pub(crate) fn vacate(&mut self, owner: u16) {
+        debug_assert!(self.numbers(owner).is_empty(), "a vacant slot has segments");
+        self.last.remove(&owner);
+    }
+
+    /// The numbers of an owner's segments, the retired included.
+    pub(crate) fn numbers(&self, owner: u16) -> Vec<u32> {
+        self.segments.range((owner, 0)..=(owner, u32::MAX)).map(|((_, number), _)| *number).collect()
+    }
+
+    /// How many segments are leased to an owner, and their bytes.
+    pub(crate) fn held_by(&self, owner: u16) -> (u32, u64) {
+        let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
+        let held = segments.filter(|(_, segment)| segment.class != Class::Retired);
+        held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.bytes))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    fn reclassify(&mut self, owner: u16, number: u32, class: Class) {
+        let segment = self.segments.get_mut(&(owner, number)).expect("the caller has just found it");
+        *bytes_of(&mut self.usage, segment.class) -= segment.bytes;
+        *bytes_of(&mut self.usage, class) += segment.bytes;
+        segment.class = class;
+    }
+
+    fn drop_unmapped(&mut self, owner: u16, number: u32) {
+        let segment = &self.segments[&(owner, number)];
+        if segment.class == Class::Retired && segment.mappers.is_empty() {
+            self.usage.retired -= segment.bytes;
+            self.segments.remove(&(owner, number));
+        }
+    }
+}
+
+fn bytes_of(usage: &mut Usage, class: Class) -> &mut u64 {
+    match class {
+        Class::Leased => &mut usage.leased,
+        Class::Adopted => &mut usage.adopted,
+        Class::Retired => &mut usage.retired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::random::Random;
+
+    /// What a segment is, in the plainest form: recomputed from scratch after every step.
+    #[derive(Debug)]
+    struct Model {
+        owner: u16,
+        number: u32,
+        bytes: u64,
+        class: Class,
+        mappers: Vec<u16>,
+    }
+
+    #[test]
+    fn random_operations_agree_with_a_list() {
+        for seed in 0..100 {
+            let (mut random, mut segments) = (Random::new(seed), Segments::new(1000));
+            let mut model: Vec<Model> = Vec::new();
+            for step in 0..500 {
+                let (owner, reader) = (random.below(4) as u16, random.below(4) as u16);
+                let target = match model.len() {
+                    0 => (owner, 1),
+                    len => {
+                        let any = &model[random.below(len as u64) as usize];
+                        (any.owner, any.number)
+                    }
+                };
+                let known = model.iter_mut().find(|known| (known.owner, known.number) == target);
+                match random.below(6) {
+                    0 | 1 => {
+                        let bytes = 1 + random.below(200);
+                        if bytes <= segments.free() {
+                            let number = segments.lease(owner, bytes, ());
+                            let class = Class::Leased;
+                            model.push(Model { owner, number, bytes, class, mappers: Vec::new() });
+                        }
+                    }
+                    2 => {
+                        let released = segments.release(target.0, target.1);
+                        let known = known.filter(|known| known.class != Class::Retired);
+                        assert_eq!(released.is_some(), known.is_some(), "seed {seed}, step {step}");
+                        if let Some(known) = known {
+                            known.class = Class::Retired;
+                        }
+                    }
+                    3 => {
+                        let mapped = segments.map(reader, target.0, target.1).is_some();
+                        let known = known.filter(|known| known.class != Class::Retired);
+                        assert_eq!(mapped, known.is_some(), "seed {seed}, step {step}");
+                        if let Some(known) = known.filter(|known| !known.mappers.contains(&reader)) {
+                            known.mappers.push(reader);
+                        }
+                    }
+                    4 => {
+                        segments.unmap_owner(reader, owner);
+                        for known in model.iter_mut().filter(|known| known.owner == owner) {
+                            known.mappers.retain(|mapper| *mapper != reader);
+                        }
+                    }
+                    _ => {
+                        segments.adopt(owner);
+                        for known in model.iter_mut().filter(|known| known.owner == owner) {
+                            if known.class == Class::Leased {
+                                known.class = Class::Adopted;
+                            }
+                        }
+                    }
+                }
+                model.retain(|known| known.class != Class::Retired || !known.mappers.is_empty());
+                let sum =
+                    |class| model.iter().filter(|known| known.class == class).map(|known| known.bytes).sum();
+                let (leased, adopted, retired) =
+                    (sum(Class::Leased), sum(Class::Adopted), sum(Class::Retired));
+                assert_eq!(segments.usage(), Usage { leased, adopted, retired }, "seed {seed}, step {step}");
+                assert_eq!(segments.free(), 1000 - leased - adopted - retired, "seed {seed}, step {step}");
+                assert_eq!(segments.count(), model.len(), "seed {seed}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_released_segment_stays_counted_until_the_last_mapper_is_gone() {
+        let mut segments = Segments::new(100);
+        let number = segments.lease(1, 60, ());
+        assert!(segments.map(2, 1, number).is_some() && segments.map(3, 1, number).is_some());
+        assert_eq!(segments.release(1, number), Some(vec![2, 3]));
+        assert_eq!(segments.release(1, number), None);
+        assert!(segments.map(4, 1, number).is_none(), "a retired segment was mapped anew");
+        segments.unmap(2, 1, number);
+        assert_eq!((segments.free(), segments.usage().retired), (40, 60));
+        segments.unmap_owner(3, 1);
+        assert_eq!(segments.free(), 100);
+        assert_eq!(segments.lease(1, 1, ()), number + 1);
+    }
+}

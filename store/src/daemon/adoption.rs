@@ -1,0 +1,367 @@
+//! What becomes of the objects of the dead.
+//!
+//! 1. *Taking over.* The daemon becomes the one writer of the dead client's table. Promises become `Lost`, what the
+//!    client was about to do is undone, and what its objects refer to is pinned in the daemon's name.
+//! 2. *Parting.* Only then do the dead client's own pins stop to count: what it kept alive through an object that
+//!    others can still reach is now kept by the daemon.
+//! 3. *Sweeping.* After a grace, for ids that are still on their way to somebody, every entry that nobody pins is
+//!    freed, by the same handshake that owners use. A segment without entries is retired; an owner without entries is
+//!    forgotten.
+//!
+//! Tables can be large, so the first and the last go in slices, between which everyone else is served. What a table
+//! says is checked first: nonsense counts as free.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mobula_protocol::id::ObjectId;
+use mobula_protocol::message::Notice;
+use mobula_shm::mapping::ReadMapping;
+use mobula_shm::pins::try_free;
+use mobula_shm::table::{Location, State, Word};
+
+use super::Daemon;
+use crate::core::segments::{Segment, Segments};
+use crate::memory::Memory;
+
+/// How soon the adopted are swept again after something was freed.
+const SWEEP_PERIOD_MIN: Duration = Duration::from_millis(10);
+/// How late they are swept again when nothing changes.
+const SWEEP_PERIOD_MAX: Duration = Duration::from_millis(250);
+
+/// An adopted owner's objects.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    /// Nothing is freed before.
+    grace_ends: Instant,
+    /// Entries below this have been taken over; `None` once all have.
+    taking: Option<u32>,
+    /// Whether a promise was found.
+    lost: bool,
+    live: Vec<LiveEntry>,
+    /// Place in `live` where the sweep goes on.
+    cursor: usize,
+    /// Live entries by segment.
+    segments: HashMap<u32, u32>,
+    /// What the daemon holds on behalf of an entry.
+    references: HashMap<u32, Vec<ObjectId>>,
+    /// How many more references are followed.
+    references_left: usize,
+}
+
+/// An entry that is not free.
+#[derive(Debug, Clone, Copy)]
+struct LiveEntry {
+    index: u32,
+    generation: u32,
+    /// Where its bytes lie; a lost promise has none.
+    segment: Option<u32>,
+}
+
+impl Adoption {
+    fn add(&mut self, index: u32, generation: u32, segment: Option<u32>) {
+        self.live.push(LiveEntry { index, generation, segment });
+        if let Some(segment) = segment {
+            *self.segments.entry(segment).or_default() += 1;
+        }
+    }
+
+    /// Drops the live entry at the cursor; returns its segment if it was the last one in there.
+    fn remove_at_cursor(&mut self) -> (LiveEntry, Option<u32>) {
+        let entry = self.live.swap_remove(self.cursor);
+        let Some(segment) = entry.segment else { return (entry, None) };
+        let count = self.segments.get_mut(&segment).expect("counted when the entry was added");
+        *count -= 1;
+        if *count > 0 {
+            return (entry, None);
+        }
+        self.segments.remove(&segment);
+        (entry, Some(segment))
+    }
+}
+
+/// When the adopted are looked at next; not at all while there are none.
+#[derive(Debug, Default)]
+pub(super) struct SweepTimer {
+    due: Option<Instant>,
+    period: Duration,
+}
+
+impl SweepTimer {
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Something changed that may let entries go.
+    pub(super) fn run_soon(&mut self, now: Instant) {
+        self.due = Some(now);
+        self.period = SWEEP_PERIOD_MIN;
+    }
+
+    fn run_at(&mut self, then: Instant) {
+        self.due = Some(self.due.map_or(then, |due| due.min(then)));
+    }
+}
+
+impl Daemon {
+    /// A client's process or its connection is gone.
+    pub(crate) fn died(&mut self, slot: u16, now: Instant) {
+        let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.is_alive()) else { return };
+        owner.adoption = Some(Adoption {
+            grace_ends: now + self.config.adoption_grace,
+            taking: Some(0),
+            lost: false,
+            live: Vec::new(),
+            cursor: 0,
+            segments: HashMap::new(),
+            references: HashMap::new(),
+            references_left: self.config.references_max,
+        });
+        self.disconnect_all(slot);
+        self.leases.forget(slot);
+        self.fillings.retain(|filling| filling.client != slot);
+        self.lookups.forget(slot);
+        self.slots.die(slot);
+        self.segments.adopt(slot);
+        self.take_over(slot, now);
+        self.serve_leases();
+    }
+
+    /// Goes on with everything adopted, a slice of each.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.sweep.due = None;
+        let mut freed = false;
+        let adopted = self.owners.iter().filter(|(_, owner)| !owner.is_alive());
+        let adopted: Vec<u16> = adopted.map(|(slot, _)| *slot).collect();
+        for slot in &adopted {
+            let Some(adoption) = self.owners.get(slot).and_then(|owner| owner.adoption.as_ref()) else {
+                continue;
+            };
+            if adoption.taking.is_some() {
+                self.take_over(*slot, now);
+            } else if now < adoption.grace_ends {
+                let grace_ends = adoption.grace_ends;
+                self.sweep.run_at(grace_ends);
+            } else {
+                freed |= self.sweep_owner(*slot, now);
+                self.sweep.run_at(now + self.sweep.period.max(SWEEP_PERIOD_MIN));
+            }
+        }
+        let longer = (self.sweep.period * 2).clamp(SWEEP_PERIOD_MIN, SWEEP_PERIOD_MAX);
+        self.sweep.period = if freed { SWEEP_PERIOD_MIN } else { longer };
+        if self.owners.values().all(|owner| owner.is_alive()) {
+            self.sweep.due = None;
+        }
+    }
+
+    /// Makes the next slice of a dead client's table the daemon's.
+    fn take_over(&mut self, slot: u16, now: Instant) {
+        let Some(owner) = self.owners.get_mut(&slot) else { return };
+        let Some(adoption) = &mut owner.adoption else { return };
+        let Some(start) = adoption.taking else { return };
+        let end = owner.entries.min(start.saturating_add(self.config.sweep_entries_max));
+        let mut mapped = MappedSegments { slot, segments: &self.segments, mappings: BTreeMap::new() };
+        let mut recorded = Vec::new();
+        for index in start..end {
+            let word = owner.view.word(index);
+            let seen = Word::from_bits(word.load(Ordering::SeqCst));
+            let generation = seen.generation();
+            match seen.state() {
+                Some(State::Free) => {}
+                Some(State::Promised | State::Lost) => {
+                    // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the bells ring afterwards.
+                    word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
+                    adoption.lost = true;
+                    adoption.add(index, generation, None);
+                }
+                Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
+                    let location = owner.view.location(index);
+                    if !mapped.contain(&location) {
+                        free(word, generation);
+                        continue;
+                    }
+                    if state == State::Dying {
+                        word.store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
+                    }
+                    if location.references > 0 {
+                        let references = mapped.references(&location, adoption.references_left);
+                        adoption.references_left -= references.len();
+                        recorded.push((index, references));
+                    }
+                    adoption.add(index, generation, Some(location.segment));
+                }
+                None => free(word, generation),
+            }
+        }
+        let done = end == owner.entries;
+        adoption.taking = if done { None } else { Some(end) };
+        for (index, references) in recorded {
+            let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object) && false).collect();
+            let adoption = self.owners.get_mut(&slot).and_then(|owner| owner.adoption.as_mut());
+            if let Some(adoption) = adoption.filter(|_| !held.is_empty()) {
+                adoption.references.insert(index, held);
+            }
+        }
+        if done {
+            self.bury(slot, now);
+        } else {
+            self.sweep.run_soon(now);
+        }
+    }
+
+    /// Everything that the dead client had is the daemon's: its own pins and mappings stop to count, and its readers
+    /// are told.
+    fn bury(&mut self, slot: u16, now: Instant) {
+        let readers = self.slots.readers(slot);
+        for owner in self.slots.attached(slot) {
+            self.part(slot, owner, now);
+        }
+        let Some(owner) = self.owners.get_mut(&slot) else { return };
+        owner.remove_reader(slot);
+        owner.pin_file = None;
+        let id = owner.id;
+        let Some(adoption) = &owner.adoption else { return };
+        let (lost, forgotten, grace_ends) = (adoption.lost, adoption.live.is_empty(), adoption.grace_ends);
+        tracing::info!(%id, objects = adoption.live.len(), "client has died");
+        let mut unused = self.segments.numbers(slot);
+        unused.retain(|number| !adoption.segments.contains_key(number));
+        for number in unused {
+            self.retire(slot, number);
+        }
+        for (name, object) in self.names.of_owner(id) {
+            if !self.exists(object) {
+                self.drop_name(&name, now);
+            }
+        }
+        for reader in readers {
+            self.notify(reader, &Notice::OwnerDied { owner: id }, Vec::new());
+            if lost && let Some(reader) = self.owners.get(&reader) {
+                reader.bell.ring();
+            }
+        }
+        if forgotten {
+            self.forget(slot);
+        } else {
+            self.sweep.run_at(grace_ends);
+        }
+    }
+
+    /// Frees what nobody pins in the next slice of an adopted owner's entries; `true` when it is worth going on soon.
+    fn sweep_owner(&mut self, slot: u16, now: Instant) -> bool {
+        let Some(owner) = self.owners.get_mut(&slot) else { return false };
+        let Some(mut adoption) = owner.adoption.take() else { return false };
+        if adoption.cursor >= adoption.live.len() {
+            adoption.cursor = 0;
+        }
+        let (mut freed, mut empty, mut let_go) = (false, Vec::new(), Vec::new());
+        for _ in 0..self.config.sweep_entries_max {
+            let Some(entry) = adoption.live.get(adoption.cursor).copied() else { break };
+            let held = || self.holds.contains(owner.id, entry.index) || owner.is_pinned(entry.index);
+            // Most entries that stay are pinned: looking first spares their readers the sight of `Dying`.
+            if held() || !try_free_adopted(owner.view.word(entry.index), entry.generation, held) {
+                adoption.cursor += 1;
+                continue;
+            }
+            freed = true;
+            let (entry, segment) = adoption.remove_at_cursor();
+            empty.extend(segment);
+            let_go.extend(adoption.references.remove(&entry.index).into_iter().flatten());
+        }
+        let (unfinished, forgotten) = (adoption.cursor < adoption.live.len(), adoption.live.is_empty());
+        owner.adoption = Some(adoption);
+        for number in empty {
+            self.retire(slot, number);
+        }
+        for object in let_go {
+            self.let_go(object, now);
+        }
+        if forgotten {
+            self.forget(slot);
+        }
+        freed || unfinished
+    }
+
+    /// The last object of a dead client is gone.
+    fn forget(&mut self, slot: u16) {
+        let Some(owner) = self.owners.remove(&slot) else { return };
+        for (name, _) in self.names.of_owner(owner.id) {
+            self.names.remove(&name);
+        }
+        self.holds.forget(owner.id);
+        self.directory_writer.set_owner(slot, 0, owner.entries);
+        for reader in self.slots.readers(slot) {
+            self.notify(reader, &Notice::OwnerForgotten { owner: owner.id }, Vec::new());
+        }
+        tracing::debug!(id = %owner.id, "owner is forgotten");
+        if self.slots.forget(slot) {
+            self.vacate(slot);
+        }
+    }
+}
+
+fn free(word: &AtomicU64, generation: u32) {
+    word.store(Word::new(generation.wrapping_add(1), State::Free).bits(), Ordering::Release);
+}
+
+fn try_free_adopted(word: &AtomicU64, generation: u32, held: impl Fn() -> bool) -> bool {
+    let seen = Word::from_bits(word.load(Ordering::Relaxed));
+    match seen.state() {
+        Some(from @ (State::Sealed | State::Deleted | State::Lost)) if seen.generation() == generation => {
+            try_free(word, generation, from, held)
+        }
+        // The daemon wrote none of these: somebody still scribbles into a dead client's table.
+        _ => {
+            free(word, generation);
+            true
+        }
+    }
+}
+
+/// A dead client's segments, mapped as far as references have to be read from them.
+struct MappedSegments<'a> {
+    slot: u16,
+    segments: &'a Segments<Memory>,
+    mappings: BTreeMap<u32, Option<ReadMapping>>,
+}
+
+impl MappedSegments<'_> {
+    /// Whether a location lies where the client could have put an object.
+    fn contain(&self, location: &Location) -> bool {
+        self.segments.get(self.slot, location.segment).is_some_and(|segment| location.fits(segment.bytes))
+    }
+
+    /// The references of an object whose location has been found to fit, `max` at most.
+    fn references(&mut self, location: &Location, max: usize) -> Vec<ObjectId> {
+        let (Some(start), Some(segment)) =
+            (location.references_offset(), self.segments.get(self.slot, location.segment))
+        else {
+            return Vec::new();
+        };
+        let mapping = self.mappings.entry(location.segment).or_insert_with(|| map(segment));
+        let Some(mapping) = mapping else { return Vec::new() };
+        let count = location.references as usize;
+        if count > max {
+            tracing::warn!(slot = self.slot, count, max, "not all references of a dead client are followed");
+        }
+        let word = |offset: u64| mapping.load64(offset as usize, Ordering::Relaxed).to_le_bytes();
+        let reference = |number: usize| {
+            let offset = start + number as u64 * Location::REFERENCE_BYTES;
+            let mut bytes = [0; ObjectId::BYTES];
+            bytes[..8].copy_from_slice(&word(offset));
+            bytes[8..].copy_from_slice(&word(offset + 8));
+            ObjectId::from_bytes(bytes)
+        };
+        (0..count.min(max)).map(reference).collect()
+    }
+}
+
+fn map(segment: &Segment<Memory>) -> Option<ReadMapping> {
+    ReadMapping::map(segment.memory.writable(), 0, segment.bytes as usize)
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the references of a dead client"))
+        .ok()
+}

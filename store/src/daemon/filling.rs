@@ -1,0 +1,57 @@
+//! Allocating the pages of a lease, a slice at a time.
+//!
+//! The kernel takes a quarter of a second for a gigabyte of zeroed pages. In slices, between which everyone else is
+//! served, a large lease costs only its own client that time.
+
+use mobula_protocol::message::{Refusal, Reply};
+
+use super::{Answer, Daemon, Outcome};
+use crate::memory::{Memory, no_memory};
+
+/// Bytes that are allocated in one go.
+const SLICE_BYTES: u64 = 64 << 20;
+
+/// A granted lease of which pages are missing.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) client: u16,
+    pub(super) correlation: u64,
+    pub(super) segment: u32,
+    pub(super) memory: Memory,
+    pub(super) bytes: u64,
+    pub(super) filled: u64,
+}
+
+impl Daemon {
+    /// Allocates the next slice; answers the lease after the last one, or puts it behind the others.
+    pub(super) fn fill(&mut self, mut filling: Filling) -> Outcome {
+        let Filling { client, segment, bytes, .. } = filling;
+        if self.segments.get(client, segment).is_none() {
+            // Its client gave it back unseen.
+            let owner = self.owners[&client].id;
+            return Err(Refusal::NoSuchSegment { owner, segment });
+        }
+        let end = bytes.min(filling.filled + SLICE_BYTES);
+        if let Err(error) = filling.memory.allocate(filling.filled..end) {
+            self.retire(client, segment);
+            return Err(no_memory(bytes, &error));
+        }
+        if end == bytes {
+            return Ok(Answer::Now(Reply::Leased { segment, bytes }, vec![filling.memory.to_write()]));
+        }
+        filling.filled = end;
+        self.fillings.push_back(filling);
+        Ok(Answer::Later)
+    }
+
+    /// Goes on with the lease whose turn it is.
+    pub(super) fn fill_next(&mut self) {
+        let Some(filling) = self.fillings.pop_front() else { return };
+        let (client, correlation) = (filling.client, filling.correlation);
+        match self.fill(filling) {
+            Ok(Answer::Now(reply, parcels)) => self.reply(client, correlation, &reply, parcels),
+            Ok(Answer::Later) => {}
+            Err(refusal) => self.reply(client, correlation, &Reply::Failed { refusal }, Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Leases: granting them, letting requests wait for room, and making room.
+//!
+//! # Making room
+//!
+//! Capacity comes back when owners release segments. While a request waits, the daemon takes away the names that
+//! nobody used for longest and whose objects no client pins, sweeps what it has adopted, and asks everyone who has
+//! leases to free what they can; again every [`PRESSURE_PERIOD`], because nobody tells it when a reader lets go.
+
+use std::time::{Duration, Instant};
+
+use mobula_protocol::message::{Notice, Refusal, Reply};
+use mobula_shm::memory::round_up_to_pages;
+use mobula_shm::pins::PIN_BYTES;
+use mobula_shm::table::{ENTRIES_MAX, ENTRY_BYTES};
+
+use super::filling::Filling;
+use super::{Answer, Daemon, Outcome, limit_reached};
+use crate::core::waiters::{Waiter, deadline};
+use crate::memory::{Memory, no_memory};
+
+/// How often room is made while somebody waits for it; time enough for owners to give back what was evicted before.
+const PRESSURE_PERIOD: Duration = Duration::from_millis(100);
+/// Requests that cannot wait make everyone reclaim no more often than this.
+const RECLAIM_PERIOD: Duration = Duration::from_millis(10);
+/// Names that are looked at in one search for something to evict.
+const EVICTION_LOOKS_MAX: usize = 4096;
+
+/// When room is made next.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    due: Option<Instant>,
+    reclaim_from: Option<Instant>,
+    /// What was free when the waiting requests were last looked through.
+    free_seen: u64,
+}
+
+impl Pressure {
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+}
+
+impl Daemon {
+    /// Leases a segment, now or as soon as there is room.
+    pub(super) fn lease(
+        &mut self,
+        client: u16,
+        correlation: u64,
+        requested_bytes: u64,
+        timeout_ms: u64,
+        now: Instant,
+    ) -> Outcome {
+        let capacity_bytes = self.config.capacity_bytes;
+        let bytes = round_up_to_pages(requested_bytes.max(1)).filter(|bytes| *bytes <= capacity_bytes);
+        let bytes = bytes.ok_or(Refusal::TooLarge { requested_bytes, capacity_bytes })?;
+        if bytes > self.segments.free() {
+            self.make_room(bytes - self.segments.free(), now);
+        }
+        if bytes <= self.segments.free() {
+            return self.grant(client, correlation, bytes);
+        }
+        if timeout_ms == 0 {
+            return Err(self.store_full(bytes));
+        }
+        self.check_waiters(client)?;
+        self.leases.push(Waiter { client, correlation, deadline: deadline(now, timeout_ms), wants: bytes });
+        self.pressure.due.get_or_insert(now + PRESSURE_PERIOD);
+        Ok(Answer::Later)
+    }
+
+    /// A client gives a segment back.
+    pub(super) fn release(&mut self, client: u16, number: u32) -> Outcome {
+        if self.retire(client, number) {
+            Answer::done()
+        } else {
+            let owner = self.owners[&client].id;
+            Err(Refusal::NoSuchSegment { owner, segment: number })
+        }
+    }
+
+    /// No object lies in a segment any more: tells those who have it mapped. `false` when there is no such segment.
+    pub(super) fn retire(&mut self, owner: u16, number: u32) -> bool {
+        let Some(mappers) = self.segments.release(owner, number) else { return false };
+        let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
+        for mapper in mappers {
+            self.notify(mapper, &retired, Vec::new());
+        }
+        true
+    }
+
+    /// Gives a client's table, and all pins on it, memory for more entries: at least twice as many as before, so that
+    /// growing costs little for each of them.
+    pub(super) fn grow_table(&mut self, client: u16, needed: u32) -> Outcome {
+        if needed > ENTRIES_MAX {
+            return Err(limit_reached("table_entries_max", ENTRIES_MAX.into()));
+        }
+        let owner = &self.owners[&client];
+        let before = owner.entries;
+        let entries = if needed <= before { before } else { needed.max(before * 2).min(ENTRIES_MAX) };
+        let new = before..entries;
+        let allocate = || {
+            owner.table.allocate_entries(new.clone())?;
+            self.pin_file.allocate_pins(client, new.clone())?;
+            let readers = self.slots.readers(client);
+            let readers = readers.iter().chain([&client]).filter_map(|reader| self.owners.get(reader));
+            readers
+                .filter_map(|reader| reader.pin_file.as_ref())
+                .try_for_each(|pin_file| pin_file.allocate_pins(client, new.clone()))
+        };
+        allocate().map_err(|error| {
+            no_memory(u64::from(entries - before) * (ENTRY_BYTES + 2 * PIN_BYTES), &error)
+        })?;
+        if let Some(owner) = self.owners.get_mut(&client) {
+            owner.entries = entries;
+        }
+        self.directory_writer.set_committed(client, entries);
+        Ok(Answer::Now(Reply::TableGrown { entries }, Vec::new()))
+    }
+
+    /// Grants every waiting request that fits, in order.
+    pub(super) fn serve_leases(&mut self) {
+        if self.leases.is_empty() {
+            self.pressure.due = None;
+            return;
+        }
+        while self.pressure.free_seen != self.segments.free() {
+            let free = self.segments.free();
+            self.pressure.free_seen = free;
+            while let Some(ticket) = self.leases.first(|waiter| waiter.wants <= self.segments.free()) {
+                let Some(waiter) = self.leases.take(ticket) else { break };
+                let (reply, parcels) = match self.grant(waiter.client, waiter.correlation, waiter.wants) {
+                    Ok(Answer::Now(reply, parcels)) => (reply, parcels),
+                    Ok(Answer::Later) => continue,
+                    Err(refusal) => (Reply::Failed { refusal }, Vec::new()),
+                };
+                self.reply(waiter.client, waiter.correlation, &reply, parcels);
+            }
+        }
+    }
+
+    /// Answers the requests that have waited long enough.
+    pub(super) fn expire_leases(&mut self, now: Instant) {
+        while let Some((_, waiter)) = self.leases.expired(now) {
+            let refusal = self.store_full(waiter.wants);
+            self.reply(waiter.client, waiter.correlation, &Reply::Failed { refusal }, Vec::new());
+        }
+    }
+
+    /// Makes room for the request that has waited longest.
+    pub(super) fn relieve(&mut self, now: Instant) {
+        self.pressure.due = None;
+        if let Some(oldest) = self.leases.oldest() {
+            let missing = oldest.wants.saturating_sub(self.segments.free());
+            self.make_room(missing, now);
+            self.pressure.due = Some(now + PRESSURE_PERIOD);
+        }
+    }
+
+    /// Refuses a request that would wait when the client has too many that do.
+    pub(super) fn check_waiters(&self, client: u16) -> Result<(), Refusal> {
+        let waiting = self.leases.count(client) + self.lookups.count(client);
+        if waiting < self.config.waiters_max {
+            Ok(())
+        } else {
+            Err(limit_reached("waiters_max", self.config.waiters_max as u64))
+        }
+    }
+
+    /// The only place where a segment is made. Its bytes count from now on, although its pages may still have to come.
+    fn grant(&mut self, client: u16, correlation: u64, bytes: u64) -> Outcome {
+        if self.segments.count() >= self.config.segments_max {
+            return Err(limit_reached("segments_max", self.config.segments_max as u64));
+        }
+        let memory = Memory::segment(bytes).map_err(|error| no_memory(bytes, &error))?;
+        let segment = self.segments.lease(client, bytes, memory.clone());
+        self.fill(Filling { client, correlation, segment, memory, bytes, filled: 0 })
+    }
+
+    fn make_room(&mut self, missing: u64, now: Instant) {
+        self.evict(missing, now);
+        self.sweep(now);
+        if self.pressure.reclaim_from.is_some_and(|from| now < from) {
+            return;
+        }
+        self.pressure.reclaim_from = Some(now + RECLAIM_PERIOD);
+        let living = self.owners.iter().filter(|(_, owner)| owner.is_alive()).map(|(slot, _)| *slot);
+        let holders: Vec<u16> = living.filter(|slot| self.segments.held_by(*slot).0 > 0).collect();
+        for holder in holders {
+            self.notify(holder, &Notice::Reclaim { bytes: missing }, Vec::new());
+        }
+    }
+
+    /// Takes names away, the least recently used first, until objects of `missing` bytes have lost theirs.
+    fn evict(&mut self, missing: u64, now: Instant) {
+        let mut evicted = Vec::new();
+        let mut bytes = 0u64;
+        for (name, object) in self.names.least_recent().take(EVICTION_LOOKS_MAX) {
+            if bytes >= missing {
+                break;
+            }
+            let Some(owner) = self.owners.get(&object.owner().slot()) else { continue };
+            if !owner.is_pinned(object.index()) {
+                bytes = bytes.saturating_add(owner.location(object.index()).length);
+                evicted.push(name.to_vec());
+            }
+        }
+        for name in evicted {
+            tracing::debug!(name = %String::from_utf8_lossy(&name), "evicted");
+            self.drop_name(&name, now);
+        }
+    }
+
+    fn store_full(&self, requested_bytes: u64) -> Refusal {
+        let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
+        Refusal::StoreFull { requested_bytes, capacity_bytes, free_bytes }
+    }
+}

@@ -1,0 +1,287 @@
+//! The daemon without its sockets: requests, deaths and the time come in, messages for clients go out.
+//!
+//! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a
+//! request is answered at once, or kept and answered by a later call. What clients wrote, into messages or into
+//! shared memory, is checked before it is used and never a reason to panic.
+//!
+//! | module | has |
+//! |---|---|
+//! | [`owner`] | one client, alive or adopted, and the views of its memory |
+//! | [`sharing`] | attaching, detaching, mapping segments |
+//! | [`leasing`] | leases, the requests that wait for room, making room, growing tables |
+//! | [`filling`] | allocating the pages of a lease, a slice at a time |
+//! | [`naming`] | names, and the daemon's own pins that they are made of |
+//! | [`adoption`] | what becomes of the objects of the dead |
+//! | [`linking`] | channels |
+//! | [`listing`] | what `status` and `list` show |
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request};
+use mobula_shm::bell::Bell;
+use mobula_shm::directory::{DirectoryWriter, directory_bytes};
+use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::pins::{PIN_BYTES, PinWriter};
+use mobula_shm::table::{ENTRY_BYTES, TableWriter};
+
+use crate::config::Config;
+use crate::core::channels::Channels;
+use crate::core::holds::Holds;
+use crate::core::names::Names;
+use crate::core::segments::Segments;
+use crate::core::slots::Slots;
+use crate::core::waiters::Waiters;
+use crate::memory::{Memory, Parcel, no_memory};
+
+mod adoption;
+mod filling;
+mod leasing;
+mod linking;
+mod listing;
+mod naming;
+mod owner;
+mod sharing;
+#[cfg(test)]
+mod tests;
+
+use adoption::SweepTimer;
+use filling::Filling;
+use leasing::Pressure;
+use naming::Lookups;
+use owner::Owner;
+
+/// A message for a client.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// To whom.
+    pub(crate) client: u16,
+    /// The message as bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Its descriptors.
+    pub(crate) parcels: Vec<Parcel>,
+    /// Whether the message may be dropped when others already wait for the client, because it will be sent again.
+    pub(crate) hint: bool,
+}
+
+/// Why a client must go: what it sent makes no sense where it stands.
+#[derive(Debug)]
+pub(crate) struct Violation(pub(crate) String);
+
+/// What a request comes to.
+enum Answer {
+    Now(Reply, Vec<Parcel>),
+    /// The request waits; a later call answers it.
+    Later,
+}
+
+impl Answer {
+    fn done() -> Outcome {
+        Ok(Self::Now(Reply::Done {}, Vec::new()))
+    }
+}
+
+type Outcome = Result<Answer, Refusal>;
+
+/// The store's state.
+pub(crate) struct Daemon {
+    config: Config,
+    directory: Memory,
+    directory_writer: DirectoryWriter,
+    /// The daemon's own pins, in slot 0's name.
+    pin_file: Memory,
+    slots: Slots,
+    /// Everyone who lives or is adopted, by slot.
+    owners: BTreeMap<u16, Owner>,
+    segments: Segments<Memory>,
+    names: Names,
+    holds: Holds,
+    channels: Channels,
+    leases: Waiters<u64>,
+    /// Segments that are being allocated, in order.
+    fillings: VecDeque<Filling>,
+    lookups: Lookups,
+    pressure: Pressure,
+    sweep: SweepTimer,
+    outbox: Vec<Outgoing>,
+}
+
+impl Daemon {
+    /// A store without clients; `epoch` tells its owners from those of stores before it.
+    pub(crate) fn new(config: Config, epoch: u64) -> io::Result<Self> {
+        let slots = config.slots();
+        let directory = Memory::allocated(c"mobula-directory", directory_bytes(slots))?;
+        let directory_writer = DirectoryWriter::map(directory.writable(), slots)?;
+        let pin_file = Memory::pin_file(slots)?;
+        Ok(Self {
+            directory,
+            directory_writer,
+            pin_file,
+            slots: Slots::new(slots, epoch),
+            owners: BTreeMap::new(),
+            segments: Segments::new(config.capacity_bytes),
+            names: Names::default(),
+            holds: Holds::default(),
+            channels: Channels::default(),
+            leases: Waiters::new(),
+            fillings: VecDeque::new(),
+            lookups: Lookups::new(),
+            pressure: Pressure::default(),
+            sweep: SweepTimer::default(),
+            outbox: Vec::new(),
+            config,
+        })
+    }
+
+    /// Takes in a client that has introduced itself; the reply is in the outbox.
+    pub(crate) fn hello(&mut self, pid: u32, label: String, correlation: u64) -> Result<OwnerId, Refusal> {
+        if label.len() > LABEL_BYTES_MAX {
+            let reason = format!("a label of {} bytes, over {LABEL_BYTES_MAX}", label.len());
+            return Err(Refusal::BadRequest { reason });
+        }
+        let Some(id) = self.slots.open() else {
+            return Err(limit_reached("clients_max", self.config.clients_max.into()));
+        };
+        let entries = self.config.table_entries_initial;
+        match self.equip(id, pid, label) {
+            Ok(parcels) => {
+                self.directory_writer.set_owner(id.slot(), id.epoch(), entries);
+                let (slots, capacity_bytes) = (self.config.slots(), self.config.capacity_bytes);
+                let welcome = Reply::Welcome { owner: id, slots, entries, capacity_bytes };
+                self.reply(id.slot(), correlation, &welcome, parcels);
+                Ok(id)
+            }
+            Err(error) => {
+                self.slots.die(id.slot());
+                if self.slots.forget(id.slot()) {
+                    self.vacate(id.slot());
+                }
+                let bytes = PAGE_BYTES + u64::from(entries) * (ENTRY_BYTES + 2 * PIN_BYTES);
+                Err(no_memory(bytes, &error))
+            }
+        }
+    }
+
+    /// Carries out a client's request, or lets it wait.
+    pub(crate) fn request(
+        &mut self,
+        client: u16,
+        correlation: u64,
+        request: Request,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let outcome = match request {
+            Request::Hello { .. } => Err(bad_request("a second Hello")),
+            Request::Lease { bytes, timeout_ms } => self.lease(client, correlation, bytes, timeout_ms, now),
+            Request::Release { segment } => self.release(client, segment),
+            Request::GrowTable { entries } => self.grow_table(client, entries),
+            Request::Attach { owner } => self.attach(client, owner),
+            Request::Detach { owner } => self.detach(client, owner, now),
+            Request::MapSegment { owner, segment } => self.map_segment(client, owner, segment),
+            Request::UnmapSegment { owner, segment } => self.unmap_segment(client, owner, segment),
+            Request::Publish { name, object } => self.publish(name, object, now),
+            Request::Lookup { name, timeout_ms } => self.lookup(client, correlation, name, timeout_ms, now),
+            Request::Unpublish { name } => self.unpublish(&name, now),
+            Request::ListNames { after } => self.list_names(&after),
+            Request::ListObjects { cursor } => self.list_objects(cursor),
+            Request::Stats {} => self.stats(),
+            Request::ListClients { cursor } => self.list_clients(cursor),
+            Request::Connect { peer } => self.connect(client, peer),
+            Request::Disconnect { channel } => self.disconnect(client, channel),
+            _ => Err(bad_request("a request that this store does not know")),
+        };
+        match outcome {
+            Ok(Answer::Now(reply, parcels)) => self.reply(client, correlation, &reply, parcels),
+            Ok(Answer::Later) => {}
+            Err(Refusal::BadRequest { reason }) => return Err(Violation(reason)),
+            Err(refusal) => self.reply(client, correlation, &Reply::Failed { refusal }, Vec::new()),
+        }
+        self.serve_leases();
+        Ok(())
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.fill_next();
+        self.expire_leases(now);
+        self.expire_lookups(now);
+        if self.pressure.is_due(now) {
+            self.relieve(now);
+        }
+        if self.sweep.is_due(now) {
+            self.sweep(now);
+        }
+        self.serve_leases();
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None` while nobody waits and nothing is adopted.
+    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        if !self.fillings.is_empty() {
+            return Some(now);
+        }
+        let deadlines = [self.leases.next_deadline(), self.lookups.next_deadline()];
+        deadlines.into_iter().chain([self.pressure.due(), self.sweep.due()]).flatten().min()
+    }
+
+    /// The messages that clients are to get, in order.
+    pub(crate) fn take_outbox(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// How many clients are connected.
+    pub(crate) fn clients(&self) -> usize {
+        self.owners.values().filter(|owner| owner.is_alive()).count()
+    }
+
+    /// Makes everything that a new client needs; the descriptors of its `Welcome`.
+    fn equip(&mut self, id: OwnerId, pid: u32, label: String) -> io::Result<Vec<Parcel>> {
+        let (slot, entries) = (id.slot(), self.config.table_entries_initial);
+        let table = Memory::table(entries)?;
+        let pin_file = Memory::pin_file(self.config.slots())?;
+        pin_file.allocate_pins(slot, 0..entries)?;
+        self.pin_file.allocate_pins(slot, 0..entries)?;
+        let bell = Arc::new(Bell::create()?);
+        let parcels = vec![
+            table.to_write(),
+            pin_file.to_write(),
+            Parcel::Bell(bell.clone()),
+            self.directory.to_read()?,
+            self.pin_file.to_read()?,
+        ];
+        // Mapped now, so that adopting the client's objects needs nothing that the machine could refuse.
+        let view = TableWriter::map(table.writable())?;
+        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
+        let owner = Owner::new(id, pid, label, entries, table, view, bell, daemon_pins, pin_file);
+        self.owners.insert(slot, owner);
+        Ok(parcels)
+    }
+
+    /// Nobody knows the last owner of a slot any more: what was allocated for it goes back.
+    fn vacate(&mut self, slot: u16) {
+        self.pin_file.free_pins(slot);
+        for pin_file in self.owners.values().filter_map(|owner| owner.pin_file.as_ref()) {
+            pin_file.free_pins(slot);
+        }
+        self.segments.vacate(slot);
+    }
+
+    fn reply(&mut self, client: u16, correlation: u64, reply: &Reply, parcels: Vec<Parcel>) {
+        self.outbox.push(Outgoing { client, bytes: reply.encode(correlation), parcels, hint: false });
+    }
+
+    fn notify(&mut self, client: u16, notice: &Notice, parcels: Vec<Parcel>) {
+        let hint = matches!(notice, Notice::Reclaim { .. });
+        self.outbox.push(Outgoing { client, bytes: notice.encode(0), parcels, hint });
+    }
+}
+
+fn bad_request(reason: &str) -> Refusal {
+    Refusal::BadRequest { reason: reason.to_owned() }
+}
+
+fn limit_reached(limit: &str, max: u64) -> Refusal {
+    Refusal::LimitReached { limit: limit.to_owned(), max }
+}

@@ -1,0 +1,145 @@
+//! One client as the daemon sees it, from its hello until the last of its objects is gone.
+//!
+//! The client's table is mapped writable from the beginning, but written only once its owner has died: until then the
+//! client is its one writer. Pins are mapped when they are looked at first.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mobula_protocol::id::OwnerId;
+use mobula_shm::bell::Bell;
+use mobula_shm::pins::{HELD, PinReader, PinWriter};
+use mobula_shm::table::{Location, State, TableWriter, Word};
+
+use crate::daemon::adoption::Adoption;
+use crate::memory::Memory;
+
+/// A client, or what is left of it.
+pub(crate) struct Owner {
+    pub(crate) id: OwnerId,
+    pub(crate) pid: u32,
+    pub(crate) label: String,
+    /// Entries of the table, and of all pins on it, that have memory behind them.
+    pub(crate) entries: u32,
+    pub(crate) table: Memory,
+    pub(crate) view: TableWriter,
+    pub(crate) bell: Arc<Bell>,
+    /// The daemon's pins on this owner.
+    pub(crate) daemon_pins: PinWriter,
+    /// The client's own pin file, until it dies.
+    pub(crate) pin_file: Option<Memory>,
+    /// What is done about its objects, from its death on.
+    pub(crate) adoption: Option<Adoption>,
+    /// Its readers' pins on it, by their slots, and its own while it lives.
+    pins: BTreeMap<u16, Pins>,
+}
+
+impl Owner {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is made, and can fail, before there is an owner"
+    )]
+    pub(crate) fn new(
+        id: OwnerId,
+        pid: u32,
+        label: String,
+        entries: u32,
+        table: Memory,
+        view: TableWriter,
+        bell: Arc<Bell>,
+        daemon_pins: PinWriter,
+        pin_file: Memory,
+    ) -> Self {
+        let mut owner = Self {
+            id,
+            pid,
+            label,
+            entries,
+            table,
+            view,
+            bell,
+            daemon_pins,
+            pin_file: Some(pin_file.clone()),
+            adoption: None,
+            pins: BTreeMap::new(),
+        };
+        owner.add_reader(id.slot(), pin_file);
+        owner
+    }
+
+    /// Whether its process still has it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.adoption.is_none()
+    }
+
+    /// From now on the pins in `pin_file` count.
+    pub(crate) fn add_reader(&mut self, reader: u16, pin_file: Memory) {
+        self.pins.insert(reader, Pins { pin_file, slot: self.id.slot(), mapping: OnceCell::new() });
+    }
+
+    /// The pins of `reader` count no more.
+    pub(crate) fn remove_reader(&mut self, reader: u16) {
+        self.pins.remove(&reader);
+    }
+
+    /// Its word for an entry.
+    pub(crate) fn word(&self, index: u32) -> Word {
+        // SeqCst: the reader's half of the handshake, for the daemon's own pins (see `mobula_shm::pins`).
+        Word::from_bits(self.view.word(index).load(Ordering::SeqCst))
+    }
+
+    /// The state of an entry, if it is in that generation.
+    pub(crate) fn state_of(&self, index: u32, generation: u32) -> Option<State> {
+        if index >= self.entries {
+            return None;
+        }
+        let word = self.word(index);
+        word.state().filter(|_| word.generation() == generation)
+    }
+
+    /// What it says about where an entry's object lies.
+    pub(crate) fn location(&self, index: u32) -> Location {
+        self.view.location(index)
+    }
+
+    /// Whether any client pins an entry.
+    pub(crate) fn is_pinned(&self, index: u32) -> bool {
+        self.pins.values().any(|pins| pins.get(index) != 0)
+    }
+
+    /// How many clients pin an entry.
+    pub(crate) fn holders(&self, index: u32) -> u32 {
+        self.pins.values().filter(|pins| pins.get(index) != 0).count() as u32
+    }
+
+    /// How many entries a client pins.
+    pub(crate) fn pins_of(&self, reader: u16) -> u64 {
+        let Some(pins) = self.pins.get(&reader) else { return 0 };
+        (0..self.entries).filter(|index| pins.get(*index) != 0).count() as u64
+    }
+}
+
+/// The pins of one client on one owner.
+struct Pins {
+    pin_file: Memory,
+    slot: u16,
+    mapping: OnceCell<PinReader>,
+}
+
+impl Pins {
+    /// The pin word of an entry. Pins that cannot be looked at count as held: nothing is freed by mistake.
+    fn get(&self, index: u32) -> u32 {
+        if self.mapping.get().is_none() {
+            match PinReader::map(self.pin_file.writable(), self.slot) {
+                Ok(mapping) => drop(self.mapping.set(mapping)),
+                Err(error) => {
+                    tracing::warn!(owner = self.slot, %error, "cannot look at a reader's pins");
+                    return HELD;
+                }
+            }
+        }
+        self.mapping.get().map_or(HELD, |mapping| mapping.get(index))
+    }
+}

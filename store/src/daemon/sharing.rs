@@ -1,0 +1,98 @@
+//! Who may see whose memory: attaching to an owner, mapping its segments, and the end of both.
+
+use std::time::Instant;
+
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{Notice, Refusal, Reply};
+use mobula_shm::pins::PIN_BYTES;
+
+use super::{Answer, Daemon, Outcome, bad_request};
+use crate::core::slots::Life;
+use crate::memory::{Parcel, no_memory};
+
+impl Daemon {
+    /// Lets a client pin the objects of an owner.
+    ///
+    /// The order is what the handshake of pins stands on: memory for the pins, then the count in the directory, then
+    /// the owner is told, and only then the reader, who pins nothing before.
+    pub(super) fn attach(&mut self, reader: u16, owner: OwnerId) -> Outcome {
+        let slot = owner.slot();
+        if slot == reader {
+            return Err(bad_request("Attach to oneself"));
+        }
+        let Some(target) = self.owners.get(&slot).filter(|target| target.id == owner) else {
+            return Err(Refusal::NoSuchOwner { owner });
+        };
+        let (adopted, entries) = (!target.is_alive(), target.entries);
+        let refuse = |error| no_memory(u64::from(entries) * PIN_BYTES, &error);
+        let parcels = vec![target.table.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
+        if !self.slots.is_attached(reader, slot) {
+            let client = &self.owners[&reader];
+            let pin_file = client.pin_file.clone().expect("who asks is alive");
+            let joined = Notice::ReaderJoined { reader: client.id };
+            pin_file.allocate_pins(slot, 0..entries).map_err(refuse)?;
+            let introduction = vec![pin_file.to_read().map_err(refuse)?, Parcel::Bell(client.bell.clone())];
+            self.slots.attach(reader, slot);
+            if let Some(target) = self.owners.get_mut(&slot) {
+                target.add_reader(reader, pin_file);
+            }
+            self.directory_writer.count_reader(slot);
+            if !adopted {
+                self.notify(slot, &joined, introduction);
+            }
+        }
+        Ok(Answer::Now(Reply::Attached { adopted }, parcels))
+    }
+
+    /// A client keeps nothing of an owner any more.
+    pub(super) fn detach(&mut self, reader: u16, owner: OwnerId, now: Instant) -> Outcome {
+        // Life, not `owners`: the last to leave a forgotten owner makes its slot vacant.
+        if self.slots.life(owner) != Life::Vacant {
+            self.part(reader, owner.slot(), now);
+        }
+        Answer::done()
+    }
+
+    /// Ends what `attach` began, for a client that asked for it or is dead.
+    pub(super) fn part(&mut self, reader: u16, owner: u16, now: Instant) {
+        if !self.slots.is_attached(reader, owner) {
+            return;
+        }
+        self.segments.unmap_owner(reader, owner);
+        let gone = Notice::ReaderGone { reader: self.owners[&reader].id };
+        if let Some(target) = self.owners.get_mut(&owner) {
+            target.remove_reader(reader);
+            if target.is_alive() {
+                self.notify(owner, &gone, Vec::new());
+            } else {
+                self.sweep.run_soon(now);
+            }
+        }
+        if self.slots.detach(reader, owner) {
+            self.vacate(owner);
+        }
+    }
+
+    /// Lets a client read a segment of an owner that it is attached to.
+    pub(super) fn map_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
+        let slot = owner.slot();
+        let known = matches!(self.slots.life(owner), Life::Living | Life::Adopted);
+        if !known || !self.slots.is_attached(reader, slot) {
+            return Err(Refusal::NoSuchOwner { owner });
+        }
+        let no_such_segment = Refusal::NoSuchSegment { owner, segment: number };
+        let segment = self.segments.get(slot, number).ok_or(no_such_segment)?;
+        let bytes = segment.bytes;
+        let parcel = segment.memory.to_read().map_err(|error| no_memory(bytes, &error))?;
+        self.segments.map(reader, slot, number);
+        Ok(Answer::Now(Reply::SegmentMapped { bytes }, vec![parcel]))
+    }
+
+    /// A client no longer has a segment mapped.
+    pub(super) fn unmap_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
+        if self.slots.life(owner) != Life::Vacant {
+            self.segments.unmap(reader, owner.slot(), number);
+        }
+        Answer::done()
+    }
+}

@@ -1,0 +1,264 @@
+//! The daemon driven without sockets: random requests and deaths from a seed, with a time that the test makes.
+//!
+//! Memory is real, so that adoption has tables and pins to look at; clients write them here as they would elsewhere.
+
+use std::time::{Duration, Instant};
+
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{Reply, Request, Totals, is_notice};
+use mobula_shm::pins::{HELD, PinWriter};
+use mobula_shm::table::{Location, State, TableWriter, Word};
+
+use super::*;
+use crate::core::random::Random;
+
+const CAPACITY: u64 = 64 * PAGE_BYTES;
+const CLIENTS: u64 = 5;
+
+/// A daemon, the clients that it believes to have, and a clock.
+struct World {
+    daemon: Daemon,
+    now: Instant,
+    clients: Vec<TestClient>,
+    answered: u64,
+}
+
+/// What a client process would have mapped.
+struct TestClient {
+    id: OwnerId,
+    table: TableWriter,
+    pin_file: Memory,
+    segments: Vec<u32>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut config = Config::new("/unused", CAPACITY);
+        config.clients_max = 8;
+        config.table_entries_initial = 16;
+        config.sweep_entries_max = 5;
+        config.adoption_grace = Duration::from_millis(50);
+        let daemon = Daemon::new(config.validate().unwrap(), 1).unwrap();
+        Self { daemon, now: Instant::now(), clients: Vec::new(), answered: 0 }
+    }
+
+    fn connect(&mut self) -> bool {
+        let Ok(id) = self.daemon.hello(1, "test".into(), 0) else { return false };
+        let owner = &self.daemon.owners[&id.slot()];
+        let table = TableWriter::map(owner.table.writable()).unwrap();
+        let pin_file = owner.pin_file.clone().unwrap();
+        self.clients.push(TestClient { id, table, pin_file, segments: Vec::new() });
+        self.collect();
+        true
+    }
+
+    fn request(&mut self, place: usize, request: Request) {
+        let slot = self.clients[place].id.slot();
+        self.daemon.request(slot, 0, request, self.now).expect("an honest request");
+        self.collect();
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.now += time;
+        self.daemon.tick(self.now);
+        self.collect();
+    }
+
+    fn die(&mut self, place: usize) {
+        let client = self.clients.swap_remove(place);
+        self.daemon.died(client.id.slot(), self.now);
+        self.collect();
+    }
+
+    /// Fetches messages as clients do, and follows up on the notices that ask for it.
+    fn collect(&mut self) {
+        while let outbox @ [_, ..] = &*self.daemon.take_outbox() {
+            for message in outbox {
+                let Some(place) = self.clients.iter().position(|client| client.id.slot() == message.client)
+                else {
+                    continue;
+                };
+                if !is_notice(&message.bytes) {
+                    self.answered += 1;
+                    if let (_, Reply::Leased { segment, .. }) = Reply::decode(&message.bytes).unwrap() {
+                        self.clients[place].segments.push(segment);
+                    }
+                    continue;
+                }
+                let follow_up = match Notice::decode(&message.bytes).unwrap().1 {
+                    Notice::OwnerForgotten { owner } => Request::Detach { owner },
+                    Notice::SegmentRetired { owner, segment } => Request::UnmapSegment { owner, segment },
+                    _ => continue,
+                };
+                let slot = self.clients[place].id.slot();
+                self.daemon.request(slot, 0, follow_up, self.now).unwrap();
+            }
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        match self.daemon.stats() {
+            Ok(Answer::Now(Reply::Stats { totals }, _)) => totals,
+            _ => unreachable!("statistics are never refused"),
+        }
+    }
+
+    fn random_step(&mut self, random: &mut Random) {
+        if self.clients.is_empty() || (random.below(12) == 0 && (self.clients.len() as u64) < CLIENTS) {
+            self.connect();
+            return;
+        }
+        let place = random.below(self.clients.len() as u64) as usize;
+        let other = self.clients[random.below(self.clients.len() as u64) as usize].id;
+        let own = self.clients[place].id;
+        let index = random.below(16) as u32;
+        let object = ObjectId::new(other, index, 0);
+        let name = vec![b'a' + random.below(4) as u8];
+        let timeout_ms = random.below(3) * 40;
+        match random.below(16) {
+            0 => {
+                let bytes = random.below(20) * PAGE_BYTES;
+                self.request(place, Request::Lease { bytes, timeout_ms });
+            }
+            1 if !self.clients[place].segments.is_empty() => {
+                let segment = self.clients[place].segments.remove(0);
+                self.request(place, Request::Release { segment });
+            }
+            2 | 3 if other != own => {
+                self.request(place, Request::Attach { owner: other });
+                let pins = PinWriter::map(self.clients[place].pin_file.writable(), other.slot()).unwrap();
+                pins.set(index, HELD * random.below(2) as u32);
+            }
+            4 if other != own => self.request(place, Request::Detach { owner: other }),
+            5 if other != own => {
+                let segment = 1 + random.below(4) as u32;
+                self.request(place, Request::MapSegment { owner: other, segment });
+            }
+            6 => self.request(place, Request::Publish { name, object }),
+            7 => self.request(place, Request::Unpublish { name }),
+            8 => self.request(place, Request::Lookup { name, timeout_ms }),
+            9 if other != own => self.request(place, Request::Connect { peer: other }),
+            10 => self.request(place, Request::GrowTable { entries: index * 4 }),
+            11 => self.die(place),
+            12 => self.advance(Duration::from_millis(random.below(80))),
+            _ => {
+                let client = &self.clients[place];
+                let segment = client.segments.first().copied().unwrap_or(random.below(3) as u32);
+                let references = random.below(3) as u32;
+                let location = Location { segment, offset: 0, length: 64, format: 0, references };
+                client.table.fill(index, &location);
+                let states = [State::Sealed, State::Promised, State::Dying, State::Deleted, State::Free];
+                let state = states[random.below(5) as usize];
+                client.table.word(index).store(
+                    Word::new(random.below(2) as u32, state).bits(),
+                    std::sync::atomic::Ordering::SeqCst,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn random_lives_are_accounted_for_and_leave_nothing() {
+    for seed in 0..60 {
+        let (mut random, mut world) = (Random::new(seed), World::new());
+        for step in 0..300 {
+            world.random_step(&mut random);
+            let totals = world.totals();
+            let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+            assert_eq!(used + totals.free_bytes, CAPACITY, "seed {seed}, step {step}");
+            assert_eq!(totals.clients as usize, world.clients.len(), "seed {seed}, step {step}");
+        }
+        for name in [b"a", b"b", b"c", b"d"] {
+            world.daemon.drop_name(name, world.now);
+        }
+        while !world.clients.is_empty() {
+            world.die(0);
+        }
+        for _ in 0..1000 {
+            world.advance(Duration::from_millis(300));
+        }
+        let totals = world.totals();
+        assert_eq!((totals.free_bytes, totals.adopted_owners), (CAPACITY, 0), "seed {seed}");
+        assert_eq!((totals.segments, totals.names, totals.channels), (0, 0, 0), "seed {seed}");
+        assert_eq!(
+            world.daemon.next_deadline(world.now),
+            None,
+            "seed {seed}: an empty store has something to do"
+        );
+        for _ in 0..8 {
+            assert!(world.connect(), "seed {seed}: a slot was lost");
+        }
+    }
+}
+
+#[test]
+fn every_request_is_answered_once() {
+    for seed in 100..130 {
+        let (mut random, mut world) = (Random::new(seed), World::new());
+        for _ in 0..3 {
+            world.connect();
+        }
+        let before = world.answered;
+        let asked = 200;
+        for _ in 0..asked {
+            let place = random.below(3) as usize;
+            let timeout_ms = random.below(3) * 40;
+            let request = match random.below(3) {
+                0 => Request::Lease { bytes: random.below(40) * PAGE_BYTES, timeout_ms },
+                1 => Request::Lookup { name: b"never".to_vec(), timeout_ms },
+                _ => Request::Release { segment: 1 + random.below(5) as u32 },
+            };
+            world.request(place, request);
+            world.advance(Duration::from_millis(random.below(10)));
+        }
+        world.advance(Duration::from_millis(100));
+        assert_eq!(world.answered - before, asked, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_store_that_nobody_asks_anything_of_has_nothing_to_do() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        world.connect();
+    }
+    let peer = world.clients[1].id;
+    world.request(0, Request::Attach { owner: peer });
+    world.request(1, Request::Lease { bytes: 1, timeout_ms: 1000 });
+    world.request(0, Request::Connect { peer });
+    assert_eq!(world.daemon.next_deadline(world.now), None);
+    world.request(0, Request::Lookup { name: b"later".to_vec(), timeout_ms: 1000 });
+    assert!(world.daemon.next_deadline(world.now).is_some());
+    world.die(0);
+    // Taking over goes in slices of five entries here.
+    for _ in 0..16 {
+        world.advance(Duration::ZERO);
+    }
+    assert_eq!(world.daemon.next_deadline(world.now), None);
+}
+
+#[test]
+fn a_large_lease_does_not_hold_up_others_while_its_pages_come() {
+    let mut config = Config::new("/unused", 1 << 30);
+    config.clients_max = 8;
+    let mut world = World::new();
+    world.daemon = Daemon::new(config.validate().unwrap(), 1).unwrap();
+    for _ in 0..3 {
+        world.connect();
+    }
+    let before = world.answered;
+    world.request(0, Request::Lease { bytes: 200 << 20, timeout_ms: 0 });
+    assert_eq!((world.answered, world.totals().leased_bytes), (before, 200 << 20));
+    world.request(1, Request::Lease { bytes: 1, timeout_ms: 0 });
+    assert_eq!(world.answered, before + 1, "a small lease waited behind a large one");
+    while world.daemon.next_deadline(world.now).is_some() {
+        world.advance(Duration::ZERO);
+    }
+    assert_eq!(world.clients[0].segments, [1]);
+    world.request(2, Request::Lease { bytes: 200 << 20, timeout_ms: 0 });
+    world.die(2);
+    world.request(0, Request::Release { segment: 1 });
+    assert_eq!(world.daemon.next_deadline(world.now), None);
+    assert_eq!(world.totals().leased_bytes, PAGE_BYTES);
+}

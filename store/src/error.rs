@@ -1,0 +1,101 @@
+//! Why a store does not start, or ends before it was told to.
+
+use std::io;
+use std::path::PathBuf;
+
+use mobula_protocol::size::ByteSize;
+
+/// Why a store does not start. Nothing was changed at the socket's path then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel's address structure has no room for the path.
+    #[error("the socket path has {bytes} bytes, where the system takes {max}: {}", path.display())]
+    PathTooLong {
+        /// What was configured.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+        /// The longest.
+        max: usize,
+    },
+    /// Something lies at the path that no store left there.
+    #[error("{} exists and is not a socket; it was left alone", path.display())]
+    NotASocket {
+        /// What was configured.
+        path: PathBuf,
+    },
+    /// Somebody listens there.
+    #[error("a store is already running at {}; it was not disturbed", path.display())]
+    AlreadyRunning {
+        /// What was configured.
+        path: PathBuf,
+    },
+    /// The socket's directory does not exist.
+    #[error("the directory of the socket does not exist: {}", directory.display())]
+    NoDirectory {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Others could put something else in the socket's place.
+    #[error("the directory of the socket {problem}: {}", directory.display())]
+    DirectoryNotSafe {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A store without memory.
+    #[error("a store with a capacity of 0 bytes could hold nothing")]
+    CapacityZero,
+    /// More than there is.
+    #[error("a capacity of {capacity} is more than the machine's memory of {memory}")]
+    CapacityAboveMemory {
+        /// What was configured.
+        capacity: ByteSize,
+        /// What the machine has.
+        memory: ByteSize,
+    },
+    /// A limit out of its range.
+    #[error("{limit} = {value} is not between {min} and {max}")]
+    Limit {
+        /// Field of the configuration.
+        limit: &'static str,
+        /// What was configured.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A ring whose positions could not be computed by masking.
+    #[error("ring_bytes = {value} is not a power of two")]
+    RingNotPowerOfTwo {
+        /// What was configured.
+        value: u32,
+    },
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// Says what was tried when the system refused.
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}
+
+/// Why a running store ends by itself. What its clients do is never a reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The system can no longer tell what happens on the sockets.
+    #[error("cannot wait for events: {0}")]
+    Wait(io::Error),
+}

@@ -1,0 +1,135 @@
+//! Making the shared memories that the store hands out, each allocated before anyone may touch it.
+//!
+//! What goes into them, and who may have which descriptor, is decided elsewhere; the layouts are `mobula_shm`'s.
+
+use std::ffi::CStr;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use mobula_protocol::message::Refusal;
+use mobula_shm::bell::Bell;
+use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
+use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, pin_extent_offset, pin_file_bytes};
+use mobula_shm::ring::end_bytes;
+use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
+
+/// A shared memory, and the one read-only descriptor of it that everyone but its writer gets a copy of. Cloning it
+/// opens nothing: messages that wait in a queue cost no descriptors.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: SharedMemory,
+    read_only: OnceLock<OwnedFd>,
+}
+
+impl Memory {
+    fn create(name: &CStr, bytes: u64) -> io::Result<Self> {
+        let memory = SharedMemory::create(name, bytes)?;
+        Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::new() }) })
+    }
+
+    /// A memory of which every page is there.
+    pub(crate) fn allocated(name: &CStr, bytes: u64) -> io::Result<Self> {
+        let memory = Self::create(name, bytes)?;
+        memory.allocate(0..bytes)?;
+        Ok(memory)
+    }
+
+    /// An object table with room for `entries`.
+    pub(crate) fn table(entries: u32) -> io::Result<Self> {
+        let table = Self::create(c"mobula-table", TABLE_BYTES)?;
+        table.allocate(0..PAGE_BYTES)?;
+        table.allocate_entries(0..entries)?;
+        Ok(table)
+    }
+
+    /// A pin file for `slots` owners, without pins yet.
+    pub(crate) fn pin_file(slots: u32) -> io::Result<Self> {
+        Self::create(c"mobula-pins", pin_file_bytes(slots))
+    }
+
+    /// A segment, without pages yet.
+    pub(crate) fn segment(bytes: u64) -> io::Result<Self> {
+        Self::create(c"mobula-segment", bytes)
+    }
+
+    /// One end of a channel.
+    pub(crate) fn ring_end(ring_bytes: u32) -> io::Result<Self> {
+        Self::allocated(c"mobula-ring", end_bytes(ring_bytes))
+    }
+
+    /// In a table: the pages of some entries.
+    pub(crate) fn allocate_entries(&self, entries: Range<u32>) -> io::Result<()> {
+        let offset = |entry: u32| PAGE_BYTES + u64::from(entry) * ENTRY_BYTES;
+        self.allocate(offset(entries.start)..offset(entries.end))
+    }
+
+    /// In a pin file: the pages of the pins on some entries of the owner in `slot`.
+    pub(crate) fn allocate_pins(&self, slot: u16, entries: Range<u32>) -> io::Result<()> {
+        let offset = |entry: u32| pin_extent_offset(slot) + u64::from(entry) * PIN_BYTES;
+        self.allocate(offset(entries.start)..offset(entries.end))
+    }
+
+    /// In a pin file: takes back what was allocated for an owner that nobody knows any more.
+    pub(crate) fn free_pins(&self, slot: u16) {
+        let start = pin_extent_offset(slot);
+        if let Err(error) = self.inner.memory.punch_hole(start..start + PIN_EXTENT_BYTES) {
+            tracing::warn!(slot, %error, "cannot give the memory of pins back");
+        }
+    }
+
+    /// The descriptor that may write.
+    pub(crate) fn writable(&self) -> BorrowedFd<'_> {
+        self.inner.memory.writable()
+    }
+
+    /// To send: the descriptor that may write.
+    pub(crate) fn to_write(&self) -> Parcel {
+        Parcel::Writable(self.clone())
+    }
+
+    /// To send: the descriptor that may only read. A system call the first time.
+    pub(crate) fn to_read(&self) -> io::Result<Parcel> {
+        if self.inner.read_only.get().is_none() {
+            // There is one thread; were there two, the loser's descriptor would be closed.
+            let _ = self.inner.read_only.set(self.inner.memory.read_only()?);
+        }
+        Ok(Parcel::ReadOnly(self.clone()))
+    }
+
+    /// Allocates pages.
+    pub(crate) fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        self.inner.memory.allocate(range)
+    }
+}
+
+/// A descriptor that travels with a message, kept open until it has been sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Parcel {
+    Writable(Memory),
+    ReadOnly(Memory),
+    Bell(Arc<Bell>),
+}
+
+impl AsFd for Parcel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Writable(memory) => memory.writable(),
+            Self::ReadOnly(memory) => {
+                memory.inner.read_only.get().expect("opened when the parcel was made").as_fd()
+            }
+            Self::Bell(bell) => bell.as_fd(),
+        }
+    }
+}
+
+/// The refusal for a request that the machine has no memory or descriptors for.
+pub(crate) fn no_memory(bytes: u64, error: &io::Error) -> Refusal {
+    Refusal::NoMemory { bytes, errno: error.raw_os_error().unwrap_or(0) as u32 }
+}

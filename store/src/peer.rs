@@ -1,0 +1,92 @@
+//! Who is at the other end of a connection, and how its death is noticed.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use mobula_protocol::socket::Socket;
+use nix::errno::Errno;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
+use nix::unistd::geteuid;
+
+/// The process that connected.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its number; 0 where it is not visible from here.
+    pub(crate) pid: u32,
+    /// Becomes readable when the process ends, even while a child of it still has the socket open. Without one, only
+    /// the hang-up tells.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl Peer {
+    /// Identifies the peer.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for another user's process; `NotFound` for one that is dead already; else the system's.
+    pub(crate) fn identify(socket: &Socket) -> io::Result<Self> {
+        let credentials = getsockopt(socket, PeerCredentials)?;
+        if credentials.uid() != geteuid().as_raw() && credentials.uid() != 0 {
+            let text = format!("process {} belongs to user {}", credentials.pid(), credentials.uid());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        let pid = u32::try_from(credentials.pid()).unwrap_or(0);
+        Ok(Self { pid, pidfd: pidfd(socket, pid)? })
+    }
+}
+
+/// Makes the kernel refuse messages with descriptors, where it can: nobody sends any to the daemon in good faith.
+///
+/// Elsewhere they are closed unseen.
+pub(crate) fn refuse_descriptors(socket: &Socket) {
+    // Linux 6.16; not in `libc` yet.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let off: libc::c_int = 0;
+    // SAFETY: the option's value is an int that outlives the call, with its true length.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
+}
+
+/// A descriptor of the peer's process: the one that connected, not one that got its number later, where the kernel
+/// can tell (Linux 6.5).
+fn pidfd(socket: &Socket, pid: u32) -> io::Result<Option<OwnedFd>> {
+    match getsockopt(socket, PeerPidfd) {
+        Ok(pidfd) => return Ok(Some(pidfd)),
+        Err(Errno::ENOPROTOOPT) if pid != 0 => {}
+        Err(Errno::ENOPROTOOPT | Errno::ENODATA) => return Ok(None),
+        Err(Errno::ESRCH | Errno::EINVAL) => return Err(io::ErrorKind::NotFound.into()),
+        Err(error) => return Err(error.into()),
+    }
+    // SAFETY: takes two integers and touches no memory.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+    match Errno::result(raw) {
+        // SAFETY: a descriptor that the kernel just made and nobody else knows.
+        Ok(raw) => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw as libc::c_int) })),
+        Err(Errno::ENOSYS) => Ok(None),
+        Err(Errno::ESRCH) => Err(io::ErrorKind::NotFound.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    #[test]
+    fn this_process_is_recognised() {
+        let (ours, _theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let socket = Socket::from_descriptor(ours);
+        refuse_descriptors(&socket);
+        let peer = Peer::identify(&socket).unwrap();
+        assert_eq!(peer.pid, std::process::id());
+    }
+}

@@ -1,0 +1,447 @@
+//! The event loop: sockets, deaths and time on one side, the [daemon](crate::daemon) on the other.
+//!
+//! One thread, which blocks in one place, until a descriptor is ready or something is due; without clients' doing it
+//! sleeps. Each descriptor has a key: the listener and the lifeline have fixed ones, a connection has two in a row,
+//! its socket's and its process's. Keys are not used twice, so an event that comes too late means nobody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mobula_protocol::message::{Refusal, Reply, Request};
+use mobula_protocol::socket::Packet;
+use polling::{Event, Events, PollMode, Poller};
+
+use crate::config::Config;
+use crate::connection::{Connection, Flush, Stage};
+use crate::daemon::{Daemon, Violation};
+use crate::endpoint::Endpoint;
+use crate::error::{RunError, StartError};
+use crate::peer::{Peer, refuse_descriptors};
+
+const LISTENER: usize = 0;
+const LIFELINE: usize = 1;
+const FIRST_CONNECTION: usize = 2;
+
+/// Messages that one connection is served before the others have their turn.
+const TURN_MESSAGES: usize = 64;
+/// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+const SEND_PAUSE: Duration = Duration::from_millis(10);
+
+/// A store that is bound to its socket.
+pub struct Server {
+    poller: Arc<Poller>,
+    stopped: Arc<AtomicBool>,
+    endpoint: Endpoint,
+    daemon: Daemon,
+    config: Config,
+}
+
+/// Ends a running [`Server`] from another thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    poller: Arc<Poller>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Stopper {
+    /// Makes [`Server::run`] return soon. Clients see a hang-up.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        if let Err(error) = self.poller.notify() {
+            tracing::error!(%error, "cannot wake the store to stop it");
+        }
+    }
+}
+
+impl Server {
+    /// Validates the configuration and listens. Clients that connect wait until [`run`](Self::run).
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let config = config.validate()?;
+        let daemon = Daemon::new(config.clone(), first_epoch())
+            .map_err(StartError::system("make the store's own memory"))?;
+        let poller = Poller::new().map_err(StartError::system("watch for events"))?;
+        let endpoint = Endpoint::bind(&config.socket)?;
+        Ok(Self { poller: Arc::new(poller), stopped: Arc::default(), endpoint, daemon, config })
+    }
+
+    /// What ends [`run`](Self::run).
+    pub fn stopper(&self) -> Stopper {
+        Stopper { poller: self.poller.clone(), stopped: self.stopped.clone() }
+    }
+
+    /// Serves until it is [stopped](Self::stopper); then removes the socket. The memory goes with its last user.
+    ///
+    /// # Errors
+    /// [`RunError`], where the system fails the loop itself.
+    pub fn run(self) -> Result<(), RunError> {
+        self.serve(None)
+    }
+
+    /// Serves until it is stopped, or until everyone who has the other end of `lifeline` has ended: the read end of a
+    /// pipe of which another process keeps the write end.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_while_open(self, lifeline: OwnedFd) -> Result<(), RunError> {
+        self.serve(Some(lifeline))
+    }
+
+    fn serve(self, lifeline: Option<OwnedFd>) -> Result<(), RunError> {
+        tracing::info!(
+            socket = %self.config.socket.display(),
+            capacity_bytes = self.config.capacity_bytes,
+            "the store is running"
+        );
+        let mut event_loop = EventLoop {
+            server: self,
+            lifeline,
+            connections: BTreeMap::new(),
+            by_slot: HashMap::new(),
+            next_key: FIRST_CONNECTION,
+            accept_again: None,
+            send_again: None,
+        };
+        let result = event_loop.run();
+        event_loop.unwatch_all();
+        tracing::info!("the store has ended");
+        result
+    }
+}
+
+/// The loop's own state.
+struct EventLoop {
+    server: Server,
+    lifeline: Option<OwnedFd>,
+    /// By the key of their sockets.
+    connections: BTreeMap<usize, Connection>,
+    /// Keys of the clients' connections.
+    by_slot: HashMap<u16, usize>,
+    next_key: usize,
+    /// While connections are not accepted: when to try again.
+    accept_again: Option<Instant>,
+    /// When to send again what the system had no means for.
+    send_again: Option<Instant>,
+}
+
+impl EventLoop {
+    fn run(&mut self) -> Result<(), RunError> {
+        self.watch(&self.server.endpoint, Event::readable(LISTENER)).map_err(RunError::Wait)?;
+        if let Some(lifeline) = &self.lifeline {
+            self.watch(lifeline, Event::readable(LIFELINE)).map_err(RunError::Wait)?;
+        }
+        let mut events = Events::new();
+        loop {
+            let now = Instant::now();
+            let timeout = self.next_deadline(now).map(|due| due.saturating_duration_since(now));
+            events.clear();
+            match self.server.poller.wait(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(RunError::Wait(error));
+                }
+                _ => {}
+            }
+            if self.server.stopped.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            for event in events.iter() {
+                match event.key {
+                    LISTENER => self.accept(),
+                    LIFELINE if self.lifeline_ended() => {
+                        tracing::info!("whoever started the store has ended");
+                        return Ok(());
+                    }
+                    LIFELINE => {}
+                    key => self.connection_ready(key, event),
+                }
+                self.deliver();
+            }
+            self.tick();
+            self.deliver();
+        }
+    }
+
+    /// Takes in the connections that wait, as far as limits allow.
+    fn accept(&mut self) {
+        for _ in 0..TURN_MESSAGES {
+            if self.greetings() >= self.server.config.greetings_max {
+                return self.pause_accepting();
+            }
+            match self.server.endpoint.accept() {
+                Ok(Some(socket)) => {
+                    refuse_descriptors(&socket);
+                    let peer = match Peer::identify(&socket) {
+                        Ok(peer) => peer,
+                        Err(error) => {
+                            tracing::warn!(%error, "refused a connection");
+                            continue;
+                        }
+                    };
+                    let deadline = Instant::now() + self.server.config.hello_timeout;
+                    self.add(Connection::new(socket, peer, deadline));
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections for now");
+                    return self.pause_accepting();
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, connection: Connection) {
+        let key = self.next_key;
+        self.next_key += 2;
+        let watched =
+            self.watch(&connection, Event::readable(key)).and_then(|()| match &connection.peer.pidfd {
+                Some(pidfd) => self.watch(pidfd, Event::readable(key + 1)),
+                None => Ok(()),
+            });
+        match watched {
+            Ok(()) => drop(self.connections.insert(key, connection)),
+            Err(error) => {
+                tracing::error!(%error, "cannot watch a connection");
+                self.unwatch(&connection);
+            }
+        }
+    }
+
+    fn connection_ready(&mut self, key: usize, event: Event) {
+        let socket_key = key - (key - FIRST_CONNECTION) % 2;
+        if !self.connections.contains_key(&socket_key) {
+            return;
+        }
+        if key != socket_key {
+            return self.close(socket_key, "its process has ended");
+        }
+        if event.writable {
+            self.flush(key);
+        }
+        if event.readable {
+            self.read(key);
+        }
+    }
+
+    /// Serves a connection its turn.
+    fn read(&mut self, key: usize) {
+        for _ in 0..TURN_MESSAGES {
+            let Some(connection) = self.connections.get(&key) else { return };
+            match connection.receive() {
+                Ok(Some(packet)) => self.packet(key, &packet),
+                Ok(None) => return self.close(key, "it has hung up"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return self.refuse(key, 0, error.to_string());
+                }
+                Err(_) => return self.close(key, "its connection is broken"),
+            }
+            // Each message's answers go out before the next is read, so that the queue holds only what the client
+            // does not fetch.
+            self.deliver();
+        }
+    }
+
+    fn packet(&mut self, key: usize, packet: &Packet) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let (correlation, request) = match Request::decode(&packet.bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.refuse(key, 0, error.to_string()),
+        };
+        let daemon = &mut self.server.daemon;
+        let outcome = match (connection.stage, request) {
+            (Stage::Client { slot }, request) => daemon.request(slot, correlation, request, Instant::now()),
+            (Stage::Greeting { .. }, Request::Hello { label }) => {
+                match daemon.hello(connection.peer.pid, label, correlation) {
+                    Ok(owner) => {
+                        tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
+                        connection.stage = Stage::Client { slot: owner.slot() };
+                        self.by_slot.insert(owner.slot(), key);
+                        self.resume_accepting();
+                        Ok(())
+                    }
+                    Err(Refusal::BadRequest { reason }) => Err(Violation(reason)),
+                    Err(refusal) => {
+                        connection.farewell(&Reply::Failed { refusal }.encode(correlation));
+                        return self.close(key, "it could not be taken in");
+                    }
+                }
+            }
+            (Stage::Greeting { .. }, _) => Err(Violation("the first request must be Hello".to_owned())),
+        };
+        if let Err(Violation(reason)) = outcome {
+            self.refuse(key, correlation, reason);
+        }
+    }
+
+    /// Hands the daemon's messages to the connections that they are for.
+    fn deliver(&mut self) {
+        loop {
+            let messages = self.server.daemon.take_outbox();
+            if messages.is_empty() {
+                return;
+            }
+            let mut touched = Vec::new();
+            for message in messages {
+                let Some(key) = self.by_slot.get(&message.client).copied() else { continue };
+                let Some(connection) = self.connections.get_mut(&key) else { continue };
+                if connection.enqueue(message, self.server.config.out_queue_messages_max) {
+                    touched.push(key);
+                } else {
+                    // Its death makes messages of its own, which the next round delivers.
+                    self.close(key, "it does not read its messages");
+                }
+            }
+            touched.dedup();
+            for key in touched {
+                self.flush(key);
+            }
+        }
+    }
+
+    fn flush(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let outcome = connection.flush();
+        if outcome == Flush::Gone {
+            return self.close(key, "it has hung up");
+        }
+        if outcome == Flush::Later {
+            self.send_again.get_or_insert(Instant::now() + SEND_PAUSE);
+        }
+        let blocked = outcome == Flush::Blocked;
+        if connection.waits_to_write != blocked {
+            connection.waits_to_write = blocked;
+            let interest = if blocked { Event::all(key) } else { Event::readable(key) };
+            if let Err(error) = self.server.poller.modify_with_mode(&*connection, interest, PollMode::Level) {
+                tracing::error!(%error, "cannot watch a connection");
+                self.close(key, "it cannot be watched");
+            }
+        }
+    }
+
+    /// Tells a connection what is wrong with what it sent, and closes it.
+    fn refuse(&mut self, key: usize, correlation: u64, reason: String) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        tracing::warn!(pid = connection.peer.pid, reason, "refused a request");
+        let reply = Reply::Failed { refusal: Refusal::BadRequest { reason } };
+        connection.farewell(&reply.encode(correlation));
+        self.close(key, "it sent what makes no sense");
+    }
+
+    fn close(&mut self, key: usize, reason: &str) {
+        let Some(connection) = self.connections.remove(&key) else { return };
+        tracing::debug!(pid = connection.peer.pid, reason, "connection closed");
+        self.unwatch(&connection);
+        if let Stage::Client { slot } = connection.stage {
+            self.by_slot.remove(&slot);
+            drop(connection);
+            self.server.daemon.died(slot, Instant::now());
+        }
+        self.resume_accepting();
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let silent: Vec<usize> =
+            self.greeting().filter(|(_, deadline)| *deadline <= now).map(|(key, _)| key).collect();
+        for key in silent {
+            self.close(key, "it did not introduce itself in time");
+        }
+        if self.accept_again.is_some_and(|due| due <= now) {
+            self.resume_accepting();
+        }
+        if self.send_again.is_some_and(|due| due <= now) {
+            self.send_again = None;
+            let keys: Vec<usize> = self.connections.keys().copied().collect();
+            keys.into_iter().for_each(|key| self.flush(key));
+        }
+        self.server.daemon.tick(now);
+    }
+
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let greetings = self.greeting().map(|(_, deadline)| deadline);
+        let own = [self.accept_again, self.send_again, self.server.daemon.next_deadline(now)];
+        greetings.chain(own.into_iter().flatten()).min()
+    }
+
+    /// How many connections have not introduced themselves.
+    fn greetings(&self) -> usize {
+        self.connections.len() - self.by_slot.len()
+    }
+
+    /// The connections that have not introduced themselves, and their deadlines. They are among the youngest, so the
+    /// search seldom goes far.
+    fn greeting(&self) -> impl Iterator<Item = (usize, Instant)> {
+        let greeting = self.connections.iter().rev().filter_map(|(key, connection)| match connection.stage {
+            Stage::Greeting { deadline } => Some((*key, deadline)),
+            Stage::Client { .. } => None,
+        });
+        greeting.take(self.greetings())
+    }
+
+    /// Stops to listen for connections until one ends, or for a moment: a listener that cannot be served would wake
+    /// the loop without end.
+    fn pause_accepting(&mut self) {
+        if self.accept_again.replace(Instant::now() + ACCEPT_PAUSE).is_none() {
+            self.listen(Event::none(LISTENER));
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        if self.accept_again.take().is_some() {
+            self.listen(Event::readable(LISTENER));
+        }
+    }
+
+    fn listen(&self, interest: Event) {
+        if let Err(error) =
+            self.server.poller.modify_with_mode(&self.server.endpoint, interest, PollMode::Level)
+        {
+            tracing::error!(%error, "cannot watch for connections");
+        }
+    }
+
+    /// Whether the lifeline has ended; bytes that come through it mean nothing.
+    fn lifeline_ended(&self) -> bool {
+        let Some(lifeline) = &self.lifeline else { return false };
+        !matches!(nix::unistd::read(lifeline, &mut [0; 64]), Ok(1..))
+    }
+
+    fn watch(&self, source: &impl AsFd, interest: Event) -> io::Result<()> {
+        let source = source.as_fd().as_raw_fd();
+        // SAFETY: every descriptor that is watched is taken out again by `unwatch` or `unwatch_all` before it is
+        // closed.
+        unsafe { self.server.poller.add_with_mode(source, interest, PollMode::Level) }
+    }
+
+    fn unwatch(&self, connection: &Connection) {
+        let _ = self.server.poller.delete(connection);
+        if let Some(pidfd) = &connection.peer.pidfd {
+            let _ = self.server.poller.delete(pidfd);
+        }
+    }
+
+    fn unwatch_all(&self) {
+        for connection in self.connections.values() {
+            self.unwatch(connection);
+        }
+        if let Some(lifeline) = &self.lifeline {
+            let _ = self.server.poller.delete(lifeline);
+        }
+        let _ = self.server.poller.delete(&self.server.endpoint);
+    }
+}
+
+/// Where the epochs of this store's owners begin: somewhere else than those of the store before, whose ids may still
+/// be around.
+fn first_epoch() -> u64 {
+    RandomState::new().hash_one(std::process::id()) & ((1 << 48) - 1)
+}

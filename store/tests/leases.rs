@@ -1,0 +1,162 @@
+//! Memory is leased, waited for and given back, and every byte is counted once. If this fails, a store runs full
+//! although nobody uses it, or promises what it does not have.
+
+mod common;
+
+use common::{MIB, TestStore, eventually, segment};
+use mobula_protocol::message::{Notice, Refusal, Reply, Request};
+use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::pins::HELD;
+use mobula_shm::table::{ENTRIES_MAX, State};
+
+#[test]
+fn leasing_and_releasing_returns_to_the_start() {
+    let store = TestStore::start();
+    let (mut client, mut reader) = (store.client(), store.client());
+    let before = client.totals();
+    let small = client.lease(1);
+    assert_eq!(small.bytes, PAGE_BYTES);
+    let large = client.lease(4 * MIB);
+    let totals = client.totals();
+    assert_eq!((totals.leased_bytes, totals.segments), (4 * MIB + PAGE_BYTES, 2));
+    assert_eq!(totals.free_bytes, 12 * MIB - PAGE_BYTES);
+
+    reader.attach(client.owner);
+    let map = Request::MapSegment { owner: client.owner, segment: large.number };
+    for _ in 0..2 {
+        assert_eq!(reader.call(&map).0, Reply::SegmentMapped { bytes: large.bytes });
+    }
+    client.done(&Request::Release { segment: small.number });
+    client.done(&Request::Release { segment: large.number });
+    let retired = Notice::SegmentRetired { owner: client.owner, segment: large.number };
+    reader.raw.notice(|notice| *notice == retired);
+    assert_eq!(client.totals().retired_bytes, 4 * MIB);
+    assert_eq!(reader.refusal(&map), Refusal::NoSuchSegment { owner: client.owner, segment: large.number });
+    reader.done(&Request::UnmapSegment { owner: client.owner, segment: large.number });
+    assert_eq!(client.totals(), before);
+    let refusal = client.refusal(&Request::Release { segment: small.number });
+    assert_eq!(refusal, Refusal::NoSuchSegment { owner: client.owner, segment: small.number });
+}
+
+#[test]
+fn what_can_never_fit_is_refused_at_once() {
+    let store = TestStore::start();
+    let mut client = store.client();
+    for bytes in [16 * MIB + 1, u64::MAX] {
+        let refusal = client.refusal(&Request::Lease { bytes, timeout_ms: u64::MAX });
+        assert_eq!(refusal, Refusal::TooLarge { requested_bytes: bytes, capacity_bytes: 16 * MIB });
+    }
+}
+
+#[test]
+fn a_full_store_says_so_after_the_timeout_and_asks_everyone_to_reclaim() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    holder.lease(15 * MIB);
+    let full = Refusal::StoreFull { requested_bytes: 2 * MIB, capacity_bytes: 16 * MIB, free_bytes: MIB };
+    for timeout_ms in [0, 30] {
+        assert_eq!(asker.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms }), full);
+    }
+    let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::Reclaim { .. }));
+    assert_eq!(notice, Notice::Reclaim { bytes: MIB });
+}
+
+#[test]
+fn waiting_requests_are_served_in_order_and_small_ones_pass_one_that_is_too_large() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    let (first, second) = (holder.lease(8 * MIB), holder.lease(8 * MIB));
+    let mut ask = |bytes| asker.raw.send(&Request::Lease { bytes, timeout_ms: u64::MAX });
+    let (large, small, medium) = (ask(16 * MIB), ask(MIB), ask(6 * MIB));
+    holder.done(&Request::Release { segment: first.number });
+    let (reply, descriptors) = asker.raw.reply(small);
+    let small = segment(reply, &descriptors);
+    let (reply, descriptors) = asker.raw.reply(medium);
+    let medium = segment(reply, &descriptors);
+    assert!(small.number < medium.number, "served out of order");
+    for released in [&small, &medium] {
+        asker.done(&Request::Release { segment: released.number });
+    }
+    holder.done(&Request::Release { segment: second.number });
+    let (reply, descriptors) = asker.raw.reply(large);
+    assert_eq!(segment(reply, &descriptors).bytes, 16 * MIB);
+}
+
+#[test]
+fn the_death_of_a_holder_serves_who_waits() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    holder.lease(16 * MIB);
+    let waiting = asker.raw.send(&Request::Lease { bytes: 16 * MIB, timeout_ms: u64::MAX });
+    drop(holder);
+    assert!(matches!(asker.raw.reply(waiting).0, Reply::Leased { .. }));
+}
+
+#[test]
+fn a_waiting_client_that_dies_gets_nothing() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    let leased = holder.lease(16 * MIB);
+    asker.raw.send(&Request::Lease { bytes: 16 * MIB, timeout_ms: u64::MAX });
+    asker.totals();
+    drop(asker);
+    eventually("the asker is gone", || holder.totals().clients == 1);
+    holder.done(&Request::Release { segment: leased.number });
+    assert_eq!(holder.totals().free_bytes, 16 * MIB);
+}
+
+#[test]
+fn nobody_waits_more_often_than_the_limit() {
+    let store = TestStore::with(|config| config.waiters_max = 2);
+    let mut client = store.client();
+    client.lease(16 * MIB);
+    client.raw.send(&Request::Lease { bytes: 1, timeout_ms: u64::MAX });
+    client.raw.send(&Request::Lookup { name: b"x".to_vec(), timeout_ms: u64::MAX });
+    let limit = Refusal::LimitReached { limit: "waiters_max".into(), max: 2 };
+    assert_eq!(client.refusal(&Request::Lease { bytes: 1, timeout_ms: u64::MAX }), limit);
+    assert_eq!(client.refusal(&Request::Lookup { name: b"y".to_vec(), timeout_ms: 1 }), limit);
+}
+
+#[test]
+fn a_table_grows_and_its_pins_with_it() {
+    let store = TestStore::with(|config| config.table_entries_initial = 64);
+    let (mut client, mut reader) = (store.client(), store.client());
+    reader.attach(client.owner);
+    assert_eq!(client.call(&Request::GrowTable { entries: 10 }).0, Reply::TableGrown { entries: 64 });
+    assert_eq!(client.call(&Request::GrowTable { entries: 65 }).0, Reply::TableGrown { entries: 128 });
+    assert_eq!(client.call(&Request::GrowTable { entries: 9999 }).0, Reply::TableGrown { entries: 9999 });
+    let directory = mobula_shm::directory::DirectoryReader::map(
+        std::os::fd::AsFd::as_fd(&client.directory),
+        client.slots,
+    )
+    .unwrap();
+    assert_eq!(directory.committed(client.owner.slot()), 9999);
+    assert_eq!(directory.readers(client.owner.slot()), 1);
+    let refusal = client.refusal(&Request::GrowTable { entries: ENTRIES_MAX + 1 });
+    assert_eq!(refusal, Refusal::LimitReached { limit: "table_entries_max".into(), max: ENTRIES_MAX.into() });
+    let segment = client.lease(PAGE_BYTES);
+    let object = client.seal(9998, &segment, 0, &[]);
+    reader.pins_on(client.owner).set(9998, HELD);
+    assert_eq!(reader.publish(b"last", object), Reply::Done {});
+}
+
+#[test]
+fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
+    let store = TestStore::start();
+    let (mut owner, mut reader) = (store.client(), store.client());
+    let segment = owner.lease(15 * MIB);
+    let objects: Vec<_> =
+        (0..3).map(|index| owner.seal(index, &segment, u64::from(index) * 64, &[])).collect();
+    for (object, name) in objects.iter().zip([b"a", b"b", b"c"]) {
+        assert_eq!(owner.publish(name, *object), Reply::Done {});
+    }
+    reader.attach(owner.owner);
+    reader.pins_on(owner.owner).set(1, HELD);
+    reader.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms: 0 });
+    assert_eq!(reader.lookup(b"b"), Reply::Found { object: objects[1] });
+    for evicted in [b"a", b"c"] {
+        assert_eq!(reader.lookup(evicted), Reply::Failed { refusal: Refusal::NoSuchName {} });
+    }
+    owner.raw.notice(|notice| matches!(notice, Notice::Reclaim { .. }));
+    owner.set(0, 1, State::Free);
+}
