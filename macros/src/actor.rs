@@ -226,7 +226,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let state = Ident::new("actor", Span::mixed_site());
 
     let (decode, decoded) = (constructor.arguments.decode(&encoded), constructor.arguments.decoded());
-    let made = quote_spanned!(constructor.output=> <#actor>::new(#decoded));
+    let made = quote_spanned!(constructor.output.resolved_at(Span::call_site())=> <#actor>::new(#decoded));
     let constructed = if constructor.fallible {
         quote!(::mobula::__private::constructed_fallible::<#actor, _>(#made))
     } else {
@@ -378,7 +378,8 @@ fn creation(actor: &Type, constructor: &Constructor) -> TokenStream {
 fn class_name(actor: &Type) -> String {
     match actor {
         Type::Path(path) => {
-            let names: Vec<_> = path.path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
+            let names: Vec<_> =
+                path.path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
             names.join("::")
         }
         other => other.to_token_stream().to_string(),

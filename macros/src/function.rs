@@ -86,8 +86,10 @@ fn glue(
         None => quote!(options),
     };
     let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());
-    let summary = format!("Calls [`{name}`](fn@{name}) in a worker process, and returns {} at once.", returns.shown());
-    let (argument_docs, option_summary) = (arguments.docs(), format!("Sets the options of one call of `{name}`."));
+    let summary =
+        format!("Calls [`{name}`](fn@{name}) in a worker process, and returns {} at once.", returns.shown());
+    let (argument_docs, option_summary) =
+        (arguments.docs(), format!("Sets the options of one call of `{name}`."));
     let several = returns.list().map(|_| {
         let docs = [
             format!("Makes each element of what [`{name}`](fn@{name}) returns an object of its own."),

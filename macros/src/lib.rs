@@ -27,15 +27,22 @@ use syn::{Error, Item};
 ///
 /// # On a function
 ///
-/// ```ignore
+/// ```no_run
+/// use mobula::prelude::*;
+///
 /// #[mobula::remote]
 /// fn square(x: i64) -> i64 {
 ///     x * x
 /// }
 ///
-/// let nine = square(3);                              // a call as ever, in this process
-/// let nine: ObjectRef<i64> = square::remote(3);      // a call in a worker, returns at once
-/// let eighty_one = square::remote(&nine);            // an argument is a value or a reference to one
+/// # fn main() -> mobula::Result<()> {
+/// # let _mobula = mobula::init()?;
+/// let nine = square(3); // a call as ever, in this process
+/// let nine: ObjectRef<i64> = square::remote(3); // a call in a worker, returns at once
+/// let eighty_one = square::remote(&nine); // an argument is a value or a reference to one
+/// # let _: i64 = eighty_one.get()?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// The function stays as it is. Beside it appears an empty type with the same name (types and functions do not get in
@@ -59,7 +66,9 @@ use syn::{Error, Item};
 ///
 /// # On an `impl` block
 ///
-/// ```ignore
+/// ```no_run
+/// use mobula::prelude::*;
+///
 /// struct Counter {
 ///     value: i64,
 /// }
@@ -76,8 +85,13 @@ use syn::{Error, Item};
 ///     }
 /// }
 ///
-/// let counter: ActorHandle<Counter> = Counter::remote(5);     // a process of its own, which runs `Counter::new(5)`
-/// let six: ObjectRef<i64> = counter.increment(1);             // calls of one caller run in order
+/// # fn main() -> mobula::Result<()> {
+/// # let _mobula = mobula::init()?;
+/// let counter: ActorHandle<Counter> = Counter::remote(5); // a process of its own, which runs `Counter::new(5)`
+/// let six: ObjectRef<i64> = counter.increment(1); // calls of one caller run in order
+/// # let _: i64 = six.get()?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
@@ -91,9 +105,10 @@ use syn::{Error, Item};
 ///
 /// # Cost
 ///
-/// A call costs the encoding of its arguments into the request. Carriers (`Bytes`, `Tensor`, Arrow arrays) that already
-/// lie in the store go by reference: they are never copied. It talks neither to the daemon nor, where a worker is
-/// already leased, to anyone but that worker.
+/// A call costs the encoding of its arguments: one copy, of small ones into the request and of large ones into the
+/// store. Buffers of carriers (`Bytes`, `Tensor`, Arrow arrays) that already lie in the store are not copied again, and
+/// neither is what a reference stands for. To make an actor costs a round trip to the head as well. The attribute
+/// itself costs nothing where a function is called locally.
 ///
 /// # Errors
 ///
@@ -155,7 +170,9 @@ fn misplaced(item: &Item) -> Error {
         other => ("this item", other.to_token_stream()),
     };
     let instead = match item {
-        Item::Struct(_) | Item::Enum(_) | Item::Union(_) => ": for an actor, put it on the type's `impl` block",
+        Item::Struct(_) | Item::Enum(_) | Item::Union(_) => {
+            ": for an actor, put it on the type's `impl` block"
+        }
         _ => "",
     };
     Error::new_spanned(

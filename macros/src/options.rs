@@ -8,7 +8,7 @@ use syn::parse::Parser;
 use syn::{Attribute, LitInt, LitStr, Meta, Result};
 
 /// The largest tuple whose elements can become objects of their own, as `mobula` implements them.
-const NUM_RETURNS_MAX: usize = 12;
+const NUM_RETURNS_MAX: usize = 8;
 
 /// The options of a remote function.
 #[derive(Default)]
@@ -84,7 +84,10 @@ impl MethodOptions {
 /// Refuses any option: an `impl` block takes none.
 pub(crate) fn parse_for_impl(tokens: TokenStream) -> Result<()> {
     parse(tokens, |meta| {
-        Err(unknown(&meta, "an `impl` block takes none; how an actor runs is said with `options(ActorOptions)`"))
+        Err(unknown(
+            &meta,
+            "an `impl` block takes none; how an actor runs is said with `options(ActorOptions)`",
+        ))
     })
 }
 
@@ -102,7 +105,11 @@ fn unknown(meta: &ParseNestedMeta, known: &str) -> syn::Error {
     syn::Error::new_spanned(&meta.path, format!("unknown option `{name}`: {known}"))
 }
 
-fn set<T>(meta: &ParseNestedMeta, option: &mut Option<T>, read: fn(&ParseNestedMeta) -> Result<T>) -> Result<()> {
+fn set<T>(
+    meta: &ParseNestedMeta,
+    option: &mut Option<T>,
+    read: fn(&ParseNestedMeta) -> Result<T>,
+) -> Result<()> {
     if option.is_some() {
         return Err(syn::Error::new_spanned(&meta.path, "this option is given twice"));
     }

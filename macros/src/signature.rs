@@ -4,9 +4,13 @@
 //! path, and a lifetime that a type hides is the compiler's to find.
 
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, FnArg, GenericArgument, Lit, Meta, Pat, PathArguments, ReturnType, Safety, Type, parse_quote};
+use syn::{
+    Attribute, Expr, FnArg, GenericArgument, Lit, Meta, Pat, PathArguments, ReturnType, Safety, Type,
+    parse_quote,
+};
 
 use crate::Errors;
 use crate::options::NumReturns;
@@ -30,6 +34,8 @@ pub(crate) struct Returns {
     fallible: bool,
     /// The type itself, taken out of a `Result`.
     ty: Type,
+    /// Where the whole return type stands.
+    written: Span,
     shape: Shape,
 }
 
@@ -40,7 +46,7 @@ enum Shape {
     /// One for each of these types, the elements of a tuple.
     Tuple(Vec<Type>),
     /// One, or one for each element if the caller wants so; the elements have this type.
-    List(Type),
+    List(Box<Type>),
 }
 
 /// Refuses what keeps a function from being registered once and called from another process.
@@ -73,7 +79,10 @@ pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &
         );
     }
     if let Some(clause) = &signature.generics.where_clause {
-        errors.push(clause, format!("{what} has no `where` clause: it is registered once, for one set of types"));
+        errors.push(
+            clause,
+            format!("{what} has no `where` clause: it is registered once, for one set of types"),
+        );
     }
     if let Some(variadic) = &signature.variadic {
         errors.push(variadic, format!("{what} is not variadic: take a `Vec`"));
@@ -94,7 +103,9 @@ pub(crate) fn shared(attributes: &[Attribute]) -> Vec<Attribute> {
 }
 
 /// The glue may use what is deprecated for others.
-pub(crate) fn allow_deprecated<'a>(attributes: impl IntoIterator<Item = &'a Attribute>) -> Option<TokenStream> {
+pub(crate) fn allow_deprecated<'a>(
+    attributes: impl IntoIterator<Item = &'a Attribute>,
+) -> Option<TokenStream> {
     let mut attributes = attributes.into_iter();
     attributes.any(|attribute| attribute.path().is_ident("deprecated")).then(|| quote!(#[allow(deprecated)]))
 }
@@ -159,7 +170,9 @@ impl Arguments {
 
     /// `a: impl IntoArg<A>, b: impl IntoArg<B>`
     pub(crate) fn parameters(&self) -> TokenStream {
-        self.each(|Argument { name, ty, cfg, .. }| quote!(#(#cfg)* #name: impl ::mobula::__private::IntoArg<#ty>,))
+        self.each(
+            |Argument { name, ty, cfg, .. }| quote!(#(#cfg)* #name: impl ::mobula::__private::IntoArg<#ty>,),
+        )
     }
 
     /// `a, b`
@@ -236,23 +249,30 @@ impl Returns {
         let shape = match num_returns {
             Some(number) if number.count > 1 => Shape::Tuple(elements_of(&ty, number, errors)),
             _ => match list_of(&ty) {
-                Some(element) if lists => Shape::List(element),
+                Some(element) if lists => Shape::List(Box::new(element)),
                 _ => Shape::One,
             },
         };
-        Returns { fallible, ty, shape }
+        Returns { fallible, ty, written: written.span(), shape }
     }
 
     /// Turns the value of `call`, in the process that was called, into what goes back.
     pub(crate) fn outcome(&self, call: &TokenStream) -> TokenStream {
-        let fallible = if self.fallible { "fallible" } else { "infallible" };
-        let shape = match self.shape {
-            Shape::One => "",
-            Shape::Tuple(_) => "_tuple",
-            Shape::List(_) => "_list",
+        let (shape, ty) = match &self.shape {
+            Shape::One => ("", &self.ty),
+            Shape::Tuple(_) => ("_tuple", &self.ty),
+            Shape::List(element) => ("_list", &**element),
         };
-        let outcome = format_ident!("{fallible}{shape}");
-        quote!(::mobula::__private::#outcome(#call))
+        // The type's own tokens let the compiler point at them if it cannot be encoded, and the span of what was
+        // written if its error cannot be shown.
+        let span = self.written.resolved_at(Span::call_site());
+        if self.fallible {
+            let outcome = format_ident!("fallible{shape}", span = span);
+            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty, _>(#call))
+        } else {
+            let outcome = format_ident!("infallible{shape}", span = span);
+            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty>(#call))
+        }
     }
 
     /// What `remote` returns.
@@ -333,7 +353,8 @@ fn elements_of(ty: &Type, number: &NumReturns, errors: &mut Errors) -> Vec<Type>
             Vec::new()
         }
         _ => {
-            let message = format!("the return type is no tuple: return one of {wanted} elements, or a `Result` of it");
+            let message =
+                format!("the return type is no tuple: return one of {wanted} elements, or a `Result` of it");
             errors.push(&number.literal, message);
             Vec::new()
         }
@@ -412,7 +433,8 @@ impl<'ast> Visit<'ast> for Borrows<'_> {
 
     fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
         if lifetime.ident != "static" {
-            self.errors.push(lifetime, format!("{}: another process cannot borrow from this one", self.instead));
+            self.errors
+                .push(lifetime, format!("{}: another process cannot borrow from this one", self.instead));
         }
     }
 

@@ -3,12 +3,10 @@
 //! If this fails, a user's correct function does not compile, or compiles with warnings that are not theirs, or an
 //! incorrect one is answered with an error about code that they never wrote.
 
+// One set for both, so that everything below is built once.
 #[test]
-fn accepted() {
-    trybuild::TestCases::new().pass("tests/ui/pass/*.rs");
-}
-
-#[test]
-fn refused() {
-    trybuild::TestCases::new().compile_fail("tests/ui/fail/*.rs");
+fn accepted_and_refused() {
+    let cases = trybuild::TestCases::new();
+    cases.pass("tests/ui/pass/*.rs");
+    cases.compile_fail("tests/ui/fail/*.rs");
 }

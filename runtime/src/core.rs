@@ -45,6 +45,8 @@ pub(crate) struct Core {
     turn: Mutex<Turn>,
     followers: Condvar,
     courier: Condvar,
+    /// The courier sleeps until it is woken.
+    courier_sleeps: AtomicBool,
     stopping: AtomicBool,
     spins: u32,
 }
@@ -71,6 +73,7 @@ impl Core {
             turn: Mutex::default(),
             followers: Condvar::new(),
             courier: Condvar::new(),
+            courier_sleeps: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             spins: if cores > 1 { SPINS } else { 0 },
         })
@@ -283,6 +286,13 @@ impl Core {
         self.courier.notify_one();
     }
 
+    /// A call begins: the courier is to look after what arrives behind it. A load, mostly: it stays awake for a while.
+    pub(crate) fn call_begins(&self) {
+        if self.courier_sleeps.load(Ordering::SeqCst) {
+            self.wake_courier();
+        }
+    }
+
     /// The courier's thread; see the module's documentation.
     pub(crate) fn run_courier(self: &Arc<Self>) {
         loop {
@@ -294,11 +304,14 @@ impl Core {
             if alone && self.submitter.is_busy() {
                 turn.leading = true;
                 drop(turn);
-                self.client.sleep(None, || {
+                let timeout = self.needs_ticks().then_some(TICK);
+                self.client.sleep(timeout, || {
                     self.has_mail() || !self.submitter.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
                 self.turn.lock().leading = false;
-                self.look();
+                if !self.look() && timeout.is_some() {
+                    self.tick();
+                }
                 self.hand_over();
             } else if self.needs_ticks() {
                 let timed_out = self.courier.wait_for(&mut turn, TICK).timed_out();
@@ -311,7 +324,12 @@ impl Core {
                     self.tick();
                 }
             } else {
-                self.courier.wait(&mut turn);
+                // SeqCst, and another look: a call that begins now either sees the flag or is seen.
+                self.courier_sleeps.store(true, Ordering::SeqCst);
+                if !self.needs_ticks() {
+                    self.courier.wait(&mut turn);
+                }
+                self.courier_sleeps.store(false, Ordering::SeqCst);
             }
         }
     }
@@ -319,7 +337,7 @@ impl Core {
     /// Whether something is to be looked after that nobody will ring for.
     fn needs_ticks(&self) -> bool {
         self.submitter.has_leases()
-            || self.executor.as_ref().is_some_and(Executor::has_others_waiting)
+            || self.executor.as_ref().is_some_and(Executor::is_active)
             || self.links.read().iter().any(|link| link.holds_anything())
     }
 

@@ -44,8 +44,9 @@ pub(crate) struct Executor {
     /// The running call waits for results of others.
     blocked: AtomicBool,
     stopping: AtomicBool,
-    /// Calls begun so far, and that number when the courier last looked.
+    /// Calls begun so far, how many of them are over, and how many had begun when the courier last looked.
     begun: AtomicU64,
+    over: AtomicU64,
     begun_before: AtomicU64,
 }
 
@@ -110,16 +111,20 @@ impl Executor {
 
     // ---- not holding others up ----
 
-    /// Whether calls of functions wait behind the running one.
-    pub(crate) fn has_others_waiting(&self) -> bool {
-        let is_function = |work: &Work| matches!(work, Work::Call { callee: Callee::Function(_), .. });
-        self.queue.lock().iter().any(is_function)
+    /// Whether a call of a function runs, or ran since this was last asked: then others may be sent ahead to this
+    /// process, and wait behind it.
+    pub(crate) fn is_active(&self) -> bool {
+        let begun = self.begun.load(Ordering::SeqCst);
+        !self.is_actor.load(Ordering::Acquire)
+            && (begun != self.over.load(Ordering::Acquire)
+                || begun != self.begun_before.load(Ordering::Acquire))
     }
 
     /// Declines what waits, if the call that runs now already ran when this was last asked.
     pub(crate) fn decline_behind_a_long_call(&self) {
         let begun = self.begun.load(Ordering::Acquire);
-        if self.begun_before.swap(begun, Ordering::AcqRel) == begun {
+        let runs = begun != self.over.load(Ordering::Acquire);
+        if self.begun_before.swap(begun, Ordering::AcqRel) == begun && runs {
             self.decline_waiting();
         }
     }
@@ -165,9 +170,10 @@ impl Executor {
                 self.queue.lock().pop_front().map(Some)
             });
             let Some(Some(work)) = next else { break };
-            self.begun.fetch_add(1, Ordering::AcqRel);
-            if self.has_others_waiting() {
-                core.wake_courier();
+            // SeqCst: before the look at whether the courier sleeps.
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            if !self.is_actor.load(Ordering::Acquire) {
+                core.call_begins();
             }
             match work {
                 Work::Construct { actor: id, class, arguments } => {
@@ -184,6 +190,7 @@ impl Executor {
                 }
             }
             let _ = std::io::stdout().flush();
+            self.over.fetch_add(1, Ordering::AcqRel);
         }
         // The state's destructor runs, as that of any value whose owner is done.
         drop(actor);

@@ -382,13 +382,16 @@ impl Core {
             }
             Ok(ToCaller::Declined { task }) => {
                 if let Some(running) = self.end_call(link, task, None) {
+                    self.submitter.promised(1);
                     let mut books = self.submitter.books.lock();
+                    books.ready.push_front(running.task);
                     if let Some(lease) = books.leases.get_mut(&link.peer) {
                         lease.paused = true;
+                        // It is busy with what others asked of it: its place is better used elsewhere.
+                        lease.recalled |= lease.in_flight == 0;
                     }
-                    books.ready.push_front(running.task);
                     drop(books);
-                    self.submitter.promised(1);
+                    self.return_idle_workers();
                 }
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! A worker process, from its start to its end.
 
 use std::io::Read;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use mobula_client::ConnectOptions;
@@ -15,9 +16,12 @@ use crate::{logs, registry, session};
 
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
 pub(crate) fn run(role: WorkerRole) -> i32 {
-    watch_lifeline(role.lifeline);
+    let lifeline = role.lifeline;
+    watch_lifeline(lifeline);
     match serve(role) {
         Ok(()) => 0,
+        // A session that ends while its workers start has nothing to complain about.
+        Err(_) if is_cut(lifeline) => 0,
         Err(error) => {
             eprintln!("mobula: this worker could not serve: {error}");
             1
@@ -25,8 +29,16 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
     }
 }
 
+/// Whether the driver is gone, or its session over.
+fn is_cut(lifeline: RawFd) -> bool {
+    let mut descriptor = libc::pollfd { fd: lifeline, events: 0, revents: 0 };
+    // SAFETY: one descriptor, which the lifeline's thread keeps open, and no waiting.
+    unsafe { libc::poll(&raw mut descriptor, 1, 0) };
+    descriptor.revents & libc::POLLHUP != 0
+}
+
 /// Ends the process at once when the driver is gone, however that happened.
-fn watch_lifeline(raw: i32) {
+fn watch_lifeline(raw: RawFd) {
     let mut lifeline = std::fs::File::from(inherited(raw));
     let watch = move || {
         // Nothing is ever written: this returns when the last writer, the driver, is gone.

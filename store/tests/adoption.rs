@@ -188,6 +188,17 @@ fn what_the_owner_was_doing_when_it_died_is_finished_or_undone() {
 }
 
 #[test]
+fn the_pins_of_the_dead_hold_nothing_of_their_own() {
+    let store = TestStore::start();
+    let (mut owner, mut watcher) = (store.client(), store.client());
+    let segment = owner.lease(MIB);
+    owner.seal(0, &segment, 0, &[]);
+    owner.pins_on(owner.owner).set(0, HELD);
+    drop(owner);
+    eventually("everything is given back", || watcher.totals().clients == 1 && is_empty(&watcher.totals()));
+}
+
+#[test]
 fn a_reader_that_dies_pins_nothing_more() {
     let store = TestStore::start();
     let (mut owner, mut reader, mut watcher) = (store.client(), store.client(), store.client());

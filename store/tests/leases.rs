@@ -118,6 +118,19 @@ fn nobody_waits_more_often_than_the_limit() {
 }
 
 #[test]
+fn every_pin_that_may_be_written_has_memory_behind_it() {
+    let pages = |file: &std::os::fd::OwnedFd| nix::sys::stat::fstat(file).unwrap().st_blocks / 8;
+    let store = TestStore::start();
+    let (mut owner, mut reader) = (store.client(), store.client());
+    // 4096 entries of four bytes are four pages: of the owner's own pins, then of its readers' and the daemon's.
+    assert_eq!((pages(&owner.pins), pages(&reader.pins), pages(&owner.daemon_pins)), (4, 4, 8));
+    reader.attach(owner.owner);
+    assert_eq!((pages(&owner.pins), pages(&reader.pins)), (4, 8));
+    owner.call(&Request::GrowTable { entries: 8192 });
+    assert_eq!((pages(&owner.pins), pages(&reader.pins), pages(&owner.daemon_pins)), (8, 12, 12));
+}
+
+#[test]
 fn a_table_grows_and_its_pins_with_it() {
     let store = TestStore::with(|config| config.table_entries_initial = 64);
     let (mut client, mut reader) = (store.client(), store.client());

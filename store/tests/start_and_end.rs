@@ -115,16 +115,18 @@ fn a_store_ends_with_its_lifeline() {
 
 #[test]
 fn two_stores_that_start_at_once_do_not_both_win() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("store.sock");
-    drop(Socket::listen(&path, 1).unwrap());
-    let bind = || Server::bind(Config::new(&path, MIB));
-    let (a, b) = std::thread::scope(|scope| {
-        let (a, b) = (scope.spawn(bind), scope.spawn(bind));
-        (a.join().unwrap(), b.join().unwrap())
-    });
-    assert_eq!(u32::from(a.is_ok()) + u32::from(b.is_ok()), 1);
-    Socket::connect(&path).unwrap();
+    for round in 0..200 {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.sock");
+        drop(Socket::listen(&path, 1).unwrap());
+        let bind = || Server::bind(Config::new(&path, MIB));
+        let (a, b) = std::thread::scope(|scope| {
+            let (a, b) = (scope.spawn(bind), scope.spawn(bind));
+            (a.join().unwrap(), b.join().unwrap())
+        });
+        assert_eq!(u32::from(a.is_ok()) + u32::from(b.is_ok()), 1, "round {round}");
+        Socket::connect(&path).unwrap();
+    }
 }
 
 #[test]

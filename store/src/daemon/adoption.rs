@@ -201,7 +201,7 @@ impl Daemon {
         let done = end == owner.entries;
         adoption.taking = if done { None } else { Some(end) };
         for (index, references) in recorded {
-            let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object) && false).collect();
+            let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object)).collect();
             let adoption = self.owners.get_mut(&slot).and_then(|owner| owner.adoption.as_mut());
             if let Some(adoption) = adoption.filter(|_| !held.is_empty()) {
                 adoption.references.insert(index, held);

@@ -29,8 +29,8 @@ fn nothing() {}
 #[mobula::remote(num_returns = 0)]
 fn zero() {}
 
-#[mobula::remote(num_returns = 13)]
-fn thirteen() {}
+#[mobula::remote(num_returns = 9)]
+fn nine() {}
 
 #[mobula::remote(num_returns = "2")]
 fn quoted() {}
