@@ -320,6 +320,8 @@ fn read_line_within(stdout: std::process::ChildStdout, timeout: Duration) -> Str
 /// The store's process: its main function. Returns the exit code.
 pub(crate) fn run_store(role: &StoreRole) -> i32 {
     let lifeline = inherited(role.lifeline);
+    // This process is there for the store alone.
+    mobula_store::raise_descriptor_limit();
     let config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     let server = match mobula_store::Server::bind(config) {
         Ok(server) => server,
