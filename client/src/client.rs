@@ -157,6 +157,12 @@ impl Client {
         self.shared().own.id
     }
 
+    /// Whether this process is a forked child of the one that connected: then nothing of the client can be used. A
+    /// load.
+    pub fn is_forked_child(&self) -> bool {
+        self.shared().guard.is_child()
+    }
+
     /// What the store may lease in all, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
         self.shared().capacity_bytes

@@ -104,7 +104,7 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
         return Err(Error::NoSuchActor { name: name.to_owned() });
     };
     let class = A::class();
-    if key != class.key {
+    if key != class.key() {
         let (expected, found) = (class.name.to_owned(), class_name);
         return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
     }
@@ -222,7 +222,7 @@ impl<A: Actor> Create<A> {
     pub fn submit(self) -> ActorHandle<A> {
         let (Self { options, arguments, .. }, class) = (self, A::class());
         let reserved = session::core()
-            .map_err(|_| Failure::NotInitialized)
+            .map_err(Failure::from)
             .and_then(|core| core.reserve_actor(class, options.name.as_deref()));
         let (actor, token) = match reserved {
             Ok((actor, handle)) => (actor, Token::Held(Arc::new(handle))),
@@ -254,7 +254,7 @@ impl<A: Actor> Serialize for ActorHandle<A> {
         };
         let token =
             token.ok_or_else(|| S::Error::custom("an actor handle can only be sent through mobula"))?;
-        Passed { actor: raw.actor, class: raw.class.key, token }.serialize(serializer)
+        Passed { actor: raw.actor, class: raw.class.key(), token }.serialize(serializer)
     }
 }
 
@@ -262,7 +262,7 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let passed = Passed::deserialize(deserializer)?;
         let class = A::class();
-        if passed.class != class.key {
+        if passed.class != class.key() {
             return Err(D::Error::custom(format!("a handle to another class than {}", class.name)));
         }
         let token = context::reference(passed.token).ok_or_else(|| {

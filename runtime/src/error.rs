@@ -171,6 +171,18 @@ impl From<Failure> for Error {
     }
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Task(error) => Self::Task(error),
+            Error::Failed(failure) => failure,
+            Error::NotInitialized => Self::NotInitialized,
+            Error::Store(error) => error.into(),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {

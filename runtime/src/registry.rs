@@ -23,6 +23,14 @@ pub static CLASSES: [Class];
 pub(crate) struct Key(u64);
 
 impl Key {
+    /// What tells a registered function from all others: its name, and its place in the program, because functions in
+    /// different bodies may share a name.
+    const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn placed(name: Self, place: usize) -> Self {
+        Self(name.0 ^ offset(place).wrapping_mul(Self::PLACE))
+    }
+
     /// FNV-1a (Fowler, Noll, Vo) of the name.
     const fn of(name: &str) -> Self {
         let (bytes, mut hash, mut i) = (name.as_bytes(), 0xcbf2_9ce4_8422_2325u64, 0);
@@ -38,14 +46,18 @@ impl Key {
 #[derive(Debug)]
 pub struct Function {
     pub(crate) name: &'static str,
-    pub(crate) key: Key,
+    named: Key,
     pub(crate) call: fn(&mut Arguments) -> Outcome,
 }
 
 impl Function {
     /// Made by the macro.
     pub const fn new(name: &'static str, call: fn(&mut Arguments) -> Outcome) -> Self {
-        Self { name, key: Key::of(name), call }
+        Self { name, named: Key::of(name), call }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        Key::placed(self.named, self.call as *const () as usize)
     }
 }
 
@@ -56,7 +68,7 @@ pub type Construction = Result<Box<dyn Any>, Failure>;
 #[derive(Debug)]
 pub struct Class {
     pub(crate) name: &'static str,
-    pub(crate) key: Key,
+    named: Key,
     pub(crate) construct: fn(&mut Arguments) -> Construction,
     pub(crate) methods: &'static [Method],
 }
@@ -68,7 +80,11 @@ impl Class {
         construct: fn(&mut Arguments) -> Construction,
         methods: &'static [Method],
     ) -> Self {
-        Self { name, key: Key::of(name), construct, methods }
+        Self { name, named: Key::of(name), construct, methods }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        Key::placed(self.named, self.construct as *const () as usize)
     }
 }
 
@@ -94,8 +110,8 @@ struct Registry {
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| Registry {
-        functions: FUNCTIONS.iter().map(|function| (function.key, function)).collect(),
-        classes: CLASSES.iter().map(|class| (class.key, class)).collect(),
+        functions: FUNCTIONS.iter().map(|function| (function.key(), function)).collect(),
+        classes: CLASSES.iter().map(|class| (class.key(), class)).collect(),
     })
 }
 
@@ -107,32 +123,24 @@ pub(crate) fn class(key: Key) -> Option<&'static Class> {
     registry().classes.get(&key).copied()
 }
 
-/// Two functions (or classes) that cannot be told apart, if there are any.
-pub(crate) fn ambiguous() -> Option<(&'static str, &'static str)> {
-    let mut seen = HashMap::new();
-    let functions = FUNCTIONS.iter().map(|function| (function.key, function.name));
-    let classes = CLASSES.iter().map(|class| (class.key, class.name));
-    functions.chain(classes).find_map(|(key, name)| seen.insert(key, name).map(|other| (other, name)))
-}
-
 /// A number that two builds of a program (practically) never share: made from every registered name, and from where
 /// the linker placed each function relative to this one.
 ///
 /// Any change of code moves what lies behind it, and relative places do not depend on where the program was loaded.
 pub(crate) fn fingerprint() -> u64 {
-    let anchor = fingerprint as *const () as usize;
     let mut hash = Key::of(concat!(env!("CARGO_PKG_VERSION"), "/", module_path!())).0;
-    let mut mix = |value: u64| hash = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mut mix = |value: u64| hash = (hash ^ value).wrapping_mul(Key::PLACE).rotate_left(29);
     for function in FUNCTIONS {
-        mix(function.key.0);
-        mix((function.call as *const () as usize).wrapping_sub(anchor) as u64);
+        mix(function.key().0);
     }
     for class in CLASSES {
-        mix(class.key.0);
-        mix((class.construct as *const () as usize).wrapping_sub(anchor) as u64);
-        for method in class.methods {
-            mix((method.call as *const () as usize).wrapping_sub(anchor) as u64);
-        }
+        mix(class.key().0);
+        class.methods.iter().for_each(|method| mix(offset(method.call as *const () as usize)));
     }
     hash
+}
+
+/// Where in the program an address lies, wherever the program was loaded.
+fn offset(address: usize) -> u64 {
+    address.wrapping_sub(fingerprint as *const () as usize) as u64
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula_client::{Client, ConnectOptions};
+use mobula_client::{Client, ClientError, ConnectOptions};
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::RwLock;
 
@@ -22,7 +22,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions};
 use crate::takeover::{ROLE, Role, StoreRole, inherited};
-use crate::{registry, value};
+use crate::value;
 
 /// How long the embedded store may take to start.
 const STORE_START: Duration = Duration::from_secs(10);
@@ -34,7 +34,11 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The runtime of this process.
 pub(crate) fn core() -> Result<Arc<Core>> {
-    CORE.read().clone().ok_or(Error::NotInitialized)
+    let core = CORE.read().clone().ok_or(Error::NotInitialized)?;
+    if core.client.is_forked_child() {
+        return Err(ClientError::ForkedChild.into());
+    }
+    Ok(core)
 }
 
 /// Starts a session with the default [options](Builder): a store, and a worker for each core. Everything is gone when
@@ -149,13 +153,6 @@ impl Builder {
         if self.capacity_bytes == Some(0) {
             return cannot("capacity_bytes", "0".into(), "at least 1 byte");
         }
-        if let Some((one, other)) = registry::ambiguous() {
-            return cannot(
-                "name",
-                format!("{one:?}"),
-                &format!("another one than that of {other:?}: rename one"),
-            );
-        }
         Ok(())
     }
 }
@@ -166,7 +163,7 @@ impl Builder {
 /// [`Error::NotInitialized`].
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {
-    directory: Directory,
+    directory: Option<Directory>,
     socket: PathBuf,
     store: Child,
     head: Option<Head>,
@@ -202,7 +199,8 @@ impl Session {
         };
         match begin() {
             Ok((head, core, courier)) => {
-                let (head, courier, lifeline) = (Some(head), Some(courier), Some(lifeline));
+                let (directory, head) = (Some(directory), Some(head));
+                let (courier, lifeline) = (Some(courier), Some(lifeline));
                 Ok(Self { directory, socket, store, head, core, courier, lifeline })
             }
             Err(error) => {
@@ -233,6 +231,16 @@ impl std::fmt::Debug for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // All of it belongs to the parent of a forked child.
+        if self.core.client.is_forked_child() {
+            std::mem::forget((
+                self.head.take(),
+                self.courier.take(),
+                self.lifeline.take(),
+                self.directory.take(),
+            ));
+            return;
+        }
         forget_core();
         self.core.on_session_over();
         self.core.stop();
@@ -243,8 +251,7 @@ impl Drop for Session {
         drop(self.lifeline.take());
         drop(self.head.take());
         end(&mut self.store);
-        // The directory goes last.
-        let _ = &self.directory;
+        drop(self.directory.take());
         STARTED.store(false, Ordering::Release);
     }
 }
@@ -321,7 +328,9 @@ fn read_line_within(stdout: std::process::ChildStdout, timeout: Duration) -> Str
 pub(crate) fn run_store(role: &StoreRole) -> i32 {
     let lifeline = inherited(role.lifeline);
     // This process is there for the store alone.
-    mobula_store::raise_descriptor_limit();
+    if let Err(error) = mobula_store::raise_descriptor_limit() {
+        eprintln!("mobula: the store keeps the usual limit of descriptors: {error}");
+    }
     let config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     let server = match mobula_store::Server::bind(config) {
         Ok(server) => server,

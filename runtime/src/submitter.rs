@@ -531,7 +531,11 @@ impl Core {
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
             FromHead::NoWorkers { failure } => {
-                let ready = std::mem::take(&mut self.submitter.books.lock().ready);
+                let ready = {
+                    let mut books = self.submitter.books.lock();
+                    books.wanted = 0;
+                    std::mem::take(&mut books.ready)
+                };
                 for task in ready {
                     self.fail_unsent(&task, &failure);
                 }
@@ -638,7 +642,7 @@ impl Core {
         name: Option<&str>,
     ) -> Result<(u64, Handle), Failure> {
         let request = self.submitter.next_id();
-        let message = ToHead::ReserveActor { request, class: class.key, class_name: class.name, name };
+        let message = ToHead::ReserveActor { request, class: class.key(), class_name: class.name, name };
         match self.ask_head(request, &message)? {
             Answer::Reserved(result) => result,
             Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),

@@ -139,7 +139,7 @@ impl ArgumentList {
 }
 
 fn encode_argument<T: Serialize>(value: &T) -> Result<TaskArg, Failure> {
-    let core = session::core().map_err(|_| Failure::NotInitialized)?;
+    let core = session::core()?;
     let encoded = value::encode(value)?;
     match core.inline(&encoded) {
         Some(inline) => Ok(TaskArg::Inline(inline)),
@@ -185,7 +185,7 @@ impl Call {
     }
 
     fn make(self, returns: Returns) -> Vec<Arc<Slot>> {
-        let target = Target::Function { key: self.function.key, name: self.function.name };
+        let target = Target::Function { key: self.function.key(), name: self.function.name };
         submit(target, self.arguments, returns, self.options)
     }
 }
@@ -202,7 +202,7 @@ pub(crate) fn submit(
     };
     let core = match session::core() {
         Ok(core) => core,
-        Err(_) => return failed(Failure::NotInitialized),
+        Err(error) => return failed(error.into()),
     };
     let arguments = match arguments.finish() {
         Ok(arguments) => arguments,

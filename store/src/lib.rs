@@ -19,8 +19,10 @@
 //! * `endpoint` takes the socket's path, `peer` tells who connects, `connection` queues messages, and `server` is the
 //!   event loop around them;
 //! * `daemon` carries out requests and deaths on shared `memory`;
-//! * `core` decides, without input or output.
+//! * `core` decides, without input or output;
+//! * [`command`] is the store as a program.
 
+pub mod command;
 mod config;
 mod connection;
 mod core;

@@ -113,9 +113,8 @@ impl State {
         match record {
             ToHead::Register { token, pid, fingerprint } => self.register(from, token, pid, fingerprint),
             ToHead::Want { workers } => {
-                // Whoever asks anew is worth another try.
-                if workers > 0 && self.start_failures >= START_FAILURES_MAX {
-                    self.start_failures = 0;
+                if workers > 0 {
+                    self.try_again();
                 }
                 self.wants.retain(|want| !Arc::ptr_eq(&want.caller, from));
                 if workers > 0 {
@@ -134,7 +133,10 @@ impl State {
             ToHead::ReserveActor { request, class, class_name, name } => {
                 self.actors.reserve(client, from, request, class, class_name, name);
             }
-            ToHead::StartActor { actor, arguments } => self.actors.start(client, actor, &arguments),
+            ToHead::StartActor { actor, arguments } => {
+                self.try_again();
+                self.actors.start(client, actor, &arguments);
+            }
             ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
             ToHead::WatchActor { actor } => self.actors.watch(from, actor),
             ToHead::FindActor { request, name } => self.actors.find(from, request, name),
@@ -206,6 +208,13 @@ impl State {
         let late: Vec<_> =
             self.workers.iter().filter(|(_, worker)| late(worker)).map(|(token, _)| *token).collect();
         late.into_iter().for_each(|token| self.processes.kill(token));
+    }
+
+    /// Whoever asks anew is worth another try at starting processes.
+    fn try_again(&mut self) {
+        if self.start_failures >= START_FAILURES_MAX {
+            self.start_failures = 0;
+        }
     }
 
     fn no_workers(&mut self, message: &str) {

@@ -1,5 +1,7 @@
 //! Every kind of method: what the handle has, and what stays local.
 
+#![deny(warnings)]
+
 use mobula::{ActorHandle, ActorOptions, ObjectRef};
 
 struct Counter {

@@ -1,5 +1,7 @@
 //! Every kind of argument: literals that need inference, references, patterns, attributes, none and many.
 
+#![deny(warnings)]
+
 use std::collections::HashMap;
 
 use mobula::ObjectRef;

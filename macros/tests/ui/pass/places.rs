@@ -1,5 +1,7 @@
 //! Everywhere a function or an actor can stand: modules, bodies of functions, macros, behind `#[cfg]`, any visibility.
 
+#![deny(warnings)]
+
 use mobula::{ActorHandle, ObjectRef};
 
 mod outer {

@@ -1,5 +1,7 @@
 //! Every kind of return type, and the options: results, tuples and lists as several objects.
 
+#![deny(warnings)]
+
 use std::fmt;
 
 use mobula::{ObjectRef, TaskOptions};

@@ -1,0 +1,44 @@
+//! `mobula`: the command line. `store` runs a store until it is told to stop, `status` shows what is in one.
+//!
+//! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that make
+//! no sense are exit code 2, with an explanation.
+
+mod status;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mobula_store::command::StoreCommand;
+
+/// Tasks, actors and objects for the processes of one machine, on shared memory.
+#[derive(Debug, Parser)]
+#[command(name = "mobula", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Store(StoreCommand),
+    Status(status::StatusCommand),
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Store(store) => store.run(),
+        Command::Status(status) => status.run(),
+    }
+}

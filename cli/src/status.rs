@@ -1,0 +1,351 @@
+//! `mobula status`: who uses a store, for how much, and which objects have names.
+//!
+//! The command connects as a client like any other, asks, and leaves; in what it shows it does not count itself. The
+//! numbers come from several round trips, so they are not of one moment.
+//!
+//! # JSON
+//!
+//! With `--json` the output is one object. Sizes are numbers of bytes. Keys may be added; what is listed here stays.
+//!
+//! With `--socket`, a store:
+//!
+//! ```json
+//! {
+//!   "socket": "/run/user/1000/mobula/session-4711-0/store.sock",
+//!   "totals": {
+//!     "capacity_bytes": 0, "leased_bytes": 0, "adopted_bytes": 0, "retired_bytes": 0, "free_bytes": 0,
+//!     "clients": 0, "adopted_owners": 0, "segments": 0, "names": 0, "channels": 0
+//!   },
+//!   "clients": [{
+//!     "id": "3@00005f0c1d2e", "pid": 4711, "label": "driver 4711", "adopted": false, "leased_bytes": 0,
+//!     "segments": 0, "objects": 0, "object_bytes": 0, "pins": 0
+//!   }],
+//!   "names": [{"name": "scores", "name_hex": "73636f726573", "object": "0003-…", "bytes": 0, "holders": 0}]
+//! }
+//! ```
+//!
+//! `name` is `null` where a name is not UTF-8; `bytes` and `holders` are `null` where the object was gone before it was
+//! looked at. An `adopted` client has died, and the store keeps those of its objects that others use.
+//!
+//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "totals": {…}}]}`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, Totals};
+use mobula_protocol::size::ByteSize;
+use serde::Serialize;
+
+use crate::table::{Side, columns, printable};
+
+/// Who uses a store, for how much, and which objects have names; without a socket, the running sessions.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+JSON: one object; sizes are numbers of bytes.
+  With --socket:    {socket, totals, clients: [client], names: [name]}
+  Without:          {sessions: [{socket, totals}]}
+  totals:           {capacity_bytes, leased_bytes, adopted_bytes, retired_bytes, free_bytes,
+                     clients, adopted_owners, segments, names, channels}
+  client:           {id, pid, label, adopted, leased_bytes, segments, objects, object_bytes, pins}
+  name:             {name (null unless UTF-8), name_hex, object, bytes, holders (null once it is gone)}")]
+pub(crate) struct StatusCommand {
+    /// The store's socket. Without it: all sessions of this user's that are running.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print one JSON object instead of text; `--help` has its keys.
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatusCommand {
+    /// Asks and prints.
+    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
+        let text = match (&self.socket, self.json) {
+            (Some(socket), false) => StoreStatus::of(socket)?.to_text(),
+            (Some(socket), true) => to_json(&StoreStatus::of(socket)?)?,
+            (None, false) => SessionList::of(mobula::sessions())?.to_text(),
+            (None, true) => to_json(&SessionList::of(mobula::sessions())?)?,
+        };
+        print(&text)
+    }
+}
+
+/// One store with all that is in it.
+#[derive(Debug, Serialize)]
+struct StoreStatus {
+    socket: PathBuf,
+    totals: TotalsStatus,
+    clients: Vec<ClientStatus>,
+    names: Vec<NameStatus>,
+}
+
+/// The running sessions.
+#[derive(Debug, Serialize)]
+struct SessionList {
+    sessions: Vec<SessionStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct SessionStatus {
+    socket: PathBuf,
+    totals: TotalsStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct TotalsStatus {
+    capacity_bytes: u64,
+    leased_bytes: u64,
+    adopted_bytes: u64,
+    retired_bytes: u64,
+    free_bytes: u64,
+    clients: u32,
+    adopted_owners: u32,
+    segments: u32,
+    names: u64,
+    channels: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct ClientStatus {
+    id: String,
+    pid: u32,
+    label: String,
+    adopted: bool,
+    leased_bytes: u64,
+    segments: u32,
+    objects: u64,
+    object_bytes: u64,
+    pins: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct NameStatus {
+    name: Option<String>,
+    name_hex: String,
+    object: String,
+    bytes: Option<u64>,
+    holders: Option<u32>,
+}
+
+impl StoreStatus {
+    fn of(socket: &Path) -> Result<Self, Box<dyn Error>> {
+        let client = connect(socket).map_err(|error| explain(socket, error))?;
+        let stats = client.stats()?;
+        let others = stats.clients.into_iter().filter(|info| info.owner != client.id());
+        let names = client.names()?;
+        // Walks through all objects of all clients, so only when there is something to be found.
+        let named = if names.is_empty() { Vec::new() } else { client.list()? };
+        let named: HashMap<_, _> =
+            named.into_iter().filter(|info| info.named).map(|info| (info.object, info)).collect();
+        let names = names.into_iter().map(|info| NameStatus {
+            name_hex: info.name.iter().map(|byte| format!("{byte:02x}")).collect(),
+            name: String::from_utf8(info.name).ok(),
+            object: info.object.to_string(),
+            bytes: named.get(&info.object).map(|object| object.bytes),
+            holders: named.get(&info.object).map(|object| object.holders),
+        });
+        Ok(Self {
+            socket: socket.to_owned(),
+            totals: TotalsStatus::without_us(stats.totals),
+            clients: others.map(ClientStatus::from).collect(),
+            names: names.collect(),
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("store at {}\n", self.socket.display());
+        text += &self.totals.to_text();
+        if !self.clients.is_empty() {
+            let rows: Vec<_> = self.clients.iter().map(ClientStatus::row).collect();
+            text += "\nclients\n";
+            text += &columns(ClientStatus::HEAD, &rows);
+        }
+        if !self.names.is_empty() {
+            let rows: Vec<_> = self.names.iter().map(NameStatus::row).collect();
+            text += "\nnamed objects\n";
+            text += &columns(NameStatus::HEAD, &rows);
+        }
+        text
+    }
+}
+
+impl SessionList {
+    /// Asks each store; one that ends meanwhile is no session any more.
+    fn of(sockets: Vec<PathBuf>) -> Result<Self, Box<dyn Error>> {
+        let mut sessions = Vec::new();
+        for socket in sockets {
+            match connect(&socket).and_then(|client| client.stats()) {
+                Ok(stats) => {
+                    sessions.push(SessionStatus { socket, totals: TotalsStatus::without_us(stats.totals) });
+                }
+                Err(error) if has_ended(&error) => {}
+                Err(error) => return Err(explain(&socket, error)),
+            }
+        }
+        Ok(Self { sessions })
+    }
+
+    fn to_text(&self) -> String {
+        if self.sessions.is_empty() {
+            return "no session of this user's is running\n".to_owned();
+        }
+        let texts = self.sessions.iter().map(|session| {
+            format!("session at {}\n{}", session.socket.display(), session.totals.to_text())
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl TotalsStatus {
+    /// The totals as they were before this process connected, which leased nothing.
+    fn without_us(totals: Totals) -> Self {
+        Self {
+            capacity_bytes: totals.capacity_bytes,
+            leased_bytes: totals.leased_bytes,
+            adopted_bytes: totals.adopted_bytes,
+            retired_bytes: totals.retired_bytes,
+            free_bytes: totals.free_bytes,
+            clients: totals.clients.saturating_sub(1),
+            adopted_owners: totals.adopted_owners,
+            segments: totals.segments,
+            names: totals.names,
+            channels: totals.channels,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (name, bytes, remark) in [
+            ("capacity", self.capacity_bytes, String::new()),
+            ("leased", self.leased_bytes, format!("to {}", count(self.clients, "client"))),
+            ("adopted", self.adopted_bytes, format!("from {}", count(self.adopted_owners, "dead client"))),
+            ("retired", self.retired_bytes, "given back, but still mapped".to_owned()),
+            ("free", self.free_bytes, String::new()),
+        ] {
+            let line = format!("  {name:<10}{:<11}{remark}", ByteSize(bytes).to_string());
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        for (name, number) in [
+            ("segments", u64::from(self.segments)),
+            ("names", self.names),
+            ("channels", u64::from(self.channels)),
+        ] {
+            let _ = writeln!(text, "  {name:<10}{number}");
+        }
+        text
+    }
+}
+
+impl From<ClientInfo> for ClientStatus {
+    fn from(info: ClientInfo) -> Self {
+        Self {
+            id: info.owner.to_string(),
+            pid: info.pid,
+            label: info.label,
+            adopted: info.adopted,
+            leased_bytes: info.leased_bytes,
+            segments: info.segments,
+            objects: info.objects,
+            object_bytes: info.object_bytes,
+            pins: info.pins,
+        }
+    }
+}
+
+impl ClientStatus {
+    const HEAD: [(&str, Side); 8] = [
+        ("ID", Side::Left),
+        ("PID", Side::Right),
+        ("LABEL", Side::Left),
+        ("LEASED", Side::Right),
+        ("SEGMENTS", Side::Right),
+        ("OBJECTS", Side::Right),
+        ("BYTES", Side::Right),
+        ("PINS", Side::Right),
+    ];
+
+    fn row(&self) -> [String; 8] {
+        let dead = if self.adopted { " (dead)" } else { "" };
+        [
+            self.id.clone(),
+            self.pid.to_string(),
+            printable(&self.label) + dead,
+            ByteSize(self.leased_bytes).to_string(),
+            self.segments.to_string(),
+            self.objects.to_string(),
+            ByteSize(self.object_bytes).to_string(),
+            self.pins.to_string(),
+        ]
+    }
+}
+
+impl NameStatus {
+    const HEAD: [(&str, Side); 4] =
+        [("NAME", Side::Left), ("OBJECT", Side::Left), ("BYTES", Side::Right), ("HOLDERS", Side::Right)];
+
+    fn row(&self) -> [String; 4] {
+        let name = self.name.as_deref().map_or_else(|| format!("0x{}", self.name_hex), printable);
+        let unknown = || "-".to_owned();
+        [
+            name,
+            self.object.clone(),
+            self.bytes.map_or_else(unknown, |bytes| ByteSize(bytes).to_string()),
+            self.holders.map_or_else(unknown, |holders| holders.to_string()),
+        ]
+    }
+}
+
+fn connect(socket: &Path) -> Result<Client, ClientError> {
+    ConnectOptions::new().label("mobula status").connect(socket)
+}
+
+/// Whether an error says that there is no store any more.
+fn has_ended(error: &ClientError) -> bool {
+    match error {
+        ClientError::StoreLost => true,
+        ClientError::NoStore { reason, .. } => matches!(
+            reason.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+        ),
+        _ => false,
+    }
+}
+
+/// The error in words that fit a person who gave a path.
+fn explain(socket: &Path, error: ClientError) -> Box<dyn Error> {
+    match error {
+        // Says the path itself, and its length.
+        ClientError::NoStore { reason, .. } if reason.kind() == io::ErrorKind::InvalidInput => reason.into(),
+        ClientError::NoStore { .. }
+            if std::fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket()) =>
+        {
+            format!("{} is not a socket", socket.display()).into()
+        }
+        error @ ClientError::NoStore { .. } => error.into(),
+        error => format!("the store at {}: {error}", socket.display()).into(),
+    }
+}
+
+fn count(number: u32, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn to_json(status: &impl Serialize) -> Result<String, Box<dyn Error>> {
+    Ok(serde_json::to_string_pretty(status)? + "\n")
+}
+
+/// Prints to standard output. A reader that has read enough, such as `head`, is no error.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}

@@ -1,0 +1,35 @@
+//! What the example programs share, none of which needs Mobula: finding articles, counting their words, checking the
+//! counts, and printing.
+//!
+//! The programs themselves stand beside this folder, one file each: `streaming_mapreduce` and `task_mapreduce` count
+//! words; `counters` and `array_pipeline` use only [`output`], if anything.
+
+pub mod articles;
+pub mod check;
+pub mod output;
+pub mod report;
+pub mod words;
+
+use clap::Args;
+
+pub use crate::articles::{Article, ArticleError};
+
+/// The options that both word counts take.
+#[derive(Debug, Args)]
+pub struct WordOptions {
+    /// What to count.
+    #[command(flatten)]
+    pub articles: articles::ArticleOptions,
+
+    /// How many of the most frequent words to show.
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub top: usize,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Count everything again in this process, without Mobula, and fail if anything differs.
+    #[arg(long)]
+    pub check: bool,
+}

@@ -1,0 +1,103 @@
+//! What the word counts print: as one JSON object, or as a table for people.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::words::Counts;
+
+/// A word and how often it occurs.
+pub type Frequency = (String, u64);
+
+/// All that was counted.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Each round, where the program has rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Vec<Round>>,
+    /// All rounds together.
+    pub total: Total,
+}
+
+/// What one round added.
+#[derive(Debug, Serialize)]
+pub struct Round {
+    /// Which; the first is 0.
+    pub round: usize,
+    /// Words, repetitions included.
+    pub words: u64,
+    /// The round's most frequent words.
+    pub top: Vec<Frequency>,
+}
+
+impl Round {
+    /// The report on a round with these counts, with the `top_count` most frequent words.
+    pub fn new(round: usize, counts: &Counts, top_count: usize) -> Self {
+        Self { round, words: counts.values().sum(), top: top(counts, top_count) }
+    }
+}
+
+/// What there is in all.
+#[derive(Debug, Serialize)]
+pub struct Total {
+    /// Words, repetitions included.
+    pub words: u64,
+    /// Different words.
+    pub distinct: u64,
+    /// The most frequent words.
+    pub top: Vec<Frequency>,
+}
+
+impl Total {
+    /// The report on these counts, with the `top_count` most frequent words.
+    pub fn new(counts: &Counts, top_count: usize) -> Self {
+        Self {
+            words: counts.values().sum(),
+            distinct: counts.len() as u64,
+            top: top(counts, top_count),
+        }
+    }
+}
+
+impl Report {
+    /// The report as text with a line end.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        if let Some(rounds) = &self.rounds {
+            let _ = writeln!(text, "{:>5}  {:>9}  most frequent", "round", "words");
+            for Round { round, words, top } in rounds {
+                let top: Vec<_> = top.iter().map(|(word, count)| format!("{word} {count}")).collect();
+                let _ = writeln!(text, "{round:>5}  {words:>9}  {}", top.join(", "));
+            }
+            text.push('\n');
+        }
+        let Total { words, distinct, top } = &self.total;
+        let _ = writeln!(text, "total: {words} words, {distinct} of them different");
+        for (word, count) in top {
+            let _ = writeln!(text, "{count:>9}  {word}");
+        }
+        text
+    }
+}
+
+/// The most frequent words; of equally frequent ones those that come first in the alphabet.
+fn top(counts: &Counts, count: usize) -> Vec<Frequency> {
+    let mut words: Vec<_> = counts.iter().collect();
+    // Stable, and the counts are sorted by word.
+    words.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
+    words.into_iter().take(count).map(|(word, &count)| (word.clone(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_in_the_alphabets_order() {
+        let counts = crate::words::count(b"b c a b c d e e e");
+        let names = |count| top(&counts, count).into_iter().map(|(word, _)| word).collect::<Vec<_>>();
+        assert_eq!(names(0), [""; 0]);
+        assert_eq!(names(2), ["e", "b"]);
+        assert_eq!(names(9), ["e", "b", "c", "a", "d"]);
+    }
+}

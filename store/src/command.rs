@@ -1,0 +1,60 @@
+//! The store as a command: its options, and a run from the first word on the command line to the signal that ends it.
+//!
+//! `mobula-store` is this and nothing else; other programs offer it as a command of theirs.
+
+use std::path::PathBuf;
+
+use mobula_protocol::size::ByteSize;
+use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{Config, Server, raise_descriptor_limit};
+
+/// Shared memory for the objects of this user's processes, until SIGTERM or SIGINT.
+///
+/// What the store has to say goes to standard error; MOBULA_LOG chooses how much (debug, mobula_store=trace, …).
+#[derive(Debug, clap::Args)]
+pub struct StoreCommand {
+    /// Where to listen. Its directory must exist and be safe from other users.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// How much memory objects may take in all, as in 512MiB or 2GiB.
+    #[arg(long, value_name = "SIZE")]
+    capacity: ByteSize,
+    /// Clients at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    clients_max: u32,
+}
+
+impl StoreCommand {
+    /// Runs a store until `SIGTERM` or `SIGINT`, and removes its socket.
+    ///
+    /// Blocks these signals, raises the limit of descriptors and sends the log to standard error, all for the whole
+    /// process: it must be called on the only thread.
+    ///
+    /// # Errors
+    /// [`StartError`](crate::StartError), [`RunError`](crate::RunError), or the system's when it refuses signals or
+    /// descriptors.
+    pub fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+        let filter = EnvFilter::try_from_env("MOBULA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        // A program that logs in its own way keeps doing so.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        // Blocked before there is a second thread, so that only the one below ever takes these signals.
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGTERM);
+        signals.add(Signal::SIGINT);
+        signals.thread_block()?;
+        raise_descriptor_limit()?;
+        let mut config = Config::new(self.socket, self.capacity.0);
+        config.clients_max = self.clients_max;
+        let server = Server::bind(config)?;
+        let stopper = server.stopper();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Ok(signal) = signals.wait() {
+                tracing::info!(%signal, "stopping");
+            }
+            stopper.stop();
+        })?;
+        Ok(server.run()?)
+    }
+}

@@ -1,0 +1,284 @@
+//! Sessions: if these fail, processes, sockets or shared memory stay behind, or a misuse goes unexplained.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mobula::prelude::*;
+use mobula::{Builder, Error};
+use mobula_tests::{eventually, is_running, session, turn};
+
+#[mobula::remote]
+fn pid() -> u32 {
+    std::process::id()
+}
+
+#[mobula::remote]
+fn init_again() -> String {
+    match mobula::init() {
+        Ok(_) => "started".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[mobula::remote]
+fn speak(what: String) {
+    println!("{what}");
+    eprintln!("{what} on stderr");
+    print!("no newline");
+}
+
+#[mobula::remote]
+fn sleep_forever() {
+    loop {
+        std::thread::park();
+    }
+}
+
+struct Parrot;
+
+#[mobula::remote]
+impl Parrot {
+    fn new() -> Self {
+        Self
+    }
+
+    fn say(&self, what: String) {
+        println!("{what}");
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// Everything that a session leaves in the system, to be found gone.
+struct Traces {
+    pids: BTreeSet<u32>,
+    socket: PathBuf,
+}
+
+impl Traces {
+    /// Of the processes that have the session's socket in their environment or are this process's children.
+    fn of(session: &mobula::Session, workers: &[u32]) -> Self {
+        let mut pids: BTreeSet<u32> = workers.iter().copied().collect();
+        let clients = session.client().stats().unwrap().clients;
+        pids.extend(clients.iter().map(|client| client.pid).filter(|pid| *pid != std::process::id()));
+        Self { pids, socket: session.socket().to_owned() }
+    }
+
+    fn are_gone(&self) -> bool {
+        !self.socket.parent().is_some_and(Path::exists) && !self.pids.iter().any(|pid| is_running(*pid))
+    }
+}
+
+/// This test binary again, running one of the `child_…` tests below.
+fn start_child(test: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--ignored"])
+        .env("MOBULA_TEST_CHILD", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn is_child() -> bool {
+    std::env::var_os("MOBULA_TEST_CHILD").is_some()
+}
+
+#[test]
+fn everything_is_gone_when_the_guard_is_dropped_and_the_next_session_starts() {
+    let _turn = turn();
+    for _ in 0..3 {
+        let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+        let parrot = Parrot::remote();
+        let pids = [pid::remote().get().unwrap(), parrot.pid().get().unwrap()];
+        let traces = Traces::of(&session, &pids);
+        assert!(traces.pids.len() >= 2 && traces.socket.exists());
+        assert!(mobula::is_initialized());
+        drop(session);
+        assert!(!mobula::is_initialized());
+        assert!(traces.are_gone(), "{:?}", traces.pids);
+    }
+}
+
+#[test]
+fn everything_is_gone_after_a_panic() {
+    let _turn = turn();
+    let mut traces = None;
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+        traces = Some(Traces::of(&session, &[pid::remote().get().unwrap()]));
+        let _busy = sleep_forever::remote();
+        panic!("on purpose");
+    }));
+    assert!(panic.is_err());
+    assert!(traces.unwrap().are_gone());
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_is_killed() {
+    if !is_child() {
+        return;
+    }
+    let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+    let parrot = Parrot::remote();
+    let workers = [pid::remote().get().unwrap(), parrot.pid().get().unwrap()];
+    let traces = Traces::of(&session, &workers);
+    let pids: Vec<String> = traces.pids.iter().map(u32::to_string).collect();
+    println!("\ntraces {} {}", traces.socket.display(), pids.join(" "));
+    sleep_forever::remote().get().unwrap();
+}
+
+#[test]
+fn everything_is_gone_when_the_driver_is_killed() {
+    let mut child = start_child("child_is_killed");
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let line = stdout.lines().map_while(Result::ok).find(|line| line.starts_with("traces ")).unwrap();
+    let mut words = line.split(' ').skip(1);
+    let traces = Traces {
+        socket: words.next().unwrap().into(),
+        pids: words.map(|pid| pid.parse().unwrap()).collect(),
+    };
+    assert!(traces.pids.iter().all(|pid| is_running(*pid)) && traces.socket.exists());
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    eventually("the killed driver's session is gone", || traces.are_gone());
+}
+
+#[test]
+fn a_second_session_in_one_process_is_an_error() {
+    let _session = session(1);
+    assert!(matches!(mobula::init(), Err(Error::AlreadyInitialized)));
+    assert!(init_again::remote().get().unwrap().contains("worker process"));
+    assert!(pid::remote().get().unwrap() > 0);
+}
+
+#[test]
+fn without_a_session_everything_says_so() {
+    let _turn = turn();
+    let check = |error: Error| {
+        assert!(matches!(error, Error::NotInitialized), "{error:?}");
+        assert!(error.to_string().contains("mobula::init()"), "{error}");
+    };
+    check(pid::remote().get().unwrap_err());
+    check(mobula::put(&1).unwrap_err());
+    check(Parrot::remote().pid().get().unwrap_err());
+    check(mobula::get_actor::<Parrot>("x").unwrap_err());
+    check(mobula::wait(vec![pid::remote()], 1, None).unwrap_err());
+}
+
+#[test]
+fn results_of_a_session_that_is_over_stay_readable_if_they_were_got() {
+    let turn = turn();
+    let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+    let reference = mobula::put(&Tensor::from_shape_vec(&[3], vec![1.0, 2.0, 3.0]).unwrap()).unwrap();
+    let got = reference.get().unwrap();
+    drop(session);
+    assert_eq!(got.as_slice(), [1.0, 2.0, 3.0]);
+    assert!(matches!(reference.get(), Err(Error::NotInitialized)));
+    drop(turn);
+}
+
+#[test]
+fn configurations_that_cannot_be_are_refused() {
+    let _turn = turn();
+    let check = |builder: Builder, expected: &str| {
+        let error = builder.init().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!mobula::is_initialized());
+    };
+    check(Builder::new().workers(0), "workers cannot be 0");
+    check(Builder::new().capacity_bytes(0), "capacity_bytes cannot be 0");
+    check(Builder::new().capacity_bytes(1 << 60), "memory");
+    check(Builder::new().session_dir("/proc/nowhere"), "/proc/nowhere");
+    let long = tempfile::tempdir().unwrap();
+    check(Builder::new().session_dir(long.path().join("x".repeat(120))), "107");
+    // And after all that, one that can be.
+    drop(Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap());
+}
+
+#[test]
+fn workers_of_another_build_and_workers_that_do_not_start_are_errors() {
+    let _turn = turn();
+    let check = |program: &str, expected: &str| {
+        let _session =
+            Builder::new().workers(1).capacity_bytes(64 << 20).worker_program(program).init().unwrap();
+        let error = pid::remote().get().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        let error = Parrot::remote().pid().get().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(env!("CARGO_BIN_EXE_mobula-test-other-build"), "another build");
+    check("/bin/true", "do not come up");
+    check("/nonexistent/program", "cannot be started");
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_that_prints() {
+    if !is_child() {
+        return;
+    }
+    let _session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+    speak::remote("hello".to_owned()).get().unwrap();
+    println!("\ntask {}", pid::remote().get().unwrap());
+    let parrot = Parrot::remote();
+    parrot.say("polly".to_owned()).get().unwrap();
+    println!("\nactor {}", parrot.pid().get().unwrap());
+}
+
+#[test]
+fn what_workers_print_reaches_the_drivers_output_with_a_prefix() {
+    let mut child = start_child("child_that_prints");
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stdout}{stderr}");
+    let pid_of = |what: &str| {
+        let line = stdout.lines().find_map(|line| line.strip_prefix(what));
+        line.unwrap_or_else(|| panic!("no {what:?} in {stdout}")).trim().to_owned()
+    };
+    let (task, actor) = (pid_of("task "), pid_of("actor "));
+    for (text, line) in [
+        (&stdout, format!("(speak pid={task}) hello")),
+        (&stderr, format!("(speak pid={task}) hello on stderr")),
+        (&stdout, format!("(speak pid={task}) no newline")),
+        (&stdout, format!("(Parrot pid={actor}) polly")),
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in {text}");
+    }
+}
+
+#[test]
+fn a_forked_child_gets_a_clear_error_and_the_parent_is_unharmed() {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    let session = session(1);
+    let reference = mobula::put(&vec![7u8; 100_000]).unwrap();
+    let pending = sleep_forever::remote();
+    // SAFETY: the child only calls into mobula, which takes no lock that another thread of the parent may hold while
+    // it refuses a forked child, and exits.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let refused = |text: String| text.contains("forked child");
+            let all = refused(reference.get().unwrap_err().to_string())
+                && refused(mobula::put(&1).unwrap_err().to_string())
+                && refused(pid::remote().get().unwrap_err().to_string())
+                && refused(mobula::wait(vec![pending.clone()], 1, None).unwrap_err().to_string());
+            drop((reference, pending, session));
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(if all { 7 } else { 1 }) };
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 7));
+        }
+    }
+    assert_eq!(reference.get().unwrap(), vec![7u8; 100_000]);
+    assert!(session.session.socket().exists());
+    drop(pending);
+}
