@@ -125,7 +125,8 @@ impl Statistic {
 fn private_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.parse().ok());
+    let kilobytes =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.parse().ok());
     kilobytes.map_or(0, |kilobytes: u64| kilobytes << 10)
 }
 
@@ -190,7 +191,7 @@ fn run(options: &Options) -> Outcome {
     if options.check {
         report.check()?;
         let actors = report.actors.len();
-        print_note(&format!("check: {actors} actors, one array, the values as expected: ok"), options.json)?;
+        print_note(&format!("check: actors {actors}, values as expected, nothing copied: ok"), options.json)?;
     }
     Ok(())
 }
@@ -215,7 +216,8 @@ struct Hop {
     pid: u32,
     /// The object that it got the array in.
     object_id: Option<String>,
-    /// From the call to the answer of a method that takes the array and only gives it back.
+    /// From the call to the answer of a method that takes the array and only gives it back. The actor maps the array's
+    /// memory meanwhile, and touches none of it.
     pass_seconds: f64,
     statistic: Statistic,
     value: f64,
@@ -272,7 +274,7 @@ fn pipeline(session: &Session, options: &Options) -> Outcome<Report> {
         passed_on.push(std::mem::replace(&mut array, passed));
         progress.inc(1);
     }
-    progress.finish_and_clear();
+    drop(progress);
 
     let stats = session.client().stats()?;
     let store = StoreUse { objects: stats.objects(), object_bytes: stats.object_bytes() };
@@ -287,13 +289,13 @@ fn array_bytes(session: &Session, options: &Options) -> Outcome<u64> {
     match options.bytes {
         Some(bytes) if bytes.0 > capacity => {
             let capacity = ByteSize(capacity);
-            Err(format!("{bytes} do not fit into the store, which holds {capacity}: give fewer --bytes").into())
+            Err(format!("{bytes} do not fit into the store, which holds {capacity}: give fewer --bytes")
+                .into())
         }
         Some(bytes) => Ok(bytes.0),
-        None => Ok([1 << 30, capacity / 4, available_bytes().unwrap_or(u64::MAX) / 4].into_iter().fold(
-            u64::MAX,
-            u64::min,
-        )),
+        None => Ok([1 << 30, capacity / 4, available_bytes().unwrap_or(u64::MAX) / 4]
+            .into_iter()
+            .fold(u64::MAX, u64::min)),
     }
 }
 
@@ -332,15 +334,21 @@ impl Report {
             )
         }));
         lines.push(String::new());
-        lines.push("pass on: call and answer of a method that takes the array and gives it back".to_owned());
-        lines.push("compute: over all elements, in the actor, which has not seen their memory before".to_owned());
-        let copies = match self.copies() {
-            Ok(()) => "the one array, and nothing was copied",
-            Err(_) => "not just the one array: something was copied",
-        };
+        lines.push(
+            "pass on: a call that takes the array and gives it back; maps its memory, touches none"
+                .to_owned(),
+        );
+        lines.push(
+            "compute: over all elements, in the actor, which has not touched their memory before".to_owned(),
+        );
+        lines.push(
+            "own memory: what the actor had more, in the end, of memory that no other process shares"
+                .to_owned(),
+        );
+        let copied = self.copies().map_or_else(|copy| copy, |()| "none".to_owned());
         lines.push(format!(
-            "store, in the end: {} objects of {} bytes together: {copies}",
-            store.objects, store.object_bytes
+            "copies: {copied} (all objects in the store together: {} bytes)",
+            store.object_bytes
         ));
         lines.join("\n") + "\n"
     }

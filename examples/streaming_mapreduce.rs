@@ -60,7 +60,8 @@ impl Reducer {
     fn next_reduce_result(&mut self, article_index: usize) -> mobula::Result<Counts> {
         let mut added = Counts::new();
         while self.next_article_index <= article_index {
-            let ranges = self.mappers.iter().map(|mapper| mapper.get_range(self.next_article_index, self.keys));
+            let ranges =
+                self.mappers.iter().map(|mapper| mapper.get_range(self.next_article_index, self.keys));
             for counts in mobula::get(ranges)? {
                 add(&mut added, &counts);
             }
@@ -155,7 +156,7 @@ fn count(streams: Vec<Vec<Article>>, reducers: usize, rounds: usize) -> mobula::
         counted.push(joined(&counts));
         progress.inc(1);
     }
-    progress.finish_and_clear();
+    drop(progress);
     let total = joined(&mobula::get(reducers.iter().map(|reducer| reducer.accumulated()))?);
     Ok(Counted { rounds: counted, total })
 }
@@ -186,5 +187,5 @@ fn check(articles: &[Article], options: &Options, counted: &Counted, report: &Re
     expected.compare_distinct("total", total.distinct)?;
     expected.compare_top("total", &total.top, top)?;
     let (rounds, words, distinct) = (reported.len(), expected.words(), expected.distinct());
-    Ok(format!("check: {rounds} rounds, {words} words, {distinct} of them different: ok"))
+    Ok(format!("check: rounds {rounds}, words {words}, distinct {distinct}: ok"))
 }

@@ -100,7 +100,7 @@ fn count(shares: Vec<Vec<Article>>, reducers: usize) -> mobula::Result<Counts> {
         }
         reduced = rest;
     }
-    progress.finish_and_clear();
+    drop(progress);
     Ok(all)
 }
 
@@ -123,5 +123,5 @@ fn check(articles: &[Article], counts: &Counts, total: &Total, top: usize) -> Ou
     expected.compare_words("total", total.words)?;
     expected.compare_distinct("total", total.distinct)?;
     expected.compare_top("total", &total.top, top)?;
-    Ok(format!("check: {} words, {} of them different: ok", expected.words(), expected.distinct()))
+    Ok(format!("check: words {}, distinct {}: ok", expected.words(), expected.distinct()))
 }

@@ -125,6 +125,36 @@ fn a_long_chain_of_calls_resolves() {
 }
 
 #[test]
+fn a_failure_passes_through_a_chain_of_any_length() {
+    let _session = session(1);
+    let mut last = fails::remote("at the start".to_owned());
+    for _ in 0..50_000 {
+        last = add::remote(last, 1);
+    }
+    assert!(last.get().unwrap_err().to_string().contains("at the start"));
+}
+
+#[test]
+fn functions_of_one_name_in_different_bodies_are_different_functions() {
+    fn one() -> ObjectRef<i64> {
+        #[mobula::remote]
+        fn inner() -> i64 {
+            1
+        }
+        inner::remote()
+    }
+    fn two() -> ObjectRef<i64> {
+        #[mobula::remote]
+        fn inner() -> i64 {
+            2
+        }
+        inner::remote()
+    }
+    let _session = session(1);
+    assert_eq!((one().get().unwrap(), two().get().unwrap()), (1, 2));
+}
+
+#[test]
 fn errors_and_panics_say_where_and_what_also_through_chains() {
     let _session = session(2);
     let check = |result: mobula::Result<i64>, kind: TaskErrorKind, function: &str, message: &str| match result

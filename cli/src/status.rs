@@ -42,7 +42,7 @@ use serde::Serialize;
 
 use crate::table::{Side, columns, printable};
 
-/// Who uses a store, for how much, and which objects have names; without a socket, the running sessions.
+/// Shows who uses a store, for how much, and which objects have names; without a socket, lists the running sessions.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.
@@ -51,7 +51,8 @@ JSON: one object; sizes are numbers of bytes.
   totals:           {capacity_bytes, leased_bytes, adopted_bytes, retired_bytes, free_bytes,
                      clients, adopted_owners, segments, names, channels}
   client:           {id, pid, label, adopted, leased_bytes, segments, objects, object_bytes, pins}
-  name:             {name (null unless UTF-8), name_hex, object, bytes, holders (null once it is gone)}")]
+  name:             {name, name_hex, object, bytes, holders}; null where a name is no UTF-8,
+                    or an object gone")]
 pub(crate) struct StatusCommand {
     /// The store's socket. Without it: all sessions of this user's that are running.
     #[arg(long, value_name = "PATH")]
@@ -77,7 +78,7 @@ impl StatusCommand {
 /// One store with all that is in it.
 #[derive(Debug, Serialize)]
 struct StoreStatus {
-    socket: PathBuf,
+    socket: String,
     totals: TotalsStatus,
     clients: Vec<ClientStatus>,
     names: Vec<NameStatus>,
@@ -91,7 +92,7 @@ struct SessionList {
 
 #[derive(Debug, Serialize)]
 struct SessionStatus {
-    socket: PathBuf,
+    socket: String,
     totals: TotalsStatus,
 }
 
@@ -149,7 +150,7 @@ impl StoreStatus {
             holders: named.get(&info.object).map(|object| object.holders),
         });
         Ok(Self {
-            socket: socket.to_owned(),
+            socket: socket.to_string_lossy().into_owned(),
             totals: TotalsStatus::without_us(stats.totals),
             clients: others.map(ClientStatus::from).collect(),
             names: names.collect(),
@@ -157,7 +158,7 @@ impl StoreStatus {
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("store at {}\n", self.socket.display());
+        let mut text = format!("store at {}\n", printable(&self.socket));
         text += &self.totals.to_text();
         if !self.clients.is_empty() {
             let rows: Vec<_> = self.clients.iter().map(ClientStatus::row).collect();
@@ -179,9 +180,10 @@ impl SessionList {
         let mut sessions = Vec::new();
         for socket in sockets {
             match connect(&socket).and_then(|client| client.stats()) {
-                Ok(stats) => {
-                    sessions.push(SessionStatus { socket, totals: TotalsStatus::without_us(stats.totals) });
-                }
+                Ok(stats) => sessions.push(SessionStatus {
+                    socket: socket.to_string_lossy().into_owned(),
+                    totals: TotalsStatus::without_us(stats.totals),
+                }),
                 Err(error) if has_ended(&error) => {}
                 Err(error) => return Err(explain(&socket, error)),
             }
@@ -194,7 +196,7 @@ impl SessionList {
             return "no session of this user's is running\n".to_owned();
         }
         let texts = self.sessions.iter().map(|session| {
-            format!("session at {}\n{}", session.socket.display(), session.totals.to_text())
+            format!("session at {}\n{}", printable(&session.socket), session.totals.to_text())
         });
         texts.collect::<Vec<_>>().join("\n")
     }

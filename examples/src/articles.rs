@@ -28,7 +28,8 @@ impl Article {
     /// # Errors
     /// [`ArticleError::Unreadable`].
     pub fn read(&self) -> Result<Vec<u8>, ArticleError> {
-        fs::read(&self.path).map_err(|error| ArticleError::Unreadable { path: self.path.clone().into(), error })
+        fs::read(&self.path)
+            .map_err(|error| ArticleError::Unreadable { path: self.path.clone().into(), error })
     }
 }
 
@@ -188,7 +189,8 @@ mod tests {
     fn articles_are_dealt_in_turn() {
         let articles: Vec<Article> = ["a", "b", "c", "d", "e"].map(|name| PathBuf::from(name).into()).into();
         let dealt = |count| {
-            let names = |stream: Vec<Article>| stream.iter().map(|a| a.path().display().to_string()).collect();
+            let names =
+                |stream: Vec<Article>| stream.iter().map(|a| a.path().display().to_string()).collect();
             deal(&articles, count).into_iter().map(names).collect::<Vec<String>>()
         };
         assert_eq!(dealt(1), ["abcde"]);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 /// What a program's work ends with.
@@ -59,6 +59,8 @@ pub fn progress_bar(steps: usize, of: &'static str) -> ProgressBar {
     if !(io::stdout().is_terminal() && io::stderr().is_terminal()) {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").expect("the template is correct");
-    ProgressBar::new(steps as u64).with_style(style).with_message(of)
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").expect("the template is correct");
+    // Dropped, it is gone, also where an error ended the work early.
+    ProgressBar::new(steps as u64).with_style(style).with_message(of).with_finish(ProgressFinish::AndClear)
 }

@@ -51,11 +51,7 @@ pub struct Total {
 impl Total {
     /// The report on these counts, with the `top_count` most frequent words.
     pub fn new(counts: &Counts, top_count: usize) -> Self {
-        Self {
-            words: counts.values().sum(),
-            distinct: counts.len() as u64,
-            top: top(counts, top_count),
-        }
+        Self { words: counts.values().sum(), distinct: counts.len() as u64, top: top(counts, top_count) }
     }
 }
 

@@ -103,7 +103,9 @@ mod tests {
             let mut sum = Counts::new();
             for keys in partition(reducers) {
                 let part = in_range(&all, keys);
-                assert!(part.keys().all(|word| word.starts_with(|letter| keys[0] <= letter && letter <= keys[1])));
+                assert!(
+                    part.keys().all(|word| word.starts_with(|letter| keys[0] <= letter && letter <= keys[1]))
+                );
                 add(&mut sum, &part);
             }
             assert_eq!(sum, all);

@@ -47,6 +47,8 @@ pub(crate) struct Core {
     courier: Condvar,
     /// The courier sleeps until it is woken.
     courier_sleeps: AtomicBool,
+    /// The session is over: nothing more will arrive.
+    over: AtomicBool,
     stopping: AtomicBool,
     spins: u32,
 }
@@ -74,6 +76,7 @@ impl Core {
             followers: Condvar::new(),
             courier: Condvar::new(),
             courier_sleeps: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             spins: if cores > 1 { SPINS } else { 0 },
         })
@@ -194,7 +197,8 @@ impl Core {
 
     // ---- waiting ----
 
-    /// Waits until `look` finds what it looks for, dealing with the mail meanwhile; `None` when the deadline has passed.
+    /// Waits until `look` finds what it looks for, dealing with the mail meanwhile; `None` when the deadline has passed,
+    /// or the session is over.
     pub(crate) fn wait<R>(
         self: &Arc<Self>,
         deadline: Option<Instant>,
@@ -211,7 +215,7 @@ impl Core {
             if let Some(found) = look() {
                 break Some(found);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break None;
             }
             if (0..self.spins).any(|_| {
@@ -358,7 +362,12 @@ impl Core {
 
     // ---- the end ----
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     pub(crate) fn on_session_over(self: &Arc<Self>) {
+        self.over.store(true, Ordering::Release);
         self.fail_everything(&Failure::SessionOver);
         if let Some(executor) = &self.executor {
             executor.stop();

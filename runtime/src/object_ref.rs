@@ -10,7 +10,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::Core;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::session;
 use crate::slot::{Settled, Slot};
 use crate::value::{self, context};
@@ -167,6 +167,7 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
     }
     match done {
         Some(()) => Ok(()),
+        None if core.is_over() => Err(Failure::SessionOver.into()),
         None => Err(Error::Timeout {
             waited: timeout.unwrap_or_default(),
             ready: refs.iter().filter(|reference| reference.slot.is_ready()).count(),

@@ -9,6 +9,7 @@
 //! Nothing here runs user code or decodes values, and nothing waits while the books are locked but for the daemon's
 //! answer when a channel is opened.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +34,11 @@ const AHEAD_MAX: u64 = 256;
 const WANT_MAX: usize = 64;
 /// An idle lease is kept this long, because the next call often comes soon.
 const LEASE_KEPT: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Calls whose arguments are there, while this thread deals with another one.
+    static TURN: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
+}
 
 /// What this process has called and not yet got.
 #[derive(Default)]
@@ -168,6 +174,9 @@ impl Core {
     /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it.
     pub(crate) fn submit(self: &Arc<Self>, task: Arc<Task>) {
         self.submitter.promised(1);
+        if self.is_over() {
+            return self.fail_unsent(&task, &Failure::SessionOver);
+        }
         if let Target::Method { actor, .. } = task.target {
             self.queue_for_actor(actor, task.clone());
         }
@@ -192,10 +201,40 @@ impl Core {
     }
 
     /// Counts down; the last one sends the call.
+    ///
+    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So what becomes
+    /// ready meanwhile waits for its turn instead of being dealt with in depth.
     fn one_argument_ready(self: &Arc<Self>, task: &Arc<Task>) {
         if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
+        let is_turn = TURN.with_borrow_mut(|turn| match turn {
+            Some(waiting) => {
+                waiting.push_back(task.clone());
+                false
+            }
+            None => {
+                *turn = Some(VecDeque::new());
+                true
+            }
+        });
+        if !is_turn {
+            return;
+        }
+        let mut next = Some(task.clone());
+        while let Some(task) = next {
+            self.on_arguments_ready(&task);
+            next = TURN.with_borrow_mut(|turn| {
+                let next = turn.as_mut().and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    *turn = None;
+                }
+                next
+            });
+        }
+    }
+
+    fn on_arguments_ready(self: &Arc<Self>, task: &Arc<Task>) {
         let failed = task.arguments.iter().find_map(|argument| match argument {
             TaskArg::Result(slot) => match slot.outcome() {
                 Some(Settled::Failed(failure)) => Some(failure),

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{Config, Server, raise_descriptor_limit};
 
-/// Shared memory for the objects of this user's processes, until SIGTERM or SIGINT.
+/// Runs a store: shared memory for the objects of this user's processes. SIGTERM or SIGINT ends it.
 ///
 /// What the store has to say goes to standard error; MOBULA_LOG chooses how much (debug, mobula_store=trace, …).
 #[derive(Debug, clap::Args)]

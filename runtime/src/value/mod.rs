@@ -65,8 +65,10 @@
 //!
 //! A carrier that meets a `serde` format other than this one writes its bytes in line, and knows the difference by
 //! the format being human-readable, or by no encoding being under way. So within an implementation of `Serialize`,
-//! another binary format must not be run over carriers. Payloads have no limit on the nesting of a recursive user type
-//! other than the stack.
+//! another binary format must not be run over carriers.
+//!
+//! Nothing but the stack limits how deep a recursive user type, or the schema of Arrow data, may nest while the stream
+//! is read. An error that a user's own `Serialize` or `Deserialize` makes loses its text: postcard's errors have none.
 
 use mobula_client::Client;
 use parking_lot::RwLock;

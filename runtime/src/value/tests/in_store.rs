@@ -8,7 +8,7 @@ use ::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatc
 use ::arrow::datatypes::{Int32Type, Int64Type};
 use mobula_client::Layout;
 
-use super::store::{client, get, put, put_encoded};
+use super::store::{Store, get, put, put_encoded};
 use super::{addresses, aligned, assert_within};
 use crate::value::region::listed_within;
 use crate::value::{
@@ -18,12 +18,12 @@ use crate::value::{
 
 #[test]
 fn reading_borrows_from_the_object() {
-    let client = client();
+    let store = Store::start();
     let object = put(
-        &client,
+        &store,
         &(Bytes::from(vec![1; 999]), Tensor::from_shape_vec(&[3, 5], vec![2.0_f64; 15]).unwrap()),
     );
-    let (bytes, tensor): (Bytes, Tensor<f64>) = get(&client, &object).unwrap();
+    let (bytes, tensor): (Bytes, Tensor<f64>) = get(&store, &object).unwrap();
     assert_within(&bytes, &object);
     assert_within(tensor.as_slice(), &object);
     assert_eq!(tensor.as_slice().as_ptr().addr() % 64, 0);
@@ -31,14 +31,30 @@ fn reading_borrows_from_the_object() {
 }
 
 #[test]
+fn another_process_reads_in_place_too() {
+    let store = Store::start();
+    let other = store.another_client();
+    let tensor = Tensor::from_shape_vec(&[1000], (0..1000).collect::<Vec<i32>>()).unwrap();
+    let first = put(&store, &tensor);
+    // What the other reads goes on, also to where it came from, as the one object that it is.
+    let seen: Tensor<i32> = get(&other, &first).unwrap();
+    assert_eq!((&seen, seen.object_id()), (&tensor, Some(first.id())));
+    assert_ne!(addresses(seen.as_slice()), addresses(&first));
+    let second = put(&other, &vec![seen.clone(), seen]);
+    let [back, again] = &get::<Vec<Tensor<i32>>>(&store, &second).unwrap()[..] else { panic!("two tensors") };
+    assert_within(back.as_slice(), &first);
+    assert_eq!((back, addresses(back.as_slice())), (&tensor, addresses(again.as_slice())));
+}
+
+#[test]
 fn what_lies_in_the_store_goes_on_by_reference() {
-    let client = client();
+    let store = Store::start();
     let texts = StringArray::from_iter_values((0..100).map(|i| format!("row {i}")));
     let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>((0..100).map(|i| Some(vec![Some(i); 3])));
     let columns: [(&str, ArrayRef); 2] = [("text", Arc::new(texts)), ("number", Arc::new(numbers))];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let first = put(&client, &(Arrow::from(batch.clone()), Bytes::from(vec![7; 500])));
-    let (table, bytes): (Arrow<RecordBatch>, Bytes) = get(&client, &first).unwrap();
+    let first = put(&store, &(Arrow::from(batch.clone()), Bytes::from(vec![7; 500])));
+    let (table, bytes): (Arrow<RecordBatch>, Bytes) = get(&store, &first).unwrap();
 
     // Also a slice, and also after it has been through somebody else's types.
     let slice = table.slice(40, 20);
@@ -47,9 +63,9 @@ fn what_lies_in_the_store_goes_on_by_reference() {
     assert_eq!(encoded.copied_bytes(), 0);
     assert_eq!(encoded.references().iter().map(|handle| handle.id()).collect::<Vec<_>>(), [first.id()]);
 
-    let second = put_encoded(&client, &encoded, format::VALUE);
+    let second = put_encoded(&store, &encoded, format::VALUE);
     assert_eq!(second.references(), [first.id()]);
-    let (table, bytes): (Arrow<RecordBatch>, Vec<Option<Bytes>>) = get(&client, &second).unwrap();
+    let (table, bytes): (Arrow<RecordBatch>, Vec<Option<Bytes>>) = get(&store, &second).unwrap();
     assert_eq!(*table, batch.slice(40, 20));
     for column in table.columns() {
         column.to_data().buffers().iter().for_each(|buffer| assert_within(buffer, &first));
@@ -64,12 +80,12 @@ fn what_lies_in_the_store_goes_on_by_reference() {
 
 #[test]
 fn what_was_filled_in_place_is_never_copied() {
-    let client = client();
-    let mut bytes = BytesMut::create_in(&client, 1000).unwrap();
+    let store = Store::start();
+    let mut bytes = BytesMut::create_in(&store, 1000).unwrap();
     bytes.fill(3);
     let place = addresses(&bytes);
     let bytes = bytes.seal();
-    let mut tensor = TensorMut::<i32>::zeros_in(&client, &[10, 10]).unwrap();
+    let mut tensor = TensorMut::<i32>::zeros_in(&store, &[10, 10]).unwrap();
     tensor.view_mut()[[4, 2]] = 42;
     assert_eq!(tensor.as_mut_slice().len(), 100);
     let tensor = tensor.seal();
@@ -77,8 +93,8 @@ fn what_was_filled_in_place_is_never_copied() {
     let encoded = encode(&(&bytes, &tensor)).unwrap();
     assert_eq!((encoded.copied_bytes(), encoded.references().len()), (0, 2));
     let encoded = encode(&(bytes.clone(), tensor.clone())).unwrap();
-    let object = put_encoded(&client, &encoded, format::VALUE);
-    let (read_bytes, read_tensor): (Bytes, Tensor<i32>) = get(&client, &object).unwrap();
+    let object = put_encoded(&store, &encoded, format::VALUE);
+    let (read_bytes, read_tensor): (Bytes, Tensor<i32>) = get(&store, &object).unwrap();
     // Whoever wrote it reads it through the same mapping.
     assert_eq!(addresses(&read_bytes), place);
     assert_eq!(read_tensor, tensor);
@@ -89,44 +105,41 @@ fn what_was_filled_in_place_is_never_copied() {
 #[test]
 fn writable_carriers_need_a_session() {
     assert!(matches!(BytesMut::create(10), Err(ValueError::NoSession)));
-    install_client(client());
+    let store = Store::start();
+    install_client(store.clone());
     let bytes = TensorMut::<u8>::zeros(&[3, 0, 2]).unwrap().seal();
     assert_eq!(bytes.shape(), [3, 0, 2]);
     assert_eq!(BytesMut::create(10).unwrap().len(), 10);
     remove_client();
     assert!(matches!(TensorMut::<f32>::create(&[1]), Err(ValueError::NoSession)));
-    assert!(matches!(
-        TensorMut::<f32>::create_in(&client(), &[usize::MAX, 2]),
-        Err(ValueError::Shape { .. })
-    ));
+    assert!(matches!(TensorMut::<f32>::create_in(&store, &[usize::MAX, 2]), Err(ValueError::Shape { .. })));
 }
 
 #[test]
 fn plain_objects_read_as_bytes_only() {
-    let client = client();
-    let mut writer = client.create(Layout { length: 100, format: format::RAW, references: vec![] }).unwrap();
+    let store = Store::start();
+    let mut writer = store.create(Layout { length: 100, format: format::RAW, references: vec![] }).unwrap();
     writer.fill(9);
     let object = writer.seal();
-    let bytes: Bytes = get(&client, &object).unwrap();
+    let bytes: Bytes = get(&store, &object).unwrap();
     assert_eq!(addresses(&bytes), addresses(&object));
     assert_eq!(encode(&bytes).unwrap().copied_bytes(), 0);
-    let error = get::<Tensor<f32>>(&client, &object).unwrap_err();
+    let error = get::<Tensor<f32>>(&store, &object).unwrap_err();
     assert!(matches!(error, ValueError::WrongType { .. }), "{error}");
 
     let encoded = encode(&1).unwrap();
-    assert_eq!(get::<i32>(&client, &put_encoded(&client, &encoded, format::ERROR)).unwrap(), 1);
-    let error = get::<i32>(&client, &put_encoded(&client, &encoded, format::FORWARD)).unwrap_err();
+    assert_eq!(get::<i32>(&store, &put_encoded(&store, &encoded, format::ERROR)).unwrap(), 1);
+    let error = get::<i32>(&store, &put_encoded(&store, &encoded, format::FORWARD)).unwrap_err();
     assert!(matches!(error, ValueError::NotAValue { format: format::FORWARD }), "{error}");
 }
 
 #[test]
 fn carriers_keep_their_memory_and_let_it_go() {
-    let client = client();
-    let object =
-        put(&client, &(Arrow::from(Int64Array::from_iter_values(0..100)), Bytes::from(vec![1; 100])));
+    let store = Store::start();
+    let object = put(&store, &(Arrow::from(Int64Array::from_iter_values(0..100)), Bytes::from(vec![1; 100])));
     let place = addresses(&object);
     let (id, numbers, bytes) = {
-        let (numbers, bytes): (Arrow<Int64Array>, Bytes) = get(&client, &object).unwrap();
+        let (numbers, bytes): (Arrow<Int64Array>, Bytes) = get(&store, &object).unwrap();
         (object.id(), numbers.into_inner(), bytes)
     };
     drop(object);
@@ -135,7 +148,7 @@ fn carriers_keep_their_memory_and_let_it_go() {
     // A single column's buffer, in another array by now, is enough.
     let reversed: ArrayRef = Arc::new(numbers.slice(50, 50));
     drop(numbers);
-    assert_eq!(client.get(id).map(|object| object.id()).unwrap(), id);
+    assert_eq!(store.get(id).map(|object| object.id()).unwrap(), id);
     assert_eq!(reversed.as_primitive::<Int64Type>().value(49), 99);
     assert_eq!(encode(&Arrow::from(reversed.clone())).unwrap().copied_bytes(), 0);
     drop(reversed);
@@ -144,13 +157,13 @@ fn carriers_keep_their_memory_and_let_it_go() {
 
 #[test]
 fn threads_lend_and_let_go_at_once() {
-    let client = client();
-    let object = put(&client, &Arrow::from(Int64Array::from_iter_values(0..100)));
+    let store = Store::start();
+    let object = put(&store, &Arrow::from(Int64Array::from_iter_values(0..100)));
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..500 {
-                    let numbers: Arrow<Int64Array> = get(&client, &object).unwrap();
+                    let numbers: Arrow<Int64Array> = get(&store, &object).unwrap();
                     let again = encode(&numbers).unwrap();
                     drop(numbers);
                     assert_eq!(again.copied_bytes(), 0);
@@ -165,8 +178,8 @@ fn threads_lend_and_let_go_at_once() {
 fn forged_external_places_are_refused() {
     use crate::value::payload::Record;
 
-    let client = client();
-    let bytes = BytesMut::create_in(&client, 100).unwrap().seal();
+    let store = Store::start();
+    let bytes = BytesMut::create_in(&store, 100).unwrap().seal();
     let encoded = encode(&bytes).unwrap();
     let references = encoded.references().to_vec();
     for (offset, length) in [(100, 1), (0, 101), (u64::MAX, 2), (2, u64::MAX)] {
@@ -199,9 +212,9 @@ fn references_of_others_share_the_list() {
         }
     }
 
-    let client = client();
-    let bytes = BytesMut::create_in(&client, 10).unwrap().seal();
-    let (one, two) = (put(&client, &1), put(&client, &2));
+    let store = Store::start();
+    let bytes = BytesMut::create_in(&store, 10).unwrap().seal();
+    let (one, two) = (put(&store, &1), put(&store, &2));
     let value = vec![
         (Reference(one.handle()), bytes.clone()),
         (Reference(two.handle()), bytes.clone()),

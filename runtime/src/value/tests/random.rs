@@ -7,7 +7,7 @@ use mobula_client::Client;
 use serde::{Deserialize, Serialize};
 
 use super::seed::{Random, for_each_seed};
-use super::store::{client, get, put};
+use super::store::{Store, get, put};
 use super::{from_heap, payload};
 use crate::value::{Arrow, Bytes, BytesMut, Tensor, TensorMut, encode};
 
@@ -25,13 +25,13 @@ enum Tree {
 
 #[test]
 fn random_values_come_back() {
-    let client = client();
+    let store = Store::start();
     for_each_seed(300, |mut random| {
-        let tree = random.tree(&client, 4);
-        let back: Tree = from_heap_or_store(&client, &tree);
+        let tree = random.tree(&store, 4);
+        let back: Tree = from_heap_or_store(&store, &tree);
         assert_eq!(back, tree);
-        let again = put(&client, &vec![back.clone(), tree.clone()]);
-        assert_eq!(get::<Vec<Tree>>(&client, &again).unwrap(), [tree, back]);
+        let again = put(&store, &vec![back.clone(), tree.clone()]);
+        assert_eq!(get::<Vec<Tree>>(&store, &again).unwrap(), [tree, back]);
     });
 }
 

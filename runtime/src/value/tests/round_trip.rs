@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{aligned, assert_within, from_heap, payload};
-use crate::value::{Arrow, Bytes, Element, Tensor, ValueError, encode};
+use crate::value::{Arrow, Bytes, BytesMut, Element, Tensor, TensorMut, ValueError, encode};
 
 #[track_caller]
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> T {
@@ -245,6 +245,18 @@ fn conversions_share_memory() {
     let arrow: ::arrow::buffer::Buffer = bytes.clone().into();
     assert_eq!((shared.as_ptr(), arrow.as_ptr()), (address, address));
     assert_eq!((Bytes::from(shared).as_ptr(), Bytes::from(arrow).as_ptr()), (address, address));
+}
+
+#[test]
+fn carriers_go_between_threads() {
+    fn check<T: Send + Sync + Clone + Debug>() {}
+    check::<Bytes>();
+    check::<Tensor<f64>>();
+    check::<Arrow<RecordBatch>>();
+    check::<Arrow<ArrayRef>>();
+    fn check_writable<T: Send + Debug>() {}
+    check_writable::<BytesMut>();
+    check_writable::<TensorMut<f64>>();
 }
 
 #[test]

@@ -1,0 +1,370 @@
+//! Runs the example programs as users do. If this fails, what the README tells people to try first does not work.
+//!
+//! Cargo builds the programs for `cargo test`, but not for `cargo test --test programs`.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Far longer than any of these runs takes: whoever is still there has hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn counters_print_the_two_lists() {
+    let run = run("counters", &[]);
+    run.succeeded();
+    assert_eq!(run.stdout, "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n[2, 3, 4, 5, 6]\n");
+    assert_eq!(run.stderr, "");
+}
+
+// ---- word counts ----
+
+/// In the order of their names, which is not that of their making.
+const TEXTS: [(&str, &[u8]); 5] = [
+    ("c.txt", b"Zebra"),
+    ("a.txt", b"The cat and the dog. THE END"),
+    ("d.txt", b""),
+    ("b-latin1.txt", b"Ludwig Ritter von K\xf6chel, Olm\xfctz; the 9th"),
+    ("e.txt", b"and so on, and on"),
+];
+
+fn corpus() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in TEXTS {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    // Neither of these is an article.
+    std::fs::write(directory.path().join(".hidden"), "hidden").unwrap();
+    std::fs::create_dir(directory.path().join("directory")).unwrap();
+    std::fs::write(directory.path().join("directory/inner.txt"), "inner").unwrap();
+    directory
+}
+
+#[test]
+fn streaming_mapreduce_prints_its_rounds_as_json() {
+    let corpus = corpus();
+    let run = run(
+        "streaming_mapreduce",
+        &["--json", "--top", "2", "--mappers", "2", "--reducers", "3", "--articles", path(&corpus)],
+    );
+    run.succeeded();
+    assert_eq!(run.stderr, "");
+    let expected = json!({
+        "rounds": [
+            {"round": 0, "words": 16, "top": [["the", 4], ["and", 1]]},
+            {"round": 1, "words": 1, "top": [["zebra", 1]]},
+            {"round": 2, "words": 5, "top": [["and", 2], ["on", 2]]},
+        ],
+        "total": {"words": 22, "distinct": 16, "top": [["the", 4], ["and", 3]]},
+    });
+    assert_eq!(run.json(), expected);
+}
+
+#[test]
+fn streaming_mapreduce_prints_a_table_for_people_and_no_progress_bar_into_pipes() {
+    let corpus = corpus();
+    let run =
+        run("streaming_mapreduce", &["--mappers", "5", "--top", "2", "--check", "--articles", path(&corpus)]);
+    run.succeeded();
+    let expected = "\
+round      words  most frequent
+    0         22  the 4, and 3
+
+total: 22 words, 16 of them different
+        4  the
+        3  and
+check: rounds 1, words 22, distinct 16: ok
+";
+    assert_eq!((&*run.stdout, &*run.stderr), (expected, ""));
+}
+
+#[test]
+fn streaming_mapreduce_ends_after_the_rounds_it_was_asked_for() {
+    let corpus = corpus();
+    for (rounds, expected) in [("0", 0), ("2", 2), ("3", 3), ("9", 3)] {
+        let run = run(
+            "streaming_mapreduce",
+            &["--rounds", rounds, "--mappers", "2", "--json", "--check", "--articles", path(&corpus)],
+        );
+        run.succeeded();
+        assert_eq!(run.json()["rounds"].as_array().unwrap().len(), expected, "--rounds {rounds}");
+    }
+}
+
+#[test]
+fn streaming_mapreduce_counts_right_with_any_number_of_mappers_and_reducers() {
+    let corpus = corpus();
+    let file = corpus.path().join("a.txt");
+    for (mappers, reducers) in [1, 2, 3].into_iter().flat_map(|mappers| [1, 2, 3].map(|r| (mappers, r))) {
+        check_streaming(mappers, reducers, path(&corpus));
+    }
+    check_streaming(7, 26, path(&corpus));
+    check_streaming(40, 2, file.to_str().unwrap());
+}
+
+#[test]
+fn both_programs_count_real_texts_right() {
+    let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/texts");
+    if !texts.is_dir() {
+        // Not by a macro: the test harness would hide that.
+        let skipped = format!("SKIP both_programs_count_real_texts_right: there is no {}\n", texts.display());
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+        return;
+    }
+    let texts = texts.to_str().unwrap();
+    let total = check_streaming(1, 1, texts);
+    for (mappers, reducers) in (1..=5).flat_map(|mappers| (1..=5).map(move |reducers| (mappers, reducers))) {
+        assert_eq!(
+            check_streaming(mappers, reducers, texts),
+            total,
+            "{mappers} mappers, {reducers} reducers"
+        );
+    }
+    for (tasks, reducers) in [("1", "1"), ("2", "5"), ("3", "2"), ("9", "26")] {
+        assert_eq!(check_tasks(&["--tasks", tasks, "--reducers", reducers], texts), total);
+    }
+}
+
+#[test]
+fn task_mapreduce_counts_the_same_as_streaming_mapreduce() {
+    let corpus = corpus();
+    let total = check_streaming(2, 3, path(&corpus));
+    assert_eq!(total["words"], 22);
+    assert_eq!(check_tasks(&[], path(&corpus)), total);
+    for tasks in ["1", "2", "3", "5", "100"] {
+        for reducers in ["1", "2", "26"] {
+            assert_eq!(check_tasks(&["--tasks", tasks, "--reducers", reducers], path(&corpus)), total);
+        }
+    }
+}
+
+#[test]
+fn without_articles_the_repositorys_own_markdown_is_counted() {
+    for program in ["streaming_mapreduce", "task_mapreduce"] {
+        let run = run(program, &["--check", "--json"]);
+        run.succeeded();
+        // This crate's README at least.
+        assert!(run.json()["total"]["words"].as_u64().unwrap() > 50, "{run:?}");
+    }
+}
+
+#[test]
+fn articles_that_are_not_there_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    for program in ["streaming_mapreduce", "task_mapreduce"] {
+        let run_missing = run(program, &["--articles", missing.to_str().unwrap()]);
+        run_missing.failed_with(&["cannot find", missing.to_str().unwrap(), "give --articles"]);
+        let run_empty = run(program, &["--articles", path(&directory)]);
+        run_empty.failed_with(&["there are no articles", path(&directory), "give --articles"]);
+        run(program, &["--articles", "/dev/null"]).failed_with(&["\"/dev/null\" is neither a file"]);
+    }
+}
+
+/// The driver sees only names; the mapper or map task that reads the file finds out.
+#[test]
+fn an_article_that_cannot_be_read_ends_the_program() {
+    let corpus = corpus();
+    // A file that not even root can read from its beginning.
+    let unreadable = corpus.path().join("b.txt");
+    std::os::unix::fs::symlink("/proc/self/mem", &unreadable).unwrap();
+    let parts = ["cannot read the article", unreadable.to_str().unwrap(), "make it readable"];
+    for program in ["streaming_mapreduce", "task_mapreduce"] {
+        run(program, &["--articles", path(&corpus)]).failed_with(&parts);
+    }
+    // Also when it comes in a later round, and several reducers run into it.
+    run("streaming_mapreduce", &["--articles", path(&corpus), "--mappers", "1", "--reducers", "4"])
+        .failed_with(&["Reducer::next_reduce_result", "Mapper::get_range", parts[1]]);
+    run("task_mapreduce", &["--articles", path(&corpus), "--reducers", "4"])
+        .failed_with(&["count_words", parts[1]]);
+
+    // A link that leads nowhere is not left out silently.
+    std::fs::remove_file(&unreadable).unwrap();
+    std::os::unix::fs::symlink("nowhere", &unreadable).unwrap();
+    run("streaming_mapreduce", &["--articles", path(&corpus)]).failed_with(&parts[..2]);
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let check = |program: &str, arguments: &[&str], message: &str| {
+        let run = run(program, arguments);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(run.stderr.starts_with("error: ") && run.stderr.contains(message), "{run:?}");
+    };
+    for program in ["streaming_mapreduce", "task_mapreduce"] {
+        check(program, &["--reducers", "0"], "1 to 26 reducers");
+        check(program, &["--reducers", "27"], "1 to 26 reducers");
+        check(program, &["--reducers", "many"], "invalid digit");
+    }
+    check("streaming_mapreduce", &["--mappers", "0"], "1 to 256 mappers");
+    check("task_mapreduce", &["--tasks", "0"], "at least one task");
+    check("array_pipeline", &["--actors", "0"], "1 to 256 actors");
+    check("array_pipeline", &["--bytes", "7"], "8 bytes");
+    check("array_pipeline", &["--bytes", "much"], "not a size");
+}
+
+/// Runs the program with its own check; what it says is the total.
+fn check_streaming(mappers: usize, reducers: usize, articles: &str) -> Value {
+    let (mappers, reducers) = (mappers.to_string(), reducers.to_string());
+    let run = run(
+        "streaming_mapreduce",
+        &["--check", "--json", "--mappers", &mappers, "--reducers", &reducers, "--articles", articles],
+    );
+    checked_total(&run)
+}
+
+fn check_tasks(options: &[&str], articles: &str) -> Value {
+    let run = run("task_mapreduce", &[options, &["--check", "--json", "--articles", articles]].concat());
+    assert_eq!(run.json().as_object().unwrap().len(), 1, "only the total: {run:?}");
+    checked_total(&run)
+}
+
+fn checked_total(run: &Run) -> Value {
+    run.succeeded();
+    assert!(run.stderr.starts_with("check: ") && run.stderr.ends_with(": ok\n"), "{run:?}");
+    run.json()["total"].clone()
+}
+
+// ---- arrays ----
+
+#[test]
+fn array_pipeline_copies_nothing_and_computes_right() {
+    let run = run("array_pipeline", &["--bytes", "16MiB", "--actors", "4", "--check", "--json"]);
+    run.succeeded();
+    assert_eq!(run.stderr, "check: actors 4, values as expected, nothing copied: ok\n");
+    let report = run.json();
+    assert_eq!((&report["bytes"], &report["elements"]), (&json!(16 << 20), &json!(2 << 20)));
+    let actors = report["actors"].as_array().unwrap();
+    // The elements are 0 to 1023, 2048 times.
+    let values: Vec<_> = actors.iter().map(|actor| (&actor["statistic"], &actor["value"])).collect();
+    let expected = [("sum", 1_072_693_248.0), ("max", 1023.0), ("mean", 511.5), ("sum", 1_072_693_248.0)];
+    let expected = expected.map(|(statistic, value)| (json!(statistic), json!(value)));
+    assert_eq!(values, expected.iter().map(|(statistic, value)| (statistic, value)).collect::<Vec<_>>());
+    assert!(report["object_id"].is_string());
+    assert!(actors.iter().all(|actor| actor["object_id"] == report["object_id"]), "{report}");
+    let processes: BTreeSet<_, _> = actors.iter().map(|actor| actor["pid"].as_u64()).collect();
+    assert_eq!(processes.len(), 4, "each actor is a process: {report}");
+    let in_store = report["store"]["object_bytes"].as_u64().unwrap();
+    assert!((16 << 20..32 << 20).contains(&in_store), "one array: {report}");
+}
+
+#[test]
+fn array_pipeline_takes_any_size_that_fits() {
+    for bytes in ["8", "8191", "1MB"] {
+        let run = run("array_pipeline", &["--bytes", bytes, "--actors", "3", "--check"]);
+        run.succeeded();
+        assert!(run.stdout.ends_with("check: actors 3, values as expected, nothing copied: ok\n"), "{run:?}");
+        assert_eq!(run.stderr, "");
+    }
+    run("array_pipeline", &["--bytes", "1000TiB"]).failed_with(&["do not fit into the store", "--bytes"]);
+}
+
+// ---- running a program ----
+
+#[derive(Debug)]
+struct Run {
+    stdout: String,
+    stderr: String,
+    status: ExitStatus,
+}
+
+/// Runs a program to its end, and makes sure that it leaves nothing behind: no process, no file.
+fn run(program: &str, arguments: &[&str]) -> Run {
+    let directory = tempfile::tempdir().unwrap();
+    let child = Command::new(built(program))
+        .args(arguments)
+        .env("XDG_RUNTIME_DIR", directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = output(child);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{program} {arguments:?} left {left:?}");
+    // The processes of a session have the environment of the one that started it.
+    let deadline = Instant::now() + PATIENCE;
+    while !processes_with(directory.path()).is_empty() {
+        let processes = processes_with(directory.path());
+        assert!(Instant::now() < deadline, "{program} {arguments:?} left the processes {processes:?}");
+        std::thread::yield_now();
+    }
+    run
+}
+
+/// Where Cargo puts examples, seen from where it puts tests.
+fn built(program: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join("examples").join(program);
+    assert!(path.exists(), "{} is not built: run `cargo build --examples` first", path.display());
+    path
+}
+
+fn output(mut child: Child) -> Run {
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        // Both are at their end only when every process that had them is gone.
+        let errors = errors.join().unwrap();
+        let _ = sender.send(());
+        (read.unwrap(), errors.unwrap())
+    });
+    let hung = receiver.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+    if hung {
+        let _ = child.kill();
+    }
+    let (stdout, stderr) = reader.join().unwrap();
+    let run = Run { stdout, stderr, status: child.wait().unwrap() };
+    assert!(!hung, "hung after {PATIENCE:?}: {run:?}");
+    run
+}
+
+fn processes_with(directory: &Path) -> Vec<PathBuf> {
+    let variable = [b"XDG_RUNTIME_DIR=", directory.as_os_str().as_encoded_bytes()].concat();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let has_it = |process: &PathBuf| {
+        let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|entry| entry == variable)
+    };
+    processes.filter(has_it).collect()
+}
+
+impl Run {
+    #[track_caller]
+    fn succeeded(&self) {
+        assert!(self.status.success(), "{self:?}");
+    }
+
+    /// The program said in one line what is wrong, and these parts are in it.
+    #[track_caller]
+    fn failed_with(&self, parts: &[&str]) {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        assert!(self.stderr.starts_with("error: "), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert!(parts.iter().all(|part| self.stderr.contains(part)), "{parts:?} in {self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+    }
+
+    /// What it printed, which is exactly one JSON object.
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn path(directory: &TempDir) -> &str {
+    directory.path().to_str().unwrap()
+}
