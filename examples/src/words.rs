@@ -1,7 +1,7 @@
 //! Counting words.
 //!
-//! A word is a run of ASCII letters, as long as possible, in lower case. So bytes of any encoding that contains ASCII can be
-//! counted, and a letter outside ASCII ends a word as a space does.
+//! A word is a run of ASCII letters, as long as possible, in lower case. So bytes of any encoding that contains ASCII
+//! can be counted, and a letter outside ASCII ends a word as a space does.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,9 @@ pub fn add(sum: &mut Counts, more: &Counts) {
     for (word, count) in more {
         match sum.get_mut(word) {
             Some(sum) => *sum += count,
-            None => drop(sum.insert(word.clone(), *count)),
+            None => {
+                sum.insert(word.clone(), *count);
+            }
         }
     }
 }

@@ -248,7 +248,7 @@ fn array_pipeline_copies_nothing_and_computes_right() {
     assert_eq!(values, expected.iter().map(|(statistic, value)| (statistic, value)).collect::<Vec<_>>());
     assert!(report["object_id"].is_string());
     assert!(actors.iter().all(|actor| actor["object_id"] == report["object_id"]), "{report}");
-    let processes: BTreeSet<_, _> = actors.iter().map(|actor| actor["pid"].as_u64()).collect();
+    let processes: BTreeSet<_> = actors.iter().map(|actor| actor["pid"].as_u64()).collect();
     assert_eq!(processes.len(), 4, "each actor is a process: {report}");
     let in_store = report["store"]["object_bytes"].as_u64().unwrap();
     assert!((16 << 20..32 << 20).contains(&in_store), "one array: {report}");
