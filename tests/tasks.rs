@@ -171,6 +171,18 @@ fn errors_and_panics_say_where_and_what_also_through_chains() {
     check(panics::remote("oh no".to_owned()).get(), TaskErrorKind::Panicked, "tasks::panics", "oh no");
     let chained = add::remote(square::remote(failed), 1);
     check(chained.get(), TaskErrorKind::Returned, "tasks::fails", "no such luck");
+    // A task that fails with another task's error says both.
+    match sum_all::remote(vec![fails::remote("deep".to_owned())]).get() {
+        Err(Error::Task(outer)) => {
+            let inner = outer.cause.as_deref().unwrap();
+            assert_eq!(
+                (outer.function.as_str(), inner.function.as_str()),
+                ("tasks::sum_all", "tasks::fails")
+            );
+            assert_eq!(inner.message, "deep");
+        }
+        other => panic!("{other:?}"),
+    }
     // A worker that saw a panic goes on.
     assert_eq!(square::remote(4).get().unwrap(), 16);
 }

@@ -202,7 +202,7 @@ pub fn infallible<T: Serialize + 'static>(value: T) -> Outcome {
 }
 
 /// The outcome of a function that returns a `Result`.
-pub fn fallible<T: Serialize + 'static, E: std::fmt::Display>(result: Result<T, E>) -> Outcome {
+pub fn fallible<T: Serialize + 'static, E: std::fmt::Display + 'static>(result: Result<T, E>) -> Outcome {
     infallible(result.map_err(returned)?)
 }
 
@@ -212,7 +212,9 @@ pub fn infallible_list<T: Serialize + 'static>(list: Vec<T>) -> Outcome {
 }
 
 /// The outcome of a function that returns a list in a `Result`.
-pub fn fallible_list<T: Serialize + 'static, E: std::fmt::Display>(result: Result<Vec<T>, E>) -> Outcome {
+pub fn fallible_list<T: Serialize + 'static, E: std::fmt::Display + 'static>(
+    result: Result<Vec<T>, E>,
+) -> Outcome {
     infallible_list(result.map_err(returned)?)
 }
 
@@ -222,7 +224,9 @@ pub fn infallible_tuple<T: ReturnTuple + 'static>(tuple: T) -> Outcome {
 }
 
 /// The outcome of a function that returns a tuple of objects in a `Result`.
-pub fn fallible_tuple<T: ReturnTuple + 'static, E: std::fmt::Display>(result: Result<T, E>) -> Outcome {
+pub fn fallible_tuple<T: ReturnTuple + 'static, E: std::fmt::Display + 'static>(
+    result: Result<T, E>,
+) -> Outcome {
     infallible_tuple(result.map_err(returned)?)
 }
 
@@ -232,7 +236,7 @@ pub fn constructed<T: Any>(actor: T) -> Construction {
 }
 
 /// The outcome of a constructor that returns a `Result`.
-pub fn constructed_fallible<T: Any, E: std::fmt::Display>(result: Result<T, E>) -> Construction {
+pub fn constructed_fallible<T: Any, E: std::fmt::Display + 'static>(result: Result<T, E>) -> Construction {
     constructed(result.map_err(returned)?)
 }
 
@@ -247,7 +251,6 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
     })
 }
 
-fn returned(error: impl std::fmt::Display) -> Failure {
-    // The alternate form shows the sources of errors that know how.
-    TaskError::new("", TaskErrorKind::Returned, format!("{error:#}")).into()
+fn returned<E: std::fmt::Display + 'static>(error: E) -> Failure {
+    TaskError::returned(&error).into()
 }

@@ -231,6 +231,8 @@ pub struct TaskError {
     pub kind: TaskErrorKind,
     /// The error's `Display` with its sources, or the panic's message.
     pub message: String,
+    /// The failure of another task that this one failed with: it returned a [`mobula::Error`](Error).
+    pub cause: Option<Box<TaskError>>,
 }
 
 impl TaskError {
@@ -239,13 +241,23 @@ impl TaskError {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             message.push('…');
         }
-        Self { function: function.to_owned(), pid: std::process::id(), kind, message }
+        Self { function: function.to_owned(), pid: std::process::id(), kind, message, cause: None }
+    }
+
+    /// An error that a function returned. If it is one that `get` gave it, the task that it came from is kept.
+    pub(crate) fn returned<E: std::fmt::Display + 'static>(error: &E) -> Self {
+        // The alternate form shows the sources of errors that know how.
+        let mut task = Self::new("", TaskErrorKind::Returned, format!("{error:#}"));
+        if let Some(Error::Task(cause)) = (error as &dyn std::any::Any).downcast_ref() {
+            task.cause = Some(Box::new(cause.clone()));
+        }
+        task
     }
 }
 
 impl std::fmt::Display for TaskError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { function, pid, kind, message } = self;
+        let Self { function, pid, kind, message, .. } = self;
         let verb = match kind {
             TaskErrorKind::Returned => "failed",
             TaskErrorKind::Panicked => "panicked",
@@ -256,4 +268,8 @@ impl std::fmt::Display for TaskError {
     }
 }
 
-impl std::error::Error for TaskError {}
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}

@@ -1,0 +1,120 @@
+//! Writes the inputs that the targets begin with, next to this file: messages of each direction, and payloads of a few
+//! values. Run again, after the format has changed:
+//!
+//! ```text
+//! cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::Int32Type;
+use mobula::value::{Tensor, encode};
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{ClientInfo, NameInfo, Notice, ObjectInfo, Refusal, Reply, Request, Totals};
+
+mod victim;
+
+use victim::Victim;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    write("decode_message", messages())?;
+    write("decode_value", values()?)
+}
+
+fn write(target: &str, seeds: Vec<(&str, Vec<u8>)>) -> Result<(), Box<dyn std::error::Error>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&directory)?;
+    for (name, bytes) in seeds {
+        fs::write(directory.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let owner = OwnerId::new(3, 99);
+    let object = ObjectId::new(owner, 5, 6);
+    let name = || b"scores".to_vec();
+    let info = ObjectInfo { object, bytes: 1 << 20, format: 2, holders: 3, named: true, promised: false };
+    let client = ClientInfo {
+        owner,
+        pid: 4711,
+        label: "driver 4711".into(),
+        adopted: false,
+        leased_bytes: 1 << 22,
+        segments: 2,
+        objects: 7,
+        object_bytes: 1 << 21,
+        pins: 9,
+    };
+    let totals = Totals {
+        capacity_bytes: 1 << 30,
+        leased_bytes: 1 << 22,
+        adopted_bytes: 0,
+        retired_bytes: 4096,
+        free_bytes: 1 << 29,
+        clients: 2,
+        adopted_owners: 1,
+        segments: 3,
+        names: 4,
+        channels: 5,
+    };
+    let full = Refusal::StoreFull { requested_bytes: 3, capacity_bytes: 2, free_bytes: 1 };
+    let limit = Refusal::LimitReached { limit: "clients_max".into(), max: 1024 };
+    let names = vec![NameInfo { name: name(), object }];
+    vec![
+        ("request_hello", Request::Hello { label: "wörker".into() }.encode(1)),
+        ("request_lease", Request::Lease { bytes: 1 << 20, timeout_ms: 10_000 }.encode(2)),
+        ("request_attach", Request::Attach { owner }.encode(3)),
+        ("request_map", Request::MapSegment { owner, segment: 4 }.encode(4)),
+        ("request_publish", Request::Publish { name: name(), object }.encode(5)),
+        ("request_lookup", Request::Lookup { name: name(), timeout_ms: 0 }.encode(6)),
+        ("request_stats", Request::Stats {}.encode(7)),
+        ("reply_done", Reply::Done {}.encode(1)),
+        ("reply_full", Reply::Failed { refusal: full }.encode(2)),
+        ("reply_limit", Reply::Failed { refusal: limit }.encode(3)),
+        (
+            "reply_welcome",
+            Reply::Welcome { owner, slots: 1025, entries: 4096, capacity_bytes: 1 << 30 }.encode(4),
+        ),
+        ("reply_names", Reply::Names { names, more: true }.encode(5)),
+        ("reply_objects", Reply::Objects { objects: vec![info; 2], next: Some(8) }.encode(6)),
+        ("reply_clients", Reply::Clients { clients: vec![client], next: None }.encode(7)),
+        ("reply_stats", Reply::Stats { totals }.encode(8)),
+        ("notice_joined", Notice::ReaderJoined { reader: owner }.encode(0)),
+        ("notice_channel", Notice::ChannelOpened { channel: 1, peer: owner, data_bytes: 65_536 }.encode(0)),
+    ]
+}
+
+fn values() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
+    let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+    let columns = [
+        ("numbers", Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as ArrayRef),
+        ("words", Arc::new(StringArray::from(vec!["one", "two", "three"]))),
+        ("lists", Arc::new(lists)),
+    ];
+    let full = Victim {
+        name: "full".into(),
+        numbers: BTreeMap::from([(1, -1), (2, i64::MAX)]),
+        bytes: vec![7; 100].into(),
+        tensor: Tensor::from_shape_vec(&[2, 3], vec![0.5; 6])?,
+        more: vec![None, Some(Tensor::from_shape_vec(&[3], vec![1, 2, 3])?)],
+        array: (Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef).into(),
+        batch: RecordBatch::try_from_iter(columns)?.into(),
+    };
+    let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
+    let empty = Victim {
+        name: String::new(),
+        numbers: BTreeMap::new(),
+        bytes: Vec::new().into(),
+        tensor: Tensor::from_shape_vec(&[0], vec![])?,
+        more: vec![],
+        array: empty.clone().into(),
+        batch: RecordBatch::try_from_iter_with_nullable([("none", empty, false)])?.into(),
+    };
+    Ok(vec![("full", encode(&full)?.to_vec()), ("empty", encode(&empty)?.to_vec())])
+}
