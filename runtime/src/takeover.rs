@@ -27,7 +27,7 @@ extern "C" fn take_over() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let code = match role.to_str().and_then(Role::from_variable) {
         Some(Role::Worker(worker)) => crate::worker::run(worker),
-        Some(Role::Store(store)) => crate::session::run_store(&store),
+        Some(Role::Store(store)) => crate::session::store::run(&store),
         None => {
             eprintln!("mobula: {ROLE} is set, but not by this build of mobula: unset it");
             2

@@ -1,0 +1,180 @@
+//! Actors from their callers' side: getting to know where they are, and their queues.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mobula_client::{Handle, OwnerId};
+
+use super::{ActorState, Answer, Input, Running};
+use crate::core::Core;
+use crate::error::{Failure, Result};
+use crate::link::TooLarge;
+use crate::message::{Callee, ToHead};
+use crate::registry::{Class, Key};
+use crate::task::{Target, Task};
+
+impl Core {
+    /// A place for an actor, and what keeps it. A round trip to the head.
+    pub(crate) fn reserve_actor(
+        self: &Arc<Self>,
+        class: &'static Class,
+        name: Option<&str>,
+    ) -> Result<(u64, Handle), Failure> {
+        let request = self.submitter.next_id();
+        let message = ToHead::ReserveActor { request, class: class.key(), class_name: class.name, name };
+        match self.ask_head(request, &message)? {
+            Answer::Reserved(result) => result,
+            Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of a handle, taken apart at once")]
+    pub(crate) fn find_actor(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> Result<Option<(u64, Key, String, Handle)>, Failure> {
+        let request = self.submitter.next_id();
+        match self.ask_head(request, &ToHead::FindActor { request, name })? {
+            Answer::Found(found) => Ok(found),
+            Answer::Reserved(_) => Err(Failure::Other("the head answered another question".into())),
+        }
+    }
+
+    pub(crate) fn kill_actor(&self, actor: u64) {
+        if let Some(head) = self.head() {
+            let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
+        }
+    }
+
+    pub(super) fn ask_head(self: &Arc<Self>, request: u64, message: &ToHead<'_>) -> Result<Answer, Failure> {
+        let head = self.head().ok_or(Failure::SessionOver)?;
+        head.send(message, Vec::new())
+            .map_err(|TooLarge| Failure::Other("a name of more bytes than a record takes".into()))?;
+        let answer = self.wait(None, || {
+            let answer = self.submitter.books.lock().requests.remove(&request);
+            answer.map(Ok).or_else(|| head.is_closed().then_some(Err(Failure::SessionOver)))
+        });
+        answer.unwrap_or(Err(Failure::SessionOver))
+    }
+
+    /// The arguments of a constructor are there.
+    pub(super) fn start_actor(self: &Arc<Self>, actor: u64, task: &Arc<Task>) {
+        self.submitter.settled(1);
+        let Some(head) = self.head() else { return };
+        let sent = self.send_inputs(task, |inputs| {
+            let arguments = inputs.iter().map(Input::payload).collect();
+            let held = inputs.iter().flat_map(Input::handles).collect();
+            head.send(&ToHead::StartActor { actor, arguments }, held)
+        });
+        if let Err(failure) = sent {
+            let _ = head.send(&ToHead::AbandonActor { actor, failure }, Vec::new());
+        }
+    }
+
+    pub(super) fn queue_for_actor(self: &Arc<Self>, actor: u64, task: Arc<Task>) {
+        let mut books = self.submitter.books.lock();
+        match books.actors.get_mut(&actor) {
+            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue.push_back(task),
+            // It fails when its arguments are there, as it would have if it had been sent.
+            Some(ActorState::Over { .. }) => {}
+            None => {
+                books.actors.insert(actor, ActorState::Unknown { queue: VecDeque::from([task]) });
+                if let Some(head) = self.head() {
+                    let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Sends the calls at the front of an actor's queue whose arguments are there.
+    pub(super) fn send_to_actor(self: &Arc<Self>, actor: u64) {
+        let mut failed = Vec::new();
+        {
+            let mut books = self.submitter.books.lock();
+            let books = &mut *books;
+            let Some(ActorState::At { link, queue, .. }) = books.actors.get_mut(&actor) else { return };
+            // A closed link means that the head is about to say what became of the actor.
+            while !link.is_closed()
+                && let Some(task) = queue.pop_front_if(|task| task.unready.load(Ordering::Acquire) == 0)
+            {
+                // It has failed already, for want of an argument.
+                if task.results.iter().all(|slot| slot.is_ready()) {
+                    continue;
+                }
+                let Target::Method { method, .. } = task.target else {
+                    unreachable!("only methods queue here")
+                };
+                match self.send(link, &task, Callee::Method(method)) {
+                    Ok(()) => {
+                        books.running.insert(task.id, Running::new(task, link));
+                        self.submitter.settled(1);
+                    }
+                    Err(failure) => failed.push((task, failure)),
+                }
+            }
+        }
+        for (task, failure) in failed {
+            self.fail_unsent(&task, &failure);
+        }
+    }
+
+    pub(super) fn actor_failure(&self, actor: u64) -> Option<(u32, Failure)> {
+        match self.submitter.books.lock().actors.get(&actor) {
+            Some(ActorState::Over { pid, failure }) => Some((*pid, failure.clone())),
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_actor_at(self: &Arc<Self>, actor: u64, process: OwnerId) {
+        // If it is gone already, the head will say so.
+        let Some(link) = self.link_to(process) else { return };
+        let mut books = self.submitter.books.lock();
+        let queue = match books.actors.remove(&actor) {
+            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
+            _ => VecDeque::new(),
+        };
+        books.actors.insert(actor, ActorState::At { link, queue });
+        drop(books);
+        self.send_to_actor(actor);
+    }
+
+    pub(super) fn on_actor_over(self: &Arc<Self>, actor: u64, pid: u32, failure: &Failure) {
+        let (queue, running): (VecDeque<_>, Vec<_>) = {
+            let mut books = self.submitter.books.lock();
+            let queue = match books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() }) {
+                Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
+                _ => VecDeque::new(),
+            };
+            let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
+            let running =
+                books.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running.task);
+            (queue, running.collect())
+        };
+        for task in &running {
+            self.settle_all(task, &of_actor(&task.target, pid, failure));
+        }
+        for task in &queue {
+            // One that waits for arguments fails now, and is done with when they come.
+            if !task.results.iter().all(|slot| slot.is_ready()) {
+                self.settle_all(task, &of_actor(&task.target, pid, failure));
+            }
+            if task.unready.load(Ordering::Acquire) == 0 {
+                self.submitter.settled(1);
+            }
+        }
+    }
+}
+
+/// Why a call of an actor that is over failed.
+pub(super) fn of_actor(target: &Target, pid: u32, failure: &Failure) -> Failure {
+    match (target, failure) {
+        (Target::Method { class, name, .. }, Failure::Other(cause)) => Failure::ActorDied {
+            class: (*class).to_owned(),
+            method: (*name).to_owned(),
+            pid,
+            cause: cause.clone(),
+        },
+        _ => failure.clone(),
+    }
+}

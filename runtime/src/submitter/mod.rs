@@ -1,0 +1,367 @@
+//! The calling side: calls that wait for their arguments, for a worker or for their actor; those that run; and what
+//! comes back.
+//!
+//! Calls of functions wait in one queue for whichever leased worker has room. How many are sent ahead to a worker
+//! depends on how long the function has been seen to run: many of the short ones, one of the long ones. Calls of an
+//! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
+//! ones back.
+//!
+//! Making calls is here; `results` is what comes back, `workers` the leases and all that the head says, `actors` the
+//! queues of actors.
+//!
+//! Nothing here runs user code or decodes values, and nothing waits while the books are locked but for the daemon's
+//! answer when a channel is opened.
+
+mod actors;
+mod results;
+mod workers;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mobula_client::{Handle, OwnerId, Watch};
+use parking_lot::Mutex;
+
+use crate::core::Core;
+use crate::error::{Failure, Result};
+use crate::link::{Link, TooLarge};
+use crate::message::{Callee, Payload, ToWorker};
+use crate::registry::Key;
+use crate::slot::{Inline, Settled, Slot};
+use crate::task::{Target, Task, TaskArg};
+
+/// A worker gets calls that together are likely to run for this long.
+const AHEAD_NANOS: u64 = 200_000;
+const AHEAD_MAX: u64 = 256;
+/// Workers asked for at a time.
+const WANT_MAX: usize = 64;
+/// An idle lease is kept this long, because the next call often comes soon.
+const LEASE_KEPT: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Calls whose arguments are there, while this thread deals with another one.
+    static TURN: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
+}
+
+/// What this process has called and not yet got.
+#[derive(Default)]
+pub(crate) struct Submitter {
+    books: Mutex<Books>,
+    id_last: AtomicU64,
+    /// Calls that have not been sent, and promises that have not been kept.
+    unsettled: AtomicUsize,
+    has_leases: AtomicBool,
+}
+
+#[derive(Default)]
+struct Books {
+    ready: VecDeque<Arc<Task>>,
+    leases: HashMap<OwnerId, Lease>,
+    /// Links that this process opened; they stay when a lease ends.
+    links: HashMap<OwnerId, Arc<Link>>,
+    running: HashMap<u64, Running>,
+    wanted: usize,
+    run_nanos: HashMap<Key, u64>,
+    actors: HashMap<u64, ActorState>,
+    requests: HashMap<u64, Answer>,
+    /// Calls that wait for results that other processes promised.
+    foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
+}
+
+impl Books {
+    /// The leased worker with the least to do, if that is little enough for one more call of this function.
+    fn worker_with_room(&self, key: Key) -> Option<OwnerId> {
+        let ahead =
+            self.run_nanos.get(&key).map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
+        let open = self.leases.iter().filter(|(_, lease)| !lease.paused && !lease.recalled);
+        let (worker, lease) = open.min_by_key(|(_, lease)| lease.in_flight)?;
+        (lease.in_flight < ahead).then_some(*worker)
+    }
+}
+
+struct Lease {
+    link: Arc<Link>,
+    pid: u32,
+    in_flight: u64,
+    /// It declined a call, and has not finished one since.
+    paused: bool,
+    /// The head wants it back.
+    recalled: bool,
+    idle_since: Instant,
+}
+
+struct Running {
+    task: Arc<Task>,
+    on: OwnerId,
+    link: u64,
+}
+
+impl Running {
+    fn new(task: Arc<Task>, link: &Link) -> Self {
+        Self { task, on: link.peer, link: link.id }
+    }
+}
+
+/// An argument as a record is to name it.
+enum Input {
+    Inline(Inline),
+    Stored(Handle),
+}
+
+impl Input {
+    fn payload(&self) -> Payload<'_> {
+        match self {
+            Self::Inline(inline) => Payload::Inline {
+                bytes: &inline.bytes,
+                references: inline.references.iter().map(Handle::id).collect(),
+            },
+            Self::Stored(handle) => Payload::Stored(handle.id()),
+        }
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        match self {
+            Self::Inline(inline) => inline.references.clone(),
+            Self::Stored(handle) => vec![handle.clone()],
+        }
+    }
+}
+
+enum ActorState {
+    /// Asked for, with the calls that wait.
+    Unknown {
+        queue: VecDeque<Arc<Task>>,
+    },
+    At {
+        link: Arc<Link>,
+        queue: VecDeque<Arc<Task>>,
+    },
+    Over {
+        pid: u32,
+        failure: Failure,
+    },
+}
+
+enum Answer {
+    Reserved(Result<(u64, Handle), Failure>),
+    Found(Option<(u64, Key, String, Handle)>),
+}
+
+impl Submitter {
+    pub(crate) fn next_id(&self) -> u64 {
+        self.id_last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether somebody must look at the mail although nobody waits.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn has_leases(&self) -> bool {
+        self.has_leases.load(Ordering::Acquire)
+    }
+
+    /// Counts promises that stand for results still to come.
+    pub(crate) fn promised(&self, count: usize) {
+        self.unsettled.fetch_add(count, Ordering::AcqRel);
+    }
+
+    fn settled(&self, count: usize) {
+        self.unsettled.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+impl Core {
+    /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it.
+    pub(crate) fn submit(self: &Arc<Self>, task: Arc<Task>) {
+        self.submitter.promised(1);
+        if self.is_over() {
+            return self.fail_unsent(&task, &Failure::SessionOver);
+        }
+        if let Target::Method { actor, .. } = task.target {
+            self.queue_for_actor(actor, task.clone());
+        }
+        for argument in &task.arguments {
+            let TaskArg::Result(slot) = argument else { continue };
+            // Counted first: the result may come at any moment.
+            task.unready.fetch_add(1, Ordering::AcqRel);
+            if slot.add_dependent(&task) {
+                continue;
+            }
+            if let Some(handle) = slot.foreign_promise() {
+                let watch = (handle.watch(), slot.clone(), task.clone());
+                self.submitter.books.lock().foreign.push(watch);
+                continue;
+            }
+            task.unready.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.one_argument_ready(&task);
+        if self.submitter.is_busy() {
+            self.wake_courier();
+        }
+    }
+
+    /// Counts down; the last one sends the call.
+    ///
+    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So what becomes
+    /// ready meanwhile waits for its turn instead of being dealt with in depth.
+    fn one_argument_ready(self: &Arc<Self>, task: &Arc<Task>) {
+        if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let is_turn = TURN.with_borrow_mut(|turn| match turn {
+            Some(waiting) => {
+                waiting.push_back(task.clone());
+                false
+            }
+            None => {
+                *turn = Some(VecDeque::new());
+                true
+            }
+        });
+        if !is_turn {
+            return;
+        }
+        let mut next = Some(task.clone());
+        while let Some(task) = next {
+            self.on_arguments_ready(&task);
+            next = TURN.with_borrow_mut(|turn| {
+                let next = turn.as_mut().and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    *turn = None;
+                }
+                next
+            });
+        }
+    }
+
+    fn on_arguments_ready(self: &Arc<Self>, task: &Arc<Task>) {
+        let failed = task.arguments.iter().find_map(|argument| match argument {
+            TaskArg::Result(slot) => match slot.outcome() {
+                Some(Settled::Failed(failure)) => Some(failure),
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some(failure) = failed {
+            return self.fail_unsent(task, &failure);
+        }
+        match task.target {
+            Target::Function { .. } => {
+                self.submitter.books.lock().ready.push_back(task.clone());
+                self.send_ready();
+            }
+            Target::Method { actor, .. } => match self.actor_failure(actor) {
+                Some((pid, failure)) => {
+                    self.fail_unsent(task, &actors::of_actor(&task.target, pid, &failure))
+                }
+                None => self.send_to_actor(actor),
+            },
+            Target::Constructor { actor, .. } => self.start_actor(actor, task),
+        }
+    }
+
+    /// Calls whose foreign arguments have come; `true` if there were any.
+    pub(crate) fn submit_what_became_ready(self: &Arc<Self>) -> bool {
+        let ready: Vec<_> = {
+            let mut books = self.submitter.books.lock();
+            if books.foreign.is_empty() {
+                return false;
+            }
+            books.foreign.extract_if(.., |(_, slot, _)| slot.is_ready()).collect()
+        };
+        for (_, _, task) in &ready {
+            self.one_argument_ready(task);
+        }
+        !ready.is_empty()
+    }
+
+    /// Sends queued calls of functions to workers that have room for them, and asks for more workers if need be.
+    fn send_ready(self: &Arc<Self>) {
+        let mut failed = Vec::new();
+        let mut books = self.submitter.books.lock();
+        while let Some(task) = books.ready.front() {
+            let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
+            let Some(worker) = books.worker_with_room(key) else { break };
+            let task = books.ready.pop_front().expect("just looked at");
+            let lease = books.leases.get_mut(&worker).expect("just found");
+            match self.send(&lease.link, &task, Callee::Function(key)) {
+                Ok(()) => {
+                    lease.in_flight += 1;
+                    let running = Running::new(task, &lease.link);
+                    books.running.insert(running.task.id, running);
+                    self.submitter.settled(1);
+                }
+                Err(failure) => failed.push((task, failure)),
+            }
+        }
+        self.tell_wants(&mut books);
+        drop(books);
+        for (task, failure) in failed {
+            self.fail_unsent(&task, &failure);
+        }
+    }
+
+    /// Sends one call.
+    fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<(), Failure> {
+        self.send_inputs(task, |inputs| {
+            let arguments = inputs.iter().map(Input::payload).collect();
+            let record = ToWorker::Call { task: task.id, callee, returns: task.returns, arguments };
+            // The task itself keeps what the record names, until it is over.
+            link.send(&record, Vec::new())
+        })
+    }
+
+    /// Sends a record with a task's arguments: small ones in it, or, where that is too much, all through the store.
+    fn send_inputs(
+        &self,
+        task: &Task,
+        send: impl Fn(&[Input]) -> Result<(), TooLarge>,
+    ) -> Result<(), Failure> {
+        send(&self.inputs(task, false)?).or_else(|TooLarge| {
+            send(&self.inputs(task, true)?)
+                .map_err(|TooLarge| Failure::Other("too many arguments for a record".into()))
+        })
+    }
+
+    /// A task's arguments as a record names them. The task keeps the objects alive until it is over.
+    fn inputs(&self, task: &Task, all_stored: bool) -> Result<Vec<Input>, Failure> {
+        let input = |argument: &TaskArg| match argument {
+            TaskArg::Inline(inline) if !all_stored => Ok(Input::Inline(inline.clone())),
+            TaskArg::Inline(inline) => {
+                let slot = Slot::settled(Settled::Inline(inline.clone()));
+                Ok(Input::Stored(slot.escape(&self.client)?.0))
+            }
+            TaskArg::Stored(handle) => Ok(Input::Stored(handle.clone())),
+            TaskArg::Result(slot) => match slot.outcome() {
+                Some(Settled::Inline(inline)) if !all_stored => Ok(Input::Inline(inline)),
+                Some(Settled::Failed(failure)) => Err(failure),
+                Some(Settled::Stored(handle)) => Ok(Input::Stored(handle)),
+                _ => Ok(Input::Stored(slot.escape(&self.client)?.0)),
+            },
+        };
+        task.arguments.iter().map(input).collect()
+    }
+
+    /// Nothing that is pending will come any more.
+    pub(crate) fn fail_everything(self: &Arc<Self>, failure: &Failure) {
+        let (unsent, running) = {
+            let mut books = self.submitter.books.lock();
+            let mut unsent: Vec<_> = std::mem::take(&mut books.ready).into();
+            unsent.extend(std::mem::take(&mut books.foreign).into_iter().map(|(_, _, task)| task));
+            for (_, state) in std::mem::take(&mut books.actors) {
+                if let ActorState::Unknown { queue } | ActorState::At { queue, .. } = state {
+                    unsent.extend(queue);
+                }
+            }
+            (unsent, std::mem::take(&mut books.running))
+        };
+        for task in unsent.iter().chain(running.values().map(|running| &running.task)) {
+            self.settle_all(task, failure);
+        }
+        self.submitter.unsettled.store(0, Ordering::Release);
+    }
+}
