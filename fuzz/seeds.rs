@@ -2,7 +2,7 @@
 //! values. Run again, after the format has changed:
 //!
 //! ```text
-//! cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! cargo run --manifest-path fuzz/Cargo.toml --features values --example seeds
 //! ```
 
 use std::collections::BTreeMap;
@@ -13,12 +13,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use mobula::value::{Tensor, encode};
+use mobula_fuzz::Victim;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{ClientInfo, NameInfo, Notice, ObjectInfo, Refusal, Reply, Request, Totals};
-
-mod victim;
-
-use victim::Victim;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     write("decode_message", messages())?;

@@ -1,7 +1,18 @@
 //! What the tests share: one session at a time in a process, waiting for conditions, and stores of their own.
 
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use mobula_client::{Client, ClientError, ConnectOptions, Layout, Object, ObjectId, Stats};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
 
 /// How long a condition may take to come true before a test fails. Generous: it only ends tests that have failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,11 +78,303 @@ impl Random {
         Self(seed)
     }
 
+    /// The sequence of a seed.
+    pub fn from_seed(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
     /// The next number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound.max(1)
+    }
+}
+
+// ---- stores and processes that use them ----
+
+/// Writes the bytes that every test gives the object with this id: other ids, and other lengths, have others.
+pub fn fill(bytes: &mut [u8], id: ObjectId) {
+    let seed = content_seed(id, bytes.len());
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for (position, word) in words.iter_mut().enumerate() {
+        *word = content_word(seed, position);
+    }
+    rest.copy_from_slice(&content_word(seed, words.len())[..rest.len()]);
+}
+
+/// Whether bytes are those that [`fill`] wrote.
+pub fn is_content_of(bytes: &[u8], id: ObjectId) -> bool {
+    let seed = content_seed(id, bytes.len());
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().enumerate().all(|(position, word)| *word == content_word(seed, position))
+        && *rest == content_word(seed, words.len())[..rest.len()]
+}
+
+fn content_seed(id: ObjectId, length: usize) -> u64 {
+    let (low, high) = (id.owner().bits(), u64::from(id.index()) << 32 | u64::from(id.generation()));
+    (low ^ high.rotate_left(17) ^ length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn content_word(seed: u64, position: usize) -> [u8; 8] {
+    (seed ^ (position as u64).wrapping_mul(0xd6e8_feb8_6659_fd93)).to_le_bytes()
+}
+
+/// Puts an object with the content of its id.
+///
+/// # Errors
+/// The client's.
+pub fn put_content(client: &Client, length: u64) -> Result<Object, ClientError> {
+    put_layout(client, Layout { length, ..Layout::default() })
+}
+
+/// The same for any layout.
+///
+/// # Errors
+/// The client's.
+pub fn put_layout(client: &Client, layout: Layout) -> Result<Object, ClientError> {
+    let mut writer = client.create(layout)?;
+    let id = writer.id();
+    fill(&mut writer, id);
+    Ok(writer.seal())
+}
+
+/// The name of an error's kind, as its type spells it.
+pub fn kind_of(error: &ClientError) -> String {
+    let text = match error {
+        ClientError::Refused(refusal) => format!("{refusal:?}"),
+        other => format!("{other:?}"),
+    };
+    text.chars().take_while(|letter| letter.is_alphanumeric()).collect()
+}
+
+/// The kind of the error that a result should be.
+///
+/// # Panics
+/// When it is none.
+pub fn error_kind<T>(result: Result<T, ClientError>) -> String {
+    match result {
+        Ok(_) => panic!("an error was expected"),
+        Err(error) => kind_of(&error),
+    }
+}
+
+/// A store's daemon in a directory of its own; killed, and the directory removed, on drop.
+pub struct Store {
+    program: &'static str,
+    capacity_bytes: u64,
+    daemon: Process,
+    directory: TempDir,
+}
+
+impl Store {
+    /// Starts a daemon. `program` is `mobula-test-peer`.
+    pub fn start(program: &'static str, capacity_bytes: u64) -> Self {
+        let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
+        let daemon = Self::daemon(program, &directory.path().join("store.sock"), capacity_bytes);
+        Self { program, capacity_bytes, daemon, directory }
+    }
+
+    fn daemon(program: &str, socket: &Path, capacity_bytes: u64) -> Process {
+        let mut command = Command::new(program);
+        command.arg("store").arg(socket).arg(capacity_bytes.to_string());
+        let mut daemon = Process::start(command);
+        assert_eq!(daemon.answer().as_deref(), Ok("ready"), "the daemon starts");
+        daemon
+    }
+
+    /// Starts another daemon at the path of one that has ended.
+    pub fn start_again(&mut self) {
+        self.daemon = Self::daemon(self.program, &self.socket(), self.capacity_bytes);
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory().join("store.sock")
+    }
+
+    /// The directory of the socket.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The daemon, to be asked nothing.
+    pub fn daemon_process(&mut self) -> &mut Process {
+        &mut self.daemon
+    }
+
+    /// This process as a client.
+    pub fn client(&self) -> Client {
+        Client::connect(self.socket()).expect("the store takes a client")
+    }
+
+    /// The same, with options.
+    pub fn client_with(&self, options: ConnectOptions) -> Client {
+        options.connect(self.socket()).expect("the store takes a client")
+    }
+
+    /// Another process as a client.
+    pub fn peer(&self) -> Process {
+        let mut command = Command::new(self.program);
+        command.arg("client").arg(self.socket());
+        self.peer_by(command)
+    }
+
+    /// The same, started by another command line.
+    pub fn peer_by(&self, command: Command) -> Process {
+        let mut peer = Process::start(command);
+        let hello = peer.answer().expect("the peer connects");
+        peer.pid = hello.parse().expect("the peer says its pid");
+        peer
+    }
+
+    /// Waits until a store counts no object and no byte but the capacity.
+    pub fn is_empty_again(&self, client: &Client) {
+        let capacity = self.capacity_bytes;
+        let is_empty = |stats: &Stats| {
+            let totals = &stats.totals;
+            let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+            used == 0
+                && totals.free_bytes == capacity
+                && (totals.segments, totals.names, totals.adopted_owners) == (0, 0, 0)
+                && (stats.objects(), stats.pins()) == (0, 0)
+        };
+        let mut last = client.stats().unwrap();
+        let start = Instant::now();
+        while !is_empty(&last) {
+            assert!(start.elapsed() < PATIENCE, "the store is not empty again: {last:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+            last = client.stats().unwrap();
+        }
+    }
+
+    /// Segments that the daemon has open.
+    pub fn segments_open(&self) -> usize {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.daemon.pid)).unwrap();
+        let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains("mobula-segment")).count()
+    }
+}
+
+/// Segments that a process has mapped.
+pub fn segments_mapped(pid: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    maps.lines().filter(|line| line.contains("mobula-segment")).count()
+}
+
+/// A child process that takes commands, a line each, and answers each with a line; killed on drop. `peer.rs` has the
+/// commands.
+pub struct Process {
+    child: Child,
+    commands: Option<ChildStdin>,
+    lines: Receiver<String>,
+    /// The process that answers; of a peer that a tool started, not that tool's.
+    pub pid: u32,
+}
+
+impl Process {
+    /// Starts one.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { pid: child.id(), commands: child.stdin.take(), child, lines }
+    }
+
+    /// Sends a command, and waits for its answer: `Ok` with what it says, or `Err` with the kind of the error.
+    ///
+    /// # Errors
+    /// What the peer said went wrong, or `Gone` when it did not say anything any more.
+    pub fn ask(&mut self, command: impl Display) -> Result<String, String> {
+        if !self.send(command) {
+            return Err("Gone".to_owned());
+        }
+        self.answer()
+    }
+
+    /// The same for a command that must succeed.
+    pub fn ok(&mut self, command: impl Display) -> String {
+        let text = command.to_string();
+        self.ask(command).unwrap_or_else(|error| panic!("{text:.80}: {error}"))
+    }
+
+    /// The same for a command that answers with an id.
+    pub fn id(&mut self, command: impl Display) -> ObjectId {
+        self.ok(command).parse().expect("an id")
+    }
+
+    /// Sends a command; `false` when the process is gone.
+    pub fn send(&mut self, command: impl Display) -> bool {
+        let commands = self.commands.as_mut().expect("not closed");
+        commands.write_all(format!("{command}\n").as_bytes()).is_ok()
+    }
+
+    /// Waits for the answer to a command that was sent.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn answer(&mut self) -> Result<String, String> {
+        let line = match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err("Gone".to_owned()),
+            Err(error) => panic!("process {} does not answer: {error}", self.pid),
+        };
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("ok", answer) => Ok(answer.to_owned()),
+            ("error", kind) => Err(kind.to_owned()),
+            _ => panic!("process {} says {line:?}", self.pid),
+        }
+    }
+
+    /// Whether an answer has come already.
+    pub fn try_answer(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid as i32), signal).expect("the process is there");
+    }
+
+    /// Kills the process, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "process {} ended by itself", self.pid);
+    }
+
+    /// Ends its commands, and waits until it has ended by itself.
+    pub fn end(&mut self) -> ExitStatus {
+        self.commands = None;
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "process {} does not end", self.pid);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its commands end too, which is what a traced peer ends by.
+        self.commands = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

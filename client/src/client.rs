@@ -107,7 +107,7 @@ impl Client {
         let guard = ForkGuard::new()?;
         let no_store = |reason| ClientError::NoStore { path: path.to_owned(), reason };
         let socket = Socket::connect(path).map_err(no_store)?;
-        let connection = Arc::new(Connection::new(socket, options.patience));
+        let connection = Arc::new(Connection::new(socket, options.patience)?);
         let welcome = hello(&connection, options.label)?;
         let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
             return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
@@ -357,6 +357,9 @@ impl Client {
 
     /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while.
     pub fn release_unused(&self) {
+        if self.shared().guard.is_child() {
+            return;
+        }
         self.shared().collect();
         self.shared().release_empty(u64::MAX);
     }
@@ -435,7 +438,7 @@ fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connectio
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| {
             loop {
-                if matches!(connection.receive(None), Received::Nothing | Received::HungUp) {
+                if !matches!(connection.receive(None), Received::Notice(..)) {
                     return;
                 }
             }

@@ -2,12 +2,15 @@
 //!
 //! Replies find their requester by correlation number. Notices go to whoever was given to [`Connection::run`]. Nothing
 //! on the path of a put or get of leased memory comes here.
+//!
+//! No thread blocks on the socket itself: while the daemon does not read, requests wait as long as they may, and what
+//! is only told is kept until there is room. It cannot pile up: what is told gives back something that a request got.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
@@ -35,6 +38,8 @@ impl Answer {
 /// What the receiving thread found.
 pub(crate) enum Received {
     Notice(Notice, Vec<OwnedFd>),
+    /// A reply that nobody waits for any more.
+    Orphan(Reply),
     /// The time given to `receive` has passed, or a reply was handed on.
     Nothing,
     HungUp,
@@ -46,20 +51,24 @@ pub(crate) struct Connection {
     socket: Socket,
     correlation: AtomicU64,
     waiting: Mutex<HashMap<u64, Sender<Packet>>>,
+    /// What was told and not yet sent; everything that is sent goes behind it.
+    unsent: Mutex<VecDeque<Vec<u8>>>,
     lost: AtomicBool,
     /// How long a request without a timeout of its own may take.
     patience: Duration,
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, patience: Duration) -> Self {
-        Self {
+    pub(crate) fn new(socket: Socket, patience: Duration) -> io::Result<Self> {
+        socket.set_nonblocking()?;
+        Ok(Self {
             socket,
             correlation: AtomicU64::new(0),
             waiting: Mutex::default(),
+            unsent: Mutex::default(),
             lost: AtomicBool::new(false),
             patience,
-        }
+        })
     }
 
     /// Sends a request and waits for its answer. A round trip to the daemon.
@@ -80,16 +89,22 @@ impl Connection {
         let correlation = self.correlation.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = bounded(1);
         self.waiting.lock().insert(correlation, sender);
-        if let Err(error) = self.socket.send(&request.encode(correlation), &[]) {
+        let waited = timeout.saturating_add(self.patience);
+        let deadline = Instant::now().checked_add(waited);
+        if let Err(error) = self.send(&request.encode(correlation), deadline) {
             self.waiting.lock().remove(&correlation);
-            return Err(if is_hang_up(&error) { ClientError::StoreLost } else { error.into() });
+            return Err(match error.kind() {
+                io::ErrorKind::WouldBlock => ClientError::Timeout { operation, waited },
+                _ if is_hang_up(&error) => ClientError::StoreLost,
+                _ => error.into(),
+            });
         }
         // A hang-up that was noticed in between has emptied the list, which drops our sender.
         if self.is_lost() {
             self.waiting.lock().remove(&correlation);
         }
-        let waited = timeout.saturating_add(self.patience);
-        match receiver.recv_timeout(waited) {
+        let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        match receiver.recv_timeout(left) {
             Ok(packet) => {
                 let (_, reply) = Reply::decode(&packet.bytes)?;
                 match reply {
@@ -105,16 +120,51 @@ impl Connection {
         }
     }
 
-    /// Sends a request whose answer nobody needs; `false` if the daemon does not take it now.
-    pub(crate) fn tell(&self, request: &Request) -> bool {
+    /// Sends a request whose answer nobody needs, now or when the daemon reads again.
+    pub(crate) fn tell(&self, request: &Request) {
         let correlation = self.correlation.fetch_add(1, Ordering::Relaxed) + 1;
-        !self.is_lost() && self.socket.send(&request.encode(correlation), &[]).is_ok()
+        let mut unsent = self.unsent.lock();
+        unsent.push_back(request.encode(correlation));
+        // An error is noticed by the receiving thread.
+        let _ = self.send_unsent(&mut unsent);
+    }
+
+    /// Sends a message behind what was told before; waits for room until the deadline, then `WouldBlock`.
+    fn send(&self, message: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        loop {
+            let mut unsent = self.unsent.lock();
+            let sent = self.send_unsent(&mut unsent).and_then(|()| self.socket.send(message, &[]));
+            drop(unsent);
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+                    if left.is_zero() {
+                        return Err(error);
+                    }
+                    let left_ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+                    let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
+                    let _ = poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], timeout);
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    fn send_unsent(&self, unsent: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
+        while let Some(message) = unsent.front() {
+            self.socket.send(message, &[])?;
+            unsent.pop_front();
+        }
+        Ok(())
     }
 
     /// For the receiving thread: hands replies on, returns the next notice.
     pub(crate) fn receive(&self, timeout: Option<Duration>) -> Received {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         loop {
+            // What could not be sent while the daemon did not read: as it reads, it answers, so we come by here.
+            let _ = self.send_unsent(&mut self.unsent.lock());
             let wait = timeout.map_or(PollTimeout::NONE, |timeout| {
                 PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
             });
@@ -126,6 +176,7 @@ impl Connection {
             let packet = match self.socket.receive() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return self.hang_up(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, "dropped a message from the store");
                     continue;
@@ -143,10 +194,12 @@ impl Connection {
                     let _ = requester.send(packet);
                     return Received::Nothing;
                 }
-                if let Ok((0, Reply::Failed { refusal: Refusal::BadRequest { reason } })) =
-                    Reply::decode(&packet.bytes)
-                {
-                    tracing::error!(reason, "the store ends the connection");
+                match Reply::decode(&packet.bytes) {
+                    Ok((0, Reply::Failed { refusal: Refusal::BadRequest { reason } })) => {
+                        tracing::error!(reason, "the store ends the connection");
+                    }
+                    Ok((_, reply)) => return Received::Orphan(reply),
+                    Err(error) => tracing::error!(%error, "dropped a reply from the store"),
                 }
             }
         }

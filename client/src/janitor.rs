@@ -7,7 +7,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mobula_protocol::message::Notice;
+use mobula_protocol::message::{Notice, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::{PIN_EXTENT_BYTES, PinReader, pin_extent_offset};
@@ -26,7 +26,7 @@ pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
     let mut tick = TICK_MIN;
     loop {
         let timeout = match shared.upgrade() {
-            Some(shared) => shared.own.has_segments().then_some(tick),
+            Some(shared) => shared.may_have_segments().then_some(tick),
             None => return,
         };
         let received = connection.receive(timeout);
@@ -37,6 +37,11 @@ pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
                     tracing::error!(%error, "could not act on a notice from the store");
                 }
             }
+            // Whoever asked for it has given up waiting: the lease is nobody's.
+            Received::Orphan(Reply::Leased { segment, .. }) => {
+                connection.tell(&Request::Release { segment });
+            }
+            Received::Orphan(_) => {}
             Received::Nothing => tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) },
             Received::HungUp => {
                 event(&shared, Event::StoreLost);

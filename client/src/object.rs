@@ -81,6 +81,10 @@ impl Holder {
     }
 
     fn acquire_again(&self, object: ObjectId, kind: Use) {
+        // As in `release_into`.
+        if self.shared().guard.is_child() {
+            return;
+        }
         match self {
             Self::Own(shared) => shared.own.acquire(object.index(), kind),
             Self::Peer(peer) => peer.acquire_again(object.index(), kind),
@@ -148,8 +152,10 @@ impl Handle {
     /// Whether its bytes are there: `false` while it is promised. One load.
     ///
     /// # Errors
+    /// [`ClientError::ForkedChild`] in a forked child;
     /// [`ClientError::Lost`] when it never will be.
     pub fn is_ready(&self) -> Result<bool, ClientError> {
+        self.holder.shared().check_process()?;
         match self.holder.state(self.id) {
             Ok(State::Promised) => Ok(false),
             Ok(State::Lost) => Err(ClientError::Lost { object: self.id }),
@@ -164,7 +170,6 @@ impl Handle {
     /// # Errors
     /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there.
     pub fn object(&self) -> Result<Object, ClientError> {
-        self.holder.shared().check_process()?;
         match self.is_ready()? {
             true => {
                 self.holder.acquire_again(self.id, Use::Bytes);
@@ -348,6 +353,7 @@ impl Object {
         if count == 0 {
             return Vec::new();
         }
+        self.assert_mapped();
         let start = self.location.references_offset().expect("checked when it was located");
         let len = count * ObjectId::BYTES;
         let pointer = self.mapped.pointer(start, len);
@@ -357,17 +363,22 @@ impl Object {
         let (ids, _) = bytes.as_chunks::<{ ObjectId::BYTES }>();
         ids.iter().map(|id| ObjectId::from_bytes(*id)).collect()
     }
+
+    /// One's own memory is not mapped in a forked child.
+    fn assert_mapped(&self) {
+        assert!(
+            !(matches!(self.mapped, Mapped::Own(_)) && self.holder.shared().guard.is_child()),
+            "object {} belongs to the parent process: its memory is not mapped in a forked child",
+            self.id
+        );
+    }
 }
 
 impl Deref for Object {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        assert!(
-            !(matches!(self.mapped, Mapped::Own(_)) && self.holder.shared().guard.is_child()),
-            "object {} belongs to the parent process: its memory is not mapped in a forked child",
-            self.id
-        );
+        self.assert_mapped();
         // SAFETY: `pointer..pointer + length` lies inside the mapping (checked when it was made), which `mapped` keeps.
         // The object was sealed, and the counted use keeps it pinned: its owner neither writes nor reuses the memory.
         // Its own client's writers end when they seal; every other process has it mapped read-only.

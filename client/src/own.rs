@@ -140,6 +140,15 @@ impl Own {
         if let Some(allocation) = books.entries[index as usize].allocation.take() {
             books.allocator.free(allocation);
         }
+        self.vacate(&mut books, index);
+    }
+
+    /// Lets an entry that was begun, and never sealed, be used again. Its maker may have told others the id, so that
+    /// must not come to mean the next object.
+    fn vacate(&self, books: &mut Books, index: u32) {
+        let word = self.table.word(index);
+        let generation = Word::from_bits(word.load(Ordering::Relaxed)).generation();
+        word.store(Word::new(generation.wrapping_add(1), State::Free).bits(), Ordering::Release);
         books.vacant.push_back(index);
     }
 
@@ -179,7 +188,7 @@ impl Own {
             if !references.is_empty() {
                 entry.references = Some(Box::new(references));
             }
-            books.vacant.push_back(written);
+            self.vacate(&mut books, written);
         }
         self.table.fill(promised.index(), location);
         self.settle(promised, State::Sealed);

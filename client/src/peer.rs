@@ -142,7 +142,10 @@ impl Peer {
         segments.retired.insert(segment);
         let mapped = segments.mapped.remove(&segment);
         drop(segments);
-        drop(mapped);
+        if mapped.is_none() {
+            // The daemon may think that it is mapped here: somebody asked, and gave up waiting for the answer.
+            self.shared.connection.tell(&Request::UnmapSegment { owner: self.id, segment });
+        }
     }
 
     /// Wakes the other process if it sleeps. A load; a system call only if it does.

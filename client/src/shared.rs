@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     /// Emptied when the last client goes, because peers point back here.
     peers: RwLock<HashMap<u16, Arc<Peer>>>,
     attaching: Mutex<()>,
+    /// Leases that were asked for and whose segments are not in the books yet.
+    leasing: AtomicUsize,
     born: Instant,
 }
 
@@ -76,12 +78,23 @@ impl Shared {
             pin_file,
             peers: RwLock::default(),
             attaching: Mutex::default(),
+            leasing: AtomicUsize::new(0),
             born: Instant::now(),
         }
     }
 
     pub(crate) fn check_process(&self) -> Result<(), ClientError> {
         if self.guard.is_child() { Err(ClientError::ForkedChild) } else { Ok(()) }
+    }
+
+    /// For operations that have no error to return.
+    ///
+    /// # Panics
+    /// In a forked child.
+    pub(crate) fn assert_process(&self) {
+        if let Err(error) = self.check_process() {
+            panic!("{error}");
+        }
     }
 
     pub(crate) fn pin_file(&self) -> BorrowedFd<'_> {
@@ -106,6 +119,10 @@ impl Shared {
     pub(crate) fn peer(self: &Arc<Self>, id: OwnerId) -> Result<Arc<Peer>, ClientError> {
         if let Some(peer) = self.known_peer(id) {
             return Ok(peer);
+        }
+        // Somebody had our slot before us, and has been forgotten.
+        if id.slot() == self.own.id.slot() {
+            return Err(Refusal::NoSuchOwner { owner: id }.into());
         }
         // One at a time: two views of one owner would write the same pins.
         let _attaching = self.attaching.lock();
@@ -133,6 +150,10 @@ impl Shared {
     }
 
     pub(crate) fn forget_all_peers(&self) {
+        // In a forked child another thread of the parent's may have the lock for ever.
+        if self.guard.is_child() {
+            return;
+        }
         let peers = std::mem::take(&mut *self.peers.write());
         drop(peers);
     }
@@ -207,7 +228,21 @@ impl Shared {
         }
     }
 
+    /// Whether there are segments to look after, now or in a moment.
+    pub(crate) fn may_have_segments(&self) -> bool {
+        // The lease first: it is counted until its segment is in the books.
+        self.leasing.load(Ordering::Acquire) > 0 || self.own.has_segments()
+    }
+
     fn request_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
+        self.leasing.fetch_add(1, Ordering::AcqRel);
+        let result = self.take_lease(bytes, timeout);
+        // Release: who sees it gone also sees the segment.
+        self.leasing.fetch_sub(1, Ordering::Release);
+        result
+    }
+
+    fn take_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
         let request = Request::Lease { bytes, timeout_ms: timeout.as_millis() as u64 };
         let answer = self.connection.request_within("lease memory", &request, timeout)?;
         let Reply::Leased { segment, bytes } = answer.reply else {
@@ -226,6 +261,7 @@ impl Shared {
 
     /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
     pub(crate) fn sleep(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(&Bell)) {
+        self.assert_process();
         // SeqCst: the sleeper's side of the protocol in `mobula_shm::bell`.
         self.own.sleeping().store(1, Ordering::SeqCst);
         if !ready() {

@@ -71,7 +71,11 @@ impl ObjectWriter {
     }
 
     /// Makes the object visible to every process, for good: one atomic store, at any size.
+    ///
+    /// # Panics
+    /// In a forked child, as all access to the bytes does.
     pub fn seal(mut self) -> Object {
+        self.shared.assert_process();
         self.write_references();
         let references = std::mem::take(&mut self.references);
         self.shared.own.seal(self.id.index(), self.id.generation(), &self.location, references);
@@ -101,6 +105,7 @@ impl Deref for ObjectWriter {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        self.shared.assert_process();
         // SAFETY: as in `deref_mut`.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.location.length as usize) }
     }
@@ -108,6 +113,8 @@ impl Deref for ObjectWriter {
 
 impl DerefMut for ObjectWriter {
     fn deref_mut(&mut self) -> &mut [u8] {
+        // Memory that is written is not mapped in a forked child.
+        self.shared.assert_process();
         // SAFETY: the range was allocated for this writer and lies inside the mapping that it keeps. Its bytes are
         // initialised (the file's zeros, or an earlier object's). No object refers to it before `seal`, which takes
         // the writer, and nobody pins what is not sealed.
@@ -153,7 +160,11 @@ impl Promise {
     }
 
     /// Keeps the promise with what the writer holds, and wakes who waits for it. No copy.
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn fulfil(mut self, mut writer: ObjectWriter) {
+        self.shared.assert_process();
         writer.write_references();
         let references = std::mem::take(&mut writer.references);
         writer.open = false;

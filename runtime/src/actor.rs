@@ -111,7 +111,8 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     Ok(ActorHandle::from_raw(RawActor { actor, class, token: Token::Held(Arc::new(token)) }))
 }
 
-/// Ends an actor now: its process is killed, whatever it does; calls that were not finished fail.
+/// Ends an actor now: its process is killed, whatever it does; calls that were not finished fail. A round trip to the
+/// head.
 ///
 /// # Errors
 /// [`Error::NotInitialized`].

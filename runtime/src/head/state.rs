@@ -227,19 +227,20 @@ impl State {
         }
     }
 
-    fn start_process(&mut self) {
+    /// `false` if the system refuses.
+    fn start_process(&mut self) -> bool {
         match self.processes.start() {
             Ok((token, pid)) => {
-                self.workers.insert(
-                    token,
-                    Worker { pid, link: None, job: Job::Starting, lessee: None, blocked: false },
-                );
+                let worker = Worker { pid, link: None, job: Job::Starting, lessee: None, blocked: false };
+                self.workers.insert(token, worker);
+                true
             }
             Err(error) => {
                 self.start_failures += 1;
                 if self.start_failures >= START_FAILURES_MAX {
                     self.no_workers(&format!("a worker process cannot be started: {error}"));
                 }
+                false
             }
         }
     }
@@ -267,10 +268,8 @@ impl State {
         let lacking = self.places.saturating_sub(self.serving());
         let lacking = lacking.max(self.actors.waiting().len().saturating_sub(self.starting()));
         for _ in 0..lacking {
-            if self.start_failures >= START_FAILURES_MAX {
-                break;
-            }
-            self.start_process();
+            // Nothing would wake the head for another try later.
+            while self.start_failures < START_FAILURES_MAX && !self.start_process() {}
         }
         self.end_surplus();
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mobula_client::{Handle, OwnerId};
 
-use super::{ActorState, Answer, Input, Running};
+use super::{ActorState, Answer, Books, Input, Running};
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::TooLarge;
@@ -41,10 +41,22 @@ impl Core {
         }
     }
 
-    pub(crate) fn kill_actor(&self, actor: u64) {
-        if let Some(head) = self.head() {
-            let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
-        }
+    /// Ends an actor. A round trip: when this returns, no call of it succeeds any more.
+    pub(crate) fn kill_actor(self: &Arc<Self>, actor: u64) {
+        let Some(head) = self.head() else { return };
+        self.get_to_know(actor, &mut self.submitter.books.lock());
+        let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
+        self.wait(None, || self.actor_failure(actor).map(drop));
+    }
+
+    /// Asks the head, the first time, to say where an actor is and what becomes of it.
+    fn get_to_know<'a>(&self, actor: u64, books: &'a mut Books) -> &'a mut ActorState {
+        books.actors.entry(actor).or_insert_with(|| {
+            if let Some(head) = self.head() {
+                let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
+            }
+            ActorState::Unknown { queue: VecDeque::new() }
+        })
     }
 
     pub(super) fn ask_head(self: &Arc<Self>, request: u64, message: &ToHead<'_>) -> Result<Answer, Failure> {
@@ -72,18 +84,11 @@ impl Core {
         }
     }
 
-    pub(super) fn queue_for_actor(self: &Arc<Self>, actor: u64, task: Arc<Task>) {
-        let mut books = self.submitter.books.lock();
-        match books.actors.get_mut(&actor) {
-            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue.push_back(task),
+    pub(super) fn queue_for_actor(&self, actor: u64, task: Arc<Task>) {
+        match self.get_to_know(actor, &mut self.submitter.books.lock()) {
+            ActorState::Unknown { queue } | ActorState::At { queue, .. } => queue.push_back(task),
             // It fails when its arguments are there, as it would have if it had been sent.
-            Some(ActorState::Over { .. }) => {}
-            None => {
-                books.actors.insert(actor, ActorState::Unknown { queue: VecDeque::from([task]) });
-                if let Some(head) = self.head() {
-                    let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
-                }
-            }
+            ActorState::Over { .. } => {}
         }
     }
 

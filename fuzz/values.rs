@@ -1,0 +1,30 @@
+//! The type that `decode_value` decodes to: each carrier once, among ordinary fields.
+//!
+//! A payload names its type, so the seeds must be written of the same one that the target reads: that is why it has a
+//! library to itself.
+#![cfg(feature = "values")]
+
+use std::collections::BTreeMap;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use mobula::value::{Arrow, Bytes, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// See the crate's documentation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Victim {
+    /// Text in the stream.
+    pub name: String,
+    /// A container in the stream.
+    pub numbers: BTreeMap<u8, i64>,
+    /// A buffer of any length and alignment.
+    pub bytes: Bytes,
+    /// A buffer whose length must fit a shape.
+    pub tensor: Tensor<f64>,
+    /// Any number of buffers.
+    pub more: Vec<Option<Tensor<u16>>>,
+    /// An array of any type.
+    pub array: Arrow<ArrayRef>,
+    /// Columns of any types, and of one length.
+    pub batch: Arrow<RecordBatch>,
+}

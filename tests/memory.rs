@@ -1,0 +1,172 @@
+//! Memory: if these fail, an object that should fit does not, a store that is not full says that it is, or memory
+//! that nobody uses any more is never given back.
+
+use mobula_client::{ClientError, Layout, Refusal};
+use mobula_tests::{
+    Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn,
+};
+
+const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
+
+#[test]
+fn an_object_has_any_length_from_nothing_to_the_whole_store() {
+    const CAPACITY: u64 = 4 << 20;
+    let _turn = turn();
+    let store = Store::start(PEER, CAPACITY);
+    let client = store.client();
+    let mut peer = store.peer();
+    for length in [0, 1, 63, 64, 65, 4095, 4096, 4097, 16 << 10, (16 << 10) + 1, 1 << 20, CAPACITY - 1, CAPACITY] {
+        let object = put_content(&client, length).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        assert_eq!(object.len() as u64, length);
+        assert!(object.as_ptr().addr().is_multiple_of(64), "{length} bytes at {:?}", object.as_ptr());
+        let id = object.id();
+        peer.ok(format_args!("get {id}"));
+        drop(object);
+        // Kept by the peer alone.
+        assert!(is_content_of(&client.get(id).unwrap(), id));
+        peer.ok(format_args!("drop {id}"));
+    }
+    store.is_empty_again(&client);
+}
+
+#[test]
+fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
+    const CAPACITY: u64 = 4 << 20;
+    let _turn = turn();
+    let store = Store::start(PEER, CAPACITY);
+    let client = store.client();
+    let kept = put_content(&client, 100).unwrap();
+    for length in [CAPACITY + 1, CAPACITY + 4096, 1 << 40, u64::MAX - 64, u64::MAX] {
+        let error = client.create(Layout { length, ..Layout::default() }).unwrap_err();
+        match &error {
+            ClientError::Refused(Refusal::TooLarge { requested_bytes, capacity_bytes }) => {
+                assert_eq!((*requested_bytes, *capacity_bytes), (length, CAPACITY));
+            }
+            other => panic!("{length} bytes: {other}"),
+        }
+        let text = error.to_string();
+        assert!(text.contains(&length.to_string()) && text.contains(&CAPACITY.to_string()), "{text}");
+    }
+    // The references count too.
+    let references = vec![kept.handle()];
+    assert!(client.create(Layout { length: CAPACITY, references, ..Layout::default() }).is_err());
+    drop(kept);
+    // And nothing was taken for what was refused.
+    drop(put_content(&client, CAPACITY).unwrap());
+    store.is_empty_again(&client);
+}
+
+#[test]
+fn a_million_objects_live_at_a_time() {
+    const COUNT: usize = 1_000_000;
+    let _turn = turn();
+    let store = Store::start(PEER, 96 << 20);
+    let client = store.client();
+    let mut peer = store.peer();
+    let mut random = Random::from_environment();
+    let handles: Vec<_> = (0..COUNT).map(|_| put_content(&client, 8).unwrap().handle()).collect();
+    assert_eq!(client.live_objects(), COUNT as u64);
+    let stats = client.stats().unwrap();
+    assert_eq!((stats.objects(), stats.object_bytes()), (COUNT as u64, 8 * COUNT as u64));
+    assert_eq!(stats.pins(), COUNT as u64);
+    let listed = client.list().unwrap();
+    assert_eq!(listed.len(), COUNT);
+    assert!(listed.iter().all(|info| (info.bytes, info.holders, info.promised) == (8, 1, false)));
+    for at in (0..100).map(|_| random.below(COUNT as u64) as usize).chain([0, COUNT - 1]) {
+        peer.ok(format_args!("get {}", handles[at].id()));
+        peer.ok(format_args!("drop {}", handles[at].id()));
+    }
+    drop(handles);
+    store.is_empty_again(&client);
+}
+
+#[test]
+fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
+    const CAPACITY: u64 = 8 << 20;
+    let _turn = turn();
+    let store = Store::start(PEER, CAPACITY);
+    let client = store.client();
+    let mut peer = store.peer();
+    let before = client.stats().unwrap().totals;
+    let mut random = Random::from_environment();
+    let (mut total, mut count) = (0, 0u64);
+    let mut kept = std::collections::VecDeque::new();
+    while total < 1000 * CAPACITY {
+        let length_max = [100, 10_000, 1 << 20, CAPACITY][random.below(4) as usize];
+        let length = random.below(length_max + 1);
+        // Some are kept for a while, so that the free memory is in pieces; not while one needs all of it.
+        if length > CAPACITY / 4 {
+            kept.clear();
+        }
+        let mut writer = client
+            .create(Layout { length, ..Layout::default() })
+            .unwrap_or_else(|error| panic!("object {count} of {length} bytes: {error}"));
+        // The ends are enough: what lies between is as large as the memory, and was the subject elsewhere.
+        let (id, edge) = (writer.id(), writer.len().min(64));
+        let start = writer.len() - edge;
+        fill(&mut writer[..edge], id);
+        fill(&mut writer[start..], id);
+        let object = writer.seal();
+        if count.is_multiple_of(64) {
+            // A reader maps what it reads, and must let it go for the loop to run on.
+            peer.ok(format_args!("hold {id}"));
+            peer.ok(format_args!("drop {id}"));
+        }
+        if length < CAPACITY / 100 {
+            kept.push_back(object);
+        }
+        if kept.len() > 16 {
+            let oldest = kept.pop_front().expect("not empty");
+            let edge = oldest.len().min(64);
+            assert!(is_content_of(&oldest[oldest.len() - edge..], oldest.id()));
+        }
+        total += length;
+        count += 1;
+    }
+    drop(kept);
+    println!("{count} objects, {total} bytes");
+    store.is_empty_again(&client);
+    assert_eq!(client.stats().unwrap().totals, before);
+}
+
+#[test]
+fn memory_that_is_idle_goes_back_to_the_system() {
+    let _turn = turn();
+    let store = Store::start(PEER, 64 << 20);
+    let client = store.client();
+    let mut peer = store.peer();
+    let objects: Vec<_> = (0..8).map(|_| put_content(&client, 4 << 20).unwrap()).collect();
+    for object in &objects {
+        peer.ok(format_args!("get {}", object.id()));
+    }
+    let here = std::process::id();
+    assert!(store.segments_open() > 0 && segments_mapped(here) > 0 && segments_mapped(peer.pid) > 0);
+    let ids: Vec<_> = objects.iter().map(mobula_client::Object::id).collect();
+    drop(objects);
+    for id in ids {
+        peer.ok(format_args!("drop {id}"));
+    }
+    // Nobody does anything any more, not even look at the statistics.
+    eventually("this process maps no segment", || segments_mapped(here) == 0);
+    eventually("the reader maps no segment", || segments_mapped(peer.pid) == 0);
+    eventually("the daemon has no segment open", || store.segments_open() == 0);
+    store.is_empty_again(&client);
+}
+
+#[test]
+fn one_process_gets_the_memory_that_another_no_longer_uses() {
+    const CAPACITY: u64 = 16 << 20;
+    let _turn = turn();
+    let store = Store::start(PEER, CAPACITY);
+    let client = store.client();
+    let (mut one, mut other) = (store.peer(), store.peer());
+    for _ in 0..10 {
+        // Each leaves its memory leased for as long as it may: the other's put has to ask for it.
+        for peer in [&mut one, &mut other] {
+            let id = peer.id(format_args!("put {}", CAPACITY - 4096));
+            assert!(is_content_of(&client.get(id).unwrap(), id));
+            peer.ok(format_args!("drop {id}"));
+        }
+    }
+    store.is_empty_again(&client);
+}

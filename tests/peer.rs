@@ -1,0 +1,481 @@
+//! The other process of a test: a store's daemon, or a client that does what it is told.
+//!
+//! A client takes commands on its standard input, a line each, and answers each with a line, `ok …` or `error KIND`.
+//! It ends with its input, so that none is left when a test dies.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use mobula_client::{
+    Client, ClientError, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal,
+};
+use mobula_store::{Config, Server};
+use mobula_tests::{PATIENCE, Random, fill, is_content_of, kind_of, put_content, put_layout};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+fn main() {
+    // A process that is meant to crash leaves no file behind.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["store", socket, capacity] => store(socket, capacity.parse().expect("bytes")),
+        ["client", socket] => serve(socket),
+        _ => panic!("usage: store SOCKET CAPACITY | client SOCKET"),
+    }
+}
+
+/// A daemon that lives until its standard input ends.
+fn store(socket: &str, capacity_bytes: u64) {
+    mobula_store::raise_descriptor_limit().expect("descriptors");
+    let mut config = Config::new(socket, capacity_bytes);
+    config.adoption_grace = Duration::from_millis(20);
+    let server = Server::bind(config).expect("the store starts");
+    say("ok ready");
+    let lifeline = nix::unistd::dup(std::io::stdin()).expect("a descriptor");
+    server.run_while_open(lifeline).expect("the store runs");
+}
+
+fn serve(socket: &str) {
+    keep_heap();
+    let mut peer = match Client::connect(socket) {
+        Ok(client) => Peer::new(client),
+        Err(error) => return say(format_args!("error {}", kind_of(&error))),
+    };
+    say(format_args!("ok {}", std::process::id()));
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match peer.command(&words) {
+            Ok(Some(answer)) => say(format_args!("ok {answer}")),
+            Ok(None) => {}
+            Err(error) => say(format_args!("error {}", kind_of(&error))),
+        }
+    }
+}
+
+/// Lets the heap grow in large steps and never shrink: what a test counts is the store's system calls, not malloc's.
+fn keep_heap() {
+    // SAFETY: called before there is a second thread; the values are sizes.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+    }
+}
+
+fn say(line: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// Wrong bytes are the end: the test sees what they were, and no more answers.
+fn verify(object: &Object) {
+    if !is_content_of(object, object.id()) {
+        say(format_args!("error WrongBytes: object {} of {} bytes", object.id(), object.len()));
+        std::process::exit(1);
+    }
+}
+
+/// A client, and what it keeps.
+struct Peer {
+    client: Client,
+    objects: HashMap<ObjectId, Object>,
+    handles: HashMap<ObjectId, Handle>,
+    writers: HashMap<ObjectId, ObjectWriter>,
+    promises: HashMap<ObjectId, Promise>,
+    /// What `look` does.
+    looker: Looker,
+}
+
+#[derive(Default)]
+struct Looker {
+    random: Option<Random>,
+    pinned: Vec<Object>,
+    read: u64,
+    gone: u64,
+}
+
+fn id(word: &str) -> ObjectId {
+    word.parse().expect("an id")
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("a number")
+}
+
+impl Peer {
+    fn new(client: Client) -> Self {
+        Self {
+            client,
+            objects: HashMap::new(),
+            handles: HashMap::new(),
+            writers: HashMap::new(),
+            promises: HashMap::new(),
+            looker: Looker::default(),
+        }
+    }
+
+    /// Does what a line says; `None` where nobody waits for an answer.
+    fn command(&mut self, words: &[&str]) -> Result<Option<String>, ClientError> {
+        let answer = match *words {
+            // Objects: made, read, kept and let go.
+            ["put", length] => self.keep(put_content(&self.client, number(length))?),
+            ["put-with", length, ref references @ ..] => {
+                let hold = |reference: &&str| self.client.hold(id(reference));
+                let references = references.iter().map(hold).collect::<Result<_, _>>()?;
+                let layout = Layout { length: number(length), references, ..Layout::default() };
+                self.keep(put_layout(&self.client, layout)?)
+            }
+            ["get", object] => {
+                let object = self.client.get(id(object))?;
+                verify(&object);
+                self.keep(object)
+            }
+            ["verify"] => {
+                self.objects.values().for_each(verify);
+                self.objects.len().to_string()
+            }
+            ["hold", object] => {
+                let handle = self.client.hold(id(object))?;
+                self.handles.insert(handle.id(), handle);
+                String::new()
+            }
+            ["drop", object] => {
+                self.objects.remove(&id(object));
+                self.handles.remove(&id(object));
+                String::new()
+            }
+            ["begin", length] => {
+                let layout = Layout { length: number(length), ..Layout::default() };
+                let mut writer = self.client.create(layout)?;
+                let object = writer.id();
+                fill(&mut writer, object);
+                self.writers.insert(object, writer);
+                object.to_string()
+            }
+            ["promise"] => {
+                let promise = self.client.promise()?;
+                let object = promise.handle().id();
+                self.promises.insert(object, promise);
+                object.to_string()
+            }
+            ["fulfil", object, length] => {
+                let layout = Layout { length: number(length), ..Layout::default() };
+                let mut writer = self.client.create(layout)?;
+                fill(&mut writer, id(object));
+                let promise = self.promises.remove(&id(object)).expect("promised here");
+                let handle = promise.handle().clone();
+                promise.fulfil(writer);
+                self.handles.insert(handle.id(), handle);
+                String::new()
+            }
+            ["wait", object] => self.wait(id(object))?,
+            ["publish", name, object] => {
+                self.client.publish(name, id(object))?;
+                String::new()
+            }
+            ["get-named", name] => {
+                let object = self.client.get_named(name, PATIENCE)?;
+                verify(&object);
+                self.keep(object)
+            }
+            ["stats"] => self.client.stats()?.totals.clients.to_string(),
+
+            // What must not be done.
+            ["scribble", object] => {
+                let object = self.client.get(id(object))?;
+                let address = object.as_ptr().expose_provenance();
+                // SAFETY: not sound if it succeeds; the memory is mapped read-only, and the process dies here.
+                unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0xff) };
+                "written".to_owned()
+            }
+            ["fork", theirs] => return self.fork(id(theirs)).map(Some),
+
+            // Many operations.
+            ["look-seed", seed] => {
+                self.looker.random = Some(Random::from_seed(number(seed)));
+                return Ok(None);
+            }
+            ["look", object] => {
+                self.looker.look(&self.client, id(object))?;
+                return Ok(None);
+            }
+            ["look-report"] => {
+                self.looker.pinned.drain(..).for_each(|object| verify(&object));
+                format!("{} {}", self.looker.read, self.looker.gone)
+            }
+            ["churn", seed] => return Err(churn(&self.client, Random::from_seed(number(seed)))),
+            ["count-puts", mark, count] => {
+                count_puts(&self.client, mark, number(count) as usize)?;
+                String::new()
+            }
+            ["count-gets", mark, ids, from, to] => {
+                let ids = self.client.get(id(ids))?;
+                let (ids, _) = ids.as_chunks::<{ ObjectId::BYTES }>();
+                let range = number(from) as usize..number(to) as usize;
+                let ids: Vec<ObjectId> = ids[range].iter().map(|id| ObjectId::from_bytes(*id)).collect();
+                count_gets(&self.client, mark, &ids)?;
+                String::new()
+            }
+            _ => panic!("no such command: {words:?}"),
+        };
+        Ok(Some(answer))
+    }
+
+    fn keep(&mut self, object: Object) -> String {
+        let id = object.id();
+        self.objects.insert(id, object);
+        id.to_string()
+    }
+
+    /// Waits for a promised object as a program does: watch, look once more, sleep.
+    fn wait(&mut self, object: ObjectId) -> Result<String, ClientError> {
+        let handle = self.client.hold(object)?;
+        let _watch = handle.watch();
+        while !handle.is_ready()? {
+            self.client.sleep(Some(PATIENCE), || !matches!(handle.is_ready(), Ok(false)));
+        }
+        let object = handle.object()?;
+        verify(&object);
+        Ok(self.keep(object))
+    }
+
+    /// Uses everything that this process has in a forked child, which ends in order; answers with what the child got,
+    /// separated by `|`.
+    fn fork(&mut self, theirs: ObjectId) -> Result<String, ClientError> {
+        let mine = put_content(&self.client, 1000)?;
+        let theirs = self.client.get(theirs)?;
+        let layout = || Layout { length: 1000, ..Layout::default() };
+        let (mut writer, second_writer) = (self.client.create(layout())?, self.client.create(layout())?);
+        let promise = self.client.promise()?;
+        let (reader, pipe) = nix::unistd::pipe().map_err(std::io::Error::from)?;
+        // SAFETY: this thread holds no lock that the child uses; the client is what is being tested.
+        match unsafe { fork() }.map_err(std::io::Error::from)? {
+            ForkResult::Child => {
+                std::panic::set_hook(Box::new(|_| {}));
+                let client = self.client.clone();
+                let mut said = vec![
+                    outcome("get", || client.get(theirs.id()).map(drop)),
+                    outcome("put", || client.put(b"bytes").map(drop)),
+                    outcome("promise", || client.promise().map(drop)),
+                    outcome("publish", || client.publish("name", mine.id())),
+                    outcome("hold", || client.hold(mine.id()).map(drop)),
+                    outcome("contains", || client.contains(mine.id()).map(drop)),
+                    outcome("delete", || client.delete(mine.id())),
+                    outcome("stats", || client.stats().map(drop)),
+                    outcome("object of a handle", || mine.handle().object().map(drop)),
+                    outcome("is_ready", || mine.handle().is_ready().map(drop)),
+                    outcome("release_unused", || {
+                        client.release_unused();
+                        Ok(())
+                    }),
+                    outcome("deref of one's own", || {
+                        let _ = mine[0];
+                        Ok(())
+                    }),
+                    outcome("references of one's own", || {
+                        let _ = mine.references();
+                        Ok(())
+                    }),
+                    outcome("deref of a writer", || {
+                        writer[0] = 1;
+                        Ok(())
+                    }),
+                    outcome("seal", || {
+                        drop(second_writer.seal());
+                        Ok(())
+                    }),
+                ];
+                said.push(format!("deref of another's: {}", is_content_of(&theirs, theirs.id())));
+                drop((mine.clone(), theirs.clone(), mine.handle(), theirs.handle()));
+                drop((mine, theirs, writer, promise, client));
+                self.objects.clear();
+                self.handles.clear();
+                self.writers.clear();
+                self.promises.clear();
+                let _ = File::from(pipe).write_all(said.join("|").as_bytes());
+                // SAFETY: ends the child without the parent's cleanup.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                drop(pipe);
+                let mut said = String::new();
+                File::from(reader).read_to_string(&mut said)?;
+                let status = waitpid(child, None).map_err(std::io::Error::from)?;
+                if !matches!(status, WaitStatus::Exited(_, 0)) {
+                    said.push_str(&format!("|the child ended with {status:?}"));
+                }
+                // Unharmed: what was being made can be finished.
+                let object = writer.id();
+                fill(&mut writer, object);
+                let promised = promise.handle().clone();
+                promise.fulfil(second_writer);
+                promised.object()?;
+                let finished = writer.seal();
+                verify(&finished);
+                self.keep(finished);
+                self.keep(mine);
+                self.keep(theirs);
+                Ok(said)
+            }
+        }
+    }
+}
+
+/// What an operation comes to: `done`, an error or a panic.
+fn outcome(name: &str, operation: impl FnOnce() -> Result<(), ClientError>) -> String {
+    let result = match catch_unwind(AssertUnwindSafe(operation)) {
+        Ok(Ok(())) => "done".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("panic: {}", panic.downcast_ref::<String>().map_or("?", String::as_str)),
+    };
+    format!("{name}: {result}")
+}
+
+impl Looker {
+    /// Reads an object that may be gone by now, and keeps some of those that are there.
+    fn look(&mut self, client: &Client, object: ObjectId) -> Result<(), ClientError> {
+        let random = self.random.as_mut().expect("a seed first");
+        match client.get(object) {
+            Ok(object) => {
+                verify(&object);
+                self.read += 1;
+                self.pinned.push(object);
+            }
+            Err(ClientError::NoSuchObject { .. } | ClientError::Deleted { .. }) => self.gone += 1,
+            Err(error) => return Err(error),
+        }
+        while self.pinned.len() as u64 > random.below(32) {
+            let victim = random.below(self.pinned.len() as u64) as usize;
+            verify(&self.pinned.swap_remove(victim));
+        }
+        Ok(())
+    }
+}
+
+/// Random operations on objects under names that all churning processes share, until the process is killed or
+/// something fails. Says a line now and then.
+fn churn(client: &Client, mut random: Random) -> ClientError {
+    let (mut kept, mut writers, mut promises) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 1.. {
+        if let Err(error) = churn_step(client, &mut random, &mut kept, &mut writers, &mut promises) {
+            return error;
+        }
+        if step % 20 == 0 {
+            say("ok step");
+        }
+    }
+    unreachable!("steps have no end")
+}
+
+fn churn_step(
+    client: &Client,
+    random: &mut Random,
+    kept: &mut Vec<Object>,
+    writers: &mut Vec<ObjectWriter>,
+    promises: &mut Vec<Promise>,
+) -> Result<(), ClientError> {
+    let length_max = [64, 1000, 20_000, 200_000][random.below(4) as usize];
+    let length = random.below(length_max);
+    let name = format!("name-{}", random.below(32));
+    match random.below(10) {
+        0..=2 => kept.push(put_content(client, length)?),
+        3 => {
+            let references = kept.iter().take(3).map(Object::handle).collect();
+            kept.push(put_layout(client, Layout { length, references, ..Layout::default() })?);
+        }
+        4 | 5 => {
+            if let Some(object) = kept.last() {
+                match client.publish(&name, object.id()) {
+                    Ok(()) => {}
+                    Err(ClientError::Refused(Refusal::NameTaken { .. })) => match client.unpublish(&name) {
+                        Ok(()) | Err(ClientError::Refused(Refusal::NoSuchName {})) => {}
+                        Err(error) => return Err(error),
+                    },
+                    // It belonged to somebody who has died, and was only kept by us.
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        6 | 7 => {
+            if let Some(object) = client.lookup(&name)? {
+                match client.get(object) {
+                    Ok(object) => {
+                        verify(&object);
+                        for reference in object.references() {
+                            verify(&client.get(reference)?);
+                        }
+                        kept.push(object);
+                    }
+                    // The name was taken away in between.
+                    Err(ClientError::NoSuchObject { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        8 => {
+            writers.push(client.create(Layout { length, ..Layout::default() })?);
+            writers.truncate(3);
+        }
+        _ => {
+            promises.push(client.promise()?);
+            promises.truncate(3);
+        }
+    }
+    while kept.len() > 12 {
+        verify(&kept.swap_remove(random.below(12) as usize));
+    }
+    Ok(())
+}
+
+/// Puts and drops objects between two marks in the trace of this process's system calls.
+fn count_puts(client: &Client, mark: &str, count: usize) -> Result<(), ClientError> {
+    const BATCH: usize = 1000;
+    let anchor = client.put(&[1; 100])?;
+    let mut objects = Vec::with_capacity(BATCH);
+    let bytes = [7; 100];
+    let mut round = |count: usize| {
+        for _ in 0..count / BATCH {
+            for _ in 0..BATCH {
+                objects.push(client.put(&bytes)?);
+            }
+            objects.clear();
+        }
+        Ok::<_, ClientError>(())
+    };
+    // Memory is leased, and the bookkeeping has grown to its size.
+    round(count)?;
+    trace_mark(mark, "begin");
+    round(count)?;
+    trace_mark(mark, "end");
+    drop(anchor);
+    Ok(())
+}
+
+/// Gets and drops objects between two marks.
+fn count_gets(client: &Client, mark: &str, ids: &[ObjectId]) -> Result<(), ClientError> {
+    let mut objects = Vec::with_capacity(ids.len());
+    trace_mark(mark, "begin");
+    for id in ids {
+        objects.push(client.get(*id)?);
+    }
+    let sum: u64 = objects.iter().map(|object: &Object| u64::from(object[0])).sum();
+    objects.clear();
+    trace_mark(mark, "end");
+    std::hint::black_box(sum);
+    Ok(())
+}
+
+/// A system call that does nothing but show in a trace.
+fn trace_mark(name: &str, what: &str) {
+    let text = format!("mark {name} {what}");
+    // SAFETY: a write from a valid buffer, to a descriptor that does not exist.
+    unsafe { libc::write(-1, text.as_ptr().cast(), text.len()) };
+}
