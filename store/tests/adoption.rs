@@ -217,6 +217,25 @@ fn a_reader_that_dies_pins_nothing_more() {
 }
 
 #[test]
+fn an_empty_object_of_the_dead_stays_although_it_lies_in_no_segment() {
+    let store = TestStore::start();
+    let (owner, mut reader) = (store.client(), store.client());
+    owner.table.fill(3, &Location::default());
+    owner.set(3, 0, State::Sealed);
+    let id = owner.owner;
+    let table = reader.attach(id);
+    let pins = reader.pins_on(id);
+    pins.set(3, HELD);
+    drop(owner);
+    told_of_death(&mut reader, id);
+    reader.totals();
+    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(0, State::Sealed));
+    pins.clear(3);
+    reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });
+    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(1, State::Free));
+}
+
+#[test]
 fn a_table_full_of_nonsense_harms_nobody() {
     let store = TestStore::with(|config| config.sweep_entries_max = 100);
     let mut bystander = store.client();

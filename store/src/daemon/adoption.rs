@@ -55,7 +55,7 @@ pub(crate) struct Adoption {
 struct LiveEntry {
     index: u32,
     generation: u32,
-    /// Where its bytes lie; a lost promise has none.
+    /// Where its bytes lie; a lost promise has none, nor has an empty object.
     segment: Option<u32>,
 }
 
@@ -181,10 +181,10 @@ impl Daemon {
                 }
                 Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
                     let location = owner.view.location(index);
-                    if !mapped.contain(&location) {
+                    let Some(segment) = mapped.segment_of(&location) else {
                         free(word, generation);
                         continue;
-                    }
+                    };
                     if state == State::Dying {
                         word.store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
                     }
@@ -193,7 +193,7 @@ impl Daemon {
                         adoption.references_left -= references.len();
                         recorded.push((index, references));
                     }
-                    adoption.add(index, generation, Some(location.segment));
+                    adoption.add(index, generation, segment);
                 }
                 None => free(word, generation),
             }
@@ -330,9 +330,14 @@ struct MappedSegments<'a> {
 }
 
 impl MappedSegments<'_> {
-    /// Whether a location lies where the client could have put an object.
-    fn contain(&self, location: &Location) -> bool {
-        self.segments.get(self.slot, location.segment).is_some_and(|segment| location.fits(segment.bytes))
+    /// The segment that an object lies in, if it lies in any (one without bytes does not); `None` for a location where
+    /// the client cannot have put an object.
+    fn segment_of(&self, location: &Location) -> Option<Option<u32>> {
+        if Location::extent(location.length, location.references) == Some(0) {
+            return Some(None);
+        }
+        let segment = self.segments.get(self.slot, location.segment)?;
+        location.fits(segment.bytes).then_some(Some(location.segment))
     }
 
     /// The references of an object whose location has been found to fit, `max` at most.
