@@ -30,8 +30,10 @@ const INLINE_BYTES_MAX: usize = 4096;
 const INLINE_REFERENCES_MAX: usize = 32;
 /// Looks at the mail before sleeping: a few microseconds, about what it costs another process to be woken.
 const SPINS: u32 = 400;
-/// How often the courier looks after leases and acknowledgements when nobody waits.
+/// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
+/// nothing to do, up to `TICK_MAX`.
 const TICK: Duration = Duration::from_millis(10);
+const TICK_MAX: Duration = Duration::from_millis(160);
 
 /// See the module's documentation.
 pub(crate) struct Core {
@@ -299,6 +301,7 @@ impl Core {
 
     /// The courier's thread; see the module's documentation.
     pub(crate) fn run_courier(self: &Arc<Self>) {
+        let mut tick = TICK;
         loop {
             let mut turn = self.turn.lock();
             if self.stopping.load(Ordering::Acquire) {
@@ -308,24 +311,28 @@ impl Core {
             if alone && self.submitter.is_busy() {
                 turn.leading = true;
                 drop(turn);
-                let timeout = self.needs_ticks().then_some(TICK);
+                let timeout = self.needs_ticks().then_some(tick);
                 self.client.sleep(timeout, || {
                     self.has_mail() || !self.submitter.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
                 self.turn.lock().leading = false;
-                if !self.look() && timeout.is_some() {
+                if self.look() {
+                    tick = TICK;
+                } else if timeout.is_some() {
+                    tick = (tick * 2).min(TICK_MAX);
                     self.tick();
                 }
                 self.hand_over();
             } else if self.needs_ticks() {
-                let timed_out = self.courier.wait_for(&mut turn, TICK).timed_out();
+                let timed_out = self.courier.wait_for(&mut turn, tick).timed_out();
                 let leading = turn.leading;
                 drop(turn);
                 if timed_out {
-                    if !leading {
-                        self.look();
-                    }
+                    let found = !leading && self.look();
+                    tick = if found { TICK } else { (tick * 2).min(TICK_MAX) };
                     self.tick();
+                } else {
+                    tick = TICK;
                 }
             } else {
                 // SeqCst, and another look: a call that begins now either sees the flag or is seen.
@@ -334,6 +341,7 @@ impl Core {
                     self.courier.wait(&mut turn);
                 }
                 self.courier_sleeps.store(false, Ordering::SeqCst);
+                tick = TICK;
             }
         }
     }

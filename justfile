@@ -1,0 +1,48 @@
+# What a developer does here. `.ci/run` has the commands themselves, and needs no `just`.
+
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# Formats everything.
+fmt:
+    cargo fmt --all
+    cargo fmt --manifest-path fuzz/Cargo.toml
+
+# Clippy, every warning an error.
+lint:
+    .ci/run lint
+
+# The documentation, every warning an error.
+doc:
+    .ci/run doc
+
+# All tests.
+test:
+    .ci/run test
+
+# The examples, each of which checks its own results.
+check:
+    .ci/run check
+
+# Measures; `just bench --bench objects -- put` only what is called so.
+bench *ARGUMENTS:
+    cargo bench -p mobula-benches {{ ARGUMENTS }}
+
+# Arbitrary bytes for whatever reads messages, half a minute; MOBULA_FUZZ_SECONDS says how long.
+fuzz:
+    .ci/run fuzz
+
+# The same for values, whose target takes minutes to build.
+fuzz-values SECONDS="60":
+    mkdir -p fuzz/target/corpus/decode_value
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --features values decode_value fuzz/target/corpus/decode_value \
+        fuzz/corpus/decode_value -- -max_total_time={{ SECONDS }}
+
+# Licences, advisories and versions of the dependencies; needs cargo-deny.
+deny:
+    cargo deny check
+
+# Everything that a change must pass.
+ci:
+    .ci/run
