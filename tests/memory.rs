@@ -2,9 +2,7 @@
 //! that nobody uses any more is never given back.
 
 use mobula_client::{ClientError, Layout, Refusal};
-use mobula_tests::{
-    Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn,
-};
+use mobula_tests::{Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 
@@ -15,7 +13,9 @@ fn an_object_has_any_length_from_nothing_to_the_whole_store() {
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let mut peer = store.peer();
-    for length in [0, 1, 63, 64, 65, 4095, 4096, 4097, 16 << 10, (16 << 10) + 1, 1 << 20, CAPACITY - 1, CAPACITY] {
+    for length in
+        [0, 1, 63, 64, 65, 4095, 4096, 4097, 16 << 10, (16 << 10) + 1, 1 << 20, CAPACITY - 1, CAPACITY]
+    {
         let object = put_content(&client, length).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
         assert_eq!(object.len() as u64, length);
         assert!(object.as_ptr().addr().is_multiple_of(64), "{length} bytes at {:?}", object.as_ptr());

@@ -10,9 +10,7 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use mobula_client::{
-    Client, ClientError, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal,
-};
+use mobula_client::{Client, ClientError, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal};
 use mobula_store::{Config, Server};
 use mobula_tests::{PATIENCE, Random, fill, is_content_of, kind_of, put_content, put_layout};
 use nix::sys::resource::{Resource, setrlimit};
@@ -25,17 +23,18 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["store", socket, capacity] => store(socket, capacity.parse().expect("bytes")),
+        ["store", socket, capacity, clients_max] => store(socket, number(capacity), number(clients_max)),
         ["client", socket] => serve(socket),
-        _ => panic!("usage: store SOCKET CAPACITY | client SOCKET"),
+        _ => panic!("usage: store SOCKET CAPACITY CLIENTS | client SOCKET"),
     }
 }
 
 /// A daemon that lives until its standard input ends.
-fn store(socket: &str, capacity_bytes: u64) {
+fn store(socket: &str, capacity_bytes: u64, clients_max: u64) {
     mobula_store::raise_descriptor_limit().expect("descriptors");
     let mut config = Config::new(socket, capacity_bytes);
     config.adoption_grace = Duration::from_millis(20);
+    config.clients_max = clients_max as u32;
     let server = Server::bind(config).expect("the store starts");
     say("ok ready");
     let lifeline = nix::unistd::dup(std::io::stdin()).expect("a descriptor");
@@ -250,8 +249,9 @@ impl Peer {
     /// Uses everything that this process has in a forked child, which ends in order; answers with what the child got,
     /// separated by `|`.
     fn fork(&mut self, theirs: ObjectId) -> Result<String, ClientError> {
-        let mine = put_content(&self.client, 1000)?;
         let theirs = self.client.get(theirs)?;
+        let references = vec![theirs.handle()];
+        let mine = put_layout(&self.client, Layout { length: 1000, references, ..Layout::default() })?;
         let layout = || Layout { length: 1000, ..Layout::default() };
         let (mut writer, second_writer) = (self.client.create(layout())?, self.client.create(layout())?);
         let promise = self.client.promise()?;

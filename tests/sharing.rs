@@ -82,7 +82,8 @@ fn bytes_and_buffers_of_an_object_are_its_memory_and_outlive_everything_else() {
     let [mine_bytes, theirs_bytes] = [Bytes::from(mine.clone()), Bytes::from(theirs.clone())];
     let [mine_buffer, theirs_buffer] = [Buffer::from(mine), Buffer::from(theirs)];
     drop(client);
-    for (at, (bytes, buffer)) in [(&mine_bytes, &mine_buffer), (&theirs_bytes, &theirs_buffer)].iter().enumerate()
+    for (at, (bytes, buffer)) in
+        [(&mine_bytes, &mine_buffer), (&theirs_bytes, &theirs_buffer)].iter().enumerate()
     {
         assert_eq!((bytes.as_ptr(), buffer.as_ptr()), (addresses[at], addresses[at]), "copied");
     }
@@ -95,7 +96,8 @@ fn bytes_and_buffers_of_an_object_are_its_memory_and_outlive_everything_else() {
     }
     let slice = theirs_bytes.slice(..);
     drop(theirs_bytes);
-    for (bytes, id) in [(&mine_bytes[..], ids[0]), (&slice, ids[1]), (&mine_buffer, ids[0]), (&theirs_buffer, ids[1])]
+    for (bytes, id) in
+        [(&mine_bytes[..], ids[0]), (&slice, ids[1]), (&mine_buffer, ids[0]), (&theirs_buffer, ids[1])]
     {
         assert!(is_content_of(bytes, id), "object {id}");
     }
@@ -295,7 +297,13 @@ fn names_have_bounds() {
     let client = store.client();
     client.publish([b'x'; 1024], object.id()).unwrap();
     assert_eq!(client.lookup([b'x'; 1024]).unwrap(), Some(object.id()));
-    assert_eq!(error_kind(client.publish([b'x'; 1025], object.id())), "LimitReached");
+    for length in [1025, 100_000] {
+        assert_eq!(error_kind(client.publish(vec![b'x'; length], object.id())), "LimitReached");
+        assert_eq!(error_kind(client.lookup(vec![b'x'; length])), "LimitReached");
+        assert_eq!(error_kind(client.unpublish(vec![b'x'; length])), "LimitReached");
+    }
+    assert_eq!(client.lookup("").unwrap(), None);
+    assert_eq!(error_kind(client.unpublish("")), "NoSuchName");
     assert_eq!(error_kind(client.publish("", object.id())), "BadRequest");
     // Whatever was asked, the client can go on.
     assert_eq!(client.names().unwrap().len(), 1);

@@ -164,6 +164,7 @@ pub fn error_kind<T>(result: Result<T, ClientError>) -> String {
 pub struct Store {
     program: &'static str,
     capacity_bytes: u64,
+    clients_max: u32,
     daemon: Process,
     directory: TempDir,
 }
@@ -171,14 +172,20 @@ pub struct Store {
 impl Store {
     /// Starts a daemon. `program` is `mobula-test-peer`.
     pub fn start(program: &'static str, capacity_bytes: u64) -> Self {
-        let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
-        let daemon = Self::daemon(program, &directory.path().join("store.sock"), capacity_bytes);
-        Self { program, capacity_bytes, daemon, directory }
+        Self::start_for(program, capacity_bytes, 64)
     }
 
-    fn daemon(program: &str, socket: &Path, capacity_bytes: u64) -> Process {
+    /// The same, for so many clients at a time.
+    pub fn start_for(program: &'static str, capacity_bytes: u64, clients_max: u32) -> Self {
+        let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
+        let socket = directory.path().join("store.sock");
+        let daemon = Self::daemon(program, &socket, capacity_bytes, clients_max);
+        Self { program, capacity_bytes, clients_max, daemon, directory }
+    }
+
+    fn daemon(program: &str, socket: &Path, capacity_bytes: u64, clients_max: u32) -> Process {
         let mut command = Command::new(program);
-        command.arg("store").arg(socket).arg(capacity_bytes.to_string());
+        command.arg("store").arg(socket).arg(capacity_bytes.to_string()).arg(clients_max.to_string());
         let mut daemon = Process::start(command);
         assert_eq!(daemon.answer().as_deref(), Ok("ready"), "the daemon starts");
         daemon
@@ -186,7 +193,7 @@ impl Store {
 
     /// Starts another daemon at the path of one that has ended.
     pub fn start_again(&mut self) {
-        self.daemon = Self::daemon(self.program, &self.socket(), self.capacity_bytes);
+        self.daemon = Self::daemon(self.program, &self.socket(), self.capacity_bytes, self.clients_max);
     }
 
     /// Where it listens.

@@ -41,7 +41,8 @@ fn gets_and_drops_make_no_system_call() {
     let client = store.client();
     let mut peer = trace.peer(&store);
     // Every 50th object is read first, so that each segment is mapped before the others are counted.
-    let objects: Vec<_> = (0..COUNT * ROUNDS * 2 + 2000).map(|_| put_content(&client, 100).unwrap()).collect();
+    let objects: Vec<_> =
+        (0..COUNT * ROUNDS * 2 + 2000).map(|_| put_content(&client, 100).unwrap()).collect();
     let (mapping, counted): (Vec<_>, Vec<_>) = objects.iter().enumerate().partition(|(at, _)| at % 50 == 0);
     let ids: Vec<u8> =
         mapping.iter().chain(&counted).flat_map(|(_, object)| object.id().to_bytes()).collect();
@@ -123,11 +124,8 @@ impl Trace {
                 let is_message = ["sendmsg(", "sendto(", "sendmmsg("].iter().any(|call| line.contains(call));
                 assert!(!is_message, "{part}-{round}: a message: {line}");
             }
-            let mine: Vec<&str> = between
-                .iter()
-                .filter(|line| line.split(' ').next() == Some(thread))
-                .copied()
-                .collect();
+            let mine: Vec<&str> =
+                between.iter().filter(|line| line.split(' ').next() == Some(thread)).copied().collect();
             for line in &mine {
                 let is_lock = ["futex", "sched_yield"].iter().any(|call| line.contains(call));
                 assert!(is_lock, "{part}-{round}, {COUNT} times and drops: {line}\n{mine:#?}");

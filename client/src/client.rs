@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, unbounded};
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals};
+use mobula_protocol::message::{
+    ClientInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals,
+};
 use mobula_protocol::socket::Socket;
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::{DirectoryReader, directory_bytes};
@@ -250,9 +252,15 @@ impl Client {
     /// Gives an object a name, which keeps it alive. A round trip.
     ///
     /// # Errors
-    /// [`Refusal::NameTaken`]; [`Refusal::NoSuchObject`]; [`Refusal::BadRequest`] for an empty or too long name.
+    /// [`Refusal::NameTaken`]; [`Refusal::NoSuchObject`]; [`Refusal::LimitReached`] for a name of more than
+    /// [`NAME_BYTES_MAX`] bytes, [`Refusal::BadRequest`] for an empty one.
     pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
-        let request = Request::Publish { name: name.as_ref().to_vec(), object };
+        let name = checked_name(name.as_ref())?;
+        // Asked for an impossible name, the daemon would end the connection.
+        if name.is_empty() {
+            return Err(Refusal::BadRequest { reason: "an empty name".into() }.into());
+        }
+        let request = Request::Publish { name, object };
         self.ask("publish", &request).map(drop)
     }
 
@@ -281,7 +289,7 @@ impl Client {
     /// # Errors
     /// [`Refusal::NoSuchName`].
     pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
-        self.ask("unpublish", &Request::Unpublish { name: name.as_ref().to_vec() }).map(drop)
+        self.ask("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? }).map(drop)
     }
 
     /// All names, in order. A round trip for each page.
@@ -414,7 +422,7 @@ impl Client {
     fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {
         self.shared().check_process()?;
         let timeout_ms = timeout.as_millis().min(u128::from(u64::MAX)) as u64;
-        let request = Request::Lookup { name: name.to_vec(), timeout_ms };
+        let request = Request::Lookup { name: checked_name(name)?, timeout_ms };
         match self.shared().connection.request_within("look a name up", &request, timeout)?.reply {
             Reply::Found { object } => Ok(object),
             other => Err(ClientError::BadReply(format!("{other:?}"))),
@@ -431,6 +439,14 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Client").field(&self.id()).finish()
     }
+}
+
+fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
+    if name.len() > NAME_BYTES_MAX {
+        let max = NAME_BYTES_MAX as u64;
+        return Err(Refusal::LimitReached { limit: "name_bytes_max".into(), max }.into());
+    }
+    Ok(name.to_vec())
 }
 
 /// The first request, before there is a thread that receives.

@@ -138,7 +138,8 @@ impl Connection {
             drop(unsent);
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+                    let left =
+                        deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
                     if left.is_zero() {
                         return Err(error);
                     }

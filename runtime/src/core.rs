@@ -28,8 +28,8 @@ use crate::value::{Encoded, format};
 const INLINE_BYTES_MAX: usize = 4096;
 /// Objects that a value in a record may refer to.
 const INLINE_REFERENCES_MAX: usize = 32;
-/// Looks at the mail before sleeping: a few microseconds, about what it costs another process to be woken.
-const SPINS: u32 = 400;
+/// How long to look at the mail before sleeping: about what it costs to be woken by another process.
+const SPIN: Duration = Duration::from_micros(15);
 /// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
 /// nothing to do, up to `TICK_MAX`.
 const TICK: Duration = Duration::from_millis(10);
@@ -52,7 +52,8 @@ pub(crate) struct Core {
     /// The session is over: nothing more will arrive.
     over: AtomicBool,
     stopping: AtomicBool,
-    spins: u32,
+    /// There is more than one core to run on.
+    spins: bool,
 }
 
 #[derive(Default)]
@@ -80,7 +81,7 @@ impl Core {
             courier_sleeps: AtomicBool::new(false),
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            spins: if cores > 1 { SPINS } else { 0 },
+            spins: cores > 1,
         })
     }
 
@@ -220,10 +221,7 @@ impl Core {
             if self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break None;
             }
-            if (0..self.spins).any(|_| {
-                std::hint::spin_loop();
-                self.has_mail()
-            }) {
+            if self.spin() {
                 continue;
             }
             blocked.get_or_insert_with(|| self.give_place_up());
@@ -259,6 +257,21 @@ impl Core {
             self.hand_over();
         }
         found
+    }
+
+    /// Looks at the mail for a moment, where another process can be at work meanwhile; `true` if something came.
+    fn spin(&self) -> bool {
+        if !self.spins {
+            return false;
+        }
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            if self.has_mail() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Something is different: whoever waits looks again.

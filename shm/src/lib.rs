@@ -17,6 +17,9 @@
 //! 2. What another process can write is loaded once into a local, checked against sizes known locally, then used.
 //! 3. Addresses never cross processes: structures hold indices, offsets and lengths.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
+
 pub mod bell;
 pub mod directory;
 pub mod fork;
