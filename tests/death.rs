@@ -239,28 +239,52 @@ fn a_killed_daemon_ends_what_needs_it_and_nothing_else() {
 #[test]
 fn a_daemon_that_does_not_answer_is_waited_for_no_longer_than_one_is_willing_to() {
     let mut store = Store::start(PEER, CAPACITY);
-    let (client, other) = (store.client(), store.client());
-    let patience = Duration::from_millis(10);
-    let impatient = store.client_with(ConnectOptions::new().patience(patience).lease_timeout(patience));
-    let theirs = put_content(&other, 100).unwrap();
-    let mut mapped: Vec<_> = (0..200).map(|_| put_content(&other, 70_000).unwrap()).collect();
-    let read: Vec<_> = mapped.iter().map(|object| impatient.get(object.id())).collect();
-    assert!(read.iter().all(Result::is_ok));
-    store.daemon_process().signal(Signal::SIGSTOP);
-    // More than the socket holds.
-    for _ in 0..500 {
-        assert_eq!(error_kind(impatient.stats()), "Timeout");
+    let other = store.client();
+    let objects: Vec<_> = (0..200).map(|_| put_content(&other, 70_000).unwrap()).collect();
+    let patience = Duration::from_millis(50);
+    let impatient = || {
+        let options = ConnectOptions::new().patience(patience).lease_timeout(patience);
+        let mut client = None;
+        eventually("the daemon answers in time", || {
+            client = options.clone().connect(store.socket()).ok();
+            client.is_some()
+        });
+        client.expect("just made")
+    };
+    let clients = [impatient(), impatient()];
+    let mut read = Vec::new();
+    for (client, object) in
+        clients.iter().flat_map(|client| objects.iter().map(move |object| (client, object)))
+    {
+        eventually("the daemon answers in time", || {
+            read.extend(client.get(object.id()));
+            read.last().is_some_and(|last| last.id() == object.id())
+        });
     }
-    assert_eq!(error_kind(put_content(&impatient, CAPACITY / 4)), "Timeout");
-    // Nor does letting go wait.
-    drop(read);
-    mapped.clear();
-    assert!(is_content_of(&impatient.get(theirs.id()).unwrap(), theirs.id()));
+    store.daemon_process().signal(Signal::SIGSTOP);
+    // More than a socket holds.
+    std::thread::scope(|scope| {
+        for client in clients.iter().flat_map(|client| [client; 16]) {
+            scope.spawn(|| {
+                for _ in 0..32 {
+                    assert_eq!(error_kind(client.stats()), "Timeout");
+                }
+            });
+        }
+    });
+    for client in &clients {
+        assert_eq!(error_kind(put_content(client, CAPACITY / 4)), "Timeout");
+        assert!(is_content_of(&client.get(objects[0].id()).unwrap(), objects[0].id()));
+    }
+    // Nor does letting go wait, of everything or of a client.
+    drop((read, objects));
+    let [client, dropped] = clients;
+    drop(dropped);
     store.daemon_process().signal(Signal::SIGCONT);
-    eventually("the daemon answers again", || impatient.stats().is_ok());
+    eventually("the daemon answers again", || client.stats().is_ok());
     // What was granted to those who had given up is not lost.
-    drop(theirs);
-    store.is_empty_again(&client);
+    store.is_empty_again(&other);
+    eventually("the other one is gone", || other.stats().unwrap().totals.clients == 2);
 }
 
 #[test]

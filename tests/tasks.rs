@@ -78,7 +78,7 @@ fn length(bytes: Vec<u8>) -> usize {
 
 #[mobula::remote]
 fn makes_refs(n: i64) -> Vec<ObjectRef<i64>> {
-    (0..n).map(|i| square::remote(i)).collect()
+    (0..n).map(square::remote).collect()
 }
 
 #[mobula::remote]

@@ -5,7 +5,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 2 | [`VERSION`](crate::VERSION) |
+//! | 2 | [`VERSION`] |
 //! | 2 | opcode |
 //! | 4 | zero |
 //! | 8 | correlation number; 0 in notices |

@@ -67,7 +67,7 @@ pub use mobula_macros::remote;
 pub use crate::actor::{Actor, ActorHandle, ActorOptions, get_actor, kill};
 pub use crate::arguments::IntoArg;
 pub use crate::error::{Error, Failure, Result, TaskError, TaskErrorKind};
-pub use crate::object_ref::{ObjectRef, get, get_timeout, put, wait};
+pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, Session, init, is_initialized, sessions};
 pub use crate::task::TaskOptions;
 

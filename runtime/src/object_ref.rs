@@ -106,6 +106,9 @@ fn get_within<T: DeserializeOwned>(
     refs.iter().map(|reference| reference.slot.read(&core.client)).collect()
 }
 
+/// References of one type.
+pub type Refs<T> = Vec<ObjectRef<T>>;
+
 /// Waits until `num_ready` of the references are ready, or `timeout` has passed (`None`: without end). Returns those
 /// that are ready, at most `num_ready` of them, and all others, both in the order in which they came.
 ///
@@ -117,7 +120,7 @@ pub fn wait<T>(
     refs: impl IntoIterator<Item = ObjectRef<T>>,
     num_ready: usize,
     timeout: Option<Duration>,
-) -> Result<(Vec<ObjectRef<T>>, Vec<ObjectRef<T>>)> {
+) -> Result<(Refs<T>, Refs<T>)> {
     let core = session::core()?;
     let refs: Vec<ObjectRef<T>> = refs.into_iter().collect();
     if num_ready > refs.len() {

@@ -29,7 +29,6 @@ impl Core {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of a handle, taken apart at once")]
     pub(crate) fn find_actor(
         self: &Arc<Self>,
         name: &str,
