@@ -85,11 +85,15 @@ impl Counts {
             return;
         }
         let _lock = self.lock(index);
-        let before = word.fetch_add(kind.one(), Ordering::AcqRel);
+        // Which counts are zero does not change without the lock, so the bits hold although counts may change.
+        let before = word.load(Ordering::Acquire);
         assert!(kind.of(before) < kind.mask(), "too many uses of one object in one process");
-        if pin_bits(before) != pin_bits(before + kind.one()) {
-            changed(pin_bits(before + kind.one()));
+        let bits = pin_bits(before + kind.one());
+        // The pin comes first: a thread that finds the count above zero relies on it.
+        if bits != pin_bits(before) {
+            changed(bits);
         }
+        word.fetch_add(kind.one(), Ordering::AcqRel);
     }
 
     /// Counts one use less. `changed` stores the pin word when its bits change; with 0, nothing uses the object any
