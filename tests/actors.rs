@@ -31,6 +31,14 @@ impl Counter {
         Err(format!("value is {}", self.value))
     }
 
+    fn padded(&self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
+    fn touch(&self, path: String) {
+        std::fs::write(path, "").unwrap();
+    }
+
     fn crash(&mut self) {
         std::process::abort();
     }
@@ -95,6 +103,22 @@ fn calls_of_one_caller_run_in_order_and_share_state() {
     let (number, text) = counter.both();
     assert_eq!((number.get().unwrap(), text.get().unwrap()), (2_010, "2010".to_owned()));
     assert_ne!(counter.pid().get().unwrap(), std::process::id());
+}
+
+#[test]
+fn results_that_find_no_room_in_the_ring_arrive_once_there_is_some() {
+    let _session = session(2);
+    let counter = Counter::remote(0);
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let padded: Vec<_> = (0..100).map(|_| counter.padded(3_000)).collect();
+        let marker = directory.path().join(round.to_string());
+        let touched = counter.touch(marker.to_str().unwrap().to_owned());
+        // Nobody here looks at the results before the last call has run.
+        eventually("all calls have run", || marker.exists());
+        assert!(mobula::get(&padded).unwrap().iter().all(|bytes| bytes.len() == 3_000));
+        touched.get().unwrap();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::memory::check_received;
-use mobula_shm::ring::{self, Consumer, Corrupt, Producer, PushError};
+use mobula_shm::ring::{self, Consumer, Corrupt, Peek, Producer, PushError};
 
 use crate::error::ClientError;
 use crate::peer::Peer;
@@ -122,6 +122,11 @@ impl Sender {
         Ok(position)
     }
 
+    /// Whether a record of this many bytes finds room now. One load.
+    pub fn has_room_for(&mut self, bytes: usize) -> bool {
+        self.producer.has_room_for(bytes)
+    }
+
     /// The position up to which the other end has dealt with records. One load.
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
@@ -138,6 +143,11 @@ impl Receiver {
     /// Whether a record waits. One load.
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
+    }
+
+    /// A look from outside, by threads that do not receive themselves.
+    pub fn peek(&self) -> Peek {
+        self.consumer.peek()
     }
 
     /// Copies the next record out; `false` when there is none. Call [`done`](Self::done) when it has been dealt with.

@@ -35,5 +35,6 @@ pub use client::{Client, ConnectOptions, Stats};
 pub use error::ClientError;
 pub use mobula_protocol::id::{ObjectId, OwnerId};
 pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};
+pub use mobula_shm::ring::Peek;
 pub use object::{Handle, Object, Watch};
 pub use writer::{Layout, ObjectWriter, Promise};

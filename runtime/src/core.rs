@@ -161,8 +161,11 @@ impl Core {
         }
     }
 
-    fn has_mail(&self) -> bool {
-        !self.events.is_empty() || self.links.read().iter().any(|link| link.has_mail())
+    /// Whether [`look`](Self::look) would find something.
+    fn has_work(&self) -> bool {
+        !self.events.is_empty()
+            || self.links.read().iter().any(|link| link.has_work())
+            || self.submitter.has_ready_foreign()
     }
 
     fn on_event(self: &Arc<Self>, event: Event) {
@@ -246,7 +249,7 @@ impl Core {
             let mut found = None;
             self.client.sleep(timeout, || {
                 found = look();
-                found.is_some() || self.has_mail()
+                found.is_some() || self.has_work()
             });
             self.turn.lock().leading = false;
             if found.is_some() {
@@ -266,7 +269,7 @@ impl Core {
         }
         let start = Instant::now();
         while start.elapsed() < SPIN {
-            if self.has_mail() {
+            if self.has_work() {
                 return true;
             }
             std::hint::spin_loop();
@@ -326,7 +329,7 @@ impl Core {
                 drop(turn);
                 let timeout = self.needs_ticks().then_some(tick);
                 self.client.sleep(timeout, || {
-                    self.has_mail() || !self.submitter.is_busy() || self.stopping.load(Ordering::Acquire)
+                    self.has_work() || !self.submitter.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
                 self.turn.lock().leading = false;
                 if self.look() {

@@ -15,8 +15,10 @@ pub(crate) struct Link {
     /// Whether the other end opened it: it calls, this process serves.
     pub(crate) incoming: bool,
     receiver: Mutex<mobula_client::Receiver>,
+    peek: mobula_client::Peek,
     outgoing: Mutex<Outgoing>,
     record_bytes_max: usize,
+    is_backlogged: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -46,7 +48,9 @@ impl Link {
             id: channel.id,
             peer: channel.peer,
             incoming,
+            peek: channel.receiver.peek(),
             receiver: Mutex::new(channel.receiver),
+            is_backlogged: AtomicBool::new(false),
             outgoing: Mutex::new(outgoing),
             record_bytes_max,
             closed: AtomicBool::new(false),
@@ -74,6 +78,7 @@ impl Link {
             return Ok(());
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
+        self.is_backlogged.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -87,6 +92,7 @@ impl Link {
             let (_, held) = outgoing.backlog.pop_front().expect("just looked at");
             outgoing.hold(position, held);
         }
+        self.is_backlogged.store(false, Ordering::Release);
     }
 
     /// Whether something is kept alive for the other end, or waits for room.
@@ -95,10 +101,19 @@ impl Link {
         !outgoing.backlog.is_empty() || !outgoing.held.is_empty()
     }
 
-    /// Whether a record has arrived. One load and an uncontended lock.
-    pub(crate) fn has_mail(&self) -> bool {
-        !self.closed.load(Ordering::Acquire)
-            && self.receiver.try_lock().is_some_and(|receiver| !receiver.is_empty())
+    /// Whether there is something to do: a record has arrived, or there is room for one that waits. A few loads.
+    ///
+    /// A record that another thread is dealing with counts for that thread, which announces what it found.
+    pub(crate) fn has_work(&self) -> bool {
+        if self.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let has_mail = || !self.peek.is_empty() && !self.receiver.is_locked();
+        let has_room = || {
+            let outgoing = &mut *self.outgoing.lock();
+            outgoing.backlog.front().is_some_and(|(record, _)| outgoing.sender.has_room_for(record.len()))
+        };
+        has_mail() || self.is_backlogged.load(Ordering::Acquire) && has_room()
     }
 
     /// Deals with all records that have arrived; `true` if there were any. One thread at a time: a second one finds
@@ -106,18 +121,20 @@ impl Link {
     ///
     /// Each record is acknowledged after `deal` returns, so `deal` holds what it is to keep.
     pub(crate) fn receive(&self, mut deal: impl FnMut(&[u8])) -> bool {
-        let Some(mut receiver) = self.receiver.try_lock() else { return false };
         let (mut record, mut any) = (Vec::new(), false);
-        while !self.closed.load(Ordering::Acquire) {
+        // Looked at again after unlocking: a thread that is about to sleep relies on whoever has the lock.
+        while !self.peek.is_empty() && !self.closed.load(Ordering::Acquire) {
+            let Some(mut receiver) = self.receiver.try_lock() else { break };
             match receiver.next(&mut record) {
                 Ok(true) => {
                     deal(&record);
                     receiver.done();
                     any = true;
                 }
-                Ok(false) => break,
+                Ok(false) => {}
                 Err(error) => {
                     tracing::error!(peer = %self.peer, %error, "closing a channel");
+                    drop(receiver);
                     self.close();
                 }
             }

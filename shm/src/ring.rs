@@ -99,7 +99,7 @@ impl Producer {
         if record.len() > self.record_bytes_max() {
             return Err(PushError::TooLarge);
         }
-        let needed = (WORD + record.len().next_multiple_of(WORD)) as u64;
+        let needed = needed(record.len());
         if !self.has_room(needed) {
             // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
             self.mine.word64(STARVED).store(1, Ordering::SeqCst);
@@ -120,6 +120,11 @@ impl Producer {
         // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
         self.mine.word64(TAIL).store(position, Ordering::SeqCst);
         Ok(position)
+    }
+
+    /// Whether a record of this many bytes finds room now.
+    pub fn has_room_for(&mut self, bytes: usize) -> bool {
+        self.has_room(needed(bytes))
     }
 
     /// The position up to which the consumer has dealt with records.
@@ -144,6 +149,11 @@ impl Producer {
         let offset = DATA + (position % self.capacity) as usize;
         self.mine.word64(offset).store(word, Ordering::Relaxed);
     }
+}
+
+/// Bytes that a record takes in the data.
+fn needed(bytes: usize) -> u64 {
+    (WORD + bytes.next_multiple_of(WORD)) as u64
 }
 
 /// The receiving half of an end.
@@ -202,9 +212,29 @@ impl Consumer {
         self.theirs.load64(STARVED, Ordering::SeqCst) != 0
     }
 
+    /// A look from outside, by threads that do not receive themselves.
+    pub fn peek(&self) -> Peek {
+        Peek { mine: self.mine.clone(), theirs: self.theirs.clone() }
+    }
+
     fn load_word(&self, position: u64) -> u64 {
         // Relaxed: ordered behind the load of the tail. A peer that rewrites published bytes spoils what it sent.
         self.theirs.load64(DATA + (position % self.capacity) as usize, Ordering::Relaxed)
+    }
+}
+
+/// Tells whether records wait to be dealt with.
+#[derive(Debug)]
+pub struct Peek {
+    mine: Arc<WriteMapping>,
+    theirs: Arc<ReadMapping>,
+}
+
+impl Peek {
+    /// Whether every record that was sent has been dealt with. Two loads.
+    pub fn is_empty(&self) -> bool {
+        // SeqCst: as in `Consumer::is_empty`.
+        self.theirs.load64(TAIL, Ordering::SeqCst) == self.mine.word64(HEAD).load(Ordering::SeqCst)
     }
 }
 

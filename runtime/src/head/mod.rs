@@ -77,7 +77,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Rec
     while stopped.is_empty() {
         let timeout = state.timeout();
         client.sleep_with(
-            || !stopped.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_mail()),
+            || !stopped.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_work()),
             |bell| state.processes.wait(bell, timeout),
         );
         while let Ok(event) = events.try_recv() {

@@ -53,6 +53,8 @@ pub(crate) struct Submitter {
     id_last: AtomicU64,
     /// Calls that have not been sent, and promises that have not been kept.
     unsettled: AtomicUsize,
+    /// Calls that wait for results that other processes promised.
+    foreign: AtomicUsize,
     has_leases: AtomicBool,
 }
 
@@ -160,6 +162,12 @@ impl Submitter {
         self.unsettled.load(Ordering::Acquire) > 0
     }
 
+    /// Whether a result has come that another process promised, and that a call waits for. A load, mostly.
+    pub(crate) fn has_ready_foreign(&self) -> bool {
+        self.foreign.load(Ordering::Acquire) > 0
+            && self.books.lock().foreign.iter().any(|(_, slot, _)| slot.is_ready())
+    }
+
     pub(crate) fn has_leases(&self) -> bool {
         self.has_leases.load(Ordering::Acquire)
     }
@@ -194,6 +202,7 @@ impl Core {
             if let Some(handle) = slot.foreign_promise() {
                 let watch = (handle.watch(), slot.clone(), task.clone());
                 self.submitter.books.lock().foreign.push(watch);
+                self.submitter.foreign.fetch_add(1, Ordering::AcqRel);
                 continue;
             }
             task.unready.fetch_sub(1, Ordering::AcqRel);
@@ -266,13 +275,12 @@ impl Core {
 
     /// Calls whose foreign arguments have come; `true` if there were any.
     pub(crate) fn submit_what_became_ready(self: &Arc<Self>) -> bool {
-        let ready: Vec<_> = {
-            let mut books = self.submitter.books.lock();
-            if books.foreign.is_empty() {
-                return false;
-            }
-            books.foreign.extract_if(.., |(_, slot, _)| slot.is_ready()).collect()
-        };
+        if !self.submitter.has_ready_foreign() {
+            return false;
+        }
+        let ready: Vec<_> =
+            self.submitter.books.lock().foreign.extract_if(.., |(_, slot, _)| slot.is_ready()).collect();
+        self.submitter.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
         for (_, _, task) in &ready {
             self.one_argument_ready(task);
         }
