@@ -106,6 +106,24 @@ fn everything_is_gone_when_the_guard_is_dropped_and_the_next_session_starts() {
 }
 
 #[test]
+fn a_directory_that_was_given_stays_and_what_a_killed_session_left_in_it_goes() {
+    let _turn = turn();
+    let base = tempfile::tempdir().unwrap();
+    let left_over = base.path().join("session-1-0");
+    std::fs::create_dir(&left_over).unwrap();
+    std::fs::write(left_over.join("lock"), "").unwrap();
+    let unrelated = base.path().join("unrelated");
+    std::fs::create_dir(&unrelated).unwrap();
+    let builder = Builder::new().workers(1).capacity_bytes(64 << 20).session_dir(base.path());
+    let session = builder.init().unwrap();
+    assert!(session.socket().starts_with(base.path()));
+    assert!(!left_over.exists() && unrelated.exists());
+    drop(session);
+    std::fs::remove_dir(unrelated).unwrap();
+    assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn everything_is_gone_after_a_panic() {
     let _turn = turn();
     let mut traces = None;

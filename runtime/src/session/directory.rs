@@ -2,6 +2,7 @@
 //! left behind is told from what is in use.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ pub(super) struct Directory {
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session-";
+/// How often sessions that end may get in the way of one that starts.
+const TRIES_MAX: u32 = 100;
 
 impl Directory {
     pub(super) fn make(base: Option<PathBuf>) -> std::io::Result<Self> {
@@ -24,14 +27,7 @@ impl Directory {
         let context = |what: &str, path: &Path, error: std::io::Error| {
             std::io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
         };
-        if let Err(error) = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&base) {
-            return Err(context("cannot make the directory", &base, error));
-        }
-        let owner = std::fs::symlink_metadata(&base)?;
-        if !owner.is_dir() || owner.uid() != nix::unistd::geteuid().as_raw() {
-            let message = format!("{} is not a directory of this user's: give another one", base.display());
-            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
-        }
+        make_base(&base).map_err(|error| context("cannot make the directory", &base, error))?;
         remove_left_over(&base);
         // Under another name until it is locked, so that nobody takes it for left over.
         let (mut number, pid) = (0, std::process::id());
@@ -39,7 +35,12 @@ impl Directory {
             let fresh = base.join(format!("new-{pid}-{number}"));
             match std::fs::DirBuilder::new().mode(0o700).create(&fresh) {
                 Ok(()) => break (fresh, base.join(format!("{SESSION}{pid}-{number}"))),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                // Another session was the last one in it, and has just ended.
+                Err(error) if error.kind() == ErrorKind::NotFound && number < TRIES_MAX => {
+                    number += 1;
+                    make_base(&base).map_err(|error| context("cannot make the directory", &base, error))?;
+                }
                 Err(error) => return Err(context("cannot make the directory", &fresh, error)),
             }
         };
@@ -52,10 +53,31 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-        // The base goes too when this was the last session in it.
-        let _ = self.path.parent().map(std::fs::remove_dir);
+        remove(&self.path);
     }
+}
+
+/// Removes a session's directory, and the one that all are in by default when it was the last.
+pub(super) fn remove(directory: &Path) {
+    let _ = std::fs::remove_dir_all(directory);
+    if let Some(base) = directory.parent().filter(|base| *base == sessions_dir()) {
+        let _ = std::fs::remove_dir(base);
+    }
+}
+
+/// Makes the directory that sessions are in, or sees that it is one of this user's.
+fn make_base(base: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
+    let found = match std::fs::symlink_metadata(base) {
+        // It went in between; whoever goes on will notice.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
+        let message = "it is not a directory of this user's: give another one";
+        return Err(std::io::Error::new(ErrorKind::PermissionDenied, message));
+    }
+    Ok(())
 }
 
 /// Where sessions are made, unless a builder says otherwise.

@@ -80,8 +80,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     };
     // The driver may be gone: then nobody else removes the session's directory.
     if let Some(directory) = role.socket.parent() {
-        let _ = std::fs::remove_dir_all(directory);
-        let _ = directory.parent().map(std::fs::remove_dir);
+        super::directory::remove(directory);
     }
     code
 }
