@@ -11,11 +11,11 @@ use crate::memory::{Memory, no_memory};
 impl Daemon {
     /// Connects a client with another that is alive.
     pub(super) fn connect(&mut self, asker: u16, peer: OwnerId) -> Outcome {
-        if peer.slot() == asker {
-            return Err(bad_request("Connect to oneself"));
-        }
         if self.slots.life(peer) != Life::Living {
             return Err(Refusal::NoSuchOwner { owner: peer });
+        }
+        if peer.slot() == asker {
+            return Err(bad_request("Connect to oneself"));
         }
         if self.channels.count() >= self.config.channels_max {
             return Err(limit_reached("channels_max", self.config.channels_max as u64));

@@ -17,12 +17,12 @@ impl Daemon {
     /// the owner is told, and only then the reader, who pins nothing before.
     pub(super) fn attach(&mut self, reader: u16, owner: OwnerId) -> Outcome {
         let slot = owner.slot();
-        if slot == reader {
-            return Err(bad_request("Attach to oneself"));
-        }
         let Some(target) = self.owners.get(&slot).filter(|target| target.id == owner) else {
             return Err(Refusal::NoSuchOwner { owner });
         };
+        if slot == reader {
+            return Err(bad_request("Attach to oneself"));
+        }
         let (adopted, entries) = (!target.is_alive(), target.entries);
         let refuse = |error| no_memory(u64::from(entries) * PIN_BYTES, &error);
         let parcels = vec![target.table.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
