@@ -12,6 +12,11 @@ fn square(x: i64) -> i64 {
 }
 
 #[mobula::remote]
+fn square_u(x: u64) -> u64 {
+    x * x
+}
+
+#[mobula::remote]
 fn add(a: i64, b: i64) -> i64 {
     a + b
 }
@@ -84,6 +89,14 @@ fn makes_refs(n: i64) -> Vec<ObjectRef<i64>> {
 #[mobula::remote]
 fn dies() {
     std::process::abort();
+}
+
+#[mobula::remote]
+fn dies_sometimes(x: u64) -> u64 {
+    if x % 10 == 3 {
+        std::process::abort();
+    }
+    x
 }
 
 #[mobula::remote]
@@ -308,6 +321,32 @@ fn a_long_call_holds_up_no_short_ones() {
     assert!(!slow.is_ready());
     std::fs::write(gate, "").unwrap();
     slow.get().unwrap();
+}
+
+#[test]
+fn every_call_ends_although_workers_die_all_the_time() {
+    let _session = session(2);
+    let refs: Vec<_> = (0..300).map(dies_sometimes::remote).collect();
+    let mut died = 0;
+    for (x, reference) in (0..).zip(&refs) {
+        match reference.get_timeout(mobula_tests::PATIENCE) {
+            Ok(result) => assert_eq!(result, x),
+            // Also what had been sent to the worker that another call took down with it.
+            Err(Error::Failed(Failure::WorkerDied { .. })) => died += 1,
+            other => panic!("call {x}: {other:?}"),
+        }
+    }
+    assert!(died >= 30, "{died} calls failed");
+    // With enough retries, those that only had bad company are begun again.
+    let options = mobula::TaskOptions::new().max_retries(1000);
+    let refs: Vec<_> = (0..200)
+        .map(|x| {
+            if x % 50 == 7 { dies_sometimes::remote(3) } else { square_u::options(options.clone()).remote(x) }
+        })
+        .collect();
+    for (x, reference) in (0..).zip(&refs).filter(|(x, _)| x % 50 != 7) {
+        assert_eq!(reference.get_timeout(mobula_tests::PATIENCE).unwrap(), x * x);
+    }
 }
 
 #[test]

@@ -8,9 +8,9 @@
 //! as long as there are calls that have not been sent: they wait for arguments, for a worker, or for room. So a call
 //! and its `get` cost no switch between threads of the process, and nothing stays behind when no thread waits.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
@@ -42,7 +42,7 @@ pub(crate) struct Core {
     /// What this process runs for others; none in the driver.
     pub(crate) executor: Option<Executor>,
     head: OnceLock<Arc<Link>>,
-    links: RwLock<Arc<[Arc<Link>]>>,
+    links: RwLock<Links>,
     events: Receiver<Event>,
     turn: Mutex<Turn>,
     followers: Condvar,
@@ -54,6 +54,13 @@ pub(crate) struct Core {
     stopping: AtomicBool,
     /// There is more than one core to run on.
     spins: bool,
+}
+
+#[derive(Default)]
+struct Links {
+    open: Arc<[Arc<Link>]>,
+    /// Channels whose end was told before the thread that opened them had added their links.
+    closed_early: HashSet<u64>,
 }
 
 #[derive(Default)]
@@ -74,7 +81,7 @@ impl Core {
             submitter: Submitter::default(),
             executor,
             head: OnceLock::new(),
-            links: RwLock::new(Arc::new([])),
+            links: RwLock::default(),
             turn: Mutex::default(),
             followers: Condvar::new(),
             courier: Condvar::new(),
@@ -86,7 +93,7 @@ impl Core {
     }
 
     /// Takes up the link to the head, which all asking for workers and actors goes through.
-    pub(crate) fn set_head(&self, link: Arc<Link>) {
+    pub(crate) fn set_head(self: &Arc<Self>, link: Arc<Link>) {
         self.add_link(link.clone());
         let _ = self.head.set(link);
     }
@@ -95,9 +102,18 @@ impl Core {
         self.head.get()
     }
 
-    pub(crate) fn add_link(&self, link: Arc<Link>) {
+    /// From here on the link's mail is looked at. It may be closed already.
+    pub(crate) fn add_link(self: &Arc<Self>, link: Arc<Link>) {
         let mut links = self.links.write();
-        *links = links.iter().cloned().chain([link]).collect();
+        if links.closed_early.remove(&link.id) {
+            drop(links);
+            return self.drop_link(&link);
+        }
+        links.open = links.open.iter().cloned().chain([link]).collect();
+    }
+
+    fn links(&self) -> Arc<[Arc<Link>]> {
+        self.links.read().open.clone()
     }
 
     // ---- values ----
@@ -136,8 +152,7 @@ impl Core {
             self.on_event(event);
             any = true;
         }
-        let links = self.links.read().clone();
-        for link in links.iter() {
+        for link in self.links().iter() {
             any |= self.receive(link);
             link.flush();
         }
@@ -164,7 +179,7 @@ impl Core {
     /// Whether [`look`](Self::look) would find something.
     fn has_work(&self) -> bool {
         !self.events.is_empty()
-            || self.links.read().iter().any(|link| link.has_work())
+            || self.links.read().open.iter().any(|link| link.has_work())
             || self.submitter.has_ready_foreign()
     }
 
@@ -175,7 +190,12 @@ impl Core {
                 Err(error) => tracing::warn!(%error, "a caller was gone before its channel was opened"),
             },
             Event::ChannelClosed(id) => {
-                let Some(link) = self.links.read().iter().find(|link| link.id == id).cloned() else { return };
+                let mut links = self.links.write();
+                let Some(link) = links.open.iter().find(|link| link.id == id).cloned() else {
+                    links.closed_early.insert(id);
+                    return;
+                };
+                drop(links);
                 // What the other end said before it ended still counts.
                 self.receive(&link);
                 self.drop_link(&link);
@@ -193,7 +213,7 @@ impl Core {
         link.close();
         {
             let mut links = self.links.write();
-            *links = links.iter().filter(|other| !Arc::ptr_eq(other, link)).cloned().collect();
+            links.open = links.open.iter().filter(|other| !Arc::ptr_eq(other, link)).cloned().collect();
         }
         if let Some(executor) = &self.executor {
             executor.on_caller_gone(link);
@@ -366,7 +386,7 @@ impl Core {
     fn needs_ticks(&self) -> bool {
         self.submitter.has_leases()
             || self.executor.as_ref().is_some_and(Executor::is_active)
-            || self.links.read().iter().any(|link| link.holds_anything())
+            || self.links.read().open.iter().any(|link| link.holds_anything())
     }
 
     fn tick(self: &Arc<Self>) {
@@ -374,7 +394,7 @@ impl Core {
         if let Some(executor) = &self.executor {
             executor.decline_behind_a_long_call();
         }
-        for link in self.links.read().clone().iter() {
+        for link in self.links().iter() {
             link.flush();
         }
     }

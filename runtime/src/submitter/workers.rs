@@ -72,7 +72,8 @@ impl Core {
         let link = self.link_to(worker);
         let mut books = self.submitter.books.lock();
         books.wanted = books.wanted.saturating_sub(1);
-        match link {
+        // A link that closes from here on finds the lease; one that has closed before must not get one.
+        match link.filter(|link| !link.is_closed()) {
             Some(link) => {
                 let idle_since = Instant::now();
                 let lease = Lease { link, pid, in_flight: 0, paused: false, recalled: false, idle_since };
@@ -85,6 +86,7 @@ impl Core {
             None => {
                 drop(books);
                 self.return_worker(worker);
+                self.send_ready();
             }
         }
     }
