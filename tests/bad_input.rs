@@ -1,8 +1,12 @@
 //! Bad input: if these fail, a mistake (a wrong path, an old id, a full store, a fork) brings wrong bytes, a hang, a
 //! crash or an error that does not say what to do, or spoils what had nothing to do with it.
 
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mobula_client::{Client, ClientError, ConnectOptions, ObjectId, OwnerId, Refusal};
@@ -54,6 +58,47 @@ fn a_store_that_does_not_answer_the_first_word_is_given_up() {
     store.daemon_process().signal(nix::sys::signal::Signal::SIGCONT);
     let client = store.client();
     eventually("the one that gave up is gone", || client.stats().unwrap().totals.clients == 1);
+}
+
+// ---- another user ----
+
+#[test]
+fn another_user_of_the_machine_is_kept_out_even_where_the_files_would_let_it_in() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIP: only root can start a process as another user");
+        return;
+    }
+    let store = Store::start(PEER, CAPACITY);
+    let client = store.client();
+    let object = client.put(b"private").unwrap();
+    // Where the other user can execute it, wherever this checkout lies.
+    let open_to_all = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("peer");
+    std::fs::copy(PEER, &program).unwrap();
+    open_to_all(directory.path());
+    open_to_all(&program);
+    let connect_as = |user: u32| {
+        let output = Command::new(&program)
+            .args(["client".as_ref(), store.socket().as_os_str()])
+            .uid(user)
+            // Without commands it ends once it is connected.
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    let nobody = 65534;
+    let same_user = connect_as(0);
+    assert!(same_user.starts_with("ok "), "{same_user}");
+    // The directory's mode keeps it from the socket.
+    assert_eq!(connect_as(nobody), "error NoStore");
+    // With the files open to everyone, the daemon itself looks at who connects.
+    open_to_all(store.directory());
+    std::fs::set_permissions(store.socket(), Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(connect_as(nobody), "error StoreLost");
+    assert_eq!(&client.get(object.id()).unwrap()[..], b"private");
+    eventually("nobody else is connected", || client.stats().unwrap().totals.clients == 1);
 }
 
 // ---- a full store ----
