@@ -123,6 +123,18 @@ impl WriteMapping {
         Ok(Self { region })
     }
 
+    /// Asks the kernel to put huge pages behind the mapping now, the missing ones zeroed; content stays. A system call.
+    ///
+    /// Works although huge pages of shared memory are switched off (`shmem_enabled` is `never`), on every 2 MiB that
+    /// have a page already. `false` where the kernel cannot (older than 6.1), or has no huge page to spare: then some,
+    /// or all, of the mapping is as it was.
+    pub fn collapse(&self) -> bool {
+        // As the kernel's headers have it; neither `nix` nor `libc` names it yet.
+        const MADV_COLLAPSE: libc::c_int = 25;
+        // SAFETY: the range is this region's own, and the advice changes what backs it, never what is read from it.
+        unsafe { libc::madvise(self.region.base.as_ptr().cast(), self.region.len, MADV_COLLAPSE) == 0 }
+    }
+
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.region.len

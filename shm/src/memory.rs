@@ -14,6 +14,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::ftruncate;
 
+use crate::mapping::{HUGE_PAGE_BYTES, WriteMapping};
+
 /// Bytes of a page; every length and offset of a mapping is a multiple of it.
 pub const PAGE_BYTES: u64 = 4096;
 
@@ -62,6 +64,30 @@ impl SharedMemory {
                 result => return Ok(result?),
             }
         }
+    }
+
+    /// As [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time, and whoever
+    /// touches the memory first takes one page fault for each 2 MiB instead of 512.
+    ///
+    /// One small page in each 2 MiB is allocated, and the kernel asked to make a huge page of it. It zeroes the rest
+    /// right there, where small pages for all of it would be zeroed, copied and thrown away.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate). That there are no huge pages is not an error.
+    pub fn allocate_huge(&self, range: Range<u64>) -> io::Result<()> {
+        const HUGE: u64 = HUGE_PAGE_BYTES as u64;
+        let blocks = range.start.next_multiple_of(HUGE)..range.end / HUGE * HUGE;
+        if !blocks.is_empty() {
+            for block in blocks.clone().step_by(HUGE_PAGE_BYTES) {
+                self.allocate(block..block + PAGE_BYTES)?;
+            }
+            let length = (blocks.end - blocks.start) as usize;
+            if let Ok(mapping) = WriteMapping::map(self.writable(), blocks.start, length) {
+                let _in_part_at_most = mapping.collapse();
+            }
+        }
+        // What is there already costs next to nothing.
+        self.allocate(range)
     }
 
     /// Gives the pages of `range` back to the system; the range then reads as zeros.
@@ -130,6 +156,50 @@ mod tests {
         assert_eq!(fstat(&reader).unwrap().st_mode & 0o777, 0o400);
         check_received(reader.as_fd(), 8192).unwrap();
         assert!(check_received(reader.as_fd(), 8193).is_err());
+    }
+
+    /// Memory in use by a file, in bytes, as the system counts it.
+    fn allocated_bytes(memory: &SharedMemory) -> u64 {
+        fstat(memory.writable()).unwrap().st_blocks as u64 * 512
+    }
+
+    #[test]
+    fn every_page_of_a_range_is_allocated_whatever_it_is_made_of() {
+        const HUGE: u64 = HUGE_PAGE_BYTES as u64;
+        for range in [0..HUGE, 0..HUGE + PAGE_BYTES, PAGE_BYTES..3 * HUGE - PAGE_BYTES, 0..PAGE_BYTES, 0..0] {
+            let memory = SharedMemory::create(c"test", 4 * HUGE).unwrap();
+            let wanted = range.end - range.start;
+            memory.allocate_huge(range.clone()).unwrap();
+            assert_eq!(allocated_bytes(&memory), wanted, "{range:?}");
+            // And it can be written, read, and given back.
+            if wanted > 0 {
+                let mapping = WriteMapping::map(memory.writable(), 0, 4 * HUGE_PAGE_BYTES).unwrap();
+                mapping.word64(range.start as usize).store(1, std::sync::atomic::Ordering::Relaxed);
+                assert_eq!(mapping.word64(range.end as usize - 8).load(std::sync::atomic::Ordering::Relaxed), 0);
+            }
+            memory.punch_hole(0..4 * HUGE).unwrap();
+            assert_eq!(allocated_bytes(&memory), 0, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn large_memory_is_huge_where_the_kernel_can() {
+        let memory = SharedMemory::create(c"test", 16 * HUGE_PAGE_BYTES as u64).unwrap();
+        memory.allocate_huge(0..memory.bytes()).unwrap();
+        let mapping = WriteMapping::map(memory.writable(), 0, memory.bytes() as usize).unwrap();
+        for offset in (0..mapping.len()).step_by(PAGE_BYTES as usize) {
+            mapping.word64(offset).store(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", mapping.pointer(0, 1).addr());
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+        let huge = lines.find(|line| line.starts_with("ShmemPmdMapped:")).expect("the mapping is listed");
+        println!("{huge}");
+        if !mapping.collapse() {
+            println!("SKIP: this kernel cannot make huge pages of shared memory, or has none to spare");
+            return;
+        }
+        assert!(!huge.split_whitespace().nth(1).expect("a number").starts_with('0'), "{huge}");
     }
 
     #[test]

@@ -37,14 +37,14 @@ impl Memory {
     /// A memory of which every page is there.
     pub(crate) fn allocated(name: &CStr, bytes: u64) -> io::Result<Self> {
         let memory = Self::create(name, bytes)?;
-        memory.allocate(0..bytes)?;
+        memory.inner.memory.allocate(0..bytes)?;
         Ok(memory)
     }
 
     /// An object table with room for `entries`.
     pub(crate) fn table(entries: u32) -> io::Result<Self> {
         let table = Self::create(c"mobula-table", TABLE_BYTES)?;
-        table.allocate(0..PAGE_BYTES)?;
+        table.inner.memory.allocate(0..PAGE_BYTES)?;
         table.allocate_entries(0..entries)?;
         Ok(table)
     }
@@ -67,13 +67,13 @@ impl Memory {
     /// In a table: the pages of some entries.
     pub(crate) fn allocate_entries(&self, entries: Range<u32>) -> io::Result<()> {
         let offset = |entry: u32| PAGE_BYTES + u64::from(entry) * ENTRY_BYTES;
-        self.allocate(offset(entries.start)..offset(entries.end))
+        self.inner.memory.allocate(offset(entries.start)..offset(entries.end))
     }
 
     /// In a pin file: the pages of the pins on some entries of the owner in `slot`.
     pub(crate) fn allocate_pins(&self, slot: u16, entries: Range<u32>) -> io::Result<()> {
         let offset = |entry: u32| pin_extent_offset(slot) + u64::from(entry) * PIN_BYTES;
-        self.allocate(offset(entries.start)..offset(entries.end))
+        self.inner.memory.allocate(offset(entries.start)..offset(entries.end))
     }
 
     /// In a pin file: takes back what was allocated for an owner that nobody knows any more.
@@ -103,9 +103,9 @@ impl Memory {
         Ok(Parcel::ReadOnly(self.clone()))
     }
 
-    /// Allocates pages.
-    pub(crate) fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.inner.memory.allocate(range)
+    /// In a segment: the pages of a part of it, huge ones as far as possible.
+    pub(crate) fn allocate_slice(&self, range: Range<u64>) -> io::Result<()> {
+        self.inner.memory.allocate_huge(range)
     }
 }
 
