@@ -175,7 +175,10 @@ mod tests {
             if wanted > 0 {
                 let mapping = WriteMapping::map(memory.writable(), 0, 4 * HUGE_PAGE_BYTES).unwrap();
                 mapping.word64(range.start as usize).store(1, std::sync::atomic::Ordering::Relaxed);
-                assert_eq!(mapping.word64(range.end as usize - 8).load(std::sync::atomic::Ordering::Relaxed), 0);
+                assert_eq!(
+                    mapping.word64(range.end as usize - 8).load(std::sync::atomic::Ordering::Relaxed),
+                    0
+                );
             }
             memory.punch_hole(0..4 * HUGE).unwrap();
             assert_eq!(allocated_bytes(&memory), 0, "{range:?}");
