@@ -240,7 +240,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
         let Method { name, arguments, returns, cfg, .. } = method;
         let (call, shown, item) = (number(index), name.unraw().to_string(), signature::repeated(name));
         let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
-        let outcome = returns.outcome(&quote!(<#actor>::#item(#state, #decoded)));
+        let outcome = returns.outcome(&encoded, &quote!(<#actor>::#item(#state, #decoded)));
         calls.extend(quote! {
             #(#cfg)*
             fn #call(

@@ -141,7 +141,7 @@ fn registration(
     let encoded = Ident::new("arguments", Span::mixed_site());
     let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
     let item = signature::repeated(name);
-    let outcome = returns.outcome(&quote!(#item(#decoded)));
+    let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
     let registered = match &options.name {
         Some(given) => given.to_token_stream(),
         None => {

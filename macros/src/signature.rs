@@ -256,8 +256,9 @@ impl Returns {
         Returns { fallible, ty, written: written.span(), shape }
     }
 
-    /// Turns the value of `call`, in the process that was called, into what goes back.
-    pub(crate) fn outcome(&self, call: &TokenStream) -> TokenStream {
+    /// Turns the value of `call`, in the process that was called, into what goes back, as the caller who sent
+    /// `arguments` wants it.
+    pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
             Shape::One => ("", &self.ty),
             Shape::Tuple(_) => ("_tuple", &self.ty),
@@ -268,10 +269,10 @@ impl Returns {
         let span = self.written.resolved_at(Span::call_site());
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
-            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty, _>(#call))
+            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty, _>(::mobula::__private::Arguments::wanted(#arguments), #call))
         } else {
             let outcome = format_ident!("infallible{shape}", span = span);
-            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty>(#call))
+            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty>(::mobula::__private::Arguments::wanted(#arguments), #call))
         }
     }
 

@@ -16,7 +16,7 @@ use crate::message::Returns;
 use crate::object_ref::ObjectRef;
 use crate::registry::{Class, Key};
 use crate::session;
-use crate::task::{ArgumentList, Target, TaskOptions, submit};
+use crate::task::{ArgumentList, Slots, Target, TaskOptions, failed, submit};
 use crate::value::context;
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
@@ -139,7 +139,7 @@ pub struct RawActor {
 impl RawActor {
     /// A call of the method of this index.
     pub fn call(&self, method: usize) -> MethodCall {
-        MethodCall { actor: self.clone(), method, arguments: ArgumentList::new() }
+        MethodCall { actor: self.clone(), method, arguments: ArgumentList::default() }
     }
 }
 
@@ -177,18 +177,14 @@ impl MethodCall {
         T::references(self.make(Returns::Tuple(T::COUNT)).into_iter().map(SlotOf).collect())
     }
 
-    fn make(self, returns: Returns) -> Vec<Arc<crate::slot::Slot>> {
-        use crate::slot::{Settled, Slot};
-        let RawActor { actor, class, token } = &self.actor;
+    fn make(self, returns: Returns) -> Slots {
+        let RawActor { actor, class, token } = self.actor;
         let token = match token {
-            Token::Held(token) => token.clone(),
-            Token::Failed(failure) => {
-                let failed = || Slot::settled(Settled::Failed((**failure).clone()));
-                return (0..returns.count()).map(|_| failed()).collect();
-            }
+            Token::Held(token) => token,
+            Token::Failed(failure) => return failed(returns, &failure),
         };
         let target = Target::Method {
-            actor: *actor,
+            actor,
             method: self.method as u32,
             class: class.name,
             name: class.methods[self.method].name,
@@ -209,7 +205,7 @@ pub struct Create<A> {
 impl<A: Actor> Create<A> {
     /// A constructor call without arguments yet.
     pub fn new(options: ActorOptions) -> Self {
-        Self { options, arguments: ArgumentList::new(), of: PhantomData }
+        Self { options, arguments: ArgumentList::default(), of: PhantomData }
     }
 
     /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
@@ -266,9 +262,7 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
         if passed.class != class.key() {
             return Err(D::Error::custom(format!("a handle to another class than {}", class.name)));
         }
-        let token = context::reference(passed.token).ok_or_else(|| {
-            D::Error::custom(format!("there is no reference {} in this value", passed.token))
-        })?;
+        let token = context::taken_reference(passed.token)?;
         Ok(Self::from_raw(RawActor { actor: passed.actor, class, token: Token::Held(Arc::new(token)) }))
     }
 }

@@ -2,17 +2,20 @@
 //! runtime's core, which has payloads.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::core::Core;
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::message::Returns;
 use crate::object_ref::ObjectRef;
+use crate::payloads::{self, Payload, Payloads};
 use crate::registry::Construction;
-use crate::slot::Slot;
-use crate::value::{self, Encoded, Source};
+use crate::slot::{self, Slot};
+use crate::value::{self, References};
 
 /// What a remote function takes for an argument of type `T`: a `T`, or a reference to one.
 ///
@@ -54,15 +57,26 @@ impl<T> IntoArg<T> for &ObjectRef<T> {
     }
 }
 
-/// The arguments of a call that is about to run, to be decoded one after the other.
+/// The arguments of a call that is about to run, to be decoded one after the other from the record that they came in.
 pub struct Arguments {
-    sources: std::vec::IntoIter<Result<Source, Failure>>,
-    position: usize,
+    core: Arc<Core>,
+    record: Vec<u8>,
+    /// Where the next payload begins.
+    at: usize,
+    count: u32,
+    position: u32,
+    returns: Returns,
 }
 
 impl Arguments {
-    pub(crate) fn new(sources: Vec<Result<Source, Failure>>) -> Self {
-        Self { sources: sources.into_iter(), position: 0 }
+    /// The `count` payloads that begin at a place in a record.
+    pub(crate) fn new(core: &Arc<Core>, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
+        Self { core: core.clone(), record, at, count, position: 0, returns }
+    }
+
+    /// The record, to be used again.
+    pub(crate) fn into_record(self) -> Vec<u8> {
+        self.record
     }
 
     /// The next argument.
@@ -73,15 +87,32 @@ impl Arguments {
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
         self.position += 1;
         let position = self.position;
-        let wrong = |message| TaskError::new("", TaskErrorKind::NotCalled, message);
-        let source =
-            self.sources.next().ok_or_else(|| wrong(format!("argument {position} is missing")))?.map_err(
-                |failure| match failure {
-                    Failure::Other(message) => wrong(format!("argument {position}: {message}")).into(),
+        let wrong = |what: &dyn fmt::Display| {
+            TaskError::new("", TaskErrorKind::NotCalled, format!("argument {position}{what}"))
+        };
+        if position > self.count {
+            return Err(wrong(&" is missing").into());
+        }
+        let mut rest = self.record.get(self.at..).unwrap_or_default();
+        let payload = payloads::take(&mut rest).map_err(|malformed| wrong(&format_args!(": {malformed}")))?;
+        self.at = self.record.len() - rest.len();
+        let client = &self.core.client;
+        let value = match payload {
+            Payload::Inline { value, references } => {
+                // The caller keeps them until the call is over.
+                let references = References::Named(client.clone(), references.iter().collect());
+                value::decode_lent(value, references)
+            }
+            Payload::Stored(object) => {
+                let handle = client.hold(object).map_err(Failure::from);
+                let source = handle.and_then(|handle| slot::stored(client, handle));
+                value::decode(source.map_err(|failure| match failure {
+                    Failure::Other(message) => wrong(&format_args!(": {message}")).into(),
                     failure => failure,
-                },
-            )?;
-        value::decode(source).map_err(|error| wrong(format!("argument {position}: {error}")).into())
+                })?)
+            }
+        };
+        value.map_err(|error| wrong(&format_args!(": {error}")).into())
     }
 
     /// Says that all have been taken.
@@ -89,64 +120,57 @@ impl Arguments {
     /// # Errors
     /// When there are more.
     pub fn finish(&mut self) -> Result<(), Failure> {
-        match self.sources.len() {
+        match self.count.saturating_sub(self.position) {
             0 => Ok(()),
             more => {
-                let message = format!("{} arguments, {more} too many", self.position + more);
+                let message = format!("{} arguments, {more} too many", self.count);
                 Err(TaskError::new("", TaskErrorKind::NotCalled, message).into())
             }
         }
     }
+
+    /// How the caller wants the result.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { core: &self.core, returns: self.returns }
+    }
 }
 
-/// What a function returned, still to be encoded as the caller wants it.
-pub type Outcome = Result<Box<dyn Returned>, Failure>;
+/// What a function returned, encoded as the caller wants it.
+pub type Outcome = Result<Encoded, Failure>;
 
-/// A result that can become one object, or several.
-pub trait Returned {
-    #[doc(hidden)]
-    fn encode(&self, returns: ReturnsWanted) -> Result<Vec<Encoded>, Failure>;
+/// Hides the payloads.
+#[derive(Debug)]
+pub struct Encoded(pub(crate) Payloads);
+
+/// How a result is wanted, and where to.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    core: &'a Core,
+    returns: Returns,
 }
 
-/// Hides the wire's enum.
+impl Wanted<'_> {
+    fn each<'v, T: Serialize + 'v>(self, values: impl IntoIterator<Item = &'v T>) -> Outcome {
+        let mut encoder = EachEncoder { core: self.core, payloads: Payloads::default() };
+        values.into_iter().try_for_each(|value| encoder.push(value))?;
+        Ok(Encoded(encoder.payloads))
+    }
+}
+
+/// Encodes values, each as an object of its own.
 #[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct ReturnsWanted(pub(crate) Returns);
-
-struct One<T>(T);
-
-impl<T: Serialize> Returned for One<T> {
-    fn encode(&self, _: ReturnsWanted) -> Result<Vec<Encoded>, Failure> {
-        Ok(vec![encode(&self.0)?])
-    }
+pub struct EachEncoder<'a> {
+    core: &'a Core,
+    payloads: Payloads,
 }
 
-struct List<T>(Vec<T>);
-
-impl<T: Serialize> Returned for List<T> {
-    fn encode(&self, wanted: ReturnsWanted) -> Result<Vec<Encoded>, Failure> {
-        match wanted.0 {
-            Returns::List(count) if count as usize != self.0.len() => {
-                let message = format!("{} results, where num_returns asked for {count}", self.0.len());
-                Err(TaskError::new("", TaskErrorKind::NotReturned, message).into())
-            }
-            Returns::List(_) => self.0.iter().map(encode).collect(),
-            _ => Ok(vec![encode(&self.0)?]),
-        }
+impl EachEncoder<'_> {
+    fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let not_returned =
+            |error: &dyn fmt::Display| TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
+        let encoded = value::encode(value).map_err(|error| not_returned(&error))?;
+        Ok(self.payloads.push(self.core, &encoded).map_err(|error| not_returned(&error))?)
     }
-}
-
-struct Tuple<T>(T);
-
-impl<T: ReturnTuple> Returned for Tuple<T> {
-    fn encode(&self, _: ReturnsWanted) -> Result<Vec<Encoded>, Failure> {
-        self.0.encode_each()
-    }
-}
-
-fn encode<T: Serialize>(value: &T) -> Result<Encoded, Failure> {
-    value::encode(value)
-        .map_err(|error| TaskError::new("", TaskErrorKind::NotReturned, error.to_string()).into())
 }
 
 /// A tuple whose elements become objects of their own.
@@ -156,7 +180,7 @@ pub trait ReturnTuple {
     #[doc(hidden)]
     const COUNT: u32;
     #[doc(hidden)]
-    fn encode_each(&self) -> Result<Vec<Encoded>, Failure>;
+    fn encode_each(&self, encode: &mut EachEncoder<'_>) -> Result<(), Failure>;
     #[doc(hidden)]
     fn references(slots: Vec<SlotOf>) -> Self::References;
 }
@@ -172,8 +196,9 @@ macro_rules! return_tuple_impls {
             type References = ($(ObjectRef<$name>,)+);
             const COUNT: u32 = $count;
 
-            fn encode_each(&self) -> Result<Vec<Encoded>, Failure> {
-                Ok(vec![$(encode(&self.$index)?),+])
+            fn encode_each(&self, encode: &mut EachEncoder<'_>) -> Result<(), Failure> {
+                $(encode.push(&self.$index)?;)+
+                Ok(())
             }
 
             fn references(slots: Vec<SlotOf>) -> Self::References {
@@ -197,37 +222,51 @@ return_tuple_impls! {
 }
 
 /// The outcome of a function that cannot fail.
-pub fn infallible<T: Serialize + 'static>(value: T) -> Outcome {
-    Ok(Box::new(One(value)))
+pub fn infallible<T: Serialize>(wanted: Wanted<'_>, value: T) -> Outcome {
+    wanted.each([&value])
 }
 
 /// The outcome of a function that returns a `Result`.
-pub fn fallible<T: Serialize + 'static, E: std::fmt::Display + 'static>(result: Result<T, E>) -> Outcome {
-    infallible(result.map_err(returned)?)
+pub fn fallible<T: Serialize, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
+    result: Result<T, E>,
+) -> Outcome {
+    infallible(wanted, result.map_err(returned)?)
 }
 
 /// The outcome of a function that returns a list.
-pub fn infallible_list<T: Serialize + 'static>(list: Vec<T>) -> Outcome {
-    Ok(Box::new(List(list)))
+pub fn infallible_list<T: Serialize>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome {
+    match wanted.returns {
+        Returns::List(count) if count as usize != list.len() => {
+            let message = format!("{} results, where num_returns asked for {count}", list.len());
+            Err(TaskError::new("", TaskErrorKind::NotReturned, message).into())
+        }
+        Returns::List(_) => wanted.each(&list),
+        _ => infallible(wanted, list),
+    }
 }
 
 /// The outcome of a function that returns a list in a `Result`.
-pub fn fallible_list<T: Serialize + 'static, E: std::fmt::Display + 'static>(
+pub fn fallible_list<T: Serialize, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
     result: Result<Vec<T>, E>,
 ) -> Outcome {
-    infallible_list(result.map_err(returned)?)
+    infallible_list(wanted, result.map_err(returned)?)
 }
 
 /// The outcome of a function that returns a tuple of objects.
-pub fn infallible_tuple<T: ReturnTuple + 'static>(tuple: T) -> Outcome {
-    Ok(Box::new(Tuple(tuple)))
+pub fn infallible_tuple<T: ReturnTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome {
+    let mut encoder = EachEncoder { core: wanted.core, payloads: Payloads::default() };
+    tuple.encode_each(&mut encoder)?;
+    Ok(Encoded(encoder.payloads))
 }
 
 /// The outcome of a function that returns a tuple of objects in a `Result`.
-pub fn fallible_tuple<T: ReturnTuple + 'static, E: std::fmt::Display + 'static>(
+pub fn fallible_tuple<T: ReturnTuple, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
     result: Result<T, E>,
 ) -> Outcome {
-    infallible_tuple(result.map_err(returned)?)
+    infallible_tuple(wanted, result.map_err(returned)?)
 }
 
 /// The outcome of a constructor that cannot fail.
@@ -236,7 +275,7 @@ pub fn constructed<T: Any>(actor: T) -> Construction {
 }
 
 /// The outcome of a constructor that returns a `Result`.
-pub fn constructed_fallible<T: Any, E: std::fmt::Display + 'static>(result: Result<T, E>) -> Construction {
+pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(result: Result<T, E>) -> Construction {
     constructed(result.map_err(returned)?)
 }
 
@@ -251,6 +290,6 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
     })
 }
 
-fn returned<E: std::fmt::Display + 'static>(error: E) -> Failure {
+fn returned<E: fmt::Display + 'static>(error: E) -> Failure {
     TaskError::returned(&error).into()
 }

@@ -9,31 +9,36 @@
 //! and its `get` cost no switch between threads of the process, and nothing stays behind when no thread waits.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::Receiver;
 use mobula_client::{Client, ClientError, Event, Handle, Layout};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::Failure;
 use crate::executor::Executor;
 use crate::link::Link;
-use crate::slot::{Inline, Slot};
+use crate::slot::Slot;
+use crate::spin::Spin;
 use crate::submitter::Submitter;
 use crate::value::{Encoded, format};
 
-/// Bytes of a value that travels in a record; a larger one goes through the store.
-const INLINE_BYTES_MAX: usize = 4096;
-/// Objects that a value in a record may refer to.
-const INLINE_REFERENCES_MAX: usize = 32;
-/// How long to look at the mail before sleeping: about what it costs to be woken by another process.
-const SPIN: Duration = Duration::from_micros(15);
 /// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
 /// nothing to do, up to `TICK_MAX`.
 const TICK: Duration = Duration::from_millis(10);
 const TICK_MAX: Duration = Duration::from_millis(160);
+/// How long the courier leaves the mail to a thread that makes one call after the other, and looks at it meanwhile.
+const NAP: Duration = Duration::from_micros(300);
+
+/// The courier does not wait, or only for a moment.
+const AWAKE: u8 = 0;
+/// The courier waits for its next tick.
+const DOZING: u8 = 1;
+/// The courier waits until it is woken.
+const ASLEEP: u8 = 2;
 
 /// See the module's documentation.
 pub(crate) struct Core {
@@ -42,25 +47,26 @@ pub(crate) struct Core {
     /// What this process runs for others; none in the driver.
     pub(crate) executor: Option<Executor>,
     head: OnceLock<Arc<Link>>,
-    links: RwLock<Links>,
+    links: ArcSwap<Vec<Arc<Link>>>,
+    /// Held while the links change: channels whose end was told before the thread that opened them had added their
+    /// links.
+    closed_early: Mutex<HashSet<u64>>,
     events: Receiver<Event>,
+    /// Grows whenever something arrived, so that no follower sleeps through it.
+    arrivals: AtomicU64,
+    /// How many calls have failed, so that who waits for many need not look at each of them to see that one has.
+    pub(crate) failures: AtomicU64,
     turn: Mutex<Turn>,
+    /// Threads that sleep, or are about to: the leader and the followers.
+    sleepers: AtomicUsize,
     followers: Condvar,
     courier: Condvar,
-    /// The courier sleeps until it is woken.
-    courier_sleeps: AtomicBool,
+    /// Whether the courier waits to be woken: [`AWAKE`], [`DOZING`] or [`ASLEEP`].
+    courier_is: AtomicU8,
     /// The session is over: nothing more will arrive.
     over: AtomicBool,
     stopping: AtomicBool,
-    /// There is more than one core to run on.
-    spins: bool,
-}
-
-#[derive(Default)]
-struct Links {
-    open: Arc<[Arc<Link>]>,
-    /// Channels whose end was told before the thread that opened them had added their links.
-    closed_early: HashSet<u64>,
+    spin: Spin,
 }
 
 #[derive(Default)]
@@ -68,27 +74,28 @@ struct Turn {
     /// A thread sleeps on the bell.
     leading: bool,
     followers: usize,
-    /// Grows whenever something arrived, so that no follower sleeps through it.
-    arrivals: u64,
 }
 
 impl Core {
-    pub(crate) fn new(client: Client, executor: Option<Executor>) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration) -> Arc<Self> {
         Arc::new(Self {
             events: client.events(),
             client,
             submitter: Submitter::default(),
             executor,
             head: OnceLock::new(),
-            links: RwLock::default(),
+            links: ArcSwap::default(),
+            closed_early: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             turn: Mutex::default(),
+            sleepers: AtomicUsize::new(0),
             followers: Condvar::new(),
             courier: Condvar::new(),
-            courier_sleeps: AtomicBool::new(false),
+            courier_is: AtomicU8::new(AWAKE),
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            spins: cores > 1,
+            spin: Spin::new(spin),
         })
     }
 
@@ -104,25 +111,16 @@ impl Core {
 
     /// From here on the link's mail is looked at. It may be closed already.
     pub(crate) fn add_link(self: &Arc<Self>, link: Arc<Link>) {
-        let mut links = self.links.write();
-        if links.closed_early.remove(&link.id) {
-            drop(links);
+        let mut closed_early = self.closed_early.lock();
+        if closed_early.remove(&link.id) {
+            drop(closed_early);
             return self.drop_link(&link);
         }
-        links.open = links.open.iter().cloned().chain([link]).collect();
-    }
-
-    fn links(&self) -> Arc<[Arc<Link>]> {
-        self.links.read().open.clone()
+        let links = self.links.load().iter().cloned().chain([link]).collect();
+        self.links.store(Arc::new(links));
     }
 
     // ---- values ----
-
-    /// A small encoded value as it goes into a record; `None` for one that must go through the store.
-    pub(crate) fn inline(&self, encoded: &Encoded) -> Option<Inline> {
-        (encoded.len() <= INLINE_BYTES_MAX && encoded.references().len() <= INLINE_REFERENCES_MAX)
-            .then(|| Inline { bytes: encoded.to_vec().into(), references: encoded.references().to_vec() })
-    }
 
     /// Puts an encoded value into the store.
     pub(crate) fn store(&self, encoded: &Encoded) -> Result<Handle, ClientError> {
@@ -152,7 +150,7 @@ impl Core {
             self.on_event(event);
             any = true;
         }
-        for link in self.links().iter() {
+        for link in self.links.load().iter() {
             any |= self.receive(link);
             link.flush();
         }
@@ -179,7 +177,7 @@ impl Core {
     /// Whether [`look`](Self::look) would find something.
     fn has_work(&self) -> bool {
         !self.events.is_empty()
-            || self.links.read().open.iter().any(|link| link.has_work())
+            || self.links.load().iter().any(|link| link.has_work())
             || self.submitter.has_ready_foreign()
     }
 
@@ -190,12 +188,12 @@ impl Core {
                 Err(error) => tracing::warn!(%error, "a caller was gone before its channel was opened"),
             },
             Event::ChannelClosed(id) => {
-                let mut links = self.links.write();
-                let Some(link) = links.open.iter().find(|link| link.id == id).cloned() else {
-                    links.closed_early.insert(id);
+                let mut closed_early = self.closed_early.lock();
+                let Some(link) = self.links.load().iter().find(|link| link.id == id).cloned() else {
+                    closed_early.insert(id);
                     return;
                 };
-                drop(links);
+                drop(closed_early);
                 // What the other end said before it ended still counts.
                 self.receive(&link);
                 self.drop_link(&link);
@@ -212,8 +210,10 @@ impl Core {
     fn drop_link(self: &Arc<Self>, link: &Arc<Link>) {
         link.close();
         {
-            let mut links = self.links.write();
-            links.open = links.open.iter().filter(|other| !Arc::ptr_eq(other, link)).cloned().collect();
+            let _changing = self.closed_early.lock();
+            let links = self.links.load();
+            let others = links.iter().filter(|other| !Arc::ptr_eq(other, link)).cloned().collect();
+            self.links.store(Arc::new(others));
         }
         if let Some(executor) = &self.executor {
             executor.on_caller_gone(link);
@@ -228,30 +228,47 @@ impl Core {
     pub(crate) fn wait<R>(
         self: &Arc<Self>,
         deadline: Option<Instant>,
+        look: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        self.wait_idly(deadline, || (), look)
+    }
+
+    /// As [`wait`](Self::wait), and calls `idle` each time before the thread really sleeps.
+    pub(crate) fn wait_idly<R>(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        idle: impl Fn(),
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        if let Some(found) = look() {
-            return Some(found);
-        }
+        let mut has_looked = false;
         let mut took_part = false;
         let mut blocked = None;
         let found = loop {
-            self.look();
-            let arrivals = self.turn.lock().arrivals;
             if let Some(found) = look() {
                 break Some(found);
             }
-            if self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let has_passed = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if has_looked && (self.is_over() || has_passed()) {
                 break None;
             }
-            if self.spin() {
+            has_looked = true;
+            // SeqCst: before the look, so that what another thread finds from here on is noticed.
+            let arrivals = self.arrivals.load(Ordering::SeqCst);
+            if self.look() || self.spin.until(|| self.has_work() || self.has_arrived(arrivals)) {
                 continue;
             }
+            // What another thread has found since the last look, this one has not seen.
+            if let Some(found) = look() {
+                break Some(found);
+            }
+            idle();
             blocked.get_or_insert_with(|| self.give_place_up());
             let mut turn = self.turn.lock();
-            if turn.arrivals != arrivals {
+            let sleeper = Sleeper::new(&self.sleepers);
+            if self.has_arrived(arrivals) {
                 continue;
             }
+            took_part = true;
             if turn.leading {
                 turn.followers += 1;
                 match deadline {
@@ -259,11 +276,9 @@ impl Core {
                     None => self.followers.wait(&mut turn),
                 }
                 turn.followers -= 1;
-                took_part = true;
                 continue;
             }
             turn.leading = true;
-            took_part = true;
             drop(turn);
             let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let mut found = None;
@@ -271,6 +286,7 @@ impl Core {
                 found = look();
                 found.is_some() || self.has_work()
             });
+            drop(sleeper);
             self.turn.lock().leading = false;
             if found.is_some() {
                 break found;
@@ -282,25 +298,19 @@ impl Core {
         found
     }
 
-    /// Looks at the mail for a moment, where another process can be at work meanwhile; `true` if something came.
-    fn spin(&self) -> bool {
-        if !self.spins {
-            return false;
-        }
-        let start = Instant::now();
-        while start.elapsed() < SPIN {
-            if self.has_work() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        false
+    fn has_arrived(&self, since: u64) -> bool {
+        // SeqCst: pairs with `announce`.
+        self.arrivals.load(Ordering::SeqCst) != since
     }
 
     /// Something is different: whoever waits looks again.
     pub(crate) fn announce(&self) {
-        let mut turn = self.turn.lock();
-        turn.arrivals += 1;
+        // SeqCst, both: who goes to sleep counts itself first and looks at the arrivals then.
+        self.arrivals.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let turn = self.turn.lock();
         if turn.followers > 0 {
             self.followers.notify_all();
         }
@@ -317,9 +327,14 @@ impl Core {
         }
         if turn.followers > 0 {
             self.followers.notify_one();
-        } else if self.submitter.is_busy() {
+        } else if self.is_busy() {
             self.courier.notify_one();
         }
+    }
+
+    /// Whether somebody must look at the mail although nobody waits: calls have not been sent.
+    fn is_busy(&self) -> bool {
+        self.submitter.is_busy() || self.links.load().iter().any(|link| link.is_backlogged())
     }
 
     pub(crate) fn wake_courier(&self) {
@@ -330,7 +345,15 @@ impl Core {
 
     /// A call begins: the courier is to look after what arrives behind it. A load, mostly: it stays awake for a while.
     pub(crate) fn call_begins(&self) {
-        if self.courier_sleeps.load(Ordering::SeqCst) {
+        if self.courier_is.load(Ordering::SeqCst) == ASLEEP {
+            self.wake_courier();
+        }
+    }
+
+    /// A call could not be sent at once: if nobody else does, the courier is to look for what it waits for. A load,
+    /// mostly.
+    pub(crate) fn call_waits(&self) {
+        if self.courier_is.load(Ordering::SeqCst) != AWAKE {
             self.wake_courier();
         }
     }
@@ -338,19 +361,29 @@ impl Core {
     /// The courier's thread; see the module's documentation.
     pub(crate) fn run_courier(self: &Arc<Self>) {
         let mut tick = TICK;
+        let mut calls_seen = 0;
         loop {
             let mut turn = self.turn.lock();
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
             let alone = !turn.leading && turn.followers == 0;
-            if alone && self.submitter.is_busy() {
+            if alone && self.is_busy() {
+                // A thread that makes one call after the other looks at the mail itself.
+                let calls = self.submitter.calls();
+                if calls != calls_seen {
+                    calls_seen = calls;
+                    self.courier.wait_for(&mut turn, NAP);
+                    continue;
+                }
                 turn.leading = true;
+                let sleeper = Sleeper::new(&self.sleepers);
                 drop(turn);
                 let timeout = self.needs_ticks().then_some(tick);
                 self.client.sleep(timeout, || {
-                    self.has_work() || !self.submitter.is_busy() || self.stopping.load(Ordering::Acquire)
+                    self.has_work() || !self.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
+                drop(sleeper);
                 self.turn.lock().leading = false;
                 if self.look() {
                     tick = TICK;
@@ -359,8 +392,21 @@ impl Core {
                     self.tick();
                 }
                 self.hand_over();
-            } else if self.needs_ticks() {
-                let timed_out = self.courier.wait_for(&mut turn, tick).timed_out();
+            } else {
+                let ticks = self.needs_ticks();
+                // SeqCst, and another look: a call that begins now either sees the state or is seen.
+                self.courier_is.store(if ticks { DOZING } else { ASLEEP }, Ordering::SeqCst);
+                if alone && self.is_busy() || self.needs_ticks() != ticks {
+                    self.courier_is.store(AWAKE, Ordering::SeqCst);
+                    continue;
+                }
+                let timed_out = if ticks {
+                    self.courier.wait_for(&mut turn, tick).timed_out()
+                } else {
+                    self.courier.wait(&mut turn);
+                    false
+                };
+                self.courier_is.store(AWAKE, Ordering::SeqCst);
                 let leading = turn.leading;
                 drop(turn);
                 if timed_out {
@@ -370,14 +416,6 @@ impl Core {
                 } else {
                     tick = TICK;
                 }
-            } else {
-                // SeqCst, and another look: a call that begins now either sees the flag or is seen.
-                self.courier_sleeps.store(true, Ordering::SeqCst);
-                if !self.needs_ticks() {
-                    self.courier.wait(&mut turn);
-                }
-                self.courier_sleeps.store(false, Ordering::SeqCst);
-                tick = TICK;
             }
         }
     }
@@ -386,7 +424,7 @@ impl Core {
     fn needs_ticks(&self) -> bool {
         self.submitter.has_leases()
             || self.executor.as_ref().is_some_and(Executor::is_active)
-            || self.links.read().open.iter().any(|link| link.holds_anything())
+            || self.links.load().iter().any(|link| link.holds_anything())
     }
 
     fn tick(self: &Arc<Self>) {
@@ -394,7 +432,7 @@ impl Core {
         if let Some(executor) = &self.executor {
             executor.decline_behind_a_long_call();
         }
-        for link in self.links().iter() {
+        for link in self.links.load().iter() {
             link.flush();
         }
     }
@@ -423,5 +461,22 @@ impl Core {
         self.stopping.store(true, Ordering::Release);
         self.wake_courier();
         self.client.ring();
+    }
+}
+
+/// Counts a thread among those that sleep.
+struct Sleeper<'a>(&'a AtomicUsize);
+
+impl<'a> Sleeper<'a> {
+    fn new(sleepers: &'a AtomicUsize) -> Self {
+        // SeqCst: pairs with `Core::announce`.
+        sleepers.fetch_add(1, Ordering::SeqCst);
+        Self(sleepers)
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -14,21 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
-use mobula_client::Handle;
 use parking_lot::Mutex;
 
-use crate::arguments::{Arguments, Returned, ReturnsWanted};
+use crate::arguments::{Arguments, Encoded};
 use crate::core::Core;
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::link::Link;
 use crate::logs;
-use crate::message::{Callee, Payload, Returns, ToCaller, ToHead, ToWorker};
-use crate::registry::{self, Key};
-use crate::slot::{Inline, Settled, source};
+use crate::message::{Call, Callee, NoResults, Results, Returns, ToHead};
+use crate::payloads::Payloads;
+use crate::registry::{self, Class, Key};
 
 /// Results that go into one record, in bytes; a ring's record has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
+/// Memory of records that is kept to be used again.
+const SPARE_MAX: usize = 64;
 
 thread_local! {
     /// Whether this thread is the one that runs calls, and is running one.
@@ -38,7 +38,7 @@ thread_local! {
 /// What this process runs for others.
 #[derive(Debug, Default)]
 pub(crate) struct Executor {
-    queue: Mutex<VecDeque<Work>>,
+    queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
     /// The running call waits for results of others.
@@ -50,58 +50,54 @@ pub(crate) struct Executor {
     begun_before: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    /// Memory for records to come.
+    spare: Vec<Vec<u8>>,
+}
+
 #[derive(Debug)]
 enum Work {
-    Call { from: Arc<Link>, task: u64, callee: Callee, returns: Returns, arguments: Vec<Input> },
-    Construct { actor: u64, class: Key, arguments: Vec<Input> },
-}
-
-/// An argument, out of the record that it came in.
-#[derive(Debug)]
-enum Input {
-    Inline { bytes: Bytes, references: Vec<mobula_client::ObjectId> },
-    Stored(mobula_client::ObjectId),
-}
-
-impl Input {
-    fn of(payload: &Payload<'_>) -> Self {
-        match payload {
-            Payload::Stored(object) => Self::Stored(*object),
-            Payload::Inline { bytes, references } => {
-                Self::Inline { bytes: Bytes::copy_from_slice(bytes), references: references.clone() }
-            }
-        }
-    }
+    /// The record still has the arguments.
+    Call {
+        from: Arc<Link>,
+        call: Call,
+        record: Vec<u8>,
+    },
+    Construct {
+        actor: u64,
+        class: Key,
+        arguments: u32,
+        payloads: Vec<u8>,
+    },
 }
 
 impl Executor {
     // ---- arriving, on whatever thread deals with the mail ----
 
-    pub(crate) fn on_call(&self, from: &Arc<Link>, record: &[u8]) {
-        let (task, callee, returns, arguments) = match postcard::from_bytes(record) {
-            Ok(ToWorker::Call { task, callee, returns, arguments }) => (task, callee, returns, arguments),
-            Err(error) => {
-                tracing::error!(peer = %from.peer, %error, "a call that cannot be read");
-                return;
-            }
+    pub(crate) fn on_call(&self, from: &Arc<Link>, record: &mut Vec<u8>) {
+        let Some(call) = Call::read(record) else {
+            return tracing::error!(peer = %from.peer, "a call that cannot be read");
         };
-        if matches!(callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
-            let _ = from.send(&ToCaller::Declined { task }, Vec::new());
-            return;
+        if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
+            return decline(from, call.task);
         }
-        let arguments = arguments.iter().map(Input::of).collect();
-        self.queue.lock().push_back(Work::Call { from: from.clone(), task, callee, returns, arguments });
+        let mut queue = self.queue.lock();
+        let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
+        queue.work.push_back(Work::Call { from: from.clone(), call, record });
     }
 
-    pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: &[Payload<'_>]) {
+    pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: u32, payloads: &[u8]) {
         self.is_actor.store(true, Ordering::Release);
-        let arguments = arguments.iter().map(Input::of).collect();
-        self.queue.lock().push_front(Work::Construct { actor, class, arguments });
+        let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
+        self.queue.lock().work.push_front(work);
     }
 
     /// Nobody waits for the results of its calls any more.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>) {
-        self.queue.lock().retain(|work| !matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link)));
+        let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
+        self.queue.lock().work.retain(|work| !is_its(work));
     }
 
     /// The process is to end when the running call is over.
@@ -131,16 +127,14 @@ impl Executor {
 
     fn decline_waiting(&self) {
         let mut declined = Vec::new();
-        self.queue.lock().retain(|work| match work {
-            Work::Call { from, task, callee: Callee::Function(_), .. } => {
+        self.queue.lock().work.retain(|work| match work {
+            Work::Call { from, call: Call { task, callee: Callee::Function(_), .. }, .. } => {
                 declined.push((from.clone(), *task));
                 false
             }
             _ => true,
         });
-        for (from, task) in declined {
-            let _ = from.send(&ToCaller::Declined { task }, Vec::new());
-        }
+        declined.iter().for_each(|(from, task)| decline(from, *task));
     }
 
     /// The running call is about to wait: others may have this process's place until the guard is dropped. `None` on
@@ -161,13 +155,21 @@ impl Executor {
 
     /// Runs what arrives until the session, or this process's part in it, is over.
     pub(crate) fn serve(&self, core: &Arc<Core>) {
-        let mut actor: Option<(&'static registry::Class, Box<dyn Any>)> = None;
+        let mut actor = None;
+        let mut used = None;
         loop {
-            let next = core.wait(None, || {
+            // What was printed is seen at the latest when there is nothing more to do.
+            let next = core.wait_idly(None, flush_output, || {
                 if self.stopping.load(Ordering::Acquire) {
                     return Some(None);
                 }
-                self.queue.lock().pop_front().map(Some)
+                let mut queue = self.queue.lock();
+                if let Some(record) = used.take()
+                    && queue.spare.len() < SPARE_MAX
+                {
+                    queue.spare.push(record);
+                }
+                queue.work.pop_front().map(Some)
             });
             let Some(Some(work)) = next else { break };
             // SeqCst: before the look at whether the courier sleeps.
@@ -176,26 +178,41 @@ impl Executor {
                 core.call_begins();
             }
             match work {
-                Work::Construct { actor: id, class, arguments } => {
-                    let result = construct(core, class, arguments).map(|made| actor = Some(made));
+                Work::Construct { actor: id, class, arguments, payloads } => {
+                    let mut arguments = Arguments::new(core, payloads, 0, arguments, Returns::One);
+                    let result = construct(class, &mut arguments).map(|made| actor = Some(made));
                     if let Some(head) = core.head() {
                         let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                     }
                 }
-                Work::Call { from, task, callee, returns, arguments } => {
-                    let started = Instant::now();
-                    let outcome = run(core, callee, arguments, actor.as_mut());
-                    let ran_nanos = started.elapsed().as_nanos() as u64;
-                    reply(core, &from, task, returns, outcome, ran_nanos);
+                Work::Call { from, call, record } => {
+                    let Call { task, callee, returns, arguments: count } = call;
+                    let mut arguments = Arguments::new(core, record, Call::BYTES, count, returns);
+                    // Only how many calls of functions to send ahead depends on how long they run.
+                    let started = matches!(callee, Callee::Function(_)).then(Instant::now);
+                    let outcome = run(callee, &mut arguments, actor.as_mut());
+                    let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
+                    reply(&from, task, outcome, ran_nanos);
+                    used = Some(arguments.into_record());
                 }
             }
-            let _ = std::io::stdout().flush();
             self.over.fetch_add(1, Ordering::AcqRel);
         }
         // The state's destructor runs, as that of any value whose owner is done.
         drop(actor);
-        let _ = std::io::stdout().flush();
+        flush_output();
     }
+}
+
+/// The actor of this process.
+type Actor = (&'static Class, Box<dyn Any>);
+
+fn flush_output() {
+    let _ = std::io::stdout().flush();
+}
+
+fn decline(from: &Link, task: u64) {
+    let _ = from.send_with(Vec::new(), |record| NoResults::Declined { task }.append_to(record));
 }
 
 /// See [`Executor::give_place_up`].
@@ -212,57 +229,42 @@ impl Drop for PlaceGivenUp {
     }
 }
 
-fn construct(
-    core: &Arc<Core>,
-    class: Key,
-    arguments: Vec<Input>,
-) -> Result<(&'static registry::Class, Box<dyn Any>), Failure> {
+fn construct(class: Key, arguments: &mut Arguments) -> Result<Actor, Failure> {
     let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
-    let name = format!("{}::new", class.name);
     logs::label(class.name);
-    let mut arguments = arguments_of(core, arguments);
-    guarded(&name, || (class.construct)(&mut arguments)).map(|state| (class, state))
+    let state = guarded(|| (class.construct)(arguments));
+    state.map(|state| (class, state)).map_err(|failure| named(&format!("{}::new", class.name), failure))
 }
 
-fn run(
-    core: &Arc<Core>,
-    callee: Callee,
-    arguments: Vec<Input>,
-    actor: Option<&mut (&'static registry::Class, Box<dyn Any>)>,
-) -> Result<(String, Box<dyn Returned>), Failure> {
-    let mut arguments = arguments_of(core, arguments);
+fn run(callee: Callee, arguments: &mut Arguments, actor: Option<&mut Actor>) -> Result<Encoded, Failure> {
     match callee {
         Callee::Function(key) => {
             let function = registry::function(key).ok_or_else(|| not_registered("function"))?;
             logs::label(function.name);
-            let outcome = guarded(function.name, || (function.call)(&mut arguments))?;
-            Ok((function.name.to_owned(), outcome))
+            guarded(|| (function.call)(arguments)).map_err(|failure| named(function.name, failure))
         }
         Callee::Method(index) => {
             let (class, state) = actor.ok_or_else(|| {
                 Failure::Other("a method was called before the actor of this process was constructed".into())
             })?;
             let method = class.methods.get(index as usize).ok_or_else(|| not_registered("method"))?;
-            let name = format!("{}::{}", class.name, method.name);
-            let outcome = guarded(&name, || (method.call)(&mut **state, &mut arguments))?;
-            Ok((name, outcome))
+            guarded(|| (method.call)(&mut **state, arguments))
+                .map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
         }
     }
 }
 
-/// Runs user code: a panic becomes an error, and errors learn the function's name.
-fn guarded<T>(name: &str, call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs user code: a panic becomes an error.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     RUNNING.set(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     RUNNING.set(false);
-    let failure = match result {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(failure)) => failure,
-        Err(panic) => TaskError::new(name, TaskErrorKind::Panicked, panic_message(&*panic)).into(),
-    };
-    Err(named(name, failure))
+    result.unwrap_or_else(|panic| {
+        Err(TaskError::new("", TaskErrorKind::Panicked, panic_message(&*panic)).into())
+    })
 }
 
+/// Errors of user code learn the function's name.
 fn named(name: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Task(mut error) if error.function.is_empty() => {
@@ -283,82 +285,40 @@ fn not_registered(what: &str) -> Failure {
     TaskError::new(what, TaskErrorKind::NotCalled, message).into()
 }
 
-fn arguments_of(core: &Core, inputs: Vec<Input>) -> Arguments {
-    let settled = |input| -> Result<Settled, Failure> {
-        Ok(match input {
-            Input::Stored(object) => Settled::Stored(core.client.hold(object)?),
-            Input::Inline { bytes, references } => {
-                let references = references.into_iter().map(|object| core.client.hold(object));
-                Settled::Inline(Inline { bytes, references: references.collect::<Result<_, _>>()? })
-            }
-        })
-    };
-    Arguments::new(inputs.into_iter().map(|input| source(&core.client, settled(input)?)).collect())
-}
-
-/// Sends the results: small ones in records, large ones by way of the store.
-fn reply(
-    core: &Core,
-    to: &Link,
-    task: u64,
-    returns: Returns,
-    outcome: Result<(String, Box<dyn Returned>), Failure>,
-    ran_nanos: u64,
-) {
-    let encoded = outcome.and_then(|(name, returned)| {
-        let encoded = catch_unwind(AssertUnwindSafe(|| returned.encode(ReturnsWanted(returns))))
-            .unwrap_or_else(|panic| {
-                Err(TaskError::new(&name, TaskErrorKind::Panicked, panic_message(&*panic)).into())
-            });
-        let results = encoded.map_err(|failure| named(&name, failure))?;
-        results
-            .iter()
-            .map(|encoded| match core.inline(encoded) {
-                Some(inline) => Ok(Settled::Inline(inline)),
-                None => core.store(encoded).map(Settled::Stored),
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| TaskError::new(&name, TaskErrorKind::NotReturned, error.to_string()).into())
-    });
-    let results = match encoded {
-        Ok(results) => results,
+/// Sends the results, in as many records as they need.
+fn reply(to: &Link, task: u64, outcome: Result<Encoded, Failure>, ran_nanos: u64) {
+    let mut payloads = match outcome {
+        Ok(Encoded(payloads)) => payloads,
         Err(failure) => {
-            let _ = to.send(&ToCaller::Failed { task, failure, ran_nanos }, Vec::new());
+            let failed = NoResults::Failed { task, failure, ran_nanos };
+            let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
             return;
         }
     };
-    let (mut first, mut part, mut held, mut bytes) = (0, Vec::new(), Vec::<Handle>::new(), 0);
-    for (position, settled) in results.iter().enumerate() {
-        let payload = match settled {
-            Settled::Stored(handle) => {
-                held.push(handle.clone());
-                Payload::Stored(handle.id())
-            }
-            Settled::Inline(inline) => {
-                held.extend(inline.references.iter().cloned());
-                let references = inline.references.iter().map(Handle::id).collect();
-                Payload::Inline { bytes: &inline.bytes, references }
-            }
-            Settled::Failed(_) => unreachable!("failures were sent above"),
-        };
-        bytes += 64
-            + match &payload {
-                Payload::Inline { bytes, references } => bytes.len() + 32 * references.len(),
-                Payload::Stored(_) => 0,
-            };
-        part.push(payload);
-        let last = position + 1 == results.len();
-        if last || bytes > RESULTS_BYTES_MAX {
-            let next = first + part.len() as u32;
-            let ran_nanos = last.then_some(ran_nanos);
-            let record = ToCaller::Results { task, first, results: std::mem::take(&mut part), ran_nanos };
-            let sent = to.send(&record, std::mem::take(&mut held));
-            debug_assert!(sent.is_ok(), "a part of the results fits a record");
-            (first, bytes) = (next, 0);
+    let mut held = payloads.take_held();
+    let mut first = 0;
+    loop {
+        let next = end_of_part(&payloads, first);
+        let is_last = next == payloads.count();
+        let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
+        // What the earlier records name is kept until the last one has been dealt with.
+        let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
+        let sent = to.send_with(held, |record| {
+            results.append_to(record);
+            record.extend_from_slice(payloads.bytes_of(first..next));
+        });
+        debug_assert!(sent.is_ok(), "a part of the results fits a record");
+        if is_last {
+            return;
         }
+        first = next;
     }
-    if results.is_empty() {
-        let record = ToCaller::Results { task, first: 0, results: Vec::new(), ran_nanos: Some(ran_nanos) };
-        let _ = to.send(&record, Vec::new());
-    }
+}
+
+/// Where the results end that go into one record with those from `first` on: behind at least one, if there are any.
+fn end_of_part(payloads: &Payloads, first: usize) -> usize {
+    let count = payloads.count();
+    (first + 1..count)
+        .find(|end| payloads.bytes_of(first..end + 1).len() > RESULTS_BYTES_MAX)
+        .unwrap_or(count)
 }

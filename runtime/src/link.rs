@@ -14,12 +14,19 @@ pub(crate) struct Link {
     pub(crate) peer: OwnerId,
     /// Whether the other end opened it: it calls, this process serves.
     pub(crate) incoming: bool,
-    receiver: Mutex<mobula_client::Receiver>,
+    receiver: Mutex<Receiving>,
     peek: mobula_client::Peek,
     outgoing: Mutex<Outgoing>,
     record_bytes_max: usize,
-    is_backlogged: AtomicBool,
+    /// Something is kept alive for the other end, or waits for room.
+    wants_flush: AtomicBool,
     closed: AtomicBool,
+}
+
+struct Receiving {
+    receiver: mobula_client::Receiver,
+    /// The record that is being dealt with; its memory serves the next one too.
+    record: Vec<u8>,
 }
 
 struct Outgoing {
@@ -49,8 +56,8 @@ impl Link {
             peer: channel.peer,
             incoming,
             peek: channel.receiver.peek(),
-            receiver: Mutex::new(channel.receiver),
-            is_backlogged: AtomicBool::new(false),
+            receiver: Mutex::new(Receiving { receiver: channel.receiver, record: Vec::new() }),
+            wants_flush: AtomicBool::new(false),
             outgoing: Mutex::new(outgoing),
             record_bytes_max,
             closed: AtomicBool::new(false),
@@ -59,11 +66,22 @@ impl Link {
 
     /// Sends a record (now, or when there is room), and keeps `held` until the other end has dealt with it.
     pub(crate) fn send(&self, record: &impl Serialize, held: Vec<Handle>) -> Result<(), TooLarge> {
+        self.send_with(held, |scratch| {
+            let written = postcard::to_extend(record, std::mem::take(scratch));
+            *scratch = written.expect("a growing vector takes every record");
+        })
+    }
+
+    /// As [`send`](Self::send), with a record that `write` appends to memory that is used again and again.
+    pub(crate) fn send_with(
+        &self,
+        held: Vec<Handle>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), TooLarge> {
         let mut outgoing = self.outgoing.lock();
         let outgoing = &mut *outgoing;
         outgoing.scratch.clear();
-        outgoing.scratch = postcard::to_extend(record, std::mem::take(&mut outgoing.scratch))
-            .expect("a growing vector takes every record");
+        write(&mut outgoing.scratch);
         if outgoing.scratch.len() > self.record_bytes_max {
             return Err(TooLarge);
         }
@@ -74,31 +92,46 @@ impl Link {
         if outgoing.backlog.is_empty()
             && let Ok(position) = outgoing.sender.send(&outgoing.scratch)
         {
-            outgoing.hold(position, held);
+            self.hold(outgoing, position, held);
             return Ok(());
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
-        self.is_backlogged.store(true, Ordering::Release);
+        self.wants_flush.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Sends what found no room before, as far as there is room now.
+    fn hold(&self, outgoing: &mut Outgoing, position: u64, held: Vec<Handle>) {
+        if !held.is_empty() {
+            outgoing.held.push_back((position, held));
+            self.wants_flush.store(true, Ordering::Release);
+        }
+    }
+
+    /// Sends what found no room before, as far as there is room now, and lets go what the other end has dealt with. A
+    /// load, mostly.
     pub(crate) fn flush(&self) {
+        if !self.holds_anything() {
+            return;
+        }
         let mut outgoing = self.outgoing.lock();
         let outgoing = &mut *outgoing;
         outgoing.release_dealt_with();
         while let Some((record, _)) = outgoing.backlog.front() {
             let Ok(position) = outgoing.sender.send(record) else { return };
             let (_, held) = outgoing.backlog.pop_front().expect("just looked at");
-            outgoing.hold(position, held);
+            self.hold(outgoing, position, held);
         }
-        self.is_backlogged.store(false, Ordering::Release);
+        self.wants_flush.store(!outgoing.held.is_empty(), Ordering::Release);
     }
 
-    /// Whether something is kept alive for the other end, or waits for room.
+    /// Whether something is kept alive for the other end, or waits for room. A load.
     pub(crate) fn holds_anything(&self) -> bool {
-        let outgoing = self.outgoing.lock();
-        !outgoing.backlog.is_empty() || !outgoing.held.is_empty()
+        self.wants_flush.load(Ordering::Acquire)
+    }
+
+    /// Whether records wait for room.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.holds_anything() && !self.outgoing.lock().backlog.is_empty()
     }
 
     /// Whether there is something to do: a record has arrived, or there is room for one that waits. A few loads.
@@ -113,29 +146,32 @@ impl Link {
             let outgoing = &mut *self.outgoing.lock();
             outgoing.backlog.front().is_some_and(|(record, _)| outgoing.sender.has_room_for(record.len()))
         };
-        has_mail() || self.is_backlogged.load(Ordering::Acquire) && has_room()
+        has_mail() || self.holds_anything() && has_room()
     }
 
     /// Deals with all records that have arrived; `true` if there were any. One thread at a time: a second one finds
     /// nothing.
     ///
-    /// Each record is acknowledged after `deal` returns, so `deal` holds what it is to keep.
-    pub(crate) fn receive(&self, mut deal: impl FnMut(&[u8])) -> bool {
-        let (mut record, mut any) = (Vec::new(), false);
+    /// Each record is acknowledged after `deal` returns, so `deal` holds what it is to keep. It may take the record,
+    /// and leave other memory for the next one.
+    pub(crate) fn receive(&self, mut deal: impl FnMut(&mut Vec<u8>)) -> bool {
+        let mut any = false;
         // Looked at again after unlocking: a thread that is about to sleep relies on whoever has the lock.
         while !self.peek.is_empty() && !self.closed.load(Ordering::Acquire) {
-            let Some(mut receiver) = self.receiver.try_lock() else { break };
-            match receiver.next(&mut record) {
-                Ok(true) => {
-                    deal(&record);
-                    receiver.done();
-                    any = true;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(peer = %self.peer, %error, "closing a channel");
-                    drop(receiver);
-                    self.close();
+            let Some(mut receiving) = self.receiver.try_lock() else { break };
+            let Receiving { receiver, record } = &mut *receiving;
+            while !self.closed.load(Ordering::Acquire) {
+                match receiver.next(record) {
+                    Ok(true) => {
+                        deal(record);
+                        receiver.done();
+                        any = true;
+                    }
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::error!(peer = %self.peer, %error, "closing a channel");
+                        self.close();
+                    }
                 }
             }
         }
@@ -157,12 +193,6 @@ impl Link {
 }
 
 impl Outgoing {
-    fn hold(&mut self, position: u64, held: Vec<Handle>) {
-        if !held.is_empty() {
-            self.held.push_back((position, held));
-        }
-    }
-
     fn release_dealt_with(&mut self) {
         if self.held.is_empty() {
             return;

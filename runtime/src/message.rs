@@ -1,36 +1,24 @@
 //! What processes of a session say to each other through their rings.
 //!
-//! A record is a postcard of one of these enums, borrowed from the record where it can be. Objects that a record names
-//! are kept alive by its sender until its receiver has acknowledged it, or until the call that it belongs to is over.
+//! Calls and results, of which there are many, have a fixed layout, with [payloads](crate::payloads) behind it.
+//! Everything else is a postcard of one of the enums here, borrowed from the record where it can be.
 
+use bytemuck::{Pod, Zeroable};
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::registry::Key;
 
-/// An argument, or a result.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Payload<'a> {
-    /// Small: the encoded value itself, and the objects that it refers to.
-    Inline {
-        #[serde(borrow, with = "bytes_field")]
-        bytes: &'a [u8],
-        references: Vec<ObjectId>,
-    },
-    /// Large, or in the store anyway.
-    Stored(ObjectId),
-}
-
 /// What is to be run.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Callee {
     Function(Key),
     Method(u32),
 }
 
 /// How many objects the result of a call becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Returns {
     /// One, whatever its type.
     One,
@@ -49,36 +37,148 @@ impl Returns {
     }
 }
 
-/// From a caller to the process that is to run something.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToWorker<'a> {
-    Call {
-        /// Chosen by the caller; comes back with the results.
-        task: u64,
-        callee: Callee,
-        returns: Returns,
-        #[serde(borrow)]
-        arguments: Vec<Payload<'a>>,
-    },
+/// From a caller to the process that is to run something. The arguments' payloads follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Chosen by the caller; comes back with the results.
+    pub(crate) task: u64,
+    pub(crate) callee: Callee,
+    pub(crate) returns: Returns,
+    /// How many payloads follow.
+    pub(crate) arguments: u32,
 }
 
-/// Back to the caller.
+/// A [`Call`] as it lies in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct CallLayout {
+    task: u64,
+    /// A function's key, or a method's number.
+    callee: u64,
+    is_method: u32,
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list.
+    shape: u32,
+    returns: u32,
+    arguments: u32,
+}
+
+impl Call {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let (is_method, callee) = match self.callee {
+            Callee::Function(key) => (0, key.bits()),
+            Callee::Method(method) => (1, u64::from(method)),
+        };
+        let (shape, returns) = match self.returns {
+            Returns::One => (0, 1),
+            Returns::Tuple(count) => (1, count),
+            Returns::List(count) => (2, count),
+        };
+        let Self { task, arguments, .. } = *self;
+        let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+
+    /// The call at the front of a record; `None` for what is none. Its payloads begin at [`BYTES`](Self::BYTES).
+    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+        let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Self::BYTES)?);
+        let callee = match layout.is_method {
+            0 => Callee::Function(Key::from_bits(layout.callee)),
+            1 => Callee::Method(u32::try_from(layout.callee).ok()?),
+            _ => return None,
+        };
+        let returns = match layout.shape {
+            0 => Returns::One,
+            1 => Returns::Tuple(layout.returns),
+            2 => Returns::List(layout.returns),
+            _ => return None,
+        };
+        Some(Self { task: layout.task, callee, returns, arguments: layout.arguments })
+    }
+
+    /// Bytes of a call without its payloads.
+    pub(crate) const BYTES: usize = size_of::<CallLayout>();
+}
+
+/// Back to the caller: some of a call's results. Their payloads follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Results {
+    pub(crate) task: u64,
+    /// Position of the first of these results.
+    pub(crate) first: u32,
+    /// How many payloads follow.
+    pub(crate) count: u32,
+    /// With these the call is over.
+    pub(crate) is_last: bool,
+    /// How long the call ran, with the last of its results; 0 where nobody wants to know.
+    pub(crate) ran_nanos: u64,
+}
+
+/// [`Results`] as they lie in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ResultsLayout {
+    kind: u32,
+    is_last: u32,
+    task: u64,
+    ran_nanos: u64,
+    first: u32,
+    count: u32,
+}
+
+/// Kinds of records to a caller.
+const RESULTS: u32 = 0;
+const NO_RESULTS: u32 = 1;
+const KIND_BYTES: usize = size_of::<u32>();
+
+impl Results {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, first, count, is_last, ran_nanos } = *self;
+        let layout =
+            ResultsLayout { kind: RESULTS, is_last: u32::from(is_last), task, ran_nanos, first, count };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
+/// Back to the caller: why there are no results.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToCaller<'a> {
-    /// Some of a call's results; the call is over with the last of them.
-    Results {
-        task: u64,
-        /// Position of the first of these results.
-        first: u32,
-        #[serde(borrow)]
-        results: Vec<Payload<'a>>,
-        /// How long the call ran, with the last part.
-        ran_nanos: Option<u64>,
-    },
+pub(crate) enum NoResults {
     /// The call failed.
     Failed { task: u64, failure: Failure, ran_nanos: u64 },
     /// The call was not begun, and somebody else should have it: this process is going to be busy for long.
     Declined { task: u64 },
+}
+
+impl NoResults {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&NO_RESULTS.to_le_bytes());
+        let written = postcard::to_extend(self, std::mem::take(record));
+        *record = written.expect("a growing vector takes every record");
+    }
+}
+
+/// A record to a caller.
+#[derive(Debug)]
+pub(crate) enum ToCaller<'a> {
+    /// With the payloads that follow.
+    Results(Results, &'a [u8]),
+    NoResults(NoResults),
+}
+
+impl<'a> ToCaller<'a> {
+    /// `None` for what is none.
+    pub(crate) fn read(record: &'a [u8]) -> Option<Self> {
+        match u32::from_le_bytes(record.get(..KIND_BYTES)?.try_into().ok()?) {
+            RESULTS => {
+                let (layout, payloads) = record.split_at_checked(size_of::<ResultsLayout>())?;
+                let ResultsLayout { task, first, count, is_last, ran_nanos, .. } =
+                    bytemuck::pod_read_unaligned(layout);
+                let is_last = is_last != 0;
+                Some(Self::Results(Results { task, first, count, is_last, ran_nanos }, payloads))
+            }
+            NO_RESULTS => postcard::from_bytes(&record[KIND_BYTES..]).ok().map(Self::NoResults),
+            _ => None,
+        }
+    }
 }
 
 /// From any process of the session to the head.
@@ -112,8 +212,9 @@ pub(crate) enum ToHead<'a> {
     /// Its constructor's arguments are there.
     StartActor {
         actor: u64,
-        #[serde(borrow)]
-        arguments: Vec<Payload<'a>>,
+        arguments: u32,
+        #[serde(borrow, with = "bytes_field")]
+        payloads: &'a [u8],
     },
     /// Its constructor's arguments will never be there.
     AbandonActor {
@@ -159,8 +260,9 @@ pub(crate) enum FromHead<'a> {
     Construct {
         actor: u64,
         class: Key,
-        #[serde(borrow)]
-        arguments: Vec<Payload<'a>>,
+        arguments: u32,
+        #[serde(borrow, with = "bytes_field")]
+        payloads: &'a [u8],
     },
     /// End, when what was begun is done.
     Exit,
@@ -208,5 +310,54 @@ mod bytes_field {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de [u8], D::Error> {
         <&[u8]>::deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_results_are_read_as_they_were_written() {
+        let (mut record, key) = (Vec::new(), Key::from_bits(u64::MAX - 1));
+        for callee in [Callee::Function(key), Callee::Method(7)] {
+            for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX)] {
+                let call = Call { task: 1 << 40, callee, returns, arguments: 9 };
+                record.clear();
+                call.append_to(&mut record);
+                assert_eq!((record.len(), Call::read(&record)), (Call::BYTES, Some(call)));
+                assert_eq!(Call::read(&record[1..]), None);
+            }
+        }
+        let results = Results { task: 5, first: 6, count: 7, is_last: true, ran_nanos: 8 };
+        record.clear();
+        results.append_to(&mut record);
+        record.extend_from_slice(b"payloads");
+        match ToCaller::read(&record) {
+            Some(ToCaller::Results(read, b"payloads")) => assert_eq!(read, results),
+            other => panic!("{other:?}"),
+        }
+        record.clear();
+        NoResults::Declined { task: 3 }.append_to(&mut record);
+        assert!(matches!(
+            ToCaller::read(&record),
+            Some(ToCaller::NoResults(NoResults::Declined { task: 3 }))
+        ));
+    }
+
+    #[test]
+    fn nonsense_is_no_record() {
+        for record in [&[][..], &[9; 3], &[9; 64], &[1, 0, 0, 0, 77], &[0, 0, 0, 0, 1]] {
+            assert!(ToCaller::read(record).is_none(), "{record:?}");
+        }
+        for (at, value) in [(16, 2), (20, 3)] {
+            let mut record = [0; Call::BYTES];
+            record[at] = value;
+            assert_eq!(Call::read(&record), None, "{value} at {at}");
+        }
+        // A method's number has 32 bits.
+        let mut record = [0xff; Call::BYTES];
+        record[16..24].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Call::read(&record), None);
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -47,7 +48,9 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// What the task failed with; [`Error::NotInitialized`] without a session.
     pub fn get(&self) -> Result<T> {
         let core = session::core()?;
-        wait_all(&core, std::slice::from_ref(self), None)?;
+        if !self.slot.is_ready() {
+            wait_all(&core, std::slice::from_ref(self), None)?;
+        }
         self.slot.read(&core.client)
     }
 
@@ -122,25 +125,35 @@ pub fn wait<T>(
     timeout: Option<Duration>,
 ) -> Result<(Refs<T>, Refs<T>)> {
     let core = session::core()?;
-    let refs: Vec<ObjectRef<T>> = refs.into_iter().collect();
-    if num_ready > refs.len() {
-        let expected = format!("at most the {} references that were given", refs.len());
+    let mut rest: Refs<T> = refs.into_iter().collect();
+    if num_ready > rest.len() {
+        let expected = format!("at most the {} references that were given", rest.len());
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
     }
-    let _watches = watches(&refs);
-    let enough = || {
-        let ready = refs.iter().filter(|reference| reference.slot.is_ready()).take(num_ready).count();
-        (ready >= num_ready).then_some(())
+    // Where the first of them are that are ready; those that are not yet are looked at again.
+    let mut positions = Vec::with_capacity(num_ready);
+    let mut enough = || {
+        positions.clear();
+        let ready = rest.iter().enumerate().filter(|(_, reference)| reference.slot.is_ready());
+        positions.extend(ready.map(|(position, _)| position).take(num_ready));
+        (positions.len() >= num_ready).then_some(())
     };
-    core.wait(deadline(timeout), enough);
-    let (mut ready, mut rest) = (Vec::with_capacity(num_ready), Vec::new());
-    for reference in refs {
-        if ready.len() < num_ready && reference.slot.is_ready() {
-            ready.push(reference);
-        } else {
-            rest.push(reference);
-        }
+    if enough().is_none() {
+        let _watches = watches(&rest);
+        core.wait(deadline(timeout), enough);
     }
+    let ready = match positions[..] {
+        // One at a time is how most loops wait.
+        [position] => vec![rest.remove(position)],
+        _ => {
+            let (mut at, mut next) = (0, positions.iter().peekable());
+            let is_ready = |_: &mut ObjectRef<T>| {
+                at += 1;
+                next.next_if(|position| **position == at - 1).is_some()
+            };
+            rest.extract_if(.., is_ready).collect()
+        }
+    };
     Ok((ready, rest))
 }
 
@@ -148,6 +161,7 @@ pub fn wait<T>(
 fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration>) -> Result<()> {
     let _watches = watches(refs);
     let mut next = 0;
+    let mut failures_seen = None;
     let mut failed = None;
     let done = core.wait(deadline(timeout), || {
         while next < refs.len() && refs[next].slot.is_ready() {
@@ -157,12 +171,10 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
             return Some(());
         }
         // A later one that failed ends the wait for an earlier one that is not there yet.
-        failed = refs[next..].iter().filter(|reference| reference.slot.is_ready()).find_map(|reference| {
-            match reference.slot.outcome() {
-                Some(Settled::Failed(failure)) => Some(failure),
-                _ => None,
-            }
-        });
+        let failures = core.failures.load(Ordering::Acquire);
+        if failures_seen.replace(failures) != Some(failures) {
+            failed = refs[next..].iter().find_map(|reference| reference.slot.failure());
+        }
         failed.is_some().then_some(())
     });
     if let Some(failure) = failed {
@@ -216,9 +228,7 @@ impl<T> Serialize for ObjectRef<T> {
 
 impl<'de, T> Deserialize<'de> for ObjectRef<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let index = u32::deserialize(deserializer)?;
-        let handle = context::reference(index)
-            .ok_or_else(|| D::Error::custom(format!("there is no reference {index} in this value")))?;
+        let handle = context::taken_reference(u32::deserialize(deserializer)?)?;
         Ok(Self::new(Slot::settled(Settled::Stored(handle))))
     }
 }

@@ -4,8 +4,9 @@
 //! worker proves with [`fingerprint`] that it is the same build before it serves.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::sync::OnceLock;
+
+use rustc_hash::FxHashMap;
 
 use crate::arguments::{Arguments, Outcome};
 use crate::error::Failure;
@@ -26,6 +27,16 @@ impl Key {
     /// What tells a registered function from all others: its name, and its place in the program, because functions in
     /// different bodies may share a name.
     const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    /// As it travels.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// As it came; every word is some key.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 
     fn placed(name: Self, place: usize) -> Self {
         Self(name.0 ^ offset(place).wrapping_mul(Self::PLACE))
@@ -103,8 +114,8 @@ impl Method {
 }
 
 struct Registry {
-    functions: HashMap<Key, &'static Function>,
-    classes: HashMap<Key, &'static Class>,
+    functions: FxHashMap<Key, &'static Function>,
+    classes: FxHashMap<Key, &'static Class>,
 }
 
 fn registry() -> &'static Registry {

@@ -10,6 +10,7 @@
 //! A slot leaves `pending` once. To be passed on inside a value it needs an object id: [`Slot::escape`] gives it
 //! one, by a promise if need be, and from then on both are settled together.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Failure};
 use crate::task::Task;
-use crate::value::{self, Source, format};
+use crate::value::{self, References, Source, format};
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;
@@ -30,8 +31,48 @@ const FOREIGN: u8 = 2;
 /// A small encoded value and what it refers to.
 #[derive(Debug, Clone)]
 pub(crate) struct Inline {
-    pub(crate) bytes: Bytes,
+    pub(crate) value: InlineBytes,
     pub(crate) references: Vec<Handle>,
+}
+
+/// The bytes of a small value: right here if they are few, as those of numbers are, else in the heap.
+#[derive(Clone)]
+pub(crate) enum InlineBytes {
+    Few { count: u8, bytes: [u8; InlineBytes::FEW_MAX] },
+    Many(Bytes),
+}
+
+impl InlineBytes {
+    /// As many as fit a cache line with what else there is.
+    const FEW_MAX: usize = 62;
+
+    pub(crate) fn copy_of(value: &[u8]) -> Self {
+        let mut bytes = [0; Self::FEW_MAX];
+        match bytes.get_mut(..value.len()) {
+            Some(few) => {
+                few.copy_from_slice(value);
+                Self::Few { count: value.len() as u8, bytes }
+            }
+            None => Self::Many(Bytes::copy_from_slice(value)),
+        }
+    }
+}
+
+impl Deref for InlineBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Few { count, bytes } => &bytes[..usize::from(*count)],
+            Self::Many(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for InlineBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
 }
 
 /// What a result turned out to be.
@@ -39,7 +80,14 @@ pub(crate) struct Inline {
 pub(crate) enum Settled {
     Inline(Inline),
     Stored(Handle),
-    Failed(Failure),
+    /// Boxed, because it is large and rare.
+    Failed(Box<Failure>),
+}
+
+impl Settled {
+    pub(crate) fn failed(failure: impl Into<Failure>) -> Self {
+        Self::Failed(Box::new(failure.into()))
+    }
 }
 
 enum State {
@@ -88,6 +136,14 @@ impl Slot {
         }
     }
 
+    /// Why there is no value, if that is so.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match &*self.state.lock() {
+            State::Settled(Settled::Failed(failure)) => Some((**failure).clone()),
+            _ => None,
+        }
+    }
+
     /// A handle to watch, while the slot waits for another process's promise.
     pub(crate) fn foreign_promise(&self) -> Option<Handle> {
         if self.phase.load(Ordering::Acquire) != FOREIGN || self.is_ready() {
@@ -116,20 +172,20 @@ impl Slot {
         let (dependents, promise) = {
             let mut state = self.state.lock();
             let State::Pending { promise, dependents } = &mut *state else { return (Vec::new(), false) };
-            let taken = (std::mem::take(dependents), promise.take());
-            *state = State::Settled(settled.clone());
-            self.phase.store(phase_of(&settled), Ordering::Release);
-            taken
+            let promise = promise.take().map(|promise| (promise, settled.clone()));
+            let dependents = std::mem::take(dependents);
+            let phase = phase_of(&settled);
+            *state = State::Settled(settled);
+            self.phase.store(phase, Ordering::Release);
+            (dependents, promise)
         };
-        let promised = promise.is_some();
-        if let Some(promise) = promise {
-            // A store that takes nothing more breaks the promise: whoever waits gets an error.
-            match write(client, &settled) {
-                Ok(writer) => promise.fulfil(writer),
-                Err(error) => tracing::error!(%error, "a promised result could not be stored"),
-            }
+        let Some((promise, settled)) = promise else { return (dependents, false) };
+        // A store that takes nothing more breaks the promise: whoever waits gets an error.
+        match write(client, &settled) {
+            Ok(writer) => promise.fulfil(writer),
+            Err(error) => tracing::error!(%error, "a promised result could not be stored"),
         }
-        (dependents, promised)
+        (dependents, true)
     }
 
     /// A handle to an object that has, or will have, the result. The second is whether a promise was made for it.
@@ -156,7 +212,12 @@ impl Slot {
     /// The value, decoded. The slot must be ready.
     pub(crate) fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T, Error> {
         match self.outcome() {
-            Some(settled) => Ok(value::decode(source(client, settled)?)?),
+            Some(Settled::Inline(Inline { value, references })) => match value {
+                InlineBytes::Many(bytes) => Ok(value::decode(Source::heap(bytes, references))?),
+                few => Ok(value::decode_lent(&few, References::Held(references))?),
+            },
+            Some(Settled::Stored(handle)) => Ok(value::decode(stored(client, handle)?)?),
+            Some(Settled::Failed(failure)) => Err((*failure).into()),
             None => Err(Failure::Other("the result is not there yet".into()).into()),
         }
     }
@@ -166,19 +227,12 @@ fn phase_of(settled: &Settled) -> u8 {
     if matches!(settled, Settled::Stored(_)) { FOREIGN } else { READY }
 }
 
-/// Where a settled result can be decoded from, following forwards; an error where it stands for one.
-pub(crate) fn source(client: &Client, settled: Settled) -> Result<Source, Failure> {
-    let mut handle = match settled {
-        Settled::Inline(inline) => return Ok(Source::heap(inline.bytes, inline.references)),
-        Settled::Failed(failure) => return Err(failure),
-        Settled::Stored(handle) => handle,
-    };
+/// Where a stored result can be decoded from, following forwards; an error where it stands for one.
+pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Failure> {
     loop {
         let object = handle.object()?;
-        let references = object.references().into_iter().map(|id| client.hold(id));
-        let mut references = references.collect::<Result<Vec<_>, _>>()?;
-        match (object.format(), references.len()) {
-            (format::ERROR, _) => {
+        match object.format() {
+            format::ERROR => {
                 return Err(postcard::from_bytes(&object).unwrap_or_else(|_| {
                     Failure::Other(format!(
                         "object {} says that it is an error, but cannot be read",
@@ -186,8 +240,11 @@ pub(crate) fn source(client: &Client, settled: Settled) -> Result<Source, Failur
                     ))
                 }));
             }
-            (format::FORWARD, 1) => handle = references.remove(0),
-            _ => return Ok(Source::object(object, references)),
+            format::FORWARD => match object.references()[..] {
+                [to] => handle = client.hold(to)?,
+                _ => return Ok(Source::object_of(client, object)),
+            },
+            _ => return Ok(Source::object_of(client, object)),
         }
     }
 }
@@ -200,10 +257,10 @@ fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError
         Ok(writer)
     };
     match settled {
-        Settled::Inline(inline) => write(format::VALUE, &inline.bytes, inline.references.clone()),
+        Settled::Inline(inline) => write(format::VALUE, &inline.value, inline.references.clone()),
         Settled::Stored(handle) => write(format::FORWARD, &[], vec![handle.clone()]),
         Settled::Failed(failure) => {
-            let bytes = postcard::to_stdvec(failure).expect("a growing vector takes everything");
+            let bytes = postcard::to_stdvec(&**failure).expect("a growing vector takes everything");
             write(format::ERROR, &bytes, Vec::new())
         }
     }

@@ -54,6 +54,7 @@ pub(crate) struct WorkerRole {
     /// Closed when the driver is gone.
     pub(crate) lifeline: RawFd,
     pub(crate) forward_output: bool,
+    pub(crate) spin: std::time::Duration,
 }
 
 /// The embedded store.

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use mobula_client::Handle;
+use parking_lot::Mutex;
 use serde::Serialize;
+use smallvec::{SmallVec, smallvec};
 
 use crate::arguments::{Arg, IntoArg, ReturnTuple, SlotOf};
-use crate::error::Failure;
+use crate::core::Core;
+use crate::error::{Failure, Result};
 use crate::message::Returns;
 use crate::object_ref::ObjectRef;
+use crate::payloads::{self, Payload, Payloads};
 use crate::registry::{Function, Key};
 use crate::session;
-use crate::slot::{Inline, Settled, Slot};
+use crate::slot::{Inline, InlineBytes, Settled, Slot};
 use crate::value;
 
 /// Options of a call.
@@ -85,65 +89,124 @@ impl Target {
     }
 }
 
-/// An argument, encoded.
-#[derive(Debug)]
-pub(crate) enum TaskArg {
-    Inline(Inline),
-    Stored(Handle),
-    /// The result of another task, resolved before this one is sent.
-    Result(Arc<Slot>),
-}
+/// Slots of a call's results; nearly always one.
+pub(crate) type Slots = SmallVec<[Arc<Slot>; 1]>;
 
 /// A call that was made.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: u64,
     pub(crate) target: Target,
-    pub(crate) arguments: Vec<TaskArg>,
+    pub(crate) arguments: TaskArguments,
     pub(crate) returns: Returns,
-    pub(crate) results: Vec<Arc<Slot>>,
+    pub(crate) results: Slots,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
     pub(crate) retries_left: AtomicU32,
 }
 
+/// The arguments of a call. They keep the objects that they name alive.
+#[derive(Debug, Default)]
+pub(crate) struct TaskArguments {
+    /// The values, with nothing in the places of results.
+    values: Payloads,
+    /// By their positions: the results of other calls, resolved before this one is sent.
+    results: SmallVec<[(u32, Arc<Slot>); 1]>,
+    /// Objects that values were moved to because they were too large for one record together.
+    moved: Mutex<Vec<Handle>>,
+}
+
+impl TaskArguments {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.values.count()
+    }
+
+    /// Those that are the results of other calls.
+    pub(crate) fn results(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.results.iter().map(|(_, slot)| slot)
+    }
+
+    /// What keeps the objects that the arguments name, all results being there.
+    pub(crate) fn held(&self) -> Vec<Handle> {
+        let mut held = self.values.held().to_vec();
+        held.extend(self.moved.lock().iter().cloned());
+        for slot in self.results() {
+            match slot.outcome() {
+                Some(Settled::Inline(inline)) => held.extend(inline.references),
+                Some(Settled::Stored(handle)) => held.push(handle),
+                _ => {}
+            }
+        }
+        held
+    }
+
+    /// All payloads, if they are as they were given: there is nothing to resolve.
+    pub(crate) fn as_given(&self) -> Option<&[u8]> {
+        self.results.is_empty().then(|| self.values.bytes())
+    }
+
+    /// All payloads, with the results in their places, which must be there; with `all_stored`, nothing is inline.
+    pub(crate) fn resolve(&self, core: &Core, all_stored: bool) -> Result<Vec<u8>, Failure> {
+        let mut resolved = Vec::new();
+        let mut results = self.results.iter().peekable();
+        for position in 0..self.count() {
+            match results.next_if(|(at, _)| *at as usize == position) {
+                Some((_, slot)) => match slot.outcome() {
+                    Some(Settled::Failed(failure)) => return Err(*failure),
+                    Some(Settled::Inline(Inline { value, references })) if !all_stored => {
+                        payloads::append_inline(&mut resolved, &value, &references);
+                    }
+                    Some(Settled::Stored(handle)) => payloads::append_stored(&mut resolved, handle.id()),
+                    _ => payloads::append_stored(&mut resolved, slot.escape(&core.client)?.0.id()),
+                },
+                None => {
+                    let mut given = self.values.bytes_of(position..position + 1);
+                    match payloads::take(&mut given) {
+                        Ok(Payload::Inline { value, references }) if all_stored => {
+                            let references = references.iter().map(|object| core.client.hold(object));
+                            let references = references.collect::<Result<_, _>>()?;
+                            let inline = Inline { value: InlineBytes::copy_of(value), references };
+                            let moved = Slot::settled(Settled::Inline(inline)).escape(&core.client)?.0;
+                            payloads::append_stored(&mut resolved, moved.id());
+                            self.moved.lock().push(moved);
+                        }
+                        _ => resolved.extend_from_slice(self.values.bytes_of(position..position + 1)),
+                    }
+                }
+            }
+        }
+        Ok(resolved)
+    }
+}
+
 /// Arguments being collected; what the macros' code builds calls with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ArgumentList {
-    arguments: Vec<TaskArg>,
-    failure: Option<Failure>,
+    arguments: TaskArguments,
+    failure: Option<Box<Failure>>,
 }
 
 impl ArgumentList {
-    pub(crate) fn new() -> Self {
-        Self { arguments: Vec::new(), failure: None }
-    }
-
     pub(crate) fn push<T: Serialize>(&mut self, argument: impl IntoArg<T>) {
-        let encoded = match argument.into_arg() {
-            Arg::Reference(reference) => Ok(TaskArg::Result(reference.0)),
-            Arg::Value(value) => encode_argument(&value),
-        };
-        match encoded {
-            Ok(argument) => self.arguments.push(argument),
-            Err(failure) => self.failure = self.failure.take().or(Some(failure)),
+        match argument.into_arg() {
+            Arg::Reference(reference) => {
+                self.arguments.results.push((self.arguments.count() as u32, reference.0));
+                self.arguments.values.push_nothing();
+            }
+            Arg::Value(value) => {
+                if let Err(failure) = self.push_value(&value)
+                    && self.failure.is_none()
+                {
+                    self.failure = Some(Box::new(failure));
+                }
+            }
         }
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<TaskArg>, Failure> {
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => Ok(self.arguments),
-        }
-    }
-}
-
-fn encode_argument<T: Serialize>(value: &T) -> Result<TaskArg, Failure> {
-    let core = session::core()?;
-    let encoded = value::encode(value)?;
-    match core.inline(&encoded) {
-        Some(inline) => Ok(TaskArg::Inline(inline)),
-        None => Ok(TaskArg::Stored(core.store(&encoded)?)),
+    fn push_value<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let core = session::core()?;
+        Ok(self.arguments.values.push(&core, &value::encode(value)?)?)
     }
 }
 
@@ -158,7 +221,7 @@ pub struct Call {
 impl Call {
     /// A call without arguments yet.
     pub fn new(function: &'static Function, options: TaskOptions) -> Self {
-        Self { function, options, arguments: ArgumentList::new() }
+        Self { function, options, arguments: ArgumentList::default() }
     }
 
     /// Encodes the next argument: one copy of what is not in the store, into a record if it is small, else into the
@@ -184,7 +247,7 @@ impl Call {
         self.make(Returns::List(count)).into_iter().map(ObjectRef::new).collect()
     }
 
-    fn make(self, returns: Returns) -> Vec<Arc<Slot>> {
+    fn make(self, returns: Returns) -> Slots {
         let target = Target::Function { key: self.function.key(), name: self.function.name };
         submit(target, self.arguments, returns, self.options)
     }
@@ -196,19 +259,19 @@ pub(crate) fn submit(
     arguments: ArgumentList,
     returns: Returns,
     options: TaskOptions,
-) -> Vec<Arc<Slot>> {
-    let failed = |failure: Failure| {
-        (0..returns.count()).map(|_| Slot::settled(Settled::Failed(failure.clone()))).collect::<Vec<_>>()
-    };
+) -> Slots {
     let core = match session::core() {
         Ok(core) => core,
-        Err(error) => return failed(error.into()),
+        Err(error) => return failed(returns, &error.into()),
     };
-    let arguments = match arguments.finish() {
-        Ok(arguments) => arguments,
-        Err(failure) => return failed(failure),
+    let ArgumentList { arguments, failure } = arguments;
+    if let Some(failure) = failure {
+        return failed(returns, &failure);
+    }
+    let results: Slots = match returns.count() {
+        1 => smallvec![Slot::pending()],
+        count => (0..count).map(|_| Slot::pending()).collect(),
     };
-    let results: Vec<_> = (0..returns.count()).map(|_| Slot::pending()).collect();
     let task = Task {
         id: core.submitter.next_id(),
         target,
@@ -220,4 +283,9 @@ pub(crate) fn submit(
     };
     core.submit(Arc::new(task));
     results
+}
+
+/// The slots of a call that failed before it was made.
+pub(crate) fn failed(returns: Returns, failure: &Failure) -> Slots {
+    (0..returns.count()).map(|_| Slot::settled(Settled::failed(failure.clone()))).collect()
 }

@@ -60,7 +60,7 @@ fn serve(role: WorkerRole) -> Result<(), Error> {
     }
     let client =
         ConnectOptions::new().label(format!("worker {}", std::process::id())).connect(&role.socket)?;
-    let core = Core::new(client, Some(Executor::default()));
+    let core = Core::new(client, Some(Executor::default()), role.spin);
     session::start_core(&core)?;
     let head = Arc::new(Link::new(core.client.connect_to(role.head)?, false));
     core.set_head(head.clone());

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_client::{Client, Handle, ObjectId, OwnerId};
+use mobula_client::{Client, Handle, OwnerId};
 
 use crate::error::Failure;
 use crate::link::Link;
-use crate::message::{FoundActor, FromHead, Payload, ReservedActor};
+use crate::message::{FoundActor, FromHead, ReservedActor};
+use crate::payloads;
 use crate::registry::Key;
 
 /// How often tokens are looked at: soon after something happened, seldom when nothing does.
@@ -35,7 +36,7 @@ enum Stage {
     },
     /// Everything is there but a process.
     Waiting {
-        arguments: Vec<Input>,
+        arguments: Arguments,
     },
     Constructing {
         process: u64,
@@ -51,37 +52,24 @@ enum Stage {
     },
 }
 
-enum Input {
-    Inline { bytes: Vec<u8>, references: Vec<Handle> },
-    Stored(Handle),
+/// A constructor's arguments, as they came, and what keeps the objects that they name.
+struct Arguments {
+    count: u32,
+    payloads: Vec<u8>,
+    held: Vec<Handle>,
 }
 
-impl Input {
-    fn of(client: &Client, payload: &Payload<'_>) -> Result<Self, Failure> {
-        let hold = |object: &ObjectId| client.hold(*object);
-        Ok(match payload {
-            Payload::Stored(object) => Self::Stored(hold(object)?),
-            Payload::Inline { bytes, references } => Self::Inline {
-                bytes: bytes.to_vec(),
-                references: references.iter().map(hold).collect::<Result<_, _>>()?,
-            },
-        })
-    }
-
-    fn payload(&self) -> Payload<'_> {
-        match self {
-            Self::Stored(handle) => Payload::Stored(handle.id()),
-            Self::Inline { bytes, references } => {
-                Payload::Inline { bytes, references: references.iter().map(Handle::id).collect() }
+impl Arguments {
+    fn hold(client: &Client, count: u32, payloads: &[u8]) -> Result<Self, Failure> {
+        let (mut held, mut rest) = (Vec::new(), payloads);
+        for _ in 0..count {
+            let payload =
+                payloads::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
+            for object in payload.objects() {
+                held.push(client.hold(object)?);
             }
         }
-    }
-
-    fn handles(&self) -> Vec<Handle> {
-        match self {
-            Self::Stored(handle) => vec![handle.clone()],
-            Self::Inline { references, .. } => references.clone(),
-        }
+        Ok(Self { count, payloads: payloads.to_vec(), held })
     }
 }
 
@@ -143,10 +131,8 @@ impl Actors {
     }
 
     /// The arguments of an actor's constructor are there.
-    pub(super) fn start(&mut self, client: &Client, actor: u64, arguments: &[Payload<'_>]) {
-        let inputs =
-            arguments.iter().map(|payload| Input::of(client, payload)).collect::<Result<Vec<_>, _>>();
-        match (self.actors.get_mut(&actor), inputs) {
+    pub(super) fn start(&mut self, client: &Client, actor: u64, count: u32, payloads: &[u8]) {
+        match (self.actors.get_mut(&actor), Arguments::hold(client, count, payloads)) {
             (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
                 record.stage = Stage::Waiting { arguments };
                 self.waiting.push(actor);
@@ -168,9 +154,10 @@ impl Actors {
         if let Stage::Waiting { arguments } =
             std::mem::replace(&mut record.stage, Stage::Constructing { process })
         {
-            let payloads = arguments.iter().map(Input::payload).collect();
-            let held = arguments.iter().flat_map(Input::handles).collect();
-            let _ = link.send(&FromHead::Construct { actor, class: record.class, arguments: payloads }, held);
+            let Arguments { count: arguments, payloads, held } = arguments;
+            let construct =
+                FromHead::Construct { actor, class: record.class, arguments, payloads: &payloads };
+            let _ = link.send(&construct, held);
         }
     }
 

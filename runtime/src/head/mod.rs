@@ -12,6 +12,7 @@ mod state;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_client::{Client, ConnectOptions, Event, OwnerId};
@@ -28,6 +29,7 @@ pub(crate) struct HeadOptions {
     pub(crate) socket: PathBuf,
     pub(crate) workers: usize,
     pub(crate) forward_output: bool,
+    pub(crate) spin: Duration,
     pub(crate) program: PathBuf,
     /// Inherited by every process; closed when the driver is gone.
     pub(crate) lifeline: OwnedFd,

@@ -91,6 +91,7 @@ impl Processes {
             token,
             lifeline: self.options.lifeline.as_raw_fd(),
             forward_output: self.options.forward_output,
+            spin: self.options.spin,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let mut child = Command::new(&self.options.program)

@@ -133,9 +133,9 @@ impl State {
             ToHead::ReserveActor { request, class, class_name, name } => {
                 self.actors.reserve(client, from, request, class, class_name, name);
             }
-            ToHead::StartActor { actor, arguments } => {
+            ToHead::StartActor { actor, arguments, payloads } => {
                 self.try_again();
-                self.actors.start(client, actor, &arguments);
+                self.actors.start(client, actor, arguments, payloads);
             }
             ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
             ToHead::WatchActor { actor } => self.actors.watch(from, actor),

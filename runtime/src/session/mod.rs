@@ -6,32 +6,47 @@
 mod directory;
 pub(crate) mod store;
 
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use arc_swap::{ArcSwapOption, Guard};
 use mobula_client::{Client, ClientError, ConnectOptions};
-use parking_lot::RwLock;
 
 use self::directory::Directory;
 pub use self::directory::sessions;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions};
+use crate::spin::SPIN_DEFAULT;
 use crate::value;
 
-static CORE: RwLock<Option<Arc<Core>>> = RwLock::new(None);
+static CORE: ArcSwapOption<Core> = ArcSwapOption::const_empty();
 static STARTED: AtomicBool = AtomicBool::new(false);
 
+/// The runtime of this process, borrowed: it costs no count.
+pub(crate) struct CoreRef(Guard<Option<Arc<Core>>>);
+
+impl Deref for CoreRef {
+    type Target = Arc<Core>;
+
+    fn deref(&self) -> &Arc<Core> {
+        self.0.as_ref().expect("there was one when it was borrowed, and what is borrowed does not change")
+    }
+}
+
 /// The runtime of this process.
-pub(crate) fn core() -> Result<Arc<Core>> {
-    let core = CORE.read().clone().ok_or(Error::NotInitialized)?;
-    if core.client.is_forked_child() {
+pub(crate) fn core() -> Result<CoreRef> {
+    let core = CORE.load();
+    let client = core.as_ref().map(|core| &core.client).ok_or(Error::NotInitialized)?;
+    if client.is_forked_child() {
         return Err(ClientError::ForkedChild.into());
     }
-    Ok(core)
+    Ok(CoreRef(core))
 }
 
 /// Starts a session with the default [options](Builder): a store, and a worker for each core. Everything is gone when
@@ -52,7 +67,7 @@ pub fn init() -> Result<Session> {
 
 /// Whether this process has a session.
 pub fn is_initialized() -> bool {
-    CORE.read().is_some()
+    CORE.load().is_some()
 }
 
 /// How to start a session.
@@ -67,6 +82,7 @@ pub struct Builder {
     capacity_bytes: Option<u64>,
     session_dir: Option<PathBuf>,
     forward_output: bool,
+    spin: Duration,
     worker_program: PathBuf,
 }
 
@@ -77,6 +93,7 @@ impl Default for Builder {
             capacity_bytes: None,
             session_dir: None,
             forward_output: true,
+            spin: SPIN_DEFAULT,
             worker_program: "/proc/self/exe".into(),
         }
     }
@@ -115,6 +132,16 @@ impl Builder {
         self
     }
 
+    /// For how long, at most, a process of the session that waits looks whether something has come before it sleeps;
+    /// zero: not at all. Default: 30 µs, about what the answer of a process that sleeps takes.
+    ///
+    /// Less, or not at all, is spent on it by itself where it has not paid off lately, as on a machine whose cores are
+    /// all busy.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// The program that workers run. Default: this one. It must be the same build: a worker of another one is refused.
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.worker_program = program.into();
@@ -126,7 +153,7 @@ impl Builder {
     /// # Errors
     /// As [`init`], and [`Error::Config`] for what cannot be.
     pub fn init(self) -> Result<Session> {
-        if CORE.read().as_ref().is_some_and(|core| core.executor.is_some()) {
+        if CORE.load().as_ref().is_some_and(|core| core.executor.is_some()) {
             return Err(Error::InWorker);
         }
         self.check()?;
@@ -181,10 +208,11 @@ impl Session {
                 socket: socket.clone(),
                 workers: options.workers,
                 forward_output: options.forward_output,
+                spin: options.spin,
                 program: options.worker_program.clone(),
                 lifeline: watched,
             })?;
-            let core = Core::new(client, None);
+            let core = Core::new(client, None, options.spin);
             let courier = start_core(&core)?;
             let link = crate::link::Link::new(core.client.connect_to(head.id())?, false);
             core.set_head(Arc::new(link));
@@ -251,7 +279,7 @@ impl Drop for Session {
 
 /// Makes a core this process's, with its courier.
 pub(crate) fn start_core(core: &Arc<Core>) -> Result<std::thread::JoinHandle<()>> {
-    *CORE.write() = Some(core.clone());
+    CORE.store(Some(core.clone()));
     value::install_client(core.client.clone());
     let courier = core.clone();
     std::thread::Builder::new()
@@ -262,7 +290,7 @@ pub(crate) fn start_core(core: &Arc<Core>) -> Result<std::thread::JoinHandle<()>
 }
 
 fn forget_core() {
-    *CORE.write() = None;
+    CORE.store(None);
     value::remove_client();
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mobula_client::{Handle, OwnerId};
 
-use super::{ActorState, Answer, Books, Input, Running};
+use super::{ActorState, Answer, Books, Running};
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::TooLarge;
@@ -73,10 +73,9 @@ impl Core {
     pub(super) fn start_actor(self: &Arc<Self>, actor: u64, task: &Arc<Task>) {
         self.submitter.settled(1);
         let Some(head) = self.head() else { return };
-        let sent = self.send_inputs(task, |inputs| {
-            let arguments = inputs.iter().map(Input::payload).collect();
-            let held = inputs.iter().flat_map(Input::handles).collect();
-            head.send(&ToHead::StartActor { actor, arguments }, held)
+        let arguments = task.arguments.count() as u32;
+        let sent = self.send_arguments(task, |payloads| {
+            head.send(&ToHead::StartActor { actor, arguments, payloads }, task.arguments.held())
         });
         if let Err(failure) = sent {
             let _ = head.send(&ToHead::AbandonActor { actor, failure }, Vec::new());

@@ -17,27 +17,32 @@ mod results;
 mod workers;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::{Handle, OwnerId, Watch};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::{Link, TooLarge};
-use crate::message::{Callee, Payload, ToWorker};
+use crate::message::{Call, Callee};
 use crate::registry::Key;
-use crate::slot::{Inline, Settled, Slot};
-use crate::task::{Target, Task, TaskArg};
+use crate::slot::Slot;
+use crate::task::{Target, Task};
 
 /// A worker gets calls that together are likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;
 const AHEAD_MAX: u64 = 256;
 /// Workers asked for at a time.
 const WANT_MAX: usize = 64;
+/// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
+/// be sent at once.
+const LOOK_PERIOD: u64 = 64;
+const LOOK_PERIOD_WAITING: u64 = 8;
 /// An idle lease is kept this long, because the next call often comes soon.
 const LEASE_KEPT: Duration = Duration::from_millis(50);
 
@@ -61,14 +66,14 @@ pub(crate) struct Submitter {
 #[derive(Default)]
 struct Books {
     ready: VecDeque<Arc<Task>>,
-    leases: HashMap<OwnerId, Lease>,
+    leases: FxHashMap<OwnerId, Lease>,
     /// Links that this process opened; they stay when a lease ends.
-    links: HashMap<OwnerId, Arc<Link>>,
-    running: HashMap<u64, Running>,
+    links: FxHashMap<OwnerId, Arc<Link>>,
+    running: FxHashMap<u64, Running>,
     wanted: usize,
-    run_nanos: HashMap<Key, u64>,
-    actors: HashMap<u64, ActorState>,
-    requests: HashMap<u64, Answer>,
+    run_nanos: FxHashMap<Key, u64>,
+    actors: FxHashMap<u64, ActorState>,
+    requests: FxHashMap<u64, Answer>,
     /// Calls that wait for results that other processes promised.
     foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
 }
@@ -107,29 +112,13 @@ impl Running {
     }
 }
 
-/// An argument as a record is to name it.
-enum Input {
-    Inline(Inline),
-    Stored(Handle),
-}
-
-impl Input {
-    fn payload(&self) -> Payload<'_> {
-        match self {
-            Self::Inline(inline) => Payload::Inline {
-                bytes: &inline.bytes,
-                references: inline.references.iter().map(Handle::id).collect(),
-            },
-            Self::Stored(handle) => Payload::Stored(handle.id()),
-        }
-    }
-
-    fn handles(&self) -> Vec<Handle> {
-        match self {
-            Self::Inline(inline) => inline.references.clone(),
-            Self::Stored(handle) => vec![handle.clone()],
-        }
-    }
+/// What became of a call that was to be sent at once.
+enum Sent {
+    Now,
+    /// It waits for room in the ring.
+    Backlogged,
+    /// It has to wait for something.
+    Not(Arc<Task>),
 }
 
 enum ActorState {
@@ -157,9 +146,14 @@ impl Submitter {
         self.id_last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// How many calls have been made, ever.
+    pub(crate) fn calls(&self) -> u64 {
+        self.id_last.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody must look at the mail although nobody waits.
     pub(crate) fn is_busy(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire) > 0
+        self.unsettled.load(Ordering::SeqCst) > 0
     }
 
     /// Whether a result has come that another process promised, and that a call waits for. A load, mostly.
@@ -174,7 +168,8 @@ impl Submitter {
 
     /// Counts promises that stand for results still to come.
     pub(crate) fn promised(&self, count: usize) {
-        self.unsettled.fetch_add(count, Ordering::AcqRel);
+        // SeqCst: before the look at what the courier does.
+        self.unsettled.fetch_add(count, Ordering::SeqCst);
     }
 
     fn settled(&self, count: usize) {
@@ -184,19 +179,76 @@ impl Submitter {
 
 impl Core {
     /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it.
+    ///
+    /// Whoever makes many calls without waiting for them looks at the mail now and then, so that their results do not
+    /// pile up, and the next ones find room.
     pub(crate) fn submit(self: &Arc<Self>, task: Arc<Task>) {
+        let number = task.id;
+        let period = match self.send_at_once(task) {
+            Sent::Now => LOOK_PERIOD,
+            Sent::Backlogged => LOOK_PERIOD_WAITING,
+            Sent::Not(task) => {
+                self.submit_waiting(&task);
+                LOOK_PERIOD_WAITING
+            }
+        };
+        if period == LOOK_PERIOD_WAITING {
+            self.call_waits();
+        }
+        if number.is_multiple_of(period) {
+            self.look();
+        }
+    }
+
+    /// Sends a call that needs to wait for nothing: the short way of most calls.
+    fn send_at_once(&self, task: Arc<Task>) -> Sent {
+        if task.arguments.results().next().is_some() || self.is_over() {
+            return Sent::Not(task);
+        }
+        let mut books = self.submitter.books.lock();
+        let books = &mut *books;
+        let (link, callee, worker) = match task.target {
+            Target::Method { actor, method, .. } => match books.actors.get(&actor) {
+                // Calls that were made before go first.
+                Some(ActorState::At { link, queue }) if queue.is_empty() && !link.is_closed() => {
+                    (link, Callee::Method(method), None)
+                }
+                _ => return Sent::Not(task),
+            },
+            Target::Function { key, .. } => {
+                // So do those that wait for a worker.
+                let worker = if books.ready.is_empty() { books.worker_with_room(key) } else { None };
+                let Some(worker) = worker else { return Sent::Not(task) };
+                (&books.leases[&worker].link, Callee::Function(key), Some(worker))
+            }
+            Target::Constructor { .. } => return Sent::Not(task),
+        };
+        if self.send(link, &task, callee).is_err() {
+            // It fails again on the long way, which tells whoever waits for the result.
+            return Sent::Not(task);
+        }
+        let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
+        let running = Running::new(task, link);
+        books.running.insert(running.task.id, running);
+        if let Some(lease) = worker.and_then(|worker| books.leases.get_mut(&worker)) {
+            lease.in_flight += 1;
+        }
+        sent
+    }
+
+    /// Takes on a call that has to wait for its arguments, for a worker, or for calls before it.
+    fn submit_waiting(self: &Arc<Self>, task: &Arc<Task>) {
         self.submitter.promised(1);
         if self.is_over() {
-            return self.fail_unsent(&task, &Failure::SessionOver);
+            return self.fail_unsent(task, &Failure::SessionOver);
         }
         if let Target::Method { actor, .. } = task.target {
             self.queue_for_actor(actor, task.clone());
         }
-        for argument in &task.arguments {
-            let TaskArg::Result(slot) = argument else { continue };
+        for slot in task.arguments.results() {
             // Counted first: the result may come at any moment.
             task.unready.fetch_add(1, Ordering::AcqRel);
-            if slot.add_dependent(&task) {
+            if slot.add_dependent(task) {
                 continue;
             }
             if let Some(handle) = slot.foreign_promise() {
@@ -207,10 +259,7 @@ impl Core {
             }
             task.unready.fetch_sub(1, Ordering::AcqRel);
         }
-        self.one_argument_ready(&task);
-        if self.submitter.is_busy() {
-            self.wake_courier();
-        }
+        self.one_argument_ready(task);
     }
 
     /// Counts down; the last one sends the call.
@@ -248,13 +297,7 @@ impl Core {
     }
 
     fn on_arguments_ready(self: &Arc<Self>, task: &Arc<Task>) {
-        let failed = task.arguments.iter().find_map(|argument| match argument {
-            TaskArg::Result(slot) => match slot.outcome() {
-                Some(Settled::Failed(failure)) => Some(failure),
-                _ => None,
-            },
-            _ => None,
-        });
+        let failed = task.arguments.results().find_map(|slot| slot.failure());
         if let Some(failure) = failed {
             return self.fail_unsent(task, &failure);
         }
@@ -313,45 +356,32 @@ impl Core {
         }
     }
 
-    /// Sends one call.
+    /// Sends one call. The task itself keeps what the record names, until it is over.
     fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<(), Failure> {
-        self.send_inputs(task, |inputs| {
-            let arguments = inputs.iter().map(Input::payload).collect();
-            let record = ToWorker::Call { task: task.id, callee, returns: task.returns, arguments };
-            // The task itself keeps what the record names, until it is over.
-            link.send(&record, Vec::new())
+        let call =
+            Call { task: task.id, callee, returns: task.returns, arguments: task.arguments.count() as u32 };
+        self.send_arguments(task, |payloads| {
+            link.send_with(Vec::new(), |record| {
+                call.append_to(record);
+                record.extend_from_slice(payloads);
+            })
         })
     }
 
     /// Sends a record with a task's arguments: small ones in it, or, where that is too much, all through the store.
-    fn send_inputs(
+    fn send_arguments(
         &self,
         task: &Task,
-        send: impl Fn(&[Input]) -> Result<(), TooLarge>,
+        send: impl Fn(&[u8]) -> Result<(), TooLarge>,
     ) -> Result<(), Failure> {
-        send(&self.inputs(task, false)?).or_else(|TooLarge| {
-            send(&self.inputs(task, true)?)
+        let sent = match task.arguments.as_given() {
+            Some(payloads) => send(payloads),
+            None => send(&task.arguments.resolve(self, false)?),
+        };
+        sent.or_else(|TooLarge| {
+            send(&task.arguments.resolve(self, true)?)
                 .map_err(|TooLarge| Failure::Other("too many arguments for a record".into()))
         })
-    }
-
-    /// A task's arguments as a record names them. The task keeps the objects alive until it is over.
-    fn inputs(&self, task: &Task, all_stored: bool) -> Result<Vec<Input>, Failure> {
-        let input = |argument: &TaskArg| match argument {
-            TaskArg::Inline(inline) if !all_stored => Ok(Input::Inline(inline.clone())),
-            TaskArg::Inline(inline) => {
-                let slot = Slot::settled(Settled::Inline(inline.clone()));
-                Ok(Input::Stored(slot.escape(&self.client)?.0))
-            }
-            TaskArg::Stored(handle) => Ok(Input::Stored(handle.clone())),
-            TaskArg::Result(slot) => match slot.outcome() {
-                Some(Settled::Inline(inline)) if !all_stored => Ok(Input::Inline(inline)),
-                Some(Settled::Failed(failure)) => Err(failure),
-                Some(Settled::Stored(handle)) => Ok(Input::Stored(handle)),
-                _ => Ok(Input::Stored(slot.escape(&self.client)?.0)),
-            },
-        };
-        task.arguments.iter().map(input).collect()
     }
 
     /// Nothing that is pending will come any more.

@@ -1,33 +1,30 @@
 //! What comes back: results, refusals, and the news that a process is gone.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use bytes::Bytes;
 
 use super::Running;
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::Link;
-use crate::message::{Payload, ToCaller, ToHead};
-use crate::slot::{Inline, Settled, Slot};
+use crate::message::{NoResults, Results, ToCaller, ToHead};
+use crate::payloads::{self, Payload};
+use crate::slot::{Inline, InlineBytes, Settled, Slot};
 use crate::task::{Target, Task};
 
 impl Core {
     /// A record from a worker or actor that runs calls of this process.
     pub(crate) fn on_results(self: &Arc<Self>, link: &Arc<Link>, record: &[u8]) {
-        match postcard::from_bytes(record) {
-            Ok(ToCaller::Results { task, first, results, ran_nanos }) => {
-                let results = results.into_iter().map(|payload| self.settled_from(payload)).collect();
-                self.on_some_results(link, task, first, results, ran_nanos);
-            }
-            Ok(ToCaller::Failed { task, failure, ran_nanos }) => {
+        match ToCaller::read(record) {
+            Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
+            Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
                 if let Some(running) = self.end_call(link, task, Some(ran_nanos)) {
                     self.settle_all(&running.task, &failure);
                 }
             }
-            Ok(ToCaller::Declined { task }) => {
+            Some(ToCaller::NoResults(NoResults::Declined { task })) => {
                 if let Some(running) = self.end_call(link, task, None) {
                     self.submitter.promised(1);
                     let mut books = self.submitter.books.lock();
@@ -39,76 +36,91 @@ impl Core {
                     }
                     drop(books);
                     self.return_idle_workers();
+                    self.send_ready();
                 }
             }
-            Err(error) => {
-                tracing::error!(peer = %link.peer, %error, "a record that cannot be read");
-                return;
-            }
+            None => tracing::error!(peer = %link.peer, "a record that cannot be read"),
         }
-        self.send_ready();
     }
 
-    fn on_some_results(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        task: u64,
-        first: u32,
-        results: Vec<Settled>,
-        ran_nanos: Option<u64>,
-    ) {
-        let running = {
+    fn on_some_results(self: &Arc<Self>, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
+        let Results { task, first, count, is_last, ran_nanos } = results;
+        let task = if is_last {
+            let Some(running) = self.end_call(link, task, Some(ran_nanos)) else { return };
+            running.task
+        } else {
             let books = self.submitter.books.lock();
             let Some(running) = books.running.get(&task).filter(|running| running.link == link.id) else {
                 return;
             };
             running.task.clone()
         };
-        for (slot, settled) in running.results.iter().skip(first as usize).zip(results) {
+        let slots = task.results.iter().skip(first as usize).take(count as usize);
+        for slot in slots {
+            let settled = match payloads::take(&mut payloads) {
+                Ok(payload) => self.settled_from(payload),
+                Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
+            };
             self.settle(slot, settled);
         }
-        if ran_nanos.is_some() && self.end_call(link, task, ran_nanos).is_some() {
-            // A worker that says it is done without having sent every result leaves none pending.
-            let missing = Failure::Other(format!("{} sent too few results", running.target.name()));
-            self.settle_all(&running, &missing);
+        // A worker that says it is done without having sent every result leaves none pending.
+        if is_last && (first as usize).saturating_add(count as usize) != task.results.len() {
+            let missing = Failure::Other(format!("{} sent too few results", task.target.name()));
+            self.settle_all(&task, &missing);
         }
     }
 
     /// A result as it came; the objects that it names are held from here on.
-    pub(super) fn settled_from(&self, payload: Payload<'_>) -> Settled {
+    fn settled_from(&self, payload: Payload<'_>) -> Settled {
         let held = match payload {
             Payload::Stored(object) => self.client.hold(object).map(Settled::Stored),
-            Payload::Inline { bytes, references } => {
-                let handles = references.into_iter().map(|object| self.client.hold(object));
-                handles.collect::<Result<Vec<_>, _>>().map(|references| {
-                    Settled::Inline(Inline { bytes: Bytes::copy_from_slice(bytes), references })
-                })
+            Payload::Inline { value, references } => {
+                let references = references.iter().map(|object| self.client.hold(object));
+                let value = InlineBytes::copy_of(value);
+                references
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|references| Settled::Inline(Inline { value, references }))
             }
         };
-        held.unwrap_or_else(|error| Settled::Failed(error.into()))
+        held.unwrap_or_else(Settled::failed)
     }
 
-    /// Takes a call off the books; its worker has room again.
-    pub(super) fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<Running> {
+    /// Takes a call off the books; its worker has room again, and gets the next one if one waits.
+    fn end_call(self: &Arc<Self>, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<Running> {
         let mut books = self.submitter.books.lock();
-        if books.running.get(&task).is_none_or(|running| running.link != link.id) {
-            return None;
-        }
-        let running = books.running.remove(&task)?;
-        if let Some(lease) = books.leases.get_mut(&running.on) {
-            lease.in_flight = lease.in_flight.saturating_sub(1);
-            lease.idle_since = Instant::now();
-            lease.paused &= ran_nanos.is_none();
-        }
-        if let (Target::Function { key, .. }, Some(nanos)) = (&running.task.target, ran_nanos) {
-            let seen = books.run_nanos.entry(*key).or_insert(nanos);
-            *seen = (*seen * 7 + nanos) / 8;
+        let running = match books.running.entry(task) {
+            Entry::Occupied(running) if running.get().link == link.id => running.remove(),
+            _ => return None,
+        };
+        if let Target::Function { key, .. } = running.task.target {
+            let next_waits = !books.ready.is_empty();
+            if let Some(lease) = books.leases.get_mut(&running.on) {
+                lease.in_flight = lease.in_flight.saturating_sub(1);
+                lease.paused &= ran_nanos.is_none();
+                // While others wait, it will not be idle.
+                if lease.in_flight == 0 && !next_waits {
+                    lease.idle_since = Instant::now();
+                }
+            }
+            if let Some(nanos) = ran_nanos {
+                let seen = books.run_nanos.entry(key).or_insert(nanos);
+                *seen = (*seen * 7 + nanos) / 8;
+                if next_waits {
+                    drop(books);
+                    self.send_ready();
+                }
+            }
         }
         Some(running)
     }
 
     pub(super) fn settle(self: &Arc<Self>, slot: &Slot, settled: Settled) {
+        let has_failed = matches!(settled, Settled::Failed(_));
         let (dependents, promised) = slot.settle(&self.client, settled);
+        if has_failed {
+            // Counted when it can be seen: who sees the count looks for the failure.
+            self.failures.fetch_add(1, Ordering::AcqRel);
+        }
         if promised {
             self.submitter.settled(1);
         }
@@ -119,7 +131,7 @@ impl Core {
 
     pub(super) fn settle_all(self: &Arc<Self>, task: &Task, failure: &Failure) {
         for slot in &task.results {
-            self.settle(slot, Settled::Failed(failure.clone()));
+            self.settle(slot, Settled::failed(failure.clone()));
         }
         self.announce();
     }

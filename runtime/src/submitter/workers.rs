@@ -44,9 +44,9 @@ impl Core {
             }
             FromHead::ActorAt { actor, process } => self.on_actor_at(actor, process),
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
-            FromHead::Construct { actor, class, arguments } => {
+            FromHead::Construct { actor, class, arguments, payloads } => {
                 if let Some(executor) = &self.executor {
-                    executor.on_construct(actor, class, &arguments);
+                    executor.on_construct(actor, class, arguments, payloads);
                 }
             }
             FromHead::Exit => {

@@ -7,9 +7,9 @@
 //! Rule: no user code runs while a stack is borrowed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use mobula_client::{Handle, ObjectId};
+use rustc_hash::FxHashMap;
 use serde::{Deserializer, Serializer};
 
 use super::ValueError;
@@ -22,10 +22,15 @@ pub(crate) fn add_reference(handle: Handle) -> Option<u32> {
     with_top(&ENCODING, |encoding| encoding.add_reference(handle))
 }
 
-/// A reference of the payload that is being read, by its position. `None` when there is none of that number, or
-/// nothing is being decoded.
-pub(crate) fn reference(index: u32) -> Option<Handle> {
-    with_top(&DECODING, |decoding| decoding.reference(index).cloned())?
+/// A reference of the payload that is being read, by its position. `None` when nothing is being decoded.
+pub(crate) fn reference(index: u32) -> Option<Result<Handle, ValueError>> {
+    with_top(&DECODING, |decoding| decoding.reference(index))
+}
+
+/// As [`reference`], for an implementation of `Deserialize`.
+pub(crate) fn taken_reference<E: serde::de::Error>(index: u32) -> Result<Handle, E> {
+    let outside = || E::custom("a reference to an object can only be read by mobula");
+    reference(index).ok_or_else(outside)?.map_err(refuse)
 }
 
 /// Whether what goes to `serializer` goes into a payload's stream.
@@ -56,8 +61,8 @@ pub(super) struct Encoding {
     /// In the order of their positions, each object once.
     pub(super) references: Vec<Handle>,
     /// By address and length: a buffer that several carriers share is written once.
-    buffer_indices: HashMap<(usize, usize), u32>,
-    reference_positions: HashMap<ObjectId, u32>,
+    buffer_indices: FxHashMap<(usize, usize), u32>,
+    reference_positions: FxHashMap<ObjectId, u32>,
 }
 
 /// A buffer, and in which object it lies already.

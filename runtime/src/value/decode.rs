@@ -1,8 +1,7 @@
 //! From a payload to a value whose carriers borrow from the memory that the payload lies in.
 
-use std::collections::HashMap;
-
-use mobula_client::{Handle, Object};
+use mobula_client::{Client, Handle, Object, ObjectId};
+use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 
 use super::buffer::Buffer;
@@ -13,7 +12,7 @@ use super::{Bytes, ValueError, context, format, stream};
 #[derive(Clone)]
 pub struct Source {
     memory: Memory,
-    references: Vec<Handle>,
+    references: References,
 }
 
 #[derive(Clone)]
@@ -22,17 +21,52 @@ enum Memory {
     Heap(bytes::Bytes),
 }
 
+/// The objects that a payload refers to, in the order of their positions.
+#[derive(Clone)]
+pub(crate) enum References {
+    /// By handles.
+    Held(Vec<Handle>),
+    /// By ids, of which handles are made as they are asked for: who has the payload knows that they live.
+    Named(Client, Vec<ObjectId>),
+}
+
+impl References {
+    fn count(&self) -> u32 {
+        let count = match self {
+            Self::Held(handles) => handles.len(),
+            Self::Named(_, ids) => ids.len(),
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn get(&self, reference: u32) -> Result<Handle, ValueError> {
+        let found = match self {
+            Self::Held(handles) => handles.get(reference as usize).map(|handle| Ok(handle.clone())),
+            Self::Named(client, ids) => ids.get(reference as usize).map(|id| client.hold(*id)),
+        };
+        let missing = ValueError::NoSuchReference { reference, count: self.count() };
+        Ok(found.ok_or(missing)??)
+    }
+}
+
 impl Source {
     /// A payload that is an object's bytes: carriers borrow from the mapping. `references` are the handles of the
     /// object's references, in their order.
     pub fn object(object: Object, references: Vec<Handle>) -> Self {
-        Self { memory: Memory::Object(object), references }
+        Self { memory: Memory::Object(object), references: References::Held(references) }
+    }
+
+    /// As [`object`](Self::object), for an object in the store of `client`: it keeps its references alive itself, so
+    /// none is held before the value asks for it.
+    pub(crate) fn object_of(client: &Client, object: Object) -> Self {
+        let ids = object.references();
+        Self { memory: Memory::Object(object), references: References::Named(client.clone(), ids) }
     }
 
     /// A payload on the heap, as it came through a ring: carriers borrow from it. `references` are the handles of
     /// [`Encoded::references`](super::Encoded::references), in their order.
     pub fn heap(payload: impl Into<bytes::Bytes>, references: Vec<Handle>) -> Self {
-        Self { memory: Memory::Heap(payload.into()), references }
+        Self { memory: Memory::Heap(payload.into()), references: References::Held(references) }
     }
 }
 
@@ -47,36 +81,47 @@ impl Source {
 /// well-formed payload.
 pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
     let Source { memory, references } = source;
-    // The stream is read while the context holds the source, so it needs a share of its own.
-    let share = memory.clone();
-    let payload = share.bytes();
-    let (layout, stream) = match &share {
+    match &memory {
         Memory::Object(object) if object.format() == format::RAW => {
             check_type::<T>(std::any::type_name::<Bytes>().as_bytes())?;
-            (None, RAW_STREAM)
+            read(RAW_STREAM, Decoding::new(memory, None, references))
         }
         Memory::Object(object) if ![format::VALUE, format::ERROR].contains(&object.format()) => {
-            return Err(ValueError::NotAValue { format: object.format() });
+            Err(ValueError::NotAValue { format: object.format() })
         }
         _ => {
-            let layout = Layout::read(payload)?;
-            check_type::<T>(&payload[layout.type_name.clone()])?;
-            let count = references.len() as u32;
-            if layout.references > count {
-                return Err(ValueError::NoSuchReference { reference: layout.references - 1, count });
-            }
-            let stream = &payload[layout.stream.clone()];
-            (Some(layout), stream)
+            // The stream is read while the context holds the source, so it needs a share of its own.
+            let share = memory.clone();
+            decode_parts(share.bytes(), || memory, references)
         }
-    };
-    let decoding = Decoding {
-        memory,
-        payload: None,
-        buffers: layout.map(|layout| layout.buffers),
-        references,
-        mapped: HashMap::new(),
-        refusal: None,
-    };
+    }
+}
+
+/// As [`decode`], from a payload that is only lent: its buffers, which a small value seldom has, are copied.
+pub(crate) fn decode_lent<T: DeserializeOwned>(
+    payload: &[u8],
+    references: References,
+) -> Result<T, ValueError> {
+    decode_parts(payload, || Memory::Heap(bytes::Bytes::copy_from_slice(payload)), references)
+}
+
+fn decode_parts<T: DeserializeOwned>(
+    payload: &[u8],
+    memory: impl FnOnce() -> Memory,
+    references: References,
+) -> Result<T, ValueError> {
+    let layout = Layout::read(payload)?;
+    check_type::<T>(&payload[layout.type_name.clone()])?;
+    let count = references.count();
+    if layout.references > count {
+        return Err(ValueError::NoSuchReference { reference: layout.references - 1, count });
+    }
+    // Nothing is read from memory without buffers.
+    let memory = if layout.buffers > 0 { memory() } else { Memory::Heap(bytes::Bytes::new()) };
+    read(&payload[layout.stream], Decoding::new(memory, Some(layout.buffers), references))
+}
+
+fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
     let (value, decoding) = context::decoding(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
         (Err(ValueError::Unreadable { .. }), Some(refusal)) => Err(refusal),
@@ -112,17 +157,21 @@ pub(super) struct Decoding {
     payload: Option<Buffer>,
     /// The number of buffers; `None` when the whole memory is the one buffer.
     buffers: Option<u32>,
-    references: Vec<Handle>,
+    references: References,
     /// The referenced objects that buffers borrow from, by position.
-    mapped: HashMap<u32, Buffer>,
+    mapped: FxHashMap<u32, Buffer>,
     /// Why a type refused what it read, where there is more to say than the stream's errors can.
     pub(super) refusal: Option<ValueError>,
 }
 
 impl Decoding {
+    fn new(memory: Memory, buffers: Option<u32>, references: References) -> Self {
+        Self { memory, payload: None, buffers, references, mapped: FxHashMap::default(), refusal: None }
+    }
+
     /// A reference by its position.
-    pub(super) fn reference(&self, index: u32) -> Option<&Handle> {
-        self.references.get(index as usize)
+    pub(super) fn reference(&self, index: u32) -> Result<Handle, ValueError> {
+        self.references.get(index)
     }
 
     /// A buffer by its index, borrowing from where it lies.
@@ -152,9 +201,7 @@ impl Decoding {
 
     fn mapped(&mut self, reference: u32) -> Result<&Buffer, ValueError> {
         if !self.mapped.contains_key(&reference) {
-            let count = self.references.len() as u32;
-            let handle = self.reference(reference).ok_or(ValueError::NoSuchReference { reference, count })?;
-            let object = Buffer::of_object(handle.object()?);
+            let object = Buffer::of_object(self.references.get(reference)?.object()?);
             self.mapped.insert(reference, object);
         }
         Ok(&self.mapped[&reference])

@@ -8,7 +8,7 @@ use super::ValueError;
 use super::buffer::Buffer;
 use super::context::{self, Placed};
 use super::payload::{self, ALIGNMENT, Layout, Record};
-use super::stream;
+use super::stream::{self, Stream};
 
 /// Walks `value`. Its carriers are shared, not copied.
 ///
@@ -24,7 +24,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
 #[must_use]
 pub struct Encoded {
     type_name: &'static [u8],
-    stream: Vec<u8>,
+    stream: Stream,
     buffers: Vec<(Record, Buffer)>,
     references: Vec<Handle>,
     layout: Layout,
@@ -33,7 +33,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn new(name: &'static str, stream: Vec<u8>, placed: Vec<Placed>, references: Vec<Handle>) -> Self {
+    fn new(name: &'static str, stream: Stream, placed: Vec<Placed>, references: Vec<Handle>) -> Self {
         let type_name = payload::stored_name(name);
         let layout = Layout::new(placed.len(), references.len(), type_name.len(), stream.len());
         let mut length = layout.stream.end;
@@ -97,8 +97,15 @@ impl Encoded {
 
     /// The payload on the heap.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut payload = vec![0; self.length];
-        self.write_into(&mut payload);
+        let mut payload = Vec::new();
+        self.append_to(&mut payload);
         payload
+    }
+
+    /// Writes the payload behind what `out` has.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + self.length, 0);
+        self.write_into(&mut out[start..]);
     }
 }

@@ -92,6 +92,7 @@ mod tests;
 
 pub use self::arrow::{Arrow, ArrowValue};
 pub use self::bytes::Bytes;
+pub(crate) use self::decode::{References, decode_lent};
 pub use self::decode::{Source, decode};
 pub use self::encode::{Encoded, encode};
 pub use self::error::ValueError;

@@ -3,12 +3,16 @@
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 
 use super::ValueError;
 
+/// A stream; most are short.
+pub(super) type Stream = SmallVec<[u8; 64]>;
+
 /// The stream of `value`.
-pub(super) fn write<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, ValueError> {
-    let stream = Growing(Vec::with_capacity(64));
+pub(super) fn write<T: Serialize + ?Sized>(value: &T) -> Result<Stream, ValueError> {
+    let stream = Growing(Stream::new());
     postcard::serialize_with_flavor(value, stream).map_err(|error| ValueError::Unwritable {
         type_name: std::any::type_name::<T>(),
         reason: error.to_string(),
@@ -23,11 +27,11 @@ pub(super) fn read<T: DeserializeOwned>(stream: &[u8]) -> Result<T, ValueError> 
     if rest.is_empty() { Ok(value) } else { Err(ValueError::TrailingBytes { type_name, extra: rest.len() }) }
 }
 
-/// postcard's own flavor for vectors extends them byte by byte.
-struct Growing(Vec<u8>);
+/// postcard's own flavor for vectors extends them byte by byte, and always on the heap.
+struct Growing(Stream);
 
 impl Flavor for Growing {
-    type Output = Vec<u8>;
+    type Output = Stream;
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
@@ -41,7 +45,7 @@ impl Flavor for Growing {
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<Vec<u8>> {
+    fn finalize(self) -> postcard::Result<Stream> {
         Ok(self.0)
     }
 }

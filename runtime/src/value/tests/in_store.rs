@@ -208,7 +208,7 @@ fn references_of_others_share_the_list() {
     impl<'de> Deserialize<'de> for Reference {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             let index = u32::deserialize(deserializer)?;
-            context::reference(index).map(Self).ok_or_else(|| serde::de::Error::custom("no such reference"))
+            context::taken_reference(index).map(Self)
         }
     }
 

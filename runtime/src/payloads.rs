@@ -1,0 +1,214 @@
+//! Arguments and results as records carry them: small values themselves, large ones by the ids of their objects.
+//!
+//! Payloads are written one behind the other. All numbers are little-endian; a list does not say how many it has, the
+//! record before it does.
+//!
+//! | bytes | of an inline payload | of a stored one |
+//! |---|---|---|
+//! | 4 | length of the encoded value, *v* | 2³² − 1 |
+//! | 4 | number of its references, *r* | zero |
+//! | *v*, or 16 | the encoded value | the object's id |
+//! | 16·*r* | the ids of its references | |
+//!
+//! Objects that payloads name are kept alive by who sends them, until their receiver has acknowledged the record, or
+//! until the call that they belong to is over.
+
+use std::fmt;
+use std::ops::Range;
+
+use mobula_client::{ClientError, Handle, ObjectId};
+use smallvec::SmallVec;
+
+use crate::core::Core;
+use crate::value::Encoded;
+
+/// Bytes of a value that travels in a record; a larger one goes through the store.
+const INLINE_BYTES_MAX: usize = 4096;
+/// Objects that a value in a record may refer to.
+const INLINE_REFERENCES_MAX: usize = 32;
+/// In place of the length of an inline payload.
+const STORED: u32 = u32::MAX;
+
+/// Payloads to be sent, and what keeps the objects that they name.
+#[derive(Debug, Default)]
+pub(crate) struct Payloads {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: SmallVec<[u32; 4]>,
+    held: Vec<Handle>,
+}
+
+impl Payloads {
+    /// Appends an encoded value: inline, if it is small, else by way of the store.
+    pub(crate) fn push(&mut self, core: &Core, encoded: &Encoded) -> Result<(), ClientError> {
+        let references = encoded.references();
+        if encoded.len() <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
+            append_lengths(&mut self.bytes, encoded.len(), references.len());
+            encoded.append_to(&mut self.bytes);
+            append_ids(&mut self.bytes, references);
+            self.held.extend_from_slice(references);
+        } else {
+            let handle = core.store(encoded)?;
+            append_stored(&mut self.bytes, handle.id());
+            self.held.push(handle);
+        }
+        self.end_one();
+        Ok(())
+    }
+
+    /// Appends a place without a payload: something else will be sent instead.
+    pub(crate) fn push_nothing(&mut self) {
+        self.end_one();
+    }
+
+    fn end_one(&mut self) {
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// All of them, as they are sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Some of them, as they are sent.
+    pub(crate) fn bytes_of(&self, positions: Range<usize>) -> &[u8] {
+        let end = |position: usize| match position.checked_sub(1) {
+            Some(before) => self.ends[before] as usize,
+            None => 0,
+        };
+        &self.bytes[end(positions.start)..end(positions.end)]
+    }
+
+    /// What they name.
+    pub(crate) fn held(&self) -> &[Handle] {
+        &self.held
+    }
+
+    /// Takes out what keeps the objects that they name.
+    pub(crate) fn take_held(&mut self) -> Vec<Handle> {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Appends an inline payload.
+pub(crate) fn append_inline(out: &mut Vec<u8>, value: &[u8], references: &[Handle]) {
+    append_lengths(out, value.len(), references.len());
+    out.extend_from_slice(value);
+    append_ids(out, references);
+}
+
+/// Appends a stored payload.
+pub(crate) fn append_stored(out: &mut Vec<u8>, object: ObjectId) {
+    out.extend_from_slice(&STORED.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&object.to_bytes());
+}
+
+fn append_lengths(out: &mut Vec<u8>, value: usize, references: usize) {
+    // Values that travel inline are limited, so both fit.
+    out.extend_from_slice(&(value as u32).to_le_bytes());
+    out.extend_from_slice(&(references as u32).to_le_bytes());
+}
+
+fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
+    references.iter().for_each(|handle| out.extend_from_slice(&handle.id().to_bytes()));
+}
+
+/// An argument, or a result, as it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    /// Small: the encoded value itself, and the objects that it refers to.
+    Inline { value: &'a [u8], references: ObjectIds<'a> },
+    /// Large, or in the store anyway.
+    Stored(ObjectId),
+}
+
+impl Payload<'_> {
+    /// Every object that it names.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = ObjectId> {
+        let (stored, references) = match self {
+            Self::Inline { references, .. } => (None, *references),
+            Self::Stored(object) => (Some(*object), ObjectIds(&[])),
+        };
+        stored.into_iter().chain(references.iter())
+    }
+}
+
+/// Ids, as they lie in a record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ObjectIds<'a>(&'a [[u8; ObjectId::BYTES]]);
+
+impl<'a> ObjectIds<'a> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = ObjectId> + 'a {
+        self.0.iter().map(|bytes| ObjectId::from_bytes(*bytes))
+    }
+}
+
+/// The bytes are not the payloads that they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a payload is cut short")
+    }
+}
+
+/// Takes the first payload off `bytes`, which come from another process.
+pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Payload<'a>, Malformed> {
+    let mut take = |length: usize| {
+        let (taken, rest) = bytes.split_at_checked(length).ok_or(Malformed)?;
+        *bytes = rest;
+        Ok::<&'a [u8], Malformed>(taken)
+    };
+    let mut number = || Ok(u32::from_le_bytes(take(4)?.try_into().map_err(|_| Malformed)?));
+    let (length, references) = (number()?, number()?);
+    if length == STORED {
+        let id = take(ObjectId::BYTES)?.try_into().map_err(|_| Malformed)?;
+        return Ok(Payload::Stored(ObjectId::from_bytes(id)));
+    }
+    let value = take(length as usize)?;
+    let ids = take((references as usize).checked_mul(ObjectId::BYTES).ok_or(Malformed)?)?;
+    Ok(Payload::Inline { value, references: ObjectIds(ids.as_chunks().0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_appended_is_taken_in_order() {
+        let id = ObjectId::from_bytes([7; ObjectId::BYTES]);
+        let mut bytes = Vec::new();
+        append_inline(&mut bytes, b"small", &[]);
+        append_stored(&mut bytes, id);
+        append_inline(&mut bytes, b"", &[]);
+        let mut rest = &bytes[..];
+        let value = |payload| match payload {
+            Payload::Inline { value, .. } => value.to_vec(),
+            Payload::Stored(object) => object.to_bytes().to_vec(),
+        };
+        let taken: Vec<_> = (0..3).map(|_| value(take(&mut rest).unwrap())).collect();
+        assert_eq!(taken, [&b"small"[..], &[7; 16], b""]);
+        assert_eq!(take(&mut rest).unwrap_err(), Malformed);
+    }
+
+    #[test]
+    fn whatever_is_cut_short_or_too_long_is_refused() {
+        let mut whole = Vec::new();
+        append_inline(&mut whole, b"value", &[]);
+        for length in 0..whole.len() {
+            assert_eq!(take(&mut &whole[..length]).unwrap_err(), Malformed, "{length} bytes");
+        }
+        for (length, references) in [(u32::MAX - 1, 0), (0, u32::MAX), (6, 0), (5, 1), (STORED, 0)] {
+            let mut forged = [length.to_le_bytes(), references.to_le_bytes()].concat();
+            forged.extend_from_slice(b"value");
+            assert_eq!(take(&mut &forged[..]).unwrap_err(), Malformed, "{length} and {references}");
+        }
+    }
+}
