@@ -168,8 +168,7 @@ impl EachEncoder<'_> {
     fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let not_returned =
             |error: &dyn fmt::Display| TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
-        let encoded = value::encode(value).map_err(|error| not_returned(&error))?;
-        Ok(self.payloads.push(self.core, &encoded).map_err(|error| not_returned(&error))?)
+        Ok(self.payloads.push(self.core, value).map_err(|error| not_returned(&error))?)
     }
 }
 

@@ -131,6 +131,14 @@ impl Core {
         Ok(writer.seal().handle())
     }
 
+    /// Puts the payload of a plain value into the store.
+    pub(crate) fn store_payload(&self, payload: &[u8]) -> Result<Handle, ClientError> {
+        let layout = Layout { length: payload.len() as u64, format: format::VALUE, references: Vec::new() };
+        let mut writer = self.client.create(layout)?;
+        writer.copy_from_slice(payload);
+        Ok(writer.seal().handle())
+    }
+
     /// An object id for a slot's result, to be passed on inside a value.
     pub(crate) fn escape(&self, slot: &Slot) -> Result<Handle, ClientError> {
         let (handle, promised) = slot.escape(&self.client)?;
@@ -176,8 +184,12 @@ impl Core {
 
     /// Whether [`look`](Self::look) would find something.
     fn has_work(&self) -> bool {
-        !self.events.is_empty()
-            || self.links.load().iter().any(|link| link.has_work())
+        self.has_work_in(&self.links.load())
+    }
+
+    fn has_work_in(&self, links: &[Arc<Link>]) -> bool {
+        links.iter().any(|link| link.has_work())
+            || !self.events.is_empty()
             || self.submitter.has_ready_foreign()
     }
 
@@ -254,7 +266,7 @@ impl Core {
             has_looked = true;
             // SeqCst: before the look, so that what another thread finds from here on is noticed.
             let arrivals = self.arrivals.load(Ordering::SeqCst);
-            if self.look() || self.spin.until(|| self.has_work() || self.has_arrived(arrivals)) {
+            if self.look() || self.spin(arrivals) {
                 continue;
             }
             // What another thread has found since the last look, this one has not seen.
@@ -296,6 +308,13 @@ impl Core {
             self.hand_over();
         }
         found
+    }
+
+    /// Looks for something new for a moment; `true` if there is.
+    fn spin(&self, arrivals: u64) -> bool {
+        // New links make themselves known by an event, or by an arrival.
+        let links = self.links.load();
+        self.spin.until(|| self.has_work_in(&links) || self.has_arrived(arrivals))
     }
 
     fn has_arrived(&self, since: u64) -> bool {

@@ -17,10 +17,12 @@ use std::fmt;
 use std::ops::Range;
 
 use mobula_client::{ClientError, Handle, ObjectId};
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::core::Core;
-use crate::value::Encoded;
+use crate::error::Failure;
+use crate::value::{self, Encoded, ValueError};
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.
 const INLINE_BYTES_MAX: usize = 4096;
@@ -28,6 +30,28 @@ const INLINE_BYTES_MAX: usize = 4096;
 const INLINE_REFERENCES_MAX: usize = 32;
 /// In place of the length of an inline payload.
 const STORED: u32 = u32::MAX;
+/// Bytes before an inline value.
+const LENGTHS_BYTES: usize = 8;
+/// Room for the arguments of most calls.
+const BYTES_INITIAL: usize = 120;
+
+/// Why a value did not become a payload.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushError {
+    #[error(transparent)]
+    Value(ValueError),
+    #[error(transparent)]
+    Store(ClientError),
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Value(error) => error.into(),
+            PushError::Store(error) => error.into(),
+        }
+    }
+}
 
 /// Payloads to be sent, and what keeps the objects that they name.
 #[derive(Debug, Default)]
@@ -39,8 +63,35 @@ pub(crate) struct Payloads {
 }
 
 impl Payloads {
-    /// Appends an encoded value: inline, if it is small, else by way of the store.
-    pub(crate) fn push(&mut self, core: &Core, encoded: &Encoded) -> Result<(), ClientError> {
+    /// Appends a value: inline if it is small, else by way of the store.
+    pub(crate) fn push<T: Serialize + ?Sized>(&mut self, core: &Core, value: &T) -> Result<(), PushError> {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(BYTES_INITIAL);
+        }
+        let start = self.bytes.len();
+        append_lengths(&mut self.bytes, 0, 0);
+        match value::append(value, &mut self.bytes).map_err(PushError::Value)? {
+            None => {
+                let length = self.bytes.len() - start - LENGTHS_BYTES;
+                if length <= INLINE_BYTES_MAX {
+                    self.bytes[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+                } else {
+                    let payload = &self.bytes[start + LENGTHS_BYTES..];
+                    let stored = core.store_payload(payload).map_err(PushError::Store)?;
+                    self.bytes.truncate(start);
+                    self.push_stored(stored);
+                }
+            }
+            Some(encoded) => {
+                self.bytes.truncate(start);
+                self.push_encoded(core, &encoded).map_err(PushError::Store)?;
+            }
+        }
+        self.ends.push(self.bytes.len() as u32);
+        Ok(())
+    }
+
+    fn push_encoded(&mut self, core: &Core, encoded: &Encoded) -> Result<(), ClientError> {
         let references = encoded.references();
         if encoded.len() <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
             append_lengths(&mut self.bytes, encoded.len(), references.len());
@@ -48,20 +99,18 @@ impl Payloads {
             append_ids(&mut self.bytes, references);
             self.held.extend_from_slice(references);
         } else {
-            let handle = core.store(encoded)?;
-            append_stored(&mut self.bytes, handle.id());
-            self.held.push(handle);
+            self.push_stored(core.store(encoded)?);
         }
-        self.end_one();
         Ok(())
+    }
+
+    fn push_stored(&mut self, handle: Handle) {
+        append_stored(&mut self.bytes, handle.id());
+        self.held.push(handle);
     }
 
     /// Appends a place without a payload: something else will be sent instead.
     pub(crate) fn push_nothing(&mut self) {
-        self.end_one();
-    }
-
-    fn end_one(&mut self) {
         self.ends.push(self.bytes.len() as u32);
     }
 

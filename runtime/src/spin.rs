@@ -22,6 +22,8 @@ const PROBE_PERIOD: u32 = 4;
 const LOAD_PERIOD: Duration = Duration::from_millis(1);
 /// Looks between two looks at the clock, which costs as much as some of them.
 const LOOKS: u32 = 16;
+/// Looks before the first one: a microsecond or two.
+const LOOKS_AT_ONCE: u32 = 64;
 
 /// How long the waits of a process spin.
 #[derive(Debug)]
@@ -45,24 +47,27 @@ impl Spin {
         if self.max.is_zero() || !self.is_worth_it() {
             return false;
         }
-        let start = Instant::now();
-        if self.load.is_full(start) {
-            return false;
-        }
-        loop {
-            let has_come = (0..LOOKS).any(|_| {
-                std::hint::spin_loop();
-                found()
-            });
-            if has_come {
-                self.misses.store(0, Ordering::Relaxed);
-                return true;
-            }
-            if start.elapsed() >= self.max {
-                self.misses.fetch_add(1, Ordering::Relaxed);
+        let look = || {
+            std::hint::spin_loop();
+            found()
+        };
+        // Who answers at once is not kept waiting by a look at the clock.
+        let mut has_come = !self.load.was_full() && (0..LOOKS_AT_ONCE).any(|_| look());
+        if !has_come {
+            let start = Instant::now();
+            if self.load.is_full(start) {
                 return false;
             }
+            while !has_come && start.elapsed() < self.max {
+                has_come = (0..LOOKS).any(|_| look());
+            }
         }
+        match (has_come, self.misses.load(Ordering::Relaxed)) {
+            (true, 0) => {}
+            (true, _) => self.misses.store(0, Ordering::Relaxed),
+            (false, misses) => self.misses.store(misses.saturating_add(1), Ordering::Relaxed),
+        }
+        has_come
     }
 
     /// Threads that ask at the same time may get in each other's way, which does no harm.
@@ -71,7 +76,7 @@ impl Spin {
         if misses < MISSES_MAX || misses.is_multiple_of(PROBE_PERIOD) {
             return true;
         }
-        self.misses.store(misses.wrapping_add(1).max(MISSES_MAX), Ordering::Relaxed);
+        self.misses.store(if misses == u32::MAX { MISSES_MAX } else { misses + 1 }, Ordering::Relaxed);
         false
     }
 }
@@ -98,6 +103,11 @@ impl Load {
             due_nanos: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         }
+    }
+
+    /// What the kernel said last.
+    fn was_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// Whether more threads want to run than there are processors. A system call once in a while.
@@ -165,6 +175,8 @@ mod tests {
     #[test]
     fn where_more_want_to_run_than_can_nobody_spins() {
         let full = Spin { load: Load { processors: 0, ..Load::new() }, ..spin(Duration::from_secs(1)) };
+        // That it is full is noticed at the first look at the clock.
+        assert!(!full.until(|| false));
         assert!(!full.until(|| panic!("it was looked for")));
     }
 }

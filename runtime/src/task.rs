@@ -17,7 +17,6 @@ use crate::payloads::{self, Payload, Payloads};
 use crate::registry::{Function, Key};
 use crate::session;
 use crate::slot::{Inline, InlineBytes, Settled, Slot};
-use crate::value;
 
 /// Options of a call.
 ///
@@ -206,7 +205,7 @@ impl ArgumentList {
 
     fn push_value<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let core = session::core()?;
-        Ok(self.arguments.values.push(&core, &value::encode(value)?)?)
+        Ok(self.arguments.values.push(&core, value)?)
     }
 }
 

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
+const WORD_BYTES: usize = size_of::<u64>();
+
 /// Bytes of a huge page: what large mappings are aligned to.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -94,6 +96,19 @@ impl Region {
         unsafe { self.base.byte_add(offset).cast() }
     }
 
+    /// `count` words that follow each other.
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        let bytes = count.checked_mul(WORD_BYTES).unwrap_or(usize::MAX);
+        assert!(
+            self.contains(offset, bytes) && offset.is_multiple_of(WORD_BYTES),
+            "{count} words at {offset} of a mapping of {} bytes",
+            self.len
+        );
+        // SAFETY: in range and aligned (just checked; a mapping begins at a page), mapped for as long as `self`, and
+        // words are reached only atomically.
+        unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
+    }
+
     fn contains(&self, offset: usize, len: usize) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
@@ -164,6 +179,34 @@ impl WriteMapping {
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }
     }
 
+    /// Stores bytes as words, relaxed, the last one filled up with zeros.
+    ///
+    /// # Panics
+    /// As [`word64`](Self::word64), for any of the words.
+    pub fn store_words(&self, offset: usize, bytes: &[u8]) {
+        let words = self.region.words(offset, bytes.len().div_ceil(WORD_BYTES));
+        let (whole, rest) = bytes.as_chunks();
+        let mut last = [0; WORD_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(&last);
+        for (word, bytes) in words.iter().zip(whole.iter().chain(last)) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for the cache line at a byte offset, if it is inside, because it is about to be written. A hint.
+    pub fn prefetch(&self, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.contains(offset, 1) {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let line = self.region.base.as_ptr().wrapping_add(offset);
+            // SAFETY: a hint; it reads and writes nothing, and the address is inside the mapping.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = offset;
+    }
+
     /// Whether `offset..offset + len` lies inside.
     pub fn contains(&self, offset: usize, len: usize) -> bool {
         self.region.contains(offset, len)
@@ -228,6 +271,22 @@ impl ReadMapping {
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(ordering)
     }
 
+    /// Loads words, relaxed, and appends their bytes to `out`, up to `len`.
+    ///
+    /// # Panics
+    /// As [`load64`](Self::load64), for any of the words.
+    pub fn load_words(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
+        // Read-only here: the words are loaded, which does not write.
+        let words = self.region.words(offset, len.div_ceil(WORD_BYTES));
+        let start = out.len();
+        out.resize(start + words.len() * WORD_BYTES, 0);
+        let (chunks, _) = out[start..].as_chunks_mut();
+        for (chunk, word) in chunks.iter_mut().zip(words) {
+            *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        out.truncate(start + len);
+    }
+
     /// Whether `offset..offset + len` lies inside.
     pub fn contains(&self, offset: usize, len: usize) -> bool {
         self.region.contains(offset, len)
@@ -272,6 +331,29 @@ mod tests {
         assert_eq!(reader.load64(4088, Ordering::Acquire), 7);
         assert!(!reader.contains(4089, 8));
         assert!(!reader.contains(usize::MAX, 2));
+    }
+
+    #[test]
+    fn bytes_stored_as_words_are_loaded_as_they_were() {
+        let memory = SharedMemory::create(c"test", 4096).unwrap();
+        let writer = WriteMapping::map(memory.writable(), 0, 4096).unwrap();
+        let reader = ReadMapping::map(memory.read_only().unwrap().as_fd(), 0, 4096).unwrap();
+        let bytes: Vec<u8> = (1..=100).collect();
+        for len in 0..=bytes.len() {
+            writer.store_words(4096 - len.next_multiple_of(8), &bytes[..len]);
+            let mut loaded = vec![7];
+            reader.load_words(4096 - len.next_multiple_of(8), len, &mut loaded);
+            assert_eq!((loaded[0], &loaded[1..]), (7, &bytes[..len]));
+        }
+        writer.prefetch(0);
+        writer.prefetch(usize::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 words at 4088")]
+    fn words_across_the_end_panic() {
+        let memory = SharedMemory::create(c"test", 4096).unwrap();
+        WriteMapping::map(memory.writable(), 0, 4096).unwrap().store_words(4088, &[0; 9]);
     }
 
     #[test]

@@ -29,6 +29,9 @@ const HEAD: usize = 64;
 const STARVED: usize = 128;
 const DATA: usize = PAGE_BYTES as usize;
 const WORD: usize = 8;
+const LINE_BYTES: usize = 64;
+/// What a record of a call of a few small arguments takes.
+const PREFETCH_LINES: usize = 2;
 
 /// Bytes of the memory of an end whose data has `data_bytes`.
 pub fn end_bytes(data_bytes: u32) -> u64 {
@@ -71,7 +74,14 @@ pub fn open(
     let mine = Arc::new(WriteMapping::map(mine, 0, end_bytes(data_bytes) as usize)?);
     let theirs = Arc::new(ReadMapping::map(theirs, 0, end_bytes(data_bytes) as usize)?);
     let capacity = u64::from(data_bytes);
-    let producer = Producer { mine: mine.clone(), theirs: theirs.clone(), capacity, tail: 0, head_seen: 0 };
+    let producer = Producer {
+        mine: mine.clone(),
+        theirs: theirs.clone(),
+        capacity,
+        tail: 0,
+        head_seen: 0,
+        starved: false,
+    };
     Ok((producer, Consumer { mine, theirs, capacity, head: 0, pending: None }))
 }
 
@@ -83,6 +93,8 @@ pub struct Producer {
     capacity: u64,
     tail: u64,
     head_seen: u64,
+    /// What `starved` says.
+    starved: bool,
 }
 
 impl Producer {
@@ -99,27 +111,32 @@ impl Producer {
         if record.len() > self.record_bytes_max() {
             return Err(PushError::TooLarge);
         }
+        // The consumer looks at it all the time: getting the line back takes as long as all of the rest.
+        self.mine.prefetch(TAIL);
         let needed = needed(record.len());
         if !self.has_room(needed) {
             // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
             self.mine.word64(STARVED).store(1, Ordering::SeqCst);
+            self.starved = true;
             if !self.has_room(needed) {
                 return Err(PushError::Full);
             }
         }
-        self.mine.word64(STARVED).store(0, Ordering::Relaxed);
-        self.store_word(self.tail, record.len() as u64);
-        let mut position = self.tail + WORD as u64;
-        for chunk in record.chunks(WORD) {
-            let mut word = [0u8; WORD];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.store_word(position, u64::from_ne_bytes(word));
-            position += WORD as u64;
+        if self.starved {
+            self.mine.word64(STARVED).store(0, Ordering::Relaxed);
+            self.starved = false;
         }
-        self.tail = position;
+        self.mine.word64(self.offset(self.tail)).store(record.len() as u64, Ordering::Relaxed);
+        let start = self.offset(self.tail + WORD as u64);
+        let (first, second) = record.split_at(record.len().min(DATA + self.capacity as usize - start));
+        self.mine.store_words(start, first);
+        self.mine.store_words(DATA, second);
+        self.tail += needed;
         // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
-        self.mine.word64(TAIL).store(position, Ordering::SeqCst);
-        Ok(position)
+        self.mine.word64(TAIL).store(self.tail, Ordering::SeqCst);
+        // The next record will lie here, where the consumer has read an earlier one.
+        (0..PREFETCH_LINES).for_each(|line| self.mine.prefetch(self.offset(self.tail) + line * LINE_BYTES));
+        Ok(self.tail)
     }
 
     /// Whether a record of this many bytes finds room now.
@@ -145,10 +162,14 @@ impl Producer {
         }
     }
 
-    fn store_word(&self, position: u64, word: u64) {
-        let offset = DATA + (position % self.capacity) as usize;
-        self.mine.word64(offset).store(word, Ordering::Relaxed);
+    fn offset(&self, position: u64) -> usize {
+        offset(position, self.capacity)
     }
+}
+
+/// Where in an end's memory a position of its data lies. The capacity is a power of two.
+fn offset(position: u64, capacity: u64) -> usize {
+    DATA + (position & (capacity - 1)) as usize
 }
 
 /// Bytes that a record takes in the data.
@@ -186,19 +207,18 @@ impl Consumer {
         }
         let available = tail.checked_sub(self.head).filter(|n| *n <= self.capacity && *n >= WORD as u64);
         let available = available.ok_or(Corrupt)?;
-        let length = self.load_word(self.head);
+        let length = self.theirs.load64(offset(self.head, self.capacity), Ordering::Relaxed);
         let padded = length.checked_next_multiple_of(WORD as u64).ok_or(Corrupt)?;
         if padded > available - WORD as u64 || length > self.capacity / 4 {
             return Err(Corrupt);
         }
         record.clear();
-        record.reserve(padded as usize);
-        let start = self.head + WORD as u64;
-        for position in (start..start + padded).step_by(WORD) {
-            record.extend_from_slice(&self.load_word(position).to_ne_bytes());
-        }
-        record.truncate(length as usize);
-        self.pending = Some(start + padded);
+        let start = offset(self.head + WORD as u64, self.capacity);
+        let first = (length as usize).min(DATA + self.capacity as usize - start);
+        // Relaxed: ordered behind the load of the tail. A peer that rewrites published bytes spoils what it sent.
+        self.theirs.load_words(start, first, record);
+        self.theirs.load_words(DATA, length as usize - first, record);
+        self.pending = Some(self.head + WORD as u64 + padded);
         Ok(true)
     }
 
@@ -215,11 +235,6 @@ impl Consumer {
     /// A look from outside, by threads that do not receive themselves.
     pub fn peek(&self) -> Peek {
         Peek { mine: self.mine.clone(), theirs: self.theirs.clone() }
-    }
-
-    fn load_word(&self, position: u64) -> u64 {
-        // Relaxed: ordered behind the load of the tail. A peer that rewrites published bytes spoils what it sent.
-        self.theirs.load64(DATA + (position % self.capacity) as usize, Ordering::Relaxed)
     }
 }
 

@@ -37,6 +37,8 @@ use crate::task::{Target, Task};
 /// A worker gets calls that together are likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;
 const AHEAD_MAX: u64 = 256;
+/// About what it costs a caller to send a call and to take its result.
+const SEND_NANOS: u64 = 500;
 /// Workers asked for at a time.
 const WANT_MAX: usize = 64;
 /// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
@@ -79,13 +81,22 @@ struct Books {
 }
 
 impl Books {
-    /// The leased worker with the least to do, if that is little enough for one more call of this function.
+    /// The leased worker that is to have one more call of this function, if any has room for it.
+    ///
+    /// That is the one with the least to do; but calls that are over sooner than they are sent keep one worker busy at
+    /// most, and go to the one with the most to do, as long as it has room: a second one would only take a processor
+    /// away from whoever makes the calls.
     fn worker_with_room(&self, key: Key) -> Option<OwnerId> {
-        let ahead =
-            self.run_nanos.get(&key).map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
-        let open = self.leases.iter().filter(|(_, lease)| !lease.paused && !lease.recalled);
-        let (worker, lease) = open.min_by_key(|(_, lease)| lease.in_flight)?;
-        (lease.in_flight < ahead).then_some(*worker)
+        let nanos = self.run_nanos.get(&key).copied();
+        let ahead = nanos.map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
+        let has_room = |lease: &Lease| !lease.paused && !lease.recalled && lease.in_flight < ahead;
+        let open = self.leases.iter().filter(|(_, lease)| has_room(lease));
+        let in_flight = |(_, lease): &(&OwnerId, &Lease)| lease.in_flight;
+        let chosen = match nanos {
+            Some(..SEND_NANOS) => open.max_by_key(in_flight),
+            _ => open.min_by_key(in_flight),
+        };
+        chosen.map(|(worker, _)| *worker)
     }
 }
 

@@ -19,7 +19,7 @@ use super::decode::Decoding;
 /// The position of the handle's object among the references of the payload that is being written, where it is added
 /// unless it is there already. `None` when nothing is being encoded.
 pub(crate) fn add_reference(handle: Handle) -> Option<u32> {
-    with_top(&ENCODING, |encoding| encoding.add_reference(handle))
+    with_top(&ENCODING, |beside| beside.get_or_insert_default().add_reference(handle))
 }
 
 /// A reference of the payload that is being read, by its position. `None` when nothing is being decoded.
@@ -49,17 +49,20 @@ pub(crate) fn is_decoding<'de, D: Deserializer<'de>>(deserializer: &D) -> bool {
 /// type carries no details.
 pub(crate) fn refuse<E: serde::de::Error>(error: ValueError) -> E {
     let refusal = E::custom(&error);
-    let _replaced = with_top(&DECODING, |decoding| decoding.refusal.replace(error));
+    let _replaced = with_top(&DECODING, |decoding| decoding.refusal.replace(Box::new(error)));
     refusal
 }
 
-/// What is written beside a stream.
+/// What is written beside a stream: mostly nothing, which costs nothing.
+pub(super) type Beside = Option<Box<Encoding>>;
+
+/// What is written beside a stream, as far as there is anything.
 #[derive(Default)]
 pub(super) struct Encoding {
     /// In the order of their indices.
-    pub(super) buffers: Vec<Placed>,
+    buffers: Vec<Placed>,
     /// In the order of their positions, each object once.
-    pub(super) references: Vec<Handle>,
+    references: Vec<Handle>,
     /// By address and length: a buffer that several carriers share is written once.
     buffer_indices: FxHashMap<(usize, usize), u32>,
     reference_positions: FxHashMap<ObjectId, u32>,
@@ -73,6 +76,11 @@ pub(super) struct Placed {
 }
 
 impl Encoding {
+    /// The buffers in the order of their indices, the references in that of their positions.
+    pub(super) fn into_parts(self) -> (Vec<Placed>, Vec<Handle>) {
+        (self.buffers, self.references)
+    }
+
     fn add_buffer(&mut self, buffer: &Buffer) -> u32 {
         // Everything that was added is kept alive here, so the same address is the same memory.
         let key = (buffer.as_ptr().addr(), buffer.len());
@@ -103,7 +111,8 @@ impl Encoding {
 ///
 /// If nothing is being encoded.
 pub(super) fn add_buffer(buffer: &Buffer) -> u32 {
-    with_top(&ENCODING, |encoding| encoding.add_buffer(buffer)).expect("a payload is being written")
+    let add = |beside: &mut Beside| beside.get_or_insert_default().add_buffer(buffer);
+    with_top(&ENCODING, add).expect("a payload is being written")
 }
 
 /// A buffer of the payload that is being read.
@@ -116,8 +125,8 @@ pub(super) fn buffer(index: u32) -> Result<Buffer, ValueError> {
 }
 
 /// Runs `write`, and returns what it put beside the stream.
-pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Encoding) {
-    within(&ENCODING, Encoding::default(), write)
+pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Beside) {
+    within(&ENCODING, None, write)
 }
 
 /// Runs `read` with `decoding` beside the stream, and gives it back.
@@ -126,7 +135,7 @@ pub(super) fn decoding<R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, D
 }
 
 thread_local! {
-    static ENCODING: Stack<Encoding> = const { RefCell::new(Vec::new()) };
+    static ENCODING: Stack<Beside> = const { RefCell::new(Vec::new()) };
     static DECODING: Stack<Decoding> = const { RefCell::new(Vec::new()) };
 }
 

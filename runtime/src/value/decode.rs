@@ -84,7 +84,7 @@ pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
     match &memory {
         Memory::Object(object) if object.format() == format::RAW => {
             check_type::<T>(std::any::type_name::<Bytes>().as_bytes())?;
-            read(RAW_STREAM, Decoding::new(memory, None, references))
+            read(RAW_STREAM, Decoding::new(Some(Buffers::new(memory, None)), references))
         }
         Memory::Object(object) if ![format::VALUE, format::ERROR].contains(&object.format()) => {
             Err(ValueError::NotAValue { format: object.format() })
@@ -116,15 +116,14 @@ fn decode_parts<T: DeserializeOwned>(
     if layout.references > count {
         return Err(ValueError::NoSuchReference { reference: layout.references - 1, count });
     }
-    // Nothing is read from memory without buffers.
-    let memory = if layout.buffers > 0 { memory() } else { Memory::Heap(bytes::Bytes::new()) };
-    read(&payload[layout.stream], Decoding::new(memory, Some(layout.buffers), references))
+    let buffers = (layout.buffers > 0).then(|| Buffers::new(memory(), Some(layout.buffers)));
+    read(&payload[layout.stream], Decoding::new(buffers, references))
 }
 
 fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
     let (value, decoding) = context::decoding(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
-        (Err(ValueError::Unreadable { .. }), Some(refusal)) => Err(refusal),
+        (Err(ValueError::Unreadable { .. }), Some(refusal)) => Err(*refusal),
         (value, _) => value,
     }
 }
@@ -152,21 +151,16 @@ impl Memory {
 
 /// What is read beside a stream.
 pub(super) struct Decoding {
-    memory: Memory,
-    /// All of the payload, from the first time that a buffer borrows from it.
-    payload: Option<Buffer>,
-    /// The number of buffers; `None` when the whole memory is the one buffer.
-    buffers: Option<u32>,
     references: References,
-    /// The referenced objects that buffers borrow from, by position.
-    mapped: FxHashMap<u32, Buffer>,
+    /// `None` where there are none, as in most small values.
+    buffers: Option<Box<Buffers>>,
     /// Why a type refused what it read, where there is more to say than the stream's errors can.
-    pub(super) refusal: Option<ValueError>,
+    pub(super) refusal: Option<Box<ValueError>>,
 }
 
 impl Decoding {
-    fn new(memory: Memory, buffers: Option<u32>, references: References) -> Self {
-        Self { memory, payload: None, buffers, references, mapped: FxHashMap::default(), refusal: None }
+    fn new(buffers: Option<Box<Buffers>>, references: References) -> Self {
+        Self { references, buffers, refusal: None }
     }
 
     /// A reference by its position.
@@ -176,17 +170,41 @@ impl Decoding {
 
     /// A buffer by its index, borrowing from where it lies.
     pub(super) fn buffer(&mut self, index: u32) -> Result<Buffer, ValueError> {
-        let count = self.buffers.unwrap_or(1);
+        match &mut self.buffers {
+            Some(buffers) => buffers.get(index, &self.references),
+            None => Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }),
+        }
+    }
+}
+
+/// The buffers of a payload, and where they lie.
+struct Buffers {
+    memory: Memory,
+    /// All of the payload, from the first time that a buffer borrows from it.
+    payload: Option<Buffer>,
+    /// How many there are; `None` when the whole memory is the one buffer.
+    count: Option<u32>,
+    /// The referenced objects that buffers borrow from, by position.
+    mapped: FxHashMap<u32, Buffer>,
+}
+
+impl Buffers {
+    fn new(memory: Memory, count: Option<u32>) -> Box<Self> {
+        Box::new(Self { memory, payload: None, count, mapped: FxHashMap::default() })
+    }
+
+    fn get(&mut self, index: u32, references: &References) -> Result<Buffer, ValueError> {
+        let count = self.count.unwrap_or(1);
         if index >= count {
             return Err(ValueError::NoSuchBuffer { buffer: index, count });
         }
-        if self.buffers.is_none() {
+        if self.count.is_none() {
             return Ok(self.payload().clone());
         }
         let record = Record::read(self.memory.bytes(), index);
         let home = match record.reference {
             None => self.payload(),
-            Some(reference) => self.mapped(reference)?,
+            Some(reference) => self.mapped(reference, references)?,
         };
         let range = record.range(index, home.len())?;
         Ok(if range.is_empty() { Buffer::default() } else { home.slice(range) })
@@ -199,9 +217,9 @@ impl Decoding {
         })
     }
 
-    fn mapped(&mut self, reference: u32) -> Result<&Buffer, ValueError> {
+    fn mapped(&mut self, reference: u32, references: &References) -> Result<&Buffer, ValueError> {
         if !self.mapped.contains_key(&reference) {
-            let object = Buffer::of_object(self.references.get(reference)?.object()?);
+            let object = Buffer::of_object(references.get(reference)?.object()?);
             self.mapped.insert(reference, object);
         }
         Ok(&self.mapped[&reference])

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::ValueError;
 use super::buffer::Buffer;
-use super::context::{self, Placed};
+use super::context::{self, Beside, Placed};
 use super::payload::{self, ALIGNMENT, Layout, Record};
-use super::stream::{self, Stream};
+use super::stream;
 
 /// Walks `value`. Its carriers are shared, not copied.
 ///
@@ -16,15 +16,47 @@ use super::stream::{self, Stream};
 ///
 /// When the value's `Serialize` refuses.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
-    let (stream, beside) = context::encoding(|| stream::write(value));
-    Ok(Encoded::new(std::any::type_name::<T>(), stream?, beside.buffers, beside.references))
+    let mut stream = Vec::with_capacity(64);
+    let (written, beside) = context::encoding(|| stream::append(value, &mut stream));
+    written?;
+    Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
+}
+
+/// Appends the payload of `value` to `out`, if it is a plain one: a stream with nothing beside it. Else appends nothing,
+/// and returns what [`encode`] does.
+///
+/// # Errors
+///
+/// As [`encode`]; `out` is as it was.
+pub(crate) fn append<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<Option<Encoded>, ValueError> {
+    let start = out.len();
+    let type_name = payload::stored_name(std::any::type_name::<T>());
+    out.resize(start + payload::HEADER_BYTES, 0);
+    out.extend_from_slice(type_name);
+    let stream_start = out.len();
+    let (written, beside) = context::encoding(|| stream::append(value, out));
+    let stream_bytes = out.len() - stream_start;
+    match (written, beside) {
+        (Ok(()), None) => {
+            Layout::new(0, 0, type_name.len(), stream_bytes).write(&mut out[start..]);
+            Ok(None)
+        }
+        (written, beside) => {
+            let stream = out[stream_start..].to_vec();
+            out.truncate(start);
+            written.map(|()| Some(Encoded::new(std::any::type_name::<T>(), stream, beside)))
+        }
+    }
 }
 
 /// A value on its way into a payload.
 #[must_use]
 pub struct Encoded {
     type_name: &'static [u8],
-    stream: Stream,
+    stream: Vec<u8>,
     buffers: Vec<(Record, Buffer)>,
     references: Vec<Handle>,
     layout: Layout,
@@ -33,7 +65,8 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn new(name: &'static str, stream: Stream, placed: Vec<Placed>, references: Vec<Handle>) -> Self {
+    fn new(name: &'static str, stream: Vec<u8>, beside: Beside) -> Self {
+        let (placed, references) = beside.map_or_else(Default::default, |beside| beside.into_parts());
         let type_name = payload::stored_name(name);
         let layout = Layout::new(placed.len(), references.len(), type_name.len(), stream.len());
         let mut length = layout.stream.end;

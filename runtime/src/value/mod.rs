@@ -94,6 +94,7 @@ pub use self::arrow::{Arrow, ArrowValue};
 pub use self::bytes::Bytes;
 pub(crate) use self::decode::{References, decode_lent};
 pub use self::decode::{Source, decode};
+pub(crate) use self::encode::append;
 pub use self::encode::{Encoded, encode};
 pub use self::error::ValueError;
 pub use self::tensor::{Element, Tensor};

@@ -3,17 +3,12 @@
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use smallvec::SmallVec;
 
 use super::ValueError;
 
-/// A stream; most are short.
-pub(super) type Stream = SmallVec<[u8; 64]>;
-
-/// The stream of `value`.
-pub(super) fn write<T: Serialize + ?Sized>(value: &T) -> Result<Stream, ValueError> {
-    let stream = Growing(Stream::new());
-    postcard::serialize_with_flavor(value, stream).map_err(|error| ValueError::Unwritable {
+/// Appends the stream of `value`. What an error leaves behind is for the caller to cut off.
+pub(super) fn append<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    postcard::serialize_with_flavor(value, Growing(out)).map_err(|error| ValueError::Unwritable {
         type_name: std::any::type_name::<T>(),
         reason: error.to_string(),
     })
@@ -27,11 +22,11 @@ pub(super) fn read<T: DeserializeOwned>(stream: &[u8]) -> Result<T, ValueError> 
     if rest.is_empty() { Ok(value) } else { Err(ValueError::TrailingBytes { type_name, extra: rest.len() }) }
 }
 
-/// postcard's own flavor for vectors extends them byte by byte, and always on the heap.
-struct Growing(Stream);
+/// postcard's own flavor for vectors extends them byte by byte.
+struct Growing<'a>(&'a mut Vec<u8>);
 
-impl Flavor for Growing {
-    type Output = Stream;
+impl Flavor for Growing<'_> {
+    type Output = ();
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
@@ -45,7 +40,7 @@ impl Flavor for Growing {
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<Stream> {
-        Ok(self.0)
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
