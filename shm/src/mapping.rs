@@ -98,7 +98,7 @@ impl Region {
 
     /// `count` words that follow each other.
     fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        let bytes = count.checked_mul(WORD_BYTES).unwrap_or(usize::MAX);
+        let bytes = count.saturating_mul(WORD_BYTES);
         assert!(
             self.contains(offset, bytes) && offset.is_multiple_of(WORD_BYTES),
             "{count} words at {offset} of a mapping of {} bytes",

@@ -1,5 +1,7 @@
 //! From a payload to a value whose carriers borrow from the memory that the payload lies in.
 
+use std::collections::hash_map::Entry;
+
 use mobula_client::{Client, Handle, Object, ObjectId};
 use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
@@ -218,10 +220,9 @@ impl Buffers {
     }
 
     fn mapped(&mut self, reference: u32, references: &References) -> Result<&Buffer, ValueError> {
-        if !self.mapped.contains_key(&reference) {
-            let object = Buffer::of_object(references.get(reference)?.object()?);
-            self.mapped.insert(reference, object);
-        }
-        Ok(&self.mapped[&reference])
+        Ok(match self.mapped.entry(reference) {
+            Entry::Occupied(mapped) => mapped.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Buffer::of_object(references.get(reference)?.object()?)),
+        })
     }
 }
