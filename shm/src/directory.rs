@@ -78,12 +78,14 @@ impl DirectoryReader {
     }
 
     /// How many readers have joined the owner in a slot.
+    #[inline]
     pub fn readers(&self, slot: u16) -> u64 {
         // SeqCst: after the owner's swap to `Dying`; see `count_reader`.
         self.mapping.load64(usize::from(slot) * RECORD_BYTES + READERS, Ordering::SeqCst)
     }
 
     /// How many entries of the owner in a slot may be touched.
+    #[inline]
     pub fn committed(&self, slot: u16) -> u32 {
         self.mapping.load64(usize::from(slot) * RECORD_BYTES + COMMITTED, Ordering::Acquire) as u32
     }

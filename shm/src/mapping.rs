@@ -84,6 +84,7 @@ impl Region {
         let _ = unsafe { madvise(self.base.cast(), self.len, advice) };
     }
 
+    #[inline]
     fn word<T>(&self, offset: usize) -> NonNull<T> {
         let end = offset.checked_add(size_of::<T>());
         assert!(
@@ -109,6 +110,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
+    #[inline]
     fn contains(&self, offset: usize, len: usize) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
@@ -151,6 +153,7 @@ impl WriteMapping {
     }
 
     /// Its length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.region.len
     }
@@ -164,6 +167,7 @@ impl WriteMapping {
     ///
     /// # Panics
     /// Where the offset is misaligned or out of range: offsets here are the program's own, never a peer's.
+    #[inline]
     pub fn word64(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and every process reaches
         // words only atomically.
@@ -174,6 +178,7 @@ impl WriteMapping {
     ///
     /// # Panics
     /// As [`word64`](Self::word64).
+    #[inline]
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: as in `word64`.
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }
@@ -207,7 +212,18 @@ impl WriteMapping {
         let _ = offset;
     }
 
+    /// The `N` 64-bit words that begin at a byte offset: one check for all of them.
+    ///
+    /// # Panics
+    /// As [`word64`](Self::word64).
+    #[inline]
+    pub fn words64<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+        // SAFETY: as in `word64`; an array is in range and aligned as a whole.
+        unsafe { self.region.word::<[AtomicU64; N]>(offset).as_ref() }
+    }
+
     /// Whether `offset..offset + len` lies inside.
+    #[inline]
     pub fn contains(&self, offset: usize, len: usize) -> bool {
         self.region.contains(offset, len)
     }
@@ -216,6 +232,7 @@ impl WriteMapping {
     ///
     /// # Panics
     /// Where the range is not inside the mapping.
+    #[inline]
     pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(
             self.contains(offset, len),
@@ -243,6 +260,7 @@ impl ReadMapping {
     }
 
     /// Its length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.region.len
     }
@@ -256,6 +274,7 @@ impl ReadMapping {
     ///
     /// # Panics
     /// Where the offset is misaligned or out of range: check a peer's offset first.
+    #[inline]
     pub fn load64(&self, offset: usize, ordering: Ordering) -> u64 {
         // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`. The page is read-only here:
         // the reference is used for this one load, which does not write.
@@ -266,6 +285,7 @@ impl ReadMapping {
     ///
     /// # Panics
     /// As [`load64`](Self::load64).
+    #[inline]
     pub fn load32(&self, offset: usize, ordering: Ordering) -> u32 {
         // SAFETY: as in `load64`.
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(ordering)
@@ -287,7 +307,32 @@ impl ReadMapping {
         out.truncate(start + len);
     }
 
+    /// The bits that are set in any of the `count` 32-bit words that begin at a byte offset; relaxed loads.
+    ///
+    /// # Panics
+    /// As [`load64`](Self::load64).
+    #[inline]
+    pub fn or_words32(&self, offset: usize, count: usize) -> u32 {
+        let pointer = self.pointer(offset, count.saturating_mul(size_of::<u32>())).cast::<AtomicU32>();
+        assert!(pointer.is_aligned(), "misaligned words at {offset}");
+        // SAFETY: in range (checked by `pointer`) and aligned; the rest is as in `load64`.
+        let words = unsafe { std::slice::from_raw_parts(pointer.as_ptr(), count) };
+        words.iter().fold(0, |bits, word| bits | word.load(Ordering::Relaxed))
+    }
+
+    /// Loads the `N` 64-bit words that begin at a byte offset, one after the other and relaxed: one check for all.
+    ///
+    /// # Panics
+    /// As [`load64`](Self::load64).
+    #[inline]
+    pub fn load_words64<const N: usize>(&self, offset: usize) -> [u64; N] {
+        // SAFETY: as in `load64`; an array is in range and aligned as a whole.
+        let words = unsafe { self.region.word::<[AtomicU64; N]>(offset).as_ref() };
+        std::array::from_fn(|at| words[at].load(Ordering::Relaxed))
+    }
+
     /// Whether `offset..offset + len` lies inside.
+    #[inline]
     pub fn contains(&self, offset: usize, len: usize) -> bool {
         self.region.contains(offset, len)
     }
@@ -296,6 +341,7 @@ impl ReadMapping {
     ///
     /// # Panics
     /// Where the range is not inside the mapping.
+    #[inline]
     pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(
             self.contains(offset, len),

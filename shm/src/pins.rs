@@ -15,13 +15,19 @@
 //! the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back. Weaker orderings
 //! are wrong here: both could pass.
 //!
-//! A reader that the owner has not heard of would break it, so the owner also checks, between its swap and its
-//! look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
+//! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one
+//! `fence(SeqCst)`, in the place of a swap for each: an owner that does not see a pin has its fence before the pin's store in
+//! the one order of all `SeqCst` operations, so the reader's load comes after the fence and sees what was stored before it.
+//!
+//! An owner's pins on its own entries take no part: it does not free what it uses itself.
+//!
+//! A reader that the owner has not heard of would break it, so the owner also checks, between its swap (or fence) and
+//! its look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
 //! *before* it tells a new reader that it may pin.
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::table::{ENTRIES_MAX, State, Word};
@@ -66,15 +72,30 @@ impl PinWriter {
 
     /// Stores a pin word: the first half of the reader's side of the handshake. Load the entry's word afterwards,
     /// with `SeqCst`.
+    #[inline]
     pub fn set(&self, index: u32, bits: u32) {
-        // SeqCst: pairs with the owner's swap to `Dying`; see the module's documentation.
-        self.mapping.word32(index as usize * PIN_BYTES as usize).store(bits, Ordering::SeqCst);
+        // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs with
+        // the owner's settling store in the same way.
+        self.word(index).store(bits, Ordering::SeqCst);
+    }
+
+    /// Stores a pin word that takes no part in the handshake: of an entry of one's own, or of one that is pinned anyway.
+    #[inline]
+    pub fn change(&self, index: u32, bits: u32) {
+        // Release: as in `clear`, for a bit that is taken back.
+        self.word(index).store(bits, Ordering::Release);
     }
 
     /// Takes a pin back.
+    #[inline]
     pub fn clear(&self, index: u32) {
         // Release: the reads of the object's bytes come before; pairs with the owner's load.
-        self.mapping.word32(index as usize * PIN_BYTES as usize).store(0, Ordering::Release);
+        self.word(index).store(0, Ordering::Release);
+    }
+
+    #[inline]
+    fn word(&self, index: u32) -> &AtomicU32 {
+        self.mapping.word32(index as usize * PIN_BYTES as usize)
     }
 }
 
@@ -95,9 +116,26 @@ impl PinReader {
     }
 
     /// The pin word of an entry.
+    #[inline]
     pub fn get(&self, index: u32) -> u32 {
         // SeqCst: the owner's second half of the handshake; also acquires what the reader did before it unpinned.
         self.mapping.load32(index as usize * PIN_BYTES as usize, Ordering::SeqCst)
+    }
+}
+
+impl PinReader {
+    /// Whether any entry of a range is pinned; as many looks as [`get`](Self::get) would need, but cheaper ones.
+    ///
+    /// # Panics
+    /// Beyond [`ENTRIES_MAX`].
+    #[inline]
+    pub fn any(&self, indices: std::ops::RangeInclusive<u32>) -> bool {
+        let (first, last) = indices.into_inner();
+        let count = (last as usize + 1).saturating_sub(first as usize);
+        let pinned = self.mapping.or_words32(first as usize * PIN_BYTES as usize, count) != 0;
+        // Acquire: with the loads before it, what `get` does; the owner's fence came before them.
+        fence(Ordering::Acquire);
+        pinned
     }
 }
 
@@ -115,6 +153,41 @@ pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() 
     }
     word.store(Word::new(generation.wrapping_add(1), State::Free).bits(), Ordering::Release);
     true
+}
+
+/// An entry that its owner would like to free together with others.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    /// Which one.
+    pub index: u32,
+    /// Its word.
+    pub word: &'a AtomicU64,
+    /// What the word is: a generation, and `Sealed`, `Deleted` or `Lost`.
+    pub from: Word,
+    /// Whether somebody has been found to hold it.
+    pub held: bool,
+}
+
+/// The owner's side of the handshake for many entries, with one fence for all of them. Those that are not `held` afterwards
+/// are free, with the next generation; the others are what they were.
+///
+/// `look` looks at every reader's pins on every candidate and marks those that are held: all of them, when it does not know
+/// all readers. It is called after the fence.
+pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mut [Candidate<'a>])) {
+    for candidate in candidates.iter() {
+        let dying = Word::new(candidate.from.generation(), State::Dying);
+        // Relaxed: the fence puts it before the look at the pins.
+        candidate.word.store(dying.bits(), Ordering::Relaxed);
+    }
+    // SeqCst: pairs with the reader's store of its pin and its load of the word.
+    fence(Ordering::SeqCst);
+    look(candidates);
+    for candidate in candidates.iter() {
+        let from = candidate.from;
+        let next = Word::new(from.generation().wrapping_add(1), State::Free);
+        // Release, so that a reader that finds it sealed again also finds the location.
+        candidate.word.store(if candidate.held { from } else { next }.bits(), Ordering::Release);
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +220,47 @@ mod tests {
             });
             // A reader may have passed before the swap or after it was taken back, but never an entry that went.
             assert!(!(pinned && freed), "generation {generation} was freed under a reader");
+        }
+    }
+
+    #[test]
+    fn pin_and_free_together_never_both_win() {
+        const COUNT: usize = 8;
+        let words: [AtomicU64; COUNT] = Default::default();
+        let pins: [AtomicU32; COUNT] = Default::default();
+        for generation in 0..10_000 {
+            let sealed = Word::new(generation, State::Sealed);
+            words.iter().for_each(|word| word.store(sealed.bits(), Ordering::SeqCst));
+            pins.iter().for_each(|pin| pin.store(0, Ordering::SeqCst));
+            let mut candidates: [Candidate<'_>; COUNT] = std::array::from_fn(|at| Candidate {
+                index: at as u32,
+                word: &words[at],
+                from: sealed,
+                held: false,
+            });
+            let pinned = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| {
+                    // Against the owner's order, so that the two meet somewhere.
+                    let mut pinned = [false; COUNT];
+                    for at in (0..COUNT).rev() {
+                        pins[at].store(HELD, Ordering::SeqCst);
+                        pinned[at] = words[at].load(Ordering::SeqCst) == sealed.bits();
+                    }
+                    pinned
+                });
+                free_together(&mut candidates, |candidates| {
+                    for candidate in candidates {
+                        candidate.held = pins[candidate.index as usize].load(Ordering::SeqCst) != 0;
+                    }
+                });
+                reader.join().unwrap()
+            });
+            for (at, candidate) in candidates.iter().enumerate() {
+                assert!(!pinned[at] || candidate.held, "{at} in generation {generation} went under a reader");
+                let next = Word::new(generation + 1, State::Free);
+                let expected = if candidate.held { sealed } else { next };
+                assert_eq!(words[at].load(Ordering::Relaxed), expected.bits());
+            }
         }
     }
 }

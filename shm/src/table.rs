@@ -36,13 +36,10 @@ pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
 const HEADER_SLEEPING: usize = 64;
 
-const WORD: usize = 0;
-const SEGMENT: usize = 8;
-const FORMAT: usize = 12;
-const OFFSET: usize = 16;
-const LENGTH: usize = 24;
-const REFERENCES: usize = 32;
-const _: () = assert!(REFERENCES + size_of::<u32>() <= ENTRY_BYTES as usize);
+/// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and format;
+/// offset; length; number of references.
+const WORDS: usize = 5;
+const _: () = assert!(WORDS * size_of::<u64>() <= ENTRY_BYTES as usize);
 
 /// The state of an entry; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +60,12 @@ pub enum State {
 }
 
 impl State {
+    #[inline]
     fn from_bits(bits: u8) -> Option<Self> {
-        [Self::Free, Self::Promised, Self::Sealed, Self::Dying, Self::Deleted, Self::Lost]
-            .into_iter()
-            .find(|state| *state as u8 == bits)
+        const ALL: [State; 6] =
+            [State::Free, State::Promised, State::Sealed, State::Dying, State::Deleted, State::Lost];
+        // In the order of their numbers (a test looks).
+        ALL.get(usize::from(bits)).copied()
     }
 }
 
@@ -76,26 +75,31 @@ pub struct Word(u64);
 
 impl Word {
     /// The word of a generation in a state.
+    #[inline]
     pub fn new(generation: u32, state: State) -> Self {
         Self(u64::from(generation) << 32 | state as u64)
     }
 
     /// As it was loaded from memory that somebody else may have written.
+    #[inline]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
     /// As it is stored.
+    #[inline]
     pub fn bits(self) -> u64 {
         self.0
     }
 
     /// Which of the objects that used this entry one after the other.
+    #[inline]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
     /// The state; `None` for bits that nobody honest wrote.
+    #[inline]
     pub fn state(self) -> Option<State> {
         if self.0 & 0xffff_ff00 != 0 {
             return None;
@@ -124,12 +128,28 @@ impl Location {
     /// Bytes of one recorded reference.
     pub const REFERENCE_BYTES: u64 = 16;
 
+    /// As an entry's words, of which the first is the state word's place.
+    #[inline]
+    fn to_words(self) -> [u64; WORDS] {
+        let what = u64::from(self.segment) | u64::from(self.format) << 32;
+        [0, what, self.offset, self.length, u64::from(self.references)]
+    }
+
+    #[inline]
+    fn from_words(words: [u64; WORDS]) -> Self {
+        let [_, what, offset, length, references] = words;
+        let (segment, format) = (what as u32, (what >> 32) as u32);
+        Self { segment, offset, length, format, references: references as u32 }
+    }
+
     /// Where the recorded references begin; `None` where a forged length overflows.
+    #[inline]
     pub fn references_offset(&self) -> Option<u64> {
         self.offset.checked_add(self.length)?.checked_next_multiple_of(16)
     }
 
     /// Bytes of payload and references together, from `offset`.
+    #[inline]
     pub fn extent(length: u64, references: u32) -> Option<u64> {
         let payload =
             if references == 0 { length } else { length.checked_next_multiple_of(Self::REFERENCE_BYTES)? };
@@ -137,6 +157,7 @@ impl Location {
     }
 
     /// Whether payload and references lie inside a segment of `segment_bytes`.
+    #[inline]
     pub fn fits(&self, segment_bytes: u64) -> bool {
         let end = if self.references == 0 {
             self.offset.checked_add(self.length)
@@ -148,6 +169,7 @@ impl Location {
     }
 }
 
+#[inline]
 fn entry(index: u32) -> usize {
     (PAGE_BYTES + u64::from(index) * ENTRY_BYTES) as usize
 }
@@ -171,30 +193,26 @@ impl TableWriter {
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].
+    #[inline]
     pub fn word(&self, index: u32) -> &AtomicU64 {
-        self.mapping.word64(entry(index) + WORD)
+        self.mapping.word64(entry(index))
     }
 
     /// Writes the fields beside the word; the caller stores the word afterwards.
+    #[inline]
     pub fn fill(&self, index: u32, location: &Location) {
-        let entry = entry(index);
-        self.mapping.word32(entry + SEGMENT).store(location.segment, Ordering::Relaxed);
-        self.mapping.word32(entry + FORMAT).store(location.format, Ordering::Relaxed);
-        self.mapping.word64(entry + OFFSET).store(location.offset, Ordering::Relaxed);
-        self.mapping.word64(entry + LENGTH).store(location.length, Ordering::Relaxed);
-        self.mapping.word32(entry + REFERENCES).store(location.references, Ordering::Relaxed);
+        let words: &[AtomicU64; WORDS] = self.mapping.words64(entry(index));
+        let values = location.to_words();
+        for at in 1..WORDS {
+            words[at].store(values[at], Ordering::Relaxed);
+        }
     }
 
     /// Reads the fields beside the word.
+    #[inline]
     pub fn location(&self, index: u32) -> Location {
-        let entry = entry(index);
-        Location {
-            segment: self.mapping.word32(entry + SEGMENT).load(Ordering::Relaxed),
-            format: self.mapping.word32(entry + FORMAT).load(Ordering::Relaxed),
-            offset: self.mapping.word64(entry + OFFSET).load(Ordering::Relaxed),
-            length: self.mapping.word64(entry + LENGTH).load(Ordering::Relaxed),
-            references: self.mapping.word32(entry + REFERENCES).load(Ordering::Relaxed),
-        }
+        let words: &[AtomicU64; WORDS] = self.mapping.words64(entry(index));
+        Location::from_words(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 
     /// The flag that says that this process sleeps on its bell; see [`bell`](crate::bell).
@@ -222,20 +240,15 @@ impl TableReader {
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].
+    #[inline]
     pub fn word(&self, index: u32, ordering: Ordering) -> Word {
-        Word::from_bits(self.mapping.load64(entry(index) + WORD, ordering))
+        Word::from_bits(self.mapping.load64(entry(index), ordering))
     }
 
     /// Reads the fields beside the word; meaningful only while a pin holds the entry.
+    #[inline]
     pub fn location(&self, index: u32) -> Location {
-        let entry = entry(index);
-        Location {
-            segment: self.mapping.load32(entry + SEGMENT, Ordering::Relaxed),
-            format: self.mapping.load32(entry + FORMAT, Ordering::Relaxed),
-            offset: self.mapping.load64(entry + OFFSET, Ordering::Relaxed),
-            length: self.mapping.load64(entry + LENGTH, Ordering::Relaxed),
-            references: self.mapping.load32(entry + REFERENCES, Ordering::Relaxed),
-        }
+        Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
     /// Whether the owner says that it sleeps on its bell.
@@ -256,6 +269,17 @@ mod tests {
         }
         assert_eq!(Word::from_bits(0x0100).state(), None);
         assert_eq!(Word::from_bits(99).state(), None);
+        for bits in 0..=u8::MAX {
+            assert!(State::from_bits(bits).is_none_or(|state| state as u8 == bits));
+        }
+        assert_eq!(State::from_bits(State::Lost as u8), Some(State::Lost));
+    }
+
+    #[test]
+    fn a_location_is_read_as_it_was_written() {
+        let location =
+            Location { segment: u32::MAX, offset: 64, length: 1 << 40, format: 0x8000_0001, references: 7 };
+        assert_eq!(Location::from_words(location.to_words()), location);
     }
 
     #[test]
