@@ -2,10 +2,22 @@
 //! touches.
 //!
 //! Small objects come from *slabs*: runs of [`SLAB_BYTES`] cut into slots of one size class, four classes to each
-//! doubling. Larger ones are runs of whole pages, first fit, neighbours joined when freed. In both, what was freed
-//! last is used first, because its pages are warm. Everything is aligned to 64 bytes.
+//! doubling. Larger ones are *runs* of whole pages. In both, what was freed last is used first, because its pages are
+//! warm. Everything is aligned to 64 bytes.
+//!
+//! What is free is kept in two stages, so that a loop of put and drop costs neither a tree nor a heap allocation:
+//!
+//! | free | is kept | becomes the next stage |
+//! |---|---|---|
+//! | a slot | in its slab, last in, first out | with the last object of the slab: a spare slab |
+//! | a slab without objects | as its class's spare, at most one | with a second one, or when memory is short: a run |
+//! | a run | in the segment's `warm` list, at most [`WARM_MAX`], for a next one of just that size | when the list is full, or memory is short: joined with its free neighbours |
+//! | joined runs | by place and by size; the smallest that fits is used | |
+//!
+//! A segment is empty when nothing but spare slabs and warm runs is left in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use mobula_shm::memory::PAGE_BYTES;
 
@@ -15,100 +27,221 @@ pub(crate) const ALIGNMENT: u64 = 64;
 const SLAB_BYTES: u64 = 64 << 10;
 /// The largest object that comes from a slab.
 const SMALL_BYTES_MAX: u64 = 16 << 10;
+/// Runs that a segment remembers just as they were freed.
+const WARM_MAX: usize = 8;
 
-/// A place in a segment.
+/// A place in a segment. A million objects have one each, so it is small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allocation {
+    /// The segment's place in the allocator's books, as [`Allocator::add_segment`] gave it.
     pub(crate) segment: u32,
     /// In units of [`ALIGNMENT`].
     offset_units: u32,
-    /// The slab it belongs to, or `None` for a run of pages of its own.
-    slab: Option<SlabId>,
+    /// The number of the slab it belongs to, plus one; or [`RUN`] and the pages of a run of its own. Never zero, so that
+    /// an `Option` of it costs nothing.
+    part: NonZeroU32,
 }
+
+const _: () = assert!(size_of::<Option<Allocation>>() == 12);
+
+/// Marks an [`Allocation`] as a run.
+const RUN: u32 = 1 << 31;
 
 impl Allocation {
     pub(crate) fn offset(&self) -> u64 {
         u64::from(self.offset_units) * ALIGNMENT
     }
-}
 
-type SlabId = std::num::NonZeroU32;
+    fn new(segment: u32, offset: u64, part: u32) -> Self {
+        let part = NonZeroU32::new(part).expect("a slab's number plus one, or a run");
+        let offset_units = u32::try_from(offset / ALIGNMENT).expect("a segment is smaller than 256 GiB");
+        Self { segment, offset_units, part }
+    }
+}
 
 #[derive(Debug)]
 struct Slab {
     segment: u32,
+    class: u32,
     offset: u64,
-    class: usize,
     free: Vec<u16>,
     slots: u16,
     /// Whether the class knows it as one with free slots.
     listed: bool,
 }
 
+/// Slots of one size.
+#[derive(Debug)]
+struct Class {
+    bytes: u64,
+    /// Slabs with free slots; the last is used first.
+    listed: Vec<u32>,
+    /// A slab without objects, kept for the next one; it is listed too.
+    spare: Option<u32>,
+}
+
 #[derive(Debug)]
 struct Segment {
     bytes: u64,
+    /// Bytes of objects' runs and of slabs that hold objects.
     used: u64,
-    /// Free runs: offset → bytes.
+    /// Free runs by place, joined with their neighbours: offset → bytes.
     free: BTreeMap<u64, u64>,
-    /// No free run is larger than this.
-    largest_at_most: u64,
-    /// Start of a run in use → its bytes; needed because an allocation does not carry its length.
-    runs: HashMap<u64, u64>,
+    /// The same by size: (bytes, offset).
+    sizes: BTreeSet<(u64, u64)>,
+    /// Free runs as they were freed, the last one last: (offset, bytes). Not among the above.
+    warm: Vec<(u64, u64)>,
     /// When it last became empty, in the caller's ticks.
     emptied: u64,
 }
 
+impl Segment {
+    fn new(bytes: u64, now: u64) -> Self {
+        let (free, sizes) = (BTreeMap::from([(0, bytes)]), BTreeSet::from([(bytes, 0)]));
+        Self { bytes, used: 0, free, sizes, warm: Vec::with_capacity(WARM_MAX), emptied: now }
+    }
+
+    /// A run that was just as large when it was freed.
+    fn take_warm(&mut self, bytes: u64) -> Option<u64> {
+        let position = self.warm.iter().rposition(|(_, run)| *run == bytes)?;
+        Some(self.warm.remove(position).0)
+    }
+
+    /// The smallest free run that fits.
+    fn take_fitting(&mut self, bytes: u64) -> Option<u64> {
+        let (run, offset) = self.sizes.range((bytes, 0)..).next().copied()?;
+        self.sizes.remove(&(run, offset));
+        self.free.remove(&offset);
+        if run > bytes {
+            self.free.insert(offset + bytes, run - bytes);
+            self.sizes.insert((run - bytes, offset + bytes));
+        }
+        Some(offset)
+    }
+
+    fn give(&mut self, offset: u64, bytes: u64) {
+        if self.warm.len() == WARM_MAX {
+            let (offset, bytes) = self.warm.remove(0);
+            self.join(offset, bytes);
+        }
+        self.warm.push((offset, bytes));
+    }
+
+    /// Joins all warm runs with their neighbours; `true` if there were any.
+    fn cool(&mut self) -> bool {
+        let mut any = false;
+        while let Some((offset, bytes)) = self.warm.pop() {
+            self.join(offset, bytes);
+            any = true;
+        }
+        any
+    }
+
+    fn join(&mut self, mut offset: u64, mut bytes: u64) {
+        if let Some(next) = self.free.remove(&(offset + bytes)) {
+            self.sizes.remove(&(next, offset + bytes));
+            bytes += next;
+        }
+        if let Some((&before, &run)) = self.free.range(..offset).next_back()
+            && before + run == offset
+        {
+            self.sizes.remove(&(run, before));
+            offset = before;
+            bytes += run;
+        }
+        self.free.insert(offset, bytes);
+        self.sizes.insert((bytes, offset));
+        debug_assert!(offset + bytes <= self.bytes);
+    }
+
+    fn count_used(&mut self, bytes: u64) {
+        self.used += bytes;
+    }
+
+    fn count_unused(&mut self, bytes: u64, now: u64) {
+        self.used -= bytes;
+        if self.used == 0 {
+            self.emptied = now;
+        }
+    }
+}
+
 /// The bookkeeping of all segments of one owner.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Allocator {
-    segments: HashMap<u32, Segment>,
+    /// By number; the numbers of segments that went are used again.
+    segments: Vec<Option<Segment>>,
     /// Most recently used for freeing or leasing first.
     order: Vec<u32>,
-    slabs: HashMap<SlabId, Slab>,
-    slab_last: u32,
-    /// For each class, slabs with free slots.
-    classes: Vec<Vec<SlabId>>,
-    class_bytes: Vec<u64>,
+    slabs: Vec<Slab>,
+    /// Places in `slabs` to use again.
+    slabs_vacant: Vec<u32>,
+    classes: Vec<Class>,
+    /// The class of a length, by the length in units of [`ALIGNMENT`], rounded up.
+    class_of: Box<[u8]>,
     now: u64,
 }
 
 impl Allocator {
     pub(crate) fn new() -> Self {
-        let mut class_bytes = Vec::new();
+        let mut classes = Vec::new();
+        let mut class_of = vec![0];
         let mut bytes = ALIGNMENT;
         while bytes <= SMALL_BYTES_MAX {
-            class_bytes.push(bytes);
+            class_of.resize((bytes / ALIGNMENT) as usize + 1, classes.len() as u8);
+            classes.push(Class { bytes, listed: Vec::new(), spare: None });
             let step =
                 (bytes.next_power_of_two() / if bytes.is_power_of_two() { 4 } else { 8 }).max(ALIGNMENT);
             bytes += step;
         }
-        Self { classes: vec![Vec::new(); class_bytes.len()], class_bytes, ..Self::default() }
+        Self {
+            segments: Vec::new(),
+            order: Vec::new(),
+            slabs: Vec::new(),
+            slabs_vacant: Vec::new(),
+            classes,
+            class_of: class_of.into(),
+            now: 0,
+        }
     }
 
-    /// A lease arrived.
-    pub(crate) fn add_segment(&mut self, id: u32, bytes: u64) {
-        let free = BTreeMap::from([(0, bytes)]);
-        let segment =
-            Segment { bytes, used: 0, free, largest_at_most: bytes, runs: HashMap::new(), emptied: self.now };
-        self.segments.insert(id, segment);
-        self.order.insert(0, id);
+    /// A lease arrived; returns the number that its allocations name it by.
+    pub(crate) fn add_segment(&mut self, bytes: u64) -> u32 {
+        let segment = Some(Segment::new(bytes, self.now));
+        let vacant = self.segments.iter().position(Option::is_none);
+        let number = vacant.unwrap_or(self.segments.len()) as u32;
+        match vacant {
+            Some(at) => self.segments[at] = segment,
+            None => self.segments.push(segment),
+        }
+        self.order.insert(0, number);
+        number
     }
 
     /// Takes an empty segment out, to be given back; `false` if it is in use.
-    pub(crate) fn remove_segment(&mut self, id: u32) -> bool {
-        if self.segments.get(&id).is_none_or(|segment| segment.used > 0) {
+    pub(crate) fn remove_segment(&mut self, number: u32) -> bool {
+        let slot = self.segments.get_mut(number as usize);
+        let Some(slot) = slot.filter(|slot| slot.as_ref().is_some_and(|segment| segment.used == 0)) else {
             return false;
+        };
+        *slot = None;
+        for class in 0..self.classes.len() {
+            if let Some(spare) = self.classes[class].spare
+                && self.slabs[spare as usize].segment == number
+            {
+                self.forget_spare(class);
+            }
         }
-        self.segments.remove(&id);
-        self.order.retain(|other| *other != id);
+        self.order.retain(|other| *other != number);
         true
     }
 
     /// Segments without any object that have been so since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
         let is_empty = |segment: &Segment| segment.used == 0 && segment.emptied <= before;
-        self.segments.iter().filter(|(_, segment)| is_empty(segment)).map(|(id, _)| *id).collect()
+        let numbered = self.segments.iter().enumerate();
+        let empty = numbered.filter(|(_, segment)| segment.as_ref().is_some_and(is_empty));
+        empty.map(|(number, _)| number as u32).collect()
     }
 
     /// Sets the clock that `empty_since` compares with.
@@ -118,112 +251,157 @@ impl Allocator {
 
     /// Whether there are any leases.
     pub(crate) fn has_segments(&self) -> bool {
-        !self.segments.is_empty()
+        !self.order.is_empty()
     }
 
     /// Room for `bytes` (more than 0), or `None` where a lease is needed.
     pub(crate) fn allocate(&mut self, bytes: u64) -> Option<Allocation> {
-        let class = self.class_bytes.partition_point(|class_bytes| *class_bytes < bytes);
-        let listed = self.classes.get(class).and_then(|slabs| slabs.last().copied());
-        let slab = listed.or_else(|| if bytes <= SMALL_BYTES_MAX { self.add_slab(class) } else { None });
-        // Where there is no room for a slab, a small object takes pages of its own.
-        let Some(id) = slab else {
-            let (segment, offset) = self.take_run(bytes.checked_next_multiple_of(PAGE_BYTES)?)?;
-            return Some(Self::allocation(segment, offset, None));
-        };
-        let slab = self.slabs.get_mut(&id).expect("a listed slab exists");
-        let slot = slab.free.pop().expect("a listed slab has a free slot");
-        if slab.free.is_empty() {
-            slab.listed = false;
-            self.classes[class].pop();
+        if bytes <= SMALL_BYTES_MAX {
+            let class = usize::from(self.class_of[bytes.div_ceil(ALIGNMENT) as usize]);
+            if let Some(slab) = self.classes[class].listed.last().copied().or_else(|| self.add_slab(class)) {
+                return Some(self.take_slot(class, slab));
+            }
         }
-        let offset = slab.offset + u64::from(slot) * self.class_bytes[class];
-        Some(Self::allocation(slab.segment, offset, Some(id)))
+        // Where there is no room for a slab, a small object takes pages of its own.
+        let bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?;
+        let (number, offset) = self.take_run(bytes)?;
+        self.segment_mut(number).count_used(bytes);
+        let pages = u32::try_from(bytes / PAGE_BYTES).expect("a segment has fewer pages");
+        Some(Allocation::new(number, offset, RUN | pages))
     }
 
     /// Takes a place back.
     pub(crate) fn free(&mut self, allocation: Allocation) {
-        let Some(id) = allocation.slab else {
-            return self.give_run(allocation.segment, allocation.offset());
-        };
-        let slab = self.slabs.get_mut(&id).expect("an allocation's slab exists");
-        let slot = (allocation.offset() - slab.offset) / self.class_bytes[slab.class];
+        let part = allocation.part.get();
+        if part & RUN != 0 {
+            let bytes = u64::from(part & !RUN) * PAGE_BYTES;
+            self.give_run(allocation.segment, allocation.offset(), bytes);
+            let now = self.now;
+            return self.segment_mut(allocation.segment).count_unused(bytes, now);
+        }
+        let id = part - 1;
+        let slab = &mut self.slabs[id as usize];
+        let class = &mut self.classes[slab.class as usize];
+        // Divided as 32 bits: half the cost, and a slab's bytes fit.
+        let slot = (allocation.offset() - slab.offset) as u32 / class.bytes as u32;
         slab.free.push(slot as u16);
-        let class = slab.class;
-        if slab.free.len() == usize::from(slab.slots) {
-            let slab = self.slabs.remove(&id).expect("just found");
-            self.classes[class].retain(|other| *other != id);
-            self.give_run(slab.segment, slab.offset);
-        } else if !slab.listed {
+        if !slab.listed {
             slab.listed = true;
-            self.classes[class].push(id);
+            class.listed.push(id);
+        }
+        if slab.free.len() == usize::from(slab.slots) {
+            let (number, class_number) = (slab.segment, slab.class as usize);
+            let spare = class.spare.replace(id);
+            let now = self.now;
+            self.segment_mut(number).count_unused(SLAB_BYTES, now);
+            if let Some(spare) = spare {
+                self.remove_slab(class_number, spare);
+            }
         }
     }
 
-    fn allocation(segment: u32, offset: u64, slab: Option<SlabId>) -> Allocation {
-        let offset_units = u32::try_from(offset / ALIGNMENT).expect("a segment is smaller than 256 GiB");
-        Allocation { segment, offset_units, slab }
+    fn segment_mut(&mut self, number: u32) -> &mut Segment {
+        self.segments[number as usize].as_mut().expect("an allocation's segment exists")
     }
 
-    fn add_slab(&mut self, class: usize) -> Option<SlabId> {
+    fn take_slot(&mut self, class_number: usize, id: u32) -> Allocation {
+        let class = &mut self.classes[class_number];
+        let slab = &mut self.slabs[id as usize];
+        if slab.free.len() == usize::from(slab.slots) {
+            if class.spare == Some(id) {
+                class.spare = None;
+            }
+            self.segments[slab.segment as usize]
+                .as_mut()
+                .expect("a slab's segment exists")
+                .count_used(SLAB_BYTES);
+        }
+        let slot = slab.free.pop().expect("a listed slab has a free slot");
+        if slab.free.is_empty() {
+            slab.listed = false;
+            class.listed.pop();
+        }
+        Allocation::new(slab.segment, slab.offset + u64::from(slot) * class.bytes, id + 1)
+    }
+
+    /// Adds a slab without objects.
+    fn add_slab(&mut self, class_number: usize) -> Option<u32> {
         let (segment, offset) = self.take_run(SLAB_BYTES)?;
-        let slots = (SLAB_BYTES / self.class_bytes[class]) as u16;
-        let id = loop {
-            self.slab_last = self.slab_last.wrapping_add(1);
-            match SlabId::new(self.slab_last) {
-                Some(id) if !self.slabs.contains_key(&id) => break id,
-                _ => continue,
+        let slots = (SLAB_BYTES / self.classes[class_number].bytes) as u16;
+        let free = (0..slots).rev().collect();
+        let slab = Slab { segment, class: class_number as u32, offset, free, slots, listed: true };
+        let id = match self.slabs_vacant.pop() {
+            Some(id) => {
+                self.slabs[id as usize] = slab;
+                id
+            }
+            None => {
+                self.slabs.push(slab);
+                self.slabs.len() as u32 - 1
             }
         };
-        let free = (0..slots).rev().collect();
-        self.slabs.insert(id, Slab { segment, offset, class, free, slots, listed: true });
-        self.classes[class].push(id);
+        self.classes[class_number].listed.push(id);
         Some(id)
     }
 
-    fn take_run(&mut self, bytes: u64) -> Option<(u32, u64)> {
-        for id in &self.order {
-            let segment = self.segments.get_mut(id).expect("an ordered segment exists");
-            if segment.largest_at_most < bytes {
-                continue;
-            }
-            let Some((&offset, &run)) = segment.free.iter().find(|(_, run)| **run >= bytes) else {
-                segment.largest_at_most = segment.free.values().copied().max().unwrap_or(0);
-                continue;
-            };
-            segment.free.remove(&offset);
-            if run > bytes {
-                segment.free.insert(offset + bytes, run - bytes);
-            }
-            segment.runs.insert(offset, bytes);
-            segment.used += bytes;
-            return Some((*id, offset));
-        }
-        None
+    /// Makes a slab without objects a free run.
+    fn remove_slab(&mut self, class_number: usize, id: u32) {
+        self.forget_slab(class_number, id);
+        let slab = &self.slabs[id as usize];
+        let (segment, offset) = (slab.segment, slab.offset);
+        self.give_run(segment, offset, SLAB_BYTES);
     }
 
-    fn give_run(&mut self, id: u32, mut offset: u64) {
-        let segment = self.segments.get_mut(&id).expect("an allocation's segment exists");
-        let mut bytes = segment.runs.remove(&offset).expect("an allocation's run exists");
-        segment.used -= bytes;
-        if segment.used == 0 {
-            segment.emptied = self.now;
+    fn forget_slab(&mut self, class_number: usize, id: u32) {
+        self.classes[class_number].listed.retain(|other| *other != id);
+        self.slabs[id as usize].free = Vec::new();
+        self.slabs_vacant.push(id);
+    }
+
+    fn forget_spare(&mut self, class_number: usize) {
+        if let Some(spare) = self.classes[class_number].spare.take() {
+            self.forget_slab(class_number, spare);
         }
-        if let Some(next) = segment.free.remove(&(offset + bytes)) {
-            bytes += next;
+    }
+
+    fn take_run(&mut self, bytes: u64) -> Option<(u32, u64)> {
+        for number in &self.order {
+            let segment = self.segments[*number as usize].as_mut().expect("an ordered segment exists");
+            if let Some(offset) = segment.take_warm(bytes).or_else(|| segment.take_fitting(bytes)) {
+                return Some((*number, offset));
+            }
         }
-        if let Some((&before, &run)) = segment.free.range(..offset).next_back()
-            && before + run == offset
+        self.take_run_from_all_that_is_free(bytes)
+    }
+
+    /// The same once everything that is free has been joined.
+    #[cold]
+    fn take_run_from_all_that_is_free(&mut self, bytes: u64) -> Option<(u32, u64)> {
+        let mut any = false;
+        for class in 0..self.classes.len() {
+            if let Some(spare) = self.classes[class].spare.take() {
+                self.remove_slab(class, spare);
+                any = true;
+            }
+        }
+        for segment in self.segments.iter_mut().flatten() {
+            any |= segment.cool();
+        }
+        if !any {
+            return None;
+        }
+        self.order.iter().find_map(|number| {
+            let segment = self.segments[*number as usize].as_mut().expect("an ordered segment exists");
+            segment.take_fitting(bytes).map(|offset| (*number, offset))
+        })
+    }
+
+    fn give_run(&mut self, number: u32, offset: u64, bytes: u64) {
+        self.segment_mut(number).give(offset, bytes);
+        if self.order.first() != Some(&number)
+            && let Some(position) = self.order.iter().position(|other| *other == number)
         {
-            offset = before;
-            bytes += run;
-        }
-        segment.free.insert(offset, bytes);
-        segment.largest_at_most = segment.largest_at_most.max(bytes);
-        debug_assert!(offset + bytes <= segment.bytes);
-        if self.order.first() != Some(&id) {
-            self.order.retain(|other| *other != id);
-            self.order.insert(0, id);
+            self.order[..=position].rotate_right(1);
         }
     }
 }
@@ -235,37 +413,85 @@ mod tests {
     #[test]
     fn classes_are_aligned_and_waste_a_quarter_at_most() {
         let allocator = Allocator::new();
-        assert_eq!(allocator.class_bytes.first(), Some(&64));
-        assert_eq!(allocator.class_bytes.last(), Some(&SMALL_BYTES_MAX));
-        for pair in allocator.class_bytes.windows(2) {
+        let class_bytes: Vec<u64> = allocator.classes.iter().map(|class| class.bytes).collect();
+        assert_eq!(class_bytes.first(), Some(&64));
+        assert_eq!(class_bytes.last(), Some(&SMALL_BYTES_MAX));
+        for pair in class_bytes.windows(2) {
             assert_eq!(pair[1] % ALIGNMENT, 0);
             assert!(pair[1] - pair[0] <= (pair[0] / 4).max(ALIGNMENT), "{pair:?}");
+        }
+        for bytes in 1..=SMALL_BYTES_MAX {
+            let class = usize::from(allocator.class_of[bytes.div_ceil(ALIGNMENT) as usize]);
+            assert_eq!(class, class_bytes.partition_point(|class_bytes| *class_bytes < bytes), "{bytes}");
         }
     }
 
     #[test]
     fn the_whole_of_a_segment_can_be_one_object() {
         let mut allocator = Allocator::new();
-        allocator.add_segment(1, 1 << 20);
+        let number = allocator.add_segment(1 << 20);
         let all = allocator.allocate(1 << 20).unwrap();
-        assert_eq!((all.segment, all.offset()), (1, 0));
+        assert_eq!((all.segment, all.offset()), (number, 0));
         assert!(allocator.allocate(1).is_none());
-        assert!(!allocator.remove_segment(1));
+        assert!(!allocator.remove_segment(number));
         allocator.free(all);
-        assert!(allocator.remove_segment(1));
+        assert!(allocator.remove_segment(number));
+        assert!(!allocator.remove_segment(number));
         assert!(!allocator.has_segments());
+        // The number is used again, and nothing of the old segment with it.
+        assert_eq!(allocator.add_segment(1 << 20), number);
+        let all = allocator.allocate(1 << 20).unwrap();
+        assert_eq!((all.segment, all.offset()), (number, 0));
     }
 
     #[test]
     fn what_was_freed_last_is_used_first() {
         let mut allocator = Allocator::new();
-        allocator.add_segment(1, 1 << 20);
+        allocator.add_segment(1 << 20);
         for bytes in [100, 100_000] {
             let places: Vec<_> = (0..4).map(|_| allocator.allocate(bytes).unwrap()).collect();
             allocator.free(places[2]);
             assert_eq!(allocator.allocate(bytes), Some(places[2]), "{bytes} bytes");
             places.into_iter().for_each(|place| allocator.free(place));
         }
+    }
+
+    #[test]
+    fn a_large_object_that_is_put_and_dropped_again_and_again_keeps_its_place() {
+        let mut allocator = Allocator::new();
+        allocator.add_segment(8 << 20);
+        let small: Vec<_> = (0..100).map(|_| allocator.allocate(5000).unwrap()).collect();
+        let first = allocator.allocate(5 << 20).unwrap();
+        allocator.free(first);
+        small.into_iter().for_each(|place| allocator.free(place));
+        for _ in 0..100 {
+            let place = allocator.allocate(5 << 20).unwrap();
+            assert_eq!(place, first);
+            // Others come and go meanwhile.
+            let (other, another) = (allocator.allocate(100).unwrap(), allocator.allocate(100_000).unwrap());
+            allocator.free(place);
+            allocator.free(other);
+            allocator.free(another);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_the_next_object_of_a_size_is_there_for_one_of_any_size() {
+        let mut allocator = Allocator::new();
+        let number = allocator.add_segment(1 << 20);
+        for bytes in [64, 100, 1000, 16 << 10, 20_000, 100_000, 200_000] {
+            let place = allocator.allocate(bytes).unwrap();
+            allocator.free(place);
+        }
+        assert_eq!(allocator.empty_since(0), [number]);
+        let all = allocator.allocate(1 << 20).unwrap();
+        assert_eq!(all.offset(), 0);
+        allocator.free(all);
+        // A spare slab goes with its segment.
+        let place = allocator.allocate(64).unwrap();
+        allocator.free(place);
+        assert!(allocator.remove_segment(number));
+        assert!(allocator.allocate(64).is_none());
     }
 
     /// Random allocations never overlap, stay inside, and leave an empty segment once all are freed.
@@ -282,8 +508,8 @@ mod tests {
         };
         let mut allocator = Allocator::new();
         let segment_bytes = 1u64 << 20;
-        allocator.add_segment(7, segment_bytes);
-        allocator.add_segment(8, segment_bytes);
+        allocator.add_segment(segment_bytes);
+        allocator.add_segment(segment_bytes);
         let mut live: Vec<(Allocation, u64)> = Vec::new();
         for step in 0..20_000 {
             if next() % 2 == 0 {

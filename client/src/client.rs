@@ -92,7 +92,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.forget_all_peers();
+        self.shared.close();
     }
 }
 
@@ -124,24 +124,24 @@ impl Client {
             check_received(descriptor.as_fd(), bytes)?;
         }
         let directory = Arc::new(DirectoryReader::map(directory.as_fd(), slots)?);
-        let own = Own::new(
-            owner,
-            TableWriter::map(table.as_fd())?,
-            PinWriter::map(pin_file.as_fd(), owner.slot())?,
-            PinReader::map(daemon_pins.as_fd(), owner.slot())?,
-            directory.clone(),
-            entries,
-        );
-        let shared = Arc::new(Shared::new(Parts {
-            guard,
-            connection: connection.clone(),
-            directory,
-            own,
-            bell: Bell::from_descriptor(bell),
-            capacity_bytes,
-            lease_timeout: options.lease_timeout,
-            pin_file,
-        }));
+        let table = TableWriter::map(table.as_fd())?;
+        let own_pins = PinWriter::map(pin_file.as_fd(), owner.slot())?;
+        let daemon_pins = PinReader::map(daemon_pins.as_fd(), owner.slot())?;
+        let shared = Arc::new_cyclic(|client| {
+            let own =
+                Own::new(owner, table, own_pins, daemon_pins, directory.clone(), entries, client.clone());
+            Shared::new(Parts {
+                guard,
+                connection: connection.clone(),
+                directory,
+                own,
+                bell: Bell::from_descriptor(bell),
+                slots,
+                capacity_bytes,
+                lease_timeout: options.lease_timeout,
+                pin_file,
+            })
+        });
         let weak = Arc::downgrade(&shared);
         std::thread::Builder::new()
             .name("mobula-client".into())
@@ -150,6 +150,7 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { shared }) })
     }
 
+    #[inline]
     fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
@@ -176,6 +177,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout.
+    #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
         writer.copy_from_slice(bytes);
@@ -186,6 +188,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    #[inline]
     pub fn create(&self, layout: Layout) -> Result<ObjectWriter, ClientError> {
         ObjectWriter::begin(self.shared(), layout)
     }
@@ -195,6 +198,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise.
+    #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
         Object::get(self.shared(), object)
     }
@@ -230,13 +234,7 @@ impl Client {
         if object.owner() != own.id {
             return Err(ClientError::NotOwner { object, owner: object.owner(), operation: "delete" });
         }
-        if object.index() >= own.entries_committed() {
-            return Err(ClientError::NoSuchObject { object });
-        }
-        let mut garbage = Vec::new();
-        let deleted = own.delete(object, &mut garbage);
-        crate::object::drop_all(garbage);
-        if deleted { Ok(()) } else { Err(ClientError::NoSuchObject { object }) }
+        if own.delete(object) { Ok(()) } else { Err(ClientError::NoSuchObject { object }) }
     }
 
     /// An object of which only the id exists so far; see [`Promise`].
@@ -358,8 +356,12 @@ impl Client {
         }
     }
 
-    /// Objects of this client's that are alive, promised ones included. No message.
+    /// Objects of this client's that are alive, those included that are promised or being made. No message.
     pub fn live_objects(&self) -> u64 {
+        // What has been let go of is looked at now rather than soon.
+        if !self.shared().guard.is_child() {
+            self.shared().free_pending();
+        }
         self.shared().own.live()
     }
 

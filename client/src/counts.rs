@@ -1,21 +1,39 @@
-//! How many handles this process has to each object of an owner. Private to the process: other processes see only
-//! the pin word, which changes when a count leaves zero or comes back to it.
+//! How often this process uses an object, and why. Private to the process: other processes see only the pin word, which
+//! changes when a count leaves zero or comes back to it.
 //!
-//! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero, which also write
-//! the pin word (or free the object), happen under a lock that is one of many, so that a pin that one thread takes
-//! back cannot erase the pin that another one has just set.
+//! # The word
+//!
+//! | bits | hold |
+//! |---|---|
+//! | 0–25 | handles |
+//! | 26–49 | how often its bytes are lent out |
+//! | 50–61 | threads that wait until it is sealed |
+//! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`own`](crate::own) |
+//! | 63 | `BUSY`: one thread has the word to itself |
+//!
+//! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero also write the pin word
+//! (or free the object): they make the word [`Busy`] with a compare-and-swap, do their work, and store the new word. Whoever
+//! meets a busy word waits: for some instructions, as a rule. So a pin that one thread takes back cannot erase the pin that
+//! another one has just set, and a thread that finds a count above zero relies on the pin.
+//!
+//! Acquire on the way in pairs with the release of whoever stored the word: the pin, and what is recorded beside the count,
+//! come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes the last use
+//! back, which acquires them when it makes the word busy.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mobula_shm::pins::{HELD, MAPPED, WAITING};
 use mobula_shm::table::ENTRIES_MAX;
-use parking_lot::{Mutex, MutexGuard};
 
-const CHUNK: usize = 4096;
-const LOCKS: usize = 64;
+const QUEUED: u64 = 1 << 62;
+const BUSY: u64 = 1 << 63;
+const USES: u64 = QUEUED - 1;
 
-/// Why a process keeps an object; each is counted for itself, in one word.
+/// Looks at a busy word before the thread lets others run.
+const SPINS: u32 = 64;
+
+/// Why a process keeps an object; each is counted for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
     /// A handle: it stays alive.
@@ -27,123 +45,267 @@ pub(crate) enum Use {
 }
 
 impl Use {
+    #[inline]
     const fn shift(self) -> u32 {
         match self {
             Self::Handle => 0,
-            Self::Bytes => 28,
-            Self::Wait => 52,
+            Self::Bytes => 26,
+            Self::Wait => 50,
         }
     }
 
+    #[inline]
     const fn one(self) -> u64 {
         1 << self.shift()
     }
 
-    const fn mask(self) -> u64 {
+    #[inline]
+    const fn max(self) -> u64 {
         match self {
-            Self::Handle => (1 << 28) - 1,
+            Self::Handle => (1 << 26) - 1,
             Self::Bytes => (1 << 24) - 1,
             Self::Wait => (1 << 12) - 1,
         }
     }
 
+    #[inline]
     const fn of(self, word: u64) -> u64 {
-        word >> self.shift() & self.mask()
+        word >> self.shift() & self.max()
+    }
+
+    /// The pin bits of one use alone.
+    #[inline]
+    pub(crate) fn pin_bits(self) -> u32 {
+        pin_bits(self.one())
     }
 }
 
-/// The pin bits that say what a count says.
-pub(crate) fn pin_bits(word: u64) -> u32 {
-    let bit = |kind: Use, bit| if kind.of(word) > 0 { bit } else { 0 };
-    match word {
-        0 => 0,
-        _ => HELD | bit(Use::Bytes, MAPPED) | bit(Use::Wait, WAITING),
-    }
+/// The counted uses of one object.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+/// What [`Count::lock_unused`] found.
+pub(crate) enum Unused<'a> {
+    /// Nothing uses the object, and nothing can until this is finished.
+    Locked(Busy<'a>),
+    /// It is used, and no longer marked as queued.
+    InUse,
+    /// Another thread has the word; it is queued as before.
+    Busy,
 }
 
-type Chunk = Box<[AtomicU64]>;
-
-/// The counts of all entries of one owner; memory for them comes as indices are used.
-#[derive(Debug)]
-pub(crate) struct Counts {
-    chunks: Box<[OnceLock<Chunk>]>,
-    locks: Box<[Mutex<()>]>,
-}
-
-impl Counts {
-    pub(crate) fn new() -> Self {
-        Self {
-            chunks: (0..ENTRIES_MAX as usize / CHUNK).map(|_| OnceLock::new()).collect(),
-            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+impl Count {
+    /// Counts one more use of a kind of which there is one; `false` where it takes [`lock`](Self::lock).
+    #[inline]
+    pub(crate) fn add(&self, kind: Use) -> bool {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            let count = kind.of(word);
+            if count == 0 || count == kind.max() || word & BUSY != 0 {
+                return false;
+            }
+            let more = word + kind.one();
+            match self.0.compare_exchange_weak(word, more, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
         }
     }
 
-    /// Counts one more use. `changed` stores the pin word when its bits change.
-    pub(crate) fn acquire(&self, index: u32, kind: Use, changed: impl FnOnce(u32)) {
-        let word = self.word(index);
-        if self.change_above(word, kind, 0, |before| before + kind.one()) {
-            return;
-        }
-        let _lock = self.lock(index);
-        // Which counts are zero does not change without the lock, so the bits hold although counts may change.
-        let before = word.load(Ordering::Acquire);
-        assert!(kind.of(before) < kind.mask(), "too many uses of one object in one process");
-        let bits = pin_bits(before + kind.one());
-        // The pin comes first: a thread that finds the count above zero relies on it.
-        if bits != pin_bits(before) {
-            changed(bits);
-        }
-        word.fetch_add(kind.one(), Ordering::AcqRel);
-    }
-
-    /// Counts one use less. `changed` stores the pin word when its bits change; with 0, nothing uses the object any
-    /// more, and no other thread can begin to before `changed` returns.
-    pub(crate) fn release(&self, index: u32, kind: Use, changed: impl FnOnce(u32)) {
-        let word = self.word(index);
-        if self.change_above(word, kind, 1, |before| before - kind.one()) {
-            return;
-        }
-        let _lock = self.lock(index);
-        let before = word.fetch_sub(kind.one(), Ordering::AcqRel);
-        debug_assert!(kind.of(before) > 0);
-        if pin_bits(before) != pin_bits(before - kind.one()) {
-            changed(pin_bits(before - kind.one()));
+    /// Counts one use less of a kind of which there are more; `false` where it takes [`lock`](Self::lock).
+    #[inline]
+    pub(crate) fn sub(&self, kind: Use) -> bool {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            if kind.of(word) <= 1 || word & BUSY != 0 {
+                return false;
+            }
+            let less = word - kind.one();
+            match self.0.compare_exchange_weak(word, less, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
         }
     }
 
-    /// Keeps every thread from beginning or ending to use the entry; `Some` only if none uses it.
-    pub(crate) fn lock_unused(&self, index: u32) -> Option<MutexGuard<'_, ()>> {
-        let lock = self.lock(index);
-        (self.word(index).load(Ordering::Acquire) == 0).then_some(lock)
+    /// Waits until this thread has the word to itself.
+    #[inline]
+    pub(crate) fn lock(&self) -> Busy<'_> {
+        self.lock_if(|_| true).expect("any word will do")
+    }
+
+    /// The same, except where there is nothing: neither a use nor a mark. Such a word is never changed but by
+    /// [`begin`](Self::begin).
+    #[inline]
+    pub(crate) fn lock_known(&self) -> Option<Busy<'_>> {
+        self.lock_if(|word| word != 0)
+    }
+
+    /// Makes a queued word busy if nothing uses the object, and else takes the mark away.
+    pub(crate) fn lock_unused(&self) -> Unused<'_> {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            if word & BUSY != 0 {
+                return Unused::Busy;
+            }
+            let used = word & USES != 0;
+            let next = if used { word & !QUEUED } else { word | BUSY };
+            match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) if used => return Unused::InUse,
+                Ok(_) => return Unused::Locked(Busy { count: self, word, before: word }),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The first use of an object that is just being made: the word is zero, and so nobody else's.
+    #[inline]
+    pub(crate) fn begin(&self, kind: Use) {
+        debug_assert_eq!(self.0.load(Ordering::Relaxed), 0);
+        self.0.store(kind.one(), Ordering::Release);
     }
 
     /// How many handles and lent bytes there are.
-    pub(crate) fn handles(&self, index: u32) -> u64 {
-        let word = self.word(index).load(Ordering::Acquire);
+    pub(crate) fn handles(&self) -> u64 {
+        let word = self.0.load(Ordering::Acquire);
         Use::Handle.of(word) + Use::Bytes.of(word)
     }
 
-    /// Changes the count without the lock where it stays above `floor`.
-    fn change_above(&self, word: &AtomicU64, kind: Use, floor: u64, change: impl Fn(u64) -> u64) -> bool {
-        let mut before = word.load(Ordering::Relaxed);
-        while kind.of(before) > floor && kind.of(before) < kind.mask() {
-            // AcqRel: a thread that gives a use up passes its reads on to the one that takes the last one back.
-            match word.compare_exchange_weak(before, change(before), Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => before = now,
+    #[inline]
+    fn lock_if(&self, wanted: impl Fn(u64) -> bool) -> Option<Busy<'_>> {
+        let mut spins = 0;
+        loop {
+            let word = self.0.load(Ordering::Relaxed);
+            if !wanted(word) {
+                return None;
             }
+            if word & BUSY == 0
+                && self
+                    .0
+                    .compare_exchange_weak(word, word | BUSY, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Some(Busy { count: self, word, before: word });
+            }
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        false
+    }
+}
+
+/// A count that this thread has to itself; dropped without [`finish`](Self::finish), it is as it was.
+#[derive(Debug)]
+pub(crate) struct Busy<'a> {
+    count: &'a Count,
+    word: u64,
+    before: u64,
+}
+
+impl Busy<'_> {
+    /// Counts one more use.
+    ///
+    /// # Panics
+    /// When there are more than a word can count.
+    #[inline]
+    pub(crate) fn add(&mut self, kind: Use) {
+        assert!(kind.of(self.word) < kind.max(), "too many uses of one object in one process");
+        self.word += kind.one();
     }
 
-    fn word(&self, index: u32) -> &AtomicU64 {
+    /// Counts one use less.
+    #[inline]
+    pub(crate) fn sub(&mut self, kind: Use) {
+        assert!(kind.of(self.word) > 0, "a use that was never counted");
+        self.word -= kind.one();
+    }
+
+    /// Whether there is no use of a kind.
+    #[inline]
+    pub(crate) fn is_without(&self, kind: Use) -> bool {
+        kind.of(self.word) == 0
+    }
+
+    /// Whether there is no use at all.
+    #[inline]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.word & USES == 0
+    }
+
+    /// Marks the object as one in a list; `false` if it was marked before.
+    #[inline]
+    pub(crate) fn queue(&mut self) -> bool {
+        let queued = self.word & QUEUED != 0;
+        self.word |= QUEUED;
+        !queued
+    }
+
+    /// Takes the mark away.
+    #[inline]
+    pub(crate) fn unqueue(&mut self) {
+        self.word &= !QUEUED;
+    }
+
+    /// The pin bits that say what the count says now.
+    #[inline]
+    pub(crate) fn pin_bits(&self) -> u32 {
+        pin_bits(self.word)
+    }
+
+    /// The pin bits that said what the count said before.
+    #[inline]
+    pub(crate) fn pin_bits_before(&self) -> u32 {
+        pin_bits(self.before)
+    }
+
+    /// Lets others have it, changed. The store is the last access to the count.
+    #[inline]
+    pub(crate) fn finish(mut self) {
+        self.before = self.word;
+    }
+}
+
+impl Drop for Busy<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.count.0.store(self.before, Ordering::Release);
+    }
+}
+
+#[inline]
+fn pin_bits(word: u64) -> u32 {
+    let bit = |kind: Use, bit| if kind.of(word) > 0 { bit } else { 0 };
+    bit(Use::Handle, HELD) | bit(Use::Bytes, HELD | MAPPED) | bit(Use::Wait, HELD | WAITING)
+}
+
+const CHUNK: usize = 4096;
+
+/// Something for each entry of one owner; memory for it comes as indices are used, and stays.
+#[derive(Debug)]
+pub(crate) struct Chunks<T> {
+    chunks: Box<[OnceLock<Box<[T]>>]>,
+}
+
+impl<T: Default> Chunks<T> {
+    pub(crate) fn new() -> Self {
+        Self { chunks: (0..ENTRIES_MAX as usize / CHUNK).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// What there is for an entry; `None` where no entry of its neighbourhood was ever used.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        let chunk = self.chunks.get(index as usize / CHUNK)?.get()?;
+        Some(&chunk[index as usize % CHUNK])
+    }
+
+    /// The same, made if need be.
+    ///
+    /// # Panics
+    /// Beyond [`ENTRIES_MAX`].
+    #[inline]
+    pub(crate) fn get_or_make(&self, index: u32) -> &T {
         let chunk = self.chunks[index as usize / CHUNK]
-            .get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
+            .get_or_init(|| std::iter::repeat_with(T::default).take(CHUNK).collect());
         &chunk[index as usize % CHUNK]
-    }
-
-    fn lock(&self, index: u32) -> MutexGuard<'_, ()> {
-        self.locks[index as usize % LOCKS].lock()
     }
 }
 
@@ -152,40 +314,132 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
 
+    /// Takes and ends uses as owners and readers do, with the pin in a variable.
+    #[derive(Default)]
+    struct Pinned {
+        count: Count,
+        pin: AtomicU32,
+    }
+
+    impl Pinned {
+        fn acquire(&self, kind: Use) {
+            if self.count.add(kind) {
+                return;
+            }
+            let mut busy = self.count.lock();
+            busy.add(kind);
+            self.pin.store(busy.pin_bits(), Ordering::SeqCst);
+            busy.finish();
+        }
+
+        fn release(&self, kind: Use) {
+            if self.count.sub(kind) {
+                return;
+            }
+            let mut busy = self.count.lock();
+            busy.sub(kind);
+            self.pin.store(busy.pin_bits(), Ordering::SeqCst);
+            busy.finish();
+        }
+
+        fn pin(&self) -> u32 {
+            self.pin.load(Ordering::SeqCst)
+        }
+    }
+
     #[test]
     fn the_pin_word_says_what_is_counted() {
-        let (counts, pin) = (Counts::new(), AtomicU32::new(0));
-        let set = |bits| pin.store(bits, Ordering::Relaxed);
-        let check = |step: &dyn Fn(), expected: u32| {
-            step();
-            assert_eq!(pin.load(Ordering::Relaxed), expected);
+        let pinned = Pinned::default();
+        let check = |step: &dyn Fn(&Pinned), expected: u32| {
+            step(&pinned);
+            assert_eq!(pinned.pin(), expected);
         };
-        check(&|| counts.acquire(5000, Use::Handle, set), HELD);
-        check(&|| counts.acquire(5000, Use::Handle, set), HELD);
-        check(&|| counts.acquire(5000, Use::Bytes, set), HELD | MAPPED);
-        check(&|| counts.acquire(5000, Use::Wait, set), HELD | MAPPED | WAITING);
-        assert!(counts.lock_unused(5000).is_none());
-        check(&|| counts.release(5000, Use::Handle, set), HELD | MAPPED | WAITING);
-        check(&|| counts.release(5000, Use::Handle, set), HELD | MAPPED | WAITING);
-        check(&|| counts.release(5000, Use::Wait, set), HELD | MAPPED);
-        check(&|| counts.release(5000, Use::Bytes, set), 0);
-        assert!(counts.lock_unused(5000).is_some());
+        check(&|it| it.acquire(Use::Handle), HELD);
+        check(&|it| it.acquire(Use::Handle), HELD);
+        check(&|it| it.acquire(Use::Bytes), HELD | MAPPED);
+        check(&|it| it.acquire(Use::Wait), HELD | MAPPED | WAITING);
+        assert!(matches!(pinned.count.lock_unused(), Unused::InUse));
+        check(&|it| it.release(Use::Handle), HELD | MAPPED | WAITING);
+        check(&|it| it.release(Use::Handle), HELD | MAPPED | WAITING);
+        check(&|it| it.release(Use::Wait), HELD | MAPPED);
+        check(&|it| it.release(Use::Bytes), 0);
+        assert!(matches!(pinned.count.lock_unused(), Unused::Locked(_)));
+    }
+
+    #[test]
+    fn what_there_is_nothing_of_is_not_locked_and_what_is_not_finished_stays() {
+        let count = Count::default();
+        assert!(count.lock_known().is_none());
+        let mut busy = count.lock();
+        busy.add(Use::Bytes);
+        assert!(matches!(count.lock_unused(), Unused::Busy));
+        drop(busy);
+        assert!(count.lock_known().is_none());
+        count.begin(Use::Bytes);
+        let mut busy = count.lock_known().unwrap();
+        busy.sub(Use::Bytes);
+        assert!(busy.queue() && !busy.queue());
+        busy.finish();
+        // A queued one that is used again is queued no more once it has been looked at.
+        let mut busy = count.lock_known().unwrap();
+        busy.add(Use::Handle);
+        busy.finish();
+        assert!(matches!(count.lock_unused(), Unused::InUse));
+        let mut busy = count.lock();
+        assert!(busy.queue());
+        busy.unqueue();
+        busy.sub(Use::Handle);
+        busy.finish();
+        assert!(count.lock_known().is_none());
     }
 
     #[test]
     fn threads_that_come_and_go_leave_the_pin_that_belongs_to_the_count() {
-        let (counts, pin) = (Counts::new(), AtomicU32::new(0));
+        let pinned = Pinned::default();
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..20_000 {
-                        counts.acquire(1, Use::Handle, |bits| pin.store(bits, Ordering::SeqCst));
-                        assert_eq!(pin.load(Ordering::SeqCst), HELD, "used without a pin");
-                        counts.release(1, Use::Handle, |bits| pin.store(bits, Ordering::SeqCst));
+            for thread in 0..4 {
+                let pinned = &pinned;
+                scope.spawn(move || {
+                    for step in 0..20_000 {
+                        let (kind, bits) = match (thread + step) % 3 {
+                            0 => (Use::Handle, HELD),
+                            1 => (Use::Bytes, HELD | MAPPED),
+                            _ => (Use::Wait, HELD | WAITING),
+                        };
+                        pinned.acquire(kind);
+                        assert_eq!(pinned.pin() & bits, bits, "used without a pin");
+                        pinned.release(kind);
                     }
                 });
             }
         });
-        assert_eq!(pin.load(Ordering::SeqCst), 0);
+        assert_eq!(pinned.pin(), 0);
+    }
+
+    /// One thread frees what nobody uses, others come and go: nobody ever uses what is being freed.
+    #[test]
+    fn what_is_locked_as_unused_is_used_by_nobody() {
+        let (pinned, freeing) = (Pinned::default(), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            let users: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..20_000 {
+                            pinned.acquire(Use::Bytes);
+                            assert_eq!(freeing.load(Ordering::SeqCst), 0, "used while it is freed");
+                            pinned.release(Use::Bytes);
+                        }
+                    })
+                })
+                .collect();
+            while !users.iter().all(|user| user.is_finished()) {
+                if let Unused::Locked(busy) = pinned.count.lock_unused() {
+                    freeing.store(1, Ordering::SeqCst);
+                    assert_eq!(pinned.pin(), 0);
+                    freeing.store(0, Ordering::SeqCst);
+                    busy.finish();
+                }
+            }
+        });
     }
 }

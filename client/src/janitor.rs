@@ -26,7 +26,7 @@ pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
     let mut tick = TICK_MIN;
     loop {
         let timeout = match shared.upgrade() {
-            Some(shared) => shared.may_have_segments().then_some(tick),
+            Some(shared) => shared.may_have_work().then_some(tick),
             None => return,
         };
         let received = connection.receive(timeout);

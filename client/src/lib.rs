@@ -28,6 +28,7 @@ mod object;
 mod own;
 mod peer;
 mod shared;
+mod usage;
 mod writer;
 
 pub use channel::{Channel, Event, Incoming, Receiver, Sender};

@@ -9,144 +9,46 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
-use mobula_shm::mapping::WriteMapping;
 use mobula_shm::table::{Location, State};
 
 use crate::counts::Use;
 use crate::error::ClientError;
-use crate::peer::{Peer, PeerSegment};
 use crate::shared::Shared;
-
-/// Whose object it is.
-#[derive(Clone)]
-pub(crate) enum Holder {
-    Own(Arc<Shared>),
-    Peer(Arc<Peer>),
-}
-
-impl Holder {
-    pub(crate) fn of(shared: &Arc<Shared>, object: ObjectId) -> Result<Self, ClientError> {
-        shared.check_process()?;
-        if object.owner() == shared.own.id {
-            return Ok(Self::Own(shared.clone()));
-        }
-        match shared.peer(object.owner()) {
-            Ok(peer) => Ok(Self::Peer(peer)),
-            Err(ClientError::Refused(mobula_protocol::message::Refusal::NoSuchOwner { .. })) => {
-                Err(ClientError::NoSuchObject { object })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        match self {
-            Self::Own(shared) => shared,
-            Self::Peer(peer) => &peer.shared,
-        }
-    }
-
-    /// Pins; the state is `Sealed`, `Promised` or `Lost`.
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Use) -> Result<State, ClientError> {
-        match self {
-            Self::Peer(peer) => peer.acquire(object, kind),
-            Self::Own(shared) => {
-                let own = &shared.own;
-                if object.index() >= own.entries_committed() {
-                    return Err(ClientError::NoSuchObject { object });
-                }
-                own.acquire(object.index(), kind);
-                self.state(object).inspect_err(|_| self.release(object, kind))
-            }
-        }
-    }
-
-    pub(crate) fn state(&self, object: ObjectId) -> Result<State, ClientError> {
-        match self {
-            Self::Peer(peer) => peer.settled_state(object),
-            Self::Own(shared) => {
-                let word = shared.own.word(object.index());
-                if word.generation() != object.generation() {
-                    return Err(ClientError::NoSuchObject { object });
-                }
-                match word.state() {
-                    // Only this process makes it dying, and never while it is used here.
-                    Some(State::Dying) => Ok(State::Sealed),
-                    Some(state @ (State::Sealed | State::Promised | State::Lost)) => Ok(state),
-                    Some(State::Deleted) => Err(ClientError::Deleted { object }),
-                    Some(State::Free) | None => Err(ClientError::NoSuchObject { object }),
-                }
-            }
-        }
-    }
-
-    fn acquire_again(&self, object: ObjectId, kind: Use) {
-        // As in `release_into`.
-        if self.shared().guard.is_child() {
-            return;
-        }
-        match self {
-            Self::Own(shared) => shared.own.acquire(object.index(), kind),
-            Self::Peer(peer) => peer.acquire_again(object.index(), kind),
-        }
-    }
-
-    pub(crate) fn release(&self, object: ObjectId, kind: Use) {
-        let mut garbage = Vec::new();
-        self.release_into(object, kind, &mut garbage);
-        drop_all(garbage);
-    }
-
-    fn release_into(&self, object: ObjectId, kind: Use, garbage: &mut Vec<Handle>) {
-        // In a forked child the pins belong to the parent.
-        if self.shared().guard.is_child() {
-            return;
-        }
-        match self {
-            Self::Own(shared) => shared.own.release(object.index(), kind, garbage),
-            Self::Peer(peer) => peer.release(object.index(), kind),
-        }
-    }
-}
+use crate::usage::Usage;
 
 /// Drops handles and what they alone kept, and so on, without recursion: chains of objects can be long.
 pub(crate) fn drop_all(mut garbage: Vec<Handle>) {
     while let Some(handle) = garbage.pop() {
-        let (holder, id) = handle.into_parts();
-        holder.release_into(id, Use::Handle, &mut garbage);
+        handle.usage.end(&mut garbage);
     }
 }
 
 /// Keeps an object alive without mapping its bytes.
 ///
 /// Clone and drop are memory operations; the object is freed when no process has a handle or its bytes any more.
+#[derive(Clone)]
 pub struct Handle {
-    holder: Holder,
-    id: ObjectId,
+    usage: Usage,
 }
 
 impl Handle {
     pub(crate) fn hold(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        let holder = Holder::of(shared, id)?;
-        holder.acquire(id, Use::Handle)?;
-        Ok(Self { holder, id })
+        let (usage, _state) = Usage::acquire(shared, id, Use::Handle)?;
+        Ok(Self { usage })
     }
 
-    /// Takes over a use of kind `Handle` that is already counted.
-    pub(crate) fn adopt(holder: Holder, id: ObjectId) -> Self {
-        Self { holder, id }
+    /// Made of a use of kind `Handle`.
+    pub(crate) fn of(usage: Usage) -> Self {
+        Self { usage }
     }
 
-    fn into_parts(self) -> (Holder, ObjectId) {
-        let this = std::mem::ManuallyDrop::new(self);
-        let holder = &raw const this.holder;
-        // SAFETY: `this` is never dropped and not used again, so the holder is moved out exactly once.
-        (unsafe { holder.read() }, this.id)
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Its id.
     pub fn id(&self) -> ObjectId {
-        self.id
+        self.usage.id()
     }
 
     /// Whether its bytes are there: `false` while it is promised. One load.
@@ -155,10 +57,12 @@ impl Handle {
     /// [`ClientError::ForkedChild`] in a forked child;
     /// [`ClientError::Lost`] when it never will be.
     pub fn is_ready(&self) -> Result<bool, ClientError> {
-        self.holder.shared().check_process()?;
-        match self.holder.state(self.id) {
+        if self.usage.is_child() {
+            return Err(ClientError::ForkedChild);
+        }
+        match self.usage.state() {
             Ok(State::Promised) => Ok(false),
-            Ok(State::Lost) => Err(ClientError::Lost { object: self.id }),
+            Ok(State::Lost) => Err(ClientError::Lost { object: self.id() }),
             // Deleted for others; who holds it keeps it.
             Ok(_) | Err(ClientError::Deleted { .. }) => Ok(true),
             Err(error) => Err(error),
@@ -171,81 +75,43 @@ impl Handle {
     /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there.
     pub fn object(&self) -> Result<Object, ClientError> {
         match self.is_ready()? {
-            true => {
-                self.holder.acquire_again(self.id, Use::Bytes);
-                Object::locate(self.holder.clone(), self.id)
-            }
-            false => Err(ClientError::NotReady { object: self.id }),
+            true => Object::locate(self.usage.again(Use::Bytes)),
+            false => Err(ClientError::NotReady { object: self.id() }),
         }
     }
 
     /// Says in this client's pin that a thread is going to sleep until the promised object is there: its owner then
     /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping.
     pub fn watch(&self) -> Watch {
-        self.holder.acquire_again(self.id, Use::Wait);
-        Watch { handle: self.clone() }
+        Watch { usage: self.usage.again(Use::Wait) }
     }
 
     /// Whether anybody else, in this process or another, keeps the object beside `own_handles` handles of this
     /// process. Only its owner can tell: `true` for objects of others.
     pub fn is_held_elsewhere(&self, own_handles: u64) -> bool {
-        match &self.holder {
-            Holder::Own(shared) => shared.own.is_held_elsewhere(self.id.index(), own_handles),
-            Holder::Peer(_) => true,
-        }
+        self.usage.is_held_elsewhere(own_handles)
     }
 }
 
 /// While it lives, the owner of a promised object rings this client when the promise is settled.
-#[derive(Debug)]
 pub struct Watch {
-    handle: Handle,
+    usage: Usage,
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.handle.holder.release(self.handle.id, Use::Wait);
-    }
-}
-
-impl Clone for Handle {
-    fn clone(&self) -> Self {
-        self.holder.acquire_again(self.id, Use::Handle);
-        Self { holder: self.holder.clone(), id: self.id }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.holder.release(self.id, Use::Handle);
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.usage.id()).finish()
     }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Handle").field(&self.id).finish()
-    }
-}
-
-/// What keeps an object's bytes mapped.
-#[derive(Clone)]
-enum Mapped {
-    Nothing,
-    Own(Arc<WriteMapping>),
-    Peer(Arc<PeerSegment>),
-}
-
-impl Mapped {
-    fn pointer(&self, offset: u64, len: usize) -> NonNull<u8> {
-        match self {
-            Self::Nothing => dangling(),
-            Self::Own(mapping) => mapping.pointer(offset as usize, len),
-            Self::Peer(segment) => segment.mapping.pointer(offset as usize, len),
-        }
+        f.debug_tuple("Handle").field(&self.id()).finish()
     }
 }
 
 /// Where empty slices point: not null, aligned as everything else.
+#[inline]
 pub(crate) fn dangling() -> NonNull<u8> {
     NonNull::without_provenance(std::num::NonZeroUsize::new(64).expect("not zero"))
 }
@@ -255,11 +121,11 @@ pub(crate) fn dangling() -> NonNull<u8> {
 /// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` or `Buffer` made from it)
 /// lives, whatever happens to its owner or the daemon. Clone and drop are memory operations.
 pub struct Object {
-    holder: Holder,
-    id: ObjectId,
+    usage: Usage,
     pointer: NonNull<u8>,
-    location: Location,
-    mapped: Mapped,
+    length: usize,
+    format: u32,
+    references: u32,
 }
 
 // SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), and its parts are
@@ -275,101 +141,77 @@ impl std::panic::UnwindSafe for Handle {}
 impl std::panic::RefUnwindSafe for Handle {}
 
 impl Object {
+    #[inline]
     pub(crate) fn get(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        let holder = Holder::of(shared, id)?;
-        match holder.acquire(id, Use::Bytes)? {
-            State::Sealed => Self::locate(holder, id),
-            State::Lost => {
-                holder.release(id, Use::Bytes);
-                Err(ClientError::Lost { object: id })
-            }
-            _ => {
-                holder.release(id, Use::Bytes);
-                Err(ClientError::NotReady { object: id })
-            }
+        match Usage::lend_again(shared, id) {
+            Some((usage, pointer, location)) => Ok(Self::at(usage, pointer, &location)),
+            None => Self::get_first(shared, id),
         }
     }
 
-    /// Finds the bytes of an object of which a use of kind `Bytes` is already counted.
-    fn locate(holder: Holder, id: ObjectId) -> Result<Self, ClientError> {
-        let located = match &holder {
-            Holder::Peer(peer) => peer
-                .locate(id)
-                .map(|(location, segment)| (location, segment.map_or(Mapped::Nothing, Mapped::Peer))),
-            Holder::Own(shared) => {
-                let location = shared.own.location(id.index());
-                match Location::extent(location.length, location.references) {
-                    Some(0) => Ok((location, Mapped::Nothing)),
-                    _ => match shared.own.mapping(location.segment) {
-                        Some(mapping) => Ok((location, Mapped::Own(mapping))),
-                        None => Err(ClientError::Corrupt { object: id }),
-                    },
-                }
-            }
-        };
-        match located {
-            Ok((location, mapped)) => {
-                let pointer = mapped.pointer(location.offset, location.length as usize);
-                Ok(Self { holder, id, pointer, location, mapped })
-            }
-            Err(error) => {
-                holder.release(id, Use::Bytes);
-                Err(error)
-            }
+    fn get_first(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
+        match Usage::acquire(shared, id, Use::Bytes)? {
+            (usage, State::Sealed) => Self::locate(usage),
+            (_, State::Lost) => Err(ClientError::Lost { object: id }),
+            _ => Err(ClientError::NotReady { object: id }),
         }
     }
 
-    /// Takes over a use of kind `Bytes` of an object of one's own that was just sealed.
-    pub(crate) fn sealed(
-        shared: Arc<Shared>,
-        id: ObjectId,
-        location: Location,
-        mapping: Option<Arc<WriteMapping>>,
-    ) -> Self {
-        let mapped = mapping.map_or(Mapped::Nothing, Mapped::Own);
-        let pointer = mapped.pointer(location.offset, location.length as usize);
-        Self { holder: Holder::Own(shared), id, pointer, location, mapped }
+    /// Finds the bytes of a sealed object.
+    #[inline]
+    fn locate(usage: Usage) -> Result<Self, ClientError> {
+        let (pointer, location) = usage.locate()?;
+        Ok(Self::at(usage, pointer, &location))
+    }
+
+    /// Made of a use of kind `Bytes` of a sealed object, and of where it lies.
+    #[inline]
+    pub(crate) fn at(usage: Usage, pointer: NonNull<u8>, location: &Location) -> Self {
+        let Location { length, format, references, .. } = *location;
+        Self { usage, pointer, length: length as usize, format, references }
     }
 
     /// Its id, which any process of the same store can get it by.
+    #[inline]
     pub fn id(&self) -> ObjectId {
-        self.id
+        self.usage.id()
     }
 
     /// What its bytes are, in the words of those who put it; 0 for plain bytes.
     pub fn format(&self) -> u32 {
-        self.location.format
+        self.format
     }
 
     /// A handle that keeps it alive without its bytes.
     pub fn handle(&self) -> Handle {
-        self.holder.acquire_again(self.id, Use::Handle);
-        Handle::adopt(self.holder.clone(), self.id)
+        Handle::of(self.usage.again(Use::Handle))
     }
 
     /// The objects that it keeps alive, in the order in which they were given.
     pub fn references(&self) -> Vec<ObjectId> {
-        let count = self.location.references as usize;
+        let count = self.references as usize;
         if count == 0 {
             return Vec::new();
         }
         self.assert_mapped();
-        let start = self.location.references_offset().expect("checked when it was located");
-        let len = count * ObjectId::BYTES;
-        let pointer = self.mapped.pointer(start, len);
-        // SAFETY: inside the mapping (`pointer` checked), which `self` keeps; sealed with the payload, so nobody
-        // writes it (see `deref`).
-        let bytes = unsafe { std::slice::from_raw_parts(pointer.as_ptr(), len) };
+        // The payload begins at a multiple of 64, so this is where `Location::references_offset` says.
+        let start = self.length.next_multiple_of(ObjectId::BYTES);
+        // SAFETY: payload and references were found to lie inside the mapping (in `Own::begin` and `locate`, or in
+        // `Slot::locate`), sealed together; the rest is as in `deref`.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
+        };
         let (ids, _) = bytes.as_chunks::<{ ObjectId::BYTES }>();
         ids.iter().map(|id| ObjectId::from_bytes(*id)).collect()
     }
 
     /// One's own memory is not mapped in a forked child.
+    #[inline]
     fn assert_mapped(&self) {
         assert!(
-            !(matches!(self.mapped, Mapped::Own(_)) && self.holder.shared().guard.is_child()),
+            !(self.usage.is_own() && self.usage.is_child()),
             "object {} belongs to the parent process: its memory is not mapped in a forked child",
-            self.id
+            self.usage.id()
         );
     }
 }
@@ -377,12 +219,15 @@ impl Object {
 impl Deref for Object {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.assert_mapped();
-        // SAFETY: `pointer..pointer + length` lies inside the mapping (checked when it was made), which `mapped` keeps.
-        // The object was sealed, and the counted use keeps it pinned: its owner neither writes nor reuses the memory.
-        // Its own client's writers end when they seal; every other process has it mapped read-only.
-        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.location.length as usize) }
+        // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was allocated or located. The
+        // counted use keeps that mapping: an owner does not give back a segment in which an entry in use has memory, a
+        // reader keeps the segment of which it lends out bytes. The object was sealed, and the use keeps it pinned: its
+        // owner neither writes nor reuses the memory. Its own client's writers end when they seal; every other process
+        // has it mapped read-only.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }
 }
 
@@ -393,28 +238,15 @@ impl AsRef<[u8]> for Object {
 }
 
 impl Clone for Object {
+    #[inline]
     fn clone(&self) -> Self {
-        self.holder.acquire_again(self.id, Use::Bytes);
-        Self {
-            holder: self.holder.clone(),
-            id: self.id,
-            pointer: self.pointer,
-            location: self.location,
-            mapped: self.mapped.clone(),
-        }
-    }
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        // The mapping outlives the pin: taking the pin back may free and reuse the memory, never unmap it.
-        self.holder.release(self.id, Use::Bytes);
+        Self { usage: self.usage.again(Use::Bytes), ..*self }
     }
 }
 
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object").field("id", &self.id).field("bytes", &self.location.length).finish()
+        f.debug_struct("Object").field("id", &self.id()).field("bytes", &self.length).finish()
     }
 }
 

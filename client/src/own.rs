@@ -1,43 +1,88 @@
 //! This client as an owner: its table, its memory, and the freeing of what nobody uses.
 //!
-//! Lock order: a lock of [`Counts`], then `state`, then `readers`. References that a freed object kept are handed
-//! back to the caller and dropped outside of all of them.
+//! # Freeing
+//!
+//! An object that this process has let go of waits in a list, `pending`, until there are [`BATCH`] of them, or one that is
+//! large or keeps others alive, or until memory is short or the client's thread comes by. They are then freed together: the
+//! fence of the handshake ([`mobula_shm::pins`]) and the look at every reader's pins are paid once for all of them. What
+//! others still use moves on to the list `deferred`, which only [`Own::collect`] looks at.
+//!
+//! | an entry's count | the entry | is left by |
+//! |---|---|---|
+//! | 0 | is vacant, or a fresh one | `begin`, which has it to itself |
+//! | uses | is being made, or an object in use | the last `release` |
+//! | `QUEUED` | is an object that waits in exactly one list | `acquire` (it stays in its list), or being freed |
+//! | uses and `QUEUED` | is an object in use again | the next look at the list, which forgets it |
+//!
+//! # Who keeps the client
+//!
+//! What is used here needs the client's memory and books, although nothing that is used refers to them by an `Arc`: a client
+//! that is closed while objects are in use keeps itself, in `books.keeper`, until the last one is let go of.
+//!
+//! Lock order: a [`Busy`](crate::counts::Busy) count, then `books`; a busy count, then `readers`. Nobody waits for a count
+//! while holding a lock. References that a freed object kept are handed back to the caller and dropped outside of all of
+//! them.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::WriteMapping;
-use mobula_shm::pins::{PinReader, PinWriter, WAITING, try_free};
+use mobula_shm::pins::{Candidate, PinReader, PinWriter, WAITING, free_together};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
 use crate::allocator::{Allocation, Allocator};
-use crate::counts::{Counts, Use};
+use crate::counts::{Busy, Chunks, Count, Unused, Use};
 use crate::object::Handle;
+use crate::shared::Shared;
+
+/// Objects that are freed together.
+const BATCH: usize = 32;
+/// An object of so many bytes is not kept waiting.
+const LARGE_BYTES_MIN: u64 = 64 << 10;
 
 /// What an entry of the table needs in the owner's heap.
 #[derive(Debug, Default)]
 struct Entry {
     allocation: Option<Allocation>,
-    /// What the object keeps alive. Boxed twice, so that the many without cost one word.
-    #[expect(clippy::box_collection, reason = "a word instead of three for each of a million entries")]
-    references: Option<Box<Vec<Handle>>>,
+    /// Place in `Books::kept`, plus one; 0 for an object that keeps no others alive.
+    kept: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+struct Segment {
+    id: u32,
+    mapping: WriteMapping,
 }
 
 struct Books {
     allocator: Allocator,
-    segments: HashMap<u32, Arc<WriteMapping>>,
+    /// By the allocator's numbers.
+    segments: Vec<Option<Segment>>,
     entries: Vec<Entry>,
+    /// What objects keep alive.
+    kept: Vec<Vec<Handle>>,
+    kept_vacant: Vec<u32>,
     /// Indices to use again: first in, first out, so that a generation lasts long.
     vacant: VecDeque<u32>,
     entries_committed: u32,
+    /// Entries that this process does not use any more.
+    pending: Vec<u32>,
+    /// The memory of a `pending` that was worked off.
+    pending_spare: Vec<u32>,
     /// Entries that this process does not use any more, but others did when it last looked.
     deferred: Vec<u32>,
-    live: u64,
+    /// Entries that this process uses.
+    in_use: u32,
+    closed: bool,
+    /// Once closed, and while anything is in use.
+    keeper: Option<Arc<Shared>>,
 }
 
 /// A client that may pin our objects.
@@ -47,11 +92,20 @@ struct Reader {
     bell: Option<Bell>,
 }
 
-/// An entry and memory, taken but not yet visible to anybody.
-pub(crate) struct Begun {
+/// An entry and memory, taken but not yet visible to anybody, with one use counted.
+pub(crate) struct Begun<'a> {
     pub(crate) index: u32,
     pub(crate) generation: u32,
-    pub(crate) place: Option<(Allocation, Arc<WriteMapping>)>,
+    pub(crate) count: &'a Count,
+    pub(crate) place: Option<Place>,
+}
+
+/// Memory for an object.
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+    /// As many bytes as were asked for, and mapped for as long as the entry is not vacant.
+    pub(crate) pointer: NonNull<u8>,
 }
 
 /// What must be asked of the daemon before an object can be begun.
@@ -64,7 +118,7 @@ pub(crate) enum Need {
 /// The owner's side of everything.
 pub(crate) struct Own {
     pub(crate) id: OwnerId,
-    pub(crate) counts: Counts,
+    counts: Chunks<Count>,
     table: TableWriter,
     pins: PinWriter,
     directory: Arc<DirectoryReader>,
@@ -72,6 +126,8 @@ pub(crate) struct Own {
     readers: RwLock<Vec<Reader>>,
     /// How many readers have ever joined, as far as we have heard.
     readers_heard: AtomicU64,
+    /// The client that this is a part of.
+    client: Weak<Shared>,
 }
 
 impl Own {
@@ -82,84 +138,58 @@ impl Own {
         daemon_pins: PinReader,
         directory: Arc<DirectoryReader>,
         entries_committed: u32,
+        client: Weak<Shared>,
     ) -> Self {
         let books = Books {
             allocator: Allocator::new(),
-            segments: HashMap::new(),
+            segments: Vec::new(),
             entries: Vec::new(),
+            kept: Vec::new(),
+            kept_vacant: Vec::new(),
             vacant: VecDeque::new(),
             entries_committed,
+            pending: Vec::with_capacity(BATCH),
+            pending_spare: Vec::with_capacity(BATCH),
             deferred: Vec::new(),
-            live: 0,
+            in_use: 0,
+            closed: false,
+            keeper: None,
         };
         let daemon = Reader { id: OwnerId::new(0, 0), pins: daemon_pins, bell: None };
         Self {
             id,
-            counts: Counts::new(),
+            counts: Chunks::new(),
             table,
             pins,
             directory,
             books: Mutex::new(books),
             readers: RwLock::new(vec![daemon]),
             readers_heard: AtomicU64::new(0),
+            client,
         }
     }
 
     // ---- making objects ----
 
-    /// Takes an entry and `bytes` of memory, counted as used for `kind`.
-    pub(crate) fn begin(&self, bytes: u64, kind: Use) -> Result<Begun, Need> {
+    /// Takes an entry and `bytes` of memory, with one use counted.
+    pub(crate) fn begin(&self, bytes: u64, kind: Use) -> Result<Begun<'_>, Need> {
         let mut books = self.books.lock();
-        let place = match bytes {
-            0 => None,
-            _ => {
-                let allocation = books.allocator.allocate(bytes).ok_or(Need::Memory)?;
-                Some((allocation, books.segments[&allocation.segment].clone()))
-            }
-        };
-        let index = match books.take_index() {
-            Ok(index) => index,
-            Err(need) => {
-                if let Some((allocation, _)) = place {
-                    books.allocator.free(allocation);
-                }
-                return Err(need);
-            }
-        };
-        books.entries[index as usize].allocation = place.as_ref().map(|(allocation, _)| *allocation);
+        let (index, place) = books.begin(bytes)?;
+        books.in_use += 1;
         drop(books);
+        // The entry is vacant: its count is zero, which nobody else changes, and its pin nobody else writes.
         let generation = Word::from_bits(self.table.word(index).load(Ordering::Relaxed)).generation();
-        self.counts.acquire(index, kind, |bits| self.pins.set(index, bits));
-        Ok(Begun { index, generation, place })
-    }
-
-    /// Gives back what was begun and never shown.
-    pub(crate) fn abort(&self, index: u32, kind: Use) {
-        self.counts.release(index, kind, |_| self.pins.clear(index));
-        let mut books = self.books.lock();
-        if let Some(allocation) = books.entries[index as usize].allocation.take() {
-            books.allocator.free(allocation);
-        }
-        self.vacate(&mut books, index);
-    }
-
-    /// Lets an entry that was begun, and never sealed, be used again. Its maker may have told others the id, so that
-    /// must not come to mean the next object.
-    fn vacate(&self, books: &mut Books, index: u32) {
-        let word = self.table.word(index);
-        let generation = Word::from_bits(word.load(Ordering::Relaxed)).generation();
-        word.store(Word::new(generation.wrapping_add(1), State::Free).bits(), Ordering::Release);
-        books.vacant.push_back(index);
+        self.pins.change(index, kind.pin_bits());
+        let count = self.counts.get_or_make(index);
+        count.begin(kind);
+        Ok(Begun { index, generation, count, place })
     }
 
     /// Makes a begun object visible: from here on its bytes never change.
+    #[inline]
     pub(crate) fn seal(&self, index: u32, generation: u32, location: &Location, references: Vec<Handle>) {
-        {
-            let mut books = self.books.lock();
-            books.live += 1;
-            if !references.is_empty() {
-                books.entries[index as usize].references = Some(Box::new(references));
-            }
+        if !references.is_empty() {
+            self.books.lock().keep(index, references);
         }
         self.table.fill(index, location);
         // Release: publishes the bytes and the location to whoever finds the word sealed.
@@ -168,11 +198,10 @@ impl Own {
 
     /// Shows a begun object as promised.
     pub(crate) fn promise(&self, index: u32, generation: u32) {
-        self.books.lock().live += 1;
         self.table.word(index).store(Word::new(generation, State::Promised).bits(), Ordering::Release);
     }
 
-    /// Keeps a promise with what was begun under another index, which becomes vacant.
+    /// Keeps a promise with what was begun under another index, which becomes vacant when its use ends.
     pub(crate) fn fulfil(
         &self,
         promised: ObjectId,
@@ -183,12 +212,10 @@ impl Own {
         {
             let mut books = self.books.lock();
             let allocation = books.entries[written as usize].allocation.take();
-            let entry = &mut books.entries[promised.index() as usize];
-            entry.allocation = allocation;
+            books.entries[promised.index() as usize].allocation = allocation;
             if !references.is_empty() {
-                entry.references = Some(Box::new(references));
+                books.keep(promised.index(), references);
             }
-            self.vacate(&mut books, written);
         }
         self.table.fill(promised.index(), location);
         self.settle(promised, State::Sealed);
@@ -215,123 +242,265 @@ impl Own {
     // ---- using objects ----
 
     pub(crate) fn word(&self, index: u32) -> Word {
+        // Acquire: pairs with the sealing store. SeqCst, because the bell's protocol needs a waiter's last look so.
         Word::from_bits(self.table.word(index).load(Ordering::SeqCst))
     }
 
-    pub(crate) fn location(&self, index: u32) -> Location {
-        self.table.location(index)
+    /// Where an object that is used here for its bytes lies, and what it is.
+    pub(crate) fn locate(&self, index: u32) -> Option<(NonNull<u8>, Location)> {
+        let location = self.table.location(index);
+        let bytes = Location::extent(location.length, location.references)?;
+        if bytes == 0 {
+            return Some((crate::object::dangling(), location));
+        }
+        let books = self.books.lock();
+        let allocation = books.entries.get(index as usize)?.allocation?;
+        let segment = books.segments[allocation.segment as usize].as_ref()?;
+        Some((segment.mapping.pointer(allocation.offset() as usize, bytes as usize), location))
     }
 
-    pub(crate) fn mapping(&self, segment: u32) -> Option<Arc<WriteMapping>> {
-        self.books.lock().segments.get(&segment).cloned()
+    /// Counts a use of an entry, whatever is in it; `None` where there is nothing. Memory operations only.
+    #[inline]
+    pub(crate) fn acquire(&self, index: u32, kind: Use) -> Option<&Count> {
+        let count = self.counts.get(index)?;
+        if count.add(kind) || self.acquire_first(index, count, kind) { Some(count) } else { None }
     }
 
-    pub(crate) fn entries_committed(&self) -> u32 {
-        self.directory.committed(self.id.slot())
+    /// The first use of its kind; `false` where there is nothing.
+    pub(crate) fn acquire_first(&self, index: u32, count: &Count, kind: Use) -> bool {
+        let Some(mut busy) = count.lock_known() else { return false };
+        let first = busy.is_unused();
+        busy.add(kind);
+        self.pins.change(index, busy.pin_bits());
+        if first {
+            self.books.lock().in_use += 1;
+        }
+        busy.finish();
+        true
     }
 
-    pub(crate) fn acquire(&self, index: u32, kind: Use) {
-        self.counts.acquire(index, kind, |bits| self.pins.set(index, bits));
-    }
-
-    /// Ends a use; frees the object if it was the last one anywhere. What the object kept goes to `garbage`.
-    pub(crate) fn release(&self, index: u32, kind: Use, garbage: &mut Vec<Handle>) {
-        self.counts.release(index, kind, |bits| {
-            if bits != 0 {
-                return self.pins.set(index, bits);
-            }
-            self.pins.clear(index);
-            let mut books = self.books.lock();
-            if !self.free(&mut books, index, garbage) {
-                books.deferred.push(index);
-            }
-        });
+    /// Ends the last use of a kind; the last one of all lets the object be freed. What a freed object kept goes to
+    /// `garbage`.
+    ///
+    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have ended it:
+    /// the last access to it is the store of the count, or to unlock the books.
+    pub(crate) fn release_last(
+        &self,
+        index: u32,
+        count: &Count,
+        kind: Use,
+        garbage: &mut Vec<Handle>,
+    ) -> Option<Arc<Shared>> {
+        let mut busy = count.lock();
+        busy.sub(kind);
+        if !busy.is_unused() {
+            self.pins.change(index, busy.pin_bits());
+            busy.finish();
+            return None;
+        }
+        self.pins.clear(index);
+        let word = Word::from_bits(self.table.word(index).load(Ordering::Relaxed));
+        let mut books = self.books.lock();
+        books.in_use -= 1;
+        // The last one that a closed client was kept for.
+        let mut client = if books.in_use == 0 { books.keeper.take() } else { None };
+        // Who asked for a deleted object is told that it is gone, once it is: it may be in either list.
+        let deleted = word.state() == Some(State::Deleted);
+        let mut urgent = deleted;
+        if word.state() == Some(State::Free) {
+            // It was begun and never sealed, or has become another, promised one.
+            self.vacate(&mut books, index, word);
+        } else if busy.queue() {
+            books.pending.push(index);
+            let location = self.table.location(index);
+            urgent |= books.pending.len() >= BATCH
+                || location.length >= LARGE_BYTES_MIN
+                || location.references > 0
+                || books.closed
+                // Without leases the client's thread does not come by.
+                || !books.allocator.has_segments();
+        }
+        if urgent && client.is_none() {
+            // It cannot be gone yet: it is in use until the lock is free.
+            client = self.client.upgrade();
+        }
+        // Inside the lock, so that whoever finds nothing in use also finds this thread done with the count.
+        busy.finish();
+        drop(books);
+        let client = client?;
+        if deleted {
+            client.own.collect(garbage);
+        } else if urgent {
+            client.own.free_pending(garbage);
+        }
+        Some(client)
     }
 
     /// Refuses new uses of an object; `false` if it is not there.
-    pub(crate) fn delete(&self, object: ObjectId, garbage: &mut Vec<Handle>) -> bool {
+    pub(crate) fn delete(&self, object: ObjectId) -> bool {
+        let Some(count) = self.counts.get(object.index()) else { return false };
+        // Busy: it is not being freed meanwhile.
+        let Some(busy) = count.lock_known() else { return false };
         let sealed = Word::new(object.generation(), State::Sealed).bits();
         let deleted = Word::new(object.generation(), State::Deleted).bits();
-        let mut books = self.books.lock();
         let word = self.table.word(object.index());
-        if word.compare_exchange(sealed, deleted, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return false;
-        }
-        drop(books);
-        if let Some(_unused) = self.counts.lock_unused(object.index()) {
-            books = self.books.lock();
-            if !self.free(&mut books, object.index(), garbage) {
-                books.deferred.push(object.index());
-            }
-        }
-        true
+        let done = word.compare_exchange(sealed, deleted, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        busy.finish();
+        done
     }
 
-    /// Looks again at what others still used; `true` if anything was freed.
-    pub(crate) fn collect(&self, garbage: &mut Vec<Handle>) -> bool {
-        let deferred = std::mem::take(&mut self.books.lock().deferred);
-        let mut still = Vec::new();
-        let mut freed = false;
-        for index in deferred {
-            // In use here again: the next release looks after it.
-            let Some(_unused) = self.counts.lock_unused(index) else { continue };
-            if self.free(&mut self.books.lock(), index, garbage) {
-                freed = true;
-            } else {
-                still.push(index);
-            }
-        }
-        self.books.lock().deferred.append(&mut still);
+    // ---- freeing objects ----
+
+    /// Frees what has been let go of, as far as nobody else uses it.
+    pub(crate) fn free_pending(&self, garbage: &mut Vec<Handle>) -> bool {
+        let mut pending = {
+            let mut books = self.books.lock();
+            let spare = std::mem::take(&mut books.pending_spare);
+            std::mem::replace(&mut books.pending, spare)
+        };
+        let freed = self.free_all(&pending, garbage);
+        pending.clear();
+        self.books.lock().pending_spare = pending;
         freed
     }
 
-    /// Frees an entry that this process does not use, unless somebody else does. `true` when there is nothing left to
-    /// look after.
-    fn free(&self, books: &mut Books, index: u32, garbage: &mut Vec<Handle>) -> bool {
-        let word = self.table.word(index);
-        let now = Word::from_bits(word.load(Ordering::Relaxed));
-        let Some(state @ (State::Sealed | State::Deleted | State::Lost)) = now.state() else { return true };
-        let readers = self.readers.read();
-        let held = || {
-            self.directory.readers(self.id.slot()) != self.readers_heard.load(Ordering::Acquire)
-                || readers.iter().any(|reader| reader.pins.get(index) != 0)
-        };
-        if !try_free(word, now.generation(), state, held) {
+    /// The same, and looks again at what others still used; `true` if anything was freed.
+    pub(crate) fn collect(&self, garbage: &mut Vec<Handle>) -> bool {
+        let deferred = std::mem::take(&mut self.books.lock().deferred);
+        let freed = self.free_pending(garbage);
+        self.free_all(&deferred, garbage) || freed
+    }
+
+    fn free_all(&self, indices: &[u32], garbage: &mut Vec<Handle>) -> bool {
+        let mut freed = false;
+        for batch in indices.chunks(BATCH) {
+            freed |= self.free_batch(batch, garbage);
+        }
+        freed
+    }
+
+    /// Frees entries from a list that nobody uses, here or elsewhere; puts the others into a list again, if they belong
+    /// into one. `true` if anything was freed.
+    fn free_batch(&self, indices: &[u32], garbage: &mut Vec<Handle>) -> bool {
+        let mut locked: [Option<Busy<'_>>; BATCH] = [const { None }; BATCH];
+        let mut candidates: [Candidate<'_>; BATCH] = std::array::from_fn(|_| self.no_candidate());
+        let mut len = 0;
+        for &index in indices {
+            match self.counts.get_or_make(index).lock_unused() {
+                Unused::Locked(mut busy) => {
+                    let word = self.table.word(index);
+                    let from = Word::from_bits(word.load(Ordering::Relaxed));
+                    if matches!(from.state(), Some(State::Sealed | State::Deleted | State::Lost)) {
+                        candidates[len] = Candidate { index, word, from, held: false };
+                        locked[len] = Some(busy);
+                        len += 1;
+                    } else {
+                        // Not a state that an object is let go of in.
+                        busy.unqueue();
+                        busy.finish();
+                    }
+                }
+                // The next release looks after it.
+                Unused::InUse => {}
+                Unused::Busy => self.books.lock().pending.push(index),
+            }
+        }
+        let candidates = &mut candidates[..len];
+        if candidates.is_empty() {
             return false;
         }
-        let entry = &mut books.entries[index as usize];
-        if let Some(references) = entry.references.take() {
-            garbage.extend(*references);
+        free_together(candidates, |candidates| self.look(candidates));
+        let mut freed = false;
+        let mut books = self.books.lock();
+        for (candidate, busy) in candidates.iter().zip(&mut locked) {
+            let mut busy = busy.take().expect("locked with the candidate");
+            if candidate.held {
+                books.deferred.push(candidate.index);
+            } else {
+                freed = true;
+                books.end(candidate.index, garbage);
+                busy.unqueue();
+            }
+            busy.finish();
         }
-        if let Some(allocation) = entry.allocation.take() {
-            books.allocator.free(allocation);
+        freed
+    }
+
+    fn no_candidate(&self) -> Candidate<'_> {
+        Candidate { index: 0, word: self.table.word(0), from: Word::from_bits(0), held: false }
+    }
+
+    /// Looks at every reader's pins.
+    fn look(&self, candidates: &mut [Candidate<'_>]) {
+        let readers = self.readers.read();
+        // A reader that we have not heard of may hold anything. Acquire: pairs with `reader_joined`.
+        let unknown = self.directory.readers(self.id.slot()) != self.readers_heard.load(Ordering::Acquire);
+        if unknown {
+            candidates.iter_mut().for_each(|candidate| candidate.held = true);
+            return;
         }
-        books.vacant.push_back(index);
-        books.live -= 1;
-        true
+        // Entries that are freed together were made together, as a rule: their pins are neighbours, and one look at the
+        // whole range shows that a reader has none of them.
+        let indices = candidates.iter().map(|candidate| candidate.index);
+        let (first, last) = indices.fold((u32::MAX, 0), |(first, last), at| (first.min(at), last.max(at)));
+        let is_dense = (last - first) as usize <= 4 * candidates.len();
+        for reader in readers.iter() {
+            if is_dense && !reader.pins.any(first..=last) {
+                continue;
+            }
+            for candidate in candidates.iter_mut() {
+                candidate.held |= reader.pins.get(candidate.index) != 0;
+            }
+        }
+    }
+
+    /// Lets an entry that was begun, and never sealed, be used again. Its maker may have told others the id, so that
+    /// must not come to mean the next object.
+    fn vacate(&self, books: &mut Books, index: u32, word: Word) {
+        let next = Word::new(word.generation().wrapping_add(1), State::Free);
+        self.table.word(index).store(next.bits(), Ordering::Release);
+        books.end(index, &mut Vec::new());
+    }
+
+    // ---- the client's end ----
+
+    /// From now on the client lives only as long as anything is in use. What is not is freed by the caller.
+    pub(crate) fn close(&self, client: &Arc<Shared>) {
+        let mut books = self.books.lock();
+        books.closed = true;
+        if books.in_use > 0 {
+            books.keeper = Some(client.clone());
+        }
     }
 
     // ---- memory and readers, as the daemon gives and takes them ----
 
     pub(crate) fn add_segment(&self, id: u32, mapping: WriteMapping) {
         let mut books = self.books.lock();
-        books.allocator.add_segment(id, mapping.len() as u64);
-        books.segments.insert(id, Arc::new(mapping));
+        let number = books.allocator.add_segment(mapping.len() as u64) as usize;
+        if number == books.segments.len() {
+            books.segments.push(None);
+        }
+        books.segments[number] = Some(Segment { id, mapping });
     }
 
     /// Takes out the segments that have been empty since `before`, to be given back.
     pub(crate) fn take_empty_segments(&self, before: u64) -> Vec<u32> {
+        let mut taken = Vec::new();
         let mut books = self.books.lock();
-        let mut empty = books.allocator.empty_since(before);
-        empty.retain(|id| books.allocator.remove_segment(*id));
-        for id in &empty {
-            books.segments.remove(id);
+        for number in books.allocator.empty_since(before) {
+            if books.allocator.remove_segment(number) {
+                taken.extend(books.segments[number as usize].take());
+            }
         }
-        empty
+        drop(books);
+        taken.into_iter().map(|segment| segment.id).collect()
     }
 
-    pub(crate) fn has_segments(&self) -> bool {
-        self.books.lock().allocator.has_segments()
+    /// Whether there is anything to look after: memory, or objects that are to be freed.
+    pub(crate) fn has_work(&self) -> bool {
+        let books = self.books.lock();
+        books.allocator.has_segments() || !books.pending.is_empty() || !books.deferred.is_empty()
     }
 
     pub(crate) fn set_now(&self, now: u64) {
@@ -340,7 +509,7 @@ impl Own {
 
     /// Bytes of all leases.
     pub(crate) fn leased_bytes(&self) -> u64 {
-        self.books.lock().segments.values().map(|mapping| mapping.len() as u64).sum()
+        self.books.lock().segments.iter().flatten().map(|segment| segment.mapping.len() as u64).sum()
     }
 
     pub(crate) fn grow_table(&self, entries: u32) {
@@ -358,15 +527,10 @@ impl Own {
     }
 
     /// Whether nobody at all uses the object, in any process, beyond `expected` handles of this one.
-    pub(crate) fn is_held_elsewhere(&self, index: u32, expected: u64) -> bool {
-        self.counts.handles(index) > expected
+    pub(crate) fn is_held_elsewhere(&self, index: u32, count: &Count, expected: u64) -> bool {
+        count.handles() > expected
             || self.directory.readers(self.id.slot()) != self.readers_heard.load(Ordering::Acquire)
             || self.readers.read().iter().any(|reader| reader.pins.get(index) != 0)
-    }
-
-    /// Takes this process's pin on an entry of its own back.
-    pub(crate) fn unpin(&self, index: u32) {
-        self.pins.clear(index);
     }
 
     /// The flag of the bell's protocol.
@@ -374,27 +538,78 @@ impl Own {
         self.table.sleeping()
     }
 
-    /// Objects that are alive, promised ones included.
+    /// Objects that are alive, those included that are promised or being made.
     pub(crate) fn live(&self) -> u64 {
-        self.books.lock().live
+        let books = self.books.lock();
+        (books.entries.len() - books.vacant.len()) as u64
     }
 }
 
 impl Books {
-    fn take_index(&mut self) -> Result<u32, Need> {
+    fn begin(&mut self, bytes: u64) -> Result<(u32, Option<Place>), Need> {
+        let index = self.peek_index()?;
+        let (mut allocation, mut place) = (None, None);
+        if bytes > 0 {
+            let found = self.allocator.allocate(bytes).ok_or(Need::Memory)?;
+            let segment =
+                self.segments[found.segment as usize].as_ref().expect("an allocation's segment is mapped");
+            let pointer = segment.mapping.pointer(found.offset() as usize, bytes as usize);
+            place = Some(Place { segment: segment.id, offset: found.offset(), pointer });
+            allocation = Some(found);
+        }
+        self.take_index(index);
+        self.entries[index as usize].allocation = allocation;
+        Ok((index, place))
+    }
+
+    /// The index that the next object gets.
+    fn peek_index(&self) -> Result<u32, Need> {
         let next = self.entries.len() as u32;
-        // An index rests a while before it is used again, as long as there are fresh ones.
-        if next < self.entries_committed && self.vacant.len() < 1024 {
+        let fresh = next < self.entries_committed;
+        match self.vacant.front() {
+            // An index rests a while before it is used again, as long as there are fresh ones.
+            Some(_) if fresh && self.vacant.len() < 1024 => Ok(next),
+            Some(vacant) => Ok(*vacant),
+            None if fresh => Ok(next),
+            None => Err(Need::Entries { at_least: next.saturating_add(1) }),
+        }
+    }
+
+    fn take_index(&mut self, index: u32) {
+        if index as usize == self.entries.len() {
             self.entries.push(Entry::default());
-            return Ok(next);
+        } else {
+            self.vacant.pop_front();
         }
-        if let Some(index) = self.vacant.pop_front() {
-            return Ok(index);
+    }
+
+    /// Notes what an object keeps alive.
+    fn keep(&mut self, index: u32, references: Vec<Handle>) {
+        let at = match self.kept_vacant.pop() {
+            Some(at) => {
+                self.kept[at as usize] = references;
+                at
+            }
+            None => {
+                self.kept.push(references);
+                self.kept.len() as u32 - 1
+            }
+        };
+        self.entries[index as usize].kept = at + 1;
+    }
+
+    /// Takes back all that an entry had.
+    fn end(&mut self, index: u32, garbage: &mut Vec<Handle>) {
+        let entry = &mut self.entries[index as usize];
+        if let Some(allocation) = entry.allocation.take() {
+            self.allocator.free(allocation);
         }
-        if next < self.entries_committed {
-            self.entries.push(Entry::default());
-            return Ok(next);
+        if let Some(at) = entry.kept.checked_sub(1) {
+            entry.kept = 0;
+            garbage.append(&mut self.kept[at as usize]);
+            self.kept[at as usize] = Vec::new();
+            self.kept_vacant.push(at);
         }
-        Err(Need::Entries { at_least: next.saturating_add(1) })
+        self.vacant.push_back(index);
     }
 }

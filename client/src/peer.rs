@@ -2,27 +2,376 @@
 //!
 //! Everything read from the other's table is checked before it is used: the index against what the daemon committed,
 //! the location against the true length of the segment.
+//!
+//! # Slots and peers
+//!
+//! What this process counts of the objects of an owner stands in the [`Slot`] that the owner has, which lives as long as the
+//! client: the counts are found without a lock, and without counting a reference to the peer. The peer itself is there while
+//! the slot has *users*: one while the client knows the peer, and one for each entry in use. The last to leave takes the peer
+//! out, which tells the daemon; only then can the slot be given to another owner.
+//!
+//! | entry's count | `segment` | changed by |
+//! |---|---|---|
+//! | 0 | none | the first use: enters the slot, sets the pin |
+//! | uses, none of them `Bytes` | none | the first `Bytes` |
+//! | uses, some of them `Bytes` | none, then the segment that the object lies in | set once by one who is lent the bytes; taken out by the last of them, who has the count to itself |
 
-use std::collections::{HashMap, HashSet};
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::bell::Bell;
+use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
-use mobula_shm::table::{Location, State, TableReader};
+use mobula_shm::table::{Location, State, TableReader, Word};
 use parking_lot::RwLock;
 
-use crate::counts::{Counts, Use};
+use crate::allocator::ALIGNMENT;
+use crate::counts::{Chunks, Count, Use};
 use crate::error::ClientError;
 use crate::shared::Shared;
 
 /// How long an entry may stay in the state in which its owner looks at the pins.
 const DYING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What this process uses of the owner in a slot.
+pub(crate) struct Slot {
+    pub(crate) guard: ForkGuard,
+    entries: Chunks<Entry>,
+    users: AtomicU64,
+    /// Whether the client counts as a user.
+    known: AtomicBool,
+    /// An `Arc` that was made a pointer; null exactly when the slot is empty.
+    peer: AtomicPtr<Peer>,
+}
+
+/// What this process uses of one object.
+#[derive(Default)]
+struct Entry {
+    count: Count,
+    /// An `Arc` that was made a pointer, or null; the module's documentation has the table.
+    segment: AtomicPtr<PeerSegment>,
+}
+
+/// A counted user of a slot: while it lives, there is a peer.
+pub(crate) struct Guest<'a> {
+    slot: &'a Slot,
+}
+
+impl Slot {
+    pub(crate) fn new(guard: ForkGuard) -> Self {
+        Self {
+            guard,
+            entries: Chunks::new(),
+            users: AtomicU64::new(0),
+            known: AtomicBool::new(false),
+            peer: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Becomes a user; `None` when the slot is empty, or about to be.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<Guest<'_>> {
+        let mut users = self.users.load(Ordering::Relaxed);
+        while users > 0 {
+            // Acquire: pairs with the store in `install`; the peer is there.
+            match self.users.compare_exchange_weak(users, users + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Guest { slot: self }),
+                Err(now) => users = now,
+            }
+        }
+        None
+    }
+
+    /// Ends one user. If others remain, what comes last is the decrement: the client may be gone when this returns.
+    #[inline]
+    fn leave(&self) {
+        // Release: whatever this user did with the peer comes before; Acquire: and before the last one drops it.
+        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.empty();
+        }
+    }
+
+    #[cold]
+    fn empty(&self) {
+        // Release: pairs with `install`, which does not begin before.
+        let peer = self.peer.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: `install` made the pointer of an `Arc`, and only the last user, of which there is one for each
+        // `install`, takes it out again.
+        drop(unsafe { Arc::from_raw(peer) });
+    }
+
+    /// Makes a peer known; `false` if there is another one, whose objects are still in use. One thread at a time.
+    pub(crate) fn install(&self, peer: Arc<Peer>) -> bool {
+        self.forget(None);
+        // The last user may be about to take the old peer out.
+        while self.users.load(Ordering::Acquire) == 0 && !self.peer.load(Ordering::Acquire).is_null() {
+            std::thread::yield_now();
+        }
+        if self.users.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.peer.store(Arc::into_raw(peer).cast_mut(), Ordering::Release);
+        self.known.store(true, Ordering::Release);
+        // Release: pairs with `enter`.
+        self.users.store(1, Ordering::Release);
+        true
+    }
+
+    /// Lets the peer go once nothing of it is in use; only the one with this id, if one is given.
+    pub(crate) fn forget(&self, id: Option<OwnerId>) {
+        let Some(guest) = self.enter() else { return };
+        if id.is_none_or(|id| guest.peer().id == id) && self.known.swap(false, Ordering::AcqRel) {
+            self.leave();
+        }
+    }
+
+    /// Counts a use of an object, whatever is in its entry; `Ok(None)` when the slot is not its owner's. Memory operations
+    /// only.
+    #[inline]
+    pub(crate) fn acquire(&self, object: ObjectId, kind: Use) -> Result<Option<&Count>, ClientError> {
+        if let Some(entry) = self.entries.get(object.index())
+            && entry.count.add(kind)
+        {
+            // SAFETY: the entry is in use, by the use just counted at least.
+            if unsafe { self.peer() }.id == object.owner() {
+                return Ok(Some(&entry.count));
+            }
+            self.release(object.index(), kind);
+        }
+        self.acquire_first(object, kind)
+    }
+
+    /// One more use of kind `Bytes` of a sealed object of which there is one, and where it lies. `None` where there is more to
+    /// be done, or found out.
+    #[inline]
+    pub(crate) fn lend_again(&self, object: ObjectId) -> Option<(&Count, NonNull<u8>, Location)> {
+        let entry = self.entries.get(object.index())?;
+        if !entry.count.add(Use::Bytes) {
+            return None;
+        }
+        // SAFETY: the entry is in use, by the use just counted at least.
+        let peer = unsafe { self.peer() };
+        // SAFETY: that use is of kind `Bytes`.
+        let segment = unsafe { entry.segment() };
+        if peer.id == object.owner()
+            && let Some(segment) = segment
+            && peer.table.word(object.index(), Ordering::SeqCst)
+                == Word::new(object.generation(), State::Sealed)
+        {
+            let location = peer.table.location(object.index());
+            if let Some(pointer) = segment.find(&location) {
+                return Some((&entry.count, pointer, location));
+            }
+        }
+        self.release(object.index(), Use::Bytes);
+        None
+    }
+
+    fn acquire_first(&self, object: ObjectId, kind: Use) -> Result<Option<&Count>, ClientError> {
+        let Some(guest) = self.enter() else { return Ok(None) };
+        let peer = guest.peer();
+        if peer.id != object.owner() {
+            return Ok(None);
+        }
+        // Pins beyond have no memory.
+        if object.index() >= peer.shared.directory.committed(object.owner().slot()) {
+            return Err(ClientError::NoSuchObject { object });
+        }
+        let entry = self.entries.get_or_make(object.index());
+        self.count_first(guest, entry, object.index(), kind);
+        Ok(Some(&entry.count))
+    }
+
+    /// One more use of what is already used.
+    #[inline]
+    pub(crate) fn acquire_again(&self, index: u32, count: &Count, kind: Use) {
+        if !count.add(kind) {
+            let guest = self.enter().expect("an entry in use is a user");
+            self.count_first(guest, self.entries.get_or_make(index), index, kind);
+        }
+    }
+
+    fn count_first(&self, guest: Guest<'_>, entry: &Entry, index: u32, kind: Use) {
+        let mut busy = entry.count.lock();
+        let unused = busy.is_unused();
+        busy.add(kind);
+        // The pin comes before the count: a thread that finds the count above zero relies on it.
+        if busy.pin_bits() != busy.pin_bits_before() {
+            guest.peer().pins.set(index, busy.pin_bits());
+        }
+        if unused {
+            guest.stay();
+        }
+        busy.finish();
+    }
+
+    /// Ends a use; the owner notices by itself. Memory operations only.
+    ///
+    /// The client may be gone when this returns: what comes last is the store of the count, or to leave the slot.
+    #[inline]
+    pub(crate) fn release(&self, index: u32, kind: Use) {
+        let entry = self.entries.get_or_make(index);
+        if !entry.count.sub(kind) {
+            self.release_last(entry, index, kind);
+        }
+    }
+
+    fn release_last(&self, entry: &Entry, index: u32, kind: Use) {
+        let mut busy = entry.count.lock();
+        busy.sub(kind);
+        let unmapped = (kind == Use::Bytes && busy.is_without(Use::Bytes)).then(|| {
+            // SAFETY: nobody is lent the bytes any more, and nobody can be: the count is ours.
+            unsafe { entry.take_segment() }
+        });
+        let unused = busy.is_unused();
+        // SAFETY: the entry counts as a user until it leaves below.
+        let pins = &unsafe { self.peer() }.pins;
+        if unused {
+            pins.clear(index);
+        } else if busy.pin_bits() != busy.pin_bits_before() {
+            pins.change(index, busy.pin_bits());
+        }
+        busy.finish();
+        // Says so to the daemon, so others need not wait for it. It has an `Arc` of the client of its own.
+        drop(unmapped);
+        if unused {
+            self.leave();
+        }
+    }
+
+    /// The state of an object that is used; see [`Peer::settled_state`].
+    ///
+    /// # Safety
+    /// A use of an object of this slot is counted.
+    #[inline]
+    pub(crate) unsafe fn state(&self, object: ObjectId) -> Result<State, ClientError> {
+        // SAFETY: the caller's.
+        unsafe { self.peer() }.settled_state(object)
+    }
+
+    /// Where the bytes of an object lie, and what they are; checked against the segment's true length. The first time it is
+    /// asked for an object of a segment that is not mapped, this asks the daemon.
+    ///
+    /// # Safety
+    /// A use of kind `Bytes` of the object, which is sealed, is counted. The bytes are mapped for as long as it is.
+    #[inline]
+    pub(crate) unsafe fn locate(&self, object: ObjectId) -> Result<(NonNull<u8>, Location), ClientError> {
+        // SAFETY: the caller's.
+        let peer = unsafe { self.peer() };
+        let location = peer.table.location(object.index());
+        let corrupt = || ClientError::Corrupt { object };
+        let bytes = Location::extent(location.length, location.references).ok_or_else(corrupt)?;
+        if bytes == 0 {
+            return Ok((crate::object::dangling(), location));
+        }
+        let entry = self.entries.get_or_make(object.index());
+        // SAFETY: the caller's: bytes are lent, so the segment is not taken out.
+        let segment = match unsafe { entry.segment() } {
+            Some(segment) => segment,
+            // SAFETY: as above.
+            None => unsafe { entry.set_segment(peer.segment(location.segment)?) },
+        };
+        Ok((segment.find(&location).ok_or_else(corrupt)?, location))
+    }
+
+    /// The client that the peer belongs to.
+    ///
+    /// # Safety
+    /// As [`state`](Self::state).
+    #[inline]
+    pub(crate) unsafe fn shared(&self) -> &Shared {
+        // SAFETY: the caller's.
+        &unsafe { self.peer() }.shared
+    }
+
+    /// # Safety
+    /// The caller is, or has, a user of the slot for as long as it uses the peer.
+    #[inline]
+    unsafe fn peer(&self) -> &Peer {
+        // SAFETY: `install` stored the pointer of an `Arc` before there was a user, and it is taken out after the last one
+        // has left. Acquire: pairs with that store.
+        unsafe { &*self.peer.load(Ordering::Acquire) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // A peer keeps the client, and with it this slot: so there is none, and so no use, and no segment.
+        debug_assert!(self.peer.get_mut().is_null());
+    }
+}
+
+impl<'a> Guest<'a> {
+    #[inline]
+    pub(crate) fn peer(&self) -> &Peer {
+        // SAFETY: this is a user.
+        unsafe { self.slot.peer() }
+    }
+
+    /// The peer, for longer.
+    pub(crate) fn to_arc(&self) -> Arc<Peer> {
+        let peer = ptr::from_ref(self.peer());
+        // SAFETY: the pointer came from `Arc::into_raw` (in `install`), and that `Arc` lives as long as this user.
+        unsafe {
+            Arc::increment_strong_count(peer);
+            Arc::from_raw(peer)
+        }
+    }
+
+    /// Becomes the user that an entry in use is.
+    #[inline]
+    fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Guest<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.leave();
+    }
+}
+
+impl Entry {
+    /// # Safety
+    /// A use of kind `Bytes` is counted for as long as the segment is used.
+    #[inline]
+    unsafe fn segment(&self) -> Option<&PeerSegment> {
+        // SAFETY: null, or the pointer of an `Arc` that `set_segment` stored and that stays while bytes are lent. Acquire:
+        // pairs with that store.
+        unsafe { self.segment.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Notes the segment, unless another thread has.
+    ///
+    /// # Safety
+    /// As [`segment`](Self::segment).
+    unsafe fn set_segment(&self, segment: Arc<PeerSegment>) -> &PeerSegment {
+        let new = Arc::into_raw(segment).cast_mut();
+        let noted = self.segment.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
+        if noted.is_err() {
+            // SAFETY: it was made a pointer just now, and went nowhere.
+            drop(unsafe { Arc::from_raw(new) });
+        }
+        // SAFETY: the caller's.
+        unsafe { self.segment() }.expect("one was noted")
+    }
+
+    /// # Safety
+    /// No use of kind `Bytes` is counted, and none can be before this returns.
+    unsafe fn take_segment(&self) -> Option<Arc<PeerSegment>> {
+        let segment = self.segment.load(Ordering::Acquire);
+        self.segment.store(ptr::null_mut(), Ordering::Release);
+        // SAFETY: `set_segment` made the pointer of an `Arc`; it is taken out once, since nobody else is at the entry.
+        (!segment.is_null()).then(|| unsafe { Arc::from_raw(segment) })
+    }
+}
 
 /// Another owner, attached.
 pub(crate) struct Peer {
@@ -30,24 +379,42 @@ pub(crate) struct Peer {
     pub(crate) shared: Arc<Shared>,
     table: TableReader,
     pins: PinWriter,
-    counts: Counts,
     bell: Bell,
     segments: RwLock<Segments>,
 }
 
 #[derive(Default)]
 struct Segments {
-    mapped: HashMap<u32, Arc<PeerSegment>>,
-    /// Given back by their owner; never to be kept again.
-    retired: HashSet<u32>,
+    /// In the order of their numbers.
+    mapped: Vec<Arc<PeerSegment>>,
+    /// Numbers of those given back by their owner, never to be kept again, in order.
+    retired: Vec<u32>,
+}
+
+impl Segments {
+    fn find(&self, segment: u32) -> Result<usize, usize> {
+        self.mapped.binary_search_by_key(&segment, |mapped| mapped.segment)
+    }
 }
 
 /// A segment of another owner, mapped read-only; says so to the daemon when it is unmapped.
 pub(crate) struct PeerSegment {
-    pub(crate) mapping: ReadMapping,
+    mapping: ReadMapping,
     owner: OwnerId,
     segment: u32,
     shared: Arc<Shared>,
+}
+
+impl PeerSegment {
+    /// The address of an object that lies in here with its references, aligned as it must be: `None` where its owner wrote
+    /// nonsense. (An honest one does not move an object, from one segment to another neither.)
+    #[inline]
+    fn find(&self, location: &Location) -> Option<NonNull<u8>> {
+        let lies_here = location.segment == self.segment
+            && location.fits(self.mapping.len() as u64)
+            && location.offset.is_multiple_of(ALIGNMENT);
+        lies_here.then(|| self.mapping.pointer(location.offset as usize, location.length as usize))
+    }
 }
 
 impl Peer {
@@ -59,44 +426,15 @@ impl Peer {
             id,
             table: shared.map_received(table, TableReader::map)?,
             pins: PinWriter::map(shared.pin_file(), id.slot())?,
-            counts: Counts::new(),
             bell: Bell::from_descriptor(bell),
             segments: RwLock::default(),
             shared: shared.clone(),
         }))
     }
 
-    /// Pins an object. Memory operations only.
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Use) -> Result<State, ClientError> {
-        let index = object.index();
-        if index >= self.shared.directory.committed(self.id.slot()) {
-            return Err(ClientError::NoSuchObject { object });
-        }
-        self.counts.acquire(index, kind, |bits| self.pins.set(index, bits));
-        match self.settled_state(object) {
-            Ok(state) => Ok(state),
-            Err(error) => {
-                self.release(index, kind);
-                Err(error)
-            }
-        }
-    }
-
-    /// One more use of what is already used.
-    pub(crate) fn acquire_again(&self, index: u32, kind: Use) {
-        self.counts.acquire(index, kind, |bits| self.pins.set(index, bits));
-    }
-
-    /// Ends a use. Memory operations only; the owner notices by itself.
-    pub(crate) fn release(&self, index: u32, kind: Use) {
-        self.counts.release(index, kind, |bits| match bits {
-            0 => self.pins.clear(index),
-            bits => self.pins.set(index, bits),
-        });
-    }
-
     /// The state of a pinned object: `Sealed`, `Promised` or `Lost`; everything else is an error.
-    pub(crate) fn settled_state(&self, object: ObjectId) -> Result<State, ClientError> {
+    #[inline]
+    fn settled_state(&self, object: ObjectId) -> Result<State, ClientError> {
         let mut patience = None;
         loop {
             // SeqCst: the reader's second half of the handshake (see `mobula_shm::pins`).
@@ -120,27 +458,13 @@ impl Peer {
         }
     }
 
-    /// Where a pinned, sealed object lies; checked against the segment's true length.
-    pub(crate) fn locate(
-        self: &Arc<Self>,
-        object: ObjectId,
-    ) -> Result<(Location, Option<Arc<PeerSegment>>), ClientError> {
-        let location = self.table.location(object.index());
-        if Location::extent(location.length, location.references) == Some(0) {
-            return Ok((location, None));
-        }
-        let segment = self.segment(location.segment)?;
-        if !location.fits(segment.mapping.len() as u64) {
-            return Err(ClientError::Corrupt { object });
-        }
-        Ok((location, Some(segment)))
-    }
-
     /// Its owner gave a segment back: forget the mapping once nothing uses it.
     pub(crate) fn retire(&self, segment: u32) {
         let mut segments = self.segments.write();
-        segments.retired.insert(segment);
-        let mapped = segments.mapped.remove(&segment);
+        if let Err(place) = segments.retired.binary_search(&segment) {
+            segments.retired.insert(place, segment);
+        }
+        let mapped = segments.find(segment).ok().map(|place| segments.mapped.remove(place));
         drop(segments);
         if mapped.is_none() {
             // The daemon may think that it is mapped here: somebody asked, and gave up waiting for the answer.
@@ -155,10 +479,18 @@ impl Peer {
         }
     }
 
-    fn segment(self: &Arc<Self>, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
-        if let Some(mapped) = self.segments.read().mapped.get(&segment) {
-            return Ok(mapped.clone());
+    fn segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
+        {
+            let segments = self.segments.read();
+            if let Ok(place) = segments.find(segment) {
+                return Ok(segments.mapped[place].clone());
+            }
         }
+        self.map_segment(segment)
+    }
+
+    #[cold]
+    fn map_segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
         let request = Request::MapSegment { owner: self.id, segment };
         let answer = self.shared.connection.request("map a segment", &request)?;
         let Reply::SegmentMapped { bytes } = answer.reply else {
@@ -171,8 +503,10 @@ impl Peer {
         })?;
         let mapped = Arc::new(PeerSegment { mapping, owner: self.id, segment, shared: self.shared.clone() });
         let mut segments = self.segments.write();
-        if !segments.retired.contains(&segment) {
-            segments.mapped.entry(segment).or_insert_with(|| mapped.clone());
+        if segments.retired.binary_search(&segment).is_err()
+            && let Err(place) = segments.find(segment)
+        {
+            segments.mapped.insert(place, mapped.clone());
         }
         Ok(mapped)
     }

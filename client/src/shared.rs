@@ -1,10 +1,9 @@
 //! What a client, its objects and its receiving thread share.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
@@ -16,14 +15,14 @@ use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::check_received;
 use mobula_shm::table::{ENTRIES_MAX, Location};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::channel::Event;
 use crate::connection::Connection;
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::own::{Begun, Need, Own};
-use crate::peer::Peer;
+use crate::peer::{Peer, Slot};
 
 /// Bytes of the first lease for small objects; later ones grow with what is already leased.
 const LEASE_BYTES_MIN: u64 = 1 << 20;
@@ -42,8 +41,8 @@ pub(crate) struct Shared {
     pub(crate) lease_timeout: Duration,
     pub(crate) events: Mutex<Option<Sender<Event>>>,
     pin_file: OwnedFd,
-    /// Emptied when the last client goes, because peers point back here.
-    peers: RwLock<HashMap<u16, Arc<Peer>>>,
+    /// By the owners' slots, as they are met. Their peers are let go when the last client goes, because they point back here.
+    slots: Box<[OnceLock<Box<Slot>>]>,
     attaching: Mutex<()>,
     /// Leases that were asked for and whose segments are not in the books yet.
     leasing: AtomicUsize,
@@ -57,6 +56,8 @@ pub(crate) struct Parts {
     pub(crate) directory: Arc<DirectoryReader>,
     pub(crate) own: Own,
     pub(crate) bell: Bell,
+    /// Owners that there can be.
+    pub(crate) slots: u32,
     pub(crate) capacity_bytes: u64,
     pub(crate) lease_timeout: Duration,
     pub(crate) pin_file: OwnedFd,
@@ -64,7 +65,7 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { guard, connection, directory, own, bell, capacity_bytes, lease_timeout, pin_file } =
+        let Parts { guard, connection, directory, own, bell, slots, capacity_bytes, lease_timeout, pin_file } =
             parts;
         Self {
             guard,
@@ -76,13 +77,14 @@ impl Shared {
             lease_timeout,
             events: Mutex::new(None),
             pin_file,
-            peers: RwLock::default(),
+            slots: (0..slots).map(|_| OnceLock::new()).collect(),
             attaching: Mutex::default(),
             leasing: AtomicUsize::new(0),
             born: Instant::now(),
         }
     }
 
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<(), ClientError> {
         if self.guard.is_child() { Err(ClientError::ForkedChild) } else { Ok(()) }
     }
@@ -91,6 +93,7 @@ impl Shared {
     ///
     /// # Panics
     /// In a forked child.
+    #[inline]
     pub(crate) fn assert_process(&self) {
         if let Err(error) = self.check_process() {
             panic!("{error}");
@@ -115,71 +118,108 @@ impl Shared {
         Ok(map(descriptor.as_fd())?)
     }
 
+    /// What this process uses of the owner in a slot; `None` if it has never met one there.
+    #[inline]
+    pub(crate) fn slot(&self, slot: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(slot))?.get().map(|slot| &**slot)
+    }
+
     /// The view of another owner; attaches the first time.
     pub(crate) fn peer(self: &Arc<Self>, id: OwnerId) -> Result<Arc<Peer>, ClientError> {
         if let Some(peer) = self.known_peer(id) {
             return Ok(peer);
         }
+        let no_such_owner = Refusal::NoSuchOwner { owner: id };
+        let place = self.slots.get(usize::from(id.slot()));
         // Somebody had our slot before us, and has been forgotten.
-        if id.slot() == self.own.id.slot() {
-            return Err(Refusal::NoSuchOwner { owner: id }.into());
-        }
+        let Some(place) = place.filter(|_| id.slot() != self.own.id.slot()) else {
+            return Err(no_such_owner.into());
+        };
         // One at a time: two views of one owner would write the same pins.
         let _attaching = self.attaching.lock();
         if let Some(peer) = self.known_peer(id) {
             return Ok(peer);
         }
         let attached = Peer::attach(self, id)?;
-        let before = self.peers.write().insert(id.slot(), attached.clone());
-        drop(before);
-        Ok(attached)
+        let slot = place.get_or_init(|| Box::new(Slot::new(self.guard)));
+        if slot.install(attached.clone()) {
+            Ok(attached)
+        } else {
+            // The daemon gives a slot to another only once nobody is attached to its last owner.
+            Err(ClientError::BadReply(format!("{id} has a slot in which another's objects are in use")))
+        }
     }
 
     pub(crate) fn known_peer(&self, id: OwnerId) -> Option<Arc<Peer>> {
-        self.peers.read().get(&id.slot()).filter(|peer| peer.id == id).cloned()
+        let guest = self.slot(id.slot())?.enter()?;
+        (guest.peer().id == id).then(|| guest.to_arc())
     }
 
     pub(crate) fn forget_peer(&self, id: OwnerId) {
-        let mut peers = self.peers.write();
-        let peer = match peers.get(&id.slot()) {
-            Some(peer) if peer.id == id => peers.remove(&id.slot()),
-            _ => None,
-        };
-        drop(peers);
-        drop(peer);
+        if let Some(slot) = self.slot(id.slot()) {
+            slot.forget(Some(id));
+        }
     }
 
-    pub(crate) fn forget_all_peers(&self) {
-        // In a forked child another thread of the parent's may have the lock for ever.
+    /// The last client is gone: this stays only while objects are in use.
+    pub(crate) fn close(self: &Arc<Self>) {
+        // In a forked child another thread of the parent's may have a lock for ever.
         if self.guard.is_child() {
             return;
         }
-        let peers = std::mem::take(&mut *self.peers.write());
-        drop(peers);
+        self.own.close(self);
+        self.collect();
+        for slot in self.slots.iter().filter_map(OnceLock::get) {
+            slot.forget(None);
+        }
     }
 
     // ---- beginning an object ----
 
     /// Takes an entry and memory for an object, from the leases if they have room, else from the daemon.
-    pub(crate) fn begin(&self, length: u64, references: u32, kind: Use) -> Result<Begun, ClientError> {
+    #[inline]
+    pub(crate) fn begin(&self, length: u64, references: u32, kind: Use) -> Result<Begun<'_>, ClientError> {
         self.check_process()?;
         let too_large = || Refusal::TooLarge { requested_bytes: length, capacity_bytes: self.capacity_bytes };
         let bytes = Location::extent(length, references).ok_or_else(too_large)?;
         if bytes > self.capacity_bytes {
             return Err(too_large().into());
         }
+        match self.own.begin(bytes, kind) {
+            Ok(begun) => Ok(begun),
+            Err(need) => self.begin_slowly(bytes, kind, need),
+        }
+    }
+
+    #[cold]
+    fn begin_slowly(&self, bytes: u64, kind: Use, mut need: Need) -> Result<Begun<'_>, ClientError> {
         let deadline = Instant::now().checked_add(self.lease_timeout);
         loop {
-            match self.own.begin(bytes, kind) {
-                Ok(begun) => return Ok(begun),
-                Err(Need::Entries { at_least }) => self.grow_table(at_least)?,
-                Err(Need::Memory) => {
+            match need {
+                Need::Entries { at_least } => {
+                    if !self.free_pending() {
+                        self.grow_table(at_least)?;
+                    }
+                }
+                Need::Memory => {
                     if !self.collect() {
                         self.lease(bytes, deadline)?;
                     }
                 }
             }
+            need = match self.own.begin(bytes, kind) {
+                Ok(begun) => return Ok(begun),
+                Err(need) => need,
+            };
         }
+    }
+
+    /// Frees what has been let go of, as far as nobody else uses it; `true` if there was anything.
+    pub(crate) fn free_pending(&self) -> bool {
+        let mut garbage = Vec::new();
+        let freed = self.own.free_pending(&mut garbage);
+        crate::object::drop_all(garbage);
+        freed
     }
 
     /// Looks again at what others used; `true` if memory came free.
@@ -228,10 +268,10 @@ impl Shared {
         }
     }
 
-    /// Whether there are segments to look after, now or in a moment.
-    pub(crate) fn may_have_segments(&self) -> bool {
+    /// Whether there is anything to look after, now or in a moment.
+    pub(crate) fn may_have_work(&self) -> bool {
         // The lease first: it is counted until its segment is in the books.
-        self.leasing.load(Ordering::Acquire) > 0 || self.own.has_segments()
+        self.leasing.load(Ordering::Acquire) > 0 || self.own.has_work()
     }
 
     fn request_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {

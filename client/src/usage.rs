@@ -1,0 +1,276 @@
+//! One counted use of an object: what a handle, an object and a writer consist of.
+//!
+//! A [`Usage`] has no `Arc` of anything: it points to its count, and to the client or the slot that the count is part of.
+//! What it points to stays because it is counted: a client keeps itself while it is used ([`own`](crate::own)), and so does a
+//! peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use mobula_protocol::id::ObjectId;
+use mobula_protocol::message::Refusal;
+use mobula_shm::table::{Location, State};
+
+use crate::counts::{Count, Use};
+use crate::error::ClientError;
+use crate::object::Handle;
+use crate::own::Begun;
+use crate::peer::Slot;
+use crate::shared::Shared;
+
+/// A counted use; dropping it ends it.
+pub(crate) struct Usage {
+    view: View,
+    count: NonNull<Count>,
+    id: ObjectId,
+    kind: Use,
+}
+
+/// Whose object it is.
+#[derive(Clone, Copy)]
+enum View {
+    Own(NonNull<Shared>),
+    Peer(NonNull<Slot>),
+}
+
+// SAFETY: what it points to is `Sync` (`Shared`, `Slot` and `Count` are, which the compiler checks below), and it stays until
+// the use ends, in whatever thread that is.
+unsafe impl Send for Usage {}
+// SAFETY: as above.
+unsafe impl Sync for Usage {}
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync>() {}
+    is_shareable::<Shared>();
+    is_shareable::<Slot>();
+    is_shareable::<Count>();
+};
+
+impl Usage {
+    /// Counts a use of an object, and pins it if it is the first; the state is `Sealed`, `Promised` or `Lost`. Memory
+    /// operations only, except for the first object of an owner.
+    #[inline]
+    pub(crate) fn acquire(
+        shared: &Arc<Shared>,
+        id: ObjectId,
+        kind: Use,
+    ) -> Result<(Self, State), ClientError> {
+        shared.check_process()?;
+        let (view, count) = if id.owner() == shared.own.id {
+            let count =
+                shared.own.acquire(id.index(), kind).ok_or(ClientError::NoSuchObject { object: id })?;
+            (View::Own(NonNull::from(&**shared)), count)
+        } else {
+            let slot = shared.slot(id.owner().slot());
+            let counted = match slot {
+                Some(slot) => slot.acquire(id, kind)?.map(|count| (slot, count)),
+                None => None,
+            };
+            let (slot, count) = match counted {
+                Some(counted) => counted,
+                None => Self::attach_and_acquire(shared, id, kind)?,
+            };
+            (View::Peer(NonNull::from(slot)), count)
+        };
+        let usage = Self { view, count: count.into(), id, kind };
+        let state = usage.state()?;
+        Ok((usage, state))
+    }
+
+    /// One more use of the bytes of another's object that are lent out here already, and where they lie; `None` where that is
+    /// not so.
+    #[inline]
+    pub(crate) fn lend_again(shared: &Shared, id: ObjectId) -> Option<(Self, NonNull<u8>, Location)> {
+        if shared.guard.is_child() {
+            return None;
+        }
+        let slot = shared.slot(id.owner().slot())?;
+        let (count, pointer, location) = slot.lend_again(id)?;
+        let usage = Self { view: View::Peer(NonNull::from(slot)), count: count.into(), id, kind: Use::Bytes };
+        Some((usage, pointer, location))
+    }
+
+    #[cold]
+    fn attach_and_acquire(
+        shared: &Arc<Shared>,
+        id: ObjectId,
+        kind: Use,
+    ) -> Result<(&Slot, &Count), ClientError> {
+        let no_such_object = || ClientError::NoSuchObject { object: id };
+        // The peer is kept until the use is counted.
+        let _peer = match shared.peer(id.owner()) {
+            Err(ClientError::Refused(Refusal::NoSuchOwner { .. })) => return Err(no_such_object()),
+            peer => peer?,
+        };
+        let slot = shared.slot(id.owner().slot()).ok_or_else(no_such_object)?;
+        let count = slot.acquire(id, kind)?.ok_or_else(no_such_object)?;
+        Ok((slot, count))
+    }
+
+    /// The use that was counted when an object was begun.
+    #[inline]
+    pub(crate) fn begun(shared: &Arc<Shared>, begun: &Begun<'_>, kind: Use) -> Self {
+        let id = ObjectId::new(shared.own.id, begun.index, begun.generation);
+        Self { view: View::Own(NonNull::from(&**shared)), count: begun.count.into(), id, kind }
+    }
+
+    /// One more use of the same object.
+    #[inline]
+    pub(crate) fn again(&self, kind: Use) -> Self {
+        // In a forked child the counts and pins belong to the parent, and nothing is counted.
+        if !self.is_child() && !self.count().add(kind) {
+            self.acquire_again(kind);
+        }
+        Self { view: self.view, count: self.count, id: self.id, kind }
+    }
+
+    /// The first use of its kind.
+    fn acquire_again(&self, kind: Use) {
+        match self.view {
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client.
+                let own = &unsafe { shared.as_ref() }.own;
+                let counted = own.acquire_first(self.id.index(), self.count(), kind);
+                debug_assert!(counted, "an object in use is known");
+            }
+            // SAFETY: this use keeps the slot.
+            View::Peer(slot) => unsafe { slot.as_ref() }.acquire_again(self.id.index(), self.count(), kind),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.view, View::Own(_))
+    }
+
+    /// Whether this process is a forked child of the one that counts the use. One load.
+    #[inline]
+    pub(crate) fn is_child(&self) -> bool {
+        match self.view {
+            // SAFETY: this use keeps the client.
+            View::Own(shared) => unsafe { shared.as_ref() }.guard.is_child(),
+            // SAFETY: this use keeps the slot.
+            View::Peer(slot) => unsafe { slot.as_ref() }.guard.is_child(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        match self.view {
+            // SAFETY: this use keeps the client.
+            View::Own(shared) => unsafe { shared.as_ref() },
+            // SAFETY: this use keeps the slot, and is counted as one of an object in it.
+            View::Peer(slot) => unsafe { slot.as_ref().shared() },
+        }
+    }
+
+    /// `Sealed`, `Promised` or `Lost`; everything else is an error.
+    #[inline]
+    pub(crate) fn state(&self) -> Result<State, ClientError> {
+        let object = self.id;
+        match self.view {
+            // SAFETY: this use keeps the slot, and is counted as one of an object in it.
+            View::Peer(slot) => unsafe { slot.as_ref().state(object) },
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client.
+                let word = unsafe { shared.as_ref() }.own.word(object.index());
+                if word.generation() != object.generation() {
+                    return Err(ClientError::NoSuchObject { object });
+                }
+                match word.state() {
+                    Some(state @ (State::Sealed | State::Promised | State::Lost)) => Ok(state),
+                    Some(State::Deleted) => Err(ClientError::Deleted { object }),
+                    // Dying: only this process makes it so, and never while it is used here.
+                    Some(State::Dying | State::Free) | None => Err(ClientError::NoSuchObject { object }),
+                }
+            }
+        }
+    }
+
+    /// Where the bytes lie, and what they are. They stay there for as long as there is a use of kind `Bytes`, which this one
+    /// must be, of an object that is sealed.
+    ///
+    /// # Errors
+    /// [`ClientError::Corrupt`]; for the first object of a segment also what can go wrong with the daemon.
+    #[inline]
+    pub(crate) fn locate(&self) -> Result<(NonNull<u8>, Location), ClientError> {
+        assert!(self.kind == Use::Bytes);
+        match self.view {
+            // SAFETY: this use keeps the slot, and is counted as a use of kind `Bytes` of a sealed object in it.
+            View::Peer(slot) => unsafe { slot.as_ref().locate(self.id) },
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client.
+                let located = unsafe { shared.as_ref() }.own.locate(self.id.index());
+                located.ok_or(ClientError::Corrupt { object: self.id })
+            }
+        }
+    }
+
+    /// Whether anybody else keeps the object beside `expected` handles of this process; `true` for objects of others.
+    pub(crate) fn is_held_elsewhere(&self, expected: u64) -> bool {
+        match self.view {
+            View::Peer(_) => true,
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client.
+                let own = &unsafe { shared.as_ref() }.own;
+                own.is_held_elsewhere(self.id.index(), self.count(), expected)
+            }
+        }
+    }
+
+    /// Ends the use; what an object kept that was freed by this goes to `garbage`.
+    pub(crate) fn end(self, garbage: &mut Vec<Handle>) {
+        ManuallyDrop::new(self).release(garbage);
+    }
+
+    #[inline]
+    fn count(&self) -> &Count {
+        // SAFETY: the count is part of what this use keeps.
+        unsafe { self.count.as_ref() }
+    }
+
+    /// Called once, and last.
+    #[inline]
+    fn release(&mut self, garbage: &mut Vec<Handle>) {
+        // In a forked child the pins belong to the parent.
+        if !self.is_child() && !self.count().sub(self.kind) {
+            self.release_last(garbage);
+        }
+    }
+
+    /// The last use of its kind. What this points to may be gone as soon as the use has ended.
+    fn release_last(&self, garbage: &mut Vec<Handle>) {
+        match self.view {
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client until it is ended here.
+                let own = &unsafe { shared.as_ref() }.own;
+                drop(own.release_last(self.id.index(), self.count(), self.kind, garbage));
+            }
+            // SAFETY: this use keeps the slot until it is ended here.
+            View::Peer(slot) => unsafe { slot.as_ref() }.release(self.id.index(), self.kind),
+        }
+    }
+}
+
+impl Clone for Usage {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.again(self.kind)
+    }
+}
+
+impl Drop for Usage {
+    #[inline]
+    fn drop(&mut self) {
+        let mut garbage = Vec::new();
+        self.release(&mut garbage);
+        if !garbage.is_empty() {
+            crate::object::drop_all(garbage);
+        }
+    }
+}
