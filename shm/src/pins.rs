@@ -111,8 +111,9 @@ impl PinReader {
     /// # Errors
     /// The system's.
     pub fn map(pin_file: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
-        let mapping = ReadMapping::map(pin_file, pin_extent_offset(slot), PIN_EXTENT_BYTES as usize)?;
-        Ok(Self { mapping })
+        let (offset, len) = (pin_extent_offset(slot), PIN_EXTENT_BYTES as usize);
+        // An owner looks at the same places of every reader's extent; see there.
+        Ok(Self { mapping: ReadMapping::map_scattered(pin_file, offset, len)? })
     }
 
     /// The pin word of an entry.
