@@ -1,4 +1,5 @@
-//! What objects cost: put, create and seal, get, and look up by name, from 8 bytes to 64 MiB.
+//! What objects cost: put, create and seal, get, clone, hold, and look up by name, from 8 bytes to 64 MiB; and what they
+//! cost beside many readers and many other objects.
 //!
 //! `cargo bench -p mobula-benches --bench objects`; with `-- --test` each runs once, to check that it works.
 //!
@@ -21,6 +22,12 @@ const SIZES: [(&str, usize); 5] =
     [("8 B", 8), ("1 KiB", 1 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20), ("64 MiB", 64 << 20)];
 /// Objects of one batch, made before it is measured and freed after it.
 const BATCH: u64 = 1000;
+/// Objects of which a program has a handle each.
+const HANDLES: u64 = 10_000;
+/// Clients that have read of the owner, and stay.
+const READERS: usize = 64;
+/// Objects that are alive beside those that are measured.
+const LIVE: usize = 1_000_000;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -32,6 +39,8 @@ fn main() {
     put(&mut criterion, &store.client("owner"));
     create_and_seal(&mut criterion, &store.client("owner"));
     get(&mut criterion, &store.client("owner"), &store.client("reader"));
+    uses(&mut criterion, &store.client("owner"), &store.client("reader"));
+    crowded(&mut criterion, &store);
     look_up(&mut criterion, &store.client("owner"), &store.client("reader"));
     criterion.final_summary();
 }
@@ -104,6 +113,68 @@ fn get(criterion: &mut Criterion, owner: &Client, reader: &Client) {
             );
         });
     }
+    group.finish();
+}
+
+/// What is done with an object that one has; every figure includes the drop.
+fn uses(criterion: &mut Criterion, owner: &Client, reader: &Client) {
+    let object = owner.put(&pattern(1000)).expect("the store has room");
+    let mut group = criterion.benchmark_group("use");
+    for (whose, object) in
+        [("own", object.clone()), ("another's", reader.get(object.id()).expect("it is sealed"))]
+    {
+        group.bench_function(BenchmarkId::new("clone an object", whose), |bencher| {
+            bencher.iter(|| assert_eq!(black_box(object.clone()).len(), 1000));
+        });
+        let handle = object.handle();
+        group.bench_function(BenchmarkId::new("clone a handle", whose), |bencher| {
+            bencher.iter(|| assert_eq!(black_box(handle.clone()).id(), handle.id()));
+        });
+        group.bench_function(BenchmarkId::new("bytes of a handle", whose), |bencher| {
+            bencher.iter(|| assert_eq!(black_box(handle.object().expect("it is sealed")).len(), 1000));
+        });
+    }
+    let objects: Vec<_> = (0..HANDLES).map(|_| owner.put(b"held").expect("the store has room")).collect();
+    for (whose, client) in [("own", owner), ("another's", reader)] {
+        group.throughput(Throughput::Elements(HANDLES));
+        group.bench_function(BenchmarkId::new("hold 10,000", whose), |bencher| {
+            bencher.iter(|| {
+                let hold = |object: &Object| client.hold(object.id()).expect("its owner has it");
+                let handles: Vec<_> = objects.iter().map(hold).collect();
+                assert_eq!(handles.len(), objects.len());
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The same put and get where the owner has many readers, and then where it has many objects.
+fn crowded(criterion: &mut Criterion, store: &Store) {
+    let (owner, reader) = (store.client("owner"), store.client("reader"));
+    let object = owner.put(b"known to all").expect("the store has room");
+    let mut group = criterion.benchmark_group("crowded");
+    let mut measure = |beside: &str| {
+        group.bench_function(BenchmarkId::new("put", beside), |bencher| {
+            bencher.iter(|| check_ends(&owner.put(b"8 bytes.").expect("the store has room"), b"8 bytes."));
+        });
+        group.bench_function(BenchmarkId::new("get", beside), |bencher| {
+            bencher.iter(|| check_ends(&reader.get(object.id()).expect("its owner has it"), b"known to all"));
+        });
+    };
+    measure("1 reader");
+    let readers: Vec<_> = (0..READERS).map(|_| store.client("another reader")).collect();
+    let read: Vec<_> = readers.iter().map(|reader| reader.get(object.id()).expect("it is sealed")).collect();
+    // An owner frees nothing before it has heard of all its readers.
+    let last = owner.put(b"to be freed").expect("the store has room").id();
+    while owner.contains(last).expect("the store answers") {
+        owner.release_unused();
+    }
+    measure("64 readers");
+    drop((read, readers));
+    let live: Vec<_> = (0..LIVE).map(|_| owner.put(b"alive").expect("the store has room").handle()).collect();
+    measure("1,000,000 objects");
+    assert_eq!(owner.live_objects(), live.len() as u64 + 1);
+    drop(live);
     group.finish();
 }
 
