@@ -25,7 +25,7 @@
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -533,9 +533,9 @@ impl Own {
             || self.readers.read().iter().any(|reader| reader.pins.get(index) != 0)
     }
 
-    /// The flag of the bell's protocol.
-    pub(crate) fn sleeping(&self) -> &AtomicU32 {
-        self.table.sleeping()
+    /// The table, of which one's own header is a part.
+    pub(crate) fn table(&self) -> &TableWriter {
+        &self.table
     }
 
     /// Objects that are alive, those included that are promised or being made.

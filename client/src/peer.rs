@@ -18,7 +18,7 @@
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -380,6 +380,8 @@ pub(crate) struct Peer {
     table: TableReader,
     pins: PinWriter,
     bell: Bell,
+    /// The sleep of the other process for which this one has rung last.
+    rung_for: AtomicU32,
     segments: RwLock<Segments>,
 }
 
@@ -427,6 +429,7 @@ impl Peer {
             table: shared.map_received(table, TableReader::map)?,
             pins: PinWriter::map(shared.pin_file(), id.slot())?,
             bell: Bell::from_descriptor(bell),
+            rung_for: AtomicU32::new(0),
             segments: RwLock::default(),
             shared: shared.clone(),
         }))
@@ -472,9 +475,11 @@ impl Peer {
         }
     }
 
-    /// Wakes the other process if it sleeps. A load; a system call only if it does.
+    /// Wakes the other process if it sleeps. A load; a system call the first time for each of its sleeps.
     pub(crate) fn wake(&self) {
-        if self.table.is_sleeping() {
+        if let Some(sleep) = self.table.sleep()
+            && self.rung_for.swap(sleep, Ordering::Relaxed) != sleep
+        {
             self.bell.ring();
         }
     }

@@ -302,12 +302,11 @@ impl Shared {
     /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
     pub(crate) fn sleep(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(&Bell)) {
         self.assert_process();
-        // SeqCst: the sleeper's side of the protocol in `mobula_shm::bell`.
-        self.own.sleeping().store(1, Ordering::SeqCst);
+        self.own.table().begin_sleep();
         if !ready() {
             block(&self.bell);
         }
-        self.own.sleeping().store(0, Ordering::SeqCst);
+        self.own.table().end_sleep();
     }
 }
 

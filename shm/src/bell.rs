@@ -4,13 +4,16 @@
 //!
 //! ```text
 //! sleeper                                waker
-//! sleeping.store(1, SeqCst)              publish (a ring's tail, an entry's word; SeqCst)
-//! look at everything once more           sleeping.load(SeqCst) != 0?
+//! sleeps.store(odd, SeqCst)              publish (a ring's tail, an entry's word; SeqCst)
+//! look at everything once more           sleeps.load(SeqCst) odd, and not the one that was rung for last?
 //! nothing: block on the eventfd          ring
-//! sleeping.store(0)
+//! sleeps.store(even, SeqCst)
+//! look at everything
 //! ```
-//! Dekker again: either the waker sees the flag, or the sleeper sees what was published. The flag lies in the
-//! sleeper's [table header](crate::table). A ring too many costs a look in vain; a ring too few cannot happen.
+//! Dekker again: either the waker sees the sleep, or the sleeper sees what was published. The word lies in the
+//! sleeper's [table header](crate::table) and counts: a process that has rung for a sleep once need not ring for it
+//! again, however much it publishes until the sleeper gets to run, because what was published while the word was odd is
+//! seen by the look after it. A ring too many costs a look in vain; a ring too few cannot happen.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

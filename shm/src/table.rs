@@ -22,7 +22,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
@@ -34,7 +34,7 @@ pub const ENTRIES_MAX: u32 = 1 << 22;
 /// Bytes of a table's (sparse) memory.
 pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
-const HEADER_SLEEPING: usize = 64;
+const HEADER_SLEEPS: usize = 64;
 
 /// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and format;
 /// offset; length; number of references.
@@ -215,9 +215,22 @@ impl TableWriter {
         Location::from_words(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 
-    /// The flag that says that this process sleeps on its bell; see [`bell`](crate::bell).
-    pub fn sleeping(&self) -> &AtomicU32 {
-        self.mapping.word32(HEADER_SLEEPING)
+    /// This process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a time.
+    pub fn begin_sleep(&self) {
+        self.count_sleep(1);
+    }
+
+    /// It sleeps no more.
+    pub fn end_sleep(&self) {
+        self.count_sleep(0);
+    }
+
+    fn count_sleep(&self, odd: u32) {
+        let word = self.mapping.word32(HEADER_SLEEPS);
+        let next = word.load(Ordering::Relaxed).wrapping_add(1);
+        debug_assert_eq!(next % 2, odd, "two threads sleep on one bell");
+        // SeqCst: the sleeper's side of the protocol.
+        word.store(next, Ordering::SeqCst);
     }
 }
 
@@ -251,9 +264,10 @@ impl TableReader {
         Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
-    /// Whether the owner says that it sleeps on its bell.
-    pub fn is_sleeping(&self) -> bool {
-        self.mapping.load32(HEADER_SLEEPING, Ordering::SeqCst) != 0
+    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake.
+    pub fn sleep(&self) -> Option<u32> {
+        // SeqCst: the waker's side of the protocol in [`bell`](crate::bell).
+        Some(self.mapping.load32(HEADER_SLEEPS, Ordering::SeqCst)).filter(|sleeps| sleeps % 2 == 1)
     }
 }
 

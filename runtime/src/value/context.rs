@@ -23,14 +23,18 @@ pub(crate) fn add_reference(handle: Handle) -> Option<u32> {
 }
 
 /// A reference of the payload that is being read, by its position. `None` when nothing is being decoded.
-pub(crate) fn reference(index: u32) -> Option<Result<Handle, ValueError>> {
+pub(crate) fn reference(index: u32) -> Option<Result<Handle, Box<ValueError>>> {
     with_top(&DECODING, |decoding| decoding.reference(index))
 }
 
 /// As [`reference`], for an implementation of `Deserialize`.
 pub(crate) fn taken_reference<E: serde::de::Error>(index: u32) -> Result<Handle, E> {
     let outside = || E::custom("a reference to an object can only be read by mobula");
-    reference(index).ok_or_else(outside)?.map_err(refuse)
+    match reference(index) {
+        Some(Ok(handle)) => Ok(handle),
+        Some(Err(error)) => Err(refuse(error)),
+        None => Err(outside()),
+    }
 }
 
 /// Whether what goes to `serializer` goes into a payload's stream.
@@ -47,9 +51,10 @@ pub(crate) fn is_decoding<'de, D: Deserializer<'de>>(deserializer: &D) -> bool {
 
 /// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: the stream's error
 /// type carries no details.
-pub(crate) fn refuse<E: serde::de::Error>(error: ValueError) -> E {
+pub(crate) fn refuse<E: serde::de::Error>(error: impl Into<Box<ValueError>>) -> E {
+    let error = error.into();
     let refusal = E::custom(&error);
-    let _replaced = with_top(&DECODING, |decoding| decoding.refusal.replace(Box::new(error)));
+    let _replaced = with_top(&DECODING, |decoding| decoding.refusal.replace(error));
     refusal
 }
 

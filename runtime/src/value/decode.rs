@@ -41,13 +41,17 @@ impl References {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    fn get(&self, reference: u32) -> Result<Handle, ValueError> {
+    /// Errors are boxed: they are large and rare, and a value may have many references.
+    fn get(&self, reference: u32) -> Result<Handle, Box<ValueError>> {
         let found = match self {
             Self::Held(handles) => handles.get(reference as usize).map(|handle| Ok(handle.clone())),
             Self::Named(client, ids) => ids.get(reference as usize).map(|id| client.hold(*id)),
         };
-        let missing = ValueError::NoSuchReference { reference, count: self.count() };
-        Ok(found.ok_or(missing)??)
+        match found {
+            Some(Ok(handle)) => Ok(handle),
+            Some(Err(error)) => Err(Box::new(error.into())),
+            None => Err(Box::new(ValueError::NoSuchReference { reference, count: self.count() })),
+        }
     }
 }
 
@@ -166,7 +170,7 @@ impl Decoding {
     }
 
     /// A reference by its position.
-    pub(super) fn reference(&self, index: u32) -> Result<Handle, ValueError> {
+    pub(super) fn reference(&self, index: u32) -> Result<Handle, Box<ValueError>> {
         self.references.get(index)
     }
 
@@ -222,7 +226,10 @@ impl Buffers {
     fn mapped(&mut self, reference: u32, references: &References) -> Result<&Buffer, ValueError> {
         Ok(match self.mapped.entry(reference) {
             Entry::Occupied(mapped) => mapped.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(Buffer::of_object(references.get(reference)?.object()?)),
+            Entry::Vacant(vacant) => {
+                let handle = references.get(reference).map_err(|error| *error)?;
+                vacant.insert(Buffer::of_object(handle.object()?))
+            }
         })
     }
 }
