@@ -27,8 +27,10 @@ pub(crate) const ALIGNMENT: u64 = 64;
 const SLAB_BYTES: u64 = 64 << 10;
 /// The largest object that comes from a slab.
 const SMALL_BYTES_MAX: u64 = 16 << 10;
+/// Slots whose list is kept for another slab.
+const FREE_KEPT_MAX: usize = 64;
 /// Runs that a segment remembers just as they were freed.
-const WARM_MAX: usize = 8;
+const WARM_MAX: usize = 64;
 
 /// A place in a segment. A million objects have one each, so it is small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,18 +330,15 @@ impl Allocator {
     fn add_slab(&mut self, class_number: usize) -> Option<u32> {
         let (segment, offset) = self.take_run(SLAB_BYTES)?;
         let slots = (SLAB_BYTES / self.classes[class_number].bytes) as u16;
-        let free = (0..slots).rev().collect();
+        let id = self.slabs_vacant.pop().unwrap_or(self.slabs.len() as u32);
+        let vacant = self.slabs.get_mut(id as usize);
+        let mut free = vacant.map(|slab| std::mem::take(&mut slab.free)).unwrap_or_default();
+        free.extend((0..slots).rev());
         let slab = Slab { segment, class: class_number as u32, offset, free, slots, listed: true };
-        let id = match self.slabs_vacant.pop() {
-            Some(id) => {
-                self.slabs[id as usize] = slab;
-                id
-            }
-            None => {
-                self.slabs.push(slab);
-                self.slabs.len() as u32 - 1
-            }
-        };
+        match self.slabs.get_mut(id as usize) {
+            Some(vacant) => *vacant = slab,
+            None => self.slabs.push(slab),
+        }
         self.classes[class_number].listed.push(id);
         Some(id)
     }
@@ -354,7 +353,10 @@ impl Allocator {
 
     fn forget_slab(&mut self, class_number: usize, id: u32) {
         self.classes[class_number].listed.retain(|other| *other != id);
-        self.slabs[id as usize].free = Vec::new();
+        let free = &mut self.slabs[id as usize].free;
+        free.clear();
+        // Slabs with few slots come and go often, and their lists are small.
+        free.shrink_to(FREE_KEPT_MAX);
         self.slabs_vacant.push(id);
     }
 

@@ -43,6 +43,8 @@ use crate::shared::Shared;
 
 /// Objects that are freed together.
 const BATCH: usize = 32;
+/// Entries that are no further apart than this are looked at together.
+const NEAR: u32 = 4096;
 /// An object of so many bytes is not kept waiting.
 const LARGE_BYTES_MIN: u64 = 64 << 10;
 
@@ -73,11 +75,9 @@ struct Books {
     vacant: VecDeque<u32>,
     entries_committed: u32,
     /// Entries that this process does not use any more.
-    pending: Vec<u32>,
-    /// The memory of a `pending` that was worked off.
-    pending_spare: Vec<u32>,
+    pending: VecDeque<u32>,
     /// Entries that this process does not use any more, but others did when it last looked.
-    deferred: Vec<u32>,
+    deferred: VecDeque<u32>,
     /// Entries that this process uses.
     in_use: u32,
     closed: bool,
@@ -148,9 +148,8 @@ impl Own {
             kept_vacant: Vec::new(),
             vacant: VecDeque::new(),
             entries_committed,
-            pending: Vec::with_capacity(BATCH),
-            pending_spare: Vec::with_capacity(BATCH),
-            deferred: Vec::new(),
+            pending: VecDeque::new(),
+            deferred: VecDeque::new(),
             in_use: 0,
             closed: false,
             keeper: None,
@@ -179,7 +178,7 @@ impl Own {
         drop(books);
         // The entry is vacant: its count is zero, which nobody else changes, and its pin nobody else writes.
         let generation = Word::from_bits(self.table.word(index).load(Ordering::Relaxed)).generation();
-        self.pins.change(index, kind.pin_bits());
+        self.pins.set_own(index, kind.pin_bits());
         let count = self.counts.get_or_make(index);
         count.begin(kind);
         Ok(Begun { index, generation, count, place })
@@ -271,7 +270,7 @@ impl Own {
         let Some(mut busy) = count.lock_known() else { return false };
         let first = busy.is_unused();
         busy.add(kind);
-        self.pins.change(index, busy.pin_bits());
+        self.pins.set_own(index, busy.pin_bits());
         if first {
             self.books.lock().in_use += 1;
         }
@@ -294,11 +293,11 @@ impl Own {
         let mut busy = count.lock();
         busy.sub(kind);
         if !busy.is_unused() {
-            self.pins.change(index, busy.pin_bits());
+            self.pins.set_own(index, busy.pin_bits());
             busy.finish();
             return None;
         }
-        self.pins.clear(index);
+        self.pins.set_own(index, 0);
         let word = Word::from_bits(self.table.word(index).load(Ordering::Relaxed));
         let mut books = self.books.lock();
         books.in_use -= 1;
@@ -311,7 +310,7 @@ impl Own {
             // It was begun and never sealed, or has become another, promised one.
             self.vacate(&mut books, index, word);
         } else if busy.queue() {
-            books.pending.push(index);
+            books.pending.push_back(index);
             let location = self.table.location(index);
             urgent |= books.pending.len() >= BATCH
                 || location.length >= LARGE_BYTES_MIN
@@ -351,30 +350,33 @@ impl Own {
 
     // ---- freeing objects ----
 
-    /// Frees what has been let go of, as far as nobody else uses it.
+    /// Frees what has been let go of, as far as nobody else uses it; `true` if there was anything.
     pub(crate) fn free_pending(&self, garbage: &mut Vec<Handle>) -> bool {
-        let mut pending = {
-            let mut books = self.books.lock();
-            let spare = std::mem::take(&mut books.pending_spare);
-            std::mem::replace(&mut books.pending, spare)
-        };
-        let freed = self.free_all(&pending, garbage);
-        pending.clear();
-        self.books.lock().pending_spare = pending;
-        freed
+        self.free_list(|books| &mut books.pending, garbage)
     }
 
-    /// The same, and looks again at what others still used; `true` if anything was freed.
+    /// The same, and looks again at what others still used.
     pub(crate) fn collect(&self, garbage: &mut Vec<Handle>) -> bool {
-        let deferred = std::mem::take(&mut self.books.lock().deferred);
-        let freed = self.free_pending(garbage);
-        self.free_all(&deferred, garbage) || freed
+        // First what was deferred before: what is pending may be deferred now.
+        let freed = self.free_list(|books| &mut books.deferred, garbage);
+        self.free_pending(garbage) || freed
     }
 
-    fn free_all(&self, indices: &[u32], garbage: &mut Vec<Handle>) -> bool {
-        let mut freed = false;
-        for batch in indices.chunks(BATCH) {
-            freed |= self.free_batch(batch, garbage);
+    /// Works off what is in a list now; it may be put into one again.
+    fn free_list(&self, list: impl Fn(&mut Books) -> &mut VecDeque<u32>, garbage: &mut Vec<Handle>) -> bool {
+        let (mut left, mut freed) = (usize::MAX, false);
+        while left > 0 {
+            let mut batch = [0; BATCH];
+            let mut books = self.books.lock();
+            let list = list(&mut books);
+            left = left.min(list.len());
+            let len = left.min(BATCH);
+            left -= len;
+            for (place, index) in batch.iter_mut().zip(list.drain(..len)) {
+                *place = index;
+            }
+            drop(books);
+            freed |= self.free_batch(&batch[..len], garbage);
         }
         freed
     }
@@ -402,7 +404,7 @@ impl Own {
                 }
                 // The next release looks after it.
                 Unused::InUse => {}
-                Unused::Busy => self.books.lock().pending.push(index),
+                Unused::Busy => self.books.lock().pending.push_back(index),
             }
         }
         let candidates = &mut candidates[..len];
@@ -415,7 +417,7 @@ impl Own {
         for (candidate, busy) in candidates.iter().zip(&mut locked) {
             let mut busy = busy.take().expect("locked with the candidate");
             if candidate.held {
-                books.deferred.push(candidate.index);
+                books.deferred.push_back(candidate.index);
             } else {
                 freed = true;
                 books.end(candidate.index, garbage);
@@ -439,13 +441,13 @@ impl Own {
             candidates.iter_mut().for_each(|candidate| candidate.held = true);
             return;
         }
-        // Entries that are freed together were made together, as a rule: their pins are neighbours, and one look at the
-        // whole range shows that a reader has none of them.
+        // Entries that are freed together were made together, as a rule: their pins are neighbours, and a look or two at
+        // the whole range shows that a reader has none of them.
         let indices = candidates.iter().map(|candidate| candidate.index);
         let (first, last) = indices.fold((u32::MAX, 0), |(first, last), at| (first.min(at), last.max(at)));
-        let is_dense = (last - first) as usize <= 4 * candidates.len();
+        let are_near = last - first < NEAR;
         for reader in readers.iter() {
-            if is_dense && !reader.pins.any(first..=last) {
+            if are_near && !reader.pins.may_hold(first..=last) {
                 continue;
             }
             for candidate in candidates.iter_mut() {

@@ -4,6 +4,10 @@
 //! `s × PIN_EXTENT_BYTES + 4·i`: the file is sparse, its pages are allocated by the daemon when a client attaches to an
 //! owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
 //!
+//! In the word of the first entry of each group of 1024, above that entry's own bits, the client counts the pins of the
+//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader has nothing of
+//! what it would like to free. A client that dies in between leaves a count that is too high, which costs looks.
+//!
 //! # The handshake
 //!
 //! ```text
@@ -18,6 +22,9 @@
 //! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one
 //! `fence(SeqCst)`, in the place of a swap for each: an owner that does not see a pin has its fence before the pin's store in
 //! the one order of all `SeqCst` operations, so the reader's load comes after the fence and sees what was stored before it.
+//!
+//! A group's count takes part as a pin does: an owner that sees no count, and then no pin, has its fence before the reader's
+//! stores of both.
 //!
 //! An owner's pins on its own entries take no part: it does not free what it uses itself.
 //!
@@ -43,6 +50,15 @@ pub const HELD: u32 = 1;
 pub const MAPPED: u32 = 2;
 /// The client sleeps until the promised object is there.
 pub const WAITING: u32 = 4;
+
+/// The bits of a pin.
+const BITS: u32 = 0xff;
+/// Entries of a group: those whose pins share a page.
+const GROUP: u32 = 1024;
+/// One pin in a group, in the word of its first entry.
+const GROUP_ONE: u32 = BITS + 1;
+/// Pins that are looked at to save looks at single ones.
+const RANGE_MAX: usize = 256;
 
 /// Bytes of the pin file of a client where there are `slots` owners.
 pub fn pin_file_bytes(slots: u32) -> u64 {
@@ -70,32 +86,80 @@ impl PinWriter {
         Ok(Self { mapping })
     }
 
-    /// Stores a pin word: the first half of the reader's side of the handshake. Load the entry's word afterwards,
-    /// with `SeqCst`.
+    /// Stores a pin: the first half of the reader's side of the handshake. Load the entry's word afterwards, with `SeqCst`.
+    ///
+    /// For each entry, one thread at a time; this goes for all that writes.
     #[inline]
     pub fn set(&self, index: u32, bits: u32) {
+        let before = self.bits(index);
+        if before == 0 && bits != 0 {
+            // SeqCst, and before the pin: pairs with the owner's fence as the pin does.
+            self.group(index).fetch_add(GROUP_ONE, Ordering::SeqCst);
+        }
         // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs with
         // the owner's settling store in the same way.
-        self.word(index).store(bits, Ordering::SeqCst);
+        self.store(index, before, bits, Ordering::SeqCst);
+        if before != 0 && bits == 0 {
+            self.uncount(index);
+        }
     }
 
-    /// Stores a pin word that takes no part in the handshake: of an entry of one's own, or of one that is pinned anyway.
+    /// Changes the bits of an entry that is pinned, and stays so. No part of the handshake.
     #[inline]
     pub fn change(&self, index: u32, bits: u32) {
+        let before = self.bits(index);
+        debug_assert!(before != 0 && bits != 0);
         // Release: as in `clear`, for a bit that is taken back.
-        self.word(index).store(bits, Ordering::Release);
+        self.store(index, before, bits, Ordering::Release);
     }
 
     /// Takes a pin back.
     #[inline]
     pub fn clear(&self, index: u32) {
+        let before = self.bits(index);
         // Release: the reads of the object's bytes come before; pairs with the owner's load.
-        self.word(index).store(0, Ordering::Release);
+        self.store(index, before, 0, Ordering::Release);
+        if before != 0 {
+            self.uncount(index);
+        }
+    }
+
+    /// Says what an owner uses of its own entries: for the daemon to show. No part of the handshake, and not counted.
+    #[inline]
+    pub fn set_own(&self, index: u32, bits: u32) {
+        self.word(index).store(bits, Ordering::Release);
+    }
+
+    #[inline]
+    fn bits(&self, index: u32) -> u32 {
+        self.word(index).load(Ordering::Relaxed) & BITS
+    }
+
+    #[inline]
+    fn store(&self, index: u32, before: u32, bits: u32, ordering: Ordering) {
+        if index.is_multiple_of(GROUP) {
+            // The rest of the word is the group's count, which other threads change.
+            self.word(index).fetch_xor(before ^ bits, ordering);
+        } else {
+            self.word(index).store(bits, ordering);
+        }
+    }
+
+    #[inline]
+    fn uncount(&self, index: u32) {
+        // Release: as in `clear`, for an owner that looks at the count alone.
+        self.group(index).fetch_sub(GROUP_ONE, Ordering::Release);
     }
 
     #[inline]
     fn word(&self, index: u32) -> &AtomicU32 {
         self.mapping.word32(index as usize * PIN_BYTES as usize)
+    }
+
+    /// The word that has the count of an entry's group.
+    #[inline]
+    fn group(&self, index: u32) -> &AtomicU32 {
+        self.word(index - index % GROUP)
     }
 }
 
@@ -120,23 +184,31 @@ impl PinReader {
     #[inline]
     pub fn get(&self, index: u32) -> u32 {
         // SeqCst: the owner's second half of the handshake; also acquires what the reader did before it unpinned.
-        self.mapping.load32(index as usize * PIN_BYTES as usize, Ordering::SeqCst)
+        self.mapping.load32(index as usize * PIN_BYTES as usize, Ordering::SeqCst) & BITS
     }
 }
 
 impl PinReader {
-    /// Whether any entry of a range is pinned; as many looks as [`get`](Self::get) would need, but cheaper ones.
+    /// Whether any entry of a range may be pinned, as far as a few looks show: one for each group when there are no pins in
+    /// it. The second half of the handshake for an owner that has passed a fence.
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].
     #[inline]
-    pub fn any(&self, indices: std::ops::RangeInclusive<u32>) -> bool {
+    pub fn may_hold(&self, indices: std::ops::RangeInclusive<u32>) -> bool {
         let (first, last) = indices.into_inner();
+        let offset = |index: u32| index as usize * PIN_BYTES as usize;
+        let is_counted = |group: u32| {
+            // Relaxed: the owner's fence came before it.
+            self.mapping.load32(offset(group * GROUP), Ordering::Relaxed) >= GROUP_ONE
+        };
+        let counted = (first / GROUP..=last / GROUP).any(is_counted);
         let count = (last as usize + 1).saturating_sub(first as usize);
-        let pinned = self.mapping.or_words32(first as usize * PIN_BYTES as usize, count) != 0;
-        // Acquire: with the loads before it, what `get` does; the owner's fence came before them.
+        let held =
+            counted && (count > RANGE_MAX || self.mapping.or_words32(offset(first), count) & BITS != 0);
+        // Acquire: with the loads before it, what `get` does.
         fence(Ordering::Acquire);
-        pinned
+        held
     }
 }
 
@@ -263,5 +335,65 @@ mod tests {
                 assert_eq!(words[at].load(Ordering::Relaxed), expected.bits());
             }
         }
+    }
+
+    #[test]
+    fn a_group_is_counted_beside_the_pins_of_its_first_entry() {
+        use crate::memory::SharedMemory;
+        use std::os::fd::AsFd;
+        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let writer = PinWriter::map(memory.writable(), 0).unwrap();
+        let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
+        let check = |pinned: &[(u32, u32)]| {
+            for index in [0, 1, 5, GROUP - 1, GROUP, GROUP + 7] {
+                let bits = pinned.iter().find(|(at, _)| *at == index).map_or(0, |(_, bits)| *bits);
+                assert_eq!(reader.get(index), bits, "{index}");
+                assert_eq!(reader.may_hold(index..=index), bits != 0, "{index}");
+            }
+            let in_group = |group| pinned.iter().any(|(index, _)| index / GROUP == group);
+            assert_eq!(reader.may_hold(0..=GROUP - 1), in_group(0));
+            assert_eq!(reader.may_hold(GROUP..=2 * GROUP), in_group(1));
+            assert_eq!(reader.may_hold(7..=GROUP + 100), in_group(0) || in_group(1));
+        };
+        check(&[]);
+        writer.set(5, HELD);
+        check(&[(5, HELD)]);
+        writer.set(0, HELD);
+        writer.change(0, HELD | MAPPED);
+        writer.set(5, HELD | WAITING);
+        check(&[(0, HELD | MAPPED), (5, HELD | WAITING)]);
+        writer.set(GROUP, HELD | MAPPED);
+        writer.clear(5);
+        writer.clear(5);
+        check(&[(0, HELD | MAPPED), (GROUP, HELD | MAPPED)]);
+        writer.set(0, 0);
+        check(&[(GROUP, HELD | MAPPED)]);
+        writer.clear(GROUP);
+        check(&[]);
+    }
+
+    #[test]
+    fn threads_that_pin_in_one_group_leave_no_count_behind() {
+        use crate::memory::SharedMemory;
+        use std::os::fd::AsFd;
+        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let writer = PinWriter::map(memory.writable(), 0).unwrap();
+        let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
+        std::thread::scope(|scope| {
+            for index in 0..4 {
+                let (writer, reader) = (&writer, &reader);
+                scope.spawn(move || {
+                    for _ in 0..20_000 {
+                        writer.set(index, HELD);
+                        assert!(reader.may_hold(0..=GROUP - 1) && reader.get(index) == HELD);
+                        writer.change(index, HELD | MAPPED);
+                        assert_eq!(reader.get(index), HELD | MAPPED);
+                        writer.clear(index);
+                        assert_eq!(reader.get(index), 0);
+                    }
+                });
+            }
+        });
+        assert!(!reader.may_hold(0..=GROUP - 1));
     }
 }
