@@ -48,11 +48,17 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Calls to the allocator by this thread while `step` runs [`COUNT`] times, after as many times to warm up.
+///
+/// The lowest of three counts: the first time in its life that a thread has to wait for a lock, because the client's own thread
+/// has it just then, a place is made for it to wait in.
 fn calls(mut step: impl FnMut()) -> u64 {
     (0..COUNT).for_each(|_| step());
-    let before = CALLS.get();
-    (0..COUNT).for_each(|_| step());
-    CALLS.get() - before
+    let mut count = || {
+        let before = CALLS.get();
+        (0..COUNT).for_each(|_| step());
+        CALLS.get() - before
+    };
+    (0..3).map(|_| count()).min().expect("three counts")
 }
 
 #[test]
@@ -64,7 +70,7 @@ fn the_allocator_is_counted() {
 fn nothing_on_the_hot_path_touches_the_heap() {
     let store = Store::start(PEER, 256 << 20);
     let (owner, reader) = (store.client(), store.client());
-    for bytes in [0, 8, 1000, 20_000, 100_000, 5 << 20] {
+    for bytes in [0, 8, 1000, 10_000, 20_000, 100_000, 5 << 20] {
         let value = vec![7; bytes];
         if bytes < 1 << 20 {
             assert_eq!(calls(|| drop(owner.put(&value).unwrap())), 0, "put and drop of {bytes} bytes");

@@ -32,8 +32,10 @@ pub struct Handle {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn hold(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        let (usage, _state) = Usage::acquire(shared, id, Use::Handle)?;
+        let usage = Usage::acquire(shared, id, Use::Handle)?;
+        usage.state()?;
         Ok(Self { usage })
     }
 
@@ -134,12 +136,6 @@ unsafe impl Send for Object {}
 // SAFETY: as above.
 unsafe impl Sync for Object {}
 
-// A panic leaves no object half changed: sealed bytes do not change at all.
-impl std::panic::UnwindSafe for Object {}
-impl std::panic::RefUnwindSafe for Object {}
-impl std::panic::UnwindSafe for Handle {}
-impl std::panic::RefUnwindSafe for Handle {}
-
 impl Object {
     #[inline]
     pub(crate) fn get(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
@@ -150,9 +146,10 @@ impl Object {
     }
 
     fn get_first(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        match Usage::acquire(shared, id, Use::Bytes)? {
-            (usage, State::Sealed) => Self::locate(usage),
-            (_, State::Lost) => Err(ClientError::Lost { object: id }),
+        let usage = Usage::acquire(shared, id, Use::Bytes)?;
+        match usage.state()? {
+            State::Sealed => Self::locate(usage),
+            State::Lost => Err(ClientError::Lost { object: id }),
             _ => Err(ClientError::NotReady { object: id }),
         }
     }

@@ -163,8 +163,10 @@ impl Shared {
 
     /// The last client is gone: this stays only while objects are in use.
     pub(crate) fn close(self: &Arc<Self>) {
-        // In a forked child another thread of the parent's may have a lock for ever.
         if self.guard.is_child() {
+            // Nothing is counted in a forked child, so that nobody knows when the last object is dropped there. And another
+            // thread of the parent's may have a lock for ever.
+            std::mem::forget(self.clone());
             return;
         }
         self.own.close(self);

@@ -16,7 +16,7 @@ use crate::counts::{Count, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
 use crate::own::Begun;
-use crate::peer::Slot;
+use crate::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 
 /// A counted use; dropping it ends it.
@@ -34,8 +34,8 @@ enum View {
     Peer(NonNull<Slot>),
 }
 
-// SAFETY: what it points to is `Sync` (`Shared`, `Slot` and `Count` are, which the compiler checks below), and it stays until
-// the use ends, in whatever thread that is.
+// SAFETY: what it points to, and reaches through raw pointers there, is `Send` and `Sync`, which the compiler checks below;
+// and it stays until the use ends, in whatever thread that is.
 unsafe impl Send for Usage {}
 // SAFETY: as above.
 unsafe impl Sync for Usage {}
@@ -44,18 +44,20 @@ const _: () = {
     const fn is_shareable<T: Send + Sync>() {}
     is_shareable::<Shared>();
     is_shareable::<Slot>();
+    is_shareable::<Peer>();
+    is_shareable::<PeerSegment>();
     is_shareable::<Count>();
 };
 
+// A panic leaves no use half counted, and sealed bytes do not change at all.
+impl std::panic::UnwindSafe for Usage {}
+impl std::panic::RefUnwindSafe for Usage {}
+
 impl Usage {
-    /// Counts a use of an object, and pins it if it is the first; the state is `Sealed`, `Promised` or `Lost`. Memory
-    /// operations only, except for the first object of an owner.
+    /// Counts a use of an object, and pins it if it is the first; look at its [`state`](Self::state) before anything else.
+    /// Memory operations only, except for the first object of an owner.
     #[inline]
-    pub(crate) fn acquire(
-        shared: &Arc<Shared>,
-        id: ObjectId,
-        kind: Use,
-    ) -> Result<(Self, State), ClientError> {
+    pub(crate) fn acquire(shared: &Arc<Shared>, id: ObjectId, kind: Use) -> Result<Self, ClientError> {
         shared.check_process()?;
         let (view, count) = if id.owner() == shared.own.id {
             let count =
@@ -73,9 +75,7 @@ impl Usage {
             };
             (View::Peer(NonNull::from(slot)), count)
         };
-        let usage = Self { view, count: count.into(), id, kind };
-        let state = usage.state()?;
-        Ok((usage, state))
+        Ok(Self { view, count: count.into(), id, kind })
     }
 
     /// One more use of the bytes of another's object that are lent out here already, and where they lie; `None` where that is
