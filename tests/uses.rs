@@ -230,3 +230,33 @@ fn the_last_use_of_a_closed_client_ends_it_in_whatever_thread_it_is() {
     store.is_empty_again(&witness);
     eventually("the closed clients are gone", || witness.stats().unwrap().totals.clients == 2);
 }
+
+#[test]
+fn a_forked_child_may_drop_its_client_before_its_objects() {
+    let store = Store::start(PEER, CAPACITY);
+    let other = store.client();
+    let theirs_put = put_content(&other, 1000).unwrap();
+    let client = store.client();
+    let (mine, theirs) = (put_content(&client, 1000).unwrap(), client.get(theirs_put.id()).unwrap());
+    // SAFETY: the child makes no other use of what threads of the parent may have locked.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            drop(client);
+            // Whatever is allocated now lies where something of the client was, if it was freed.
+            let filler: Vec<Vec<u8>> = (0..1000).map(|at| vec![0xff; at * 16]).collect();
+            drop((mine.clone(), mine.handle(), theirs.clone()));
+            let is_there = is_content_of(&theirs, theirs.id());
+            drop((mine, theirs, filler));
+            // SAFETY: ends the child without the parent's cleanup.
+            unsafe { libc::_exit(i32::from(!is_there)) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+    }
+    // Unharmed.
+    assert!(is_content_of(&mine, mine.id()) && is_content_of(&theirs, theirs.id()));
+    drop((client, mine, theirs, theirs_put));
+    store.is_empty_again(&other);
+}

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! The path of an object through this crate: [`Client`] → `own` (an entry and memory, from `allocator`) →
-//! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. The slow paths, where
-//! the daemon is asked, all go through `connection`.
+//! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. Writers, objects and
+//! handles are each a counted `usage`. The slow paths, where the daemon is asked, all go through `connection`.
 
 mod allocator;
 mod channel;
