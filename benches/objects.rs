@@ -1,5 +1,5 @@
-//! What objects cost: put, create and seal, get, clone, hold, and look up by name, from 8 bytes to 64 MiB; and what they
-//! cost beside many readers and many other objects.
+//! What objects cost: put, create and seal, get, clone, hold, and look up by name, from 8 bytes to 64 MiB; and what
+//! they cost beside many readers and many other objects.
 //!
 //! `cargo bench -p mobula-benches --bench objects`; with `-- --test` each runs once, to check that it works.
 //!
@@ -78,7 +78,8 @@ fn create_and_seal(criterion: &mut Criterion, owner: &Client) {
     group.finish();
 }
 
-/// Get in another client than the one that put. It is attached to the owner, and has the segment mapped: both happen once.
+/// Get in another client than the one that put. It is attached to the owner, and has the segment mapped: both happen
+/// once.
 fn get(criterion: &mut Criterion, owner: &Client, reader: &Client) {
     let mut group = criterion.benchmark_group("get");
     for (name, bytes) in [SIZES[0], SIZES[3]] {

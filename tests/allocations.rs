@@ -1,5 +1,5 @@
-//! The heap: if this fails, putting, getting, cloning or dropping an object allocates or frees heap memory once everything
-//! is warm, and so waits now and then for the allocator, and for whoever else uses it.
+//! The heap: if this fails, putting, getting, cloning or dropping an object allocates or frees heap memory once
+//! everything is warm, and so waits now and then for the allocator, and for whoever else uses it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -49,8 +49,8 @@ static ALLOCATOR: Counting = Counting;
 
 /// Calls to the allocator by this thread while `step` runs [`COUNT`] times, after as many times to warm up.
 ///
-/// The lowest of three counts: the first time in its life that a thread has to wait for a lock, because the client's own thread
-/// has it just then, a place is made for it to wait in.
+/// The lowest of three counts: the first time in its life that a thread has to wait for a lock, because the client's
+/// own thread has it just then, a place is made for it to wait in.
 fn calls(mut step: impl FnMut()) -> u64 {
     (0..COUNT).for_each(|_| step());
     let mut count = || {

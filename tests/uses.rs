@@ -1,5 +1,5 @@
-//! Uses: if these fail, a process that uses an object in several ways and threads at a time loses it, reads the bytes of
-//! another one, or keeps it for ever; or a client that ends takes with it what is still used.
+//! Uses: if these fail, a process that uses an object in several ways and threads at a time loses it, reads the bytes
+//! of another one, or keeps it for ever; or a client that ends takes with it what is still used.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -39,8 +39,8 @@ pub(crate) struct Allocation {
     pub(crate) segment: u32,
     /// In units of [`ALIGNMENT`].
     offset_units: u32,
-    /// The number of the slab it belongs to, plus one; or [`RUN`] and the pages of a run of its own. Never zero, so that
-    /// an `Option` of it costs nothing.
+    /// The number of the slab it belongs to, plus one; or [`RUN`] and the pages of a run of its own. Never zero, so
+    /// that an `Option` of it costs nothing.
     part: NonZeroU32,
 }
 

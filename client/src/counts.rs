@@ -11,14 +11,14 @@
 //! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`own`](crate::own) |
 //! | 63 | `BUSY`: one thread has the word to itself |
 //!
-//! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero also write the pin word
-//! (or free the object): they make the word [`Busy`] with a compare-and-swap, do their work, and store the new word. Whoever
-//! meets a busy word waits: for some instructions, as a rule. So a pin that one thread takes back cannot erase the pin that
-//! another one has just set, and a thread that finds a count above zero relies on the pin.
+//! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero also write the pin
+//! word (or free the object): they make the word [`Busy`] with a compare-and-swap, do their work, and store the new
+//! word. Whoever meets a busy word waits: for some instructions, as a rule. So a pin that one thread takes back cannot
+//! erase the pin that another one has just set, and a thread that finds a count above zero relies on the pin.
 //!
-//! Acquire on the way in pairs with the release of whoever stored the word: the pin, and what is recorded beside the count,
-//! come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes the last use
-//! back, which acquires them when it makes the word busy.
+//! Acquire on the way in pairs with the release of whoever stored the word: the pin, and what is recorded beside the
+//! count, come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes
+//! the last use back, which acquires them when it makes the word busy.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

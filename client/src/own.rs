@@ -2,10 +2,10 @@
 //!
 //! # Freeing
 //!
-//! An object that this process has let go of waits in a list, `pending`, until there are [`BATCH`] of them, or one that is
-//! large or keeps others alive, or until memory is short or the client's thread comes by. They are then freed together: the
-//! fence of the handshake ([`mobula_shm::pins`]) and the look at every reader's pins are paid once for all of them. What
-//! others still use moves on to the list `deferred`, which only [`Own::collect`] looks at.
+//! An object that this process has let go of waits in a list, `pending`, until there are [`BATCH`] of them, or one that
+//! is large or keeps others alive, or until memory is short or the client's thread comes by. They are then freed
+//! together: the fence of the handshake ([`mobula_shm::pins`]) and the look at every reader's pins are paid once for
+//! all of them. What others still use moves on to the list `deferred`, which only [`Own::collect`] looks at.
 //!
 //! | an entry's count | the entry | is left by |
 //! |---|---|---|
@@ -16,12 +16,11 @@
 //!
 //! # Who keeps the client
 //!
-//! What is used here needs the client's memory and books, although nothing that is used refers to them by an `Arc`: a client
-//! that is closed while objects are in use keeps itself, in `books.keeper`, until the last one is let go of.
+//! What is used here needs the client's memory and books, although nothing that is used refers to them by an `Arc`: a
+//! client that is closed while objects are in use keeps itself, in `books.keeper`, until the last one is let go of.
 //!
-//! Lock order: a [`Busy`](crate::counts::Busy) count, then `books`; a busy count, then `readers`. Nobody waits for a count
-//! while holding a lock. References that a freed object kept are handed back to the caller and dropped outside of all of
-//! them.
+//! Lock order: a [`Busy`] count, then `books`; a busy count, then `readers`. Nobody waits for a count while holding a
+//! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -281,8 +280,8 @@ impl Own {
     /// Ends the last use of a kind; the last one of all lets the object be freed. What a freed object kept goes to
     /// `garbage`.
     ///
-    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have ended it:
-    /// the last access to it is the store of the count, or to unlock the books.
+    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have
+    /// ended it: the last access to it is the store of the count, or to unlock the books.
     pub(crate) fn release_last(
         &self,
         index: u32,
@@ -441,8 +440,8 @@ impl Own {
             candidates.iter_mut().for_each(|candidate| candidate.held = true);
             return;
         }
-        // Entries that are freed together were made together, as a rule: their pins are neighbours, and a look or two at
-        // the whole range shows that a reader has none of them.
+        // Entries that are freed together were made together, as a rule: their pins are neighbours, and a look or two
+        // at the whole range shows that a reader has none of them.
         let indices = candidates.iter().map(|candidate| candidate.index);
         let (first, last) = indices.fold((u32::MAX, 0), |(first, last), at| (first.min(at), last.max(at)));
         let are_near = last - first < NEAR;

@@ -5,10 +5,10 @@
 //!
 //! # Slots and peers
 //!
-//! What this process counts of the objects of an owner stands in the [`Slot`] that the owner has, which lives as long as the
-//! client: the counts are found without a lock, and without counting a reference to the peer. The peer itself is there while
-//! the slot has *users*: one while the client knows the peer, and one for each entry in use. The last to leave takes the peer
-//! out, which tells the daemon; only then can the slot be given to another owner.
+//! What this process counts of the objects of an owner stands in the [`Slot`] that the owner has, which lives as long
+//! as the client: the counts are found without a lock, and without counting a reference to the peer. The peer itself is
+//! there while the slot has *users*: one while the client knows the peer, and one for each entry in use. The last to
+//! leave takes the peer out, which tells the daemon; only then can the slot be given to another owner.
 //!
 //! | entry's count | `segment` | changed by |
 //! |---|---|---|
@@ -131,8 +131,8 @@ impl Slot {
         }
     }
 
-    /// Counts a use of an object, whatever is in its entry; `Ok(None)` when the slot is not its owner's. Memory operations
-    /// only.
+    /// Counts a use of an object, whatever is in its entry; `Ok(None)` when the slot is not its owner's. Memory
+    /// operations only.
     #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Use) -> Result<Option<&Count>, ClientError> {
         if let Some(entry) = self.entries.get(object.index())
@@ -147,8 +147,8 @@ impl Slot {
         self.acquire_first(object, kind)
     }
 
-    /// One more use of kind `Bytes` of a sealed object of which there is one, and where it lies. `None` where there is more to
-    /// be done, or found out.
+    /// One more use of kind `Bytes` of a sealed object of which there is one, and where it lies. `None` where there is
+    /// more to be done, or found out.
     #[inline]
     pub(crate) fn lend_again(&self, object: ObjectId) -> Option<(&Count, NonNull<u8>, Location)> {
         let entry = self.entries.get(object.index())?;
@@ -255,8 +255,8 @@ impl Slot {
         unsafe { self.peer() }.settled_state(object)
     }
 
-    /// Where the bytes of an object lie, and what they are; checked against the segment's true length. The first time it is
-    /// asked for an object of a segment that is not mapped, this asks the daemon.
+    /// Where the bytes of an object lie, and what they are; checked against the segment's true length. The first time
+    /// it is asked for an object of a segment that is not mapped, this asks the daemon.
     ///
     /// # Safety
     /// A use of kind `Bytes` of the object, which is sealed, is counted. The bytes are mapped for as long as it is.
@@ -294,8 +294,8 @@ impl Slot {
     /// The caller is, or has, a user of the slot for as long as it uses the peer.
     #[inline]
     unsafe fn peer(&self) -> &Peer {
-        // SAFETY: `install` stored the pointer of an `Arc` before there was a user, and it is taken out after the last one
-        // has left. Acquire: pairs with that store.
+        // SAFETY: `install` stored the pointer of an `Arc` before there was a user, and it is taken out after the last
+        // one has left. Acquire: pairs with that store.
         unsafe { &*self.peer.load(Ordering::Acquire) }
     }
 }
@@ -343,8 +343,8 @@ impl Entry {
     /// A use of kind `Bytes` is counted for as long as the segment is used.
     #[inline]
     unsafe fn segment(&self) -> Option<&PeerSegment> {
-        // SAFETY: null, or the pointer of an `Arc` that `set_segment` stored and that stays while bytes are lent. Acquire:
-        // pairs with that store.
+        // SAFETY: null, or the pointer of an `Arc` that `set_segment` stored and that stays while bytes are lent.
+        // Acquire: pairs with that store.
         unsafe { self.segment.load(Ordering::Acquire).as_ref() }
     }
 
@@ -408,8 +408,8 @@ pub(crate) struct PeerSegment {
 }
 
 impl PeerSegment {
-    /// The address of an object that lies in here with its references, aligned as it must be: `None` where its owner wrote
-    /// nonsense. (An honest one does not move an object, from one segment to another neither.)
+    /// The address of an object that lies in here with its references, aligned as it must be: `None` where its owner
+    /// wrote nonsense. (An honest one does not move an object, from one segment to another neither.)
     #[inline]
     fn find(&self, location: &Location) -> Option<NonNull<u8>> {
         let lies_here = location.segment == self.segment

@@ -41,7 +41,8 @@ pub(crate) struct Shared {
     pub(crate) lease_timeout: Duration,
     pub(crate) events: Mutex<Option<Sender<Event>>>,
     pin_file: OwnedFd,
-    /// By the owners' slots, as they are met. Their peers are let go when the last client goes, because they point back here.
+    /// By the owners' slots, as they are met. Their peers are let go when the last client goes, because they point back
+    /// here.
     slots: Box<[OnceLock<Box<Slot>>]>,
     attaching: Mutex<()>,
     /// Leases that were asked for and whose segments are not in the books yet.
@@ -164,8 +165,8 @@ impl Shared {
     /// The last client is gone: this stays only while objects are in use.
     pub(crate) fn close(self: &Arc<Self>) {
         if self.guard.is_child() {
-            // Nothing is counted in a forked child, so that nobody knows when the last object is dropped there. And another
-            // thread of the parent's may have a lock for ever.
+            // Nothing is counted in a forked child, so that nobody knows when the last object is dropped there. And
+            // another thread of the parent's may have a lock for ever.
             std::mem::forget(self.clone());
             return;
         }

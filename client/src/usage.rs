@@ -1,8 +1,8 @@
 //! One counted use of an object: what a handle, an object and a writer consist of.
 //!
-//! A [`Usage`] has no `Arc` of anything: it points to its count, and to the client or the slot that the count is part of.
-//! What it points to stays because it is counted: a client keeps itself while it is used ([`own`](crate::own)), and so does a
-//! peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
+//! A [`Usage`] has no `Arc` of anything: it points to its count, and to the client or the slot that the count is part
+//! of. What it points to stays because it is counted: a client keeps itself while it is used ([`own`](crate::own)), and
+//! so does a peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -34,8 +34,8 @@ enum View {
     Peer(NonNull<Slot>),
 }
 
-// SAFETY: what it points to, and reaches through raw pointers there, is `Send` and `Sync`, which the compiler checks below;
-// and it stays until the use ends, in whatever thread that is.
+// SAFETY: what it points to, and reaches through raw pointers there, is `Send` and `Sync`, which the compiler checks
+// below; and it stays until the use ends, in whatever thread that is.
 unsafe impl Send for Usage {}
 // SAFETY: as above.
 unsafe impl Sync for Usage {}
@@ -54,8 +54,8 @@ impl std::panic::UnwindSafe for Usage {}
 impl std::panic::RefUnwindSafe for Usage {}
 
 impl Usage {
-    /// Counts a use of an object, and pins it if it is the first; look at its [`state`](Self::state) before anything else.
-    /// Memory operations only, except for the first object of an owner.
+    /// Counts a use of an object, and pins it if it is the first; look at its [`state`](Self::state) before anything
+    /// else. Memory operations only, except for the first object of an owner.
     #[inline]
     pub(crate) fn acquire(shared: &Arc<Shared>, id: ObjectId, kind: Use) -> Result<Self, ClientError> {
         shared.check_process()?;
@@ -78,8 +78,8 @@ impl Usage {
         Ok(Self { view, count: count.into(), id, kind })
     }
 
-    /// One more use of the bytes of another's object that are lent out here already, and where they lie; `None` where that is
-    /// not so.
+    /// One more use of the bytes of another's object that are lent out here already, and where they lie; `None` where
+    /// that is not so.
     #[inline]
     pub(crate) fn lend_again(shared: &Shared, id: ObjectId) -> Option<(Self, NonNull<u8>, Location)> {
         if shared.guard.is_child() {
@@ -192,8 +192,8 @@ impl Usage {
         }
     }
 
-    /// Where the bytes lie, and what they are. They stay there for as long as there is a use of kind `Bytes`, which this one
-    /// must be, of an object that is sealed.
+    /// Where the bytes lie, and what they are. They stay there for as long as there is a use of kind `Bytes`, which
+    /// this one must be, of an object that is sealed.
     ///
     /// # Errors
     /// [`ClientError::Corrupt`]; for the first object of a segment also what can go wrong with the daemon.

@@ -114,10 +114,10 @@ impl DerefMut for ObjectWriter {
     fn deref_mut(&mut self) -> &mut [u8] {
         // Memory that is written is not mapped in a forked child.
         self.usage.shared().assert_process();
-        // SAFETY: the range was allocated for this writer and lies inside a mapping, which stays while its entry is in use:
-        // an owner does not give back a segment in which such an entry has memory. Its bytes are
-        // initialised (the file's zeros, or an earlier object's). No object refers to it before `seal`, which takes
-        // the writer, and nobody pins what is not sealed.
+        // SAFETY: the range was allocated for this writer and lies inside a mapping, which stays while its entry is in
+        // use: an owner does not give back a segment in which such an entry has memory. Its bytes are initialised (the
+        // file's zeros, or an earlier object's). No object refers to it before `seal`, which takes the writer, and
+        // nobody pins what is not sealed.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.location.length as usize) }
     }
 }

@@ -5,8 +5,8 @@
 //! owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
 //!
 //! In the word of the first entry of each group of 1024, above that entry's own bits, the client counts the pins of the
-//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader has nothing of
-//! what it would like to free. A client that dies in between leaves a count that is too high, which costs looks.
+//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader has nothing
+//! of what it would like to free. A client that dies in between leaves a count that is too high, which costs looks.
 //!
 //! # The handshake
 //!
@@ -20,11 +20,12 @@
 //! are wrong here: both could pass.
 //!
 //! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one
-//! `fence(SeqCst)`, in the place of a swap for each: an owner that does not see a pin has its fence before the pin's store in
-//! the one order of all `SeqCst` operations, so the reader's load comes after the fence and sees what was stored before it.
+//! `fence(SeqCst)`, in the place of a swap for each: an owner that does not see a pin has its fence before the pin's
+//! store in the one order of all `SeqCst` operations, so the reader's load comes after the fence and sees what was
+//! stored before it.
 //!
-//! A group's count takes part as a pin does: an owner that sees no count, and then no pin, has its fence before the reader's
-//! stores of both.
+//! A group's count takes part as a pin does: an owner that sees no count, and then no pin, has its fence before the
+//! reader's stores of both.
 //!
 //! An owner's pins on its own entries take no part: it does not free what it uses itself.
 //!
@@ -86,7 +87,8 @@ impl PinWriter {
         Ok(Self { mapping })
     }
 
-    /// Stores a pin: the first half of the reader's side of the handshake. Load the entry's word afterwards, with `SeqCst`.
+    /// Stores a pin: the first half of the reader's side of the handshake. Load the entry's word afterwards, with
+    /// `SeqCst`.
     ///
     /// For each entry, one thread at a time; this goes for all that writes.
     #[inline]
@@ -96,8 +98,8 @@ impl PinWriter {
             // SeqCst, and before the pin: pairs with the owner's fence as the pin does.
             self.group(index).fetch_add(GROUP_ONE, Ordering::SeqCst);
         }
-        // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs with
-        // the owner's settling store in the same way.
+        // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs
+        // with the owner's settling store in the same way.
         self.store(index, before, bits, Ordering::SeqCst);
         if before != 0 && bits == 0 {
             self.uncount(index);
@@ -189,8 +191,8 @@ impl PinReader {
 }
 
 impl PinReader {
-    /// Whether any entry of a range may be pinned, as far as a few looks show: one for each group when there are no pins in
-    /// it. The second half of the handshake for an owner that has passed a fence.
+    /// Whether any entry of a range may be pinned, as far as a few looks show: one for each group when there are no
+    /// pins in it. The second half of the handshake for an owner that has passed a fence.
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].
@@ -241,11 +243,11 @@ pub struct Candidate<'a> {
     pub held: bool,
 }
 
-/// The owner's side of the handshake for many entries, with one fence for all of them. Those that are not `held` afterwards
-/// are free, with the next generation; the others are what they were.
+/// The owner's side of the handshake for many entries, with one fence for all of them. Those that are not `held`
+/// afterwards are free, with the next generation; the others are what they were.
 ///
-/// `look` looks at every reader's pins on every candidate and marks those that are held: all of them, when it does not know
-/// all readers. It is called after the fence.
+/// `look` looks at every reader's pins on every candidate and marks those that are held: all of them, when it does not
+/// know all readers. It is called after the fence.
 pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mut [Candidate<'a>])) {
     for candidate in candidates.iter() {
         let dying = Word::new(candidate.from.generation(), State::Dying);

@@ -36,8 +36,8 @@ pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
 const HEADER_SLEEPS: usize = 64;
 
-/// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and format;
-/// offset; length; number of references.
+/// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and
+/// format; offset; length; number of references.
 const WORDS: usize = 5;
 const _: () = assert!(WORDS * size_of::<u64>() <= ENTRY_BYTES as usize);
 
