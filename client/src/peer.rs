@@ -506,11 +506,14 @@ impl Peer {
             check_received(descriptor, bytes)?;
             ReadMapping::map(descriptor, 0, bytes as usize)
         })?;
-        let mapped = Arc::new(PeerSegment { mapping, owner: self.id, segment, shared: self.shared.clone() });
         let mut segments = self.segments.write();
-        if segments.retired.binary_search(&segment).is_err()
-            && let Err(place) = segments.find(segment)
-        {
+        let place = match segments.find(segment) {
+            // Another thread was faster. For the daemon it is mapped once, so only one may say that it no longer is.
+            Ok(place) => return Ok(segments.mapped[place].clone()),
+            Err(place) => place,
+        };
+        let mapped = Arc::new(PeerSegment { mapping, owner: self.id, segment, shared: self.shared.clone() });
+        if segments.retired.binary_search(&segment).is_err() {
             segments.mapped.insert(place, mapped.clone());
         }
         Ok(mapped)
