@@ -91,7 +91,9 @@ struct Reader {
     bell: Option<Bell>,
 }
 
-/// An entry and memory, taken but not yet visible to anybody, with one use counted.
+/// An entry and memory, taken but not yet visible to anybody, with one use counted: see [`Usage::begin`].
+///
+/// [`Usage::begin`]: crate::usage::Usage::begin
 pub(crate) struct Begun<'a> {
     pub(crate) index: u32,
     pub(crate) generation: u32,

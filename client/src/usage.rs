@@ -15,7 +15,7 @@ use mobula_shm::table::{Location, State};
 use crate::counts::{Count, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
-use crate::own::Begun;
+use crate::own::{Begun, Place};
 use crate::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 
@@ -108,11 +108,17 @@ impl Usage {
         Ok((slot, count))
     }
 
-    /// The use that was counted when an object was begun.
+    /// Begins an object of so many bytes and references, and is its first use.
     #[inline]
-    pub(crate) fn begun(shared: &Arc<Shared>, begun: &Begun<'_>, kind: Use) -> Self {
-        let id = ObjectId::new(shared.own.id, begun.index, begun.generation);
-        Self { view: View::Own(NonNull::from(&**shared)), count: begun.count.into(), id, kind }
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        length: u64,
+        references: u32,
+        kind: Use,
+    ) -> Result<(Self, Option<Place>), ClientError> {
+        let Begun { index, generation, count, place } = shared.begin(length, references, kind)?;
+        let id = ObjectId::new(shared.own.id, index, generation);
+        Ok((Self { view: View::Own(NonNull::from(&**shared)), count: count.into(), id, kind }, place))
     }
 
     /// One more use of the same object.

@@ -49,9 +49,8 @@ impl ObjectWriter {
     pub(crate) fn begin(shared: &Arc<Shared>, layout: Layout) -> Result<Self, ClientError> {
         let Layout { length, format, references } = layout;
         let count = references.len() as u32;
-        let begun = shared.begin(length, count, Use::Bytes)?;
-        let usage = Usage::begun(shared, &begun, Use::Bytes);
-        let (location, pointer) = match begun.place {
+        let (usage, place) = Usage::begin(shared, length, count, Use::Bytes)?;
+        let (location, pointer) = match place {
             None => (Location { format, ..Location::default() }, dangling()),
             Some(Place { segment, offset, pointer }) => {
                 (Location { segment, offset, length, format, references: count }, pointer)
@@ -138,10 +137,9 @@ pub struct Promise {
 
 impl Promise {
     pub(crate) fn make(shared: &Arc<Shared>) -> Result<Self, ClientError> {
-        let begun = shared.begin(0, 0, Use::Handle)?;
-        let handle = Handle::of(Usage::begun(shared, &begun, Use::Handle));
-        shared.own.promise(begun.index, begun.generation);
-        Ok(Self { handle, open: true })
+        let (usage, _) = Usage::begin(shared, 0, 0, Use::Handle)?;
+        shared.own.promise(usage.id().index(), usage.id().generation());
+        Ok(Self { handle: Handle::of(usage), open: true })
     }
 
     /// Keeps the promised object alive, and is how others are told of it.
