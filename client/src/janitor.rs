@@ -1,8 +1,9 @@
 //! The client's one thread: it receives what the daemon sends, and looks after memory.
 //!
 //! While there are leases it also wakes by itself, from 10 ms apart to half a second when there is nothing to do: an
-//! object that others still used when it was dropped here is looked at again, and a segment that has been empty for a
-//! while goes back to the daemon. Without leases it sleeps until the daemon speaks.
+//! object that others still used when it was dropped here is looked at again, the last few that were dropped are freed,
+//! and a segment that has been empty for a while goes back to the daemon. Without leases it sleeps until the daemon
+//! speaks.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -51,11 +52,13 @@ pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
     }
 }
 
-/// Frees and gives back what can be; `true` if there was anything.
+/// Frees and gives back what can be; `true` if there was anything that nobody else would have looked after.
 fn tidy(shared: &Arc<Shared>) -> bool {
     let now = shared.now_ms();
     shared.own.set_now(now);
-    let freed = shared.collect();
+    let freed = shared.free_deferred();
+    // While a program puts and drops there is always some, and it works that off itself: no reason to come back soon.
+    shared.free_pending();
     let released = now.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| shared.release_empty(before));
     freed || released
 }

@@ -5,7 +5,8 @@
 //! An object that this process has let go of waits in a list, `pending`, until there are [`BATCH`] of them, or one that
 //! is large or keeps others alive, or until memory is short or the client's thread comes by. They are then freed
 //! together: the fence of the handshake ([`mobula_shm::pins`]) and the look at every reader's pins are paid once for
-//! all of them. What others still use moves on to the list `deferred`, which only [`Own::collect`] looks at.
+//! all of them. What others still use moves on to the list `deferred`, which only [`Own::free_deferred`]
+//! looks at.
 //!
 //! | an entry's count | the entry | is left by |
 //! |---|---|---|
@@ -356,10 +357,15 @@ impl Own {
         self.free_list(|books| &mut books.pending, garbage)
     }
 
-    /// The same, and looks again at what others still used.
+    /// Looks again at what others still used; `true` if anything was freed.
+    pub(crate) fn free_deferred(&self, garbage: &mut Vec<Handle>) -> bool {
+        self.free_list(|books| &mut books.deferred, garbage)
+    }
+
+    /// Frees whatever can be.
     pub(crate) fn collect(&self, garbage: &mut Vec<Handle>) -> bool {
         // First what was deferred before: what is pending may be deferred now.
-        let freed = self.free_list(|books| &mut books.deferred, garbage);
+        let freed = self.free_deferred(garbage);
         self.free_pending(garbage) || freed
     }
 

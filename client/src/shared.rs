@@ -225,7 +225,15 @@ impl Shared {
         freed
     }
 
-    /// Looks again at what others used; `true` if memory came free.
+    /// Looks again at what others still used; `true` if anything was freed.
+    pub(crate) fn free_deferred(&self) -> bool {
+        let mut garbage = Vec::new();
+        let freed = self.own.free_deferred(&mut garbage);
+        crate::object::drop_all(garbage);
+        freed
+    }
+
+    /// Frees whatever can be; `true` if there was anything.
     pub(crate) fn collect(&self) -> bool {
         let mut garbage = Vec::new();
         let freed = self.own.collect(&mut garbage);
