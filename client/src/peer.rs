@@ -280,6 +280,16 @@ impl Slot {
         Ok((segment.find(&location).ok_or_else(corrupt)?, location))
     }
 
+    /// The owner whose slot it is.
+    ///
+    /// # Safety
+    /// As [`state`](Self::state).
+    #[inline]
+    pub(crate) unsafe fn owner(&self) -> OwnerId {
+        // SAFETY: the caller's.
+        unsafe { self.peer() }.id
+    }
+
     /// The client that the peer belongs to.
     ///
     /// # Safety

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
-use mobula_shm::table::{Location, State};
+use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
 use crate::counts::{Count, Use};
 use crate::error::ClientError;
@@ -20,12 +20,24 @@ use crate::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 
 /// A counted use; dropping it ends it.
+///
+/// A program with a million objects has a million of these: so the object's owner, which the view knows, is not noted,
+/// and what is needed to tell its kind lies in bits that no index has.
 pub(crate) struct Usage {
-    view: View,
+    /// A `Shared`, or a `Slot`.
+    view: NonNull<()>,
     count: NonNull<Count>,
-    id: ObjectId,
-    kind: Use,
+    generation: u32,
+    /// The index, the kind, and whether the view is a `Shared`.
+    place: u32,
 }
+
+const _: () = assert!(size_of::<Usage>() == 24);
+
+const KIND_SHIFT: u32 = 22;
+const INDEX: u32 = (1 << KIND_SHIFT) - 1;
+const OWN: u32 = 1 << 31;
+const _: () = assert!(ENTRIES_MAX <= INDEX + 1 && (Use::Wait as u32) << KIND_SHIFT < OWN);
 
 /// Whose object it is.
 #[derive(Clone, Copy)]
@@ -54,6 +66,42 @@ impl std::panic::UnwindSafe for Usage {}
 impl std::panic::RefUnwindSafe for Usage {}
 
 impl Usage {
+    /// The use of `id` that `count` was just counted up for. A peer's slot must have the owner of `id`.
+    #[inline]
+    fn new(view: View, count: NonNull<Count>, id: ObjectId, kind: Use) -> Self {
+        let (view, own) = match view {
+            View::Own(shared) => (shared.cast(), OWN),
+            View::Peer(slot) => (slot.cast(), 0),
+        };
+        // What is counted has an entry, so its index is one.
+        debug_assert!(id.index() <= INDEX);
+        Self {
+            view,
+            count,
+            generation: id.generation(),
+            place: id.index() | (kind as u32) << KIND_SHIFT | own,
+        }
+    }
+
+    #[inline]
+    fn view(&self) -> View {
+        if self.is_own() { View::Own(self.view.cast()) } else { View::Peer(self.view.cast()) }
+    }
+
+    #[inline]
+    fn index(&self) -> u32 {
+        self.place & INDEX
+    }
+
+    #[inline]
+    fn kind(&self) -> Use {
+        match (self.place & !OWN) >> KIND_SHIFT {
+            0 => Use::Handle,
+            1 => Use::Bytes,
+            _ => Use::Wait,
+        }
+    }
+
     /// Counts a use of an object, and pins it if it is the first; look at its [`state`](Self::state) before anything
     /// else. Memory operations only, except for the first object of an owner.
     #[inline]
@@ -75,7 +123,7 @@ impl Usage {
             };
             (View::Peer(NonNull::from(slot)), count)
         };
-        Ok(Self { view, count: count.into(), id, kind })
+        Ok(Self::new(view, count.into(), id, kind))
     }
 
     /// One more use of the bytes of another's object that are lent out here already, and where they lie; `None` where
@@ -87,7 +135,7 @@ impl Usage {
         }
         let slot = shared.slot(id.owner().slot())?;
         let (count, pointer, location) = slot.lend_again(id)?;
-        let usage = Self { view: View::Peer(NonNull::from(slot)), count: count.into(), id, kind: Use::Bytes };
+        let usage = Self::new(View::Peer(NonNull::from(slot)), count.into(), id, Use::Bytes);
         Some((usage, pointer, location))
     }
 
@@ -118,7 +166,7 @@ impl Usage {
     ) -> Result<(Self, Option<Place>), ClientError> {
         let Begun { index, generation, count, place } = shared.begin(length, references, kind)?;
         let id = ObjectId::new(shared.own.id, index, generation);
-        Ok((Self { view: View::Own(NonNull::from(&**shared)), count: count.into(), id, kind }, place))
+        Ok((Self::new(View::Own(NonNull::from(&**shared)), count.into(), id, kind), place))
     }
 
     /// One more use of the same object.
@@ -128,36 +176,43 @@ impl Usage {
         if !self.is_child() && !self.count().add(kind) {
             self.acquire_again(kind);
         }
-        Self { view: self.view, count: self.count, id: self.id, kind }
+        let place = self.place & (INDEX | OWN) | (kind as u32) << KIND_SHIFT;
+        Self { view: self.view, count: self.count, generation: self.generation, place }
     }
 
     /// The first use of its kind.
     fn acquire_again(&self, kind: Use) {
-        match self.view {
+        match self.view() {
             View::Own(shared) => {
                 // SAFETY: this use keeps the client.
                 let own = &unsafe { shared.as_ref() }.own;
-                let counted = own.acquire_first(self.id.index(), self.count(), kind);
+                let counted = own.acquire_first(self.index(), self.count(), kind);
                 debug_assert!(counted, "an object in use is known");
             }
             // SAFETY: this use keeps the slot.
-            View::Peer(slot) => unsafe { slot.as_ref() }.acquire_again(self.id.index(), self.count(), kind),
+            View::Peer(slot) => unsafe { slot.as_ref() }.acquire_again(self.index(), self.count(), kind),
         }
     }
 
     #[inline]
     pub(crate) fn id(&self) -> ObjectId {
-        self.id
+        let owner = match self.view() {
+            // SAFETY: this use keeps the client.
+            View::Own(shared) => unsafe { shared.as_ref() }.own.id,
+            // SAFETY: this use keeps the slot, and is counted as one of an object in it.
+            View::Peer(slot) => unsafe { slot.as_ref().owner() },
+        };
+        ObjectId::new(owner, self.index(), self.generation)
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self.view, View::Own(_))
+        self.place & OWN != 0
     }
 
     /// Whether this process is a forked child of the one that counts the use. One load.
     #[inline]
     pub(crate) fn is_child(&self) -> bool {
-        match self.view {
+        match self.view() {
             // SAFETY: this use keeps the client.
             View::Own(shared) => unsafe { shared.as_ref() }.guard.is_child(),
             // SAFETY: this use keeps the slot.
@@ -167,7 +222,7 @@ impl Usage {
 
     #[inline]
     pub(crate) fn shared(&self) -> &Shared {
-        match self.view {
+        match self.view() {
             // SAFETY: this use keeps the client.
             View::Own(shared) => unsafe { shared.as_ref() },
             // SAFETY: this use keeps the slot, and is counted as one of an object in it.
@@ -178,8 +233,8 @@ impl Usage {
     /// `Sealed`, `Promised` or `Lost`; everything else is an error.
     #[inline]
     pub(crate) fn state(&self) -> Result<State, ClientError> {
-        let object = self.id;
-        match self.view {
+        let object = self.id();
+        match self.view() {
             // SAFETY: this use keeps the slot, and is counted as one of an object in it.
             View::Peer(slot) => unsafe { slot.as_ref().state(object) },
             View::Own(shared) => {
@@ -205,26 +260,26 @@ impl Usage {
     /// [`ClientError::Corrupt`]; for the first object of a segment also what can go wrong with the daemon.
     #[inline]
     pub(crate) fn locate(&self) -> Result<(NonNull<u8>, Location), ClientError> {
-        assert!(self.kind == Use::Bytes);
-        match self.view {
+        assert!(self.kind() == Use::Bytes);
+        match self.view() {
             // SAFETY: this use keeps the slot, and is counted as a use of kind `Bytes` of a sealed object in it.
-            View::Peer(slot) => unsafe { slot.as_ref().locate(self.id) },
+            View::Peer(slot) => unsafe { slot.as_ref().locate(self.id()) },
             View::Own(shared) => {
                 // SAFETY: this use keeps the client.
-                let located = unsafe { shared.as_ref() }.own.locate(self.id.index());
-                located.ok_or(ClientError::Corrupt { object: self.id })
+                let located = unsafe { shared.as_ref() }.own.locate(self.index());
+                located.ok_or(ClientError::Corrupt { object: self.id() })
             }
         }
     }
 
     /// Whether anybody else keeps the object beside `expected` handles of this process; `true` for objects of others.
     pub(crate) fn is_held_elsewhere(&self, expected: u64) -> bool {
-        match self.view {
+        match self.view() {
             View::Peer(_) => true,
             View::Own(shared) => {
                 // SAFETY: this use keeps the client.
                 let own = &unsafe { shared.as_ref() }.own;
-                own.is_held_elsewhere(self.id.index(), self.count(), expected)
+                own.is_held_elsewhere(self.index(), self.count(), expected)
             }
         }
     }
@@ -244,21 +299,21 @@ impl Usage {
     #[inline]
     fn release(&mut self, garbage: &mut Vec<Handle>) {
         // In a forked child the pins belong to the parent.
-        if !self.is_child() && !self.count().sub(self.kind) {
+        if !self.is_child() && !self.count().sub(self.kind()) {
             self.release_last(garbage);
         }
     }
 
     /// The last use of its kind. What this points to may be gone as soon as the use has ended.
     fn release_last(&self, garbage: &mut Vec<Handle>) {
-        match self.view {
+        match self.view() {
             View::Own(shared) => {
                 // SAFETY: this use keeps the client until it is ended here.
                 let own = &unsafe { shared.as_ref() }.own;
-                drop(own.release_last(self.id.index(), self.count(), self.kind, garbage));
+                drop(own.release_last(self.index(), self.count(), self.kind(), garbage));
             }
             // SAFETY: this use keeps the slot until it is ended here.
-            View::Peer(slot) => unsafe { slot.as_ref() }.release(self.id.index(), self.kind),
+            View::Peer(slot) => unsafe { slot.as_ref() }.release(self.index(), self.kind()),
         }
     }
 }
@@ -266,7 +321,7 @@ impl Usage {
 impl Clone for Usage {
     #[inline]
     fn clone(&self) -> Self {
-        self.again(self.kind)
+        self.again(self.kind())
     }
 }
 
