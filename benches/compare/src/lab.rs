@@ -1,0 +1,268 @@
+//! Carries rows out: has the contenders' sides, lets them work in turn, and collects their figures.
+//!
+//! A side is started when a row first needs it, and ended when no later row does. Whoever is not at work sleeps; Ray, whose
+//! processes poll also when nothing is asked of them, is stopped meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::measure::Spread;
+use crate::peer::{Failure, Figure, error};
+use crate::procfs;
+use crate::rivals::{plasma, ray};
+use crate::rows::{Contender, Row, Task, Who};
+use crate::scratch::Scratch;
+use crate::side::Side;
+
+/// What came of one contender of a row.
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome {
+    Measured(Spread),
+    /// It cannot be had, or has failed: why.
+    Skipped(String),
+    /// Its result is not what it has to be.
+    Wrong(String),
+}
+
+impl Outcome {
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        match self {
+            Self::Measured(spread) => Some(*spread),
+            _ => None,
+        }
+    }
+}
+
+/// What came of a row: an outcome for each contender, in their order.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) row: Row,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl Measured {
+    /// The median of whoever comes first under this name.
+    pub(crate) fn median(&self, who: Who) -> Option<f64> {
+        let contenders = self.row.contenders.iter().zip(&self.outcomes);
+        let mut found = contenders.filter(|(contender, _)| contender.who == who);
+        found.find_map(|(_, outcome)| outcome.spread()).map(|spread| spread.median)
+    }
+}
+
+/// How long things take, and how often they are repeated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) rounds_max: usize,
+    /// Parts of a row's budget, in per cent.
+    pub(crate) budget_percent: u64,
+    pub(crate) idle_before: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) objects_max: u64,
+}
+
+impl Pace {
+    pub(crate) const FULL: Self = Self {
+        rounds_max: usize::MAX,
+        budget_percent: 100,
+        idle_before: Duration::from_secs(3),
+        idle: Duration::from_secs(5),
+        objects_max: u64::MAX,
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds_max: 2,
+        budget_percent: 25,
+        idle_before: Duration::from_secs(1),
+        idle: Duration::from_secs(2),
+        objects_max: 100_000,
+    };
+
+    /// How often a row's contender has its turn.
+    pub(crate) fn rounds(&self, row: &Row, contender: &Contender) -> usize {
+        row.rounds.min(contender.rounds_max).min(self.rounds_max)
+    }
+
+    pub(crate) fn budget_ms(&self, row: &Row) -> u64 {
+        row.budget_ms * self.budget_percent / 100
+    }
+}
+
+/// What has been installed for the rivals that need it, or why not.
+pub(crate) struct Installed {
+    pub(crate) plasma: Result<plasma::Installed, String>,
+    pub(crate) ray: Result<ray::Installed, String>,
+}
+
+/// The contenders.
+pub(crate) struct Lab<'a> {
+    scratch: &'a Scratch,
+    installed: Installed,
+    pace: Pace,
+    sides: HashMap<Who, Result<Side, String>>,
+    stopped: HashSet<Who>,
+    idle: HashMap<Who, (f64, f64)>,
+}
+
+impl<'a> Lab<'a> {
+    pub(crate) fn new(scratch: &'a Scratch, installed: Installed, pace: Pace) -> Self {
+        let (sides, stopped, idle) = (HashMap::new(), HashSet::new(), HashMap::new());
+        Self { scratch, installed, pace, sides, stopped, idle }
+    }
+
+    /// Measures a row: every contender once, then all of them again, until all have had their rounds.
+    pub(crate) fn measure(&mut self, row: &Row, mut tell: impl FnMut(&str, usize)) -> Measured {
+        let count = row.contenders.len();
+        let (mut figures, mut failures) = (vec![Vec::new(); count], vec![None; count]);
+        for round in 0..row.rounds {
+            for (at, contender) in row.contenders.iter().enumerate() {
+                if round >= self.pace.rounds(row, contender) || failures[at].is_some() {
+                    continue;
+                }
+                tell(&contender.label, round);
+                match self.round(row, contender) {
+                    Ok(figure) => figures[at].push(figure),
+                    Err(Failure::Wrong(text)) => failures[at] = Some(Outcome::Wrong(text)),
+                    Err(Failure::Error(text)) => failures[at] = Some(Outcome::Skipped(text)),
+                }
+            }
+        }
+        let nothing = || Outcome::Skipped("it was not measured".to_owned());
+        let outcomes = figures
+            .iter()
+            .zip(failures)
+            .map(|(figures, failure)| {
+                failure.or_else(|| Spread::of(figures).map(Outcome::Measured)).unwrap_or_else(nothing)
+            })
+            .collect();
+        Measured { row: row.clone(), outcomes }
+    }
+
+    /// Has the row's contenders let go of what they keep for its rounds.
+    pub(crate) fn rest(&mut self, row: &Row) {
+        let whos: HashSet<Who> = row.contenders.iter().map(|contender| contender.who).collect();
+        for who in whos {
+            self.wake(who);
+            if let Some(Ok(side)) = self.sides.get_mut(&who)
+                && let Err(failure) = side.ask("rest")
+            {
+                self.sides.insert(who, Err(failure.into_text()));
+            }
+        }
+    }
+
+    /// Ends whoever is not needed any more.
+    pub(crate) fn end(&mut self, needed: &HashSet<Who>) {
+        let over: Vec<Who> = self.sides.keys().copied().filter(|who| !needed.contains(who)).collect();
+        for who in over {
+            self.wake(who);
+            self.sides.remove(&who);
+        }
+    }
+
+    fn round(&mut self, row: &Row, contender: &Contender) -> Figure {
+        match &contender.task {
+            Task::Ask(words) => {
+                let command = format!("{words} {}", self.pace.budget_ms(row));
+                self.quiet(contender.who);
+                self.side(contender.who)?.ask(&command)
+            }
+            Task::IdleCpu => Ok(self.idle(contender.who)?.0),
+            Task::IdleMemory => Ok(self.idle(contender.who)?.1),
+            Task::ObjectMemory { objects, object_bytes } => {
+                let objects = (*objects).min(self.pace.objects_max);
+                self.quiet(contender.who);
+                // One of its own, in which nothing else has been.
+                let mut side = self.start(contender.who)?;
+                side.ask("live 0 0")?;
+                let before = procfs::memory_bytes(side.pid()) as f64;
+                side.ask(&format!("live {objects} 0"))?;
+                let more = procfs::memory_bytes(side.pid()) as f64 - before;
+                Ok(more / objects as f64 - *object_bytes as f64)
+            }
+        }
+    }
+
+    /// CPU time, in per cent of a core, and memory of a contender that has nothing to do.
+    fn idle(&mut self, who: Who) -> Result<(f64, f64), Failure> {
+        if let Some(idle) = self.idle.get(&who) {
+            return Ok(*idle);
+        }
+        self.quiet(who);
+        let (before, time) = (self.pace.idle_before, self.pace.idle);
+        let measure = |side: &mut Side| -> Result<(f64, f64), Failure> {
+            side.ask("warm 0")?;
+            std::thread::sleep(before);
+            let memory = procfs::memory_bytes(side.pid()) as f64;
+            let used = procfs::cpu_time(side.pid());
+            std::thread::sleep(time);
+            let used = procfs::cpu_time(side.pid()).saturating_sub(used);
+            Ok((100.0 * used.as_secs_f64() / time.as_secs_f64(), memory))
+        };
+        // One of Mobula's own, in which no row has left its arrays; another Ray would take long.
+        let idle = if who.is_mobula() { measure(&mut self.start(who)?)? } else { measure(self.side(who)?)? };
+        self.idle.insert(who, idle);
+        Ok(idle)
+    }
+
+    /// Stops whoever disturbs others, unless it is its turn.
+    fn quiet(&mut self, turn: Who) {
+        self.wake(turn);
+        if turn != Who::Ray
+            && let Some(Ok(side)) = self.sides.get(&Who::Ray)
+            && self.stopped.insert(Who::Ray)
+        {
+            side.stop(true);
+        }
+    }
+
+    fn wake(&mut self, who: Who) {
+        if self.stopped.remove(&who)
+            && let Some(Ok(side)) = self.sides.get(&who)
+        {
+            side.stop(false);
+        }
+    }
+
+    fn side(&mut self, who: Who) -> Result<&mut Side, Failure> {
+        if !self.sides.contains_key(&who) {
+            let started = self.start(who).map_err(Failure::into_text);
+            self.sides.insert(who, started);
+        }
+        match self.sides.get_mut(&who) {
+            Some(Ok(side)) => Ok(side),
+            Some(Err(text)) => error(text.clone()),
+            None => error("it was not started"),
+        }
+    }
+
+    fn start(&self, who: Who) -> Result<Side, Failure> {
+        let scratch = self.scratch.directory();
+        let peer = |name: &str, words: &[&Path], environment: Option<(&str, &str)>| {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg("peer").args(words).envs(environment);
+            Side::start(name, command, Some(scratch))
+        };
+        let word = Path::new;
+        match who {
+            Who::Mobula => peer("mobula", &[word("mobula"), scratch], None),
+            Who::MobulaSleeping => {
+                peer("mobula-sleeping", &[word("mobula"), scratch], Some(("MOBULA_SPIN_US", "0")))
+            }
+            Who::Limit => peer("limits", &[word("limits")], None),
+            Who::Lmdb => peer("lmdb", &[word("lmdb"), self.scratch.memory()], None),
+            Who::Iceoryx => {
+                peer("iceoryx2", &[word("iceoryx"), scratch, word(self.scratch.iceoryx_prefix())], None)
+            }
+            Who::IpcChannel => peer("ipc-channel", &[word("ipc")], None),
+            Who::Plasma => match &self.installed.plasma {
+                Ok(installed) => plasma::start(installed, scratch),
+                Err(text) => error(text.clone()),
+            },
+            Who::Ray => match &self.installed.ray {
+                Ok(installed) => ray::start(installed, scratch),
+                Err(text) => error(text.clone()),
+            },
+        }
+    }
+}

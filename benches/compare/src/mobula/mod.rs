@@ -1,0 +1,111 @@
+//! Mobula's side of the comparison: one process that is the owner of objects and the driver of a session, by the public
+//! interface alone, as a program of its users' would be.
+//!
+//! * [`store`] starts a store, as a process of its own, and [`reader`] is another client of it;
+//! * [`objects`] has what is measured of them;
+//! * [`calls`] has the tasks and actors, and [`session`] their beginning and end;
+//! * [`growth`] has what is measured with more of everything.
+
+mod calls;
+mod growth;
+mod objects;
+pub(crate) mod reader;
+mod session;
+pub(crate) mod store;
+
+use std::path::{Path, PathBuf};
+
+use crate::peer::{self, Failure, budget, error};
+
+/// Takes commands, each of which ends with its budget.
+pub(crate) fn serve(scratch: &Path) -> Result<(), Failure> {
+    let mut side = Side { scratch: scratch.to_owned(), objects: None, session: None, growth: None };
+    peer::serve(|words| {
+        let (Some((work, rest)), Some(last)) = (words.split_first(), words.last()) else {
+            return error("no work");
+        };
+        if *work == "rest" {
+            side.growth = None;
+            if let Some(objects) = &mut side.objects {
+                objects.rest();
+            }
+            if let Some(session) = &mut side.session {
+                session.rest();
+            }
+            return Ok(0.0);
+        }
+        let (numbers, budget) = (&rest[..rest.len().saturating_sub(1)], budget(last)?);
+        let number = |at: usize| -> Result<usize, Failure> {
+            match numbers.get(at) {
+                Some(word) => Ok(word.parse()?),
+                None => error(format!("{work} needs more numbers")),
+            }
+        };
+        match *work {
+            "put" => side.objects()?.put(number(0)?, budget),
+            "get-first" => side.objects()?.get_first(number(0)?, budget),
+            "get-held" => side.objects()?.get_held(number(0)?, budget),
+            "seal" => side.objects()?.seal(number(0)?, budget),
+            "put-large" => side.objects()?.put_large(number(0)?, budget),
+            "put-large-first" => objects::put_large_first(&side.scratch, number(0)?),
+            "read-large-first" => side.objects()?.read_large_first(number(0)?),
+            "actor-call" => side.session(2)?.actor_call(budget),
+            "actor-call-asleep" => side.session(2)?.actor_call_asleep(budget),
+            "actor-many" => side.session(2)?.actor_many(budget),
+            "task-call" => side.session(2)?.task_call(budget),
+            "task-many" => side.session(number(0)?)?.task_many(budget),
+            "call-while-busy" => side.session(number(0)?)?.call_while_busy(budget),
+            "wait-1k" => side.session(2)?.wait_1k(budget),
+            "wait-1k-done" => side.session(2)?.wait_1k_done(budget),
+            "refs-10k" => side.session(2)?.refs_10k(budget),
+            "pass" => side.session(2)?.pass(number(0)?, false, budget),
+            "pass-asleep" => side.session(2)?.pass(number(0)?, true, budget),
+            "make" => side.session(2)?.make(number(0)?, budget),
+            "actors-10" => side.session(2)?.actors_10(),
+            "warm" => side.session(2)?.warm(),
+            "init" => session::init(&side.scratch, &mut side.session),
+            "shutdown" => session::shutdown(&side.scratch, &mut side.session),
+            "live" => side.growth()?.live(number(0)?),
+            "live-put" => side.growth()?.live_put(number(0)?, budget),
+            "live-get" => side.growth()?.live_get(number(0)?, false, budget),
+            "live-get-random" => side.growth()?.live_get(number(0)?, true, budget),
+            "clients-put" => side.growth()?.clients_put(number(0)?, budget),
+            "clients-get" => side.growth()?.clients_get(number(0)?, budget),
+            _ => error("no such work"),
+        }
+    })
+}
+
+struct Side {
+    scratch: PathBuf,
+    objects: Option<objects::Objects>,
+    session: Option<session::Running>,
+    growth: Option<growth::Growth>,
+}
+
+impl Side {
+    fn objects(&mut self) -> Result<&mut objects::Objects, Failure> {
+        match &mut self.objects {
+            Some(objects) => Ok(objects),
+            none => Ok(none.insert(objects::Objects::new(&self.scratch)?)),
+        }
+    }
+
+    fn growth(&mut self) -> Result<&mut growth::Growth, Failure> {
+        match &mut self.growth {
+            Some(growth) => Ok(growth),
+            none => Ok(none.insert(growth::Growth::new(&self.scratch)?)),
+        }
+    }
+
+    /// A session with so many workers: the one that is there, or a new one in its place.
+    fn session(&mut self, workers: usize) -> Result<&mut session::Running, Failure> {
+        if self.session.as_ref().is_some_and(|session| session.workers() != workers) {
+            self.session = None;
+        }
+        match &mut self.session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(session::Running::start(&self.scratch, workers)?)),
+        }
+    }
+}

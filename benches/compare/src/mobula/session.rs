@@ -1,0 +1,91 @@
+//! A session: how long it takes to begin and to end, and the one that calls are measured in.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mobula::prelude::*;
+
+use super::calls::{Total, successor};
+use crate::peer::{Failure, Figure, check};
+
+/// Room for the largest array of all, and for one that takes its place.
+const CAPACITY_BYTES: u64 = 6 << 30;
+
+/// A session, and what rows keep in it between their rounds.
+pub(super) struct Running {
+    // References end before their session.
+    pub(super) actor: Option<ActorHandle<Total>>,
+    pub(super) total: i64,
+    pub(super) array: Option<(usize, ObjectRef<Tensor<f64>>)>,
+    pub(super) done: Vec<ObjectRef<i64>>,
+    pub(super) holder: Option<ObjectRef<Vec<ObjectRef<i64>>>>,
+    workers: usize,
+    _session: mobula::Session,
+}
+
+impl Running {
+    pub(super) fn start(scratch: &Path, workers: usize) -> Result<Self, Failure> {
+        let session = builder(scratch, workers).init()?;
+        check(successor::remote(1).get()? == 2, "a task's result")?;
+        let (actor, total, array, done, holder) = (None, 0, None, Vec::new(), None);
+        Ok(Self { actor, total, array, done, holder, workers, _session: session })
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Lets go of what takes much memory.
+    pub(super) fn rest(&mut self) {
+        (self.array, self.done, self.holder) = (None, Vec::new(), None);
+    }
+
+    /// Has both workers run something, so that the session is as it is in use.
+    pub(super) fn warm(&mut self) -> Figure {
+        let results = mobula::get((0..1000).map(successor::remote))?;
+        check(results.into_iter().eq(1..=1000), "the tasks' results")?;
+        Ok(0.0)
+    }
+
+    /// Ten actors, each with a process of its own, and the first call of each.
+    pub(super) fn actors_10(&mut self) -> Figure {
+        let start = Instant::now();
+        let actors: Vec<_> = (0..10).map(|_| Total::remote()).collect();
+        let results = mobula::get(actors.iter().map(|actor| actor.add(1)))?;
+        let taken = start.elapsed();
+        check(results == [1; 10], "ten actors' first calls")?;
+        drop(actors);
+        // They end by themselves; the next round should not start beside that.
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(taken.as_secs_f64())
+    }
+}
+
+fn builder(scratch: &Path, workers: usize) -> mobula::Builder {
+    mobula::Builder::new()
+        .workers(workers)
+        .capacity_bytes(CAPACITY_BYTES)
+        .session_dir(scratch.join("sessions"))
+}
+
+/// From nothing to a task's result.
+pub(super) fn init(scratch: &Path, running: &mut Option<Running>) -> Figure {
+    *running = None;
+    Ok(begin_and_end(scratch)?.0)
+}
+
+/// From a session that has run a task to nothing.
+pub(super) fn shutdown(scratch: &Path, running: &mut Option<Running>) -> Figure {
+    *running = None;
+    Ok(begin_and_end(scratch)?.1)
+}
+
+fn begin_and_end(scratch: &Path) -> Result<(f64, f64), Failure> {
+    let start = Instant::now();
+    let session = builder(scratch, 2).init()?;
+    check(successor::remote(1).get()? == 2, "a task's result")?;
+    let begun = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    drop(session);
+    Ok((begun, start.elapsed().as_secs_f64()))
+}

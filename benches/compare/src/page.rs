@@ -1,0 +1,445 @@
+//! The page: what was measured as Markdown, and the names of its charts. Pure, but for [`write`].
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::chart::{self, Axes, Bar};
+use crate::lab::{Measured, Outcome};
+use crate::measure::{Spread, times_as_good};
+use crate::notes::note;
+use crate::rows::{self, Goal, Row, Series, Who, ratio_text};
+use crate::verdict::{self, Line, Verdict};
+
+const PAGE: &str = "performance.md";
+const HEADLINE: &str = "performance-headline.svg";
+
+/// What the page says beside figures.
+pub(crate) struct About {
+    pub(crate) machine: Vec<(&'static str, String)>,
+    pub(crate) versions: Vec<String>,
+    /// What was said behind the command.
+    pub(crate) command: Vec<String>,
+    pub(crate) quick: bool,
+    pub(crate) taken: Duration,
+}
+
+/// Writes the page and its charts into a directory, and says what was written.
+pub(crate) fn write(out: &Path, measured: &[Measured], about: &About) -> std::io::Result<Vec<String>> {
+    std::fs::create_dir_all(out)?;
+    let mut written = Vec::new();
+    let mut file = |name: &str, content: &str| {
+        let path = out.join(name);
+        std::fs::write(&path, content)?;
+        written.push(path.display().to_string());
+        Ok::<_, std::io::Error>(())
+    };
+    file(PAGE, &page(measured, about))?;
+    let bars = headline(measured);
+    if !bars.is_empty() {
+        file(HEADLINE, &chart::bars("Mobula beside others, on one machine", &bars))?;
+    }
+    for series in rows::series() {
+        let lines = verdict::lines(&series, measured);
+        if !lines.is_empty() {
+            file(&chart_name(&series), &series_chart(&series, &lines))?;
+        }
+    }
+    Ok(written)
+}
+
+/// An outcome in words, with its spread.
+pub(crate) fn outcome_text(row: &Row, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Measured(spread) => {
+            let range = range(row, spread).map(|range| format!("  ({range})")).unwrap_or_default();
+            format!("{}{}{range}", row.unit.format(spread.median), throughput(row, spread.median))
+        }
+        Outcome::Skipped(text) => format!("SKIP {text}"),
+        Outcome::Wrong(text) => format!("WRONG {text}"),
+    }
+}
+
+/// The table for a terminal.
+pub(crate) fn table(measured: &[Measured]) -> String {
+    let mut lines: Vec<[String; 5]> = vec![["work", "Mobula", "beside", "reach", ""].map(str::to_owned)];
+    for entry in entries(measured) {
+        let (ours, ratios, goals) = (entry.ours.join(", "), entry.ratios.join(", "), entry.goals.join(", "));
+        lines.push([entry.work, without_tags(&ours), ratios, goals, mark(entry.verdict)]);
+    }
+    let mut widths = [0; 5];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        for (width, cell) in widths.iter().zip(line) {
+            let _ = write!(text, "{cell}{:1$}", "", width - cell.chars().count() + 2);
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+/// A line of the table: a row, or a series.
+struct Entry {
+    key: String,
+    work: String,
+    ours: Vec<String>,
+    /// The others' figures.
+    others: Vec<String>,
+    ratios: Vec<String>,
+    goals: Vec<String>,
+    /// `None` where nothing is to be reached.
+    verdict: Option<Verdict>,
+}
+
+fn entries(measured: &[Measured]) -> Vec<Entry> {
+    let (series, mut seen) = (rows::series(), Vec::new());
+    let mut entries = Vec::new();
+    for of in measured {
+        match of.row.point {
+            None => entries.push(row_entry(of)),
+            Some((key, _)) if !seen.contains(&key) => {
+                seen.push(key);
+                let found = series.iter().find(|series| series.key == key);
+                entries.extend(found.map(|series| series_entry(series, measured)));
+            }
+            Some(_) => {}
+        }
+    }
+    entries
+}
+
+fn row_entry(measured: &Measured) -> Entry {
+    let row = &measured.row;
+    let (mut ours, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let base = measured.median(Who::Mobula);
+    for (contender, outcome) in row.contenders.iter().zip(&measured.outcomes) {
+        let text = match outcome {
+            Outcome::Measured(spread) => {
+                let range =
+                    range(row, spread).map(|range| format!(" <sub>{range}</sub>")).unwrap_or_default();
+                format!("{}{}{range}", row.unit.format(spread.median), throughput(row, spread.median))
+            }
+            other => outcome_text(row, other),
+        };
+        if contender.who == Who::Mobula {
+            ours.push(text);
+            continue;
+        }
+        others.push(format!("{}: {text}", contender.label));
+        if let (Some(base), Some(spread)) = (base, outcome.spread())
+            && spread.median > 0.0
+            && base > 0.0
+        {
+            ratios.push(ratio_text(times_as_good(row.unit, base, spread.median), &contender.label));
+        }
+    }
+    let goals = row.goals.iter().map(|goal| row.goal_text(goal)).collect();
+    let verdicts = row.goals.iter().map(|goal| verdict::of_goal(measured, goal));
+    let verdict = (!row.goals.is_empty()).then(|| Verdict::all(verdicts));
+    Entry { key: row.key.clone(), work: row.work.clone(), ours, others, ratios, goals, verdict }
+}
+
+fn series_entry(series: &Series, measured: &[Measured]) -> Entry {
+    let lines = verdict::lines(series, measured);
+    let span = |line: &Line| {
+        let figures: Vec<f64> = line.points.iter().map(|(_, figure)| *figure).collect();
+        let spread = Spread::of(&figures);
+        spread.map_or_else(String::new, |spread| {
+            format!("{} … {}", series.unit.format(spread.low), series.unit.format(spread.high))
+        })
+    };
+    let ours: Vec<&Line> = lines.iter().filter(|line| line.who == Who::Mobula).collect();
+    let named = |line: &&Line| {
+        if ours.len() == 1 { span(line) } else { format!("{}: {}", line.label, span(line)) }
+    };
+    let verdicts = series.goals.iter().map(|goal| verdict::of_series(series, *goal, &lines));
+    Entry {
+        key: series.key.to_owned(),
+        work: series.work.to_owned(),
+        ours: ours.iter().map(named).collect(),
+        others: lines
+            .iter()
+            .filter(|line| line.who != Who::Mobula)
+            .map(|line| format!("{}: {}", line.label, span(line)))
+            .collect(),
+        ratios: Vec::new(),
+        goals: series.goals.iter().map(|goal| goal.text(series.unit)).collect(),
+        verdict: (!series.goals.is_empty()).then(|| Verdict::all(verdicts)),
+    }
+}
+
+fn mark(verdict: Option<Verdict>) -> String {
+    match verdict {
+        None => "",
+        Some(Verdict::Reached) => "✓",
+        Some(Verdict::Missed) => "no",
+        Some(Verdict::Unknown) => "?",
+    }
+    .to_owned()
+}
+
+/// From the least to the most of a few rounds; of one there is none.
+fn range(row: &Row, spread: &Spread) -> Option<String> {
+    (spread.low < spread.high)
+        .then(|| format!("{}–{}", row.unit.format(spread.low), row.unit.format(spread.high)))
+}
+
+/// Bytes a second, where a row goes through many.
+fn throughput(row: &Row, seconds: f64) -> String {
+    row.bytes.map(|bytes| format!(", {:.1} GB/s", bytes as f64 / seconds / 1e9)).unwrap_or_default()
+}
+
+/// A cell as a terminal can show it.
+fn without_tags(cell: &str) -> String {
+    cell.replace("<sub>", "(").replace("</sub>", ")")
+}
+
+/// The bars of the headline chart: each row that is one, against each rival, and what is to be reached.
+fn headline(measured: &[Measured]) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for of in measured.iter().filter(|of| of.row.headline) {
+        let Some(ours) = of.median(Who::Mobula).filter(|ours| *ours > 0.0) else { continue };
+        for contender in &of.row.contenders {
+            if contender.who.is_mobula() {
+                continue;
+            }
+            let Some(theirs) = of.median(contender.who) else { continue };
+            let wanted = of.row.goals.iter().find_map(|goal| match goal {
+                Goal::Times(who, times) if *who == contender.who => Some(*times),
+                Goal::Within(who, times) if *who == contender.who => Some(1.0 / times),
+                Goal::AtMost(figure) if *figure > 0.0 => Some(times_as_good(of.row.unit, *figure, theirs)),
+                _ => None,
+            });
+            let times = times_as_good(of.row.unit, ours, theirs);
+            bars.push(Bar {
+                label: format!("{} · {}", short(&of.row.work), short(&contender.label)),
+                times,
+                wanted,
+            });
+        }
+    }
+    bars
+}
+
+/// As much of a name as a chart has room for.
+fn short(name: &str) -> String {
+    let name = name.replace('`', "");
+    match name.char_indices().nth(44) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
+fn chart_name(series: &Series) -> String {
+    format!("performance-{}.svg", series.key)
+}
+
+fn series_chart(series: &Series, lines: &[Line]) -> String {
+    let title = upper_first(series.work);
+    let axes = Axes {
+        title: &title,
+        x: series.axis,
+        x_unit: series.axis_unit,
+        y_unit: series.unit,
+        log: series.log,
+    };
+    chart::lines(axes, lines)
+}
+
+fn upper_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// All of it.
+fn page(measured: &[Measured], about: &About) -> String {
+    let entries = entries(measured);
+    let mut page = String::from("# Performance\n\n");
+    let arguments: String = about.command.iter().map(|word| format!(" {word}")).collect();
+    let arguments = if arguments.is_empty() { arguments } else { format!(" --{arguments}") };
+    let _ = writeln!(
+        page,
+        "Written by `cargo run --release -p mobula-compare{arguments}`, which measures everything below anew \
+         ({} s after compiling{}); do not edit it. What bounds a row that is not reached stands in \
+         `benches/compare/src/notes.rs`.\n",
+        about.taken.as_secs(),
+        if about.quick { "; a quick run, so trust it less" } else { "" }
+    );
+    if !headline(measured).is_empty() {
+        let _ = writeln!(page, "![How many times as fast Mobula is]({HEADLINE})\n");
+    }
+    page.push_str("## Method\n\n");
+    page.push_str(METHOD);
+    page.push_str("\n\n| machine | |\n|---|---|\n");
+    for (name, value) in &about.machine {
+        let _ = writeln!(page, "| {name} | {value} |");
+    }
+    let _ = writeln!(page, "| versions | {} |\n", about.versions.join(" · "));
+    page.push_str("## Results\n\nMedians, and from the least to the most of the rounds.\n\n");
+    page.push_str("| work | Mobula | others | Mobula is | to reach | reached |\n|---|---|---|---|---|---|\n");
+    for entry in &entries {
+        let number = || missed(&entries).position(|missed| missed.key == entry.key).map_or(0, |at| at + 1);
+        let mark = match entry.verdict {
+            Some(Verdict::Missed) => format!("no, [note {0}](#note-{0})", number()),
+            verdict => mark(verdict),
+        };
+        let cells = [
+            entry.work.clone(),
+            entry.ours.join("<br>"),
+            entry.others.join("<br>"),
+            entry.ratios.join("<br>"),
+            entry.goals.join("<br>"),
+            mark,
+        ];
+        let _ = writeln!(page, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+    page.push('\n');
+    limits(&mut page, measured);
+    notes(&mut page, &entries);
+    growth(&mut page, measured);
+    definitions(&mut page, measured);
+    page
+}
+
+const METHOD: &str = "\
+Each row is measured for everybody in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each; a round gives a median \
+(or a rate), and the table has the median of the rounds. Everybody’s work is done by processes of their own, in their own \
+language: Mobula’s and the Rust rivals’ in Rust, Plasma’s in C++, Ray’s in Python. Every result is checked while it is \
+measured; a wrong one ends the run with an error. Whoever is not at work sleeps; Ray, whose processes poll also when \
+nothing is asked of them, is stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it is \
+started. Ratios say how many times as fast Mobula is, or how many times as little it takes: above 1 is better.";
+
+fn missed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| entry.verdict == Some(Verdict::Missed))
+}
+
+/// What the machine can do, gathered from the rows.
+fn limits(page: &mut String, measured: &[Measured]) {
+    let mut lines = Vec::new();
+    for of in measured.iter().filter(|of| of.row.point.is_none()) {
+        for (contender, outcome) in of.row.contenders.iter().zip(&of.outcomes) {
+            if contender.who == Who::Limit {
+                let work = upper_first(&contender.label);
+                lines.push(format!("| {work} | {} |\n", outcome_text(&of.row, outcome)));
+            }
+        }
+    }
+    if !lines.is_empty() {
+        page.push_str("## Limits of the machine\n\n| what | measured |\n|---|---|\n");
+        page.extend(lines);
+        page.push('\n');
+    }
+}
+
+/// What bounds the rows that are not reached.
+fn notes(page: &mut String, entries: &[Entry]) {
+    if missed(entries).next().is_none() {
+        return;
+    }
+    page.push_str("## What is not reached, and why\n\n");
+    for (number, entry) in missed(entries).enumerate() {
+        let text = note(&entry.key).unwrap_or("Not explained yet.");
+        let number = number + 1;
+        let _ = writeln!(page, "<a id=\"note-{number}\"></a>{number}. **{}**: {text}\n", entry.work);
+    }
+}
+
+/// A chart and a table for each series.
+fn growth(page: &mut String, measured: &[Measured]) {
+    let mut begun = false;
+    for series in rows::series() {
+        let lines = verdict::lines(&series, measured);
+        if lines.is_empty() {
+            continue;
+        }
+        if !begun {
+            page.push_str("## How costs grow\n\n");
+            begun = true;
+        }
+        let title = upper_first(series.work);
+        let _ = writeln!(page, "### {title}\n\n{}\n\n![{title}]({})\n", series.method, chart_name(&series));
+        let mut places: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).collect();
+        places.sort_by(f64::total_cmp);
+        places.dedup();
+        let heads: Vec<&str> = lines.iter().map(|line| line.label.as_str()).collect();
+        let _ = writeln!(page, "| {} | {} |", series.axis, heads.join(" | "));
+        let _ = writeln!(page, "|---|{}", "---|".repeat(lines.len()));
+        for place in places {
+            let cell = |line: &Line| {
+                let found = line.points.iter().find(|(at, _)| *at == place);
+                found.map_or("–".to_owned(), |(_, figure)| series.unit.format(*figure))
+            };
+            let cells: Vec<String> = lines.iter().map(cell).collect();
+            let _ =
+                writeln!(page, "| {} | {} |", chart::place_text(series.axis_unit, place), cells.join(" | "));
+        }
+        page.push('\n');
+    }
+}
+
+/// What exactly each row measures.
+fn definitions(page: &mut String, measured: &[Measured]) {
+    page.push_str("## What is measured\n\n");
+    for of in measured.iter().filter(|of| !of.row.method.is_empty()) {
+        let _ = writeln!(page, "- **{}**: {}", upper_first(&of.row.work), of.row.method);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Unit;
+
+    fn measured(goal: f64) -> Measured {
+        let row = Row::new("put-8", "put 8 B", Unit::Seconds)
+            .method("Put.")
+            .ask(Who::Mobula, "put 8")
+            .ask(Who::Plasma, "put 8")
+            .ask(Who::Lmdb, "put 8")
+            .times(Who::Plasma, goal)
+            .headline();
+        let spread = |median| Outcome::Measured(Spread { median, low: median / 2.0, high: median * 2.0 });
+        Measured { row, outcomes: vec![spread(1e-7), spread(5e-5), Outcome::Skipped("not there".into())] }
+    }
+
+    fn about() -> About {
+        About {
+            machine: vec![("processor", "one".into())],
+            versions: vec!["Mobula 0".into()],
+            command: Vec::new(),
+            quick: false,
+            taken: Duration::from_secs(7),
+        }
+    }
+
+    #[test]
+    fn a_row_shows_figures_ratio_and_what_is_reached() {
+        let page = page(&[measured(300.0)], &about());
+        let line = page.lines().find(|line| line.starts_with("| put 8 B")).unwrap();
+        assert!(line.contains("| 100 ns <sub>50.0 ns–200 ns</sub> |"), "{line}");
+        assert!(line.contains("Plasma: 50.0 µs") && line.contains("LMDB: SKIP not there"), "{line}");
+        assert!(line.contains("| 500 × Plasma |") && line.ends_with("| 300 × Plasma | ✓ |"), "{line}");
+        assert!(!page.contains("not reached, and why"));
+        assert!(page.contains("- **Put 8 B**: Put."));
+    }
+
+    #[test]
+    fn a_row_that_is_missed_has_a_note() {
+        let page = page(&[measured(1000.0)], &about());
+        assert!(page.contains("| no, [note 1](#note-1) |"), "{page}");
+        assert!(page.contains("<a id=\"note-1\"></a>1. **put 8 B**:"), "{page}");
+    }
+
+    #[test]
+    fn the_terminal_has_the_same_in_columns() {
+        let text = table(&[measured(300.0)]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.contains("put 8 B") && text.contains("500 × Plasma") && text.ends_with("✓\n"), "{text}");
+    }
+}

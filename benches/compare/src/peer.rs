@@ -1,0 +1,143 @@
+//! This program as another process: what a contender's side is, seen from within.
+//!
+//! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT` when it
+//! cannot be measured, `wrong TEXT` when a result is not what it has to be. It ends when its input does, so none outlives
+//! the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use crate::measure::median;
+use crate::{limits, mobula, rivals};
+
+/// Why there is no figure.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be measured.
+    Error(String),
+    /// It was measured, and what came out is wrong.
+    Wrong(String),
+}
+
+impl Failure {
+    /// What has happened, whichever of the two it is.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Error(text) | Self::Wrong(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(text) => write!(f, "error {text}"),
+            Self::Wrong(text) => write!(f, "wrong {text}"),
+        }
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.to_string())
+    }
+}
+
+/// What a command gives.
+pub(crate) type Figure = Result<f64, Failure>;
+
+/// Fails with a wrong result unless the condition holds.
+pub(crate) fn check(condition: bool, what: &str) -> Result<(), Failure> {
+    if condition { Ok(()) } else { Err(Failure::Wrong(what.to_owned())) }
+}
+
+/// An error in words.
+pub(crate) fn error<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Error(text.into()))
+}
+
+/// Becomes the side that the words of the hidden command `peer` say.
+pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["mobula", scratch] => mobula::serve(scratch.as_ref()),
+        ["reader", socket] => mobula::reader::serve(socket.as_ref()),
+        ["store", socket, capacity_bytes] => mobula::store::run(socket.as_ref(), capacity_bytes.parse()?),
+        ["lmdb", directory] => rivals::lmdb::serve(directory.as_ref()),
+        ["iceoryx", directory, prefix] => rivals::iceoryx::serve(directory.as_ref(), prefix),
+        ["iceoryx-echo", directory, prefix] => rivals::iceoryx::echo(directory.as_ref(), prefix),
+        ["ipc"] => rivals::ipc::serve(),
+        ["ipc-echo", name] => rivals::ipc::echo(name),
+        ["limits"] => limits::serve(),
+        ["eventfd-echo", there, back] => limits::wake::echo(there.parse()?, back.parse()?),
+        ["line-echo", memory] => limits::line::echo(memory.parse()?),
+        _ => error(format!("no such side: {words:?}")),
+    }
+}
+
+/// Takes commands until there are no more. `work` gets a command's words.
+pub(crate) fn serve(mut work: impl FnMut(&[&str]) -> Figure) -> Result<(), Failure> {
+    let mut answers = std::io::stdout();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let answer = match work(&words) {
+            Ok(figure) => format!("ok {figure:e}"),
+            Err(failure) => failure.to_string().replace('\n', " "),
+        };
+        writeln!(answers, "{answer}")?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
+/// The budget of a command, in the words of the protocol: milliseconds.
+pub(crate) fn budget(word: &str) -> Result<Duration, Failure> {
+    Ok(Duration::from_millis(word.parse()?))
+}
+
+/// The median time of one of the things that `batch` does so many of, in seconds; as many batches as the budget allows.
+pub(crate) fn median_of_batches(
+    budget: Duration,
+    count: usize,
+    mut batch: impl FnMut() -> Result<(), Failure>,
+) -> Figure {
+    // The first goes into cold caches, and maybe into cold memory.
+    batch()?;
+    median_of(budget, || {
+        let start = Instant::now();
+        batch()?;
+        Ok(start.elapsed().as_secs_f64() / count as f64)
+    })
+}
+
+/// The median of what `one` gives, called as often as the budget allows, and once at least.
+pub(crate) fn median_of(budget: Duration, mut one: impl FnMut() -> Figure) -> Figure {
+    let (start, mut figures) = (Instant::now(), Vec::new());
+    loop {
+        figures.push(one()?);
+        if start.elapsed() >= budget {
+            return median(&figures).ok_or_else(|| Failure::Error("nothing was measured".into()));
+        }
+    }
+}
+
+/// Bytes of which no two neighbours, and no two pages, are the same.
+pub(crate) fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8 ^ (at >> 12) as u8).collect()
+}
+
+/// The sum of bytes as words of eight, which touches all of them.
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().fold(0, |total: u64, word| total.wrapping_add(u64::from_ne_bytes(*word)))
+}
+
+/// As much of a check as costs nothing.
+#[inline]
+pub(crate) fn same_ends(found: &[u8], value: &[u8]) -> Result<(), Failure> {
+    let same = found.len() == value.len() && found.first() == value.first() && found.last() == value.last();
+    if same { Ok(()) } else { Err(Failure::Wrong("other bytes than were put".into())) }
+}

@@ -1,0 +1,48 @@
+//! ipc-channel, as Servo uses it: messages over sockets, a system call and a wake-up each way.
+
+use std::time::Instant;
+
+use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
+
+use crate::peer::{self, Failure, budget, check, error, median_of};
+use crate::side::Side;
+
+type Message = [u8; 32];
+/// What the other process says first: how to send to it, and whence it sends.
+type Hello = (IpcSender<(Message, Message)>, IpcReceiver<(Message, Message)>);
+
+/// The side of ipc-channel. `there-and-back BUDGET`: 64 bytes.
+pub(crate) fn serve() -> Result<(), Failure> {
+    let (server, name) = IpcOneShotServer::<Hello>::new()?;
+    let _other = Side::peer(&["ipc-echo", &name])?;
+    let (_, (sender, receiver)) = server.accept().map_err(|error| Failure::Error(error.to_string()))?;
+    let mut number = 0_u8;
+    peer::serve(|words| match *words {
+        ["there-and-back", time] => median_of(budget(time)?, || {
+            number = number.wrapping_add(1);
+            let message = ([number; 32], [7; 32]);
+            let start = Instant::now();
+            sender.send(message).map_err(|error| Failure::Error(error.to_string()))?;
+            let back = receiver.recv().map_err(|error| Failure::Error(error.to_string()))?;
+            let taken = start.elapsed().as_secs_f64();
+            check(back == message, "ipc-channel gives back another message")?;
+            Ok(taken)
+        }),
+        ["rest"] => Ok(0.0),
+        _ => error("no such work"),
+    })
+}
+
+/// The other process: sends back whatever comes.
+pub(crate) fn echo(name: &str) -> Result<(), Failure> {
+    let (to_here, here) = ipc::channel()?;
+    let (there, from_there) = ipc::channel()?;
+    let server = IpcSender::<Hello>::connect(name.to_owned())?;
+    server.send((to_here, from_there)).map_err(|error| Failure::Error(error.to_string()))?;
+    while let Ok(message) = here.recv() {
+        if there.send(message).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

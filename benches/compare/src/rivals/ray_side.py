@@ -1,0 +1,270 @@
+"""Ray's side of the comparison: one driver, which takes one command a line and answers each with one line.
+
+Answers are "ok FIGURE", "error TEXT" (Ray failed), or "wrong TEXT" (a result is not what it has to be). What Ray itself
+prints goes to standard error. The last word of a command is how many milliseconds it may take.
+"""
+
+import os
+import statistics
+import sys
+import time
+
+DIRECTORY = sys.argv[1]
+WORKERS = 2
+STORE_BYTES = 2 << 30
+
+# Answers go to what was standard output; everything else that this process prints, and its children, does not.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+
+import numpy as np  # noqa: E402
+import ray  # noqa: E402
+
+
+class Wrong(Exception):
+    """A result that is not what it has to be."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Wrong(text)
+
+
+@ray.remote
+def successor(x):
+    return x + 1
+
+
+@ray.remote
+def small():
+    return b"ok"
+
+
+@ray.remote
+class Total:
+    def __init__(self):
+        self.value = 0
+
+    def add(self, x):
+        self.value += x
+        return self.value
+
+    def ends(self, array):
+        return len(array), float(array[0]), float(array[-1])
+
+    def make(self, elements):
+        return np.full(elements, 3.0)
+
+
+def start():
+    ray.init(
+        num_cpus=WORKERS,
+        include_dashboard=False,
+        object_store_memory=STORE_BYTES,
+        _temp_dir=DIRECTORY,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+
+
+def repeated(budget, work):
+    """The median time of one go, of as many as fit, the first of which only warms up."""
+    work()
+    figures, begun = [], time.perf_counter()
+    while not figures or time.perf_counter() - begun < budget:
+        start = time.perf_counter()
+        work()
+        figures.append(time.perf_counter() - start)
+    return statistics.median(figures)
+
+
+class Side:
+    def __init__(self):
+        self.actor = None
+        self.total = 0
+        self.kept = {}
+
+    def total_actor(self):
+        if self.actor is None:
+            # Takes none of the two places that tasks have.
+            self.actor = Total.options(num_cpus=0).remote()
+            self.total = ray.get(self.actor.add.remote(0))
+        return self.actor
+
+    def actor_call(self, budget):
+        actor = self.total_actor()
+
+        def call():
+            self.total += 1
+            check(ray.get(actor.add.remote(1)) == self.total, "an actor's total")
+
+        return repeated(budget, call)
+
+    def actor_many(self, budget, count=500):
+        actor = self.total_actor()
+
+        def calls():
+            results = ray.get([actor.add.remote(1) for _ in range(count)])
+            check(results == list(range(self.total + 1, self.total + count + 1)), "an actor's totals, in order")
+            self.total += count
+
+        return count / repeated(budget, calls)
+
+    def task_call(self, budget):
+        def call():
+            check(ray.get(successor.remote(41)) == 42, "a task's result")
+
+        return repeated(budget, call)
+
+    def task_many(self, budget, count=500):
+        def calls():
+            results = ray.get([successor.remote(x) for x in range(count)])
+            check(results == list(range(1, count + 1)), "the tasks' results, in order")
+
+        return count / repeated(budget, calls)
+
+    def wait_for_each(self, refs):
+        seen, rest = 0, refs
+        while rest:
+            ready, rest = ray.wait(rest, num_returns=1)
+            seen += len(ready)
+        check(seen == len(refs), "as many are ready as were waited for")
+
+    def wait_1k(self, budget):
+        """Ray's own microbenchmark: single client wait 1k refs."""
+        return 1 / repeated(budget, lambda: self.wait_for_each([small.remote() for _ in range(1000)]))
+
+    def wait_1k_done(self, budget):
+        if "done" not in self.kept:
+            refs = [small.remote() for _ in range(1000)]
+            check(ray.get(refs) == [b"ok"] * 1000, "the tasks' results")
+            self.kept["done"] = refs
+        return 1 / repeated(budget, lambda: self.wait_for_each(list(self.kept["done"])))
+
+    def refs_10k(self, budget):
+        """Ray's own microbenchmark: single client get object containing 10k refs, here of values that were put."""
+        if "holder" not in self.kept:
+            inner = [ray.put(b"ok") for _ in range(10000)]
+            self.kept["holder"] = ray.put(inner)
+            del inner
+        holder = self.kept["holder"]
+        check(ray.get(ray.get(holder)[9999]) == b"ok", "the value of the last reference")
+
+        def get():
+            check(len(ray.get(holder)) == 10000, "as many references as were put")
+
+        return 1 / repeated(budget, get)
+
+    def passed(self, budget, size, state):
+        elements = int(size) // 8
+        if self.kept.get("size") != elements:
+            array = np.zeros(elements)
+            array[0], array[-1] = 1.0, 2.0
+            self.kept["array"], self.kept["size"] = ray.put(array), elements
+        actor, array, figures = self.total_actor(), self.kept["array"], []
+
+        def call():
+            start = time.perf_counter()
+            ends = ray.get(actor.ends.remote(array))
+            taken = time.perf_counter() - start
+            check(tuple(ends) == (elements, 1.0, 2.0), "the ends of an array")
+            return taken
+
+        call()
+        begun = time.perf_counter()
+        while not figures or time.perf_counter() - begun < budget:
+            if state == "asleep":
+                time.sleep(0.002)
+            figures.append(call())
+        return statistics.median(figures)
+
+    def made(self, budget, size):
+        elements = int(size) // 8
+        actor, figures, begun = self.total_actor(), [], time.perf_counter()
+        while not figures or time.perf_counter() - begun < budget:
+            start = time.perf_counter()
+            total = float(ray.get(actor.make.remote(elements)).sum())
+            figures.append(time.perf_counter() - start)
+            check(total == 3.0 * elements, "the sum of an array")
+        return statistics.median(figures)
+
+    def actors_10(self, _budget):
+        start = time.perf_counter()
+        actors = [Total.options(num_cpus=0).remote() for _ in range(10)]
+        results = ray.get([actor.add.remote(1) for actor in actors])
+        taken = time.perf_counter() - start
+        check(results == [1] * 10, "ten actors' first calls")
+        for actor in actors:
+            ray.kill(actor)
+        return taken
+
+    def warm(self, _budget):
+        check(ray.get([successor.remote(x) for x in range(100)]) == list(range(1, 101)), "the tasks' results")
+        return 0
+
+    def stop(self):
+        """Ends the session, and says how long that takes."""
+        self.actor, self.kept = None, {}
+        start = time.perf_counter()
+        ray.shutdown()
+        return time.perf_counter() - start
+
+    def init(self, _budget):
+        if ray.is_initialized():
+            self.stop()
+        start_at = time.perf_counter()
+        start()
+        check(ray.get(successor.remote(1)) == 2, "a task's result")
+        return time.perf_counter() - start_at
+
+    def shutdown(self, _budget):
+        taken = self.stop()
+        start()
+        return taken
+
+    def rest(self, *_):
+        self.kept = {}
+        return 0
+
+
+WORK = {
+    "actor-call": Side.actor_call,
+    "actor-many": Side.actor_many,
+    "task-call": Side.task_call,
+    "task-many": Side.task_many,
+    "wait-1k": Side.wait_1k,
+    "wait-1k-done": Side.wait_1k_done,
+    "refs-10k": Side.refs_10k,
+    "pass": Side.passed,
+    "make": Side.made,
+    "init": Side.init,
+    "shutdown": Side.shutdown,
+    "actors-10": Side.actors_10,
+    "warm": Side.warm,
+    "rest": Side.rest,
+}
+
+
+def main():
+    side = Side()
+    for line in sys.stdin:
+        name, *words = line.split()
+        try:
+            if not ray.is_initialized() and name not in ("init", "rest"):
+                start()
+            budget = float(words.pop()) / 1000 if words else 0
+            answer = f"ok {WORK[name](side, budget, *words)!r}"
+        except Wrong as wrong:
+            answer = f"wrong {wrong}"
+        except Exception as error:  # noqa: BLE001: whatever it is, the harness goes on without Ray
+            answer = f"error {type(error).__name__}: {error}".replace("\n", " ")
+        print(answer, file=answers, flush=True)
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

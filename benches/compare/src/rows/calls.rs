@@ -1,0 +1,161 @@
+//! Calls of actors, tasks, waiting for them, and arrays that go with them.
+
+use super::{AxisUnit, Row, Series, SeriesGoal, Who};
+use crate::measure::Unit;
+
+const MADE_BYTES: u64 = 500_000_000;
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = waits();
+    rows.extend(many());
+    rows.extend(references());
+    rows.extend(arrays());
+    rows
+}
+
+/// One call at a time.
+fn waits() -> Vec<Row> {
+    vec![
+        Row::new("actor-call", "actor call and wait, callee spinning", Unit::Seconds)
+            .method(
+                "`actor.add(1).get()` back to back. iceoryx2: a `u64` there and back by publish and subscribe, both \
+                 processes polling all the time. The limit is a cache line there and back.",
+            )
+            .ask(Who::Mobula, "actor-call")
+            .ask(Who::Iceoryx, "there-and-back")
+            .ask_as("a cache line there and back", Who::Limit, "line")
+            .within(Who::Iceoryx, 2.0)
+            .headline(),
+        Row::new("actor-call-asleep", "actor call and wait, callee asleep", Unit::Seconds)
+            .method(
+                "The same call after 2 ms in which the caller sleeps too (not timed). The limit is an eventfd that wakes \
+                 another process, and one back, after the same pause; ipc-channel sends 64 bytes there and back, \
+                 without a pause.",
+            )
+            .ask(Who::Mobula, "actor-call-asleep")
+            .ask_as("an eventfd wake there and back", Who::Limit, "wake 2000")
+            .ask(Who::IpcChannel, "there-and-back")
+            .rounds(5, 300)
+            .within(Who::Limit, 1.5),
+        Row::new("actor-call-ray", "actor call and wait", Unit::Seconds)
+            .method("Back to back, as above, beside Ray’s `ray.get(actor.add.remote(1))`.")
+            .ask(Who::Mobula, "actor-call")
+            .ask(Who::Ray, "actor-call")
+            .headline(),
+        Row::new("task-call", "task, call and wait", Unit::Seconds)
+            .method("`successor::remote(x).get()` back to back, with 2 workers.")
+            .ask(Who::Mobula, "task-call")
+            .ask(Who::Ray, "task-call")
+            .times(Who::Ray, 30.0)
+            .headline(),
+    ]
+}
+
+/// Many calls at once.
+fn many() -> Vec<Row> {
+    vec![
+        Row::new("actor-many", "actor calls, many at once", Unit::PerSecond)
+            .method("10,000 calls of one actor (Ray: 500) are submitted, then all results are got, in order.")
+            .ask(Who::Mobula, "actor-many")
+            .ask(Who::Ray, "actor-many")
+            .times(Who::Ray, 200.0)
+            .at_least(1e6)
+            .headline(),
+        Row::new("task-many", "tasks, many at once", Unit::PerSecond)
+            .method("The same with tasks and 2 workers.")
+            .ask(Who::Mobula, "task-many 2")
+            .ask(Who::Ray, "task-many")
+            .times(Who::Ray, 250.0)
+            .at_least(5e5)
+            .headline(),
+    ]
+}
+
+/// Many references.
+fn references() -> Vec<Row> {
+    vec![
+        Row::new("wait-1k", "`wait` on 1,000 refs, one at a time", Unit::PerSecond)
+            .method(
+                "Ray’s microbenchmark “single client wait 1k refs”: 1,000 small tasks are submitted and waited for with \
+                 `wait(refs, 1)` until none is left; loops a second.",
+            )
+            .ask(Who::Mobula, "wait-1k")
+            .ask_rarely(Who::Ray, "wait-1k", 3)
+            .times(Who::Ray, 1000.0)
+            .headline(),
+        Row::new("wait-1k-done", "the same of finished tasks", Unit::PerSecond)
+            .method("The same loop over results that are there already, so that `wait` alone counts.")
+            .ask(Who::Mobula, "wait-1k-done")
+            .ask(Who::Ray, "wait-1k-done"),
+        Row::new("refs-10k", "get an object that holds 10,000 refs", Unit::PerSecond)
+            .method(
+                "Ray’s microbenchmark “single client get object containing 10k refs”: a list of 10,000 references to \
+                 values that were put is put, and got again and again; gets a second.",
+            )
+            .ask(Who::Mobula, "refs-10k")
+            .ask(Who::Ray, "refs-10k")
+            .times(Who::Ray, 100.0)
+            .headline(),
+    ]
+}
+
+/// Large arrays.
+fn arrays() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (bytes, name, ray, slow) in [
+        (1_000_000_u64, "1 MB", true, false),
+        (10_000_000, "10 MB", false, false),
+        (100_000_000, "100 MB", true, false),
+        (500_000_000, "500 MB", true, true),
+        (1_000_000_000, "1 GB", false, true),
+        (4_000_000_000, "4 GB", false, true),
+    ] {
+        let mut row =
+            Row::new(format!("pass-{bytes}"), format!("pass a stored array of {name}"), Unit::Seconds)
+                .ask_as("Mobula, back to back", Who::Mobula, format!("pass {bytes}"))
+                .ask_as("Mobula, callee asleep", Who::Mobula, format!("pass-asleep {bytes}"))
+                .rounds(5, 150)
+                .point("pass", bytes as f64);
+        if ray {
+            row = row.ask(Who::Ray, format!("pass {bytes} awake"));
+        }
+        rows.push(if slow { row.slow() } else { row });
+    }
+    rows.push(
+        Row::new("pass-asleep", "pass a stored array of 100 MB, callee asleep", Unit::Seconds)
+            .method("As in the chart of it, after 2 ms in which caller and callee sleep.")
+            .ask(Who::Mobula, "pass-asleep 100000000")
+            .ask(Who::Ray, "pass 100000000 asleep")
+            .times(Who::Ray, 20.0)
+            .headline(),
+    );
+    rows.push(
+        Row::new("make", "an actor makes 500 MB, the driver reads it", Unit::Seconds)
+            .method(
+                "The actor fills an array of 500 MB in store memory and returns it, the driver sums it and lets it go \
+                 (Ray: `numpy.full` and `sum`). In one process: a new `Vec` each time, filled, summed and freed.",
+            )
+            .bytes(MADE_BYTES)
+            .ask(Who::Mobula, format!("make {MADE_BYTES}"))
+            .ask_as("doing it in one process", Who::Limit, format!("make {MADE_BYTES}"))
+            .ask_rarely(Who::Ray, format!("make {MADE_BYTES}"), 2)
+            .rounds(5, 300)
+            .within(Who::Limit, 1.1)
+            .headline(),
+    );
+    rows
+}
+
+pub(super) fn series() -> Vec<Series> {
+    vec![Series {
+        key: "pass",
+        work: "pass a stored array of 1 MB … 4 GB to an actor",
+        axis: "size of the array",
+        axis_unit: AxisUnit::Bytes,
+        unit: Unit::Seconds,
+        method: "An array of `f64` that lies in the store is given to an actor, which looks at its first and last \
+                 element; the call and its result. Back to back, and after 2 ms of sleep. Ray: numpy, back to back.",
+        goals: vec![SeriesGoal::Flat(0.2)],
+        log: true,
+    }]
+}

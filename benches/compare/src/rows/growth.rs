@@ -1,0 +1,118 @@
+//! How costs grow with what is alive, who is attached, and how many work.
+
+use super::{AxisUnit, Row, Series, SeriesGoal, Task, Who};
+use crate::measure::Unit;
+
+const OBJECTS: u64 = 1_000_000;
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for objects in [1_000_u64, 10_000, 100_000, OBJECTS] {
+        rows.push(
+            Row::new(
+                format!("live-{objects}"),
+                format!("put and get, {objects} objects alive"),
+                Unit::Seconds,
+            )
+            .ask_as("put and drop", Who::Mobula, format!("live-put {objects}"))
+            .ask_as("get, in order", Who::Mobula, format!("live-get {objects}"))
+            .ask_as("get, at random", Who::Mobula, format!("live-get-random {objects}"))
+            .ask_as("the machine: one load at random", Who::Limit, format!("random-load {objects}"))
+            .rounds(5, 100)
+            .point("live", objects as f64),
+        );
+    }
+    for clients in [1, 4, 16, 64] {
+        rows.push(
+            Row::new(format!("clients-{clients}"), format!("put and get, {clients} clients"), Unit::Seconds)
+                .ask_as("put and drop", Who::Mobula, format!("clients-put {clients}"))
+                .ask_as("get, first time", Who::Mobula, format!("clients-get {clients}"))
+                .rounds(5, 100)
+                .point("clients", f64::from(clients)),
+        );
+    }
+    for workers in [1, 2, 4, 8, 16] {
+        rows.push(
+            Row::new(format!("workers-{workers}"), format!("tasks, {workers} workers"), Unit::PerSecond)
+                .ask(Who::Mobula, format!("task-many {workers}"))
+                .rounds(3, 150)
+                .point("workers", f64::from(workers)),
+        );
+    }
+    rows.push(
+        Row::new("object-memory", "memory for an object beside its bytes", Unit::Bytes)
+            .method(
+                "What store and owner take more with 1,000,000 objects of 8 bytes than with none, the handles in the \
+                 owner’s `Vec` included (PSS and all shared memory), less the 8 bytes, for each object.",
+            )
+            .contender(
+                Who::Mobula.name(),
+                Who::Mobula,
+                Task::ObjectMemory { objects: OBJECTS, object_bytes: 8 },
+                1,
+            )
+            .rounds(1, 0)
+            .at_most(128.0),
+    );
+    let crowded = |key: &str, work: &str, unit: Unit, words: &str| {
+        Row::new(key, work, unit)
+            .ask(Who::Mobula, words)
+            .ask(Who::MobulaSleeping, words)
+            .within(Who::MobulaSleeping, 1.05)
+            .rounds(5, 250)
+    };
+    rows.push(
+        crowded("crowd-tasks", "tasks, many at once, 8 workers on 2 cores", Unit::PerSecond, "task-many 8")
+            .method("As with 2 workers, beside the same with `MOBULA_SPIN_US=0`: nobody looks twice before sleeping."),
+    );
+    rows.push(
+        crowded(
+            "crowd-call",
+            "actor call and wait while 8 workers compute",
+            Unit::Seconds,
+            "call-while-busy 8",
+        )
+        .method(
+            "The median call of an actor while 8 workers are kept busy with tasks of 200 µs, on 2 cores.",
+        ),
+    );
+    rows
+}
+
+pub(super) fn series() -> Vec<Series> {
+    vec![
+        Series {
+            key: "live",
+            work: "put and get with 1,000 … 1,000,000 objects alive",
+            axis: "objects alive",
+            axis_unit: AxisUnit::Count,
+            unit: Unit::Seconds,
+            method: "Objects of 8 bytes. Put and drop of one more; get (and letting go) of all of them in another process, \
+                     in the order in which they were put, and in a random one. The limit is a load from a random one of \
+                     as many cache lines, of which the next load’s address depends.",
+            goals: vec![SeriesGoal::Flat(0.2)],
+            log: false,
+        },
+        Series {
+            key: "clients",
+            work: "put and get with 1 … 64 clients attached",
+            axis: "other clients, each with an object of the owner’s",
+            axis_unit: AxisUnit::Count,
+            unit: Unit::Seconds,
+            method: "Each client is a process that has got an object of the owner’s and holds it. Put and drop at the \
+                     owner; the first get of new objects in one of the clients.",
+            goals: vec![SeriesGoal::Flat(0.2)],
+            log: false,
+        },
+        Series {
+            key: "workers",
+            work: "tasks, many at once, with 1 … 16 workers",
+            axis: "workers, on 2 cores",
+            axis_unit: AxisUnit::Count,
+            unit: Unit::PerSecond,
+            method: "10,000 tasks are submitted, then all results are got.",
+            goals: vec![SeriesGoal::NoWorseThanAt(2.0, 0.05)],
+            log: false,
+        },
+    ]
+}
