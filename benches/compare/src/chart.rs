@@ -26,8 +26,8 @@ pub(crate) struct Bar {
 
 /// Bars on a logarithmic scale, from 1 on: to the right is better, to the left worse.
 pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
-    const LEFT: f64 = 330.0;
-    const WIDTH: f64 = 440.0;
+    const LEFT: f64 = 465.0;
+    const WIDTH: f64 = 420.0;
     const STEP: f64 = 26.0;
     const TOP: f64 = 62.0;
     let all = bars.iter().flat_map(|bar| [Some(bar.times), bar.wanted]).flatten();
@@ -112,12 +112,17 @@ pub(crate) fn lines(axes: Axes<'_>, lines: &[Line]) -> String {
     let mut svg = open(LEFT + WIDTH + 40.0, TOP + HEIGHT + 62.0 + legend, axes.title);
     for tick in &ticks {
         line(&mut svg, (LEFT, y(*tick)), (LEFT + WIDTH, y(*tick)), GRID);
-        text(&mut svg, (LEFT - 8.0, y(*tick) + 4.0), "end", 12, TEXT, &axes.y_unit.format(*tick));
+        text(&mut svg, (LEFT - 8.0, y(*tick) + 4.0), "end", 12, TEXT, &axes.y_unit.format_round(*tick));
     }
+    let mut written = f64::NEG_INFINITY;
     for place in &places {
         let at = x(*place);
         line(&mut svg, (at, TOP + HEIGHT), (at, TOP + HEIGHT + 5.0), TEXT);
-        text(&mut svg, (at, TOP + HEIGHT + 20.0), "middle", 12, TEXT, &place_text(axes.x_unit, *place));
+        // Not over the one before it; the tables have all of them.
+        if at - written > 42.0 {
+            text(&mut svg, (at, TOP + HEIGHT + 20.0), "middle", 12, TEXT, &place_text(axes.x_unit, *place));
+            written = at;
+        }
     }
     line(&mut svg, (LEFT, TOP + HEIGHT), (LEFT + WIDTH, TOP + HEIGHT), TEXT);
     text(&mut svg, (LEFT + WIDTH / 2.0, TOP + HEIGHT + 40.0), "middle", 12, TEXT, axes.x);
@@ -176,7 +181,8 @@ fn escaped(text: &str) -> String {
 }
 
 fn power_of_ten(power: i32) -> String {
-    if power < 0 { format!("{}", 10_f64.powi(power)) } else { crate::measure::digits(10_f64.powi(power)) }
+    let number = 10_f64.powi(power);
+    if power < 4 { format!("{number}") } else { crate::measure::digits(number) }
 }
 
 /// A place on the lower axis.
@@ -187,7 +193,7 @@ pub(crate) fn place_text(unit: AxisUnit, place: f64) -> String {
         AxisUnit::Count => format!("{place}"),
         AxisUnit::Bytes => {
             // Sizes that are powers of two read as such.
-            let binary = place >= 1024.0 && (place / 1024.0).fract() == 0.0;
+            let binary = place >= 1024.0 && place.log2().fract() == 0.0;
             let (step, names) =
                 if binary { (1024.0, ["B", "KiB", "MiB", "GiB"]) } else { (1000.0, ["B", "kB", "MB", "GB"]) };
             let (mut number, mut name) = (place, 0);

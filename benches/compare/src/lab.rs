@@ -13,7 +13,7 @@ use crate::peer::{Failure, Figure, error};
 use crate::procfs;
 use crate::rivals::{plasma, ray};
 use crate::rows::{Contender, Row, Task, Who};
-use crate::scratch::Scratch;
+use crate::scratch::{self, Scratch};
 use crate::side::Side;
 
 /// What came of one contender of a row.
@@ -120,7 +120,9 @@ impl<'a> Lab<'a> {
                     continue;
                 }
                 tell(&contender.label, round);
-                match self.round(row, contender) {
+                let figure = self.round(row, contender);
+                scratch::go_on();
+                match figure {
                     Ok(figure) => figures[at].push(figure),
                     Err(Failure::Wrong(text)) => failures[at] = Some(Outcome::Wrong(text)),
                     Err(Failure::Error(text)) => failures[at] = Some(Outcome::Skipped(text)),
@@ -146,7 +148,11 @@ impl<'a> Lab<'a> {
             if let Some(Ok(side)) = self.sides.get_mut(&who)
                 && let Err(failure) = side.ask("rest")
             {
-                self.sides.insert(who, Err(failure.into_text()));
+                // A rival that fails once is not waited for again; what is compared with it is measured all the same.
+                self.sides.remove(&who);
+                if !who.is_mobula() {
+                    self.sides.insert(who, Err(failure.into_text()));
+                }
             }
         }
     }
@@ -192,11 +198,14 @@ impl<'a> Lab<'a> {
         let (before, time) = (self.pace.idle_before, self.pace.idle);
         let measure = |side: &mut Side| -> Result<(f64, f64), Failure> {
             side.ask("warm 0")?;
+            // The guard of a rival is not a part of it.
+            let root = if who == Who::Ray { procfs::first_child(side.pid()) } else { Some(side.pid()) };
+            let Some(root) = root else { return error("there is no such process") };
             std::thread::sleep(before);
-            let memory = procfs::memory_bytes(side.pid()) as f64;
-            let used = procfs::cpu_time(side.pid());
+            let memory = procfs::memory_bytes(root) as f64;
+            let used = procfs::cpu_time(root);
             std::thread::sleep(time);
-            let used = procfs::cpu_time(side.pid()).saturating_sub(used);
+            let used = procfs::cpu_time(root).saturating_sub(used);
             Ok((100.0 * used.as_secs_f64() / time.as_secs_f64(), memory))
         };
         // One of Mobula's own, in which no row has left its arrays; another Ray would take long.

@@ -14,8 +14,14 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("huge pages", format!("{} (shared memory: {})", chosen("enabled"), chosen("shmem_enabled"))),
         ("compiler", output("rustc", &["--version"])),
+        ("load before", load()),
         ("date", output("date", &["-u", "+%Y-%m-%d"])),
     ]
+}
+
+/// How many processes wanted to run in the last minute; more than a few tenths, and others were at work too.
+fn load() -> String {
+    read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 /// The version of a crate that this harness is built with.

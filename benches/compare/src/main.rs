@@ -15,6 +15,7 @@
 //! * [`scratch`] sees to it that nothing is left behind.
 
 mod chart;
+mod guard;
 mod lab;
 mod limits;
 mod machine;
@@ -74,7 +75,10 @@ struct Options {
 enum Role {
     /// A contender's process; the harness starts it.
     #[command(hide = true)]
-    Peer { words: Vec<String> },
+    Peer {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -109,6 +113,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
+    let machine = machine::describe();
     let scratch = Scratch::make()?;
     let installed = install(&rows)?;
     let measured = measure(&rows, &scratch, installed, options);
@@ -122,13 +127,16 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     println!("\n{}", page::table(&measured));
     if let Some(out) = out {
         let about = page::About {
-            machine: machine::describe(),
+            machine,
             versions: versions(),
             command: std::env::args().skip(1).collect(),
             quick: options.quick,
             taken: start.elapsed(),
         };
-        let written = page::write(&out, &measured, &about)?;
+        let mut written = page::write(&out, &measured, &about)?;
+        if complete && options.out.is_none() {
+            written.extend(page::write_headline("README.md".as_ref(), &measured)?);
+        }
         println!("{} s; written: {}", start.elapsed().as_secs(), written.join(", "));
     } else {
         println!("{} s; nothing is written, as not everything was measured", start.elapsed().as_secs());

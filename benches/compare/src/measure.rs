@@ -16,6 +16,11 @@ impl Unit {
         self == Self::PerSecond
     }
 
+    /// A round figure, as on an axis: without zeros behind the point.
+    pub(crate) fn format_round(self, figure: f64) -> String {
+        self.format(figure).replacen(".00", "", 1).replacen(".0", "", 1)
+    }
+
     /// A figure with three digits, and the unit that suits it.
     pub(crate) fn format(self, figure: f64) -> String {
         let scaled = |steps: &[(f64, &str)]| {
@@ -140,6 +145,8 @@ mod tests {
         check(Unit::Bytes, 582e6, "582 MB");
         check(Unit::Bytes, 104.0, "104 B");
         check(Unit::Percent, 0.04, "0.0 %");
+        assert_eq!(Unit::Seconds.format_round(1e-6), "1 µs");
+        assert_eq!(Unit::Seconds.format_round(2.5e-6), "2.50 µs");
         assert_eq!(Times(12_345.6).to_string(), "12,346 ×");
         assert_eq!(Times(0.914).to_string(), "0.91 ×");
     }

@@ -13,6 +13,9 @@ use crate::verdict::{self, Line, Verdict};
 
 const PAGE: &str = "performance.md";
 const HEADLINE: &str = "performance-headline.svg";
+/// Where the headline rows go in another file.
+const HEADLINE_BEGIN: &str = "<!-- measured by mobula-compare -->";
+const HEADLINE_END: &str = "<!-- end of what was measured -->";
 
 /// What the page says beside figures.
 pub(crate) struct About {
@@ -46,6 +49,29 @@ pub(crate) fn write(out: &Path, measured: &[Measured], about: &About) -> std::io
         }
     }
     Ok(written)
+}
+
+/// Puts the headline rows into a file that has a place for them, and says so.
+pub(crate) fn write_headline(file: &Path, measured: &[Measured]) -> std::io::Result<Option<String>> {
+    let text = std::fs::read_to_string(file)?;
+    let Some(text) = with_headline(&text, measured) else { return Ok(None) };
+    std::fs::write(file, text)?;
+    Ok(Some(file.display().to_string()))
+}
+
+/// A text with the headline rows between its two marks; `None` when it has none.
+fn with_headline(text: &str, measured: &[Measured]) -> Option<String> {
+    let (before, rest) = text.split_once(HEADLINE_BEGIN)?;
+    let (_, after) = rest.split_once(HEADLINE_END)?;
+    let mut rows = String::from("\n\n| work | Mobula | |\n|---|---|---|\n");
+    for of in measured.iter().filter(|of| of.row.headline) {
+        let Some(ours) = of.median(Who::Mobula) else { continue };
+        let ratios: Vec<String> =
+            ratios_of(of).into_iter().map(|bar| ratio_text(bar.times, &bar.who)).collect();
+        let ours = format!("{}{}", of.row.unit.format(ours), throughput(&of.row, ours));
+        let _ = writeln!(rows, "| {} | {ours} | {} |", of.row.work, ratios.join(" · "));
+    }
+    Some(format!("{before}{HEADLINE_BEGIN}{rows}\n{HEADLINE_END}{after}"))
 }
 
 /// An outcome in words, with its spread.
@@ -200,37 +226,48 @@ fn without_tags(cell: &str) -> String {
     cell.replace("<sub>", "(").replace("</sub>", ")")
 }
 
-/// The bars of the headline chart: each row that is one, against each rival, and what is to be reached.
+/// The bars of the headline chart.
 fn headline(measured: &[Measured]) -> Vec<Bar> {
-    let mut bars = Vec::new();
-    for of in measured.iter().filter(|of| of.row.headline) {
-        let Some(ours) = of.median(Who::Mobula).filter(|ours| *ours > 0.0) else { continue };
-        for contender in &of.row.contenders {
-            if contender.who.is_mobula() {
-                continue;
-            }
-            let Some(theirs) = of.median(contender.who) else { continue };
-            let wanted = of.row.goals.iter().find_map(|goal| match goal {
-                Goal::Times(who, times) if *who == contender.who => Some(*times),
-                Goal::Within(who, times) if *who == contender.who => Some(1.0 / times),
-                Goal::AtMost(figure) if *figure > 0.0 => Some(times_as_good(of.row.unit, *figure, theirs)),
-                _ => None,
-            });
+    let bars = measured.iter().filter(|of| of.row.headline).flat_map(|of| {
+        ratios_of(of).into_iter().map(|ratio| {
+            let label = format!("{} · {}", short(&of.row.work), short(&ratio.who));
+            Bar { label, times: ratio.times, wanted: ratio.wanted }
+        })
+    });
+    bars.collect()
+}
+
+/// How many times as good as somebody, and how many are wanted.
+struct Ratio {
+    who: String,
+    times: f64,
+    wanted: Option<f64>,
+}
+
+/// A row against each rival, and against the machine where one of its limits is to be reached.
+fn ratios_of(of: &Measured) -> Vec<Ratio> {
+    let Some(ours) = of.median(Who::Mobula).filter(|ours| *ours > 0.0) else { return Vec::new() };
+    let mut ratios = Vec::new();
+    for contender in of.row.contenders.iter().filter(|contender| !contender.who.is_mobula()) {
+        let Some(theirs) = of.median(contender.who) else { continue };
+        let wanted = of.row.goals.iter().find_map(|goal| match goal {
+            Goal::Times(who, times) if *who == contender.who => Some(*times),
+            Goal::Within(who, times) if *who == contender.who => Some(1.0 / times),
+            Goal::AtMost(figure) if *figure > 0.0 => Some(times_as_good(of.row.unit, *figure, theirs)),
+            _ => None,
+        });
+        if contender.who != Who::Limit || wanted.is_some() {
             let times = times_as_good(of.row.unit, ours, theirs);
-            bars.push(Bar {
-                label: format!("{} · {}", short(&of.row.work), short(&contender.label)),
-                times,
-                wanted,
-            });
+            ratios.push(Ratio { who: contender.label.clone(), times, wanted });
         }
     }
-    bars
+    ratios
 }
 
 /// As much of a name as a chart has room for.
 fn short(name: &str) -> String {
     let name = name.replace('`', "");
-    match name.char_indices().nth(44) {
+    match name.char_indices().nth(64) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name,
     }
@@ -261,7 +298,8 @@ fn upper_first(text: &str) -> String {
 fn page(measured: &[Measured], about: &About) -> String {
     let entries = entries(measured);
     let mut page = String::from("# Performance\n\n");
-    let arguments: String = about.command.iter().map(|word| format!(" {word}")).collect();
+    let quoted = |word: &String| if word.contains(' ') { format!(" '{word}'") } else { format!(" {word}") };
+    let arguments: String = about.command.iter().map(quoted).collect();
     let arguments = if arguments.is_empty() { arguments } else { format!(" --{arguments}") };
     let _ = writeln!(
         page,
@@ -282,7 +320,7 @@ fn page(measured: &[Measured], about: &About) -> String {
     }
     let _ = writeln!(page, "| versions | {} |\n", about.versions.join(" · "));
     page.push_str("## Results\n\nMedians, and from the least to the most of the rounds.\n\n");
-    page.push_str("| work | Mobula | others | Mobula is | to reach | reached |\n|---|---|---|---|---|---|\n");
+    page.push_str("| work | Mobula | others | ratio | to reach | reached |\n|---|---|---|---|---|---|\n");
     for entry in &entries {
         let number = || missed(&entries).position(|missed| missed.key == entry.key).map_or(0, |at| at + 1);
         let mark = match entry.verdict {
@@ -434,6 +472,16 @@ mod tests {
         let page = page(&[measured(1000.0)], &about());
         assert!(page.contains("| no, [note 1](#note-1) |"), "{page}");
         assert!(page.contains("<a id=\"note-1\"></a>1. **put 8 B**:"), "{page}");
+    }
+
+    #[test]
+    fn another_file_gets_the_headline_between_its_marks() {
+        let text = format!("before\n{HEADLINE_BEGIN}old\n{HEADLINE_END}\nafter\n");
+        let once = with_headline(&text, &[measured(300.0)]).unwrap();
+        assert!(once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old"));
+        assert!(once.contains("\n| put 8 B | 100 ns | 500 × Plasma |\n"), "{once}");
+        assert_eq!(with_headline(&once, &[measured(300.0)]), Some(once));
+        assert_eq!(with_headline("no marks", &[]), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use crate::measure::median;
-use crate::{limits, mobula, rivals};
+use crate::{guard, limits, mobula, rivals, scratch};
 
 /// Why there is no figure.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(crate) fn error<T>(text: impl Into<String>) -> Result<T, Failure> {
 
 /// Becomes the side that the words of the hidden command `peer` say.
 pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
+    scratch::end_by_signals()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["mobula", scratch] => mobula::serve(scratch.as_ref()),
@@ -71,6 +72,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         ["ipc"] => rivals::ipc::serve(),
         ["ipc-echo", name] => rivals::ipc::echo(name),
         ["limits"] => limits::serve(),
+        ["guard", program, ..] => guard::run(program, &words[2..]),
         ["eventfd-echo", there, back] => limits::wake::echo(there.parse()?, back.parse()?),
         ["line-echo", memory] => limits::line::echo(memory.parse()?),
         _ => error(format!("no such side: {words:?}")),

@@ -53,6 +53,12 @@ pub(crate) fn descendants(root: u32) -> Vec<Process> {
     found
 }
 
+/// The oldest of a process's children.
+pub(crate) fn first_child(parent: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
 /// Sends a signal to a process and all that descend from it.
 pub(crate) fn signal_tree(root: u32, signal: Signal) {
     let tree = descendants(root);
@@ -71,15 +77,18 @@ pub(crate) fn end(processes: &[Process]) {
     }
 }
 
-/// CPU time that a process and its descendants have used. Children that have ended since do not count.
+/// CPU time that all threads of a process and its descendants have used. What has ended since does not count.
 pub(crate) fn cpu_time(root: u32) -> Duration {
-    // Linux reports in hundredths of a second, whatever its own clock does.
-    let ticks: u64 = tree(root)
-        .into_iter()
-        .filter_map(stat)
-        .map(|fields| field(&fields, 14).unwrap_or(0) + field(&fields, 15).unwrap_or(0))
-        .sum();
-    Duration::from_millis(ticks * 10)
+    let mut nanoseconds = 0;
+    for pid in tree(root) {
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            // Finer than the hundredths of a second in `stat`.
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            nanoseconds +=
+                text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Duration::from_nanos(nanoseconds)
 }
 
 /// Memory that a process and its descendants take: private memory, their part of what they share with others, and all

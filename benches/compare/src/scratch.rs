@@ -4,6 +4,7 @@
 //! a rival leaves behind become its own children.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -14,6 +15,12 @@ use crate::procfs;
 
 /// Where things lie in memory that has names.
 const MEMORY: &str = "/dev/shm";
+/// What the names of the harness's own begin with; its number follows, so that what one that was killed has left behind is
+/// known by its owner being gone.
+const NAME: &str = "mobula_cmp_";
+
+/// Whether a signal has come.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Directories that go with this value, and with them whatever was started.
 pub(crate) struct Scratch {
@@ -26,23 +33,23 @@ impl Scratch {
     /// Makes the directories, and sees to it that a signal clears up too. To be called on the only thread.
     pub(crate) fn make() -> std::io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        // Blocked before there is a second thread, so that only the one below takes them. Processes that are started
-        // do not inherit that.
+        // Blocked before there is a second thread, so that only the one below takes them.
+        let signals = ending();
         signals.thread_block()?;
         // Short, because sockets' paths are.
-        let directory = tempfile::Builder::new().prefix("mobula-cmp-").tempdir()?;
         let base = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
-        let memory = tempfile::Builder::new().prefix("mobula-cmp-").tempdir_in(base)?;
-        let scratch =
-            Self { directory, memory, iceoryx_prefix: format!("mobula_cmp_{}_", std::process::id()) };
+        for place in [&std::env::temp_dir(), &base] {
+            remove_left_over(place);
+        }
+        let prefix = format!("{NAME}{}_", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
+        let memory = tempfile::Builder::new().prefix(&prefix).tempdir_in(base)?;
+        let scratch = Self { directory, memory, iceoryx_prefix: prefix };
         let paths = [scratch.directory().to_owned(), scratch.memory().to_owned()];
         let prefix = scratch.iceoryx_prefix.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let signal = signals.wait();
+            ENDING.store(true, Ordering::Release);
             clear(&paths, &prefix);
             eprintln!("\nended by a signal; nothing is written");
             std::process::exit(signal.map_or(1, |signal| 128 + signal as i32));
@@ -66,10 +73,44 @@ impl Scratch {
     }
 }
 
+/// Does not return when a signal has come: what the contenders say while they are ended means nothing.
+pub(crate) fn go_on() {
+    while ENDING.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+}
+
+/// Has this process end by a signal again: a mask is inherited, and what a side starts may be told to end by one.
+pub(crate) fn end_by_signals() -> nix::Result<()> {
+    ending().thread_unblock()
+}
+
+/// The signals that end the harness.
+fn ending() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         clear(&[self.directory().to_owned(), self.memory().to_owned()], &self.iceoryx_prefix);
     }
+}
+
+/// Removes what harnesses have left that were killed.
+fn remove_left_over(place: &Path) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = owner_of(&name.to_string_lossy());
+        if owner.is_some_and(|owner| procfs::process(owner).is_none()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The process that something is called after.
+fn owner_of(name: &str) -> Option<u32> {
+    name.strip_prefix(NAME)?.split_once('_')?.0.parse().ok()
 }
 
 /// Ends every process that descends from this one, and removes what they have left.
@@ -94,5 +135,18 @@ fn clear(paths: &[PathBuf], prefix: &str) {
     }
     for path in paths {
         let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_over_names_its_owner() {
+        assert_eq!(owner_of("mobula_cmp_641_kvXvLw"), Some(641));
+        assert_eq!(owner_of("mobula_cmp_641_9204dd.node.0_10_0.global_mgmt"), Some(641));
+        assert_eq!(owner_of("mobula_cmp_x_kvXvLw"), None);
+        assert_eq!(owner_of("mobula-641"), None);
     }
 }

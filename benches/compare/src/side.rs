@@ -14,7 +14,7 @@ use crate::peer::{Failure, Figure, error};
 use crate::procfs;
 
 /// How long one command may take, beyond its budget.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a side that has been told to end may take to clear up.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -75,7 +75,8 @@ impl Side {
         let sent = self.commands.as_mut().map(|commands| writeln!(commands, "{command}"));
         match sent {
             Some(Ok(())) => Ok(()),
-            _ => error(format!("{} has ended{}", self.name, self.last_words())),
+            Some(Err(_)) => error(format!("{} has ended{}", self.name, self.last_words())),
+            None => error(format!("{} has not answered before", self.name)),
         }
     }
 
@@ -84,6 +85,8 @@ impl Side {
         let line = match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
+                // Nor will it be asked again: what it says next would be taken for the answer to something else.
+                self.commands = None;
                 return error(format!("{} does not answer within {PATIENCE:?}", self.name));
             }
             Err(RecvTimeoutError::Disconnected) => {

@@ -43,6 +43,9 @@ pub(crate) fn serve() -> Result<(), Failure> {
         ["make", bytes, time] => make(bytes.parse::<usize>()? / 8, budget(time)?),
         ["random-load", lines, time] => {
             let lines = lines.parse()?;
+            if chain.as_ref().is_some_and(|chain| chain.len() != lines) {
+                chain = None;
+            }
             let chain = chain.get_or_insert_with(|| random_chain(lines));
             follow(chain, budget(time)?)
         }

@@ -11,6 +11,8 @@ use crate::side::Side;
 
 const CAPACITY_BYTES: u64 = 1536 << 20;
 const BATCH: usize = 10_000;
+/// Objects that are alive while others are put.
+const OTHERS: usize = 1000;
 
 /// A store, its owner and another process.
 pub(super) struct Objects {
@@ -37,6 +39,8 @@ impl Objects {
     /// Put and drop: the memory that one object leaves is the next one's.
     pub(super) fn put(&mut self, bytes: usize, budget: Duration) -> Figure {
         let value = pattern(bytes);
+        // As in a program, there are others: a store that is empty but for one object is nobody's.
+        let _others: Vec<_> = (0..OTHERS).map(|_| self.client.put(&value)).collect::<Result<_, _>>()?;
         let figure = median_of_batches(budget, BATCH, || {
             for _ in 0..BATCH {
                 same_ends(&self.client.put(&value)?, &value)?;

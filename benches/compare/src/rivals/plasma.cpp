@@ -171,9 +171,6 @@ struct Store {
 
   ~Store() {
     if (client) (void)client->Disconnect();
-    kill(process.pid, SIGTERM);
-    waitpid(process.pid, nullptr, 0);
-    process.pid = -1;
     unlink(socket.c_str());
   }
 };

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::guard;
 use crate::peer::Failure;
 use crate::rivals::ray::{run, venv};
 use crate::side::Side;
@@ -42,7 +43,7 @@ pub(crate) fn install(base: &Path) -> Result<Installed, Failure> {
 
 /// Starts its side.
 pub(crate) fn start(installed: &Installed, scratch: &Path) -> Result<Side, Failure> {
-    let mut command = Command::new(&installed.program);
+    let mut command = guard::command(&installed.program);
     command.arg(&installed.server).arg(scratch).arg(STORE_BYTES.to_string());
     Side::start("plasma", command, Some(scratch))
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::guard;
 use crate::peer::{Failure, error};
 use crate::side::Side;
 
@@ -30,7 +31,7 @@ pub(crate) fn start(installed: &Installed, scratch: &Path) -> Result<Side, Failu
     // Its sockets' paths would be too long further down.
     let directory = scratch.join("ray");
     std::fs::create_dir_all(&directory)?;
-    let mut command = Command::new(&installed.python);
+    let mut command = guard::command(&installed.python);
     command.arg(&installed.program).arg(directory);
     // Its sessions write there, and leave things there.
     command.env("TMPDIR", scratch).env("HOME", scratch);

@@ -62,8 +62,9 @@ pub(super) fn rows() -> Vec<Row> {
             .rounds(5, 250)
     };
     rows.push(
-        crowded("crowd-tasks", "tasks, many at once, 8 workers on 2 cores", Unit::PerSecond, "task-many 8")
-            .method("As with 2 workers, beside the same with `MOBULA_SPIN_US=0`: nobody looks twice before sleeping."),
+        crowded("crowd-tasks", "tasks, many at once, 8 workers", Unit::PerSecond, "task-many 8").method(
+            "As with 2 workers, beside the same with `MOBULA_SPIN_US=0`: nobody looks twice before sleeping.",
+        ),
     );
     rows.push(
         crowded(
@@ -72,9 +73,7 @@ pub(super) fn rows() -> Vec<Row> {
             Unit::Seconds,
             "call-while-busy 8",
         )
-        .method(
-            "The median call of an actor while 8 workers are kept busy with tasks of 200 µs, on 2 cores.",
-        ),
+        .method("The median call of an actor while 8 workers are kept busy with tasks of 200 µs."),
     );
     rows
 }
@@ -107,7 +106,7 @@ pub(super) fn series() -> Vec<Series> {
         Series {
             key: "workers",
             work: "tasks, many at once, with 1 … 16 workers",
-            axis: "workers, on 2 cores",
+            axis: "workers",
             axis_unit: AxisUnit::Count,
             unit: Unit::PerSecond,
             method: "10,000 tasks are submitted, then all results are got.",

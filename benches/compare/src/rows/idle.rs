@@ -3,6 +3,9 @@
 use super::{Row, Task, Who};
 use crate::measure::Unit;
 
+/// Nothing, to one digit behind the point.
+const IDLE_PERCENT: f64 = 0.049;
+
 pub(super) fn rows() -> Vec<Row> {
     let idle = |key: &str, work: &str, unit: Unit, task: Task| {
         Row::new(key, work, unit)
@@ -16,7 +19,7 @@ pub(super) fn rows() -> Vec<Row> {
                 "A session that has run tasks is left alone for 3 s; then the CPU time of all its processes over the \
                  next 5 s, as a part of one core.",
             )
-            .at_most(0.0),
+            .at_most(IDLE_PERCENT),
         idle("idle-memory", "idle: store, driver, 2 workers: memory", Unit::Bytes, Task::IdleMemory)
             .method(
                 "At the same time: private memory and each one’s part of what is shared (PSS) of all its processes, \

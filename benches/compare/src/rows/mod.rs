@@ -274,7 +274,6 @@ impl Row {
                 format!("{times} × {}", self.label_of(*who))
             }
             Goal::Within(who, times) => format!("within {} × {}", plain(*times), self.label_of(*who)),
-            Goal::AtMost(0.0) => "none".to_owned(),
             Goal::AtMost(figure) => format!("at most {}", self.unit.format(*figure)),
             Goal::AtLeast(figure) => format!("at least {}", self.unit.format(*figure)),
         }
@@ -286,7 +285,7 @@ impl SeriesGoal {
         match self {
             Self::Flat(part) => format!("flat (within {} %)", plain(part * 100.0)),
             Self::NoWorseThanAt(place, part) => {
-                format!("not below {place} × (within {} %)", plain(part * 100.0)).replace(" ×", "’s")
+                format!("nowhere worse than at {place} (within {} %)", plain(part * 100.0))
             }
             Self::AtMost(figure) => format!("at most {}", unit.format(figure)),
         }

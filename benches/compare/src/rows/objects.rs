@@ -14,7 +14,8 @@ pub(super) fn rows() -> Vec<Row> {
             .times(Who::Lmdb, 1.0);
         if bytes == 8 {
             row = row.headline().method(
-                "Mobula: `Client::put` and dropping the object, which frees it (more than the others do). Plasma: \
+                "Mobula: `Client::put` and dropping the object, which frees it (more than the others do), while 1,000 \
+                 others are alive. Plasma: \
                  Create, copy, Seal and Release of a new id. LMDB: one write transaction with one put, on tmpfs, \
                  with `NOSYNC`, `NOMETASYNC` and `WRITEMAP`, so that nothing ever waits for a disk.",
             );
