@@ -29,6 +29,10 @@ check:
 bench *ARGUMENTS:
     cargo bench -p mobula-benches {{ ARGUMENTS }}
 
+# Mobula beside its rivals and the machine's limits, into docs/performance.md; `just compare --only put --quick` some of it.
+compare *ARGUMENTS:
+    cargo run --release -p mobula-compare -- {{ ARGUMENTS }}
+
 # Arbitrary bytes for whatever reads messages, half a minute; MOBULA_FUZZ_SECONDS says how long.
 fuzz:
     .ci/run fuzz
