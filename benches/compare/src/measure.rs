@@ -43,7 +43,6 @@ impl Unit {
 pub(crate) fn digits(number: f64) -> String {
     match number.abs() {
         size if size < 0.0005 => "0".to_owned(),
-        size if size < 0.9995 => format!("{number:.2}"),
         size if size < 9.995 => format!("{number:.2}"),
         size if size < 99.95 => format!("{number:.1}"),
         size if size < 9999.5 => format!("{number:.0}"),

@@ -67,6 +67,7 @@ impl Copy {
     }
 
     pub(crate) fn measure(&self, budget: Duration) -> Figure {
+        self.once()?;
         median_of(budget, || self.once())
     }
 

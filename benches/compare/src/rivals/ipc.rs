@@ -1,6 +1,6 @@
 //! ipc-channel, as Servo uses it: messages over sockets, a system call and a wake-up each way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 
@@ -11,23 +11,27 @@ type Message = [u8; 32];
 /// What the other process says first: how to send to it, and whence it sends.
 type Hello = (IpcSender<(Message, Message)>, IpcReceiver<(Message, Message)>);
 
-/// The side of ipc-channel. `there-and-back BUDGET`: 64 bytes.
+/// The side of ipc-channel. `there-and-back PAUSE_US BUDGET`: 64 bytes, with a pause before each.
 pub(crate) fn serve() -> Result<(), Failure> {
     let (server, name) = IpcOneShotServer::<Hello>::new()?;
     let _other = Side::peer(&["ipc-echo", &name])?;
     let (_, (sender, receiver)) = server.accept().map_err(|error| Failure::Error(error.to_string()))?;
     let mut number = 0_u8;
     peer::serve(|words| match *words {
-        ["there-and-back", time] => median_of(budget(time)?, || {
-            number = number.wrapping_add(1);
-            let message = ([number; 32], [7; 32]);
-            let start = Instant::now();
-            sender.send(message).map_err(|error| Failure::Error(error.to_string()))?;
-            let back = receiver.recv().map_err(|error| Failure::Error(error.to_string()))?;
-            let taken = start.elapsed().as_secs_f64();
-            check(back == message, "ipc-channel gives back another message")?;
-            Ok(taken)
-        }),
+        ["there-and-back", pause_us, time] => {
+            let pause = Duration::from_micros(pause_us.parse()?);
+            median_of(budget(time)?, || {
+                std::thread::sleep(pause);
+                number = number.wrapping_add(1);
+                let message = ([number; 32], [7; 32]);
+                let start = Instant::now();
+                sender.send(message).map_err(|error| Failure::Error(error.to_string()))?;
+                let back = receiver.recv().map_err(|error| Failure::Error(error.to_string()))?;
+                let taken = start.elapsed().as_secs_f64();
+                check(back == message, "ipc-channel gives back another message")?;
+                Ok(taken)
+            })
+        }
         ["rest"] => Ok(0.0),
         _ => error("no such work"),
     })

@@ -240,6 +240,8 @@ struct Side {
         for (int at = 0; at < 8; ++at) put(client(), next++, value);
         warm = true;
       }
+      // As Mobula's rounds do.
+      put(client(), next++, value);
       do {
         Clock::time_point began = Clock::now();
         put(client(), next++, value);

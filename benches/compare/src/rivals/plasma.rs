@@ -25,8 +25,7 @@ pub(crate) struct Installed {
 /// Installs Plasma under `base` and compiles its side, unless both are there.
 pub(crate) fn install(base: &Path) -> Result<Installed, Failure> {
     let venv = venv(&base.join("plasma"), &PACKAGES)?;
-    let libraries = venv.join("lib/python3.11/site-packages/pyarrow");
-    let libraries = if libraries.is_dir() { libraries } else { find_pyarrow(&venv)? };
+    let libraries = find_pyarrow(&venv)?;
     let (source, program) = (base.join("plasma.cpp"), base.join("plasma-side"));
     if !program.exists() || std::fs::read_to_string(&source).ok().as_deref() != Some(PROGRAM) {
         std::fs::write(&source, PROGRAM)?;
@@ -48,7 +47,7 @@ pub(crate) fn start(installed: &Installed, scratch: &Path) -> Result<Side, Failu
     Side::start("plasma", command, Some(scratch))
 }
 
-/// Where another version of Python has put it.
+/// Where this version of Python has put it.
 fn find_pyarrow(venv: &Path) -> Result<PathBuf, Failure> {
     let mut found = std::fs::read_dir(venv.join("lib"))?
         .flatten()

@@ -183,13 +183,13 @@ class Side:
 
     def made(self, budget, size):
         elements = int(size) // 8
-        actor, figures, begun = self.total_actor(), [], time.perf_counter()
-        while not figures or time.perf_counter() - begun < budget:
-            start = time.perf_counter()
+        actor = self.total_actor()
+
+        def make():
             total = float(ray.get(actor.make.remote(elements)).sum())
-            figures.append(time.perf_counter() - start)
             check(total == 3.0 * elements, "the sum of an array")
-        return statistics.median(figures)
+
+        return repeated(budget, make)
 
     def actors_10(self, _budget):
         start = time.perf_counter()

@@ -29,12 +29,12 @@ fn waits() -> Vec<Row> {
         Row::new("actor-call-asleep", "actor call and wait, callee asleep", Unit::Seconds)
             .method(
                 "The same call after 2 ms in which the caller sleeps too (not timed). The limit is an eventfd that wakes \
-                 another process, and one back, after the same pause; ipc-channel sends 64 bytes there and back, \
-                 without a pause.",
+                 another process, and one back, after the same pause; ipc-channel sends 64 bytes there and back, after \
+                 the same pause too.",
             )
             .ask(Who::Mobula, "actor-call-asleep")
             .ask_as("an eventfd wake there and back", Who::Limit, "wake 2000")
-            .ask(Who::IpcChannel, "there-and-back")
+            .ask(Who::IpcChannel, "there-and-back 2000")
             .rounds(5, 300)
             .within(Who::Limit, 1.5),
         Row::new("actor-call-ray", "actor call and wait", Unit::Seconds)
@@ -132,7 +132,7 @@ fn arrays() -> Vec<Row> {
     rows.push(
         Row::new("make", "an actor makes 500 MB, the driver reads it", Unit::Seconds)
             .method(
-                "The actor fills an array of 500 MB in store memory and returns it, the driver sums it and lets it go \
+                "The first of each round not counted. The actor fills an array of 500 MB in store memory and returns it, the driver sums it and lets it go \
                  (Ray: `numpy.full` and `sum`). In one process: a new `Vec` each time, filled, summed and freed.",
             )
             .bytes(MADE_BYTES)

@@ -10,8 +10,8 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = vec![
         large("put-large", "put 256 MiB, steady")
             .method(
-                "The same 256 MiB of heap are put again and again; Mobula drops each (not timed), Plasma makes room by \
-                 evicting old ones. Neither writes to memory that it has not written to before. The limit is \
+                "The same 256 MiB of heap are put again and again, the first of each round not counted; Mobula drops each (not timed), Plasma makes room by \
+                 evicting old ones. Both write to memory that they have written to before. The limit is \
                  `memcpy` of the same bytes into a memfd whose huge pages are there.",
             )
             .ask(Who::Mobula, format!("put-large {LARGE_BYTES}"))
