@@ -137,7 +137,7 @@ fn arrays() -> Vec<Row> {
             )
             .bytes(MADE_BYTES)
             .ask(Who::Mobula, format!("make {MADE_BYTES}"))
-            .ask_as("making and reading it in one process", Who::Limit, format!("make {MADE_BYTES}"))
+            .ask_as("one process alone", Who::Limit, format!("make {MADE_BYTES}"))
             .ask_rarely(Who::Ray, format!("make {MADE_BYTES}"), 2)
             .rounds(5, 300)
             .within(Who::Limit, 1.1)
