@@ -27,17 +27,19 @@ pub(crate) struct Usage {
     /// A `Shared`, or a `Slot`.
     view: NonNull<()>,
     count: NonNull<Count>,
-    generation: u32,
-    /// The index, the kind, and whether the view is a `Shared`.
-    place: u32,
+    /// The generation above, and below it whether the view is a `Shared`, the kind, and the index. One word, because a
+    /// half that was just written cannot be read as part of a whole without waiting for it.
+    entry: u64,
 }
 
 const _: () = assert!(size_of::<Usage>() == 24);
 
+const GENERATION_SHIFT: u32 = 32;
+const OWN: u64 = 1 << 31;
 const KIND_SHIFT: u32 = 22;
-const INDEX: u32 = (1 << KIND_SHIFT) - 1;
-const OWN: u32 = 1 << 31;
-const _: () = assert!(ENTRIES_MAX <= INDEX + 1 && (Use::Wait as u32) << KIND_SHIFT < OWN);
+const KIND: u64 = 3 << KIND_SHIFT;
+const INDEX: u64 = (1 << KIND_SHIFT) - 1;
+const _: () = assert!(ENTRIES_MAX as u64 <= INDEX + 1 && (Use::Wait as u64) << KIND_SHIFT <= KIND);
 
 /// Whose object it is.
 #[derive(Clone, Copy)]
@@ -74,13 +76,9 @@ impl Usage {
             View::Peer(slot) => (slot.cast(), 0),
         };
         // What is counted has an entry, so its index is one.
-        debug_assert!(id.index() <= INDEX);
-        Self {
-            view,
-            count,
-            generation: id.generation(),
-            place: id.index() | (kind as u32) << KIND_SHIFT | own,
-        }
+        debug_assert!(u64::from(id.index()) <= INDEX);
+        let place = u64::from(id.index()) | (kind as u64) << KIND_SHIFT | own;
+        Self { view, count, entry: u64::from(id.generation()) << GENERATION_SHIFT | place }
     }
 
     #[inline]
@@ -90,12 +88,12 @@ impl Usage {
 
     #[inline]
     fn index(&self) -> u32 {
-        self.place & INDEX
+        (self.entry & INDEX) as u32
     }
 
     #[inline]
     fn kind(&self) -> Use {
-        match (self.place & !OWN) >> KIND_SHIFT {
+        match (self.entry & KIND) >> KIND_SHIFT {
             0 => Use::Handle,
             1 => Use::Bytes,
             _ => Use::Wait,
@@ -176,8 +174,8 @@ impl Usage {
         if !self.is_child() && !self.count().add(kind) {
             self.acquire_again(kind);
         }
-        let place = self.place & (INDEX | OWN) | (kind as u32) << KIND_SHIFT;
-        Self { view: self.view, count: self.count, generation: self.generation, place }
+        let entry = self.entry & !KIND | (kind as u64) << KIND_SHIFT;
+        Self { view: self.view, count: self.count, entry }
     }
 
     /// The first use of its kind.
@@ -202,11 +200,11 @@ impl Usage {
             // SAFETY: this use keeps the slot, and is counted as one of an object in it.
             View::Peer(slot) => unsafe { slot.as_ref().owner() },
         };
-        ObjectId::new(owner, self.index(), self.generation)
+        ObjectId::new(owner, self.index(), (self.entry >> GENERATION_SHIFT) as u32)
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        self.place & OWN != 0
+        self.entry & OWN != 0
     }
 
     /// Whether this process is a forked child of the one that counts the use. One load.
