@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::core::Core;
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::message::Returns;
-use crate::object_ref::ObjectRef;
+use crate::object_ref::{ObjectRef, Referent};
 use crate::payloads::{self, Payload, Payloads};
 use crate::registry::Construction;
 use crate::slot::{self, Slot};
@@ -34,10 +34,10 @@ pub enum Arg<T> {
     Reference(Reference),
 }
 
-/// Hides the slot.
+/// Hides what it refers to.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Reference(pub(crate) Arc<Slot>);
+pub struct Reference(pub(crate) Referent);
 
 impl<T> IntoArg<T> for T {
     fn into_arg(self) -> Arg<T> {
@@ -47,13 +47,13 @@ impl<T> IntoArg<T> for T {
 
 impl<T> IntoArg<T> for ObjectRef<T> {
     fn into_arg(self) -> Arg<T> {
-        Arg::Reference(Reference(self.slot().clone()))
+        Arg::Reference(Reference(self.referent().clone()))
     }
 }
 
 impl<T> IntoArg<T> for &ObjectRef<T> {
     fn into_arg(self) -> Arg<T> {
-        Arg::Reference(Reference(self.slot().clone()))
+        Arg::Reference(Reference(self.referent().clone()))
     }
 }
 

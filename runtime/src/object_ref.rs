@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mobula_client::{Client, ClientError, Handle};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::core::Core;
 use crate::error::{Error, Failure, Result};
 use crate::session;
-use crate::slot::{Settled, Slot};
+use crate::slot::{self, Settled, Slot};
 use crate::value::{self, context};
 
 /// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
@@ -21,23 +22,90 @@ use crate::value::{self, context};
 /// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
 /// reference). The object lives while any process has a reference to it.
 pub struct ObjectRef<T> {
-    slot: Arc<Slot>,
+    to: Referent,
     of: PhantomData<fn() -> T>,
+}
+
+/// What a reference refers to.
+#[derive(Debug, Clone)]
+pub(crate) enum Referent {
+    /// A result of a call, where it arrives.
+    Slot(Arc<Slot>),
+    /// An object that was put, or whose id came inside a value: it may be a result that another process promised.
+    Held(Handle),
+}
+
+impl Referent {
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Slot(slot) => slot.is_ready(),
+            // An error is a result too.
+            Self::Held(handle) => !matches!(handle.is_ready(), Ok(false)),
+        }
+    }
+
+    /// What there is, once it is ready here; a stored object may still be a promise.
+    pub(crate) fn outcome(&self) -> Option<Settled> {
+        match self {
+            Self::Slot(slot) => slot.outcome(),
+            Self::Held(handle) => Some(Settled::Stored(handle.clone())),
+        }
+    }
+
+    /// A slot of it, to wait for.
+    pub(crate) fn into_slot(self) -> Arc<Slot> {
+        match self {
+            Self::Slot(slot) => slot,
+            Self::Held(handle) => Slot::settled(Settled::Stored(handle)),
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Slot(slot) => slot.failure(),
+            Self::Held(_) => None,
+        }
+    }
+
+    fn foreign_promise(&self) -> Option<Handle> {
+        match self {
+            Self::Slot(slot) => slot.foreign_promise(),
+            Self::Held(handle) => (!self.is_ready()).then(|| handle.clone()),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T> {
+        match self {
+            Self::Slot(slot) => slot.read(client),
+            Self::Held(handle) => Ok(value::decode(slot::stored(client, handle.clone())?)?),
+        }
+    }
+
+    fn escape(&self, core: &Core) -> std::result::Result<Handle, ClientError> {
+        match self {
+            Self::Slot(slot) => core.escape(slot),
+            Self::Held(handle) => Ok(handle.clone()),
+        }
+    }
 }
 
 impl<T> ObjectRef<T> {
     pub(crate) fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, of: PhantomData }
+        Self::to(Referent::Slot(slot))
     }
 
-    pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+    fn to(to: Referent) -> Self {
+        Self { to, of: PhantomData }
+    }
+
+    pub(crate) fn referent(&self) -> &Referent {
+        &self.to
     }
 
     /// Whether [`get`](Self::get) would return (a value or an error) without waiting. Does not look for new results:
     /// see [`wait`].
     pub fn is_ready(&self) -> bool {
-        self.slot.is_ready()
+        self.to.is_ready()
     }
 }
 
@@ -48,10 +116,10 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// What the task failed with; [`Error::NotInitialized`] without a session.
     pub fn get(&self) -> Result<T> {
         let core = session::core()?;
-        if !self.slot.is_ready() {
+        if !self.is_ready() {
             wait_all(&core, std::slice::from_ref(self), None)?;
         }
-        self.slot.read(&core.client)
+        self.to.read(&core.client)
     }
 
     /// As [`get`](Self::get), but gives up after `timeout`.
@@ -61,7 +129,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         let core = session::core()?;
         wait_all(&core, std::slice::from_ref(self), Some(timeout))?;
-        self.slot.read(&core.client)
+        self.to.read(&core.client)
     }
 }
 
@@ -74,7 +142,7 @@ pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let core = session::core()?;
     let encoded = value::encode(value)?;
     let handle = core.store(&encoded)?;
-    Ok(ObjectRef::new(Slot::settled(Settled::Stored(handle))))
+    Ok(ObjectRef::to(Referent::Held(handle)))
 }
 
 /// Waits for all objects and returns their values, in order. The first that fails is reported without waiting for the
@@ -106,7 +174,7 @@ fn get_within<T: DeserializeOwned>(
     let core = session::core()?;
     let refs: Vec<ObjectRef<T>> = refs.into_iter().map(|reference| reference.borrow().clone()).collect();
     wait_all(&core, &refs, timeout)?;
-    refs.iter().map(|reference| reference.slot.read(&core.client)).collect()
+    refs.iter().map(|reference| reference.to.read(&core.client)).collect()
 }
 
 /// References of one type.
@@ -134,7 +202,7 @@ pub fn wait<T>(
     let mut positions = Vec::with_capacity(num_ready);
     let mut enough = || {
         positions.clear();
-        let ready = rest.iter().enumerate().filter(|(_, reference)| reference.slot.is_ready());
+        let ready = rest.iter().enumerate().filter(|(_, reference)| reference.to.is_ready());
         positions.extend(ready.map(|(position, _)| position).take(num_ready));
         (positions.len() >= num_ready).then_some(())
     };
@@ -164,7 +232,7 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
     let mut failures_seen = None;
     let mut failed = None;
     let done = core.wait(deadline(timeout), || {
-        while next < refs.len() && refs[next].slot.is_ready() {
+        while next < refs.len() && refs[next].to.is_ready() {
             next += 1;
         }
         if next == refs.len() {
@@ -173,7 +241,7 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
         // A later one that failed ends the wait for an earlier one that is not there yet.
         let failures = core.failures.load(Ordering::Acquire);
         if failures_seen.replace(failures) != Some(failures) {
-            failed = refs[next..].iter().find_map(|reference| reference.slot.failure());
+            failed = refs[next..].iter().find_map(|reference| reference.to.failure());
         }
         failed.is_some().then_some(())
     });
@@ -185,17 +253,14 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
         None if core.is_over() => Err(Failure::SessionOver.into()),
         None => Err(Error::Timeout {
             waited: timeout.unwrap_or_default(),
-            ready: refs.iter().filter(|reference| reference.slot.is_ready()).count(),
+            ready: refs.iter().filter(|reference| reference.to.is_ready()).count(),
             wanted: refs.len(),
         }),
     }
 }
 
 fn watches<T>(refs: &[ObjectRef<T>]) -> Vec<mobula_client::Watch> {
-    refs.iter()
-        .filter_map(|reference| reference.slot.foreign_promise())
-        .map(|handle| handle.watch())
-        .collect()
+    refs.iter().filter_map(|reference| reference.to.foreign_promise()).map(|handle| handle.watch()).collect()
 }
 
 fn deadline(timeout: Option<Duration>) -> Option<Instant> {
@@ -204,13 +269,13 @@ fn deadline(timeout: Option<Duration>) -> Option<Instant> {
 
 impl<T> Clone for ObjectRef<T> {
     fn clone(&self) -> Self {
-        Self::new(self.slot.clone())
+        Self::to(self.to.clone())
     }
 }
 
 impl<T> fmt::Debug for ObjectRef<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ObjectRef<{}>({:?})", std::any::type_name::<T>(), self.slot)
+        write!(f, "ObjectRef<{}>({:?})", std::any::type_name::<T>(), self.to)
     }
 }
 
@@ -218,7 +283,7 @@ impl<T> Serialize for ObjectRef<T> {
     /// As its position among the references of the value that is being encoded.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let core = session::core().map_err(S::Error::custom)?;
-        let handle = core.escape(&self.slot).map_err(S::Error::custom)?;
+        let handle = self.to.escape(&core).map_err(S::Error::custom)?;
         match context::add_reference(handle) {
             Some(index) => serializer.serialize_u32(index),
             None => Err(S::Error::custom("a reference to an object can only be sent through mobula")),
@@ -229,6 +294,6 @@ impl<T> Serialize for ObjectRef<T> {
 impl<'de, T> Deserialize<'de> for ObjectRef<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let handle = context::taken_reference(u32::deserialize(deserializer)?)?;
-        Ok(Self::new(Slot::settled(Settled::Stored(handle))))
+        Ok(Self::to(Referent::Held(handle)))
     }
 }

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::error::Failure;
+use crate::slot::Inline;
 use crate::value::{self, Encoded, ValueError};
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.
@@ -32,8 +33,6 @@ const INLINE_REFERENCES_MAX: usize = 32;
 const STORED: u32 = u32::MAX;
 /// Bytes before an inline value.
 const LENGTHS_BYTES: usize = 8;
-/// Room for the arguments of most calls.
-const BYTES_INITIAL: usize = 120;
 
 /// Why a value did not become a payload.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +65,7 @@ impl Payloads {
     /// Appends a value: inline if it is small, else by way of the store.
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, core: &Core, value: &T) -> Result<(), PushError> {
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve(BYTES_INITIAL);
+            self.bytes = spare::take();
         }
         let start = self.bytes.len();
         append_lengths(&mut self.bytes, 0, 0);
@@ -80,14 +79,15 @@ impl Payloads {
                     let stored = core.store_payload(payload).map_err(PushError::Store)?;
                     self.bytes.truncate(start);
                     self.push_stored(stored);
+                    return Ok(());
                 }
             }
             Some(encoded) => {
                 self.bytes.truncate(start);
-                self.push_encoded(core, &encoded).map_err(PushError::Store)?;
+                return self.push_encoded(core, &encoded).map_err(PushError::Store);
             }
         }
-        self.ends.push(self.bytes.len() as u32);
+        self.end_one();
         Ok(())
     }
 
@@ -98,19 +98,33 @@ impl Payloads {
             encoded.append_to(&mut self.bytes);
             append_ids(&mut self.bytes, references);
             self.held.extend_from_slice(references);
+            self.end_one();
         } else {
             self.push_stored(core.store(encoded)?);
         }
         Ok(())
     }
 
-    fn push_stored(&mut self, handle: Handle) {
+    /// Appends a small encoded value.
+    pub(crate) fn push_inline(&mut self, inline: &Inline) {
+        append_inline(&mut self.bytes, &inline.value, &inline.references);
+        self.held.extend_from_slice(&inline.references);
+        self.end_one();
+    }
+
+    /// Appends an object.
+    pub(crate) fn push_stored(&mut self, handle: Handle) {
         append_stored(&mut self.bytes, handle.id());
         self.held.push(handle);
+        self.end_one();
     }
 
     /// Appends a place without a payload: something else will be sent instead.
     pub(crate) fn push_nothing(&mut self) {
+        self.end_one();
+    }
+
+    fn end_one(&mut self) {
         self.ends.push(self.bytes.len() as u32);
     }
 
@@ -141,6 +155,46 @@ impl Payloads {
     /// Takes out what keeps the objects that they name.
     pub(crate) fn take_held(&mut self) -> Vec<Handle> {
         std::mem::take(&mut self.held)
+    }
+}
+
+impl Drop for Payloads {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Memory for payloads, used again and again: a thread that makes calls takes it here and gives it back when it deals
+/// with their results.
+mod spare {
+    use std::cell::RefCell;
+
+    /// Room for the arguments of most calls.
+    const BYTES_INITIAL: usize = 120;
+    const BYTES_MAX: usize = 512;
+    const COUNT_MAX: usize = 1024;
+
+    thread_local! {
+        static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn take() -> Vec<u8> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        spare.unwrap_or_else(|| Vec::with_capacity(BYTES_INITIAL))
+    }
+
+    pub(super) fn give(mut bytes: Vec<u8>) {
+        if !(BYTES_INITIAL..=BYTES_MAX).contains(&bytes.capacity()) {
+            return;
+        }
+        bytes.clear();
+        // A thread that is ending keeps nothing.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < COUNT_MAX {
+                spare.push(bytes);
+            }
+        });
     }
 }
 

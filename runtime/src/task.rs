@@ -12,7 +12,7 @@ use crate::arguments::{Arg, IntoArg, ReturnTuple, SlotOf};
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::message::Returns;
-use crate::object_ref::ObjectRef;
+use crate::object_ref::{ObjectRef, Referent};
 use crate::payloads::{self, Payload, Payloads};
 use crate::registry::{Function, Key};
 use crate::session;
@@ -189,16 +189,26 @@ pub(crate) struct ArgumentList {
 impl ArgumentList {
     pub(crate) fn push<T: Serialize>(&mut self, argument: impl IntoArg<T>) {
         match argument.into_arg() {
-            Arg::Reference(reference) => {
-                self.arguments.results.push((self.arguments.count() as u32, reference.0));
-                self.arguments.values.push_nothing();
-            }
+            Arg::Reference(reference) => self.push_reference(reference.0),
             Arg::Value(value) => {
                 if let Err(failure) = self.push_value(&value)
                     && self.failure.is_none()
                 {
                     self.failure = Some(Box::new(failure));
                 }
+            }
+        }
+    }
+
+    /// What is there already goes along like a value; what is not is waited for, and a failure is found then.
+    fn push_reference(&mut self, referent: Referent) {
+        let TaskArguments { values, results, .. } = &mut self.arguments;
+        match referent.is_ready().then(|| referent.outcome()).flatten() {
+            Some(Settled::Inline(inline)) => values.push_inline(&inline),
+            Some(Settled::Stored(handle)) => values.push_stored(handle),
+            Some(Settled::Failed(_)) | None => {
+                results.push((values.count() as u32, referent.into_slot()));
+                values.push_nothing();
             }
         }
     }

@@ -212,19 +212,6 @@ impl WriteMapping {
         }
     }
 
-    /// Asks for the cache line at a byte offset, if it is inside, because it is about to be written. A hint.
-    pub fn prefetch(&self, offset: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if self.contains(offset, 1) {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let line = self.region.base.as_ptr().wrapping_add(offset);
-            // SAFETY: a hint; it reads and writes nothing, and the address is inside the mapping.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = offset;
-    }
-
     /// The `N` 64-bit words that begin at a byte offset: one check for all of them.
     ///
     /// # Panics
@@ -425,8 +412,6 @@ mod tests {
             reader.load_words(4096 - len.next_multiple_of(8), len, &mut loaded);
             assert_eq!((loaded[0], &loaded[1..]), (7, &bytes[..len]));
         }
-        writer.prefetch(0);
-        writer.prefetch(usize::MAX);
     }
 
     #[test]

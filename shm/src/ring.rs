@@ -29,9 +29,6 @@ const HEAD: usize = 64;
 const STARVED: usize = 128;
 const DATA: usize = PAGE_BYTES as usize;
 const WORD: usize = 8;
-const LINE_BYTES: usize = 64;
-/// What a record of a call of a few small arguments takes.
-const PREFETCH_LINES: usize = 2;
 
 /// Bytes of the memory of an end whose data has `data_bytes`.
 pub fn end_bytes(data_bytes: u32) -> u64 {
@@ -111,8 +108,6 @@ impl Producer {
         if record.len() > self.record_bytes_max() {
             return Err(PushError::TooLarge);
         }
-        // The consumer looks at it all the time: getting the line back takes as long as all of the rest.
-        self.mine.prefetch(TAIL);
         let needed = needed(record.len());
         if !self.has_room(needed) {
             // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
@@ -134,8 +129,6 @@ impl Producer {
         self.tail += needed;
         // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
         self.mine.word64(TAIL).store(self.tail, Ordering::SeqCst);
-        // The next record will lie here, where the consumer has read an earlier one.
-        (0..PREFETCH_LINES).for_each(|line| self.mine.prefetch(self.offset(self.tail) + line * LINE_BYTES));
         Ok(self.tail)
     }
 

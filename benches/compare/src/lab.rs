@@ -180,9 +180,9 @@ impl<'a> Lab<'a> {
                 self.quiet(contender.who);
                 // One of its own, in which nothing else has been.
                 let mut side = self.start(contender.who)?;
-                side.ask("live 0 0")?;
+                side.ask(&format!("live-of {object_bytes} 0 0"))?;
                 let before = procfs::memory_bytes(side.pid()) as f64;
-                side.ask(&format!("live {objects} 0"))?;
+                side.ask(&format!("live-of {object_bytes} {objects} 0"))?;
                 let more = procfs::memory_bytes(side.pid()) as f64 - before;
                 Ok(more / objects as f64 - *object_bytes as f64)
             }
@@ -247,23 +247,21 @@ impl<'a> Lab<'a> {
 
     fn start(&self, who: Who) -> Result<Side, Failure> {
         let scratch = self.scratch.directory();
-        let peer = |name: &str, words: &[&Path], environment: Option<(&str, &str)>| {
+        let peer = |name: &str, words: &[&Path]| {
             let mut command = Command::new("/proc/self/exe");
-            command.arg("peer").args(words).envs(environment);
+            command.arg("peer").args(words);
             Side::start(name, command, Some(scratch))
         };
         let word = Path::new;
         match who {
-            Who::Mobula => peer("mobula", &[word("mobula"), scratch], None),
-            Who::MobulaSleeping => {
-                peer("mobula-sleeping", &[word("mobula"), scratch], Some(("MOBULA_SPIN_US", "0")))
-            }
-            Who::Limit => peer("limits", &[word("limits")], None),
-            Who::Lmdb => peer("lmdb", &[word("lmdb"), self.scratch.memory()], None),
+            Who::Mobula => peer("mobula", &[word("mobula"), scratch]),
+            Who::MobulaSleeping => peer("mobula-sleeping", &[word("mobula-sleeping"), scratch]),
+            Who::Limit => peer("limits", &[word("limits")]),
+            Who::Lmdb => peer("lmdb", &[word("lmdb"), self.scratch.memory()]),
             Who::Iceoryx => {
-                peer("iceoryx2", &[word("iceoryx"), scratch, word(self.scratch.iceoryx_prefix())], None)
+                peer("iceoryx2", &[word("iceoryx"), scratch, word(self.scratch.iceoryx_prefix())])
             }
-            Who::IpcChannel => peer("ipc-channel", &[word("ipc")], None),
+            Who::IpcChannel => peer("ipc-channel", &[word("ipc")]),
             Who::Plasma => match &self.installed.plasma {
                 Ok(installed) => plasma::start(installed, scratch),
                 Err(text) => error(text.clone()),

@@ -63,7 +63,8 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
     scratch::end_by_signals()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["mobula", scratch] => mobula::serve(scratch.as_ref()),
+        ["mobula", scratch] => mobula::serve(scratch.as_ref(), None),
+        ["mobula-sleeping", scratch] => mobula::serve(scratch.as_ref(), Some(Duration::ZERO)),
         ["reader", socket] => mobula::reader::serve(socket.as_ref()),
         ["store", socket, capacity_bytes] => mobula::store::run(socket.as_ref(), capacity_bytes.parse()?),
         ["lmdb", directory] => rivals::lmdb::serve(directory.as_ref()),

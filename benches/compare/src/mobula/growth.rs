@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mobula_client::{Client, Object, ObjectId};
+use mobula_client::{Client, Handle, Object, ObjectId};
 
 use super::objects::bytes_of;
 use super::store::Store;
@@ -17,7 +17,7 @@ const BATCH: usize = 1000;
 
 /// A store that has more and more in it.
 pub(super) struct Growth {
-    alive: Vec<Object>,
+    alive: Vec<Handle>,
     readers: Vec<Side>,
     client: Client,
     store: Store,
@@ -31,11 +31,19 @@ impl Growth {
         Ok(Self { alive: Vec::new(), readers: Vec::new(), client, store, value })
     }
 
+    /// Has so many objects of so many bytes alive, and nothing else.
+    pub(super) fn live_of(&mut self, bytes: usize, count: usize) -> Figure {
+        self.alive.clear();
+        self.value = pattern(bytes);
+        self.alive.reserve_exact(count);
+        self.live(count)
+    }
+
     /// Has so many objects alive.
     pub(super) fn live(&mut self, count: usize) -> Figure {
         self.alive.truncate(count);
         while self.alive.len() < count {
-            self.alive.push(self.client.put(&self.value)?);
+            self.alive.push(self.client.put(&self.value)?.handle());
         }
         Ok(self.alive.len() as f64)
     }

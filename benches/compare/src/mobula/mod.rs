@@ -14,12 +14,15 @@ mod session;
 pub(crate) mod store;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::peer::{self, Failure, budget, error};
 
 /// Takes commands, each of which ends with its budget.
-pub(crate) fn serve(scratch: &Path) -> Result<(), Failure> {
-    let mut side = Side { scratch: scratch.to_owned(), objects: None, session: None, growth: None };
+///
+/// `spin` is how long the processes of its sessions look for mail before they sleep, if not for as long as they do anyway.
+pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failure> {
+    let mut side = Side { scratch: scratch.to_owned(), spin, objects: None, session: None, growth: None };
     peer::serve(|words| {
         let (Some((work, rest)), Some(last)) = (words.split_first(), words.last()) else {
             return error("no work");
@@ -65,7 +68,7 @@ pub(crate) fn serve(scratch: &Path) -> Result<(), Failure> {
             "warm" => side.session(2)?.warm(),
             "init" => session::init(&side.scratch, &mut side.session),
             "shutdown" => session::shutdown(&side.scratch, &mut side.session),
-            "live" => side.growth()?.live(number(0)?),
+            "live-of" => side.growth()?.live_of(number(0)?, number(1)?),
             "live-put" => side.growth()?.live_put(number(0)?, budget),
             "live-get" => side.growth()?.live_get(number(0)?, false, budget),
             "live-get-random" => side.growth()?.live_get(number(0)?, true, budget),
@@ -78,6 +81,7 @@ pub(crate) fn serve(scratch: &Path) -> Result<(), Failure> {
 
 struct Side {
     scratch: PathBuf,
+    spin: Option<Duration>,
     objects: Option<objects::Objects>,
     session: Option<session::Running>,
     growth: Option<growth::Growth>,
@@ -105,7 +109,7 @@ impl Side {
         }
         match &mut self.session {
             Some(session) => Ok(session),
-            none => Ok(none.insert(session::Running::start(&self.scratch, workers)?)),
+            none => Ok(none.insert(session::Running::start(&self.scratch, workers, self.spin)?)),
         }
     }
 }

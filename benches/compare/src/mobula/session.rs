@@ -24,8 +24,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(scratch: &Path, workers: usize) -> Result<Self, Failure> {
-        let session = builder(scratch, workers).init()?;
+    pub(super) fn start(scratch: &Path, workers: usize, spin: Option<Duration>) -> Result<Self, Failure> {
+        let builder = builder(scratch, workers);
+        let session = match spin {
+            Some(spin) => builder.spin(spin),
+            None => builder,
+        }
+        .init()?;
         check(successor::remote(1).get()? == 2, "a task's result")?;
         let (actor, total, array, done, holder) = (None, 0, None, Vec::new(), None);
         Ok(Self { actor, total, array, done, holder, workers, _session: session })
