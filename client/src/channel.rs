@@ -80,7 +80,7 @@ impl Channel {
         check_received(theirs.as_fd(), ring::end_bytes(data_bytes))?;
         let (producer, consumer) = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
         let link = Arc::new(Link { id, peer: peer.clone() });
-        let sender = Sender { producer, link: link.clone() };
+        let sender = Sender { producer, link: link.clone(), found_asleep: false };
         Ok(Self { id, peer: peer.id, sender, receiver: Receiver { consumer, link } })
     }
 }
@@ -103,6 +103,7 @@ impl Drop for Link {
 pub struct Sender {
     producer: Producer,
     link: Arc<Link>,
+    found_asleep: bool,
 }
 
 impl Sender {
@@ -118,8 +119,13 @@ impl Sender {
     /// [`PushError::Full`]: the other end rings when there is room again.
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
-        self.link.peer.wake();
+        self.found_asleep = self.link.peer.wake();
         Ok(position)
+    }
+
+    /// Whether the other end slept when the last record was sent.
+    pub fn found_asleep(&self) -> bool {
+        self.found_asleep
     }
 
     /// Whether a record of this many bytes finds room now. One load.

@@ -12,6 +12,7 @@ use mobula_protocol::message::{
 };
 use mobula_protocol::socket::Socket;
 use mobula_shm::bell::Bell;
+use mobula_shm::copy::copy;
 use mobula_shm::directory::{DirectoryReader, directory_bytes};
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::memory::check_received;
@@ -180,7 +181,7 @@ impl Client {
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
-        writer.copy_from_slice(bytes);
+        copy(&mut writer, bytes);
         Ok(writer.seal())
     }
 

@@ -485,13 +485,13 @@ impl Peer {
         }
     }
 
-    /// Wakes the other process if it sleeps. A load; a system call the first time for each of its sleeps.
-    pub(crate) fn wake(&self) {
-        if let Some(sleep) = self.table.sleep()
-            && self.rung_for.swap(sleep, Ordering::Relaxed) != sleep
-        {
+    /// Wakes the other process if it sleeps; whether it did. A load; a system call the first time for each of its sleeps.
+    pub(crate) fn wake(&self) -> bool {
+        let Some(sleep) = self.table.sleep() else { return false };
+        if self.rung_for.swap(sleep, Ordering::Relaxed) != sleep {
             self.bell.ring();
         }
+        true
     }
 
     fn segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {

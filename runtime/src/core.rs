@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::Failure;
 use crate::executor::Executor;
-use crate::link::Link;
+use crate::link::{Link, take_found_asleep};
 use crate::slot::Slot;
 use crate::spin::Spin;
 use crate::submitter::Submitter;
@@ -253,6 +253,7 @@ impl Core {
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut has_looked = false;
+        let mut asleep_since = None;
         let mut took_part = false;
         let mut blocked = None;
         let found = loop {
@@ -274,6 +275,7 @@ impl Core {
                 break Some(found);
             }
             idle();
+            asleep_since.get_or_insert_with(Instant::now);
             blocked.get_or_insert_with(|| self.give_place_up());
             let mut turn = self.turn.lock();
             let sleeper = Sleeper::new(&self.sleepers);
@@ -304,6 +306,9 @@ impl Core {
                 break found;
             }
         };
+        if let Some(since) = asleep_since {
+            self.spin.slept(since);
+        }
         if took_part {
             self.hand_over();
         }
@@ -314,7 +319,7 @@ impl Core {
     fn spin(&self, arrivals: u64) -> bool {
         // New links make themselves known by an event, or by an arrival.
         let links = self.links.load();
-        self.spin.until(|| self.has_work_in(&links) || self.has_arrived(arrivals))
+        self.spin.until(take_found_asleep(), || self.has_work_in(&links) || self.has_arrived(arrivals))
     }
 
     fn has_arrived(&self, since: u64) -> bool {

@@ -1,6 +1,7 @@
 //! One end of a channel in the runtime: records never get lost for want of room, and what a record names stays alive
 //! until the other end has dealt with it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,6 +37,16 @@ struct Outgoing {
     /// Positions behind records, and what they named.
     held: VecDeque<(u64, Vec<Handle>)>,
     scratch: Vec<u8>,
+}
+
+thread_local! {
+    /// Whether this thread has sent something to a process that slept; see [`take_found_asleep`].
+    static FOUND_ASLEEP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has sent something to a process that slept, since this was last asked.
+pub(crate) fn take_found_asleep() -> bool {
+    FOUND_ASLEEP.take()
 }
 
 /// The record does not fit a ring; nothing was sent.
@@ -92,6 +103,9 @@ impl Link {
         if outgoing.backlog.is_empty()
             && let Ok(position) = outgoing.sender.send(&outgoing.scratch)
         {
+            if outgoing.sender.found_asleep() {
+                FOUND_ASLEEP.set(true);
+            }
             self.hold(outgoing, position, held);
             return Ok(());
         }

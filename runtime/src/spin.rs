@@ -1,23 +1,25 @@
 //! How long to look for mail before sleeping.
 //!
 //! To be woken by another process costs some ten microseconds or two, to see what it wrote less than one. So who waits
-//! looks for a moment first, unless that takes from others what they need:
+//! looks for a moment first, where that is likely to be worth it:
 //!
-//! * While more threads of the machine want to run than it has processors, nobody spins: whoever is waited for may be
-//!   waiting for just the processor that this would take. The kernel counts them (`/proc/loadavg`), and is asked once
-//!   a millisecond at most.
-//! * Where the last waits have all been long ones, only one in a few spins, to notice when that changes.
+//! * Not if the last wait was a long one: the next one probably is too.
+//! * Not for the answer of a process that was found asleep, unless this one has been waiting just before: two processes
+//!   that talk now and then take turns on one processor faster than a second one wakes up for it. Two that talk all the
+//!   time are awake from the second or third time on.
+//! * Not while more threads of the machine want to run than it has processors: whoever is waited for may be waiting for
+//!   just the processor that this would take. The kernel counts them (`/proc/loadavg`), and is asked once a millisecond
+//!   at most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough to see the answer of a process that has to be woken first.
 pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(30);
-/// So many waits in a row that were not over soon, and only one in [`PROBE_PERIOD`] spins.
-const MISSES_MAX: u32 = 16;
-const PROBE_PERIOD: u32 = 4;
+/// A wait that is over within this is a short one.
+const SHORT: Duration = Duration::from_micros(100);
 /// How long a look at the machine's load holds.
 const LOAD_PERIOD: Duration = Duration::from_millis(1);
 /// Looks between two looks at the clock, which costs as much as some of them.
@@ -29,8 +31,11 @@ const LOOKS_AT_ONCE: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Spin {
     max: Duration,
-    /// Waits in a row that were longer than a spin.
-    misses: AtomicU32,
+    /// The last wait was a short one.
+    is_short: AtomicBool,
+    /// When the last wait ended that slept, in nanoseconds since `born`.
+    ended_nanos: AtomicU64,
+    born: Instant,
     load: Load,
 }
 
@@ -38,13 +43,22 @@ impl Spin {
     /// Up to `max` a wait; on a machine with one processor not at all.
     pub(crate) fn new(max: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let max = if processors > 1 { max } else { Duration::ZERO };
-        Self { max, misses: AtomicU32::new(0), load: Load::new() }
+        Self::with(if processors > 1 { max } else { Duration::ZERO }, Load::new())
     }
 
-    /// Spins until `found`, or for as long as it is worth; `true` if it was found.
-    pub(crate) fn until(&self, found: impl Fn() -> bool) -> bool {
-        if self.max.is_zero() || !self.is_worth_it() {
+    fn with(max: Duration, load: Load) -> Self {
+        let (is_short, ended_nanos) = (AtomicBool::new(true), AtomicU64::new(0));
+        Self { max, is_short, ended_nanos, born: Instant::now(), load }
+    }
+
+    /// Spins until `found`, or for as long as it is worth; `true` if it was found. `asleep` says that what is waited for
+    /// is the answer of a process that was found asleep. Who goes to sleep after that says so by [`slept`](Self::slept).
+    pub(crate) fn until(&self, asleep: bool, found: impl Fn() -> bool) -> bool {
+        // Threads that wait at the same time may get in each other's way here, which does no harm.
+        if self.max.is_zero() || !self.is_short.load(Ordering::Relaxed) {
+            return false;
+        }
+        if asleep && self.since_last_end() > SHORT {
             return false;
         }
         let look = || {
@@ -52,32 +66,33 @@ impl Spin {
             found()
         };
         // Who answers at once is not kept waiting by a look at the clock.
-        let mut has_come = !self.load.was_full() && (0..LOOKS_AT_ONCE).any(|_| look());
-        if !has_come {
-            let start = Instant::now();
-            if self.load.is_full(start) {
-                return false;
-            }
-            while !has_come && start.elapsed() < self.max {
-                has_come = (0..LOOKS).any(|_| look());
-            }
-        }
-        match (has_come, self.misses.load(Ordering::Relaxed)) {
-            (true, 0) => {}
-            (true, _) => self.misses.store(0, Ordering::Relaxed),
-            (false, misses) => self.misses.store(misses.saturating_add(1), Ordering::Relaxed),
-        }
-        has_come
-    }
-
-    /// Threads that ask at the same time may get in each other's way, which does no harm.
-    fn is_worth_it(&self) -> bool {
-        let misses = self.misses.load(Ordering::Relaxed);
-        if misses < MISSES_MAX || misses.is_multiple_of(PROBE_PERIOD) {
+        if !self.load.was_full() && (0..LOOKS_AT_ONCE).any(|_| look()) {
             return true;
         }
-        self.misses.store(if misses == u32::MAX { MISSES_MAX } else { misses + 1 }, Ordering::Relaxed);
-        false
+        let start = Instant::now();
+        if self.load.is_full(start) {
+            return false;
+        }
+        loop {
+            if (0..LOOKS).any(|_| look()) {
+                return true;
+            }
+            if start.elapsed() >= self.max {
+                return false;
+            }
+        }
+    }
+
+    /// A wait is over that has slept, for the first time at `since`.
+    pub(crate) fn slept(&self, since: Instant) {
+        let now = Instant::now();
+        self.is_short.store(now.duration_since(since) < SHORT, Ordering::Relaxed);
+        self.ended_nanos.store(now.duration_since(self.born).as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn since_last_end(&self) -> Duration {
+        let ended = Duration::from_nanos(self.ended_nanos.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(ended)
     }
 }
 
@@ -136,32 +151,45 @@ mod tests {
 
     /// A spin on a machine that always has processors to spare.
     fn spin(max: Duration) -> Spin {
-        let load = Load { file: None, ..Load::new() };
-        Spin { max, misses: AtomicU32::new(0), load }
+        Spin::with(max, Load { file: None, ..Load::new() })
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn ago(duration: Duration) -> Instant {
+        Instant::now().checked_sub(duration).expect("the machine has run for that long")
     }
 
     #[test]
-    fn after_many_long_waits_only_some_spin_and_a_short_one_brings_all_back() {
-        let spin = spin(Duration::from_nanos(1));
-        let mut looked = Vec::new();
-        for wait in 0..MISSES_MAX + 2 * PROBE_PERIOD {
-            let looks = AtomicU32::new(0);
-            assert!(!spin.until(|| {
-                looks.fetch_add(1, Ordering::Relaxed);
-                false
-            }));
-            if looks.into_inner() > 0 {
-                looked.push(wait);
-            }
-        }
-        assert_eq!(looked, (0..=MISSES_MAX).chain([MISSES_MAX + PROBE_PERIOD]).collect::<Vec<_>>());
-        while !spin.until(|| true) {}
-        assert!((0..MISSES_MAX).all(|_| spin.until(|| true)));
+    fn after_a_long_wait_nobody_spins_until_one_was_short_again() {
+        let spin = spin(LONG);
+        assert!(spin.until(false, || true));
+        spin.slept(ago(Duration::from_millis(1)));
+        assert!(!spin.until(false, || panic!("it was looked for")));
+        // A moment ago.
+        spin.slept(Instant::now());
+        assert!(spin.until(false, || true));
+    }
+
+    #[test]
+    fn the_answer_of_a_sleeper_is_spun_for_only_in_a_conversation() {
+        let mut spin = spin(LONG);
+        // Long ago, as far as this one knows.
+        spin.born = ago(Duration::from_millis(1));
+        assert!(!spin.until(true, || panic!("it was looked for")));
+        assert!(spin.until(false, || true));
+        spin.ended_nanos.store(u64::MAX, Ordering::Relaxed);
+        assert!(spin.until(true, || true));
     }
 
     #[test]
     fn a_moment_of_nothing_is_never_spent() {
-        assert!(!spin(Duration::ZERO).until(|| panic!("it was looked for")));
+        assert!(!spin(Duration::ZERO).until(false, || panic!("it was looked for")));
+    }
+
+    #[test]
+    fn what_does_not_come_is_given_up() {
+        assert!(!spin(Duration::from_nanos(1)).until(false, || false));
     }
 
     #[test]
@@ -174,9 +202,9 @@ mod tests {
 
     #[test]
     fn where_more_want_to_run_than_can_nobody_spins() {
-        let full = Spin { load: Load { processors: 0, ..Load::new() }, ..spin(Duration::from_secs(1)) };
+        let full = Spin::with(LONG, Load { processors: 0, ..Load::new() });
         // That it is full is noticed at the first look at the clock.
-        assert!(!full.until(|| false));
-        assert!(!full.until(|| panic!("it was looked for")));
+        assert!(!full.until(false, || false));
+        assert!(!full.until(false, || panic!("it was looked for")));
     }
 }

@@ -8,6 +8,7 @@
 //!   page; together they are the path of an object;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
+//! * [`copy`] is how large objects get into the memory;
 //! * [`fork`] notices that a process is a forked child.
 //!
 //! # Rules that hold in every structure
@@ -21,6 +22,7 @@
 compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
 
 pub mod bell;
+pub mod copy;
 pub mod directory;
 pub mod fork;
 pub mod mapping;

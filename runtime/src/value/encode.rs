@@ -123,7 +123,7 @@ impl Encoded {
                 // The memory may hold what an earlier object left there.
                 out[written..start].fill(0);
                 written = start + buffer.len();
-                out[start..written].copy_from_slice(buffer);
+                mobula_client::copy(&mut out[start..written], buffer);
             }
         }
     }

@@ -1,0 +1,82 @@
+//! Copying what is larger than the caches.
+//!
+//! An ordinary copy reads every cache line that it is about to overwrite. Streaming stores do not, so a third of the
+//! memory traffic falls away: half again as fast, on the machine that this was measured on, as the C library's `memcpy`
+//! (21 instead of 14 GB/s for 256 MiB). They also leave the caches alone, which is right for what is larger, and wrong for
+//! what somebody is going to read from them.
+
+/// From here on a copy is taken to be larger than what the caches would keep of it for its reader.
+const STREAMING_BYTES_MIN: usize = 32 << 20;
+
+/// Copies all of `source`.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn copy(target: &mut [u8], source: &[u8]) {
+    assert_eq!(target.len(), source.len(), "a copy is as long as what is copied");
+    if source.len() < STREAMING_BYTES_MIN { target.copy_from_slice(source) } else { stream(target, source) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn stream(target: &mut [u8], source: &[u8]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+
+    const LINE: usize = 64;
+    // Streaming stores are aligned; whole lines of them go to memory in one piece.
+    let lead = target.as_ptr().align_offset(LINE).min(target.len());
+    let (target_lead, target) = target.split_at_mut(lead);
+    let (source_lead, source) = source.split_at(lead);
+    target_lead.copy_from_slice(source_lead);
+    let (target_lines, target_rest) = target.as_chunks_mut::<LINE>();
+    let (source_lines, source_rest) = source.as_chunks::<LINE>();
+    for (target, source) in target_lines.iter_mut().zip(source_lines) {
+        let (target, source) = (target.as_mut_ptr().cast::<__m128i>(), source.as_ptr().cast::<__m128i>());
+        // SAFETY: four times 16 bytes are the 64 that each of the two has; the target is aligned to 64, as everything
+        // behind its lead is a multiple of that away from an aligned place. SSE2 is a part of x86-64.
+        unsafe {
+            let words = [0, 1, 2, 3].map(|at| _mm_loadu_si128(source.add(at)));
+            words.into_iter().enumerate().for_each(|(at, word)| _mm_stream_si128(target.add(at), word));
+        }
+    }
+    // Streaming stores are ordered with nothing, not even with the release store that will publish them: this does it.
+    // SAFETY: a fence, which every x86-64 has.
+    unsafe { _mm_sfence() };
+    target_rest.copy_from_slice(source_rest);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn stream(target: &mut [u8], source: &[u8]) {
+    target.copy_from_slice(source);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_copied_whatever_the_alignment_and_the_length() {
+        let source: Vec<u8> = (0..1000_u32).map(|at| (at % 251) as u8).collect();
+        for (from, to) in [(0, 0), (1, 0), (0, 1), (3, 17), (63, 1), (16, 48)] {
+            for length in [0, 1, 15, 63, 64, 65, 127, 128, 500, 900] {
+                let mut target = vec![0xff; 1000];
+                stream(&mut target[to..to + length], &source[from..from + length]);
+                assert_eq!(target[to..to + length], source[from..from + length], "{from} {to} {length}");
+                assert!(target[..to].iter().chain(&target[to + length..]).all(|byte| *byte == 0xff));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_large_is_copied_too() {
+        let source: Vec<u8> = (0..STREAMING_BYTES_MIN + 77).map(|at| (at % 253) as u8).collect();
+        let mut target = vec![0; source.len()];
+        copy(&mut target, &source);
+        assert!(target == source);
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as what is copied")]
+    fn a_copy_of_another_length_is_refused() {
+        copy(&mut [0; 2], &[0; 3]);
+    }
+}
