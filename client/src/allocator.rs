@@ -9,7 +9,7 @@
 //!
 //! | free | is kept | becomes the next stage |
 //! |---|---|---|
-//! | a slot | in its slab, last in, first out | with the last object of the slab: a spare slab |
+//! | a slot | in its slab; the one freed last is used first | with the last object of the slab: a spare slab |
 //! | a slab without objects | as its class's spare, at most one | with a second one, or when memory is short: a run |
 //! | a run | in the segment's `warm` list, at most [`WARM_MAX`], for a next one of just that size | when the list is full, or memory is short: joined with its free neighbours |
 //! | joined runs | by place and by size; the smallest that fits is used | |
@@ -21,14 +21,15 @@ use std::num::NonZeroU32;
 
 use mobula_shm::memory::PAGE_BYTES;
 
+use crate::slots::{FreeSlots, SLOTS_MAX};
+
 /// What every object is aligned to, as Arrow wants it.
 pub(crate) const ALIGNMENT: u64 = 64;
 /// Bytes of the run that a slab is.
 const SLAB_BYTES: u64 = 64 << 10;
+const _: () = assert!(SLAB_BYTES / ALIGNMENT <= SLOTS_MAX as u64);
 /// The largest object that comes from a slab.
 const SMALL_BYTES_MAX: u64 = 16 << 10;
-/// Slots whose list is kept for another slab.
-const FREE_KEPT_MAX: usize = 64;
 /// Runs that a segment remembers just as they were freed.
 const WARM_MAX: usize = 64;
 
@@ -66,7 +67,7 @@ struct Slab {
     segment: u32,
     class: u32,
     offset: u64,
-    free: Vec<u16>,
+    free: FreeSlots,
     slots: u16,
     /// Whether the class knows it as one with free slots.
     listed: bool,
@@ -286,12 +287,12 @@ impl Allocator {
         let class = &mut self.classes[slab.class as usize];
         // Divided as 32 bits: half the cost, and a slab's bytes fit.
         let slot = (allocation.offset() - slab.offset) as u32 / class.bytes as u32;
-        slab.free.push(slot as u16);
+        slab.free.give(slot as u16);
         if !slab.listed {
             slab.listed = true;
             class.listed.push(id);
         }
-        if slab.free.len() == usize::from(slab.slots) {
+        if slab.free.count() == slab.slots {
             let (number, class_number) = (slab.segment, slab.class as usize);
             let spare = class.spare.replace(id);
             let now = self.now;
@@ -309,7 +310,7 @@ impl Allocator {
     fn take_slot(&mut self, class_number: usize, id: u32) -> Allocation {
         let class = &mut self.classes[class_number];
         let slab = &mut self.slabs[id as usize];
-        if slab.free.len() == usize::from(slab.slots) {
+        if slab.free.count() == slab.slots {
             if class.spare == Some(id) {
                 class.spare = None;
             }
@@ -318,8 +319,8 @@ impl Allocator {
                 .expect("a slab's segment exists")
                 .count_used(SLAB_BYTES);
         }
-        let slot = slab.free.pop().expect("a listed slab has a free slot");
-        if slab.free.is_empty() {
+        let slot = slab.free.take().expect("a listed slab has a free slot");
+        if slab.free.count() == 0 {
             slab.listed = false;
             class.listed.pop();
         }
@@ -331,9 +332,7 @@ impl Allocator {
         let (segment, offset) = self.take_run(SLAB_BYTES)?;
         let slots = (SLAB_BYTES / self.classes[class_number].bytes) as u16;
         let id = self.slabs_vacant.pop().unwrap_or(self.slabs.len() as u32);
-        let vacant = self.slabs.get_mut(id as usize);
-        let mut free = vacant.map(|slab| std::mem::take(&mut slab.free)).unwrap_or_default();
-        free.extend((0..slots).rev());
+        let free = FreeSlots::all(slots);
         let slab = Slab { segment, class: class_number as u32, offset, free, slots, listed: true };
         match self.slabs.get_mut(id as usize) {
             Some(vacant) => *vacant = slab,
@@ -353,10 +352,6 @@ impl Allocator {
 
     fn forget_slab(&mut self, class_number: usize, id: u32) {
         self.classes[class_number].listed.retain(|other| *other != id);
-        let free = &mut self.slabs[id as usize].free;
-        free.clear();
-        // Slabs with few slots come and go often, and their lists are small.
-        free.shrink_to(FREE_KEPT_MAX);
         self.slabs_vacant.push(id);
     }
 

@@ -28,6 +28,7 @@ mod object;
 mod own;
 mod peer;
 mod shared;
+mod slots;
 mod usage;
 mod writer;
 

@@ -74,6 +74,8 @@ struct Books {
     running: FxHashMap<u64, Running>,
     wanted: usize,
     run_nanos: FxHashMap<Key, u64>,
+    /// Which worker got the last call.
+    chosen_last: Option<OwnerId>,
     actors: FxHashMap<u64, ActorState>,
     requests: FxHashMap<u64, Answer>,
     /// Calls that wait for results that other processes promised.
@@ -84,19 +86,24 @@ impl Books {
     /// The leased worker that is to have one more call of this function, if any has room for it.
     ///
     /// That is the one with the least to do; but calls that are over sooner than they are sent keep one worker busy at
-    /// most, and go to the one with the most to do, as long as it has room: a second one would only take a processor
+    /// most, and go to one that is at work already, as long as it has room: a second one would only take a processor
     /// away from whoever makes the calls.
-    fn worker_with_room(&self, key: Key) -> Option<OwnerId> {
+    fn worker_with_room(&mut self, key: Key) -> Option<OwnerId> {
         let nanos = self.run_nanos.get(&key).copied();
         let ahead = nanos.map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
         let has_room = |lease: &Lease| !lease.paused && !lease.recalled && lease.in_flight < ahead;
-        let open = self.leases.iter().filter(|(_, lease)| has_room(lease));
-        let in_flight = |(_, lease): &(&OwnerId, &Lease)| lease.in_flight;
-        let chosen = match nanos {
-            Some(..SEND_NANOS) => open.max_by_key(in_flight),
-            _ => open.min_by_key(in_flight),
-        };
-        chosen.map(|(worker, _)| *worker)
+        let is_packed = nanos.is_some_and(|nanos| nanos < SEND_NANOS);
+        let last = self
+            .chosen_last
+            .filter(|_| is_packed)
+            .filter(|last| self.leases.get(last).is_some_and(|lease| lease.in_flight > 0 && has_room(lease)));
+        if last.is_none() {
+            let open = self.leases.iter().filter(|(_, lease)| has_room(lease));
+            let in_flight = |(_, lease): &(&OwnerId, &Lease)| lease.in_flight;
+            let chosen = if is_packed { open.max_by_key(in_flight) } else { open.min_by_key(in_flight) };
+            self.chosen_last = chosen.map(|(worker, _)| *worker);
+        }
+        self.chosen_last
     }
 }
 
