@@ -10,6 +10,7 @@ use mobula_client::{Client, ClientError, Handle};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::error::{Error, Failure, Result};
@@ -199,7 +200,7 @@ pub fn wait<T>(
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
     }
     // Where the first of them are that are ready; those that are not yet are looked at again.
-    let mut positions = Vec::with_capacity(num_ready);
+    let mut positions = SmallVec::<[usize; 8]>::new();
     let mut enough = || {
         positions.clear();
         let ready = rest.iter().enumerate().filter(|(_, reference)| reference.to.is_ready());

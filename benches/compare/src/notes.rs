@@ -2,7 +2,59 @@
 //! series) is missed, and says so when there is none.
 
 /// Keys of rows and series, each with its note in Markdown.
-pub(crate) const NOTES: &[(&str, &str)] = &[];
+pub(crate) const NOTES: &[(&str, &str)] = &[
+    (
+        "put-large",
+        "What bounds it is the copy. Mobula copies by streaming stores, which do not read what they overwrite: 19 GB/s with \
+         one thread, where the C library’s `memcpy` (the row’s limit) has 12 to 14 GB/s. Two threads reach 27 to 29 GB/s \
+         here, which would be three times Plasma; but starting one is a system call, and a put into leased memory makes \
+         none. Who fills the object in place copies nothing at all (see the seal).",
+    ),
+    (
+        "actor-call-asleep",
+        "A call that finds its actor asleep is two wake-ups, and what both processes do in between with caches that have \
+         gone cold: it takes part of the time, and more of it the longer the pause. With `std::thread::sleep` of 0.2 ms, \
+         2 ms and 10 ms before each call, medians of three runs each were 9–10 µs, 14–29 µs and 45–80 µs; a bare \
+         eventfd there and back, in a program of forty lines, took 6–9 µs, 11 µs and 13–16 µs. Awake, the same call takes \
+         1 µs. The system calls are the same as the bare wake’s, a `poll` in place of the blocking read (`strace -f`: one \
+         write, one poll and one read on each side).",
+    ),
+    (
+        "wait-1k",
+        "Most of the loop is its 1,000 tasks, not the waiting. A loop that only waits (the next row) is over in 0.17 ms, and \
+         1,000 tasks alone take 0.53 ms at the rate of “tasks, many at once”: together that is 1,400 to 1,700 loops a \
+         second. 1,000 times Ray, whose figure is bounded by its tasks too, would need 2 to 2.3 million tasks a second \
+         from one thread.",
+    ),
+    (
+        "pass",
+        "The calls back to back do not depend on the size: each passes the same 16 bytes, and the actor looks at both ends. \
+         What differs is the machine, which goes back and forth between two states, for seconds each, in which the same \
+         cache lines between its two processors take about 1 or about 2 times as long (the row of the spinning call shows \
+         both). With a pause before each call, the cold caches of the row above come on top.",
+    ),
+    (
+        "live",
+        "Puts, and gets in order, stay flat. A get at random of one among a million objects touches four lines that no cache \
+         can have (the entry, the pin, the count and the object), two of them one after the other: it grows by two to \
+         three times what one load at random takes on this machine, which is the last column.",
+    ),
+    (
+        "clients",
+        "A free looks at one word for each reader that is attached, 64 bytes apart from the others; a get does not depend on \
+         the others at all. What remains is noise of the machine, which has two processors for the 65 processes.",
+    ),
+    (
+        "workers",
+        "Short calls go to one worker as long as it has room, however many there are. What differs is how often the others \
+         are woken to find nothing to do, and the state of the machine (see “pass a stored array”).",
+    ),
+    (
+        "crowd-call",
+        "Both figures are those of a machine with ten processes for two processors, where the scheduler decides: their ranges \
+         overlap. Spinning is off in both after the first look at the load.",
+    ),
+];
 
 /// The note of a row.
 pub(crate) fn note(key: &str) -> Option<&'static str> {
