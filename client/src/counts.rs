@@ -5,9 +5,9 @@
 //!
 //! | bits | hold |
 //! |---|---|
-//! | 0–25 | handles |
-//! | 26–49 | how often its bytes are lent out |
-//! | 50–61 | threads that wait until it is sealed |
+//! | 0–23 | handles |
+//! | 24–43 | how often its bytes are lent out |
+//! | 44–61 | waits until it is sealed: of threads, and of calls that have it as an argument |
 //! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`own`](crate::own) |
 //! | 63 | `BUSY`: one thread has the word to itself |
 //!
@@ -49,8 +49,8 @@ impl Use {
     const fn shift(self) -> u32 {
         match self {
             Self::Handle => 0,
-            Self::Bytes => 26,
-            Self::Wait => 50,
+            Self::Bytes => 24,
+            Self::Wait => 44,
         }
     }
 
@@ -62,9 +62,9 @@ impl Use {
     #[inline]
     const fn max(self) -> u64 {
         match self {
-            Self::Handle => (1 << 26) - 1,
-            Self::Bytes => (1 << 24) - 1,
-            Self::Wait => (1 << 12) - 1,
+            Self::Handle => (1 << 24) - 1,
+            Self::Bytes => (1 << 20) - 1,
+            Self::Wait => (1 << 18) - 1,
         }
     }
 

@@ -313,11 +313,10 @@ impl Shared {
     /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
     pub(crate) fn sleep(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(&Bell)) {
         self.assert_process();
-        self.own.table().begin_sleep();
+        let _asleep = self.own.table().begin_sleep();
         if !ready() {
             block(&self.bell);
         }
-        self.own.table().end_sleep();
     }
 }
 

@@ -249,7 +249,10 @@ pub struct Candidate<'a> {
 /// `look` looks at every reader's pins on every candidate and marks those that are held: all of them, when it does not
 /// know all readers. It is called after the fence.
 pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mut [Candidate<'a>])) {
-    for candidate in candidates.iter() {
+    // A lost promise has no bytes to protect, and must never be taken for an object: if this process dies now, whoever
+    // finds an entry dying makes it sealed.
+    let with_bytes = candidates.iter().filter(|candidate| candidate.from.state() != Some(State::Lost));
+    for candidate in with_bytes {
         let dying = Word::new(candidate.from.generation(), State::Dying);
         // Relaxed: the fence puts it before the look at the pins.
         candidate.word.store(dying.bits(), Ordering::Relaxed);

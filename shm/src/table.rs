@@ -22,7 +22,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
@@ -216,21 +216,25 @@ impl TableWriter {
     }
 
     /// This process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a time.
-    pub fn begin_sleep(&self) {
-        self.count_sleep(1);
-    }
-
-    /// It sleeps no more.
-    pub fn end_sleep(&self) {
-        self.count_sleep(0);
-    }
-
-    fn count_sleep(&self, odd: u32) {
+    /// When what this returns is dropped, it sleeps no more.
+    pub fn begin_sleep(&self) -> Asleep<'_> {
         let word = self.mapping.word32(HEADER_SLEEPS);
-        let next = word.load(Ordering::Relaxed).wrapping_add(1);
-        debug_assert_eq!(next % 2, odd, "two threads sleep on one bell");
-        // SeqCst: the sleeper's side of the protocol.
-        word.store(next, Ordering::SeqCst);
+        // Another odd number, whatever it was. SeqCst: the sleeper's side of the protocol.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::SeqCst);
+        Asleep { word }
+    }
+}
+
+/// The time in which a process sleeps on its bell.
+#[derive(Debug)]
+pub struct Asleep<'a> {
+    word: &'a AtomicU32,
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        // SeqCst: before the look at everything.
+        self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::SeqCst);
     }
 }
 
