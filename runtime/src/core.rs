@@ -161,6 +161,11 @@ impl Core {
         for link in self.links.load().iter() {
             any |= self.receive(link);
             link.flush();
+            // What the other end wrote cannot be read: it is as good as gone.
+            if link.is_closed() && self.links.load().iter().any(|open| Arc::ptr_eq(open, link)) {
+                self.lose_link(link);
+                any = true;
+            }
         }
         any |= self.submit_what_became_ready();
         if any {
@@ -170,15 +175,23 @@ impl Core {
     }
 
     fn receive(self: &Arc<Self>, link: &Arc<Link>) -> bool {
-        if self.head.get().is_some_and(|head| Arc::ptr_eq(head, link)) {
-            return link.receive(|record| self.on_head(record));
+        self.receive_by(link, Link::receive)
+    }
+
+    fn receive_by(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        receive: impl FnOnce(&Link, &mut dyn FnMut(&mut Vec<u8>)) -> bool,
+    ) -> bool {
+        if self.is_head(link) {
+            return receive(link, &mut |record| self.on_head(record));
         }
         if !link.incoming {
-            return link.receive(|record| self.on_results(link, record));
+            return receive(link, &mut |record| self.on_results(link, record));
         }
         match &self.executor {
-            Some(executor) => link.receive(|record| executor.on_call(link, record)),
-            None => link.receive(|_| tracing::warn!("a call arrived in a process that runs none")),
+            Some(executor) => receive(link, &mut |record| executor.on_call(link, record)),
+            None => receive(link, &mut |_| tracing::warn!("a call arrived in a process that runs none")),
         }
     }
 
@@ -207,16 +220,24 @@ impl Core {
                 };
                 drop(closed_early);
                 // What the other end said before it ended still counts.
-                self.receive(&link);
-                self.drop_link(&link);
-                if self.head.get().is_some_and(|head| Arc::ptr_eq(head, &link)) {
-                    self.on_session_over();
-                }
+                self.receive_by(&link, Link::receive_the_rest);
+                self.lose_link(&link);
             }
             Event::StoreLost => self.on_session_over(),
             // Whoever waits for its promises looks again.
             _ => {}
         }
+    }
+
+    fn lose_link(self: &Arc<Self>, link: &Arc<Link>) {
+        self.drop_link(link);
+        if self.is_head(link) {
+            self.on_session_over();
+        }
+    }
+
+    fn is_head(&self, link: &Arc<Link>) -> bool {
+        self.head.get().is_some_and(|head| Arc::ptr_eq(head, link))
     }
 
     fn drop_link(self: &Arc<Self>, link: &Arc<Link>) {
@@ -256,23 +277,27 @@ impl Core {
         let mut asleep_since = None;
         let mut took_part = false;
         let mut blocked = None;
+        let is_vain = || self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let found = loop {
+            // SeqCst: before all looks, so that what another thread finds from here on, or the session's end, is noticed.
+            let arrivals = self.arrivals.load(Ordering::SeqCst);
             if let Some(found) = look() {
                 break Some(found);
             }
-            let has_passed = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if has_looked && (self.is_over() || has_passed()) {
+            // However much arrives, a wait ends.
+            if has_looked && is_vain() {
                 break None;
             }
             has_looked = true;
-            // SeqCst: before the look, so that what another thread finds from here on is noticed.
-            let arrivals = self.arrivals.load(Ordering::SeqCst);
             if self.look() || self.spin(arrivals) {
                 continue;
             }
             // What another thread has found since the last look, this one has not seen.
             if let Some(found) = look() {
                 break Some(found);
+            }
+            if is_vain() {
+                break None;
             }
             idle();
             asleep_since.get_or_insert_with(Instant::now);
@@ -385,6 +410,7 @@ impl Core {
     /// The courier's thread; see the module's documentation.
     pub(crate) fn run_courier(self: &Arc<Self>) {
         let mut tick = TICK;
+        let mut ticked = Instant::now();
         let mut calls_seen = 0;
         loop {
             let mut turn = self.turn.lock();
@@ -398,6 +424,12 @@ impl Core {
                 if calls != calls_seen {
                     calls_seen = calls;
                     self.courier.wait_for(&mut turn, NAP);
+                    drop(turn);
+                    if ticked.elapsed() >= TICK {
+                        ticked = Instant::now();
+                        self.look();
+                        self.tick();
+                    }
                     continue;
                 }
                 turn.leading = true;

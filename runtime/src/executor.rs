@@ -193,6 +193,10 @@ impl Executor {
                     let outcome = run(callee, &mut arguments, actor.as_mut());
                     let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
                     reply(&from, task, outcome, ran_nanos);
+                    // What is kept for the caller, or waits for room, is looked after although nothing else may come.
+                    if from.holds_anything() {
+                        core.call_begins();
+                    }
                     used = Some(arguments.into_record());
                 }
             }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mobula_client::{Channel, Handle, OwnerId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 /// A channel with its backlog.
@@ -110,14 +110,15 @@ impl Link {
             return Ok(());
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
-        self.wants_flush.store(true, Ordering::Release);
+        // SeqCst: before the look at what the courier does.
+        self.wants_flush.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     fn hold(&self, outgoing: &mut Outgoing, position: u64, held: Vec<Handle>) {
         if !held.is_empty() {
             outgoing.held.push_back((position, held));
-            self.wants_flush.store(true, Ordering::Release);
+            self.wants_flush.store(true, Ordering::SeqCst);
         }
     }
 
@@ -140,7 +141,8 @@ impl Link {
 
     /// Whether something is kept alive for the other end, or waits for room. A load.
     pub(crate) fn holds_anything(&self) -> bool {
-        self.wants_flush.load(Ordering::Acquire)
+        // SeqCst: pairs with the sender of what waits, who looks at the courier then.
+        self.wants_flush.load(Ordering::SeqCst)
     }
 
     /// Whether records wait for room.
@@ -168,24 +170,39 @@ impl Link {
     ///
     /// Each record is acknowledged after `deal` returns, so `deal` holds what it is to keep. It may take the record,
     /// and leave other memory for the next one.
-    pub(crate) fn receive(&self, mut deal: impl FnMut(&mut Vec<u8>)) -> bool {
+    pub(crate) fn receive(&self, deal: &mut dyn FnMut(&mut Vec<u8>)) -> bool {
         let mut any = false;
         // Looked at again after unlocking: a thread that is about to sleep relies on whoever has the lock.
-        while !self.peek.is_empty() && !self.closed.load(Ordering::Acquire) {
-            let Some(mut receiving) = self.receiver.try_lock() else { break };
-            let Receiving { receiver, record } = &mut *receiving;
-            while !self.closed.load(Ordering::Acquire) {
-                match receiver.next(record) {
-                    Ok(true) => {
-                        deal(record);
-                        receiver.done();
-                        any = true;
-                    }
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::error!(peer = %self.peer, %error, "closing a channel");
-                        self.close();
-                    }
+        while !self.peek.is_empty() && !self.is_closed() {
+            let Some(receiving) = self.receiver.try_lock() else { break };
+            any |= self.receive_locked(receiving, deal);
+        }
+        any
+    }
+
+    /// The same when the other end is gone: waits for a thread that deals with records, and leaves none.
+    pub(crate) fn receive_the_rest(&self, deal: &mut dyn FnMut(&mut Vec<u8>)) -> bool {
+        self.receive_locked(self.receiver.lock(), deal)
+    }
+
+    fn receive_locked(
+        &self,
+        mut receiving: MutexGuard<'_, Receiving>,
+        deal: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> bool {
+        let Receiving { receiver, record } = &mut *receiving;
+        let mut any = false;
+        while !self.is_closed() {
+            match receiver.next(record) {
+                Ok(true) => {
+                    deal(record);
+                    receiver.done();
+                    any = true;
+                }
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(peer = %self.peer, %error, "closing a channel");
+                    self.close();
                 }
             }
         }

@@ -78,6 +78,8 @@ impl Payloads {
                     let payload = &self.bytes[start + LENGTHS_BYTES..];
                     let stored = core.store_payload(payload).map_err(PushError::Store)?;
                     self.bytes.truncate(start);
+                    // What went through here is in the store: the call need not keep memory for it, too.
+                    self.bytes.shrink_to(INLINE_BYTES_MAX);
                     self.push_stored(stored);
                     return Ok(());
                 }

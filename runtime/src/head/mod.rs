@@ -91,7 +91,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Rec
                 Event::ChannelClosed(id) => {
                     if let Some(position) = links.iter().position(|link| link.id == id) {
                         let link = links.swap_remove(position);
-                        link.receive(|record| state.on_record(&client, &link, record));
+                        link.receive_the_rest(&mut |record| state.on_record(&client, &link, record));
                         link.close();
                         state.on_link_closed(&link);
                     }
@@ -102,7 +102,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Rec
         }
         for link in &links {
             link.flush();
-            if link.receive(|record| state.on_record(&client, link, record)) {
+            if link.receive(&mut |record| state.on_record(&client, link, record)) {
                 state.something_happened();
             }
         }

@@ -101,8 +101,9 @@ impl Core {
             while !link.is_closed()
                 && let Some(task) = queue.pop_front_if(|task| task.unready.load(Ordering::Acquire) == 0)
             {
-                // It has failed already, for want of an argument.
-                if task.results.iter().all(|slot| slot.is_ready()) {
+                // It has failed already, for want of an argument, or is about to, when its own turn comes.
+                let has_failed = task.arguments.results().any(|slot| slot.failure().is_some());
+                if has_failed || task.results.iter().all(|slot| slot.is_ready()) {
                     continue;
                 }
                 let Target::Method { method, .. } = task.target else {

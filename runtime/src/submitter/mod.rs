@@ -220,11 +220,15 @@ impl Core {
 
     /// Sends a call that needs to wait for nothing: the short way of most calls.
     fn send_at_once(&self, task: Arc<Task>) -> Sent {
-        if task.arguments.results().next().is_some() || self.is_over() {
+        if task.arguments.results().next().is_some() {
             return Sent::Not(task);
         }
         let mut books = self.submitter.books.lock();
         let books = &mut *books;
+        // With the books locked: what is on them when the session ends is failed then.
+        if self.is_over() {
+            return Sent::Not(task);
+        }
         let (link, callee, worker) = match task.target {
             Target::Method { actor, method, .. } => match books.actors.get(&actor) {
                 // Calls that were made before go first.
@@ -273,6 +277,10 @@ impl Core {
                 let watch = (handle.watch(), slot.clone(), task.clone());
                 self.submitter.books.lock().foreign.push(watch);
                 self.submitter.foreign.fetch_add(1, Ordering::AcqRel);
+                // It may have come before its owner could see that somebody waits.
+                if slot.is_ready() {
+                    self.submit_what_became_ready();
+                }
                 continue;
             }
             task.unready.fetch_sub(1, Ordering::AcqRel);

@@ -26,6 +26,12 @@ impl Core {
             }
             Some(ToCaller::NoResults(NoResults::Declined { task })) => {
                 if let Some(running) = self.end_call(link, task, None) {
+                    if !matches!(running.task.target, Target::Function { .. }) {
+                        let name = running.task.target.name();
+                        let failure =
+                            Failure::Other(format!("{name} was declined, which only functions can be"));
+                        return self.settle_all(&running.task, &failure);
+                    }
                     self.submitter.promised(1);
                     let mut books = self.submitter.books.lock();
                     books.ready.push_front(running.task);
@@ -93,22 +99,26 @@ impl Core {
             _ => return None,
         };
         if let Target::Function { key, .. } = running.task.target {
-            let next_waits = !books.ready.is_empty();
+            let (next_waits, mut is_due) = (!books.ready.is_empty(), false);
             if let Some(lease) = books.leases.get_mut(&running.on) {
                 lease.in_flight = lease.in_flight.saturating_sub(1);
                 lease.paused &= ran_nanos.is_none();
-                // While others wait, it will not be idle.
+                // While others wait, it will not be idle; unless the head wants it back.
+                is_due = lease.in_flight == 0 && lease.recalled;
                 if lease.in_flight == 0 && !next_waits {
                     lease.idle_since = Instant::now();
                 }
             }
             if let Some(nanos) = ran_nanos {
                 let seen = books.run_nanos.entry(key).or_insert(nanos);
-                *seen = (*seen * 7 + nanos) / 8;
-                if next_waits {
-                    drop(books);
-                    self.send_ready();
-                }
+                *seen = (seen.saturating_mul(7).saturating_add(nanos)) / 8;
+            }
+            drop(books);
+            if is_due {
+                self.return_idle_workers();
+            }
+            if next_waits && ran_nanos.is_some() {
+                self.send_ready();
             }
         }
         Some(running)
@@ -171,6 +181,7 @@ impl Core {
             task.retries_left.fetch_sub(1, Ordering::Relaxed);
             self.submitter.promised(1);
             self.submitter.books.lock().ready.push_front(task);
+            self.call_waits();
         }
         for task in lost {
             let how = "its process ended during the call, or with the call in its queue".to_owned();
