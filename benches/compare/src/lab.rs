@@ -110,34 +110,39 @@ impl<'a> Lab<'a> {
         Self { scratch, installed, pace, sides, stopped, idle }
     }
 
-    /// Measures a row: every contender once, then all of them again, until all have had their rounds.
-    pub(crate) fn measure(&mut self, row: &Row, mut tell: impl FnMut(&str, usize)) -> Measured {
-        let count = row.contenders.len();
-        let (mut figures, mut failures) = (vec![Vec::new(); count], vec![None; count]);
-        for round in 0..row.rounds {
-            for (at, contender) in row.contenders.iter().enumerate() {
-                if round >= self.pace.rounds(row, contender) || failures[at].is_some() {
-                    continue;
-                }
-                tell(&contender.label, round);
-                let figure = self.round(row, contender);
-                scratch::go_on();
-                match figure {
-                    Ok(figure) => figures[at].push(figure),
-                    Err(Failure::Wrong(text)) => failures[at] = Some(Outcome::Wrong(text)),
-                    Err(Failure::Error(text)) => failures[at] = Some(Outcome::Skipped(text)),
+    /// Measures rows in turn: every contender of every row once, then all of them again, until all have had their rounds.
+    pub(crate) fn measure(&mut self, rows: &[&Row], mut tell: impl FnMut(&str, usize)) -> Vec<Measured> {
+        let rounds = rows.iter().map(|row| row.rounds).max().unwrap_or(0);
+        let mut figures: Vec<_> = rows.iter().map(|row| vec![Vec::new(); row.contenders.len()]).collect();
+        let mut failures: Vec<_> = rows.iter().map(|row| vec![None; row.contenders.len()]).collect();
+        for round in 0..rounds {
+            for (number, row) in rows.iter().enumerate() {
+                for (at, contender) in row.contenders.iter().enumerate() {
+                    if round >= self.pace.rounds(row, contender) || failures[number][at].is_some() {
+                        continue;
+                    }
+                    tell(&contender.label, round);
+                    let figure = self.round(row, contender);
+                    scratch::go_on();
+                    match figure {
+                        Ok(figure) => figures[number][at].push(figure),
+                        Err(Failure::Wrong(text)) => failures[number][at] = Some(Outcome::Wrong(text)),
+                        Err(Failure::Error(text)) => failures[number][at] = Some(Outcome::Skipped(text)),
+                    }
                 }
             }
         }
         let nothing = || Outcome::Skipped("it was not measured".to_owned());
-        let outcomes = figures
-            .iter()
-            .zip(failures)
-            .map(|(figures, failure)| {
-                failure.or_else(|| Spread::of(figures).map(Outcome::Measured)).unwrap_or_else(nothing)
+        let outcome = |(figures, failure): (&Vec<f64>, Option<Outcome>)| {
+            failure.or_else(|| Spread::of(figures).map(Outcome::Measured)).unwrap_or_else(nothing)
+        };
+        rows.iter()
+            .zip(figures.iter().zip(failures))
+            .map(|(row, (figures, failures))| Measured {
+                row: (*row).clone(),
+                outcomes: figures.iter().zip(failures).map(outcome).collect(),
             })
-            .collect();
-        Measured { row: row.clone(), outcomes }
+            .collect()
     }
 
     /// Has the row's contenders let go of what they keep for its rounds.

@@ -209,11 +209,18 @@ fn measure(rows: &[Row], scratch: &Scratch, installed: Installed, options: &Opti
     let mut measured: Vec<Option<Measured>> = vec![None; rows.len()];
     let (start, all) = (Instant::now(), order.iter().map(|&at| weight(&rows[at], pace)).sum::<f64>());
     let mut done = 0.0;
-    for (position, &at) in order.iter().enumerate() {
-        let row = &rows[at];
+    let mut position = 0;
+    while let Some(&first) = order.get(position) {
+        let group: Vec<usize> = order[position..]
+            .iter()
+            .copied()
+            .take_while(|&at| at == first || rows[first].in_turn && is_of_series(&rows[at], &rows[first]))
+            .collect();
         let left = left(start.elapsed(), done, all);
-        eprintln!("[{}/{}, {left}] {}", position + 1, order.len(), row.work);
-        let result = lab.measure(row, |label, round| {
+        let works: Vec<&str> = group.iter().map(|&at| rows[at].work.as_str()).collect();
+        eprintln!("[{}/{}, {left}] {}", position + 1, order.len(), works.join("; "));
+        let in_turn: Vec<&Row> = group.iter().map(|&at| &rows[at]).collect();
+        let results = lab.measure(&in_turn, |label, round| {
             if std::io::stderr().is_terminal() {
                 eprint!("\r\x1b[K    round {}: {label}", round + 1);
                 let _ = std::io::stderr().flush();
@@ -222,24 +229,28 @@ fn measure(rows: &[Row], scratch: &Scratch, installed: Installed, options: &Opti
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
-        for (contender, outcome) in row.contenders.iter().zip(&result.outcomes) {
-            eprintln!("    {:32} {}", contender.label, page::outcome_text(row, outcome));
-        }
-        let next = order.get(position + 1).map(|&next| &rows[next]);
-        let stays = |next: &Row| {
-            row.point
-                .map(|(series, _)| series)
-                .is_some_and(|series| next.point.is_some_and(|(of, _)| of == series))
-        };
-        if !next.is_some_and(stays) {
+        position += group.len();
+        let row = &rows[first];
+        if !order.get(position).is_some_and(|&next| is_of_series(&rows[next], row)) {
             lab.rest(row);
         }
-        let later = order[position + 1..].iter().flat_map(|&at| &rows[at].contenders);
+        let later = order[position..].iter().flat_map(|&at| &rows[at].contenders);
         lab.end(&later.map(|contender| contender.who).collect());
-        measured[at] = Some(result);
-        done += weight(row, pace);
+        for (at, result) in group.into_iter().zip(results) {
+            for (contender, outcome) in rows[at].contenders.iter().zip(&result.outcomes) {
+                eprintln!("    {:32} {}", contender.label, page::outcome_text(&rows[at], outcome));
+            }
+            measured[at] = Some(result);
+            done += weight(&rows[at], pace);
+        }
     }
     measured.into_iter().flatten().collect()
+}
+
+/// Whether two rows are points of one series.
+fn is_of_series(row: &Row, other: &Row) -> bool {
+    let series = |row: &Row| row.point.map(|(series, _)| series);
+    series(row).is_some() && series(row) == series(other)
 }
 
 /// Rows without Ray first; a series stays together.

@@ -28,15 +28,17 @@ pub(super) fn rows() -> Vec<Row> {
                 .ask_as("put and drop", Who::Mobula, format!("clients-put {clients}"))
                 .ask_as("get, first time", Who::Mobula, format!("clients-get {clients}"))
                 .rounds(5, 100)
-                .point("clients", f64::from(clients)),
+                .point("clients", f64::from(clients))
+                .in_turn(),
         );
     }
     for workers in [1, 2, 4, 8, 16] {
         rows.push(
             Row::new(format!("workers-{workers}"), format!("tasks, {workers} workers"), Unit::PerSecond)
                 .ask(Who::Mobula, format!("task-many {workers}"))
-                .rounds(3, 150)
-                .point("workers", f64::from(workers)),
+                .rounds(5, 150)
+                .point("workers", f64::from(workers))
+                .in_turn(),
         );
     }
     rows.push(

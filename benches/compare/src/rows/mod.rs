@@ -113,6 +113,9 @@ pub(crate) struct Row {
     pub(crate) headline: bool,
     /// Too slow for a quick run.
     pub(crate) slow: bool,
+    /// Its rounds take turns with those of the other points of its series, so that what disturbs the machine for a while
+    /// does not look like growth.
+    pub(crate) in_turn: bool,
 }
 
 /// How a cost grows.
@@ -183,6 +186,7 @@ impl Row {
             point: None,
             headline: false,
             slow: false,
+            in_turn: false,
         }
     }
 
@@ -243,6 +247,11 @@ impl Row {
 
     pub(crate) fn point(mut self, series: &'static str, at: f64) -> Self {
         self.point = Some((series, at));
+        self
+    }
+
+    pub(crate) fn in_turn(mut self) -> Self {
+        self.in_turn = true;
         self
     }
 
