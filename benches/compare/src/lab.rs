@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::measure::Spread;
 use crate::peer::{Failure, Figure, error};
+use crate::prime;
 use crate::procfs;
 use crate::rivals::{plasma, ray};
 use crate::rows::{Contender, Row, Task, Who};
@@ -122,6 +123,9 @@ impl<'a> Lab<'a> {
                         continue;
                     }
                     tell(&contender.label, round);
+                    if row.primed {
+                        prime::prime();
+                    }
                     let figure = self.round(row, contender);
                     scratch::go_on();
                     match figure {

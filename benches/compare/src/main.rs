@@ -24,6 +24,7 @@ mod mobula;
 mod notes;
 mod page;
 mod peer;
+mod prime;
 mod procfs;
 mod rivals;
 mod rows;

@@ -11,6 +11,12 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
          none. Who fills the object in place copies nothing at all (see the seal).",
     ),
     (
+        "put-large-first",
+        "13 ms for 128 huge pages, zeroed by the kernel, and 14 ms for the copy: about 29 ms, eight times as fast as Plasma. \
+         What is beyond that is the machine’s memory, which its host takes away while it is free and gives back at a tenth \
+         of that speed.",
+    ),
+    (
         "actor-call-asleep",
         "A call that finds its actor asleep is two wake-ups, and what both processes do in between with caches that have \
          gone cold: it takes part of the time, and more of it the longer the pause. With `std::thread::sleep` of 0.2 ms, \

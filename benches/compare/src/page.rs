@@ -351,7 +351,8 @@ Each row is measured for everybody in turn, A B A B …, usually in five rounds 
 language: Mobula’s and the Rust rivals’ in Rust, Plasma’s in C++, Ray’s in Python. Every result is checked while it is \
 measured; a wrong one ends the run with an error. Whoever is not at work sleeps; Ray, whose processes poll also when \
 nothing is asked of them, is stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it is \
-started. Ratios say how many times as fast Mobula is, or how many times as little it takes: above 1 is better.";
+started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: a virtual machine’s host takes free \
+memory away, and nobody’s figure should be its host’s. Ratios say how many times as fast Mobula is, or how many times as little it takes: above 1 is better.";
 
 fn missed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(|entry| entry.verdict == Some(Verdict::Missed))

@@ -62,7 +62,7 @@ pub(super) fn rows() -> Vec<Row> {
             .ask(Who::Mobula, words)
             .ask(Who::MobulaSleeping, words)
             .within(Who::MobulaSleeping, 1.05)
-            .rounds(5, 250)
+            .rounds(9, 250)
     };
     rows.push(
         crowded("crowd-tasks", "tasks, many at once, 8 workers", Unit::PerSecond, "task-many 8").method(

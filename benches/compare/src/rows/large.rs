@@ -6,7 +6,8 @@ use crate::measure::Unit;
 const LARGE_BYTES: u64 = 256 << 20;
 
 pub(super) fn rows() -> Vec<Row> {
-    let large = |key: &str, work: &str| Row::new(key, work, Unit::Seconds).bytes(LARGE_BYTES).rounds(5, 300);
+    let large =
+        |key: &str, work: &str| Row::new(key, work, Unit::Seconds).bytes(LARGE_BYTES).rounds(5, 300).primed();
     let mut rows = vec![
         large("put-large", "put 256 MiB, steady")
             .method(

@@ -113,6 +113,8 @@ pub(crate) struct Row {
     pub(crate) headline: bool,
     /// Too slow for a quick run.
     pub(crate) slow: bool,
+    /// Uses so much memory for the first time that the machine has to have it ready.
+    pub(crate) primed: bool,
     /// Its rounds take turns with those of the other points of its series, so that what disturbs the machine for a while
     /// does not look like growth.
     pub(crate) in_turn: bool,
@@ -186,6 +188,7 @@ impl Row {
             point: None,
             headline: false,
             slow: false,
+            primed: false,
             in_turn: false,
         }
     }
@@ -247,6 +250,11 @@ impl Row {
 
     pub(crate) fn point(mut self, series: &'static str, at: f64) -> Self {
         self.point = Some((series, at));
+        self
+    }
+
+    pub(crate) fn primed(mut self) -> Self {
+        self.primed = true;
         self
     }
 
