@@ -169,6 +169,47 @@ fn everything_is_gone_when_the_driver_is_killed() {
 }
 
 #[test]
+fn when_the_store_is_killed_every_wait_ends_also_those_that_begin_then() {
+    let _turn = turn();
+    let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+    let parrot = Parrot::remote();
+    parrot.pid().get().unwrap();
+    let endless = sleep_forever::remote();
+    let store = children_called("mobula-store");
+    assert_eq!(store.len(), 1, "{store:?}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(store[0] as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    assert!(endless.get().is_err());
+    for _ in 0..100 {
+        assert!(pid::remote().get().is_err());
+        assert!(parrot.pid().get().is_err());
+    }
+    // Each of these asks the head, or waits for what only it knows; whatever they say, they return.
+    let _ = mobula::kill(&parrot);
+    let _ = mobula::get_actor::<Parrot>("nobody");
+    assert!(Parrot::remote().pid().get().is_err());
+    drop(session);
+}
+
+/// Processes that this one has started, by the name that they were given.
+fn children_called(name: &str) -> Vec<u32> {
+    let this = std::process::id().to_string();
+    let is_it = |pid: &u32| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        // Behind the program's name, which may have spaces in it: the state, and the parent.
+        let parent = read("stat")
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            .map(str::to_owned);
+        parent.as_ref() == Some(&this) && read("cmdline").starts_with(name)
+    };
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let pids = processes.filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok());
+    pids.filter(is_it).collect()
+}
+
+#[test]
 fn a_second_session_in_one_process_is_an_error() {
     let _session = session(1);
     assert!(matches!(mobula::init(), Err(Error::AlreadyInitialized)));
