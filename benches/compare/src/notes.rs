@@ -6,24 +6,22 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
     (
         "put-large",
         "What bounds it is the copy. Mobula copies by streaming stores, which do not read what they overwrite: 19 GB/s with \
-         one thread, where the C library’s `memcpy` (the row’s limit) has 12 to 14 GB/s. Two threads reach 27 to 29 GB/s \
-         here, which would be three times Plasma; but starting one is a system call, and a put into leased memory makes \
-         none. Who fills the object in place copies nothing at all (see the seal).",
+         one thread, where the C library’s `memcpy` (the row’s limit) has 12 to 14 GB/s. More threads could copy faster, \
+         but starting one is a system call, and a put into leased memory makes none. Who fills the object in place copies \
+         nothing at all (see the seal).",
     ),
     (
         "put-large-first",
-        "13 ms for 128 huge pages, zeroed by the kernel, and 14 ms for the copy: about 29 ms, eight times as fast as Plasma. \
-         What is beyond that is the machine’s memory, which its host takes away while it is free and gives back at a tenth \
-         of that speed.",
+        "The copy takes what the steady row shows, and making the huge pages about as long again. What is beyond that is the \
+         machine’s memory, which its host takes away while it is free and is slow to give back: the spread of the rounds \
+         shows it.",
     ),
     (
         "actor-call-asleep",
         "A call that finds its actor asleep is two wake-ups, and what both processes do in between with caches that have \
-         gone cold: it takes part of the time, and more of it the longer the pause. With `std::thread::sleep` of 0.2 ms, \
-         2 ms and 10 ms before each call, medians of three runs each were 9–10 µs, 14–29 µs and 45–80 µs; a bare \
-         eventfd there and back, in a program of forty lines, took 6–9 µs, 11 µs and 13–16 µs. Awake, the same call takes \
-         1 µs. The system calls are the same as the bare wake’s, a `poll` in place of the blocking read (`strace -f`: one \
-         write, one poll and one read on each side).",
+         gone cold: more the longer the pause, as the chart “actor call and wait after a pause” shows beside the bare \
+         wake-up. Awake, the same call takes a microsecond. There are no system calls to save: `strace -f` shows one \
+         write, one poll and one read on each side, where the bare wake-up has a write and a read that blocks.",
     ),
     (
         "wait-1k",

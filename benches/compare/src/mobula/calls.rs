@@ -83,10 +83,10 @@ impl Running {
     }
 
     /// A call and its result, of an actor that has been left alone.
-    pub(super) fn actor_call_asleep(&mut self, budget: Duration) -> Figure {
+    pub(super) fn actor_call_asleep(&mut self, pause: Duration, budget: Duration) -> Figure {
         let actor = self.actor()?;
         median_of(budget, || {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
             self.total += 1;
             let start = Instant::now();
             let total = actor.add(1).get()?;

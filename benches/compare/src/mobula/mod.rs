@@ -53,7 +53,10 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "put-large-first" => objects::put_large_first(&side.scratch, number(0)?),
             "read-large-first" => side.objects()?.read_large_first(number(0)?),
             "actor-call" => side.session(2)?.actor_call(budget),
-            "actor-call-asleep" => side.session(2)?.actor_call_asleep(budget),
+            "actor-call-asleep" => {
+                let pause = Duration::from_micros(number(0)? as u64);
+                side.session(2)?.actor_call_asleep(pause, budget)
+            }
             "actor-many" => side.session(2)?.actor_many(budget),
             "task-call" => side.session(2)?.task_call(budget),
             "task-many" => side.session(number(0)?)?.task_many(budget),

@@ -7,6 +7,7 @@ const MADE_BYTES: u64 = 500_000_000;
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = waits();
+    rows.extend(pauses());
     rows.extend(many());
     rows.extend(references());
     rows.extend(arrays());
@@ -32,7 +33,7 @@ fn waits() -> Vec<Row> {
                  another process, and one back, after the same pause; ipc-channel sends 64 bytes there and back, after \
                  the same pause too.",
             )
-            .ask(Who::Mobula, "actor-call-asleep")
+            .ask(Who::Mobula, "actor-call-asleep 2000")
             .ask_as("an eventfd wake there and back", Who::Limit, "wake 2000")
             .ask(Who::IpcChannel, "there-and-back 2000")
             .rounds(5, 300)
@@ -99,6 +100,20 @@ fn references() -> Vec<Row> {
     ]
 }
 
+/// A call after a pause, the longer the colder.
+fn pauses() -> Vec<Row> {
+    let row = |pause_us: u32| {
+        let work = format!("actor call and wait after {pause_us} µs");
+        Row::new(format!("asleep-{pause_us}"), work, Unit::Seconds)
+            .ask(Who::Mobula, format!("actor-call-asleep {pause_us}"))
+            .ask_as("an eventfd wake there and back", Who::Limit, format!("wake {pause_us}"))
+            .rounds(5, 200)
+            .point("asleep", f64::from(pause_us))
+            .in_turn()
+    };
+    [200, 2_000, 10_000].map(row).into()
+}
+
 /// Large arrays.
 fn arrays() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -147,7 +162,18 @@ fn arrays() -> Vec<Row> {
 }
 
 pub(super) fn series() -> Vec<Series> {
-    vec![Series {
+    let asleep = Series {
+        key: "asleep",
+        work: "actor call and wait after a pause",
+        axis: "pause before each call, in µs",
+        axis_unit: AxisUnit::Count,
+        unit: Unit::Seconds,
+        method: "As in the row of the callee that is asleep, after pauses in which the caches of both processes go colder. \
+                 The limit is an eventfd there and back, in processes that do nothing else, after the same pause.",
+        goals: Vec::new(),
+        log: true,
+    };
+    let pass = Series {
         key: "pass",
         work: "pass a stored array of 1 MB … 4 GB to an actor",
         axis: "size of the array",
@@ -157,5 +183,6 @@ pub(super) fn series() -> Vec<Series> {
                  element; the call and its result. Back to back, and after 2 ms of sleep. Ray: numpy, back to back.",
         goals: vec![SeriesGoal::Flat(0.2)],
         log: true,
-    }]
+    };
+    vec![asleep, pass]
 }
