@@ -17,6 +17,12 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
          shows it.",
     ),
     (
+        "read-large-first",
+        "The sum runs at the speed of one’s own heap. On top of it come the round trip in which the daemon hands the segment \
+         over, mapping it, and one page fault for each 2 MiB, in a process that has only just started: less than a \
+         millisecond on a quiet machine, and more in some runs (see the spread).",
+    ),
+    (
         "actor-call-asleep",
         "A call that finds its actor asleep is two wake-ups, and what both processes do in between with caches that have \
          gone cold: more the longer the pause, as the chart “actor call and wait after a pause” shows beside the bare \
