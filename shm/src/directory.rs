@@ -10,10 +10,10 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering;
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::round_up_to_pages;
+use crate::sync::Ordering;
 
 const RECORD_BYTES: usize = 64;
 const EPOCH: usize = 0;
@@ -23,6 +23,12 @@ const COMMITTED: usize = 16;
 /// Bytes of the directory for `slots` owners, in whole pages.
 pub fn directory_bytes(slots: u32) -> u64 {
     round_up_to_pages(u64::from(slots) * RECORD_BYTES as u64).expect("slots are few")
+}
+
+/// Where the words of a record are.
+#[cfg(mobula_loom)]
+pub(crate) fn record_words(slot: u16) -> impl Iterator<Item = usize> {
+    [EPOCH, READERS, COMMITTED].into_iter().map(move |at| usize::from(slot) * RECORD_BYTES + at)
 }
 
 /// The directory as the daemon sees it.

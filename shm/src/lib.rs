@@ -9,7 +9,9 @@
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
 //! * [`copy`] is how large objects get into the memory;
-//! * [`fork`] notices that a process is a forked child.
+//! * [`fork`] notices that a process is a forked child;
+//! * [`sync`] is where atomics come from. Under `--cfg mobula_loom` that is a model checker, and `model` stands in for
+//!   the rest of the machine: `shm/tests/loom` proves what is said here of orderings.
 //!
 //! # Rules that hold in every structure
 //!
@@ -25,8 +27,15 @@ pub mod bell;
 pub mod copy;
 pub mod directory;
 pub mod fork;
+#[cfg(not(mobula_loom))]
+pub mod mapping;
+#[cfg(mobula_loom)]
+#[path = "model/mapping.rs"]
 pub mod mapping;
 pub mod memory;
+#[cfg(mobula_loom)]
+pub mod model;
 pub mod pins;
 pub mod ring;
+pub mod sync;
 pub mod table;

@@ -10,11 +10,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::memory::PAGE_BYTES;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 const WORD_BYTES: usize = size_of::<u64>();
 

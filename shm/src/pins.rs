@@ -35,9 +35,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::mapping::{ReadMapping, WriteMapping};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{ENTRIES_MAX, State, Word};
 
 /// Bytes of one client's pins on one owner.

@@ -19,20 +19,28 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
+use crate::sync::Ordering;
 
 const TAIL: usize = 0;
 const HEAD: usize = 64;
 const STARVED: usize = 128;
 const DATA: usize = PAGE_BYTES as usize;
 const WORD: usize = 8;
+/// The least bytes of data; a model could not fill a page.
+const DATA_BYTES_MIN: u64 = if cfg!(mobula_loom) { 4 * WORD as u64 } else { PAGE_BYTES };
 
 /// Bytes of the memory of an end whose data has `data_bytes`.
 pub fn end_bytes(data_bytes: u32) -> u64 {
     PAGE_BYTES + u64::from(data_bytes)
+}
+
+/// Where the words of an end are.
+#[cfg(mobula_loom)]
+pub(crate) fn end_words(data_bytes: u32) -> impl Iterator<Item = usize> {
+    [TAIL, HEAD, STARVED].into_iter().chain((DATA..DATA + data_bytes as usize).step_by(WORD))
 }
 
 /// Why a record was not taken.
@@ -65,7 +73,7 @@ pub fn open(
     theirs: BorrowedFd<'_>,
     data_bytes: u32,
 ) -> io::Result<(Producer, Consumer)> {
-    if !data_bytes.is_power_of_two() || u64::from(data_bytes) < PAGE_BYTES {
+    if !data_bytes.is_power_of_two() || u64::from(data_bytes) < DATA_BYTES_MIN {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mine = Arc::new(WriteMapping::map(mine, 0, end_bytes(data_bytes) as usize)?);

@@ -22,10 +22,10 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 64;
@@ -34,7 +34,7 @@ pub const ENTRIES_MAX: u32 = 1 << 22;
 /// Bytes of a table's (sparse) memory.
 pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
-const HEADER_SLEEPS: usize = 64;
+pub(crate) const HEADER_SLEEPS: usize = 64;
 
 /// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and
 /// format; offset; length; number of references.
@@ -174,6 +174,12 @@ fn entry(index: u32) -> usize {
     (PAGE_BYTES + u64::from(index) * ENTRY_BYTES) as usize
 }
 
+/// Where the words of an entry are that are used.
+#[cfg(mobula_loom)]
+pub(crate) fn entry_words(index: u32) -> impl Iterator<Item = usize> {
+    (0..WORDS).map(move |at| entry(index) + at * size_of::<u64>())
+}
+
 /// A table as its one writer sees it: the owner, or the daemon once the owner has died.
 #[derive(Debug)]
 pub struct TableWriter {
@@ -201,7 +207,7 @@ impl TableWriter {
     /// Writes the fields beside the word; the caller stores the word afterwards.
     #[inline]
     pub fn fill(&self, index: u32, location: &Location) {
-        let words: &[AtomicU64; WORDS] = self.mapping.words64(entry(index));
+        let words = self.mapping.words64::<WORDS>(entry(index));
         let values = location.to_words();
         for at in 1..WORDS {
             words[at].store(values[at], Ordering::Relaxed);
@@ -211,7 +217,7 @@ impl TableWriter {
     /// Reads the fields beside the word.
     #[inline]
     pub fn location(&self, index: u32) -> Location {
-        let words: &[AtomicU64; WORDS] = self.mapping.words64(entry(index));
+        let words = self.mapping.words64::<WORDS>(entry(index));
         Location::from_words(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 

@@ -1,0 +1,19 @@
+//! The one place that atomics come from: the processor's, or, under `--cfg mobula_loom`, those of a model checker.
+//!
+//! Everything that two processes, or two threads, do to the same word without a lock takes its atomics, its fences and
+//! its ways to wait for a moment from here. So `shm/tests/loom` explores the code itself and no copy of it. In every
+//! ordinary build these are the standard library's, by another name.
+
+pub use std::sync::atomic::Ordering;
+
+#[cfg(not(mobula_loom))]
+pub use std::hint::spin_loop;
+#[cfg(not(mobula_loom))]
+pub use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+#[cfg(not(mobula_loom))]
+pub use std::thread::yield_now;
+
+#[cfg(mobula_loom)]
+pub use crate::model::atomics::{AtomicU32, AtomicU64, fence};
+#[cfg(mobula_loom)]
+pub use loom::thread::{yield_now as spin_loop, yield_now};
