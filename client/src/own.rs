@@ -33,6 +33,7 @@ use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::pins::{Candidate, PinReader, PinWriter, WAITING, free_together};
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
@@ -181,6 +182,7 @@ impl Own {
         // The entry is vacant: its count is zero, which nobody else changes, and its pin nobody else writes.
         let generation = Word::from_bits(self.table.word(index).load(Ordering::Relaxed)).generation();
         self.pins.set_own(index, kind.pin_bits());
+        step(Step::CreatePinned);
         let count = self.counts.get_or_make(index);
         count.begin(kind);
         Ok(Begun { index, generation, count, place })
@@ -193,13 +195,16 @@ impl Own {
             self.books.lock().keep(index, references);
         }
         self.table.fill(index, location);
+        step(Step::SealFilled);
         // Release: publishes the bytes and the location to whoever finds the word sealed.
         self.table.word(index).store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
+        step(Step::SealStored);
     }
 
     /// Shows a begun object as promised.
     pub(crate) fn promise(&self, index: u32, generation: u32) {
         self.table.word(index).store(Word::new(generation, State::Promised).bits(), Ordering::Release);
+        step(Step::PromiseStored);
     }
 
     /// Keeps a promise with what was begun under another index, which becomes vacant when its use ends.
@@ -219,6 +224,7 @@ impl Own {
             }
         }
         self.table.fill(promised.index(), location);
+        step(Step::FulfilFilled);
         self.settle(promised, State::Sealed);
     }
 
@@ -231,11 +237,13 @@ impl Own {
         let word = Word::new(promised.generation(), state);
         // SeqCst: pairs with the waiter, who sets its pin's WAITING bit and then looks at the word once more.
         self.table.word(promised.index()).store(word.bits(), Ordering::SeqCst);
+        step(Step::SettleStored);
         for reader in self.readers.read().iter() {
             if reader.pins.get(promised.index()) & WAITING != 0
                 && let Some(bell) = &reader.bell
             {
                 bell.ring();
+                step(Step::SettleRung);
             }
         }
     }
@@ -346,6 +354,7 @@ impl Own {
         let deleted = Word::new(object.generation(), State::Deleted).bits();
         let word = self.table.word(object.index());
         let done = word.compare_exchange(sealed, deleted, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        step(Step::DeleteStored);
         busy.finish();
         done
     }
@@ -468,6 +477,7 @@ impl Own {
     fn vacate(&self, books: &mut Books, index: u32, word: Word) {
         let next = Word::new(word.generation().wrapping_add(1), State::Free);
         self.table.word(index).store(next.bits(), Ordering::Release);
+        step(Step::AbortFreed);
         books.end(index, &mut Vec::new());
     }
 
@@ -527,6 +537,7 @@ impl Own {
 
     pub(crate) fn reader_joined(&self, id: OwnerId, pins: PinReader, bell: Bell) {
         self.readers.write().push(Reader { id, pins, bell: Some(bell) });
+        step(Step::ReaderNoted);
         // Release, and after the push: who sees the count also sees the reader.
         self.readers_heard.fetch_add(1, Ordering::Release);
     }

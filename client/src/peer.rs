@@ -28,6 +28,7 @@ use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TableReader, Word};
 use parking_lot::RwLock;
 
@@ -433,6 +434,7 @@ impl Peer {
     /// Asks the daemon for permission to pin an owner's objects. A round trip.
     pub(crate) fn attach(shared: &Arc<Shared>, id: OwnerId) -> Result<Arc<Self>, ClientError> {
         let answer = shared.connection.request("attach", &Request::Attach { owner: id })?;
+        step(Step::AttachGranted);
         let [table, bell] = answer.descriptors()?;
         Ok(Arc::new(Self {
             id,
@@ -511,11 +513,13 @@ impl Peer {
         let Reply::SegmentMapped { bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
+        step(Step::MapGranted);
         let [descriptor] = answer.descriptors()?;
         let mapping = self.shared.map_received(descriptor, |descriptor| {
             check_received(descriptor, bytes)?;
             ReadMapping::map(descriptor, 0, bytes as usize)
         })?;
+        step(Step::MapMapped);
         let mut segments = self.segments.write();
         let place = match segments.find(segment) {
             // Another thread was faster. For the daemon it is mapped once, so only one may say that it no longer is.
@@ -534,6 +538,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         if !self.shared.guard.is_child() {
             self.shared.connection.tell(&Request::Detach { owner: self.id });
+            step(Step::DetachTold);
         }
     }
 }
@@ -543,6 +548,7 @@ impl Drop for PeerSegment {
         if !self.shared.guard.is_child() {
             let request = Request::UnmapSegment { owner: self.owner, segment: self.segment };
             self.shared.connection.tell(&request);
+            step(Step::UnmapTold);
         }
     }
 }

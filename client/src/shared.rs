@@ -14,6 +14,7 @@ use mobula_shm::directory::DirectoryReader;
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::check_received;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location};
 use parking_lot::Mutex;
 
@@ -142,6 +143,7 @@ impl Shared {
             return Ok(peer);
         }
         let attached = Peer::attach(self, id)?;
+        step(Step::AttachMapped);
         let slot = place.get_or_init(|| Box::new(Slot::new(self.guard)));
         if slot.install(attached.clone()) {
             Ok(attached)
@@ -245,7 +247,9 @@ impl Shared {
     pub(crate) fn release_empty(&self, before: u64) -> bool {
         let empty = self.own.take_empty_segments(before);
         for segment in &empty {
+            step(Step::ReleaseTaken);
             self.connection.tell(&Request::Release { segment: *segment });
+            step(Step::ReleaseTold);
         }
         !empty.is_empty()
     }
@@ -257,7 +261,10 @@ impl Shared {
         }
         let request = Request::GrowTable { entries: at_least };
         match self.connection.request("grow the object table", &request)?.reply {
-            Reply::TableGrown { entries } => self.own.grow_table(entries),
+            Reply::TableGrown { entries } => {
+                step(Step::GrowGranted);
+                self.own.grow_table(entries);
+            }
             other => return Err(ClientError::BadReply(format!("{other:?}"))),
         }
         Ok(())
@@ -294,17 +301,20 @@ impl Shared {
     }
 
     fn take_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
+        step(Step::LeaseAsked);
         let request = Request::Lease { bytes, timeout_ms: timeout.as_millis() as u64 };
         let answer = self.connection.request_within("lease memory", &request, timeout)?;
         let Reply::Leased { segment, bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
+        step(Step::LeaseGranted);
         let [descriptor] = answer.descriptors()?;
         let mapping = self.map_received(descriptor, |descriptor| {
             check_received(descriptor, bytes)?;
             WriteMapping::map(descriptor, 0, bytes as usize)
         })?;
         self.own.add_segment(segment, mapping);
+        step(Step::LeaseNoted);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::Location;
 
 use crate::counts::Use;
@@ -94,6 +95,7 @@ impl ObjectWriter {
                 target.write_unaligned(handle.id().to_bytes());
             }
         }
+        step(Step::SealReferenced);
     }
 }
 
@@ -111,6 +113,7 @@ impl Deref for ObjectWriter {
 impl DerefMut for ObjectWriter {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
+        step(Step::Write);
         // Memory that is written is not mapped in a forked child.
         self.usage.shared().assert_process();
         // SAFETY: the range was allocated for this writer and lies inside a mapping, which stays while its entry is in

@@ -23,6 +23,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::steps::{Step, step};
+
 /// An eventfd that wakes the one process that blocks on it.
 #[derive(Debug)]
 pub struct Bell {
@@ -46,7 +48,9 @@ impl Bell {
 
     /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
     pub fn ring(&self) {
+        step(Step::BellRinging);
         let _ = nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes());
+        step(Step::BellRung);
     }
 
     /// Blocks until the bell rings or `timeout` has passed (`None`: without end); `true` when it rang.

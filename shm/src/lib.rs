@@ -10,6 +10,7 @@
 //!   a task;
 //! * [`copy`] is how large objects get into the memory;
 //! * [`fork`] notices that a process is a forked child;
+//! * [`steps`] are the places where processes are killed on purpose, to show that nothing is lost;
 //! * [`sync`] is where atomics come from. Under `--cfg mobula_loom` that is a model checker, and `model` stands in for
 //!   the rest of the machine: `shm/tests/loom` proves what is said here of orderings.
 //!
@@ -37,5 +38,6 @@ pub mod memory;
 pub mod model;
 pub mod pins;
 pub mod ring;
+pub mod steps;
 pub mod sync;
 pub mod table;

@@ -37,6 +37,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::mapping::{ReadMapping, WriteMapping};
+use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{ENTRIES_MAX, State, Word};
 
@@ -97,10 +98,12 @@ impl PinWriter {
         if before == 0 && bits != 0 {
             // SeqCst, and before the pin: pairs with the owner's fence as the pin does.
             self.group(index).fetch_add(GROUP_ONE, Ordering::SeqCst);
+            step(Step::PinCounted);
         }
         // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs
         // with the owner's settling store in the same way.
         self.store(index, before, bits, Ordering::SeqCst);
+        step(Step::PinStored);
         if before != 0 && bits == 0 {
             self.uncount(index);
         }
@@ -113,6 +116,7 @@ impl PinWriter {
         debug_assert!(before != 0 && bits != 0);
         // Release: as in `clear`, for a bit that is taken back.
         self.store(index, before, bits, Ordering::Release);
+        step(Step::PinChanged);
     }
 
     /// Takes a pin back.
@@ -121,6 +125,7 @@ impl PinWriter {
         let before = self.bits(index);
         // Release: the reads of the object's bytes come before; pairs with the owner's load.
         self.store(index, before, 0, Ordering::Release);
+        step(Step::UnpinCleared);
         if before != 0 {
             self.uncount(index);
         }
@@ -151,6 +156,7 @@ impl PinWriter {
     fn uncount(&self, index: u32) {
         // Release: as in `clear`, for an owner that looks at the count alone.
         self.group(index).fetch_sub(GROUP_ONE, Ordering::Release);
+        step(Step::UnpinUncounted);
     }
 
     #[inline]
@@ -221,6 +227,7 @@ impl PinReader {
 pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
     // SeqCst: pairs with the reader's store of its pin.
     word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    step(Step::SweepDying);
     if held() {
         // Release, so that a reader that finds it sealed again also finds the location.
         word.store(Word::new(generation, from).bits(), Ordering::Release);
@@ -256,15 +263,19 @@ pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mu
         let dying = Word::new(candidate.from.generation(), State::Dying);
         // Relaxed: the fence puts it before the look at the pins.
         candidate.word.store(dying.bits(), Ordering::Relaxed);
+        step(Step::FreeDying);
     }
     // SeqCst: pairs with the reader's store of its pin and its load of the word.
     fence(Ordering::SeqCst);
+    step(Step::FreeFenced);
     look(candidates);
+    step(Step::FreeLooked);
     for candidate in candidates.iter() {
         let from = candidate.from;
         let next = Word::new(from.generation().wrapping_add(1), State::Free);
         // Release, so that a reader that finds it sealed again also finds the location.
         candidate.word.store(if candidate.held { from } else { next }.bits(), Ordering::Release);
+        step(Step::FreeStored);
     }
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
+use crate::steps::{Step, step};
 use crate::sync::Ordering;
 
 const TAIL: usize = 0;
@@ -120,6 +121,7 @@ impl Producer {
         if !self.has_room(needed) {
             // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
             self.mine.word64(STARVED).store(1, Ordering::SeqCst);
+            step(Step::PushStarved);
             self.starved = true;
             if !self.has_room(needed) {
                 return Err(PushError::Full);
@@ -130,13 +132,16 @@ impl Producer {
             self.starved = false;
         }
         self.mine.word64(self.offset(self.tail)).store(record.len() as u64, Ordering::Relaxed);
+        step(Step::PushBegun);
         let start = self.offset(self.tail + WORD as u64);
         let (first, second) = record.split_at(record.len().min(DATA + self.capacity as usize - start));
         self.mine.store_words(start, first);
         self.mine.store_words(DATA, second);
+        step(Step::PushWritten);
         self.tail += needed;
         // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
         self.mine.word64(TAIL).store(self.tail, Ordering::SeqCst);
+        step(Step::PushPublished);
         Ok(self.tail)
     }
 
@@ -220,6 +225,7 @@ impl Consumer {
         self.theirs.load_words(start, first, record);
         self.theirs.load_words(DATA, length as usize - first, record);
         self.pending = Some(self.head + WORD as u64 + padded);
+        step(Step::PopCopied);
         Ok(true)
     }
 
@@ -230,6 +236,7 @@ impl Consumer {
         self.head = head;
         // SeqCst: pairs with the producer's flag `starved`.
         self.mine.word64(HEAD).store(head, Ordering::SeqCst);
+        step(Step::PopAdvanced);
         self.theirs.load64(STARVED, Ordering::SeqCst) != 0
     }
 

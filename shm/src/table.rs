@@ -25,6 +25,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
+use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of an entry.
@@ -227,6 +228,7 @@ impl TableWriter {
         let word = self.mapping.word32(HEADER_SLEEPS);
         // Another odd number, whatever it was. SeqCst: the sleeper's side of the protocol.
         word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::SeqCst);
+        step(Step::SleepBegun);
         Asleep { word }
     }
 }
@@ -241,6 +243,7 @@ impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         // SeqCst: before the look at everything.
         self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::SeqCst);
+        step(Step::SleepEnded);
     }
 }
 

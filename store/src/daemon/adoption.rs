@@ -19,6 +19,7 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Notice;
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::pins::try_free;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, Word};
 
 use super::Daemon;
@@ -128,6 +129,7 @@ impl Daemon {
         self.lookups.forget(slot);
         self.slots.die(slot);
         self.segments.adopt(slot);
+        step(Step::AdoptBegun);
         self.take_over(slot, now);
         self.serve_leases();
     }
@@ -176,6 +178,7 @@ impl Daemon {
                 Some(State::Promised | State::Lost) => {
                     // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the bells ring afterwards.
                     word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
+                    step(Step::AdoptLost);
                     adoption.lost = true;
                     adoption.add(index, generation, None);
                 }
@@ -187,6 +190,7 @@ impl Daemon {
                     };
                     if state == State::Dying {
                         word.store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
+                        step(Step::AdoptSealed);
                     }
                     if location.references > 0 {
                         let references = mapped.references(&location, adoption.references_left);
@@ -200,6 +204,7 @@ impl Daemon {
         }
         let done = end == owner.entries;
         adoption.taking = if done { None } else { Some(end) };
+        step(Step::AdoptTaken);
         for (index, references) in recorded {
             let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object)).collect();
             let adoption = self.owners.get_mut(&slot).and_then(|owner| owner.adoption.as_mut());
@@ -224,6 +229,7 @@ impl Daemon {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         owner.remove_reader(slot);
         owner.pin_file = None;
+        step(Step::AdoptParted);
         let id = owner.id;
         let Some(adoption) = &owner.adoption else { return };
         let (lost, forgotten, grace_ends) = (adoption.lost, adoption.live.is_empty(), adoption.grace_ends);
@@ -268,6 +274,7 @@ impl Daemon {
                 continue;
             }
             freed = true;
+            step(Step::SweepFreed);
             let (entry, segment) = adoption.remove_at_cursor();
             empty.extend(segment);
             let_go.extend(adoption.references.remove(&entry.index).into_iter().flatten());
@@ -294,6 +301,7 @@ impl Daemon {
         }
         self.holds.forget(owner.id);
         self.directory_writer.set_owner(slot, 0, owner.entries);
+        step(Step::SweepForgotten);
         for reader in self.slots.readers(slot) {
             self.notify(reader, &Notice::OwnerForgotten { owner: owner.id }, Vec::new());
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::PIN_BYTES;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, ENTRY_BYTES};
 
 use super::filling::Filling;
@@ -85,6 +86,7 @@ impl Daemon {
     /// No object lies in a segment any more: tells those who have it mapped. `false` when there is no such segment.
     pub(super) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
+        step(Step::RetireReleased);
         let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
         for mapper in mappers {
             self.notify(mapper, &retired, Vec::new());
@@ -114,6 +116,7 @@ impl Daemon {
         allocate().map_err(|error| {
             no_memory(u64::from(entries - before) * (ENTRY_BYTES + 2 * PIN_BYTES), &error)
         })?;
+        step(Step::GrowAllocated);
         if let Some(owner) = self.owners.get_mut(&client) {
             owner.entries = entries;
         }

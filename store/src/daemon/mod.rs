@@ -26,6 +26,7 @@ use mobula_shm::bell::Bell;
 use mobula_shm::directory::{DirectoryWriter, directory_bytes};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{PIN_BYTES, PinWriter};
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRY_BYTES, TableWriter};
 
 use crate::config::Config;
@@ -148,6 +149,7 @@ impl Daemon {
         let entries = self.config.table_entries_initial;
         match self.equip(id, pid, label) {
             Ok(parcels) => {
+                step(Step::HelloEquipped);
                 self.directory_writer.set_owner(id.slot(), id.epoch(), entries);
                 let (slots, capacity_bytes) = (self.config.slots(), self.config.capacity_bytes);
                 let welcome = Reply::Welcome { owner: id, slots, entries, capacity_bytes };

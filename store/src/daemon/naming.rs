@@ -8,6 +8,7 @@ use std::time::Instant;
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{NAME_BYTES_MAX, Refusal, Reply};
 use mobula_shm::pins::HELD;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::State;
 
 use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
@@ -149,6 +150,7 @@ impl Daemon {
         }
         if self.holds.add(id, index) {
             owner.daemon_pins.set(index, HELD);
+            step(Step::HoldPinned);
         }
         let exists = self.exists(object);
         if !exists {
@@ -172,6 +174,7 @@ impl Daemon {
             && let Some(owner) = self.owners.get(&id.slot()).filter(|owner| owner.id == id)
         {
             owner.daemon_pins.clear(index);
+            step(Step::HoldCleared);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::pins::PIN_BYTES;
+use mobula_shm::steps::{Step, step};
 
 use super::{Answer, Daemon, Outcome, bad_request};
 use crate::core::slots::Life;
@@ -31,12 +32,14 @@ impl Daemon {
             let pin_file = client.pin_file.clone().expect("who asks is alive");
             let joined = Notice::ReaderJoined { reader: client.id };
             pin_file.allocate_pins(slot, 0..entries).map_err(refuse)?;
+            step(Step::AttachAllocated);
             let introduction = vec![pin_file.to_read().map_err(refuse)?, Parcel::Bell(client.bell.clone())];
             self.slots.attach(reader, slot);
             if let Some(target) = self.owners.get_mut(&slot) {
                 target.add_reader(reader, pin_file);
             }
             self.directory_writer.count_reader(slot);
+            step(Step::AttachCounted);
             if !adopted {
                 self.notify(slot, &joined, introduction);
             }
@@ -62,6 +65,7 @@ impl Daemon {
         let gone = Notice::ReaderGone { reader: self.owners[&reader].id };
         if let Some(target) = self.owners.get_mut(&owner) {
             target.remove_reader(reader);
+            step(Step::PartUnpinned);
             if target.is_alive() {
                 self.notify(owner, &gone, Vec::new());
             } else {

@@ -1,0 +1,235 @@
+//! Steps: named places in every operation that changes shared state, between its stores, where a process can be made
+//! to die.
+//!
+//! With the feature `steps`, for which nobody asks but the program that kills processes on purpose (`chaos/`), a process
+//! can [`arm`] one step: the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
+//! [`step`] is nothing, and no build that anybody uses has a trace of it.
+//!
+//! A step is one row of the table below and one call of [`step`] where it is. Most are named for what has just been
+//! done: what a process leaves behind that dies there.
+
+/// Whose code passes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedBy {
+    /// A client's.
+    Client,
+    /// The daemon's, on behalf of a client.
+    Daemon,
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident = $name:literal by $party:ident,)*) => {
+        /// A place to die at.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Step { $($(#[$doc])* $step,)* }
+
+        impl Step {
+            /// All of them.
+            pub const ALL: &[Step] = &[$(Step::$step,)*];
+
+            /// What it is called: operation and what has been done of it.
+            pub fn name(self) -> &'static str {
+                match self { $(Step::$step => $name,)* }
+            }
+
+            /// Whose code passes it.
+            pub fn passed_by(self) -> PassedBy {
+                match self { $(Step::$step => PassedBy::$party,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// An entry and memory are taken, and one's own pin is set; the word says free.
+    CreatePinned = "create.pinned" by Client,
+    /// Bytes of an object are about to be written.
+    Write = "write.begun" by Client,
+    /// An entry that was never sealed has its next generation; it is not in the books again.
+    AbortFreed = "abort.freed" by Client,
+    /// References are written behind the payload.
+    SealReferenced = "seal.referenced" by Client,
+    /// The location is in the entry; the word says free.
+    SealFilled = "seal.filled" by Client,
+    /// The object is there.
+    SealStored = "seal.stored" by Client,
+    /// The entry says promised.
+    PromiseStored = "promise.stored" by Client,
+    /// The location of what was promised is in the entry; the word says promised.
+    FulfilFilled = "fulfil.filled" by Client,
+    /// A promise is kept or broken; no waiter has been rung for.
+    SettleStored = "settle.stored" by Client,
+    /// One waiter has been rung for.
+    SettleRung = "settle.rung" by Client,
+    /// An object is deleted.
+    DeleteStored = "delete.stored" by Client,
+    /// A pin is counted in its group, and not set.
+    PinCounted = "pin.counted" by Client,
+    /// A pin is set; the word has not been looked at.
+    PinStored = "pin.stored" by Client,
+    /// A pin has other bits than before.
+    PinChanged = "pin.changed" by Client,
+    /// A pin is taken back, and still counted in its group.
+    UnpinCleared = "unpin.cleared" by Client,
+    /// A pin is taken back in all places.
+    UnpinUncounted = "unpin.uncounted" by Client,
+    /// One entry of a batch says dying.
+    FreeDying = "free.dying" by Client,
+    /// All entries of a batch say dying, and the fence has been passed.
+    FreeFenced = "free.fenced" by Client,
+    /// The pins have been looked at; all entries of the batch say dying.
+    FreeLooked = "free.looked" by Client,
+    /// One entry of a batch is free, or what it was before.
+    FreeStored = "free.stored" by Client,
+    /// Memory is about to be asked for.
+    LeaseAsked = "lease.asked" by Client,
+    /// A segment was granted; it is mapped nowhere.
+    LeaseGranted = "lease.granted" by Client,
+    /// A segment is in the books.
+    LeaseNoted = "lease.noted" by Client,
+    /// Empty segments are out of the books; the daemon does not know.
+    ReleaseTaken = "release.taken" by Client,
+    /// One of them has been given back.
+    ReleaseTold = "release.told" by Client,
+    /// The table may grow; the books do not say so.
+    GrowGranted = "grow.granted" by Client,
+    /// The daemon counts this client as a reader, which has mapped nothing.
+    AttachGranted = "attach.granted" by Client,
+    /// An owner's table, and the pins on it, are mapped.
+    AttachMapped = "attach.mapped" by Client,
+    /// The daemon has been told that nothing of an owner is used any more.
+    DetachTold = "detach.told" by Client,
+    /// The daemon counts a segment of another's as mapped here; it is not.
+    MapGranted = "map.granted" by Client,
+    /// A segment of another's is mapped.
+    MapMapped = "map.mapped" by Client,
+    /// The daemon has been told that a segment is not mapped any more; it is.
+    UnmapTold = "unmap.told" by Client,
+    /// A new reader's pins can be looked at; it is not counted as heard of.
+    ReaderNoted = "reader.noted" by Client,
+    /// A producer has said that it waits for room.
+    PushStarved = "push.starved" by Client,
+    /// The length of a record is written.
+    PushBegun = "push.begun" by Client,
+    /// A record is written; the tail does not say so.
+    PushWritten = "push.written" by Client,
+    /// A record is published; its consumer has not been rung for.
+    PushPublished = "push.published" by Client,
+    /// A record has been copied out, and not dealt with.
+    PopCopied = "pop.copied" by Client,
+    /// A record is acknowledged; a starved producer has not been rung for.
+    PopAdvanced = "pop.advanced" by Client,
+    /// The table's header says that its process sleeps.
+    SleepBegun = "sleep.begun" by Client,
+    /// The table's header says that its process is awake again.
+    SleepEnded = "sleep.ended" by Client,
+    /// A bell is about to be rung.
+    BellRinging = "bell.ringing" by Client,
+    /// A bell has been rung.
+    BellRung = "bell.rung" by Client,
+
+    /// A new client's memory is made; the directory does not name it.
+    HelloEquipped = "hello.equipped" by Daemon,
+    /// The pages of a new reader's pins are there; it is not counted.
+    AttachAllocated = "attach.allocated" by Daemon,
+    /// A new reader is counted; its owner has not been told.
+    AttachCounted = "attach.counted" by Daemon,
+    /// A reader's pins do not count any more.
+    PartUnpinned = "part.unpinned" by Daemon,
+    /// Some pages of a lease are there.
+    LeaseFilled = "lease.filled" by Daemon,
+    /// A table and the pins on it have more pages; the directory does not say so.
+    GrowAllocated = "grow.allocated" by Daemon,
+    /// A segment is retired; those who have it mapped have not been told.
+    RetireReleased = "retire.released" by Daemon,
+    /// The daemon's own pin is set; the word has not been looked at.
+    HoldPinned = "hold.pinned" by Daemon,
+    /// The daemon's own pin is taken back.
+    HoldCleared = "hold.cleared" by Daemon,
+    /// A channel is open; neither end has been told.
+    ConnectOpened = "connect.opened" by Daemon,
+    /// A client is dead; its table is not taken over.
+    AdoptBegun = "adopt.begun" by Daemon,
+    /// One promise of a dead client's is lost.
+    AdoptLost = "adopt.lost" by Daemon,
+    /// One object that a dead client was about to free is sealed again.
+    AdoptSealed = "adopt.sealed" by Daemon,
+    /// A slice of a dead client's table is taken over; what its objects refer to is not held.
+    AdoptTaken = "adopt.taken" by Daemon,
+    /// A dead client's own pins do not count any more; its readers have not been told.
+    AdoptParted = "adopt.parted" by Daemon,
+    /// An adopted entry says dying; the pins have not been looked at.
+    SweepDying = "sweep.dying" by Daemon,
+    /// An adopted entry is free; what its object referred to is still held.
+    SweepFreed = "sweep.freed" by Daemon,
+    /// An owner without objects is forgotten; its readers have not been told.
+    SweepForgotten = "sweep.forgotten" by Daemon,
+}
+
+/// Passes a step.
+#[inline(always)]
+pub fn step(step: Step) {
+    #[cfg(feature = "steps")]
+    armed::pass(step);
+    #[cfg(not(feature = "steps"))]
+    let _ = step;
+}
+
+#[cfg(feature = "steps")]
+pub use armed::{arm, disarm};
+
+#[cfg(feature = "steps")]
+mod armed {
+    use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    use super::Step;
+
+    const NONE: u32 = u32::MAX;
+
+    static ARMED: AtomicU32 = AtomicU32::new(NONE);
+    static PASSES_LEFT: AtomicU64 = AtomicU64::new(0);
+    static VICTIM: AtomicI32 = AtomicI32::new(0);
+
+    /// The `nth` time (counted from 1) that this process passes `step` from now on, `victim` is killed. Whatever was
+    /// armed before is not any more.
+    pub fn arm(step: Step, nth: u64, victim: u32) {
+        disarm();
+        VICTIM.store(victim as i32, Ordering::Relaxed);
+        PASSES_LEFT.store(nth.max(1), Ordering::Relaxed);
+        // Release: pairs with the load in `pass`.
+        ARMED.store(step as u32, Ordering::Release);
+    }
+
+    /// Nobody is killed any more.
+    pub fn disarm() {
+        ARMED.store(NONE, Ordering::Relaxed);
+    }
+
+    pub(super) fn pass(step: Step) {
+        if ARMED.load(Ordering::Acquire) == step as u32 && PASSES_LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+            disarm();
+            let victim = Pid::from_raw(VICTIM.load(Ordering::Relaxed));
+            let _ = kill(victim, Signal::SIGKILL);
+            while victim == Pid::this() {
+                // The signal is on its way.
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_step_has_a_name_of_its_own() {
+        let names: HashSet<&str> = Step::ALL.iter().map(|step| step.name()).collect();
+        assert_eq!(names.len(), Step::ALL.len());
+    }
+}
