@@ -47,6 +47,8 @@ mod naming;
 mod owner;
 mod sharing;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use adoption::SweepTimer;

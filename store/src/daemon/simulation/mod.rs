@@ -1,0 +1,446 @@
+//! The daemon among honest clients, simulated: what they do, and when they die, follows from a seed.
+//!
+//! A schedule is the life of one store. Clients lease, seal, pin, publish, connect, let go and detach, [one atomic
+//! step](process) at a time; their requests wait until the daemon reads them, and its messages until they do; time
+//! passes when the schedule says so. After each step the store must be what a simple model says, and in the end nothing
+//! may be left of anybody. Memory is real: everyone has mapped what it would have mapped in a process of its own.
+//!
+//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED` on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{Notice, Refusal, Reply, Request, Totals, is_notice};
+use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::table::State;
+
+use self::process::{Mail, Process, Truths, deadline, names};
+use super::{Answer, Daemon, Outgoing};
+use crate::config::Config;
+use crate::core::random::Random;
+use crate::core::slots::Life;
+
+mod process;
+
+/// Schedules of an ordinary run.
+const SCHEDULES: u64 = 1000;
+/// Steps of a schedule, before everything ends.
+const STEPS: u64 = 300;
+const PROCESSES_MAX: usize = 4;
+
+#[test]
+fn every_schedule_leaves_the_store_as_the_model_says() {
+    let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
+    let first = number("MOBULA_SEED");
+    let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
+    let (next, began) = (AtomicU64::new(first.unwrap_or(0)), Instant::now());
+    let end = next.load(Ordering::Relaxed) + count;
+    let run = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end) {
+            let _replay = Replay { seed };
+            Schedule::new(seed).run();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(run);
+        }
+    });
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    println!("{count} schedules of the store, {:.0} a minute", count as f64 / minutes);
+}
+
+/// Says how to see a failure again.
+struct Replay {
+    seed: u64,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let seed = self.seed;
+            eprintln!("replay: MOBULA_SEED={seed} cargo test -p mobula-store simulation -- --nocapture");
+        }
+    }
+}
+
+/// A store, its clients, a clock, and the model.
+struct Schedule {
+    seed: u64,
+    random: Random,
+    daemon: Daemon,
+    now: Instant,
+    processes: Vec<Process>,
+    truths: Truths,
+    /// Requests that the daemon has read and not answered, by who asked and their number.
+    waiting: BTreeMap<(OwnerId, u64), (Request, Option<Instant>)>,
+    /// Bytes of the segments of living clients.
+    leases: BTreeMap<(OwnerId, u32), u64>,
+    /// Which memories were ever leased, by their inodes.
+    memories: BTreeSet<u64>,
+    /// Who, among the living, may pin whose objects.
+    attached: BTreeSet<(OwnerId, OwnerId)>,
+    channels: BTreeMap<u64, [OwnerId; 2]>,
+    /// With whether the object was sealed when it got the name.
+    names: BTreeMap<Vec<u8>, (ObjectId, bool)>,
+    owners: BTreeSet<OwnerId>,
+}
+
+impl Schedule {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut config = Config::new("/unused", (4 + random.below(24)) * PAGE_BYTES);
+        config.clients_max = 6;
+        config.ring_bytes = PAGE_BYTES as u32;
+        config.table_entries_initial = 16;
+        config.sweep_entries_max = 3 + random.below(20) as u32;
+        config.adoption_grace = Duration::from_millis(random.below(2) * 50);
+        config.waiters_max = 3;
+        config.names_max = 3;
+        let daemon = Daemon::new(config.validate().unwrap(), 1 + seed).unwrap();
+        Self {
+            seed,
+            random,
+            daemon,
+            now: Instant::now(),
+            processes: Vec::new(),
+            truths: Truths::default(),
+            waiting: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            memories: BTreeSet::new(),
+            attached: BTreeSet::new(),
+            channels: BTreeMap::new(),
+            names: BTreeMap::new(),
+            owners: BTreeSet::new(),
+        }
+    }
+
+    fn run(mut self) {
+        for _ in 0..STEPS {
+            self.step();
+            self.check();
+        }
+        if self.seed.is_multiple_of(2) {
+            self.wind_up();
+        }
+        while !self.processes.is_empty() {
+            self.die();
+            self.check();
+        }
+        self.end();
+    }
+
+    fn step(&mut self) {
+        let count = self.processes.len();
+        if count == 0 || (count < PROCESSES_MAX && self.random.below(12) == 0) {
+            return self.arrive();
+        }
+        let first = self.random.below(count as u64) as usize;
+        let find = |is_wanted: &dyn Fn(&Process) -> bool| {
+            (0..count).map(|step| (first + step) % count).find(|place| is_wanted(&self.processes[*place]))
+        };
+        let writes = find(&|process| !process.outgoing.is_empty());
+        let reads = find(&|process| !process.inbox.is_empty());
+        match (self.random.below(20), writes, reads) {
+            (0, ..) => {
+                let time = Duration::from_millis(self.random.below(60));
+                self.pass(time);
+            }
+            (1, ..) if self.random.below(5) == 0 => self.die(),
+            (2..=6, Some(place), _) => self.serve(place),
+            (7..=11, _, Some(place)) => self.processes[place].receive(&self.truths),
+            _ => {
+                let others: Vec<OwnerId> = self.processes.iter().map(|process| process.id).collect();
+                for _ in 0..=self.random.below(4) {
+                    self.processes[first].act(&mut self.random, &mut self.truths, &others);
+                }
+            }
+        }
+    }
+
+    // ---- what happens ----
+
+    fn arrive(&mut self) {
+        let Ok(id) = self.daemon.hello(1, "simulated".into(), 0) else {
+            let taken = self.daemon.owners.len();
+            assert!(taken >= PROCESSES_MAX - 1 || !self.attached.is_empty(), "no room with {taken} owners");
+            return self.pass(Duration::from_millis(100));
+        };
+        assert!(self.owners.insert(id), "{id} was there before");
+        for (reader, owner) in &self.attached {
+            assert_ne!(owner.slot(), id.slot(), "{id} got the slot of {owner}, which {reader} knows");
+        }
+        let messages = self.daemon.take_outbox();
+        let [Outgoing { client, bytes, parcels, .. }] =
+            <[Outgoing; 1]>::try_from(messages).expect("only the Welcome");
+        let (0, Reply::Welcome { owner, slots, entries, .. }) = Reply::decode(&bytes).unwrap() else {
+            panic!("not a Welcome");
+        };
+        assert_eq!((client, owner), (id.slot(), id));
+        self.processes.push(Process::new(id, slots, entries, parcels));
+    }
+
+    /// Somebody dies; what it had sent may have been read before.
+    fn die(&mut self) {
+        let place = self.random.below(self.processes.len() as u64) as usize;
+        if self.random.below(2) == 0 {
+            while !self.processes[place].outgoing.is_empty() {
+                self.serve(place);
+            }
+        }
+        let id = self.processes.swap_remove(place).id;
+        self.daemon.died(id.slot(), self.now);
+        self.waiting.retain(|(owner, _), _| *owner != id);
+        self.leases.retain(|(owner, _), _| *owner != id);
+        self.attached.retain(|(reader, _)| *reader != id);
+        self.channels.retain(|_, ends| !ends.contains(&id));
+        self.collect(None);
+    }
+
+    /// The daemon reads a client's next request.
+    fn serve(&mut self, place: usize) {
+        let Some((correlation, request)) = self.processes[place].outgoing.pop_front() else { return };
+        let id = self.processes[place].id;
+        let deadline = deadline(&request, self.now);
+        self.waiting.insert((id, correlation), (request.clone(), deadline));
+        self.daemon.request(id.slot(), correlation, request, self.now).expect("an honest request");
+        self.collect(Some((id, correlation)));
+        let unanswered = self.waiting.get(&(id, correlation));
+        assert!(unanswered.is_none() || deadline.is_some(), "not answered: {unanswered:?}");
+        if self.random.below(2) == 0 {
+            self.pass(Duration::ZERO);
+        }
+    }
+
+    /// Time passes, and the daemon does what is due; it wakes at its own deadlines, as in its loop.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let due = self.daemon.next_deadline(self.now).filter(|due| *due < end);
+            self.now = due.map_or(end, |due| due.max(self.now));
+            self.daemon.tick(self.now);
+            self.collect(None);
+            let late =
+                self.waiting.values().find(|(_, deadline)| deadline.is_some_and(|due| due <= self.now));
+            assert!(late.is_none(), "late: {late:?}");
+            if due.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Brings the daemon's messages to the clients: the answer to what it has just read first into the model's books.
+    fn collect(&mut self, current: Option<(OwnerId, u64)>) {
+        let mut messages = self.daemon.take_outbox();
+        if let Some((id, correlation)) = current {
+            let is_current = |message: &Outgoing| {
+                message.client == id.slot()
+                    && !is_notice(&message.bytes)
+                    && Reply::decode(&message.bytes).unwrap().0 == correlation
+            };
+            messages.sort_by_key(|message| !is_current(message));
+        }
+        for Outgoing { client, bytes, parcels, .. } in messages {
+            let Some(place) = self.processes.iter().position(|process| process.id.slot() == client) else {
+                continue;
+            };
+            let mail = if is_notice(&bytes) {
+                Mail::Notice(Notice::decode(&bytes).unwrap().1, parcels)
+            } else {
+                let (correlation, reply) = Reply::decode(&bytes).unwrap();
+                let id = self.processes[place].id;
+                let (request, _) =
+                    self.waiting.remove(&(id, correlation)).expect("an answer to one question");
+                self.answered(id, &request, &reply);
+                if let Reply::Leased { .. } = reply {
+                    let inode = nix::sys::stat::fstat(parcels[0].as_fd()).unwrap().st_ino;
+                    assert!(self.memories.insert(inode), "memory was leased twice");
+                }
+                Mail::Reply(correlation, reply, parcels)
+            };
+            self.processes[place].inbox.push_back(mail);
+        }
+    }
+
+    /// What an answer means to the model.
+    fn answered(&mut self, id: OwnerId, request: &Request, reply: &Reply) {
+        match (request, reply) {
+            (Request::Lease { .. }, Reply::Leased { segment, bytes }) => {
+                let before = self.leases.insert((id, *segment), *bytes);
+                assert!(before.is_none(), "segment {segment} of {id} was leased twice");
+            }
+            (Request::Release { segment }, reply) => {
+                assert_eq!(*reply, Reply::Done {});
+                self.leases.remove(&(id, *segment)).expect("it was leased");
+            }
+            (Request::Attach { owner }, Reply::Attached { adopted }) => {
+                let lives = self.processes.iter().any(|process| process.id == *owner);
+                assert_eq!(*adopted, !lives, "{owner}");
+                self.attached.insert((id, *owner));
+            }
+            (Request::Detach { owner }, _) => drop(self.attached.remove(&(id, *owner))),
+            (Request::Publish { name, object }, Reply::Done {}) => {
+                let is_sealed = self.truths.sealed.contains_key(object);
+                self.names.insert(name.clone(), (*object, is_sealed));
+            }
+            (Request::Publish { name, .. }, Reply::Failed { refusal: Refusal::NameTaken { object } })
+            | (Request::Lookup { name, .. }, Reply::Found { object }) => {
+                assert!(self.daemon.exists(*object), "{name:?} is of {object}, which is gone");
+                assert_eq!(self.names.get(name).map(|named| named.0), Some(*object), "{name:?}");
+            }
+            (Request::Unpublish { name }, _) => drop(self.names.remove(name)),
+            (Request::Connect { peer }, Reply::Connected { channel, .. }) => {
+                let before = self.channels.insert(*channel, [id, *peer]);
+                assert!(before.is_none(), "channel {channel} was opened twice");
+            }
+            (Request::Disconnect { channel }, Reply::Done {}) => {
+                self.channels.remove(channel).expect("it was open");
+            }
+            _ => {}
+        }
+    }
+
+    // ---- what must hold ----
+
+    fn check(&mut self) {
+        let totals = self.totals();
+        let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+        assert_eq!(used + totals.free_bytes, totals.capacity_bytes);
+        assert_eq!(totals.leased_bytes, self.leases.values().sum::<u64>());
+        assert_eq!(totals.clients as usize, self.processes.len());
+        assert_eq!(totals.channels as usize, self.channels.len());
+        self.check_waiting(&totals);
+        self.check_names();
+        self.processes.iter().for_each(|process| process.check_holds(&self.truths));
+        self.check_objects();
+        self.check_mappings();
+    }
+
+    /// Nobody waits for what is there, and the daemon wakes before anybody's time is over.
+    fn check_waiting(&self, totals: &Totals) {
+        let wakes = self.daemon.next_deadline(self.now);
+        for (request, deadline) in self.waiting.values() {
+            assert!(wakes.is_some_and(|wakes| deadline.is_none_or(|due| wakes <= due)), "{request:?}");
+            match request {
+                Request::Lease { bytes, .. } => {
+                    assert!(*bytes > totals.free_bytes, "{bytes} bytes are free, and somebody waits for them")
+                }
+                Request::Lookup { name, .. } => {
+                    assert!(self.daemon.names.get(name).is_none(), "{name:?} is there, and somebody waits")
+                }
+                other => panic!("{other:?} waits"),
+            }
+        }
+    }
+
+    /// Names are what was published last, and only those may have been taken away that nobody holds an object by.
+    fn check_names(&mut self) {
+        let known: BTreeMap<Vec<u8>, ObjectId> =
+            self.daemon.names.after(b"").map(|(name, object)| (name.to_vec(), object)).collect();
+        for (name, object) in &known {
+            let (expected, was_sealed) = self.names.get(name).expect("it was published");
+            assert_eq!(object, expected, "{name:?}");
+            assert!(!was_sealed || self.exists(*object), "{object} was freed under its name");
+        }
+        let (processes, truths) = (&self.processes, &self.truths);
+        self.names.retain(|name, (object, was_sealed)| {
+            let is_held = processes.iter().any(|process| process.holds(*object));
+            let is_known = known.contains_key(name);
+            assert!(
+                is_known || !*was_sealed || !is_held || truths.deleted.contains(object),
+                "{name:?} was taken from {object}, which is in use"
+            );
+            is_known
+        });
+    }
+
+    /// Memory that somebody has mapped is not free.
+    fn check_mappings(&self) {
+        for (process, owner, segment) in self.processes.iter().flat_map(Process::mapped) {
+            let is_counted = self.daemon.slots.life(owner) != Life::Vacant
+                && self.daemon.segments.numbers(owner.slot()).contains(&segment);
+            assert!(is_counted, "segment {segment} of {owner} counts as free, and {process} has it mapped");
+        }
+    }
+
+    /// What an object refers to is there as long as the object is.
+    fn check_objects(&mut self) {
+        let gone = |object: &&ObjectId| !self.exists(**object);
+        let gone: Vec<ObjectId> = self.truths.sealed.keys().filter(gone).copied().collect();
+        for object in gone {
+            self.truths.sealed.remove(&object);
+        }
+        for (object, truth) in &self.truths.sealed {
+            for reference in &truth.references {
+                let is_there =
+                    self.truths.sealed.contains_key(reference) || self.truths.deleted.contains(reference);
+                assert!(is_there, "{reference} was freed, and {object} refers to it");
+            }
+        }
+    }
+
+    /// Whether an object that was sealed has not been freed.
+    fn exists(&self, object: ObjectId) -> bool {
+        let owner = self.daemon.owners.get(&object.owner().slot());
+        let owner = owner.filter(|owner| owner.id == object.owner());
+        let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
+        matches!(state, Some(State::Sealed | State::Dying | State::Deleted))
+    }
+
+    fn totals(&self) -> Totals {
+        match self.daemon.stats() {
+            Ok(Answer::Now(Reply::Stats { totals }, _)) => totals,
+            _ => unreachable!("statistics are never refused"),
+        }
+    }
+
+    // ---- the end ----
+
+    /// Everybody lets go of everything, and lives: the store must be as empty as if nobody had come.
+    fn wind_up(&mut self) {
+        for _ in 0..200 {
+            self.drop_names();
+            for place in 0..self.processes.len() {
+                while !self.processes[place].inbox.is_empty() {
+                    self.processes[place].receive(&self.truths);
+                }
+                self.processes[place].wind_up(&mut self.truths);
+                while !self.processes[place].outgoing.is_empty() {
+                    self.serve(place);
+                }
+            }
+            self.check();
+            let totals = self.totals();
+            let is_empty = totals.free_bytes == totals.capacity_bytes && totals.adopted_owners == 0;
+            if is_empty && self.processes.iter().all(Process::is_idle) {
+                assert_eq!((totals.segments, totals.names), (0, 0));
+                return;
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        panic!("something is left that nobody uses: {:?}", self.totals());
+    }
+
+    fn drop_names(&mut self) {
+        for name in names() {
+            self.daemon.drop_name(&name, self.now);
+            self.names.remove(&name);
+        }
+    }
+
+    /// Nobody lives any more.
+    fn end(mut self) {
+        self.drop_names();
+        self.pass(Duration::from_secs(60));
+        let totals = self.totals();
+        assert_eq!((totals.free_bytes, totals.adopted_owners), (totals.capacity_bytes, 0));
+        assert_eq!((totals.segments, totals.names, totals.channels), (0, 0, 0));
+        assert_eq!(self.daemon.next_deadline(self.now), None, "an empty store has something to do");
+        for owner in &self.owners {
+            assert_eq!(self.daemon.slots.life(*owner), Life::Vacant, "{owner} is not forgotten");
+        }
+    }
+}
