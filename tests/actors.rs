@@ -1,8 +1,11 @@
 //! Actors: if these fail, state is lost or mixed up, calls run out of order, or processes stay behind.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
 use mobula::prelude::*;
 use mobula::{ActorOptions, Error, Failure};
-use mobula_tests::{eventually, is_running, session};
+use mobula_tests::{PATIENCE, eventually, is_running, session};
 
 struct Counter {
     value: i64,
@@ -92,6 +95,215 @@ fn slow_one() -> i64 {
 #[mobula::remote]
 fn make_counter() -> ActorHandle<Counter> {
     Counter::remote(7)
+}
+
+/// Dies when it is told to, and is started again.
+struct Phoenix {
+    log: PathBuf,
+    births: usize,
+}
+
+#[mobula::remote(max_restarts = unlimited)]
+impl Phoenix {
+    fn new(log: PathBuf, births: Vec<u8>) -> Result<Self, String> {
+        note(&log, "born");
+        if log.with_extension("barren").exists() {
+            return Err("not again".to_owned());
+        }
+        Ok(Self { log, births: births.len() })
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn argument_bytes(&self) -> usize {
+        self.births
+    }
+
+    fn note(&mut self, what: String) -> String {
+        note(&self.log, &what);
+        what
+    }
+
+    fn die(&mut self) {
+        note(&self.log, "die");
+        std::process::abort();
+    }
+
+    /// Dies the first time.
+    fn die_once(&mut self, what: String) -> String {
+        let is_first = std::fs::File::create_new(self.log.with_extension("died")).is_ok();
+        note(&self.log, &what);
+        if is_first {
+            std::process::abort();
+        }
+        what
+    }
+}
+
+#[mobula::remote]
+fn pid_through(phoenix: ActorHandle<Phoenix>) -> mobula::Result<u32> {
+    phoenix.pid().get()
+}
+
+/// Adds a line to a file.
+fn note(log: &Path, what: &str) {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+    file.write_all(format!("{what}\n").as_bytes()).unwrap();
+}
+
+/// What was noted.
+fn notes(log: &Path) -> Vec<String> {
+    std::fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn kill(pid: u32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+}
+
+/// Waits until a call of an actor that is starting again gets through.
+fn pid_of(phoenix: &ActorHandle<Phoenix>) -> u32 {
+    loop {
+        match phoenix.pid().get_timeout(PATIENCE) {
+            Ok(pid) => return pid,
+            Err(Error::Failed(Failure::ActorUnavailable { class, .. })) => {
+                assert_eq!(class, "actors::Phoenix")
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_killed_actor_starts_again_with_its_arguments_its_name_and_its_handles() {
+    let _session = session(2);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    // Large enough to lie in the store, where nobody else has it.
+    let phoenix = Phoenix::options(ActorOptions::new().name("phoenix")).remote(log.clone(), vec![7; 300_000]);
+    let first = phoenix.pid().get().unwrap();
+    let boxed = mobula::put(&vec![phoenix.clone()]).unwrap();
+    let mut pid = first;
+    for _ in 0..4 {
+        kill(pid);
+        let next = pid_of(&phoenix);
+        assert_ne!(pid, next);
+        pid = next;
+        assert_eq!(phoenix.argument_bytes().get().unwrap(), 300_000);
+        assert_eq!(mobula::get_actor::<Phoenix>("phoenix").unwrap().pid().get().unwrap(), pid);
+        assert_eq!(boxed.get().unwrap()[0].pid().get().unwrap(), pid);
+        assert_eq!(pid_through::remote(phoenix.clone()).get().unwrap(), pid);
+    }
+    assert_eq!(notes(&log), ["born"; 5]);
+    // It ends with its last handle all the same.
+    drop((phoenix, boxed));
+    eventually("the actor's process is gone", || !is_running(pid));
+    eventually("its name is free", || mobula::get_actor::<Phoenix>("phoenix").is_err());
+    assert_eq!(notes(&log).len(), 5);
+}
+
+#[test]
+fn without_retries_a_call_that_was_under_way_fails_and_later_ones_wait() {
+    let _session = session(2);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let phoenix = Phoenix::remote(log.clone(), vec![]);
+    phoenix.pid().get().unwrap();
+    let death = phoenix.die();
+    match death.get() {
+        Err(Error::Failed(Failure::ActorUnavailable { class, method, pid, cause })) => {
+            assert_eq!((class.as_str(), method.as_str()), ("actors::Phoenix", "die"));
+            assert_ne!(pid, 0);
+            assert!(cause.contains("signal 6"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Known to be starting again: these wait, and keep their order.
+    let later: Vec<_> = (0..50).map(|i| phoenix.note(i.to_string())).collect();
+    let expected: Vec<String> = (0..50).map(|i| i.to_string()).collect();
+    assert_eq!(mobula::get(&later).unwrap(), expected);
+    assert_eq!(notes(&log)[..3], ["born", "die", "born"]);
+    assert_eq!(notes(&log)[3..], expected);
+}
+
+#[test]
+fn with_retries_calls_are_sent_again_in_order() {
+    let _session = session(2);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let options = ActorOptions::new().max_restarts(1).max_task_retries(1);
+    let phoenix = Phoenix::options(options).remote(log.clone(), vec![]);
+    phoenix.pid().get().unwrap();
+    let calls: Vec<_> = (0..40)
+        .map(|i| if i == 20 { phoenix.die_once(i.to_string()) } else { phoenix.note(i.to_string()) })
+        .collect();
+    let expected: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+    assert_eq!(mobula::get(&calls).unwrap(), expected);
+    // Once the one that died, each time in order; what was done before is not done again unless its result was lost.
+    let notes = notes(&log);
+    let second = notes.iter().rposition(|note| note == "born").unwrap();
+    assert_eq!(notes[..second], [vec!["born".to_owned()], expected[..=20].to_vec()].concat());
+    let again = &notes[second + 1..];
+    assert_eq!(again, &expected[40 - again.len()..]);
+    assert!(again.len() >= 20, "{again:?}");
+}
+
+#[test]
+fn an_actor_is_started_again_no_more_often_than_asked_for() {
+    let _session = session(2);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let options = ActorOptions::new().max_restarts(2).max_task_retries(mobula::UNLIMITED);
+    let phoenix = Phoenix::options(options).remote(log.clone(), vec![]);
+    match phoenix.die().get() {
+        Err(Error::Failed(Failure::ActorDied { cause, .. })) => {
+            assert!(cause.contains("signal 6") && cause.contains("2 restarts"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(notes(&log), ["born", "die", "born", "die", "born", "die"]);
+    assert!(matches!(phoenix.pid().get(), Err(Error::Failed(Failure::ActorDied { .. }))));
+    // Fewer retries than restarts: the call fails, the actor lives.
+    let options = ActorOptions::new().max_task_retries(1);
+    let phoenix = Phoenix::options(options).remote(log.with_extension("2"), vec![]);
+    assert!(matches!(phoenix.die().get(), Err(Error::Failed(Failure::ActorUnavailable { .. }))));
+    phoenix.pid().get().unwrap();
+    assert_eq!(notes(&log.with_extension("2")), ["born", "die", "born", "die", "born"]);
+}
+
+#[test]
+fn what_ends_an_actor_for_good_is_not_followed_by_a_start() {
+    let _session = session(2);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    // Ended on purpose.
+    let phoenix = Phoenix::remote(log.clone(), vec![]);
+    let pid = phoenix.pid().get().unwrap();
+    mobula::kill(&phoenix).unwrap();
+    assert!(matches!(phoenix.pid().get(), Err(Error::Failed(Failure::ActorDied { .. }))));
+    eventually("the actor's process is gone", || !is_running(pid));
+    // A constructor that refuses the second time.
+    let phoenix = Phoenix::remote(log.clone(), vec![]);
+    let pid = phoenix.pid().get().unwrap();
+    std::fs::write(log.with_extension("barren"), "").unwrap();
+    kill(pid);
+    let waiting = loop {
+        match phoenix.pid().get() {
+            // It was sent before the death was known.
+            Ok(old) => assert_eq!(old, pid),
+            Err(Error::Failed(Failure::ActorUnavailable { .. })) => {}
+            other => break other,
+        }
+    };
+    match waiting {
+        Err(Error::Failed(Failure::ConstructorFailed { error, .. })) => {
+            assert!(error.message.contains("not again"))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(notes(&log), ["born"; 3]);
 }
 
 #[test]

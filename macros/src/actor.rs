@@ -18,7 +18,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, ReceiverKind, ReturnType, Type};
 
-use crate::options::{self, MethodOptions};
+use crate::options::{self, ActorOptions, MethodOptions};
 use crate::signature::{self, Arguments, Returns};
 use crate::{Errors, with_error};
 
@@ -45,7 +45,7 @@ struct Method {
 /// Expands the attribute with these options on this block.
 pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
     let mut errors = Errors::default();
-    errors.take(options::parse_for_impl(options));
+    let options = errors.take(ActorOptions::parse(options));
     check_block(&block, &mut errors);
 
     let actor = signature::bare(&block.self_ty).clone();
@@ -88,7 +88,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         (_, Some(error)) => with_error(block.into_token_stream(), error),
         (None, None) => block.into_token_stream(),
         (Some(constructor), None) => {
-            let glue = glue(&block, &actor, &constructor, &methods);
+            let glue = glue(&block, &actor, &options, &constructor, &methods);
             quote!(#block #glue)
         }
     }
@@ -199,7 +199,13 @@ fn read_constructor(function: &mut ImplItemFn, actor: &Type, errors: &mut Errors
 }
 
 /// All that is added, hidden in a constant without a name.
-fn glue(block: &ItemImpl, actor: &Type, constructor: &Constructor, methods: &[Method]) -> TokenStream {
+fn glue(
+    block: &ItemImpl,
+    actor: &Type,
+    options: &ActorOptions,
+    constructor: &Constructor,
+    methods: &[Method],
+) -> TokenStream {
     let shared = signature::shared(&block.attrs);
     let functions = block.items.iter().filter_map(|item| match item {
         ImplItem::Fn(function) => Some(&function.attrs),
@@ -208,7 +214,7 @@ fn glue(block: &ItemImpl, actor: &Type, constructor: &Constructor, methods: &[Me
     let allow = signature::allow_deprecated(functions.flatten());
     let registration = registration(actor, constructor, methods);
     let handle = handle(actor, methods);
-    let creation = creation(actor, constructor);
+    let creation = creation(actor, options, constructor);
     quote! {
         #(#shared)*
         #allow
@@ -333,7 +339,11 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
 }
 
 /// `Counter::remote` and `Counter::options`.
-fn creation(actor: &Type, constructor: &Constructor) -> TokenStream {
+fn creation(actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
+    // What the caller leaves open, the attribute says.
+    let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
+    let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
+    let defaults = quote!(::mobula::ActorOptions::new() #max_restarts #max_task_retries);
     let Constructor { vis, arguments, .. } = constructor;
     let class = class_name(actor);
     let create = Ident::new("create", Span::mixed_site());
@@ -350,7 +360,7 @@ fn creation(actor: &Type, constructor: &Constructor) -> TokenStream {
 
         impl __Options {
             #vis fn remote(self, #parameters) -> ::mobula::ActorHandle<#actor> {
-                let #create = ::mobula::__private::Create::<#actor>::new(self.0);
+                let #create = ::mobula::__private::Create::<#actor>::new(self.0, #defaults);
                 #attach
                 #create.submit()
             }

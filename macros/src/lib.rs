@@ -60,7 +60,7 @@ use syn::{Error, Item};
 /// - `#[remote(num_returns = 2)]`: the function returns a tuple of that many elements (or a `Result` of one) and each
 ///   becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
 /// - `#[remote(max_retries = 3)]`: how often a call is run again when its worker dies, unless the call's own options
-///   say otherwise.
+///   say otherwise: a number, or `unlimited`.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
 ///
@@ -97,6 +97,12 @@ use syn::{Error, Item};
 /// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
 /// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation.
 /// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local.
+///
+/// The attribute takes these options, which are what `ActorOptions` leaves open; each is a number, or `unlimited`:
+///
+/// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies.
+/// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
+///   again.
 ///
 /// Methods take options too:
 ///

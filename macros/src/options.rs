@@ -3,9 +3,10 @@
 //! Only reading happens here. Whether a number fits the function below it is decided in `signature`.
 
 use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
-use syn::{Attribute, LitInt, LitStr, Meta, Result};
+use syn::{Attribute, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Result};
 
 /// The largest tuple whose elements can become objects of their own, as `mobula` implements them.
 const NUM_RETURNS_MAX: usize = 8;
@@ -14,10 +15,16 @@ const NUM_RETURNS_MAX: usize = 8;
 #[derive(Default)]
 pub(crate) struct FunctionOptions {
     pub(crate) num_returns: Option<NumReturns>,
-    /// As the user wrote it, known to fit a `u32`.
-    pub(crate) max_retries: Option<LitInt>,
+    pub(crate) max_retries: Option<Limit>,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
+}
+
+/// The options of an actor.
+#[derive(Default)]
+pub(crate) struct ActorOptions {
+    pub(crate) max_restarts: Option<Limit>,
+    pub(crate) max_task_retries: Option<Limit>,
 }
 
 /// The options of one method of an actor.
@@ -34,6 +41,15 @@ pub(crate) struct NumReturns {
     pub(crate) literal: LitInt,
 }
 
+/// How often something is begun again, as an expression of the crate `mobula`.
+pub(crate) struct Limit(TokenStream);
+
+impl ToTokens for Limit {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        self.0.to_tokens(tokens);
+    }
+}
+
 impl FunctionOptions {
     pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
         let mut options = FunctionOptions::default();
@@ -41,7 +57,7 @@ impl FunctionOptions {
             if meta.path.is_ident("num_returns") {
                 set(&meta, &mut options.num_returns, num_returns)
             } else if meta.path.is_ident("max_retries") {
-                set(&meta, &mut options.max_retries, max_retries)
+                set(&meta, &mut options.max_retries, limit)
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
             } else {
@@ -81,14 +97,20 @@ impl MethodOptions {
     }
 }
 
-/// Refuses any option: an `impl` block takes none.
-pub(crate) fn parse_for_impl(tokens: TokenStream) -> Result<()> {
-    parse(tokens, |meta| {
-        Err(unknown(
-            &meta,
-            "an `impl` block takes none; how an actor runs is said with `options(ActorOptions)`",
-        ))
-    })
+impl ActorOptions {
+    pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
+        let mut options = ActorOptions::default();
+        parse(tokens, |meta| {
+            if meta.path.is_ident("max_restarts") {
+                set(&meta, &mut options.max_restarts, limit)
+            } else if meta.path.is_ident("max_task_retries") {
+                set(&meta, &mut options.max_task_retries, limit)
+            } else {
+                Err(unknown(&meta, "an actor takes `max_restarts` and `max_task_retries`"))
+            }
+        })?;
+        Ok(options)
+    }
 }
 
 /// Whether the attribute is `#[remote]`, however it was imported.
@@ -128,11 +150,17 @@ fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {
     }
 }
 
-fn max_retries(meta: &ParseNestedMeta) -> Result<LitInt> {
-    let literal: LitInt = meta.value()?.parse()?;
-    match literal.base10_parse::<u32>() {
-        Ok(_) => Ok(literal),
-        Err(_) => Err(syn::Error::new_spanned(literal, "`max_retries` is a number of retries, 0 or more")),
+fn limit(meta: &ParseNestedMeta) -> Result<Limit> {
+    let value: Expr = meta.value()?.parse()?;
+    match &value {
+        Expr::Path(path) if path.path.is_ident("unlimited") => Ok(Limit(quote!(::mobula::UNLIMITED))),
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.base10_parse::<u32>().is_ok() => {
+            Ok(Limit(number.to_token_stream()))
+        }
+        _ => {
+            let name = meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+            Err(syn::Error::new_spanned(value, format!("`{name}` is a number, 0 or more, or `unlimited`")))
+        }
     }
 }
 

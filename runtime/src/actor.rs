@@ -73,15 +73,37 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 ///
 /// ```
 /// # use mobula::ActorOptions;
-/// let options = ActorOptions::new().name("scores");
+/// let options = ActorOptions::new().name("scores").max_restarts(3);
 /// ```
+///
+/// # When its process dies
+///
+/// Without options an actor is over when its process dies: calls that were under way, and all later ones, fail with
+/// [`Failure::ActorDied`].
+///
+/// With [`max_restarts`](Self::max_restarts) it is started again: a new process runs the constructor with the same
+/// arguments, which are kept for that. The state is a new one; what the old one had become is lost, unless the actor
+/// keeps it elsewhere. Handles and the name stay, in whatever process they are, and lead to the new process. Then
+///
+/// - a call that was under way when the process died (sent, and its result not yet there) fails with
+///   [`Failure::ActorUnavailable`]: it was carried out **at most once**. With
+///   [`max_task_retries`](Self::max_task_retries) it is sent again instead, and is carried out **at least once** if it
+///   succeeds, at most once more than there are retries;
+/// - a call that is made while the actor starts again waits for it;
+/// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent again
+///   before those that waited.
+///
+/// It is not started again when it was ended: with its last handle, by [`kill`](fn@kill), or by a constructor that fails
+/// when it runs again. Its calls then fail with what the constructor said.
 #[derive(Debug, Clone, Default)]
 pub struct ActorOptions {
     pub(crate) name: Option<String>,
+    pub(crate) max_restarts: Option<u32>,
+    pub(crate) max_task_retries: Option<u32>,
 }
 
 impl ActorOptions {
-    /// The defaults: no name.
+    /// The defaults: no name, no restarts, no retries.
     pub fn new() -> Self {
         Self::default()
     }
@@ -91,6 +113,30 @@ impl ActorOptions {
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+
+    /// How often the actor is started again when its process dies, however that happens but by [`kill`](fn@kill): it
+    /// crashed, it was killed from outside, or its own code ended it. [`UNLIMITED`](crate::UNLIMITED) is possible.
+    /// Default: 0.
+    pub fn max_restarts(mut self, restarts: u32) -> Self {
+        self.max_restarts = Some(restarts);
+        self
+    }
+
+    /// How often a call that was under way when the actor's process died is sent again to the one that takes its place;
+    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It takes restarts to be of any use.
+    pub fn max_task_retries(mut self, retries: u32) -> Self {
+        self.max_task_retries = Some(retries);
+        self
+    }
+
+    /// What is not set here, as `defaults` has it.
+    fn or(self, defaults: Self) -> Self {
+        Self {
+            name: self.name.or(defaults.name),
+            max_restarts: self.max_restarts.or(defaults.max_restarts),
+            max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
+        }
     }
 }
 
@@ -111,8 +157,8 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     Ok(ActorHandle::from_raw(RawActor { actor, class, token: Token::Held(Arc::new(token)) }))
 }
 
-/// Ends an actor now: its process is killed, whatever it does; calls that were not finished fail. A round trip to the
-/// head.
+/// Ends an actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A round
+/// trip to the head.
 ///
 /// # Errors
 /// [`Error::NotInitialized`].
@@ -203,9 +249,10 @@ pub struct Create<A> {
 }
 
 impl<A: Actor> Create<A> {
-    /// A constructor call without arguments yet.
-    pub fn new(options: ActorOptions) -> Self {
-        Self { options, arguments: ArgumentList::default(), of: PhantomData }
+    /// A constructor call without arguments yet, with the options of whoever makes it; what those leave open, the
+    /// attribute says.
+    pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
+        Self { options: options.or(defaults), arguments: ArgumentList::default(), of: PhantomData }
     }
 
     /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
@@ -218,9 +265,8 @@ impl<A: Actor> Create<A> {
     /// Whatever goes wrong is reported by its calls.
     pub fn submit(self) -> ActorHandle<A> {
         let (Self { options, arguments, .. }, class) = (self, A::class());
-        let reserved = session::core()
-            .map_err(Failure::from)
-            .and_then(|core| core.reserve_actor(class, options.name.as_deref()));
+        let reserved =
+            session::core().map_err(Failure::from).and_then(|core| core.reserve_actor(class, &options));
         let (actor, token) = match reserved {
             Ok((actor, handle)) => (actor, Token::Held(Arc::new(handle))),
             Err(failure) => (0, Token::Failed(Arc::new(failure))),

@@ -21,6 +21,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::Failure;
 use crate::executor::Executor;
 use crate::link::{Link, take_found_asleep};
+use crate::message::ToHead;
 use crate::slot::Slot;
 use crate::spin::Spin;
 use crate::submitter::Submitter;
@@ -164,6 +165,7 @@ impl Core {
             // What the other end wrote cannot be read: it is as good as gone.
             if link.is_closed() && self.links.load().iter().any(|open| Arc::ptr_eq(open, link)) {
                 self.lose_link(link);
+                self.tell_broken(link);
                 any = true;
             }
         }
@@ -176,6 +178,11 @@ impl Core {
 
     fn receive(self: &Arc<Self>, link: &Arc<Link>) -> bool {
         self.receive_by(link, Link::receive)
+    }
+
+    /// Deals with all that the other end of a link has said, when it says no more.
+    pub(crate) fn receive_the_rest(self: &Arc<Self>, link: &Arc<Link>) {
+        self.receive_by(link, Link::receive_the_rest);
     }
 
     fn receive_by(
@@ -220,7 +227,7 @@ impl Core {
                 };
                 drop(closed_early);
                 // What the other end said before it ended still counts.
-                self.receive_by(&link, Link::receive_the_rest);
+                self.receive_the_rest(&link);
                 self.lose_link(&link);
             }
             Event::StoreLost => self.on_session_over(),
@@ -233,6 +240,13 @@ impl Core {
         self.drop_link(link);
         if self.is_head(link) {
             self.on_session_over();
+        }
+    }
+
+    /// The head ends a process that serves others and writes nonsense.
+    fn tell_broken(&self, link: &Arc<Link>) {
+        if let Some(head) = self.head().filter(|head| !link.incoming && !Arc::ptr_eq(head, link)) {
+            let _ = head.send(&ToHead::Broken { process: link.peer }, Vec::new());
         }
     }
 

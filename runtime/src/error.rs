@@ -112,6 +112,18 @@ pub enum Failure {
         /// Why.
         cause: String,
     },
+    /// The actor's process died before the result was there, and the actor is being started again. The call may have
+    /// been carried out, or not, but not twice.
+    ActorUnavailable {
+        /// The actor's class.
+        class: String,
+        /// The method that was called.
+        method: String,
+        /// The id of the process that died.
+        pid: u32,
+        /// How.
+        cause: String,
+    },
     /// The constructor failed, so there is no actor.
     ConstructorFailed {
         /// The actor's class.
@@ -146,6 +158,13 @@ impl std::fmt::Display for Failure {
             }
             Self::ActorDied { class, method, pid, cause } => {
                 write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")
+            }
+            Self::ActorUnavailable { class, method, pid, cause } => {
+                write!(
+                    f,
+                    "{class}::{method} may or may not have been carried out: its actor's process ({pid}) died, and \
+                     the actor is being started again: {cause}"
+                )
             }
             Self::ConstructorFailed { class, error } => {
                 write!(f, "actor {class} was not constructed: {error}")

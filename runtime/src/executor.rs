@@ -78,7 +78,8 @@ impl Executor {
 
     pub(crate) fn on_call(&self, from: &Arc<Link>, record: &mut Vec<u8>) {
         let Some(call) = Call::read(record) else {
-            return tracing::error!(peer = %from.peer, "a call that cannot be read");
+            tracing::error!(peer = %from.peer, "a call that cannot be read");
+            return from.close();
         };
         if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
             return decline(from, call.task);

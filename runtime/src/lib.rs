@@ -71,7 +71,7 @@ pub use crate::arguments::IntoArg;
 pub use crate::error::{Error, Failure, Result, TaskError, TaskErrorKind};
 pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, Session, init, is_initialized, sessions};
-pub use crate::task::TaskOptions;
+pub use crate::task::{TaskOptions, UNLIMITED};
 
 /// What the code that the macros write refers to. Not for use by hand; it changes without notice.
 #[doc(hidden)]

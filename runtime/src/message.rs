@@ -202,12 +202,15 @@ pub(crate) enum ToHead<'a> {
     Blocked,
     /// It goes on.
     Unblocked,
+    /// What this process wrote makes no sense: it cannot be relied upon any more.
+    Broken {
+        process: OwnerId,
+    },
     /// A place for an actor, still without a process. Answered by `ActorReserved`.
     ReserveActor {
         request: u64,
-        class: Key,
-        class_name: &'a str,
-        name: Option<&'a str>,
+        #[serde(borrow)]
+        actor: NewActor<'a>,
     },
     /// Its constructor's arguments are there.
     StartActor {
@@ -221,7 +224,8 @@ pub(crate) enum ToHead<'a> {
         actor: u64,
         failure: Failure,
     },
-    /// Answered by `ActorAt` or `ActorOver`, now or once it is known, and again when it changes.
+    /// Answered by `ActorAt` or `ActorOver`, now or once it is known, and again when it changes; and by
+    /// `ActorRestarts`.
     WatchActor {
         actor: u64,
     },
@@ -238,6 +242,18 @@ pub(crate) enum ToHead<'a> {
         actor: u64,
         result: Result<(), Failure>,
     },
+}
+
+/// An actor that somebody wants.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct NewActor<'a> {
+    pub(crate) class: Key,
+    pub(crate) class_name: &'a str,
+    pub(crate) name: Option<&'a str>,
+    /// How often it is started again when its process dies.
+    pub(crate) max_restarts: u32,
+    /// How often its calls are sent again then.
+    pub(crate) max_task_retries: u32,
 }
 
 /// From the head.
@@ -277,6 +293,14 @@ pub(crate) enum FromHead<'a> {
     ActorAt {
         actor: u64,
         process: OwnerId,
+    },
+    /// Its process is gone, and there will be another one: `ActorAt`, or `ActorOver`, follows.
+    ActorRestarts {
+        actor: u64,
+        pid: u32,
+        cause: &'a str,
+        /// How often calls that were under way may be sent again.
+        max_task_retries: u32,
     },
     ActorOver {
         actor: u64,

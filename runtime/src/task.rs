@@ -1,7 +1,7 @@
 //! A call on its way: its options, its encoded arguments, and the slots that its results go to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use mobula_client::Handle;
 use parking_lot::Mutex;
@@ -17,6 +17,14 @@ use crate::payloads::{self, Payload, Payloads};
 use crate::registry::{Function, Key};
 use crate::session;
 use crate::slot::{Inline, InlineBytes, Settled, Slot};
+
+/// In place of a number of retries or restarts: as often as it takes.
+pub const UNLIMITED: u32 = u32::MAX;
+
+/// Whether something that has been begun again so often may be begun again once more.
+pub(crate) fn is_within(begun_again: u32, max: u32) -> bool {
+    max == UNLIMITED || begun_again < max
+}
 
 /// Options of a call.
 ///
@@ -35,8 +43,14 @@ impl TaskOptions {
         Self::default()
     }
 
-    /// How often the call is begun again when the process that runs it dies. Default: 0, at most once. An `Err` or a
+    /// How often the call is begun again when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a
     /// panic is a result, and not retried.
+    ///
+    /// Default: 0. Then the function runs at most once, and a call whose process died is
+    /// [`Failure::WorkerDied`], whether it had begun or not. With *n* retries it runs at most *n* + 1 times, and at least
+    /// once if it succeeds; what an attempt had already done to the world when its process died is not undone, so such
+    /// a function should be one that may run twice. An attempt that runs again also makes the calls again that the
+    /// function makes.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self
@@ -101,7 +115,22 @@ pub(crate) struct Task {
     pub(crate) results: Slots,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
-    pub(crate) retries_left: AtomicU32,
+    /// How often the call may be begun again; of a method, the head says so when it matters.
+    pub(crate) max_retries: u32,
+    pub(crate) begun_again: AtomicU32,
+}
+
+impl Task {
+    /// Whether the call may be begun again after the process that had it died; if so, that is counted.
+    pub(crate) fn may_begin_again(&self, max: u32) -> bool {
+        // Only whoever took the call off the books asks, so nobody counts at the same time.
+        let begun_again = self.begun_again.load(Ordering::Relaxed);
+        let may = is_within(begun_again, max);
+        if may {
+            self.begun_again.store(begun_again.saturating_add(1), Ordering::Relaxed);
+        }
+        may
+    }
 }
 
 /// The arguments of a call. They keep the objects that they name alive.
@@ -288,7 +317,8 @@ pub(crate) fn submit(
         returns,
         results: results.clone(),
         unready: AtomicUsize::new(1),
-        retries_left: AtomicU32::new(options.max_retries.unwrap_or(0)),
+        max_retries: options.max_retries.unwrap_or(0),
+        begun_again: AtomicU32::new(0),
     };
     core.submit(Arc::new(task));
     results

@@ -2,6 +2,14 @@
 //!
 //! Each actor has a *token*, an object of the head's. A handle to the actor is a reference to the token, so the store's
 //! own pins say whether anybody, in any process or inside any object, still has one.
+//!
+//! ```text
+//! Reserved ──► Waiting ──► Constructing ──► Alive      and from each: ──► Over
+//!                 ▲             │             │
+//!                 └─────────────┴─────────────┘        its process has died, and it may be started again
+//! ```
+//!
+//! Processes are not dealt with here: this decides what becomes of an actor, and says so to those who want to know.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +18,11 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, Handle, OwnerId};
 
 use crate::error::Failure;
-use crate::link::Link;
-use crate::message::{FoundActor, FromHead, ReservedActor};
+use crate::link::{Link, TooLarge};
+use crate::message::{FoundActor, FromHead, NewActor, ReservedActor};
 use crate::payloads;
 use crate::registry::Key;
+use crate::task::is_within;
 
 /// How often tokens are looked at: soon after something happened, seldom when nothing does.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -26,7 +35,30 @@ struct Actor {
     /// Our own handle; the actor lives while there are others.
     token: Handle,
     stage: Stage,
+    /// For the constructor; kept until it is certain that it will not run any more.
+    arguments: Option<Arguments>,
+    /// How often it was started again, and how often it may be.
+    restarts: u32,
+    max_restarts: u32,
+    max_task_retries: u32,
     watchers: Vec<Arc<Link>>,
+}
+
+impl Actor {
+    fn may_restart(&self) -> bool {
+        is_within(self.restarts, self.max_restarts)
+    }
+
+    fn tell(&self, actor: u64, link: &Link) {
+        let message = match &self.stage {
+            Stage::Alive { at, .. } => FromHead::ActorAt { actor, process: *at },
+            Stage::Over { pid, failure } => {
+                FromHead::ActorOver { actor, pid: *pid, failure: failure.clone() }
+            }
+            _ => return,
+        };
+        let _ = link.send(&message, Vec::new());
+    }
 }
 
 enum Stage {
@@ -35,9 +67,7 @@ enum Stage {
         by: Arc<Link>,
     },
     /// Everything is there but a process.
-    Waiting {
-        arguments: Arguments,
-    },
+    Waiting,
     Constructing {
         process: u64,
     },
@@ -56,6 +86,7 @@ enum Stage {
 struct Arguments {
     count: u32,
     payloads: Vec<u8>,
+    #[expect(dead_code, reason = "held, not read")]
     held: Vec<Handle>,
 }
 
@@ -86,16 +117,8 @@ pub(super) struct Actors {
 }
 
 impl Actors {
-    pub(super) fn reserve(
-        &mut self,
-        client: &Client,
-        by: &Arc<Link>,
-        request: u64,
-        class: Key,
-        class_name: &str,
-        name: Option<&str>,
-    ) {
-        let result = self.try_reserve(client, by, class, class_name, name);
+    pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {
+        let result = self.try_reserve(client, by, actor);
         let held = result.as_ref().map(|(_, token)| token.clone()).into_iter().collect();
         let result = result.map(|(actor, token)| ReservedActor { actor, token: token.id() });
         let _ = by.send(&FromHead::ActorReserved { request, result }, held);
@@ -105,10 +128,9 @@ impl Actors {
         &mut self,
         client: &Client,
         by: &Arc<Link>,
-        class: Key,
-        class_name: &str,
-        name: Option<&str>,
+        wanted: NewActor<'_>,
     ) -> Result<(u64, Handle), Failure> {
+        let NewActor { class, class_name, name, max_restarts, max_task_retries } = wanted;
         if let Some(name) = name.filter(|name| self.names.contains_key(*name)) {
             return Err(Failure::NameTaken { name: name.to_owned() });
         }
@@ -124,6 +146,10 @@ impl Actors {
             name: name.map(str::to_owned),
             token: token.clone(),
             stage: Stage::Reserved { by: by.clone() },
+            arguments: None,
+            restarts: 0,
+            max_restarts,
+            max_task_retries,
             watchers: Vec::new(),
         };
         self.actors.insert(actor, record);
@@ -134,7 +160,8 @@ impl Actors {
     pub(super) fn start(&mut self, client: &Client, actor: u64, count: u32, payloads: &[u8]) {
         match (self.actors.get_mut(&actor), Arguments::hold(client, count, payloads)) {
             (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
-                record.stage = Stage::Waiting { arguments };
+                record.arguments = Some(arguments);
+                record.stage = Stage::Waiting;
                 self.waiting.push(actor);
             }
             (_, Err(failure)) => self.over(actor, 0, failure),
@@ -147,17 +174,23 @@ impl Actors {
         self.waiting.clone()
     }
 
-    /// Gives an actor its process, and the process its actor.
-    pub(super) fn place(&mut self, actor: u64, process: u64, link: &Arc<Link>) {
+    /// Gives an actor its process, and the process its actor; `false` if the process stays without one.
+    pub(super) fn place(&mut self, actor: u64, process: u64, link: &Link) -> bool {
         self.waiting.retain(|other| *other != actor);
-        let Some(record) = self.actors.get_mut(&actor) else { return };
-        if let Stage::Waiting { arguments } =
-            std::mem::replace(&mut record.stage, Stage::Constructing { process })
-        {
-            let Arguments { count: arguments, payloads, held } = arguments;
-            let construct =
-                FromHead::Construct { actor, class: record.class, arguments, payloads: &payloads };
-            let _ = link.send(&construct, held);
+        let Some(record) = self.actors.get_mut(&actor) else { return false };
+        let (Stage::Waiting, Some(arguments)) = (&record.stage, &record.arguments) else { return false };
+        let Arguments { count: arguments, payloads, .. } = arguments;
+        let construct = FromHead::Construct { actor, class: record.class, arguments: *arguments, payloads };
+        // What they name is held here.
+        match link.send(&construct, Vec::new()) {
+            Ok(()) => {
+                record.stage = Stage::Constructing { process };
+                true
+            }
+            Err(TooLarge) => {
+                self.over(actor, 0, Failure::Other("too many arguments for a record".into()));
+                false
+            }
         }
     }
 
@@ -177,7 +210,30 @@ impl Actors {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         let Stage::Constructing { process } = record.stage else { return };
         record.stage = Stage::Alive { process, at, pid };
-        record.watchers.iter().for_each(|link| tell(actor, &record.stage, link));
+        if !record.may_restart() {
+            record.arguments = None;
+        }
+        record.watchers.iter().for_each(|link| record.tell(actor, link));
+    }
+
+    /// The actor's process has ended, which nobody here asked for: the actor starts again, or is over.
+    pub(super) fn process_ended(&mut self, actor: u64, pid: u32, how: String) {
+        let Some(record) = self.actors.get_mut(&actor) else { return };
+        if !record.may_restart() {
+            let cause = match record.restarts {
+                0 => how,
+                restarts => format!("{how}, after {restarts} restarts"),
+            };
+            return self.over(actor, pid, Failure::Other(cause));
+        }
+        record.restarts = record.restarts.saturating_add(1);
+        record.stage = Stage::Waiting;
+        self.waiting.push(actor);
+        let max_task_retries = record.max_task_retries;
+        for link in &record.watchers {
+            let message = FromHead::ActorRestarts { actor, pid, cause: &how, max_task_retries };
+            let _ = link.send(&message, Vec::new());
+        }
     }
 
     /// The actor is no more, or never will be.
@@ -192,7 +248,8 @@ impl Actors {
             _ => pid,
         };
         record.stage = Stage::Over { pid, failure };
-        record.watchers.drain(..).for_each(|link| tell(actor, &record.stage, &link));
+        record.arguments = None;
+        std::mem::take(&mut record.watchers).iter().for_each(|link| record.tell(actor, link));
         if let Some(name) = record.name.take() {
             self.names.remove(&name);
         }
@@ -201,7 +258,7 @@ impl Actors {
     pub(super) fn watch(&mut self, from: &Arc<Link>, actor: u64) {
         match self.actors.get_mut(&actor) {
             Some(record) => {
-                tell(actor, &record.stage, from);
+                record.tell(actor, from);
                 if !matches!(record.stage, Stage::Over { .. }) {
                     record.watchers.push(from.clone());
                 }
@@ -275,13 +332,4 @@ impl Actors {
         }
         ended
     }
-}
-
-fn tell(actor: u64, stage: &Stage, link: &Link) {
-    let message = match stage {
-        Stage::Alive { at, .. } => FromHead::ActorAt { actor, process: *at },
-        Stage::Over { pid, failure } => FromHead::ActorOver { actor, pid: *pid, failure: failure.clone() },
-        _ => return,
-    };
-    let _ = link.send(&message, Vec::new());
 }

@@ -106,7 +106,11 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Rec
                 state.something_happened();
             }
         }
-        state.look_after_processes();
+        // Those whose other end wrote what cannot be read.
+        for link in links.extract_if(.., |link| link.is_closed()) {
+            state.on_link_closed(&link);
+        }
+        state.look_after_processes(&client);
         state.look_after_actors();
         state.arrange();
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_client::Client;
+use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
 use super::processes::{self, Processes};
@@ -24,6 +24,8 @@ const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 const START_FAILURES_MAX: u32 = 3;
 /// How long a process that was told to exit may take.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A process of the session, besides the driver.
 pub(super) struct Worker {
@@ -34,6 +36,10 @@ pub(super) struct Worker {
     lessee: Option<Arc<Link>>,
     /// Its call waits for results of others.
     blocked: bool,
+    /// Since when it cannot be talked to any more: its connection is closed, or what it writes makes no sense.
+    broken: Option<Instant>,
+    /// It took too long to end, and was killed.
+    killed: bool,
 }
 
 impl Worker {
@@ -42,8 +48,14 @@ impl Worker {
             && self.lessee.as_ref().is_some_and(|link| link.id == caller.id)
     }
 
-    fn is_at(&self, link: &Link) -> bool {
-        self.link.as_ref().is_some_and(|own| own.peer == link.peer)
+    fn is_at(&self, peer: OwnerId) -> bool {
+        self.link.as_ref().is_some_and(|own| own.peer == peer)
+    }
+
+    /// Whether it has taken longer to end than it may.
+    fn is_late(&self) -> bool {
+        matches!(self.job, Job::Exiting { since } if since.elapsed() > EXIT_PATIENCE)
+            || self.broken.is_some_and(|since| since.elapsed() > BROKEN_PATIENCE)
     }
 }
 
@@ -91,7 +103,9 @@ impl State {
         let surplus = self.surplus() > 0;
         let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
         let own = (surplus || exiting).then_some(SURPLUS_KEPT / 4);
-        [own, self.actors.timeout()].into_iter().flatten().min()
+        let broken = self.workers.values().any(|worker| worker.broken.is_some());
+        let broken = broken.then_some(BROKEN_PATIENCE / 4);
+        [own, broken, self.actors.timeout()].into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -108,7 +122,11 @@ impl State {
     pub(super) fn on_record(&mut self, client: &Client, from: &Arc<Link>, record: &[u8]) {
         let record = match postcard::from_bytes(record) {
             Ok(record) => record,
-            Err(error) => return tracing::error!(peer = %from.peer, %error, "a record that cannot be read"),
+            Err(error) => {
+                tracing::error!(peer = %from.peer, %error, "a record that cannot be read");
+                // Closed, it is dealt with as the link of a process that is gone.
+                return from.close();
+            }
         };
         match record {
             ToHead::Register { token, pid, fingerprint } => self.register(from, token, pid, fingerprint),
@@ -130,9 +148,8 @@ impl State {
             }
             ToHead::Blocked => self.set_blocked(from, true),
             ToHead::Unblocked => self.set_blocked(from, false),
-            ToHead::ReserveActor { request, class, class_name, name } => {
-                self.actors.reserve(client, from, request, class, class_name, name);
-            }
+            ToHead::Broken { process } => self.set_broken(process),
+            ToHead::ReserveActor { request, actor } => self.actors.reserve(client, from, request, actor),
             ToHead::StartActor { actor, arguments, payloads } => {
                 self.try_again();
                 self.actors.start(client, actor, arguments, payloads);
@@ -168,8 +185,14 @@ impl State {
     }
 
     fn set_blocked(&mut self, from: &Arc<Link>, blocked: bool) {
-        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(from)) {
+        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(from.peer)) {
             worker.blocked = blocked;
+        }
+    }
+
+    fn set_broken(&mut self, process: OwnerId) {
+        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(process)) {
+            worker.broken.get_or_insert_with(Instant::now);
         }
     }
 
@@ -180,6 +203,7 @@ impl State {
                 worker.job = Job::Idle { since: Instant::now() };
             }
         }
+        self.set_broken(link.peer);
         for actor in self.actors.on_caller_gone(link) {
             self.end_actor(actor, Failure::Other("its creator died before it was started".into()));
         }
@@ -188,11 +212,20 @@ impl State {
     // ---- processes ----
 
     /// Passes output on, and deals with processes that have ended.
-    pub(super) fn look_after_processes(&mut self) {
+    pub(super) fn look_after_processes(&mut self, client: &Client) {
         self.processes.forward_output();
         for (token, pid, status) in self.processes.ended() {
+            // What it said before it ended still counts.
+            if let Some(link) = self.workers.get(&token).and_then(|worker| worker.link.clone()) {
+                link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
+            }
             let Some(worker) = self.workers.remove(&token) else { continue };
-            let how = processes::how(status);
+            let how = match worker.broken {
+                Some(_) if worker.killed => {
+                    "it had closed its connections, or wrote nonsense to them, and was killed".into()
+                }
+                _ => processes::how(status),
+            };
             if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
                 self.start_failures += 1;
                 if self.start_failures >= START_FAILURES_MAX {
@@ -200,14 +233,13 @@ impl State {
                 }
             }
             if let Job::Actor { actor } = worker.job {
-                self.actors.over(actor, pid, Failure::Other(how));
+                self.actors.process_ended(actor, pid, how);
             }
         }
-        let late =
-            |worker: &Worker| matches!(worker.job, Job::Exiting { since } if since.elapsed() > EXIT_PATIENCE);
-        let late: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| late(worker)).map(|(token, _)| *token).collect();
-        late.into_iter().for_each(|token| self.processes.kill(token));
+        for (token, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.is_late()) {
+            worker.killed = true;
+            self.processes.kill(*token);
+        }
     }
 
     /// Whoever asks anew is worth another try at starting processes.
@@ -231,7 +263,15 @@ impl State {
     fn start_process(&mut self) -> bool {
         match self.processes.start() {
             Ok((token, pid)) => {
-                let worker = Worker { pid, link: None, job: Job::Starting, lessee: None, blocked: false };
+                let worker = Worker {
+                    pid,
+                    link: None,
+                    job: Job::Starting,
+                    lessee: None,
+                    blocked: false,
+                    broken: None,
+                    killed: false,
+                };
                 self.workers.insert(token, worker);
                 true
             }
@@ -277,7 +317,9 @@ impl State {
     /// Processes that are, or could be, running a call of a function.
     fn serving(&self) -> usize {
         let serves = |worker: &Worker| {
-            !worker.blocked && matches!(worker.job, Job::Starting | Job::Idle { .. } | Job::Leased { .. })
+            !worker.blocked
+                && worker.broken.is_none()
+                && matches!(worker.job, Job::Starting | Job::Idle { .. } | Job::Leased { .. })
         };
         self.workers.values().filter(|worker| serves(worker)).count()
     }
@@ -292,7 +334,9 @@ impl State {
 
     fn idle_worker(&self) -> Option<u64> {
         let idle = self.workers.iter().filter_map(|(token, worker)| match worker.job {
-            Job::Idle { since } if worker.link.is_some() && !worker.blocked => Some((since, *token)),
+            Job::Idle { since } if worker.link.is_some() && !worker.blocked && worker.broken.is_none() => {
+                Some((since, *token))
+            }
             _ => None,
         });
         // The one that was used last is the warmest.
@@ -303,9 +347,10 @@ impl State {
         for actor in self.actors.waiting() {
             let Some(token) = self.idle_worker() else { return };
             let worker = self.workers.get_mut(&token).expect("just found");
-            worker.job = Job::Actor { actor };
-            let link = worker.link.clone().expect("an idle worker has registered");
-            self.actors.place(actor, token, &link);
+            let link = worker.link.as_ref().expect("an idle worker has registered");
+            if self.actors.place(actor, token, link) {
+                worker.job = Job::Actor { actor };
+            }
         }
     }
 
@@ -320,7 +365,7 @@ impl State {
             }
             let Some(token) = self.idle_worker() else { return };
             let is_blocked = |want: &Want| {
-                self.workers.values().any(|worker| worker.blocked && worker.is_at(&want.caller))
+                self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer))
             };
             let position = self.wants.iter().rposition(is_blocked).unwrap_or(0);
             let want = &mut self.wants[position];
@@ -402,9 +447,10 @@ impl State {
 
     fn on_constructed(&mut self, from: &Arc<Link>, actor: u64, result: Result<(), Failure>) {
         let token = self.actors.process_of(actor);
-        let Some((token, pid)) = token.and_then(|token| Some((token, self.workers.get(&token)?.pid))) else {
-            return;
-        };
+        let worker = token.and_then(|token| Some((token, self.workers.get(&token)?)));
+        // Of a process that was the actor's before, nobody wants to know any more.
+        let Some((token, worker)) = worker.filter(|(_, worker)| worker.is_at(from.peer)) else { return };
+        let pid = worker.pid;
         match result {
             Ok(()) => self.actors.alive(actor, from.peer, pid),
             Err(failure) => {

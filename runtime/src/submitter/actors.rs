@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use mobula_client::{Handle, OwnerId};
 
 use super::{ActorState, Answer, Books, Running};
+use crate::actor::ActorOptions;
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::TooLarge;
-use crate::message::{Callee, ToHead};
+use crate::message::{Callee, NewActor, ToHead};
 use crate::registry::{Class, Key};
 use crate::task::{Target, Task};
 
@@ -19,11 +20,17 @@ impl Core {
     pub(crate) fn reserve_actor(
         self: &Arc<Self>,
         class: &'static Class,
-        name: Option<&str>,
+        options: &ActorOptions,
     ) -> Result<(u64, Handle), Failure> {
         let request = self.submitter.next_id();
-        let message = ToHead::ReserveActor { request, class: class.key(), class_name: class.name, name };
-        match self.ask_head(request, &message)? {
+        let actor = NewActor {
+            class: class.key(),
+            class_name: class.name,
+            name: options.name.as_deref(),
+            max_restarts: options.max_restarts.unwrap_or(0),
+            max_task_retries: options.max_task_retries.unwrap_or(0),
+        };
+        match self.ask_head(request, &ToHead::ReserveActor { request, actor })? {
             Answer::Reserved(result) => result,
             Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),
         }
@@ -143,17 +150,58 @@ impl Core {
         self.send_to_actor(actor);
     }
 
-    pub(super) fn on_actor_over(self: &Arc<Self>, actor: u64, pid: u32, failure: &Failure) {
-        let (queue, running): (VecDeque<_>, Vec<_>) = {
+    /// The actor's process has died, and another one is to take its place: what was under way fails, or is sent again
+    /// before everything else. What has not been sent waits.
+    pub(super) fn on_actor_restarts(
+        self: &Arc<Self>,
+        actor: u64,
+        pid: u32,
+        cause: &str,
+        max_task_retries: u32,
+    ) {
+        self.take_last_results(actor);
+        let (again, failed) = {
             let mut books = self.submitter.books.lock();
-            let queue = match books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() }) {
-                Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
-                _ => VecDeque::new(),
-            };
-            let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
-            let running =
-                books.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running.task);
-            (queue, running.collect())
+            let (mut queue, running) = books.take_calls_of(actor);
+            let (again, failed): (Vec<_>, Vec<_>) =
+                running.into_iter().partition(|task| task.may_begin_again(max_task_retries));
+            for task in again.iter().rev() {
+                // Its arguments are there, and it keeps them.
+                task.unready.store(0, Ordering::Release);
+                queue.push_front(task.clone());
+            }
+            self.submitter.promised(again.len());
+            books.actors.insert(actor, ActorState::Unknown { queue });
+            (again, failed)
+        };
+        if !again.is_empty() {
+            self.call_waits();
+        }
+        for task in &failed {
+            if let Target::Method { class, name, .. } = task.target {
+                let (class, method) = (class.to_owned(), name.to_owned());
+                let cause = cause.to_owned();
+                self.settle_all(task, &Failure::ActorUnavailable { class, method, pid, cause });
+            }
+        }
+    }
+
+    /// What an actor's process said before it ended still counts. The head may have been quicker with the news.
+    fn take_last_results(self: &Arc<Self>, actor: u64) {
+        let link = match self.submitter.books.lock().actors.get(&actor) {
+            Some(ActorState::At { link, .. }) => link.clone(),
+            _ => return,
+        };
+        self.receive_the_rest(&link);
+    }
+
+    pub(super) fn on_actor_over(self: &Arc<Self>, actor: u64, pid: u32, failure: &Failure) {
+        self.take_last_results(actor);
+        let (queue, running) = {
+            let mut books = self.submitter.books.lock();
+            let calls = books.take_calls_of(actor);
+            books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() });
+            calls
         };
         for task in &running {
             self.settle_all(task, &of_actor(&task.target, pid, failure));
@@ -167,6 +215,22 @@ impl Core {
                 self.submitter.settled(1);
             }
         }
+    }
+}
+
+impl Books {
+    /// Takes an actor's calls off the books: those that wait, and those that were sent, each in the order in which they
+    /// were made.
+    fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Arc<Task>>) {
+        let queue = match self.actors.remove(&actor) {
+            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
+            _ => VecDeque::new(),
+        };
+        let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
+        let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running.task);
+        let mut running: Vec<_> = running.collect();
+        running.sort_unstable_by_key(|task| task.id);
+        (queue, running)
     }
 }
 

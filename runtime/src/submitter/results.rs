@@ -45,7 +45,10 @@ impl Core {
                     self.send_ready();
                 }
             }
-            None => tracing::error!(peer = %link.peer, "a record that cannot be read"),
+            None => {
+                tracing::error!(peer = %link.peer, "a record that cannot be read");
+                link.close();
+            }
         }
     }
 
@@ -174,11 +177,10 @@ impl Core {
             });
             let (again, lost): (Vec<_>, Vec<_>) = lost
                 .map(|(_, running)| running.task)
-                .partition(|task| task.retries_left.load(Ordering::Relaxed) > 0);
+                .partition(|task| task.may_begin_again(task.max_retries));
             (again, lost, pid)
         };
         for task in again {
-            task.retries_left.fetch_sub(1, Ordering::Relaxed);
             self.submitter.promised(1);
             self.submitter.books.lock().ready.push_front(task);
             self.call_waits();

@@ -16,7 +16,13 @@ impl Core {
     pub(crate) fn on_head(self: &Arc<Self>, record: &[u8]) {
         let record = match postcard::from_bytes(record) {
             Ok(record) => record,
-            Err(error) => return tracing::error!(%error, "a record of the head's that cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "a record of the head's that cannot be read");
+                if let Some(head) = self.head() {
+                    head.close();
+                }
+                return;
+            }
         };
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
@@ -43,6 +49,9 @@ impl Core {
                 self.submitter.books.lock().requests.insert(request, Answer::Found(found));
             }
             FromHead::ActorAt { actor, process } => self.on_actor_at(actor, process),
+            FromHead::ActorRestarts { actor, pid, cause, max_task_retries } => {
+                self.on_actor_restarts(actor, pid, cause, max_task_retries);
+            }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
             FromHead::Construct { actor, class, arguments, payloads } => {
                 if let Some(executor) = &self.executor {

@@ -41,6 +41,9 @@ fn bare() {}
 #[mobula::remote(max_retries = -1)]
 fn negative() {}
 
+#[mobula::remote(max_retries = forever)]
+fn forever() {}
+
 #[mobula::remote(name = "")]
 fn nameless() {}
 
@@ -49,7 +52,7 @@ fn unquoted() {}
 
 struct Actor;
 
-#[mobula::remote(max_restarts = 2)]
+#[mobula::remote(max_retries = 2)]
 impl Actor {
     #[remote(local)]
     fn new() -> Self {
@@ -69,6 +72,24 @@ impl Actor {
 
     #[remote = "local"]
     fn misspelt(&self) {}
+}
+
+struct Restless;
+
+#[mobula::remote(max_restarts = -1, max_task_retries = "2")]
+impl Restless {
+    fn new() -> Self {
+        Restless
+    }
+}
+
+struct Doubly;
+
+#[mobula::remote(max_restarts = 1, max_restarts = 2)]
+impl Doubly {
+    fn new() -> Self {
+        Doubly
+    }
 }
 
 fn main() {}

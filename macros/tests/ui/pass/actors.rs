@@ -144,6 +144,27 @@ fn remotely() {
     let _: ObjectRef<()> = named.nothing();
 }
 
+struct Patient;
+
+#[mobula::remote(max_restarts = 3, max_task_retries = unlimited)]
+impl Patient {
+    fn new() -> Self {
+        Self
+    }
+}
+
+struct Eternal;
+
+#[mobula::remote(max_restarts = unlimited)]
+impl Eternal {
+    fn new(_from: u8) -> Self {
+        Self
+    }
+}
+
+#[mobula::remote(max_retries = unlimited)]
+fn tireless() {}
+
 fn main() {
     // Compiled, but not run: there is no store here.
     let _: fn() = remotely;
