@@ -83,6 +83,20 @@ impl Connection {
         request: &Request,
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
+        let answer = self.request_unless(operation, request, timeout, Duration::MAX, || false)?;
+        Ok(answer.expect("it was not withdrawn"))
+    }
+
+    /// The same for a lease that may turn out not to be needed, which `is_needless` is asked `every` so often: then it
+    /// is withdrawn, and there is no answer. It keeps its place in the daemon's queue meanwhile.
+    pub(crate) fn request_unless(
+        &self,
+        operation: &'static str,
+        request: &Request,
+        timeout: Duration,
+        every: Duration,
+        mut is_needless: impl FnMut() -> bool,
+    ) -> Result<Option<Answer>, ClientError> {
         if self.is_lost() {
             return Err(ClientError::StoreLost);
         }
@@ -103,19 +117,28 @@ impl Connection {
         if self.is_lost() {
             self.waiting.lock().remove(&correlation);
         }
-        let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        match receiver.recv_timeout(left) {
-            Ok(packet) => {
-                let (_, reply) = Reply::decode(&packet.bytes)?;
-                match reply {
-                    Reply::Failed { refusal } => Err(refusal.into()),
-                    reply => Ok(Answer { reply, descriptors: packet.descriptors }),
+        loop {
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            match receiver.recv_timeout(left.min(every)) {
+                Ok(packet) => {
+                    let (_, reply) = Reply::decode(&packet.bytes)?;
+                    return match reply {
+                        Reply::Failed { refusal } => Err(refusal.into()),
+                        reply => Ok(Some(Answer { reply, descriptors: packet.descriptors })),
+                    };
                 }
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(ClientError::StoreLost),
-            Err(RecvTimeoutError::Timeout) => {
-                self.waiting.lock().remove(&correlation);
-                Err(ClientError::Timeout { operation, waited })
+                Err(RecvTimeoutError::Disconnected) => return Err(ClientError::StoreLost),
+                Err(RecvTimeoutError::Timeout) if left <= every => {
+                    self.waiting.lock().remove(&correlation);
+                    return Err(ClientError::Timeout { operation, waited });
+                }
+                // Who finds it gone from the list has its answer on the way.
+                Err(RecvTimeoutError::Timeout) => {
+                    if is_needless() && self.waiting.lock().remove(&correlation).is_some() {
+                        self.tell(&Request::Withdraw { correlation });
+                        return Ok(None);
+                    }
+                }
             }
         }
     }

@@ -516,6 +516,13 @@ impl Own {
         taken.into_iter().map(|segment| segment.id).collect()
     }
 
+    /// Whether an object of so many bytes would find room.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let mut books = self.books.lock();
+        let found = books.allocator.allocate(bytes);
+        found.inspect(|found| books.allocator.free(*found)).is_some()
+    }
+
     /// Whether there is anything to look after: memory, or objects that are to be freed.
     pub(crate) fn has_work(&self) -> bool {
         let books = self.books.lock();

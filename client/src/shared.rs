@@ -28,8 +28,8 @@ use crate::peer::{Peer, Slot};
 /// Bytes of the first lease for small objects; later ones grow with what is already leased.
 const LEASE_BYTES_MIN: u64 = 1 << 20;
 const LEASE_BYTES_MAX: u64 = 64 << 20;
-/// A waiting lease looks at its own memory again after this long: something may have been freed here.
-const LEASE_SLICE: Duration = Duration::from_millis(50);
+/// Who waits for a lease looks at its own memory again after this long: something may have been freed here.
+const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 /// The state behind a [`Client`](crate::Client).
 pub(crate) struct Shared {
@@ -271,7 +271,7 @@ impl Shared {
     }
 
     /// Gets memory in which `bytes` fit: a generous lease if there is room for it, else just what is needed, for which
-    /// it waits. Returns early, without a lease, when waiting should be interrupted by another look at one's own.
+    /// it waits. Returns early, without a lease, when there is room in one's own by then.
     fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
         let generous = self.own.leased_bytes().clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX);
         let generous = generous.min(self.capacity_bytes / 8);
@@ -280,10 +280,8 @@ impl Shared {
         }
         self.release_empty(u64::MAX);
         let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        match self.request_lease(bytes, left.min(LEASE_SLICE)) {
-            Err(ClientError::Refused(Refusal::StoreFull { .. })) if left > LEASE_SLICE => Ok(()),
-            result => result,
-        }
+        // For a request that does not wait at all the daemon takes nobody's name away.
+        self.request_lease(bytes, left.max(Duration::from_millis(1)))
     }
 
     /// Whether there is anything to look after, now or in a moment.
@@ -302,8 +300,19 @@ impl Shared {
 
     fn take_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
         step(Step::LeaseAsked);
-        let request = Request::Lease { bytes, timeout_ms: timeout.as_millis() as u64 };
-        let answer = self.connection.request_within("lease memory", &request, timeout)?;
+        let request =
+            Request::Lease { bytes, timeout_ms: timeout.as_millis().min(u128::from(u64::MAX)) as u64 };
+        let has_room = || {
+            self.collect();
+            let room = self.own.has_room(bytes);
+            if !room {
+                self.release_empty(u64::MAX);
+            }
+            room
+        };
+        let answer =
+            self.connection.request_unless("lease memory", &request, timeout, LEASE_LOOK, has_room)?;
+        let Some(answer) = answer else { return Ok(()) };
         let Reply::Leased { segment, bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };

@@ -226,6 +226,12 @@ messages! {
             /// From `Connected` or `ChannelOpened`.
             channel: u64,
         }
+        /// A lease that this client has asked for, and has not got, is not needed any more: it is answered by a
+        /// refusal, unless it has been granted meanwhile. Answered by [`Reply::Done`].
+        26 => Withdraw {
+            /// Of the request.
+            correlation: u64,
+        }
     }
 }
 
@@ -471,7 +477,7 @@ pub enum Refusal {
         requested_bytes: u64,
         /// What there is in all.
         capacity_bytes: u64,
-        /// What was free at the end.
+        /// What was free for it at the end: nothing, while another request that has waited for longer has its turn.
         free_bytes: u64,
     },
     /// It can never fit.

@@ -53,6 +53,9 @@ pub struct Config {
     pub names_max: usize,
     /// Requests of one client that wait, for memory or for a name. Default 1024.
     pub waiters_max: usize,
+    /// How long a request that waits for memory may be passed by later ones that need less, and how long, after that,
+    /// none of them may pass it. Default 500 ms.
+    pub lease_turn: Duration,
     /// How long the objects of a dead client are kept although nobody pins them, for those whose ids are still
     /// on their way to somebody. Default 1 s.
     pub adoption_grace: Duration,
@@ -79,6 +82,7 @@ impl Config {
             segments_max: 16_384,
             names_max: 65_536,
             waiters_max: 1024,
+            lease_turn: Duration::from_millis(500),
             adoption_grace: Duration::from_secs(1),
             sweep_entries_max: 65_536,
             references_max: 1 << 20,
@@ -118,9 +122,11 @@ impl Config {
         }
         let entries = u64::from(self.table_entries_initial);
         within("table_entries_initial", entries, 1, u64::from(ENTRIES_MAX))?;
-        for (limit, value) in
-            [("hello_timeout in ms", self.hello_timeout), ("adoption_grace in ms", self.adoption_grace)]
-        {
+        for (limit, value) in [
+            ("hello_timeout in ms", self.hello_timeout),
+            ("lease_turn in ms", self.lease_turn),
+            ("adoption_grace in ms", self.adoption_grace),
+        ] {
             within(limit, u64::try_from(value.as_millis()).unwrap_or(u64::MAX), 0, TIMEOUT_MS_MAX)?;
         }
         within("sweep_entries_max", u64::from(self.sweep_entries_max), 1, u64::from(u32::MAX))?;

@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use common::{MIB, TestStore, eventually, segment};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_shm::memory::PAGE_BYTES;
@@ -80,6 +83,58 @@ fn waiting_requests_are_served_in_order_and_small_ones_pass_one_that_is_too_larg
     holder.done(&Request::Release { segment: second.number });
     let (reply, descriptors) = asker.raw.reply(large);
     assert_eq!(segment(reply, &descriptors).bytes, 16 * MIB);
+}
+
+/// Whoever asks for little gets all that is given back, until whoever asked for much has its turn.
+#[test]
+fn a_large_request_is_not_passed_by_small_ones_for_ever() {
+    let store = TestStore::with(|config| config.lease_turn = Duration::from_millis(50));
+    let (mut holder, mut large, mut small) = (store.client(), store.client(), store.client());
+    let mut held: VecDeque<u32> = (0..16).map(|_| holder.lease(MIB).number).collect();
+    let waiting = large.raw.send(&Request::Lease { bytes: 12 * MIB, timeout_ms: 60_000 });
+    let (mut passed, mut asked) = (0, VecDeque::new());
+    while !large.raw.has_reply(waiting) {
+        // One is given back, and asked for at once by another, who gives it back in turn.
+        if let Some(number) = held.pop_front() {
+            holder.done(&Request::Release { segment: number });
+        }
+        if asked.is_empty() {
+            asked.push_back(small.raw.send(&Request::Lease { bytes: MIB, timeout_ms: 60_000 }));
+        }
+        small.totals();
+        if small.raw.has_reply(asked[0]) {
+            let (reply, descriptors) = small.raw.reply(asked.pop_front().unwrap());
+            let number = segment(reply, &descriptors).number;
+            small.done(&Request::Release { segment: number });
+            held.push_back(holder.lease_within(MIB, 60_000).number);
+            passed += 1;
+        }
+        large.totals();
+    }
+    assert!(passed > 0, "nobody was served before");
+    let (reply, descriptors) = large.raw.reply(waiting);
+    let leased = segment(reply, &descriptors);
+    assert_eq!(leased.bytes, 12 * MIB);
+    // And then the small one has its room again.
+    large.done(&Request::Release { segment: leased.number });
+    if let Some(asked) = asked.pop_front() {
+        assert!(matches!(small.raw.reply(asked).0, Reply::Leased { .. }));
+    }
+}
+
+#[test]
+fn a_request_that_is_withdrawn_gets_nothing_and_keeps_nobody() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    let segment = holder.lease(16 * MIB);
+    let waiting = asker.raw.send(&Request::Lease { bytes: MIB, timeout_ms: u64::MAX });
+    // Somebody else's request, and one that was never made, stay out of it.
+    holder.done(&Request::Withdraw { correlation: waiting });
+    asker.done(&Request::Withdraw { correlation: waiting + 100 });
+    asker.done(&Request::Withdraw { correlation: waiting });
+    assert!(matches!(asker.raw.reply(waiting).0, Reply::Failed { refusal: Refusal::StoreFull { .. } }));
+    holder.done(&Request::Release { segment: segment.number });
+    assert_eq!(holder.totals().free_bytes, 16 * MIB);
 }
 
 #[test]
@@ -165,7 +220,10 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
     }
     reader.attach(owner.owner);
     reader.pins_on(owner.owner).set(1, HELD);
+    // Who does not wait takes nothing from anybody.
     reader.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms: 0 });
+    assert_eq!(owner.totals().names, 3);
+    reader.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms: 1 });
     assert_eq!(reader.lookup(b"b"), Reply::Found { object: objects[1] });
     for evicted in [b"a", b"c"] {
         assert_eq!(reader.lookup(evicted), Reply::Failed { refusal: Refusal::NoSuchName {} });

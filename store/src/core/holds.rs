@@ -38,6 +38,11 @@ impl Holds {
         self.counts.contains_key(&(owner, index))
     }
 
+    /// How often an entry is held.
+    pub(crate) fn count(&self, owner: OwnerId, index: u32) -> u32 {
+        self.counts.get(&(owner, index)).copied().unwrap_or(0)
+    }
+
     /// Drops every hold on an owner that is no more.
     pub(crate) fn forget(&mut self, owner: OwnerId) {
         self.counts.retain(|(held, _), _| *held != owner);
@@ -53,6 +58,7 @@ mod tests {
         let (mut holds, owner) = (Holds::default(), OwnerId::new(1, 1));
         assert!(holds.add(owner, 5));
         assert!(!holds.add(owner, 5));
+        assert_eq!((holds.count(owner, 5), holds.count(owner, 4)), (2, 0));
         assert!(!holds.remove(owner, 5));
         assert!(holds.contains(owner, 5));
         assert!(holds.remove(owner, 5));

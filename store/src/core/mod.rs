@@ -6,6 +6,7 @@
 //! * [`slots`]: which client has which slot, who is attached to whom, and when a slot may be used again;
 //! * [`segments`]: what is leased, adopted and retired, and what that leaves free;
 //! * [`waiters`]: requests that are answered later, in order, at the latest at their deadline;
+//! * [`turns`]: whom of them nobody may pass for a while;
 //! * [`names`]: names, and how long ago each was asked for;
 //! * [`holds`]: how often the daemon itself wants an object kept;
 //! * [`channels`]: who is connected with whom.
@@ -17,6 +18,7 @@ pub(crate) mod holds;
 pub(crate) mod names;
 pub(crate) mod segments;
 pub(crate) mod slots;
+pub(crate) mod turns;
 pub(crate) mod waiters;
 
 #[cfg(test)]

@@ -70,6 +70,11 @@ impl Names {
         self.counts.contains_key(&object)
     }
 
+    /// How many names an object has.
+    pub(crate) fn count_of(&self, object: ObjectId) -> u32 {
+        self.counts.get(&object).copied().unwrap_or(0)
+    }
+
     /// Names and objects in the order of the names, behind `after`.
     pub(crate) fn after(&self, after: &[u8]) -> impl Iterator<Item = (&[u8], ObjectId)> {
         let range = (Bound::Excluded(after), Bound::Unbounded);

@@ -58,15 +58,24 @@ impl<T> Waiters<T> {
 
     /// The first ticket, in order, whose request can be served.
     ///
-    /// A request that cannot be served yet does not hold up the ones behind it: who needs much may wait for long, but
-    /// nobody waits for room that is there.
-    pub(crate) fn first(&self, mut can_serve: impl FnMut(&Waiter<T>) -> bool) -> Option<u64> {
-        self.waiting.iter().find(|(_, waiter)| can_serve(waiter)).map(|(ticket, _)| *ticket)
+    /// A request that cannot be served yet does not hold up the ones behind it: nobody waits for room that is there,
+    /// except while another has its [turn](super::turns).
+    pub(crate) fn first(&self, mut can_serve: impl FnMut(u64, &Waiter<T>) -> bool) -> Option<u64> {
+        self.iter().find(|(ticket, waiter)| can_serve(*ticket, waiter)).map(|(ticket, _)| ticket)
     }
 
-    /// The request that has waited longest.
-    pub(crate) fn oldest(&self) -> Option<&Waiter<T>> {
-        self.waiting.values().next()
+    /// All that wait, in order, with their tickets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Waiter<T>)> + Clone {
+        self.waiting.iter().map(|(ticket, waiter)| (*ticket, waiter))
+    }
+
+    /// The ticket of a client's request; `None` when it does not wait.
+    pub(crate) fn find(&self, client: u16, correlation: u64) -> Option<u64> {
+        if self.count(client) == 0 {
+            return None;
+        }
+        let is_it = |waiter: &Waiter<T>| (waiter.client, waiter.correlation) == (client, correlation);
+        self.first(|_, waiter| is_it(waiter))
     }
 
     /// Takes out a request whose deadline has passed.
@@ -128,13 +137,15 @@ mod tests {
     fn everyone_who_fits_is_served_in_order_past_one_who_does_not() {
         let mut waiters = waiters(Instant::now(), &[8, 2, 9, 1, 3]);
         let (mut free, mut served) = (6, Vec::new());
-        while let Some(ticket) = waiters.first(|waiter| waiter.wants <= free) {
+        while let Some(ticket) = waiters.first(|_, waiter| waiter.wants <= free) {
             let waiter = waiters.take(ticket).unwrap();
             free -= waiter.wants;
             served.push(waiter.wants);
         }
         assert_eq!((served, free), (vec![2, 1, 3], 0));
-        assert_eq!(waiters.oldest().unwrap().wants, 8);
+        assert_eq!(waiters.iter().next().unwrap().1.wants, 8);
+        // A client's own request is found by what ties the reply to it, and nobody else's.
+        assert_eq!((waiters.find(0, 0), waiters.find(0, 2), waiters.find(1, 0)), (Some(1), Some(3), None));
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Daemon {
         self.segments.adopt(slot);
         step(Step::AdoptBegun);
         self.take_over(slot, now);
-        self.serve_leases();
+        self.serve_leases(now);
     }
 
     /// Goes on with everything adopted, a slice of each.

@@ -3,10 +3,14 @@
 //! # Making room
 //!
 //! Capacity comes back when owners release segments. While a request waits, the daemon takes away the names that
-//! nobody used for longest and whose objects no client pins, sweeps what it has adopted, and asks everyone who has
-//! leases to free what they can; again every [`PRESSURE_PERIOD`], because nobody tells it when a reader lets go.
+//! nobody used for longest and whose objects nothing else keeps, sweeps what it has adopted, and asks everyone who has
+//! leases to free what they can; again every [`PRESSURE_PERIOD`], because nobody tells it when a reader lets go. A
+//! request that does not wait costs nobody a name: what it might have brought would come too late.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use mobula_protocol::id::ObjectId;
 
 use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::memory::round_up_to_pages;
@@ -26,13 +30,21 @@ const RECLAIM_PERIOD: Duration = Duration::from_millis(10);
 /// Names that are looked at in one search for something to evict.
 const EVICTION_LOOKS_MAX: usize = 4096;
 
+/// A lease that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    bytes: u64,
+    /// From then on the request may have a [turn](crate::core::turns).
+    turn_from: Instant,
+}
+
 /// When room is made next.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     due: Option<Instant>,
     reclaim_from: Option<Instant>,
-    /// What was free when the waiting requests were last looked through.
-    free_seen: u64,
+    /// What was free, and who had the turn, when the waiting requests were last looked through.
+    seen: (u64, Option<u64>),
 }
 
 impl Pressure {
@@ -59,18 +71,33 @@ impl Daemon {
         let bytes = round_up_to_pages(requested_bytes.max(1)).filter(|bytes| *bytes <= capacity_bytes);
         let bytes = bytes.ok_or(Refusal::TooLarge { requested_bytes, capacity_bytes })?;
         if bytes > self.segments.free() {
+            if timeout_ms > 0 {
+                self.evict(bytes - self.segments.free(), now);
+            }
             self.make_room(bytes - self.segments.free(), now);
         }
-        if bytes <= self.segments.free() {
+        if bytes <= self.segments.free() && self.turn(now).is_none() {
             return self.grant(client, correlation, bytes);
         }
         if timeout_ms == 0 {
-            return Err(self.store_full(bytes));
+            return Err(self.store_full(bytes, now));
         }
         self.check_waiters(client)?;
-        self.leases.push(Waiter { client, correlation, deadline: deadline(now, timeout_ms), wants: bytes });
+        let wants = Wanted { bytes, turn_from: self.turns.earliest(now, Duration::from_millis(timeout_ms)) };
+        self.leases.push(Waiter { client, correlation, deadline: deadline(now, timeout_ms), wants });
         self.pressure.due.get_or_insert(now + PRESSURE_PERIOD);
         Ok(Answer::Later)
+    }
+
+    /// A client has found memory of its own, and waits for a lease no longer.
+    pub(super) fn withdraw(&mut self, client: u16, withdrawn: u64, now: Instant) -> Outcome {
+        let ticket = self.leases.find(client, withdrawn);
+        if let Some(waiter) = ticket.and_then(|ticket| self.leases.take(ticket)) {
+            // Every request is answered once.
+            let refusal = self.store_full(waiter.wants.bytes, now);
+            self.reply(client, withdrawn, &Reply::Failed { refusal }, Vec::new());
+        }
+        Answer::done()
     }
 
     /// A client gives a segment back.
@@ -124,43 +151,58 @@ impl Daemon {
         Ok(Answer::Now(Reply::TableGrown { entries }, Vec::new()))
     }
 
-    /// Grants every waiting request that fits, in order.
-    pub(super) fn serve_leases(&mut self) {
+    /// Grants every waiting request that fits, in order, as far as nobody has the turn.
+    pub(super) fn serve_leases(&mut self, now: Instant) {
         if self.leases.is_empty() {
             self.pressure.due = None;
             return;
         }
-        while self.pressure.free_seen != self.segments.free() {
-            let free = self.segments.free();
-            self.pressure.free_seen = free;
-            while let Some(ticket) = self.leases.first(|waiter| waiter.wants <= self.segments.free()) {
-                let Some(waiter) = self.leases.take(ticket) else { break };
-                let (reply, parcels) = match self.grant(waiter.client, waiter.correlation, waiter.wants) {
-                    Ok(Answer::Now(reply, parcels)) => (reply, parcels),
-                    Ok(Answer::Later) => continue,
-                    Err(refusal) => (Reply::Failed { refusal }, Vec::new()),
-                };
-                self.reply(waiter.client, waiter.correlation, &reply, parcels);
+        loop {
+            let (free, turn) = (self.segments.free(), self.turn(now));
+            if self.pressure.seen == (free, turn) {
+                return;
             }
+            let next = self
+                .leases
+                .first(|ticket, waiter| waiter.wants.bytes <= free && turn.is_none_or(|turn| ticket <= turn));
+            let Some(waiter) = next.and_then(|ticket| self.leases.take(ticket)) else {
+                self.pressure.seen = (free, turn);
+                return;
+            };
+            let (reply, parcels) = match self.grant(waiter.client, waiter.correlation, waiter.wants.bytes) {
+                Ok(Answer::Now(reply, parcels)) => (reply, parcels),
+                Ok(Answer::Later) => continue,
+                Err(refusal) => (Reply::Failed { refusal }, Vec::new()),
+            };
+            self.reply(waiter.client, waiter.correlation, &reply, parcels);
         }
     }
 
     /// Answers the requests that have waited long enough.
     pub(super) fn expire_leases(&mut self, now: Instant) {
         while let Some((_, waiter)) = self.leases.expired(now) {
-            let refusal = self.store_full(waiter.wants);
+            let refusal = self.store_full(waiter.wants.bytes, now);
             self.reply(waiter.client, waiter.correlation, &Reply::Failed { refusal }, Vec::new());
         }
     }
 
-    /// Makes room for the request that has waited longest.
+    /// Makes room for the request that has the turn, or else for the one that has waited longest.
     pub(super) fn relieve(&mut self, now: Instant) {
         self.pressure.due = None;
-        if let Some(oldest) = self.leases.oldest() {
-            let missing = oldest.wants.saturating_sub(self.segments.free());
+        let turn = self.turn(now);
+        let waiting = self.leases.iter().find(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
+        if let Some((_, waiter)) = waiting {
+            let missing = waiter.wants.bytes.saturating_sub(self.segments.free());
+            self.evict(missing, now);
             self.make_room(missing, now);
             self.pressure.due = Some(now + PRESSURE_PERIOD);
         }
+    }
+
+    /// The ticket of the request that nobody may pass at the moment.
+    fn turn(&mut self, now: Instant) -> Option<u64> {
+        let waiting = self.leases.iter().map(|(ticket, waiter)| (ticket, waiter.wants.turn_from));
+        self.turns.advance(now, waiting)
     }
 
     /// Refuses a request that would wait when the client has too many that do.
@@ -184,7 +226,6 @@ impl Daemon {
     }
 
     fn make_room(&mut self, missing: u64, now: Instant) {
-        self.evict(missing, now);
         self.sweep(now);
         if self.pressure.reclaim_from.is_some_and(|from| now < from) {
             return;
@@ -197,28 +238,41 @@ impl Daemon {
         }
     }
 
-    /// Takes names away, the least recently used first, until objects of `missing` bytes have lost theirs.
+    /// Takes names away, the least recently used first, until objects of `missing` bytes have lost theirs. An object is
+    /// used as recently as the last of its names.
     fn evict(&mut self, missing: u64, now: Instant) {
         let mut evicted = Vec::new();
-        let mut bytes = 0u64;
+        let mut passed: HashMap<ObjectId, Vec<Vec<u8>>> = HashMap::new();
+        let (mut bytes, mut looks) = (0u64, 0);
         for (name, object) in self.names.least_recent().take(EVICTION_LOOKS_MAX) {
             if bytes >= missing {
                 break;
             }
+            looks += 1;
+            let names = passed.entry(object).or_default();
+            names.push(name.to_vec());
+            if names.len() < self.names.count_of(object) as usize {
+                continue;
+            }
             let Some(owner) = self.owners.get(&object.owner().slot()) else { continue };
-            if !owner.is_pinned(object.index()) {
+            let kept = self.holds.count(object.owner(), object.index()) as usize > names.len();
+            if !kept && !owner.is_pinned(object.index()) {
                 bytes = bytes.saturating_add(owner.location(object.index()).length);
-                evicted.push(name.to_vec());
+                evicted.append(names);
             }
         }
         for name in evicted {
             tracing::debug!(name = %String::from_utf8_lossy(&name), "evicted");
             self.drop_name(&name, now);
         }
+        if bytes < missing && looks == EVICTION_LOOKS_MAX {
+            // What is kept is in use: the next search begins behind it, or it would never come to the others.
+            passed.values().flatten().for_each(|name| self.names.touch(name));
+        }
     }
 
-    fn store_full(&self, requested_bytes: u64) -> Refusal {
-        let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
-        Refusal::StoreFull { requested_bytes, capacity_bytes, free_bytes }
+    fn store_full(&mut self, requested_bytes: u64, now: Instant) -> Refusal {
+        let free_bytes = if self.turn(now).is_some() { 0 } else { self.segments.free() };
+        Refusal::StoreFull { requested_bytes, capacity_bytes: self.config.capacity_bytes, free_bytes }
     }
 }

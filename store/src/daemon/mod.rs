@@ -35,6 +35,7 @@ use crate::core::holds::Holds;
 use crate::core::names::Names;
 use crate::core::segments::Segments;
 use crate::core::slots::Slots;
+use crate::core::turns::Turns;
 use crate::core::waiters::Waiters;
 use crate::memory::{Memory, Parcel, no_memory};
 
@@ -53,7 +54,7 @@ mod tests;
 
 use adoption::SweepTimer;
 use filling::Filling;
-use leasing::Pressure;
+use leasing::{Pressure, Wanted};
 use naming::Lookups;
 use owner::Owner;
 
@@ -103,7 +104,8 @@ pub(crate) struct Daemon {
     names: Names,
     holds: Holds,
     channels: Channels,
-    leases: Waiters<u64>,
+    leases: Waiters<Wanted>,
+    turns: Turns,
     /// Segments that are being allocated, in order.
     fillings: VecDeque<Filling>,
     lookups: Lookups,
@@ -130,6 +132,7 @@ impl Daemon {
             holds: Holds::default(),
             channels: Channels::default(),
             leases: Waiters::new(),
+            turns: Turns::new(config.lease_turn),
             fillings: VecDeque::new(),
             lookups: Lookups::new(),
             pressure: Pressure::default(),
@@ -180,6 +183,7 @@ impl Daemon {
         let outcome = match request {
             Request::Hello { .. } => Err(bad_request("a second Hello")),
             Request::Lease { bytes, timeout_ms } => self.lease(client, correlation, bytes, timeout_ms, now),
+            Request::Withdraw { correlation } => self.withdraw(client, correlation, now),
             Request::Release { segment } => self.release(client, segment),
             Request::GrowTable { entries } => self.grow_table(client, entries),
             Request::Attach { owner } => self.attach(client, owner),
@@ -203,7 +207,7 @@ impl Daemon {
             Err(Refusal::BadRequest { reason }) => return Err(Violation(reason)),
             Err(refusal) => self.reply(client, correlation, &Reply::Failed { refusal }, Vec::new()),
         }
-        self.serve_leases();
+        self.serve_leases(now);
         Ok(())
     }
 
@@ -218,7 +222,7 @@ impl Daemon {
         if self.sweep.is_due(now) {
             self.sweep(now);
         }
-        self.serve_leases();
+        self.serve_leases(now);
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` while nobody waits and nothing is adopted.
@@ -226,7 +230,8 @@ impl Daemon {
         if !self.fillings.is_empty() {
             return Some(now);
         }
-        let deadlines = [self.leases.next_deadline(), self.lookups.next_deadline()];
+        let turn = self.turns.ends().filter(|_| !self.leases.is_empty());
+        let deadlines = [self.leases.next_deadline(), self.lookups.next_deadline(), turn];
         deadlines.into_iter().chain([self.pressure.due(), self.sweep.due()]).flatten().min()
     }
 

@@ -262,3 +262,90 @@ fn a_large_lease_does_not_hold_up_others_while_its_pages_come() {
     assert_eq!(world.daemon.next_deadline(world.now), None);
     assert_eq!(world.totals().leased_bytes, PAGE_BYTES);
 }
+
+/// What is evicted is what was asked for least recently, of what nothing but names keeps; as much as is missing, and no
+/// name in vain.
+#[test]
+fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
+    for seed in 0..200 {
+        let (mut random, mut world) = (Random::new(seed), World::new());
+        world.connect();
+        world.connect();
+        let (owner, reader) = (world.clients[0].id, world.clients[1].id);
+        world.request(0, Request::Lease { bytes: CAPACITY - PAGE_BYTES, timeout_ms: 0 });
+        world.request(1, Request::Attach { owner });
+        let pins = PinWriter::map(world.clients[1].pin_file.writable(), owner.slot()).unwrap();
+        // Objects, their names by the last use, the least recent first, and what else keeps them.
+        let mut names: Vec<(Vec<u8>, u32)> = Vec::new();
+        for index in 0..12u32 {
+            let location = Location { segment: 1, offset: 0, length: PAGE_BYTES, format: 0, references: 0 };
+            let client = &world.clients[0];
+            client.table.fill(index, &location);
+            let sealed = Word::new(0, State::Sealed).bits();
+            client.table.word(index).store(sealed, std::sync::atomic::Ordering::SeqCst);
+            for number in 0..1 + random.below(3) {
+                let name = format!("{index}.{number}").into_bytes();
+                let object = ObjectId::new(owner, index, 0);
+                world.request(0, Request::Publish { name: name.clone(), object });
+                names.push((name, index));
+            }
+        }
+        for _ in 0..30 {
+            let place = random.below(names.len() as u64) as usize;
+            let used = names.remove(place);
+            world.request(1, Request::Lookup { name: used.0.clone(), timeout_ms: 0 });
+            names.push(used);
+        }
+        let mut kept: Vec<u32> = (0..12).filter(|_| random.below(4) == 0).collect();
+        kept.iter().for_each(|index| pins.set(*index, HELD));
+        // As an adopted object's reference does.
+        let held = random.below(12) as u32;
+        assert!(world.daemon.hold(ObjectId::new(owner, held, 0)));
+        kept.push(held);
+
+        let missing = 1 + random.below(12);
+        let bytes = (missing + 1) * PAGE_BYTES;
+        world.request(1, Request::Lease { bytes, timeout_ms: 1000 });
+        let (mut left, mut gone) = (missing, Vec::new());
+        for (place, (_, index)) in names.iter().enumerate() {
+            let is_last = names[place + 1..].iter().all(|(_, other)| other != index);
+            if left > 0 && is_last && !kept.contains(index) {
+                gone.push(*index);
+                left -= 1;
+            }
+        }
+        let expected: Vec<_> = names.iter().filter(|(_, index)| !gone.contains(index)).cloned().collect();
+        let names = world.daemon.names.least_recent().map(|(name, object)| (name.to_vec(), object.index()));
+        assert_eq!(names.collect::<Vec<_>>(), expected, "seed {seed}: {missing} missing, kept {kept:?}");
+        assert!(world.daemon.owners.contains_key(&reader.slot()));
+    }
+}
+
+/// However many names are in use, the ones behind them are found.
+#[test]
+fn names_in_use_do_not_hide_the_others_from_eviction() {
+    const IN_USE: u32 = 10_000;
+    let mut world = World::new();
+    world.connect();
+    world.request(0, Request::GrowTable { entries: IN_USE + 1 });
+    world.request(0, Request::Lease { bytes: CAPACITY, timeout_ms: 0 });
+    let owner = world.clients[0].id;
+    let pins = PinWriter::map(world.clients[0].pin_file.writable(), owner.slot()).unwrap();
+    for index in 0..=IN_USE {
+        let location = Location { segment: 1, offset: 0, length: PAGE_BYTES, format: 0, references: 0 };
+        world.clients[0].table.fill(index, &location);
+        let sealed = Word::new(0, State::Sealed).bits();
+        world.clients[0].table.word(index).store(sealed, std::sync::atomic::Ordering::SeqCst);
+        if index < IN_USE {
+            pins.set_own(index, HELD);
+        }
+        let object = ObjectId::new(owner, index, 0);
+        world.request(0, Request::Publish { name: index.to_le_bytes().to_vec(), object });
+    }
+    world.request(0, Request::Lease { bytes: PAGE_BYTES, timeout_ms: 10_000 });
+    for _ in 0..5 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(world.totals().names, u64::from(IN_USE));
+    assert!(world.daemon.names.get(&IN_USE.to_le_bytes()).is_none());
+}

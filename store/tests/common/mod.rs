@@ -120,6 +120,11 @@ impl RawClient {
         }
     }
 
+    /// Whether a reply has come already.
+    pub fn has_reply(&self, correlation: u64) -> bool {
+        self.replies.iter().any(|(number, ..)| *number == correlation)
+    }
+
     /// The next notice that `wanted` wants; others are dropped.
     pub fn notice(&mut self, mut wanted: impl FnMut(&Notice) -> bool) -> (Notice, Vec<OwnedFd>) {
         loop {
@@ -211,6 +216,11 @@ impl Client {
 
     pub fn lease(&mut self, bytes: u64) -> Segment {
         let (reply, descriptors) = self.call(&Request::Lease { bytes, timeout_ms: 0 });
+        segment(reply, &descriptors)
+    }
+
+    pub fn lease_within(&mut self, bytes: u64, timeout_ms: u64) -> Segment {
+        let (reply, descriptors) = self.call(&Request::Lease { bytes, timeout_ms });
         segment(reply, &descriptors)
     }
 
