@@ -543,10 +543,15 @@ impl Own {
     }
 
     pub(crate) fn reader_joined(&self, id: OwnerId, pins: PinReader, bell: Bell) {
-        self.readers.write().push(Reader { id, pins, bell: Some(bell) });
+        let mut readers = self.readers.write();
+        readers.push(Reader { id, pins, bell: Some(bell) });
         step(Step::ReaderNoted);
         // Release, and after the push: who sees the count also sees the reader.
         self.readers_heard.fetch_add(1, Ordering::Release);
+        // It may wait already for a promise that was settled before it was known here.
+        if let Some(bell) = readers.last().and_then(|reader| reader.bell.as_ref()) {
+            bell.ring();
+        }
     }
 
     pub(crate) fn reader_gone(&self, id: OwnerId) {
