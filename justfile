@@ -43,6 +43,10 @@ fuzz-values SECONDS="60":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --features values decode_value fuzz/target/corpus/decode_value \
         fuzz/corpus/decode_value -- -max_total_time={{ SECONDS }}
 
+# The lock-free parts under a model checker: every order of their steps, with as many preemptions as given.
+loom PREEMPTIONS="3":
+    LOOM_MAX_PREEMPTIONS={{ PREEMPTIONS }} .ci/run loom
+
 # Licences, advisories and versions of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

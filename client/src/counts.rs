@@ -18,7 +18,7 @@
 //!
 //! Acquire on the way in pairs with the release of whoever stored the word: the pin, and what is recorded beside the
 //! count, come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes
-//! the last use back, which acquires them when it makes the word busy.
+//! the last use back, which acquires them when it makes the word busy. `shm/tests/loom/counts.rs` explores both.
 
 use std::sync::OnceLock;
 

@@ -13,7 +13,8 @@
 //! Dekker again: either the waker sees the sleep, or the sleeper sees what was published. The word lies in the
 //! sleeper's [table header](crate::table) and counts: a process that has rung for a sleep once need not ring for it
 //! again, however much it publishes until the sleeper gets to run, because what was published while the word was odd is
-//! seen by the look after it. A ring too many costs a look in vain; a ring too few cannot happen.
+//! seen by the look after it. A ring too many costs a look in vain; a ring too few cannot happen:
+//! `shm/tests/loom/doorbell.rs` explores it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

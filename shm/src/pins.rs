@@ -32,6 +32,9 @@
 //! A reader that the owner has not heard of would break it, so the owner also checks, between its swap (or fence) and
 //! its look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
 //! *before* it tells a new reader that it may pin.
+//!
+//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
+//! under two threads; a reader that joins; a reference that is handed on) and `adoption.rs` (the owner dies at any store).
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -14,6 +14,9 @@
 //!
 //! `head` is also the acknowledgement: a record that the head has passed has been dealt with, so what the
 //! producer held on its behalf can go.
+//!
+//! Proved by exploring this code: `shm/tests/loom/ring.rs` (records arrive whole and in order across the wrap; a producer
+//! without room hears of it).
 
 use std::fmt;
 use std::io;

@@ -14,6 +14,4 @@ pub use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 pub use std::thread::yield_now;
 
 #[cfg(mobula_loom)]
-pub use crate::model::atomics::{AtomicU32, AtomicU64, fence};
-#[cfg(mobula_loom)]
-pub use loom::thread::{yield_now as spin_loop, yield_now};
+pub use crate::model::atomics::{AtomicU32, AtomicU64, fence, yield_now, yield_now as spin_loop};

@@ -19,6 +19,9 @@
 //! The fields beside the word are written relaxed, before the word is stored with `Release` (at least); a reader that
 //! has found the word `Sealed` with the generation it expects, *while it has a pin*, reads them relaxed. The pairing of
 //! pins and words is [`pins`](crate::pins)' business.
+//!
+//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
+//! settled promise is heard of) and `adoption.rs` (a lost promise never becomes an object).
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -19,6 +19,12 @@
 //! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind.
 //! That is how a test plants a mistake into code that it does not own a copy of.
 //!
+//! # Waiting
+//!
+//! A thread that waits for another one looks again and again, and every look is a branch: there would be no end of
+//! executions in which only those run that wait. So an execution is explored up to its first [`YIELDS_MAX`] waits, and from
+//! there on ends in the one order in which everyone gets a turn.
+//!
 //! # Killing
 //!
 //! [`killed_after`] runs code up to its *n*-th store, which is not done any more, nor is anything after it: what is
@@ -87,7 +93,11 @@ struct Doomed {
     stores_left: usize,
 }
 
+/// Waits in an execution, of all threads, up to which every order is explored.
+pub const YIELDS_MAX: usize = 6;
+
 thread_local! {
+    static YIELDS: Cell<usize> = const { Cell::new(0) };
     // The threads of a model are coroutines of the one thread that runs it.
     static SETTINGS: Cell<Settings> = const { Cell::new(Settings::PLAIN) };
     static DOOMED: Cell<Option<Doomed>> = const { Cell::new(None) };
@@ -105,6 +115,20 @@ pub fn with_settings<R>(settings: Settings, run: impl FnOnce() -> R) -> R {
     let _restore = Restore;
     SETTINGS.set(settings);
     run()
+}
+
+/// Every execution of a model begins with this.
+pub fn begin_execution() {
+    YIELDS.set(0);
+}
+
+/// Lets others run.
+pub fn yield_now() {
+    YIELDS.set(YIELDS.get() + 1);
+    if YIELDS.get() > YIELDS_MAX {
+        loom::skip_branch();
+    }
+    loom::thread::yield_now();
 }
 
 /// Runs what a process does until it has stored so many times, and kills it before it stores once more; `false` when it

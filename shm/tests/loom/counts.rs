@@ -1,0 +1,202 @@
+//! A process's own counts (`client/src/counts.rs`, included as it is): who finds a use counted relies on the pin, and
+//! nobody uses what is being freed.
+//!
+//! A reader's use begins and ends as in `client/src/peer.rs` (`Slot::count_first`, `Slot::release_last`), an owner's as in
+//! `client/src/own.rs` (`acquire_first`, `release_last`, `free_batch`).
+
+#[path = "../../../client/src/counts.rs"]
+#[expect(dead_code, reason = "an object has more kinds of uses than a model")]
+mod real;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use loom::thread::spawn;
+use mobula_shm::model::File;
+use mobula_shm::model::atomics::{Access, Kind};
+use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
+use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release};
+
+use self::real::{Count, Unused, Use};
+use crate::{Bytes, fails, holds};
+
+/// Another's object, as the threads of a reader use it.
+struct Pinned {
+    count: Count,
+    file: File,
+    pins: PinWriter,
+}
+
+impl Pinned {
+    fn new() -> Arc<Self> {
+        let file = File::pins("pins", 2);
+        let pins = PinWriter::map(file.as_fd(), 0).unwrap();
+        Arc::new(Self { count: Count::default(), file, pins })
+    }
+
+    fn acquire(&self, kind: Use) {
+        if self.count.add(kind) {
+            return;
+        }
+        let mut busy = self.count.lock();
+        busy.add(kind);
+        if busy.pin_bits() != busy.pin_bits_before() {
+            self.pins.set(1, busy.pin_bits());
+        }
+        busy.finish();
+    }
+
+    fn release(&self, kind: Use) {
+        if self.count.sub(kind) {
+            return;
+        }
+        let mut busy = self.count.lock();
+        busy.sub(kind);
+        if busy.is_unused() {
+            self.pins.clear(1);
+        } else if busy.pin_bits() != busy.pin_bits_before() {
+            self.pins.change(1, busy.pin_bits());
+        }
+        busy.finish();
+    }
+
+    fn pin(&self) -> u32 {
+        PinReader::map(self.file.as_fd(), 0).unwrap().get(1)
+    }
+}
+
+fn threads_of_a_reader() {
+    let pinned = Pinned::new();
+    let other = {
+        let pinned = pinned.clone();
+        spawn(move || {
+            pinned.acquire(Use::Bytes);
+            assert_eq!(pinned.pin() & MAPPED, MAPPED, "lent without a pin");
+            pinned.release(Use::Bytes);
+        })
+    };
+    pinned.acquire(Use::Handle);
+    pinned.acquire(Use::Bytes);
+    pinned.release(Use::Handle);
+    assert_eq!(pinned.pin(), HELD | MAPPED, "lent without a pin");
+    pinned.release(Use::Bytes);
+    other.join().unwrap();
+    assert_eq!(pinned.pin(), 0, "a pin is left behind");
+    assert!(pinned.count.lock_known().is_none(), "a use is left behind");
+}
+
+#[test]
+fn what_is_counted_is_pinned() {
+    holds("counts, pins", threads_of_a_reader);
+}
+
+fn is_count(access: Access) -> bool {
+    access.file.is_empty()
+}
+
+/// Counts are changed with one ordering on the way in, and another on the way out.
+fn ways_in_are_relaxed(access: Access) -> Ordering {
+    match access.kind {
+        Kind::Update if is_count(access) && access.ordering == Acquire => Relaxed,
+        _ => access.ordering,
+    }
+}
+
+fn ways_out_are_relaxed(access: Access) -> Ordering {
+    match access.kind {
+        Kind::Store if is_count(access) => Relaxed,
+        Kind::Update if is_count(access) && access.ordering == Release => Relaxed,
+        _ => access.ordering,
+    }
+}
+
+/// Breaks: a thread finds the count above zero, and lends out bytes that nobody has pinned yet.
+#[test]
+fn planted_a_count_that_does_not_pass_the_pin_on() {
+    fails("count relaxed on the way in", "pin", ways_in_are_relaxed, threads_of_a_reader);
+    fails("count relaxed on the way out", "pin", ways_out_are_relaxed, threads_of_a_reader);
+}
+
+/// An object of one's own, in use by nobody and queued to be freed.
+struct Queued {
+    count: Count,
+    bytes: Bytes,
+}
+
+impl Queued {
+    fn new() -> Arc<Self> {
+        let queued = Self { count: Count::default(), bytes: Bytes::new(5) };
+        queued.count.begin(Use::Handle);
+        queued.release();
+        Arc::new(queued)
+    }
+
+    /// Whether there is anything to use.
+    fn acquire(&self) -> bool {
+        if self.count.add(Use::Handle) {
+            return true;
+        }
+        let Some(mut busy) = self.count.lock_known() else { return false };
+        busy.add(Use::Handle);
+        busy.finish();
+        true
+    }
+
+    fn release(&self) {
+        if self.count.sub(Use::Handle) {
+            return;
+        }
+        let mut busy = self.count.lock();
+        busy.sub(Use::Handle);
+        if busy.is_unused() {
+            busy.queue();
+        }
+        busy.finish();
+    }
+
+    /// Frees it and uses its memory again, unless it is in use.
+    fn free(&self) {
+        if let Unused::Locked(mut busy) = self.count.lock_unused() {
+            self.bytes.write(6);
+            busy.unqueue();
+            busy.finish();
+        }
+    }
+}
+
+fn users_against_the_owner() {
+    let queued = Queued::new();
+    let users = [(); 2].map(|()| {
+        let queued = queued.clone();
+        spawn(move || {
+            if queued.acquire() {
+                assert_eq!(queued.bytes.read(), 5, "used after it was freed");
+                queued.release();
+            }
+        })
+    });
+    queued.free();
+    users.into_iter().for_each(|user| user.join().unwrap());
+}
+
+#[test]
+fn what_is_being_freed_is_used_by_nobody() {
+    holds("counts, freeing", users_against_the_owner);
+}
+
+/// Breaks: the memory is written again while the last user still reads it.
+#[test]
+fn planted_a_count_that_does_not_pass_the_reads_on() {
+    fails(
+        "last use relaxed on the way in",
+        "Causality violation",
+        ways_in_are_relaxed,
+        users_against_the_owner,
+    );
+    fails(
+        "last use relaxed on the way out",
+        "Causality violation",
+        ways_out_are_relaxed,
+        users_against_the_owner,
+    );
+}

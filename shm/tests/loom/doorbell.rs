@@ -1,0 +1,219 @@
+//! The doorbell: no wake-up is lost, and a burst rings once.
+//!
+//! The sleeper does what `client/src/shared.rs` does (`Shared::sleep`), the waker what `client/src/peer.rs` does
+//! (`Peer::wake`). The bell itself, an eventfd, is a flag that somebody waits for.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use loom::sync::{Condvar, Mutex};
+use loom::thread::spawn;
+use mobula_shm::mapping::WriteMapping;
+use mobula_shm::model::File;
+use mobula_shm::model::atomics::{Access, Kind};
+use mobula_shm::ring::{self, Consumer, Producer};
+use mobula_shm::sync::AtomicU32;
+use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use mobula_shm::table::{TableReader, TableWriter};
+
+use crate::{as_it_is, fails, holds};
+
+const SLEEPS: usize = 64;
+const DATA_BYTES: u32 = 32;
+
+/// As `mobula_shm::bell::Bell`, without a descriptor.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rings: Mutex<u32>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *self.rings.lock().unwrap() += 1;
+        self.rung.notify_one();
+    }
+
+    /// Blocks until it rings, and forgets all rings.
+    pub(crate) fn wait(&self) {
+        let mut rings = self.rings.lock().unwrap();
+        while *rings == 0 {
+            rings = self.rung.wait(rings).unwrap();
+        }
+        *rings = 0;
+    }
+}
+
+/// One who sleeps.
+pub(crate) struct Process {
+    table: Arc<File>,
+    writer: TableWriter,
+    bell: Arc<Bell>,
+}
+
+/// Another one's view of it.
+pub(crate) struct Waker {
+    _table: Arc<File>,
+    reader: TableReader,
+    bell: Arc<Bell>,
+    rung_for: AtomicU32,
+}
+
+impl Process {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let table = Arc::new(File::table(name, 0));
+        let writer = TableWriter::map(table.as_fd()).unwrap();
+        Self { table, writer, bell: Arc::default() }
+    }
+
+    pub(crate) fn bell(&self) -> Arc<Bell> {
+        self.bell.clone()
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Waker {
+            _table: self.table.clone(),
+            reader: TableReader::map(self.table.as_fd()).unwrap(),
+            bell: self.bell(),
+            rung_for: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn sleep(&self, ready: impl FnOnce() -> bool) {
+        let _asleep = self.writer.begin_sleep();
+        if !ready() {
+            self.bell.wait();
+        }
+    }
+}
+
+impl Waker {
+    /// The sleep that it rang for, if it rang.
+    pub(crate) fn wake(&self) -> Option<u32> {
+        let sleep = self.reader.sleep()?;
+        let rings = self.rung_for.swap(sleep, Relaxed) != sleep;
+        rings.then(|| {
+            self.bell.ring();
+            sleep
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sleeping {
+    AsItIs,
+    LooksFirst,
+    DoesNotCount,
+}
+
+/// One sends two records, the other sleeps whenever there is none; rings that were one too many.
+fn send_to_a_sleeper(sleeping: Sleeping, wake: fn(&Waker) -> Option<u32>) {
+    let (left, right) = (File::ring("left", DATA_BYTES), File::ring("right", DATA_BYTES));
+    let (producer, _) = ring::open(left.as_fd(), right.as_fd(), DATA_BYTES).unwrap();
+    let (_, consumer) = ring::open(right.as_fd(), left.as_fd(), DATA_BYTES).unwrap();
+    let process = Process::new("sleeper");
+    let waker = process.waker();
+    let sender = spawn(move || send(producer, &waker, wake));
+    receive(consumer, &process, sleeping);
+    let rung_for = sender.join().unwrap();
+    assert!(rung_for[0].is_none() || rung_for[0] != rung_for[1], "rung twice for one sleep");
+}
+
+fn send(mut producer: Producer, waker: &Waker, wake: fn(&Waker) -> Option<u32>) -> [Option<u32>; 2] {
+    [1, 2].map(|number| {
+        producer.push(&[number]).unwrap();
+        wake(waker)
+    })
+}
+
+fn receive(mut consumer: Consumer, process: &Process, sleeping: Sleeping) {
+    let mut record = Vec::new();
+    for number in [1, 2] {
+        while !consumer.next(&mut record).unwrap() {
+            match sleeping {
+                Sleeping::AsItIs => process.sleep(|| !consumer.is_empty()),
+                Sleeping::LooksFirst => {
+                    let ready = !consumer.is_empty();
+                    process.sleep(|| ready);
+                }
+                Sleeping::DoesNotCount => {
+                    let raw = WriteMapping::map(process.table.as_fd(), 0, 4096).unwrap();
+                    raw.word32(SLEEPS).store(1, SeqCst);
+                    if consumer.is_empty() {
+                        process.bell.wait();
+                    }
+                    raw.word32(SLEEPS).store(0, SeqCst);
+                }
+            }
+        }
+        assert_eq!(record, [number]);
+        consumer.advance();
+    }
+}
+
+fn send_to_one_who_sleeps_as_it_should() {
+    send_to_a_sleeper(Sleeping::AsItIs, Waker::wake);
+}
+
+#[test]
+fn no_wake_up_is_lost_and_a_burst_rings_once() {
+    holds("doorbell", send_to_one_who_sleeps_as_it_should);
+}
+
+/// Breaks: the waker does not see the sleep, and the sleeper does not see the record.
+#[test]
+fn planted_orderings_that_are_too_weak() {
+    fn is_sleep(access: Access) -> bool {
+        access.file == "sleeper" && access.offset == SLEEPS
+    }
+    fn is_tail(access: Access) -> bool {
+        access.file == "left" && access.offset == 0
+    }
+    let check = |name, weaken: fn(Access) -> Ordering| {
+        fails(name, "deadlock", weaken, send_to_one_who_sleeps_as_it_should);
+    };
+    check("released sleep", |access| match access.kind {
+        Kind::Store if is_sleep(access) => Release,
+        _ => access.ordering,
+    });
+    check("released tail", |access| match access.kind {
+        Kind::Store if is_tail(access) => Release,
+        _ => access.ordering,
+    });
+    check("acquired sleep", |access| match access.kind {
+        Kind::Load if is_sleep(access) => Acquire,
+        _ => access.ordering,
+    });
+    check("acquired tail", |access| match access.kind {
+        Kind::Load if is_tail(access) => Acquire,
+        _ => access.ordering,
+    });
+}
+
+/// Breaks: what is sent between the look and the sleep is not rung for.
+#[test]
+fn planted_a_last_look_before_the_sleep() {
+    fails("look, then sleep", "deadlock", as_it_is, || {
+        send_to_a_sleeper(Sleeping::LooksFirst, Waker::wake);
+    });
+}
+
+/// Breaks: the waker takes the next sleep for the one that it has rung for.
+#[test]
+fn planted_sleeps_that_are_not_counted() {
+    fails("sleeps not counted", "deadlock", as_it_is, || {
+        send_to_a_sleeper(Sleeping::DoesNotCount, Waker::wake);
+    });
+}
+
+/// Breaks: a burst costs a system call for each record.
+#[test]
+fn planted_a_waker_that_does_not_remember() {
+    fails("rings always", "rung twice for one sleep", as_it_is, || {
+        send_to_a_sleeper(Sleeping::AsItIs, |waker| {
+            let sleep = waker.reader.sleep()?;
+            waker.bell.ring();
+            Some(sleep)
+        });
+    });
+}
