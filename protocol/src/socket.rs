@@ -4,14 +4,14 @@
 //! that belongs to another message. A packet that does not fit the limit below arrives truncated, is noticed, and
 //! refused.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    accept4, bind, connect, listen, recvmsg, sendmsg, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+    listen, sendmsg, socket,
 };
 
 /// Bytes of the largest message.
@@ -122,26 +122,7 @@ impl Socket {
     /// `WouldBlock` on a non-blocking socket; `InvalidData` for a packet over the limits, which is lost.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0u8; MESSAGE_BYTES_MAX];
-        let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-        let mut buffers = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = loop {
-            match recvmsg::<()>(self.descriptor.as_raw_fd(), &mut buffers, Some(&mut control), flags) {
-                Err(Errno::EINTR) => continue,
-                result => break result?,
-            }
-        };
-        let length = message.bytes;
-        let truncated = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        let mut descriptors = Vec::new();
-        if let Ok(controls) = message.cmsgs() {
-            for control in controls {
-                if let ControlMessageOwned::ScmRights(raw) = control {
-                    // SAFETY: the kernel just installed these descriptors for this message; nobody else knows them.
-                    descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
-                }
-            }
-        }
+        let (length, truncated, descriptors) = self.receive_into(&mut bytes)?;
         if truncated {
             let text = format!(
                 "a packet over the limit of {MESSAGE_BYTES_MAX} bytes or {DESCRIPTORS_MAX} descriptors"
@@ -153,6 +134,54 @@ impl Socket {
         }
         bytes.truncate(length);
         Ok(Some(Packet { bytes, descriptors }))
+    }
+
+    /// The length of the next packet, whether something of it was cut off, and its descriptors.
+    ///
+    /// Not `nix`'s `recvmsg`: that gives no descriptors of a packet of which some were cut off, although the kernel has
+    /// opened the others. Nobody would ever close them.
+    fn receive_into(&self, bytes: &mut [u8]) -> io::Result<(usize, bool, Vec<OwnedFd>)> {
+        let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: zero is a value of each of its fields.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = control.capacity();
+        let length = loop {
+            // SAFETY: the message refers to buffers of the lengths that it says, which outlive the call.
+            let result = unsafe {
+                libc::recvmsg(self.descriptor.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
+            };
+            match Errno::result(result) {
+                Err(Errno::EINTR) => continue,
+                result => break result? as usize,
+            }
+        };
+        let truncated = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
+        let mut descriptors = Vec::new();
+        // SAFETY: the kernel has filled the control buffer, which is still there, as far as the message says now; the
+        // functions stay within that.
+        let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: null, or a header inside the control buffer, aligned as the kernel puts them.
+        while let Some(control) = unsafe { header.as_ref() } {
+            if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                // SAFETY: takes a number.
+                let count = (control.cmsg_len - unsafe { libc::CMSG_LEN(0) } as usize) / size_of::<RawFd>();
+                for at in 0..count {
+                    // SAFETY: the kernel wrote so many descriptors behind the header. It has just installed them for
+                    // this message; nobody else knows them.
+                    descriptors.push(unsafe {
+                        let place = libc::CMSG_DATA(header).cast::<RawFd>().add(at);
+                        OwnedFd::from_raw_fd(place.read_unaligned())
+                    });
+                }
+            }
+            // SAFETY: as for the first.
+            header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+        }
+        Ok((length, truncated, descriptors))
     }
 
     /// Wakes a thread that blocks in [`receive`](Self::receive): it sees a hang-up.
@@ -219,6 +248,24 @@ mod tests {
         a.send(b"next", &[]).unwrap();
         assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(b.receive().unwrap().unwrap().bytes, b"next");
+    }
+
+    #[test]
+    fn descriptors_over_the_limit_are_closed_with_those_that_fit() {
+        let (a, b) = pair();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let raw = vec![writer.as_raw_fd(); DESCRIPTORS_MAX + 1];
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let bytes = [IoSlice::new(b"many")];
+        sendmsg::<()>(a.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
+        a.send(b"next", &[]).unwrap();
+        drop(writer);
+        assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(b.receive().unwrap().unwrap().bytes, b"next");
+        // The pipe ends only when its last writer is closed.
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut ends = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ends, PollTimeout::ZERO), Ok(1), "a descriptor of the packet was left open");
     }
 
     #[test]
