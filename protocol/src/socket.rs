@@ -7,12 +7,14 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
-    listen, sendmsg, socket,
+    listen, sendmsg, setsockopt, socket, sockopt::SendTimeout,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// Bytes of the largest message.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
@@ -42,14 +44,37 @@ impl Socket {
         Ok(Self { descriptor: socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)? })
     }
 
-    /// Connects to the daemon that listens at `path`.
+    /// Connects to the daemon that listens at `path`; waits for 10 s while others crowd there.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a path that is too long.
+    /// As [`connect_within`](Self::connect_within).
     pub fn connect(path: &Path) -> io::Result<Self> {
+        Self::connect_within(path, Duration::from_secs(10))
+    }
+
+    /// The same, waiting as long as `patience`: a daemon that is stopped accepts nobody, and without a limit who comes
+    /// when its backlog is full would wait until it goes on.
+    ///
+    /// # Errors
+    /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a path that is too long; `TimedOut`
+    /// when the time is over.
+    pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Self> {
         let address = address(path)?;
         let socket = Self::unconnected()?;
-        connect(socket.descriptor.as_raw_fd(), &address)?;
+        // Zero would mean no limit.
+        let micros = patience.as_micros().clamp(1, i64::MAX as u128) as i64;
+        setsockopt(&socket.descriptor, SendTimeout, &TimeVal::microseconds(micros))?;
+        loop {
+            match connect(socket.descriptor.as_raw_fd(), &address) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    let text = format!("who listens there has accepted no connection within {patience:?}");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                result => break result?,
+            }
+        }
+        setsockopt(&socket.descriptor, SendTimeout, &TimeVal::microseconds(0))?;
         Ok(socket)
     }
 
@@ -266,6 +291,19 @@ mod tests {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let mut ends = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut ends, PollTimeout::ZERO), Ok(1), "a descriptor of the packet was left open");
+    }
+
+    #[test]
+    fn a_crowded_listener_is_given_up() {
+        let directory = std::env::temp_dir().join(format!("mobula-crowd-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("socket");
+        let _listener = Socket::listen(&path, 1).unwrap();
+        let crowd = std::iter::from_fn(|| Some(Socket::connect_within(&path, Duration::from_millis(5))));
+        let mut kept = Vec::new();
+        let error = crowd.take(10).find_map(|come| come.map(|socket| kept.push(socket)).err());
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(error.map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
     }
 
     #[test]
