@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{Client, MIB, SOON, TestStore, eventually};
+use common::{Client, MIB, TestStore, eventually};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, Totals};
 use mobula_shm::mapping::ReadMapping;
@@ -67,7 +67,7 @@ fn a_pin_keeps_an_object_of_the_dead_until_it_is_taken_back() {
 }
 
 #[test]
-fn a_promise_of_the_dead_is_lost_and_who_waits_for_it_wakes() {
+fn a_promise_of_the_dead_is_lost_and_who_waits_for_it_is_told() {
     let store = TestStore::start();
     let (owner, mut reader) = (store.client(), store.client());
     owner.set(3, 9, State::Promised);
@@ -77,7 +77,7 @@ fn a_promise_of_the_dead_is_lost_and_who_waits_for_it_wakes() {
     pins.set(3, HELD | WAITING);
     assert_eq!(table.word(3, Ordering::SeqCst), Word::new(9, State::Promised));
     drop(owner);
-    assert!(reader.bell.wait(Some(SOON)), "nobody rang");
+    told_of_death(&mut reader, id);
     assert_eq!(table.word(3, Ordering::SeqCst), Word::new(9, State::Lost));
     pins.clear(3);
     reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });

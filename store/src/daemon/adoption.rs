@@ -38,8 +38,6 @@ pub(crate) struct Adoption {
     grace_ends: Instant,
     /// Entries below this have been taken over; `None` once all have.
     taking: Option<u32>,
-    /// Whether a promise was found.
-    lost: bool,
     live: Vec<LiveEntry>,
     /// Place in `live` where the sweep goes on.
     cursor: usize,
@@ -116,7 +114,6 @@ impl Daemon {
         owner.adoption = Some(Adoption {
             grace_ends: now + self.config.adoption_grace,
             taking: Some(0),
-            lost: false,
             live: Vec::new(),
             cursor: 0,
             segments: HashMap::new(),
@@ -176,10 +173,9 @@ impl Daemon {
             match seen.state() {
                 Some(State::Free) => {}
                 Some(State::Promised | State::Lost) => {
-                    // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the bells ring afterwards.
+                    // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the waiter is told afterwards.
                     word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
                     step(Step::AdoptLost);
-                    adoption.lost = true;
                     adoption.add(index, generation, None);
                 }
                 Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
@@ -232,7 +228,7 @@ impl Daemon {
         step(Step::AdoptParted);
         let id = owner.id;
         let Some(adoption) = &owner.adoption else { return };
-        let (lost, forgotten, grace_ends) = (adoption.lost, adoption.live.is_empty(), adoption.grace_ends);
+        let (forgotten, grace_ends) = (adoption.live.is_empty(), adoption.grace_ends);
         tracing::info!(%id, objects = adoption.live.len(), "client has died");
         let mut unused = self.segments.numbers(slot);
         unused.retain(|number| !adoption.segments.contains_key(number));
@@ -245,10 +241,9 @@ impl Daemon {
             }
         }
         for reader in readers {
+            // Who waits for a promise hears of it from its client, which rings its own bell. The daemon rings none: who
+            // has a bell can fill it, and make the descriptor that all share a blocking one.
             self.notify(reader, &Notice::OwnerDied { owner: id }, Vec::new());
-            if lost && let Some(reader) = self.owners.get(&reader) {
-                reader.bell.ring();
-            }
         }
         if forgotten {
             self.forget(slot);
