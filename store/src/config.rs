@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mobula_protocol::size::ByteSize;
+use mobula_protocol::socket::MESSAGE_BYTES_MAX;
 use mobula_shm::memory::{PAGE_BYTES, round_up_to_pages};
 use mobula_shm::table::ENTRIES_MAX;
 
@@ -35,12 +36,14 @@ pub struct Config {
     pub capacity_bytes: u64,
     /// Clients at a time, with the dead of which objects remain. Default 1024, at most 65,535.
     pub clients_max: u32,
-    /// Connections that have not introduced themselves yet. Default 256.
+    /// Connections that have not introduced themselves yet; when more come, the oldest of them are closed. Default 256.
     pub greetings_max: usize,
     /// How long a connection may wait before it introduces itself. Default 5 s.
     pub hello_timeout: Duration,
     /// Messages that wait for a client to read them; one that lets more pile up is disconnected. Default 4096.
     pub out_queue_messages_max: usize,
+    /// Bytes of the messages that wait for a client to read them, likewise. Default 4 MiB.
+    pub out_queue_bytes_max: usize,
     /// Bytes of each of the two rings of a channel: a power of two, at least a page. Default 64 KiB.
     pub ring_bytes: u32,
     /// Channels between clients, in all. Default 16,384.
@@ -76,6 +79,7 @@ impl Config {
             greetings_max: 256,
             hello_timeout: Duration::from_secs(5),
             out_queue_messages_max: 4096,
+            out_queue_bytes_max: 4 << 20,
             ring_bytes: 64 << 10,
             channels_max: 16_384,
             table_entries_initial: 4096,
@@ -116,6 +120,7 @@ impl Config {
         within("clients_max", u64::from(self.clients_max), 1, u64::from(u16::MAX))?;
         within("greetings_max", self.greetings_max as u64, 1, u64::MAX)?;
         within("out_queue_messages_max", self.out_queue_messages_max as u64, 1, u64::MAX)?;
+        within("out_queue_bytes_max", self.out_queue_bytes_max as u64, MESSAGE_BYTES_MAX as u64, u64::MAX)?;
         within("ring_bytes", u64::from(self.ring_bytes), PAGE_BYTES, 1 << 30)?;
         if !self.ring_bytes.is_power_of_two() {
             return Err(StartError::RingNotPowerOfTwo { value: self.ring_bytes });

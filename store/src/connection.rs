@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mobula_protocol::socket::{Packet, Socket};
 
+use crate::config::Config;
 use crate::daemon::Outgoing;
 use crate::peer::Peer;
 
@@ -41,12 +42,14 @@ pub(crate) struct Connection {
     pub(crate) waits_to_write: bool,
     socket: Socket,
     queue: VecDeque<Outgoing>,
+    /// Bytes of the messages in the queue.
+    queue_bytes: usize,
 }
 
 impl Connection {
     pub(crate) fn new(socket: Socket, peer: Peer, deadline: Instant) -> Self {
         let stage = Stage::Greeting { deadline };
-        Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new() }
+        Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new(), queue_bytes: 0 }
     }
 
     /// The next message; `None` when the peer has hung up.
@@ -54,16 +57,18 @@ impl Connection {
         self.socket.receive()
     }
 
-    /// Adds a message to the queue; `false` when there are `max` already.
+    /// Adds a message to the queue; `false` when there are too many already, or too many bytes of them.
     ///
     /// A hint is dropped instead of waiting behind others.
-    pub(crate) fn enqueue(&mut self, message: Outgoing, max: usize) -> bool {
+    pub(crate) fn enqueue(&mut self, message: Outgoing, config: &Config) -> bool {
         if message.hint && !self.queue.is_empty() {
             return true;
         }
-        if self.queue.len() >= max {
+        let bytes = self.queue_bytes + message.bytes.len();
+        if self.queue.len() >= config.out_queue_messages_max || bytes > config.out_queue_bytes_max {
             return false;
         }
+        self.queue_bytes = bytes;
         self.queue.push_back(message);
         true
     }
@@ -73,7 +78,10 @@ impl Connection {
         while let Some(message) = self.queue.front() {
             let descriptors: Vec<BorrowedFd<'_>> = message.parcels.iter().map(AsFd::as_fd).collect();
             match self.socket.send(&message.bytes, &descriptors) {
-                Ok(()) => drop(self.queue.pop_front()),
+                Ok(()) => {
+                    self.queue_bytes -= message.bytes.len();
+                    self.queue.pop_front();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
                 // Too many descriptors are under way to clients that do not fetch them, or no memory for the packet.
                 Err(error)

@@ -27,8 +27,11 @@ const LISTENER: usize = 0;
 const LIFELINE: usize = 1;
 const FIRST_CONNECTION: usize = 2;
 
-/// Messages that one connection is served before the others have their turn.
-const TURN_MESSAGES: usize = 64;
+/// Messages that one connection is served before the others have their turn: as few as possible, so that one that sends
+/// without end hardly holds up who asks something now and then.
+const TURN_MESSAGES: usize = 2;
+/// Connections that are accepted before those that are there have their turn.
+const TURN_CONNECTIONS: usize = 16;
 /// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SEND_PAUSE: Duration = Duration::from_millis(10);
@@ -171,9 +174,11 @@ impl EventLoop {
 
     /// Takes in the connections that wait, as far as limits allow.
     fn accept(&mut self) {
-        for _ in 0..TURN_MESSAGES {
+        for _ in 0..TURN_CONNECTIONS {
             if self.greetings() >= self.server.config.greetings_max {
-                return self.pause_accepting();
+                // An honest client introduces itself as soon as it is connected.
+                let Some((longest_silent, _)) = self.greeting().last() else { return };
+                self.close(longest_silent, "it said nothing, and others want to");
             }
             match self.server.endpoint.accept() {
                 Ok(Some(socket)) => {
@@ -292,7 +297,7 @@ impl EventLoop {
             for message in messages {
                 let Some(key) = self.by_slot.get(&message.client).copied() else { continue };
                 let Some(connection) = self.connections.get_mut(&key) else { continue };
-                if connection.enqueue(message, self.server.config.out_queue_messages_max) {
+                if connection.enqueue(message, &self.server.config) {
                     touched.push(key);
                 } else {
                     // Its death makes messages of its own, which the next round delivers.
