@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+pub mod hostile;
+
 /// How long a condition may take to come true before a test fails. Generous: it only ends tests that have failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
