@@ -58,6 +58,7 @@ mod registry;
 mod session;
 mod slot;
 mod spin;
+mod stack;
 mod submitter;
 mod takeover;
 mod task;

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::registry::Key;
+use crate::value::stream;
+
+/// A record that is a postcard, and nothing behind it.
+pub(crate) fn read<'a, T: Deserialize<'a>>(record: &'a [u8]) -> postcard::Result<T> {
+    match stream::take(record)? {
+        (record, []) => Ok(record),
+        _ => Err(postcard::Error::SerdeDeCustom),
+    }
+}
 
 /// What is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +184,7 @@ impl<'a> ToCaller<'a> {
                 let is_last = is_last != 0;
                 Some(Self::Results(Results { task, first, count, is_last, ran_nanos }, payloads))
             }
-            NO_RESULTS => postcard::from_bytes(&record[KIND_BYTES..]).ok().map(Self::NoResults),
+            NO_RESULTS => read(&record[KIND_BYTES..]).ok().map(Self::NoResults),
             _ => None,
         }
     }
@@ -340,6 +349,7 @@ mod bytes_field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{TaskError, TaskErrorKind};
 
     #[test]
     fn calls_and_results_are_read_as_they_were_written() {
@@ -383,5 +393,109 @@ mod tests {
         let mut record = [0xff; Call::BYTES];
         record[16..24].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Call::read(&record), None);
+    }
+
+    /// Every kind of record that a process may find in a ring.
+    fn records() -> Vec<Vec<u8>> {
+        let key = Key::from_bits(7);
+        let object = ObjectId::from_bytes([3; ObjectId::BYTES]);
+        let owner = object.owner();
+        let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+        let failure = Failure::ConstructorFailed { class: "C".to_owned(), error };
+        let mut records = Vec::new();
+        let mut fixed = |append: &dyn Fn(&mut Vec<u8>)| {
+            let mut record = Vec::new();
+            append(&mut record);
+            records.push(record);
+        };
+        let call = Call { task: 1, callee: Callee::Method(2), returns: Returns::List(3), arguments: 4 };
+        fixed(&|record| call.append_to(record));
+        let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
+        fixed(&|record| results.append_to(record));
+        let failed = NoResults::Failed { task: 1, failure: failure.clone(), ran_nanos: 2 };
+        fixed(&|record| failed.append_to(record));
+        let actor =
+            NewActor { class: key, class_name: "C", name: Some("n"), max_restarts: 1, max_task_retries: 2 };
+        for record in [
+            ToHead::Register { token: 1, pid: 2, fingerprint: 3 },
+            ToHead::Want { workers: 300 },
+            ToHead::Broken { process: owner },
+            ToHead::ReserveActor { request: 1, actor },
+            ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
+            ToHead::FindActor { request: 1, name: "n" },
+            ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
+        ] {
+            records.push(postcard::to_stdvec(&record).unwrap());
+        }
+        let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
+        for record in [
+            FromHead::Granted { worker: owner, pid: 1 },
+            FromHead::Construct { actor: 1, class: key, arguments: 1, payloads: b"payloads" },
+            FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
+            FromHead::ActorFound { request: 1, actor: Some(found) },
+            FromHead::ActorRestarts { actor: 1, pid: 2, cause: "it died", max_task_retries: 3 },
+            FromHead::ActorOver { actor: 1, pid: 2, failure },
+        ] {
+            records.push(postcard::to_stdvec(&record).unwrap());
+        }
+        records
+    }
+
+    /// Whatever it is, it is read as something or refused, by each of those who read records.
+    fn read_as_everything(bytes: &[u8]) {
+        let _ = Call::read(bytes);
+        if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {
+            for _ in 0..results.count {
+                match crate::payloads::take(&mut rest) {
+                    Ok(payload) => _ = payload.objects().count(),
+                    Err(_) => break,
+                }
+            }
+        }
+        let _ = read::<ToHead<'_>>(bytes);
+        let _ = read::<FromHead<'_>>(bytes);
+        let _ = crate::payloads::take(&mut &bytes[..]);
+    }
+
+    #[test]
+    fn damaged_records_are_read_as_something_or_refused() {
+        let records = records();
+        for record in &records {
+            for length in 0..record.len() {
+                read_as_everything(&record[..length]);
+            }
+            for at in 0..record.len() {
+                for bit in 0..8 {
+                    let mut damaged = record.clone();
+                    damaged[at] ^= 1 << bit;
+                    read_as_everything(&damaged);
+                }
+            }
+        }
+        // splitmix64, so that a failure comes again.
+        let mut state = 0u64;
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed ^ (mixed >> 27)
+        };
+        for _ in 0..20_000 {
+            let mut record = records[next() as usize % records.len()].clone();
+            for _ in 0..next() % 6 {
+                let at = next() as usize % record.len();
+                record[at] = [next() as u8, 0, 0xff, 0x7f, 0x80][next() as usize % 5];
+            }
+            read_as_everything(&record);
+        }
+    }
+
+    #[test]
+    fn a_failure_with_causes_without_end_is_refused() {
+        // Failed, task 0, a task's error; and of each error an empty name, no process, a kind, no message, and a cause.
+        let mut record = vec![1, 0, 0, 0, 0, 0, 0];
+        record.extend([0, 0, 0, 0, 1].repeat(1_000_000));
+        assert!(ToCaller::read(&record).is_none());
+        assert!(read::<Failure>(&record[6..]).is_err());
+        assert!(read::<Failure>(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]).is_ok());
     }
 }

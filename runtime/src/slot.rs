@@ -21,12 +21,16 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Failure};
 use crate::task::Task;
-use crate::value::{self, References, Source, format};
+use crate::value::{self, References, Source, format, stream};
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;
 /// Stored, and to be asked whether it is there: it may be a promise.
 const FOREIGN: u8 = 2;
+
+/// Objects that stand for others, one behind the other, before somebody has made a ring of them: each is a process
+/// that passed a result on.
+const FORWARDS_MAX: u32 = 1024;
 
 /// A small encoded value and what it refers to.
 #[derive(Debug, Clone)]
@@ -229,11 +233,12 @@ fn phase_of(settled: &Settled) -> u8 {
 
 /// Where a stored result can be decoded from, following forwards; an error where it stands for one.
 pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Failure> {
-    loop {
+    let first = handle.id();
+    for _ in 0..FORWARDS_MAX {
         let object = handle.object()?;
         match object.format() {
             format::ERROR => {
-                return Err(postcard::from_bytes(&object).unwrap_or_else(|_| {
+                return Err(stream::take(&object).map(|(failure, _)| failure).unwrap_or_else(|_| {
                     Failure::Other(format!(
                         "object {} says that it is an error, but cannot be read",
                         object.id()
@@ -247,6 +252,9 @@ pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Fail
             _ => return Ok(Source::object_of(client, object)),
         }
     }
+    Err(Failure::Other(format!(
+        "object {first} stands for another one that stands for another one, without end"
+    )))
 }
 
 /// An object, not yet sealed, with what a slot has.
@@ -272,5 +280,31 @@ impl std::fmt::Debug for Slot {
             State::Pending { .. } => f.write_str("Pending"),
             State::Settled(settled) => settled.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mobula_store::{Config, Server};
+
+    use super::*;
+
+    #[test]
+    fn objects_that_stand_for_each_other_are_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("store.sock");
+        let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
+        let stopper = server.stopper();
+        let thread = std::thread::spawn(move || server.run());
+        let client = Client::connect(&socket).unwrap();
+        let (one, other) = (client.promise().unwrap(), client.promise().unwrap());
+        let (one_handle, other_handle) = (one.handle().clone(), other.handle().clone());
+        one.fulfil(write(&client, &Settled::Stored(other_handle.clone())).unwrap());
+        other.fulfil(write(&client, &Settled::Stored(one_handle.clone())).unwrap());
+        let failure = stored(&client, one_handle).err().expect("there is no end");
+        assert!(failure.to_string().contains("without end"), "{failure}");
+        drop((client, other_handle));
+        stopper.stop();
+        thread.join().unwrap().unwrap();
     }
 }

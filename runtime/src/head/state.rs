@@ -15,7 +15,7 @@ use super::actors::Actors;
 use super::processes::{self, Processes};
 use crate::error::Failure;
 use crate::link::Link;
-use crate::message::{FromHead, ToHead};
+use crate::message::{self, FromHead, ToHead};
 use crate::registry;
 
 /// A worker beyond what is needed ends after being idle for this long.
@@ -120,7 +120,7 @@ impl State {
     // ---- what callers and workers say ----
 
     pub(super) fn on_record(&mut self, client: &Client, from: &Arc<Link>, record: &[u8]) {
-        let record = match postcard::from_bytes(record) {
+        let record = match message::read(record) {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(peer = %from.peer, %error, "a record that cannot be read");

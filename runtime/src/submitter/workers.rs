@@ -9,12 +9,12 @@ use mobula_client::OwnerId;
 use super::{Answer, Books, LEASE_KEPT, Lease, WANT_MAX};
 use crate::core::Core;
 use crate::link::Link;
-use crate::message::{FoundActor, FromHead, ReservedActor, ToHead};
+use crate::message::{self, FoundActor, FromHead, ReservedActor, ToHead};
 
 impl Core {
     /// A record from the head.
     pub(crate) fn on_head(self: &Arc<Self>, record: &[u8]) {
-        let record = match postcard::from_bytes(record) {
+        let record = match message::read(record) {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(%error, "a record of the head's that cannot be read");

@@ -78,6 +78,9 @@ pub enum ValueError {
         /// What its reading said.
         reason: String,
     },
+    /// To write or read the value would take more of the stack than the thread has left.
+    #[error("the value nests deeper than the stack of this thread allows")]
+    TooDeep,
     /// The stream goes on after the value has ended.
     #[error("{extra} bytes follow the end of a `{type_name}`")]
     TrailingBytes {

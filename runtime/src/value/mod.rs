@@ -67,8 +67,8 @@
 //! the format being human-readable, or by no encoding being under way. So within an implementation of `Serialize`,
 //! another binary format must not be run over carriers.
 //!
-//! Nothing but the stack limits how deep a recursive user type, or the schema of Arrow data, may nest while the stream
-//! is read. An error that a user's own `Serialize` or `Deserialize` makes loses its text: postcard's errors have none.
+//! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
+//! its end is [`ValueError::TooDeep`]. An error that a user's own `Serialize` or `Deserialize` makes loses its text: postcard's errors have none.
 
 use mobula_client::Client;
 use parking_lot::RwLock;
@@ -83,7 +83,7 @@ mod error;
 pub mod format;
 mod payload;
 mod region;
-mod stream;
+pub(crate) mod stream;
 mod tensor;
 mod writable;
 

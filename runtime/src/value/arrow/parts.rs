@@ -291,6 +291,6 @@ fn takes_no_memory(data_type: &DataType) -> bool {
     }
 }
 
-fn invalid(reason: String) -> ValueError {
+pub(super) fn invalid(reason: String) -> ValueError {
     ValueError::Arrow(ArrowError::InvalidArgumentError(reason))
 }

@@ -10,9 +10,10 @@ use ::arrow::datatypes::{DataType, Field, Fields, Int16Type, Int32Type, TimeUnit
 use serde::{Deserialize, Serialize};
 
 use super::seed::for_each_seed;
+use super::store::{Store, get};
 use super::{aligned, from_heap, payload};
 use crate::value::payload::{Layout, Record};
-use crate::value::{Arrow, Bytes, Tensor, ValueError};
+use crate::value::{Arrow, Bytes, Source, Tensor, ValueError, decode, encode, format};
 
 #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
 struct Victim {
@@ -268,4 +269,156 @@ fn a_mask_over_elements_without_memory_is_refused() {
     let array = FixedSizeListArray::new(field, 2, Arc::new(structs), Some(vec![true, false].into()));
     let error = from_heap::<Arrow<FixedSizeListArray>>(payload(&Arrow::from(array))).unwrap_err();
     assert!(matches!(error, ValueError::Arrow(_)), "{error}");
+}
+
+/// A type that may nest without end, a byte for each level.
+#[derive(Serialize, Deserialize, Debug)]
+struct Deep(Option<Box<Deep>>);
+
+/// The payload of `outermost`, with this stream.
+fn with_stream<T: Serialize>(outermost: &T, stream: &[u8]) -> Vec<u8> {
+    let mut forged = payload(outermost).to_vec();
+    forged.truncate(Layout::read(&forged).unwrap().stream.start);
+    forged.extend_from_slice(stream);
+    forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
+    forged
+}
+
+#[test]
+fn what_nests_deeper_than_the_stack_is_refused() {
+    for bytes in [64 << 10, 2 << 20] {
+        let thread = std::thread::Builder::new().stack_size(bytes).spawn(|| {
+            // Ten million levels, and then an end that is never reached.
+            let mut stream = vec![1; 10_000_000];
+            stream.push(0);
+            let error = from_heap::<Deep>(with_stream(&Deep(None), &stream)).unwrap_err();
+            assert!(matches!(error, ValueError::TooDeep), "{error}");
+            // An Arrow type: a list of lists of lists.
+            let list = Arrow::from(Arc::new(Int32Array::from(vec![1])) as ArrayRef);
+            let field = postcard::to_stdvec(&Field::new("", DataType::Null, true)).unwrap();
+            let schema = payload(&list).to_vec();
+            let stream = Layout::read(&schema).unwrap().stream;
+            let type_at = schema[stream.clone()]
+                .windows(1)
+                .position(|window| window == postcard::to_stdvec(&DataType::Int32).unwrap())
+                .unwrap();
+            let head = schema[stream.clone()][..type_at].to_vec();
+            let list_tag = postcard::to_stdvec(&DataType::new_list(DataType::Null, true)).unwrap()[0];
+            let level = [&[list_tag][..], &field[..1]].concat();
+            let forged = with_stream(&list, &[head, level.repeat(1_000_000)].concat());
+            let error = from_heap::<Arrow<ArrayRef>>(forged).unwrap_err();
+            assert!(matches!(error, ValueError::TooDeep), "{error}");
+        });
+        thread.unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_value_too_deep_to_be_written_is_refused() {
+    let deep = (0..1_000_000).fold(Deep(None), |deep, _| Deep(Some(Box::new(deep))));
+    assert!(matches!(encode(&deep), Err(ValueError::TooDeep)));
+    let mut next = deep.0;
+    while let Some(mut deep) = next {
+        next = deep.0.take();
+    }
+}
+
+#[test]
+fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
+    let store = Store::start();
+    let another = store.another_client();
+    let honest = victim();
+    let whole = encode(&honest).unwrap().to_vec();
+    let read = |bytes: &[u8]| {
+        let layout =
+            mobula_client::Layout { length: bytes.len() as u64, format: format::VALUE, ..Default::default() };
+        let mut writer = store.create(layout).unwrap();
+        writer.copy_from_slice(bytes);
+        let object = writer.seal();
+        get::<Victim>(&another, &object).map(|value| assert_eq!(value, honest))
+    };
+    read(&whole).unwrap();
+    for length in 0..whole.len() {
+        assert!(read(&whole[..length]).is_err(), "cut to {length} of {}", whole.len());
+    }
+    for_each_seed(2000, |mut random| {
+        let mut forged = whole.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(forged.len());
+            forged[at] ^= 1 << random.below(8);
+        }
+        let layout = mobula_client::Layout {
+            length: forged.len() as u64,
+            format: format::VALUE,
+            ..Default::default()
+        };
+        let mut writer = store.create(layout).unwrap();
+        writer.copy_from_slice(&forged);
+        // A value or an error, whatever is left of it.
+        match get::<Victim>(&another, &writer.seal()) {
+            Ok(value) => _ = value == honest,
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    });
+}
+
+#[test]
+fn buffers_in_other_objects_lie_within_them_or_are_refused() {
+    let store = Store::start();
+    let small = store.put(&[7; 100]).unwrap();
+    let promise = store.promise().unwrap();
+    let honest = encode(&Bytes::from(vec![1; 100])).unwrap().to_vec();
+    let read = |record: Record, to: &mobula_client::Handle| {
+        let mut forged = honest.clone();
+        record.write(&mut forged, 0);
+        forged[16] = 1;
+        decode::<Bytes>(Source::heap(forged, vec![to.clone()]))
+    };
+    let record = |offset, length| Record { offset, length, reference: Some(0) };
+    assert_eq!(read(record(10, 90), &small.handle()).unwrap(), Bytes::from(vec![7; 90]));
+    for (offset, length) in [(0, 101), (100, 1), (101, 0), (u64::MAX, 2), (1, u64::MAX), (1 << 40, 1 << 40)] {
+        let error = read(record(offset, length), &small.handle()).unwrap_err();
+        assert!(matches!(error, ValueError::BufferOutOfBounds { available: 100, .. }), "{error}");
+    }
+    let error = read(record(0, 1), promise.handle()).unwrap_err();
+    assert!(matches!(error, ValueError::Store(_)), "{error}");
+}
+
+#[test]
+fn tensors_have_the_elements_that_their_shape_says_or_are_refused() {
+    // Two dimensions: the length of the shape, the shape, and the buffer's index.
+    let tensor = Tensor::from_shape_vec(&[2, 2], vec![0.5, 1.5, 2.5, 3.5]).unwrap();
+    let honest = payload(&tensor).to_vec();
+    let layout = Layout::read(&honest).unwrap();
+    let stream = honest[layout.stream.clone()].to_vec();
+    let forge = |from: &[u8], to: &[u8]| {
+        let at = stream.windows(from.len()).position(|window| window == from).unwrap();
+        let mut forged = stream.clone();
+        forged[at..at + to.len()].copy_from_slice(to);
+        let mut whole = honest.clone();
+        whole[layout.stream.clone()].copy_from_slice(&forged);
+        from_heap::<Tensor<f64>>(aligned(&whole)).unwrap_err()
+    };
+    assert!(matches!(forge(&[2, 2, 2], &[2, 2, 3]), ValueError::Shape { elements: 4, .. }));
+    assert!(matches!(forge(&[2, 2, 2], &[2, 0, 2]), ValueError::Shape { elements: 4, .. }));
+    // Another element type, of the same name's length.
+    let error = forge(b"f64", b"i64");
+    assert!(!error.to_string().is_empty());
+    // A product that overflows: 2^32 × 2^32.
+    for shape in [[1u64 << 32, 1 << 32], [u64::MAX, 2], [u64::MAX, u64::MAX], [1 << 63, 0]] {
+        let name_end = stream.windows(3).position(|window| window == [2, 2, 2]).unwrap();
+        let mut forged = stream[..name_end].to_vec();
+        forged.extend(postcard::to_stdvec(&shape.to_vec()).unwrap());
+        forged.extend(&stream[name_end + 3..]);
+        let mut whole = with_stream(&tensor, &forged);
+        // The buffer stands where it stood, which the payload no longer reaches.
+        Record { offset: 0, length: 32, reference: None }.write(&mut whole, 0);
+        let error = from_heap::<Tensor<f64>>(aligned(&whole)).unwrap_err();
+        assert!(matches!(error, ValueError::Shape { .. }), "{shape:?}: {error}");
+    }
+    // From memory that is not aligned they are copied, and are the same.
+    for shift in 1..8 {
+        let memory = bytes::Bytes::from([vec![0; shift], honest.clone()].concat());
+        assert_eq!(from_heap::<Tensor<f64>>(memory.slice(shift..)).unwrap(), tensor);
+    }
 }

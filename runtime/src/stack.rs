@@ -1,0 +1,83 @@
+//! How much of its stack a thread has left, so that to read or to write what nests too deep is an error, and not the
+//! end of the process.
+
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Left to those who are called between one look and the next: user code mostly.
+const RESERVE_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where the thread's stack lies, once somebody has asked.
+    static BOUNDS: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+}
+
+/// The address that the stack of this thread is not to grow beyond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StackLimit(usize);
+
+impl StackLimit {
+    /// That of the stack that this runs on. The kernel is asked the first time in each thread.
+    pub(crate) fn here() -> Self {
+        let (start, end) = BOUNDS.get().unwrap_or_else(|| {
+            let Range { start, end } = bounds();
+            BOUNDS.set(Some((start, end)));
+            (start, end)
+        });
+        // Of a stack that somebody else made nothing is known.
+        if !(start..end).contains(&address()) {
+            return Self(0);
+        }
+        Self(start + RESERVE_BYTES.min((end - start) / 4))
+    }
+
+    /// Whether what runs now is beyond it. An addition and a comparison.
+    #[inline(always)]
+    pub(crate) fn is_reached(self) -> bool {
+        address() < self.0
+    }
+}
+
+/// About where the stack ends now. Stacks grow downwards.
+#[inline(always)]
+fn address() -> usize {
+    let here = 0u8;
+    (&raw const here).addr()
+}
+
+/// Where the stack of this thread lies; nowhere, if the system does not say.
+fn bounds() -> Range<usize> {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut start, mut bytes) = (std::ptr::null_mut(), 0);
+    // SAFETY: the thread asks about itself; the attributes are initialized by the first call, when it succeeds, and
+    // given back after the second, which writes to two locals.
+    let known = unsafe {
+        libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) == 0 && {
+            let known = libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut bytes) == 0;
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            known
+        }
+    };
+    if known { start.addr()..start.addr() + bytes } else { 0..0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth(limit: StackLimit, level: u64) -> u64 {
+        let frame = std::hint::black_box([level; 64]);
+        if limit.is_reached() { frame[0] } else { depth(limit, level + 1) }
+    }
+
+    #[test]
+    fn a_recursion_that_looks_ends_before_the_stack_does() {
+        for bytes in [128 << 10, 1 << 20, 8 << 20] {
+            let thread = std::thread::Builder::new().stack_size(bytes);
+            let levels = thread.spawn(|| depth(StackLimit::here(), 0)).unwrap().join().unwrap();
+            // A frame of 512 bytes at least, on at least half of the stack.
+            assert!(levels > 0 && levels < bytes as u64 / 512, "{levels} in {bytes} bytes");
+        }
+    }
+}
