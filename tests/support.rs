@@ -63,6 +63,20 @@ pub fn is_running(pid: u32) -> bool {
     state.is_some_and(|state| state != 'Z')
 }
 
+/// The processes that belong to the session with this socket: its store, its workers, and whatever they have forked,
+/// known by the environment that they were started with. Zombies, and the driver, are not among them.
+pub fn session_processes(socket: &Path) -> Vec<u32> {
+    use std::os::unix::ffi::OsStrExt;
+    let name: String = socket.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let belongs = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(name.len()).any(|part| part == name.as_bytes()) && is_running(*pid)
+    };
+    pids.filter(belongs).collect()
+}
+
 /// A pseudo-random sequence (xorshift) that a printed seed replays.
 pub struct Random(u64);
 

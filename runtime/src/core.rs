@@ -26,6 +26,7 @@ use crate::slot::Slot;
 use crate::spin::Spin;
 use crate::submitter::Submitter;
 use crate::value::{Encoded, format};
+use crate::worker;
 
 /// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
 /// nothing to do, up to `TICK_MAX`.
@@ -501,6 +502,7 @@ impl Core {
         self.return_idle_workers();
         if let Some(executor) = &self.executor {
             executor.decline_behind_a_long_call();
+            worker::end_if_descriptors_are_gone();
         }
         for link in self.links.load().iter() {
             link.flush();

@@ -24,6 +24,7 @@ use crate::logs;
 use crate::message::{Call, Callee, NoResults, Results, Returns, ToHead};
 use crate::payloads::Payloads;
 use crate::registry::{self, Class, Key};
+use crate::worker;
 
 /// Results that go into one record, in bytes; a ring's record has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
@@ -160,7 +161,11 @@ impl Executor {
         let mut used = None;
         loop {
             // What was printed is seen at the latest when there is nothing more to do.
-            let next = core.wait_idly(None, flush_output, || {
+            let idle = || {
+                flush_output();
+                worker::end_if_descriptors_are_gone();
+            };
+            let next = core.wait_idly(None, idle, || {
                 if self.stopping.load(Ordering::Acquire) {
                     return Some(None);
                 }
@@ -182,6 +187,7 @@ impl Executor {
                 Work::Construct { actor: id, class, arguments, payloads } => {
                     let mut arguments = Arguments::new(core, payloads, 0, arguments, Returns::One);
                     let result = construct(class, &mut arguments).map(|made| actor = Some(made));
+                    end_forked_child(core);
                     if let Some(head) = core.head() {
                         let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                     }
@@ -192,6 +198,7 @@ impl Executor {
                     // Only how many calls of functions to send ahead depends on how long they run.
                     let started = matches!(callee, Callee::Function(_)).then(Instant::now);
                     let outcome = run(callee, &mut arguments, actor.as_mut());
+                    end_forked_child(core);
                     let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
                     reply(&from, task, outcome, ran_nanos);
                     // What is kept for the caller, or waits for room, is looked after although nothing else may come.
@@ -204,13 +211,22 @@ impl Executor {
             self.over.fetch_add(1, Ordering::AcqRel);
         }
         // The state's destructor runs, as that of any value whose owner is done.
-        drop(actor);
+        drop_guarded(actor);
         flush_output();
     }
 }
 
 /// The actor of this process.
 type Actor = (&'static Class, Box<dyn Any>);
+
+/// User code that forked may return in the child as well. The child is no worker: the rings, and the connection to the
+/// store, are its parent's. A load.
+fn end_forked_child(core: &Core) {
+    if core.client.is_forked_child() {
+        // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
+        unsafe { libc::_exit(0) };
+    }
+}
 
 fn flush_output() {
     let _ = std::io::stdout().flush();
@@ -265,8 +281,17 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let result = catch_unwind(AssertUnwindSafe(call));
     RUNNING.set(false);
     result.unwrap_or_else(|panic| {
-        Err(TaskError::new("", TaskErrorKind::Panicked, panic_message(&*panic)).into())
+        let message = panic_message(&*panic);
+        drop_guarded(panic);
+        Err(TaskError::new("", TaskErrorKind::Panicked, message).into())
     })
+}
+
+/// Drops what belongs to user code, whose destructor may panic, too; and so may what it panics with.
+fn drop_guarded<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        std::mem::forget(panic);
+    }
 }
 
 /// Errors of user code learn the function's name.

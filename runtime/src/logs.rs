@@ -3,7 +3,8 @@
 //! A worker's standard output and error are pipes to the head, which puts a prefix before each line: the function or
 //! actor that ran, and the process's id. Which one ran is said in the pipe itself, where it cannot get out of step
 //! with the lines: before a call of another function than the last one's, the worker writes a *label* into both pipes.
-//! It is a control character that text does not contain, the name, and the character again.
+//! It is a control character that text does not contain, the name, and the character again. What is printed may look the
+//! same: then it is a label, or, if it is no name, output as any other. The process's id comes from the head.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MARK: u8 = 0x1e;
 /// A line longer than this is forwarded in pieces.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// A longer name is no label: each line gets it, and lines may be short.
+const NAME_BYTES_MAX: usize = 128;
 
 static FORWARDED: AtomicBool = AtomicBool::new(false);
 
@@ -32,7 +35,8 @@ pub(crate) fn label(name: &'static str) {
     }
     let mut label = Vec::with_capacity(name.len() + 2);
     label.push(MARK);
-    label.extend_from_slice(short(name).as_bytes());
+    let name = short(name);
+    label.extend_from_slice(&name.as_bytes()[..name.floor_char_boundary(NAME_BYTES_MAX)]);
     label.push(MARK);
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(&label).and_then(|()| stdout.flush());
@@ -62,26 +66,42 @@ impl Prefixer {
                     self.name = String::from_utf8_lossy(label).into_owned();
                     self.label = None;
                 }
-                (Some(label), byte) if label.len() < LINE_BYTES_MAX => label.push(byte),
-                (Some(_), _) => {}
+                (Some(label), byte) if label.len() < NAME_BYTES_MAX && !byte.is_ascii_control() => {
+                    label.push(byte);
+                }
+                (Some(label), byte) => {
+                    // No label after all.
+                    self.line.push(MARK);
+                    self.line.append(label);
+                    self.label = None;
+                    self.push_output(byte, pid, out);
+                }
                 (None, MARK) => {
                     // Whoever printed without ending the line is done with it.
                     self.finish(pid, out);
                     self.label = Some(Vec::new());
                 }
-                (None, b'\n') => self.end_line(pid, out),
-                (None, byte) => {
-                    self.line.push(byte);
-                    if self.line.len() >= LINE_BYTES_MAX {
-                        self.end_line(pid, out);
-                    }
-                }
+                (None, byte) => self.push_output(byte, pid, out),
             }
+        }
+    }
+
+    fn push_output(&mut self, byte: u8, pid: u32, out: &mut Vec<u8>) {
+        if byte == b'\n' {
+            return self.end_line(pid, out);
+        }
+        self.line.push(byte);
+        if self.line.len() >= LINE_BYTES_MAX {
+            self.end_line(pid, out);
         }
     }
 
     /// The stream, or its label, has ended: a line without an end counts.
     pub(crate) fn finish(&mut self, pid: u32, out: &mut Vec<u8>) {
+        if let Some(mut label) = self.label.take() {
+            self.line.push(MARK);
+            self.line.append(&mut label);
+        }
         if !self.line.is_empty() {
             self.end_line(pid, out);
         }
@@ -112,5 +132,9 @@ mod tests {
         check(&[b"\x1e", b"f", b"\x1eo", b"ne", b"\n"], "(f pid=7) one\n");
         check(&[b"\x1ef\x1epart\x1eg\x1erest"], "(f pid=7) part\n(g pid=7) rest\n");
         check(&[b"\x1ef\x1e\n"], "(f pid=7) \n");
+        // What only begins like a label is output.
+        check(&[b"a\x1eb\nc\x1e\x1e"], "(worker pid=7) a\n(worker pid=7) \x1eb\n(worker pid=7) c\n");
+        let long = [&b"\x1ef\x1e\x1e"[..], &[b'n'; 200], b"\n"].concat();
+        check(&[&long], &format!("(f pid=7) \x1e{}\n", "n".repeat(200)));
     }
 }

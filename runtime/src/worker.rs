@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use mobula_client::ConnectOptions;
 
@@ -19,7 +20,12 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
     let lifeline = role.lifeline;
     watch_lifeline(lifeline);
     match serve(role) {
-        Ok(()) => 0,
+        Ok(Served::UntilExit) => 0,
+        // The head may be gone: then nobody else ends what user code has forked.
+        Ok(Served::UntilSessionOver) => {
+            end_group();
+            0
+        }
         // A session that ends while its workers start has nothing to complain about.
         Err(_) if is_cut(lifeline) => 0,
         Err(error) => {
@@ -37,12 +43,13 @@ fn is_cut(lifeline: RawFd) -> bool {
     descriptor.revents & libc::POLLHUP != 0
 }
 
-/// Ends the process at once when the driver is gone, however that happened.
+/// Ends the process at once when the driver is gone, however that happened, and with it what user code has forked.
 fn watch_lifeline(raw: RawFd) {
     let mut lifeline = std::fs::File::from(inherited(raw));
     let watch = move || {
         // Nothing is ever written: this returns when the last writer, the driver, is gone.
         let _ = lifeline.read(&mut [0]);
+        end_group();
         // SAFETY: ends the process; nothing of it outlives the session.
         unsafe { libc::_exit(0) };
     };
@@ -54,7 +61,41 @@ fn watch_lifeline(raw: RawFd) {
     }
 }
 
-fn serve(role: WorkerRole) -> Result<(), Error> {
+/// Ends the process's group, which the head has made for it: this process, and what user code has forked. Does nothing
+/// if user code has taken the process to another group.
+fn end_group() {
+    // SAFETY: signals to this process and its children; nothing of them is needed any more.
+    unsafe {
+        if libc::getpgrp() == libc::getpid() {
+            libc::kill(0, libc::SIGKILL);
+        }
+    }
+}
+
+/// The lifeline's number, to be asked whether it is still open.
+static CANARY: AtomicI32 = AtomicI32::new(-1);
+
+/// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to become
+/// a daemon does: this one can neither call anybody nor be called any more, and everybody else had better know. One
+/// system call; nothing in a process that is no worker.
+pub(crate) fn end_if_descriptors_are_gone() {
+    let canary = CANARY.load(Ordering::Relaxed);
+    // SAFETY: asks about a number, whatever it is now.
+    if canary >= 0 && unsafe { libc::fcntl(canary, libc::F_GETFD) } == -1 {
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(1) };
+    }
+}
+
+/// Why a worker is done.
+enum Served {
+    /// The head has no use for it.
+    UntilExit,
+    UntilSessionOver,
+}
+
+fn serve(role: WorkerRole) -> Result<Served, Error> {
+    CANARY.store(role.lifeline, Ordering::Relaxed);
     if role.forward_output {
         logs::enable_labels();
     }
@@ -68,5 +109,5 @@ fn serve(role: WorkerRole) -> Result<(), Error> {
     let _ = head.send(&ToHead::Register { token, pid, fingerprint }, Vec::new());
     let executor = core.executor.as_ref().expect("it was just given one");
     executor.serve(&core);
-    Ok(())
+    Ok(if core.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
 }

@@ -1,4 +1,8 @@
 //! The processes of a session: starting them, hearing of their end, and passing on what they print.
+//!
+//! Each has a process group of its own, so that what user code forks ends with it, unless it has left the group. And
+//! each has a share of the head's attention only: one that prints without end is read a piece at a time, and is not
+//! read while what was printed before cannot be written.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -7,9 +11,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use mobula_client::OwnerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::HeadOptions;
@@ -19,7 +25,10 @@ use crate::takeover::{ROLE, Role, WorkerRole};
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 /// Pieces of output that wait to be written; beyond that, workers wait.
-const OUTPUT_QUEUE: usize = 64;
+const OUTPUT_QUEUE: usize = 16;
+/// What is read of a pipe at a time. A pipe itself holds four times as much.
+const PIECE_BYTES: usize = 16 << 10;
+const PIECES_IN_PIPE: usize = 4;
 /// How soon to look again whether output can be written.
 const OUTPUT_RETRY: Duration = Duration::from_millis(10);
 
@@ -32,7 +41,8 @@ pub(crate) struct Processes {
     token_last: u64,
     /// To the thread that writes, which may have to wait for whoever reads.
     output: Option<Sender<(Stream, Vec<u8>)>>,
-    writer: Option<std::thread::JoinHandle<()>>,
+    /// Disconnected when that thread has ended.
+    written: Receiver<()>,
 }
 
 #[derive(Debug)]
@@ -58,7 +68,9 @@ enum Stream {
 impl Processes {
     pub(crate) fn new(options: HeadOptions, head: OwnerId) -> Self {
         let (output, pieces) = bounded::<(Stream, Vec<u8>)>(OUTPUT_QUEUE);
+        let (ends, written) = bounded(0);
         let write = move || {
+            let _ends: Sender<()> = ends;
             for (stream, bytes) in pieces {
                 // A closed output is the driver's business.
                 let _ = match stream {
@@ -68,16 +80,10 @@ impl Processes {
             }
             let _ = std::io::stdout().flush();
         };
-        let writer =
-            std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
-        Self {
-            options,
-            head,
-            running: HashMap::new(),
-            token_last: u64::from(std::process::id()) << 32,
-            output: Some(output),
-            writer: writer.ok(),
-        }
+        // Without it, whatever is to be written finds nobody to take it.
+        let _ = std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
+        let token_last = u64::from(std::process::id()) << 32;
+        Self { options, head, running: HashMap::new(), token_last, output: Some(output), written }
     }
 
     /// Starts a worker; its token and its process id. The program is executed afresh (`posix_spawn`): nothing of this
@@ -147,25 +153,24 @@ impl Processes {
         let Some(output) = &self.output else { return };
         for process in self.running.values_mut() {
             let pid = process.child.id();
-            process.pipes.retain_mut(|pipe| pipe.forward(pid, output));
+            process.pipes.retain_mut(|pipe| pipe.forward(1, pid, output));
         }
     }
 
     /// Processes that have ended since the last call, and how.
     pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitStatus)> {
-        let has_ended = |process: &mut Process| process.child.try_wait().ok().flatten();
         let ended: Vec<_> = self
             .running
             .iter_mut()
             .filter_map(|(token, process)| {
-                has_ended(process).map(|status| (*token, process.child.id(), status))
+                process.try_wait().map(|status| (*token, process.child.id(), status))
             })
             .collect();
         for (token, pid, _) in &ended {
             // What it printed last comes before the news of its end.
             if let (Some(mut process), Some(output)) = (self.running.remove(token), &self.output) {
                 for pipe in &mut process.pipes {
-                    pipe.forward(*pid, output);
+                    pipe.forward(PIECES_IN_PIPE, *pid, output);
                     pipe.finish(*pid, output);
                 }
             }
@@ -186,21 +191,40 @@ impl Processes {
         }
         for process in self.running.values_mut() {
             let _ = process.child.kill();
-            let _ = process.child.wait();
+            has_ended_before(process.pid(), Instant::now() + END_PATIENCE);
         }
         self.ended();
+        // Nobody may read what is written; then the thread that writes goes on waiting, alone.
         drop(self.output.take());
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        let _ = self.written.recv_timeout(END_PATIENCE);
+    }
+}
+
+impl Process {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// How the process ended, if it has. What it had forked is ended then, as long as nobody else can have its number.
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.pid()), flags) {
+            Ok(WaitStatus::StillAlive) => return None,
+            Ok(_) => _ = killpg(self.pid(), Signal::SIGKILL),
+            Err(_) => {}
         }
+        self.child.try_wait().ok().flatten()
     }
 }
 
 impl Pipe {
-    /// Passes on what is there; `false` at the end of the pipe.
-    fn forward(&mut self, pid: u32, output: &Sender<(Stream, Vec<u8>)>) -> bool {
-        let mut bytes = [0; 16 << 10];
-        while !output.is_full() {
+    /// Passes on what is there, as many `pieces` at most; `false` at the end of the pipe.
+    fn forward(&mut self, pieces: usize, pid: u32, output: &Sender<(Stream, Vec<u8>)>) -> bool {
+        let mut bytes = [0; PIECE_BYTES];
+        for _ in 0..pieces {
+            if output.is_full() {
+                break;
+            }
             match self.reader.read(&mut bytes) {
                 Ok(0) => {
                     self.finish(pid, output);
@@ -224,9 +248,11 @@ impl Pipe {
         self.send(lines, output);
     }
 
+    /// What is read while there is room finds it. Only the last words of a process may find none, and are lost then:
+    /// whoever does not read them must not hold up the head.
     fn send(&self, lines: Vec<u8>, output: &Sender<(Stream, Vec<u8>)>) {
         if !lines.is_empty() {
-            let _ = output.send((self.stream, lines));
+            let _ = output.try_send((self.stream, lines));
         }
     }
 }
