@@ -187,9 +187,10 @@ fn a_hundred_random_kills_leave_everything_in_order() {
 #[test]
 fn a_killed_daemon_ends_what_needs_it_and_nothing_else() {
     let mut store = Store::start(PEER, CAPACITY);
-    let client = store.client();
+    // Nobody will take its place, and they do not wait for that.
+    let client = store.client_with(ConnectOptions::new().resume_timeout(Duration::ZERO));
     let events = client.events();
-    let (mut peer, mut stranger) = (store.peer(), store.peer());
+    let (mut peer, mut stranger) = (store.impatient_peer(), store.impatient_peer());
     let theirs = peer.id("put 10000");
     let promised = peer.id("promise");
     let strangers = stranger.id("put 10");
@@ -288,11 +289,13 @@ fn a_daemon_that_does_not_answer_is_waited_for_no_longer_than_one_is_willing_to(
 }
 
 #[test]
-fn a_new_daemon_takes_the_place_of_a_killed_one() {
+fn a_new_daemon_takes_the_place_of_one_whose_clients_do_not_wait_for_that() {
     let mut store = Store::start(PEER, CAPACITY);
-    let before = store.client();
+    let before = store.client_with(ConnectOptions::new().resume_timeout(Duration::ZERO));
+    let events = before.events();
     let old = put_content(&before, 1000).unwrap();
     store.daemon_process().kill();
+    assert!(matches!(events.recv_timeout(PATIENCE), Ok(Event::StoreLost)));
     store.start_again();
     let after = store.client();
     let new = put_content(&after, 1000).unwrap();

@@ -10,7 +10,9 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use mobula_client::{Client, ClientError, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal};
+use mobula_client::{
+    Client, ClientError, ConnectOptions, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal,
+};
 use mobula_store::{Config, Server};
 use mobula_tests::{PATIENCE, Random, fill, is_content_of, kind_of, put_content, put_layout};
 use nix::sys::resource::{Resource, setrlimit};
@@ -24,8 +26,11 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["store", socket, capacity, clients_max] => store(socket, number(capacity), number(clients_max)),
-        ["client", socket] => serve(socket),
-        _ => panic!("usage: store SOCKET CAPACITY CLIENTS | client SOCKET"),
+        ["client", socket] => serve(socket, ConnectOptions::new()),
+        ["client", socket, "impatient"] => {
+            serve(socket, ConnectOptions::new().resume_timeout(Duration::ZERO));
+        }
+        _ => panic!("usage: store SOCKET CAPACITY CLIENTS | client SOCKET [impatient]"),
     }
 }
 
@@ -41,9 +46,9 @@ fn store(socket: &str, capacity_bytes: u64, clients_max: u64) {
     server.run_while_open(lifeline).expect("the store runs");
 }
 
-fn serve(socket: &str) {
+fn serve(socket: &str, options: ConnectOptions) {
     keep_heap();
-    let mut peer = match Client::connect(socket) {
+    let mut peer = match options.connect(socket) {
         Ok(client) => Peer::new(client),
         Err(error) => return say(format_args!("error {}", kind_of(&error))),
     };

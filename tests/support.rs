@@ -244,6 +244,13 @@ impl Store {
         self.peer_by(command)
     }
 
+    /// The same, which waits for no other daemon when this one is killed.
+    pub fn impatient_peer(&self) -> Process {
+        let mut command = Command::new(self.program);
+        command.arg("client").arg(self.socket()).arg("impatient");
+        self.peer_by(command)
+    }
+
     /// The same, started by another command line.
     pub fn peer_by(&self, command: Command) -> Process {
         let mut peer = Process::start(command);

@@ -22,7 +22,9 @@ pub enum Event {
     ChannelClosed(u64),
     /// An owner whose objects are used here has died: what it promised is lost.
     OwnerDied(OwnerId),
-    /// The daemon has hung up.
+    /// The daemon was killed, and another one has taken its place: everything goes on.
+    StoreResumed,
+    /// There is no daemon any more.
     StoreLost,
 }
 
@@ -63,11 +65,17 @@ pub struct Channel {
 impl Channel {
     pub(crate) fn connect(shared: &Arc<Shared>, peer: OwnerId) -> Result<Self, ClientError> {
         let attached = shared.peer(peer)?;
-        let answer = shared.connection.request("connect", &Request::Connect { peer })?;
+        let (_still, answer) = loop {
+            let answer = shared.connection.request("connect", &Request::Connect { peer })?;
+            if let Some(still) = shared.connection.hold_still(answer.daemon) {
+                break (still, answer);
+            }
+        };
         let Reply::Connected { channel, data_bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
         let [mine, theirs] = answer.descriptors()?;
+        shared.channels.lock().insert(channel, peer);
         Self::open(attached, Incoming { channel, peer, data_bytes, mine, theirs })
     }
 
@@ -93,8 +101,10 @@ struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if !self.peer.shared.guard.is_child() {
-            self.peer.shared.connection.tell(&Request::Disconnect { channel: self.id });
+        let shared = &self.peer.shared;
+        if !shared.guard.is_child() {
+            shared.channels.lock().remove(&self.id);
+            shared.connection.tell(&Request::Disconnect { channel: self.id });
         }
     }
 }

@@ -10,7 +10,6 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{
     ClientInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals,
 };
-use mobula_protocol::socket::Socket;
 use mobula_shm::bell::Bell;
 use mobula_shm::copy::copy;
 use mobula_shm::directory::{DirectoryReader, directory_bytes};
@@ -31,8 +30,9 @@ use crate::writer::{Layout, ObjectWriter, Promise};
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    label: String,
-    lease_timeout: Duration,
+    pub(crate) label: String,
+    pub(crate) lease_timeout: Duration,
+    pub(crate) resume_timeout: Duration,
     patience: Duration,
 }
 
@@ -40,12 +40,13 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         let program = std::env::args_os().next().unwrap_or_default();
         let label = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { label, lease_timeout: Duration::from_secs(10), patience: Duration::from_secs(10) }
+        let [lease_timeout, resume_timeout, patience] = [Duration::from_secs(10); 3];
+        Self { label, lease_timeout, resume_timeout, patience }
     }
 }
 
 impl ConnectOptions {
-    /// The defaults: labelled with the program's name, 10 s of waiting for memory and for the daemon.
+    /// The defaults: labelled with the program's name, 10 s of waiting for memory, for the daemon, and for another one.
     pub fn new() -> Self {
         Self::default()
     }
@@ -67,6 +68,16 @@ impl ConnectOptions {
     /// How long the daemon may take to answer. Default: 10 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// For how long another daemon is looked for in the place of one that was killed. It is handed what this client has,
+    /// and goes on; what is asked meanwhile waits. When the time has passed the store is lost for good. Zero: at once.
+    /// Default: 10 s.
+    ///
+    /// A daemon that ends on purpose says so, and is not waited for.
+    pub fn resume_timeout(mut self, timeout: Duration) -> Self {
+        self.resume_timeout = timeout;
         self
     }
 
@@ -109,9 +120,8 @@ impl Client {
     fn open(path: &Path, options: ConnectOptions) -> Result<Self, ClientError> {
         let guard = ForkGuard::new()?;
         let no_store = |reason| ClientError::NoStore { path: path.to_owned(), reason };
-        let socket = Socket::connect(path).map_err(no_store)?;
-        let connection = Arc::new(Connection::new(socket, options.patience)?);
-        let welcome = hello(&connection, options.label)?;
+        let connection = Arc::new(Connection::open(path, options.patience).map_err(no_store)?);
+        let welcome = hello(&connection, options.label.clone())?;
         let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
             return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
         };
@@ -124,13 +134,14 @@ impl Client {
         ] {
             check_received(descriptor.as_fd(), bytes)?;
         }
-        let directory = Arc::new(DirectoryReader::map(directory.as_fd(), slots)?);
-        let table = TableWriter::map(table.as_fd())?;
+        let commons = [directory, daemon_pins];
+        let directory = Arc::new(DirectoryReader::map(commons[0].as_fd(), slots)?);
+        let daemon_pins = PinReader::map(commons[1].as_fd(), owner.slot())?;
+        let view = TableWriter::map(table.as_fd())?;
         let own_pins = PinWriter::map(pin_file.as_fd(), owner.slot())?;
-        let daemon_pins = PinReader::map(daemon_pins.as_fd(), owner.slot())?;
         let shared = Arc::new_cyclic(|client| {
             let own =
-                Own::new(owner, table, own_pins, daemon_pins, directory.clone(), entries, client.clone());
+                Own::new(owner, view, own_pins, daemon_pins, directory.clone(), entries, client.clone());
             Shared::new(Parts {
                 guard,
                 connection: connection.clone(),
@@ -139,8 +150,10 @@ impl Client {
                 bell: Bell::from_descriptor(bell),
                 slots,
                 capacity_bytes,
-                lease_timeout: options.lease_timeout,
+                options,
+                table,
                 pin_file,
+                commons,
             })
         });
         let weak = Arc::downgrade(&shared);
@@ -457,8 +470,10 @@ fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connectio
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| {
             loop {
-                if !matches!(connection.receive(None), Received::Notice(..)) {
-                    return;
+                match connection.receive(None) {
+                    Received::Notice(..) => {}
+                    Received::HungUp => return connection.lose(),
+                    Received::Nothing | Received::Orphan(_) => return,
                 }
             }
         });

@@ -1,21 +1,33 @@
 //! The connection to the daemon: requests from any thread, one thread that receives.
 //!
-//! Replies find their requester by correlation number. Notices go to whoever was given to [`Connection::run`]. Nothing
-//! on the path of a put or get of leased memory comes here.
+//! Replies find their requester by correlation number. Notices go to whoever calls [`Connection::receive`]. Nothing on
+//! the path of a put or get of leased memory comes here.
 //!
 //! No thread blocks on the socket itself: while the daemon does not read, requests wait as long as they may, and what
 //! is only told is kept until there is room. It cannot pile up: what is told gives back something that a request got.
+//!
+//! # A daemon that is killed
+//!
+//! Then there is no socket for a while, until the receiving thread has found another daemon and
+//! [handed it](crate::resume) what this client has. What is asked meanwhile waits, and what was asked and not answered
+//! is asked again: every request can be. An answer that came from the daemon before is worth nothing any more if it
+//! brought something that the new daemon was not told of: so whoever acts on one makes sure, by
+//! [`Connection::hold_still`], that no other daemon is told what this client has until that is a part of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
-use parking_lot::Mutex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::geteuid;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::ClientError;
 
@@ -23,6 +35,8 @@ use crate::error::ClientError;
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// Which of the daemons it is from.
+    pub(crate) daemon: u64,
 }
 
 impl Answer {
@@ -45,28 +59,74 @@ pub(crate) enum Received {
     HungUp,
 }
 
-/// The socket and the requests that wait for an answer.
+/// A request that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    answer: Sender<(Packet, u64)>,
+    /// To ask another daemon.
+    message: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Link {
+    /// `None` while there is no daemon.
+    socket: Option<Arc<Socket>>,
+    /// By correlation number, so in the order in which they were asked.
+    waiting: BTreeMap<u64, Waiting>,
+    /// What is still to be sent, in order; with the correlation number of a request that waits.
+    unsent: VecDeque<(u64, Vec<u8>)>,
+}
+
+impl Link {
+    /// Sends what the socket takes. What goes wrong is noticed by the receiving thread.
+    fn flush(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        while let Some((_, message)) = self.unsent.front() {
+            if socket.send(message, &[]).is_err() {
+                return;
+            }
+            self.unsent.pop_front();
+        }
+    }
+
+    fn is_unsent(&self, correlation: u64) -> bool {
+        self.unsent.iter().any(|(number, _)| *number == correlation)
+    }
+
+    /// Waits no more for an answer; `false` when it has come.
+    fn give_up(&mut self, correlation: u64) -> bool {
+        self.unsent.retain(|(number, _)| *number != correlation);
+        self.waiting.remove(&correlation).is_some()
+    }
+}
+
+/// The way to the daemon and the requests that wait for an answer.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    socket: Socket,
+    path: PathBuf,
     correlation: AtomicU64,
-    waiting: Mutex<HashMap<u64, Sender<Packet>>>,
-    /// What was told and not yet sent; everything that is sent goes behind it.
-    unsent: Mutex<VecDeque<Vec<u8>>>,
+    link: Mutex<Link>,
+    /// How many daemons there have been before this one.
+    daemon: RwLock<u64>,
+    /// There will be no daemon any more.
     lost: AtomicBool,
+    /// This client ends, or the daemon has said that it does: nobody else is looked for.
+    ending: AtomicBool,
     /// How long a request without a timeout of its own may take.
     patience: Duration,
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, patience: Duration) -> io::Result<Self> {
-        socket.set_nonblocking()?;
+    pub(crate) fn open(path: &Path, patience: Duration) -> io::Result<Self> {
+        let socket = connect(path)?;
+        let link = Link { socket: Some(Arc::new(socket)), waiting: BTreeMap::new(), unsent: VecDeque::new() };
         Ok(Self {
-            socket,
+            path: path.to_owned(),
             correlation: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            unsent: Mutex::default(),
+            link: Mutex::new(link),
+            daemon: RwLock::new(0),
             lost: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             patience,
         })
     }
@@ -97,44 +157,31 @@ impl Connection {
         every: Duration,
         mut is_needless: impl FnMut() -> bool,
     ) -> Result<Option<Answer>, ClientError> {
-        if self.is_lost() {
-            return Err(ClientError::StoreLost);
-        }
-        let correlation = self.correlation.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, receiver) = bounded(1);
-        self.waiting.lock().insert(correlation, sender);
         let waited = timeout.saturating_add(self.patience);
         let deadline = Instant::now().checked_add(waited);
-        if let Err(error) = self.send(&request.encode(correlation), deadline) {
-            self.waiting.lock().remove(&correlation);
-            return Err(match error.kind() {
-                io::ErrorKind::WouldBlock => ClientError::Timeout { operation, waited },
-                _ if is_hang_up(&error) => ClientError::StoreLost,
-                _ => error.into(),
-            });
-        }
-        // A hang-up that was noticed in between has emptied the list, which drops our sender.
-        if self.is_lost() {
-            self.waiting.lock().remove(&correlation);
-        }
+        let (correlation, receiver) = self.ask(request, deadline)?;
         loop {
-            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            let left = left(deadline);
             match receiver.recv_timeout(left.min(every)) {
-                Ok(packet) => {
+                Ok((packet, daemon)) => {
                     let (_, reply) = Reply::decode(&packet.bytes)?;
                     return match reply {
                         Reply::Failed { refusal } => Err(refusal.into()),
-                        reply => Ok(Some(Answer { reply, descriptors: packet.descriptors })),
+                        reply => Ok(Some(Answer { reply, descriptors: packet.descriptors, daemon })),
                     };
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::StoreLost),
                 Err(RecvTimeoutError::Timeout) if left <= every => {
-                    self.waiting.lock().remove(&correlation);
-                    return Err(ClientError::Timeout { operation, waited });
+                    let mut link = self.link.lock();
+                    link.give_up(correlation);
+                    return match link.socket {
+                        Some(_) => Err(ClientError::Timeout { operation, waited }),
+                        None => Err(ClientError::StoreLost),
+                    };
                 }
                 // Who finds it gone from the list has its answer on the way.
                 Err(RecvTimeoutError::Timeout) => {
-                    if is_needless() && self.waiting.lock().remove(&correlation).is_some() {
+                    if is_needless() && self.link.lock().give_up(correlation) {
                         self.tell(&Request::Withdraw { correlation });
                         return Ok(None);
                     }
@@ -143,61 +190,77 @@ impl Connection {
         }
     }
 
-    /// Sends a request whose answer nobody needs, now or when the daemon reads again.
-    pub(crate) fn tell(&self, request: &Request) {
-        let correlation = self.correlation.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut unsent = self.unsent.lock();
-        unsent.push_back(request.encode(correlation));
-        // An error is noticed by the receiving thread.
-        let _ = self.send_unsent(&mut unsent);
-    }
-
-    /// Sends a message behind what was told before; waits for room until the deadline, then `WouldBlock`.
-    fn send(&self, message: &[u8], deadline: Option<Instant>) -> io::Result<()> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        loop {
-            let mut unsent = self.unsent.lock();
-            let sent = self.send_unsent(&mut unsent).and_then(|()| self.socket.send(message, &[]));
-            drop(unsent);
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left =
-                        deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-                    if left.is_zero() {
-                        return Err(error);
-                    }
-                    let left_ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
-                    let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
-                    let _ = poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], timeout);
-                }
-                sent => return sent,
+    /// Sends a request, now or when there is a daemon again; returns what ties its answer to it, and where that comes.
+    fn ask(
+        &self,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> Result<(u64, Receiver<(Packet, u64)>), ClientError> {
+        let correlation = self.next_correlation();
+        let (sender, receiver) = bounded(1);
+        let message = request.encode(correlation);
+        let mut link = self.link.lock();
+        // Looked at inside the lock: whoever loses the store empties the list afterwards.
+        if self.is_lost() {
+            return Err(ClientError::StoreLost);
+        }
+        link.waiting.insert(correlation, Waiting { answer: sender, message: message.clone() });
+        link.unsent.push_back((correlation, message));
+        link.flush();
+        while link.is_unsent(correlation)
+            && let Some(socket) = link.socket.clone()
+        {
+            // The daemon does not read.
+            drop(link);
+            let left = left(deadline);
+            if !left.is_zero() {
+                wait_for(&socket, PollFlags::POLLOUT, left);
+            }
+            link = self.link.lock();
+            link.flush();
+            if left.is_zero() {
+                break;
             }
         }
+        Ok((correlation, receiver))
     }
 
-    fn send_unsent(&self, unsent: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
-        while let Some(message) = unsent.front() {
-            self.socket.send(message, &[])?;
-            unsent.pop_front();
+    /// Sends a request whose answer nobody needs, now or when the daemon reads again.
+    pub(crate) fn tell(&self, request: &Request) {
+        let message = request.encode(self.next_correlation());
+        let mut link = self.link.lock();
+        if !self.is_lost() {
+            link.unsent.push_back((0, message));
+            link.flush();
         }
-        Ok(())
+    }
+
+    /// Whatever this client has while the guard lives, another daemon will be told of; `None` where there is another
+    /// already, which was told before.
+    pub(crate) fn hold_still(&self, daemon: u64) -> Option<RwLockReadGuard<'_, u64>> {
+        let current = self.daemon.read();
+        (*current == daemon).then_some(current)
     }
 
     /// For the receiving thread: hands replies on, returns the next notice.
     pub(crate) fn receive(&self, timeout: Option<Duration>) -> Received {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         loop {
             // What could not be sent while the daemon did not read: as it reads, it answers, so we come by here.
-            let _ = self.send_unsent(&mut self.unsent.lock());
+            let socket = {
+                let mut link = self.link.lock();
+                link.flush();
+                link.socket.clone()
+            };
+            let Some(socket) = socket else { return Received::HungUp };
             let wait = timeout.map_or(PollTimeout::NONE, |timeout| {
                 PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
             });
-            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], wait) {
+            match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], wait) {
                 Ok(0) => return Received::Nothing,
                 Err(nix::errno::Errno::EINTR) => continue,
                 _ => {}
             }
-            let packet = match self.socket.receive() {
+            let packet = match socket.receive() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return self.hang_up(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -213,9 +276,10 @@ impl Connection {
                     Err(error) => tracing::error!(%error, "dropped a notice from the store"),
                 }
             } else if let Some(correlation) = correlation_of(&packet.bytes) {
-                let requester = self.waiting.lock().remove(&correlation);
+                let requester = self.link.lock().waiting.remove(&correlation);
                 if let Some(requester) = requester {
-                    let _ = requester.send(packet);
+                    let daemon = *self.daemon.read();
+                    let _ = requester.answer.send((packet, daemon));
                     return Received::Nothing;
                 }
                 match Reply::decode(&packet.bytes) {
@@ -229,36 +293,105 @@ impl Connection {
         }
     }
 
-    /// Whether the daemon has hung up.
+    /// Whether there will be no daemon any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
+    /// Whether nobody is looked for when the daemon hangs up.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// The daemon ends on purpose.
+    pub(crate) fn daemon_ends(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
     /// Ends the connection from this side.
     pub(crate) fn close(&self) {
-        self.socket.shutdown();
+        self.ending.store(true, Ordering::Release);
+        if let Some(socket) = &self.link.lock().socket {
+            socket.shutdown();
+        }
+    }
+
+    // ---- for `resume` ----
+
+    /// Connects to whoever listens at the path now.
+    pub(crate) fn connect_again(&self) -> io::Result<Socket> {
+        connect(&self.path)
+    }
+
+    pub(crate) fn next_correlation(&self) -> u64 {
+        self.correlation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// From now on answers of the daemon before are worth nothing. While the guard lives, what this client has does not
+    /// grow.
+    pub(crate) fn begin_another(&self) -> RwLockWriteGuard<'_, u64> {
+        let mut daemon = self.daemon.write();
+        *daemon += 1;
+        daemon
+    }
+
+    /// Goes on with another daemon, which knows what this client has.
+    pub(crate) fn go_on(&self, socket: Socket) {
+        let mut link = self.link.lock();
+        link.socket = Some(Arc::new(socket));
+        link.flush();
+        if self.is_ending()
+            && let Some(socket) = &link.socket
+        {
+            socket.shutdown();
+        }
+    }
+
+    /// No other daemon was found: every request ends.
+    pub(crate) fn lose(&self) {
+        let mut link = self.link.lock();
+        self.lost.store(true, Ordering::Release);
+        link.socket = None;
+        link.waiting.clear();
+        link.unsent.clear();
     }
 
     fn hang_up(&self) -> Received {
-        self.lost.store(true, Ordering::Release);
-        self.waiting.lock().clear();
+        let mut link = self.link.lock();
+        link.socket = None;
+        // What was told belongs to what is gone; what was asked is asked again.
+        link.unsent = link
+            .waiting
+            .iter()
+            .map(|(correlation, waiting)| (*correlation, waiting.message.clone()))
+            .collect();
         Received::HungUp
     }
 }
 
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+/// Connects to a store, of this user's or root's: to whoever else listens there nothing is told, and nothing handed.
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::connect(path)?;
+    let (user, ours) = (socket.peer_user()?, geteuid().as_raw());
+    if user != ours && user != 0 && ours != 0 {
+        let text = format!("the process that listens there belongs to user {user}, not to this one ({ours})");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
+    socket.set_nonblocking()?;
+    Ok(socket)
 }
 
-fn correlation_of(bytes: &[u8]) -> Option<u64> {
+/// Blocks until a socket is ready for something, or the time has passed.
+pub(crate) fn wait_for(socket: &Socket, flags: PollFlags, timeout: Duration) -> bool {
+    let timeout = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    matches!(poll(&mut [PollFd::new(socket.as_fd(), flags)], timeout), Ok(1..))
+}
+
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+}
+
+pub(crate) fn correlation_of(bytes: &[u8]) -> Option<u64> {
     bytes.get(8..16).map(|field| u64::from_le_bytes(field.try_into().expect("eight bytes")))
-}
-
-fn is_hang_up(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
-    )
 }

@@ -19,8 +19,9 @@ pub enum ClientError {
         /// The system's word for it.
         reason: io::Error,
     },
-    /// The daemon is gone. Objects that are held stay readable; whatever needs the daemon fails.
-    #[error("the store is lost: its daemon has hung up")]
+    /// The daemon is gone, and no other has taken its place in time. Objects that are held stay readable; whatever needs
+    /// the daemon fails.
+    #[error("the store is lost: its daemon has hung up, and no other has taken its place")]
     StoreLost,
     /// The daemon did not answer in time.
     #[error("the store did not answer within {waited:?} ({operation})")]

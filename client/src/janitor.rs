@@ -5,6 +5,7 @@
 //! and a segment that has been empty for a while goes back to the daemon. Without leases it sleeps until the daemon
 //! speaks.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,23 +16,34 @@ use mobula_shm::pins::{PIN_EXTENT_BYTES, PinReader, pin_extent_offset};
 
 use crate::channel::{Event, Incoming};
 use crate::connection::{Connection, Received};
-use crate::shared::Shared;
+use crate::resume;
+use crate::shared::{Custody, Shared};
 
 const TICK_MIN: Duration = Duration::from_millis(10);
 const TICK_MAX: Duration = Duration::from_millis(500);
 /// How long an empty segment is kept, because it is warm.
 const KEEP_EMPTY_MS: u64 = 1000;
 
-/// Runs until the daemon hangs up or the client is gone.
-pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
+/// Runs until the store is lost or the client is gone.
+pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
     let mut tick = TICK_MIN;
     loop {
-        let timeout = match shared.upgrade() {
+        let timeout = match client.upgrade() {
             Some(shared) => shared.may_have_work().then_some(tick),
             None => return,
         };
         let received = connection.receive(timeout);
-        let Some(shared) = shared.upgrade() else { return };
+        if let Received::HungUp = received {
+            // The client may end meanwhile.
+            let found = !connection.is_ending() && resume::find_another(connection, client);
+            if !found {
+                connection.lose();
+            }
+            let Some(shared) = client.upgrade() else { return };
+            event(&shared, if found { Event::StoreResumed } else { Event::StoreLost });
+            if found { continue } else { return }
+        }
+        let Some(shared) = client.upgrade() else { return };
         match received {
             Received::Notice(notice, descriptors) => {
                 if let Err(error) = handle(&shared, notice, descriptors) {
@@ -42,12 +54,8 @@ pub(crate) fn run(connection: &Arc<Connection>, shared: &Weak<Shared>) {
             Received::Orphan(Reply::Leased { segment, .. }) => {
                 connection.tell(&Request::Release { segment });
             }
-            Received::Orphan(_) => {}
+            Received::Orphan(_) | Received::HungUp => {}
             Received::Nothing => tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) },
-            Received::HungUp => {
-                event(&shared, Event::StoreLost);
-                return;
-            }
         }
     }
 }
@@ -85,21 +93,43 @@ fn handle(
             shared.collect();
         }
         Notice::OwnerDied { owner } => event(shared, Event::OwnerDied(owner)),
-        Notice::OwnerForgotten { owner } => shared.forget_peer(owner),
+        Notice::OwnerForgotten { owner } => {
+            drop(shared.custody.lock().remove(&owner));
+            shared.forget_peer(owner);
+        }
         Notice::SegmentRetired { owner, segment } => {
+            let mut custody = shared.custody.lock();
+            drop(custody.get_mut(&owner).and_then(|custody| custody.segments.remove(&segment)));
+            drop(custody);
             if let Some(peer) = shared.known_peer(owner) {
                 peer.retire(segment);
             }
         }
+        Notice::Keep { owner } => {
+            let (table, bell) = (take()?, take()?);
+            let custody = Custody { table, bell, segments: BTreeMap::new() };
+            shared.custody.lock().entry(owner).or_insert(custody);
+        }
+        Notice::KeepSegment { owner, segment, bytes } => {
+            let descriptor = take()?;
+            if let Some(custody) = shared.custody.lock().get_mut(&owner) {
+                custody.segments.insert(segment, (bytes, descriptor));
+            }
+        }
+        Notice::Closing {} => shared.connection.daemon_ends(),
         Notice::Reclaim { .. } => {
             shared.collect();
             shared.release_empty(u64::MAX);
         }
         Notice::ChannelOpened { channel, peer, data_bytes } => {
             let (mine, theirs) = (take()?, take()?);
+            shared.channels.lock().insert(channel, peer);
             event(shared, Event::ChannelOpened(Incoming { channel, peer, data_bytes, mine, theirs }));
         }
-        Notice::ChannelClosed { channel } => event(shared, Event::ChannelClosed(channel)),
+        Notice::ChannelClosed { channel } => {
+            shared.channels.lock().remove(&channel);
+            event(shared, Event::ChannelClosed(channel));
+        }
         other => tracing::warn!(?other, "a notice of a kind that this build does not know"),
     }
     Ok(())

@@ -27,6 +27,7 @@ mod janitor;
 mod object;
 mod own;
 mod peer;
+mod resume;
 mod shared;
 mod slots;
 mod usage;

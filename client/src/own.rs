@@ -24,6 +24,8 @@
 //! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -62,12 +64,28 @@ const _: () = assert!(size_of::<Entry>() == 16);
 struct Segment {
     id: u32,
     mapping: WriteMapping,
+    /// For the next daemon.
+    descriptor: OwnedFd,
+}
+
+/// What another daemon has to know of an owner, beside its table and its pins.
+pub(crate) struct Holdings {
+    /// Number, bytes, and a descriptor of each segment.
+    pub(crate) segments: Vec<(u32, u64, OwnedFd)>,
+    /// The largest number of a segment so far.
+    pub(crate) segment_last: u32,
+    /// Who is known as a reader.
+    pub(crate) readers: Vec<OwnerId>,
+    /// How many readers have ever joined, as far as we have heard.
+    pub(crate) readers_heard: u64,
 }
 
 struct Books {
     allocator: Allocator,
     /// By the allocator's numbers.
     segments: Vec<Option<Segment>>,
+    /// The largest id of a segment so far.
+    segment_last: u32,
     entries: Vec<Entry>,
     /// What objects keep alive.
     kept: Vec<Vec<Handle>>,
@@ -146,6 +164,7 @@ impl Own {
         let books = Books {
             allocator: Allocator::new(),
             segments: Vec::new(),
+            segment_last: 0,
             entries: Vec::new(),
             kept: Vec::new(),
             kept_vacant: Vec::new(),
@@ -494,13 +513,14 @@ impl Own {
 
     // ---- memory and readers, as the daemon gives and takes them ----
 
-    pub(crate) fn add_segment(&self, id: u32, mapping: WriteMapping) {
+    pub(crate) fn add_segment(&self, id: u32, mapping: WriteMapping, descriptor: OwnedFd) {
         let mut books = self.books.lock();
+        books.segment_last = books.segment_last.max(id);
         let number = books.allocator.add_segment(mapping.len() as u64) as usize;
         if number == books.segments.len() {
             books.segments.push(None);
         }
-        books.segments[number] = Some(Segment { id, mapping });
+        books.segments[number] = Some(Segment { id, mapping, descriptor });
     }
 
     /// Takes out the segments that have been empty since `before`, to be given back.
@@ -521,6 +541,21 @@ impl Own {
         let mut books = self.books.lock();
         let found = books.allocator.allocate(bytes);
         found.inspect(|found| books.allocator.free(*found)).is_some()
+    }
+
+    /// What another daemon has to know.
+    pub(crate) fn holdings(&self) -> io::Result<Holdings> {
+        let books = self.books.lock();
+        let segments =
+            books.segments.iter().flatten().map(|segment| {
+                Ok((segment.id, segment.mapping.len() as u64, segment.descriptor.try_clone()?))
+            });
+        let (segments, segment_last) = (segments.collect::<io::Result<_>>()?, books.segment_last);
+        drop(books);
+        // The first is the daemon itself.
+        let readers = self.readers.read().iter().skip(1).map(|reader| reader.id).collect();
+        let readers_heard = self.readers_heard.load(Ordering::Acquire);
+        Ok(Holdings { segments, segment_last, readers, readers_heard })
     }
 
     /// Whether there is anything to look after: memory, or objects that are to be freed.

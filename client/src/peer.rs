@@ -16,9 +16,11 @@
 //! | uses, none of them `Bytes` | none | the first `Bytes` |
 //! | uses, some of them `Bytes` | none, then the segment that the object lies in | set once by one who is lent the bytes; taken out by the last of them, who has the count to itself |
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -33,6 +35,7 @@ use mobula_shm::table::{Location, State, TableReader, Word};
 use parking_lot::RwLock;
 
 use crate::allocator::ALIGNMENT;
+use crate::connection::Answer;
 use crate::counts::{Chunks, Count, Use};
 use crate::error::ClientError;
 use crate::shared::Shared;
@@ -389,6 +392,8 @@ pub(crate) struct Peer {
     pub(crate) id: OwnerId,
     pub(crate) shared: Arc<Shared>,
     table: TableReader,
+    /// For the next daemon, should the owner be dead by then.
+    table_descriptor: OwnedFd,
     pins: PinWriter,
     bell: Bell,
     /// The sleep of the other process for which this one has rung last.
@@ -400,19 +405,25 @@ pub(crate) struct Peer {
 struct Segments {
     /// In the order of their numbers.
     mapped: Vec<Arc<PeerSegment>>,
-    /// Numbers of those given back by their owner, never to be kept again, in order.
-    retired: Vec<u32>,
+    /// Those given back by their owner, never to be kept again: in the order of their numbers, with what is still in use.
+    retired: Vec<(u32, Weak<PeerSegment>)>,
 }
 
 impl Segments {
     fn find(&self, segment: u32) -> Result<usize, usize> {
         self.mapped.binary_search_by_key(&segment, |mapped| mapped.segment)
     }
+
+    fn find_retired(&self, segment: u32) -> Result<usize, usize> {
+        self.retired.binary_search_by_key(&segment, |(retired, _)| *retired)
+    }
 }
 
 /// A segment of another owner, mapped read-only; says so to the daemon when it is unmapped.
 pub(crate) struct PeerSegment {
     mapping: ReadMapping,
+    /// For the next daemon, should the owner be dead by then.
+    descriptor: OwnedFd,
     owner: OwnerId,
     segment: u32,
     shared: Arc<Shared>,
@@ -431,20 +442,38 @@ impl PeerSegment {
 }
 
 impl Peer {
-    /// Asks the daemon for permission to pin an owner's objects. A round trip.
-    pub(crate) fn attach(shared: &Arc<Shared>, id: OwnerId) -> Result<Arc<Self>, ClientError> {
-        let answer = shared.connection.request("attach", &Request::Attach { owner: id })?;
-        step(Step::AttachGranted);
+    /// An owner that the daemon has given permission to pin: what came with its answer.
+    pub(crate) fn attached(
+        shared: &Arc<Shared>,
+        id: OwnerId,
+        answer: Answer,
+    ) -> Result<Arc<Self>, ClientError> {
         let [table, bell] = answer.descriptors()?;
         Ok(Arc::new(Self {
             id,
-            table: shared.map_received(table, TableReader::map)?,
+            table: TableReader::map(table.as_fd())?,
+            table_descriptor: table,
             pins: PinWriter::map(shared.pin_file(), id.slot())?,
             bell: Bell::from_descriptor(bell),
             rung_for: AtomicU32::new(0),
             segments: RwLock::default(),
             shared: shared.clone(),
         }))
+    }
+
+    /// Its table and its bell, for another daemon.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.table_descriptor.as_fd(), self.bell.as_fd()]
+    }
+
+    /// Its segments that are mapped here: number, bytes, descriptor.
+    pub(crate) fn mapped(&self) -> io::Result<Vec<(u32, u64, OwnedFd)>> {
+        let segments = self.segments.read();
+        let retired = segments.retired.iter().filter_map(|(_, segment)| segment.upgrade());
+        let mapped = segments.mapped.iter().cloned().chain(retired);
+        mapped
+            .map(|mapped| Ok((mapped.segment, mapped.mapping.len() as u64, mapped.descriptor.try_clone()?)))
+            .collect()
     }
 
     /// The state of a pinned object: `Sealed`, `Promised` or `Lost`; everything else is an error.
@@ -476,13 +505,15 @@ impl Peer {
     /// Its owner gave a segment back: forget the mapping once nothing uses it.
     pub(crate) fn retire(&self, segment: u32) {
         let mut segments = self.segments.write();
-        if let Err(place) = segments.retired.binary_search(&segment) {
-            segments.retired.insert(place, segment);
-        }
         let mapped = segments.find(segment).ok().map(|place| segments.mapped.remove(place));
+        if let Err(place) = segments.find_retired(segment) {
+            let still_used = mapped.as_ref().map_or_else(Weak::new, Arc::downgrade);
+            segments.retired.insert(place, (segment, still_used));
+        }
         drop(segments);
         if mapped.is_none() {
-            // The daemon may think that it is mapped here: somebody asked, and gave up waiting for the answer.
+            // The daemon may think that it is mapped here: somebody asked, and gave up waiting for the answer; or it is
+            // one that was only kept.
             self.shared.connection.tell(&Request::UnmapSegment { owner: self.id, segment });
         }
     }
@@ -509,16 +540,21 @@ impl Peer {
     #[cold]
     fn map_segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
         let request = Request::MapSegment { owner: self.id, segment };
-        let answer = self.shared.connection.request("map a segment", &request)?;
+        loop {
+            let answer = self.shared.connection.request("map a segment", &request)?;
+            let Some(_still) = self.shared.connection.hold_still(answer.daemon) else { continue };
+            return self.take_segment(segment, answer);
+        }
+    }
+
+    fn take_segment(&self, segment: u32, answer: Answer) -> Result<Arc<PeerSegment>, ClientError> {
         let Reply::SegmentMapped { bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
         step(Step::MapGranted);
         let [descriptor] = answer.descriptors()?;
-        let mapping = self.shared.map_received(descriptor, |descriptor| {
-            check_received(descriptor, bytes)?;
-            ReadMapping::map(descriptor, 0, bytes as usize)
-        })?;
+        check_received(descriptor.as_fd(), bytes)?;
+        let mapping = ReadMapping::map(descriptor.as_fd(), 0, bytes as usize)?;
         step(Step::MapMapped);
         let mut segments = self.segments.write();
         let place = match segments.find(segment) {
@@ -526,9 +562,11 @@ impl Peer {
             Ok(place) => return Ok(segments.mapped[place].clone()),
             Err(place) => place,
         };
-        let mapped = Arc::new(PeerSegment { mapping, owner: self.id, segment, shared: self.shared.clone() });
-        if segments.retired.binary_search(&segment).is_err() {
-            segments.mapped.insert(place, mapped.clone());
+        let (owner, shared) = (self.id, self.shared.clone());
+        let mapped = Arc::new(PeerSegment { mapping, descriptor, owner, segment, shared });
+        match segments.find_retired(segment) {
+            Ok(retired) => segments.retired[retired].1 = Arc::downgrade(&mapped),
+            Err(_) => segments.mapped.insert(place, mapped.clone()),
         }
         Ok(mapped)
     }

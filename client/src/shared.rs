@@ -1,6 +1,6 @@
 //! What a client, its objects and its receiving thread share.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +19,7 @@ use mobula_shm::table::{ENTRIES_MAX, Location};
 use parking_lot::Mutex;
 
 use crate::channel::Event;
+use crate::client::ConnectOptions;
 use crate::connection::Connection;
 use crate::counts::Use;
 use crate::error::ClientError;
@@ -41,6 +42,15 @@ pub(crate) struct Shared {
     pub(crate) capacity_bytes: u64,
     pub(crate) lease_timeout: Duration,
     pub(crate) events: Mutex<Option<Sender<Event>>>,
+    /// Channels that are open, and who has the other end.
+    pub(crate) channels: Mutex<BTreeMap<u64, OwnerId>>,
+    /// Memory of the dead that is kept here for the next daemon.
+    pub(crate) custody: Mutex<BTreeMap<OwnerId, Custody>>,
+    /// The directory and the daemon's pins, for the next daemon.
+    pub(crate) commons: [OwnedFd; 2],
+    pub(crate) table: OwnedFd,
+    pub(crate) label: String,
+    pub(crate) resume_timeout: Duration,
     pin_file: OwnedFd,
     /// By the owners' slots, as they are met. Their peers are let go when the last client goes, because they point back
     /// here.
@@ -61,14 +71,25 @@ pub(crate) struct Parts {
     /// Owners that there can be.
     pub(crate) slots: u32,
     pub(crate) capacity_bytes: u64,
-    pub(crate) lease_timeout: Duration,
+    pub(crate) options: ConnectOptions,
+    pub(crate) table: OwnedFd,
     pub(crate) pin_file: OwnedFd,
+    /// The directory and the daemon's pins.
+    pub(crate) commons: [OwnedFd; 2],
+}
+
+/// What a dead owner has left, as far as it is kept here.
+pub(crate) struct Custody {
+    pub(crate) table: OwnedFd,
+    pub(crate) bell: OwnedFd,
+    /// Bytes and descriptor of each segment.
+    pub(crate) segments: BTreeMap<u32, (u64, OwnedFd)>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { guard, connection, directory, own, bell, slots, capacity_bytes, lease_timeout, pin_file } =
-            parts;
+        let Parts { guard, connection, directory, own, bell, slots, capacity_bytes, .. } = parts;
+        let ConnectOptions { label, lease_timeout, resume_timeout, .. } = parts.options;
         Self {
             guard,
             connection,
@@ -78,7 +99,13 @@ impl Shared {
             capacity_bytes,
             lease_timeout,
             events: Mutex::new(None),
-            pin_file,
+            channels: Mutex::default(),
+            custody: Mutex::default(),
+            commons: parts.commons,
+            table: parts.table,
+            label,
+            resume_timeout,
+            pin_file: parts.pin_file,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             attaching: Mutex::default(),
             leasing: AtomicUsize::new(0),
@@ -102,6 +129,11 @@ impl Shared {
         }
     }
 
+    /// How many owners there can be, and the daemon.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     pub(crate) fn pin_file(&self) -> BorrowedFd<'_> {
         self.pin_file.as_fd()
     }
@@ -109,15 +141,6 @@ impl Shared {
     /// Milliseconds since the client was made.
     pub(crate) fn now_ms(&self) -> u64 {
         self.born.elapsed().as_millis() as u64
-    }
-
-    /// Maps what came over the socket; its descriptor is not needed afterwards.
-    pub(crate) fn map_received<T>(
-        &self,
-        descriptor: OwnedFd,
-        map: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> Result<T, ClientError> {
-        Ok(map(descriptor.as_fd())?)
     }
 
     /// What this process uses of the owner in a slot; `None` if it has never met one there.
@@ -142,7 +165,15 @@ impl Shared {
         if let Some(peer) = self.known_peer(id) {
             return Ok(peer);
         }
-        let attached = Peer::attach(self, id)?;
+        let request = Request::Attach { owner: id };
+        let (_still, answer) = loop {
+            let answer = self.connection.request("attach", &request)?;
+            if let Some(still) = self.connection.hold_still(answer.daemon) {
+                break (still, answer);
+            }
+        };
+        step(Step::AttachGranted);
+        let attached = Peer::attached(self, id, answer)?;
         step(Step::AttachMapped);
         let slot = place.get_or_init(|| Box::new(Slot::new(self.guard)));
         if slot.install(attached.clone()) {
@@ -156,6 +187,12 @@ impl Shared {
     pub(crate) fn known_peer(&self, id: OwnerId) -> Option<Arc<Peer>> {
         let guest = self.slot(id.slot())?.enter()?;
         (guest.peer().id == id).then(|| guest.to_arc())
+    }
+
+    /// All owners that this client is attached to and knows.
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        let slots = self.slots.iter().filter_map(OnceLock::get);
+        slots.filter_map(|slot| Some(slot.enter()?.to_arc())).collect()
     }
 
     pub(crate) fn forget_peer(&self, id: OwnerId) {
@@ -313,16 +350,16 @@ impl Shared {
         let answer =
             self.connection.request_unless("lease memory", &request, timeout, LEASE_LOOK, has_room)?;
         let Some(answer) = answer else { return Ok(()) };
+        // A lease of the daemon before is nothing any more: whoever asked for it looks again, and asks the new one.
+        let Some(_still) = self.connection.hold_still(answer.daemon) else { return Ok(()) };
         let Reply::Leased { segment, bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
         step(Step::LeaseGranted);
         let [descriptor] = answer.descriptors()?;
-        let mapping = self.map_received(descriptor, |descriptor| {
-            check_received(descriptor, bytes)?;
-            WriteMapping::map(descriptor, 0, bytes as usize)
-        })?;
-        self.own.add_segment(segment, mapping);
+        check_received(descriptor.as_fd(), bytes)?;
+        let mapping = WriteMapping::map(descriptor.as_fd(), 0, bytes as usize)?;
+        self.own.add_segment(segment, mapping, descriptor);
         step(Step::LeaseNoted);
         Ok(())
     }

@@ -232,6 +232,67 @@ messages! {
             /// Of the request.
             correlation: u64,
         }
+        /// In the place of `Hello`, by a client whose daemon was killed, to the one in its place: who it is. What it has
+        /// follows, a message each, none of which is answered before [`Request::Resumed`]. Descriptors: its table and its
+        /// pin file, writable; its bell; the directory and the daemon's pin file, both read-only.
+        30 => Resume {
+            /// As the daemon before called it.
+            owner: OwnerId,
+            /// What people call it.
+            label: String,
+            /// Slots of the directory and of the pin files.
+            slots: u32,
+            /// The largest number of a segment that it has ever had.
+            segment_last: u32,
+            /// How often it has heard that a reader has joined.
+            readers_heard: u64,
+        }
+        /// A segment of its own. Descriptor: the segment, writable.
+        31 => ResumeSegment {
+            /// Number among its own.
+            segment: u32,
+            /// Its length.
+            bytes: u64,
+        }
+        /// A client that it knows as a reader of its objects.
+        32 => ResumeReader {
+            /// Who.
+            reader: OwnerId,
+        }
+        /// An owner of which it has something. Descriptors: the owner's table, read-only; its bell.
+        33 => ResumePeer {
+            /// Who.
+            owner: OwnerId,
+            /// Whether it is attached, or only keeps what the owner has left.
+            attached: bool,
+        }
+        /// A segment of another owner that it has mapped. Descriptor: the segment, read-only.
+        34 => ResumeMapped {
+            /// Whose.
+            owner: OwnerId,
+            /// Segment of that owner's.
+            segment: u32,
+            /// Its length.
+            bytes: u64,
+        }
+        /// A channel of its own.
+        35 => ResumeChannel {
+            /// As the daemon before called it.
+            channel: u64,
+            /// The other end.
+            peer: OwnerId,
+        }
+        /// A segment of a dead owner that it keeps; see [`Notice::KeepSegment`]. Descriptor: the segment, read-only.
+        37 => ResumeKept {
+            /// One that it has told of before.
+            owner: OwnerId,
+            /// Segment of that owner's.
+            segment: u32,
+            /// Its length.
+            bytes: u64,
+        }
+        /// That was all. Answered by [`Reply::Resumed`] once the other clients are there as well.
+        36 => Resumed {}
     }
 }
 
@@ -317,6 +378,8 @@ messages! {
             /// Bytes of each ring.
             data_bytes: u32,
         }
+        /// The client is taken up again, and goes on.
+        150 => Resumed {}
     }
 }
 
@@ -368,6 +431,24 @@ messages! {
         71 => ChannelClosed {
             /// Which.
             channel: u64,
+        }
+        /// The daemon ends, on purpose: nobody will take its place.
+        80 => Closing {}
+        /// An owner has died, and this client, be it attached or not, is asked to keep the owner's memory, so that what is
+        /// held of it outlives the daemon as well, until [`OwnerForgotten`](Notice::OwnerForgotten). Descriptors: the owner's table, read-only; its bell.
+        81 => Keep {
+            /// Who.
+            owner: OwnerId,
+        }
+        /// A segment to keep until it is retired or its owner forgotten. It does not count as mapped: nobody waits for this
+        /// client to let go of it. Descriptor: the segment, read-only.
+        82 => KeepSegment {
+            /// One that `Keep` has named.
+            owner: OwnerId,
+            /// Segment of that owner's.
+            segment: u32,
+            /// Its length.
+            bytes: u64,
         }
     }
 }
@@ -539,6 +620,12 @@ pub enum Refusal {
         /// Its value.
         max: u64,
     },
+    /// A client cannot be taken up again; the connection ends.
+    #[error("the store cannot take up a client of the one before it: {reason}")]
+    CannotResume {
+        /// What was expected and what came.
+        reason: String,
+    },
     /// The request makes no sense here; the connection ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
@@ -580,6 +667,7 @@ refusals! {
     8 => NoSuchChannel { channel }
     9 => LimitReached { limit, max }
     10 => BadRequest { reason }
+    17 => CannotResume { reason }
 }
 
 #[cfg(test)]
@@ -596,6 +684,9 @@ mod tests {
             Request::Publish { name: vec![0, 255], object },
             Request::Stats {},
             Request::Connect { peer: owner },
+            Request::Resume { owner, label: "wörker".into(), slots: 9, segment_last: 8, readers_heard: 7 },
+            Request::ResumeMapped { owner, segment: 1, bytes: 4096 },
+            Request::Resumed {},
         ]
     }
 

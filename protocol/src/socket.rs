@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
-    listen, sendmsg, setsockopt, socket, sockopt::SendTimeout,
+    getsockopt, listen, sendmsg, setsockopt, socket, sockopt::PeerCredentials, sockopt::SendTimeout,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -89,6 +89,14 @@ impl Socket {
         listen(&socket.descriptor, Backlog::new(backlog).map_err(io::Error::from)?)?;
         socket.set_nonblocking()?;
         Ok(socket)
+    }
+
+    /// The user whose process listened where this is connected to, or connected here. A system call.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn peer_user(&self) -> io::Result<u32> {
+        Ok(getsockopt(&self.descriptor, PeerCredentials)?.uid())
     }
 
     /// Takes over a connected descriptor.

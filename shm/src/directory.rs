@@ -7,6 +7,10 @@
 //! | `epoch` | the owner that has the slot now; 0 for none |
 //! | `readers` | how often a reader has joined this owner. An owner frees nothing until it knows that many. |
 //! | `committed` | entries of the owner's table, and of all pins on it, that have memory behind them |
+//! | `process` | the owner's process id; 0 where the daemon cannot see it |
+//!
+//! It outlives its daemon, since clients have it: a daemon that takes the place of one that was killed goes on with it.
+//! Behind the records lie the [names](crate::names).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,6 +23,18 @@ const RECORD_BYTES: usize = 64;
 const EPOCH: usize = 0;
 const READERS: usize = 8;
 const COMMITTED: usize = 16;
+const PROCESS: usize = 24;
+
+/// What the directory says of the owner in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// Entries with memory behind them.
+    pub committed: u32,
+    /// Its process; 0 where the daemon could not see it.
+    pub process: u32,
+}
 
 /// Bytes of the directory for `slots` owners, in whole pages.
 pub fn directory_bytes(slots: u32) -> u64 {
@@ -46,12 +62,32 @@ impl DirectoryWriter {
         Ok(Self { mapping: WriteMapping::map(descriptor, 0, directory_bytes(slots) as usize)? })
     }
 
-    /// Gives a slot to an owner (or to nobody, with epoch 0).
-    pub fn set_owner(&self, slot: u16, epoch: u64, committed: u32) {
+    /// Gives a slot to an owner.
+    pub fn set_owner(&self, slot: u16, owner: Record) {
         let record = usize::from(slot) * RECORD_BYTES;
         self.mapping.word64(record + READERS).store(0, Ordering::Relaxed);
-        self.mapping.word64(record + COMMITTED).store(u64::from(committed), Ordering::Relaxed);
-        self.mapping.word64(record + EPOCH).store(epoch, Ordering::Release);
+        self.mapping.word64(record + COMMITTED).store(u64::from(owner.committed), Ordering::Relaxed);
+        self.mapping.word64(record + PROCESS).store(u64::from(owner.process), Ordering::Relaxed);
+        self.mapping.word64(record + EPOCH).store(owner.epoch, Ordering::Release);
+    }
+
+    /// The owner in a slot is no more.
+    pub fn clear_owner(&self, slot: u16) {
+        self.mapping.word64(usize::from(slot) * RECORD_BYTES + EPOCH).store(0, Ordering::Release);
+    }
+
+    /// Who has a slot; `None` for nobody.
+    pub fn owner(&self, slot: u16) -> Option<Record> {
+        let record = usize::from(slot) * RECORD_BYTES;
+        let load = |field| self.mapping.word64(record + field).load(Ordering::Acquire);
+        let (epoch, committed, process) = (load(EPOCH), load(COMMITTED) as u32, load(PROCESS) as u32);
+        (epoch != 0).then_some(Record { epoch, committed, process })
+    }
+
+    /// Says how many readers an owner has to have heard of, by a daemon that goes on with what it finds: as many as the
+    /// owner says that it has, and those that it is about to be told of.
+    pub fn set_readers(&self, slot: u16, readers: u64) {
+        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).store(readers, Ordering::SeqCst);
     }
 
     /// Counts a reader that joins, before the reader is told; returns the count.

@@ -5,7 +5,7 @@
 //!
 //! * [`memory`] makes and seals the memory, [`mapping`] brings it into an address space;
 //! * [`table`] is a client's object table, [`pins`] says who uses which object, [`directory`] is the daemon's own
-//!   page; together they are the path of an object;
+//!   page, with the [`names`] behind it; together they are the path of an object;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
 //! * [`copy`] is how large objects get into the memory;
@@ -36,6 +36,7 @@ pub mod mapping;
 pub mod memory;
 #[cfg(mobula_loom)]
 pub mod model;
+pub mod names;
 pub mod pins;
 pub mod ring;
 pub mod steps;

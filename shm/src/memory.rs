@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
-use nix::unistd::ftruncate;
+use nix::unistd::{ftruncate, geteuid};
 
 use crate::mapping::{HUGE_PAGE_BYTES, WriteMapping};
 
@@ -47,6 +47,35 @@ impl SharedMemory {
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&writable, FcntlArg::F_ADD_SEALS(seals))?;
         Ok(Self { writable, bytes })
+    }
+
+    /// Takes over a memory that another process made as [`create`](Self::create) does, by a descriptor that may write.
+    ///
+    /// # Errors
+    /// `InvalidData` for anything but a memory of just so many bytes, sealed as `create` seals it, and of this user's;
+    /// `PermissionDenied` for a descriptor that may not write.
+    pub fn take_over(writable: OwnedFd, bytes: u64) -> io::Result<Self> {
+        check_taken_over(writable.as_fd(), bytes)?;
+        let flags = OFlag::from_bits_retain(fcntl(&writable, FcntlArg::F_GETFL)?);
+        if flags & OFlag::O_ACCMODE != OFlag::O_RDWR {
+            let text = "received memory that cannot be written where it must";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(Self { writable, bytes })
+    }
+
+    /// The same by a descriptor that can only read: its mode lets this user open it for writing for a moment. Five
+    /// system calls.
+    ///
+    /// # Errors
+    /// As [`take_over`](Self::take_over), and the system's.
+    pub fn take_over_read_only(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<Self> {
+        check_taken_over(descriptor, bytes)?;
+        let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        fchmod(descriptor, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let writable = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+        fchmod(descriptor, Mode::S_IRUSR)?;
+        Ok(Self { writable: writable?, bytes })
     }
 
     /// Allocates the pages of `range`, so that touching them cannot fail later.
@@ -120,6 +149,35 @@ impl SharedMemory {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// What tells a memory from every other: two descriptors with one identity are of the same memory.
+///
+/// # Errors
+/// The system's.
+pub fn identity(descriptor: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let status = fstat(descriptor)?;
+    Ok((status.st_dev, status.st_ino))
+}
+
+/// Whether a descriptor is of a memory as [`SharedMemory::create`] makes it, of this user's, and of just so many bytes.
+fn check_taken_over(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    let Ok(seals) = fcntl(descriptor, FcntlArg::F_GET_SEALS) else {
+        return invalid("received a descriptor that is of no shared memory".to_owned());
+    };
+    let expected = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    if SealFlag::from_bits_retain(seals) != expected {
+        return invalid("received memory that is not sealed as the store seals it".to_owned());
+    }
+    let status = fstat(descriptor)?;
+    if u64::try_from(status.st_size) != Ok(bytes) {
+        return invalid(format!("received memory of {} bytes where {bytes} were announced", status.st_size));
+    }
+    if status.st_uid != geteuid().as_raw() {
+        return invalid(format!("received memory of user {}", status.st_uid));
+    }
+    Ok(())
 }
 
 /// The length of a memory that another process sent: at least `expected` bytes, or an error.
@@ -203,6 +261,32 @@ mod tests {
             return;
         }
         assert!(!huge.split_whitespace().nth(1).expect("a number").starts_with('0'), "{huge}");
+    }
+
+    #[test]
+    fn a_memory_is_taken_over_whole_or_not_at_all() {
+        let memory = SharedMemory::create(c"test", 8192).unwrap();
+        memory.allocate(0..8192).unwrap();
+        let reader = memory.read_only().unwrap();
+        let writable = || memory.writable().try_clone_to_owned().unwrap();
+        let taken = SharedMemory::take_over(writable(), 8192).unwrap();
+        assert_eq!(identity(taken.writable()).unwrap(), identity(reader.as_fd()).unwrap());
+        let reopened = SharedMemory::take_over_read_only(reader.as_fd(), 8192).unwrap();
+        let mapping = WriteMapping::map(reopened.writable(), 0, 8192).unwrap();
+        mapping.word64(0).store(7, std::sync::atomic::Ordering::Relaxed);
+        let seen = WriteMapping::map(memory.writable(), 0, 8192).unwrap();
+        assert_eq!(seen.word64(0).load(std::sync::atomic::Ordering::Relaxed), 7);
+        assert_eq!(fstat(&reader).unwrap().st_mode & 0o777, 0o400, "its mode is as it was");
+        let kind = |result: io::Result<SharedMemory>| result.unwrap_err().kind();
+        assert_eq!(kind(SharedMemory::take_over(writable(), 4096)), io::ErrorKind::InvalidData);
+        assert_eq!(kind(SharedMemory::take_over(writable(), 12288)), io::ErrorKind::InvalidData);
+        assert_eq!(kind(SharedMemory::take_over(reader, 8192)), io::ErrorKind::PermissionDenied);
+        let file: OwnedFd = std::fs::File::open("/dev/zero").unwrap().into();
+        assert_eq!(kind(SharedMemory::take_over_read_only(file.as_fd(), 0)), io::ErrorKind::InvalidData);
+        let unsealed =
+            memfd_create(c"unsealed", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&unsealed, 8192).unwrap();
+        assert_eq!(kind(SharedMemory::take_over(unsealed, 8192)), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -134,6 +134,25 @@ impl PinWriter {
         }
     }
 
+    /// Takes back every pin of the first `entries` that `keep` does not want, and counts the groups anew: for a daemon
+    /// that goes on with the pins of one that was killed, perhaps between a count and its pin.
+    pub fn retain(&self, entries: u32, keep: impl Fn(u32) -> bool) {
+        for first in (0..entries).step_by(GROUP as usize) {
+            let mut kept = 0;
+            for index in first..entries.min(first + GROUP) {
+                let bits = self.bits(index);
+                if bits != 0 && keep(index) {
+                    kept += 1;
+                } else if index != first {
+                    self.word(index).store(0, Ordering::Release);
+                }
+            }
+            let bits = if keep(first) { self.bits(first) } else { 0 };
+            // The count never says less than there are pins that stay. Release: as in `clear`.
+            self.word(first).store(bits + kept * GROUP_ONE, Ordering::Release);
+        }
+    }
+
     /// Says what an owner uses of its own entries: for the daemon to show. No part of the handshake, and not counted.
     #[inline]
     pub fn set_own(&self, index: u32, bits: u32) {
@@ -389,6 +408,29 @@ mod tests {
         check(&[(GROUP, HELD | MAPPED)]);
         writer.clear(GROUP);
         check(&[]);
+    }
+
+    #[test]
+    fn pins_that_are_not_wanted_go_and_the_groups_are_counted_anew() {
+        use crate::memory::SharedMemory;
+        use std::os::fd::AsFd;
+        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let writer = PinWriter::map(memory.writable(), 0).unwrap();
+        let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
+        for index in [0, 5, 9, GROUP, GROUP + 1] {
+            writer.set(index, HELD);
+        }
+        // Counted, and killed before the pin.
+        writer.group(0).fetch_add(GROUP_ONE, Ordering::SeqCst);
+        writer.retain(GROUP + 100, |index| index == 5 || index == GROUP);
+        for index in [0, 5, 9, GROUP, GROUP + 1] {
+            let kept = index == 5 || index == GROUP;
+            assert_eq!(reader.get(index) != 0, kept, "{index}");
+        }
+        writer.clear(5);
+        assert!(!reader.may_hold(0..=GROUP - 1) && reader.may_hold(GROUP..=GROUP));
+        writer.clear(GROUP);
+        assert!(!reader.may_hold(0..=2 * GROUP));
     }
 
     #[test]

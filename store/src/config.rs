@@ -65,6 +65,9 @@ pub struct Config {
     /// Entries of a dead client's table that are looked at in one go, before other clients have their turn.
     /// Default 65,536.
     pub sweep_entries_max: u32,
+    /// How long a store that takes the place of one that was killed waits for that one's clients, if their processes
+    /// are there; who comes later is a stranger. New clients are let in afterwards. Default 5 s.
+    pub resume_window: Duration,
     /// References recorded in the objects of one dead client that are followed. Default 1,048,576.
     pub references_max: usize,
 }
@@ -89,6 +92,7 @@ impl Config {
             lease_turn: Duration::from_millis(500),
             adoption_grace: Duration::from_secs(1),
             sweep_entries_max: 65_536,
+            resume_window: Duration::from_secs(5),
             references_max: 1 << 20,
         }
     }
@@ -131,9 +135,11 @@ impl Config {
             ("hello_timeout in ms", self.hello_timeout),
             ("lease_turn in ms", self.lease_turn),
             ("adoption_grace in ms", self.adoption_grace),
+            ("resume_window in ms", self.resume_window),
         ] {
             within(limit, u64::try_from(value.as_millis()).unwrap_or(u64::MAX), 0, TIMEOUT_MS_MAX)?;
         }
+        within("names_max", self.names_max as u64, 0, 1 << 30)?;
         within("sweep_entries_max", u64::from(self.sweep_entries_max), 1, u64::from(u32::MAX))?;
         Ok(self)
     }

@@ -9,13 +9,17 @@ use mobula_protocol::socket::{Packet, Socket};
 
 use crate::config::Config;
 use crate::daemon::Outgoing;
-use crate::peer::Peer;
+use crate::peer::{Peer, refuse_descriptors};
 
 /// How far a connection has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// It has not introduced itself, and must until then.
     Greeting { deadline: Instant },
+    /// It has introduced itself, and is let in when the clients of the store before are back.
+    Waiting { correlation: u64, label: String },
+    /// It was a client of the store before, and hands back what it has.
+    Returning,
     /// The client with this slot.
     Client { slot: u16 },
 }
@@ -50,6 +54,11 @@ impl Connection {
     pub(crate) fn new(socket: Socket, peer: Peer, deadline: Instant) -> Self {
         let stage = Stage::Greeting { deadline };
         Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new(), queue_bytes: 0 }
+    }
+
+    /// From now on the kernel refuses descriptors from it, where it can.
+    pub(crate) fn refuse_descriptors(&self) {
+        refuse_descriptors(&self.socket);
     }
 
     /// The next message; `None` when the peer has hung up.

@@ -29,6 +29,8 @@ pub(crate) struct Endpoint {
     path: PathBuf,
     /// Device and inode of the socket's file.
     identity: (u64, u64),
+    /// Whether it has taken the place of a store that was killed.
+    takes_place: bool,
 }
 
 impl Endpoint {
@@ -40,13 +42,18 @@ impl Endpoint {
         }
         let directory = open_directory(path)?;
         let _lock = lock(directory)?;
-        remove_leftover(path)?;
+        let takes_place = remove_leftover(path)?;
         let socket = Socket::listen(path, BACKLOG).map_err(StartError::system("listen on the socket"))?;
         // Until this, a stranger might connect, and is refused by its credentials.
         fs::set_permissions(path, Permissions::from_mode(0o600))
             .map_err(StartError::system("restrict the socket to its user"))?;
         let identity = identity(path).map_err(StartError::system("look at the socket"))?;
-        Ok(Self { socket, path: path.to_owned(), identity })
+        Ok(Self { socket, path: path.to_owned(), identity, takes_place })
+    }
+
+    /// Whether a store was here before, which did not take its socket away: its clients may come back.
+    pub(crate) fn takes_place(&self) -> bool {
+        self.takes_place
     }
 
     /// The next connection; `None` when there is none now.
@@ -108,11 +115,11 @@ fn lock(directory: File) -> Result<Flock<File>, StartError> {
     }
 }
 
-/// Removes the socket of a store that is dead.
-fn remove_leftover(path: &Path) -> Result<(), StartError> {
+/// Removes the socket of a store that is dead; `false` when there was none.
+fn remove_leftover(path: &Path) -> Result<bool, StartError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StartError::system("look at the socket's path")(error)),
     };
     if !metadata.file_type().is_socket() {
@@ -121,9 +128,10 @@ fn remove_leftover(path: &Path) -> Result<(), StartError> {
     match Socket::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::ConnectionRefused) => {
             tracing::info!(path = %path.display(), "taking over the socket of a store that is dead");
-            fs::remove_file(path).map_err(StartError::system("remove the socket of a dead store"))
+            fs::remove_file(path).map_err(StartError::system("remove the socket of a dead store"))?;
+            Ok(true)
         }
-        Err(io::ErrorKind::NotFound) => Ok(()),
+        Err(io::ErrorKind::NotFound) => Ok(false),
         // Whoever answers, in whatever way, lives.
         _ => Err(StartError::AlreadyRunning { path: path.to_owned() }),
     }

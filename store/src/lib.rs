@@ -18,6 +18,7 @@
 //! * [`Config`] has every limit; [`StartError`] says why a store does not start;
 //! * `endpoint` takes the socket's path, `peer` tells who connects, `connection` queues messages, and `server` is the
 //!   event loop around them;
+//! * `recovery` collects what the clients of a store that was killed hand back to the one in its place;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;
 //! * [`command`] is the store as a program.
@@ -31,6 +32,7 @@ mod endpoint;
 mod error;
 mod memory;
 mod peer;
+mod recovery;
 mod server;
 
 pub use config::Config;

@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use mobula_protocol::message::Refusal;
 use mobula_shm::bell::Bell;
+use mobula_shm::directory::directory_bytes;
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
+use mobula_shm::names::{NameRecords, names_bytes};
 use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, pin_extent_offset, pin_file_bytes};
 use mobula_shm::ring::end_bytes;
 use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
@@ -32,6 +34,31 @@ impl Memory {
     fn create(name: &CStr, bytes: u64) -> io::Result<Self> {
         let memory = SharedMemory::create(name, bytes)?;
         Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::new() }) })
+    }
+
+    /// A memory that a client hands back, by a descriptor that may write.
+    pub(crate) fn returned(writable: OwnedFd, bytes: u64) -> io::Result<Self> {
+        let memory = SharedMemory::take_over(writable, bytes)?;
+        Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::new() }) })
+    }
+
+    /// The same by a descriptor that can only read.
+    pub(crate) fn returned_read_only(descriptor: OwnedFd, bytes: u64) -> io::Result<Self> {
+        let memory = SharedMemory::take_over_read_only(descriptor.as_fd(), bytes)?;
+        Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::from(descriptor) }) })
+    }
+
+    /// The directory, with room for names behind it, of which the first page is there.
+    pub(crate) fn directory(slots: u32, names_max: u32) -> io::Result<Self> {
+        let directory = Self::create(c"mobula-directory", directory_bytes(slots) + names_bytes(names_max))?;
+        directory.inner.memory.allocate(0..directory_bytes(slots) + PAGE_BYTES)?;
+        Ok(directory)
+    }
+
+    /// In a directory: the pages of the record of a name.
+    pub(crate) fn allocate_name(&self, slots: u32, place: u32) -> io::Result<()> {
+        let (start, extent) = (directory_bytes(slots), NameRecords::extent(place));
+        self.inner.memory.allocate(start + extent.start..start + extent.end)
     }
 
     /// A memory of which every page is there.

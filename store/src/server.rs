@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula_protocol::message::{Refusal, Reply, Request};
+use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_protocol::socket::Packet;
 use polling::{Event, Events, PollMode, Poller};
 
@@ -22,6 +22,7 @@ use crate::daemon::{Daemon, Violation};
 use crate::endpoint::Endpoint;
 use crate::error::{RunError, StartError};
 use crate::peer::{Peer, refuse_descriptors};
+use crate::recovery::Recovery;
 
 const LISTENER: usize = 0;
 const LIFELINE: usize = 1;
@@ -42,6 +43,8 @@ pub struct Server {
     stopped: Arc<AtomicBool>,
     endpoint: Endpoint,
     daemon: Daemon,
+    /// While the clients of a store that was killed are waited for: the daemon has no clients yet.
+    recovery: Option<Recovery>,
     config: Config,
 }
 
@@ -73,7 +76,8 @@ impl Server {
             .map_err(StartError::system("make the store's own memory"))?;
         let poller = Poller::new().map_err(StartError::system("watch for events"))?;
         let endpoint = Endpoint::bind(&config.socket)?;
-        Ok(Self { poller: Arc::new(poller), stopped: Arc::default(), endpoint, daemon, config })
+        let recovery = endpoint.takes_place().then(|| Recovery::new(config.clone(), Instant::now()));
+        Ok(Self { recovery, poller: Arc::new(poller), stopped: Arc::default(), endpoint, daemon, config })
     }
 
     /// What ends [`run`](Self::run).
@@ -114,6 +118,7 @@ impl Server {
             send_again: None,
         };
         let result = event_loop.run();
+        event_loop.say_farewell();
         event_loop.unwatch_all();
         tracing::info!("the store has ended");
         result
@@ -182,7 +187,10 @@ impl EventLoop {
             }
             match self.server.endpoint.accept() {
                 Ok(Some(socket)) => {
-                    refuse_descriptors(&socket);
+                    // Only who comes back brings any.
+                    if self.server.recovery.is_none() {
+                        refuse_descriptors(&socket);
+                    }
                     let peer = match Peer::identify(&socket) {
                         Ok(peer) => peer,
                         Err(error) => {
@@ -240,7 +248,7 @@ impl EventLoop {
         for _ in 0..TURN_MESSAGES {
             let Some(connection) = self.connections.get(&key) else { return };
             match connection.receive() {
-                Ok(Some(packet)) => self.packet(key, &packet),
+                Ok(Some(packet)) => self.packet(key, packet),
                 Ok(None) => return self.close(key, "it has hung up"),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -254,36 +262,109 @@ impl EventLoop {
         }
     }
 
-    fn packet(&mut self, key: usize, packet: &Packet) {
+    fn packet(&mut self, key: usize, packet: Packet) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let (correlation, request) = match Request::decode(&packet.bytes) {
             Ok(decoded) => decoded,
             Err(error) => return self.refuse(key, 0, error.to_string()),
         };
-        let daemon = &mut self.server.daemon;
-        let outcome = match (connection.stage, request) {
-            (Stage::Client { slot }, request) => daemon.request(slot, correlation, request, Instant::now()),
-            (Stage::Greeting { .. }, Request::Hello { label }) => {
-                match daemon.hello(connection.peer.pid, label, correlation) {
-                    Ok(owner) => {
-                        tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
-                        connection.stage = Stage::Client { slot: owner.slot() };
-                        self.by_slot.insert(owner.slot(), key);
-                        self.resume_accepting();
-                        Ok(())
-                    }
-                    Err(Refusal::BadRequest { reason }) => Err(Violation(reason)),
-                    Err(refusal) => {
-                        connection.farewell(&Reply::Failed { refusal }.encode(correlation));
-                        return self.close(key, "it could not be taken in");
-                    }
-                }
+        let violation = match (&connection.stage, request) {
+            (Stage::Client { slot }, request) => {
+                let outcome = self.server.daemon.request(*slot, correlation, request, Instant::now());
+                outcome.err().map(|Violation(reason)| reason)
             }
-            (Stage::Greeting { .. }, _) => Err(Violation("the first request must be Hello".to_owned())),
+            (Stage::Greeting { .. }, Request::Hello { label }) => {
+                connection.stage = Stage::Waiting { correlation, label };
+                if self.server.recovery.is_none() {
+                    self.let_in(key);
+                }
+                None
+            }
+            (Stage::Greeting { .. }, request @ Request::Resume { .. }) | (Stage::Returning, request) => {
+                return self.take_back(key, correlation, request, packet.descriptors);
+            }
+            (Stage::Greeting { .. }, _) => Some("the first request must be Hello".to_owned()),
+            (Stage::Waiting { .. }, _) => Some("a request before the answer to Hello".to_owned()),
         };
-        if let Err(Violation(reason)) = outcome {
+        if let Some(reason) = violation {
             self.refuse(key, correlation, reason);
         }
+    }
+
+    /// Takes in a client that has introduced itself.
+    fn let_in(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Stage::Waiting { correlation, label } = &connection.stage else { return };
+        let (correlation, label) = (*correlation, label.clone());
+        match self.server.daemon.hello(connection.peer.pid, label, correlation) {
+            Ok(owner) => {
+                tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
+                connection.stage = Stage::Client { slot: owner.slot() };
+                self.by_slot.insert(owner.slot(), key);
+                self.resume_accepting();
+            }
+            Err(Refusal::BadRequest { reason }) => self.refuse(key, correlation, reason),
+            Err(refusal) => self.turn_away(key, correlation, refusal),
+        }
+    }
+
+    /// A message of a client of the store before.
+    fn take_back(&mut self, key: usize, correlation: u64, request: Request, descriptors: Vec<OwnedFd>) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Some(recovery) = &mut self.server.recovery else {
+            let reason = "the time in which clients could come back is over".to_owned();
+            return self.turn_away(key, correlation, Refusal::CannotResume { reason });
+        };
+        connection.stage = Stage::Returning;
+        match recovery.message(key, connection.peer.pid, correlation, request, descriptors) {
+            Ok(()) => self.end_recovery_if_over(),
+            Err(refusal) => self.turn_away(key, correlation, refusal),
+        }
+    }
+
+    /// Makes the daemon of what has come back, and lets in who has waited for that.
+    fn end_recovery_if_over(&mut self) {
+        let now = Instant::now();
+        let Some(recovery) = self.server.recovery.take_if(|recovery| recovery.is_over(now)) else { return };
+        let (returned, unfinished) = recovery.finish();
+        for key in unfinished {
+            self.close(key, "it did not come back in time");
+        }
+        match returned
+            .map(|returned| Daemon::resume(self.server.config.clone(), first_epoch(), returned, now))
+        {
+            None => {}
+            Some(Ok((daemon, resumed))) => {
+                self.server.daemon = daemon;
+                for (key, slot) in resumed {
+                    if let Some(connection) = self.connections.get_mut(&key) {
+                        connection.stage = Stage::Client { slot };
+                        connection.refuse_descriptors();
+                        self.by_slot.insert(slot, key);
+                    }
+                }
+                self.deliver();
+            }
+            // They learn that the store is lost; this one is a new one.
+            Some(Err(error)) => tracing::error!(%error, "the clients of the store before cannot be taken up"),
+        }
+        let keys: Vec<usize> = self.connections.keys().copied().collect();
+        for key in keys {
+            match self.connections[&key].stage {
+                Stage::Waiting { .. } => self.let_in(key),
+                Stage::Returning => self.close(key, "it could not be taken up"),
+                Stage::Greeting { .. } | Stage::Client { .. } => {}
+            }
+        }
+        self.resume_accepting();
+    }
+
+    /// Refuses a connection for a reason that is not its fault.
+    fn turn_away(&mut self, key: usize, correlation: u64, refusal: Refusal) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        tracing::warn!(pid = connection.peer.pid, %refusal, "a client could not be taken in");
+        connection.farewell(&Reply::Failed { refusal }.encode(correlation));
+        self.close(key, "it could not be taken in");
     }
 
     /// Hands the daemon's messages to the connections that they are for.
@@ -344,10 +425,18 @@ impl EventLoop {
         let Some(connection) = self.connections.remove(&key) else { return };
         tracing::debug!(pid = connection.peer.pid, reason, "connection closed");
         self.unwatch(&connection);
-        if let Stage::Client { slot } = connection.stage {
-            self.by_slot.remove(&slot);
-            drop(connection);
-            self.server.daemon.died(slot, Instant::now());
+        match connection.stage {
+            Stage::Client { slot } => {
+                self.by_slot.remove(&slot);
+                drop(connection);
+                self.server.daemon.died(slot, Instant::now());
+            }
+            Stage::Returning => {
+                if let Some(recovery) = &mut self.server.recovery {
+                    recovery.gone(key);
+                }
+            }
+            Stage::Greeting { .. } | Stage::Waiting { .. } => {}
         }
         self.resume_accepting();
     }
@@ -368,28 +457,35 @@ impl EventLoop {
             let keys: Vec<usize> = self.connections.keys().copied().collect();
             keys.into_iter().for_each(|key| self.flush(key));
         }
+        self.end_recovery_if_over();
         self.server.daemon.tick(now);
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let greetings = self.greeting().map(|(_, deadline)| deadline);
-        let own = [self.accept_again, self.send_again, self.server.daemon.next_deadline(now)];
+        let recovery = self.server.recovery.as_ref().map(Recovery::next_deadline);
+        let own = [self.accept_again, self.send_again, self.server.daemon.next_deadline(now), recovery];
         greetings.chain(own.into_iter().flatten()).min()
     }
 
     /// How many connections have not introduced themselves.
     fn greetings(&self) -> usize {
-        self.connections.len() - self.by_slot.len()
+        let returning = self.server.recovery.as_ref().map_or(0, Recovery::clients);
+        self.connections.len() - self.by_slot.len() - returning
     }
 
     /// The connections that have not introduced themselves, and their deadlines. They are among the youngest, so the
     /// search seldom goes far.
     fn greeting(&self) -> impl Iterator<Item = (usize, Instant)> {
-        let greeting = self.connections.iter().rev().filter_map(|(key, connection)| match connection.stage {
+        let strangers =
+            self.connections.iter().rev().filter(|(_, connection)| {
+                !matches!(connection.stage, Stage::Client { .. } | Stage::Returning)
+            });
+        let strangers = strangers.take(self.greetings());
+        strangers.filter_map(|(key, connection)| match connection.stage {
             Stage::Greeting { deadline } => Some((*key, deadline)),
-            Stage::Client { .. } => None,
-        });
-        greeting.take(self.greetings())
+            _ => None,
+        })
     }
 
     /// Stops to listen for connections until one ends, or for a moment: a listener that cannot be served would wake
@@ -431,6 +527,16 @@ impl EventLoop {
         let _ = self.server.poller.delete(connection);
         if let Some(pidfd) = &connection.peer.pidfd {
             let _ = self.server.poller.delete(pidfd);
+        }
+    }
+
+    /// Tells the clients that nobody will take this store's place, so that they need not wait for that.
+    fn say_farewell(&mut self) {
+        let message = Notice::Closing {}.encode(0);
+        for connection in self.connections.values_mut() {
+            if matches!(connection.stage, Stage::Client { .. }) {
+                connection.farewell(&message);
+            }
         }
     }
 

@@ -3,13 +3,24 @@
 use std::collections::BTreeMap;
 
 /// All open channels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Channels {
     open: BTreeMap<u64, [u16; 2]>,
     last: u64,
 }
 
 impl Channels {
+    /// None yet; numbers go on behind `last`.
+    pub(crate) fn new(last: u64) -> Self {
+        Self { open: BTreeMap::new(), last }
+    }
+
+    /// A channel that was opened by another store, as both ends say.
+    pub(crate) fn resume(&mut self, channel: u64, ends: [u16; 2]) {
+        self.last = self.last.max(channel);
+        self.open.insert(channel, ends);
+    }
+
     /// Opens a channel between two clients; returns its number, which is never used again.
     pub(crate) fn open(&mut self, asker: u16, peer: u16) -> u64 {
         self.last += 1;
@@ -54,12 +65,20 @@ mod tests {
 
     #[test]
     fn either_end_closes_once_and_nobody_else_does() {
-        let mut channels = Channels::default();
+        let mut channels = Channels::new(0);
         let (a, b, c) = (channels.open(1, 2), channels.open(2, 3), channels.open(3, 1));
         assert_eq!(channels.close(3, a), None);
         assert_eq!(channels.close(2, a), Some(1));
         assert_eq!(channels.close(1, a), None);
         assert_eq!(channels.close_all(3), [(b, 2), (c, 1)]);
         assert_eq!(channels.count(), 0);
+    }
+
+    #[test]
+    fn a_channel_goes_on_and_its_number_is_not_used_again() {
+        let mut channels = Channels::new(3);
+        channels.resume(7, [1, 2]);
+        assert_eq!((channels.open(1, 3), channels.count()), (8, 2));
+        assert_eq!(channels.close(1, 7), Some(2));
     }
 }

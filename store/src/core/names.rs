@@ -1,8 +1,9 @@
-//! Names of objects, in order, and which of them was asked for least recently.
+//! Names of objects, in order, and which of them was asked for least recently. Each has a place of its own, a number as
+//! small as possible, under which its record outlives the daemon.
 //!
 //! A name holds its object; what the hold is made of is not this module's business.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -10,6 +11,7 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 #[derive(Debug)]
 struct Named {
     object: ObjectId,
+    place: u32,
     /// Key of `by_use`.
     used: u64,
 }
@@ -22,18 +24,39 @@ pub(crate) struct Names {
     /// How many names an object has.
     counts: HashMap<ObjectId, u32>,
     uses: u64,
+    /// Places below `places` that no name has.
+    vacant: BTreeSet<u32>,
+    places: u32,
 }
 
 impl Names {
-    /// Names an object, as used just now.
+    /// The place that the next name gets.
+    pub(crate) fn next_place(&self) -> u32 {
+        self.vacant.first().copied().unwrap_or(self.places)
+    }
+
+    /// Names an object, as used just now; returns the name's place.
     ///
     /// # Panics
     /// When the name is taken.
-    pub(crate) fn insert(&mut self, name: Vec<u8>, object: ObjectId) {
+    pub(crate) fn insert(&mut self, name: Vec<u8>, object: ObjectId) -> u32 {
+        let place = self.next_place();
+        self.insert_at(place, name, object);
+        place
+    }
+
+    /// The same at a place that is vacant.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    pub(crate) fn insert_at(&mut self, place: u32, name: Vec<u8>, object: ObjectId) {
+        self.vacant.extend(self.places..place);
+        self.places = self.places.max(place + 1);
+        self.vacant.remove(&place);
         self.uses += 1;
         self.by_use.insert(self.uses, name.clone());
         *self.counts.entry(object).or_default() += 1;
-        let before = self.by_name.insert(name, Named { object, used: self.uses });
+        let before = self.by_name.insert(name, Named { object, place, used: self.uses });
         assert!(before.is_none(), "a name was given twice");
     }
 
@@ -52,9 +75,10 @@ impl Names {
         named.used = self.uses;
     }
 
-    /// Takes a name away; returns the object that it no longer holds.
-    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<ObjectId> {
+    /// Takes a name away; returns the object that it no longer holds, and its place.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<(ObjectId, u32)> {
         let named = self.by_name.remove(name)?;
+        self.vacant.insert(named.place);
         self.by_use.remove(&named.used);
         if let Some(count) = self.counts.get_mut(&named.object) {
             *count -= 1;
@@ -62,7 +86,7 @@ impl Names {
                 self.counts.remove(&named.object);
             }
         }
-        Some(named.object)
+        Some((named.object, named.place))
     }
 
     /// Whether an object has a name.
@@ -129,7 +153,8 @@ mod tests {
                         }
                     }
                     (2, place) => {
-                        assert_eq!(names.remove(&name), place.map(|place| model.remove(place).1));
+                        let object = names.remove(&name).map(|(object, _)| object);
+                        assert_eq!(object, place.map(|place| model.remove(place).1));
                     }
                     _ => assert_eq!(names.get(&name), place.map(|place| model[place].1)),
                 }
@@ -142,6 +167,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_name_has_a_place_of_its_own_the_smallest_that_is_vacant() {
+        let mut names = Names::default();
+        names.insert_at(2, b"c".to_vec(), object(0));
+        assert_eq!(names.insert(b"a".to_vec(), object(0)), 0);
+        assert_eq!(names.insert(b"b".to_vec(), object(0)), 1);
+        assert_eq!(names.insert(b"d".to_vec(), object(0)), 3);
+        assert_eq!(names.remove(b"c"), Some((object(0), 2)));
+        assert_eq!((names.next_place(), names.insert(b"e".to_vec(), object(0))), (2, 2));
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl<M> Segments<M> {
 
     /// What can be leased now.
     pub(crate) fn free(&self) -> u64 {
-        self.capacity - self.usage.leased - self.usage.adopted - self.usage.retired
+        // A store that goes on with another's segments may have been given less capacity than they take.
+        let used = self.usage.leased + self.usage.adopted + self.usage.retired;
+        self.capacity.saturating_sub(used)
     }
 
     /// What is used, and for what.
@@ -77,6 +79,36 @@ impl<M> Segments<M> {
         let segment = Segment { bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
         self.segments.insert((owner, number), segment);
         number
+    }
+
+    /// Counts a segment that another store leased; `false` when the number is taken.
+    pub(crate) fn resume(&mut self, owner: u16, number: u32, class: Class, bytes: u64, memory: M) -> bool {
+        if self.contains(owner, number) {
+            return false;
+        }
+        self.leased_up_to(owner, number);
+        *bytes_of(&mut self.usage, class) += bytes;
+        let segment = Segment { bytes, class, memory, mappers: BTreeSet::new() };
+        self.segments.insert((owner, number), segment);
+        true
+    }
+
+    /// Numbers of an owner's up to this one were used before.
+    pub(crate) fn leased_up_to(&mut self, owner: u16, number: u32) {
+        let last = self.last.entry(owner).or_default();
+        *last = number.max(*last);
+    }
+
+    /// Whether there is a segment, whatever it is.
+    pub(crate) fn contains(&self, owner: u16, number: u32) -> bool {
+        self.segments.contains_key(&(owner, number))
+    }
+
+    /// Notes that `reader` still has a segment mapped, whatever it is; `false` when there is none.
+    pub(crate) fn resume_map(&mut self, reader: u16, owner: u16, number: u32) -> bool {
+        let Some(segment) = self.segments.get_mut(&(owner, number)) else { return false };
+        segment.mappers.insert(reader);
+        true
     }
 
     /// A segment that has, or may have, objects in it.
@@ -255,6 +287,20 @@ mod tests {
                 assert_eq!(segments.count(), model.len(), "seed {seed}, step {step}");
             }
         }
+    }
+
+    #[test]
+    fn what_another_store_leased_counts_and_its_numbers_are_not_used_again() {
+        let mut segments = Segments::new(100);
+        assert!(segments.resume(1, 7, Class::Leased, 60, ()));
+        assert!(!segments.resume(1, 7, Class::Leased, 60, ()), "counted twice");
+        assert!(segments.resume(2, 1, Class::Retired, 50, ()) && segments.resume_map(1, 2, 1));
+        assert!(!segments.resume_map(1, 2, 9));
+        assert_eq!((segments.free(), segments.usage()), (0, Usage { leased: 60, adopted: 0, retired: 50 }));
+        segments.unmap(1, 2, 1);
+        assert_eq!(segments.free(), 40);
+        segments.leased_up_to(1, 9);
+        assert_eq!(segments.lease(1, 10, ()), 10);
     }
 
     #[test]

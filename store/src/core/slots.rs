@@ -72,6 +72,17 @@ impl Slots {
         Some(owner)
     }
 
+    /// Puts an owner of another store into its slot; `false` when somebody is there already, or there is no such slot.
+    pub(crate) fn resume(&mut self, owner: OwnerId, life: Life) -> bool {
+        let Some(slot) = self.slots.get_mut(usize::from(owner.slot())) else { return false };
+        if owner.slot() == 0 || slot.life != Life::Vacant {
+            return false;
+        }
+        slot.life = life;
+        slot.owner = owner;
+        true
+    }
+
     /// What became of an owner; `Vacant` for one that this store does not know.
     pub(crate) fn life(&self, owner: OwnerId) -> Life {
         match self.slots.get(usize::from(owner.slot())) {

@@ -6,12 +6,12 @@
 //!    others can still reach is now kept by the daemon.
 //! 3. *Sweeping.* After a grace, for ids that are still on their way to somebody, every entry that nobody pins is
 //!    freed, by the same handshake that owners use. A segment without entries is retired; an owner without entries is
-//!    forgotten.
+//!    forgotten. What is found held is [entrusted](super::custody) to those who may hold it.
 //!
 //! Tables can be large, so the first and the last go in slices, between which everyone else is served. What a table
 //! says is checked first: nonsense counts as free.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,12 @@ pub(crate) struct Adoption {
     grace_ends: Instant,
     /// Entries below this have been taken over; `None` once all have.
     taking: Option<u32>,
+    /// Whether every entry has been looked at since then: only then is the grace waited for.
+    looked: bool,
+    /// Segments in which somebody holds an object, and which others keep for that.
+    pub(super) entrusted: BTreeSet<u32>,
+    /// Who keeps them although it is no reader.
+    pub(super) custodian: Option<u16>,
     live: Vec<LiveEntry>,
     /// Place in `live` where the sweep goes on.
     cursor: usize,
@@ -59,6 +65,27 @@ struct LiveEntry {
 }
 
 impl Adoption {
+    /// Of which everything is still to be done, and nothing freed before `grace_ends`.
+    pub(super) fn begin(grace_ends: Instant, references_max: usize) -> Self {
+        Self {
+            grace_ends,
+            taking: Some(0),
+            looked: false,
+            entrusted: BTreeSet::new(),
+            custodian: None,
+            live: Vec::new(),
+            cursor: 0,
+            segments: HashMap::new(),
+            references: HashMap::new(),
+            references_left: references_max,
+        }
+    }
+
+    /// Whether the whole table has been taken over.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.taking.is_none()
+    }
+
     fn add(&mut self, index: u32, generation: u32, segment: Option<u32>) {
         self.live.push(LiveEntry { index, generation, segment });
         if let Some(segment) = segment {
@@ -111,15 +138,7 @@ impl Daemon {
     /// A client's process or its connection is gone.
     pub(crate) fn died(&mut self, slot: u16, now: Instant) {
         let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.is_alive()) else { return };
-        owner.adoption = Some(Adoption {
-            grace_ends: now + self.config.adoption_grace,
-            taking: Some(0),
-            live: Vec::new(),
-            cursor: 0,
-            segments: HashMap::new(),
-            references: HashMap::new(),
-            references_left: self.config.references_max,
-        });
+        owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
         self.disconnect_all(slot);
         self.leases.forget(slot);
         self.fillings.retain(|filling| filling.client != slot);
@@ -128,6 +147,7 @@ impl Daemon {
         self.segments.adopt(slot);
         step(Step::AdoptBegun);
         self.take_over(slot, now);
+        self.lose_custodian(slot);
         self.serve_leases(now);
     }
 
@@ -143,7 +163,7 @@ impl Daemon {
             };
             if adoption.taking.is_some() {
                 self.take_over(*slot, now);
-            } else if now < adoption.grace_ends {
+            } else if now < adoption.grace_ends && adoption.looked {
                 let grace_ends = adoption.grace_ends;
                 self.sweep.run_at(grace_ends);
             } else {
@@ -159,7 +179,7 @@ impl Daemon {
     }
 
     /// Makes the next slice of a dead client's table the daemon's.
-    fn take_over(&mut self, slot: u16, now: Instant) {
+    pub(super) fn take_over(&mut self, slot: u16, now: Instant) {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         let Some(adoption) = &mut owner.adoption else { return };
         let Some(start) = adoption.taking else { return };
@@ -248,23 +268,32 @@ impl Daemon {
         if forgotten {
             self.forget(slot);
         } else {
+            self.sweep.run_soon(now);
             self.sweep.run_at(grace_ends);
         }
     }
 
-    /// Frees what nobody pins in the next slice of an adopted owner's entries; `true` when it is worth going on soon.
+    /// Frees what nobody pins in the next slice of an adopted owner's entries, once the grace is over, and entrusts what
+    /// somebody does; `true` when it is worth going on soon.
     fn sweep_owner(&mut self, slot: u16, now: Instant) -> bool {
         let Some(owner) = self.owners.get_mut(&slot) else { return false };
         let Some(mut adoption) = owner.adoption.take() else { return false };
         if adoption.cursor >= adoption.live.len() {
             adoption.cursor = 0;
         }
+        let in_grace = now < adoption.grace_ends;
         let (mut freed, mut empty, mut let_go) = (false, Vec::new(), Vec::new());
+        let mut held_segments = BTreeSet::new();
         for _ in 0..self.config.sweep_entries_max {
             let Some(entry) = adoption.live.get(adoption.cursor).copied() else { break };
             let held = || self.holds.contains(owner.id, entry.index) || owner.is_pinned(entry.index);
             // Most entries that stay are pinned: looking first spares their readers the sight of `Dying`.
-            if held() || !try_free_adopted(owner.view.word(entry.index), entry.generation, held) {
+            let is_held = held();
+            if is_held {
+                held_segments.extend(entry.segment.filter(|segment| !adoption.entrusted.contains(segment)));
+            }
+            let stays = is_held || in_grace;
+            if stays || !try_free_adopted(owner.view.word(entry.index), entry.generation, held) {
                 adoption.cursor += 1;
                 continue;
             }
@@ -275,7 +304,9 @@ impl Daemon {
             let_go.extend(adoption.references.remove(&entry.index).into_iter().flatten());
         }
         let (unfinished, forgotten) = (adoption.cursor < adoption.live.len(), adoption.live.is_empty());
+        adoption.looked |= !unfinished;
         owner.adoption = Some(adoption);
+        self.entrust(slot, held_segments);
         for number in empty {
             self.retire(slot, number);
         }
@@ -290,15 +321,16 @@ impl Daemon {
 
     /// The last object of a dead client is gone.
     fn forget(&mut self, slot: u16) {
+        let keepers = self.keepers(slot);
         let Some(owner) = self.owners.remove(&slot) else { return };
         for (name, _) in self.names.of_owner(owner.id) {
-            self.names.remove(&name);
+            self.forget_name(&name);
         }
         self.holds.forget(owner.id);
-        self.directory_writer.set_owner(slot, 0, owner.entries);
+        self.directory_writer.clear_owner(slot);
         step(Step::SweepForgotten);
-        for reader in self.slots.readers(slot) {
-            self.notify(reader, &Notice::OwnerForgotten { owner: owner.id }, Vec::new());
+        for keeper in keepers {
+            self.notify(keeper, &Notice::OwnerForgotten { owner: owner.id }, Vec::new());
         }
         tracing::debug!(id = %owner.id, "owner is forgotten");
         if self.slots.forget(slot) {

@@ -7,7 +7,7 @@
 //! leases to free what they can; again every [`PRESSURE_PERIOD`], because nobody tells it when a reader lets go. A
 //! request that does not wait costs nobody a name: what it might have brought would come too late.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::ObjectId;
@@ -115,8 +115,9 @@ impl Daemon {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
         step(Step::RetireReleased);
         let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
-        for mapper in mappers {
-            self.notify(mapper, &retired, Vec::new());
+        let told: BTreeSet<u16> = mappers.into_iter().chain(self.end_custody(owner, number)).collect();
+        for client in told {
+            self.notify(client, &retired, Vec::new());
         }
         true
     }

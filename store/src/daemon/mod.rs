@@ -12,6 +12,8 @@
 //! | [`filling`] | allocating the pages of a lease, a slice at a time |
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
 //! | [`adoption`] | what becomes of the objects of the dead |
+//! | [`custody`] | who keeps the memory of the dead, beside the daemon |
+//! | [`resuming`] | going on in the place of a daemon that was killed |
 //! | [`linking`] | channels |
 //! | [`listing`] | what `status` and `list` show |
 
@@ -23,8 +25,9 @@ use std::time::Instant;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
-use mobula_shm::directory::{DirectoryWriter, directory_bytes};
+use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
 use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::names::NameRecords;
 use mobula_shm::pins::{PIN_BYTES, PinWriter};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRY_BYTES, TableWriter};
@@ -40,12 +43,14 @@ use crate::core::waiters::Waiters;
 use crate::memory::{Memory, Parcel, no_memory};
 
 mod adoption;
+mod custody;
 mod filling;
 mod leasing;
 mod linking;
 mod listing;
 mod naming;
 mod owner;
+mod resuming;
 mod sharing;
 #[cfg(test)]
 mod simulation;
@@ -95,6 +100,8 @@ pub(crate) struct Daemon {
     config: Config,
     directory: Memory,
     directory_writer: DirectoryWriter,
+    /// The names, for the daemon after this one.
+    name_records: NameRecords,
     /// The daemon's own pins, in slot 0's name.
     pin_file: Memory,
     slots: Slots,
@@ -118,19 +125,29 @@ impl Daemon {
     /// A store without clients; `epoch` tells its owners from those of stores before it.
     pub(crate) fn new(config: Config, epoch: u64) -> io::Result<Self> {
         let slots = config.slots();
-        let directory = Memory::allocated(c"mobula-directory", directory_bytes(slots))?;
-        let directory_writer = DirectoryWriter::map(directory.writable(), slots)?;
+        let directory = Memory::directory(slots, config.names_max as u32)?;
         let pin_file = Memory::pin_file(slots)?;
+        Self::with(config, epoch, directory, pin_file)
+    }
+
+    /// The same, with a directory and pins that exist.
+    fn with(config: Config, epoch: u64, directory: Memory, pin_file: Memory) -> io::Result<Self> {
+        let slots = config.slots();
+        let directory_writer = DirectoryWriter::map(directory.writable(), slots)?;
+        let name_records =
+            NameRecords::map(directory.writable(), directory_bytes(slots), config.names_max as u32)?;
         Ok(Self {
             directory,
             directory_writer,
+            name_records,
             pin_file,
             slots: Slots::new(slots, epoch),
             owners: BTreeMap::new(),
             segments: Segments::new(config.capacity_bytes),
             names: Names::default(),
             holds: Holds::default(),
-            channels: Channels::default(),
+            // Other numbers than those of the stores before.
+            channels: Channels::new(epoch << 16),
             leases: Waiters::new(),
             turns: Turns::new(config.lease_turn),
             fillings: VecDeque::new(),
@@ -155,10 +172,12 @@ impl Daemon {
         match self.equip(id, pid, label) {
             Ok(parcels) => {
                 step(Step::HelloEquipped);
-                self.directory_writer.set_owner(id.slot(), id.epoch(), entries);
+                let record = Record { epoch: id.epoch(), committed: entries, process: pid };
+                self.directory_writer.set_owner(id.slot(), record);
                 let (slots, capacity_bytes) = (self.config.slots(), self.config.capacity_bytes);
                 let welcome = Reply::Welcome { owner: id, slots, entries, capacity_bytes };
                 self.reply(id.slot(), correlation, &welcome, parcels);
+                self.entrust_the_unkept();
                 Ok(id)
             }
             Err(error) => {

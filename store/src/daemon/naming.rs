@@ -13,6 +13,10 @@ use mobula_shm::table::State;
 
 use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::core::waiters::{Waiter, Waiters, deadline};
+use crate::memory::no_memory;
+
+const _: () = assert!(NAME_BYTES_MAX == mobula_shm::names::NAME_BYTES_MAX);
+const _: () = assert!(ObjectId::BYTES == mobula_shm::names::OBJECT_BYTES);
 
 /// Clients that wait for names which nobody has published yet.
 #[derive(Debug)]
@@ -83,10 +87,15 @@ impl Daemon {
         if !self.hold(object) {
             return Err(Refusal::NoSuchObject { object });
         }
+        if let Err(error) = self.directory.allocate_name(self.config.slots(), self.names.next_place()) {
+            self.let_go(object, now);
+            return Err(no_memory(NAME_BYTES_MAX as u64, &error));
+        }
         for waiter in self.lookups.take(&name) {
             self.reply(waiter.client, waiter.correlation, &Reply::Found { object }, Vec::new());
         }
-        self.names.insert(name, object);
+        let place = self.names.insert(name.clone(), object);
+        self.name_records.store(place, &name, object.to_bytes());
         Answer::done()
     }
 
@@ -127,9 +136,16 @@ impl Daemon {
 
     /// Takes a name away and lets its object go; `false` when there is no such name.
     pub(super) fn drop_name(&mut self, name: &[u8], now: Instant) -> bool {
-        let Some(object) = self.names.remove(name) else { return false };
+        let Some(object) = self.forget_name(name) else { return false };
         self.let_go(object, now);
         true
+    }
+
+    /// The same, and leaves what holds the object to the caller.
+    pub(super) fn forget_name(&mut self, name: &[u8]) -> Option<ObjectId> {
+        let (object, place) = self.names.remove(name)?;
+        self.name_records.clear(place);
+        Some(object)
     }
 
     /// Whether an object can be had, or will be.

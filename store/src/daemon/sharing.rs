@@ -40,7 +40,9 @@ impl Daemon {
             }
             self.directory_writer.count_reader(slot);
             step(Step::AttachCounted);
-            if !adopted {
+            if adopted {
+                self.entrust_reader(reader, slot);
+            } else {
                 self.notify(slot, &joined, introduction);
             }
         }
@@ -75,6 +77,7 @@ impl Daemon {
         if self.slots.detach(reader, owner) {
             self.vacate(owner);
         }
+        self.entrust_the_unkept();
     }
 
     /// Lets a client read a segment of an owner that it is attached to.

@@ -137,6 +137,11 @@ impl RawClient {
         }
     }
 
+    /// Drops the notices that have come so far, with their descriptors.
+    pub fn forget_notices(&mut self) {
+        self.notices.clear();
+    }
+
     /// Takes in one message; `false` when the store has hung up.
     pub fn fetch(&mut self) -> bool {
         let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];

@@ -173,14 +173,16 @@ impl Schedule {
         for (reader, owner) in &self.attached {
             assert_ne!(owner.slot(), id.slot(), "{id} got the slot of {owner}, which {reader} knows");
         }
-        let messages = self.daemon.take_outbox();
-        let [Outgoing { client, bytes, parcels, .. }] =
-            <[Outgoing; 1]>::try_from(messages).expect("only the Welcome");
+        let mut messages = self.daemon.take_outbox();
+        let Outgoing { client, bytes, parcels, .. } = messages.remove(0);
         let (0, Reply::Welcome { owner, slots, entries, .. }) = Reply::decode(&bytes).unwrap() else {
             panic!("not a Welcome");
         };
         assert_eq!((client, owner), (id.slot(), id));
         self.processes.push(Process::new(id, slots, entries, parcels));
+        // It may be asked at once to keep what a dead one has left.
+        self.daemon.outbox = messages;
+        self.collect(None);
     }
 
     /// Somebody dies; what it had sent may have been read before.

@@ -1,0 +1,207 @@
+//! Another daemon in the place of one that was killed: found, and handed what this client has.
+//!
+//! Everything that the daemon before had made for this client is memory that this client still has: its table, its pins,
+//! its segments; of other owners what it has mapped, and of the dead what it [keeps](crate::shared::Custody); and what
+//! belongs to all, the directory and the daemon's pins. The new daemon gets the descriptors, a message for each thing,
+//! and makes its books of them. It answers when the other clients have done the same.
+//!
+//! Puts and gets in leased memory go on meanwhile. What is begun and ended in between need not be known: of what the
+//! daemon hands out nothing is added while it is told ([`Connection::begin_another`]), and what is given back then, it
+//! is told afterwards.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use mobula_protocol::message::{Reply, Request, is_notice};
+use mobula_protocol::socket::Socket;
+use nix::poll::PollFlags;
+
+use crate::connection::{Connection, correlation_of, wait_for};
+use crate::shared::Shared;
+
+/// How soon it is looked again whether a daemon listens.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// How long to leave a socket alone that has no room for descriptors.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a daemon did not take this client up.
+enum Failure {
+    /// Perhaps the next one does.
+    Gone,
+    /// None will.
+    Refused(String),
+}
+
+/// Looks for another daemon; `false` when none was found in time, none takes this client, or the client has ended.
+pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) -> bool {
+    let began = Instant::now();
+    let mut pause = PAUSE_MIN;
+    loop {
+        let Some(shared) = client.upgrade() else { return false };
+        let deadline = began.checked_add(shared.resume_timeout);
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if connection.is_ending() || is_late() {
+            return false;
+        }
+        match connection.connect_again().map_err(|_| Failure::Gone).and_then(|socket| {
+            hand_over(&shared, &socket, deadline)?;
+            Ok(socket)
+        }) {
+            Ok(socket) => {
+                connection.go_on(socket);
+                tracing::info!("the store was killed, and another one has taken its place");
+                return true;
+            }
+            Err(Failure::Refused(reason)) => {
+                tracing::error!(reason, "another store has taken the place of the one that was killed");
+                return false;
+            }
+            Err(Failure::Gone) => {}
+        }
+        drop(shared);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Tells a daemon everything, and waits until it goes on with it.
+fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
+    let mut teller = Teller { shared, socket, deadline };
+    // What is had from here on is had from that daemon.
+    let grown = shared.connection.begin_another();
+    let correlation = teller.tell_all()?;
+    drop(grown);
+    teller.wait_for_answer(correlation)
+}
+
+struct Teller<'a> {
+    shared: &'a Arc<Shared>,
+    socket: &'a Socket,
+    deadline: Option<Instant>,
+}
+
+impl Teller<'_> {
+    /// Everything, in the order in which the daemon wants it; returns what the last message is answered by.
+    fn tell_all(&mut self) -> Result<u64, Failure> {
+        let shared = self.shared;
+        let holdings = shared.own.holdings()?;
+        let introduction = Request::Resume {
+            owner: shared.own.id,
+            label: shared.label.clone(),
+            slots: shared.slots(),
+            segment_last: holdings.segment_last,
+            readers_heard: holdings.readers_heard,
+        };
+        let [directory, daemon_pins] = &shared.commons;
+        let own = [shared.table.as_fd(), shared.pin_file(), shared.bell.as_fd()];
+        let descriptors: Vec<BorrowedFd<'_>> =
+            own.into_iter().chain([directory.as_fd(), daemon_pins.as_fd()]).collect();
+        self.tell(&introduction, &descriptors)?;
+        for (segment, bytes, descriptor) in &holdings.segments {
+            let request = Request::ResumeSegment { segment: *segment, bytes: *bytes };
+            self.tell(&request, &[descriptor.as_fd()])?;
+        }
+        for reader in holdings.readers {
+            self.tell(&Request::ResumeReader { reader }, &[])?;
+        }
+        self.tell_of_peers()?;
+        let channels: Vec<_> =
+            shared.channels.lock().iter().map(|(channel, peer)| (*channel, *peer)).collect();
+        for (channel, peer) in channels {
+            self.tell(&Request::ResumeChannel { channel, peer }, &[])?;
+        }
+        self.tell(&Request::Resumed {}, &[])
+    }
+
+    /// Other owners, the living and the dead.
+    fn tell_of_peers(&mut self) -> Result<(), Failure> {
+        let shared = self.shared;
+        let peers = shared.peers();
+        // Only this thread changes it.
+        let custody = shared.custody.lock();
+        for peer in &peers {
+            let owner = peer.id;
+            self.tell(&Request::ResumePeer { owner, attached: true }, &peer.descriptors())?;
+            for (segment, bytes, descriptor) in peer.mapped()? {
+                let request = Request::ResumeMapped { owner, segment, bytes };
+                self.tell(&request, &[descriptor.as_fd()])?;
+            }
+        }
+        for (owner, kept) in custody.iter() {
+            let owner = *owner;
+            if !peers.iter().any(|peer| peer.id == owner) {
+                let request = Request::ResumePeer { owner, attached: false };
+                self.tell(&request, &[kept.table.as_fd(), kept.bell.as_fd()])?;
+            }
+            for (segment, (bytes, descriptor)) in &kept.segments {
+                let request = Request::ResumeKept { owner, segment: *segment, bytes: *bytes };
+                self.tell(&request, &[descriptor.as_fd()])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<u64, Failure> {
+        let correlation = self.shared.connection.next_correlation();
+        let message = request.encode(correlation);
+        loop {
+            match self.socket.send(&message, descriptors) {
+                Ok(()) => return Ok(correlation),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait_for(self.socket, PollFlags::POLLOUT, self.left()?);
+                }
+                // More descriptors are under way than the system lets a user have: the daemon will fetch some.
+                Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ETOOMANYREFS as i32) => {
+                    std::thread::sleep(self.left()?.min(ROOM_PAUSE));
+                }
+                Err(_) => return Err(self.reason()),
+            }
+        }
+    }
+
+    /// Waits for the last message's answer. Nothing else is to come before it.
+    fn wait_for_answer(&mut self, expected: u64) -> Result<(), Failure> {
+        loop {
+            wait_for(self.socket, PollFlags::POLLIN, self.left()?);
+            match self.socket.receive() {
+                Ok(Some(packet)) if is_notice(&packet.bytes) => {}
+                Ok(Some(packet)) => {
+                    let reply = Reply::decode(&packet.bytes).map(|(_, reply)| reply);
+                    return match reply {
+                        Ok(Reply::Resumed {}) if correlation_of(&packet.bytes) == Some(expected) => Ok(()),
+                        Ok(Reply::Failed { refusal }) => Err(Failure::Refused(refusal.to_string())),
+                        other => Err(Failure::Refused(format!("{other:?}"))),
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(None) | Err(_) => return Err(Failure::Gone),
+            }
+        }
+    }
+
+    /// Why the daemon does not listen any more: it may have said so.
+    fn reason(&mut self) -> Failure {
+        match self.socket.receive() {
+            Ok(Some(packet)) => match Reply::decode(&packet.bytes) {
+                Ok((_, Reply::Failed { refusal })) => Failure::Refused(refusal.to_string()),
+                _ => Failure::Gone,
+            },
+            _ => Failure::Gone,
+        }
+    }
+
+    fn left(&self) -> Result<Duration, Failure> {
+        let left = self.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        if left.is_zero() { Err(Failure::Gone) } else { Ok(left) }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        tracing::warn!(%error, "cannot hand over to another store what this client has");
+        Self::Gone
+    }
+}

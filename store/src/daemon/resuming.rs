@@ -1,0 +1,282 @@
+//! Going on in the place of a daemon that was killed, with what its [clients hand back](crate::recovery).
+//!
+//! Tables, pins, segments, the directory and the names are memory that outlived the daemon; its own books are made anew
+//! from what the clients say they have. Whatever it was in the middle of is finished or undone:
+//!
+//! | found | means |
+//! |---|---|
+//! | an owner that has not come back, of whom somebody has the table | it has died: adopted, from the beginning |
+//! | one of whom nobody has it | nothing of it was held: forgotten |
+//! | an owner that the directory no longer knows, to which somebody is attached | forgotten before: its slot is vacant when the last has detached |
+//! | a reader that its owner knows, but that is not attached (any more) | died or detached: the owner is told |
+//! | a reader that its owner does not know | attached just before: the owner is told, and counts it |
+//! | a segment that a reader has mapped and its living owner does not have | retired |
+//! | a channel of which one end is left | closed |
+//! | pins of the daemon's that neither a name nor an adopted object explains | taken back |
+//!
+//! All of it can be done again by the next daemon, if this one is killed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_protocol::message::{Notice, Reply};
+use mobula_shm::bell::Bell;
+use mobula_shm::directory::Record;
+use mobula_shm::memory::identity;
+use mobula_shm::pins::PinWriter;
+use mobula_shm::table::{ENTRIES_MAX, TABLE_BYTES, TableWriter};
+
+use super::Daemon;
+use super::adoption::Adoption;
+use super::owner::Owner;
+use crate::config::Config;
+use crate::core::segments::Class;
+use crate::core::slots::Life;
+use crate::memory::{Memory, Parcel};
+use crate::recovery::{Claim, Peer, Returned};
+
+/// A client that goes on: the key of its connection, and its slot.
+pub(crate) type Resumed = (usize, u16);
+
+impl Daemon {
+    /// A store that goes on with what came back. The replies that tell the clients so are in the outbox.
+    pub(crate) fn resume(
+        config: Config,
+        epoch: u64,
+        returned: Returned,
+        now: Instant,
+    ) -> io::Result<(Self, Vec<Resumed>)> {
+        let Returned { directory, daemon_pins, occupied, claims } = returned;
+        let mut daemon = Self::with(config, epoch, directory, daemon_pins)?;
+        let mut resumed = Vec::new();
+        let mut attached: BTreeMap<u16, (OwnerId, BTreeMap<OwnerId, Peer>)> = BTreeMap::new();
+        let mut known: BTreeMap<u16, (u64, BTreeSet<OwnerId>)> = BTreeMap::new();
+        let mut channels = BTreeMap::new();
+        for (key, claim) in claims {
+            let (id, correlation) = (claim.owner, claim.correlation);
+            let Claim { owner, readers_heard, .. } = claim;
+            let (peers, said) = daemon.resume_client(claim, &occupied)?;
+            attached.insert(id.slot(), (id, peers));
+            known.insert(id.slot(), (readers_heard, said.readers));
+            channels.insert(owner, said.channels);
+            resumed.push((key, id.slot()));
+            // First of all that it gets.
+            daemon.reply(id.slot(), correlation.unwrap_or(0), &Reply::Resumed {}, Vec::new());
+        }
+        daemon.resume_the_dead(&occupied, &attached, now)?;
+        daemon.resume_readers(attached);
+        daemon.resume_introductions(known);
+        daemon.resume_channels(&channels);
+        // What the dead had is looked through before anything is let go of: their objects keep others.
+        let dead: Vec<u16> =
+            daemon.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect();
+        for slot in dead {
+            while daemon
+                .owners
+                .get(&slot)
+                .and_then(|owner| owner.adoption.as_ref())
+                .is_some_and(|it| !it.is_taken_over())
+            {
+                daemon.take_over(slot, now);
+            }
+        }
+        daemon.resume_names();
+        daemon.drop_unexplained_pins();
+        tracing::info!(clients = resumed.len(), "the store goes on in the place of one that was killed");
+        Ok((daemon, resumed))
+    }
+
+    /// A client that has come back.
+    fn resume_client(
+        &mut self,
+        claim: Claim,
+        occupied: &BTreeMap<u16, Record>,
+    ) -> io::Result<(BTreeMap<OwnerId, Peer>, Said)> {
+        let Claim { owner: id, pid, label, table, pin_file, bell, segments, .. } = claim;
+        let slot = id.slot();
+        let entries = occupied.get(&slot).map_or(0, |record| record.committed.min(ENTRIES_MAX));
+        self.slots.resume(id, Life::Living);
+        let view = TableWriter::map(table.writable())?;
+        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
+        let bell = Arc::new(bell);
+        let owner = Owner::new(id, pid, label, entries, table, view, bell, daemon_pins, pin_file);
+        self.owners.insert(slot, owner);
+        self.segments.leased_up_to(slot, claim.segment_last);
+        for (number, bytes, memory) in segments {
+            self.segments.resume(slot, number, Class::Leased, bytes, memory);
+        }
+        Ok((claim.peers, Said { readers: claim.readers, channels: claim.channels }))
+    }
+
+    /// Owners that have not come back, but of whom somebody has something.
+    fn resume_the_dead(
+        &mut self,
+        occupied: &BTreeMap<u16, Record>,
+        attached: &BTreeMap<u16, (OwnerId, BTreeMap<OwnerId, Peer>)>,
+        now: Instant,
+    ) -> io::Result<()> {
+        for (id, peer) in attached.values().flat_map(|(_, peers)| peers) {
+            let slot = id.slot();
+            if self.owners.get(&slot).is_some_and(|owner| owner.id == *id) {
+                continue;
+            }
+            match occupied.get(&slot) {
+                Some(record) if record.epoch == id.epoch() => {
+                    if let Err(error) = self.resume_dead(*id, *record, peer, now) {
+                        tracing::warn!(%id, %error, "what a dead client has left cannot be taken over");
+                    }
+                }
+                _ if peer.attached => _ = self.slots.resume(*id, Life::Forgotten),
+                _ => {}
+            }
+        }
+        for (slot, _) in occupied.iter().filter(|(slot, _)| !self.owners.contains_key(slot)) {
+            self.directory_writer.clear_owner(*slot);
+            self.pin_file.free_pins(*slot);
+        }
+        Ok(())
+    }
+
+    fn resume_dead(&mut self, id: OwnerId, record: Record, peer: &Peer, now: Instant) -> io::Result<()> {
+        let slot = id.slot();
+        let table = Memory::returned_read_only(peer.table.try_clone()?, TABLE_BYTES)?;
+        let view = TableWriter::map(table.writable())?;
+        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
+        let bell = Arc::new(Bell::from_descriptor(peer.bell.try_clone()?));
+        let entries = record.committed.min(ENTRIES_MAX);
+        if !self.slots.resume(id, Life::Adopted) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let label = "died before the store was started again".to_owned();
+        // Its own pins count no more: a pin file of nobody's stands in their place.
+        let pin_file = Memory::pin_file(self.config.slots())?;
+        let mut owner =
+            Owner::new(id, record.process, label, entries, table, view, bell, daemon_pins, pin_file);
+        owner.remove_reader(slot);
+        owner.pin_file = None;
+        owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
+        self.owners.insert(slot, owner);
+        Ok(())
+    }
+
+    /// Who is attached to whom, and has which segments mapped.
+    fn resume_readers(&mut self, attached: BTreeMap<u16, (OwnerId, BTreeMap<OwnerId, Peer>)>) {
+        for (reader, (_, peers)) in attached {
+            let pin_file = self.owners[&reader].pin_file.clone().expect("who has come back is alive");
+            for (id, peer) in peers {
+                let slot = id.slot();
+                if self.slots.life(id) == Life::Vacant || slot == reader {
+                    continue;
+                }
+                if peer.attached {
+                    self.slots.attach(reader, slot);
+                }
+                let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.id == id) else { continue };
+                if !is_table_of(owner, &peer) {
+                    tracing::warn!(reader, %id, "a client has another table of an owner than the owner itself");
+                    continue;
+                }
+                if peer.attached {
+                    owner.add_reader(reader, pin_file.clone());
+                } else if let Some(adoption) = &mut owner.adoption {
+                    adoption.custodian = Some(reader);
+                }
+                if let Some(adoption) = &mut owner.adoption {
+                    adoption.entrusted.extend(peer.kept.keys());
+                }
+                let alive = owner.is_alive();
+                for (number, (bytes, descriptor)) in peer.mapped {
+                    let class = if alive { Class::Retired } else { Class::Adopted };
+                    self.resume_segment(id, number, class, bytes, descriptor);
+                    self.segments.resume_map(reader, slot, number);
+                }
+                for (number, (bytes, descriptor)) in peer.kept.into_iter().filter(|_| !alive) {
+                    self.resume_segment(id, number, Class::Adopted, bytes, descriptor);
+                }
+            }
+        }
+    }
+
+    /// A segment that its owner has not handed back, unless another reader was faster.
+    fn resume_segment(&mut self, owner: OwnerId, number: u32, class: Class, bytes: u64, descriptor: OwnedFd) {
+        if self.segments.contains(owner.slot(), number) {
+            return;
+        }
+        match Memory::returned_read_only(descriptor, bytes) {
+            Ok(memory) => _ = self.segments.resume(owner.slot(), number, class, bytes, memory),
+            Err(error) => tracing::warn!(%owner, number, %error, "a segment cannot be taken over"),
+        }
+    }
+
+    /// Tells every owner of the readers that it does not know, and of those that are gone.
+    fn resume_introductions(&mut self, known: BTreeMap<u16, (u64, BTreeSet<OwnerId>)>) {
+        for (slot, (heard, known)) in known {
+            let readers = self.slots.readers(slot);
+            let readers: Vec<&Owner> = readers.iter().filter_map(|reader| self.owners.get(reader)).collect();
+            let mut notices = Vec::new();
+            for reader in readers.iter().filter(|reader| !known.contains(&reader.id)) {
+                let Some(pin_file) = &reader.pin_file else { continue };
+                let Ok(parcel) = pin_file.to_read() else { continue };
+                let joined = Notice::ReaderJoined { reader: reader.id };
+                notices.push((joined, vec![parcel, Parcel::Bell(reader.bell.clone())]));
+            }
+            let joined = notices.len() as u64;
+            for gone in known.iter().filter(|known| !readers.iter().any(|reader| reader.id == **known)) {
+                notices.push((Notice::ReaderGone { reader: *gone }, Vec::new()));
+            }
+            // Before they are told, as ever; and it is never what the owner has heard while it has one to hear of.
+            self.directory_writer.set_readers(slot, heard + joined);
+            for (notice, parcels) in notices {
+                self.notify(slot, &notice, parcels);
+            }
+        }
+    }
+
+    fn resume_channels(&mut self, channels: &BTreeMap<OwnerId, BTreeMap<u64, OwnerId>>) {
+        for (one, theirs) in channels {
+            for (channel, other) in theirs {
+                let both = channels.get(other).is_some_and(|of_other| of_other.get(channel) == Some(one));
+                if both {
+                    self.channels.resume(*channel, [one.slot(), other.slot()]);
+                } else {
+                    self.notify(one.slot(), &Notice::ChannelClosed { channel: *channel }, Vec::new());
+                }
+            }
+        }
+    }
+
+    /// The names whose objects are still there, with the daemon's holds on them.
+    fn resume_names(&mut self) {
+        for place in 0..self.name_records.used() {
+            let Some((name, object)) = self.name_records.load(place) else { continue };
+            let object = ObjectId::from_bytes(object);
+            if self.names.get(&name).is_none() && self.hold(object) {
+                self.names.insert_at(place, name, object);
+            } else {
+                self.name_records.clear(place);
+            }
+        }
+    }
+
+    /// Takes back the pins of the daemon before that have no reason any more.
+    fn drop_unexplained_pins(&mut self) {
+        for owner in self.owners.values() {
+            owner.daemon_pins.retain(owner.entries, |index| self.holds.contains(owner.id, index));
+        }
+    }
+}
+
+/// What else a client has said.
+struct Said {
+    readers: BTreeSet<OwnerId>,
+    channels: BTreeMap<u64, OwnerId>,
+}
+
+fn is_table_of(owner: &Owner, peer: &Peer) -> bool {
+    let ours = identity(owner.table.writable()).ok();
+    ours.is_some() && ours == identity(peer.table.as_fd()).ok()
+}

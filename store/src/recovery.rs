@@ -1,0 +1,331 @@
+//! What comes back after a store was killed: its clients, one after the other, with what it had given them.
+//!
+//! A store that finds the socket of one that was killed does not serve at first. Each client of that one that connects
+//! says who it is and hands its descriptors back; a new client waits. When everybody is there, or can no longer come,
+//! the [daemon](crate::daemon) is made of it all.
+//!
+//! Who else is to come, the directory says, which every client has: who had which slot, and in which process. So nobody
+//! is waited for whose process has ended. Until the first client is there, nothing is known, and the store waits for
+//! [`FIRST_WINDOW`] only.
+//!
+//! What comes is checked: that the directory calls the client what it calls itself, that it comes from the same process,
+//! that memories are of the size and sealed as stores make them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{LABEL_BYTES_MAX, Refusal, Request};
+use mobula_shm::bell::Bell;
+use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
+use mobula_shm::memory::identity;
+use mobula_shm::names::names_bytes;
+use mobula_shm::pins::pin_file_bytes;
+use mobula_shm::table::TABLE_BYTES;
+
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::peer::has_ended;
+
+/// How long the first client is waited for.
+const FIRST_WINDOW: Duration = Duration::from_secs(1);
+/// How often it is looked whether those who are missing can still come.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+
+/// A client that has come back, with all that it said.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) owner: OwnerId,
+    pub(crate) pid: u32,
+    pub(crate) label: String,
+    pub(crate) segment_last: u32,
+    pub(crate) readers_heard: u64,
+    pub(crate) table: Memory,
+    pub(crate) pin_file: Memory,
+    pub(crate) bell: Bell,
+    /// Its own segments: number, bytes, memory.
+    pub(crate) segments: Vec<(u32, u64, Memory)>,
+    /// Clients that it knows as readers.
+    pub(crate) readers: BTreeSet<OwnerId>,
+    /// Owners of which it has something.
+    pub(crate) peers: BTreeMap<OwnerId, Peer>,
+    /// Channels: number and the other end.
+    pub(crate) channels: BTreeMap<u64, OwnerId>,
+    /// What ties the reply to the last of its messages, once that has come.
+    pub(crate) correlation: Option<u64>,
+}
+
+/// What a client has of another owner.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Whether it may pin the owner's objects, or only keeps what the owner has left.
+    pub(crate) attached: bool,
+    pub(crate) table: OwnedFd,
+    pub(crate) bell: OwnedFd,
+    /// Segments that it has mapped: bytes, and a descriptor that can only read.
+    pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
+    /// The same of those that it keeps, if the owner is dead.
+    pub(crate) kept: BTreeMap<u32, (u64, OwnedFd)>,
+}
+
+/// Everything that came back.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    pub(crate) directory: Memory,
+    pub(crate) daemon_pins: Memory,
+    /// Who had a slot when the store was killed.
+    pub(crate) occupied: BTreeMap<u16, Record>,
+    /// By the keys of their connections; all are complete.
+    pub(crate) claims: BTreeMap<usize, Claim>,
+}
+
+/// The memories that belong to nobody in particular, from the first client that had them.
+#[derive(Debug)]
+struct Common {
+    directory: Memory,
+    daemon_pins: Memory,
+    occupied: BTreeMap<u16, Record>,
+}
+
+/// The time in which clients come back.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    config: Config,
+    began: Instant,
+    look_at: Instant,
+    common: Option<Common>,
+    claims: BTreeMap<usize, Claim>,
+}
+
+impl Recovery {
+    pub(crate) fn new(config: Config, now: Instant) -> Self {
+        Self { config, began: now, look_at: now + LOOK_PERIOD, common: None, claims: BTreeMap::new() }
+    }
+
+    /// How many clients have come back.
+    pub(crate) fn clients(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Takes in a message of a client that comes back, `Resume` first.
+    pub(crate) fn message(
+        &mut self,
+        key: usize,
+        pid: u32,
+        correlation: u64,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        match (self.claims.get_mut(&key), request) {
+            (None, Request::Resume { owner, label, slots, segment_last, readers_heard }) => {
+                let came = Introduction { owner, pid, label, slots, segment_last, readers_heard };
+                let claim = self.claim(came, descriptors)?;
+                tracing::info!(%owner, pid, "client has come back");
+                self.claims.insert(key, claim);
+                Ok(())
+            }
+            (Some(claim), request) if claim.correlation.is_none() => {
+                claim.add(&self.config, correlation, request, descriptors)
+            }
+            _ => Err(cannot("a message that makes no sense there")),
+        }
+    }
+
+    /// A client has gone again.
+    pub(crate) fn gone(&mut self, key: usize) {
+        self.claims.remove(&key);
+    }
+
+    /// When to ask again whether [it is over](Self::is_over).
+    pub(crate) fn next_deadline(&self) -> Instant {
+        self.look_at
+    }
+
+    /// Whether everybody is there who can come, or was waited for long enough.
+    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+        if self.look_at <= now {
+            self.look_at = now + LOOK_PERIOD;
+        }
+        let Some(common) = &self.common else { return now >= self.began + FIRST_WINDOW };
+        if now >= self.began + self.config.resume_window {
+            return true;
+        }
+        let there: BTreeSet<u16> = self.claims.values().map(|claim| claim.owner.slot()).collect();
+        if !self.claims.values().all(|claim| claim.correlation.is_some()) {
+            return false;
+        }
+        let mut missing = common.occupied.iter().filter(|(slot, _)| !there.contains(slot));
+        missing.all(|(_, record)| record.process != 0 && has_ended(record.process))
+    }
+
+    /// What the next daemon is made of; `None` when nobody has come back. The keys of those who did not finish come
+    /// with it.
+    pub(crate) fn finish(self) -> (Option<Returned>, Vec<usize>) {
+        let (claims, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.claims.into_iter().partition(|(_, claim)| claim.correlation.is_some());
+        let returned = self.common.filter(|_| !claims.is_empty()).map(|common| {
+            let Common { directory, daemon_pins, occupied } = common;
+            Returned { directory, daemon_pins, occupied, claims }
+        });
+        (returned, unfinished.into_keys().collect())
+    }
+
+    /// A client's introduction, with its five descriptors.
+    fn claim(&mut self, came: Introduction, descriptors: Vec<OwnedFd>) -> Result<Claim, Refusal> {
+        let slots = self.config.slots();
+        if came.slots != slots {
+            return Err(cannot(&format!(
+                "it was one of {} clients at most, and this store has room for {}",
+                came.slots.saturating_sub(1),
+                self.config.clients_max
+            )));
+        }
+        if came.label.len() > LABEL_BYTES_MAX {
+            return Err(cannot(&format!("a label of {} bytes, over {LABEL_BYTES_MAX}", came.label.len())));
+        }
+        let [table, pin_file, bell, directory, daemon_pins] = expect(descriptors)?;
+        let table = returned("its table", Memory::returned(table, TABLE_BYTES))?;
+        let pin_file = returned("its pin file", Memory::returned(pin_file, pin_file_bytes(slots)))?;
+        let common = self.common(directory, daemon_pins)?;
+        let slot = came.owner.slot();
+        match common.occupied.get(&slot) {
+            Some(record) if record.epoch == came.owner.epoch() => {
+                if record.process != came.pid && record.process != 0 {
+                    return Err(cannot(&format!("client {} was another process", came.owner)));
+                }
+            }
+            _ => return Err(cannot(&format!("there was no client {}", came.owner))),
+        }
+        if self.claims.values().any(|claim| claim.owner == came.owner) {
+            return Err(cannot(&format!("client {} is here already", came.owner)));
+        }
+        Ok(Claim {
+            owner: came.owner,
+            pid: came.pid,
+            label: came.label,
+            segment_last: came.segment_last,
+            readers_heard: came.readers_heard,
+            table,
+            pin_file,
+            bell: Bell::from_descriptor(bell),
+            segments: Vec::new(),
+            readers: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            correlation: None,
+        })
+    }
+
+    /// The directory and the daemon's pins: from the first client, and the same from all others.
+    fn common(&mut self, directory: OwnedFd, daemon_pins: OwnedFd) -> Result<&Common, Refusal> {
+        if let Some(common) = &self.common {
+            let is_same = |memory: &Memory, descriptor: &OwnedFd| {
+                let same = identity(memory.writable()).ok().zip(identity(descriptor.as_fd()).ok());
+                same.is_some_and(|(ours, theirs)| ours == theirs)
+            };
+            if !is_same(&common.directory, &directory) || !is_same(&common.daemon_pins, &daemon_pins) {
+                return Err(cannot("it comes from another store"));
+            }
+        } else {
+            let slots = self.config.slots();
+            let bytes = directory_bytes(slots) + names_bytes(self.config.names_max as u32);
+            let directory = returned("the directory", Memory::returned_read_only(directory, bytes))?;
+            let daemon_pins = Memory::returned_read_only(daemon_pins, pin_file_bytes(slots));
+            let daemon_pins = returned("the daemon's pins", daemon_pins)?;
+            let writer = returned("the directory", DirectoryWriter::map(directory.writable(), slots))?;
+            let owner = |slot: u16| Some((slot, writer.owner(slot)?));
+            let occupied = (1..slots as u16).filter_map(owner).collect();
+            self.common = Some(Common { directory, daemon_pins, occupied });
+        }
+        Ok(self.common.as_ref().expect("just found or made"))
+    }
+}
+
+/// What a client says of itself.
+struct Introduction {
+    owner: OwnerId,
+    pid: u32,
+    label: String,
+    slots: u32,
+    segment_last: u32,
+    readers_heard: u64,
+}
+
+impl Claim {
+    /// One of the messages that follow the introduction.
+    fn add(
+        &mut self,
+        config: &Config,
+        correlation: u64,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::ResumeSegment { segment, bytes } => {
+                within("segments_max", self.segments.len(), config.segments_max)?;
+                let [descriptor] = expect(descriptors)?;
+                let memory = returned("a segment", Memory::returned(descriptor, bytes))?;
+                self.segments.push((segment, bytes, memory));
+            }
+            Request::ResumeReader { reader } => {
+                within("clients_max", self.readers.len(), config.clients_max as usize)?;
+                let [] = expect(descriptors)?;
+                self.readers.insert(reader);
+            }
+            Request::ResumePeer { owner, attached } => {
+                within("clients_max", self.peers.len(), config.clients_max as usize)?;
+                let [table, bell] = expect(descriptors)?;
+                self.peers.insert(
+                    owner,
+                    Peer { attached, table, bell, mapped: BTreeMap::new(), kept: BTreeMap::new() },
+                );
+            }
+            Request::ResumeMapped { owner, segment, bytes } => {
+                let mapped = &mut self.peer(owner)?.mapped;
+                within("segments_max", mapped.len(), config.segments_max)?;
+                let [descriptor] = expect(descriptors)?;
+                mapped.insert(segment, (bytes, descriptor));
+            }
+            Request::ResumeKept { owner, segment, bytes } => {
+                let kept = &mut self.peer(owner)?.kept;
+                within("segments_max", kept.len(), config.segments_max)?;
+                let [descriptor] = expect(descriptors)?;
+                kept.insert(segment, (bytes, descriptor));
+            }
+            Request::ResumeChannel { channel, peer } => {
+                within("channels_max", self.channels.len(), config.channels_max)?;
+                let [] = expect(descriptors)?;
+                self.channels.insert(channel, peer);
+            }
+            Request::Resumed {} => {
+                let [] = expect(descriptors)?;
+                self.correlation = Some(correlation);
+            }
+            _ => return Err(cannot("a request before it was taken up")),
+        }
+        Ok(())
+    }
+
+    fn peer(&mut self, owner: OwnerId) -> Result<&mut Peer, Refusal> {
+        self.peers.get_mut(&owner).ok_or_else(|| cannot("a segment of an owner that it has not told of"))
+    }
+}
+
+fn cannot(reason: &str) -> Refusal {
+    Refusal::CannotResume { reason: reason.to_owned() }
+}
+
+fn returned<T>(what: &str, result: io::Result<T>) -> Result<T, Refusal> {
+    result.map_err(|error| cannot(&format!("{what}: {error}")))
+}
+
+fn within(limit: &str, count: usize, max: usize) -> Result<(), Refusal> {
+    if count < max { Ok(()) } else { Err(cannot(&format!("more than {limit} = {max} of them"))) }
+}
+
+fn expect<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N], Refusal> {
+    let count = descriptors.len();
+    descriptors.try_into().map_err(|_| cannot(&format!("{count} descriptors where {N} belong")))
+}
