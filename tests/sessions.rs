@@ -31,6 +31,11 @@ fn speak(what: String) {
 }
 
 #[mobula::remote]
+fn byte_of(bytes: Vec<u8>, at: usize) -> u8 {
+    bytes[at]
+}
+
+#[mobula::remote]
 fn sleep_forever() {
     loop {
         std::thread::park();
@@ -169,16 +174,42 @@ fn everything_is_gone_when_the_driver_is_killed() {
 }
 
 #[test]
-fn when_the_store_is_killed_every_wait_ends_also_those_that_begin_then() {
+fn a_session_goes_on_when_its_store_is_killed() {
+    let _turn = turn();
+    let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+    let parrot = Parrot::remote();
+    let its_pid = parrot.pid().get().unwrap();
+    let stored = mobula::put(&vec![7u8; 1 << 20]).unwrap();
+    for round in 0..5 {
+        let store = children_called("mobula-store");
+        assert_eq!(store.len(), 1, "round {round}: {store:?}");
+        kill_process(store[0]);
+        // Calls to those who know each other go on meanwhile, and what needs the store waits for the next one.
+        assert_eq!(parrot.pid().get().unwrap(), its_pid, "round {round}");
+        assert_eq!(byte_of::remote(&stored, 9).get().unwrap(), 7, "round {round}");
+        assert_ne!(Parrot::remote().pid().get().unwrap(), its_pid, "round {round}");
+        let another = mobula::put(&vec![round as u8; 9 << 20]).unwrap();
+        assert_eq!(byte_of::remote(&another, 1000).get().unwrap(), round as u8, "round {round}");
+        eventually("another store is there", || {
+            children_called("mobula-store").iter().any(|pid| *pid != store[0])
+        });
+    }
+    assert_eq!(stored.get().unwrap(), vec![7u8; 1 << 20]);
+    drop(session);
+}
+
+#[test]
+fn when_the_store_is_lost_for_good_every_wait_ends_also_those_that_begin_then() {
     let _turn = turn();
     let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
     let parrot = Parrot::remote();
     parrot.pid().get().unwrap();
     let endless = sleep_forever::remote();
-    let store = children_called("mobula-store");
-    assert_eq!(store.len(), 1, "{store:?}");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(store[0] as i32), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
+    // Without its directory no other store can take its place.
+    std::fs::remove_dir_all(session.socket().parent().unwrap()).unwrap();
+    for store in children_called("mobula-store") {
+        kill_process(store);
+    }
     assert!(endless.get().is_err());
     for _ in 0..100 {
         assert!(pid::remote().get().is_err());
@@ -189,6 +220,11 @@ fn when_the_store_is_killed_every_wait_ends_also_those_that_begin_then() {
     let _ = mobula::get_actor::<Parrot>("nobody");
     assert!(Parrot::remote().pid().get().is_err());
     drop(session);
+}
+
+fn kill_process(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 /// Processes that this one has started, by the name that they were given.

@@ -58,7 +58,7 @@ pub(crate) struct WorkerRole {
 }
 
 /// The embedded store.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct StoreRole {
     pub(crate) socket: std::path::PathBuf,
     pub(crate) capacity_bytes: u64,

@@ -18,7 +18,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_client::{Client, ConnectOptions, Event, OwnerId};
 
 use self::processes::Processes;
-pub(crate) use self::processes::has_ended_before;
+pub(crate) use self::processes::{has_ended_before, how, pidfd};
 use self::state::State;
 use crate::error::{Error, Result};
 use crate::link::Link;

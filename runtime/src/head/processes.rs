@@ -279,7 +279,7 @@ pub(crate) fn has_ended_before(pid: Pid, deadline: Instant) -> bool {
 }
 
 /// A descriptor that becomes readable when the process ends.
-fn pidfd(pid: Pid) -> Option<OwnedFd> {
+pub(crate) fn pidfd(pid: Pid) -> Option<OwnedFd> {
     // SAFETY: a system call on plain numbers; it makes a descriptor or fails.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0)?;

@@ -9,7 +9,6 @@ pub(crate) mod store;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use mobula_client::{Client, ClientError, ConnectOptions};
 
 use self::directory::Directory;
 pub use self::directory::sessions;
+use self::store::Store;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions};
@@ -185,7 +185,7 @@ impl Builder {
 pub struct Session {
     directory: Option<Directory>,
     socket: PathBuf,
-    store: Child,
+    store: Option<Store>,
     head: Option<Head>,
     core: Arc<Core>,
     courier: Option<std::thread::JoinHandle<()>>,
@@ -200,7 +200,7 @@ impl Session {
         let socket = directory.path.join("store.sock");
         let (watched, lifeline) = lifeline().map_err(|error| start(&error))?;
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(default_capacity);
-        let mut store = store::start(&socket, capacity_bytes, &watched)?;
+        let store = Store::start(&socket, capacity_bytes, &watched)?;
         let begin = || -> Result<_> {
             let client =
                 ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;
@@ -220,14 +220,14 @@ impl Session {
         };
         match begin() {
             Ok((head, core, courier)) => {
-                let (directory, head) = (Some(directory), Some(head));
+                let (directory, store, head) = (Some(directory), Some(store), Some(head));
                 let (courier, lifeline) = (Some(courier), Some(lifeline));
                 Ok(Self { directory, socket, store, head, core, courier, lifeline })
             }
             Err(error) => {
                 forget_core();
                 drop(lifeline);
-                store::end(&mut store);
+                drop(store);
                 Err(error)
             }
         }
@@ -259,6 +259,7 @@ impl Drop for Session {
                 self.courier.take(),
                 self.lifeline.take(),
                 self.directory.take(),
+                self.store.take(),
             ));
             return;
         }
@@ -270,8 +271,9 @@ impl Drop for Session {
         }
         // Store and workers end when this is closed; the head sees the workers off.
         drop(self.lifeline.take());
+        // The store first: what it would be started with again belongs to the head.
+        drop(self.store.take());
         drop(self.head.take());
-        store::end(&mut self.store);
         drop(self.directory.take());
         STARTED.store(false, Ordering::Release);
     }

@@ -1,10 +1,11 @@
-//! The embedded store: a process of its own that the driver starts, and takes down again.
+//! The embedded store: a process of its own that the driver starts, starts again when it is killed, and takes down.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,12 +18,91 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to end by itself.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Starts the store as a process of its own, and waits until it can be connected to.
-pub(super) fn start(socket: &Path, capacity_bytes: u64, lifeline: &OwnedFd) -> Result<Child> {
-    let role = StoreRole { socket: socket.to_owned(), capacity_bytes, lifeline: lifeline.as_raw_fd() };
+/// How long a store that has just ended is left alone before another is started, at most.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A store that has lived as long as this is started again at once.
+const SOUND_LIFE: Duration = Duration::from_secs(1);
+
+/// The running store, and the thread that starts another one when it is killed: that one goes on with what its clients
+/// hand back to it.
+#[derive(Debug)]
+pub(super) struct Store {
+    /// Closed to end the thread.
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Starts the store, and waits until it can be connected to. `lifeline` must stay open.
+    pub(super) fn start(socket: &Path, capacity_bytes: u64, lifeline: &OwnedFd) -> Result<Self> {
+        let role = StoreRole { socket: socket.to_owned(), capacity_bytes, lifeline: lifeline.as_raw_fd() };
+        let child = start(&role)?;
+        let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+        let (stopped, stop) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error))?;
+        let thread = std::thread::Builder::new()
+            .name("mobula-store-keeper".into())
+            .stack_size(256 << 10)
+            .spawn(move || keep_running(child, &role, &stopped))
+            .map_err(|error| system(&error))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Store {
+    /// Waits until it has ended, as the lifeline has told it; kills it if it does not.
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
+    let mut pause = Duration::ZERO;
+    loop {
+        let begun = Instant::now();
+        if wait_for_end(&child, stopped) {
+            return end(&mut child);
+        }
+        let how = child.wait().map_or_else(|error| error.to_string(), crate::head::how);
+        eprintln!("mobula: the store has ended, and is started again: {how}");
+        if begun.elapsed() >= SOUND_LIFE {
+            pause = Duration::ZERO;
+        }
+        child = loop {
+            if is_stopped_within(stopped, pause) {
+                return;
+            }
+            pause = (pause * 2).clamp(Duration::from_millis(1), RESTART_PAUSE_MAX);
+            match start(role) {
+                Ok(child) => break child,
+                Err(error) => eprintln!("mobula: the store does not start again: {error}"),
+            }
+        };
+    }
+}
+
+/// Blocks until the store is to end (`true`) or has ended by itself.
+fn wait_for_end(child: &Child, stopped: &OwnedFd) -> bool {
+    let pidfd = crate::head::pidfd(nix::unistd::Pid::from_raw(child.id() as i32));
+    let Some(pidfd) = pidfd else { return is_stopped_within(stopped, Duration::MAX) };
+    let mut descriptors =
+        [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    while !matches!(poll(&mut descriptors, PollTimeout::NONE), Ok(1..)) {}
+    descriptors[0].any().unwrap_or(true)
+}
+
+fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    matches!(poll(&mut [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
+}
+
+fn start(role: &StoreRole) -> Result<Child> {
     let mut child = Command::new("/proc/self/exe")
         .arg0("mobula-store")
-        .env(ROLE, Role::Store(role).to_variable())
+        .env(ROLE, Role::Store(role.clone()).to_variable())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -86,7 +166,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
 }
 
 /// Waits for a process that has been told to end; kills it if it does not.
-pub(super) fn end(child: &mut Child) {
+fn end(child: &mut Child) {
     let deadline = Instant::now() + END_PATIENCE;
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     if !crate::head::has_ended_before(pid, deadline) {
