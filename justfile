@@ -33,6 +33,10 @@ bench *ARGUMENTS:
 compare *ARGUMENTS:
     cargo run --release -p mobula-compare -- {{ ARGUMENTS }}
 
+# Processes killed, stopped and spoilt on purpose: `just chaos 600`, `just chaos 600 SEED` to replay one, some by name.
+chaos SECONDS="30" SEED="" *ARGUMENTS="":
+    cargo run --release -p mobula-chaos -- --seconds {{ SECONDS }} {{ if SEED == "" { "" } else { "--seed " + SEED } }} {{ ARGUMENTS }}
+
 # Arbitrary bytes for whatever reads messages, half a minute; MOBULA_FUZZ_SECONDS says how long.
 fuzz:
     .ci/run fuzz

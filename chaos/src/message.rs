@@ -1,0 +1,104 @@
+//! What the supervisor and its processes say to each other: a line of JSON each, through the processes' standard input
+//! and output.
+
+use std::io::Write;
+
+use mobula_client::{ObjectId, OwnerId};
+use mobula_shm::steps::Step;
+use serde::{Deserialize, Serialize};
+
+/// From the supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Ends the work for now, also when it has ended: answered with `Paused`.
+    Pause,
+    /// Lets go of everything; answered with `Paused`.
+    LetGo,
+    /// Goes on with the work.
+    Resume(Load),
+    /// Asks how far the work is; answered with `Work`.
+    AskWork,
+    /// The `nth` time that the process passes a step, `victim` is killed.
+    Arm { step: String, nth: u64, victim: u32 },
+    /// No more.
+    Disarm,
+    /// What belongs to this owner may be spoilt from now on.
+    Suspect(OwnerId),
+    /// Fills one's own writable pages with random words, for so long; answered with `Scribbled`.
+    Scribble { milliseconds: u64 },
+}
+
+/// What a client works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Load {
+    /// Every operation there is.
+    Everything,
+    /// What needs nobody but oneself and those who are known: puts into leased memory, gets, records, drops.
+    Local,
+}
+
+/// From a process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The process is there.
+    Ready { owner: Option<OwnerId> },
+    /// It works no more, and has this.
+    Paused(Ledger),
+    /// What it has done since the last time it was asked.
+    Work(Work),
+    /// So many words were written.
+    Scribbled { words: u64 },
+    /// It has seen what must not be.
+    Violation(String),
+}
+
+/// How much a client has done.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Work {
+    pub(crate) operations: u64,
+    pub(crate) longest_us: u64,
+    /// Times that an owner took longer than it should to look at pins.
+    pub(crate) stalled: u64,
+}
+
+/// What a client has, by its own account.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    /// Every object that it uses in any way, once or more often.
+    pub(crate) held: Vec<(ObjectId, Held)>,
+    /// What its own objects keep alive, those included that it does not use itself any more.
+    pub(crate) references: Vec<(ObjectId, Vec<ObjectId>)>,
+    /// Channels of which it has an end.
+    pub(crate) channels: Vec<u64>,
+}
+
+/// What a client has of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Held {
+    /// It is sealed.
+    Sealed,
+    /// It is being written.
+    Unsealed,
+    /// It is promised.
+    Promised,
+    /// It was promised, and never will be there.
+    Lost,
+}
+
+/// Says a line; a supervisor that is gone ends the process soon.
+pub(crate) fn say(report: &Report) {
+    let mut line = serde_json::to_vec(report).expect("a report can be written");
+    line.push(b'\n');
+    let _ = std::io::stdout().lock().write_all(&line);
+}
+
+/// The commands that come in, until the supervisor is gone.
+pub(crate) fn commands() -> impl Iterator<Item = Command> {
+    let lines = std::io::stdin().lines().map_while(Result::ok);
+    lines.map_while(|line| serde_json::from_str(&line).ok())
+}
+
+/// The step that is called so.
+pub(crate) fn step_named(name: &str) -> Option<Step> {
+    Step::ALL.iter().copied().find(|step| step.name() == name)
+}

@@ -1,0 +1,90 @@
+//! What the kernel says about a process: its descriptors, its mappings, its memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+
+/// The shared memories of Mobula that a process has open, by their names: for each the files (by inode), once each.
+pub(crate) fn memories_open(pid: u32) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut open: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        if let Some(name) = memory_name(&target.to_string_lossy())
+            && let Ok(metadata) = std::fs::metadata(entry.path())
+        {
+            open.entry(name).or_default().insert(metadata.ino());
+        }
+    }
+    open
+}
+
+/// Bytes of all shared memories that a process has open, as far as they have pages.
+pub(crate) fn memory_bytes(pid: u32) -> u64 {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        if memory_name(&target.to_string_lossy()).is_some()
+            && let Ok(metadata) = std::fs::metadata(entry.path())
+        {
+            files.insert(metadata.ino(), metadata.blocks() * 512);
+        }
+    }
+    files.values().sum()
+}
+
+/// How many descriptors a process has.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// A mapping of a shared memory of Mobula.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) name: String,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) writable: bool,
+}
+
+/// The mappings of Mobula's memories in a process (`self` or a number).
+pub(crate) fn mappings(pid: &str) -> Vec<Mapping> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().filter_map(mapping).collect()
+}
+
+/// A line of `/proc/PID/maps`; `None` where it is about something else.
+fn mapping(line: &str) -> Option<Mapping> {
+    let mut words = line.split_whitespace();
+    let (range, rights) = (words.next()?, words.next()?);
+    let name = memory_name(words.nth(3)?)?;
+    let (start, end) = range.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    let (start, end) = (address(start)?, address(end)?);
+    Some(Mapping { name, start, end, writable: rights.starts_with("rw") })
+}
+
+/// `segment` for `/memfd:mobula-segment (deleted)`.
+fn memory_name(target: &str) -> Option<String> {
+    let name = target.strip_prefix("/memfd:mobula-")?;
+    Some(name.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// Private memory of a process, in bytes.
+pub(crate) fn private_bytes(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_is_read() {
+        let line = "7f0000000000-7f0000200000 rw-s 00001000 00:01 77    /memfd:mobula-table (deleted)";
+        let (start, end) = (0x7f00_0000_0000, 0x7f00_0020_0000);
+        assert_eq!(mapping(line), Some(Mapping { name: "table".to_owned(), start, end, writable: true }));
+        assert_eq!(mapping("7f0000000000-7f0000200000 r--p 00000000 00:01 77    /usr/lib/libc.so"), None);
+        assert_eq!(mapping("7f0000000000-7f0000200000 rw-p 00000000 00:00 0"), None);
+    }
+}

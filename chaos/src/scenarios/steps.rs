@@ -1,0 +1,207 @@
+//! SIGKILL at every step: in the middle of an operation, between the stores that it consists of.
+//!
+//! At a step that clients pass, the client dies that passes it. At one that the daemon passes, a client dies while the
+//! daemon is at work there, for it or for another.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use mobula_shm::steps::{PassedBy, Step};
+
+use super::{CLIENTS, Figures, Progress};
+use crate::message::Load;
+use crate::world::{Passer, World};
+use crate::{Options, Violation};
+
+/// Deaths between two comparisons of the accounts.
+const ROUND_DEATHS: u64 = 8;
+/// How long a step may take to be passed so often, before it is tried with the first passing of another process.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// Tries after which a step counts as never reached.
+const TRIES_MAX: u32 = 50;
+/// What others die of while the daemon's steps are waited for: at these, the daemon has the more to do.
+const HELPERS: [Step; 4] = [Step::FreeLooked, Step::PromiseStored, Step::SealStored, Step::AttachGranted];
+
+/// A death that is still to come.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    step: Step,
+    nth: u64,
+    tries: u32,
+    since: Instant,
+}
+
+impl Job {
+    /// Not reached in time: once more, at the first passing.
+    fn again(self) -> Result<Self, Violation> {
+        if self.tries == TRIES_MAX {
+            return Err(Violation(format!("step {} is never reached", self.step.name())));
+        }
+        Ok(Self { nth: 1, tries: self.tries + 1, ..self })
+    }
+}
+
+/// What has been done so far.
+struct Tally {
+    deaths: BTreeMap<&'static str, u64>,
+    /// Since the accounts were compared.
+    round: u64,
+    all: u64,
+}
+
+impl Tally {
+    fn count(&mut self, step: Step) {
+        *self.deaths.entry(step.name()).or_default() += 1;
+        self.round += 1;
+        self.all += 1;
+    }
+}
+
+pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
+    let mut world = World::start(seed, CLIENTS)?;
+    let mut tally = Tally { deaths: BTreeMap::new(), round: 0, all: 0 };
+    let mut progress = Progress::new();
+    let clients = jobs(&mut world, PassedBy::Client, options.times);
+    die_in_clients(&mut world, clients, &mut tally, &mut progress)?;
+    let daemon = jobs(&mut world, PassedBy::Daemon, options.times);
+    die_beside_daemon(&mut world, daemon, &mut tally, &mut progress)?;
+    let audits = world.end()?;
+    for step in Step::ALL {
+        if tally.deaths.get(step.name()).copied().unwrap_or(0) < options.times {
+            return Err(Violation(format!("step {} was not reached often enough", step.name())));
+        }
+    }
+    figures.add("steps, all reached", Step::ALL.len());
+    figures.add("deaths", tally.all);
+    let least = tally.deaths.iter().min_by_key(|(_, deaths)| **deaths);
+    figures.add("deaths at a step, at least", least.map_or(0, |(_, deaths)| *deaths));
+    figures.add("comparisons of the accounts, all agreeing", audits);
+    Ok(())
+}
+
+/// Every step of a party's so often, in any order.
+fn jobs(world: &mut World, party: PassedBy, times: u64) -> VecDeque<Job> {
+    let steps = Step::ALL.iter().filter(|step| step.passed_by() == party);
+    let mut jobs: Vec<Job> = steps
+        .flat_map(|step| (0..times).map(|_| *step))
+        .map(|step| Job { step, nth: nth(world, party), tries: 0, since: Instant::now() })
+        .collect();
+    for at in (1..jobs.len()).rev() {
+        jobs.swap(at, world.random.below(at as u64 + 1) as usize);
+    }
+    jobs.into()
+}
+
+/// At which passing of a step a process dies; few are likelier than many. What deaths lead to does not come often.
+fn nth(world: &mut World, party: PassedBy) -> u64 {
+    let max = match party {
+        PassedBy::Client => 1 + world.random.below(12),
+        PassedBy::Daemon => 3,
+    };
+    1 + world.random.below(max)
+}
+
+/// Every client has a step to die at, all the time.
+fn die_in_clients(
+    world: &mut World,
+    mut jobs: VecDeque<Job>,
+    tally: &mut Tally,
+    progress: &mut Progress,
+) -> Result<(), Violation> {
+    let mut armed: [Option<Job>; CLIENTS] = [None; CLIENTS];
+    while !jobs.is_empty() || armed.iter().any(Option::is_some) {
+        for (at, armed) in armed.iter_mut().enumerate() {
+            match *armed {
+                Some(job) if world.clients[at].process.ended()?.is_some() => {
+                    world.bury(at)?;
+                    tally.count(job.step);
+                    *armed = None;
+                }
+                Some(job) if job.since.elapsed() > PATIENCE => {
+                    // What it has behind it, as a table that has grown, does not come again.
+                    jobs.push_back(job.again()?);
+                    world.kill(at)?;
+                    *armed = None;
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(mut job) = jobs.pop_front() {
+                        if job.step == Step::GrowGranted {
+                            // A table grows while its client is young.
+                            world.kill(at)?;
+                            job.nth = 1;
+                        }
+                        world.arm(Passer::Itself, job.step, job.nth, at);
+                        *armed = Some(Job { since: Instant::now(), ..job });
+                    }
+                }
+            }
+        }
+        world.check()?;
+        if tally.round >= ROUND_DEATHS {
+            // Comparing the accounts disarms everybody; who has died by then has died where it was meant to.
+            world.disarm();
+            for (at, armed) in armed.iter_mut().enumerate() {
+                let Some(job) = armed.take() else { continue };
+                if world.clients[at].process.ended()?.is_some() {
+                    world.bury(at)?;
+                    tally.count(job.step);
+                } else {
+                    jobs.push_back(job);
+                }
+            }
+            world.audit()?;
+            world.resume(Load::Everything);
+            tally.round = 0;
+        }
+        progress.show(|| format!("{} deaths, {} to come", tally.all, jobs.len()));
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    Ok(())
+}
+
+/// One client dies when the daemon passes a step, while others die of other things.
+fn die_beside_daemon(
+    world: &mut World,
+    mut jobs: VecDeque<Job>,
+    tally: &mut Tally,
+    progress: &mut Progress,
+) -> Result<(), Violation> {
+    while let Some(job) = jobs.pop_front() {
+        let victim = world.random.below(CLIENTS as u64) as usize;
+        world.arm(Passer::Daemon, job.step, job.nth, victim);
+        let since = Instant::now();
+        let mut reached = false;
+        while !reached && since.elapsed() < PATIENCE {
+            for at in 0..CLIENTS {
+                if at == victim {
+                    continue;
+                }
+                if world.clients[at].process.ended()?.is_some() {
+                    world.bury(at)?;
+                }
+                if !world.clients[at].may_die {
+                    let helper = HELPERS[world.random.below(HELPERS.len() as u64) as usize];
+                    let nth = nth(world, PassedBy::Client);
+                    world.arm(Passer::Itself, helper, nth, at);
+                }
+            }
+            reached = world.clients[victim].process.ended()?.is_some();
+            world.check()?;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        if reached {
+            tally.count(job.step);
+            world.bury(victim)?;
+        } else {
+            jobs.push_back(job.again()?);
+        }
+        if tally.round >= ROUND_DEATHS || !reached {
+            world.audit()?;
+            world.resume(Load::Everything);
+            tally.round = 0;
+        }
+        progress.show(|| format!("{} deaths, {} to come beside the daemon", tally.all, jobs.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The daemon as a process of its own, with small limits, so that everything grows, fills and ends soon.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mobula_shm::steps;
+use mobula_store::{Config, Server};
+
+use crate::Violation;
+use crate::message::{Command, Report, commands, say, step_named};
+
+/// What may be leased in all.
+pub(crate) const CAPACITY_BYTES: u64 = 96 << 20;
+
+/// Serves until its commands end.
+pub(crate) fn run(socket: &Path) -> Result<(), Violation> {
+    mobula_store::raise_descriptor_limit()?;
+    let mut config = Config::new(socket, CAPACITY_BYTES);
+    config.clients_max = 64;
+    // No grace: what is measured is how soon memory is free, not how long it is kept.
+    config.adoption_grace = Duration::ZERO;
+    config.table_entries_initial = 64;
+    config.ring_bytes = 4096;
+    let server = Server::bind(config).map_err(|error| Violation(format!("the store: {error}")))?;
+    let stopper = server.stopper();
+    std::thread::spawn(move || {
+        for command in commands() {
+            match command {
+                Command::Arm { step, nth, victim } => {
+                    let victim = if victim == 0 { std::process::id() } else { victim };
+                    steps::arm(step_named(&step).expect("the same program has named it"), nth, victim);
+                }
+                Command::Disarm => steps::disarm(),
+                _ => {}
+            }
+        }
+        stopper.stop();
+    });
+    say(&Report::Ready { owner: None });
+    server.run().map_err(|error| Violation(format!("the store: {error}")))
+}

@@ -1,0 +1,392 @@
+//! A store, its clients, and the supervisor among them, which keeps the accounts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mobula_client::{Client, ConnectOptions, OwnerId};
+use mobula_shm::steps::Step;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::content::Random;
+use crate::load::PRIVATE;
+use crate::message::{Command, Ledger, Load, Report, Work};
+use crate::oracle::{Known, Seen, disagreements, reach};
+use crate::process::{PATIENCE, Process, was_killed};
+use crate::{Violation, procfs};
+
+/// A store with clients at work.
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) store: Process,
+    pub(crate) client: Client,
+    pub(crate) clients: Vec<Worker>,
+    pub(crate) suspects: HashSet<OwnerId>,
+    /// How often the accounts were compared.
+    pub(crate) audits: u64,
+    directory: TempDir,
+}
+
+/// A client's process.
+pub(crate) struct Worker {
+    pub(crate) process: Process,
+    owner: Option<OwnerId>,
+    /// Whether it may die at any time, at a step or because it scribbles.
+    pub(crate) may_die: bool,
+}
+
+impl Worker {
+    /// Who it is, as soon as it is anybody; `None` when it has died before.
+    pub(crate) fn owner(&mut self) -> Result<Option<OwnerId>, Violation> {
+        while self.owner.is_none() {
+            match self.process.report()? {
+                Some(Report::Ready { owner }) => self.owner = owner,
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(self.owner)
+    }
+}
+
+impl World {
+    /// A store with so many clients, all of whose choices follow from the seed.
+    pub(crate) fn start(seed: u64, clients: usize) -> Result<Self, Violation> {
+        let directory = tempfile::Builder::new().prefix("mobula-chaos-").tempdir()?;
+        let socket = directory.path().join("store.sock");
+        let mut store = Process::start(&["store".to_owned(), socket.display().to_string()])?;
+        let Some(Report::Ready { .. }) = store.report()? else {
+            return Err(Violation("the store does not start".to_owned()));
+        };
+        let client = ConnectOptions::new().label("supervisor").patience(PATIENCE).connect(&socket)?;
+        let mut world = Self {
+            random: Random::from_seed(seed),
+            store,
+            client,
+            clients: Vec::new(),
+            suspects: HashSet::new(),
+            audits: 0,
+            directory,
+        };
+        for _ in 0..clients {
+            world.add()?;
+        }
+        Ok(world)
+    }
+
+    /// Starts a client's process, which connects while we go on.
+    fn new_worker(&mut self) -> Result<Worker, Violation> {
+        let seed = 1 + self.random.below(u64::MAX - 1);
+        let mut process =
+            Process::start(&["client".to_owned(), self.socket().display().to_string(), seed.to_string()])?;
+        for suspect in &self.suspects {
+            process.send(&Command::Suspect(*suspect));
+        }
+        Ok(Worker { process, owner: None, may_die: false })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("store.sock")
+    }
+
+    // ---- deaths ----
+
+    /// Kills a client, and another takes its place. Returns how long the store took to give back all that was the dead
+    /// one's alone.
+    pub(crate) fn kill(&mut self, at: usize) -> Result<Duration, Violation> {
+        let pid = self.clients[at].process.pid;
+        let killed = Instant::now();
+        self.clients[at].process.signal(Signal::SIGKILL);
+        self.await_reclaimed(pid, killed)?;
+        let taken = killed.elapsed();
+        self.bury(at)?;
+        Ok(taken)
+    }
+
+    /// Waits for a client that is dead, or about to be, and puts another in its place.
+    pub(crate) fn bury(&mut self, at: usize) -> Result<(), Violation> {
+        let status = self.clients[at].process.wait()?;
+        if !was_killed(status) && !self.clients[at].may_die {
+            return Err(self.crash(at, &format!("{status}")));
+        }
+        self.clients[at] = self.new_worker()?;
+        Ok(())
+    }
+
+    fn crash(&self, at: usize, status: &str) -> Violation {
+        let process = &self.clients[at].process;
+        process
+            .complaint()
+            .unwrap_or_else(|| Violation(format!("process {} ended by itself: {status}", process.pid)))
+    }
+
+    fn await_reclaimed(&self, pid: u32, killed: Instant) -> Result<(), Violation> {
+        loop {
+            let stats = self.client.stats()?;
+            let Some(row) = stats.clients.iter().find(|row| row.pid == pid) else { return Ok(()) };
+            let owner = row.owner;
+            // What others may hold is theirs to give back; the rest is gone when nothing private is listed.
+            if row.adopted
+                && !self
+                    .client
+                    .list()?
+                    .iter()
+                    .any(|info| info.object.owner() == owner && info.format == PRIVATE)
+            {
+                return Ok(());
+            }
+            if killed.elapsed() > PATIENCE {
+                return Err(Violation(format!("what {owner} had is not given back within {PATIENCE:?}")));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Nobody has died, or complained, who was not meant to.
+    pub(crate) fn check(&mut self) -> Result<(), Violation> {
+        if let Some(status) = self.store.ended()? {
+            return Err(Violation(format!("the store has ended: {status}")));
+        }
+        for at in 0..self.clients.len() {
+            if let Some(complaint) = self.clients[at].process.complaint() {
+                return Err(complaint);
+            }
+            if !self.clients[at].may_die
+                && let Some(status) = self.clients[at].process.ended()?
+            {
+                return Err(self.crash(at, &format!("{status}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms a step in the process of a client, or for a client's death in the daemon.
+    pub(crate) fn arm(&mut self, passer: Passer, step: Step, nth: u64, victim: usize) {
+        self.clients[victim].may_die = true;
+        let arm = |victim| Command::Arm { step: step.name().to_owned(), nth, victim };
+        match passer {
+            Passer::Itself => self.clients[victim].process.send(&arm(0)),
+            Passer::Daemon => {
+                let pid = self.clients[victim].process.pid;
+                self.store.send(&arm(pid));
+            }
+        }
+    }
+
+    /// Nobody dies at a step any more.
+    pub(crate) fn disarm(&mut self) {
+        for worker in &mut self.clients {
+            worker.process.send(&Command::Disarm);
+        }
+        self.store.send(&Command::Disarm);
+    }
+
+    // ---- other harm ----
+
+    /// Stops a client, or lets it go on; the daemon, with the number behind the last client's.
+    pub(crate) fn stop(&self, at: usize, signal: Signal) {
+        self.clients.get(at).map_or(&self.store, |worker| &worker.process).signal(signal);
+    }
+
+    /// An owner is about to scribble: when this returns, everyone knows.
+    pub(crate) fn suspect(&mut self, owner: OwnerId) -> Result<(), Violation> {
+        self.suspects.insert(owner);
+        for worker in &mut self.clients {
+            worker.process.send(&Command::Suspect(owner));
+        }
+        self.ledgers(&Command::Pause)?;
+        self.resume(Load::Everything);
+        Ok(())
+    }
+
+    /// The last client goes: in order, or killed.
+    pub(crate) fn take_away(&mut self, in_order: bool) -> Result<(), Violation> {
+        let at = self.clients.len() - 1;
+        // In the middle of connecting, there is no order yet.
+        self.clients[at].owner()?;
+        if in_order {
+            let status = self.clients[at].process.close()?;
+            if !status.success() {
+                return Err(self.crash(at, &format!("{status}")));
+            }
+        } else {
+            self.clients[at].process.signal(Signal::SIGKILL);
+            self.clients[at].process.wait()?;
+        }
+        self.clients.pop();
+        Ok(())
+    }
+
+    /// One more client.
+    pub(crate) fn add(&mut self) -> Result<(), Violation> {
+        let worker = self.new_worker()?;
+        self.clients.push(worker);
+        Ok(())
+    }
+
+    // ---- quiet points ----
+
+    /// Every client goes on.
+    pub(crate) fn resume(&mut self, load: Load) {
+        for worker in &mut self.clients {
+            worker.process.send(&Command::Resume(load));
+        }
+    }
+
+    /// What each client has done since it was asked last; `None` for one that is not there.
+    pub(crate) fn work(&mut self, at: usize) -> Result<Option<Work>, Violation> {
+        let worker = &mut self.clients[at];
+        worker.process.send(&Command::AskWork);
+        loop {
+            match worker.process.report()? {
+                Some(Report::Work(work)) => return Ok(Some(work)),
+                Some(Report::Ready { owner }) => worker.owner = owner,
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Ends all work for now, and waits until the accounts agree. Clients that die meanwhile, as they may, are replaced.
+    pub(crate) fn audit(&mut self) -> Result<(), Violation> {
+        self.audit_after(&Command::Pause)
+    }
+
+    /// The same when everyone has let go of everything, and no name is left: then nothing may be.
+    pub(crate) fn audit_empty(&mut self) -> Result<(), Violation> {
+        self.ledgers(&Command::LetGo)?;
+        for name in self.client.names()? {
+            let _taken_away_by_eviction = self.client.unpublish(&name.name);
+        }
+        // Nothing is left of those who have scribbled either.
+        self.suspects.clear();
+        self.audit_after(&Command::LetGo)?;
+        let stats = self.client.stats()?;
+        let totals = &stats.totals;
+        if totals.free_bytes != totals.capacity_bytes || stats.objects() + stats.pins() + totals.names > 0 {
+            return Err(Violation(format!("the store is not empty: {stats:?}")));
+        }
+        Ok(())
+    }
+
+    fn audit_after(&mut self, command: &Command) -> Result<(), Violation> {
+        let began = Instant::now();
+        loop {
+            let living = self.ledgers(command)?;
+            let found = self.compare(living);
+            self.check()?;
+            match found {
+                Ok(found) if found.is_empty() => {
+                    self.audits += 1;
+                    return Ok(());
+                }
+                Ok(found) if began.elapsed() > PATIENCE => {
+                    return Err(Violation(format!("the accounts do not agree: {}", found.join("; "))));
+                }
+                Ok(_) => std::thread::sleep(Duration::from_millis(2)),
+                Err(violation) => return Err(violation),
+            }
+        }
+    }
+
+    fn compare(&mut self, living: Vec<(OwnerId, Ledger)>) -> Result<Vec<String>, Violation> {
+        let names = self.client.names()?;
+        let alive = reach(&self.client, &living, &names, &self.suspects)?;
+        let mut written_segments = HashMap::new();
+        for worker in &self.clients {
+            let Some(owner) = worker.owner else { continue };
+            let mappings = procfs::mappings(&worker.process.pid.to_string());
+            let written =
+                mappings.iter().filter(|mapping| mapping.writable && mapping.name == "segment").count();
+            written_segments.insert(owner, written);
+        }
+        let memories = procfs::memories_open(self.store.pid);
+        let daemon_memories: BTreeMap<String, usize> =
+            memories.into_iter().map(|(kind, files)| (kind, files.len())).collect();
+        let seen = Seen {
+            stats: self.client.stats()?,
+            objects: self.client.list()?,
+            names,
+            daemon_memories,
+            written_segments,
+        };
+        let suspects = self.suspects.clone();
+        Ok(disagreements(&seen, &Known { asker: self.client.id(), living, alive, suspects }))
+    }
+
+    /// Has every client end its work, and say what it has.
+    fn ledgers(&mut self, command: &Command) -> Result<Vec<(OwnerId, Ledger)>, Violation> {
+        self.disarm();
+        for worker in &mut self.clients {
+            worker.process.send(command);
+        }
+        let mut ledgers = Vec::new();
+        for at in 0..self.clients.len() {
+            loop {
+                match self.ledger(at)? {
+                    Some(ledger) => {
+                        ledgers.push(ledger);
+                        break;
+                    }
+                    None if self.clients[at].may_die => {
+                        self.bury(at)?;
+                        self.clients[at].process.send(command);
+                    }
+                    None => {
+                        let status = self.clients[at].process.wait()?;
+                        return Err(self.crash(at, &format!("{status}")));
+                    }
+                }
+            }
+        }
+        Ok(ledgers)
+    }
+
+    fn ledger(&mut self, at: usize) -> Result<Option<(OwnerId, Ledger)>, Violation> {
+        let worker = &mut self.clients[at];
+        loop {
+            match worker.process.report()? {
+                Some(Report::Ready { owner }) => worker.owner = owner,
+                Some(Report::Paused(ledger)) => {
+                    let owner = worker.owner.expect("it is ready before it is paused");
+                    return Ok(Some((owner, ledger)));
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Lets everything go, everyone end, and the store: nothing may be left.
+    pub(crate) fn end(mut self) -> Result<u64, Violation> {
+        self.audit_empty()?;
+        for mut worker in std::mem::take(&mut self.clients) {
+            let status = worker.process.close()?;
+            if !status.success() {
+                return Err(Violation(format!("process {} ended with {status}", worker.process.pid)));
+            }
+        }
+        self.audit_empty()?;
+        drop(self.client);
+        let status = self.store.close()?;
+        if !status.success() {
+            return Err(Violation(format!("the store ended with {status}")));
+        }
+        let left: Vec<_> =
+            std::fs::read_dir(self.directory.path())?.flatten().map(|entry| entry.path()).collect();
+        if !left.is_empty() {
+            return Err(Violation(format!("left behind: {left:?}")));
+        }
+        Ok(self.audits)
+    }
+}
+
+/// Who passes an armed step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passer {
+    /// The client that dies.
+    Itself,
+    /// The daemon, while the client dies.
+    Daemon,
+}
