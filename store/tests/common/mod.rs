@@ -39,7 +39,17 @@ impl TestStore {
 
     /// Sixteen MiB, and no grace, so that nothing is kept without a reason.
     pub fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start_in(TempDir::new().unwrap(), adjust)
+    }
+
+    /// One that finds the socket of a store that was killed.
+    pub fn in_place_of_another(adjust: impl FnOnce(&mut Config)) -> Self {
         let directory = TempDir::new().unwrap();
+        drop(Socket::listen(&directory.path().join("store.sock"), 1).unwrap());
+        Self::start_in(directory, adjust)
+    }
+
+    fn start_in(directory: TempDir, adjust: impl FnOnce(&mut Config)) -> Self {
         let socket = directory.path().join("store.sock");
         let mut config = Config::new(&socket, 16 * MIB);
         config.adoption_grace = Duration::ZERO;
@@ -135,6 +145,12 @@ impl RawClient {
             }
             assert!(self.fetch(), "hung up instead of telling");
         }
+    }
+
+    /// The next reply to anything; `None` when the store has hung up.
+    pub fn next_reply(&mut self) -> Option<(u64, Reply)> {
+        while self.replies.is_empty() && self.fetch() {}
+        self.replies.pop_front().map(|(correlation, reply, _)| (correlation, reply))
     }
 
     /// Drops the notices that have come so far, with their descriptors.
