@@ -197,6 +197,25 @@ fn a_client_that_was_stopped_while_the_others_came_back_is_a_stranger_and_harms_
 }
 
 #[test]
+fn who_does_not_want_to_wait_for_another_daemon_is_told_that_the_store_is_lost() {
+    let mut store = Store::start(PEER, CAPACITY);
+    let patience = Duration::from_millis(50);
+    let options = ConnectOptions::new().patience(patience).lease_timeout(patience);
+    let client = store.client_with(options.resume_timeout(Duration::MAX));
+    let events = client.events();
+    let mine = put_content(&client, 1000).unwrap();
+    store.daemon_process().kill();
+    assert_eq!(error_kind(client.stats()), "StoreLost");
+    assert_eq!(error_kind(put_content(&client, CAPACITY / 2)), "StoreLost");
+    assert_eq!(error_kind(client.get_named("nothing", patience)), "StoreLost");
+    // It was only their own patience: the store comes back.
+    store.start_again();
+    wait_for_resumption(&events);
+    eventually("the next daemon answers in time", || client.stats().is_ok());
+    assert!(is_content_of(&client.get(mine.id()).unwrap(), mine.id()));
+}
+
+#[test]
 fn a_daemon_that_ends_on_purpose_is_not_waited_for() {
     let mut store = Store::start(PEER, CAPACITY);
     let client = store.client_with(ConnectOptions::new().resume_timeout(Duration::MAX));

@@ -299,6 +299,7 @@ impl EventLoop {
         match self.server.daemon.hello(connection.peer.pid, label, correlation) {
             Ok(owner) => {
                 tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
+                connection.refuse_descriptors();
                 connection.stage = Stage::Client { slot: owner.slot() };
                 self.by_slot.insert(owner.slot(), key);
                 self.resume_accepting();
