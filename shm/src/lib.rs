@@ -6,6 +6,7 @@
 //! * [`memory`] makes and seals the memory, [`mapping`] brings it into an address space;
 //! * [`table`] is a client's object table, [`pins`] says who uses which object, [`directory`] is the daemon's own
 //!   page, with the [`names`] behind it; together they are the path of an object;
+//! * [`spill`] is how objects lie in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
 //! * [`copy`] is how large objects get into the memory;
@@ -39,6 +40,7 @@ pub mod model;
 pub mod names;
 pub mod pins;
 pub mod ring;
+pub mod spill;
 pub mod steps;
 pub mod sync;
 pub mod table;
