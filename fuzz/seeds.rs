@@ -35,7 +35,15 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let owner = OwnerId::new(3, 99);
     let object = ObjectId::new(owner, 5, 6);
     let name = || b"scores".to_vec();
-    let info = ObjectInfo { object, bytes: 1 << 20, format: 2, holders: 3, named: true, promised: false };
+    let info = ObjectInfo {
+        object,
+        bytes: 1 << 20,
+        format: 2,
+        holders: 3,
+        named: true,
+        promised: false,
+        spilled: true,
+    };
     let client = ClientInfo {
         owner,
         pid: 4711,
@@ -46,6 +54,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         objects: 7,
         object_bytes: 1 << 21,
         pins: 9,
+        spilled_objects: 1,
+        spilled_bytes: 1 << 20,
     };
     let totals = Totals {
         capacity_bytes: 1 << 30,
@@ -58,6 +68,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         segments: 3,
         names: 4,
         channels: 5,
+        spill_bytes: 1 << 21,
+        spill_files: 1,
     };
     let full = Refusal::StoreFull { requested_bytes: 3, capacity_bytes: 2, free_bytes: 1 };
     let limit = Refusal::LimitReached { limit: "clients_max".into(), max: 1024 };

@@ -25,21 +25,33 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["store", socket, capacity, clients_max] => store(socket, number(capacity), number(clients_max)),
+        ["store", socket, capacity, clients_max] => {
+            store(socket, number(capacity), number(clients_max), None);
+        }
+        ["store", socket, capacity, clients_max, directory, bytes_max] => {
+            let spill = Some((directory, number(bytes_max)));
+            store(socket, number(capacity), number(clients_max), spill);
+        }
         ["client", socket] => serve(socket, ConnectOptions::new()),
         ["client", socket, "impatient"] => {
             serve(socket, ConnectOptions::new().resume_timeout(Duration::ZERO));
         }
-        _ => panic!("usage: store SOCKET CAPACITY CLIENTS | client SOCKET [impatient]"),
+        _ => panic!(
+            "usage: store SOCKET CAPACITY CLIENTS [SPILL_DIRECTORY SPILL_BYTES] | client SOCKET [impatient]"
+        ),
     }
 }
 
 /// A daemon that lives until its standard input ends.
-fn store(socket: &str, capacity_bytes: u64, clients_max: u64) {
+fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&str, u64)>) {
     mobula_store::raise_descriptor_limit().expect("descriptors");
     let mut config = Config::new(socket, capacity_bytes);
     config.adoption_grace = Duration::from_millis(20);
     config.clients_max = clients_max as u32;
+    if let Some((directory, bytes_max)) = spill {
+        config.spill_directory = Some(directory.into());
+        config.spill_bytes_max = bytes_max;
+    }
     let server = Server::bind(config).expect("the store starts");
     say("ok ready");
     let lifeline = nix::unistd::dup(std::io::stdin()).expect("a descriptor");
@@ -154,6 +166,34 @@ impl Peer {
             ["drop", object] => {
                 self.objects.remove(&id(object));
                 self.handles.remove(&id(object));
+                String::new()
+            }
+            // Objects that are kept without their bytes.
+            ["put-held", length, count] => {
+                let mut ids = Vec::new();
+                for _ in 0..number(count) {
+                    let handle = put_content(&self.client, number(length))?.handle();
+                    ids.push(handle.id().to_string());
+                    self.handles.insert(handle.id(), handle);
+                }
+                ids.join(" ")
+            }
+            ["read", ref ids @ ..] => {
+                for object in ids {
+                    verify(&self.client.get(id(object))?);
+                }
+                String::new()
+            }
+            ["hold-all", ref ids @ ..] => {
+                for object in ids {
+                    let handle = self.client.hold(id(object))?;
+                    self.handles.insert(handle.id(), handle);
+                }
+                String::new()
+            }
+            ["drop-all"] => {
+                self.objects.clear();
+                self.handles.clear();
                 String::new()
             }
             ["begin", length] => {

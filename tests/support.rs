@@ -141,6 +141,8 @@ pub struct Store {
     program: &'static str,
     capacity_bytes: u64,
     clients_max: u32,
+    /// Where it spills, and how many bytes.
+    spill: Option<(PathBuf, u64)>,
     daemon: Process,
     directory: TempDir,
 }
@@ -155,13 +157,36 @@ impl Store {
     pub fn start_for(program: &'static str, capacity_bytes: u64, clients_max: u32) -> Self {
         let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
         let socket = directory.path().join("store.sock");
-        let daemon = Self::daemon(program, &socket, capacity_bytes, clients_max);
-        Self { program, capacity_bytes, clients_max, daemon, directory }
+        let daemon = Self::daemon(program, &socket, capacity_bytes, clients_max, None);
+        Self { program, capacity_bytes, clients_max, spill: None, daemon, directory }
     }
 
-    fn daemon(program: &str, socket: &Path, capacity_bytes: u64, clients_max: u32) -> Process {
+    /// Starts a daemon that spills up to so many bytes into a directory.
+    pub fn start_spilling(
+        program: &'static str,
+        capacity_bytes: u64,
+        spill_directory: &Path,
+        spill_bytes_max: u64,
+    ) -> Self {
+        let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
+        let (socket, clients_max) = (directory.path().join("store.sock"), 64);
+        let spill = Some((spill_directory.to_owned(), spill_bytes_max));
+        let daemon = Self::daemon(program, &socket, capacity_bytes, clients_max, spill.as_ref());
+        Self { program, capacity_bytes, clients_max, spill, daemon, directory }
+    }
+
+    fn daemon(
+        program: &str,
+        socket: &Path,
+        capacity_bytes: u64,
+        clients_max: u32,
+        spill: Option<&(PathBuf, u64)>,
+    ) -> Process {
         let mut command = Command::new(program);
         command.arg("store").arg(socket).arg(capacity_bytes.to_string()).arg(clients_max.to_string());
+        if let Some((directory, bytes_max)) = spill {
+            command.arg(directory).arg(bytes_max.to_string());
+        }
         let mut daemon = Process::start(command);
         assert_eq!(daemon.answer().as_deref(), Ok("ready"), "the daemon starts");
         daemon
@@ -169,7 +194,13 @@ impl Store {
 
     /// Starts another daemon at the path of one that has ended.
     pub fn start_again(&mut self) {
-        self.daemon = Self::daemon(self.program, &self.socket(), self.capacity_bytes, self.clients_max);
+        self.daemon = Self::daemon(
+            self.program,
+            &self.socket(),
+            self.capacity_bytes,
+            self.clients_max,
+            self.spill.as_ref(),
+        );
     }
 
     /// Where it listens.
@@ -227,6 +258,7 @@ impl Store {
             let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
             used == 0
                 && totals.free_bytes == capacity
+                && (totals.spill_bytes, totals.spill_files) == (0, 0)
                 && (totals.segments, totals.names, totals.adopted_owners) == (0, 0, 0)
                 && (stats.objects(), stats.pins()) == (0, 0)
         };

@@ -243,6 +243,8 @@ mod tests {
             objects,
             object_bytes: 9,
             pins,
+            spilled_objects: 0,
+            spilled_bytes: 0,
         }
     }
 
@@ -259,6 +261,8 @@ mod tests {
             segments: 2,
             names: 1,
             channels: 0,
+            spill_bytes: 0,
+            spill_files: 0,
         };
         let clients =
             vec![row(ASKER, false, 0, 0, 0), row(HOLDER, false, 20, 1, 2), row(DEAD, true, 30, 1, 0)];
@@ -269,6 +273,7 @@ mod tests {
             holders: 1,
             named: slot == HOLDER,
             promised: false,
+            spilled: false,
         };
         let seen = Seen {
             stats: Stats { totals, clients },

@@ -14,11 +14,12 @@
 //!   "socket": "/run/user/1000/mobula/session-4711-0/store.sock",
 //!   "totals": {
 //!     "capacity_bytes": 0, "leased_bytes": 0, "adopted_bytes": 0, "retired_bytes": 0, "free_bytes": 0,
-//!     "clients": 0, "adopted_owners": 0, "segments": 0, "names": 0, "channels": 0
+//!     "clients": 0, "adopted_owners": 0, "segments": 0, "names": 0, "channels": 0, "spill_bytes": 0,
+//!     "spill_files": 0
 //!   },
 //!   "clients": [{
 //!     "id": "3@00005f0c1d2e", "pid": 4711, "label": "driver 4711", "adopted": false, "leased_bytes": 0,
-//!     "segments": 0, "objects": 0, "object_bytes": 0, "pins": 0
+//!     "segments": 0, "objects": 0, "object_bytes": 0, "pins": 0, "spilled_objects": 0, "spilled_bytes": 0
 //!   }],
 //!   "names": [{"name": "scores", "name_hex": "73636f726573", "object": "0003-…", "bytes": 0, "holders": 0}]
 //! }
@@ -49,8 +50,9 @@ JSON: one object; sizes are numbers of bytes.
   With --socket:    {socket, totals, clients: [client], names: [name]}
   Without:          {sessions: [{socket, totals}]}
   totals:           {capacity_bytes, leased_bytes, adopted_bytes, retired_bytes, free_bytes,
-                     clients, adopted_owners, segments, names, channels}
-  client:           {id, pid, label, adopted, leased_bytes, segments, objects, object_bytes, pins}
+                     clients, adopted_owners, segments, names, channels, spill_bytes, spill_files}
+  client:           {id, pid, label, adopted, leased_bytes, segments, objects, object_bytes, pins,
+                     spilled_objects, spilled_bytes}
   name:             {name, name_hex, object, bytes, holders}; null where a name is no UTF-8,
                     or an object gone")]
 pub(crate) struct StatusCommand {
@@ -108,6 +110,8 @@ struct TotalsStatus {
     segments: u32,
     names: u64,
     channels: u32,
+    spill_bytes: u64,
+    spill_files: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,6 +125,8 @@ struct ClientStatus {
     objects: u64,
     object_bytes: u64,
     pins: u64,
+    spilled_objects: u64,
+    spilled_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -216,6 +222,8 @@ impl TotalsStatus {
             segments: totals.segments,
             names: totals.names,
             channels: totals.channels,
+            spill_bytes: totals.spill_bytes,
+            spill_files: totals.spill_files,
         }
     }
 
@@ -227,6 +235,7 @@ impl TotalsStatus {
             ("adopted", self.adopted_bytes, format!("from {}", count(self.adopted_owners, "dead client"))),
             ("retired", self.retired_bytes, "given back, but still mapped".to_owned()),
             ("free", self.free_bytes, String::new()),
+            ("spilled", self.spill_bytes, format!("on disk, in {}", count(self.spill_files, "file"))),
         ] {
             let line = format!("  {name:<10}{:<11}{remark}", ByteSize(bytes).to_string());
             let _ = writeln!(text, "{}", line.trim_end());
@@ -254,12 +263,14 @@ impl From<ClientInfo> for ClientStatus {
             objects: info.objects,
             object_bytes: info.object_bytes,
             pins: info.pins,
+            spilled_objects: info.spilled_objects,
+            spilled_bytes: info.spilled_bytes,
         }
     }
 }
 
 impl ClientStatus {
-    const HEAD: [(&str, Side); 8] = [
+    const HEAD: [(&str, Side); 9] = [
         ("ID", Side::Left),
         ("PID", Side::Right),
         ("LABEL", Side::Left),
@@ -268,9 +279,10 @@ impl ClientStatus {
         ("OBJECTS", Side::Right),
         ("BYTES", Side::Right),
         ("PINS", Side::Right),
+        ("SPILLED", Side::Right),
     ];
 
-    fn row(&self) -> [String; 8] {
+    fn row(&self) -> [String; 9] {
         let dead = if self.adopted { " (dead)" } else { "" };
         [
             self.id.clone(),
@@ -281,6 +293,7 @@ impl ClientStatus {
             self.objects.to_string(),
             ByteSize(self.object_bytes).to_string(),
             self.pins.to_string(),
+            ByteSize(self.spilled_bytes).to_string(),
         ]
     }
 }

@@ -96,12 +96,14 @@ struct Segment {
     warm: Vec<(u64, u64)>,
     /// When it last became empty, in the caller's ticks.
     emptied: u64,
+    /// Its objects are being moved out: nothing is allocated in it.
+    leaving: bool,
 }
 
 impl Segment {
     fn new(bytes: u64, now: u64) -> Self {
         let (free, sizes) = (BTreeMap::from([(0, bytes)]), BTreeSet::from([(bytes, 0)]));
-        Self { bytes, used: 0, free, sizes, warm: Vec::with_capacity(WARM_MAX), emptied: now }
+        Self { bytes, used: 0, free, sizes, warm: Vec::with_capacity(WARM_MAX), emptied: now, leaving: false }
     }
 
     /// A run that was just as large when it was freed.
@@ -241,10 +243,49 @@ impl Allocator {
 
     /// Segments without any object that have been so since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
-        let is_empty = |segment: &Segment| segment.used == 0 && segment.emptied <= before;
+        // One that is leaving is looked after by whoever empties it.
+        let is_empty = |segment: &Segment| segment.used == 0 && segment.emptied <= before && !segment.leaving;
         let numbered = self.segments.iter().enumerate();
         let empty = numbered.filter(|(_, segment)| segment.as_ref().is_some_and(is_empty));
         empty.map(|(number, _)| number as u32).collect()
+    }
+
+    /// The segments that are in use, the one that was used least recently first.
+    pub(crate) fn least_recent(&self) -> impl Iterator<Item = u32> {
+        self.order.iter().rev().copied()
+    }
+
+    /// From now on nothing is allocated in a segment, so that it becomes empty: to be [taken out](Self::remove_segment),
+    /// or [to stay](Self::stay) after all.
+    pub(crate) fn leave(&mut self, number: u32) {
+        for class in 0..self.classes.len() {
+            if let Some(spare) = self.classes[class].spare
+                && self.slabs[spare as usize].segment == number
+            {
+                self.classes[class].spare = None;
+                self.remove_slab(class, spare);
+            }
+            let slabs = &mut self.slabs;
+            self.classes[class].listed.retain(|id| {
+                let slab = &mut slabs[*id as usize];
+                slab.listed = slab.segment != number;
+                slab.listed
+            });
+        }
+        self.order.retain(|other| *other != number);
+        self.segment_mut(number).leaving = true;
+    }
+
+    /// A segment that was to leave is used again.
+    pub(crate) fn stay(&mut self, number: u32) {
+        self.segment_mut(number).leaving = false;
+        self.order.push(number);
+        for (id, slab) in self.slabs.iter_mut().enumerate() {
+            if slab.segment == number && slab.slots > 0 && slab.free.count() > 0 {
+                slab.listed = true;
+                self.classes[slab.class as usize].listed.push(id as u32);
+            }
+        }
     }
 
     /// Sets the clock that `empty_since` compares with.
@@ -288,7 +329,11 @@ impl Allocator {
         // Divided as 32 bits: half the cost, and a slab's bytes fit.
         let slot = (allocation.offset() - slab.offset) as u32 / class.bytes as u32;
         slab.free.give(slot as u16);
+        // None of a segment that is leaving is listed, so this is off the usual path.
         if !slab.listed {
+            if self.segments[slab.segment as usize].as_ref().is_some_and(|segment| segment.leaving) {
+                return self.free_in_leaving(id);
+            }
             slab.listed = true;
             class.listed.push(id);
         }
@@ -300,6 +345,17 @@ impl Allocator {
             if let Some(spare) = spare {
                 self.remove_slab(class_number, spare);
             }
+        }
+    }
+
+    /// A slot of a slab in a segment that is leaving has been given back.
+    #[cold]
+    fn free_in_leaving(&mut self, id: u32) {
+        let slab = &self.slabs[id as usize];
+        if slab.free.count() == slab.slots {
+            let (number, class, now) = (slab.segment, slab.class as usize, self.now);
+            self.segment_mut(number).count_unused(SLAB_BYTES, now);
+            self.remove_slab(class, id);
         }
     }
 
@@ -352,6 +408,8 @@ impl Allocator {
 
     fn forget_slab(&mut self, class_number: usize, id: u32) {
         self.classes[class_number].listed.retain(|other| *other != id);
+        // So that it is not taken for one of its segment's.
+        self.slabs[id as usize].slots = 0;
         self.slabs_vacant.push(id);
     }
 
@@ -489,6 +547,37 @@ mod tests {
         allocator.free(place);
         assert!(allocator.remove_segment(number));
         assert!(allocator.allocate(64).is_none());
+    }
+
+    #[test]
+    fn nothing_is_allocated_in_a_segment_that_leaves_until_it_stays() {
+        let mut allocator = Allocator::new();
+        let number = allocator.add_segment(1 << 20);
+        let places: Vec<_> = [64, 64, 5000, 100_000].map(|bytes| allocator.allocate(bytes).unwrap()).into();
+        let spare = allocator.allocate(1000).unwrap();
+        allocator.free(spare);
+        allocator.leave(number);
+        assert!([64, 1000, 5000, 100_000].iter().all(|bytes| allocator.allocate(*bytes).is_none()));
+        let other = allocator.add_segment(1 << 20);
+        assert_eq!(allocator.allocate(64).map(|place| place.segment), Some(other));
+        // What is freed in it meanwhile is not used again.
+        allocator.free(places[1]);
+        assert_eq!(allocator.allocate(64).map(|place| place.segment), Some(other));
+        assert!(!allocator.remove_segment(number));
+        // It stays: what is free in it can be used again, and what is not is not.
+        allocator.stay(number);
+        assert_eq!(allocator.least_recent().collect::<Vec<_>>(), [number, other]);
+        allocator.leave(other);
+        assert_eq!(allocator.allocate(64), Some(places[1]));
+        assert!(allocator.allocate(500_000).is_some_and(|place| place.segment == number));
+        // It leaves in the end.
+        allocator.leave(number);
+        let mut allocator_empty = |places: &[Allocation]| {
+            places.iter().for_each(|place| allocator.free(*place));
+            allocator.empty_since(u64::MAX).is_empty()
+        };
+        assert!(allocator_empty(&places));
+        assert!(!allocator.remove_segment(number), "an object is still there");
     }
 
     /// Random allocations never overlap, stay inside, and leave an empty segment once all are freed.

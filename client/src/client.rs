@@ -25,6 +25,7 @@ use crate::janitor;
 use crate::object::{Handle, Object};
 use crate::own::Own;
 use crate::shared::{Parts, Shared};
+use crate::spill::Spills;
 use crate::writer::{Layout, ObjectWriter, Promise};
 
 /// How to connect.
@@ -140,8 +141,17 @@ impl Client {
         let view = TableWriter::map(table.as_fd())?;
         let own_pins = PinWriter::map(pin_file.as_fd(), owner.slot())?;
         let shared = Arc::new_cyclic(|client| {
-            let own =
-                Own::new(owner, view, own_pins, daemon_pins, directory.clone(), entries, client.clone());
+            let spills = Spills::new(connection.clone());
+            let own = Own::new(
+                owner,
+                view,
+                own_pins,
+                daemon_pins,
+                directory.clone(),
+                entries,
+                spills,
+                client.clone(),
+            );
             Shared::new(Parts {
                 guard,
                 connection: connection.clone(),
@@ -190,7 +200,8 @@ impl Client {
     /// Copies bytes into the store and seals them. One copy; no system call while the leased memory has room.
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout.
+    /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout, or
+    /// [`Refusal::SpillFailed`] where objects were to be spilled to disk and could not.
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
@@ -208,10 +219,11 @@ impl Client {
     }
 
     /// The bytes of a sealed object, where they lie. Memory operations only, except that the first object of an
-    /// owner and the first of a segment cost a round trip each.
+    /// owner and the first of a segment cost a round trip each, and that one that was spilled to disk is brought back.
     ///
     /// # Errors
-    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise.
+    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For one
+    /// that was spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put.
     #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
         Object::get(self.shared(), object)
@@ -241,14 +253,25 @@ impl Client {
     /// last of them (and the last name) lets go.
     ///
     /// # Errors
-    /// [`ClientError::NotOwner`] for somebody else's; [`ClientError::NoSuchObject`].
+    /// [`ClientError::NotOwner`] for somebody else's; [`ClientError::NoSuchObject`]. One that is spilled comes back for it,
+    /// so also as [`get`](Self::get).
     pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
         self.shared().check_process()?;
         let own = &self.shared().own;
         if object.owner() != own.id {
             return Err(ClientError::NotOwner { object, owner: object.owner(), operation: "delete" });
         }
-        if own.delete(object) { Ok(()) } else { Err(ClientError::NoSuchObject { object }) }
+        if own.delete(object) {
+            return Ok(());
+        }
+        if own.spilled(object).is_some() {
+            // While it is deleted it stays where it is, so it must be in memory, and used until then.
+            let _object = self.get(object)?;
+            if own.delete(object) {
+                return Ok(());
+            }
+        }
+        Err(ClientError::NoSuchObject { object })
     }
 
     /// An object of which only the id exists so far; see [`Promise`].
@@ -504,6 +527,16 @@ impl Stats {
     /// Bytes of all objects' payloads.
     pub fn object_bytes(&self) -> u64 {
         self.clients.iter().map(|client| client.object_bytes).sum()
+    }
+
+    /// Objects of all clients that are spilled to disk.
+    pub fn spilled_objects(&self) -> u64 {
+        self.clients.iter().map(|client| client.spilled_objects).sum()
+    }
+
+    /// Bytes of their payloads.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.clients.iter().map(|client| client.spilled_bytes).sum()
     }
 
     /// Objects that clients pin, counted for each client.

@@ -165,6 +165,12 @@ impl Count {
         self.0.store(kind.one(), Ordering::Release);
     }
 
+    /// Whether its bytes are lent out, or about to be.
+    pub(crate) fn is_lent(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        word & BUSY != 0 || Use::Bytes.of(word) > 0
+    }
+
     /// How many handles and lent bytes there are.
     pub(crate) fn handles(&self) -> u64 {
         let word = self.0.load(Ordering::Acquire);

@@ -18,6 +18,7 @@ use crate::channel::{Event, Incoming};
 use crate::connection::{Connection, Received};
 use crate::resume;
 use crate::shared::{Custody, Shared};
+use crate::spill;
 
 const TICK_MIN: Duration = Duration::from_millis(10);
 const TICK_MAX: Duration = Duration::from_millis(500);
@@ -121,6 +122,8 @@ fn handle(
             shared.collect();
             shared.release_empty(u64::MAX);
         }
+        Notice::Spill { bytes } => spill::spill_soon(shared, bytes),
+        Notice::RestoreWanted { object } => spill::restore_soon(shared, object),
         Notice::ChannelOpened { channel, peer, data_bytes } => {
             let (mine, theirs) = (take()?, take()?);
             shared.channels.lock().insert(channel, peer);

@@ -15,7 +15,7 @@
 //!
 //! The path of an object through this crate: [`Client`] → `own` (an entry and memory, from `allocator`) →
 //! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. Writers, objects and
-//! handles are each a counted `usage`. The slow paths, where the daemon is asked, all go through `connection`.
+//! handles are each a counted `usage`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `connection`.
 
 mod allocator;
 mod channel;
@@ -30,6 +30,7 @@ mod peer;
 mod resume;
 mod shared;
 mod slots;
+mod spill;
 mod usage;
 mod writer;
 

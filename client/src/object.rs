@@ -9,12 +9,16 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
+use mobula_protocol::message::Refusal;
 use mobula_shm::table::{Location, State};
 
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::shared::Shared;
 use crate::usage::Usage;
+
+/// How often a spilled object is asked for.
+const RESTORES_MAX: usize = 16;
 
 /// Drops handles and what they alone kept, and so on, without recursion: chains of objects can be long.
 pub(crate) fn drop_all(mut garbage: Vec<Handle>) {
@@ -71,15 +75,24 @@ impl Handle {
         }
     }
 
-    /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip.
+    /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. One
+    /// that was spilled to disk is brought back first.
     ///
     /// # Errors
-    /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there.
+    /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For one that was
+    /// spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put.
     pub fn object(&self) -> Result<Object, ClientError> {
-        match self.is_ready()? {
-            true => Object::locate(self.usage.again(Use::Bytes)),
-            false => Err(ClientError::NotReady { object: self.id() }),
+        if self.usage.is_child() {
+            return Err(ClientError::ForkedChild);
         }
+        // Pinned first: what is sealed might be spilled until then.
+        let usage = self.usage.again(Use::Bytes);
+        let state = match usage.state() {
+            // For others; who holds it keeps it.
+            Err(ClientError::Deleted { .. }) => State::Sealed,
+            state => state?,
+        };
+        Object::lend(usage, state)
     }
 
     /// Says in this client's pin that a thread is going to sleep until the promised object is there: its owner then
@@ -147,11 +160,35 @@ impl Object {
 
     fn get_first(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
         let usage = Usage::acquire(shared, id, Use::Bytes)?;
-        match usage.state()? {
+        let state = usage.state()?;
+        Self::lend(usage, state)
+    }
+
+    /// Made of a use of kind `Bytes`, by which the state was seen.
+    #[inline]
+    fn lend(usage: Usage, state: State) -> Result<Self, ClientError> {
+        match state {
             State::Sealed => Self::locate(usage),
-            State::Lost => Err(ClientError::Lost { object: id }),
-            _ => Err(ClientError::NotReady { object: id }),
+            State::Spilled => Self::lend_spilled(usage),
+            State::Lost => Err(ClientError::Lost { object: usage.id() }),
+            _ => Err(ClientError::NotReady { object: usage.id() }),
         }
+    }
+
+    #[cold]
+    fn lend_spilled(usage: Usage) -> Result<Self, ClientError> {
+        for _ in 0..RESTORES_MAX {
+            usage.restore()?;
+            match usage.state() {
+                // Its owner was looking whether to free it when the daemon looked.
+                Ok(State::Spilled) => {}
+                Ok(State::Sealed) | Err(ClientError::Deleted { .. }) => return Self::locate(usage),
+                Ok(_) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let reason = "its owner says that it is back, and it is not".to_owned();
+        Err(Refusal::NotRestored { object: usage.id(), reason }.into())
     }
 
     /// Finds the bytes of a sealed object.
@@ -220,9 +257,9 @@ impl Deref for Object {
     fn deref(&self) -> &[u8] {
         self.assert_mapped();
         // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was allocated or located. The
-        // counted use keeps that mapping: an owner does not give back a segment in which an entry in use has memory, a
-        // reader keeps the segment of which it lends out bytes. The object was sealed, and the use keeps it pinned: its
-        // owner neither writes nor reuses the memory. Its own client's writers end when they seal; every other process
+        // counted use keeps that mapping: an owner does not give back a segment in which an entry has memory, and lets no
+        // object go from its memory of which bytes are in use; a reader keeps the segment of which it lends out bytes.
+        // The object was sealed, and the use keeps it pinned: its owner neither writes nor reuses the memory. Its own client's writers end when they seal; every other process
         // has it mapped read-only.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }

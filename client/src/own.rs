@@ -20,7 +20,13 @@
 //! What is used here needs the client's memory and books, although nothing that is used refers to them by an `Arc`: a
 //! client that is closed while objects are in use keeps itself, in `books.keeper`, until the last one is let go of.
 //!
-//! Lock order: a [`Busy`] count, then `books`; a busy count, then `readers`. Nobody waits for a count while holding a
+//! # Spilling
+//!
+//! An object of which this process does not use the bytes can go to a file, also one that is held, here or elsewhere:
+//! under its busy count, by a handshake of its own (see [`crate::spill`]). It has no memory then, and its table entry
+//! says where its record lies. It is freed as others are.
+//!
+//! Lock order: a [`Busy`] count, then `books`, then `readers`. Nobody waits for a count while holding a
 //! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
 use std::collections::VecDeque;
@@ -34,7 +40,8 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::WriteMapping;
-use mobula_shm::pins::{Candidate, PinReader, PinWriter, WAITING, free_together};
+use mobula_shm::pins::{Candidate, MAPPED, PinReader, PinWriter, WAITING, free_together, try_spill};
+use mobula_shm::spill::SpillPlace;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +50,7 @@ use crate::allocator::{Allocation, Allocator};
 use crate::counts::{Busy, Chunks, Count, Unused, Use};
 use crate::object::Handle;
 use crate::shared::Shared;
+use crate::spill::{Leaving, Spills};
 
 /// Objects that are freed together.
 const BATCH: usize = 32;
@@ -147,11 +155,14 @@ pub(crate) struct Own {
     readers: RwLock<Vec<Reader>>,
     /// How many readers have ever joined, as far as we have heard.
     readers_heard: AtomicU64,
+    /// What is in files.
+    pub(crate) spills: Spills,
     /// The client that this is a part of.
     client: Weak<Shared>,
 }
 
 impl Own {
+    #[expect(clippy::too_many_arguments, reason = "all of it came with the daemon's welcome")]
     pub(crate) fn new(
         id: OwnerId,
         table: TableWriter,
@@ -159,6 +170,7 @@ impl Own {
         daemon_pins: PinReader,
         directory: Arc<DirectoryReader>,
         entries_committed: u32,
+        spills: Spills,
         client: Weak<Shared>,
     ) -> Self {
         let books = Books {
@@ -186,6 +198,7 @@ impl Own {
             books: Mutex::new(books),
             readers: RwLock::new(vec![daemon]),
             readers_heard: AtomicU64::new(0),
+            spills,
             client,
         }
     }
@@ -272,6 +285,16 @@ impl Own {
     pub(crate) fn word(&self, index: u32) -> Word {
         // Acquire: pairs with the sealing store. SeqCst, because the bell's protocol needs a waiter's last look so.
         Word::from_bits(self.table.word(index).load(Ordering::SeqCst))
+    }
+
+    /// What an object of this client's is. Of a spilled one, segment and offset mean nothing.
+    pub(crate) fn location(&self, index: u32) -> Location {
+        self.table.location(index)
+    }
+
+    /// The client that this is a part of; there is one while anything is in use.
+    pub(crate) fn client(&self) -> Option<Arc<Shared>> {
+        self.client.upgrade()
     }
 
     /// Where an object that is used here for its bytes lies, and what it is.
@@ -427,7 +450,8 @@ impl Own {
                 Unused::Locked(mut busy) => {
                     let word = self.table.word(index);
                     let from = Word::from_bits(word.load(Ordering::Relaxed));
-                    if matches!(from.state(), Some(State::Sealed | State::Deleted | State::Lost)) {
+                    let free = [State::Sealed, State::Deleted, State::Spilled, State::Lost];
+                    if from.state().is_some_and(|state| free.contains(&state)) {
                         candidates[len] = Candidate { index, word, from, held: false };
                         locked[len] = Some(busy);
                         len += 1;
@@ -447,7 +471,7 @@ impl Own {
             return false;
         }
         free_together(candidates, |candidates| self.look(candidates));
-        let mut freed = false;
+        let (mut freed, mut records) = (false, Vec::new());
         let mut books = self.books.lock();
         for (candidate, busy) in candidates.iter().zip(&mut locked) {
             let mut busy = busy.take().expect("locked with the candidate");
@@ -455,11 +479,17 @@ impl Own {
                 books.deferred.push_back(candidate.index);
             } else {
                 freed = true;
+                if candidate.from.state() == Some(State::Spilled) {
+                    records.extend(self.table.spill_place(candidate.index));
+                    self.table.set_spill_place(candidate.index, None);
+                }
                 books.end(candidate.index, garbage);
                 busy.unqueue();
             }
             busy.finish();
         }
+        drop(books);
+        records.into_iter().for_each(|place| self.spills.remove_record(place.file()));
         freed
     }
 
@@ -498,6 +528,121 @@ impl Own {
         self.table.word(index).store(next.bits(), Ordering::Release);
         step(Step::AbortFreed);
         books.end(index, &mut Vec::new());
+    }
+
+    // ---- spilling objects ----
+
+    /// Segments of `wanted` bytes that could be emptied now, the one that was used least recently first. Nothing is
+    /// allocated in them until [`end_leaving`](Self::end_leaving).
+    pub(crate) fn choose_leaving(&self, wanted: u64) -> Vec<Leaving> {
+        let mut books = self.books.lock();
+        let mut entries: Vec<Vec<u32>> = books.segments.iter().map(|_| Vec::new()).collect();
+        for (index, entry) in books.entries.iter().enumerate() {
+            if let Some(allocation) = &entry.allocation {
+                entries[allocation.segment as usize].push(index as u32);
+            }
+        }
+        let (mut chosen, mut bytes) = (Vec::new(), 0);
+        let least_recent: Vec<u32> = books.allocator.least_recent().collect();
+        for number in least_recent {
+            if bytes >= wanted {
+                break;
+            }
+            let Some(segment) = &books.segments[number as usize] else { continue };
+            let segment_bytes = segment.mapping.len() as u64;
+            let in_it = std::mem::take(&mut entries[number as usize]);
+            let Some(objects) = in_it.into_iter().map(|index| self.may_spill(index)).collect() else {
+                continue;
+            };
+            bytes += segment_bytes;
+            books.allocator.leave(number);
+            chosen.push(Leaving { number, bytes: segment_bytes, objects });
+        }
+        chosen
+    }
+
+    /// Lets a segment go that was chosen, and returns its id, if it is empty now; else it is used again.
+    pub(crate) fn end_leaving(&self, number: u32) -> Option<u32> {
+        let mut books = self.books.lock();
+        if !books.allocator.remove_segment(number) {
+            books.allocator.stay(number);
+            return None;
+        }
+        let segment = books.segments[number as usize].take();
+        drop(books);
+        segment.map(|segment| segment.id)
+    }
+
+    /// The object in an entry, if it is sealed and nobody seems to use its bytes.
+    fn may_spill(&self, index: u32) -> Option<ObjectId> {
+        let word = self.word(index);
+        let is_lent_here = self.counts.get(index).is_none_or(|count| count.is_lent());
+        let may = word.state() == Some(State::Sealed) && !is_lent_here && !self.is_mapped_elsewhere(index);
+        may.then(|| ObjectId::new(self.id, index, word.generation()))
+    }
+
+    /// Whether another process may have an object's bytes.
+    fn is_mapped_elsewhere(&self, index: u32) -> bool {
+        // A reader that we have not heard of may have anything. Acquire: pairs with `reader_joined`.
+        self.directory.readers(self.id.slot()) != self.readers_heard.load(Ordering::Acquire)
+            || self.readers.read().iter().any(|reader| reader.pins.get(index) & MAPPED != 0)
+    }
+
+    /// Lets an object go from its memory, of which there is a record at `place`; `false` if it stays because somebody
+    /// uses its bytes, or it is not sealed. The caller has a handle.
+    pub(crate) fn spill(&self, object: ObjectId, place: SpillPlace) -> bool {
+        let index = object.index();
+        let sealed = Word::new(object.generation(), State::Sealed);
+        // Busy: nobody here is lent the bytes meanwhile.
+        let busy = self.counts.get_or_make(index).lock();
+        if !busy.is_without(Use::Bytes) || self.word(index) != sealed {
+            return false;
+        }
+        let spilled = try_spill(
+            self.table.word(index),
+            object.generation(),
+            || self.is_mapped_elsewhere(index),
+            || self.table.set_spill_place(index, Some(place)),
+        );
+        if spilled {
+            let mut books = self.books.lock();
+            if let Some(allocation) = books.entries[index as usize].allocation.take() {
+                books.allocator.free(allocation);
+            }
+        }
+        busy.finish();
+        spilled
+    }
+
+    /// What a spilled object is, and where its record lies; `None` if it is not spilled.
+    pub(crate) fn spilled(&self, object: ObjectId) -> Option<(Location, SpillPlace)> {
+        let index = object.index();
+        // An id that was never given out may have an index that there is not.
+        self.counts.get(index)?;
+        if self.word(index) != Word::new(object.generation(), State::Spilled) {
+            return None;
+        }
+        Some((self.table.location(index), self.table.spill_place(index)?))
+    }
+
+    /// Gives a spilled object the memory of what was begun under another index, which becomes vacant when its use ends;
+    /// `false` if it is not spilled any more. The caller uses the object.
+    pub(crate) fn bring_back(&self, object: ObjectId, written: u32, location: &Location) -> bool {
+        let index = object.index();
+        let busy = self.counts.get_or_make(index).lock();
+        if self.spilled(object).is_none() {
+            return false;
+        }
+        let mut books = self.books.lock();
+        let allocation = books.entries[written as usize].allocation.take();
+        books.entries[index as usize].allocation = allocation;
+        drop(books);
+        self.table.fill(index, location);
+        // Release: as for an object that is sealed for the first time.
+        self.table.word(index).store(Word::new(object.generation(), State::Sealed).bits(), Ordering::Release);
+        self.table.set_spill_place(index, None);
+        busy.finish();
+        true
     }
 
     // ---- the client's end ----

@@ -431,7 +431,7 @@ pub(crate) struct PeerSegment {
 
 impl PeerSegment {
     /// The address of an object that lies in here with its references, aligned as it must be: `None` where its owner
-    /// wrote nonsense. (An honest one does not move an object, from one segment to another neither.)
+    /// wrote nonsense. (An honest one does not move an object while its bytes are lent.)
     #[inline]
     fn find(&self, location: &Location) -> Option<NonNull<u8>> {
         let lies_here = location.segment == self.segment
@@ -476,7 +476,7 @@ impl Peer {
             .collect()
     }
 
-    /// The state of a pinned object: `Sealed`, `Promised` or `Lost`; everything else is an error.
+    /// The state of a pinned object: `Sealed`, `Promised`, `Lost` or `Spilled`; everything else is an error.
     #[inline]
     fn settled_state(&self, object: ObjectId) -> Result<State, ClientError> {
         let mut patience = None;
@@ -487,9 +487,11 @@ impl Peer {
                 return Err(ClientError::NoSuchObject { object });
             }
             match word.state() {
-                Some(state @ (State::Sealed | State::Promised | State::Lost)) => return Ok(state),
+                Some(state @ (State::Sealed | State::Promised | State::Lost | State::Spilled)) => {
+                    return Ok(state);
+                }
                 Some(State::Deleted) => return Err(ClientError::Deleted { object }),
-                // Its owner sees our pin, or did not: it will be sealed again, or gone, in a moment.
+                // Its owner sees our pin, or did not: it will be what it was, spilled, or gone, in a moment.
                 Some(State::Dying) => {
                     let deadline = *patience.get_or_insert_with(|| Instant::now() + DYING_PATIENCE);
                     if Instant::now() > deadline {

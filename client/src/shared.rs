@@ -311,9 +311,13 @@ impl Shared {
     /// it waits. Returns early, without a lease, when there is room in one's own by then.
     fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
         let generous = self.own.leased_bytes().clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX);
-        let generous = generous.min(self.capacity_bytes / 8);
-        if bytes < generous && self.request_lease(generous, Duration::ZERO).is_ok() {
-            return Ok(());
+        let mut generous = generous.min(self.capacity_bytes / 8);
+        // In a store that is nearly full, a half of it, and so on: many small segments serve nobody.
+        while bytes < generous {
+            if self.request_lease(generous, Duration::ZERO).is_ok() {
+                return Ok(());
+            }
+            generous = if generous > LEASE_BYTES_MIN { (generous / 2).max(LEASE_BYTES_MIN) } else { 0 };
         }
         self.release_empty(u64::MAX);
         let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));

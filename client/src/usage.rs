@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
-use mobula_protocol::message::Refusal;
+use mobula_protocol::message::{Refusal, Request};
 use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
 use crate::counts::{Count, Use};
@@ -228,7 +228,8 @@ impl Usage {
         }
     }
 
-    /// `Sealed`, `Promised` or `Lost`; everything else is an error.
+    /// `Sealed`, `Promised`, `Lost` or `Spilled`; everything else is an error. Whether an object is sealed or spilled
+    /// changes, unless this is a use of kind `Bytes`: then one that is found sealed stays so.
     #[inline]
     pub(crate) fn state(&self) -> Result<State, ClientError> {
         let object = self.id();
@@ -242,13 +243,35 @@ impl Usage {
                     return Err(ClientError::NoSuchObject { object });
                 }
                 match word.state() {
-                    Some(state @ (State::Sealed | State::Promised | State::Lost)) => Ok(state),
+                    Some(state @ (State::Sealed | State::Promised | State::Lost | State::Spilled)) => {
+                        Ok(state)
+                    }
+                    // In use, it is not being freed: it is about to be spilled, or stays.
+                    Some(State::Dying) => Ok(State::Sealed),
                     Some(State::Deleted) => Err(ClientError::Deleted { object }),
-                    // Dying: only this process makes it so, and never while it is used here.
-                    Some(State::Dying | State::Free) | None => Err(ClientError::NoSuchObject { object }),
+                    Some(State::Free) | None => Err(ClientError::NoSuchObject { object }),
                 }
             }
         }
+    }
+
+    /// Has a spilled object brought back into memory: by this thread, or by its owner at the daemon's request. This must be
+    /// a use of kind `Bytes`, so that it stays there.
+    ///
+    /// # Errors
+    /// As [`crate::spill::restore`].
+    #[cold]
+    pub(crate) fn restore(&self) -> Result<(), ClientError> {
+        assert!(self.kind() == Use::Bytes);
+        let (shared, object) = (self.shared(), self.id());
+        if self.is_own() {
+            let shared = shared.own.client().ok_or(ClientError::StoreLost)?;
+            return crate::spill::restore(&shared, object);
+        }
+        let timeout = shared.lease_timeout;
+        let request = Request::Restore { object, timeout_ms: timeout.as_millis() as u64 };
+        shared.connection.request_within("bring a spilled object back", &request, timeout)?;
+        Ok(())
     }
 
     /// Where the bytes lie, and what they are. They stay there for as long as there is a use of kind `Bytes`, which

@@ -79,6 +79,14 @@ impl ObjectWriter {
         Object::at(usage, pointer, &location)
     }
 
+    /// Gives the memory, into which the payload and the references of a spilled object have been written, to that object;
+    /// `false` if it is not spilled any more.
+    pub(crate) fn bring_back(self, object: ObjectId, location: &Location) -> bool {
+        let Location { segment, offset, .. } = self.location;
+        let own = &self.usage.shared().own;
+        own.bring_back(object, self.usage.id().index(), &Location { segment, offset, ..*location })
+    }
+
     /// Writes the ids of the references behind the payload, for whoever looks after the object when we are gone.
     #[inline]
     fn write_references(&mut self) {

@@ -293,6 +293,38 @@ messages! {
         }
         /// That was all. Answered by [`Reply::Resumed`] once the other clients are there as well.
         36 => Resumed {}
+        /// A file to spill objects into. Answered by [`Reply::SpillFileMade`], or by [`Refusal::SpillFailed`].
+        18 => SpillFile {
+            /// Bytes that will be written.
+            bytes: u64,
+        }
+        /// No record in a file is needed any more. Answered by [`Reply::Done`].
+        19 => DiscardSpillFile {
+            /// From [`Reply::SpillFileMade`].
+            file: u32,
+        }
+        /// The end of what a [`Notice::Spill`] asked for. Answered by [`Reply::Done`].
+        20 => Spilled {
+            /// Bytes of the segments that this client has released for it.
+            bytes: u64,
+            /// What went wrong, if anything did.
+            failure: Option<String>,
+        }
+        /// The bytes of a spilled object, back in memory. Answered by [`Reply::Done`]; at the latest after the timeout
+        /// by [`Refusal::NotRestored`].
+        21 => Restore {
+            /// One that this client has pinned for its bytes, so that it is not spilled again.
+            object: ObjectId,
+            /// How long to wait, in milliseconds.
+            timeout_ms: u64,
+        }
+        /// The end of what a [`Notice::RestoreWanted`] asked for. Answered by [`Reply::Done`].
+        22 => Restored {
+            /// From the notice.
+            object: ObjectId,
+            /// Why it is not back in memory, if it is not.
+            refusal: Option<Refusal>,
+        }
     }
 }
 
@@ -380,6 +412,11 @@ messages! {
         }
         /// The client is taken up again, and goes on.
         150 => Resumed {}
+        /// Descriptor: the file, to read and write. It has no name.
+        141 => SpillFileMade {
+            /// Number among the client's own; never used twice.
+            file: u32,
+        }
     }
 }
 
@@ -450,6 +487,17 @@ messages! {
             /// Its length.
             bytes: u64,
         }
+        /// Freeing has not made room: spill objects whose bytes nobody uses, and release the segments that this empties.
+        /// Answer with [`Request::Spilled`].
+        72 => Spill {
+            /// Bytes of segments to release, about.
+            bytes: u64,
+        }
+        /// Another client wants the bytes of a spilled object. Answer with [`Request::Restored`].
+        73 => RestoreWanted {
+            /// One of this client's.
+            object: ObjectId,
+        }
     }
 }
 
@@ -495,6 +543,8 @@ records! {
         named: bool,
         /// Whether it is still a promise.
         promised: bool,
+        /// Whether its bytes are in a file.
+        spilled: bool,
     }
 
     /// The store as a whole.
@@ -519,6 +569,10 @@ records! {
         names: u64,
         /// Channels between clients.
         channels: u32,
+        /// What spilled objects take in files.
+        spill_bytes: u64,
+        /// Files of spilled objects.
+        spill_files: u32,
     }
 
     /// One client, or a dead one of which objects remain.
@@ -541,6 +595,10 @@ records! {
         object_bytes: u64,
         /// Objects that it pins, its own included.
         pins: u64,
+        /// Those of its objects that are in files.
+        spilled_objects: u64,
+        /// Bytes of their payloads.
+        spilled_bytes: u64,
     }
 }
 
@@ -626,6 +684,35 @@ pub enum Refusal {
         /// What was expected and what came.
         reason: String,
     },
+    /// No room for a lease, and none could be made by spilling objects to files.
+    #[error(
+        "the store is full: {requested_bytes} bytes requested, {free_bytes} free of {capacity_bytes}, \
+         and spilling objects to disk failed: {reason}"
+    )]
+    SpillFailed {
+        /// What was asked for.
+        requested_bytes: u64,
+        /// What there is in all.
+        capacity_bytes: u64,
+        /// What was free at the end.
+        free_bytes: u64,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A spilled object did not come back; it is still in its file.
+    #[error("object {object} is spilled to disk, and could not be brought back: {reason}")]
+    NotRestored {
+        /// Which.
+        object: ObjectId,
+        /// What went wrong.
+        reason: String,
+    },
+    /// What a spilled object's file has is not what was written into it.
+    #[error("object {object} was spilled to disk, and its file is damaged: the checksum does not match")]
+    SpillDamaged {
+        /// Which.
+        object: ObjectId,
+    },
     /// The request makes no sense here; the connection ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
@@ -667,6 +754,9 @@ refusals! {
     8 => NoSuchChannel { channel }
     9 => LimitReached { limit, max }
     10 => BadRequest { reason }
+    11 => SpillFailed { requested_bytes, capacity_bytes, free_bytes, reason }
+    12 => NotRestored { object, reason }
+    13 => SpillDamaged { object }
     17 => CannotResume { reason }
 }
 
@@ -687,6 +777,8 @@ mod tests {
             Request::Resume { owner, label: "wörker".into(), slots: 9, segment_last: 8, readers_heard: 7 },
             Request::ResumeMapped { owner, segment: 1, bytes: 4096 },
             Request::Resumed {},
+            Request::Spilled { bytes: 1, failure: Some("no space left".into()) },
+            Request::Restored { object, refusal: Some(Refusal::SpillDamaged { object }) },
         ]
     }
 
@@ -704,7 +796,15 @@ mod tests {
         let owner = OwnerId::new(3, 99);
         let refusal = Refusal::StoreFull { requested_bytes: 1, capacity_bytes: 2, free_bytes: 3 };
         let object = ObjectId::new(owner, 1, 2);
-        let info = ObjectInfo { object, bytes: 1, format: 2, holders: 3, named: true, promised: false };
+        let info = ObjectInfo {
+            object,
+            bytes: 1,
+            format: 2,
+            holders: 3,
+            named: true,
+            promised: false,
+            spilled: true,
+        };
         for reply in [
             Reply::Failed { refusal },
             Reply::Failed { refusal: Refusal::LimitReached { limit: "clients_max".into(), max: 3 } },

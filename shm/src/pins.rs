@@ -27,6 +27,10 @@
 //! A group's count takes part as a pin does: an owner that sees no count, and then no pin, has its fence before the
 //! reader's stores of both.
 //!
+//! Spilling is the same handshake, for other bits: an object goes to a file ([`try_spill`]) while nobody has it
+//! [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and believes the
+//! word only afterwards; what it knew from its other pins may be out of date.
+//!
 //! An owner's pins on its own entries take no part: it does not free what it uses itself.
 //!
 //! A reader that the owner has not heard of would break it, so the owner also checks, between its swap (or fence) and
@@ -244,7 +248,7 @@ impl PinReader {
 
 /// The owner's side of the handshake: `true` when the entry is free now, with the next generation.
 ///
-/// `from` is the state that the entry is in, `Sealed` or `Deleted`; `held` looks at every reader's pin, and says
+/// `from` is the state that the entry is in, `Sealed`, `Deleted` or `Spilled`; `held` looks at every reader's pin, and says
 /// `true` as well when it does not know all readers. It is called after the swap.
 pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
     // SeqCst: pairs with the reader's store of its pin.
@@ -259,6 +263,30 @@ pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() 
     true
 }
 
+/// The owner's side of the handshake for a sealed object that is to go from memory to a file: `true` when it has, and
+/// its memory can be used for others.
+///
+/// Its record is whole already. `mapped` looks for [`MAPPED`] in every reader's pin, and says `true` as well when it does
+/// not know all readers; `commit` notes where the record lies. A process that is killed in between leaves the object
+/// sealed, or spilled: with [what is noted](crate::table) it is the one, without it the other.
+pub fn try_spill(
+    word: &AtomicU64,
+    generation: u32,
+    mapped: impl FnOnce() -> bool,
+    commit: impl FnOnce(),
+) -> bool {
+    // SeqCst: pairs with the reader's store of its pin.
+    word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    let stays = mapped();
+    if !stays {
+        commit();
+    }
+    let state = if stays { State::Sealed } else { State::Spilled };
+    // Release, so that a reader that finds it sealed again also finds the location.
+    word.store(Word::new(generation, state).bits(), Ordering::Release);
+    !stays
+}
+
 /// An entry that its owner would like to free together with others.
 #[derive(Debug)]
 pub struct Candidate<'a> {
@@ -266,7 +294,7 @@ pub struct Candidate<'a> {
     pub index: u32,
     /// Its word.
     pub word: &'a AtomicU64,
-    /// What the word is: a generation, and `Sealed`, `Deleted` or `Lost`.
+    /// What the word is: a generation, and `Sealed`, `Deleted`, `Spilled` or `Lost`.
     pub from: Word,
     /// Whether somebody has been found to hold it.
     pub held: bool,
@@ -279,7 +307,7 @@ pub struct Candidate<'a> {
 /// know all readers. It is called after the fence.
 pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mut [Candidate<'a>])) {
     // A lost promise has no bytes to protect, and must never be taken for an object: if this process dies now, whoever
-    // finds an entry dying makes it sealed.
+    // finds an entry dying makes it sealed, or spilled.
     let with_bytes = candidates.iter().filter(|candidate| candidate.from.state() != Some(State::Lost));
     for candidate in with_bytes {
         let dying = Word::new(candidate.from.generation(), State::Dying);
@@ -331,6 +359,31 @@ mod tests {
             });
             // A reader may have passed before the swap or after it was taken back, but never an entry that went.
             assert!(!(pinned && freed), "generation {generation} was freed under a reader");
+        }
+    }
+
+    #[test]
+    fn bytes_are_lent_or_spilled_and_never_both() {
+        let (word, pin) = (AtomicU64::new(0), AtomicU32::new(0));
+        for generation in 0..20_000 {
+            let sealed = Word::new(generation, State::Sealed);
+            word.store(sealed.bits(), Ordering::SeqCst);
+            // Held throughout, which is no reason to stay in memory.
+            pin.store(HELD, Ordering::SeqCst);
+            let mut noted = false;
+            let (lent, spilled) = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| {
+                    pin.store(HELD | MAPPED, Ordering::SeqCst);
+                    word.load(Ordering::SeqCst) == sealed.bits()
+                });
+                let mapped = || pin.load(Ordering::SeqCst) & MAPPED != 0;
+                let spilled = try_spill(&word, generation, mapped, || noted = true);
+                (reader.join().unwrap(), spilled)
+            });
+            assert!(!(lent && spilled), "generation {generation} was spilled under a reader");
+            assert_eq!(noted, spilled);
+            let state = if spilled { State::Spilled } else { State::Sealed };
+            assert_eq!(word.load(Ordering::Relaxed), Word::new(generation, state).bits());
         }
     }
 

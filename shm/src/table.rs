@@ -12,9 +12,15 @@
 //! | `Free` | no object; the generation is that of the next one | owner: `Promised`, `Sealed` |
 //! | `Promised` | a result that is not there yet | owner: `Sealed`; daemon, for a dead owner: `Lost` |
 //! | `Sealed` | location valid, bytes final | owner: `Dying`, `Deleted`; daemon, for a dead owner: `Dying` |
-//! | `Dying` | its owner is looking whether anyone pins it | owner: back to `Sealed`, or `Free` with the next generation |
+//! | `Dying` | its owner is looking whether anyone pins it | owner: back to what it was, `Spilled`, or `Free` with the next generation |
 //! | `Deleted` | pins stay valid, new ones are refused | owner: `Free` with the next generation |
 //! | `Lost` | a promise whose owner died | daemon: `Free` |
+//! | `Spilled` | its bytes are in a file; length, format and references are valid, segment and offset are not | owner: `Sealed` at a new location, `Dying`; daemon, for a dead owner: the same |
+//!
+//! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
+//! is set, there is a whole record there, whatever the word says: it is set before the word says `Spilled`, and taken
+//! away after the word says something else, if at all. So each of the two changes is one store of the word; and an entry
+//! that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
 //! The fields beside the word are written relaxed, before the word is stored with `Release` (at least); a reader that
 //! has found the word `Sealed` with the generation it expects, *while it has a pin*, reads them relaxed. The pairing of
@@ -28,6 +34,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
+use crate::spill::SpillPlace;
 use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -40,10 +47,12 @@ pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
 pub(crate) const HEADER_SLEEPS: usize = 64;
 
-/// 64-bit words of an entry that are used, all of them accessed as a whole: the state word; segment (low half) and
+/// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; segment (low half) and
 /// format; offset; length; number of references.
 const WORDS: usize = 5;
-const _: () = assert!(WORDS * size_of::<u64>() <= ENTRY_BYTES as usize);
+/// Byte offset of the place in a spill file in an entry: the next word.
+const SPILL: usize = WORDS * size_of::<u64>();
+const _: () = assert!(SPILL + size_of::<u64>() <= ENTRY_BYTES as usize);
 
 /// The state of an entry; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +70,22 @@ pub enum State {
     Deleted = 4,
     /// A promise that nobody can keep any more.
     Lost = 5,
+    /// In a file; comes back when somebody wants its bytes.
+    Spilled = 6,
 }
 
 impl State {
     #[inline]
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [State; 6] =
-            [State::Free, State::Promised, State::Sealed, State::Dying, State::Deleted, State::Lost];
+        const ALL: [State; 7] = [
+            State::Free,
+            State::Promised,
+            State::Sealed,
+            State::Dying,
+            State::Deleted,
+            State::Lost,
+            State::Spilled,
+        ];
         // In the order of their numbers (a test looks).
         ALL.get(usize::from(bits)).copied()
     }
@@ -225,6 +243,18 @@ impl TableWriter {
         Location::from_words(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 
+    /// Where the entry's record lies in a spill file, if it has one; the module's documentation says when it counts.
+    pub fn spill_place(&self, index: u32) -> Option<SpillPlace> {
+        SpillPlace::from_bits(self.mapping.word64(entry(index) + SPILL).load(Ordering::Relaxed))
+    }
+
+    /// Notes where the entry's record lies, or that it has none. One store.
+    pub fn set_spill_place(&self, index: u32, place: Option<SpillPlace>) {
+        let bits = place.map_or(0, SpillPlace::to_bits);
+        // Release: the record, and the word before, come before; a killed process leaves what it stored in this order.
+        self.mapping.word64(entry(index) + SPILL).store(bits, Ordering::Release);
+    }
+
     /// This process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a time.
     /// When what this returns is dropped, it sleeps no more.
     pub fn begin_sleep(&self) -> Asleep<'_> {
@@ -302,7 +332,7 @@ mod tests {
         for bits in 0..=u8::MAX {
             assert!(State::from_bits(bits).is_none_or(|state| state as u8 == bits));
         }
-        assert_eq!(State::from_bits(State::Lost as u8), Some(State::Lost));
+        assert_eq!(State::from_bits(State::Spilled as u8), Some(State::Spilled));
     }
 
     #[test]
@@ -310,6 +340,21 @@ mod tests {
         let location =
             Location { segment: u32::MAX, offset: 64, length: 1 << 40, format: 0x8000_0001, references: 7 };
         assert_eq!(Location::from_words(location.to_words()), location);
+    }
+
+    #[test]
+    fn the_place_of_a_record_is_kept_beside_the_location() {
+        use crate::memory::SharedMemory;
+        let memory = SharedMemory::create(c"test", TABLE_BYTES).unwrap();
+        let table = TableWriter::map(memory.writable()).unwrap();
+        let location = Location { segment: 1, offset: 2, length: 3, format: 4, references: 5 };
+        let place = SpillPlace::new(7, 64 << 20).unwrap();
+        table.fill(9, &location);
+        assert_eq!(table.spill_place(9), None);
+        table.set_spill_place(9, Some(place));
+        assert_eq!((table.spill_place(9), table.location(9)), (Some(place), location));
+        table.set_spill_place(9, None);
+        assert_eq!((table.spill_place(9), table.location(10)), (None, Location::default()));
     }
 
     #[test]

@@ -21,6 +21,13 @@ pub struct StoreCommand {
     /// How much memory objects may take in all, as in 512MiB or 2GiB.
     #[arg(long, value_name = "SIZE")]
     capacity: ByteSize,
+    /// Where to spill objects that are held but not in use when the store is full; the store makes a directory of its
+    /// own in it, and leaves nothing behind. Without it: /var/tmp.
+    #[arg(long, value_name = "DIR")]
+    spill_directory: Option<PathBuf>,
+    /// What spilled objects may take on disk; 0: nothing is spilled. Without it: eight times the capacity.
+    #[arg(long, value_name = "SIZE")]
+    spill_capacity: Option<ByteSize>,
     /// Clients at a time.
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     clients_max: u32,
@@ -47,6 +54,12 @@ impl StoreCommand {
         raise_descriptor_limit()?;
         let mut config = Config::new(self.socket, self.capacity.0);
         config.clients_max = self.clients_max;
+        config.spill_directory = self.spill_directory.or_else(Config::default_spill_directory);
+        match self.spill_capacity {
+            Some(ByteSize(0)) => config.spill_directory = None,
+            Some(ByteSize(bytes)) => config.spill_bytes_max = bytes,
+            None => {}
+        }
         let server = Server::bind(config)?;
         let stopper = server.stopper();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

@@ -3,7 +3,7 @@
 //! A configuration is validated once, when a [`Server`](crate::Server) is bound to it; behind that point every
 //! limit is taken as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mobula_protocol::size::ByteSize;
@@ -70,6 +70,14 @@ pub struct Config {
     pub resume_window: Duration,
     /// References recorded in the objects of one dead client that are followed. Default 1,048,576.
     pub references_max: usize,
+    /// Where objects go that are held but not in use when the store is full: the store makes a directory of its own in
+    /// it. It must exist, and belong to this user or to root; a symbolic link is refused. Should not be in memory itself,
+    /// as `tmpfs` is. Default `None`: nothing is spilled, and a store that is full stays full.
+    pub spill_directory: Option<PathBuf>,
+    /// What spilled objects may take in files, in bytes. Default eight times the capacity.
+    pub spill_bytes_max: u64,
+    /// Files of spilled objects; each costs the daemon and its owner a descriptor. Default 4096.
+    pub spill_files_max: usize,
 }
 
 impl Config {
@@ -94,7 +102,17 @@ impl Config {
             sweep_entries_max: 65_536,
             resume_window: Duration::from_secs(5),
             references_max: 1 << 20,
+            spill_directory: None,
+            spill_bytes_max: capacity_bytes.saturating_mul(8),
+            spill_files_max: 4096,
         }
+    }
+
+    /// Where a store spills that was not told where to: `/var/tmp`, which is there for large files that need not last;
+    /// `None` on a machine without it.
+    pub fn default_spill_directory() -> Option<PathBuf> {
+        let path = Path::new("/var/tmp");
+        std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()).then(|| path.to_owned())
     }
 
     /// The configuration as the store will use it, with the capacity in whole pages.

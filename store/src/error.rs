@@ -45,6 +45,14 @@ pub enum StartError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Objects cannot be spilled there.
+    #[error("cannot spill objects into {}: {problem}", directory.display())]
+    SpillDirectory {
+        /// What was configured.
+        directory: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A store without memory.
     #[error("a store with a capacity of 0 bytes could hold nothing")]
     CapacityZero,

@@ -20,6 +20,7 @@
 //!   event loop around them;
 //! * `recovery` collects what the clients of a store that was killed hand back to the one in its place;
 //! * `daemon` carries out requests and deaths on shared `memory`;
+//! * `disk` makes the files that objects are spilled into;
 //! * `core` decides, without input or output;
 //! * [`command`] is the store as a program.
 
@@ -28,6 +29,7 @@ mod config;
 mod connection;
 mod core;
 mod daemon;
+mod disk;
 mod endpoint;
 mod error;
 mod memory;

@@ -3,6 +3,7 @@
 //! What goes into them, and who may have which descriptor, is decided elsewhere; the layouts are `mobula_shm`'s.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use mobula_shm::names::{NameRecords, names_bytes};
 use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, pin_extent_offset, pin_file_bytes};
 use mobula_shm::ring::end_bytes;
 use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
+use nix::sys::uio::pwrite;
 
 /// A shared memory, and the one read-only descriptor of it that everyone but its writer gets a copy of. Cloning it
 /// opens nothing: messages that wait in a queue cost no descriptors.
@@ -130,6 +132,21 @@ impl Memory {
         Ok(Parcel::ReadOnly(self.clone()))
     }
 
+    /// In a segment: writes a part of which the pages are there.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let at = offset + written as u64;
+            match pwrite(self.writable(), &bytes[written..], at as i64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// In a segment: the pages of a part of it, huge ones as far as possible.
     pub(crate) fn allocate_slice(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.memory.allocate_huge(range)
@@ -142,6 +159,7 @@ pub(crate) enum Parcel {
     Writable(Memory),
     ReadOnly(Memory),
     Bell(Arc<Bell>),
+    File(Arc<File>),
 }
 
 impl AsFd for Parcel {
@@ -152,6 +170,7 @@ impl AsFd for Parcel {
                 memory.inner.read_only.get().expect("opened when the parcel was made").as_fd()
             }
             Self::Bell(bell) => bell.as_fd(),
+            Self::File(file) => file.as_fd(),
         }
     }
 }

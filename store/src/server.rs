@@ -19,6 +19,7 @@ use polling::{Event, Events, PollMode, Poller};
 use crate::config::Config;
 use crate::connection::{Connection, Flush, Stage};
 use crate::daemon::{Daemon, Violation};
+use crate::disk::Disk;
 use crate::endpoint::Endpoint;
 use crate::error::{RunError, StartError};
 use crate::peer::{Peer, refuse_descriptors};
@@ -72,8 +73,11 @@ impl Server {
     /// [`StartError`]; nothing is left behind.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let config = config.validate()?;
-        let daemon = Daemon::new(config.clone(), first_epoch())
+        let mut daemon = Daemon::new(config.clone(), first_epoch())
             .map_err(StartError::system("make the store's own memory"))?;
+        if let Some(directory) = &config.spill_directory {
+            daemon.spill_into(Disk::open(directory)?);
+        }
         let poller = Poller::new().map_err(StartError::system("watch for events"))?;
         let endpoint = Endpoint::bind(&config.socket)?;
         let recovery = endpoint.takes_place().then(|| Recovery::new(config.clone(), Instant::now()));

@@ -6,12 +6,17 @@
 //!    others can still reach is now kept by the daemon.
 //! 3. *Sweeping.* After a grace, for ids that are still on their way to somebody, every entry that nobody pins is
 //!    freed, by the same handshake that owners use. A segment without entries is retired; an owner without entries is
-//!    forgotten. What is found held is [entrusted](super::custody) to those who may hold it.
+//!    forgotten. What is found held is [entrusted](super::custody) to those who may hold it. A spill file without entries
+//!    is discarded.
+//!
+//! What the client had spilled stays in its files until somebody [wants it](super::bringing).
 //!
 //! Tables can be large, so the first and the last go in slices, between which everyone else is served. What a table
 //! says is checked first: nonsense counts as free.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,10 +24,12 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Notice;
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::pins::try_free;
+use mobula_shm::spill::{HEADER_BYTES, SpillPlace};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, Word};
 
 use super::Daemon;
+use super::bringing::SharedSegment;
 use crate::core::segments::{Segment, Segments};
 use crate::memory::Memory;
 
@@ -49,6 +56,14 @@ pub(crate) struct Adoption {
     cursor: usize,
     /// Live entries by segment.
     segments: HashMap<u32, u32>,
+    /// Live entries by spill file.
+    files: HashMap<u32, u32>,
+    /// The segments of entries that have come back from files, where their records still are.
+    came_back: HashMap<u32, u32>,
+    /// Those entries, and maybe others, in the order in which they came.
+    came_back_order: VecDeque<u32>,
+    /// Where small objects come back to.
+    pub(super) shared_segment: Option<SharedSegment>,
     /// What the daemon holds on behalf of an entry.
     references: HashMap<u32, Vec<ObjectId>>,
     /// How many more references are followed.
@@ -60,8 +75,23 @@ pub(crate) struct Adoption {
 struct LiveEntry {
     index: u32,
     generation: u32,
-    /// Where its bytes lie; a lost promise has none, nor has an empty object.
+    home: Home,
+}
+
+/// Where the bytes of an entry lie.
+#[derive(Debug, Clone, Copy)]
+enum Home {
+    /// A lost promise has none, nor has an empty object.
+    Nowhere,
+    Segment(u32),
+    SpillFile(u32),
+}
+
+/// What nothing lies in any more, once an entry is gone.
+#[derive(Debug, Default)]
+struct Emptied {
     segment: Option<u32>,
+    file: Option<u32>,
 }
 
 impl Adoption {
@@ -76,6 +106,10 @@ impl Adoption {
             live: Vec::new(),
             cursor: 0,
             segments: HashMap::new(),
+            files: HashMap::new(),
+            came_back: HashMap::new(),
+            came_back_order: VecDeque::new(),
+            shared_segment: None,
             references: HashMap::new(),
             references_left: references_max,
         }
@@ -86,25 +120,96 @@ impl Adoption {
         self.taking.is_none()
     }
 
-    fn add(&mut self, index: u32, generation: u32, segment: Option<u32>) {
-        self.live.push(LiveEntry { index, generation, segment });
-        if let Some(segment) = segment {
-            *self.segments.entry(segment).or_default() += 1;
+    fn add(&mut self, index: u32, generation: u32, home: Home) {
+        self.live.push(LiveEntry { index, generation, home });
+        match home {
+            Home::Nowhere => {}
+            Home::Segment(segment) => self.count_segment(segment),
+            Home::SpillFile(file) => *self.files.entry(file).or_default() += 1,
         }
     }
 
-    /// Drops the live entry at the cursor; returns its segment if it was the last one in there.
-    fn remove_at_cursor(&mut self) -> (LiveEntry, Option<u32>) {
+    /// Drops the live entry at the cursor.
+    fn remove_at_cursor(&mut self) -> (LiveEntry, Emptied) {
         let entry = self.live.swap_remove(self.cursor);
-        let Some(segment) = entry.segment else { return (entry, None) };
-        let count = self.segments.get_mut(&segment).expect("counted when the entry was added");
-        *count -= 1;
-        if *count > 0 {
-            return (entry, None);
+        let mut emptied = Emptied::default();
+        match entry.home {
+            Home::Nowhere => {}
+            Home::Segment(segment) => emptied.segment = self.uncount_segment(segment),
+            Home::SpillFile(file) => {
+                emptied.file = uncount(&mut self.files, file);
+                let segment = self.came_back.remove(&entry.index);
+                emptied.segment = segment.and_then(|segment| self.uncount_segment(segment));
+            }
         }
-        self.segments.remove(&segment);
-        (entry, Some(segment))
+        (entry, emptied)
     }
+
+    /// The segment that an entry is in now.
+    fn segment_of(&self, entry: &LiveEntry) -> Option<u32> {
+        match entry.home {
+            Home::Nowhere => None,
+            Home::Segment(segment) => Some(segment),
+            Home::SpillFile(_) => self.came_back.get(&entry.index).copied(),
+        }
+    }
+
+    /// One more object lies in a segment, or is on its way there.
+    pub(super) fn count_segment(&mut self, segment: u32) {
+        *self.segments.entry(segment).or_default() += 1;
+    }
+
+    /// One object less; returns the segment if it was the last one in there.
+    pub(super) fn uncount_segment(&mut self, segment: u32) -> Option<u32> {
+        let emptied = uncount(&mut self.segments, segment)?;
+        if self.shared_segment.as_ref().is_some_and(|shared| shared.number == emptied) {
+            self.shared_segment = None;
+        }
+        Some(emptied)
+    }
+
+    /// A spilled entry is in a segment now, where it is counted already, and still in its file.
+    pub(super) fn came_back(&mut self, index: u32, segment: u32) {
+        self.came_back.insert(index, segment);
+        self.came_back_order.push_back(index);
+    }
+
+    /// How many entries there are to be looked at by [`next_back`](Self::next_back).
+    pub(super) fn count_back(&self) -> usize {
+        self.came_back_order.len()
+    }
+
+    /// The entry that came back longest ago and was not looked at lately.
+    pub(super) fn next_back(&mut self) -> Option<u32> {
+        loop {
+            let index = self.came_back_order.pop_front()?;
+            if self.came_back.contains_key(&index) {
+                return Some(index);
+            }
+        }
+    }
+
+    /// An entry stays in memory for now.
+    pub(super) fn stays_back(&mut self, index: u32) {
+        self.came_back_order.push_back(index);
+    }
+
+    /// An entry is only in its file again; returns its segment if it was the last one in there.
+    pub(super) fn went_again(&mut self, index: u32) -> Option<u32> {
+        let segment = self.came_back.remove(&index)?;
+        self.uncount_segment(segment)
+    }
+}
+
+/// Counts one less; returns the key when that was the last.
+fn uncount(counts: &mut HashMap<u32, u32>, key: u32) -> Option<u32> {
+    let count = counts.get_mut(&key)?;
+    *count -= 1;
+    if *count > 0 {
+        return None;
+    }
+    counts.remove(&key);
+    Some(key)
 }
 
 /// When the adopted are looked at next; not at all while there are none.
@@ -138,11 +243,13 @@ impl Daemon {
     /// A client's process or its connection is gone.
     pub(crate) fn died(&mut self, slot: u16, now: Instant) {
         let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.is_alive()) else { return };
+        let id = owner.id;
         owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
         self.disconnect_all(slot);
         self.leases.forget(slot);
         self.fillings.retain(|filling| filling.client != slot);
         self.lookups.forget(slot);
+        self.spilling.forget(slot, id);
         self.slots.die(slot);
         self.segments.adopt(slot);
         step(Step::AdoptBegun);
@@ -196,7 +303,27 @@ impl Daemon {
                     // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the waiter is told afterwards.
                     word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
                     step(Step::AdoptLost);
-                    adoption.add(index, generation, None);
+                    adoption.add(index, generation, Home::Nowhere);
+                }
+                // Left in the middle of freeing or spilling: with a place in a file it is spilled; see `table`.
+                Some(state @ (State::Spilled | State::Dying))
+                    if state == State::Spilled || owner.view.spill_place(index).is_some() =>
+                {
+                    let (location, place) = (owner.view.location(index), owner.view.spill_place(index));
+                    let file = place.and_then(|place| Some((place, self.spilling.file(slot, place.file())?)));
+                    let Some((place, file)) = file else {
+                        free(word, generation);
+                        continue;
+                    };
+                    if state == State::Dying {
+                        word.store(Word::new(generation, State::Spilled).bits(), Ordering::Release);
+                    }
+                    if location.references > 0 {
+                        let references = spilled_references(file, place, &location, adoption.references_left);
+                        adoption.references_left -= references.len();
+                        recorded.push((index, references));
+                    }
+                    adoption.add(index, generation, Home::SpillFile(place.file()));
                 }
                 Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
                     let location = owner.view.location(index);
@@ -213,9 +340,9 @@ impl Daemon {
                         adoption.references_left -= references.len();
                         recorded.push((index, references));
                     }
-                    adoption.add(index, generation, segment);
+                    adoption.add(index, generation, segment.map_or(Home::Nowhere, Home::Segment));
                 }
-                None => free(word, generation),
+                Some(State::Spilled) | None => free(word, generation),
             }
         }
         let done = end == owner.entries;
@@ -252,8 +379,12 @@ impl Daemon {
         tracing::info!(%id, objects = adoption.live.len(), "client has died");
         let mut unused = self.segments.numbers(slot);
         unused.retain(|number| !adoption.segments.contains_key(number));
+        self.spilling.discard_all_but(slot, |number| adoption.files.contains_key(&number));
         for number in unused {
             self.retire(slot, number);
+        }
+        for object in self.spilling.waited_for(id) {
+            self.bring_back(object, now);
         }
         for (name, object) in self.names.of_owner(id) {
             if !self.exists(object) {
@@ -282,7 +413,8 @@ impl Daemon {
             adoption.cursor = 0;
         }
         let in_grace = now < adoption.grace_ends;
-        let (mut freed, mut empty, mut let_go) = (false, Vec::new(), Vec::new());
+        let (mut freed, mut empty, mut empty_files) = (false, Vec::new(), Vec::new());
+        let mut let_go = Vec::new();
         let mut held_segments = BTreeSet::new();
         for _ in 0..self.config.sweep_entries_max {
             let Some(entry) = adoption.live.get(adoption.cursor).copied() else { break };
@@ -290,7 +422,8 @@ impl Daemon {
             // Most entries that stay are pinned: looking first spares their readers the sight of `Dying`.
             let is_held = held();
             if is_held {
-                held_segments.extend(entry.segment.filter(|segment| !adoption.entrusted.contains(segment)));
+                let segment = adoption.segment_of(&entry);
+                held_segments.extend(segment.filter(|segment| !adoption.entrusted.contains(segment)));
             }
             let stays = is_held || in_grace;
             if stays || !try_free_adopted(owner.view.word(entry.index), entry.generation, held) {
@@ -299,8 +432,9 @@ impl Daemon {
             }
             freed = true;
             step(Step::SweepFreed);
-            let (entry, segment) = adoption.remove_at_cursor();
-            empty.extend(segment);
+            let (entry, emptied) = adoption.remove_at_cursor();
+            empty.extend(emptied.segment);
+            empty_files.extend(emptied.file);
             let_go.extend(adoption.references.remove(&entry.index).into_iter().flatten());
         }
         let (unfinished, forgotten) = (adoption.cursor < adoption.live.len(), adoption.live.is_empty());
@@ -309,6 +443,9 @@ impl Daemon {
         self.entrust(slot, held_segments);
         for number in empty {
             self.retire(slot, number);
+        }
+        for file in empty_files {
+            self.spilling.discard(slot, file);
         }
         for object in let_go {
             self.let_go(object, now);
@@ -321,6 +458,8 @@ impl Daemon {
 
     /// The last object of a dead client is gone.
     fn forget(&mut self, slot: u16) {
+        self.stop_bringing(slot);
+        self.spilling.discard_all_but(slot, |_| false);
         let keepers = self.keepers(slot);
         let Some(owner) = self.owners.remove(&slot) else { return };
         for (name, _) in self.names.of_owner(owner.id) {
@@ -346,7 +485,9 @@ fn free(word: &AtomicU64, generation: u32) {
 fn try_free_adopted(word: &AtomicU64, generation: u32, held: impl Fn() -> bool) -> bool {
     let seen = Word::from_bits(word.load(Ordering::Relaxed));
     match seen.state() {
-        Some(from @ (State::Sealed | State::Deleted | State::Lost)) if seen.generation() == generation => {
+        Some(from @ (State::Sealed | State::Deleted | State::Spilled | State::Lost))
+            if seen.generation() == generation =>
+        {
             try_free(word, generation, from, held)
         }
         // The daemon wrote none of these: somebody still scribbles into a dead client's table.
@@ -398,6 +539,22 @@ impl MappedSegments<'_> {
         };
         (0..count.min(max)).map(reference).collect()
     }
+}
+
+/// The references in the record of a spilled object, `max` at most. They are the client's word, as those in memory are.
+fn spilled_references(file: &File, place: SpillPlace, location: &Location, max: usize) -> Vec<ObjectId> {
+    let (count, extent) =
+        (location.references as usize, Location::extent(location.length, location.references));
+    let bytes = u64::from(location.references) * Location::REFERENCE_BYTES;
+    let start = extent.and_then(|extent| (place.offset() + HEADER_BYTES as u64).checked_add(extent - bytes));
+    let Some(start) = start else { return Vec::new() };
+    let mut ids = vec![0; count.min(max) * ObjectId::BYTES];
+    if let Err(error) = file.read_exact_at(&mut ids, start) {
+        tracing::warn!(%error, "cannot read the references of a spilled object of a dead client");
+        return Vec::new();
+    }
+    let (ids, _) = ids.as_chunks::<{ ObjectId::BYTES }>();
+    ids.iter().map(|id| ObjectId::from_bytes(*id)).collect()
 }
 
 fn map(segment: &Segment<Memory>) -> Option<ReadMapping> {

@@ -4,8 +4,10 @@
 //!
 //! Capacity comes back when owners release segments. While a request waits, the daemon takes away the names that
 //! nobody used for longest and whose objects nothing else keeps, sweeps what it has adopted, and asks everyone who has
-//! leases to free what they can; again every [`PRESSURE_PERIOD`], because nobody tells it when a reader lets go. A
-//! request that does not wait costs nobody a name: what it might have brought would come too late.
+//! leases to free what they can. When that has not helped within [`FIRST_PERIOD`], owners are asked to
+//! [spill](super::spilling) what is held but not in use. All of it again every [`PRESSURE_PERIOD`], because nobody tells
+//! the daemon when a reader lets go. A request that does not wait costs nobody a name: what it might have brought would
+//! come too late.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -16,13 +18,16 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::PIN_BYTES;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{ENTRIES_MAX, ENTRY_BYTES};
+use mobula_shm::table::{ENTRIES_MAX, ENTRY_BYTES, State};
 
 use super::filling::Filling;
 use super::{Answer, Daemon, Outcome, limit_reached};
 use crate::core::waiters::{Waiter, deadline};
 use crate::memory::{Memory, no_memory};
 
+/// How long owners have for freeing what nobody uses before they are asked to spill; short, because a program that puts
+/// more than there is room for waits so long again and again.
+const FIRST_PERIOD: Duration = Duration::from_millis(10);
 /// How often room is made while somebody waits for it; time enough for owners to give back what was evicted before.
 const PRESSURE_PERIOD: Duration = Duration::from_millis(100);
 /// Requests that cannot wait make everyone reclaim no more often than this.
@@ -85,7 +90,7 @@ impl Daemon {
         self.check_waiters(client)?;
         let wants = Wanted { bytes, turn_from: self.turns.earliest(now, Duration::from_millis(timeout_ms)) };
         self.leases.push(Waiter { client, correlation, deadline: deadline(now, timeout_ms), wants });
-        self.pressure.due.get_or_insert(now + PRESSURE_PERIOD);
+        self.pressure.due.get_or_insert(now + FIRST_PERIOD);
         Ok(Answer::Later)
     }
 
@@ -98,6 +103,23 @@ impl Daemon {
             self.reply(client, withdrawn, &Reply::Failed { refusal }, Vec::new());
         }
         Answer::done()
+    }
+
+    /// Makes room for what waits for memory without having asked for a lease.
+    pub(super) fn begin_pressure(&mut self, missing: u64, now: Instant) {
+        self.evict(missing, now);
+        self.make_room(missing, now);
+        self.pressure.due.get_or_insert(now + FIRST_PERIOD);
+    }
+
+    /// Bytes that are missing for the request that has the turn, or else for whoever has waited longest.
+    pub(super) fn missing_bytes(&mut self, now: Instant) -> u64 {
+        let turn = self.turn(now);
+        let waiting = self.leases.iter().find(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
+        match waiting {
+            Some((_, waiter)) => waiter.wants.bytes.saturating_sub(self.segments.free()),
+            None => self.missing_to_bring(),
+        }
     }
 
     /// A client gives a segment back.
@@ -155,7 +177,9 @@ impl Daemon {
     /// Grants every waiting request that fits, in order, as far as nobody has the turn.
     pub(super) fn serve_leases(&mut self, now: Instant) {
         if self.leases.is_empty() {
-            self.pressure.due = None;
+            if self.missing_to_bring() == 0 {
+                self.pressure.due = None;
+            }
             return;
         }
         loop {
@@ -190,12 +214,12 @@ impl Daemon {
     /// Makes room for the request that has the turn, or else for the one that has waited longest.
     pub(super) fn relieve(&mut self, now: Instant) {
         self.pressure.due = None;
-        let turn = self.turn(now);
-        let waiting = self.leases.iter().find(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
-        if let Some((_, waiter)) = waiting {
-            let missing = waiter.wants.bytes.saturating_sub(self.segments.free());
+        let missing = self.missing_bytes(now);
+        if missing > 0 || !self.leases.is_empty() {
             self.evict(missing, now);
             self.make_room(missing, now);
+            let missing = self.missing_bytes(now);
+            self.ask_to_spill(missing, now);
             self.pressure.due = Some(now + PRESSURE_PERIOD);
         }
     }
@@ -208,7 +232,7 @@ impl Daemon {
 
     /// Refuses a request that would wait when the client has too many that do.
     pub(super) fn check_waiters(&self, client: u16) -> Result<(), Refusal> {
-        let waiting = self.leases.count(client) + self.lookups.count(client);
+        let waiting = self.leases.count(client) + self.lookups.count(client) + self.spilling.count(client);
         if waiting < self.config.waiters_max {
             Ok(())
         } else {
@@ -228,6 +252,7 @@ impl Daemon {
 
     fn make_room(&mut self, missing: u64, now: Instant) {
         self.sweep(now);
+        self.send_away(missing);
         if self.pressure.reclaim_from.is_some_and(|from| now < from) {
             return;
         }
@@ -257,7 +282,9 @@ impl Daemon {
             }
             let Some(owner) = self.owners.get(&object.owner().slot()) else { continue };
             let kept = self.holds.count(object.owner(), object.index()) as usize > names.len();
-            if !kept && !owner.is_pinned(object.index()) {
+            // What is in a file takes no memory.
+            let in_memory = owner.word(object.index()).state() != Some(State::Spilled);
+            if !kept && in_memory && !owner.is_pinned(object.index()) {
                 bytes = bytes.saturating_add(owner.location(object.index()).length);
                 evicted.append(names);
             }
@@ -274,6 +301,10 @@ impl Daemon {
 
     fn store_full(&mut self, requested_bytes: u64, now: Instant) -> Refusal {
         let free_bytes = if self.turn(now).is_some() { 0 } else { self.segments.free() };
-        Refusal::StoreFull { requested_bytes, capacity_bytes: self.config.capacity_bytes, free_bytes }
+        let capacity_bytes = self.config.capacity_bytes;
+        match self.spill_failure(now) {
+            Some(reason) => Refusal::SpillFailed { requested_bytes, capacity_bytes, free_bytes, reason },
+            None => Refusal::StoreFull { requested_bytes, capacity_bytes, free_bytes },
+        }
     }
 }

@@ -14,9 +14,9 @@ use super::{Answer, Daemon, Outcome};
 /// Bytes of a page's records, which leaves room for the header and the fields around them.
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
 /// Bytes of an object's record at most.
-const OBJECT_INFO_BYTES: usize = 16 + 8 + 4 + 4 + 2;
+const OBJECT_INFO_BYTES: usize = 16 + 8 + 4 + 4 + 3;
 /// Bytes of a client's record, without its label.
-const CLIENT_INFO_BYTES: usize = 8 + 4 + 4 + 1 + 8 + 4 + 8 + 8 + 8;
+const CLIENT_INFO_BYTES: usize = 8 + 4 + 4 + 1 + 8 + 4 + 8 + 8 + 8 + 8 + 8;
 /// Entries that are looked at for one page.
 const LOOKS_MAX: u64 = 1 << 16;
 /// Entries and pins that are looked at for one client; of one that has more, the pins on some owners are not counted.
@@ -59,6 +59,7 @@ impl Daemon {
     pub(super) fn stats(&self) -> Outcome {
         let usage = self.segments.usage();
         let clients = self.clients();
+        let (spill_bytes, spill_files) = self.spilling.usage();
         let totals = Totals {
             capacity_bytes: self.config.capacity_bytes,
             leased_bytes: usage.leased,
@@ -70,6 +71,8 @@ impl Daemon {
             segments: self.segments.count() as u32,
             names: self.names.count() as u64,
             channels: self.channels.count() as u32,
+            spill_bytes,
+            spill_files: spill_files as u32,
         };
         Ok(Answer::Now(Reply::Stats { totals }, Vec::new()))
     }
@@ -95,7 +98,7 @@ impl Daemon {
         let promised = match word.state()? {
             State::Free | State::Lost => return None,
             State::Promised => true,
-            State::Sealed | State::Dying | State::Deleted => false,
+            State::Sealed | State::Dying | State::Deleted | State::Spilled => false,
         };
         let location = owner.location(index);
         let object = ObjectId::new(owner.id, index, word.generation());
@@ -106,16 +109,23 @@ impl Daemon {
             holders: owner.holders(index),
             named: self.names.has_name(object),
             promised,
+            spilled: word.state() == Some(State::Spilled),
         })
     }
 
     fn client_info(&self, slot: u16, owner: &Owner, looks: &mut u64) -> ClientInfo {
         let (mut objects, mut object_bytes) = (0, 0u64);
+        let (mut spilled_objects, mut spilled_bytes) = (0, 0u64);
         for index in 0..owner.entries {
             match owner.word(index).state() {
-                Some(State::Sealed | State::Dying | State::Deleted) => {
+                Some(state @ (State::Sealed | State::Dying | State::Deleted | State::Spilled)) => {
+                    let length = owner.location(index).length;
                     objects += 1;
-                    object_bytes = object_bytes.saturating_add(owner.location(index).length);
+                    object_bytes = object_bytes.saturating_add(length);
+                    if state == State::Spilled {
+                        spilled_objects += 1;
+                        spilled_bytes = spilled_bytes.saturating_add(length);
+                    }
                 }
                 Some(State::Promised) => objects += 1,
                 Some(State::Free | State::Lost) | None => {}
@@ -143,6 +153,8 @@ impl Daemon {
             objects,
             object_bytes,
             pins,
+            spilled_objects,
+            spilled_bytes,
         }
     }
 }

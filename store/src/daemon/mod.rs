@@ -10,6 +10,8 @@
 //! | [`sharing`] | attaching, detaching, mapping segments |
 //! | [`leasing`] | leases, the requests that wait for room, making room, growing tables |
 //! | [`filling`] | allocating the pages of a lease, a slice at a time |
+//! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
+//! | [`bringing`] | bringing back what the dead have spilled |
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
 //! | [`adoption`] | what becomes of the objects of the dead |
 //! | [`custody`] | who keeps the memory of the dead, beside the daemon |
@@ -43,6 +45,7 @@ use crate::core::waiters::Waiters;
 use crate::memory::{Memory, Parcel, no_memory};
 
 mod adoption;
+mod bringing;
 mod custody;
 mod filling;
 mod leasing;
@@ -54,6 +57,7 @@ mod resuming;
 mod sharing;
 #[cfg(test)]
 mod simulation;
+mod spilling;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +66,7 @@ use filling::Filling;
 use leasing::{Pressure, Wanted};
 use naming::Lookups;
 use owner::Owner;
+use spilling::Spilling;
 
 /// A message for a client.
 #[derive(Debug)]
@@ -117,6 +122,7 @@ pub(crate) struct Daemon {
     fillings: VecDeque<Filling>,
     lookups: Lookups,
     pressure: Pressure,
+    spilling: Spilling,
     sweep: SweepTimer,
     outbox: Vec<Outgoing>,
 }
@@ -153,6 +159,7 @@ impl Daemon {
             fillings: VecDeque::new(),
             lookups: Lookups::new(),
             pressure: Pressure::default(),
+            spilling: Spilling::new(),
             sweep: SweepTimer::default(),
             outbox: Vec::new(),
             config,
@@ -218,6 +225,13 @@ impl Daemon {
             Request::ListClients { cursor } => self.list_clients(cursor),
             Request::Connect { peer } => self.connect(client, peer),
             Request::Disconnect { channel } => self.disconnect(client, channel),
+            Request::SpillFile { bytes } => self.spill_file(client, bytes),
+            Request::DiscardSpillFile { file } => self.discard_spill_file(client, file),
+            Request::Spilled { bytes, failure } => self.spilled(client, bytes, failure, now),
+            Request::Restore { object, timeout_ms } => {
+                self.restore(client, correlation, object, timeout_ms, now)
+            }
+            Request::Restored { object, refusal } => self.restored(client, object, refusal),
             _ => Err(bad_request("a request that this store does not know")),
         };
         match outcome {
@@ -233,7 +247,9 @@ impl Daemon {
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.fill_next();
+        self.bring_next(now);
         self.expire_leases(now);
+        self.expire_restores(now);
         self.expire_lookups(now);
         if self.pressure.is_due(now) {
             self.relieve(now);
@@ -246,12 +262,14 @@ impl Daemon {
 
     /// When [`tick`](Self::tick) has something to do; `None` while nobody waits and nothing is adopted.
     pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.fillings.is_empty() {
+        if !self.fillings.is_empty() || self.can_bring() {
             return Some(now);
         }
         let turn = self.turns.ends().filter(|_| !self.leases.is_empty());
-        let deadlines = [self.leases.next_deadline(), self.lookups.next_deadline(), turn];
-        deadlines.into_iter().chain([self.pressure.due(), self.sweep.due()]).flatten().min()
+        let waits =
+            [self.leases.next_deadline(), self.lookups.next_deadline(), self.spilling.next_deadline()];
+        let deadlines = waits.into_iter().chain([turn]);
+        deadlines.chain([self.pressure.due(), self.sweep.due()]).flatten().min()
     }
 
     /// The messages that clients are to get, in order.

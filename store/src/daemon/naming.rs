@@ -154,7 +154,7 @@ impl Daemon {
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
         // `Dying`: its owner is looking for pins. If it has looked already, then nobody held the object when we pinned
         // it, and whoever uses the hold notices that the object is gone; else it finds our pin and puts `Sealed` back.
-        matches!(state, Some(State::Sealed | State::Promised | State::Dying))
+        matches!(state, Some(State::Sealed | State::Promised | State::Spilled | State::Dying))
     }
 
     /// Pins an object in the daemon's own name: a reader's side of the handshake. `false` when it does not exist.

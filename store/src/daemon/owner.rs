@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use mobula_protocol::id::OwnerId;
 use mobula_shm::bell::Bell;
-use mobula_shm::pins::{HELD, PinReader, PinWriter};
+use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
 
 use crate::daemon::adoption::Adoption;
@@ -109,6 +109,11 @@ impl Owner {
         self.pins.values().any(|pins| pins.get(index) != 0)
     }
 
+    /// Whether any client may use the bytes of an entry.
+    pub(crate) fn is_mapped(&self, index: u32) -> bool {
+        self.pins.values().any(|pins| pins.get(index) & MAPPED != 0)
+    }
+
     /// How many clients pin an entry.
     pub(crate) fn holders(&self, index: u32) -> u32 {
         self.pins.values().filter(|pins| pins.get(index) != 0).count() as u32
@@ -121,6 +126,9 @@ impl Owner {
     }
 }
 
+/// What a pin is taken for that cannot be looked at.
+const UNKNOWN: u32 = HELD | MAPPED;
+
 /// The pins of one client on one owner.
 struct Pins {
     pin_file: Memory,
@@ -129,17 +137,17 @@ struct Pins {
 }
 
 impl Pins {
-    /// The pin word of an entry. Pins that cannot be looked at count as held: nothing is freed by mistake.
+    /// The pin word of an entry. Pins that cannot be looked at count as set: nothing is freed by mistake.
     fn get(&self, index: u32) -> u32 {
         if self.mapping.get().is_none() {
             match PinReader::map(self.pin_file.writable(), self.slot) {
                 Ok(mapping) => drop(self.mapping.set(mapping)),
                 Err(error) => {
                     tracing::warn!(owner = self.slot, %error, "cannot look at a reader's pins");
-                    return HELD;
+                    return UNKNOWN;
                 }
             }
         }
-        self.mapping.get().map_or(HELD, |mapping| mapping.get(index))
+        self.mapping.get().map_or(UNKNOWN, |mapping| mapping.get(index))
     }
 }
