@@ -74,13 +74,25 @@ impl Channel {
         let Reply::Connected { channel, data_bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
-        let [mine, theirs] = answer.descriptors()?;
-        shared.channels.lock().insert(channel, peer);
-        Self::open(attached, Incoming { channel, peer, data_bytes, mine, theirs })
+        let opened = answer.descriptors().and_then(|[mine, theirs]| {
+            Self::open(attached, Incoming { channel, peer, data_bytes, mine, theirs })
+        });
+        if opened.is_err() {
+            shared.connection.tell(&Request::Disconnect { channel });
+        } else {
+            shared.channels.lock().insert(channel, peer);
+        }
+        opened
     }
 
     pub(crate) fn accept(shared: &Arc<Shared>, incoming: Incoming) -> Result<Self, ClientError> {
-        Self::open(shared.peer(incoming.peer)?, incoming)
+        let channel = incoming.channel;
+        let opened = shared.peer(incoming.peer).and_then(|peer| Self::open(peer, incoming));
+        opened.inspect_err(|_| {
+            // The other end hears that nobody is there.
+            shared.channels.lock().remove(&channel);
+            shared.connection.tell(&Request::Disconnect { channel });
+        })
     }
 
     fn open(peer: Arc<Peer>, parts: Incoming) -> Result<Self, ClientError> {

@@ -491,7 +491,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
 /// The first request, before there is a thread that receives.
 fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connection::Answer, ClientError> {
     std::thread::scope(|scope| {
-        let receiver = scope.spawn(|| {
+        let receiver = std::thread::Builder::new().spawn_scoped(scope, || {
             loop {
                 match connection.receive(None) {
                     Received::Notice(..) => {}
@@ -499,13 +499,18 @@ fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connectio
                     Received::Nothing | Received::Orphan(_) => return,
                 }
             }
-        });
+        })?;
         let answer = connection.request("say hello", &Request::Hello { label });
         if answer.is_err() {
             connection.close();
         }
         let _ = receiver.join();
-        answer
+        match answer {
+            Err(ClientError::StoreLost) => {
+                Err(connection.farewell().map_or(ClientError::StoreLost, ClientError::Refused))
+            }
+            answer => answer,
+        }
     })
 }
 

@@ -25,23 +25,31 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::ClientError;
 
+/// How long the receiving thread leaves the socket alone when the system has no memory for what it brings.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
 /// A reply and the descriptors that came with it.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     pub(crate) descriptors: Vec<OwnedFd>,
+    descriptors_lost: bool,
     /// Which of the daemons it is from.
     pub(crate) daemon: u64,
 }
 
 impl Answer {
-    /// Exactly `N` descriptors, or the reply is nonsense.
+    /// Exactly `N` descriptors, or the reply is nonsense; an error where this process had no room for them.
     pub(crate) fn descriptors<const N: usize>(self) -> Result<[OwnedFd; N], ClientError> {
+        if self.descriptors_lost {
+            return Err(io::Error::from(Errno::EMFILE).into());
+        }
         let count = self.descriptors.len();
         self.descriptors
             .try_into()
@@ -110,6 +118,8 @@ pub(crate) struct Connection {
     daemon: RwLock<u64>,
     /// There will be no daemon any more.
     lost: AtomicBool,
+    /// What the daemon said before it ended the connection.
+    farewell: Mutex<Option<Refusal>>,
     /// This client ends, or the daemon has said that it does: nobody else is looked for.
     ending: AtomicBool,
     /// How long a request without a timeout of its own may take.
@@ -126,6 +136,7 @@ impl Connection {
             link: Mutex::new(link),
             daemon: RwLock::new(0),
             lost: AtomicBool::new(false),
+            farewell: Mutex::default(),
             ending: AtomicBool::new(false),
             patience,
         })
@@ -167,7 +178,10 @@ impl Connection {
                     let (_, reply) = Reply::decode(&packet.bytes)?;
                     return match reply {
                         Reply::Failed { refusal } => Err(refusal.into()),
-                        reply => Ok(Some(Answer { reply, descriptors: packet.descriptors, daemon })),
+                        reply => {
+                            let Packet { descriptors, descriptors_lost, .. } = packet;
+                            Ok(Some(Answer { reply, descriptors, descriptors_lost, daemon }))
+                        }
                     };
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::StoreLost),
@@ -268,6 +282,10 @@ impl Connection {
                     tracing::error!(%error, "dropped a message from the store");
                     continue;
                 }
+                Err(error) if is_shortage(&error) => {
+                    std::thread::sleep(SHORTAGE_PAUSE);
+                    continue;
+                }
                 Err(_) => return self.hang_up(),
             };
             if is_notice(&packet.bytes) {
@@ -283,14 +301,25 @@ impl Connection {
                     return Received::Nothing;
                 }
                 match Reply::decode(&packet.bytes) {
-                    Ok((0, Reply::Failed { refusal: Refusal::BadRequest { reason } })) => {
-                        tracing::error!(reason, "the store ends the connection");
+                    Ok((0, Reply::Failed { refusal })) => {
+                        tracing::error!(%refusal, "the store ends the connection");
+                        *self.farewell.lock() = Some(refusal);
                     }
                     Ok((_, reply)) => return Received::Orphan(reply),
                     Err(error) => tracing::error!(%error, "dropped a reply from the store"),
                 }
             }
         }
+    }
+
+    /// Why the daemon has ended the connection, if it said so.
+    pub(crate) fn farewell(&self) -> Option<Refusal> {
+        self.farewell.lock().take()
+    }
+
+    /// Whether something was told that could not be sent yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.link.lock().unsent.is_empty()
     }
 
     /// Whether there will be no daemon any more.
@@ -379,6 +408,11 @@ fn connect(path: &Path) -> io::Result<Socket> {
     }
     socket.set_nonblocking()?;
     Ok(socket)
+}
+
+/// Whether the system has no memory for a packet at the moment.
+fn is_shortage(error: &io::Error) -> bool {
+    [Errno::ENOMEM, Errno::ENOBUFS].contains(&Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
 /// Blocks until a socket is ready for something, or the time has passed.

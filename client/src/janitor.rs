@@ -6,9 +6,11 @@
 //! speaks.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::memory::check_received;
@@ -27,10 +29,13 @@ const KEEP_EMPTY_MS: u64 = 1000;
 
 /// Runs until the store is lost or the client is gone.
 pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
-    let mut tick = TICK_MIN;
+    let (mut tick, mut unmet) = (TICK_MIN, Vec::new());
     loop {
         let timeout = match client.upgrade() {
-            Some(shared) => shared.may_have_work().then_some(tick),
+            Some(shared) => {
+                let work = shared.may_have_work() || connection.has_unsent() || !unmet.is_empty();
+                work.then_some(tick)
+            }
             None => return,
         };
         let received = connection.receive(timeout);
@@ -47,16 +52,25 @@ pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
         let Some(shared) = client.upgrade() else { return };
         match received {
             Received::Notice(notice, descriptors) => {
-                if let Err(error) = handle(&shared, notice, descriptors) {
+                if let Err(error) = handle(&shared, notice, descriptors, &mut unmet) {
                     tracing::error!(%error, "could not act on a notice from the store");
+                    tick = TICK_MIN;
                 }
             }
             // Whoever asked for it has given up waiting: the lease is nobody's.
             Received::Orphan(Reply::Leased { segment, .. }) => {
                 connection.tell(&Request::Release { segment });
             }
+            Received::Orphan(Reply::Connected { channel, .. }) => {
+                connection.tell(&Request::Disconnect { channel });
+            }
             Received::Orphan(_) | Received::HungUp => {}
-            Received::Nothing => tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) },
+            Received::Nothing => {
+                tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) };
+                for reader in &unmet {
+                    connection.tell(&Request::Introduce { reader: *reader });
+                }
+            }
         }
     }
 }
@@ -72,10 +86,13 @@ fn tidy(shared: &Arc<Shared>) -> bool {
     freed || released
 }
 
+/// `unmet` are the readers that could not be met for lack of descriptors or memory. Until they are, nothing is freed,
+/// because they may pin anything.
 fn handle(
     shared: &Arc<Shared>,
     notice: Notice,
-    mut descriptors: Vec<std::os::fd::OwnedFd>,
+    mut descriptors: Vec<OwnedFd>,
+    unmet: &mut Vec<OwnerId>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     use std::os::fd::AsFd;
     let mut take = || {
@@ -83,13 +100,20 @@ fn handle(
     };
     match notice {
         Notice::ReaderJoined { reader } => {
+            unmet.retain(|known| *known != reader);
+            unmet.push(reader);
             let (pin_file, bell) = (take()?, take()?);
             let slot = shared.own.id.slot();
             check_received(pin_file.as_fd(), pin_extent_offset(slot) + PIN_EXTENT_BYTES)?;
             let pins = PinReader::map(pin_file.as_fd(), slot)?;
             shared.own.reader_joined(reader, pins, Bell::from_descriptor(bell));
+            unmet.pop();
         }
         Notice::ReaderGone { reader } => {
+            if unmet.contains(&reader) {
+                unmet.retain(|known| *known != reader);
+                shared.own.reader_missed();
+            }
             shared.own.reader_gone(reader);
             shared.collect();
         }
@@ -125,7 +149,11 @@ fn handle(
         Notice::Spill { bytes } => spill::spill_soon(shared, bytes),
         Notice::RestoreWanted { object } => spill::restore_soon(shared, object),
         Notice::ChannelOpened { channel, peer, data_bytes } => {
-            let (mine, theirs) = (take()?, take()?);
+            let ends = take().and_then(|mine| Ok((mine, take()?)));
+            let (mine, theirs) = ends.inspect_err(|_| {
+                // The other end hears that nobody is there.
+                shared.connection.tell(&Request::Disconnect { channel });
+            })?;
             shared.channels.lock().insert(channel, peer);
             event(shared, Event::ChannelOpened(Incoming { channel, peer, data_bytes, mine, theirs }));
         }

@@ -722,8 +722,12 @@ impl Own {
         self.books.lock().entries_committed = entries.min(ENTRIES_MAX);
     }
 
+    /// A reader may pin our objects. One that is introduced twice is known once.
     pub(crate) fn reader_joined(&self, id: OwnerId, pins: PinReader, bell: Bell) {
         let mut readers = self.readers.write();
+        if readers.iter().any(|reader| reader.id == id) {
+            return;
+        }
         readers.push(Reader { id, pins, bell: Some(bell) });
         step(Step::ReaderNoted);
         // Release, and after the push: who sees the count also sees the reader.
@@ -732,6 +736,11 @@ impl Own {
         if let Some(bell) = readers.last().and_then(|reader| reader.bell.as_ref()) {
             bell.ring();
         }
+    }
+
+    /// A reader has come and gone without having been met.
+    pub(crate) fn reader_missed(&self) {
+        self.readers_heard.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn reader_gone(&self, id: OwnerId) {

@@ -32,7 +32,7 @@ use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TableReader, Word};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::allocator::ALIGNMENT;
 use crate::connection::Answer;
@@ -399,6 +399,8 @@ pub(crate) struct Peer {
     /// The sleep of the other process for which this one has rung last.
     rung_for: AtomicU32,
     segments: RwLock<Segments>,
+    /// One thread at a time maps a segment: for the daemon it is mapped once, so only one may say that it is not.
+    mapping: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -448,15 +450,21 @@ impl Peer {
         id: OwnerId,
         answer: Answer,
     ) -> Result<Arc<Self>, ClientError> {
-        let [table, bell] = answer.descriptors()?;
+        let views = answer.descriptors().and_then(|[table, bell]| {
+            let pins = PinWriter::map(shared.pin_file(), id.slot())?;
+            Ok((TableReader::map(table.as_fd())?, table, pins, bell))
+        });
+        let (table, table_descriptor, pins, bell) =
+            views.inspect_err(|_| shared.connection.tell(&Request::Detach { owner: id }))?;
         Ok(Arc::new(Self {
             id,
-            table: TableReader::map(table.as_fd())?,
-            table_descriptor: table,
-            pins: PinWriter::map(shared.pin_file(), id.slot())?,
+            table,
+            table_descriptor,
+            pins,
             bell: Bell::from_descriptor(bell),
             rung_for: AtomicU32::new(0),
             segments: RwLock::default(),
+            mapping: Mutex::default(),
             shared: shared.clone(),
         }))
     }
@@ -530,17 +538,24 @@ impl Peer {
     }
 
     fn segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
-        {
-            let segments = self.segments.read();
-            if let Ok(place) = segments.find(segment) {
-                return Ok(segments.mapped[place].clone());
-            }
+        match self.mapped_segment(segment) {
+            Some(mapped) => Ok(mapped),
+            None => self.map_segment(segment),
         }
-        self.map_segment(segment)
+    }
+
+    fn mapped_segment(&self, segment: u32) -> Option<Arc<PeerSegment>> {
+        let segments = self.segments.read();
+        segments.find(segment).ok().map(|place| segments.mapped[place].clone())
     }
 
     #[cold]
     fn map_segment(&self, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
+        let _mapping = self.mapping.lock();
+        // Another thread may have been faster.
+        if let Some(mapped) = self.mapped_segment(segment) {
+            return Ok(mapped);
+        }
         let request = Request::MapSegment { owner: self.id, segment };
         loop {
             let answer = self.shared.connection.request("map a segment", &request)?;
@@ -554,13 +569,16 @@ impl Peer {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
         step(Step::MapGranted);
-        let [descriptor] = answer.descriptors()?;
-        check_received(descriptor.as_fd(), bytes)?;
-        let mapping = ReadMapping::map(descriptor.as_fd(), 0, bytes as usize)?;
+        let mapping = answer.descriptors().and_then(|[descriptor]| {
+            check_received(descriptor.as_fd(), bytes)?;
+            Ok((ReadMapping::map(descriptor.as_fd(), 0, bytes as usize)?, descriptor))
+        });
+        let (mapping, descriptor) = mapping.inspect_err(|_| {
+            self.shared.connection.tell(&Request::UnmapSegment { owner: self.id, segment });
+        })?;
         step(Step::MapMapped);
         let mut segments = self.segments.write();
         let place = match segments.find(segment) {
-            // Another thread was faster. For the daemon it is mapped once, so only one may say that it no longer is.
             Ok(place) => return Ok(segments.mapped[place].clone()),
             Err(place) => place,
         };

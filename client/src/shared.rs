@@ -360,9 +360,12 @@ impl Shared {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
         step(Step::LeaseGranted);
-        let [descriptor] = answer.descriptors()?;
-        check_received(descriptor.as_fd(), bytes)?;
-        let mapping = WriteMapping::map(descriptor.as_fd(), 0, bytes as usize)?;
+        let mapping = answer.descriptors().and_then(|[descriptor]| {
+            check_received(descriptor.as_fd(), bytes)?;
+            Ok((WriteMapping::map(descriptor.as_fd(), 0, bytes as usize)?, descriptor))
+        });
+        let (mapping, descriptor) =
+            mapping.inspect_err(|_| self.connection.tell(&Request::Release { segment }))?;
         self.own.add_segment(segment, mapping, descriptor);
         step(Step::LeaseNoted);
         Ok(())

@@ -232,6 +232,12 @@ messages! {
             /// Of the request.
             correlation: u64,
         }
+        /// The [`Notice::ReaderJoined`] of a reader was of no use: its descriptors found no room. Answered by
+        /// [`Reply::Done`], behind the notice once more if the reader is still there.
+        27 => Introduce {
+            /// Who.
+            reader: OwnerId,
+        }
         /// In the place of `Hello`, by a client whose daemon was killed, to the one in its place: who it is. What it has
         /// follows, a message each, none of which is answered before [`Request::Resumed`]. Descriptors: its table and its
         /// pin file, writable; its bell; the directory and the daemon's pin file, both read-only.

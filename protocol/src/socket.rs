@@ -30,6 +30,8 @@ pub struct Packet {
     pub bytes: Vec<u8>,
     /// Closed when dropped, so descriptors nobody asked for cost nothing.
     pub descriptors: Vec<OwnedFd>,
+    /// Whether it brought more than this process has room for, or than any message has.
+    pub descriptors_lost: bool,
 }
 
 /// A connected socket, or a listening one.
@@ -152,28 +154,28 @@ impl Socket {
     /// Receives one message; `None` when the peer has hung up. One system call.
     ///
     /// # Errors
-    /// `WouldBlock` on a non-blocking socket; `InvalidData` for a packet over the limits, which is lost.
+    /// `WouldBlock` on a non-blocking socket; `InvalidData` for a packet of too many bytes, which is lost.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0u8; MESSAGE_BYTES_MAX];
-        let (length, truncated, descriptors) = self.receive_into(&mut bytes)?;
+        let (length, flags, descriptors) = self.receive_into(&mut bytes)?;
+        let truncated = flags & libc::MSG_TRUNC != 0;
+        let descriptors_lost = flags & libc::MSG_CTRUNC != 0;
         if truncated {
-            let text = format!(
-                "a packet over the limit of {MESSAGE_BYTES_MAX} bytes or {DESCRIPTORS_MAX} descriptors"
-            );
+            let text = format!("a packet over the limit of {MESSAGE_BYTES_MAX} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        if length == 0 && descriptors.is_empty() {
+        if length == 0 && descriptors.is_empty() && !descriptors_lost {
             return Ok(None);
         }
         bytes.truncate(length);
-        Ok(Some(Packet { bytes, descriptors }))
+        Ok(Some(Packet { bytes, descriptors, descriptors_lost }))
     }
 
-    /// The length of the next packet, whether something of it was cut off, and its descriptors.
+    /// The length of the next packet, the flags that say whether something of it was cut off, and its descriptors.
     ///
     /// Not `nix`'s `recvmsg`: that gives no descriptors of a packet of which some were cut off, although the kernel has
     /// opened the others. Nobody would ever close them.
-    fn receive_into(&self, bytes: &mut [u8]) -> io::Result<(usize, bool, Vec<OwnedFd>)> {
+    fn receive_into(&self, bytes: &mut [u8]) -> io::Result<(usize, libc::c_int, Vec<OwnedFd>)> {
         let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
         let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: zero is a value of each of its fields.
@@ -192,7 +194,6 @@ impl Socket {
                 result => break result? as usize,
             }
         };
-        let truncated = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
         let mut descriptors = Vec::new();
         // SAFETY: the kernel has filled the control buffer, which is still there, as far as the message says now; the
         // functions stay within that.
@@ -214,7 +215,7 @@ impl Socket {
             // SAFETY: as for the first.
             header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
         }
-        Ok((length, truncated, descriptors))
+        Ok((length, message.msg_flags, descriptors))
     }
 
     /// Wakes a thread that blocks in [`receive`](Self::receive): it sees a hang-up.
@@ -293,7 +294,7 @@ mod tests {
         sendmsg::<()>(a.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
         a.send(b"next", &[]).unwrap();
         drop(writer);
-        assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(b.receive().unwrap().unwrap().descriptors_lost);
         assert_eq!(b.receive().unwrap().unwrap().bytes, b"next");
         // The pipe ends only when its last writer is closed.
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -50,7 +50,7 @@ impl Bell {
     /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
     pub fn ring(&self) {
         step(Step::BellRinging);
-        let _ = nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes());
+        while nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes()) == Err(Errno::EINTR) {}
         step(Step::BellRung);
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use mobula_protocol::socket::{Packet, Socket};
+use mobula_protocol::socket::{DESCRIPTORS_MAX, Packet, Socket};
 
 use crate::config::Config;
 use crate::daemon::Outgoing;
@@ -63,7 +63,13 @@ impl Connection {
 
     /// The next message; `None` when the peer has hung up.
     pub(crate) fn receive(&self) -> io::Result<Option<Packet>> {
-        self.socket.receive()
+        match self.socket.receive()? {
+            Some(packet) if packet.descriptors_lost => {
+                let text = format!("a packet over the limit of {DESCRIPTORS_MAX} descriptors");
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+            packet => Ok(packet),
+        }
     }
 
     /// Adds a message to the queue; `false` when there are too many already, or too many bytes of them.
@@ -92,13 +98,7 @@ impl Connection {
                     self.queue.pop_front();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
-                // Too many descriptors are under way to clients that do not fetch them, or no memory for the packet.
-                Err(error)
-                    if [libc::ETOOMANYREFS, libc::ENOBUFS, libc::ENOMEM]
-                        .contains(&error.raw_os_error().unwrap_or(0)) =>
-                {
-                    return Flush::Later;
-                }
+                Err(error) if is_shortage(&error) => return Flush::Later,
                 Err(_) => return Flush::Gone,
             }
         }
@@ -106,21 +106,33 @@ impl Connection {
     }
 
     /// Sends one last message if the socket takes it.
-    ///
-    /// What the peer has sent is thrown away first: a socket that is closed with unread messages looks to the peer as
-    /// if it had been reset, and hides the reason.
     pub(crate) fn farewell(&mut self, message: &[u8]) {
-        const UNREAD_MAX: usize = 64;
         let _ = self.flush();
-        let _ = self.socket.send(message, &[]);
-        for _ in 0..UNREAD_MAX {
-            match self.socket.receive() {
-                Ok(Some(_)) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                Ok(None) | Err(_) => break,
-            }
+        say_farewell(&self.socket, message);
+    }
+}
+
+/// Sends one last message on a socket if it takes it.
+///
+/// What the peer has sent is thrown away first: a socket that is closed with unread messages looks to the peer as if it
+/// had been reset, and hides the reason.
+pub(crate) fn say_farewell(socket: &Socket, message: &[u8]) {
+    const UNREAD_MAX: usize = 64;
+    let _ = socket.send(message, &[]);
+    for _ in 0..UNREAD_MAX {
+        match socket.receive() {
+            Ok(Some(_)) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Ok(None) | Err(_) => break,
         }
     }
+}
+
+/// Whether the system refused for now: no memory for the packet, or too many descriptors are under way to clients that
+/// do not fetch them.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().unwrap_or(0);
+    [libc::ETOOMANYREFS, libc::ENOBUFS, libc::ENOMEM].contains(&errno)
 }
 
 impl AsFd for Connection {

@@ -43,11 +43,17 @@ impl Endpoint {
         let directory = open_directory(path)?;
         let _lock = lock(directory)?;
         let takes_place = remove_leftover(path)?;
-        let socket = Socket::listen(path, BACKLOG).map_err(StartError::system("listen on the socket"))?;
+        // What a start that fails leaves here would tell the next one that clients may come back; where they may, it must.
+        let undo = || _ = (!takes_place).then(|| fs::remove_file(path));
+        let socket = Socket::listen(path, BACKLOG)
+            .inspect_err(|error| _ = (error.kind() != io::ErrorKind::AddrInUse).then(undo))
+            .map_err(StartError::system("listen on the socket"))?;
         // Until this, a stranger might connect, and is refused by its credentials.
         fs::set_permissions(path, Permissions::from_mode(0o600))
+            .inspect_err(|_| undo())
             .map_err(StartError::system("restrict the socket to its user"))?;
-        let identity = identity(path).map_err(StartError::system("look at the socket"))?;
+        let identity =
+            identity(path).inspect_err(|_| undo()).map_err(StartError::system("look at the socket"))?;
         Ok(Self { socket, path: path.to_owned(), identity, takes_place })
     }
 

@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_protocol::socket::Packet;
+use nix::errno::Errno;
 use polling::{Event, Events, PollMode, Poller};
 
 use crate::config::Config;
-use crate::connection::{Connection, Flush, Stage};
+use crate::connection::{Connection, Flush, Stage, is_shortage, say_farewell};
 use crate::daemon::{Daemon, Violation};
 use crate::disk::Disk;
 use crate::endpoint::Endpoint;
 use crate::error::{RunError, StartError};
+use crate::memory::no_memory;
 use crate::peer::{Peer, refuse_descriptors};
 use crate::recovery::Recovery;
 
@@ -37,6 +39,8 @@ const TURN_CONNECTIONS: usize = 16;
 /// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SEND_PAUSE: Duration = Duration::from_millis(10);
+/// How often in a row waiting for events may fail before the loop gives up.
+const WAIT_FAILURES_MAX: u32 = 500;
 
 /// A store that is bound to its socket.
 pub struct Server {
@@ -150,16 +154,21 @@ impl EventLoop {
         if let Some(lifeline) = &self.lifeline {
             self.watch(lifeline, Event::readable(LIFELINE)).map_err(RunError::Wait)?;
         }
-        let mut events = Events::new();
+        let (mut events, mut failures) = (Events::new(), 0);
         loop {
             let now = Instant::now();
             let timeout = self.next_deadline(now).map(|due| due.saturating_duration_since(now));
             events.clear();
             match self.server.poller.wait(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(RunError::Wait(error));
+                    failures += 1;
+                    if failures == WAIT_FAILURES_MAX {
+                        return Err(RunError::Wait(error));
+                    }
+                    tracing::error!(%error, "cannot wait for events for now");
+                    std::thread::sleep(SEND_PAUSE);
                 }
-                _ => {}
+                _ => failures = 0,
             }
             if self.server.stopped.load(Ordering::Acquire) {
                 return Ok(());
@@ -199,6 +208,9 @@ impl EventLoop {
                         Ok(peer) => peer,
                         Err(error) => {
                             tracing::warn!(%error, "refused a connection");
+                            if error.raw_os_error().is_some() {
+                                say_farewell(&socket, &turned_away(&error));
+                            }
                             continue;
                         }
                     };
@@ -214,7 +226,7 @@ impl EventLoop {
         }
     }
 
-    fn add(&mut self, connection: Connection) {
+    fn add(&mut self, mut connection: Connection) {
         let key = self.next_key;
         self.next_key += 2;
         let watched =
@@ -227,6 +239,7 @@ impl EventLoop {
             Err(error) => {
                 tracing::error!(%error, "cannot watch a connection");
                 self.unwatch(&connection);
+                connection.farewell(&turned_away(&error));
             }
         }
     }
@@ -254,7 +267,7 @@ impl EventLoop {
             match connection.receive() {
                 Ok(Some(packet)) => self.packet(key, packet),
                 Ok(None) => return self.close(key, "it has hung up"),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_shortage(&error) => return,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return self.refuse(key, 0, error.to_string());
                 }
@@ -518,7 +531,7 @@ impl EventLoop {
     /// Whether the lifeline has ended; bytes that come through it mean nothing.
     fn lifeline_ended(&self) -> bool {
         let Some(lifeline) = &self.lifeline else { return false };
-        !matches!(nix::unistd::read(lifeline, &mut [0; 64]), Ok(1..))
+        !matches!(nix::unistd::read(lifeline, &mut [0; 64]), Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN))
     }
 
     fn watch(&self, source: &impl AsFd, interest: Event) -> io::Result<()> {
@@ -554,6 +567,11 @@ impl EventLoop {
         }
         let _ = self.server.poller.delete(&self.server.endpoint);
     }
+}
+
+/// What a connection hears that the system had no means for: before it has asked anything, so for no request of its own.
+fn turned_away(error: &io::Error) -> Vec<u8> {
+    Reply::Failed { refusal: no_memory(0, error) }.encode(0)
 }
 
 /// Where the epochs of this store's owners begin: somewhere else than those of the store before, whose ids may still

@@ -292,7 +292,7 @@ impl Daemon {
         let Some(start) = adoption.taking else { return };
         let end = owner.entries.min(start.saturating_add(self.config.sweep_entries_max));
         let mut mapped = MappedSegments { slot, segments: &self.segments, mappings: BTreeMap::new() };
-        let mut recorded = Vec::new();
+        let (mut recorded, mut stopped) = (Vec::new(), None);
         for index in start..end {
             let word = owner.view.word(index);
             let seen = Word::from_bits(word.load(Ordering::SeqCst));
@@ -337,6 +337,11 @@ impl Daemon {
                     }
                     if location.references > 0 {
                         let references = mapped.references(&location, adoption.references_left);
+                        let Some(references) = references else {
+                            // What it refers to stays pinned by the dead client until this has been read.
+                            stopped = Some(index);
+                            break;
+                        };
                         adoption.references_left -= references.len();
                         recorded.push((index, references));
                     }
@@ -345,8 +350,8 @@ impl Daemon {
                 Some(State::Spilled) | None => free(word, generation),
             }
         }
-        let done = end == owner.entries;
-        adoption.taking = if done { None } else { Some(end) };
+        let done = stopped.is_none() && end == owner.entries;
+        adoption.taking = if done { None } else { Some(stopped.unwrap_or(end)) };
         step(Step::AdoptTaken);
         for (index, references) in recorded {
             let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object)).collect();
@@ -357,6 +362,8 @@ impl Daemon {
         }
         if done {
             self.bury(slot, now);
+        } else if stopped.is_some() {
+            self.sweep.run_at(now + SWEEP_PERIOD_MIN);
         } else {
             self.sweep.run_soon(now);
         }
@@ -516,15 +523,15 @@ impl MappedSegments<'_> {
         location.fits(segment.bytes).then_some(Some(location.segment))
     }
 
-    /// The references of an object whose location has been found to fit, `max` at most.
-    fn references(&mut self, location: &Location, max: usize) -> Vec<ObjectId> {
+    /// The references of an object whose location has been found to fit, `max` at most; `None` when they cannot be read
+    /// for now.
+    fn references(&mut self, location: &Location, max: usize) -> Option<Vec<ObjectId>> {
         let (Some(start), Some(segment)) =
             (location.references_offset(), self.segments.get(self.slot, location.segment))
         else {
-            return Vec::new();
+            return Some(Vec::new());
         };
-        let mapping = self.mappings.entry(location.segment).or_insert_with(|| map(segment));
-        let Some(mapping) = mapping else { return Vec::new() };
+        let mapping = self.mappings.entry(location.segment).or_insert_with(|| map(segment)).as_ref()?;
         let count = location.references as usize;
         if count > max {
             tracing::warn!(slot = self.slot, count, max, "not all references of a dead client are followed");
@@ -537,7 +544,7 @@ impl MappedSegments<'_> {
             bytes[8..].copy_from_slice(&word(offset + 8));
             ObjectId::from_bytes(bytes)
         };
-        (0..count.min(max)).map(reference).collect()
+        Some((0..count.min(max)).map(reference).collect())
     }
 }
 

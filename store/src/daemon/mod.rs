@@ -213,6 +213,7 @@ impl Daemon {
             Request::Release { segment } => self.release(client, segment),
             Request::GrowTable { entries } => self.grow_table(client, entries),
             Request::Attach { owner } => self.attach(client, owner),
+            Request::Introduce { reader } => self.introduce(client, reader),
             Request::Detach { owner } => self.detach(client, owner, now),
             Request::MapSegment { owner, segment } => self.map_segment(client, owner, segment),
             Request::UnmapSegment { owner, segment } => self.unmap_segment(client, owner, segment),

@@ -49,6 +49,19 @@ impl Daemon {
         Ok(Answer::Now(Reply::Attached { adopted }, parcels))
     }
 
+    /// Tells an owner once more of a reader that it knows by name only. It is no new one, so nothing is counted.
+    pub(super) fn introduce(&mut self, owner: u16, reader: OwnerId) -> Outcome {
+        let known = self.owners.get(&reader.slot()).filter(|known| known.id == reader);
+        if let Some(known) = known.filter(|_| self.slots.is_attached(reader.slot(), owner))
+            && let Some(pin_file) = &known.pin_file
+        {
+            let pins = pin_file.to_read().map_err(|error| no_memory(0, &error))?;
+            let introduction = vec![pins, Parcel::Bell(known.bell.clone())];
+            self.notify(owner, &Notice::ReaderJoined { reader }, introduction);
+        }
+        Answer::done()
+    }
+
     /// A client keeps nothing of an owner any more.
     pub(super) fn detach(&mut self, reader: u16, owner: OwnerId, now: Instant) -> Outcome {
         // Life, not `owners`: the last to leave a forgotten owner makes its slot vacant.
