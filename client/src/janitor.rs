@@ -151,8 +151,9 @@ fn handle(
         Notice::ChannelOpened { channel, peer, data_bytes } => {
             let ends = take().and_then(|mine| Ok((mine, take()?)));
             let (mine, theirs) = ends.inspect_err(|_| {
-                // The other end hears that nobody is there.
+                // The other end hears that nobody is there, and whoever waits here that it need not.
                 shared.connection.tell(&Request::Disconnect { channel });
+                event(shared, Event::ChannelClosed(channel));
             })?;
             shared.channels.lock().insert(channel, peer);
             event(shared, Event::ChannelOpened(Incoming { channel, peer, data_bytes, mine, theirs }));
