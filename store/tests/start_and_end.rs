@@ -110,7 +110,8 @@ fn a_store_ends_with_its_lifeline() {
     drop(held);
     thread.join().unwrap().unwrap();
     assert!(!path.exists());
-    assert!(client.receive().unwrap().is_none(), "the client does not see the end");
+    // Where the store has ended before it accepted, the end is a reset.
+    assert!(!matches!(client.receive(), Ok(Some(_))), "the client does not see the end");
 }
 
 #[test]
