@@ -137,6 +137,33 @@ fn references_across_two_dead_owners_unravel() {
 }
 
 #[test]
+fn what_was_made_to_refer_to_what_keeps_it_is_not_kept_for_ever() {
+    let store = TestStore::start();
+    let (mut mad, mut owner, mut reader) = (store.client(), store.client(), store.client());
+    let segment = mad.lease(PAGE_BYTES);
+    let first = mad.seal(0, &segment, 0, &[]);
+    owner.attach(mad.owner);
+    let theirs = owner.pins_on(mad.owner);
+    theirs.set(0, HELD);
+    let its_own = owner.lease(PAGE_BYTES);
+    let later = owner.seal(3, &its_own, 0, &[first]);
+    let harmless = owner.seal(4, &its_own, 256, &[]);
+    mad.attach(owner.owner);
+    let made_up = ObjectId::new(owner.owner, u32::MAX, 0);
+    mad.seal(0, &segment, 0, &[later, harmless, made_up]);
+    let id = mad.owner;
+    reader.attach(id);
+    drop(mad);
+    told_of_death(&mut reader, id);
+    // The owner of the later one lets go of it: nobody else has it, so it would be free.
+    assert!(!daemon_holds(&owner, 3), "two objects keep each other for ever");
+    assert!(daemon_holds(&owner, 4), "what leads nowhere is kept");
+    theirs.clear(0);
+    eventually("the rest goes", || !daemon_holds(&owner, 4));
+    eventually("the dead owner is forgotten", || reader.totals().adopted_owners == 0);
+}
+
+#[test]
 fn who_leaves_nothing_is_forgotten_at_once_whatever_the_grace() {
     let store = TestStore::with(|config| config.adoption_grace = LONG);
     let (mut owner, mut reader) = (store.client(), store.client());

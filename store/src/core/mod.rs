@@ -9,12 +9,14 @@
 //! * [`turns`]: whom of them nobody may pass for a while;
 //! * [`names`]: names, and how long ago each was asked for;
 //! * [`holds`]: how often the daemon itself wants an object kept;
+//! * [`knots`]: references that lead back to where they come from;
 //! * [`channels`]: who is connected with whom.
 //!
 //! Clients are known here by their slot, which is theirs alone until everybody has forgotten them.
 
 pub(crate) mod channels;
 pub(crate) mod holds;
+pub(crate) mod knots;
 pub(crate) mod names;
 pub(crate) mod segments;
 pub(crate) mod slots;

@@ -30,6 +30,7 @@ use mobula_shm::table::{Location, State, Word};
 
 use super::Daemon;
 use super::bringing::SharedSegment;
+use crate::core::knots;
 use crate::core::segments::{Segment, Segments};
 use crate::memory::Memory;
 
@@ -127,6 +128,11 @@ impl Adoption {
             Home::Segment(segment) => self.count_segment(segment),
             Home::SpillFile(file) => *self.files.entry(file).or_default() += 1,
         }
+    }
+
+    /// Whether an entry has been taken over.
+    fn has_taken(&self, index: u32) -> bool {
+        self.taking.is_none_or(|next| index < next)
     }
 
     /// Drops the live entry at the cursor.
@@ -291,7 +297,7 @@ impl Daemon {
         let Some(adoption) = &mut owner.adoption else { return };
         let Some(start) = adoption.taking else { return };
         let end = owner.entries.min(start.saturating_add(self.config.sweep_entries_max));
-        let mut mapped = MappedSegments { slot, segments: &self.segments, mappings: BTreeMap::new() };
+        let mut mapped = MappedSegments::new(slot, &self.segments);
         let (mut recorded, mut stopped) = (Vec::new(), None);
         for index in start..end {
             let word = owner.view.word(index);
@@ -353,6 +359,7 @@ impl Daemon {
         let done = stopped.is_none() && end == owner.entries;
         adoption.taking = if done { None } else { Some(stopped.unwrap_or(end)) };
         step(Step::AdoptTaken);
+        self.cut_knots(slot, &mut recorded);
         for (index, references) in recorded {
             let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object)).collect();
             let adoption = self.owners.get_mut(&slot).and_then(|owner| owner.adoption.as_mut());
@@ -367,6 +374,55 @@ impl Daemon {
         } else {
             self.sweep.run_soon(now);
         }
+    }
+
+    /// Takes out of what a dead client's objects refer to what would keep them for ever; see [`knots`].
+    fn cut_knots(&self, slot: u16, recorded: &mut [(u32, Vec<ObjectId>)]) {
+        let Some(owner) = self.owners.get(&slot) else { return };
+        let object = |index: u32| ObjectId::new(owner.id, index, owner.word(index).generation());
+        let mut ours: HashMap<ObjectId, Vec<ObjectId>> = recorded
+            .iter_mut()
+            .map(|(index, references)| (object(*index), std::mem::take(references)))
+            .collect();
+        let mut mapped: HashMap<u16, MappedSegments<'_>> = HashMap::new();
+        let refers = |object: ObjectId| self.recorded_references(object, &mut mapped);
+        knots::cut(&mut ours, refers, self.config.references_max);
+        for (index, references) in recorded {
+            *references = ours.remove(&object(*index)).unwrap_or_default();
+        }
+    }
+
+    /// What any object refers to: as the daemon has noted it, or as its living owner's memory says.
+    fn recorded_references<'a>(
+        &'a self,
+        object: ObjectId,
+        mapped: &mut HashMap<u16, MappedSegments<'a>>,
+    ) -> Vec<ObjectId> {
+        let (slot, index) = (object.owner().slot(), object.index());
+        let Some(owner) = self.owners.get(&slot).filter(|owner| owner.id == object.owner()) else {
+            return Vec::new();
+        };
+        if let Some(adoption) = owner.adoption.as_ref().filter(|adoption| adoption.has_taken(index)) {
+            return adoption.references.get(&index).cloned().unwrap_or_default();
+        }
+        // The state first: an index that somebody made up may lie beyond the table.
+        let Some(state) = owner.state_of(index, object.generation()) else { return Vec::new() };
+        let (location, max) = (owner.location(index), self.config.references_max);
+        if location.references == 0 {
+            return Vec::new();
+        }
+        let references = match state {
+            State::Spilled => owner.view.spill_place(index).and_then(|place| {
+                let file = self.spilling.file(slot, place.file())?;
+                Some(spilled_references(file, place, &location, max))
+            }),
+            State::Sealed | State::Dying | State::Deleted => {
+                let mapped = mapped.entry(slot).or_insert_with(|| MappedSegments::new(slot, &self.segments));
+                mapped.segment_of(&location).and_then(|_| mapped.references(&location, max))
+            }
+            State::Free | State::Promised | State::Lost => None,
+        };
+        references.unwrap_or_default()
     }
 
     /// Everything that the dead client had is the daemon's: its own pins and mappings stop to count, and its readers
@@ -505,14 +561,18 @@ fn try_free_adopted(word: &AtomicU64, generation: u32, held: impl Fn() -> bool) 
     }
 }
 
-/// A dead client's segments, mapped as far as references have to be read from them.
+/// A client's segments, mapped as far as references have to be read from them.
 struct MappedSegments<'a> {
     slot: u16,
     segments: &'a Segments<Memory>,
     mappings: BTreeMap<u32, Option<ReadMapping>>,
 }
 
-impl MappedSegments<'_> {
+impl<'a> MappedSegments<'a> {
+    fn new(slot: u16, segments: &'a Segments<Memory>) -> Self {
+        Self { slot, segments, mappings: BTreeMap::new() }
+    }
+
     /// The segment that an object lies in, if it lies in any (one without bytes does not); `None` for a location where
     /// the client cannot have put an object.
     fn segment_of(&self, location: &Location) -> Option<Option<u32>> {
@@ -534,7 +594,7 @@ impl MappedSegments<'_> {
         let mapping = self.mappings.entry(location.segment).or_insert_with(|| map(segment)).as_ref()?;
         let count = location.references as usize;
         if count > max {
-            tracing::warn!(slot = self.slot, count, max, "not all references of a dead client are followed");
+            tracing::warn!(slot = self.slot, count, max, "not all references are followed");
         }
         let word = |offset: u64| mapping.load64(offset as usize, Ordering::Relaxed).to_le_bytes();
         let reference = |number: usize| {
@@ -566,6 +626,6 @@ fn spilled_references(file: &File, place: SpillPlace, location: &Location, max: 
 
 fn map(segment: &Segment<Memory>) -> Option<ReadMapping> {
     ReadMapping::map(segment.memory.writable(), 0, segment.bytes as usize)
-        .inspect_err(|error| tracing::warn!(%error, "cannot read the references of a dead client"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the references of a client"))
         .ok()
 }
