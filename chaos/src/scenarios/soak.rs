@@ -11,8 +11,9 @@ use crate::process::PATIENCE;
 use crate::world::World;
 use crate::{Options, Violation, procfs};
 
-/// Looks at the processes, as many as there are.
-const SAMPLES: u32 = 100;
+/// Looks at the processes. So many that those who come and go have had all slots of the store before it counts: a client
+/// keeps a little memory for each slot in which it has met somebody.
+const SAMPLES: u32 = 600;
 /// Part of the time that does not count: caches fill, and everyone has to meet everyone.
 const WARM_UP: f64 = 0.2;
 /// What memory may grow by.
