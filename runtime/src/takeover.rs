@@ -62,6 +62,9 @@ pub(crate) struct WorkerRole {
 pub(crate) struct StoreRole {
     pub(crate) socket: std::path::PathBuf,
     pub(crate) capacity_bytes: u64,
+    pub(crate) spill_directory: Option<std::path::PathBuf>,
+    /// `None`: what the store takes by itself.
+    pub(crate) spill_bytes_max: Option<u64>,
     pub(crate) lifeline: RawFd,
 }
 

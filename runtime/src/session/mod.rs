@@ -7,7 +7,7 @@ mod directory;
 pub(crate) mod store;
 
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions};
 use crate::spin::SPIN_DEFAULT;
+use crate::takeover::StoreRole;
 use crate::value;
 
 static CORE: ArcSwapOption<Core> = ArcSwapOption::const_empty();
@@ -80,6 +81,8 @@ pub fn is_initialized() -> bool {
 pub struct Builder {
     workers: usize,
     capacity_bytes: Option<u64>,
+    spill_directory: Option<PathBuf>,
+    spill_bytes_max: Option<u64>,
     session_dir: Option<PathBuf>,
     forward_output: bool,
     spin: Duration,
@@ -91,6 +94,8 @@ impl Default for Builder {
         Self {
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             capacity_bytes: None,
+            spill_directory: None,
+            spill_bytes_max: None,
             session_dir: None,
             forward_output: true,
             spin: SPIN_DEFAULT,
@@ -115,6 +120,20 @@ impl Builder {
     /// What the store may hold, in bytes. Default: 30 % of the machine's memory. At least 1, at most the memory.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.capacity_bytes = Some(bytes);
+        self
+    }
+
+    /// Where objects go that are held but not in use when the store is full; it makes a directory of its own in there, and
+    /// leaves nothing behind. Should be on a disk. Default: `/var/tmp`, if there is one.
+    pub fn spill_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spill_directory = Some(directory.into());
+        self
+    }
+
+    /// What such objects may take on the disk, in bytes; 0: none goes there, and a store that is full stays full.
+    /// Default: eight times the capacity.
+    pub fn spill_bytes_max(mut self, bytes: u64) -> Self {
+        self.spill_bytes_max = Some(bytes);
         self
     }
 
@@ -200,7 +219,15 @@ impl Session {
         let socket = directory.path.join("store.sock");
         let (watched, lifeline) = lifeline().map_err(|error| start(&error))?;
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(default_capacity);
-        let store = Store::start(&socket, capacity_bytes, &watched)?;
+        let spill_directory =
+            options.spill_directory.clone().or_else(mobula_store::Config::default_spill_directory);
+        let store = Store::start(StoreRole {
+            socket: socket.clone(),
+            capacity_bytes,
+            spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
+            spill_bytes_max: options.spill_bytes_max,
+            lifeline: watched.as_raw_fd(),
+        })?;
         let begin = || -> Result<_> {
             let client =
                 ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;

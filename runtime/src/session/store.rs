@@ -1,9 +1,8 @@
 //! The embedded store: a process of its own that the driver starts, starts again when it is killed, and takes down.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,9 +32,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Starts the store, and waits until it can be connected to. `lifeline` must stay open.
-    pub(super) fn start(socket: &Path, capacity_bytes: u64, lifeline: &OwnedFd) -> Result<Self> {
-        let role = StoreRole { socket: socket.to_owned(), capacity_bytes, lifeline: lifeline.as_raw_fd() };
+    /// Starts the store, and waits until it can be connected to. The role's lifeline must stay open.
+    pub(super) fn start(role: StoreRole) -> Result<Self> {
         let child = start(&role)?;
         let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let (stopped, stop) =
@@ -140,7 +138,9 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     if let Err(error) = mobula_store::raise_descriptor_limit() {
         eprintln!("mobula: the store keeps the usual limit of descriptors: {error}");
     }
-    let config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
+    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
+    config.spill_directory = role.spill_directory.clone();
+    config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
     let server = match mobula_store::Server::bind(config) {
         Ok(server) => server,
         Err(error) => {
