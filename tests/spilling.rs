@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mobula::prelude::*;
 use mobula_client::{Client, ClientError, ConnectOptions, Handle, Layout, ObjectId, Refusal};
 use mobula_tests::{
-    Random, Store, error_kind, eventually, is_content_of, put_content, put_layout, segments_mapped, turn,
+    Random, Store, error_kind, eventually, is_content_of, put_content, put_layout, segments_mapped,
+    session_with, turn,
 };
 use tempfile::TempDir;
 
@@ -227,6 +229,46 @@ fn an_owner_that_dies_leaves_what_it_has_spilled_to_those_who_hold_it() {
 }
 
 #[test]
+fn what_is_spilled_outlives_the_daemon() {
+    const CAPACITY: u64 = 16 * MIB;
+    let _turn = turn();
+    let directory = spill_directory();
+    let mut store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
+    let (mut owner, mut reader) = (store.peer(), store.peer());
+    let ids = owner.ok(format_args!("put-held {} 64", MIB / 2));
+    reader.ok(format_args!("hold-all {ids}"));
+    let client = store.client();
+    let before = client.stats().unwrap();
+    assert!(before.spilled_bytes() >= CAPACITY, "{before:#?}");
+    drop(client);
+
+    store.daemon_process().kill();
+    store.start_again();
+    let client = store.client();
+    let after = client.stats().unwrap();
+    assert_eq!(after.spilled_bytes(), before.spilled_bytes());
+    assert_eq!(after.totals.spill_bytes, before.totals.spill_bytes);
+    for id in ids.split(' ') {
+        reader.ok(format_args!("read {id}"));
+        owner.ok(format_args!("read {id}"));
+    }
+    // And when its owner has died before: by the one who holds it.
+    owner.kill();
+    eventually("the owner is adopted", || client.stats().unwrap().totals.adopted_owners == 1);
+    // Whatever it was told comes before the answer.
+    reader.ok("stats");
+    drop(client);
+    store.daemon_process().kill();
+    store.start_again();
+    for id in ids.split(' ') {
+        reader.ok(format_args!("read {id}"));
+    }
+    reader.ok("drop-all");
+    let client = store.client();
+    store.is_empty_again(&client);
+}
+
+#[test]
 fn nothing_is_spilled_into_what_is_not_a_directory_of_ones_own() {
     let _turn = turn();
     let directory = spill_directory();
@@ -254,7 +296,7 @@ fn nothing_is_spilled_into_what_is_not_a_directory_of_ones_own() {
 
 /// Fills a store that cannot spill (any more), and checks that this is said, and that nothing was lost.
 fn check_that_a_failing_disk_loses_nothing(store: &Store, expected: &str) {
-    let options = || ConnectOptions::new().lease_timeout(Duration::from_millis(400));
+    let options = || ConnectOptions::new().lease_timeout(Duration::from_secs(4));
     let client = store.client_with(options());
     let mut peer = store.peer();
     let mut handles = Vec::new();
@@ -290,4 +332,122 @@ fn a_limit_of_bytes_is_a_clear_error_and_loses_nothing() {
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, 8 * MIB, directory.path(), 16 * MIB);
     check_that_a_failing_disk_loses_nothing(&store, "spill_bytes_max");
+}
+
+#[test]
+fn a_full_disk_is_a_clear_error_and_loses_nothing() {
+    let _turn = turn();
+    let directory = spill_directory();
+    let store = Store::start_spilling_into_mount(PEER, 8 * MIB, directory.path(), "size=12m,mode=700");
+    if let Some(store) = store {
+        check_that_a_failing_disk_loses_nothing(&store, "No space left");
+    }
+}
+
+#[test]
+fn a_read_only_disk_is_a_clear_error_and_loses_nothing() {
+    let _turn = turn();
+    let directory = spill_directory();
+    let store = Store::start_spilling_into_mount(PEER, 8 * MIB, directory.path(), "size=12m,mode=700,ro");
+    if let Some(store) = store {
+        check_that_a_failing_disk_loses_nothing(&store, "Read-only file system");
+    }
+}
+
+/// Spill files of a store: they have no name, but its daemon has them open.
+fn spill_files(store: &mut Store, directory: &Path) -> Vec<PathBuf> {
+    let descriptors = names(Path::new(&format!("/proc/{}/fd", store.daemon_process().pid)));
+    let is_spill_file = |path: &PathBuf| {
+        std::fs::read_link(path)
+            .is_ok_and(|to| to.starts_with(directory) && to.to_string_lossy().contains("(deleted)"))
+    };
+    descriptors.into_iter().filter(is_spill_file).collect()
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_wrong_bytes() {
+    use std::os::unix::fs::FileExt;
+    let _turn = turn();
+    let directory = spill_directory();
+    let mut store = Store::start_spilling(PEER, 8 * MIB, directory.path(), PLENTY);
+    let client = store.client();
+    let (mut owner, mut reader) = (store.peer(), store.peer());
+    let theirs = owner.ok(format_args!("put-held {} 12", MIB / 2));
+    let theirs: Vec<&str> = theirs.split(' ').collect();
+    reader.ok(format_args!("hold-all {}", theirs.join(" ")));
+    let ours: Vec<Handle> = (0..24).map(|_| hold_content(&client, MIB / 2)).collect();
+    owner.ok(format_args!("put-held {} 12", MIB / 2));
+    let is_spilled: Vec<ObjectId> =
+        client.list().unwrap().into_iter().filter(|info| info.spilled).map(|info| info.object).collect();
+    assert!(theirs.iter().any(|id| is_spilled.contains(&id.parse().unwrap())));
+    let files = spill_files(&mut store, directory.path());
+    assert_eq!(files.len(), client.stats().unwrap().totals.spill_files as usize);
+    for path in files {
+        let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 1000).unwrap();
+        file.write_all_at(&[byte[0] ^ 4], 1000).unwrap();
+    }
+    let mut damaged = 0;
+    let mut check = |result: Result<(), String>| match result {
+        Ok(()) => {}
+        Err(kind) => {
+            assert_eq!(kind, "SpillDamaged");
+            damaged += 1;
+        }
+    };
+    for handle in &ours {
+        let read = client.get(handle.id()).map(|object| assert!(is_content_of(&object, handle.id())));
+        check(read.map_err(|error| mobula_tests::kind_of(&error)));
+    }
+    for id in &theirs {
+        check(reader.ask(format_args!("read {id}")).map(drop));
+    }
+    owner.kill();
+    for id in &theirs {
+        check(reader.ask(format_args!("read {id}")).map(drop));
+    }
+    assert!(damaged >= 3, "only {damaged} objects were found damaged");
+    drop(ours);
+    reader.ok("drop-all");
+    store.is_empty_again(&client);
+}
+
+/// Numbers that only this seed makes, 1 MiB of them.
+#[mobula::remote]
+fn numbers(seed: u64) -> Tensor<u64> {
+    let numbers = (0..MIB / 8).map(|at| (seed ^ at).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    Tensor::from_shape_vec(&[MIB as usize / 8], numbers).expect("as many as the shape says")
+}
+
+#[mobula::remote]
+fn is_of(numbers: Tensor<u64>, seed: u64) -> bool {
+    let expected = |at: u64| (seed ^ at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let numbers = numbers.as_slice();
+    numbers.len() as u64 == MIB / 8 && (0..).zip(numbers).all(|(at, number)| *number == expected(at))
+}
+
+#[test]
+fn a_session_keeps_four_times_what_its_store_can_hold() {
+    const CAPACITY: u64 = 32 * MIB;
+    let directory = spill_directory();
+    let builder = mobula::Builder::new().workers(2).capacity_bytes(CAPACITY);
+    let session = session_with(builder.spill_directory(directory.path()));
+    let count = 4 * CAPACITY / MIB;
+    let arrays: Vec<ObjectRef<Tensor<u64>>> = (0..count).map(numbers::remote).collect();
+    // In the driver, and as an argument.
+    for (seed, array) in (0..).zip(&arrays) {
+        if seed % 4 == 0 {
+            assert!(is_of(array.get().unwrap(), seed), "array {seed}");
+        }
+    }
+    let stats = session.session.client().stats().unwrap();
+    assert!(stats.spilled_bytes() >= 2 * CAPACITY, "{stats:#?}");
+    let checked = arrays.iter().zip(0..).map(|(array, seed)| is_of::remote(array.clone(), seed));
+    for (seed, is_right) in checked.collect::<Vec<_>>().into_iter().enumerate() {
+        assert!(is_right.get().unwrap(), "array {seed}");
+    }
+    drop(arrays);
+    drop(session);
+    assert!(names(directory.path()).is_empty(), "{:?}", names(directory.path()));
 }

@@ -136,13 +136,20 @@ pub fn error_kind<T>(result: Result<T, ClientError>) -> String {
     }
 }
 
+/// Where a store's daemon spills.
+struct Spill {
+    directory: PathBuf,
+    bytes_max: u64,
+    /// Options of a file system of its own there.
+    mount: Option<String>,
+}
+
 /// A store's daemon in a directory of its own; killed, and the directory removed, on drop.
 pub struct Store {
     program: &'static str,
     capacity_bytes: u64,
     clients_max: u32,
-    /// Where it spills, and how many bytes.
-    spill: Option<(PathBuf, u64)>,
+    spill: Option<Spill>,
     daemon: Process,
     directory: TempDir,
 }
@@ -168,9 +175,32 @@ impl Store {
         spill_directory: &Path,
         spill_bytes_max: u64,
     ) -> Self {
+        let spill = Spill { directory: spill_directory.to_owned(), bytes_max: spill_bytes_max, mount: None };
+        Self::start_spilling_as(program, capacity_bytes, spill)
+    }
+
+    /// Starts a daemon that spills into a directory at which it alone sees a file system in memory, mounted with
+    /// `options`; `None`, said aloud, where that is not possible.
+    pub fn start_spilling_into_mount(
+        program: &'static str,
+        capacity_bytes: u64,
+        spill_directory: &Path,
+        options: &str,
+    ) -> Option<Self> {
+        let script = "mount -t tmpfs -o size=1m none \"$0\"";
+        let can = Command::new("unshare").args(["-m", "sh", "-c", script]).arg(spill_directory).status();
+        if !can.is_ok_and(|status| status.success()) {
+            println!("SKIP: this process may not mount a file system of its own");
+            return None;
+        }
+        let (directory, mount) = (spill_directory.to_owned(), Some(options.to_owned()));
+        Some(Self::start_spilling_as(program, capacity_bytes, Spill { directory, bytes_max: 1 << 40, mount }))
+    }
+
+    fn start_spilling_as(program: &'static str, capacity_bytes: u64, spill: Spill) -> Self {
         let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
         let (socket, clients_max) = (directory.path().join("store.sock"), 64);
-        let spill = Some((spill_directory.to_owned(), spill_bytes_max));
+        let spill = Some(spill);
         let daemon = Self::daemon(program, &socket, capacity_bytes, clients_max, spill.as_ref());
         Self { program, capacity_bytes, clients_max, spill, daemon, directory }
     }
@@ -180,11 +210,19 @@ impl Store {
         socket: &Path,
         capacity_bytes: u64,
         clients_max: u32,
-        spill: Option<&(PathBuf, u64)>,
+        spill: Option<&Spill>,
     ) -> Process {
-        let mut command = Command::new(program);
+        let mut command = match spill {
+            Some(Spill { directory, mount: Some(options), .. }) => {
+                let script = format!("mount -t tmpfs -o {options} none \"$0\" && exec \"$@\"");
+                let mut command = Command::new("unshare");
+                command.args(["-m", "sh", "-c", &script]).arg(directory).arg(program);
+                command
+            }
+            _ => Command::new(program),
+        };
         command.arg("store").arg(socket).arg(capacity_bytes.to_string()).arg(clients_max.to_string());
-        if let Some((directory, bytes_max)) = spill {
+        if let Some(Spill { directory, bytes_max, .. }) = spill {
             command.arg(directory).arg(bytes_max.to_string());
         }
         let mut daemon = Process::start(command);

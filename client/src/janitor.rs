@@ -132,7 +132,8 @@ fn handle(
         }
         Notice::Keep { owner } => {
             let (table, bell) = (take()?, take()?);
-            let custody = Custody { table, bell, segments: BTreeMap::new() };
+            let (segments, spill_files) = (BTreeMap::new(), BTreeMap::new());
+            let custody = Custody { table, bell, segments, spill_files };
             shared.custody.lock().entry(owner).or_insert(custody);
         }
         Notice::KeepSegment { owner, segment, bytes } => {
@@ -140,6 +141,16 @@ fn handle(
             if let Some(custody) = shared.custody.lock().get_mut(&owner) {
                 custody.segments.insert(segment, (bytes, descriptor));
             }
+        }
+        Notice::KeepSpillFile { owner, file, bytes } => {
+            let descriptor = take()?;
+            if let Some(custody) = shared.custody.lock().get_mut(&owner) {
+                custody.spill_files.insert(file, (bytes, descriptor));
+            }
+        }
+        Notice::SpillFileRetired { owner, file } => {
+            let mut custody = shared.custody.lock();
+            drop(custody.get_mut(&owner).and_then(|custody| custody.spill_files.remove(&file)));
         }
         Notice::Closing {} => shared.connection.daemon_ends(),
         Notice::Reclaim { .. } => {

@@ -1,7 +1,7 @@
 //! Another daemon in the place of one that was killed: found, and handed what this client has.
 //!
 //! Everything that the daemon before had made for this client is memory that this client still has: its table, its pins,
-//! its segments; of other owners what it has mapped, and of the dead what it [keeps](crate::shared::Custody); and what
+//! its segments, its spill files; of other owners what it has mapped, and of the dead what it [keeps](crate::shared::Custody); and what
 //! belongs to all, the directory and the daemon's pins. The new daemon gets the descriptors, a message for each thing,
 //! and makes its books of them. It answers when the other clients have done the same.
 //!
@@ -104,6 +104,9 @@ impl Teller<'_> {
             let request = Request::ResumeSegment { segment: *segment, bytes: *bytes };
             self.tell(&request, &[descriptor.as_fd()])?;
         }
+        for (file, bytes, descriptor) in shared.own.spills.files() {
+            self.tell(&Request::ResumeSpillFile { file, bytes }, &[descriptor.as_fd()])?;
+        }
         for reader in holdings.readers {
             self.tell(&Request::ResumeReader { reader }, &[])?;
         }
@@ -138,6 +141,10 @@ impl Teller<'_> {
             }
             for (segment, (bytes, descriptor)) in &kept.segments {
                 let request = Request::ResumeKept { owner, segment: *segment, bytes: *bytes };
+                self.tell(&request, &[descriptor.as_fd()])?;
+            }
+            for (file, (bytes, descriptor)) in &kept.spill_files {
+                let request = Request::ResumeKeptSpillFile { owner, file: *file, bytes: *bytes };
                 self.tell(&request, &[descriptor.as_fd()])?;
             }
         }

@@ -84,6 +84,8 @@ pub(crate) struct Custody {
     pub(crate) bell: OwnedFd,
     /// Bytes and descriptor of each segment.
     pub(crate) segments: BTreeMap<u32, (u64, OwnedFd)>,
+    /// The same of each spill file.
+    pub(crate) spill_files: BTreeMap<u32, (u64, OwnedFd)>,
 }
 
 impl Shared {

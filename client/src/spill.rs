@@ -89,11 +89,10 @@ impl Spills {
         }
     }
 
-    /// The number, the descriptor and the bytes of each file.
-    #[expect(dead_code, reason = "for a daemon that is restarted, which is given the files again")]
-    pub(crate) fn files(&self) -> Vec<(u32, Arc<File>, u64)> {
+    /// What another daemon has to know: number, bytes and descriptor of each file.
+    pub(crate) fn files(&self) -> Vec<(u32, u64, Arc<File>)> {
         let files = self.files.lock();
-        files.iter().map(|(number, known)| (*number, known.file.clone(), known.bytes)).collect()
+        files.iter().map(|(number, known)| (*number, known.bytes, known.file.clone())).collect()
     }
 
     /// An object is no longer in a file; the last one lets the file go.
@@ -117,7 +116,14 @@ impl Spills {
 
     /// Asks the daemon for a file. It is there until `remove_record` is called once more than `add_record`.
     fn make_file(&self, bytes: u64) -> Result<(u32, Arc<File>), ClientError> {
-        let answer = self.connection.request("make a spill file", &Request::SpillFile { bytes })?;
+        let request = Request::SpillFile { bytes };
+        // A file of the daemon before is nothing any more.
+        let (_still, answer) = loop {
+            let answer = self.connection.request("make a spill file", &request)?;
+            if let Some(still) = self.connection.hold_still(answer.daemon) {
+                break (still, answer);
+            }
+        };
         let Reply::SpillFileMade { file: number } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
@@ -141,7 +147,9 @@ pub(crate) fn spill_soon(shared: &Arc<Shared>, bytes: u64) {
     drop(jobs);
     let spiller = shared.clone();
     if let Err(error) = spawn("mobula-spill", move || work_off_spills(&spiller)) {
-        *shared.own.spills.jobs.lock() = Jobs::default();
+        let mut jobs = shared.own.spills.jobs.lock();
+        (jobs.spill, jobs.is_spilling) = (None, false);
+        drop(jobs);
         let failure = Some(format!("no thread to spill with: {error}"));
         shared.connection.tell(&Request::Spilled { bytes: 0, failure });
     }

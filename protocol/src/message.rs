@@ -331,6 +331,22 @@ messages! {
             /// Why it is not back in memory, if it is not.
             refusal: Option<Refusal>,
         }
+        /// After `Resume`: a file that it has spilled into. Descriptor: the file, to read and write.
+        23 => ResumeSpillFile {
+            /// Number among its own.
+            file: u32,
+            /// What it counts as.
+            bytes: u64,
+        }
+        /// After `Resume`: a spill file of a dead owner that it keeps; see [`Notice::KeepSpillFile`]. Descriptor: the file.
+        24 => ResumeKeptSpillFile {
+            /// One that it has told of before.
+            owner: OwnerId,
+            /// File of that owner's.
+            file: u32,
+            /// What it counts as.
+            bytes: u64,
+        }
     }
 }
 
@@ -503,6 +519,23 @@ messages! {
         73 => RestoreWanted {
             /// One of this client's.
             object: ObjectId,
+        }
+        /// A file to keep, as in [`KeepSegment`](Notice::KeepSegment), in which a dead owner's spilled objects are.
+        /// Descriptor: the file, to read.
+        74 => KeepSpillFile {
+            /// One that `Keep` has named.
+            owner: OwnerId,
+            /// File of that owner's.
+            file: u32,
+            /// What it counts as.
+            bytes: u64,
+        }
+        /// A file that need not be kept any more.
+        75 => SpillFileRetired {
+            /// Whose.
+            owner: OwnerId,
+            /// File of that owner's.
+            file: u32,
         }
     }
 }

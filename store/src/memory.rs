@@ -17,7 +17,7 @@ use mobula_shm::names::{NameRecords, names_bytes};
 use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, pin_extent_offset, pin_file_bytes};
 use mobula_shm::ring::end_bytes;
 use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
-use nix::sys::uio::pwrite;
+use nix::sys::uio::{pread, pwrite};
 
 /// A shared memory, and the one read-only descriptor of it that everyone but its writer gets a copy of. Cloning it
 /// opens nothing: messages that wait in a queue cost no descriptors.
@@ -130,6 +130,21 @@ impl Memory {
             let _ = self.inner.read_only.set(self.inner.memory.read_only()?);
         }
         Ok(Parcel::ReadOnly(self.clone()))
+    }
+
+    /// In a segment: reads a part.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut read = 0;
+        while read < bytes.len() {
+            let at = offset + read as u64;
+            match pread(self.writable(), &mut bytes[read..], at as i64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => read += more,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// In a segment: writes a part of which the pages are there.

@@ -12,6 +12,7 @@
 //! that memories are of the size and sealed as stores make them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct Claim {
     pub(crate) bell: Bell,
     /// Its own segments: number, bytes, memory.
     pub(crate) segments: Vec<(u32, u64, Memory)>,
+    /// Its own spill files: number, bytes, file.
+    pub(crate) spill_files: Vec<(u32, u64, File)>,
     /// Clients that it knows as readers.
     pub(crate) readers: BTreeSet<OwnerId>,
     /// Owners of which it has something.
@@ -68,6 +71,8 @@ pub(crate) struct Peer {
     pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
     /// The same of those that it keeps, if the owner is dead.
     pub(crate) kept: BTreeMap<u32, (u64, OwnedFd)>,
+    /// The same of spill files.
+    pub(crate) kept_files: BTreeMap<u32, (u64, File)>,
 }
 
 /// Everything that came back.
@@ -211,6 +216,7 @@ impl Recovery {
             pin_file,
             bell: Bell::from_descriptor(bell),
             segments: Vec::new(),
+            spill_files: Vec::new(),
             readers: BTreeSet::new(),
             peers: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -269,6 +275,17 @@ impl Claim {
                 let memory = returned("a segment", Memory::returned(descriptor, bytes))?;
                 self.segments.push((segment, bytes, memory));
             }
+            Request::ResumeSpillFile { file, bytes } => {
+                within("spill_files_max", self.spill_files.len(), config.spill_files_max)?;
+                let [descriptor] = expect(descriptors)?;
+                self.spill_files.push((file, bytes, returned("a spill file", regular(descriptor))?));
+            }
+            Request::ResumeKeptSpillFile { owner, file, bytes } => {
+                let kept = &mut self.peer(owner)?.kept_files;
+                within("spill_files_max", kept.len(), config.spill_files_max)?;
+                let [descriptor] = expect(descriptors)?;
+                kept.insert(file, (bytes, returned("a spill file", regular(descriptor))?));
+            }
             Request::ResumeReader { reader } => {
                 within("clients_max", self.readers.len(), config.clients_max as usize)?;
                 let [] = expect(descriptors)?;
@@ -277,10 +294,8 @@ impl Claim {
             Request::ResumePeer { owner, attached } => {
                 within("clients_max", self.peers.len(), config.clients_max as usize)?;
                 let [table, bell] = expect(descriptors)?;
-                self.peers.insert(
-                    owner,
-                    Peer { attached, table, bell, mapped: BTreeMap::new(), kept: BTreeMap::new() },
-                );
+                let (mapped, kept, kept_files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+                self.peers.insert(owner, Peer { attached, table, bell, mapped, kept, kept_files });
             }
             Request::ResumeMapped { owner, segment, bytes } => {
                 let mapped = &mut self.peer(owner)?.mapped;
@@ -319,6 +334,12 @@ fn cannot(reason: &str) -> Refusal {
 
 fn returned<T>(what: &str, result: io::Result<T>) -> Result<T, Refusal> {
     result.map_err(|error| cannot(&format!("{what}: {error}")))
+}
+
+/// A file that is one: reading it does not block.
+fn regular(descriptor: OwnedFd) -> io::Result<File> {
+    let file = File::from(descriptor);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn within(limit: &str, count: usize, max: usize) -> Result<(), Refusal> {

@@ -79,9 +79,7 @@ impl Server {
         let config = config.validate()?;
         let mut daemon = Daemon::new(config.clone(), first_epoch())
             .map_err(StartError::system("make the store's own memory"))?;
-        if let Some(directory) = &config.spill_directory {
-            daemon.spill_into(Disk::open(directory)?);
-        }
+        daemon.spill_into(config.spill_directory.as_deref().map(Disk::open).transpose()?);
         let poller = Poller::new().map_err(StartError::system("watch for events"))?;
         let endpoint = Endpoint::bind(&config.socket)?;
         let recovery = endpoint.takes_place().then(|| Recovery::new(config.clone(), Instant::now()));
@@ -352,7 +350,8 @@ impl EventLoop {
             .map(|returned| Daemon::resume(self.server.config.clone(), first_epoch(), returned, now))
         {
             None => {}
-            Some(Ok((daemon, resumed))) => {
+            Some(Ok((mut daemon, resumed))) => {
+                daemon.spill_into(self.server.daemon.take_disk());
                 self.server.daemon = daemon;
                 for (key, slot) in resumed {
                     if let Some(connection) = self.connections.get_mut(&key) {

@@ -59,10 +59,10 @@ pub(crate) struct Adoption {
     segments: HashMap<u32, u32>,
     /// Live entries by spill file.
     files: HashMap<u32, u32>,
-    /// The segments of entries that have come back from files, where their records still are.
-    came_back: HashMap<u32, u32>,
-    /// Those entries, and maybe others, in the order in which they came.
-    came_back_order: VecDeque<u32>,
+    /// Where the bytes of the entries lie that have any.
+    homes: HashMap<u32, Home>,
+    /// Entries that have come back from files, and maybe others, in the order in which they came.
+    back: VecDeque<u32>,
     /// Where small objects come back to.
     pub(super) shared_segment: Option<SharedSegment>,
     /// What the daemon holds on behalf of an entry.
@@ -76,21 +76,12 @@ pub(crate) struct Adoption {
 struct LiveEntry {
     index: u32,
     generation: u32,
-    home: Home,
 }
 
-/// Where the bytes of an entry lie.
-#[derive(Debug, Clone, Copy)]
-enum Home {
-    /// A lost promise has none, nor has an empty object.
-    Nowhere,
-    Segment(u32),
-    SpillFile(u32),
-}
-
-/// What nothing lies in any more, once an entry is gone.
-#[derive(Debug, Default)]
-struct Emptied {
+/// Where the bytes of an entry lie: nowhere, if it is a lost promise or an empty object; in a segment; in a file; or in
+/// both, once it has come back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Home {
     segment: Option<u32>,
     file: Option<u32>,
 }
@@ -108,8 +99,8 @@ impl Adoption {
             cursor: 0,
             segments: HashMap::new(),
             files: HashMap::new(),
-            came_back: HashMap::new(),
-            came_back_order: VecDeque::new(),
+            homes: HashMap::new(),
+            back: VecDeque::new(),
             shared_segment: None,
             references: HashMap::new(),
             references_left: references_max,
@@ -122,11 +113,15 @@ impl Adoption {
     }
 
     fn add(&mut self, index: u32, generation: u32, home: Home) {
-        self.live.push(LiveEntry { index, generation, home });
-        match home {
-            Home::Nowhere => {}
-            Home::Segment(segment) => self.count_segment(segment),
-            Home::SpillFile(file) => *self.files.entry(file).or_default() += 1,
+        self.live.push(LiveEntry { index, generation });
+        if let Some(segment) = home.segment {
+            self.count_segment(segment);
+        }
+        if let Some(file) = home.file {
+            self.count_file(file);
+        }
+        if home.segment.is_some() || home.file.is_some() {
+            self.homes.insert(index, home);
         }
     }
 
@@ -135,29 +130,40 @@ impl Adoption {
         self.taking.is_none_or(|next| index < next)
     }
 
-    /// Drops the live entry at the cursor.
-    fn remove_at_cursor(&mut self) -> (LiveEntry, Emptied) {
+    /// Drops the live entry at the cursor; the second is what nothing is in any more.
+    fn remove_at_cursor(&mut self) -> (LiveEntry, Home) {
         let entry = self.live.swap_remove(self.cursor);
-        let mut emptied = Emptied::default();
-        match entry.home {
-            Home::Nowhere => {}
-            Home::Segment(segment) => emptied.segment = self.uncount_segment(segment),
-            Home::SpillFile(file) => {
-                emptied.file = uncount(&mut self.files, file);
-                let segment = self.came_back.remove(&entry.index);
-                emptied.segment = segment.and_then(|segment| self.uncount_segment(segment));
-            }
-        }
-        (entry, emptied)
+        let home = self.homes.remove(&entry.index).unwrap_or_default();
+        let segment = home.segment.and_then(|segment| self.uncount_segment(segment));
+        let file = home.file.and_then(|file| self.uncount_file(file));
+        (entry, Home { segment, file })
     }
 
     /// The segment that an entry is in now.
     fn segment_of(&self, entry: &LiveEntry) -> Option<u32> {
-        match entry.home {
-            Home::Nowhere => None,
-            Home::Segment(segment) => Some(segment),
-            Home::SpillFile(_) => self.came_back.get(&entry.index).copied(),
+        self.homes.get(&entry.index)?.segment
+    }
+
+    /// Whether an entry is in memory, and has no record.
+    pub(super) fn is_in_memory(&self, index: u32) -> bool {
+        self.homes.get(&index).is_some_and(|home| home.segment.is_some() && home.file.is_none())
+    }
+
+    /// Those entries, by their segments; none of a segment in which there are others.
+    pub(super) fn entries_in_memory(&self) -> BTreeMap<u32, Vec<u32>> {
+        let mut segments: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (index, home) in &self.homes {
+            if let (Some(segment), None) = (home.segment, home.file) {
+                segments.entry(segment).or_default().push(*index);
+            }
         }
+        segments.retain(|segment, entries| self.segments.get(segment) == Some(&(entries.len() as u32)));
+        segments
+    }
+
+    /// The spill files in which there are objects.
+    pub(super) fn spill_files(&self) -> Vec<u32> {
+        self.files.keys().copied().collect()
     }
 
     /// One more object lies in a segment, or is on its way there.
@@ -174,22 +180,34 @@ impl Adoption {
         Some(emptied)
     }
 
+    /// One more object is in a file, or on its way there.
+    pub(super) fn count_file(&mut self, file: u32) {
+        *self.files.entry(file).or_default() += 1;
+    }
+
+    /// One object less; returns the file if it was the last one in there.
+    pub(super) fn uncount_file(&mut self, file: u32) -> Option<u32> {
+        uncount(&mut self.files, file)
+    }
+
     /// A spilled entry is in a segment now, where it is counted already, and still in its file.
     pub(super) fn came_back(&mut self, index: u32, segment: u32) {
-        self.came_back.insert(index, segment);
-        self.came_back_order.push_back(index);
+        if let Some(home) = self.homes.get_mut(&index) {
+            home.segment = Some(segment);
+            self.back.push_back(index);
+        }
     }
 
     /// How many entries there are to be looked at by [`next_back`](Self::next_back).
     pub(super) fn count_back(&self) -> usize {
-        self.came_back_order.len()
+        self.back.len()
     }
 
     /// The entry that came back longest ago and was not looked at lately.
     pub(super) fn next_back(&mut self) -> Option<u32> {
         loop {
-            let index = self.came_back_order.pop_front()?;
-            if self.came_back.contains_key(&index) {
+            let index = self.back.pop_front()?;
+            if self.homes.get(&index).is_some_and(|home| home.segment.is_some()) {
                 return Some(index);
             }
         }
@@ -197,13 +215,21 @@ impl Adoption {
 
     /// An entry stays in memory for now.
     pub(super) fn stays_back(&mut self, index: u32) {
-        self.came_back_order.push_back(index);
+        self.back.push_back(index);
     }
 
     /// An entry is only in its file again; returns its segment if it was the last one in there.
     pub(super) fn went_again(&mut self, index: u32) -> Option<u32> {
-        let segment = self.came_back.remove(&index)?;
+        let segment = self.homes.get_mut(&index)?.segment.take()?;
         self.uncount_segment(segment)
+    }
+
+    /// An entry is only in a file now; returns its segment if it was the last one in there.
+    pub(super) fn went(&mut self, index: u32, file: u32) -> Option<u32> {
+        let home = self.homes.get_mut(&index)?;
+        home.file = Some(file);
+        self.count_file(file);
+        self.went_again(index)
     }
 }
 
@@ -309,7 +335,7 @@ impl Daemon {
                     // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the waiter is told afterwards.
                     word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
                     step(Step::AdoptLost);
-                    adoption.add(index, generation, Home::Nowhere);
+                    adoption.add(index, generation, Home::default());
                 }
                 // Left in the middle of freeing or spilling: with a place in a file it is spilled; see `table`.
                 Some(state @ (State::Spilled | State::Dying))
@@ -329,7 +355,7 @@ impl Daemon {
                         adoption.references_left -= references.len();
                         recorded.push((index, references));
                     }
-                    adoption.add(index, generation, Home::SpillFile(place.file()));
+                    adoption.add(index, generation, Home { file: Some(place.file()), segment: None });
                 }
                 Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
                     let location = owner.view.location(index);
@@ -341,6 +367,8 @@ impl Daemon {
                         word.store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
                         step(Step::AdoptSealed);
                     }
+                    // Of the record that it may still have nobody is to know.
+                    owner.view.set_spill_place(index, None);
                     if location.references > 0 {
                         let references = mapped.references(&location, adoption.references_left);
                         let Some(references) = references else {
@@ -351,7 +379,7 @@ impl Daemon {
                         adoption.references_left -= references.len();
                         recorded.push((index, references));
                     }
-                    adoption.add(index, generation, segment.map_or(Home::Nowhere, Home::Segment));
+                    adoption.add(index, generation, Home { segment, file: None });
                 }
                 Some(State::Spilled) | None => free(word, generation),
             }
@@ -449,6 +477,7 @@ impl Daemon {
         for object in self.spilling.waited_for(id) {
             self.bring_back(object, now);
         }
+        self.entrust_spill_files(slot);
         for (name, object) in self.names.of_owner(id) {
             if !self.exists(object) {
                 self.drop_name(&name, now);
@@ -508,7 +537,7 @@ impl Daemon {
             self.retire(slot, number);
         }
         for file in empty_files {
-            self.spilling.discard(slot, file);
+            self.discard_adopted_file(slot, file);
         }
         for object in let_go {
             self.let_go(object, now);

@@ -7,6 +7,7 @@
 //!
 //! What is entrusted does not count as mapped. A client that is told that a segment is retired closes it, but nobody
 //! waits for one that does not get to it: its bytes count as free, although a stopped client keeps them from the machine.
+//! Spill files of the dead are kept by the same clients, all of them from the beginning.
 
 use std::collections::BTreeSet;
 
@@ -27,10 +28,28 @@ impl Daemon {
         self.entrust_the_unkept();
     }
 
+    /// Has the spill files of a dead owner kept.
+    pub(super) fn entrust_spill_files(&mut self, slot: u16) {
+        for keeper in self.keepers(slot) {
+            self.keep_spill_files(keeper, slot);
+        }
+        self.entrust_the_unkept();
+    }
+
+    /// No object of a dead owner's is in a spill file any more.
+    pub(super) fn discard_adopted_file(&mut self, slot: u16, file: u32) {
+        let Some(owner) = self.owners.get(&slot).map(|owner| owner.id) else { return };
+        self.spilling.discard(slot, file);
+        for keeper in self.keepers(slot) {
+            self.notify(keeper, &Notice::SpillFileRetired { owner, file }, Vec::new());
+        }
+    }
+
     /// Entrusts a new reader with what the others have.
     pub(super) fn entrust_reader(&mut self, reader: u16, slot: u16) {
         if let Some(entrusted) = self.adoption_of(slot).map(|adoption| adoption.entrusted.clone()) {
             self.keep(reader, slot, &entrusted);
+            self.keep_spill_files(reader, slot);
         }
     }
 
@@ -41,7 +60,10 @@ impl Daemon {
             return;
         };
         let unkept = self.owners.iter().filter(|(slot, owner)| {
-            let entrusted = owner.adoption.as_ref().is_some_and(|adoption| !adoption.entrusted.is_empty());
+            let entrusted = owner
+                .adoption
+                .as_ref()
+                .is_some_and(|adoption| !adoption.entrusted.is_empty() || !adoption.spill_files().is_empty());
             entrusted && self.keepers(**slot).is_empty()
         });
         let unkept: Vec<u16> = unkept.map(|(slot, _)| *slot).collect();
@@ -77,6 +99,23 @@ impl Daemon {
 
     fn adoption_of(&mut self, slot: u16) -> Option<&mut Adoption> {
         self.owners.get_mut(&slot)?.adoption.as_mut()
+    }
+
+    fn keep_spill_files(&mut self, reader: u16, slot: u16) {
+        let Some(owner) = self.owners.get(&slot) else { return };
+        let Some(adoption) = owner.adoption.as_ref().filter(|adoption| adoption.is_taken_over()) else {
+            return;
+        };
+        let (id, bell, files) = (owner.id, owner.bell.clone(), adoption.spill_files());
+        let Ok(table) = owner.table.to_read() else { return };
+        if files.is_empty() {
+            return;
+        }
+        self.notify(reader, &Notice::Keep { owner: id }, vec![table, Parcel::Bell(bell)]);
+        for file in files {
+            let Some((parcel, bytes)) = self.spilling.to_keep(slot, file) else { continue };
+            self.notify(reader, &Notice::KeepSpillFile { owner: id, file, bytes }, vec![parcel]);
+        }
     }
 
     fn keep(&mut self, reader: u16, slot: u16, segments: &BTreeSet<u32>) {

@@ -220,6 +220,9 @@ impl Daemon {
             self.make_room(missing, now);
             let missing = self.missing_bytes(now);
             self.ask_to_spill(missing, now);
+            if missing > 0 {
+                self.empty_adopted(now);
+            }
             self.pressure.due = Some(now + PRESSURE_PERIOD);
         }
     }

@@ -12,6 +12,7 @@
 //! | [`filling`] | allocating the pages of a lease, a slice at a time |
 //! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`bringing`] | bringing back what the dead have spilled |
+//! | [`emptying`] | spilling what the dead have left in memory |
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
 //! | [`adoption`] | what becomes of the objects of the dead |
 //! | [`custody`] | who keeps the memory of the dead, beside the daemon |
@@ -47,6 +48,7 @@ use crate::memory::{Memory, Parcel, no_memory};
 mod adoption;
 mod bringing;
 mod custody;
+mod emptying;
 mod filling;
 mod leasing;
 mod linking;
@@ -248,6 +250,7 @@ impl Daemon {
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.fill_next();
+        self.go_on_emptying(now);
         self.bring_next(now);
         self.expire_leases(now);
         self.expire_restores(now);

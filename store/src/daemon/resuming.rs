@@ -96,7 +96,7 @@ impl Daemon {
         claim: Claim,
         occupied: &BTreeMap<u16, Record>,
     ) -> io::Result<(BTreeMap<OwnerId, Peer>, Said)> {
-        let Claim { owner: id, pid, label, table, pin_file, bell, segments, .. } = claim;
+        let Claim { owner: id, pid, label, table, pin_file, bell, segments, spill_files, .. } = claim;
         let slot = id.slot();
         let entries = occupied.get(&slot).map_or(0, |record| record.committed.min(ENTRIES_MAX));
         self.slots.resume(id, Life::Living);
@@ -108,6 +108,9 @@ impl Daemon {
         self.segments.leased_up_to(slot, claim.segment_last);
         for (number, bytes, memory) in segments {
             self.segments.resume(slot, number, Class::Leased, bytes, memory);
+        }
+        for (number, bytes, file) in spill_files {
+            self.spilling.resume_file(slot, number, bytes, file);
         }
         Ok((claim.peers, Said { readers: claim.readers, channels: claim.channels }))
     }
@@ -196,6 +199,9 @@ impl Daemon {
                 }
                 for (number, (bytes, descriptor)) in peer.kept.into_iter().filter(|_| !alive) {
                     self.resume_segment(id, number, Class::Adopted, bytes, descriptor);
+                }
+                for (number, (bytes, file)) in peer.kept_files.into_iter().filter(|_| !alive) {
+                    self.spilling.resume_file(slot, number, bytes, file);
                 }
             }
         }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::table::State;
 
 use super::bringing::Bringing;
+use super::emptying::Emptying;
 use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::core::waiters::{Waiter, Waiters, deadline};
 use crate::disk::Disk;
@@ -53,6 +55,8 @@ pub(super) struct Spilling {
     wanted: HashSet<ObjectId>,
     /// What the daemon brings back.
     pub(super) bringing: Vec<Bringing>,
+    /// What of the dead is being spilled.
+    pub(super) emptying: Option<Emptying>,
 }
 
 struct SpillFile {
@@ -73,6 +77,7 @@ impl Spilling {
             restores: Waiters::new(),
             wanted: HashSet::new(),
             bringing: Vec::new(),
+            emptying: None,
         }
     }
 
@@ -82,7 +87,30 @@ impl Spilling {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.restores.next_deadline()
+        let emptying = self.emptying.as_ref().map(Emptying::look_at);
+        [self.restores.next_deadline(), emptying].into_iter().flatten().min()
+    }
+
+    /// Whether there is a place for spilled objects.
+    pub(super) fn can_spill(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Notes why something was not spilled.
+    pub(super) fn fail(&mut self, refusal: Refusal, now: Instant) {
+        self.fail_because(
+            match refusal {
+                Refusal::SpillFailed { reason, .. } => reason,
+                refusal => refusal.to_string(),
+            },
+            now,
+        );
+    }
+
+    /// The same in words.
+    pub(super) fn fail_because(&mut self, reason: String, now: Instant) {
+        tracing::warn!(reason, "spilling has failed");
+        self.failure = Some((now, reason));
     }
 
     /// How many requests of a client wait.
@@ -93,6 +121,23 @@ impl Spilling {
     /// Whether anybody waits for an object.
     pub(super) fn is_waited_for(&self, object: ObjectId) -> bool {
         self.restores.first(|_, waiter| waiter.wants == object).is_some()
+    }
+
+    /// A file that has outlived the daemon before.
+    pub(super) fn resume_file(&mut self, owner: u16, number: u32, bytes: u64, file: File) {
+        if number == 0 || self.files.contains_key(&(owner, number)) {
+            return;
+        }
+        self.last_file = self.last_file.max(number);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.files.insert((owner, number), SpillFile { file: Arc::new(file), bytes });
+    }
+
+    /// A file of an owner's, to be kept by another client as well: to be read, and what it counts as.
+    pub(super) fn to_keep(&self, owner: u16, number: u32) -> Option<(Parcel, u64)> {
+        let known = self.files.get(&(owner, number))?;
+        let path = format!("/proc/self/fd/{}", known.file.as_raw_fd());
+        Some((Parcel::File(Arc::new(File::open(path).ok()?)), known.bytes))
     }
 
     /// A file of an owner's.
@@ -137,15 +182,26 @@ impl Spilling {
 }
 
 impl Daemon {
-    /// From now on objects are spilled.
-    pub(crate) fn spill_into(&mut self, disk: Disk) {
-        self.spilling.disk = Some(disk);
+    /// From now on objects are spilled, if there is a place for them.
+    pub(crate) fn spill_into(&mut self, disk: Option<Disk>) {
+        self.spilling.disk = disk;
+    }
+
+    /// The place for spilled objects, for another daemon of this store.
+    pub(crate) fn take_disk(&mut self) -> Option<Disk> {
+        self.spilling.disk.take()
     }
 
     // ---- files ----
 
     /// Makes a file for a client to spill into.
     pub(super) fn spill_file(&mut self, client: u16, bytes: u64) -> Outcome {
+        let (file, descriptor) = self.make_spill_file(client, bytes)?;
+        Ok(Answer::Now(Reply::SpillFileMade { file }, vec![Parcel::File(descriptor)]))
+    }
+
+    /// Makes a file for objects of an owner's.
+    pub(super) fn make_spill_file(&mut self, owner: u16, bytes: u64) -> Result<(u32, Arc<File>), Refusal> {
         let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
         let failed =
             |reason| Refusal::SpillFailed { requested_bytes: bytes, capacity_bytes, free_bytes, reason };
@@ -168,8 +224,8 @@ impl Daemon {
         };
         let number = spilling.next_file();
         spilling.bytes += bytes;
-        spilling.files.insert((client, number), SpillFile { file: file.clone(), bytes });
-        Ok(Answer::Now(Reply::SpillFileMade { file: number }, vec![Parcel::File(file)]))
+        spilling.files.insert((owner, number), SpillFile { file: file.clone(), bytes });
+        Ok((number, file))
     }
 
     /// A client needs a file no more.
@@ -212,8 +268,7 @@ impl Daemon {
         self.spilling.asked.remove(&client);
         if let Some(mut reason) = failure {
             reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-            tracing::warn!(id = %self.owners[&client].id, reason, "spilling has failed");
-            self.spilling.failure = Some((now, reason));
+            self.spilling.fail_because(reason, now);
         } else if bytes > 0 {
             self.spilling.failure = None;
         }
