@@ -51,6 +51,14 @@ fuzz-values SECONDS="60":
 loom PREEMPTIONS="3":
     LOOM_MAX_PREEMPTIONS={{ PREEMPTIONS }} .ci/run loom
 
+# The crates below the runtime under AddressSanitizer and ThreadSanitizer.
+sanitize:
+    .ci/run address thread
+
+# What touches no shared memory under Miri, where a nightly toolchain has it.
+miri:
+    .ci/run miri
+
 # Licences, advisories and versions of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -321,6 +321,9 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
 
+    /// Miri is slow.
+    const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };
+
     /// Takes and ends uses as owners and readers do, with the pin in a variable.
     #[derive(Default)]
     struct Pinned {
@@ -407,7 +410,7 @@ mod tests {
             for thread in 0..4 {
                 let pinned = &pinned;
                 scope.spawn(move || {
-                    for step in 0..20_000 {
+                    for step in 0..ROUNDS {
                         let (kind, bits) = match (thread + step) % 3 {
                             0 => (Use::Handle, HELD),
                             1 => (Use::Bytes, HELD | MAPPED),
@@ -431,7 +434,7 @@ mod tests {
             let users: Vec<_> = (0..3)
                 .map(|_| {
                     scope.spawn(|| {
-                        for _ in 0..20_000 {
+                        for _ in 0..ROUNDS {
                             pinned.acquire(Use::Bytes);
                             assert_eq!(freeing.load(Ordering::SeqCst), 0, "used while it is freed");
                             pinned.release(Use::Bytes);

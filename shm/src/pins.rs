@@ -343,10 +343,13 @@ mod tests {
         assert_eq!(word.load(Ordering::Relaxed), Word::new(8, State::Free).bits());
     }
 
+    /// Miri is slow.
+    const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };
+
     #[test]
     fn pin_and_free_never_both_win() {
         let (word, pin) = (AtomicU64::new(0), AtomicU32::new(0));
-        for generation in 0..20_000 {
+        for generation in 0..ROUNDS {
             word.store(Word::new(generation, State::Sealed).bits(), Ordering::SeqCst);
             pin.store(0, Ordering::SeqCst);
             let (pinned, freed) = std::thread::scope(|scope| {
@@ -392,7 +395,7 @@ mod tests {
         const COUNT: usize = 8;
         let words: [AtomicU64; COUNT] = Default::default();
         let pins: [AtomicU32; COUNT] = Default::default();
-        for generation in 0..10_000 {
+        for generation in 0..ROUNDS / 2 {
             let sealed = Word::new(generation, State::Sealed);
             words.iter().for_each(|word| word.store(sealed.bits(), Ordering::SeqCst));
             pins.iter().for_each(|pin| pin.store(0, Ordering::SeqCst));
@@ -497,7 +500,7 @@ mod tests {
             for index in 0..4 {
                 let (writer, reader) = (&writer, &reader);
                 scope.spawn(move || {
-                    for _ in 0..20_000 {
+                    for _ in 0..ROUNDS {
                         writer.set(index, HELD);
                         assert!(reader.may_hold(0..=GROUP - 1) && reader.get(index) == HELD);
                         writer.change(index, HELD | MAPPED);
