@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     /// here.
     slots: Box<[OnceLock<Box<Slot>>]>,
     attaching: Mutex<()>,
+    /// Whom a thread is attaching to, and whether the daemon has forgotten it meanwhile.
+    attached_next: Mutex<Option<(OwnerId, bool)>>,
     /// Leases that were asked for and whose segments are not in the books yet.
     leasing: AtomicUsize,
     born: Instant,
@@ -110,6 +112,7 @@ impl Shared {
             pin_file: parts.pin_file,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             attaching: Mutex::default(),
+            attached_next: Mutex::default(),
             leasing: AtomicUsize::new(0),
             born: Instant::now(),
         }
@@ -167,6 +170,7 @@ impl Shared {
         if let Some(peer) = self.known_peer(id) {
             return Ok(peer);
         }
+        *self.attached_next.lock() = Some((id, false));
         let request = Request::Attach { owner: id };
         let (_still, answer) = loop {
             let answer = self.connection.request("attach", &request)?;
@@ -178,7 +182,12 @@ impl Shared {
         let attached = Peer::attached(self, id, answer)?;
         step(Step::AttachMapped);
         let slot = place.get_or_init(|| Box::new(Slot::new(self.guard)));
-        if slot.install(attached.clone()) {
+        let is_installed = slot.install(attached.clone());
+        let is_forgotten = self.attached_next.lock().take().is_some_and(|(_, forgotten)| forgotten);
+        if is_forgotten {
+            slot.forget(Some(id));
+            Err(no_such_owner.into())
+        } else if is_installed {
             Ok(attached)
         } else {
             // The daemon gives a slot to another only once nobody is attached to its last owner.
@@ -197,7 +206,14 @@ impl Shared {
         slots.filter_map(|slot| Some(slot.enter()?.to_arc())).collect()
     }
 
+    /// The daemon has forgotten an owner, whose slot is another's once nobody is attached any more.
+    ///
+    /// The news comes to this client's own thread, and may come before the thread that has attached, and that the
+    /// answer was for, has installed the peer: then that thread forgets it.
     pub(crate) fn forget_peer(&self, id: OwnerId) {
+        if let Some((_, forgotten)) = self.attached_next.lock().as_mut().filter(|(next, _)| *next == id) {
+            *forgotten = true;
+        }
         if let Some(slot) = self.slot(id.slot()) {
             slot.forget(Some(id));
         }
