@@ -6,6 +6,7 @@
 //! before it begins more.
 
 use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,12 @@ impl Worker {
     fn is_leased_to(&self, caller: &Link) -> bool {
         matches!(self.job, Job::Leased { .. })
             && self.lessee.as_ref().is_some_and(|link| link.id == caller.id)
+    }
+
+    /// Nobody has it any more; it may still be busy with what was asked of it.
+    fn end_lease(&mut self) {
+        self.job = Job::Idle { since: Instant::now() };
+        self.lessee = None;
     }
 
     fn is_at(&self, peer: OwnerId) -> bool {
@@ -143,7 +150,7 @@ impl State {
                 if let Some(worker) = self.workers.values_mut().find(|each| {
                     each.link.as_ref().is_some_and(|link| link.peer == worker) && each.is_leased_to(from)
                 }) {
-                    worker.job = Job::Idle { since: Instant::now() };
+                    worker.end_lease();
                 }
             }
             ToHead::Blocked => self.set_blocked(from, true),
@@ -200,7 +207,7 @@ impl State {
         self.wants.retain(|want| !Arc::ptr_eq(&want.caller, link));
         for worker in self.workers.values_mut() {
             if worker.is_leased_to(link) {
-                worker.job = Job::Idle { since: Instant::now() };
+                worker.end_lease();
             }
         }
         self.set_broken(link.peer);
@@ -226,7 +233,9 @@ impl State {
                 }
                 _ => processes::how(status),
             };
-            if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
+            // That it was killed from outside says nothing about whether the next one comes up.
+            let failed = worker.link.is_none() && status.signal() != Some(libc::SIGKILL);
+            if failed && !matches!(worker.job, Job::Exiting { .. }) {
                 self.start_failures += 1;
                 if self.start_failures >= START_FAILURES_MAX {
                     self.no_workers(&format!("worker processes do not come up: {how} before it could serve"));

@@ -57,6 +57,8 @@ thread_local! {
 #[derive(Default)]
 pub(crate) struct Submitter {
     books: Mutex<Books>,
+    /// Held while a channel is opened.
+    connecting: Mutex<()>,
     id_last: AtomicU64,
     /// Calls that have not been sent, and promises that have not been kept.
     unsettled: AtomicUsize,

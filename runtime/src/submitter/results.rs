@@ -65,12 +65,27 @@ impl Core {
             running.task.clone()
         };
         let slots = task.results.iter().skip(first as usize).take(count as usize);
+        let mut is_lost = false;
         for slot in slots {
             let settled = match payloads::take(&mut payloads) {
                 Ok(payload) => self.settled_from(payload),
                 Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
             };
+            // It lay in the memory of a process that has died before this one came to look. Only functions can be run
+            // again here; whether methods may be, the head alone knows.
+            if let (Settled::Failed(failure), Target::Function { .. }) = (&settled, &task.target)
+                && matches!(**failure, Failure::ObjectLost { .. })
+                && is_last
+                && (is_lost || task.may_begin_again(task.max_retries))
+            {
+                is_lost = true;
+                continue;
+            }
             self.settle(slot, settled);
+        }
+        if is_lost {
+            self.begin_again(task);
+            return self.send_ready();
         }
         // A worker that says it is done without having sent every result leaves none pending.
         if is_last && (first as usize).saturating_add(count as usize) != task.results.len() {
@@ -162,6 +177,13 @@ impl Core {
         }
     }
 
+    /// A call of a function waits for a worker once more, before those that have not had one.
+    fn begin_again(&self, task: Arc<Task>) {
+        self.submitter.promised(1);
+        self.submitter.books.lock().ready.push_front(task);
+        self.call_waits();
+    }
+
     /// A process that ran calls of this one is gone (or a link to it is).
     pub(crate) fn on_worker_gone(self: &Arc<Self>, link: &Arc<Link>) {
         let (again, lost, pid) = {
@@ -181,9 +203,7 @@ impl Core {
             (again, lost, pid)
         };
         for task in again {
-            self.submitter.promised(1);
-            self.submitter.books.lock().ready.push_front(task);
-            self.call_waits();
+            self.begin_again(task);
         }
         for task in lost {
             let how = "its process ended during the call, or with the call in its queue".to_owned();

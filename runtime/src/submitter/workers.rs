@@ -102,6 +102,8 @@ impl Core {
 
     /// The link to a process that runs calls; opened the first time.
     pub(super) fn link_to(self: &Arc<Self>, process: OwnerId) -> Option<Arc<Link>> {
+        // One at a time: a second channel to one process would stay, and nobody would use it.
+        let connecting = self.submitter.connecting.lock();
         if let Some(link) = self.submitter.books.lock().links.get(&process) {
             return Some(link.clone());
         }
@@ -109,8 +111,10 @@ impl Core {
             tracing::debug!(%process, %error, "a process was gone before a call reached it");
         });
         let link = Arc::new(Link::new(channel.ok()?, false));
-        self.add_link(link.clone());
+        // Before it is added: if it has closed by then, it is taken off the books again.
         self.submitter.books.lock().links.insert(process, link.clone());
+        drop(connecting);
+        self.add_link(link.clone());
         Some(link)
     }
 
