@@ -13,6 +13,11 @@ fmt:
 lint:
     .ci/run lint
 
+# Workers, actors and drivers killed while they work; minutes.
+faults KILLS="2000" DRIVER_KILLS="200":
+    MOBULA_KILLS={{ KILLS }} MOBULA_DRIVER_KILLS={{ DRIVER_KILLS }} \
+        cargo test -p mobula-tests --test faults_runtime -- --nocapture
+
 # The documentation, every warning an error.
 doc:
     .ci/run doc
