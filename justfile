@@ -42,15 +42,9 @@ compare *ARGUMENTS:
 chaos SECONDS="30" SEED="" *ARGUMENTS="":
     cargo run --release -p mobula-chaos -- --seconds {{ SECONDS }} {{ if SEED == "" { "" } else { "--seed " + SEED } }} {{ ARGUMENTS }}
 
-# Arbitrary bytes for whatever reads messages, half a minute; MOBULA_FUZZ_SECONDS says how long.
-fuzz:
-    .ci/run fuzz
-
-# The same for values, whose target takes minutes to build.
-fuzz-values SECONDS="60":
-    mkdir -p fuzz/target/corpus/decode_value
-    RUSTC_BOOTSTRAP=1 cargo fuzz run --features values decode_value fuzz/target/corpus/decode_value \
-        fuzz/corpus/decode_value -- -max_total_time={{ SECONDS }}
+# Arbitrary bytes for whatever reads those of others: each target a minute; `just fuzz 600 operations` one of them longer.
+fuzz SECONDS="60" TARGETS="":
+    MOBULA_FUZZ_SECONDS={{ SECONDS }} MOBULA_FUZZ={{ quote(TARGETS) }} .ci/run fuzz
 
 # The lock-free parts under a model checker: every order of their steps, with as many preemptions as given.
 loom PREEMPTIONS="3":

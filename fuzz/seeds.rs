@@ -1,28 +1,38 @@
-//! Writes the inputs that the targets begin with, next to this file: messages of each direction, and payloads of a few
-//! values. Run again, after the format has changed:
+//! Writes the inputs that the targets begin with, next to this file: messages of each direction, records, payloads of a
+//! few values, and sequences of steps. Run again, after the format has changed:
 //!
 //! ```text
 //! cargo run --manifest-path fuzz/Cargo.toml --features values --example seeds
 //! ```
+//!
+//! Without the feature, all but records and values.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
-use mobula::value::{Tensor, encode};
-use mobula_fuzz::Victim;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{ClientInfo, NameInfo, Notice, ObjectInfo, Refusal, Reply, Request, Totals};
 
+/// Sequences for each target that takes some.
+const SEQUENCES: usize = 8;
+/// Steps of a sequence.
+const STEPS: usize = 60;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     write("decode_message", messages())?;
-    write("decode_value", values()?)
+    write("read_ring", sequences(&[10, 3, 2, 0, 0, 2, 0]))?;
+    write("read_table", sequences(&[10, 6, 6, 1, 4]))?;
+    write("adopt_table", sequences(&[9, 22, 7, 10, 3, 5, 2, 2, 2, 0]))?;
+    write("operations", sequences(&[4, 1, 4, 2, 2, 1, 1, 1, 2, 3, 2, 2, 1, 1, 0]))?;
+    #[cfg(feature = "values")]
+    {
+        write("decode_record", mobula::fuzzing::records())?;
+        write("decode_value", values::values()?)?;
+    }
+    Ok(())
 }
 
-fn write(target: &str, seeds: Vec<(&str, Vec<u8>)>) -> Result<(), Box<dyn std::error::Error>> {
+fn write(target: &str, seeds: Vec<(impl AsRef<Path>, Vec<u8>)>) -> Result<(), Box<dyn std::error::Error>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&directory)?;
     for (name, bytes) in seeds {
@@ -98,32 +108,67 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn values() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
-    let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
-    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
-    let columns = [
-        ("numbers", Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as ArrayRef),
-        ("words", Arc::new(StringArray::from(vec!["one", "two", "three"]))),
-        ("lists", Arc::new(lists)),
-    ];
-    let full = Victim {
-        name: "full".into(),
-        numbers: BTreeMap::from([(1, -1), (2, i64::MAX)]),
-        bytes: vec![7; 100].into(),
-        tensor: Tensor::from_shape_vec(&[2, 3], vec![0.5; 6])?,
-        more: vec![None, Some(Tensor::from_shape_vec(&[3], vec![1, 2, 3])?)],
-        array: (Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef).into(),
-        batch: RecordBatch::try_from_iter(columns)?.into(),
+/// Steps as `arbitrary` reads them: that there is one more, which it is, and its fields, of which each kind has as many
+/// bytes as given.
+fn sequences(kinds: &[usize]) -> Vec<(String, Vec<u8>)> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % bound
     };
-    let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
-    let empty = Victim {
-        name: String::new(),
-        numbers: BTreeMap::new(),
-        bytes: Vec::new().into(),
-        tensor: Tensor::from_shape_vec(&[0], vec![])?,
-        more: vec![],
-        array: empty.clone().into(),
-        batch: RecordBatch::try_from_iter_with_nullable([("none", empty, false)])?.into(),
+    let mut sequence = || {
+        let mut bytes = Vec::new();
+        for _ in 0..STEPS {
+            let kind = below(kinds.len());
+            bytes.push(1);
+            bytes.extend_from_slice(&(((2 * kind as u64 + 1) << 31) / kinds.len() as u64).to_le_bytes()[..4]);
+            // Small numbers above all.
+            bytes.extend((0..kinds[kind]).map(|_| below(256) as u8 * u8::from(below(3) == 0)));
+        }
+        bytes
     };
-    Ok(vec![("full", encode(&full)?.to_vec()), ("empty", encode(&empty)?.to_vec())])
+    (0..SEQUENCES).map(|number| (format!("sequence_{number}"), sequence())).collect()
+}
+
+#[cfg(feature = "values")]
+mod values {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+    use arrow::datatypes::Int32Type;
+    use mobula::value::{Tensor, encode};
+    use mobula_fuzz::values::Victim;
+
+    pub(super) fn values() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
+        let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+        let columns = [
+            ("numbers", Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as ArrayRef),
+            ("words", Arc::new(StringArray::from(vec!["one", "two", "three"]))),
+            ("lists", Arc::new(lists)),
+        ];
+        let full = Victim {
+            name: "full".into(),
+            numbers: BTreeMap::from([(1, -1), (2, i64::MAX)]),
+            bytes: vec![7; 100].into(),
+            tensor: Tensor::from_shape_vec(&[2, 3], vec![0.5; 6])?,
+            more: vec![None, Some(Tensor::from_shape_vec(&[3], vec![1, 2, 3])?)],
+            array: (Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef).into(),
+            batch: RecordBatch::try_from_iter(columns)?.into(),
+        };
+        let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
+        let empty = Victim {
+            name: String::new(),
+            numbers: BTreeMap::new(),
+            bytes: Vec::new().into(),
+            tensor: Tensor::from_shape_vec(&[0], vec![])?,
+            more: vec![],
+            array: empty.clone().into(),
+            batch: RecordBatch::try_from_iter_with_nullable([("none", empty, false)])?.into(),
+        };
+        Ok(vec![("full", encode(&full)?.to_vec()), ("empty", encode(&empty)?.to_vec())])
+    }
 }

@@ -1,8 +1,7 @@
 //! The type that `decode_value` decodes to: each carrier once, among ordinary fields.
 //!
 //! A payload names its type, so the seeds must be written of the same one that the target reads: that is why it has a
-//! library to itself.
-#![cfg(feature = "values")]
+//! place of its own.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use mobula::value::{Arrow, Bytes, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// See the crate's documentation.
+/// See the module's documentation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Victim {
     /// Text in the stream.

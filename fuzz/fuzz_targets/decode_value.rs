@@ -5,7 +5,7 @@
 use arrow::array::Array;
 use libfuzzer_sys::fuzz_target;
 use mobula::value::{Source, decode, encode};
-use mobula_fuzz::Victim;
+use mobula_fuzz::values::Victim;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(victim) = decode::<Victim>(Source::heap(bytes.to_vec(), vec![])) else { return };

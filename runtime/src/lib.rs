@@ -47,6 +47,9 @@ mod arguments;
 mod core;
 mod error;
 mod executor;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod link;
 mod logs;

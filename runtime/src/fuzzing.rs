@@ -1,0 +1,100 @@
+//! Records of other processes, read as this crate reads them: for the fuzz target `decode_record`, and in nothing else.
+
+use crate::message::{Call, FromHead, ToCaller, ToHead, read};
+use crate::payloads;
+
+/// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
+/// to write it, and read once more.
+pub fn read_record(record: &[u8]) {
+    if let Some(call) = Call::read(record) {
+        let mut again = Vec::new();
+        call.append_to(&mut again);
+        assert_eq!((again.len(), Call::read(&again)), (Call::BYTES, Some(call)));
+        take_payloads(&record[Call::BYTES..], call.arguments);
+        std::hint::black_box(call.returns.count());
+    }
+    match ToCaller::read(record) {
+        Some(ToCaller::Results(results, payloads)) => {
+            let mut again = Vec::new();
+            results.append_to(&mut again);
+            again.extend_from_slice(payloads);
+            assert!(matches!(ToCaller::read(&again), Some(ToCaller::Results(read, _)) if read == results));
+            take_payloads(payloads, results.count);
+        }
+        Some(ToCaller::NoResults(none)) => {
+            let mut again = Vec::new();
+            none.append_to(&mut again);
+            assert!(matches!(ToCaller::read(&again), Some(ToCaller::NoResults(_))));
+        }
+        None => {}
+    }
+    if let Ok(to_head) = read::<ToHead<'_>>(record) {
+        if let ToHead::StartActor { arguments, payloads, .. } = to_head {
+            take_payloads(payloads, arguments);
+        }
+        let again = postcard::to_stdvec(&to_head).expect("what was read can be written");
+        read::<ToHead<'_>>(&again).expect("what was written can be read");
+    }
+    if let Ok(from_head) = read::<FromHead<'_>>(record) {
+        if let FromHead::Construct { arguments, payloads, .. } = from_head {
+            take_payloads(payloads, arguments);
+        }
+        let again = postcard::to_stdvec(&from_head).expect("what was read can be written");
+        read::<FromHead<'_>>(&again).expect("what was written can be read");
+    }
+}
+
+/// As many payloads as a record says that follow, or as are there.
+fn take_payloads(mut bytes: &[u8], count: u32) {
+    for _ in 0..count {
+        let before = bytes.len();
+        let Ok(payload) = payloads::take(&mut bytes) else { return };
+        assert!(bytes.len() < before, "a payload of no bytes");
+        std::hint::black_box(payload.objects().count());
+    }
+}
+
+/// A record of each kind, to begin with.
+pub fn records() -> Vec<(&'static str, Vec<u8>)> {
+    use mobula_client::{ObjectId, OwnerId};
+
+    use crate::error::Failure;
+    use crate::message::{Callee, NoResults, Results, Returns};
+    use crate::registry::Key;
+
+    let mut payloads = Vec::new();
+    payloads::append_inline(&mut payloads, b"small", &[]);
+    payloads::append_stored(&mut payloads, ObjectId::from_bytes([7; ObjectId::BYTES]));
+    let key = Key::from_bits(0x1234_5678_9abc_def0);
+    let call = |callee, returns| {
+        let mut record = Vec::new();
+        Call { task: 5, callee, returns, arguments: 2 }.append_to(&mut record);
+        record.extend_from_slice(&payloads);
+        record
+    };
+    let mut results = Vec::new();
+    Results { task: 5, first: 0, count: 2, is_last: true, ran_nanos: 77 }.append_to(&mut results);
+    results.extend_from_slice(&payloads);
+    let none = |none: NoResults| {
+        let mut record = Vec::new();
+        none.append_to(&mut record);
+        record
+    };
+    let failure = || Failure::from(mobula_client::ClientError::StoreLost);
+    let to_head = |record: ToHead<'_>| postcard::to_stdvec(&record).expect("a record");
+    let from_head = |record: FromHead<'_>| postcard::to_stdvec(&record).expect("a record");
+    let (class, worker) = (key, OwnerId::new(3, 99));
+    vec![
+        ("call_function", call(Callee::Function(key), Returns::One)),
+        ("call_method", call(Callee::Method(3), Returns::Tuple(2))),
+        ("results", results),
+        ("failed", none(NoResults::Failed { task: 5, failure: failure(), ran_nanos: 1 })),
+        ("declined", none(NoResults::Declined { task: 5 })),
+        ("start_actor", to_head(ToHead::StartActor { actor: 1, arguments: 2, payloads: &payloads })),
+        ("abandon_actor", to_head(ToHead::AbandonActor { actor: 1, failure: failure() })),
+        ("return", to_head(ToHead::Return { worker })),
+        ("construct", from_head(FromHead::Construct { actor: 1, class, arguments: 2, payloads: &payloads })),
+        ("actor_over", from_head(FromHead::ActorOver { actor: 1, pid: 4711, failure: failure() })),
+        ("granted", from_head(FromHead::Granted { worker, pid: 4711 })),
+    ]
+}
