@@ -25,25 +25,26 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["store", socket, capacity, clients_max] => {
-            store(socket, number(capacity), number(clients_max), None);
-        }
-        ["store", socket, capacity, clients_max, directory, bytes_max] => {
+        ["store", socket, capacity, clients_max, directory, bytes_max] if !directory.contains('=') => {
             let spill = Some((directory, number(bytes_max)));
-            store(socket, number(capacity), number(clients_max), spill);
+            store(socket, number(capacity), number(clients_max), spill, &[]);
+        }
+        ["store", socket, capacity, clients_max, ref limits @ ..] => {
+            store(socket, number(capacity), number(clients_max), None, limits);
         }
         ["client", socket] => serve(socket, ConnectOptions::new()),
         ["client", socket, "impatient"] => {
             serve(socket, ConnectOptions::new().resume_timeout(Duration::ZERO));
         }
         _ => panic!(
-            "usage: store SOCKET CAPACITY CLIENTS [SPILL_DIRECTORY SPILL_BYTES] | client SOCKET [impatient]"
+            "usage: store SOCKET CAPACITY CLIENTS [SPILL_DIRECTORY SPILL_BYTES | LIMIT=VALUE…] \
+             | client SOCKET [impatient]"
         ),
     }
 }
 
 /// A daemon that lives until its standard input ends.
-fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&str, u64)>) {
+fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&str, u64)>, limits: &[&str]) {
     mobula_store::raise_descriptor_limit().expect("descriptors");
     let mut config = Config::new(socket, capacity_bytes);
     config.adoption_grace = Duration::from_millis(20);
@@ -51,6 +52,13 @@ fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&st
     if let Some((directory, bytes_max)) = spill {
         config.spill_directory = Some(directory.into());
         config.spill_bytes_max = bytes_max;
+    }
+    for limit in limits {
+        match limit.split_once('=').expect("a limit and its value") {
+            ("client_bytes_max", value) => config.client_bytes_max = number(value),
+            ("user_bytes_max", value) => config.user_bytes_max = number(value),
+            (limit, _) => panic!("no such limit: {limit}"),
+        }
     }
     let server = Server::bind(config).expect("the store starts");
     say("ok ready");
@@ -61,7 +69,7 @@ fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&st
 fn serve(socket: &str, options: ConnectOptions) {
     keep_heap();
     let mut peer = match options.connect(socket) {
-        Ok(client) => Peer::new(client),
+        Ok(client) => Peer::new(client, socket),
         Err(error) => return say(format_args!("error {}", kind_of(&error))),
     };
     say(format_args!("ok {}", std::process::id()));
@@ -108,6 +116,11 @@ struct Peer {
     promises: HashMap<ObjectId, Promise>,
     /// What `look` does.
     looker: Looker,
+    socket: String,
+    /// Clients that do nothing.
+    crowd: Vec<Client>,
+    /// Descriptors that are there to be taken away.
+    descriptors: Vec<File>,
 }
 
 #[derive(Default)]
@@ -127,9 +140,12 @@ fn number(word: &str) -> u64 {
 }
 
 impl Peer {
-    fn new(client: Client) -> Self {
+    fn new(client: Client, socket: &str) -> Self {
         Self {
             client,
+            socket: socket.to_owned(),
+            crowd: Vec::new(),
+            descriptors: Vec::new(),
             objects: HashMap::new(),
             handles: HashMap::new(),
             writers: HashMap::new(),
@@ -229,6 +245,26 @@ impl Peer {
                 let object = self.client.get_named(name, PATIENCE)?;
                 verify(&object);
                 self.keep(object)
+            }
+            ["release"] => {
+                self.client.release_unused();
+                String::new()
+            }
+            ["exhaust-descriptors"] => {
+                while let Ok(file) = File::open("/dev/null") {
+                    self.descriptors.push(file);
+                }
+                self.descriptors.len().to_string()
+            }
+            ["relax"] => {
+                self.descriptors.clear();
+                String::new()
+            }
+            ["crowd", count] => {
+                for _ in 0..number(count) {
+                    self.crowd.push(Client::connect(&self.socket)?);
+                }
+                String::new()
             }
             ["stats"] => self.client.stats()?.totals.clients.to_string(),
 

@@ -205,6 +205,27 @@ impl Store {
         Self { program, capacity_bytes, clients_max, spill, daemon, directory }
     }
 
+    /// The same with other limits, by the names of their fields.
+    pub fn start_with(program: &'static str, capacity_bytes: u64, limits: &[(&str, u64)]) -> Self {
+        Self::start_by(Command::new(program), program, capacity_bytes, limits)
+    }
+
+    /// The same, the daemon started by another command line, which gets the arguments.
+    pub fn start_by(
+        mut command: Command,
+        program: &'static str,
+        capacity_bytes: u64,
+        limits: &[(&str, u64)],
+    ) -> Self {
+        let directory = tempfile::Builder::new().prefix("mobula-test-").tempdir().unwrap();
+        let (socket, clients_max) = (directory.path().join("store.sock"), 64);
+        command.arg("store").arg(socket).arg(capacity_bytes.to_string()).arg(clients_max.to_string());
+        command.args(limits.iter().map(|(limit, value)| format!("{limit}={value}")));
+        let mut daemon = Process::start(command);
+        assert_eq!(daemon.answer().as_deref(), Ok("ready"), "the daemon starts");
+        Self { program, capacity_bytes, clients_max, spill: None, daemon, directory }
+    }
+
     fn daemon(
         program: &str,
         socket: &Path,

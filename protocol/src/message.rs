@@ -667,7 +667,9 @@ pub enum Refusal {
         capacity_bytes: u64,
     },
     /// The machine itself has no memory (or no descriptors) left.
-    #[error("the machine refused {bytes} bytes of shared memory: system error {errno}")]
+    #[error(
+        "the system refused the store {bytes} bytes of memory, or the descriptors for them: system error {errno}"
+    )]
     NoMemory {
         /// What was to be allocated.
         bytes: u64,
@@ -752,6 +754,18 @@ pub enum Refusal {
         /// Which.
         object: ObjectId,
     },
+    /// A configured limit of memory, and what there is of it.
+    #[error("over the limit: {requested} bytes requested, {used} used of {limit} = {max}")]
+    QuotaReached {
+        /// The field of the daemon's configuration.
+        limit: String,
+        /// Its value, in bytes.
+        max: u64,
+        /// What counts towards it already.
+        used: u64,
+        /// What was asked for.
+        requested: u64,
+    },
     /// The request makes no sense here; the connection ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
@@ -796,6 +810,7 @@ refusals! {
     11 => SpillFailed { requested_bytes, capacity_bytes, free_bytes, reason }
     12 => NotRestored { object, reason }
     13 => SpillDamaged { object }
+    14 => QuotaReached { limit, max, used, requested }
     17 => CannotResume { reason }
 }
 

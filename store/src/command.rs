@@ -31,6 +31,12 @@ pub struct StoreCommand {
     /// Clients at a time.
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     clients_max: u32,
+    /// How much memory one client may have, as in 512MiB. Default: as much as there is.
+    #[arg(long, value_name = "SIZE")]
+    client_max: Option<ByteSize>,
+    /// How much memory all clients of one user may have together. Default: as much as there is.
+    #[arg(long, value_name = "SIZE")]
+    user_max: Option<ByteSize>,
 }
 
 impl StoreCommand {
@@ -60,6 +66,8 @@ impl StoreCommand {
             Some(ByteSize(bytes)) => config.spill_bytes_max = bytes,
             None => {}
         }
+        config.client_bytes_max = self.client_max.map_or(config.client_bytes_max, |max| max.0);
+        config.user_bytes_max = self.user_max.map_or(config.user_bytes_max, |max| max.0);
         let server = Server::bind(config)?;
         let stopper = server.stopper();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

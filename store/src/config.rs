@@ -44,14 +44,31 @@ pub struct Config {
     pub out_queue_messages_max: usize,
     /// Bytes of the messages that wait for a client to read them, likewise. Default 4 MiB.
     pub out_queue_bytes_max: usize,
+    /// Bytes that one client may have leased, with what it has given back and others still have mapped. Default: as
+    /// many as the capacity has.
+    pub client_bytes_max: u64,
+    /// Bytes that all clients of one user may have so, with what the dead ones have left. Default: as many as the
+    /// capacity has.
+    pub user_bytes_max: u64,
+    /// Bytes of all tables, pins and channels, which the capacity does not count. Default 4 GiB.
+    pub bookkeeping_bytes_max: u64,
     /// Bytes of each of the two rings of a channel: a power of two, at least a page. Default 64 KiB.
     pub ring_bytes: u32,
     /// Channels between clients, in all. Default 16,384.
     pub channels_max: usize,
+    /// Channels of one client, which count for both ends. Default 4096.
+    pub channels_client_max: usize,
     /// Entries of a new client's table that have memory behind them; more follow on request. Default 4096.
     pub table_entries_initial: u32,
+    /// Entries of one client's table: objects that it can have at a time. Default, and at most, 4,194,304.
+    pub table_entries_max: u32,
+    /// Owners whose objects one client can use at a time; each costs it pins, as many as that owner's table has entries.
+    /// Default 65,535.
+    pub attached_client_max: usize,
     /// Segments, in all; each costs the daemon one or two descriptors. Default 16,384.
     pub segments_max: usize,
+    /// Segments of one client. Default 8192.
+    pub segments_client_max: usize,
     /// Named objects. Default 65,536.
     pub names_max: usize,
     /// Requests of one client that wait, for memory or for a name. Default 1024.
@@ -91,10 +108,17 @@ impl Config {
             hello_timeout: Duration::from_secs(5),
             out_queue_messages_max: 4096,
             out_queue_bytes_max: 4 << 20,
+            client_bytes_max: u64::MAX,
+            user_bytes_max: u64::MAX,
+            bookkeeping_bytes_max: 4 << 30,
             ring_bytes: 64 << 10,
             channels_max: 16_384,
+            channels_client_max: 4096,
             table_entries_initial: 4096,
+            table_entries_max: ENTRIES_MAX,
+            attached_client_max: 65_535,
             segments_max: 16_384,
+            segments_client_max: 8192,
             names_max: 65_536,
             waiters_max: 1024,
             lease_turn: Duration::from_millis(500),
@@ -148,7 +172,10 @@ impl Config {
             return Err(StartError::RingNotPowerOfTwo { value: self.ring_bytes });
         }
         let entries = u64::from(self.table_entries_initial);
-        within("table_entries_initial", entries, 1, u64::from(ENTRIES_MAX))?;
+        within("table_entries_max", u64::from(self.table_entries_max), 1, u64::from(ENTRIES_MAX))?;
+        within("table_entries_initial", entries, 1, u64::from(self.table_entries_max))?;
+        within("client_bytes_max", self.client_bytes_max, PAGE_BYTES, u64::MAX)?;
+        within("user_bytes_max", self.user_bytes_max, PAGE_BYTES, u64::MAX)?;
         for (limit, value) in [
             ("hello_timeout in ms", self.hello_timeout),
             ("lease_turn in ms", self.lease_turn),
@@ -204,5 +231,9 @@ mod tests {
         check(Config { ring_bytes: 12_288, ..config() }, "power of two");
         check(Config { adoption_grace: Duration::MAX, ..config() }, "adoption_grace");
         check(Config { table_entries_initial: 0, ..config() }, "table_entries_initial");
+        check(Config { table_entries_max: 100, ..config() }, "table_entries_initial = 4096");
+        check(Config { table_entries_max: u32::MAX, ..config() }, "table_entries_max");
+        check(Config { client_bytes_max: 0, ..config() }, "client_bytes_max");
+        check(Config { user_bytes_max: 1, ..config() }, "user_bytes_max");
     }
 }

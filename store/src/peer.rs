@@ -15,6 +15,8 @@ use nix::unistd::geteuid;
 pub(crate) struct Peer {
     /// Its number; 0 where it is not visible from here.
     pub(crate) pid: u32,
+    /// Its user: this process's own, or root.
+    pub(crate) user: u32,
     /// Becomes readable when the process ends, even while a child of it still has the socket open. Without one, only
     /// the hang-up tells.
     pub(crate) pidfd: Option<OwnedFd>,
@@ -32,7 +34,7 @@ impl Peer {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
-        Ok(Self { pid, pidfd: pidfd(socket, pid)? })
+        Ok(Self { pid, user: credentials.uid(), pidfd: pidfd(socket, pid)? })
     }
 }
 

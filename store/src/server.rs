@@ -122,6 +122,7 @@ impl Server {
             next_key: FIRST_CONNECTION,
             accept_again: None,
             send_again: None,
+            spare: spare_descriptor(),
         };
         let result = event_loop.run();
         event_loop.say_farewell();
@@ -144,6 +145,8 @@ struct EventLoop {
     accept_again: Option<Instant>,
     /// When to send again what the system had no means for.
     send_again: Option<Instant>,
+    /// Given up for a moment to tell whoever connects that there are no descriptors.
+    spare: Option<OwnedFd>,
 }
 
 impl EventLoop {
@@ -216,12 +219,28 @@ impl EventLoop {
                     self.add(Connection::new(socket, peer, deadline));
                 }
                 Ok(None) => return,
+                Err(error) if is_out_of_descriptors(&error) && self.turn_one_away(&error) => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot accept connections for now");
                     return self.pause_accepting();
                 }
             }
         }
+    }
+
+    /// Tells whoever waits to be accepted that there are no descriptors, by the one that is kept for that; `false` where
+    /// nobody could be told.
+    fn turn_one_away(&mut self, error: &io::Error) -> bool {
+        let mut told = false;
+        if self.spare.take().is_some()
+            && let Ok(Some(socket)) = self.server.endpoint.accept()
+        {
+            tracing::warn!(%error, "turned a connection away");
+            say_farewell(&socket, &turned_away(error));
+            told = true;
+        }
+        self.spare = spare_descriptor();
+        told
     }
 
     fn add(&mut self, mut connection: Connection) {
@@ -314,6 +333,7 @@ impl EventLoop {
         match self.server.daemon.hello(connection.peer.pid, label, correlation) {
             Ok(owner) => {
                 tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
+                self.server.daemon.belongs_to(owner.slot(), connection.peer.user);
                 connection.refuse_descriptors();
                 connection.stage = Stage::Client { slot: owner.slot() };
                 self.by_slot.insert(owner.slot(), key);
@@ -356,6 +376,7 @@ impl EventLoop {
                 for (key, slot) in resumed {
                     if let Some(connection) = self.connections.get_mut(&key) {
                         connection.stage = Stage::Client { slot };
+                        self.server.daemon.belongs_to(slot, connection.peer.user);
                         connection.refuse_descriptors();
                         self.by_slot.insert(slot, key);
                     }
@@ -566,6 +587,15 @@ impl EventLoop {
         }
         let _ = self.server.poller.delete(&self.server.endpoint);
     }
+}
+
+/// A descriptor that is kept, to be closed when another is needed.
+fn spare_descriptor() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").map(OwnedFd::from).ok()
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [libc::EMFILE, libc::ENFILE].contains(&error.raw_os_error().unwrap_or(0))
 }
 
 /// What a connection hears that the system had no means for: before it has asked anything, so for no request of its own.

@@ -45,6 +45,11 @@ impl Channels {
         closed
     }
 
+    /// How many of them are a client's.
+    pub(crate) fn count_of(&self, client: u16) -> usize {
+        self.open.values().filter(|ends| ends.contains(&client)).count()
+    }
+
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.open.len()
@@ -67,6 +72,7 @@ mod tests {
     fn either_end_closes_once_and_nobody_else_does() {
         let mut channels = Channels::new(0);
         let (a, b, c) = (channels.open(1, 2), channels.open(2, 3), channels.open(3, 1));
+        assert_eq!((channels.count_of(1), channels.count_of(4)), (2, 0));
         assert_eq!(channels.close(3, a), None);
         assert_eq!(channels.close(2, a), Some(1));
         assert_eq!(channels.close(1, a), None);

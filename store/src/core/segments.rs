@@ -178,6 +178,13 @@ impl<M> Segments<M> {
         held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.bytes))
     }
 
+    /// How many segments, and how many bytes, count as an owner's: what it has given back, too, while others have it
+    /// mapped.
+    pub(crate) fn charged(&self, owner: u16) -> (usize, u64) {
+        let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
+        segments.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.bytes))
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.segments.len()
@@ -315,6 +322,10 @@ mod tests {
         assert!(segments.map(4, 1, number).is_none(), "a retired segment was mapped anew");
         segments.unmap(2, 1, number);
         assert_eq!((segments.free(), segments.usage().retired), (40, 60));
+        assert_eq!(
+            (segments.charged(1), segments.held_by(1), segments.charged(2)),
+            ((1, 60), (0, 0), (0, 0))
+        );
         segments.unmap_owner(3, 1);
         assert_eq!(segments.free(), 100);
         assert_eq!(segments.lease(1, 1, ()), number + 1);

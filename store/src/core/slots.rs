@@ -129,6 +129,16 @@ impl Slots {
         self.slots[usize::from(owner)].readers.iter().copied().collect()
     }
 
+    /// How many clients may pin what `owner` has.
+    pub(crate) fn reader_count(&self, owner: u16) -> usize {
+        self.slots[usize::from(owner)].readers.len()
+    }
+
+    /// How many owners' objects `reader` may pin.
+    pub(crate) fn attached_count(&self, reader: u16) -> usize {
+        self.slots[usize::from(reader)].attached.len()
+    }
+
     /// Owners whose objects `reader` may pin.
     pub(crate) fn attached(&self, reader: u16) -> Vec<u16> {
         self.slots[usize::from(reader)].attached.iter().copied().collect()

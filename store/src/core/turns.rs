@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 /// Who has the turn.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Turns {
     period: Duration,
     /// Ticket of whoever has the turn, or had it last.

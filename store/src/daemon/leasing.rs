@@ -9,7 +9,7 @@
 //! the daemon when a reader lets go. A request that does not wait costs nobody a name: what it might have brought would
 //! come too late.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::ObjectId;
@@ -18,9 +18,10 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::PIN_BYTES;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{ENTRIES_MAX, ENTRY_BYTES, State};
+use mobula_shm::table::{ENTRY_BYTES, State};
 
 use super::filling::Filling;
+use super::quotas::Scope;
 use super::{Answer, Daemon, Outcome, limit_reached};
 use crate::core::waiters::{Waiter, deadline};
 use crate::memory::{Memory, no_memory};
@@ -47,7 +48,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     due: Option<Instant>,
-    reclaim_from: Option<Instant>,
+    /// Who has been asked to reclaim, and until when not again.
+    reclaim_from: BTreeMap<Scope, Instant>,
     /// What was free, and who had the turn, when the waiting requests were last looked through.
     seen: (u64, Option<u64>),
 }
@@ -75,17 +77,18 @@ impl Daemon {
         let capacity_bytes = self.config.capacity_bytes;
         let bytes = round_up_to_pages(requested_bytes.max(1)).filter(|bytes| *bytes <= capacity_bytes);
         let bytes = bytes.ok_or(Refusal::TooLarge { requested_bytes, capacity_bytes })?;
-        if bytes > self.segments.free() {
+        self.check_quotas(client, bytes)?;
+        if let Some((scope, missing)) = self.shortage(client, bytes) {
             if timeout_ms > 0 {
-                self.evict(bytes - self.segments.free(), now);
+                self.evict(scope, missing, now);
             }
-            self.make_room(bytes - self.segments.free(), now);
+            self.make_room(scope, missing, now);
         }
-        if bytes <= self.segments.free() && self.turn(now).is_none() {
+        if self.shortage(client, bytes).is_none() && self.turn(now).is_none() {
             return self.grant(client, correlation, bytes);
         }
         if timeout_ms == 0 {
-            return Err(self.store_full(bytes, now));
+            return Err(self.no_room(client, bytes, now));
         }
         self.check_waiters(client)?;
         let wants = Wanted { bytes, turn_from: self.turns.earliest(now, Duration::from_millis(timeout_ms)) };
@@ -99,7 +102,7 @@ impl Daemon {
         let ticket = self.leases.find(client, withdrawn);
         if let Some(waiter) = ticket.and_then(|ticket| self.leases.take(ticket)) {
             // Every request is answered once.
-            let refusal = self.store_full(waiter.wants.bytes, now);
+            let refusal = self.no_room(client, waiter.wants.bytes, now);
             self.reply(client, withdrawn, &Reply::Failed { refusal }, Vec::new());
         }
         Answer::done()
@@ -107,19 +110,34 @@ impl Daemon {
 
     /// Makes room for what waits for memory without having asked for a lease.
     pub(super) fn begin_pressure(&mut self, missing: u64, now: Instant) {
-        self.evict(missing, now);
-        self.make_room(missing, now);
+        self.evict(Scope::Store, missing, now);
+        self.make_room(Scope::Store, missing, now);
         self.pressure.due.get_or_insert(now + FIRST_PERIOD);
     }
 
-    /// Bytes that are missing for the request that has the turn, or else for whoever has waited longest.
+    /// Bytes that the store misses for the request that has the turn, or else for whoever has waited longest.
     pub(super) fn missing_bytes(&mut self, now: Instant) -> u64 {
         let turn = self.turn(now);
-        let waiting = self.leases.iter().find(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
-        match waiting {
-            Some((_, waiter)) => waiter.wants.bytes.saturating_sub(self.segments.free()),
+        let waiting = self.leases.iter().filter(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
+        let mut shortages =
+            waiting.filter_map(|(_, waiter)| self.shortage(waiter.client, waiter.wants.bytes));
+        match shortages.find(|(scope, _)| *scope == Scope::Store) {
+            Some((_, missing)) => missing,
             None => self.missing_to_bring(),
         }
+    }
+
+    /// Bytes that each client and user at its quota misses for the first of its requests.
+    fn quota_shortages(&self) -> BTreeMap<Scope, u64> {
+        let mut short = BTreeMap::new();
+        for (_, waiter) in self.leases.iter() {
+            if let Some((scope, missing)) = self.shortage(waiter.client, waiter.wants.bytes)
+                && scope != Scope::Store
+            {
+                short.entry(scope).or_insert(missing);
+            }
+        }
+        short
     }
 
     /// A client gives a segment back.
@@ -147,12 +165,15 @@ impl Daemon {
     /// Gives a client's table, and all pins on it, memory for more entries: at least twice as many as before, so that
     /// growing costs little for each of them.
     pub(super) fn grow_table(&mut self, client: u16, needed: u32) -> Outcome {
-        if needed > ENTRIES_MAX {
-            return Err(limit_reached("table_entries_max", ENTRIES_MAX.into()));
+        let max = self.config.table_entries_max;
+        if needed > max {
+            return Err(limit_reached("table_entries_max", max.into()));
         }
         let owner = &self.owners[&client];
         let before = owner.entries;
-        let entries = if needed <= before { before } else { needed.max(before * 2).min(ENTRIES_MAX) };
+        let entries = if needed <= before { before } else { needed.max(before.saturating_mul(2)).min(max) };
+        let pinned_by = 2 + self.slots.reader_count(client) as u64;
+        self.check_bookkeeping(u64::from(entries - before) * (ENTRY_BYTES + pinned_by * PIN_BYTES))?;
         let new = before..entries;
         let allocate = || {
             owner.table.allocate_entries(new.clone())?;
@@ -187,9 +208,10 @@ impl Daemon {
             if self.pressure.seen == (free, turn) {
                 return;
             }
-            let next = self
-                .leases
-                .first(|ticket, waiter| waiter.wants.bytes <= free && turn.is_none_or(|turn| ticket <= turn));
+            let next = self.leases.first(|ticket, waiter| {
+                turn.is_none_or(|turn| ticket <= turn)
+                    && self.shortage(waiter.client, waiter.wants.bytes).is_none()
+            });
             let Some(waiter) = next.and_then(|ticket| self.leases.take(ticket)) else {
                 self.pressure.seen = (free, turn);
                 return;
@@ -206,31 +228,46 @@ impl Daemon {
     /// Answers the requests that have waited long enough.
     pub(super) fn expire_leases(&mut self, now: Instant) {
         while let Some((_, waiter)) = self.leases.expired(now) {
-            let refusal = self.store_full(waiter.wants.bytes, now);
+            let refusal = self.no_room(waiter.client, waiter.wants.bytes, now);
             self.reply(waiter.client, waiter.correlation, &Reply::Failed { refusal }, Vec::new());
         }
     }
 
-    /// Makes room for the request that has the turn, or else for the one that has waited longest.
+    /// Makes room for the request that has the turn, or else for the one that has waited longest; and for the first of
+    /// each client and user that is at its quota.
     pub(super) fn relieve(&mut self, now: Instant) {
         self.pressure.due = None;
+        for (scope, missing) in self.quota_shortages() {
+            self.evict(scope, missing, now);
+            self.make_room(scope, missing, now);
+        }
         let missing = self.missing_bytes(now);
-        if missing > 0 || !self.leases.is_empty() {
-            self.evict(missing, now);
-            self.make_room(missing, now);
+        if missing > 0 {
+            self.evict(Scope::Store, missing, now);
+            self.make_room(Scope::Store, missing, now);
             let missing = self.missing_bytes(now);
             self.ask_to_spill(missing, now);
             if missing > 0 {
                 self.empty_adopted(now);
             }
+        }
+        if missing > 0 || !self.leases.is_empty() {
             self.pressure.due = Some(now + PRESSURE_PERIOD);
         }
     }
 
-    /// The ticket of the request that nobody may pass at the moment.
+    /// The ticket of the request that nobody may pass at the moment. Who is at its quota gets no turn: what others give
+    /// back would not help it.
     fn turn(&mut self, now: Instant) -> Option<u64> {
-        let waiting = self.leases.iter().map(|(ticket, waiter)| (ticket, waiter.wants.turn_from));
-        self.turns.advance(now, waiting)
+        let due = self.leases.iter().filter(|(_, waiter)| {
+            let shortage = self.shortage(waiter.client, waiter.wants.bytes);
+            shortage.is_none_or(|(scope, _)| scope == Scope::Store)
+        });
+        let waiting = due.map(|(ticket, waiter)| (ticket, waiter.wants.turn_from));
+        let mut turns = self.turns;
+        let turn = turns.advance(now, waiting);
+        self.turns = turns;
+        turn
     }
 
     /// Refuses a request that would wait when the client has too many that do.
@@ -245,22 +282,22 @@ impl Daemon {
 
     /// The only place where a segment is made. Its bytes count from now on, although its pages may still have to come.
     fn grant(&mut self, client: u16, correlation: u64, bytes: u64) -> Outcome {
-        if self.segments.count() >= self.config.segments_max {
-            return Err(limit_reached("segments_max", self.config.segments_max as u64));
-        }
+        self.check_segments(client)?;
         let memory = Memory::segment(bytes).map_err(|error| no_memory(bytes, &error))?;
         let segment = self.segments.lease(client, bytes, memory.clone());
         self.fill(Filling { client, correlation, segment, memory, bytes, filled: 0 })
     }
 
-    fn make_room(&mut self, missing: u64, now: Instant) {
+    fn make_room(&mut self, scope: Scope, missing: u64, now: Instant) {
         self.sweep(now);
         self.send_away(missing);
-        if self.pressure.reclaim_from.is_some_and(|from| now < from) {
+        self.pressure.reclaim_from.retain(|_, from| *from > now);
+        if self.pressure.reclaim_from.contains_key(&scope) {
             return;
         }
-        self.pressure.reclaim_from = Some(now + RECLAIM_PERIOD);
+        self.pressure.reclaim_from.insert(scope, now + RECLAIM_PERIOD);
         let living = self.owners.iter().filter(|(_, owner)| owner.is_alive()).map(|(slot, _)| *slot);
+        let living = living.filter(|slot| self.is_within(scope, *slot));
         let holders: Vec<u16> = living.filter(|slot| self.segments.held_by(*slot).0 > 0).collect();
         for holder in holders {
             self.notify(holder, &Notice::Reclaim { bytes: missing }, Vec::new());
@@ -269,7 +306,7 @@ impl Daemon {
 
     /// Takes names away, the least recently used first, until objects of `missing` bytes have lost theirs. An object is
     /// used as recently as the last of its names.
-    fn evict(&mut self, missing: u64, now: Instant) {
+    fn evict(&mut self, scope: Scope, missing: u64, now: Instant) {
         let mut evicted = Vec::new();
         let mut passed: HashMap<ObjectId, Vec<Vec<u8>>> = HashMap::new();
         let (mut bytes, mut looks) = (0u64, 0);
@@ -284,7 +321,8 @@ impl Daemon {
                 continue;
             }
             let Some(owner) = self.owners.get(&object.owner().slot()) else { continue };
-            let kept = self.holds.count(object.owner(), object.index()) as usize > names.len();
+            let kept = self.holds.count(object.owner(), object.index()) as usize > names.len()
+                || !self.is_within(scope, object.owner().slot());
             // What is in a file takes no memory.
             let in_memory = owner.word(object.index()).state() != Some(State::Spilled);
             if !kept && in_memory && !owner.is_pinned(object.index()) {
@@ -302,7 +340,12 @@ impl Daemon {
         }
     }
 
-    fn store_full(&mut self, requested_bytes: u64, now: Instant) -> Refusal {
+    /// Why a client's request is not granted after all.
+    fn no_room(&mut self, client: u16, requested_bytes: u64, now: Instant) -> Refusal {
+        let shortage = self.shortage(client, requested_bytes);
+        if let Some(refusal) = shortage.and_then(|(scope, _)| self.over_quota(scope, requested_bytes)) {
+            return refusal;
+        }
         let free_bytes = if self.turn(now).is_some() { 0 } else { self.segments.free() };
         let capacity_bytes = self.config.capacity_bytes;
         match self.spill_failure(now) {

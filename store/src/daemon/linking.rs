@@ -21,6 +21,11 @@ impl Daemon {
         if self.channels.count() >= self.config.channels_max {
             return Err(limit_reached("channels_max", self.config.channels_max as u64));
         }
+        let max = self.config.channels_client_max;
+        if [asker, peer.slot()].into_iter().any(|end| self.channels.count_of(end) >= max) {
+            return Err(limit_reached("channels_client_max", max as u64));
+        }
+        self.check_bookkeeping(self.channel_bytes())?;
         let data_bytes = self.config.ring_bytes;
         let refuse = |error| no_memory(2 * end_bytes(data_bytes), &error);
         let asker_end = Memory::ring_end(data_bytes).map_err(refuse)?;

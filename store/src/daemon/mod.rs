@@ -9,6 +9,7 @@
 //! | [`owner`] | one client, alive or adopted, and the views of its memory |
 //! | [`sharing`] | attaching, detaching, mapping segments |
 //! | [`leasing`] | leases, the requests that wait for room, making room, growing tables |
+//! | [`quotas`] | what a client, or a user, may have at a time |
 //! | [`filling`] | allocating the pages of a lease, a slice at a time |
 //! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`bringing`] | bringing back what the dead have spilled |
@@ -29,11 +30,10 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
-use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::names::NameRecords;
-use mobula_shm::pins::{PIN_BYTES, PinWriter};
+use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{ENTRY_BYTES, TableWriter};
+use mobula_shm::table::TableWriter;
 
 use crate::config::Config;
 use crate::core::channels::Channels;
@@ -55,6 +55,7 @@ mod linking;
 mod listing;
 mod naming;
 mod owner;
+mod quotas;
 mod resuming;
 mod sharing;
 #[cfg(test)]
@@ -178,7 +179,11 @@ impl Daemon {
             return Err(limit_reached("clients_max", self.config.clients_max.into()));
         };
         let entries = self.config.table_entries_initial;
-        match self.equip(id, pid, label) {
+        let checked = self.check_bookkeeping(self.client_bytes());
+        let equipped = checked.and_then(|()| {
+            self.equip(id, pid, label).map_err(|error| no_memory(self.client_bytes(), &error))
+        });
+        match equipped {
             Ok(parcels) => {
                 step(Step::HelloEquipped);
                 let record = Record { epoch: id.epoch(), committed: entries, process: pid };
@@ -189,14 +194,20 @@ impl Daemon {
                 self.entrust_the_unkept();
                 Ok(id)
             }
-            Err(error) => {
+            Err(refusal) => {
                 self.slots.die(id.slot());
                 if self.slots.forget(id.slot()) {
                     self.vacate(id.slot());
                 }
-                let bytes = PAGE_BYTES + u64::from(entries) * (ENTRY_BYTES + 2 * PIN_BYTES);
-                Err(no_memory(bytes, &error))
+                Err(refusal)
             }
+        }
+    }
+
+    /// A client that has been taken in belongs to this user; to the daemon's own, unless that is said.
+    pub(crate) fn belongs_to(&mut self, client: u16, user: u32) {
+        if let Some(owner) = self.owners.get_mut(&client) {
+            owner.user = user;
         }
     }
 

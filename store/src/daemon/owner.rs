@@ -12,6 +12,7 @@ use mobula_protocol::id::OwnerId;
 use mobula_shm::bell::Bell;
 use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
+use nix::unistd::geteuid;
 
 use crate::daemon::adoption::Adoption;
 use crate::memory::Memory;
@@ -20,6 +21,8 @@ use crate::memory::Memory;
 pub(crate) struct Owner {
     pub(crate) id: OwnerId,
     pub(crate) pid: u32,
+    /// Whose quota it counts for.
+    pub(crate) user: u32,
     pub(crate) label: String,
     /// Entries of the table, and of all pins on it, that have memory behind them.
     pub(crate) entries: u32,
@@ -55,6 +58,7 @@ impl Owner {
         let mut owner = Self {
             id,
             pid,
+            user: geteuid().as_raw(),
             label,
             entries,
             table,

@@ -7,7 +7,7 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::pins::PIN_BYTES;
 use mobula_shm::steps::{Step, step};
 
-use super::{Answer, Daemon, Outcome, bad_request};
+use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::core::slots::Life;
 use crate::memory::{Parcel, no_memory};
 
@@ -28,6 +28,11 @@ impl Daemon {
         let refuse = |error| no_memory(u64::from(entries) * PIN_BYTES, &error);
         let parcels = vec![target.table.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
         if !self.slots.is_attached(reader, slot) {
+            if self.slots.attached_count(reader) >= self.config.attached_client_max {
+                let max = self.config.attached_client_max as u64;
+                return Err(limit_reached("attached_client_max", max));
+            }
+            self.check_bookkeeping(u64::from(entries) * PIN_BYTES)?;
             let client = &self.owners[&reader];
             let pin_file = client.pin_file.clone().expect("who asks is alive");
             let joined = Notice::ReaderJoined { reader: client.id };

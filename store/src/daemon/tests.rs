@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Reply, Request, Totals, is_notice};
+use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{HELD, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
 
