@@ -30,6 +30,8 @@ struct Slot {
     owner: OwnerId,
     /// Clients that may pin this one's objects.
     readers: BTreeSet<u16>,
+    /// Clients that could, at some time.
+    readers_ever: BTreeSet<u16>,
     /// Clients whose objects this one may pin.
     attached: BTreeSet<u16>,
 }
@@ -49,6 +51,7 @@ impl Slots {
             life: Life::Vacant,
             owner: OwnerId::from_bits(0),
             readers: BTreeSet::new(),
+            readers_ever: BTreeSet::new(),
             attached: BTreeSet::new(),
         };
         Self { slots: (0..count).map(|_| vacant()).collect(), last: 0, epoch }
@@ -94,6 +97,7 @@ impl Slots {
     /// Lets `reader` pin what `owner` has; `false` when it could already.
     pub(crate) fn attach(&mut self, reader: u16, owner: u16) -> bool {
         self.slots[usize::from(reader)].attached.insert(owner);
+        self.slots[usize::from(owner)].readers_ever.insert(reader);
         self.slots[usize::from(owner)].readers.insert(reader)
     }
 
@@ -127,6 +131,11 @@ impl Slots {
     /// Clients that may pin what `owner` has.
     pub(crate) fn readers(&self, owner: u16) -> Vec<u16> {
         self.slots[usize::from(owner)].readers.iter().copied().collect()
+    }
+
+    /// Clients that could pin what the last owner of a slot had, which is vacant now.
+    pub(crate) fn take_readers_ever(&mut self, owner: u16) -> BTreeSet<u16> {
+        std::mem::take(&mut self.slots[usize::from(owner)].readers_ever)
     }
 
     /// How many clients may pin what `owner` has.
@@ -171,6 +180,7 @@ mod tests {
         assert!(!slots.forget(a.slot()));
         assert_eq!((slots.life(a), slots.open()), (Life::Forgotten, None));
         assert!(slots.detach(b.slot(), a.slot()));
+        assert_eq!(slots.take_readers_ever(a.slot()), BTreeSet::from([b.slot()]));
         let c = slots.open().unwrap();
         assert_eq!(c.slot(), a.slot());
         assert_ne!(c.epoch(), a.epoch());

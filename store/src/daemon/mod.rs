@@ -323,8 +323,10 @@ impl Daemon {
     /// Nobody knows the last owner of a slot any more: what was allocated for it goes back.
     fn vacate(&mut self, slot: u16) {
         self.pin_file.free_pins(slot);
-        for pin_file in self.owners.values().filter_map(|owner| owner.pin_file.as_ref()) {
-            pin_file.free_pins(slot);
+        // Only who was attached has pins there: when thousands end at once, it is not for each to go through all others.
+        let readers = self.slots.take_readers_ever(slot);
+        for reader in readers.iter().filter_map(|reader| self.owners.get(reader)) {
+            reader.pin_file.iter().for_each(|pin_file| pin_file.free_pins(slot));
         }
         self.segments.vacate(slot);
     }

@@ -36,9 +36,10 @@ impl Daemon {
             let client = &self.owners[&reader];
             let pin_file = client.pin_file.clone().expect("who asks is alive");
             let joined = Notice::ReaderJoined { reader: client.id };
-            pin_file.allocate_pins(slot, 0..entries).map_err(refuse)?;
+            let pins = pin_file.allocate_pins(slot, 0..entries).and_then(|()| pin_file.to_read());
+            let pins = pins.inspect_err(|_| pin_file.free_pins(slot)).map_err(refuse)?;
             step(Step::AttachAllocated);
-            let introduction = vec![pin_file.to_read().map_err(refuse)?, Parcel::Bell(client.bell.clone())];
+            let introduction = vec![pins, Parcel::Bell(client.bell.clone())];
             self.slots.attach(reader, slot);
             if let Some(target) = self.owners.get_mut(&slot) {
                 target.add_reader(reader, pin_file);
