@@ -47,7 +47,12 @@ pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
             }
             let Some(shared) = client.upgrade() else { return };
             event(&shared, if found { Event::StoreResumed } else { Event::StoreLost });
-            if found { continue } else { return }
+            if !found {
+                return;
+            }
+            // The next daemon introduces everyone whom this client does not know.
+            unmet.clear();
+            continue;
         }
         let Some(shared) = client.upgrade() else { return };
         match received {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Reply, Request, is_notice};
 use mobula_protocol::socket::Socket;
+use mobula_shm::steps::{Step, step};
 use nix::poll::PollFlags;
 
 use crate::connection::{Connection, correlation_of, wait_for};
@@ -69,12 +70,16 @@ pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) 
 
 /// Tells a daemon everything, and waits until it goes on with it.
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
+    step(Step::ResumeFound);
     let mut teller = Teller { shared, socket, deadline };
     // What is had from here on is had from that daemon.
     let grown = shared.connection.begin_another();
     let correlation = teller.tell_all()?;
     drop(grown);
-    teller.wait_for_answer(correlation)
+    step(Step::ResumeTold);
+    teller.wait_for_answer(correlation)?;
+    step(Step::ResumeAnswered);
+    Ok(())
 }
 
 struct Teller<'a> {
@@ -100,6 +105,7 @@ impl Teller<'_> {
         let descriptors: Vec<BorrowedFd<'_>> =
             own.into_iter().chain([directory.as_fd(), daemon_pins.as_fd()]).collect();
         self.tell(&introduction, &descriptors)?;
+        step(Step::ResumeIntroduced);
         for (segment, bytes, descriptor) in &holdings.segments {
             let request = Request::ResumeSegment { segment: *segment, bytes: *bytes };
             self.tell(&request, &[descriptor.as_fd()])?;

@@ -24,6 +24,7 @@ use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
 use mobula_shm::memory::identity;
 use mobula_shm::names::names_bytes;
 use mobula_shm::pins::pin_file_bytes;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::TABLE_BYTES;
 
 use crate::config::Config;
@@ -129,6 +130,7 @@ impl Recovery {
                 let claim = self.claim(came, descriptors)?;
                 tracing::info!(%owner, pid, "client has come back");
                 self.claims.insert(key, claim);
+                step(Step::TakeUpClaimed);
                 Ok(())
             }
             (Some(claim), request) if claim.correlation.is_none() => {

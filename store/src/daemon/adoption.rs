@@ -577,11 +577,11 @@ fn free(word: &AtomicU64, generation: u32) {
 fn try_free_adopted(word: &AtomicU64, generation: u32, held: impl Fn() -> bool) -> bool {
     let seen = Word::from_bits(word.load(Ordering::Relaxed));
     match seen.state() {
-        Some(from @ (State::Sealed | State::Deleted | State::Spilled | State::Lost))
-            if seen.generation() == generation =>
-        {
+        Some(from @ (State::Sealed | State::Deleted | State::Spilled)) if seen.generation() == generation => {
             try_free(word, generation, from, held)
         }
+        // It has no bytes to protect, and must never be taken for an object by a daemon that finds it dying.
+        Some(State::Lost) if seen.generation() == generation && held() => false,
         // The daemon wrote none of these: somebody still scribbles into a dead client's table.
         _ => {
             free(word, generation);

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use mobula_protocol::message::Notice;
+use mobula_shm::steps::{Step, step};
 
 use super::Daemon;
 use super::adoption::Adoption;
@@ -22,6 +23,7 @@ impl Daemon {
     pub(super) fn entrust(&mut self, slot: u16, segments: BTreeSet<u32>) {
         let Some(adoption) = self.adoption_of(slot).filter(|_| !segments.is_empty()) else { return };
         adoption.entrusted.extend(&segments);
+        step(Step::Entrusting);
         for keeper in self.keepers(slot) {
             self.keep(keeper, slot, &segments);
         }

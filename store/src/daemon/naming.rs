@@ -91,11 +91,12 @@ impl Daemon {
             self.let_go(object, now);
             return Err(no_memory(NAME_BYTES_MAX as u64, &error));
         }
+        self.name_records.store(self.names.next_place(), &name, object.to_bytes());
+        step(Step::NameStored);
         for waiter in self.lookups.take(&name) {
             self.reply(waiter.client, waiter.correlation, &Reply::Found { object }, Vec::new());
         }
-        let place = self.names.insert(name.clone(), object);
-        self.name_records.store(place, &name, object.to_bytes());
+        self.names.insert(name, object);
         Answer::done()
     }
 

@@ -28,6 +28,7 @@ use mobula_shm::bell::Bell;
 use mobula_shm::directory::Record;
 use mobula_shm::memory::identity;
 use mobula_shm::pins::PinWriter;
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, TABLE_BYTES, TableWriter};
 
 use super::Daemon;
@@ -67,6 +68,7 @@ impl Daemon {
             // First of all that it gets.
             daemon.reply(id.slot(), correlation.unwrap_or(0), &Reply::Resumed {}, Vec::new());
         }
+        step(Step::TakeUpLiving);
         daemon.resume_the_dead(&occupied, &attached, now)?;
         daemon.resume_readers(attached);
         daemon.resume_introductions(known);
@@ -84,8 +86,11 @@ impl Daemon {
                 daemon.take_over(slot, now);
             }
         }
+        daemon.resume_custody();
         daemon.resume_names();
+        step(Step::TakeUpNames);
         daemon.drop_unexplained_pins();
+        step(Step::TakeUpDone);
         tracing::info!(clients = resumed.len(), "the store goes on in the place of one that was killed");
         Ok((daemon, resumed))
     }
@@ -163,6 +168,7 @@ impl Daemon {
         owner.pin_file = None;
         owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
         self.owners.insert(slot, owner);
+        step(Step::TakeUpDead);
         Ok(())
     }
 
@@ -177,6 +183,9 @@ impl Daemon {
                 }
                 if peer.attached {
                     self.slots.attach(reader, slot);
+                }
+                if self.slots.life(id) == Life::Forgotten {
+                    self.notify(reader, &Notice::OwnerForgotten { owner: id }, Vec::new());
                 }
                 let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.id == id) else { continue };
                 if !is_table_of(owner, &peer) {
@@ -196,6 +205,11 @@ impl Daemon {
                     let class = if alive { Class::Retired } else { Class::Adopted };
                     self.resume_segment(id, number, class, bytes, descriptor);
                     self.segments.resume_map(reader, slot, number);
+                    if self.segments.get(slot, number).is_none() {
+                        // It may not have heard of that before the daemon was killed.
+                        let retired = Notice::SegmentRetired { owner: id, segment: number };
+                        self.notify(reader, &retired, Vec::new());
+                    }
                 }
                 for (number, (bytes, descriptor)) in peer.kept.into_iter().filter(|_| !alive) {
                     self.resume_segment(id, number, Class::Adopted, bytes, descriptor);
@@ -218,6 +232,17 @@ impl Daemon {
         }
     }
 
+    /// Who keeps something of the dead may not have been given all of it.
+    fn resume_custody(&mut self) {
+        let dead: Vec<u16> =
+            self.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect();
+        for slot in dead {
+            for keeper in self.keepers(slot) {
+                self.entrust_reader(keeper, slot);
+            }
+        }
+    }
+
     /// Tells every owner of the readers that it does not know, and of those that are gone.
     fn resume_introductions(&mut self, known: BTreeMap<u16, (u64, BTreeSet<OwnerId>)>) {
         for (slot, (heard, known)) in known {
@@ -236,6 +261,7 @@ impl Daemon {
             }
             // Before they are told, as ever; and it is never what the owner has heard while it has one to hear of.
             self.directory_writer.set_readers(slot, heard + joined);
+            step(Step::TakeUpReaders);
             for (notice, parcels) in notices {
                 self.notify(slot, &notice, parcels);
             }
