@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{TryRecvError, unbounded};
-use mobula_client::ConnectOptions;
+use mobula_client::{ClientError, ConnectOptions};
 use mobula_shm::steps;
 
 use crate::load::Worker;
 use crate::message::{Command, Load, Report, Work, commands, say, step_named};
+use crate::process::PATIENCE;
 use crate::{Violation, scribbler};
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -40,7 +41,17 @@ pub(crate) fn run(socket: &Path, seed: u64) -> Result<(), Violation> {
         unsafe { libc::_exit(0) }
     });
     let options = ConnectOptions::new().label("chaos").lease_timeout(Duration::from_secs(5));
-    let client = options.connect(socket).map_err(|error| Violation(format!("connect: {error}")))?;
+    let began = Instant::now();
+    let client = loop {
+        match options.clone().connect(socket) {
+            Ok(client) => break client,
+            // The daemon was killed before there was a client that could wait for the next one.
+            Err(ClientError::StoreLost | ClientError::NoStore { .. }) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(Violation(format!("connect: {error}"))),
+        }
+    };
     say(&Report::Ready { owner: Some(client.id()) });
     let mut worker = Worker::new(client, seed);
     let mut load = Some(Load::Everything);
@@ -61,6 +72,7 @@ pub(crate) fn run(socket: &Path, seed: u64) -> Result<(), Violation> {
             }
             Ok(Command::Resume(next)) => load = Some(next),
             Ok(Command::Suspect(owner)) => _ = worker.suspects.insert(owner),
+            Ok(Command::Bereft(owner)) => _ = worker.bereft.insert(owner),
             Ok(Command::Scribble { milliseconds }) => {
                 load = None;
                 let words = scribbler::scribble(seed, Duration::from_millis(milliseconds));

@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     record: Vec<u8>,
     load: Load,
     pub(crate) suspects: HashSet<OwnerId>,
+    /// Owners of whom something may be lost, because they have died at the same time as the daemon.
+    pub(crate) bereft: HashSet<OwnerId>,
     pub(crate) stalled: Cell<u64>,
 }
 
@@ -79,6 +81,7 @@ impl Worker {
             record: Vec::new(),
             load: Load::Everything,
             suspects: HashSet::new(),
+            bereft: HashSet::new(),
             stalled: Cell::new(0),
         }
     }
@@ -157,6 +160,7 @@ impl Worker {
         self.channels.clear();
         self.references.clear();
         self.suspects.clear();
+        self.bereft.clear();
         Ok(())
     }
 
@@ -444,7 +448,7 @@ impl Worker {
         let link = &mut self.channels[chosen];
         link.take_back();
         let Ok(object) = handle.object() else {
-            return if self.suspects.is_empty() {
+            return if self.suspects.is_empty() && self.bereft.is_empty() {
                 Err(Violation(format!("send: held {} is not there", handle.id())))
             } else {
                 Ok(())
@@ -508,6 +512,7 @@ impl Worker {
                 return Ok(true);
             }
             Err(_) if self.suspects.contains(&peer) || self.is_suspect(id) => return Ok(true),
+            Err(_) if self.bereft.contains(&id.owner()) => return Ok(true),
             Err(error) => error,
         };
         self.excuse(&error, Some(id), "received")?;
@@ -578,7 +583,20 @@ impl Worker {
             self.stalled.update(|stalled| stalled + 1);
             return Ok(());
         }
-        if self.is_suspect(id) { Ok(()) } else { Err(Violation(format!("{what}: {id}: {error}"))) }
+        let lost = matches!(
+            error,
+            ClientError::NoSuchObject { .. }
+                | ClientError::Refused(
+                    Refusal::NoSuchOwner { .. }
+                        | Refusal::NoSuchSegment { .. }
+                        | Refusal::NoSuchObject { .. }
+                )
+        );
+        if self.is_suspect(id) || lost && self.bereft.contains(&id.owner()) {
+            Ok(())
+        } else {
+            Err(Violation(format!("{what}: {id}: {error}")))
+        }
     }
 }
 

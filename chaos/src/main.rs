@@ -35,7 +35,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 use mobula_client::ClientError;
 
-use crate::message::{Report, say};
+use crate::message::{Report, say, step_named};
 use crate::scenarios::{Figures, SCENARIOS, Scenario};
 
 /// Kills, stops and spoils the processes of a store, and checks that nothing is lost.
@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Kills this many clients, however long it takes.
     #[arg(long, value_name = "COUNT")]
     kills: Option<u64>,
+    /// Kills the daemon this often at random times.
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    daemon_kills: u64,
     /// Kills at each step this often.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     times: u64,
@@ -75,7 +78,7 @@ impl Options {
 #[derive(Debug, Subcommand)]
 enum Role {
     #[command(hide = true)]
-    Store { socket: PathBuf },
+    Store { socket: PathBuf, step: Option<String>, nth: Option<u64> },
     #[command(hide = true)]
     Client { socket: PathBuf, seed: u64 },
 }
@@ -107,7 +110,10 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.role {
         None => return supervise(&options),
-        Some(Role::Store { socket }) => as_child(|| store::run(socket)),
+        Some(Role::Store { socket, step, nth }) => {
+            let step = step.as_deref().map(|name| step_named(name).expect("the same program has named it"));
+            as_child(|| store::run(socket, step.zip(*nth)))
+        }
         Some(Role::Client { socket, seed }) => as_child(|| client::run(socket, *seed)),
     };
     match outcome {

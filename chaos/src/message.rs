@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Disarm,
     /// What belongs to this owner may be spoilt from now on.
     Suspect(OwnerId),
+    /// This owner has died at the same time as the daemon: what others held of it may be lost, and never anything else.
+    Bereft(OwnerId),
     /// Fills one's own writable pages with random words, for so long; answered with `Scribbled`.
     Scribble { milliseconds: u64 },
 }

@@ -31,6 +31,8 @@ pub(crate) struct Known {
     pub(crate) alive: HashSet<ObjectId>,
     /// Owners that have scribbled: whatever is said of theirs may be wrong.
     pub(crate) suspects: HashSet<OwnerId>,
+    /// Owners that have died at the same time as the daemon: of theirs something may be lost.
+    pub(crate) bereft: HashSet<OwnerId>,
 }
 
 /// What can be reached from what clients hold and from names: all of it is read, and must be what it was.
@@ -39,6 +41,7 @@ pub(crate) fn reach(
     living: &[(OwnerId, Ledger)],
     names: &[NameInfo],
     suspects: &HashSet<OwnerId>,
+    bereft: &HashSet<OwnerId>,
 ) -> Result<HashSet<ObjectId>, Violation> {
     let (mut alive, mut next) = (HashSet::new(), Vec::new());
     for (owner, ledger) in living {
@@ -66,6 +69,11 @@ pub(crate) fn reach(
             }
             // Who has it keeps it, and nobody else gets it.
             Err(ClientError::Deleted { .. } | ClientError::NotReady { .. }) => {}
+            Err(ClientError::NoSuchObject { .. } | ClientError::Lost { .. } | ClientError::Refused(_))
+                if bereft.contains(&id.owner()) =>
+            {
+                alive.remove(&id);
+            }
             // A name of a promise that its living owner has broken.
             Err(ClientError::Lost { .. }) if why.starts_with("named") => _ = alive.remove(&id),
             Err(error) => return Err(Violation(format!("lost: {id}, {why}: {error}"))),
@@ -78,7 +86,7 @@ pub(crate) fn reach(
 pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let mut found = Found::default();
     let totals = &seen.stats.totals;
-    let is_suspect = |owner: OwnerId| known.suspects.contains(&owner);
+    let is_suspect = |owner: OwnerId| known.suspects.contains(&owner) || known.bereft.contains(&owner);
     let living: HashSet<OwnerId> = known.living.iter().map(|(owner, _)| *owner).collect();
 
     // Bytes: every one of the capacity is somebody's, or free.
@@ -290,6 +298,7 @@ mod tests {
             living: vec![(owner(HOLDER), Ledger { held, ..Ledger::default() })],
             alive: HashSet::from([object(HOLDER), object(DEAD)]),
             suspects: HashSet::new(),
+            bereft: HashSet::new(),
         };
         (seen, known)
     }

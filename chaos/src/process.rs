@@ -70,6 +70,11 @@ impl Process {
         }
     }
 
+    /// The next report, if there is one already.
+    pub(crate) fn report_so_far(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
     /// What it has found wrong, after which it ends.
     pub(crate) fn complaint(&self) -> Option<Violation> {
         self.complaints.try_recv().ok().map(|what| Violation(format!("process {}: {what}", self.pid)))

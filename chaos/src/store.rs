@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mobula_shm::steps;
+use mobula_shm::steps::{self, Step};
 use mobula_store::{Config, Server};
 
 use crate::Violation;
@@ -12,8 +12,8 @@ use crate::message::{Command, Report, commands, say, step_named};
 /// What may be leased in all.
 pub(crate) const CAPACITY_BYTES: u64 = 96 << 20;
 
-/// Serves until its commands end.
-pub(crate) fn run(socket: &Path) -> Result<(), Violation> {
+/// Serves until its commands end, or until it passes a step so often.
+pub(crate) fn run(socket: &Path, die: Option<(Step, u64)>) -> Result<(), Violation> {
     mobula_store::raise_descriptor_limit()?;
     let mut config = Config::new(socket, CAPACITY_BYTES);
     config.clients_max = 64;
@@ -21,6 +21,9 @@ pub(crate) fn run(socket: &Path) -> Result<(), Violation> {
     config.adoption_grace = Duration::ZERO;
     config.table_entries_initial = 64;
     config.ring_bytes = 4096;
+    if let Some((step, nth)) = die {
+        steps::arm(step, nth, std::process::id());
+    }
     let server = Server::bind(config).map_err(|error| Violation(format!("the store: {error}")))?;
     let stopper = server.stopper();
     std::thread::spawn(move || {

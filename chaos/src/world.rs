@@ -1,7 +1,7 @@
 //! A store, its clients, and the supervisor among them, which keeps the accounts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ConnectOptions, OwnerId};
@@ -23,6 +23,10 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) clients: Vec<Worker>,
     pub(crate) suspects: HashSet<OwnerId>,
+    /// Owners that have died at the same time as the daemon.
+    bereft: HashSet<OwnerId>,
+    /// Owners that have died since the accounts were compared.
+    died: HashSet<OwnerId>,
     /// How often the accounts were compared.
     pub(crate) audits: u64,
     directory: TempDir,
@@ -50,22 +54,37 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// The same, if it has said so.
+    fn owner_so_far(&mut self) -> Option<OwnerId> {
+        if self.owner.is_none()
+            && let Some(Report::Ready { owner }) = self.process.report_so_far()
+        {
+            self.owner = owner;
+        }
+        self.owner
+    }
+}
+
 impl World {
     /// A store with so many clients, all of whose choices follow from the seed.
     pub(crate) fn start(seed: u64, clients: usize) -> Result<Self, Violation> {
         let directory = tempfile::Builder::new().prefix("mobula-chaos-").tempdir()?;
         let socket = directory.path().join("store.sock");
-        let mut store = Process::start(&["store".to_owned(), socket.display().to_string()])?;
-        let Some(Report::Ready { .. }) = store.report()? else {
-            return Err(Violation("the store does not start".to_owned()));
-        };
-        let client = ConnectOptions::new().label("supervisor").patience(PATIENCE).connect(&socket)?;
+        let store = start_store(&socket, None)?;
+        let client = ConnectOptions::new()
+            .label("supervisor")
+            .patience(PATIENCE)
+            .resume_timeout(PATIENCE)
+            .connect(&socket)?;
         let mut world = Self {
             random: Random::from_seed(seed),
             store,
             client,
             clients: Vec::new(),
             suspects: HashSet::new(),
+            bereft: HashSet::new(),
+            died: HashSet::new(),
             audits: 0,
             directory,
         };
@@ -82,6 +101,9 @@ impl World {
             Process::start(&["client".to_owned(), self.socket().display().to_string(), seed.to_string()])?;
         for suspect in &self.suspects {
             process.send(&Command::Suspect(*suspect));
+        }
+        for bereft in &self.bereft {
+            process.send(&Command::Bereft(*bereft));
         }
         Ok(Worker { process, owner: None, may_die: false })
     }
@@ -110,7 +132,49 @@ impl World {
         if !was_killed(status) && !self.clients[at].may_die {
             return Err(self.crash(at, &format!("{status}")));
         }
+        // What it said last may not have been read.
+        self.died.extend(self.clients[at].owner()?);
         self.clients[at] = self.new_worker()?;
+        Ok(())
+    }
+
+    // ---- the daemon ----
+
+    /// Has the daemon die when it passes a step.
+    pub(crate) fn arm_store(&mut self, step: Step, nth: u64) {
+        self.store.send(&Command::Arm { step: step.name().to_owned(), nth, victim: 0 });
+    }
+
+    /// Whether the daemon has died where it was meant to.
+    pub(crate) fn store_is_dead(&mut self) -> Result<bool, Violation> {
+        match self.store.ended()? {
+            None => Ok(false),
+            Some(status) if was_killed(status) => Ok(true),
+            Some(status) => Err(Violation(format!("the store has ended: {status}"))),
+        }
+    }
+
+    /// Kills the daemon, unless it is dead, and waits until it is.
+    pub(crate) fn kill_store(&mut self) -> Result<(), Violation> {
+        self.store.signal(Signal::SIGKILL);
+        self.store.wait()?;
+        // Who has died just before, or may do so now, may take with it what others hold and nobody has mapped.
+        let mut bereft = std::mem::take(&mut self.died);
+        bereft
+            .extend(self.clients.iter_mut().filter(|worker| worker.may_die).filter_map(Worker::owner_so_far));
+        for owner in bereft {
+            if self.bereft.insert(owner) {
+                for worker in &mut self.clients {
+                    worker.process.send(&Command::Bereft(owner));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another daemon takes the place of the one that is dead, and perhaps dies at a step.
+    pub(crate) fn start_store(&mut self, die: Option<(Step, u64)>) -> Result<(), Violation> {
+        self.store = start_store(&self.socket(), die)?;
         Ok(())
     }
 
@@ -261,6 +325,7 @@ impl World {
         }
         // Nothing is left of those who have scribbled either.
         self.suspects.clear();
+        self.bereft.clear();
         self.audit_after(&Command::LetGo)?;
         let stats = self.client.stats()?;
         let totals = &stats.totals;
@@ -279,6 +344,7 @@ impl World {
             match found {
                 Ok(found) if found.is_empty() => {
                     self.audits += 1;
+                    self.died.clear();
                     return Ok(());
                 }
                 Ok(found) if began.elapsed() > PATIENCE => {
@@ -292,7 +358,7 @@ impl World {
 
     fn compare(&mut self, living: Vec<(OwnerId, Ledger)>) -> Result<Vec<String>, Violation> {
         let names = self.client.names()?;
-        let alive = reach(&self.client, &living, &names, &self.suspects)?;
+        let alive = reach(&self.client, &living, &names, &self.suspects, &self.bereft)?;
         let mut written_segments = HashMap::new();
         for worker in &self.clients {
             let Some(owner) = worker.owner else { continue };
@@ -311,8 +377,8 @@ impl World {
             daemon_memories,
             written_segments,
         };
-        let suspects = self.suspects.clone();
-        Ok(disagreements(&seen, &Known { asker: self.client.id(), living, alive, suspects }))
+        let (suspects, bereft) = (self.suspects.clone(), self.bereft.clone());
+        Ok(disagreements(&seen, &Known { asker: self.client.id(), living, alive, suspects, bereft }))
     }
 
     /// Has every client end its work, and say what it has.
@@ -379,6 +445,18 @@ impl World {
             return Err(Violation(format!("left behind: {left:?}")));
         }
         Ok(self.audits)
+    }
+}
+
+fn start_store(socket: &Path, die: Option<(Step, u64)>) -> Result<Process, Violation> {
+    let mut arguments = vec!["store".to_owned(), socket.display().to_string()];
+    if let Some((step, nth)) = die {
+        arguments.extend([step.name().to_owned(), nth.to_string()]);
+    }
+    let mut store = Process::start(&arguments)?;
+    match store.report()? {
+        Some(Report::Ready { .. }) => Ok(store),
+        _ => Err(Violation("the store does not start".to_owned())),
     }
 }
 

@@ -15,6 +15,10 @@ pub enum PassedBy {
     Client,
     /// The daemon's, on behalf of a client.
     Daemon,
+    /// A client's whose daemon was killed, while it hands over to the next one.
+    ReturningClient,
+    /// The next daemon's, while it takes everything up.
+    NextDaemon,
 }
 
 macro_rules! steps {
@@ -165,6 +169,32 @@ steps! {
     SweepFreed = "sweep.freed" by Daemon,
     /// An owner without objects is forgotten; its readers have not been told.
     SweepForgotten = "sweep.forgotten" by Daemon,
+    /// What is held of a dead client is about to be entrusted to others.
+    Entrusting = "entrust.begun" by Daemon,
+    /// A name has its record; it is in no books.
+    NameStored = "name.stored" by Daemon,
+
+    /// Another daemon is found; it has been told nothing.
+    ResumeFound = "resume.found" by ReturningClient,
+    /// It has been told who this client is, and nothing else.
+    ResumeIntroduced = "resume.introduced" by ReturningClient,
+    /// It has been told everything, and has not answered.
+    ResumeTold = "resume.told" by ReturningClient,
+    /// It has answered; what had waited is not sent.
+    ResumeAnswered = "resume.answered" by ReturningClient,
+
+    /// A client has introduced itself.
+    TakeUpClaimed = "take-up.claimed" by NextDaemon,
+    /// The living are there; the dead are not.
+    TakeUpLiving = "take-up.living" by NextDaemon,
+    /// One of the dead is taken over from those who had kept it.
+    TakeUpDead = "take-up.dead" by NextDaemon,
+    /// The directory says how many readers an owner has to hear of; it has not heard.
+    TakeUpReaders = "take-up.readers" by NextDaemon,
+    /// The names are held again; pins without a reason are still there.
+    TakeUpNames = "take-up.names" by NextDaemon,
+    /// Everything is made; nobody has been told.
+    TakeUpDone = "take-up.done" by NextDaemon,
 }
 
 /// Passes a step.

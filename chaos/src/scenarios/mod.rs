@@ -1,5 +1,6 @@
 //! What is done to a store and its clients: a row and a module for each.
 
+mod daemon;
 mod kills;
 mod scribble;
 mod soak;
@@ -24,6 +25,11 @@ pub(crate) struct Scenario {
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kills", about: "clients are killed at random times", run: kills::run },
     Scenario { name: "steps", about: "clients are killed at every step of every operation", run: steps::run },
+    Scenario {
+        name: "daemon",
+        about: "the daemon is killed, at random times and at every step, and another takes its place",
+        run: daemon::run,
+    },
     Scenario { name: "stops", about: "every process in turn is stopped for a while", run: stops::run },
     Scenario {
         name: "scribble",
