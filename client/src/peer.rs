@@ -279,7 +279,7 @@ impl Slot {
         let segment = match unsafe { entry.segment() } {
             Some(segment) => segment,
             // SAFETY: as above.
-            None => unsafe { entry.set_segment(peer.segment(location.segment)?) },
+            None => unsafe { entry.set_segment(peer.segment_of(object, location.segment)?) },
         };
         Ok((segment.find(&location).ok_or_else(corrupt)?, location))
     }
@@ -547,6 +547,15 @@ impl Peer {
     fn mapped_segment(&self, segment: u32) -> Option<Arc<PeerSegment>> {
         let segments = self.segments.read();
         segments.find(segment).ok().map(|place| segments.mapped[place].clone())
+    }
+
+    /// The segment that an object lies in.
+    fn segment_of(&self, object: ObjectId, segment: u32) -> Result<Arc<PeerSegment>, ClientError> {
+        self.segment(segment).or_else(|error| {
+            // Its owner and the daemon may have died at once, and the object with them: then its entry says so.
+            self.settled_state(object)?;
+            Err(error)
+        })
     }
 
     #[cold]
