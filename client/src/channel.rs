@@ -97,7 +97,9 @@ impl Channel {
 
     fn open(peer: Arc<Peer>, parts: Incoming) -> Result<Self, ClientError> {
         let Incoming { channel: id, data_bytes, mine, theirs, .. } = parts;
-        check_received(theirs.as_fd(), ring::end_bytes(data_bytes))?;
+        for end in [&mine, &theirs] {
+            check_received(end.as_fd(), ring::end_bytes(data_bytes))?;
+        }
         let (producer, consumer) = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
         let link = Arc::new(Link { id, peer: peer.clone() });
         let sender = Sender { producer, link: link.clone(), found_asleep: false };

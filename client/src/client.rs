@@ -16,7 +16,7 @@ use mobula_shm::directory::{DirectoryReader, directory_bytes};
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::{PinReader, PinWriter, pin_file_bytes};
-use mobula_shm::table::{TABLE_BYTES, TableWriter};
+use mobula_shm::table::{ENTRIES_MAX, TABLE_BYTES, TableWriter};
 
 use crate::channel::{Channel, Event, Incoming};
 use crate::connection::{Connection, Received};
@@ -126,6 +126,13 @@ impl Client {
         let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
             return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
         };
+        // Slot 0 is the daemon's. A slot has 16 bits, and a place in the directory and the pin files.
+        if owner.slot() == 0 || u32::from(owner.slot()) >= slots || slots > u32::from(u16::MAX) + 1 {
+            return Err(ClientError::BadReply(format!("slot {} of {slots}", owner.slot())));
+        }
+        if entries > ENTRIES_MAX {
+            return Err(ClientError::BadReply(format!("a table of {entries} entries")));
+        }
         let [table, pin_file, bell, directory, daemon_pins] = welcome.descriptors()?;
         for (descriptor, bytes) in [
             (&table, TABLE_BYTES),
@@ -135,6 +142,7 @@ impl Client {
         ] {
             check_received(descriptor.as_fd(), bytes)?;
         }
+        let bell = Bell::check_received(bell)?;
         let commons = [directory, daemon_pins];
         let directory = Arc::new(DirectoryReader::map(commons[0].as_fd(), slots)?);
         let daemon_pins = PinReader::map(commons[1].as_fd(), owner.slot())?;
@@ -157,7 +165,7 @@ impl Client {
                 connection: connection.clone(),
                 directory,
                 own,
-                bell: Bell::from_descriptor(bell),
+                bell,
                 slots,
                 capacity_bytes,
                 options,
@@ -296,7 +304,7 @@ impl Client {
             return Err(Refusal::BadRequest { reason: "an empty name".into() }.into());
         }
         let request = Request::Publish { name, object };
-        self.ask("publish", &request).map(drop)
+        self.ask_for_done("publish", &request)
     }
 
     /// The object that has a name now. A round trip.
@@ -324,7 +332,7 @@ impl Client {
     /// # Errors
     /// [`Refusal::NoSuchName`].
     pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
-        self.ask("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? }).map(drop)
+        self.ask_for_done("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? })
     }
 
     /// All names, in order. A round trip for each page.
@@ -337,10 +345,12 @@ impl Client {
             let after = all.last().map(|info| info.name.clone()).unwrap_or_default();
             match self.ask("list names", &Request::ListNames { after })? {
                 Reply::Names { names, more } => {
+                    let goes_on = names.last().map(|info| &info.name) > all.last().map(|info| &info.name);
                     all.extend(names);
                     if !more {
                         return Ok(all);
                     }
+                    check_goes_on(goes_on)?;
                 }
                 other => return Err(ClientError::BadReply(format!("{other:?}"))),
             }
@@ -359,10 +369,9 @@ impl Client {
             match self.ask("list objects", &Request::ListObjects { cursor })? {
                 Reply::Objects { objects, next } => {
                     all.extend(objects);
-                    match next {
-                        Some(next) => cursor = next,
-                        None => return Ok(all),
-                    }
+                    let Some(next) = next else { return Ok(all) };
+                    check_goes_on(next > cursor)?;
+                    cursor = next;
                 }
                 other => return Err(ClientError::BadReply(format!("{other:?}"))),
             }
@@ -383,10 +392,9 @@ impl Client {
             match self.ask("list clients", &Request::ListClients { cursor })? {
                 Reply::Clients { clients: page, next } => {
                     clients.extend(page);
-                    match next {
-                        Some(next) => cursor = next,
-                        None => return Ok(Stats { totals, clients }),
-                    }
+                    let Some(next) = next else { return Ok(Stats { totals, clients }) };
+                    check_goes_on(next > cursor)?;
+                    cursor = next;
                 }
                 other => return Err(ClientError::BadReply(format!("{other:?}"))),
             }
@@ -468,6 +476,13 @@ impl Client {
         }
     }
 
+    fn ask_for_done(&self, operation: &'static str, request: &Request) -> Result<(), ClientError> {
+        match self.ask(operation, request)? {
+            Reply::Done {} => Ok(()),
+            other => Err(ClientError::BadReply(format!("{other:?}"))),
+        }
+    }
+
     fn ask(&self, operation: &'static str, request: &Request) -> Result<Reply, ClientError> {
         self.shared().check_process()?;
         Ok(self.shared().connection.request(operation, request)?.reply)
@@ -486,6 +501,12 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
         return Err(Refusal::LimitReached { limit: "name_bytes_max".into(), max }.into());
     }
     Ok(name.to_vec())
+}
+
+/// A list that does not go on from page to page would have no end.
+fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
+    let reason = || ClientError::BadReply("a page that does not come behind the one before".to_owned());
+    goes_on.then_some(()).ok_or_else(reason)
 }
 
 /// The first request, before there is a thread that receives.
@@ -526,12 +547,12 @@ pub struct Stats {
 impl Stats {
     /// Objects of all clients.
     pub fn objects(&self) -> u64 {
-        self.clients.iter().map(|client| client.objects).sum()
+        self.sum(|client| client.objects)
     }
 
     /// Bytes of all objects' payloads.
     pub fn object_bytes(&self) -> u64 {
-        self.clients.iter().map(|client| client.object_bytes).sum()
+        self.sum(|client| client.object_bytes)
     }
 
     /// Objects of all clients that are spilled to disk.
@@ -546,6 +567,11 @@ impl Stats {
 
     /// Objects that clients pin, counted for each client.
     pub fn pins(&self) -> u64 {
-        self.clients.iter().map(|client| client.pins).sum()
+        self.sum(|client| client.pins)
+    }
+
+    /// Lengths are what owners say, which may be anything.
+    fn sum(&self, number: impl Fn(&ClientInfo) -> u64) -> u64 {
+        self.clients.iter().map(number).fold(0, u64::saturating_add)
     }
 }

@@ -111,7 +111,7 @@ fn handle(
             let slot = shared.own.id.slot();
             check_received(pin_file.as_fd(), pin_extent_offset(slot) + PIN_EXTENT_BYTES)?;
             let pins = PinReader::map(pin_file.as_fd(), slot)?;
-            shared.own.reader_joined(reader, pins, Bell::from_descriptor(bell));
+            shared.own.reader_joined(reader, pins, Bell::check_received(bell)?);
             unmet.pop();
         }
         Notice::ReaderGone { reader } => {

@@ -31,7 +31,7 @@ use mobula_shm::mapping::ReadMapping;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{Location, State, TableReader, Word};
+use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 use parking_lot::{Mutex, RwLock};
 
 use crate::allocator::ALIGNMENT;
@@ -450,9 +450,13 @@ impl Peer {
         id: OwnerId,
         answer: Answer,
     ) -> Result<Arc<Self>, ClientError> {
+        let Reply::Attached { .. } = answer.reply else {
+            return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
+        };
         let views = answer.descriptors().and_then(|[table, bell]| {
+            check_received(table.as_fd(), TABLE_BYTES)?;
             let pins = PinWriter::map(shared.pin_file(), id.slot())?;
-            Ok((TableReader::map(table.as_fd())?, table, pins, bell))
+            Ok((TableReader::map(table.as_fd())?, table, pins, Bell::check_received(bell)?))
         });
         let (table, table_descriptor, pins, bell) =
             views.inspect_err(|_| shared.connection.tell(&Request::Detach { owner: id }))?;
@@ -461,7 +465,7 @@ impl Peer {
             table,
             table_descriptor,
             pins,
-            bell: Bell::from_descriptor(bell),
+            bell,
             rung_for: AtomicU32::new(0),
             segments: RwLock::default(),
             mapping: Mutex::default(),

@@ -13,7 +13,7 @@ use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::WriteMapping;
-use mobula_shm::memory::check_received;
+use mobula_shm::memory::{check_received, round_up_to_pages};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location};
 use parking_lot::Mutex;
@@ -316,7 +316,7 @@ impl Shared {
         }
         let request = Request::GrowTable { entries: at_least };
         match self.connection.request("grow the object table", &request)?.reply {
-            Reply::TableGrown { entries } => {
+            Reply::TableGrown { entries } if entries >= at_least => {
                 step(Step::GrowGranted);
                 self.own.grow_table(entries);
             }
@@ -374,8 +374,10 @@ impl Shared {
         let Some(answer) = answer else { return Ok(()) };
         // A lease of the daemon before is nothing any more: whoever asked for it looks again, and asks the new one.
         let Some(_still) = self.connection.hold_still(answer.daemon) else { return Ok(()) };
-        let Reply::Leased { segment, bytes } = answer.reply else {
-            return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
+        let asked = round_up_to_pages(bytes);
+        let (segment, bytes) = match answer.reply {
+            Reply::Leased { segment, bytes } if Some(bytes) == asked => (segment, bytes),
+            other => return Err(ClientError::BadReply(format!("{other:?}"))),
         };
         step(Step::LeaseGranted);
         let mapping = answer.descriptors().and_then(|[descriptor]| {

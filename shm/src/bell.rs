@@ -42,9 +42,25 @@ impl Bell {
         Ok(Self { descriptor: event.into() })
     }
 
-    /// Takes a descriptor that came over the socket.
+    /// Takes a descriptor that came over the socket from a daemon, which only has bells.
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
         Self { descriptor }
+    }
+
+    /// The same where the daemon may be none. Whoever rings a pipe is killed when nobody reads it, and whoever waits for
+    /// a file never sleeps. Two system calls.
+    ///
+    /// # Errors
+    /// `InvalidData` for what cannot be an eventfd.
+    pub fn check_received(descriptor: OwnedFd) -> io::Result<Self> {
+        // An eventfd is nothing that a file system has: it is of no type. So are a few others, of which none kills or
+        // holds up who writes or reads it.
+        let status = nix::sys::stat::fstat(&descriptor)?;
+        if status.st_mode & libc::S_IFMT != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "received a bell that is none"));
+        }
+        nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        Ok(Self { descriptor })
     }
 
     /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
