@@ -35,7 +35,7 @@ const FIRST_CONNECTION: usize = 2;
 /// without end hardly holds up who asks something now and then.
 const TURN_MESSAGES: usize = 2;
 /// Connections that are accepted before those that are there have their turn.
-const TURN_CONNECTIONS: usize = 16;
+const TURN_CONNECTIONS: usize = 2;
 /// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SEND_PAUSE: Duration = Duration::from_millis(10);
