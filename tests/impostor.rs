@@ -657,8 +657,8 @@ fn lies(cases: &mut Cases) {
                     objects: u64::MAX,
                     object_bytes: u64::MAX,
                     pins: u64::MAX,
-                spilled_bytes: u64::MAX,
-                spilled_objects: u64::MAX,
+                    spilled_bytes: u64::MAX,
+                    spilled_objects: u64::MAX,
                 };
                 Some(reply(Reply::Clients { clients: vec![info.clone(), info], next: None }))
             }

@@ -322,10 +322,15 @@ impl Daemon {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         let Some(adoption) = &mut owner.adoption else { return };
         let Some(start) = adoption.taking else { return };
-        let end = owner.entries.min(start.saturating_add(self.config.sweep_entries_max));
+        let mut end = owner.entries.min(start.saturating_add(self.config.sweep_entries_max));
         let mut mapped = MappedSegments::new(slot, &self.segments);
-        let (mut recorded, mut stopped) = (Vec::new(), None);
+        let (mut recorded, mut followed, mut stopped) = (Vec::new(), 0, None);
         for index in start..end {
+            // References make a slice long as entries do.
+            if followed >= self.config.sweep_entries_max as usize {
+                end = index;
+                break;
+            }
             let word = owner.view.word(index);
             let seen = Word::from_bits(word.load(Ordering::SeqCst));
             let generation = seen.generation();
@@ -353,6 +358,7 @@ impl Daemon {
                     if location.references > 0 {
                         let references = spilled_references(file, place, &location, adoption.references_left);
                         adoption.references_left -= references.len();
+                        followed += references.len();
                         recorded.push((index, references));
                     }
                     adoption.add(index, generation, Home { file: Some(place.file()), segment: None });
@@ -377,6 +383,7 @@ impl Daemon {
                             break;
                         };
                         adoption.references_left -= references.len();
+                        followed += references.len();
                         recorded.push((index, references));
                     }
                     adoption.add(index, generation, Home { segment, file: None });
