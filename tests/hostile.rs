@@ -356,9 +356,10 @@ pub fn case<'a>(
 
 /// A store, its bystander, and the count of the cases that it has gone through.
 pub struct Suite {
+    /// Before the store, so that it ends before: who loses its store waits for another one.
+    bystander: Bystander,
     /// The store.
     pub store: Store,
-    bystander: Bystander,
     watcher: Raw,
     cases: usize,
     worst: f64,
