@@ -36,6 +36,10 @@ const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// How often it is looked whether those who are missing can still come.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
+/// Bytes of all segments that one client may say it has, whatever store leased them: more than any machine's memory, and
+/// so little that the sum for all clients can be computed. One that lies then leaves the others' segments what they are.
+const CLAIM_BYTES_MAX: u64 = 1 << 46;
+
 /// A client that has come back, with all that it said.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -47,6 +51,8 @@ pub(crate) struct Claim {
     pub(crate) table: Memory,
     pub(crate) pin_file: Memory,
     pub(crate) bell: Bell,
+    /// Bytes of all segments that it has told of.
+    pub(crate) bytes: u64,
     /// Its own segments: number, bytes, memory.
     pub(crate) segments: Vec<(u32, u64, Memory)>,
     /// Its own spill files: number, bytes, file.
@@ -216,7 +222,8 @@ impl Recovery {
             readers_heard: came.readers_heard,
             table,
             pin_file,
-            bell: Bell::from_descriptor(bell),
+            bell: returned("its bell", Bell::check_received(bell))?,
+            bytes: 0,
             segments: Vec::new(),
             spill_files: Vec::new(),
             readers: BTreeSet::new(),
@@ -273,6 +280,7 @@ impl Claim {
         match request {
             Request::ResumeSegment { segment, bytes } => {
                 within("segments_max", self.segments.len(), config.segments_max)?;
+                self.count(bytes)?;
                 let [descriptor] = expect(descriptors)?;
                 let memory = returned("a segment", Memory::returned(descriptor, bytes))?;
                 self.segments.push((segment, bytes, memory));
@@ -300,12 +308,14 @@ impl Claim {
                 self.peers.insert(owner, Peer { attached, table, bell, mapped, kept, kept_files });
             }
             Request::ResumeMapped { owner, segment, bytes } => {
+                self.count(bytes)?;
                 let mapped = &mut self.peer(owner)?.mapped;
                 within("segments_max", mapped.len(), config.segments_max)?;
                 let [descriptor] = expect(descriptors)?;
                 mapped.insert(segment, (bytes, descriptor));
             }
             Request::ResumeKept { owner, segment, bytes } => {
+                self.count(bytes)?;
                 let kept = &mut self.peer(owner)?.kept;
                 within("segments_max", kept.len(), config.segments_max)?;
                 let [descriptor] = expect(descriptors)?;
@@ -323,6 +333,12 @@ impl Claim {
             _ => return Err(cannot("a request before it was taken up")),
         }
         Ok(())
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), Refusal> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let reason = || cannot(&format!("segments of more than {CLAIM_BYTES_MAX} bytes"));
+        if self.bytes <= CLAIM_BYTES_MAX { Ok(()) } else { Err(reason()) }
     }
 
     fn peer(&mut self, owner: OwnerId) -> Result<&mut Peer, Refusal> {

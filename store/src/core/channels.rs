@@ -23,7 +23,11 @@ impl Channels {
 
     /// Opens a channel between two clients; returns its number, which is never used again.
     pub(crate) fn open(&mut self, asker: u16, peer: u16) -> u64 {
-        self.last += 1;
+        // What clients say of the numbers they had from another store may be anything.
+        self.last = self.last.wrapping_add(1);
+        while self.open.contains_key(&self.last) {
+            self.last = self.last.wrapping_add(1);
+        }
         self.open.insert(self.last, [asker, peer]);
         self.last
     }

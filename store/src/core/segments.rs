@@ -72,8 +72,13 @@ impl<M> Segments<M> {
     pub(crate) fn lease(&mut self, owner: u16, bytes: u64, memory: M) -> u32 {
         assert!(bytes <= self.free(), "leased more than is free");
         let last = self.last.entry(owner).or_default();
-        // Four billion leases of one client later, old numbers are long out of use.
+        // Four billion leases of one client later, old numbers are long out of use. What a client says of the numbers it
+        // had from another store may be anything.
+        let taken = |number: u32| self.segments.contains_key(&(owner, number));
         *last = last.wrapping_add(1).max(1);
+        while taken(*last) {
+            *last = last.wrapping_add(1).max(1);
+        }
         let number = *last;
         self.usage.leased += bytes;
         let segment = Segment { bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
@@ -81,9 +86,10 @@ impl<M> Segments<M> {
         number
     }
 
-    /// Counts a segment that another store leased; `false` when the number is taken.
+    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much.
     pub(crate) fn resume(&mut self, owner: u16, number: u32, class: Class, bytes: u64, memory: M) -> bool {
-        if self.contains(owner, number) {
+        let used = self.usage.leased + self.usage.adopted + self.usage.retired;
+        if self.contains(owner, number) || used.checked_add(bytes).is_none_or(|sum| sum > i64::MAX as u64) {
             return false;
         }
         self.leased_up_to(owner, number);

@@ -260,7 +260,7 @@ impl Daemon {
                 notices.push((Notice::ReaderGone { reader: *gone }, Vec::new()));
             }
             // Before they are told, as ever; and it is never what the owner has heard while it has one to hear of.
-            self.directory_writer.set_readers(slot, heard + joined);
+            self.directory_writer.set_readers(slot, heard.wrapping_add(joined));
             step(Step::TakeUpReaders);
             for (notice, parcels) in notices {
                 self.notify(slot, &notice, parcels);
