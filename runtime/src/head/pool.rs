@@ -1,0 +1,336 @@
+//! Who gets which worker, and how many there are: decided here, without links or processes, and carried out by the
+//! [state](super::state).
+//!
+//! Places, not processes, are scarce: as many calls of functions may run as the session has workers. A worker whose
+//! call waits for results of others has given its place up, so there can be more processes than places. Places go to
+//! those first who have given one up, the latest of them before the earlier: deep recursion finishes what it began
+//! before it begins more.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use mobula_client::OwnerId;
+
+/// A worker beyond what is needed ends after being idle for this long.
+const SURPLUS_KEPT: Duration = Duration::from_secs(1);
+/// How long a process that was told to exit may take.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The other end of a link to the head: whoever wants workers, and the workers themselves.
+pub(super) trait Caller: Clone {
+    /// Which link.
+    fn id(&self) -> u64;
+    /// Which process.
+    fn peer(&self) -> OwnerId;
+}
+
+/// A process of the session, besides the driver.
+pub(super) struct Worker<C> {
+    pub(super) pid: u32,
+    /// Once it has registered.
+    pub(super) link: Option<C>,
+    pub(super) job: Job,
+    /// Whom it is leased to.
+    lessee: Option<C>,
+    /// Its call waits for results of others.
+    blocked: bool,
+    /// Since when it cannot be talked to any more: its connection is closed, or what it writes makes no sense.
+    pub(super) broken: Option<Instant>,
+    /// It took too long to end, and was killed.
+    pub(super) killed: bool,
+}
+
+/// What a process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    Starting,
+    Idle { since: Instant },
+    Leased { recalled: bool },
+    Actor { actor: u64 },
+    Exiting { since: Instant },
+}
+
+impl<C: Caller> Worker<C> {
+    fn is_leased_to(&self, caller: &C) -> bool {
+        matches!(self.job, Job::Leased { .. })
+            && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
+    }
+
+    /// Nobody has it any more; it may still be busy with what was asked of it.
+    fn end_lease(&mut self, now: Instant) {
+        self.job = Job::Idle { since: now };
+        self.lessee = None;
+    }
+
+    fn is_at(&self, peer: OwnerId) -> bool {
+        self.link.as_ref().is_some_and(|link| link.peer() == peer)
+    }
+
+    /// Whether it has taken longer to end than it may.
+    fn is_late(&self, now: Instant) -> bool {
+        matches!(self.job, Job::Exiting { since } if now.duration_since(since) > EXIT_PATIENCE)
+            || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
+    }
+
+    /// Whether it is, or could be, running a call of a function.
+    fn serves(&self) -> bool {
+        !self.blocked
+            && self.broken.is_none()
+            && matches!(self.job, Job::Starting | Job::Idle { .. } | Job::Leased { .. })
+    }
+}
+
+struct Want<C> {
+    caller: C,
+    workers: u32,
+}
+
+/// What callers are to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decision<C> {
+    /// A worker is leased to a caller.
+    Grant { caller: C, worker: OwnerId, pid: u32 },
+    /// Somebody else has none at all.
+    Recall { lessee: C, worker: OwnerId },
+}
+
+/// The workers of a session, by their tokens, and who wants some.
+pub(super) struct Pool<C> {
+    places: usize,
+    workers: HashMap<u64, Worker<C>>,
+    wants: Vec<Want<C>>,
+}
+
+impl<C: Caller> Pool<C> {
+    pub(super) fn new(places: usize) -> Self {
+        Self { places, workers: HashMap::new(), wants: Vec::new() }
+    }
+
+    /// How long nothing has to be looked after.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
+        let own = (self.surplus_count() > 0 || exiting).then_some(SURPLUS_KEPT / 4);
+        let broken = self.workers.values().any(|worker| worker.broken.is_some());
+        let broken = broken.then_some(BROKEN_PATIENCE / 4);
+        [own, broken].into_iter().flatten().min()
+    }
+
+    // ---- what callers and workers say ----
+
+    /// So many more workers would be welcome; replaces what the caller said before.
+    pub(super) fn want(&mut self, caller: &C, workers: u32) {
+        self.wants.retain(|want| want.caller.id() != caller.id());
+        if workers > 0 {
+            self.wants.push(Want { caller: caller.clone(), workers });
+        }
+    }
+
+    /// There will be no workers; who wanted some.
+    pub(super) fn give_up_wants(&mut self) -> Vec<C> {
+        self.wants.drain(..).map(|want| want.caller).collect()
+    }
+
+    /// A caller does not need a worker any more that was leased to it.
+    pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, now: Instant) {
+        let mut workers = self.workers.values_mut();
+        if let Some(worker) = workers.find(|each| each.is_at(worker) && each.is_leased_to(caller)) {
+            worker.end_lease(now);
+        }
+    }
+
+    /// A worker waits for results of others, or goes on.
+    pub(super) fn set_blocked(&mut self, peer: OwnerId, blocked: bool) {
+        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
+            worker.blocked = blocked;
+        }
+    }
+
+    /// A process cannot be talked to any more.
+    pub(super) fn set_broken(&mut self, peer: OwnerId, now: Instant) {
+        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
+            worker.broken.get_or_insert(now);
+        }
+    }
+
+    /// A link is closed: its caller wants nothing any more, and if it is a worker's, that is broken.
+    pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
+        self.want(caller, 0);
+        for worker in self.workers.values_mut().filter(|worker| worker.is_leased_to(caller)) {
+            worker.end_lease(now);
+        }
+        self.set_broken(caller.peer(), now);
+    }
+
+    // ---- processes ----
+
+    /// A process has been started.
+    pub(super) fn add(&mut self, token: u64, pid: u32) {
+        let worker = Worker {
+            pid,
+            link: None,
+            job: Job::Starting,
+            lessee: None,
+            blocked: false,
+            broken: None,
+            killed: false,
+        };
+        self.workers.insert(token, worker);
+    }
+
+    /// Whether a process was started and has not registered.
+    pub(super) fn is_starting(&self, token: u64) -> bool {
+        self.workers.get(&token).is_some_and(|worker| worker.link.is_none())
+    }
+
+    /// A process that was started is ready to serve.
+    pub(super) fn register(&mut self, token: u64, link: &C, now: Instant) {
+        let Some(worker) = self.workers.get_mut(&token) else { return };
+        worker.link = Some(link.clone());
+        if worker.job == Job::Starting {
+            worker.job = Job::Idle { since: now };
+        }
+    }
+
+    /// A process is to end, and is asked to by the caller.
+    pub(super) fn exit(&mut self, token: u64, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(&token) {
+            worker.job = Job::Exiting { since: now };
+        }
+    }
+
+    /// A process has ended; what it was.
+    pub(super) fn remove(&mut self, token: u64) -> Option<Worker<C>> {
+        self.workers.remove(&token)
+    }
+
+    /// Processes that take longer to end than they may, to be killed.
+    pub(super) fn kill_late(&mut self, now: Instant) -> Vec<u64> {
+        let late = self.workers.iter_mut().filter(|(_, worker)| worker.is_late(now));
+        late.map(|(token, worker)| {
+            worker.killed = true;
+            *token
+        })
+        .collect()
+    }
+
+    pub(super) fn link(&self, token: u64) -> Option<&C> {
+        self.workers.get(&token)?.link.as_ref()
+    }
+
+    pub(super) fn pid(&self, token: u64) -> Option<u32> {
+        Some(self.workers.get(&token)?.pid)
+    }
+
+    // ---- deciding ----
+
+    /// A process without work. The one that was used last is the warmest.
+    pub(super) fn idle(&self) -> Option<(u64, &C)> {
+        let idle = self.workers.iter().filter_map(|(token, worker)| match (worker.job, &worker.link) {
+            (Job::Idle { since }, Some(link)) if !worker.blocked && worker.broken.is_none() => {
+                Some((since, *token, link))
+            }
+            _ => None,
+        });
+        idle.max_by_key(|(since, token, _)| (*since, *token)).map(|(_, token, link)| (token, link))
+    }
+
+    /// An idle process becomes an actor's.
+    pub(super) fn place(&mut self, token: u64, actor: u64) {
+        if let Some(worker) = self.workers.get_mut(&token) {
+            worker.job = Job::Actor { actor };
+        }
+    }
+
+    /// Hands out what there is, and takes back what others need more.
+    pub(super) fn arrange(&mut self) -> Vec<Decision<C>> {
+        let mut decisions = Vec::new();
+        while let Some(grant) = self.grant() {
+            decisions.push(grant);
+        }
+        decisions.extend(self.recall());
+        decisions
+    }
+
+    /// How many processes are to be started, where so many actors wait for one.
+    pub(super) fn lacking(&self, actors: usize) -> usize {
+        self.places.saturating_sub(self.serving()).max(actors.saturating_sub(self.starting()))
+    }
+
+    /// Processes that have been idle for long, and are more than are needed.
+    pub(super) fn surplus(&self, now: Instant) -> Vec<u64> {
+        let idle = self.workers.iter().filter(|(_, worker)| {
+            matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
+                && worker.serves()
+        });
+        idle.map(|(token, _)| *token).take(self.surplus_count()).collect()
+    }
+
+    fn serving(&self) -> usize {
+        self.workers.values().filter(|worker| worker.serves()).count()
+    }
+
+    /// Places that are taken.
+    fn busy(&self) -> usize {
+        let is_busy = |worker: &&Worker<C>| !worker.blocked && matches!(worker.job, Job::Leased { .. });
+        self.workers.values().filter(is_busy).count()
+    }
+
+    fn starting(&self) -> usize {
+        self.workers.values().filter(|worker| worker.job == Job::Starting).count()
+    }
+
+    fn surplus_count(&self) -> usize {
+        self.serving().saturating_sub(self.places)
+    }
+
+    fn leases_of(&self, caller: &C) -> usize {
+        self.workers.values().filter(|worker| worker.is_leased_to(caller)).count()
+    }
+
+    fn grant(&mut self) -> Option<Decision<C>> {
+        if self.wants.is_empty() || self.busy() >= self.places {
+            return None;
+        }
+        let (token, link) = self.idle()?;
+        let process = link.peer();
+        let is_blocked = |want: &Want<C>| {
+            self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
+        };
+        let position = self.wants.iter().rposition(is_blocked).unwrap_or(0);
+        let want = &mut self.wants[position];
+        want.workers -= 1;
+        let caller = want.caller.clone();
+        if want.workers == 0 {
+            self.wants.remove(position);
+        } else if position == 0 {
+            // Those that wait take turns.
+            self.wants.rotate_left(1);
+        }
+        let worker = self.workers.get_mut(&token).expect("just found");
+        worker.job = Job::Leased { recalled: false };
+        worker.lessee = Some(caller.clone());
+        Some(Decision::Grant { caller, worker: process, pid: worker.pid })
+    }
+
+    /// Takes a worker back from a caller that has several (or has it idle), for one that has none.
+    fn recall(&mut self) -> Option<Decision<C>> {
+        let without = self.wants.iter().any(|want| self.leases_of(&want.caller) == 0);
+        let pending =
+            self.workers.values().any(|worker| matches!(worker.job, Job::Leased { recalled: true }));
+        if !without || pending || self.idle().is_some() || self.starting() > 0 {
+            return None;
+        }
+        let richest = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| matches!(worker.job, Job::Leased { .. }) && !worker.blocked)
+            .filter_map(|(token, worker)| Some((self.leases_of(worker.lessee.as_ref()?), *token)))
+            .max();
+        let worker = self.workers.get_mut(&richest?.1).expect("just found");
+        worker.job = Job::Leased { recalled: true };
+        let (lessee, link) = (worker.lessee.as_ref()?, worker.link.as_ref()?);
+        Some(Decision::Recall { lessee: lessee.clone(), worker: link.peer() })
+    }
+}
