@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
+#[cfg(test)]
+mod simulation;
+
 /// A worker beyond what is needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// How long a process that was told to exit may take.
@@ -319,7 +322,9 @@ impl<C: Caller> Pool<C> {
         let without = self.wants.iter().any(|want| self.leases_of(&want.caller) == 0);
         let pending =
             self.workers.values().any(|worker| matches!(worker.job, Job::Leased { recalled: true }));
-        if !without || pending || self.idle().is_some() || self.starting() > 0 {
+        // While all places are taken, neither an idle worker nor one that is starting helps anybody.
+        let comes = self.starting() > 0 && self.busy() < self.places;
+        if !without || pending || comes {
             return None;
         }
         let richest = self
