@@ -44,7 +44,7 @@ chaos SECONDS="30" SEED="" *ARGUMENTS="":
 
 # Arbitrary bytes for whatever reads those of others: each target a minute; `just fuzz 600 operations` one of them longer.
 fuzz SECONDS="60" TARGETS="":
-    MOBULA_FUZZ_SECONDS={{ SECONDS }} MOBULA_FUZZ={{ quote(TARGETS) }} .ci/run fuzz
+    MOBULA_FETCH=1 MOBULA_FUZZ_SECONDS={{ SECONDS }} MOBULA_FUZZ={{ quote(TARGETS) }} .ci/run fuzz
 
 # The lock-free parts under a model checker: every order of their steps, with as many preemptions as given.
 loom PREEMPTIONS="3":
