@@ -781,6 +781,8 @@ fn another_user_s_places_and_stores_are_refused() {
     let path = theirs.join("store.sock");
     let listener = as_user(nobody, || mobula_protocol::socket::Socket::listen(&path, 5).unwrap());
     open_to_all(&path);
+    let error = as_user(nobody - 1, || Client::connect(&path).unwrap_err().to_string());
+    assert!(error.contains("belongs to user 65534"), "{error}");
     drop(listener);
     assert_eq!(error_kind(Client::connect(&path)), "NoStore");
 }
