@@ -277,9 +277,17 @@ fn many_idle_clients_cost_nobody_time() {
     assert!(crowded.1 < alone.1 * 20 + Duration::from_millis(20), "a round trip takes {:?}", crowded.1);
     let begun = Instant::now();
     drop(crowd);
-    eventually("they are gone", || client.stats().unwrap().totals.clients == 2);
+    // Thousands die at once: whoever asks something just then waits for its turn, and may lose its patience.
+    let mut slowest = Duration::ZERO;
+    eventually("they are gone", || {
+        let asked = Instant::now();
+        let _late_at_worst = client.lookup("name");
+        slowest = slowest.max(asked.elapsed());
+        client.stats().is_ok_and(|stats| stats.totals.clients == 2)
+    });
     eventually("their descriptors are closed", || descriptors(pid) <= descriptors_alone);
-    println!("all of them are killed, and nothing of them is left, after {:?}", begun.elapsed());
+    println!("all of them are killed, and nothing of them is left, after {:?};", begun.elapsed());
+    println!("meanwhile a round trip took {slowest:?} at most");
 }
 
 /// Medians: of putting and getting an object, and of a round trip to the daemon.
