@@ -2,10 +2,10 @@
 //! to die.
 //!
 //! With the feature `steps`, for which nobody asks but the program that kills processes on purpose (`chaos/`), a process
-//! can [`arm`] one step: the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
+//! can arm one step (`arm`): the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
 //! [`step`] is nothing, and no build that anybody uses has a trace of it.
 //!
-//! A step is one row of the table below and one call of [`step`] where it is. Most are named for what has just been
+//! A step is one row of the table below and one call of [`step`](fn@step) where it is. Most are named for what has just been
 //! done: what a process leaves behind that dies there.
 
 /// Whose code passes a step.

@@ -64,7 +64,12 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
         if wait_for_end(&child, stopped) {
             return end(&mut child);
         }
-        let how = child.wait().map_or_else(|error| error.to_string(), crate::head::how);
+        let status = child.wait();
+        if status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            // It has ended as it should, with the lifeline.
+            return;
+        }
+        let how = status.map_or_else(|error| error.to_string(), crate::head::how);
         eprintln!("mobula: the store has ended, and is started again: {how}");
         if begun.elapsed() >= SOUND_LIFE {
             pause = Duration::ZERO;
