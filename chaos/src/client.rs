@@ -9,7 +9,7 @@ use mobula_client::{ClientError, ConnectOptions};
 use mobula_shm::steps;
 
 use crate::load::Worker;
-use crate::message::{Command, Load, Report, Work, commands, say, step_named};
+use crate::message::{Command, Load, Report, Room, Work, commands, say, step_named};
 use crate::process::PATIENCE;
 use crate::{Violation, scribbler};
 
@@ -18,7 +18,7 @@ static LONGEST_US: AtomicU64 = AtomicU64::new(0);
 static STALLED: AtomicU64 = AtomicU64::new(0);
 
 /// Works until its commands end.
-pub(crate) fn run(socket: &Path, seed: u64) -> Result<(), Violation> {
+pub(crate) fn run(socket: &Path, seed: u64, room: Room) -> Result<(), Violation> {
     let (sender, for_worker) = unbounded();
     std::thread::spawn(move || {
         for command in commands() {
@@ -53,7 +53,7 @@ pub(crate) fn run(socket: &Path, seed: u64) -> Result<(), Violation> {
         }
     };
     say(&Report::Ready { owner: Some(client.id()) });
-    let mut worker = Worker::new(client, seed);
+    let mut worker = Worker::new(client, seed, room);
     let mut load = Some(Load::Everything);
     loop {
         let command = match load {

@@ -16,7 +16,7 @@ use mobula_client::{
 
 use crate::Violation;
 use crate::content::{Random, fill, is_content_of};
-use crate::message::{Held, Ledger, Load};
+use crate::message::{Held, Ledger, Load, Room};
 
 /// Formats, by which the supervisor tells what an object is for: nobody but its owner ever knows its id;
 pub(crate) const PRIVATE: u32 = 1;
@@ -26,6 +26,10 @@ const SHARED: u32 = 2;
 const DOOMED: u32 = 3;
 
 const NAMES: u64 = 24;
+/// Where memory is scarce: objects that are kept without their bytes, how large they are, and what is kept with them.
+const HOARD_MAX: usize = 60;
+const KEPT_BYTES_MAX: usize = 10_000;
+const HOARDED_BYTES_MAX: u64 = 300_000;
 const OBJECTS_MAX: usize = 24;
 const HANDLES_MAX: usize = 12;
 const WRITERS_MAX: usize = 3;
@@ -51,6 +55,9 @@ pub(crate) struct Worker {
     references: HashMap<ObjectId, Vec<ObjectId>>,
     record: Vec<u8>,
     load: Load,
+    room: Room,
+    /// Objects of which nobody uses the bytes: what a full store spills.
+    hoard: VecDeque<Handle>,
     pub(crate) suspects: HashSet<OwnerId>,
     /// Owners of whom something may be lost, because they have died at the same time as the daemon.
     pub(crate) bereft: HashSet<OwnerId>,
@@ -61,13 +68,13 @@ pub(crate) struct Worker {
 /// the channel is closed, then objects go.
 struct Link {
     channel: Channel,
-    sent: VecDeque<(u64, Object)>,
+    sent: VecDeque<(u64, Handle)>,
 }
 
 type Checked<T = ()> = Result<T, Violation>;
 
 impl Worker {
-    pub(crate) fn new(client: Client, seed: u64) -> Self {
+    pub(crate) fn new(client: Client, seed: u64, room: Room) -> Self {
         Self {
             events: client.events(),
             client,
@@ -80,6 +87,8 @@ impl Worker {
             references: HashMap::new(),
             record: Vec::new(),
             load: Load::Everything,
+            room,
+            hoard: VecDeque::new(),
             suspects: HashSet::new(),
             bereft: HashSet::new(),
             stalled: Cell::new(0),
@@ -89,6 +98,9 @@ impl Worker {
     /// One operation.
     pub(crate) fn work(&mut self, load: Load) -> Checked {
         self.load = load;
+        if self.room == Room::Scarce && self.random.below(4) == 0 {
+            self.hoard()?;
+        }
         let operation = self.random.below(32);
         match (load, operation) {
             (_, 0..=2) => self.put(PRIVATE)?,
@@ -121,11 +133,15 @@ impl Worker {
         for object in &self.objects {
             self.verify(object)?;
         }
+        if self.room == Room::Scarce {
+            // Whoever looks at everything now needs the room.
+            self.hoard.extend(self.objects.drain(..).map(|object| object.handle()));
+        }
         let mut held: Vec<(ObjectId, Held)> =
             self.objects.iter().map(|object| (object.id(), Held::Sealed)).collect();
         held.extend(self.writers.iter().map(|writer| (writer.id(), Held::Unsealed)));
         held.extend(self.promises.iter().map(|promise| (promise.handle().id(), Held::Promised)));
-        for handle in &self.handles {
+        for handle in self.handles.iter().chain(&self.hoard) {
             let state = match handle.is_ready() {
                 Ok(true) => Held::Sealed,
                 Ok(false) => Held::Promised,
@@ -139,7 +155,7 @@ impl Worker {
         }
         for link in &mut self.channels {
             link.take_back();
-            held.extend(link.sent.iter().map(|(_, object)| (object.id(), Held::Sealed)));
+            held.extend(link.sent.iter().map(|(_, handle)| (handle.id(), Held::Sealed)));
         }
         let client = &self.client;
         self.references.retain(|id, _| client.contains(*id).unwrap_or(true));
@@ -155,6 +171,7 @@ impl Worker {
             self.drop_one()?;
         }
         self.handles.clear();
+        self.hoard.clear();
         self.writers.clear();
         self.promises.clear();
         self.channels.clear();
@@ -190,19 +207,63 @@ impl Worker {
         if !kept.is_empty() {
             self.references.insert(id, kept);
         }
-        self.objects.push(object);
+        self.keep(object);
         Ok(())
+    }
+
+    /// Keeps an object in use; where memory is scarce, a larger one without its bytes.
+    fn keep(&mut self, object: Object) {
+        if self.room == Room::Scarce && object.len() > KEPT_BYTES_MAX {
+            self.hoard.push_back(object.handle());
+        } else {
+            self.objects.push(object);
+        }
     }
 
     /// Memory for an object; `None` where a scribbler's pins have filled the store.
     fn create(&mut self, layout: Layout) -> Checked<Option<ObjectWriter>> {
         match self.client.create(layout) {
             Ok(writer) => Ok(Some(writer)),
-            Err(ClientError::Refused(Refusal::StoreFull { .. })) if !self.suspects.is_empty() => {
+            Err(ClientError::Refused(Refusal::StoreFull { .. })) if self.may_be_full() => {
                 self.objects.clear();
                 Ok(None)
             }
             Err(error) => Err(Violation(format!("create: {error}"))),
+        }
+    }
+
+    /// A scribbler's pins fill a store, and so does what all clients use at a time in one that is too small.
+    fn may_be_full(&self) -> bool {
+        !self.suspects.is_empty() || self.room == Room::Scarce
+    }
+
+    /// Keeps one more object without its bytes, and looks at the bytes of another.
+    fn hoard(&mut self) -> Checked {
+        let length = HOARDED_BYTES_MAX / 2 + self.random.below(HOARDED_BYTES_MAX / 2);
+        let format = [PRIVATE, SHARED][self.random.below(2) as usize];
+        if let Some(writer) = self.create(Layout { length, format, ..Layout::default() })? {
+            let id = writer.id();
+            self.hoard.push_back(seal_written(writer, id).handle());
+        }
+        while self.hoard.len() > HOARD_MAX {
+            self.hoard.pop_front();
+        }
+        let chosen = self.random.below(self.hoard.len() as u64) as usize;
+        let Some(handle) = self.hoard.get(chosen).cloned() else { return Ok(()) };
+        match handle.object() {
+            Ok(object) => {
+                self.verify(&object)?;
+                self.verify_references(&object)?;
+                // Others come to know some of them.
+                let format = object.format();
+                drop(object);
+                if format == SHARED && self.random.below(2) == 0 {
+                    self.publish_as(handle.id(), false)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(error) => self.excuse_suspects(&error, handle.id(), "hoarded"),
         }
     }
 
@@ -330,7 +391,7 @@ impl Worker {
         let handle = promise.handle().clone();
         promise.fulfil(writer);
         let object = handle.object().map_err(|error| Violation(format!("fulfilled: {error}")))?;
-        self.objects.push(object);
+        self.keep(object);
         Ok(())
     }
 
@@ -357,7 +418,7 @@ impl Worker {
             Ok(true) => match handle.object() {
                 Ok(object) => {
                     self.verify(&object)?;
-                    self.objects.push(object);
+                    self.keep(object);
                 }
                 Err(error) => self.excuse_suspects(&error, handle.id(), "promised and there")?,
             },
@@ -374,19 +435,24 @@ impl Worker {
     }
 
     fn publish(&mut self) -> Checked {
-        let name = self.name();
         let promised = self.promises.front().map(|promise| promise.handle().id());
         let format = if self.random.below(4) == 0 { DOOMED } else { SHARED };
         let object = self.any_object(format).map(|handle| handle.id());
-        let Some(id) = promised.filter(|_| self.random.below(3) == 0).or(object) else { return Ok(()) };
+        match promised.filter(|_| self.random.below(3) == 0).or(object) {
+            Some(id) => self.publish_as(id, format == DOOMED),
+            None => Ok(()),
+        }
+    }
+
+    fn publish_as(&mut self, id: ObjectId, may_be_deleted: bool) -> Checked {
+        let name = self.name();
         match self.client.publish(&name, id) {
             Ok(()) => Ok(()),
             Err(ClientError::Refused(Refusal::NameTaken { .. })) => match self.client.unpublish(&name) {
                 Ok(()) | Err(ClientError::Refused(Refusal::NoSuchName {})) => Ok(()),
                 Err(error) => Err(Violation(format!("unpublish: {error}"))),
             },
-            // It was deleted.
-            Err(ClientError::Refused(Refusal::NoSuchObject { .. })) if format == DOOMED => Ok(()),
+            Err(ClientError::Refused(Refusal::NoSuchObject { .. })) if may_be_deleted => Ok(()),
             Err(error) => self.excuse_suspects(&error, id, "publish what is held"),
         }
     }
@@ -409,7 +475,7 @@ impl Worker {
             Ok(object) => {
                 self.verify(&object)?;
                 self.verify_references(&object)?;
-                self.objects.push(object);
+                self.keep(object);
             }
             Err(error) => self.excuse(&error, Some(id), "get by name")?,
         }
@@ -447,18 +513,11 @@ impl Worker {
         let padding = self.random.below(900) as usize;
         let link = &mut self.channels[chosen];
         link.take_back();
-        let Ok(object) = handle.object() else {
-            return if self.suspects.is_empty() && self.bereft.is_empty() {
-                Err(Violation(format!("send: held {} is not there", handle.id())))
-            } else {
-                Ok(())
-            };
-        };
-        let mut record = object.id().to_bytes().to_vec();
+        let mut record = handle.id().to_bytes().to_vec();
         record.resize(ObjectId::BYTES + padding, padding as u8);
         // A full ring is emptied by and by.
         if let Ok(position) = link.channel.sender.send(&record) {
-            link.sent.push_back((position, object));
+            link.sent.push_back((position, handle));
         }
         Ok(())
     }
@@ -508,7 +567,7 @@ impl Worker {
             Ok(object) => {
                 self.verify(&object)?;
                 self.verify_references(&object)?;
-                self.objects.push(object);
+                self.keep(object);
                 return Ok(true);
             }
             Err(_) if self.suspects.contains(&peer) || self.is_suspect(id) => return Ok(true),
@@ -581,6 +640,12 @@ impl Worker {
     fn excuse_suspects(&self, error: &ClientError, id: ObjectId, what: &str) -> Checked {
         if let ClientError::OwnerStalled { .. } = error {
             self.stalled.update(|stalled| stalled + 1);
+            return Ok(());
+        }
+        // It is still in its file.
+        if let ClientError::Refused(Refusal::NotRestored { .. } | Refusal::StoreFull { .. }) = error
+            && self.may_be_full()
+        {
             return Ok(());
         }
         let lost = matches!(

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 use mobula_client::ClientError;
 
-use crate::message::{Report, say, step_named};
+use crate::message::{Report, Room, say, step_named};
 use crate::scenarios::{Figures, SCENARIOS, Scenario};
 
 /// Kills, stops and spoils the processes of a store, and checks that nothing is lost.
@@ -78,9 +78,9 @@ impl Options {
 #[derive(Debug, Subcommand)]
 enum Role {
     #[command(hide = true)]
-    Store { socket: PathBuf, step: Option<String>, nth: Option<u64> },
+    Store { socket: PathBuf, room: Room, step: Option<String>, nth: Option<u64> },
     #[command(hide = true)]
-    Client { socket: PathBuf, seed: u64 },
+    Client { socket: PathBuf, seed: u64, room: Room },
 }
 
 /// What must not be, and was seen; or what kept the run from going on.
@@ -110,11 +110,11 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.role {
         None => return supervise(&options),
-        Some(Role::Store { socket, step, nth }) => {
+        Some(Role::Store { socket, room, step, nth }) => {
             let step = step.as_deref().map(|name| step_named(name).expect("the same program has named it"));
-            as_child(|| store::run(socket, step.zip(*nth)))
+            as_child(|| store::run(socket, *room, step.zip(*nth)))
         }
-        Some(Role::Client { socket, seed }) => as_child(|| client::run(socket, *seed)),
+        Some(Role::Client { socket, seed, room }) => as_child(|| client::run(socket, *seed, *room)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,25 @@ pub(crate) enum Load {
     Local,
 }
 
+/// How much memory a store has for what its clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Room {
+    /// More than enough.
+    Ample,
+    /// Too little: what is held goes to files, and comes back.
+    Scarce,
+}
+
+impl Room {
+    /// As it stands on the command line of a process.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Room::Ample => "ample",
+            Room::Scarce => "scarce",
+        }
+    }
+}
+
 /// From a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Report {

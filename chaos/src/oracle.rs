@@ -18,6 +18,8 @@ pub(crate) struct Seen {
     pub(crate) names: Vec<NameInfo>,
     /// Memories that the daemon has open, by kind.
     pub(crate) daemon_memories: BTreeMap<String, usize>,
+    /// Files with spilled objects that the daemon has open.
+    pub(crate) daemon_spill_files: usize,
     /// Segments that each client has mapped for writing.
     pub(crate) written_segments: HashMap<OwnerId, usize>,
 }
@@ -44,6 +46,8 @@ pub(crate) fn reach(
     bereft: &HashSet<OwnerId>,
 ) -> Result<HashSet<ObjectId>, Violation> {
     let (mut alive, mut next) = (HashSet::new(), Vec::new());
+    // What keeps others alive must not go before they have been looked at.
+    let mut kept = Vec::new();
     for (owner, ledger) in living {
         for (id, held) in &ledger.held {
             match held {
@@ -66,6 +70,7 @@ pub(crate) fn reach(
                     return Err(Violation(format!("wrong bytes: {id}, {why}")));
                 }
                 next.extend(object.references().into_iter().map(|inner| (inner, format!("kept by {id}"))));
+                kept.push(object.handle());
             }
             // Who has it keeps it, and nobody else gets it.
             Err(ClientError::Deleted { .. } | ClientError::NotReady { .. }) => {}
@@ -76,6 +81,12 @@ pub(crate) fn reach(
             }
             // A name of a promise that its living owner has broken.
             Err(ClientError::Lost { .. }) if why.starts_with("named") => _ = alive.remove(&id),
+            // A name that was evicted since it was listed, for whoever waits for room.
+            Err(ClientError::NoSuchObject { .. })
+                if why.starts_with("named") && !client.names()?.iter().any(|name| name.object == id) =>
+            {
+                alive.remove(&id);
+            }
             Err(error) => return Err(Violation(format!("lost: {id}, {why}: {error}"))),
         }
     }
@@ -194,6 +205,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     found.equal("segments", totals.segments as usize, "open in the daemon", open("segment"));
     found.equal("owners", expected.len() + dead.len(), "tables open in the daemon", open("table"));
     found.equal("clients and the daemon", expected.len() + 1, "pin files open in the daemon", open("pins"));
+    found.equal("spill files", totals.spill_files as usize, "open in the daemon", seen.daemon_spill_files);
     found.equal("rings", 0, "open in the daemon", open("ring"));
     found.0
 }
@@ -290,6 +302,7 @@ mod tests {
             daemon_memories: [("segment", 2), ("table", 3), ("pins", 3)]
                 .map(|(kind, count)| (kind.to_owned(), count))
                 .into(),
+            daemon_spill_files: 0,
             written_segments: HashMap::from([(owner(HOLDER), 1)]),
         };
         let held = vec![(object(HOLDER), Held::Sealed), (object(DEAD), Held::Sealed)];
@@ -336,6 +349,7 @@ mod tests {
         });
         check("names", &|seen, _| seen.names.clear());
         check("channels", &|seen, _| seen.stats.totals.channels = 1);
+        check("spill files", &|seen, _| seen.daemon_spill_files = 1);
         for kind in ["segment", "table", "pins", "ring"] {
             check("open in the daemon", &|seen, _| {
                 *seen.daemon_memories.entry(kind.to_owned()).or_default() += 1;

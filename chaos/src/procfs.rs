@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The shared memories of Mobula that a process has open, by their names: for each the files (by inode), once each.
 pub(crate) fn memories_open(pid: u32) -> BTreeMap<String, BTreeSet<u64>> {
@@ -29,6 +30,21 @@ pub(crate) fn memory_bytes(pid: u32) -> u64 {
         }
     }
     files.values().sum()
+}
+
+/// How many files below a directory a process has open, with a name or without, each counted once.
+pub(crate) fn files_open(pid: u32, directory: &Path) -> usize {
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        if target.starts_with(directory)
+            && let Ok(metadata) = std::fs::metadata(entry.path())
+            && metadata.is_file()
+        {
+            files.insert(metadata.ino());
+        }
+    }
+    files.len()
 }
 
 /// How many descriptors a process has.

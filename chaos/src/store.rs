@@ -1,21 +1,34 @@
 //! The daemon as a process of its own, with small limits, so that everything grows, fills and ends soon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mobula_shm::steps::{self, Step};
 use mobula_store::{Config, Server};
 
 use crate::Violation;
-use crate::message::{Command, Report, commands, say, step_named};
+use crate::message::{Command, Report, Room, commands, say, step_named};
 
 /// What may be leased in all.
-pub(crate) const CAPACITY_BYTES: u64 = 96 << 20;
+const AMPLE_BYTES: u64 = 96 << 20;
+/// The same where objects have to be spilled: the clients hold several times as much.
+const SCARCE_BYTES: u64 = 24 << 20;
+
+/// Where a store that listens at `socket` spills.
+pub(crate) fn spill_directory(socket: &Path) -> PathBuf {
+    socket.with_file_name("spill")
+}
 
 /// Serves until its commands end, or until it passes a step so often.
-pub(crate) fn run(socket: &Path, die: Option<(Step, u64)>) -> Result<(), Violation> {
+pub(crate) fn run(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result<(), Violation> {
     mobula_store::raise_descriptor_limit()?;
-    let mut config = Config::new(socket, CAPACITY_BYTES);
+    let mut config = match room {
+        Room::Ample => Config::new(socket, AMPLE_BYTES),
+        Room::Scarce => Config::new(socket, SCARCE_BYTES),
+    };
+    if room == Room::Scarce {
+        config.spill_directory = Some(spill_directory(socket));
+    }
     config.clients_max = 64;
     // No grace: what is measured is how soon memory is free, not how long it is kept.
     config.adoption_grace = Duration::ZERO;

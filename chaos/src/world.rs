@@ -11,9 +11,10 @@ use tempfile::TempDir;
 
 use crate::content::Random;
 use crate::load::PRIVATE;
-use crate::message::{Command, Ledger, Load, Report, Work};
+use crate::message::{Command, Ledger, Load, Report, Room, Work};
 use crate::oracle::{Known, Seen, disagreements, reach};
 use crate::process::{PATIENCE, Process, was_killed};
+use crate::store::spill_directory;
 use crate::{Violation, procfs};
 
 /// A store with clients at work.
@@ -29,6 +30,9 @@ pub(crate) struct World {
     died: HashSet<OwnerId>,
     /// How often the accounts were compared.
     pub(crate) audits: u64,
+    /// The most that was in files at a quiet point.
+    pub(crate) spilled_bytes: u64,
+    room: Room,
     directory: TempDir,
 }
 
@@ -68,10 +72,11 @@ impl Worker {
 
 impl World {
     /// A store with so many clients, all of whose choices follow from the seed.
-    pub(crate) fn start(seed: u64, clients: usize) -> Result<Self, Violation> {
+    pub(crate) fn start(seed: u64, clients: usize, room: Room) -> Result<Self, Violation> {
         let directory = tempfile::Builder::new().prefix("mobula-chaos-").tempdir()?;
         let socket = directory.path().join("store.sock");
-        let store = start_store(&socket, None)?;
+        std::fs::create_dir(spill_directory(&socket))?;
+        let store = start_store(&socket, room, None)?;
         let client = ConnectOptions::new()
             .label("supervisor")
             .patience(PATIENCE)
@@ -86,6 +91,8 @@ impl World {
             bereft: HashSet::new(),
             died: HashSet::new(),
             audits: 0,
+            spilled_bytes: 0,
+            room,
             directory,
         };
         for _ in 0..clients {
@@ -97,8 +104,13 @@ impl World {
     /// Starts a client's process, which connects while we go on.
     fn new_worker(&mut self) -> Result<Worker, Violation> {
         let seed = 1 + self.random.below(u64::MAX - 1);
-        let mut process =
-            Process::start(&["client".to_owned(), self.socket().display().to_string(), seed.to_string()])?;
+        let arguments = [
+            "client".to_owned(),
+            self.socket().display().to_string(),
+            seed.to_string(),
+            self.room.word().to_owned(),
+        ];
+        let mut process = Process::start(&arguments)?;
         for suspect in &self.suspects {
             process.send(&Command::Suspect(*suspect));
         }
@@ -106,6 +118,10 @@ impl World {
             process.send(&Command::Bereft(*bereft));
         }
         Ok(Worker { process, owner: None, may_die: false })
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.room
     }
 
     fn socket(&self) -> PathBuf {
@@ -174,7 +190,7 @@ impl World {
 
     /// Another daemon takes the place of the one that is dead, and perhaps dies at a step.
     pub(crate) fn start_store(&mut self, die: Option<(Step, u64)>) -> Result<(), Violation> {
-        self.store = start_store(&self.socket(), die)?;
+        self.store = start_store(&self.socket(), self.room, die)?;
         Ok(())
     }
 
@@ -329,7 +345,8 @@ impl World {
         self.audit_after(&Command::LetGo)?;
         let stats = self.client.stats()?;
         let totals = &stats.totals;
-        if totals.free_bytes != totals.capacity_bytes || stats.objects() + stats.pins() + totals.names > 0 {
+        let left = stats.objects() + stats.pins() + totals.names + u64::from(totals.spill_files);
+        if totals.free_bytes != totals.capacity_bytes || left > 0 {
             return Err(Violation(format!("the store is not empty: {stats:?}")));
         }
         Ok(())
@@ -375,8 +392,10 @@ impl World {
             objects: self.client.list()?,
             names,
             daemon_memories,
+            daemon_spill_files: procfs::files_open(self.store.pid, &spill_directory(&self.socket())),
             written_segments,
         };
+        self.spilled_bytes = self.spilled_bytes.max(seen.stats.totals.spill_bytes);
         let (suspects, bereft) = (self.suspects.clone(), self.bereft.clone());
         Ok(disagreements(&seen, &Known { asker: self.client.id(), living, alive, suspects, bereft }))
     }
@@ -439,6 +458,8 @@ impl World {
         if !status.success() {
             return Err(Violation(format!("the store ended with {status}")));
         }
+        // Where it spilled is ours, and must be empty: else this fails.
+        std::fs::remove_dir(spill_directory(&self.directory.path().join("store.sock")))?;
         let left: Vec<_> =
             std::fs::read_dir(self.directory.path())?.flatten().map(|entry| entry.path()).collect();
         if !left.is_empty() {
@@ -448,8 +469,8 @@ impl World {
     }
 }
 
-fn start_store(socket: &Path, die: Option<(Step, u64)>) -> Result<Process, Violation> {
-    let mut arguments = vec!["store".to_owned(), socket.display().to_string()];
+fn start_store(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result<Process, Violation> {
+    let mut arguments = vec!["store".to_owned(), socket.display().to_string(), room.word().to_owned()];
     if let Some((step, nth)) = die {
         arguments.extend([step.name().to_owned(), nth.to_string()]);
     }

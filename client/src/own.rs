@@ -605,6 +605,7 @@ impl Own {
             || self.table.set_spill_place(index, Some(place)),
         );
         if spilled {
+            step(Step::SpillStored);
             let mut books = self.books.lock();
             if let Some(allocation) = books.entries[index as usize].allocation.take() {
                 books.allocator.free(allocation);
@@ -638,8 +639,10 @@ impl Own {
         books.entries[index as usize].allocation = allocation;
         drop(books);
         self.table.fill(index, location);
+        step(Step::RestoreFilled);
         // Release: as for an object that is sealed for the first time.
         self.table.word(index).store(Word::new(object.generation(), State::Sealed).bits(), Ordering::Release);
+        step(Step::RestoreStored);
         self.table.set_spill_place(index, None);
         busy.finish();
         true

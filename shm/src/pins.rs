@@ -277,9 +277,11 @@ pub fn try_spill(
 ) -> bool {
     // SeqCst: pairs with the reader's store of its pin.
     word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    step(Step::SpillDying);
     let stays = mapped();
     if !stays {
         commit();
+        step(Step::SpillNoted);
     }
     let state = if stays { State::Sealed } else { State::Spilled };
     // Release, so that a reader that finds it sealed again also finds the location.

@@ -86,6 +86,22 @@ steps! {
     FreeLooked = "free.looked" by Client,
     /// One entry of a batch is free, or what it was before.
     FreeStored = "free.stored" by Client,
+    /// A file to spill into is made; nothing is in it.
+    SpillMade = "spill.made" by Client,
+    /// The records of objects are on the disk; all entries say sealed.
+    SpillWritten = "spill.written" by Client,
+    /// One of the entries says dying.
+    SpillDying = "spill.dying" by Client,
+    /// The place of its record is noted; the entry says dying.
+    SpillNoted = "spill.noted" by Client,
+    /// An entry says spilled; its memory is not free in the books.
+    SpillStored = "spill.stored" by Client,
+    /// What was spilled is in memory again; the entry says spilled.
+    RestoreRead = "restore.read" by Client,
+    /// The new location is in the entry, which says spilled.
+    RestoreFilled = "restore.filled" by Client,
+    /// The entry says sealed; the place of the record is still noted.
+    RestoreStored = "restore.stored" by Client,
     /// Memory is about to be asked for.
     LeaseAsked = "lease.asked" by Client,
     /// A segment was granted; it is mapped nowhere.
@@ -159,10 +175,18 @@ steps! {
     AdoptLost = "adopt.lost" by Daemon,
     /// One object that a dead client was about to free is sealed again.
     AdoptSealed = "adopt.sealed" by Daemon,
+    /// One object that a dead client was about to spill is spilled.
+    AdoptSpilled = "adopt.spilled" by Daemon,
     /// A slice of a dead client's table is taken over; what its objects refer to is not held.
     AdoptTaken = "adopt.taken" by Daemon,
     /// A dead client's own pins do not count any more; its readers have not been told.
     AdoptParted = "adopt.parted" by Daemon,
+    /// A slice of what a dead client had spilled is in memory.
+    BringRead = "bring.read" by Daemon,
+    /// The new location is in a dead client's entry, which says spilled.
+    BringFilled = "bring.filled" by Daemon,
+    /// A dead client's entry says sealed again.
+    BringStored = "bring.stored" by Daemon,
     /// An adopted entry says dying; the pins have not been looked at.
     SweepDying = "sweep.dying" by Daemon,
     /// An adopted entry is free; what its object referred to is still held.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use mobula_shm::steps::{PassedBy, Step};
 
-use super::steps::HELPERS;
+use super::steps::{helpers, room_of};
 use super::{CLIENTS, Figures, Progress, percentile_ms};
-use crate::message::Load;
+use crate::message::{Load, Room};
 use crate::world::{Passer, World};
 use crate::{Options, Violation};
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TRIES_MAX: u32 = 50;
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
-    let mut world = World::start(seed, CLIENTS)?;
+    let mut world = World::start(seed, CLIENTS, Room::Ample)?;
     let mut progress = Progress::new();
     let mut away = Vec::new();
     for kill in 0..options.daemon_kills {
@@ -41,19 +41,24 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
         progress.show(|| format!("{kill} kills"));
     }
     audit(&mut world)?;
+    let mut audits = world.end()?;
     let mut deaths = 0;
     let steps = Step::ALL.iter().filter(|step| step.passed_by() != PassedBy::Client);
-    for step in steps.clone() {
-        for _ in 0..options.times {
-            die_at(&mut world, *step)?;
-            deaths += 1;
-            if deaths % ROUND_KILLS == 0 {
-                audit(&mut world)?;
+    for room in [Room::Ample, Room::Scarce] {
+        let mut world = World::start(seed, CLIENTS, room)?;
+        for step in steps.clone().filter(|step| room_of(**step) == room) {
+            for _ in 0..options.times {
+                die_at(&mut world, *step)?;
+                deaths += 1;
+                if deaths % ROUND_KILLS == 0 {
+                    audit(&mut world)?;
+                }
+                progress.show(|| format!("{deaths} deaths at steps"));
             }
-            progress.show(|| format!("{deaths} deaths at steps"));
         }
+        audit(&mut world)?;
+        audits += world.end()?;
     }
-    let audits = world.end()?;
     figures.add("daemons killed at random times", options.daemon_kills);
     figures.add("until the next one served, p50", format!("{:.2} ms", percentile_ms(&mut away, 0.5)));
     figures.add("until the next one served, at most", format!("{:.2} ms", percentile_ms(&mut away, 1.0)));
@@ -152,7 +157,8 @@ fn keep_dying(world: &mut World, armed: &mut [bool; CLIENTS]) -> Result<(), Viol
             *armed = false;
         }
         if !*armed {
-            let helper = HELPERS[world.random.below(HELPERS.len() as u64) as usize];
+            let helpers = helpers(world.room());
+            let helper = helpers[world.random.below(helpers.len() as u64) as usize];
             let nth = 1 + world.random.below(12);
             world.arm(Passer::Itself, helper, nth, at);
             *armed = true;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CLIENTS, Figures, Progress, percentile_ms};
-use crate::message::Load;
+use crate::message::{Load, Room};
 use crate::world::World;
 use crate::{Options, Violation};
 
@@ -16,14 +16,28 @@ const RECLAIM_MS_GOAL: f64 = 50.0;
 const RECLAIM_MS_MAX: f64 = 1000.0;
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
-    let mut world = World::start(seed, CLIENTS)?;
+    let is_over = |kills: u64, taken: Duration| match options.kills {
+        Some(wanted) => kills >= wanted,
+        None => taken >= options.duration(),
+    };
+    kill(seed, Room::Ample, figures, is_over)
+}
+
+/// The same in a store that has too little memory, and spills what is held.
+pub(super) fn run_spilling(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
+    kill(seed, Room::Scarce, figures, |_, taken| taken >= options.duration())
+}
+
+fn kill(
+    seed: u64,
+    room: Room,
+    figures: &mut Figures,
+    is_over: impl Fn(u64, Duration) -> bool,
+) -> Result<(), Violation> {
+    let mut world = World::start(seed, CLIENTS, room)?;
     let (began, mut progress) = (Instant::now(), Progress::new());
     let (mut kills, mut reclaimed, mut work) = (0, Vec::new(), 0);
-    let is_over = |kills: u64| match options.kills {
-        Some(wanted) => kills >= wanted,
-        None => began.elapsed() >= options.duration(),
-    };
-    while !is_over(kills) {
+    while !is_over(kills, began.elapsed()) {
         for _ in 0..ROUND_KILLS {
             std::thread::sleep(Duration::from_micros(world.random.below(WAIT_US_MAX)));
             let victim = world.random.below(CLIENTS as u64) as usize;
@@ -38,10 +52,17 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
         world.resume(Load::Everything);
         progress.show(|| format!("{kills} kills"));
     }
+    let spilled_bytes = world.spilled_bytes;
     let audits = world.end()?;
     let p99 = percentile_ms(&mut reclaimed, 0.99);
     figures.add("kills", kills);
     figures.add("comparisons of the accounts, all agreeing", audits);
+    if room == Room::Scarce {
+        figures.add("in files at a quiet point, at most", format!("{} MiB", spilled_bytes >> 20));
+        if spilled_bytes == 0 {
+            return Err(Violation("nothing was spilled".to_owned()));
+        }
+    }
     figures.add("operations of those that lived on", work);
     figures.add("memory reclaimed, p50", format!("{:.2} ms", percentile_ms(&mut reclaimed, 0.5)));
     figures.add("memory reclaimed, p99", format!("{p99:.2} ms (goal: {RECLAIM_MS_GOAL} ms)"));

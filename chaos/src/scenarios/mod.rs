@@ -24,6 +24,11 @@ pub(crate) struct Scenario {
 /// All of them, in the order in which they are run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kills", about: "clients are killed at random times", run: kills::run },
+    Scenario {
+        name: "spilling",
+        about: "clients are killed at random times, while what they hold goes to files and comes back",
+        run: kills::run_spilling,
+    },
     Scenario { name: "steps", about: "clients are killed at every step of every operation", run: steps::run },
     Scenario {
         name: "daemon",

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CLIENTS, Figures, Progress};
-use crate::message::{Command, Load, Report};
+use crate::message::{Command, Load, Report, Room};
 use crate::world::World;
 use crate::{Options, Violation};
 
@@ -14,7 +14,7 @@ const WARM_UP_MS: u64 = 150;
 const SCRIBBLE_MS_MAX: u64 = 300;
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
-    let mut world = World::start(seed, CLIENTS)?;
+    let mut world = World::start(seed, CLIENTS, Room::Ample)?;
     let (began, mut progress) = (Instant::now(), Progress::new());
     let (mut rounds, mut words, mut crashed, mut work) = (0u64, 0, 0u64, 0);
     while began.elapsed() < options.duration() {

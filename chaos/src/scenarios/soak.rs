@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CLIENTS, Figures, Progress};
-use crate::message::Load;
+use crate::message::{Load, Room};
 use crate::process::PATIENCE;
 use crate::world::World;
 use crate::{Options, Violation, procfs};
@@ -38,7 +38,7 @@ struct Series {
 }
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
-    let mut world = World::start(seed, CLIENTS)?;
+    let mut world = World::start(seed, CLIENTS, Room::Ample)?;
     let (began, mut progress) = (Instant::now(), Progress::new());
     let mut processes = vec![Series::new("daemon", world.store.pid)];
     for at in 0..CLIENTS {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mobula_shm::steps::{PassedBy, Step};
 
 use super::{CLIENTS, Figures, Progress};
-use crate::message::Load;
+use crate::message::{Load, Room};
 use crate::world::{Passer, World};
 use crate::{Options, Violation};
 
@@ -19,9 +19,21 @@ const ROUND_DEATHS: u64 = 8;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Tries after which a step counts as never reached.
 const TRIES_MAX: u32 = 50;
+/// How the names of steps begin that are only passed where memory is scarce.
+const SPILLING: [&str; 4] = ["spill.", "restore.", "bring.", "adopt.spilled"];
+
+/// Where a step is passed.
+pub(super) fn room_of(step: Step) -> Room {
+    if SPILLING.iter().any(|name| step.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
+}
+
 /// What others die of while the daemon's steps are waited for: at these, the daemon has the more to do.
-pub(super) const HELPERS: [Step; 4] =
-    [Step::FreeLooked, Step::PromiseStored, Step::SealStored, Step::AttachGranted];
+pub(super) fn helpers(room: Room) -> &'static [Step] {
+    match room {
+        Room::Ample => &[Step::FreeLooked, Step::PromiseStored, Step::SealStored, Step::AttachGranted],
+        Room::Scarce => &[Step::SpillNoted, Step::SpillStored],
+    }
+}
 
 /// A death that is still to come.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +71,17 @@ impl Tally {
 }
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
-    let mut world = World::start(seed, CLIENTS)?;
     let mut tally = Tally { deaths: BTreeMap::new(), round: 0, all: 0 };
     let mut progress = Progress::new();
-    let clients = jobs(&mut world, PassedBy::Client, options.times);
-    die_in_clients(&mut world, clients, &mut tally, &mut progress)?;
-    let daemon = jobs(&mut world, PassedBy::Daemon, options.times);
-    die_beside_daemon(&mut world, daemon, &mut tally, &mut progress)?;
-    let audits = world.end()?;
+    let mut audits = 0;
+    for room in [Room::Ample, Room::Scarce] {
+        let mut world = World::start(seed, CLIENTS, room)?;
+        let clients = jobs(&mut world, room, PassedBy::Client, options.times);
+        die_in_clients(&mut world, clients, &mut tally, &mut progress)?;
+        let daemon = jobs(&mut world, room, PassedBy::Daemon, options.times);
+        die_beside_daemon(&mut world, daemon, &mut tally, &mut progress)?;
+        audits += world.end()?;
+    }
     let steps = || Step::ALL.iter().filter(|step| is_passed_anyway(step.passed_by()));
     for step in steps() {
         if tally.deaths.get(step.name()).copied().unwrap_or(0) < options.times {
@@ -86,9 +101,9 @@ fn is_passed_anyway(party: PassedBy) -> bool {
     matches!(party, PassedBy::Client | PassedBy::Daemon)
 }
 
-/// Every step of a party's so often, in any order.
-fn jobs(world: &mut World, party: PassedBy, times: u64) -> VecDeque<Job> {
-    let steps = Step::ALL.iter().filter(|step| step.passed_by() == party);
+/// Every step of a party's so often, in any order: those that are passed where there is so much room.
+fn jobs(world: &mut World, room: Room, party: PassedBy, times: u64) -> VecDeque<Job> {
+    let steps = Step::ALL.iter().filter(|step| step.passed_by() == party && room_of(**step) == room);
     let mut jobs: Vec<Job> = steps
         .flat_map(|step| (0..times).map(|_| *step))
         .map(|step| Job { step, nth: nth(world, party), tries: 0, since: Instant::now() })
@@ -188,7 +203,8 @@ fn die_beside_daemon(
                     world.bury(at)?;
                 }
                 if !world.clients[at].may_die {
-                    let helper = HELPERS[world.random.below(HELPERS.len() as u64) as usize];
+                    let helpers = helpers(world.room());
+                    let helper = helpers[world.random.below(helpers.len() as u64) as usize];
                     let nth = nth(world, PassedBy::Client);
                     world.arm(Passer::Itself, helper, nth, at);
                 }

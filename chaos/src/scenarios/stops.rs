@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{CLIENTS, Figures, Progress};
-use crate::message::{Load, Work};
+use crate::message::{Load, Room, Work};
 use crate::world::World;
 use crate::{Options, Violation};
 
@@ -17,7 +17,7 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
     let stop = Duration::from_millis(options.stop_ms);
-    let mut world = World::start(seed, CLIENTS)?;
+    let mut world = World::start(seed, CLIENTS, Room::Ample)?;
     let mut progress = Progress::new();
     let (mut least, mut longest, mut stalled) = (u64::MAX, 0, 0);
     let mut least_local = u64::MAX;

@@ -354,6 +354,7 @@ impl Daemon {
                     };
                     if state == State::Dying {
                         word.store(Word::new(generation, State::Spilled).bits(), Ordering::Release);
+                        step(Step::AdoptSpilled);
                     }
                     if location.references > 0 {
                         let references = spilled_references(file, place, &location, adoption.references_left);

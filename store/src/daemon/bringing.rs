@@ -18,6 +18,7 @@ use mobula_protocol::message::Refusal;
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::try_spill;
 use mobula_shm::spill::{Checksum, HEADER_BYTES, Record, SpillPlace};
+use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, Word};
 
 use super::owner::Owner;
@@ -219,6 +220,7 @@ impl Daemon {
         };
         let end = bringing.extent.min(target.done + SLICE_BYTES);
         let result = target.copy_until(end, bringing);
+        step(Step::BringRead);
         let is_whole = end == bringing.extent;
         let matches = target.checksum.finish() == target.claimed;
         let room = target.room.clone();
@@ -241,9 +243,11 @@ impl Daemon {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         let location = Location { segment: room.segment, offset: room.offset, ..bringing.location };
         owner.view.fill(index, &location);
+        step(Step::BringFilled);
         let sealed = Word::new(bringing.object.generation(), State::Sealed);
         // Release: the location and the bytes come before.
         owner.view.word(index).store(sealed.bits(), Ordering::Release);
+        step(Step::BringStored);
         if let Some(adoption) = &mut owner.adoption {
             adoption.came_back(index, room.segment);
         }
