@@ -8,12 +8,12 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{Client, MIB, TestStore, eventually};
+use common::{Client, MIB, SOON, TestStore, eventually};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, Totals};
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::memory::PAGE_BYTES;
-use mobula_shm::pins::{HELD, PinReader, WAITING};
+use mobula_shm::pins::{HELD, MAPPED, PinReader, WAITING};
 use mobula_shm::table::{Location, State, Word};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -161,6 +161,24 @@ fn what_was_made_to_refer_to_what_keeps_it_is_not_kept_for_ever() {
     theirs.clear(0);
     eventually("the rest goes", || !daemon_holds(&owner, 4));
     eventually("the dead owner is forgotten", || reader.totals().adopted_owners == 0);
+}
+
+#[test]
+fn who_waits_for_what_its_owner_has_just_brought_back_is_told_to_look_again() {
+    let store = TestStore::start();
+    let (mut owner, mut reader) = (store.client(), store.client());
+    let segment = owner.lease(PAGE_BYTES);
+    owner.seal(3, &segment, 0, &[]);
+    let object = owner.set(3, 0, State::Spilled);
+    let (id, table) = (owner.owner, reader.attach(owner.owner));
+    reader.pins_on(id).set(3, HELD | MAPPED);
+    let waiting = reader.raw.send(&Request::Restore { object, timeout_ms: SOON.as_millis() as u64 });
+    owner.raw.notice(|notice| *notice == Notice::RestoreWanted { object });
+    // It dies when the object is back, and before it has said so.
+    owner.set(3, 0, State::Sealed);
+    drop(owner);
+    assert_eq!(reader.raw.reply(waiting).0, Reply::Done {});
+    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(0, State::Sealed));
 }
 
 #[test]

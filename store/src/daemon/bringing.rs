@@ -84,6 +84,10 @@ impl Daemon {
         if self.spilling.bringing.iter().any(|bringing| bringing.object == object) {
             return;
         }
+        if !self.is_spilled(object) {
+            // Its owner has brought it back, and died before it said so; or it is gone: whoever asked looks again.
+            return self.answer_restores(object, None);
+        }
         match self.find_record(object) {
             Ok(bringing) => {
                 let missing = bringing.needs().saturating_sub(self.segments.free());
