@@ -58,6 +58,10 @@ sanitize:
 miri:
     .ci/run miri
 
+# How many lines of shm, protocol, store and client the tests run, and which they do not.
+coverage:
+    .ci/run coverage
+
 # Licences, advisories and versions of the dependencies; needs cargo-deny.
 deny:
     cargo deny check
