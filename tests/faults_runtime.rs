@@ -323,7 +323,7 @@ fn killed_workers_and_actors_hang_nobody_and_nothing_runs_more_often_than_it_may
     before.are_back(&client, &socket);
     assert_eq!(quiet::remote(5).get().unwrap(), 5);
     drop(client);
-    drop(session);
+    let _turn = session.end();
     assert!(!socket.parent().unwrap().exists());
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
 }

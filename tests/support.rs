@@ -28,7 +28,16 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct TestSession {
     /// Dropped first: the lock is free when everything of the session is gone.
     pub session: mobula::Session,
-    _turn: MutexGuard<'static, ()>,
+    turn: MutexGuard<'static, ()>,
+}
+
+impl TestSession {
+    /// Ends the session. While what this returns lives, no other test of this process begins one, which would have the
+    /// same directory.
+    pub fn end(self) -> MutexGuard<'static, ()> {
+        drop(self.session);
+        self.turn
+    }
 }
 
 /// Starts a session with `workers` workers and a small store, in a directory of its own.
@@ -39,7 +48,7 @@ pub fn session(workers: usize) -> TestSession {
 /// Starts a session as the builder says.
 pub fn session_with(builder: mobula::Builder) -> TestSession {
     let turn = turn();
-    TestSession { session: builder.init().expect("a session starts"), _turn: turn }
+    TestSession { session: builder.init().expect("a session starts"), turn }
 }
 
 /// Waits until no other test of this process has a session.
