@@ -189,20 +189,26 @@ fn die_beside_daemon(
     tally: &mut Tally,
     progress: &mut Progress,
 ) -> Result<(), Violation> {
+    // Where memory is scarce, most must live long enough to fill it.
+    let dying_at_a_time = match world.room() {
+        Room::Ample => CLIENTS - 1,
+        Room::Scarce => 1,
+    };
+    let mut armed = [false; CLIENTS];
     while let Some(job) = jobs.pop_front() {
         let victim = world.random.below(CLIENTS as u64) as usize;
         world.arm(Passer::Daemon, job.step, job.nth, victim);
         let since = Instant::now();
         let mut reached = false;
         while !reached && since.elapsed() < PATIENCE {
-            for at in 0..CLIENTS {
-                if at == victim {
-                    continue;
-                }
+            for at in (0..CLIENTS).filter(|at| *at != victim) {
                 if world.clients[at].process.ended()?.is_some() {
                     world.bury(at)?;
+                    armed[at] = false;
                 }
-                if !world.clients[at].may_die {
+            }
+            for at in (1..=dying_at_a_time).map(|step| (victim + step) % CLIENTS) {
+                if !std::mem::replace(&mut armed[at], true) {
                     let helpers = helpers(world.room());
                     let helper = helpers[world.random.below(helpers.len() as u64) as usize];
                     let nth = nth(world, PassedBy::Client);
@@ -216,15 +222,21 @@ fn die_beside_daemon(
         if reached {
             tally.count(job.step);
             world.bury(victim)?;
+            armed[victim] = false;
         } else {
             jobs.push_back(job.again()?);
         }
         if tally.round >= ROUND_DEATHS || !reached {
+            // Which disarms everybody.
             world.audit()?;
+            armed = [false; CLIENTS];
             world.resume(Load::Everything);
             tally.round = 0;
         }
-        progress.show(|| format!("{} deaths, {} to come beside the daemon", tally.all, jobs.len()));
+        progress.show(|| {
+            let (name, all, left) = (job.step.name(), tally.all, jobs.len());
+            format!("{all} deaths, {left} to come beside the daemon, the last at {name}")
+        });
     }
     Ok(())
 }
