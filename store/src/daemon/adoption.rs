@@ -107,6 +107,11 @@ impl Adoption {
         }
     }
 
+    /// The entry that is taken over next; `None` once all have been.
+    pub(super) fn next_to_take(&self) -> Option<u32> {
+        self.taking
+    }
+
     /// Whether the whole table has been taken over.
     pub(super) fn is_taken_over(&self) -> bool {
         self.taking.is_none()

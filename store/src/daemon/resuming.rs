@@ -73,23 +73,13 @@ impl Daemon {
         daemon.resume_readers(attached);
         daemon.resume_introductions(known);
         daemon.resume_channels(&channels);
-        // What the dead had is looked through before anything is let go of: their objects keep others.
-        let dead: Vec<u16> =
-            daemon.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect();
-        for slot in dead {
-            while daemon
-                .owners
-                .get(&slot)
-                .and_then(|owner| owner.adoption.as_ref())
-                .is_some_and(|it| !it.is_taken_over())
-            {
-                daemon.take_over(slot, now);
-            }
-        }
+        let looked_through = daemon.look_through_the_dead(now);
         daemon.resume_custody();
         daemon.resume_names();
         step(Step::TakeUpNames);
-        daemon.drop_unexplained_pins();
+        if looked_through {
+            daemon.drop_unexplained_pins();
+        }
         step(Step::TakeUpDone);
         tracing::info!(clients = resumed.len(), "the store goes on in the place of one that was killed");
         Ok((daemon, resumed))
@@ -232,11 +222,30 @@ impl Daemon {
         }
     }
 
+    /// What the dead had is taken over before anything is let go of: their objects keep others. `false` when something
+    /// cannot be read for now, and is tried again later; then what it keeps is not known.
+    fn look_through_the_dead(&mut self, now: Instant) -> bool {
+        for slot in self.dead() {
+            let mut before = None;
+            while let Some(next) = self.next_to_take(slot).filter(|next| before != Some(*next)) {
+                before = Some(next);
+                self.take_over(slot, now);
+            }
+        }
+        self.dead().into_iter().all(|slot| self.next_to_take(slot).is_none())
+    }
+
+    fn next_to_take(&self, slot: u16) -> Option<u32> {
+        self.owners.get(&slot)?.adoption.as_ref()?.next_to_take()
+    }
+
+    fn dead(&self) -> Vec<u16> {
+        self.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect()
+    }
+
     /// Who keeps something of the dead may not have been given all of it.
     fn resume_custody(&mut self) {
-        let dead: Vec<u16> =
-            self.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect();
-        for slot in dead {
+        for slot in self.dead() {
             for keeper in self.keepers(slot) {
                 self.entrust_reader(keeper, slot);
             }
