@@ -1,9 +1,10 @@
 //! Another daemon in the place of one that was killed: found, and handed what this client has.
 //!
 //! Everything that the daemon before had made for this client is memory that this client still has: its table, its pins,
-//! its segments, its spill files; of other owners what it has mapped, and of the dead what it [keeps](crate::shared::Custody); and what
-//! belongs to all, the directory and the daemon's pins. The new daemon gets the descriptors, a message for each thing,
-//! and makes its books of them. It answers when the other clients have done the same.
+//! its segments, its spill files; of other owners what it has mapped, and of the dead what it
+//! [keeps](crate::shared::Custody); and what belongs to all, the directory and the daemon's pins. The new daemon gets the
+//! descriptors, a message for each thing, and makes its books of them. It answers when the other clients have done the
+//! same.
 //!
 //! Puts and gets in leased memory go on meanwhile. What is begun and ended in between need not be known: of what the
 //! daemon hands out nothing is added while it is told ([`Connection::begin_another`]), and what is given back then, it
