@@ -5,17 +5,18 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mobula_client::{Client, OwnerId};
+use mobula_client::OwnerId;
 use mobula_protocol::message::{Notice, Reply, Request, Totals, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{PATIENCE, Store, eventually, is_content_of, is_running, put_content};
+use bystander::{Bystander, Latency};
+
+use crate::{PATIENCE, Store, eventually, is_running};
+
+pub mod bystander;
 
 // ---- a client that says anything ----
 
@@ -215,126 +216,6 @@ pub struct Pages {
     pub daemon_pins: OwnedFd,
 }
 
-// ---- who must not notice ----
-
-/// Two honest clients that put, get and ask all the time, each round timed.
-pub struct Bystander {
-    stop: Arc<AtomicBool>,
-    seen: Arc<Mutex<Seen>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What a bystander saw.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Whether rounds are timed.
-    timed: bool,
-    round_trips: Vec<Duration>,
-    objects: Vec<Duration>,
-    errors: Vec<String>,
-}
-
-/// Medians of one stretch of time, in microseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Latency {
-    /// A request to the daemon and its answer.
-    pub round_trip: f64,
-    /// A put by one client, and a get by the other.
-    pub object: f64,
-}
-
-/// Rounds that a median is taken of.
-const ROUNDS: usize = 300;
-
-impl Bystander {
-    fn start(path: &Path) -> Self {
-        let connect = || Client::connect(path).expect("the store takes a client");
-        let (owner, reader) = (connect(), connect());
-        let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Seen>>::default());
-        let thread = std::thread::spawn({
-            let (stop, seen) = (stop.clone(), seen.clone());
-            move || bystand(&owner, &reader, &stop, &seen)
-        });
-        Self { stop, seen, thread: Some(thread) }
-    }
-
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets what was timed so far.
-    fn restart(&self) {
-        let mut seen = self.seen();
-        seen.round_trips.clear();
-        seen.objects.clear();
-    }
-
-    /// Times the rounds that end from now on, or no more.
-    fn time(&self, timed: bool) {
-        self.seen().timed = timed;
-    }
-
-    /// Whether there are enough rounds for a median, or the bystander has failed.
-    fn has_enough(&self) -> bool {
-        let seen = self.seen();
-        seen.objects.len() >= ROUNDS || !seen.errors.is_empty()
-    }
-
-    fn latency(&self) -> Latency {
-        let mut seen = self.seen();
-        let median = |times: &mut Vec<Duration>| {
-            times.sort_unstable();
-            times.get(times.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
-        };
-        Latency { round_trip: median(&mut seen.round_trips), object: median(&mut seen.objects) }
-    }
-
-    fn errors(&self) -> Vec<String> {
-        self.seen().errors.clone()
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn bystand(owner: &Client, reader: &Client, stop: &AtomicBool, seen: &Mutex<Seen>) {
-    let kept = put_content(owner, 5000).expect("an object to keep");
-    let rounds = || -> Result<(), String> {
-        let read = reader.get(kept.id()).map_err(|error| error.to_string())?;
-        while !stop.load(Ordering::Relaxed) {
-            let began = Instant::now();
-            let put = put_content(owner, 1000).map_err(|error| error.to_string())?;
-            let got = reader.get(put.id()).map_err(|error| error.to_string())?;
-            let object = began.elapsed();
-            let right = [&read, &kept, &got].iter().all(|object| is_content_of(object, object.id()));
-            let asked = Instant::now();
-            let nobody = reader.lookup("nobody").map_err(|error| error.to_string())?;
-            let round_trip = asked.elapsed();
-            if !right || nobody.is_some() {
-                return Err("wrong bytes, or a name that nobody gave".to_owned());
-            }
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.timed {
-                seen.objects.push(object);
-                seen.round_trips.push(round_trip);
-            }
-            drop(seen);
-            // Leaves the processors to those who are being looked at.
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        Ok(())
-    };
-    if let Err(error) = rounds() {
-        seen.lock().unwrap_or_else(PoisonError::into_inner).errors.push(error);
-    }
-}
-
 // ---- the cases ----
 
 /// One thing that somebody hostile does, and the answer that it must get.
@@ -377,7 +258,7 @@ const TRIES: usize = 4;
 impl Suite {
     /// Of a store that has just started.
     pub fn new(store: Store) -> Self {
-        let bystander = Bystander::start(&store.socket());
+        let bystander = Bystander::start(store.program(), &store.socket());
         let (watcher, _) = Raw::client(&store.socket());
         Self { store, bystander, watcher, cases: 0, worst: 0.0, failures: Vec::new() }
     }
@@ -397,16 +278,14 @@ impl Suite {
         for attempt in 1..=TRIES {
             self.settle(name);
             let before = self.time_alone();
-            self.bystander.restart();
-            self.bystander.time(true);
+            self.bystander.time();
             while !self.bystander.has_enough() && self.failures.is_empty() {
                 for case in &mut cases {
                     self.act(name, case);
                 }
             }
-            self.bystander.time(false);
-            self.look(name, &cases[0]);
             let during = self.bystander.latency();
+            self.look(name, &cases[0]);
             let ratio = (during.round_trip / before.round_trip).max(during.object / before.object);
             println!(
                 "{name}: {} cases, bystander {ratio:.2} × (round trip {:.0} → {:.0} µs, put and get {:.1} → {:.1} µs)",
@@ -447,16 +326,12 @@ impl Suite {
         assert!(is_running(self.store.daemon_process().pid), "{place}: the daemon has died");
         let (mut fresh, _) = Raw::client(&self.store.socket());
         fresh.totals();
-        let errors = self.bystander.errors();
-        assert!(errors.is_empty(), "{place}: a bystander saw {errors:?}");
+        assert_eq!(self.bystander.is_well(), Ok(()), "{place}: a bystander has failed");
     }
 
-    fn time_alone(&self) -> Latency {
-        self.bystander.restart();
-        self.bystander.time(true);
-        eventually("the bystander has been timed", || self.bystander.has_enough());
-        self.bystander.time(false);
-        self.bystander.latency()
+    fn time_alone(&mut self) -> Latency {
+        self.bystander.time();
+        self.bystander.timed()
     }
 
     /// Waits until everyone hostile is gone, and everything that was theirs.

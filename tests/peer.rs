@@ -14,6 +14,7 @@ use mobula_client::{
     Client, ClientError, ConnectOptions, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal,
 };
 use mobula_store::{Config, Server};
+use mobula_tests::hostile::bystander;
 use mobula_tests::{PATIENCE, Random, fill, is_content_of, kind_of, put_content, put_layout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -36,9 +37,10 @@ fn main() {
         ["client", socket, "impatient"] => {
             serve(socket, ConnectOptions::new().resume_timeout(Duration::ZERO));
         }
+        ["bystander", socket] => bystander::run(socket),
         _ => panic!(
             "usage: store SOCKET CAPACITY CLIENTS [SPILL_DIRECTORY SPILL_BYTES | LIMIT=VALUE…] \
-             | client SOCKET [impatient]"
+             | client SOCKET [impatient] | bystander SOCKET"
         ),
     }
 }

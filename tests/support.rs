@@ -276,6 +276,11 @@ impl Store {
         self.directory().join("store.sock")
     }
 
+    /// The program that its daemon is, and its peers.
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// The directory of the socket.
     pub fn directory(&self) -> &Path {
         self.directory.path()
