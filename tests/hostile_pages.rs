@@ -169,7 +169,7 @@ fn states() -> Vec<Case<'static>> {
         }
         "NoSuchObject".to_owned()
     }));
-    for (name, index) in [("the first entry without memory", 4096), ("the last index", ENTRIES_MAX - 1)] {
+    for (name, index) in [("the first entry without memory", 512), ("the last index", ENTRIES_MAX - 1)] {
         cases.push(case(name, "NoSuchObject", move |store: &mut Store| {
             let owner = Owner::new(store);
             read(&reader(store), owner.id(index))

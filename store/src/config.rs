@@ -58,7 +58,7 @@ pub struct Config {
     pub channels_max: usize,
     /// Channels of one client, which count for both ends. Default 4096.
     pub channels_client_max: usize,
-    /// Entries of a new client's table that have memory behind them; more follow on request. Default 4096.
+    /// Entries of a new client's table that have memory behind them; more follow on request. Default 512.
     pub table_entries_initial: u32,
     /// Entries of one client's table: objects that it can have at a time. Default, and at most, 4,194,304.
     pub table_entries_max: u32,
@@ -114,7 +114,7 @@ impl Config {
             ring_bytes: 64 << 10,
             channels_max: 16_384,
             channels_client_max: 4096,
-            table_entries_initial: 4096,
+            table_entries_initial: 512,
             table_entries_max: ENTRIES_MAX,
             attached_client_max: 65_535,
             segments_max: 16_384,
@@ -231,7 +231,7 @@ mod tests {
         check(Config { ring_bytes: 12_288, ..config() }, "power of two");
         check(Config { adoption_grace: Duration::MAX, ..config() }, "adoption_grace");
         check(Config { table_entries_initial: 0, ..config() }, "table_entries_initial");
-        check(Config { table_entries_max: 100, ..config() }, "table_entries_initial = 4096");
+        check(Config { table_entries_max: 100, ..config() }, "table_entries_initial = 512");
         check(Config { table_entries_max: u32::MAX, ..config() }, "table_entries_max");
         check(Config { client_bytes_max: 0, ..config() }, "client_bytes_max");
         check(Config { user_bytes_max: 1, ..config() }, "user_bytes_max");

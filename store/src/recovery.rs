@@ -90,7 +90,7 @@ pub(crate) struct Returned {
     /// Who had a slot when the store was killed.
     pub(crate) occupied: BTreeMap<u16, Record>,
     /// By the keys of their connections; all are complete.
-    pub(crate) claims: BTreeMap<usize, Claim>,
+    pub(crate) claims: BTreeMap<u64, Claim>,
 }
 
 /// The memories that belong to nobody in particular, from the first client that had them.
@@ -108,7 +108,7 @@ pub(crate) struct Recovery {
     began: Instant,
     look_at: Instant,
     common: Option<Common>,
-    claims: BTreeMap<usize, Claim>,
+    claims: BTreeMap<u64, Claim>,
 }
 
 impl Recovery {
@@ -124,7 +124,7 @@ impl Recovery {
     /// Takes in a message of a client that comes back, `Resume` first.
     pub(crate) fn message(
         &mut self,
-        key: usize,
+        key: u64,
         pid: u32,
         correlation: u64,
         request: Request,
@@ -147,7 +147,7 @@ impl Recovery {
     }
 
     /// A client has gone again.
-    pub(crate) fn gone(&mut self, key: usize) {
+    pub(crate) fn gone(&mut self, key: u64) {
         self.claims.remove(&key);
     }
 
@@ -175,7 +175,7 @@ impl Recovery {
 
     /// What the next daemon is made of; `None` when nobody has come back. The keys of those who did not finish come
     /// with it.
-    pub(crate) fn finish(self) -> (Option<Returned>, Vec<usize>) {
+    pub(crate) fn finish(self) -> (Option<Returned>, Vec<u64>) {
         let (claims, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.claims.into_iter().partition(|(_, claim)| claim.correlation.is_some());
         let returned = self.common.filter(|_| !claims.is_empty()).map(|common| {

@@ -1,21 +1,24 @@
 //! The event loop: sockets, deaths and time on one side, the [daemon](crate::daemon) on the other.
 //!
 //! One thread, which blocks in one place, until a descriptor is ready or something is due; without clients' doing it
-//! sleeps. Each descriptor has a key: the listener and the lifeline have fixed ones, a connection has two in a row,
-//! its socket's and its process's. Keys are not used twice, so an event that comes too late means nobody.
+//! sleeps. Each descriptor has a key: the listener, the lifeline and the stopper have fixed ones, a connection has two in
+//! a row, its socket's and its process's. Keys are not used twice, so an event that comes too late means nobody.
+//!
+//! A connection is served one message a turn, so that one that sends without end hardly holds up who asks something now
+//! and then; the kernel reports again what is left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_protocol::socket::Packet;
+use mobula_shm::bell::Bell;
 use nix::errno::Errno;
-use polling::{Event, Events, PollMode, Poller};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::config::Config;
 use crate::connection::{Connection, Flush, Stage, is_shortage, say_farewell};
@@ -27,15 +30,13 @@ use crate::memory::no_memory;
 use crate::peer::{Peer, refuse_descriptors};
 use crate::recovery::Recovery;
 
-const LISTENER: usize = 0;
-const LIFELINE: usize = 1;
-const FIRST_CONNECTION: usize = 2;
+const LISTENER: u64 = 0;
+const LIFELINE: u64 = 1;
+const STOPPER: u64 = 2;
+const FIRST_CONNECTION: u64 = 4;
 
-/// Messages that one connection is served before the others have their turn: as few as possible, so that one that sends
-/// without end hardly holds up who asks something now and then.
-const TURN_MESSAGES: usize = 2;
-/// Connections that are accepted before those that are there have their turn.
-const TURN_CONNECTIONS: usize = 2;
+/// Events that are fetched in one go.
+const EVENTS_MAX: usize = 256;
 /// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SEND_PAUSE: Duration = Duration::from_millis(10);
@@ -44,8 +45,8 @@ const WAIT_FAILURES_MAX: u32 = 500;
 
 /// A store that is bound to its socket.
 pub struct Server {
-    poller: Arc<Poller>,
-    stopped: Arc<AtomicBool>,
+    epoll: Epoll,
+    stopper: Stopper,
     endpoint: Endpoint,
     daemon: Daemon,
     /// While the clients of a store that was killed are waited for: the daemon has no clients yet.
@@ -56,17 +57,13 @@ pub struct Server {
 /// Ends a running [`Server`] from another thread.
 #[derive(Debug, Clone)]
 pub struct Stopper {
-    poller: Arc<Poller>,
-    stopped: Arc<AtomicBool>,
+    bell: Arc<Bell>,
 }
 
 impl Stopper {
     /// Makes [`Server::run`] return soon. Clients see a hang-up.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        if let Err(error) = self.poller.notify() {
-            tracing::error!(%error, "cannot wake the store to stop it");
-        }
+        self.bell.ring();
     }
 }
 
@@ -80,15 +77,18 @@ impl Server {
         let mut daemon = Daemon::new(config.clone(), first_epoch())
             .map_err(StartError::system("make the store's own memory"))?;
         daemon.spill_into(config.spill_directory.as_deref().map(Disk::open).transpose()?);
-        let poller = Poller::new().map_err(StartError::system("watch for events"))?;
+        let watch = StartError::system("watch for events");
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|error| watch(error.into()))?;
+        let bell = Bell::create().map_err(StartError::system("make what stops the store"))?;
+        let stopper = Stopper { bell: Arc::new(bell) };
         let endpoint = Endpoint::bind(&config.socket)?;
         let recovery = endpoint.takes_place().then(|| Recovery::new(config.clone(), Instant::now()));
-        Ok(Self { recovery, poller: Arc::new(poller), stopped: Arc::default(), endpoint, daemon, config })
+        Ok(Self { recovery, epoll, stopper, endpoint, daemon, config })
     }
 
     /// What ends [`run`](Self::run).
     pub fn stopper(&self) -> Stopper {
-        Stopper { poller: self.poller.clone(), stopped: self.stopped.clone() }
+        self.stopper.clone()
     }
 
     /// Serves until it is [stopped](Self::stopper); then removes the socket. The memory goes with its last user.
@@ -126,7 +126,6 @@ impl Server {
         };
         let result = event_loop.run();
         event_loop.say_farewell();
-        event_loop.unwatch_all();
         tracing::info!("the store has ended");
         result
     }
@@ -137,10 +136,10 @@ struct EventLoop {
     server: Server,
     lifeline: Option<OwnedFd>,
     /// By the key of their sockets.
-    connections: BTreeMap<usize, Connection>,
+    connections: BTreeMap<u64, Connection>,
     /// Keys of the clients' connections.
-    by_slot: HashMap<u16, usize>,
-    next_key: usize,
+    by_slot: HashMap<u16, u64>,
+    next_key: u64,
     /// While connections are not accepted: when to try again.
     accept_again: Option<Instant>,
     /// When to send again what the system had no means for.
@@ -151,38 +150,39 @@ struct EventLoop {
 
 impl EventLoop {
     fn run(&mut self) -> Result<(), RunError> {
-        self.watch(&self.server.endpoint, Event::readable(LISTENER)).map_err(RunError::Wait)?;
+        self.watch(&self.server.endpoint, LISTENER).map_err(RunError::Wait)?;
+        self.watch(&*self.server.stopper.bell, STOPPER).map_err(RunError::Wait)?;
         if let Some(lifeline) = &self.lifeline {
-            self.watch(lifeline, Event::readable(LIFELINE)).map_err(RunError::Wait)?;
+            self.watch(lifeline, LIFELINE).map_err(RunError::Wait)?;
         }
-        let (mut events, mut failures) = (Events::new(), 0);
+        let (mut events, mut failures) = ([EpollEvent::empty(); EVENTS_MAX], 0);
         loop {
             let now = Instant::now();
-            let timeout = self.next_deadline(now).map(|due| due.saturating_duration_since(now));
-            events.clear();
-            match self.server.poller.wait(&mut events, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+            let due = self.next_deadline(now).map(|due| due.saturating_duration_since(now));
+            let ready = match self.server.epoll.wait(&mut events, timeout(due)) {
+                Ok(count) => &events[..count],
+                Err(Errno::EINTR) => &[],
+                Err(error) => {
                     failures += 1;
                     if failures == WAIT_FAILURES_MAX {
-                        return Err(RunError::Wait(error));
+                        return Err(RunError::Wait(error.into()));
                     }
                     tracing::error!(%error, "cannot wait for events for now");
                     std::thread::sleep(SEND_PAUSE);
+                    continue;
                 }
-                _ => failures = 0,
-            }
-            if self.server.stopped.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            for event in events.iter() {
-                match event.key {
+            };
+            failures = 0;
+            for event in ready {
+                match event.data() {
                     LISTENER => self.accept(),
+                    STOPPER => return Ok(()),
                     LIFELINE if self.lifeline_ended() => {
                         tracing::info!("whoever started the store has ended");
                         return Ok(());
                     }
                     LIFELINE => {}
-                    key => self.connection_ready(key, event),
+                    key => self.connection_ready(key, event.events()),
                 }
                 self.deliver();
             }
@@ -191,38 +191,35 @@ impl EventLoop {
         }
     }
 
-    /// Takes in the connections that wait, as far as limits allow.
+    /// Takes in the connection that has waited longest, as far as limits allow.
     fn accept(&mut self) {
-        for _ in 0..TURN_CONNECTIONS {
-            if self.greetings() >= self.server.config.greetings_max {
-                // An honest client introduces itself as soon as it is connected.
-                let Some((longest_silent, _)) = self.greeting().last() else { return };
-                self.close(longest_silent, "it said nothing, and others want to");
+        if self.greetings() >= self.server.config.greetings_max {
+            // An honest client introduces itself as soon as it is connected.
+            let Some((longest_silent, _)) = self.greeting().last() else { return };
+            self.close(longest_silent, "it said nothing, and others want to");
+        }
+        let socket = match self.server.endpoint.accept() {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return,
+            Err(error) if is_out_of_descriptors(&error) && self.turn_one_away(&error) => return,
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections for now");
+                return self.pause_accepting();
             }
-            match self.server.endpoint.accept() {
-                Ok(Some(socket)) => {
-                    // Only who comes back brings any.
-                    if self.server.recovery.is_none() {
-                        refuse_descriptors(&socket);
-                    }
-                    let peer = match Peer::identify(&socket) {
-                        Ok(peer) => peer,
-                        Err(error) => {
-                            tracing::warn!(%error, "refused a connection");
-                            if error.raw_os_error().is_some() {
-                                say_farewell(&socket, &turned_away(&error));
-                            }
-                            continue;
-                        }
-                    };
-                    let deadline = Instant::now() + self.server.config.hello_timeout;
-                    self.add(Connection::new(socket, peer, deadline));
-                }
-                Ok(None) => return,
-                Err(error) if is_out_of_descriptors(&error) && self.turn_one_away(&error) => {}
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept connections for now");
-                    return self.pause_accepting();
+        };
+        // Only who comes back brings any.
+        if self.server.recovery.is_none() {
+            refuse_descriptors(&socket);
+        }
+        match Peer::identify(&socket) {
+            Ok(peer) => {
+                let deadline = Instant::now() + self.server.config.hello_timeout;
+                self.add(Connection::new(socket, peer, deadline));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "refused a connection");
+                if error.raw_os_error().is_some() {
+                    say_farewell(&socket, &turned_away(&error));
                 }
             }
         }
@@ -246,11 +243,10 @@ impl EventLoop {
     fn add(&mut self, mut connection: Connection) {
         let key = self.next_key;
         self.next_key += 2;
-        let watched =
-            self.watch(&connection, Event::readable(key)).and_then(|()| match &connection.peer.pidfd {
-                Some(pidfd) => self.watch(pidfd, Event::readable(key + 1)),
-                None => Ok(()),
-            });
+        let watched = self.watch(&connection, key).and_then(|()| match &connection.peer.pidfd {
+            Some(pidfd) => self.watch(pidfd, key + 1),
+            None => Ok(()),
+        });
         match watched {
             Ok(()) => drop(self.connections.insert(key, connection)),
             Err(error) => {
@@ -261,7 +257,7 @@ impl EventLoop {
         }
     }
 
-    fn connection_ready(&mut self, key: usize, event: Event) {
+    fn connection_ready(&mut self, key: u64, events: EpollFlags) {
         let socket_key = key - (key - FIRST_CONNECTION) % 2;
         if !self.connections.contains_key(&socket_key) {
             return;
@@ -269,34 +265,31 @@ impl EventLoop {
         if key != socket_key {
             return self.close(socket_key, "its process has ended");
         }
-        if event.writable {
+        if events.contains(EpollFlags::EPOLLOUT) {
             self.flush(key);
         }
-        if event.readable {
+        // A connection that has broken says so when it is read.
+        if events.intersects(!EpollFlags::EPOLLOUT) {
             self.read(key);
         }
     }
 
-    /// Serves a connection its turn.
-    fn read(&mut self, key: usize) {
-        for _ in 0..TURN_MESSAGES {
-            let Some(connection) = self.connections.get(&key) else { return };
-            match connection.receive() {
-                Ok(Some(packet)) => self.packet(key, packet),
-                Ok(None) => return self.close(key, "it has hung up"),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_shortage(&error) => return,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return self.refuse(key, 0, error.to_string());
-                }
-                Err(_) => return self.close(key, "its connection is broken"),
+    /// Serves a connection one message. Its answers go out before the next is read, so that the queue holds only what the
+    /// client does not fetch.
+    fn read(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(&key) else { return };
+        match connection.receive() {
+            Ok(Some(packet)) => self.packet(key, packet),
+            Ok(None) => self.close(key, "it has hung up"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_shortage(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.refuse(key, 0, error.to_string())
             }
-            // Each message's answers go out before the next is read, so that the queue holds only what the client
-            // does not fetch.
-            self.deliver();
+            Err(_) => self.close(key, "its connection is broken"),
         }
     }
 
-    fn packet(&mut self, key: usize, packet: Packet) {
+    fn packet(&mut self, key: u64, packet: Packet) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let (correlation, request) = match Request::decode(&packet.bytes) {
             Ok(decoded) => decoded,
@@ -326,7 +319,7 @@ impl EventLoop {
     }
 
     /// Takes in a client that has introduced itself.
-    fn let_in(&mut self, key: usize) {
+    fn let_in(&mut self, key: u64) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let Stage::Waiting { correlation, label } = &connection.stage else { return };
         let (correlation, label) = (*correlation, label.clone());
@@ -334,7 +327,6 @@ impl EventLoop {
             Ok(owner) => {
                 tracing::info!(%owner, pid = connection.peer.pid, "client has connected");
                 self.server.daemon.belongs_to(owner.slot(), connection.peer.user);
-                connection.refuse_descriptors();
                 connection.stage = Stage::Client { slot: owner.slot() };
                 self.by_slot.insert(owner.slot(), key);
                 self.resume_accepting();
@@ -345,7 +337,7 @@ impl EventLoop {
     }
 
     /// A message of a client of the store before.
-    fn take_back(&mut self, key: usize, correlation: u64, request: Request, descriptors: Vec<OwnedFd>) {
+    fn take_back(&mut self, key: u64, correlation: u64, request: Request, descriptors: Vec<OwnedFd>) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let Some(recovery) = &mut self.server.recovery else {
             let reason = "the time in which clients could come back is over".to_owned();
@@ -377,7 +369,6 @@ impl EventLoop {
                     if let Some(connection) = self.connections.get_mut(&key) {
                         connection.stage = Stage::Client { slot };
                         self.server.daemon.belongs_to(slot, connection.peer.user);
-                        connection.refuse_descriptors();
                         self.by_slot.insert(slot, key);
                     }
                 }
@@ -386,8 +377,10 @@ impl EventLoop {
             // They learn that the store is lost; this one is a new one.
             Some(Err(error)) => tracing::error!(%error, "the clients of the store before cannot be taken up"),
         }
-        let keys: Vec<usize> = self.connections.keys().copied().collect();
+        let keys: Vec<u64> = self.connections.keys().copied().collect();
         for key in keys {
+            // From now on nobody brings any.
+            self.connections[&key].refuse_descriptors();
             match self.connections[&key].stage {
                 Stage::Waiting { .. } => self.let_in(key),
                 Stage::Returning => self.close(key, "it could not be taken up"),
@@ -398,7 +391,7 @@ impl EventLoop {
     }
 
     /// Refuses a connection for a reason that is not its fault.
-    fn turn_away(&mut self, key: usize, correlation: u64, refusal: Refusal) {
+    fn turn_away(&mut self, key: u64, correlation: u64, refusal: Refusal) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         tracing::warn!(pid = connection.peer.pid, %refusal, "a client could not be taken in");
         connection.farewell(&Reply::Failed { refusal }.encode(correlation));
@@ -430,7 +423,7 @@ impl EventLoop {
         }
     }
 
-    fn flush(&mut self, key: usize) {
+    fn flush(&mut self, key: u64) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let outcome = connection.flush();
         if outcome == Flush::Gone {
@@ -442,8 +435,9 @@ impl EventLoop {
         let blocked = outcome == Flush::Blocked;
         if connection.waits_to_write != blocked {
             connection.waits_to_write = blocked;
-            let interest = if blocked { Event::all(key) } else { Event::readable(key) };
-            if let Err(error) = self.server.poller.modify_with_mode(&*connection, interest, PollMode::Level) {
+            let interest =
+                if blocked { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+            if let Err(error) = self.server.epoll.modify(&*connection, &mut EpollEvent::new(interest, key)) {
                 tracing::error!(%error, "cannot watch a connection");
                 self.close(key, "it cannot be watched");
             }
@@ -451,7 +445,7 @@ impl EventLoop {
     }
 
     /// Tells a connection what is wrong with what it sent, and closes it.
-    fn refuse(&mut self, key: usize, correlation: u64, reason: String) {
+    fn refuse(&mut self, key: u64, correlation: u64, reason: String) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         tracing::warn!(pid = connection.peer.pid, reason, "refused a request");
         let reply = Reply::Failed { refusal: Refusal::BadRequest { reason } };
@@ -459,7 +453,7 @@ impl EventLoop {
         self.close(key, "it sent what makes no sense");
     }
 
-    fn close(&mut self, key: usize, reason: &str) {
+    fn close(&mut self, key: u64, reason: &str) {
         let Some(connection) = self.connections.remove(&key) else { return };
         tracing::debug!(pid = connection.peer.pid, reason, "connection closed");
         self.unwatch(&connection);
@@ -482,7 +476,7 @@ impl EventLoop {
     /// Does what is due.
     fn tick(&mut self) {
         let now = Instant::now();
-        let silent: Vec<usize> =
+        let silent: Vec<u64> =
             self.greeting().filter(|(_, deadline)| *deadline <= now).map(|(key, _)| key).collect();
         for key in silent {
             self.close(key, "it did not introduce itself in time");
@@ -492,7 +486,7 @@ impl EventLoop {
         }
         if self.send_again.is_some_and(|due| due <= now) {
             self.send_again = None;
-            let keys: Vec<usize> = self.connections.keys().copied().collect();
+            let keys: Vec<u64> = self.connections.keys().copied().collect();
             keys.into_iter().for_each(|key| self.flush(key));
         }
         self.end_recovery_if_over();
@@ -514,7 +508,7 @@ impl EventLoop {
 
     /// The connections that have not introduced themselves, and their deadlines. They are among the youngest, so the
     /// search seldom goes far.
-    fn greeting(&self) -> impl Iterator<Item = (usize, Instant)> {
+    fn greeting(&self) -> impl Iterator<Item = (u64, Instant)> {
         let strangers =
             self.connections.iter().rev().filter(|(_, connection)| {
                 !matches!(connection.stage, Stage::Client { .. } | Stage::Returning)
@@ -530,20 +524,19 @@ impl EventLoop {
     /// the loop without end.
     fn pause_accepting(&mut self) {
         if self.accept_again.replace(Instant::now() + ACCEPT_PAUSE).is_none() {
-            self.listen(Event::none(LISTENER));
+            self.listen(EpollFlags::empty());
         }
     }
 
     fn resume_accepting(&mut self) {
         if self.accept_again.take().is_some() {
-            self.listen(Event::readable(LISTENER));
+            self.listen(EpollFlags::EPOLLIN);
         }
     }
 
-    fn listen(&self, interest: Event) {
-        if let Err(error) =
-            self.server.poller.modify_with_mode(&self.server.endpoint, interest, PollMode::Level)
-        {
+    fn listen(&self, interest: EpollFlags) {
+        let mut event = EpollEvent::new(interest, LISTENER);
+        if let Err(error) = self.server.epoll.modify(&self.server.endpoint, &mut event) {
             tracing::error!(%error, "cannot watch for connections");
         }
     }
@@ -554,17 +547,15 @@ impl EventLoop {
         !matches!(nix::unistd::read(lifeline, &mut [0; 64]), Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN))
     }
 
-    fn watch(&self, source: &impl AsFd, interest: Event) -> io::Result<()> {
-        let source = source.as_fd().as_raw_fd();
-        // SAFETY: every descriptor that is watched is taken out again by `unwatch` or `unwatch_all` before it is
-        // closed.
-        unsafe { self.server.poller.add_with_mode(source, interest, PollMode::Level) }
+    fn watch(&self, source: &impl AsFd, key: u64) -> io::Result<()> {
+        Ok(self.server.epoll.add(source, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
     }
 
+    /// Closing the descriptors would not do: a forked child may have them still.
     fn unwatch(&self, connection: &Connection) {
-        let _ = self.server.poller.delete(connection);
+        let _ = self.server.epoll.delete(connection);
         if let Some(pidfd) = &connection.peer.pidfd {
-            let _ = self.server.poller.delete(pidfd);
+            let _ = self.server.epoll.delete(pidfd);
         }
     }
 
@@ -577,16 +568,13 @@ impl EventLoop {
             }
         }
     }
+}
 
-    fn unwatch_all(&self) {
-        for connection in self.connections.values() {
-            self.unwatch(connection);
-        }
-        if let Some(lifeline) = &self.lifeline {
-            let _ = self.server.poller.delete(lifeline);
-        }
-        let _ = self.server.poller.delete(&self.server.endpoint);
-    }
+/// How long to wait for what is due then, in whole milliseconds, rounded up: waking early would be waking twice.
+fn timeout(due: Option<Duration>) -> EpollTimeout {
+    let Some(due) = due else { return EpollTimeout::NONE };
+    let millis = due.as_micros().div_ceil(1000).min(i32::MAX as u128);
+    EpollTimeout::try_from(millis as i32).unwrap_or(EpollTimeout::MAX)
 }
 
 /// A descriptor that is kept, to be closed when another is needed.

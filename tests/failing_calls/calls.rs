@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use libc::{
-    epoll_event, itimerspec, mode_t, msghdr, nfds_t, off_t, pollfd, pthread_attr_t, pthread_t, size_t,
-    sockaddr, socklen_t, ssize_t,
+    epoll_event, mode_t, msghdr, nfds_t, off_t, pollfd, pthread_attr_t, pthread_t, size_t, sockaddr,
+    socklen_t, ssize_t,
 };
 
 /// Set in the environment of a process whose calls fail: the path of its control.
@@ -208,9 +208,6 @@ wrappers! {
     epoll_create1(flags: c_int) -> c_int, fails |_| -1, if true;
     epoll_ctl(fd: c_int, operation: c_int, target: c_int, event: *mut epoll_event) -> c_int, fails |_| -1, if true;
     epoll_wait(fd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int, fails |_| -1, if true;
-    timerfd_create(clock: c_int, flags: c_int) -> c_int, fails |_| -1, if true;
-    timerfd_settime(fd: c_int, flags: c_int, new: *const itimerspec, old: *mut itimerspec) -> c_int,
-        fails |_| -1, if true;
 }
 
 /// Whether a mapping is the store's or the client's: shared, a reservation, or the page that notices forks; threads of

@@ -41,7 +41,7 @@ use crate::memory::{Memory, Parcel};
 use crate::recovery::{Claim, Peer, Returned};
 
 /// A client that goes on: the key of its connection, and its slot.
-pub(crate) type Resumed = (usize, u16);
+pub(crate) type Resumed = (u64, u16);
 
 impl Daemon {
     /// A store that goes on with what came back. The replies that tell the clients so are in the outbox.
