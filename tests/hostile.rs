@@ -161,9 +161,8 @@ impl Raw {
     pub fn welcome(mut self) -> (Self, Pages) {
         match self.ask(&Request::Hello { label: "hostile".into() }) {
             Said::Reply(_, Reply::Welcome { owner, slots, entries, .. }, descriptors) => {
-                let [table, pins, bell, directory, daemon_pins] =
-                    descriptors.try_into().expect("five descriptors");
-                (self, Pages { owner, slots, entries, table, pins, bell, directory, daemon_pins })
+                let [control, bell, daemon_control] = descriptors.try_into().expect("three descriptors");
+                (self, Pages { owner, slots, entries, control, bell, daemon_control })
             }
             said => panic!("not welcome: {said}"),
         }
@@ -200,20 +199,16 @@ impl std::fmt::Display for Said {
 pub struct Pages {
     /// Who it is.
     pub owner: OwnerId,
-    /// Slots of the pin files.
+    /// Slots of every control memory.
     pub slots: u32,
     /// Entries that have memory.
     pub entries: u32,
-    /// Its object table, to write.
-    pub table: OwnedFd,
-    /// Its pin file, to write.
-    pub pins: OwnedFd,
+    /// Its control memory, to write.
+    pub control: OwnedFd,
     /// Its bell.
     pub bell: OwnedFd,
-    /// The daemon's directory, to read.
-    pub directory: OwnedFd,
-    /// The daemon's pins, to read.
-    pub daemon_pins: OwnedFd,
+    /// The daemon's control memory, to read.
+    pub daemon_control: OwnedFd,
 }
 
 // ---- the cases ----

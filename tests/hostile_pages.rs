@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use mobula_client::{Client, ConnectOptions, ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Reply, Request};
+use mobula_shm::control::pin_extent_offset;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::PAGE_BYTES;
-use mobula_shm::pins::{HELD, PIN_BYTES, PIN_EXTENT_BYTES, PinWriter, WAITING, pin_extent_offset};
+use mobula_shm::pins::{HELD, PIN_BYTES, PIN_EXTENT_BYTES, PinWriter, WAITING};
 use mobula_shm::ring::{self, end_bytes};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TABLE_BYTES, TableWriter, Word};
 use mobula_tests::hostile::{Case, Pages, Raw, Said, Suite, as_user, case};
@@ -61,7 +62,7 @@ impl Owner {
 
     fn with(store: &Store, segment_bytes: u64) -> Self {
         let (mut raw, pages) = Raw::client(&store.socket());
-        let table = TableWriter::map(pages.table.as_fd()).expect("a table");
+        let table = TableWriter::map(pages.control.as_fd()).expect("a table");
         let leased = raw.ask(&Request::Lease { bytes: segment_bytes, timeout_ms: 10_000 });
         let Said::Reply(_, Reply::Leased { segment: 1, bytes }, mut descriptors) = leased else {
             panic!("no lease: {leased}");
@@ -305,7 +306,7 @@ fn flips() -> Vec<Case<'static>> {
             let id = owner.seal(3, sound());
             // The state last: every other word is read only behind a sealed one.
             let mapping =
-                WriteMapping::map(owner.pages.table.as_fd(), 0, TABLE_BYTES as usize).expect("a table");
+                WriteMapping::map(owner.pages.control.as_fd(), 0, TABLE_BYTES as usize).expect("a table");
             let word = mapping.word64((PAGE_BYTES + 3 * 64) as usize + 8 * at);
             for bit in 0..64 {
                 // Dying or spilled, which a reader waits for.
@@ -522,7 +523,7 @@ fn half_written() -> Vec<Case<'static>> {
 /// The words of a client's pins on an owner.
 fn pin_words(pages: &Pages, owner: OwnerId) -> WriteMapping {
     let offset = pin_extent_offset(owner.slot());
-    WriteMapping::map(pages.pins.as_fd(), offset, PIN_EXTENT_BYTES as usize).expect("a pin file")
+    WriteMapping::map(pages.control.as_fd(), offset, PIN_EXTENT_BYTES as usize).expect("pins")
 }
 
 fn pins() -> Vec<Case<'static>> {
@@ -730,8 +731,8 @@ fn rings() -> Vec<Case<'static>> {
     }));
     cases.push(case("sleeps that change all the time", "sent", |store| {
         let mut connected = Connected::new(store);
-        let table =
-            WriteMapping::map(connected.owner.pages.table.as_fd(), 0, PAGE_BYTES as usize).expect("a table");
+        let table = WriteMapping::map(connected.owner.pages.control.as_fd(), 0, PAGE_BYTES as usize)
+            .expect("a table");
         for sleeps in [1, u32::MAX, 0, 2, 1, 3, 5, u32::MAX - 1] {
             table.word32(64).store(sleeps, Ordering::SeqCst);
             if connected.channel.sender.send(b"record").is_err() {
@@ -754,7 +755,7 @@ fn rings() -> Vec<Case<'static>> {
         let id = owner.write(1, Word::new(0, State::Promised).bits(), Location::default());
         let (mut raw, pages) = Raw::client(&store.socket());
         raw.ask(&Request::Attach { owner: owner.pages.owner });
-        let pins = PinWriter::map(pages.pins.as_fd(), owner.pages.owner.slot()).expect("a pin file");
+        let pins = PinWriter::map(pages.control.as_fd(), owner.pages.owner.slot()).expect("pins");
         pins.set(1, HELD | WAITING);
         nix::unistd::write(&pages.bell, &(u64::MAX - 1).to_ne_bytes()).expect("a bell");
         fcntl(&pages.bell, FcntlArg::F_SETFL(OFlag::empty())).expect("a bell");
@@ -792,7 +793,7 @@ impl ReadOnly {
         let object = put_content(&client, LENGTH).expect("room");
         let owner = client.id();
         let (mut raw, pages) = Raw::client(&store.socket());
-        let mut descriptors = vec![pages.directory, pages.daemon_pins];
+        let mut descriptors = vec![pages.daemon_control];
         for request in [Request::Attach { owner }, Request::MapSegment { owner, segment: 1 }] {
             match raw.ask(&request) {
                 Said::Reply(_, Reply::Attached { .. } | Reply::SegmentMapped { .. }, mut theirs) => {
@@ -827,7 +828,7 @@ fn memory() -> Vec<Case<'static>> {
     fn own(act: impl Fn(BorrowedFd<'_>) -> nix::Result<()> + 'static) -> impl FnMut(&mut Store) -> String {
         move |store| {
             let owner = Owner::new(store);
-            for descriptor in [&owner.pages.table, &owner.pages.pins, &owner.segment_descriptor] {
+            for descriptor in [&owner.pages.control, &owner.segment_descriptor] {
                 match act(descriptor.as_fd()) {
                     Err(Errno::EPERM) => {}
                     result => return format!("{result:?}"),
@@ -891,7 +892,7 @@ fn memory() -> Vec<Case<'static>> {
             let (owner, client) = (Owner::new(store), reader(store));
             let id = owner.seal(3, sound());
             let held = client.hold(id).expect("it is there");
-            hole(owner.pages.table.as_fd(), 0, TABLE_BYTES).expect("it is its own");
+            hole(owner.pages.control.as_fd(), 0, TABLE_BYTES).expect("it is its own");
             assert_eq!(list(store), "listed");
             let said = read(&client, id);
             drop(held);
@@ -905,7 +906,7 @@ fn memory() -> Vec<Case<'static>> {
             let (mut raw, pages) = Raw::client(&store.socket());
             raw.ask(&Request::Attach { owner: client.id() });
             let start = pin_extent_offset(client.id().slot());
-            hole(pages.pins.as_fd(), start, start + PIN_EXTENT_BYTES).expect("it is its own");
+            hole(pages.control.as_fd(), start, start + PIN_EXTENT_BYTES).expect("it is its own");
             assert_eq!(list(store), "listed");
             drop(object);
             eventually("it is freed", || client.live_objects() == 0);

@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use mobula_client::{Client, OwnerId};
 use mobula_protocol::message::{LABEL_BYTES_MAX, Request};
 use mobula_shm::bell::Bell;
+use mobula_shm::control::control_bytes;
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
-use mobula_shm::table::{State, TABLE_BYTES, TableWriter, Word};
+use mobula_shm::table::{State, TableWriter, Word};
 use mobula_tests::hostile::{Pages, Raw};
 use mobula_tests::{Store, eventually, is_content_of, put_content};
 
@@ -51,9 +52,9 @@ impl Returning {
     }
 
     fn own(&self) -> Vec<OwnedFd> {
-        let Pages { table, pins, bell, directory, daemon_pins, .. } = &self.pages;
+        let Pages { control, bell, daemon_control, .. } = &self.pages;
         let copy = |descriptor: &OwnedFd| descriptor.try_clone().expect("a descriptor");
-        [table, pins, bell, directory, daemon_pins].map(copy).into()
+        [control, bell, daemon_control].map(copy).into()
     }
 
     /// Introduces itself as it should.
@@ -76,7 +77,7 @@ fn check(name: &str, expected: &str, act: Act) {
     let kept = put_content(&client, 5000).expect("room");
     let (raw, pages) = Raw::client(&store.socket());
     // The honest one is a reader of the hostile one, which that may conceal.
-    let table = TableWriter::map(pages.table.as_fd()).expect("a table");
+    let table = TableWriter::map(pages.control.as_fd()).expect("a table");
     table.word(0).store(Word::new(0, State::Promised).bits(), std::sync::atomic::Ordering::SeqCst);
     let promised = client.hold(mobula_client::ObjectId::new(pages.owner, 0, 0)).expect("it is promised");
     store.daemon_process().kill();
@@ -142,14 +143,14 @@ fn all(check: impl Fn(&'static str, &'static str, Act)) {
         let descriptors = it.own().into_iter().rev().collect();
         introduced(it, descriptors)
     });
-    check("a short table", "CannotResume", |it| {
+    check("a short control memory", "CannotResume", |it| {
         let mut descriptors = it.own();
-        descriptors[0] = memory(TABLE_BYTES - PAGE_BYTES);
+        descriptors[0] = memory(control_bytes(it.pages.slots) - PAGE_BYTES);
         introduced(it, descriptors)
     });
     check("a pipe for a bell", "CannotResume", |it| {
         let mut descriptors = it.own();
-        descriptors[2] = nix::unistd::pipe().expect("a pipe").1;
+        descriptors[1] = nix::unistd::pipe().expect("a pipe").1;
         introduced(it, descriptors)
     });
     fn as_another(it: &mut Returning, change: fn(&mut Request)) -> String {
@@ -254,7 +255,10 @@ fn all(check: impl Fn(&'static str, &'static str, Act)) {
         it.introduce();
         let own = it.pages.owner;
         for owner in [OwnerId::new(u16::MAX, 1), own, OwnerId::new(0, 0), OwnerId::new(40, 7)] {
-            it.send(&Request::ResumePeer { owner, attached: true }, &[memory(TABLE_BYTES), bell()]);
+            it.send(
+                &Request::ResumePeer { owner, attached: true },
+                &[memory(control_bytes(it.pages.slots)), bell()],
+            );
             it.send(&Request::ResumeMapped { owner, segment: 1, bytes: 4096 }, &[memory(4096)]);
             it.send(&Request::ResumeKept { owner, segment: 2, bytes: 4096 }, &[memory(4096)]);
         }
@@ -263,7 +267,10 @@ fn all(check: impl Fn(&'static str, &'static str, Act)) {
     check("segments of the honest one, that it never had", "Resumed", |it| {
         it.introduce();
         let owner = it.honest;
-        it.send(&Request::ResumePeer { owner, attached: true }, &[memory(TABLE_BYTES), bell()]);
+        it.send(
+            &Request::ResumePeer { owner, attached: true },
+            &[memory(control_bytes(it.pages.slots)), bell()],
+        );
         it.send(&Request::ResumeMapped { owner, segment: 1, bytes: 4096 }, &[memory(4096)]);
         it.send(&Request::ResumeMapped { owner, segment: u32::MAX, bytes: 4096 }, &[memory(4096)]);
         it.end()

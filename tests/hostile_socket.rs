@@ -449,7 +449,7 @@ fn floods() -> Vec<Case<'static>> {
         case("10,000 pages of names of 1,000 bytes, and none read", "shown out", |store| {
             let (mut raw, pages) = Raw::client(&store.socket());
             // A promise can have a name, and needs no memory.
-            let table = mobula_shm::table::TableWriter::map(pages.table.as_fd()).expect("a table");
+            let table = mobula_shm::table::TableWriter::map(pages.control.as_fd()).expect("a table");
             let promised = mobula_shm::table::Word::new(0, mobula_shm::table::State::Promised);
             table.word(0).store(promised.bits(), std::sync::atomic::Ordering::SeqCst);
             let object = ObjectId::new(pages.owner, 0, 0);
@@ -601,7 +601,7 @@ fn descriptors() -> Vec<Case<'static>> {
         }),
         case("one's own writable memories", "Stats", |store| {
             let (mut raw, pages) = Raw::client(&store.socket());
-            served_with(&mut raw, &[pages.table.as_fd(), pages.pins.as_fd(), pages.bell.as_fd()])
+            served_with(&mut raw, &[pages.control.as_fd(), pages.bell.as_fd()])
         }),
         case(
             "as many descriptors as the kernel carries, before the daemon looks",

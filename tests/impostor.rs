@@ -14,10 +14,10 @@ use mobula_protocol::VERSION;
 use mobula_protocol::message::{ClientInfo, NameInfo, Notice, Reply, Request};
 use mobula_protocol::socket::{MESSAGE_BYTES_MAX, Socket};
 use mobula_shm::bell::Bell;
+use mobula_shm::control::control_bytes;
 use mobula_shm::directory::directory_bytes;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
-use mobula_shm::pins::pin_file_bytes;
 use mobula_shm::ring::end_bytes;
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableWriter, Word};
 use mobula_tests::hostile::Raw;
@@ -179,7 +179,7 @@ struct Welcome {
 
 impl Welcome {
     fn honest() -> Self {
-        let directory = memory(directory_bytes(SLOTS));
+        let directory = memory(control_bytes(SLOTS));
         let committed = usize::from(OTHER) * 64 + 16;
         let words = WriteMapping::map(directory.as_fd(), 0, PAGE_BYTES as usize).expect("a directory");
         words.word64(committed).store(4096, Ordering::SeqCst);
@@ -188,13 +188,7 @@ impl Welcome {
             slots: SLOTS,
             entries: 4096,
             capacity_bytes: CAPACITY,
-            descriptors: vec![
-                memory(TABLE_BYTES),
-                memory(pin_file_bytes(SLOTS)),
-                bell(),
-                directory,
-                memory(pin_file_bytes(SLOTS)),
-            ],
+            descriptors: vec![memory(control_bytes(SLOTS)), bell(), directory],
         }
     }
 
@@ -342,29 +336,36 @@ fn hellos(cases: &mut Cases) {
         ("no descriptors", NONSENSE, |welcome| welcome.descriptors.clear()),
         ("one too few", NONSENSE, |welcome| drop(welcome.descriptors.pop())),
         ("one too many", NONSENSE, |welcome| welcome.descriptors.push(bell())),
-        ("in another order", NONSENSE, |welcome| welcome.descriptors.reverse()),
-        ("files", NONSENSE, |welcome| welcome.descriptors = (0..5).map(|_| file()).collect()),
-        ("pipes", NONSENSE, |welcome| welcome.descriptors = (0..5).map(|_| pipe()).collect()),
-        ("bells", NONSENSE, |welcome| welcome.descriptors = (0..5).map(|_| bell()).collect()),
-        ("a short table", NONSENSE, |welcome| welcome.descriptors[0] = memory(TABLE_BYTES - PAGE_BYTES)),
-        ("an empty table", NONSENSE, |welcome| welcome.descriptors[0] = memory(0)),
-        ("a table that may shrink", NONSENSE, |welcome| welcome.descriptors[0] = unsealed(TABLE_BYTES)),
-        ("a table to read only", NONSENSE, |welcome| welcome.descriptors[0] = read_only(TABLE_BYTES)),
-        ("a short pin file", NONSENSE, |welcome| welcome.descriptors[1] = memory(PAGE_BYTES)),
-        ("pins that may shrink", NONSENSE, |welcome| {
-            welcome.descriptors[1] = unsealed(pin_file_bytes(SLOTS));
+        ("in another order", NONSENSE, |welcome| welcome.descriptors.rotate_left(1)),
+        ("files", NONSENSE, |welcome| welcome.descriptors = (0..3).map(|_| file()).collect()),
+        ("pipes", NONSENSE, |welcome| welcome.descriptors = (0..3).map(|_| pipe()).collect()),
+        ("bells", NONSENSE, |welcome| welcome.descriptors = (0..3).map(|_| bell()).collect()),
+        ("a table and no pins", NONSENSE, |welcome| welcome.descriptors[0] = memory(TABLE_BYTES)),
+        ("a page too few", NONSENSE, |welcome| {
+            welcome.descriptors[0] = memory(control_bytes(SLOTS) - PAGE_BYTES);
         }),
-        ("a file for a bell", NONSENSE, |welcome| welcome.descriptors[2] = file()),
-        ("a pipe for a bell", NONSENSE, |welcome| welcome.descriptors[2] = pipe()),
-        ("memory for a bell", NONSENSE, |welcome| welcome.descriptors[2] = memory(8)),
-        ("a short directory", NONSENSE, |welcome| welcome.descriptors[3] = memory(0)),
-        ("short pins of the daemon", NONSENSE, |welcome| welcome.descriptors[4] = memory(PAGE_BYTES)),
+        ("no page at all", NONSENSE, |welcome| welcome.descriptors[0] = memory(0)),
+        ("a table that may shrink", NONSENSE, |welcome| {
+            welcome.descriptors[0] = unsealed(control_bytes(SLOTS));
+        }),
+        ("a table to read only", NONSENSE, |welcome| {
+            welcome.descriptors[0] = read_only(control_bytes(SLOTS));
+        }),
+        ("a file for a bell", NONSENSE, |welcome| welcome.descriptors[1] = file()),
+        ("a pipe for a bell", NONSENSE, |welcome| welcome.descriptors[1] = pipe()),
+        ("memory for a bell", NONSENSE, |welcome| welcome.descriptors[1] = memory(8)),
+        ("no directory", NONSENSE, |welcome| welcome.descriptors[2] = memory(0)),
+        ("a directory and no pins", NONSENSE, |welcome| {
+            welcome.descriptors[2] = memory(directory_bytes(SLOTS));
+        }),
+        ("a directory that may shrink", NONSENSE, |welcome| {
+            welcome.descriptors[2] = unsealed(control_bytes(SLOTS));
+        }),
         ("no slots", NONSENSE, |welcome| welcome.slots = 0),
         ("2^32 - 1 slots", NONSENSE, |welcome| {
             welcome.slots = u32::MAX;
-            welcome.descriptors[1] = memory(pin_file_bytes(u32::MAX));
-            welcome.descriptors[3] = memory(directory_bytes(u32::MAX));
-            welcome.descriptors[4] = memory(pin_file_bytes(u32::MAX));
+            welcome.descriptors[0] = memory(control_bytes(u32::MAX));
+            welcome.descriptors[2] = memory(control_bytes(u32::MAX));
         }),
         ("a slot behind the last", NONSENSE, |welcome| welcome.owner = owner(SLOTS as u16)),
         ("the last slot there can be", NONSENSE, |welcome| welcome.owner = owner(u16::MAX)),
@@ -696,17 +697,17 @@ fn notices(cases: &mut Cases) {
         cases.notice(name, move |impostor| impostor.notice(&notice, Vec::new()));
     }
     let joined = |slot| Notice::ReaderJoined { reader: OwnerId::new(slot, 5) };
-    cases.notice("a reader with a short pin file", |impostor| {
+    cases.notice("a reader with a short control memory", |impostor| {
         impostor.notice(&joined(3), vec![memory(PAGE_BYTES), bell()]);
     });
     cases.notice("a reader with pins that may shrink", |impostor| {
-        impostor.notice(&joined(3), vec![unsealed(pin_file_bytes(SLOTS)), bell()]);
+        impostor.notice(&joined(3), vec![unsealed(control_bytes(SLOTS)), bell()]);
     });
     cases.notice("a reader with a pipe for a bell", |impostor| {
-        impostor.notice(&joined(3), vec![memory(pin_file_bytes(SLOTS)), pipe()]);
+        impostor.notice(&joined(3), vec![memory(control_bytes(SLOTS)), pipe()]);
     });
     cases.notice("a reader in no slot", |impostor| {
-        impostor.notice(&joined(u16::MAX), vec![memory(pin_file_bytes(SLOTS)), bell()]);
+        impostor.notice(&joined(u16::MAX), vec![memory(control_bytes(SLOTS)), bell()]);
     });
     cases.notice("a channel of short memories", |impostor| {
         let opened = Notice::ChannelOpened { channel: 1, peer: nobody, data_bytes: 4096 };

@@ -203,8 +203,8 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     // What the daemon has open is what it says that it has.
     let open = |kind: &str| seen.daemon_memories.get(kind).copied().unwrap_or(0);
     found.equal("segments", totals.segments as usize, "open in the daemon", open("segment"));
-    found.equal("owners", expected.len() + dead.len(), "tables open in the daemon", open("table"));
-    found.equal("clients and the daemon", expected.len() + 1, "pin files open in the daemon", open("pins"));
+    let owners = expected.len() + dead.len();
+    found.equal("owners", owners, "control memories open in the daemon", open("control"));
     found.equal("spill files", totals.spill_files as usize, "open in the daemon", seen.daemon_spill_files);
     found.equal("rings", 0, "open in the daemon", open("ring"));
     found.0

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_line_of_maps_is_read() {
-        let line = "7f0000000000-7f0000200000 rw-s 00001000 00:01 77    /memfd:mobula-table (deleted)";
+        let line = "7f0000000000-7f0000200000 rw-s 00001000 00:01 77    /memfd:mobula-control (deleted)";
         let (start, end) = (0x7f00_0000_0000, 0x7f00_0020_0000);
         assert_eq!(mapping(line), Some(Mapping { name: "table".to_owned(), start, end, writable: true }));
         assert_eq!(mapping("7f0000000000-7f0000200000 r--p 00000000 00:01 77    /usr/lib/libc.so"), None);

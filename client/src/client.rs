@@ -11,12 +11,13 @@ use mobula_protocol::message::{
     ClientInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals,
 };
 use mobula_shm::bell::Bell;
+use mobula_shm::control::control_bytes;
 use mobula_shm::copy::copy;
-use mobula_shm::directory::{DirectoryReader, directory_bytes};
+use mobula_shm::directory::DirectoryReader;
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::memory::check_received;
-use mobula_shm::pins::{PinReader, PinWriter, pin_file_bytes};
-use mobula_shm::table::{ENTRIES_MAX, TABLE_BYTES, TableWriter};
+use mobula_shm::pins::{PinReader, PinWriter};
+use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use crate::channel::{Channel, Event, Incoming};
 use crate::connection::{Connection, Received};
@@ -126,28 +127,22 @@ impl Client {
         let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
             return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
         };
-        // Slot 0 is the daemon's. A slot has 16 bits, and a place in the directory and the pin files.
+        // Slot 0 is the daemon's. A slot has 16 bits, and a place in every control memory.
         if owner.slot() == 0 || u32::from(owner.slot()) >= slots || slots > u32::from(u16::MAX) + 1 {
             return Err(ClientError::BadReply(format!("slot {} of {slots}", owner.slot())));
         }
         if entries > ENTRIES_MAX {
             return Err(ClientError::BadReply(format!("a table of {entries} entries")));
         }
-        let [table, pin_file, bell, directory, daemon_pins] = welcome.descriptors()?;
-        for (descriptor, bytes) in [
-            (&table, TABLE_BYTES),
-            (&pin_file, pin_file_bytes(slots)),
-            (&directory, directory_bytes(slots)),
-            (&daemon_pins, pin_file_bytes(slots)),
-        ] {
-            check_received(descriptor.as_fd(), bytes)?;
+        let [control, bell, daemon_control] = welcome.descriptors()?;
+        for descriptor in [&control, &daemon_control] {
+            check_received(descriptor.as_fd(), control_bytes(slots))?;
         }
         let bell = Bell::check_received(bell)?;
-        let commons = [directory, daemon_pins];
-        let directory = Arc::new(DirectoryReader::map(commons[0].as_fd(), slots)?);
-        let daemon_pins = PinReader::map(commons[1].as_fd(), owner.slot())?;
-        let view = TableWriter::map(table.as_fd())?;
-        let own_pins = PinWriter::map(pin_file.as_fd(), owner.slot())?;
+        let directory = Arc::new(DirectoryReader::map(daemon_control.as_fd(), slots)?);
+        let daemon_pins = PinReader::map(daemon_control.as_fd(), owner.slot())?;
+        let view = TableWriter::map(control.as_fd())?;
+        let own_pins = PinWriter::map(control.as_fd(), owner.slot())?;
         let shared = Arc::new_cyclic(|client| {
             let spills = Spills::new(connection.clone());
             let own = Own::new(
@@ -169,9 +164,8 @@ impl Client {
                 slots,
                 capacity_bytes,
                 options,
-                table,
-                pin_file,
-                commons,
+                control,
+                daemon_control,
             })
         });
         let weak = Arc::downgrade(&shared);

@@ -13,8 +13,9 @@ use std::time::Duration;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Reply, Request};
 use mobula_shm::bell::Bell;
+use mobula_shm::control::control_bytes;
 use mobula_shm::memory::check_received;
-use mobula_shm::pins::{PIN_EXTENT_BYTES, PinReader, pin_extent_offset};
+use mobula_shm::pins::PinReader;
 
 use crate::channel::{Event, Incoming};
 use crate::connection::{Connection, Received};
@@ -107,10 +108,10 @@ fn handle(
         Notice::ReaderJoined { reader } => {
             unmet.retain(|known| *known != reader);
             unmet.push(reader);
-            let (pin_file, bell) = (take()?, take()?);
+            let (control, bell) = (take()?, take()?);
             let slot = shared.own.id.slot();
-            check_received(pin_file.as_fd(), pin_extent_offset(slot) + PIN_EXTENT_BYTES)?;
-            let pins = PinReader::map(pin_file.as_fd(), slot)?;
+            check_received(control.as_fd(), control_bytes(u32::from(slot) + 1))?;
+            let pins = PinReader::map(control.as_fd(), slot)?;
             shared.own.reader_joined(reader, pins, Bell::check_received(bell)?);
             unmet.pop();
         }
@@ -136,9 +137,9 @@ fn handle(
             }
         }
         Notice::Keep { owner } => {
-            let (table, bell) = (take()?, take()?);
+            let (control, bell) = (take()?, take()?);
             let (segments, spill_files) = (BTreeMap::new(), BTreeMap::new());
-            let custody = Custody { table, bell, segments, spill_files };
+            let custody = Custody { control, bell, segments, spill_files };
             shared.custody.lock().entry(owner).or_insert(custody);
         }
         Notice::KeepSegment { owner, segment, bytes } => {

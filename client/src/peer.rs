@@ -393,7 +393,7 @@ pub(crate) struct Peer {
     pub(crate) shared: Arc<Shared>,
     table: TableReader,
     /// For the next daemon, should the owner be dead by then.
-    table_descriptor: OwnedFd,
+    control: OwnedFd,
     pins: PinWriter,
     bell: Bell,
     /// The sleep of the other process for which this one has rung last.
@@ -453,17 +453,17 @@ impl Peer {
         let Reply::Attached { .. } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
-        let views = answer.descriptors().and_then(|[table, bell]| {
-            check_received(table.as_fd(), TABLE_BYTES)?;
-            let pins = PinWriter::map(shared.pin_file(), id.slot())?;
-            Ok((TableReader::map(table.as_fd())?, table, pins, Bell::check_received(bell)?))
+        let views = answer.descriptors().and_then(|[control, bell]| {
+            check_received(control.as_fd(), TABLE_BYTES)?;
+            let pins = PinWriter::map(shared.control.as_fd(), id.slot())?;
+            Ok((TableReader::map(control.as_fd())?, control, pins, Bell::check_received(bell)?))
         });
-        let (table, table_descriptor, pins, bell) =
+        let (table, control, pins, bell) =
             views.inspect_err(|_| shared.connection.tell(&Request::Detach { owner: id }))?;
         Ok(Arc::new(Self {
             id,
             table,
-            table_descriptor,
+            control,
             pins,
             bell,
             rung_for: AtomicU32::new(0),
@@ -473,9 +473,9 @@ impl Peer {
         }))
     }
 
-    /// Its table and its bell, for another daemon.
+    /// Its control memory and its bell, for another daemon.
     pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.table_descriptor.as_fd(), self.bell.as_fd()]
+        [self.control.as_fd(), self.bell.as_fd()]
     }
 
     /// Its segments that are mapped here: number, bytes, descriptor.

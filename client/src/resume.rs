@@ -101,10 +101,7 @@ impl Teller<'_> {
             segment_last: holdings.segment_last,
             readers_heard: holdings.readers_heard,
         };
-        let [directory, daemon_pins] = &shared.commons;
-        let own = [shared.table.as_fd(), shared.pin_file(), shared.bell.as_fd()];
-        let descriptors: Vec<BorrowedFd<'_>> =
-            own.into_iter().chain([directory.as_fd(), daemon_pins.as_fd()]).collect();
+        let descriptors = [shared.control.as_fd(), shared.bell.as_fd(), shared.daemon_control.as_fd()];
         self.tell(&introduction, &descriptors)?;
         step(Step::ResumeIntroduced);
         for (segment, bytes, descriptor) in &holdings.segments {
@@ -144,7 +141,7 @@ impl Teller<'_> {
             let owner = *owner;
             if !peers.iter().any(|peer| peer.id == owner) {
                 let request = Request::ResumePeer { owner, attached: false };
-                self.tell(&request, &[kept.table.as_fd(), kept.bell.as_fd()])?;
+                self.tell(&request, &[kept.control.as_fd(), kept.bell.as_fd()])?;
             }
             for (segment, (bytes, descriptor)) in &kept.segments {
                 let request = Request::ResumeKept { owner, segment: *segment, bytes: *bytes };

@@ -1,7 +1,7 @@
 //! What a client, its objects and its receiving thread share.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -46,12 +46,11 @@ pub(crate) struct Shared {
     pub(crate) channels: Mutex<BTreeMap<u64, OwnerId>>,
     /// Memory of the dead that is kept here for the next daemon.
     pub(crate) custody: Mutex<BTreeMap<OwnerId, Custody>>,
-    /// The directory and the daemon's pins, for the next daemon.
-    pub(crate) commons: [OwnedFd; 2],
-    pub(crate) table: OwnedFd,
+    pub(crate) control: OwnedFd,
+    /// For the next daemon.
+    pub(crate) daemon_control: OwnedFd,
     pub(crate) label: String,
     pub(crate) resume_timeout: Duration,
-    pin_file: OwnedFd,
     /// By the owners' slots, as they are met. Their peers are let go when the last client goes, because they point back
     /// here.
     slots: Box<[OnceLock<Box<Slot>>]>,
@@ -74,15 +73,13 @@ pub(crate) struct Parts {
     pub(crate) slots: u32,
     pub(crate) capacity_bytes: u64,
     pub(crate) options: ConnectOptions,
-    pub(crate) table: OwnedFd,
-    pub(crate) pin_file: OwnedFd,
-    /// The directory and the daemon's pins.
-    pub(crate) commons: [OwnedFd; 2],
+    pub(crate) control: OwnedFd,
+    pub(crate) daemon_control: OwnedFd,
 }
 
 /// What a dead owner has left, as far as it is kept here.
 pub(crate) struct Custody {
-    pub(crate) table: OwnedFd,
+    pub(crate) control: OwnedFd,
     pub(crate) bell: OwnedFd,
     /// Bytes and descriptor of each segment.
     pub(crate) segments: BTreeMap<u32, (u64, OwnedFd)>,
@@ -105,11 +102,10 @@ impl Shared {
             events: Mutex::new(None),
             channels: Mutex::default(),
             custody: Mutex::default(),
-            commons: parts.commons,
-            table: parts.table,
+            control: parts.control,
+            daemon_control: parts.daemon_control,
             label,
             resume_timeout,
-            pin_file: parts.pin_file,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             attaching: Mutex::default(),
             attached_next: Mutex::default(),
@@ -137,10 +133,6 @@ impl Shared {
     /// How many owners there can be, and the daemon.
     pub(crate) fn slots(&self) -> u32 {
         self.slots.len() as u32
-    }
-
-    pub(crate) fn pin_file(&self) -> BorrowedFd<'_> {
-        self.pin_file.as_fd()
     }
 
     /// Milliseconds since the client was made.

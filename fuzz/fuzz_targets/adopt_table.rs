@@ -11,9 +11,10 @@ use libfuzzer_sys::fuzz_target;
 use mobula_client::{Client, Handle, Object, ObjectId};
 use mobula_fuzz::store::{Peer, observer, socket};
 use mobula_protocol::message::{Reply, Request};
+use mobula_shm::control::pin_extent_offset;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::PAGE_BYTES;
-use mobula_shm::pins::{PinWriter, pin_extent_offset};
+use mobula_shm::pins::PinWriter;
 use mobula_shm::table::{Location, State, TableWriter, Word};
 
 const ENTRIES: u32 = 32;
@@ -127,9 +128,9 @@ fn live(honest: &Client, kept: &Object, steps: &[Step], uses: &mut Uses) {
     let segment = WriteMapping::map(leased[0].as_fd(), 0, bytes as usize).expect("a mapping");
     let (reply, _) = peer.call(&Request::Attach { owner: honest.id() });
     assert!(matches!(reply, Reply::Attached { .. }), "{reply:?}");
-    let pins = WriteMapping::map(descriptors[1].as_fd(), pin_extent_offset(honest.id().slot()), 4096);
+    let pins = WriteMapping::map(descriptors[0].as_fd(), pin_extent_offset(honest.id().slot()), 4096);
     let pins = pins.expect("a mapping");
-    let own_pins = PinWriter::map(descriptors[1].as_fd(), owner.slot()).expect("a mapping");
+    let own_pins = PinWriter::map(descriptors[0].as_fd(), owner.slot()).expect("a mapping");
     let id = |entry: u8, generation: u8| ObjectId::new(owner, u32::from(entry) % ENTRIES, generation.into());
     for step in steps {
         match *step {

@@ -19,7 +19,7 @@ impl OwnerId {
         Self(u64::from(slot) << 48 | epoch & Self::EPOCH_MASK)
     }
 
-    /// Which record of the directory, and which extent of every pin file.
+    /// Which record of the directory, and which extent of everybody's pins.
     pub fn slot(self) -> u16 {
         (self.0 >> 48) as u16
     }

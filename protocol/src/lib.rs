@@ -14,4 +14,4 @@ pub mod socket;
 mod wire;
 
 /// Version of messages and of the shared structures; both sides must have the same.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

@@ -239,14 +239,14 @@ messages! {
             reader: OwnerId,
         }
         /// In the place of `Hello`, by a client whose daemon was killed, to the one in its place: who it is. What it has
-        /// follows, a message each, none of which is answered before [`Request::Resumed`]. Descriptors: its table and its
-        /// pin file, writable; its bell; the directory and the daemon's pin file, both read-only.
+        /// follows, a message each, none of which is answered before [`Request::Resumed`]. Descriptors: its control
+        /// memory, writable; its bell; the daemon's control memory, read-only.
         30 => Resume {
             /// As the daemon before called it.
             owner: OwnerId,
             /// What people call it.
             label: String,
-            /// Slots of the directory and of the pin files.
+            /// Slots of every control memory.
             slots: u32,
             /// The largest number of a segment that it has ever had.
             segment_last: u32,
@@ -265,7 +265,7 @@ messages! {
             /// Who.
             reader: OwnerId,
         }
-        /// An owner of which it has something. Descriptors: the owner's table, read-only; its bell.
+        /// An owner of which it has something. Descriptors: the owner's control memory, read-only; its bell.
         33 => ResumePeer {
             /// Who.
             owner: OwnerId,
@@ -360,12 +360,11 @@ messages! {
             /// Why.
             refusal: Refusal,
         }
-        /// Descriptors: the client's table, writable; its pin file, writable; its bell; the daemon's directory and
-        /// the daemon's pin file, both read-only.
+        /// Descriptors: the client's control memory, writable; its bell; the daemon's control memory, read-only.
         130 => Welcome {
             /// Who the client is from now on.
             owner: OwnerId,
-            /// Slots of the directory and of the pin files.
+            /// Slots of every control memory.
             slots: u32,
             /// Entries of the table that can be used.
             entries: u32,
@@ -384,7 +383,7 @@ messages! {
             /// In all.
             entries: u32,
         }
-        /// Descriptors: the owner's table, read-only; its bell.
+        /// Descriptors: the owner's control memory, read-only; its bell.
         133 => Attached {
             /// Whether the owner has died and the daemon keeps its objects.
             adopted: bool,
@@ -445,7 +444,8 @@ messages! {
 messages! {
     /// What the daemon tells without having been asked.
     pub enum Notice {
-        /// Another client may pin this client's objects now. Descriptors: its pin file, read-only; its bell.
+        /// Another client may pin this client's objects now. Descriptors: its control memory, read-only; its
+        /// bell.
         64 => ReaderJoined {
             /// Who.
             reader: OwnerId,
@@ -494,7 +494,7 @@ messages! {
         /// The daemon ends, on purpose: nobody will take its place.
         80 => Closing {}
         /// An owner has died, and this client, be it attached or not, is asked to keep the owner's memory, so that what is
-        /// held of it outlives the daemon as well, until [`OwnerForgotten`](Notice::OwnerForgotten). Descriptors: the owner's table, read-only; its bell.
+        /// held of it outlives the daemon as well, until [`OwnerForgotten`](Notice::OwnerForgotten). Descriptors: the owner's control memory, read-only; its bell.
         81 => Keep {
             /// Who.
             owner: OwnerId,

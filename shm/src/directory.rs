@@ -9,8 +9,8 @@
 //! | `committed` | entries of the owner's table, and of all pins on it, that have memory behind them |
 //! | `process` | the owner's process id; 0 where the daemon cannot see it |
 //!
-//! It outlives its daemon, since clients have it: a daemon that takes the place of one that was killed goes on with it.
-//! Behind the records lie the [names](crate::names).
+//! It lies at the beginning of the daemon's [control memory](crate::control), which outlives the daemon, since clients have
+//! it: one that takes the place of a daemon that was killed goes on with it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -18,12 +18,14 @@ use std::os::fd::BorrowedFd;
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::round_up_to_pages;
 use crate::sync::Ordering;
+use crate::table::TABLE_BYTES;
 
 const RECORD_BYTES: usize = 64;
 const EPOCH: usize = 0;
 const READERS: usize = 8;
 const COMMITTED: usize = 16;
 const PROCESS: usize = 24;
+const _: () = assert!((u16::MAX as u64 + 1) * RECORD_BYTES as u64 <= TABLE_BYTES);
 
 /// What the directory says of the owner in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

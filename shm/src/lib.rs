@@ -4,8 +4,9 @@
 //! offers it behind safe types:
 //!
 //! * [`memory`] makes and seals the memory, [`mapping`] brings it into an address space;
-//! * [`table`] is a client's object table, [`pins`] says who uses which object, [`directory`] is the daemon's own
-//!   page, with the [`names`] behind it; together they are the path of an object;
+//! * [`control`] is the memory that each process writes for the others, and has in it: [`table`], a client's objects;
+//!   [`pins`], which say who uses which object; [`directory`] and [`names`], which are the daemon's. Together they are
+//!   the path of an object;
 //! * [`spill`] is how objects lie in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
@@ -26,6 +27,7 @@
 compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
 
 pub mod bell;
+pub mod control;
 pub mod copy;
 pub mod directory;
 pub mod fork;

@@ -1,4 +1,4 @@
-//! Names of objects, where they outlive the daemon: behind the [directory](crate::directory), in the same memory.
+//! Names of objects, where they outlive the daemon: at the end of its [control memory](crate::control).
 //!
 //! A word says how many records were ever in use, then come the records, of which each has a place of its own:
 //!

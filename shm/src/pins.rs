@@ -1,8 +1,8 @@
 //! Pins: who uses which object, and the handshake by which an owner frees what nobody uses.
 //!
-//! Each client has one pin file that it alone writes. The word for entry *i* of the owner in slot *s* lies at
-//! `s × PIN_EXTENT_BYTES + 4·i`: the file is sparse, its pages are allocated by the daemon when a client attaches to an
-//! owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
+//! Each process has pins in its [control memory](crate::control), which it alone writes: an extent for each owner, in the
+//! order of their slots, and in it a word for each entry. The pages are allocated by the daemon when a client attaches to
+//! an owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
 //!
 //! In the word of the first entry of each group of 1024, above that entry's own bits, the client counts the pins of the
 //! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader has nothing
@@ -43,6 +43,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use crate::control::pin_extent_offset;
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
@@ -69,16 +70,6 @@ const GROUP_ONE: u32 = BITS + 1;
 /// Pins that are looked at to save looks at single ones.
 const RANGE_MAX: usize = 256;
 
-/// Bytes of the pin file of a client where there are `slots` owners.
-pub fn pin_file_bytes(slots: u32) -> u64 {
-    u64::from(slots) * PIN_EXTENT_BYTES
-}
-
-/// Where the pins on the owner in a slot begin.
-pub fn pin_extent_offset(slot: u16) -> u64 {
-    u64::from(slot) * PIN_EXTENT_BYTES
-}
-
 /// This process's pins on one owner.
 #[derive(Debug)]
 pub struct PinWriter {
@@ -86,12 +77,12 @@ pub struct PinWriter {
 }
 
 impl PinWriter {
-    /// Maps the extent of one's own pin file that concerns the owner in `slot`.
+    /// Maps the extent of one's own control memory that concerns the owner in `slot`.
     ///
     /// # Errors
     /// The system's.
-    pub fn map(pin_file: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
-        let mapping = WriteMapping::map(pin_file, pin_extent_offset(slot), PIN_EXTENT_BYTES as usize)?;
+    pub fn map(control: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
+        let mapping = WriteMapping::map(control, pin_extent_offset(slot), PIN_EXTENT_BYTES as usize)?;
         Ok(Self { mapping })
     }
 
@@ -204,14 +195,14 @@ pub struct PinReader {
 }
 
 impl PinReader {
-    /// Maps the extent of a reader's pin file that concerns the owner in `slot`.
+    /// Maps the extent of a reader's control memory that concerns the owner in `slot`.
     ///
     /// # Errors
     /// The system's.
-    pub fn map(pin_file: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
+    pub fn map(control: BorrowedFd<'_>, slot: u16) -> io::Result<Self> {
         let (offset, len) = (pin_extent_offset(slot), PIN_EXTENT_BYTES as usize);
         // An owner looks at the same places of every reader's extent; see there.
-        Ok(Self { mapping: ReadMapping::map_scattered(pin_file, offset, len)? })
+        Ok(Self { mapping: ReadMapping::map_scattered(control, offset, len)? })
     }
 
     /// The pin word of an entry.
@@ -334,6 +325,7 @@ pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::control_bytes;
     use std::sync::atomic::AtomicU32;
 
     #[test]
@@ -437,7 +429,7 @@ mod tests {
     fn a_group_is_counted_beside_the_pins_of_its_first_entry() {
         use crate::memory::SharedMemory;
         use std::os::fd::AsFd;
-        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let memory = SharedMemory::create(c"test", control_bytes(1)).unwrap();
         let writer = PinWriter::map(memory.writable(), 0).unwrap();
         let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
         let check = |pinned: &[(u32, u32)]| {
@@ -472,7 +464,7 @@ mod tests {
     fn pins_that_are_not_wanted_go_and_the_groups_are_counted_anew() {
         use crate::memory::SharedMemory;
         use std::os::fd::AsFd;
-        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let memory = SharedMemory::create(c"test", control_bytes(1)).unwrap();
         let writer = PinWriter::map(memory.writable(), 0).unwrap();
         let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
         for index in [0, 5, 9, GROUP, GROUP + 1] {
@@ -495,7 +487,7 @@ mod tests {
     fn threads_that_pin_in_one_group_leave_no_count_behind() {
         use crate::memory::SharedMemory;
         use std::os::fd::AsFd;
-        let memory = SharedMemory::create(c"test", PIN_EXTENT_BYTES).unwrap();
+        let memory = SharedMemory::create(c"test", control_bytes(1)).unwrap();
         let writer = PinWriter::map(memory.writable(), 0).unwrap();
         let reader = PinReader::map(memory.read_only().unwrap().as_fd(), 0).unwrap();
         std::thread::scope(|scope| {

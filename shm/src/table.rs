@@ -1,6 +1,6 @@
 //! The object table: one 64-byte entry for each object of a client, written by that client alone.
 //!
-//! # Layout of the memory
+//! # Layout
 //!
 //! A header page, then [`ENTRIES_MAX`] entries. The file is sparse: the daemon allocates the pages of as many entries
 //! as it *committed* to (see [`directory`](crate::directory)), and nobody touches an entry beyond.

@@ -189,7 +189,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Slots of the directory and of every pin file: the clients' and, with number 0, the daemon's own.
+    /// Slots of every control memory: the clients' and, with number 0, the daemon's own.
     pub(crate) fn slots(&self) -> u32 {
         self.clients_max + 1
     }

@@ -43,8 +43,8 @@ pub use server::{Server, Stopper};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Lets this process open as many descriptors as the system allows it: a store needs five for each client, two more when
-/// the client uses objects and others use its own, and one or two for each segment.
+/// Lets this process open as many descriptors as the system allows it: a store needs four for each client (three
+/// when they become scarce), one more when others use its objects or it uses theirs, and one or two for each segment.
 ///
 /// For programs in which the store is the main thing; it changes a limit of the whole process.
 ///

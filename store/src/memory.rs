@@ -11,12 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use mobula_protocol::message::Refusal;
 use mobula_shm::bell::Bell;
+use mobula_shm::control::{control_bytes, pin_extent_offset};
 use mobula_shm::directory::directory_bytes;
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
 use mobula_shm::names::{NameRecords, names_bytes};
-use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, pin_extent_offset, pin_file_bytes};
+use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES};
 use mobula_shm::ring::end_bytes;
-use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
+use mobula_shm::table::ENTRY_BYTES;
 use nix::sys::uio::{pread, pwrite};
 
 /// A shared memory, and the one read-only descriptor of it that everyone but its writer gets a copy of. Cloning it
@@ -50,16 +51,18 @@ impl Memory {
         Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::from(descriptor) }) })
     }
 
-    /// The directory, with room for names behind it, of which the first page is there.
-    pub(crate) fn directory(slots: u32, names_max: u32) -> io::Result<Self> {
-        let directory = Self::create(c"mobula-directory", directory_bytes(slots) + names_bytes(names_max))?;
-        directory.inner.memory.allocate(0..directory_bytes(slots) + PAGE_BYTES)?;
-        Ok(directory)
+    /// The daemon's control memory: the directory is there, and the first page of the names.
+    pub(crate) fn daemon_control(slots: u32, names_max: u32) -> io::Result<Self> {
+        let names = control_bytes(slots);
+        let control = Self::create(c"mobula-directory", names + names_bytes(names_max))?;
+        control.inner.memory.allocate(0..directory_bytes(slots))?;
+        control.inner.memory.allocate(names..names + PAGE_BYTES)?;
+        Ok(control)
     }
 
-    /// In a directory: the pages of the record of a name.
+    /// In the daemon's control memory: the pages of the record of a name.
     pub(crate) fn allocate_name(&self, slots: u32, place: u32) -> io::Result<()> {
-        let (start, extent) = (directory_bytes(slots), NameRecords::extent(place));
+        let (start, extent) = (control_bytes(slots), NameRecords::extent(place));
         self.inner.memory.allocate(start + extent.start..start + extent.end)
     }
 
@@ -70,17 +73,11 @@ impl Memory {
         Ok(memory)
     }
 
-    /// An object table with room for `entries`.
-    pub(crate) fn table(entries: u32) -> io::Result<Self> {
-        let table = Self::create(c"mobula-table", TABLE_BYTES)?;
-        table.inner.memory.allocate(0..PAGE_BYTES)?;
-        table.allocate_entries(0..entries)?;
-        Ok(table)
-    }
-
-    /// A pin file for `slots` owners, without pins yet.
-    pub(crate) fn pin_file(slots: u32) -> io::Result<Self> {
-        Self::create(c"mobula-pins", pin_file_bytes(slots))
+    /// A client's control memory where there are `slots` owners: `entries` of its table are there, and no pins yet.
+    pub(crate) fn control(slots: u32, entries: u32) -> io::Result<Self> {
+        let control = Self::create(c"mobula-control", control_bytes(slots))?;
+        control.inner.memory.allocate(0..entry_offset(entries))?;
+        Ok(control)
     }
 
     /// A segment, without pages yet.
@@ -93,19 +90,18 @@ impl Memory {
         Self::allocated(c"mobula-ring", end_bytes(ring_bytes))
     }
 
-    /// In a table: the pages of some entries.
+    /// In a client's control memory: the pages of some entries.
     pub(crate) fn allocate_entries(&self, entries: Range<u32>) -> io::Result<()> {
-        let offset = |entry: u32| PAGE_BYTES + u64::from(entry) * ENTRY_BYTES;
-        self.inner.memory.allocate(offset(entries.start)..offset(entries.end))
+        self.inner.memory.allocate(entry_offset(entries.start)..entry_offset(entries.end))
     }
 
-    /// In a pin file: the pages of the pins on some entries of the owner in `slot`.
+    /// In a control memory: the pages of the pins on some entries of the owner in `slot`.
     pub(crate) fn allocate_pins(&self, slot: u16, entries: Range<u32>) -> io::Result<()> {
         let offset = |entry: u32| pin_extent_offset(slot) + u64::from(entry) * PIN_BYTES;
         self.inner.memory.allocate(offset(entries.start)..offset(entries.end))
     }
 
-    /// In a pin file: takes back what was allocated for an owner that nobody knows any more.
+    /// In a control memory: takes back what was allocated for the pins on an owner that nobody knows any more.
     pub(crate) fn free_pins(&self, slot: u16) {
         let start = pin_extent_offset(slot);
         if let Err(error) = self.inner.memory.punch_hole(start..start + PIN_EXTENT_BYTES) {
@@ -166,6 +162,11 @@ impl Memory {
     pub(crate) fn allocate_slice(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.memory.allocate_huge(range)
     }
+}
+
+/// Where an entry begins.
+fn entry_offset(entry: u32) -> u64 {
+    PAGE_BYTES + u64::from(entry) * ENTRY_BYTES
 }
 
 /// A descriptor that travels with a message, kept open until it has been sent.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use mobula_protocol::socket::Socket;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
 use nix::unistd::geteuid;
@@ -18,7 +19,7 @@ pub(crate) struct Peer {
     /// Its user: this process's own, or root.
     pub(crate) user: u32,
     /// Becomes readable when the process ends, even while a child of it still has the socket open. Without one, only
-    /// the hang-up tells.
+    /// the hang-up tells: where the kernel has none, or descriptors are scarce.
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
@@ -34,7 +35,8 @@ impl Peer {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
-        Ok(Self { pid, user: credentials.uid(), pidfd: pidfd(socket, pid)? })
+        let pidfd = if descriptors_are_scarce(socket) { None } else { pidfd(socket, pid)? };
+        Ok(Self { pid, user: credentials.uid(), pidfd })
     }
 }
 
@@ -48,6 +50,13 @@ pub(crate) fn has_ended(pid: u32) -> bool {
         Ok(None) => false,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
+}
+
+/// Whether three quarters of the descriptors that this process may have are in use, as the number of its latest tells:
+/// the kernel gives out the lowest that is free.
+fn descriptors_are_scarce(latest: &Socket) -> bool {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
+    latest.as_raw_fd() as u64 >= limit / 4 * 3
 }
 
 /// Makes the kernel refuse messages with descriptors, where it can: nobody sends any to the daemon in good faith.

@@ -20,12 +20,11 @@ use std::time::{Duration, Instant};
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Refusal, Request};
 use mobula_shm::bell::Bell;
-use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
+use mobula_shm::control::control_bytes;
+use mobula_shm::directory::{DirectoryWriter, Record};
 use mobula_shm::memory::identity;
 use mobula_shm::names::names_bytes;
-use mobula_shm::pins::pin_file_bytes;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::TABLE_BYTES;
 
 use crate::config::Config;
 use crate::memory::Memory;
@@ -48,8 +47,7 @@ pub(crate) struct Claim {
     pub(crate) label: String,
     pub(crate) segment_last: u32,
     pub(crate) readers_heard: u64,
-    pub(crate) table: Memory,
-    pub(crate) pin_file: Memory,
+    pub(crate) control: Memory,
     pub(crate) bell: Bell,
     /// Bytes of all segments that it has told of.
     pub(crate) bytes: u64,
@@ -72,7 +70,7 @@ pub(crate) struct Claim {
 pub(crate) struct Peer {
     /// Whether it may pin the owner's objects, or only keeps what the owner has left.
     pub(crate) attached: bool,
-    pub(crate) table: OwnedFd,
+    pub(crate) control: OwnedFd,
     pub(crate) bell: OwnedFd,
     /// Segments that it has mapped: bytes, and a descriptor that can only read.
     pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
@@ -85,19 +83,18 @@ pub(crate) struct Peer {
 /// Everything that came back.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    pub(crate) directory: Memory,
-    pub(crate) daemon_pins: Memory,
+    /// The daemon's.
+    pub(crate) control: Memory,
     /// Who had a slot when the store was killed.
     pub(crate) occupied: BTreeMap<u16, Record>,
     /// By the keys of their connections; all are complete.
     pub(crate) claims: BTreeMap<u64, Claim>,
 }
 
-/// The memories that belong to nobody in particular, from the first client that had them.
+/// What the daemon before has left, from the first client that had it.
 #[derive(Debug)]
-struct Common {
-    directory: Memory,
-    daemon_pins: Memory,
+struct Left {
+    control: Memory,
     occupied: BTreeMap<u16, Record>,
 }
 
@@ -107,13 +104,13 @@ pub(crate) struct Recovery {
     config: Config,
     began: Instant,
     look_at: Instant,
-    common: Option<Common>,
+    left: Option<Left>,
     claims: BTreeMap<u64, Claim>,
 }
 
 impl Recovery {
     pub(crate) fn new(config: Config, now: Instant) -> Self {
-        Self { config, began: now, look_at: now + LOOK_PERIOD, common: None, claims: BTreeMap::new() }
+        Self { config, began: now, look_at: now + LOOK_PERIOD, left: None, claims: BTreeMap::new() }
     }
 
     /// How many clients have come back.
@@ -161,7 +158,7 @@ impl Recovery {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
         }
-        let Some(common) = &self.common else { return now >= self.began + FIRST_WINDOW };
+        let Some(left) = &self.left else { return now >= self.began + FIRST_WINDOW };
         if now >= self.began + self.config.resume_window {
             return true;
         }
@@ -169,7 +166,7 @@ impl Recovery {
         if !self.claims.values().all(|claim| claim.correlation.is_some()) {
             return false;
         }
-        let mut missing = common.occupied.iter().filter(|(slot, _)| !there.contains(slot));
+        let mut missing = left.occupied.iter().filter(|(slot, _)| !there.contains(slot));
         missing.all(|(_, record)| record.process != 0 && has_ended(record.process))
     }
 
@@ -178,14 +175,12 @@ impl Recovery {
     pub(crate) fn finish(self) -> (Option<Returned>, Vec<u64>) {
         let (claims, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.claims.into_iter().partition(|(_, claim)| claim.correlation.is_some());
-        let returned = self.common.filter(|_| !claims.is_empty()).map(|common| {
-            let Common { directory, daemon_pins, occupied } = common;
-            Returned { directory, daemon_pins, occupied, claims }
-        });
+        let left = self.left.filter(|_| !claims.is_empty());
+        let returned = left.map(|Left { control, occupied }| Returned { control, occupied, claims });
         (returned, unfinished.into_keys().collect())
     }
 
-    /// A client's introduction, with its five descriptors.
+    /// A client's introduction, with its three descriptors.
     fn claim(&mut self, came: Introduction, descriptors: Vec<OwnedFd>) -> Result<Claim, Refusal> {
         let slots = self.config.slots();
         if came.slots != slots {
@@ -198,12 +193,11 @@ impl Recovery {
         if came.label.len() > LABEL_BYTES_MAX {
             return Err(cannot(&format!("a label of {} bytes, over {LABEL_BYTES_MAX}", came.label.len())));
         }
-        let [table, pin_file, bell, directory, daemon_pins] = expect(descriptors)?;
-        let table = returned("its table", Memory::returned(table, TABLE_BYTES))?;
-        let pin_file = returned("its pin file", Memory::returned(pin_file, pin_file_bytes(slots)))?;
-        let common = self.common(directory, daemon_pins)?;
+        let [control, bell, daemon_control] = expect(descriptors)?;
+        let control = returned("its control memory", Memory::returned(control, control_bytes(slots)))?;
+        let left = self.left(daemon_control)?;
         let slot = came.owner.slot();
-        match common.occupied.get(&slot) {
+        match left.occupied.get(&slot) {
             Some(record) if record.epoch == came.owner.epoch() => {
                 if record.process != came.pid && record.process != 0 {
                     return Err(cannot(&format!("client {} was another process", came.owner)));
@@ -220,8 +214,7 @@ impl Recovery {
             label: came.label,
             segment_last: came.segment_last,
             readers_heard: came.readers_heard,
-            table,
-            pin_file,
+            control,
             bell: returned("its bell", Bell::check_received(bell))?,
             bytes: 0,
             segments: Vec::new(),
@@ -233,28 +226,24 @@ impl Recovery {
         })
     }
 
-    /// The directory and the daemon's pins: from the first client, and the same from all others.
-    fn common(&mut self, directory: OwnedFd, daemon_pins: OwnedFd) -> Result<&Common, Refusal> {
-        if let Some(common) = &self.common {
-            let is_same = |memory: &Memory, descriptor: &OwnedFd| {
-                let same = identity(memory.writable()).ok().zip(identity(descriptor.as_fd()).ok());
-                same.is_some_and(|(ours, theirs)| ours == theirs)
-            };
-            if !is_same(&common.directory, &directory) || !is_same(&common.daemon_pins, &daemon_pins) {
+    /// The daemon's control memory: from the first client, and the same from all others.
+    fn left(&mut self, control: OwnedFd) -> Result<&Left, Refusal> {
+        if let Some(left) = &self.left {
+            let same = identity(left.control.writable()).ok().zip(identity(control.as_fd()).ok());
+            if same.is_none_or(|(ours, theirs)| ours != theirs) {
                 return Err(cannot("it comes from another store"));
             }
         } else {
             let slots = self.config.slots();
-            let bytes = directory_bytes(slots) + names_bytes(self.config.names_max as u32);
-            let directory = returned("the directory", Memory::returned_read_only(directory, bytes))?;
-            let daemon_pins = Memory::returned_read_only(daemon_pins, pin_file_bytes(slots));
-            let daemon_pins = returned("the daemon's pins", daemon_pins)?;
-            let writer = returned("the directory", DirectoryWriter::map(directory.writable(), slots))?;
+            let bytes = control_bytes(slots) + names_bytes(self.config.names_max as u32);
+            let control = Memory::returned_read_only(control, bytes);
+            let control = returned("the daemon's control memory", control)?;
+            let writer = returned("the directory", DirectoryWriter::map(control.writable(), slots))?;
             let owner = |slot: u16| Some((slot, writer.owner(slot)?));
             let occupied = (1..slots as u16).filter_map(owner).collect();
-            self.common = Some(Common { directory, daemon_pins, occupied });
+            self.left = Some(Left { control, occupied });
         }
-        Ok(self.common.as_ref().expect("just found or made"))
+        Ok(self.left.as_ref().expect("just found or made"))
     }
 }
 
@@ -303,9 +292,9 @@ impl Claim {
             }
             Request::ResumePeer { owner, attached } => {
                 within("clients_max", self.peers.len(), config.clients_max as usize)?;
-                let [table, bell] = expect(descriptors)?;
+                let [control, bell] = expect(descriptors)?;
                 let (mapped, kept, kept_files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-                self.peers.insert(owner, Peer { attached, table, bell, mapped, kept, kept_files });
+                self.peers.insert(owner, Peer { attached, control, bell, mapped, kept, kept_files });
             }
             Request::ResumeMapped { owner, segment, bytes } => {
                 self.count(bytes)?;

@@ -35,8 +35,9 @@ const LIFELINE: u64 = 1;
 const STOPPER: u64 = 2;
 const FIRST_CONNECTION: u64 = 4;
 
-/// Events that are fetched in one go.
-const EVENTS_MAX: usize = 256;
+/// Ends of connections that are seen to before whoever asks something has its turn: each may take as long as many
+/// answers, and thousands can come at once.
+const TURN_ENDS: usize = 32;
 /// How long the loop leaves alone what the system refused for lack of descriptors or memory, unless a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const SEND_PAUSE: Duration = Duration::from_millis(10);
@@ -155,8 +156,10 @@ impl EventLoop {
         if let Some(lifeline) = &self.lifeline {
             self.watch(lifeline, LIFELINE).map_err(RunError::Wait)?;
         }
-        let (mut events, mut failures) = ([EpollEvent::empty(); EVENTS_MAX], 0);
+        let (mut events, mut failures) = (Vec::new(), 0);
         loop {
+            // Room for all that there may be: nobody is to wait behind the ends of others.
+            events.resize(FIRST_CONNECTION as usize + 2 * self.connections.len(), EpollEvent::empty());
             let now = Instant::now();
             let due = self.next_deadline(now).map(|due| due.saturating_duration_since(now));
             let ready = match self.server.epoll.wait(&mut events, timeout(due)) {
@@ -173,7 +176,8 @@ impl EventLoop {
                 }
             };
             failures = 0;
-            for event in ready {
+            let ends = ready.iter().filter(|event| is_end(event)).take(TURN_ENDS);
+            for event in ready.iter().filter(|event| !is_end(event)).chain(ends) {
                 match event.data() {
                     LISTENER => self.accept(),
                     STOPPER => return Ok(()),
@@ -258,12 +262,11 @@ impl EventLoop {
     }
 
     fn connection_ready(&mut self, key: u64, events: EpollFlags) {
-        let socket_key = key - (key - FIRST_CONNECTION) % 2;
-        if !self.connections.contains_key(&socket_key) {
-            return;
+        if !is_socket(key) {
+            return self.close(key - 1, "its process has ended");
         }
-        if key != socket_key {
-            return self.close(socket_key, "its process has ended");
+        if !self.connections.contains_key(&key) {
+            return;
         }
         if events.contains(EpollFlags::EPOLLOUT) {
             self.flush(key);
@@ -568,6 +571,17 @@ impl EventLoop {
             }
         }
     }
+}
+
+/// Whether a connection has ended, or its process has.
+fn is_end(event: &EpollEvent) -> bool {
+    let hung_up = event.events().intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+    event.data() >= FIRST_CONNECTION && (hung_up || !is_socket(event.data()))
+}
+
+/// Whether a connection's key is that of its socket.
+fn is_socket(key: u64) -> bool {
+    key.is_multiple_of(2)
 }
 
 /// How long to wait for what is due then, in whole milliseconds, rounded up: waking early would be waking twice.

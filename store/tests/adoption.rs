@@ -29,7 +29,7 @@ fn told_of_death(reader: &mut Client, owner: OwnerId) {
 
 /// What the daemon pins of a client's entry.
 fn daemon_holds(client: &Client, index: u32) -> bool {
-    PinReader::map(client.daemon_pins.as_fd(), client.owner.slot()).unwrap().get(index) != 0
+    PinReader::map(client.daemon_control.as_fd(), client.owner.slot()).unwrap().get(index) != 0
 }
 
 #[test]
@@ -314,7 +314,10 @@ fn a_table_full_of_nonsense_harms_nobody() {
 
 #[test]
 fn large_tables_are_adopted_in_slices() {
-    let store = TestStore::with(|config| config.sweep_entries_max = 7);
+    let store = TestStore::with(|config| {
+        config.sweep_entries_max = 7;
+        config.table_entries_initial = 4096;
+    });
     let (mut owner, mut reader) = (store.client(), store.client());
     let segment = owner.lease(PAGE_BYTES);
     for index in 0..1000 {
@@ -353,7 +356,7 @@ fn a_slot_is_used_again_only_when_every_reader_has_let_go() {
     assert_eq!(next.owner.slot(), id.slot());
     assert_ne!(next.owner.epoch(), id.epoch());
     reader.attach(next.owner);
-    let pins = PinReader::map(reader.pins.as_fd(), id.slot()).unwrap();
+    let pins = PinReader::map(reader.control.as_fd(), id.slot()).unwrap();
     assert_eq!(pins.get(0), 0, "a pin on the slot's last owner holds the next one's object");
 }
 

@@ -175,14 +175,19 @@ fn nobody_waits_more_often_than_the_limit() {
 #[test]
 fn every_pin_that_may_be_written_has_memory_behind_it() {
     let pages = |file: &std::os::fd::OwnedFd| nix::sys::stat::fstat(file).unwrap().st_blocks / 8;
-    let store = TestStore::start();
+    let store = TestStore::with(|config| config.table_entries_initial = 4096);
     let (mut owner, mut reader) = (store.client(), store.client());
-    // 4096 entries of four bytes are four pages: of the owner's own pins, then of its readers' and the daemon's.
-    assert_eq!((pages(&owner.pins), pages(&reader.pins), pages(&owner.daemon_pins)), (4, 4, 8));
+    let all = |owner: &common::Client, reader: &common::Client| {
+        (pages(&owner.control), pages(&reader.control), pages(&owner.daemon_control))
+    };
+    // 4096 entries of 64 bytes are 64 pages, and there is one before them.
+    let (table, of_daemon) = (65, pages(&owner.daemon_control) - 8);
+    // And as many pins of four bytes are four pages: the owner's own, then its readers' and the daemon's.
+    assert_eq!(all(&owner, &reader), (table + 4, table + 4, of_daemon + 8));
     reader.attach(owner.owner);
-    assert_eq!((pages(&owner.pins), pages(&reader.pins)), (4, 8));
+    assert_eq!(all(&owner, &reader), (table + 4, table + 8, of_daemon + 8));
     owner.call(&Request::GrowTable { entries: 8192 });
-    assert_eq!((pages(&owner.pins), pages(&reader.pins), pages(&owner.daemon_pins)), (8, 12, 12));
+    assert_eq!(all(&owner, &reader), (table + 64 + 8, table + 12, of_daemon + 12));
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn a_table_grows_and_its_pins_with_it() {
     assert_eq!(client.call(&Request::GrowTable { entries: 65 }).0, Reply::TableGrown { entries: 128 });
     assert_eq!(client.call(&Request::GrowTable { entries: 9999 }).0, Reply::TableGrown { entries: 9999 });
     let directory = mobula_shm::directory::DirectoryReader::map(
-        std::os::fd::AsFd::as_fd(&client.directory),
+        std::os::fd::AsFd::as_fd(&client.daemon_control),
         client.slots,
     )
     .unwrap();

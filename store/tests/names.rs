@@ -125,7 +125,7 @@ fn limits_and_impossible_names() {
 
 #[test]
 fn names_and_objects_are_listed_page_by_page() {
-    let store = TestStore::start();
+    let store = TestStore::with(|config| config.table_entries_initial = 2048);
     let mut client = store.client();
     let segment = client.lease(PAGE_BYTES);
     let objects: Vec<_> = (0..2000).map(|index| client.seal(index, &segment, 0, &[])).collect();

@@ -13,11 +13,12 @@ use common::{RawClient, TestStore, eventually};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
-use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
+use mobula_shm::control::control_bytes;
+use mobula_shm::directory::{DirectoryWriter, Record};
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
 use mobula_shm::names::{NameRecords, names_bytes};
-use mobula_shm::pins::{HELD, PinReader, PinWriter, pin_file_bytes};
-use mobula_shm::table::{Location, State, TABLE_BYTES, TableWriter, Word};
+use mobula_shm::pins::{HELD, PinReader, PinWriter};
+use mobula_shm::table::{Location, State, TableWriter, Word};
 use mobula_store::Config;
 
 const CLIENTS: u32 = 4;
@@ -31,27 +32,23 @@ fn limits(config: &mut Config) {
     config.resume_window = Duration::from_millis(300);
 }
 
-/// What belongs to nobody in particular.
-struct Commons {
-    directory: SharedMemory,
-    daemon_pins: SharedMemory,
+/// What the daemon before has left.
+struct Left {
+    control: SharedMemory,
 }
 
-impl Commons {
+impl Left {
     fn new() -> Self {
-        let directory =
-            SharedMemory::create(c"mobula-directory", directory_bytes(SLOTS) + names_bytes(NAMES)).unwrap();
-        directory.allocate(0..directory.bytes()).unwrap();
-        let daemon_pins = SharedMemory::create(c"mobula-pins", pin_file_bytes(SLOTS)).unwrap();
-        Self { directory, daemon_pins }
+        let bytes = control_bytes(SLOTS) + names_bytes(NAMES);
+        Self { control: SharedMemory::create(c"mobula-directory", bytes).unwrap() }
     }
 
     fn writer(&self) -> DirectoryWriter {
-        DirectoryWriter::map(self.directory.writable(), SLOTS).unwrap()
+        DirectoryWriter::map(self.control.writable(), SLOTS).unwrap()
     }
 
     fn names(&self) -> NameRecords {
-        NameRecords::map(self.directory.writable(), directory_bytes(SLOTS), NAMES).unwrap()
+        NameRecords::map(self.control.writable(), control_bytes(SLOTS), NAMES).unwrap()
     }
 
     /// A client as the store before had it.
@@ -59,25 +56,23 @@ impl Commons {
         let id = OwnerId::new(slot, 1000 + u64::from(slot));
         let record = Record { epoch: id.epoch(), committed: ENTRIES, process: std::process::id() };
         self.writer().set_owner(slot, record);
-        let table = SharedMemory::create(c"mobula-table", TABLE_BYTES).unwrap();
-        let pin_file = SharedMemory::create(c"mobula-pins", pin_file_bytes(SLOTS)).unwrap();
+        let control = SharedMemory::create(c"mobula-control", control_bytes(SLOTS)).unwrap();
         let segment = SharedMemory::create(c"mobula-segment", PAGE_BYTES).unwrap();
         segment.allocate(0..PAGE_BYTES).unwrap();
-        Before { id, table, pin_file, segment, bell: Bell::create().unwrap() }
+        Before { id, control, segment, bell: Bell::create().unwrap() }
     }
 }
 
 struct Before {
     id: OwnerId,
-    table: SharedMemory,
-    pin_file: SharedMemory,
+    control: SharedMemory,
     segment: SharedMemory,
     bell: Bell,
 }
 
 impl Before {
     fn seal(&self, index: u32) -> ObjectId {
-        let table = TableWriter::map(self.table.writable()).unwrap();
+        let table = TableWriter::map(self.control.writable()).unwrap();
         let location = Location { segment: 7, offset: 0, length: 64, ..Location::default() };
         table.fill(index, &location);
         table.word(index).store(Word::new(3, State::Sealed).bits(), Ordering::SeqCst);
@@ -90,12 +85,10 @@ impl Before {
     }
 
     /// The descriptors of an honest introduction.
-    fn descriptors(&self, commons: &Commons) -> Vec<OwnedFd> {
-        let own = [self.table.writable(), self.pin_file.writable(), self.bell.as_fd()];
-        let mut descriptors: Vec<_> = own.map(|it| it.try_clone_to_owned().unwrap()).into();
-        descriptors.push(commons.directory.read_only().unwrap());
-        descriptors.push(commons.daemon_pins.read_only().unwrap());
-        descriptors
+    fn descriptors(&self, left: &Left) -> Vec<OwnedFd> {
+        let own = [self.control.writable(), self.bell.as_fd()];
+        let own = own.map(|descriptor| descriptor.try_clone_to_owned().unwrap());
+        own.into_iter().chain([left.control.read_only().unwrap()]).collect()
     }
 }
 
@@ -105,14 +98,9 @@ fn tell(client: &RawClient, correlation: u64, request: &Request, descriptors: &[
 }
 
 /// Comes back as a client should, with its one segment.
-fn come_back(
-    store: &TestStore,
-    commons: &Commons,
-    before: &Before,
-    more: &[(Request, Vec<OwnedFd>)],
-) -> RawClient {
+fn come_back(store: &TestStore, left: &Left, before: &Before, more: &[(Request, Vec<OwnedFd>)]) -> RawClient {
     let client = RawClient::new(store.connect());
-    tell(&client, 1, &before.introduction(), &before.descriptors(commons));
+    tell(&client, 1, &before.introduction(), &before.descriptors(left));
     let segment = before.segment.writable().try_clone_to_owned().unwrap();
     tell(&client, 2, &Request::ResumeSegment { segment: 7, bytes: PAGE_BYTES }, &[segment]);
     for (request, descriptors) in more {
@@ -124,33 +112,33 @@ fn come_back(
 
 #[test]
 fn what_comes_back_is_the_store_that_it_was() {
-    let commons = Commons::new();
-    let (a, b, dead) = (commons.client(1), commons.client(2), commons.client(3));
+    let left = Left::new();
+    let (a, b, dead) = (left.client(1), left.client(2), left.client(3));
     let (object, of_the_dead) = (a.seal(5), dead.seal(6));
     // The daemon before had a name, a pin for it, a pin without any reason, and half a group's count.
-    commons.names().store(2, b"name", object.to_bytes());
-    commons.names().store(3, b"gone", ObjectId::new(a.id, 40, 1).to_bytes());
-    let daemon_pins = PinWriter::map(commons.daemon_pins.writable(), 1).unwrap();
+    left.names().store(2, b"name", object.to_bytes());
+    left.names().store(3, b"gone", ObjectId::new(a.id, 40, 1).to_bytes());
+    let daemon_pins = PinWriter::map(left.control.writable(), 1).unwrap();
     daemon_pins.set(5, HELD);
     daemon_pins.set(9, HELD);
-    PinWriter::map(b.pin_file.writable(), 3).unwrap().set(6, HELD);
-    let mut record = commons.writer().owner(3).unwrap();
+    PinWriter::map(b.control.writable(), 3).unwrap().set(6, HELD);
+    let mut record = left.writer().owner(3).unwrap();
     record.process = u32::MAX >> 1;
-    commons.writer().set_owner(3, record);
+    left.writer().set_owner(3, record);
     let store = TestStore::in_place_of_another(limits);
     let mut first =
-        come_back(&store, &commons, &a, &[(Request::ResumeChannel { channel: 5, peer: b.id }, vec![])]);
+        come_back(&store, &left, &a, &[(Request::ResumeChannel { channel: 5, peer: b.id }, vec![])]);
     let bell = || b.bell.as_fd().try_clone_to_owned().unwrap();
     let segment = dead.segment.read_only().unwrap();
     let more = [
-        (Request::ResumePeer { owner: a.id, attached: true }, vec![a.table.read_only().unwrap(), bell()]),
+        (Request::ResumePeer { owner: a.id, attached: true }, vec![a.control.read_only().unwrap(), bell()]),
         (
             Request::ResumePeer { owner: dead.id, attached: true },
-            vec![dead.table.read_only().unwrap(), bell()],
+            vec![dead.control.read_only().unwrap(), bell()],
         ),
         (Request::ResumeKept { owner: dead.id, segment: 7, bytes: PAGE_BYTES }, vec![segment]),
     ];
-    let mut second = come_back(&store, &commons, &b, &more);
+    let mut second = come_back(&store, &left, &b, &more);
     assert_eq!(first.reply(9).0, Reply::Resumed {});
     assert_eq!(second.reply(9).0, Reply::Resumed {});
     // The owner did not know its reader, and of the channel only one end was left.
@@ -162,29 +150,29 @@ fn what_comes_back_is_the_store_that_it_was() {
     assert_eq!((totals.leased_bytes, totals.adopted_bytes), (2 * PAGE_BYTES, PAGE_BYTES));
     let (found, _) = second.call(&Request::Lookup { name: b"name".to_vec(), timeout_ms: 0 });
     assert_eq!(found, Reply::Found { object });
-    let pins = PinReader::map(commons.daemon_pins.writable(), 1).unwrap();
+    let pins = PinReader::map(left.control.writable(), 1).unwrap();
     assert_eq!((pins.get(5), pins.get(9)), (HELD, 0));
-    let table = TableWriter::map(dead.table.writable()).unwrap();
+    let table = TableWriter::map(dead.control.writable()).unwrap();
     assert_eq!(table.word(6).load(Ordering::SeqCst), Word::new(3, State::Sealed).bits(), "{of_the_dead}");
     // Numbers go on behind those of the store before.
     let (leased, _) = first.call(&Request::Lease { bytes: 1, timeout_ms: 0 });
     assert_eq!(leased, Reply::Leased { segment: 8, bytes: PAGE_BYTES });
-    PinWriter::map(b.pin_file.writable(), 3).unwrap().clear(6);
+    PinWriter::map(b.control.writable(), 3).unwrap().clear(6);
     second.notice(|notice| *notice == Notice::OwnerForgotten { owner: dead.id });
 }
 
 #[test]
 fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served() {
-    let commons = Commons::new();
-    let (good, bad) = (commons.client(1), commons.client(2));
+    let left = Left::new();
+    let (good, bad) = (left.client(1), left.client(2));
     let object = good.seal(0);
-    let foreign = Commons::new();
+    let foreign = Left::new();
     let store = TestStore::in_place_of_another(|config| {
         limits(config);
         config.resume_window = Duration::from_secs(20);
     });
     // The first to come, so that there is something to compare with.
-    let mut survivor = come_back(&store, &commons, &good, &[]);
+    let mut survivor = come_back(&store, &left, &good, &[]);
     let check = |what: &str, expected: &str, step: &dyn Fn(&RawClient)| {
         let mut client = RawClient::new(store.connect());
         step(&client);
@@ -200,7 +188,7 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
         assert!(reason.contains(expected), "{what}: {reason:?} does not say {expected:?}");
     };
     let with = |at: usize, other: OwnedFd| {
-        let mut descriptors = bad.descriptors(&commons);
+        let mut descriptors = bad.descriptors(&left);
         descriptors[at] = other;
         descriptors
     };
@@ -211,26 +199,25 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
         let request = bad.introduction();
         move |client: &RawClient| tell(client, 1, &request, &descriptors)
     };
-    check("a short table", "8192 bytes where", &introduce(with(0, memory(8192))));
+    check("a short control memory", "8192 bytes where", &introduce(with(0, memory(8192))));
     check(
-        "a table that can only be read",
+        "a control memory that can only be read",
         "cannot be written",
-        &introduce(with(0, bad.table.read_only().unwrap())),
+        &introduce(with(0, bad.control.read_only().unwrap())),
     );
     check(
-        "a file as a table",
+        "a file as a control memory",
         "no shared memory",
         &introduce(with(0, std::fs::File::open("/dev/null").unwrap().into())),
     );
-    check("a short pin file", "its pin file", &introduce(with(1, memory(4096))));
-    check("another directory", "another store", &introduce(with(3, foreign.directory.read_only().unwrap())));
-    check("other pins", "another store", &introduce(with(4, foreign.daemon_pins.read_only().unwrap())));
-    check("no descriptors", "0 descriptors where 5", &introduce(Vec::new()));
-    let mut six = bad.descriptors(&commons);
-    six.push(memory(4096));
-    check("one descriptor too many", "6 descriptors where 5", &introduce(six));
+    let another = foreign.control.read_only().unwrap();
+    check("another daemon's memory", "another store", &introduce(with(2, another)));
+    check("no descriptors", "0 descriptors where 3", &introduce(Vec::new()));
+    let mut four = bad.descriptors(&left);
+    four.push(memory(4096));
+    check("one descriptor too many", "4 descriptors where 3", &introduce(four));
     let claims = |request: Request| {
-        let descriptors = bad.descriptors(&commons);
+        let descriptors = bad.descriptors(&left);
         move |client: &RawClient| tell(client, 1, &request, &descriptors)
     };
     let resume = |owner, slots, label: &str| Request::Resume {
@@ -251,7 +238,7 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
     check("another size", "room for", &claims(resume(bad.id, 77, "x")));
     check("a long label", "a label of", &claims(resume(bad.id, SLOTS, &"x".repeat(300))));
     let after = |request: Request, descriptors: Vec<OwnedFd>| {
-        let (introduction, own) = (bad.introduction(), bad.descriptors(&commons));
+        let (introduction, own) = (bad.introduction(), bad.descriptors(&left));
         move |client: &RawClient| {
             tell(client, 1, &introduction, &own);
             tell(client, 2, &request, &descriptors);
@@ -265,11 +252,11 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
     check("an ordinary request", "before it was taken up", &after(Request::Stats {}, vec![]));
     check("two introductions", "before it was taken up", &after(bad.introduction(), vec![]));
     // Its place is still its own, and the store goes on with both.
-    let mut back = come_back(&store, &commons, &bad, &[]);
+    let mut back = come_back(&store, &left, &bad, &[]);
     assert_eq!(back.reply(9).0, Reply::Resumed {});
     assert_eq!(survivor.reply(9).0, Reply::Resumed {});
     assert_eq!(survivor.call(&Request::Publish { name: b"n".to_vec(), object }).0, Reply::Done {});
-    check("too late", "is over", &introduce(bad.descriptors(&commons)));
+    check("too late", "is over", &introduce(bad.descriptors(&left)));
     assert!(matches!(back.call(&Request::Stats {}).0, Reply::Stats { .. }));
 }
 
@@ -279,7 +266,7 @@ fn who_is_new_waits_until_the_others_are_back_and_no_longer() {
     // Nobody comes back.
     let mut client = store.client();
     assert_eq!(client.totals().clients, 1);
-    let before = Commons::new().client(1);
+    let before = Left::new().client(1);
     let mut late = RawClient::new(store.connect());
     tell(&late, 1, &before.introduction(), &[]);
     assert!(matches!(late.next_reply(), Some((1, Reply::Failed { refusal: Refusal::CannotResume { .. } }))));
@@ -287,14 +274,14 @@ fn who_is_new_waits_until_the_others_are_back_and_no_longer() {
 
 #[test]
 fn one_that_stops_in_the_middle_is_not_waited_for_without_end() {
-    let commons = Commons::new();
-    let (good, bad) = (commons.client(1), commons.client(2));
+    let left = Left::new();
+    let (good, bad) = (left.client(1), left.client(2));
     let store = TestStore::in_place_of_another(limits);
-    let mut whole = come_back(&store, &commons, &good, &[]);
+    let mut whole = come_back(&store, &left, &good, &[]);
     let half = RawClient::new(store.connect());
-    tell(&half, 1, &bad.introduction(), &bad.descriptors(&commons));
+    tell(&half, 1, &bad.introduction(), &bad.descriptors(&left));
     assert_eq!(whole.reply(9).0, Reply::Resumed {});
-    eventually("the directory has forgotten the other", || commons.writer().owner(2).is_none());
+    eventually("the directory has forgotten the other", || left.writer().owner(2).is_none());
     drop(half);
     let Reply::Stats { totals } = whole.call(&Request::Stats {}).0 else { panic!("no statistics") };
     assert_eq!(totals.clients, 1);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
 use super::atomics::{AtomicU32, AtomicU64};
+use crate::control::pin_extent_offset;
 use crate::{directory, pins, ring, table};
 
 /// The files of all models that run now, by their descriptors.
@@ -50,7 +51,8 @@ impl File {
 
     /// The pins of a client on the first entries of the owner in slot 0.
     pub fn pins(name: &'static str, entries: u32) -> Self {
-        Self::new(name, [], (0..entries as usize).map(|index| index * pins::PIN_BYTES as usize))
+        let first = pin_extent_offset(0) as usize;
+        Self::new(name, [], (0..entries as usize).map(|index| first + index * pins::PIN_BYTES as usize))
     }
 
     /// The directory of so many owners.

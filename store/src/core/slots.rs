@@ -1,6 +1,6 @@
 //! Slots: which client has which, and who is attached to whom.
 //!
-//! A slot is an index into the directory and into everybody's pin file, so it outlives its client:
+//! A slot is an index into the directory and into everybody's pins, so it outlives its client:
 //!
 //! | life | means | left when |
 //! |---|---|---|

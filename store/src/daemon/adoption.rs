@@ -475,7 +475,6 @@ impl Daemon {
         }
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         owner.remove_reader(slot);
-        owner.pin_file = None;
         step(Step::AdoptParted);
         let id = owner.id;
         let Some(adoption) = &owner.adoption else { return };

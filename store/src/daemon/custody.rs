@@ -109,11 +109,11 @@ impl Daemon {
             return;
         };
         let (id, bell, files) = (owner.id, owner.bell.clone(), adoption.spill_files());
-        let Ok(table) = owner.table.to_read() else { return };
+        let Ok(control) = owner.control.to_read() else { return };
         if files.is_empty() {
             return;
         }
-        self.notify(reader, &Notice::Keep { owner: id }, vec![table, Parcel::Bell(bell)]);
+        self.notify(reader, &Notice::Keep { owner: id }, vec![control, Parcel::Bell(bell)]);
         for file in files {
             let Some((parcel, bytes)) = self.spilling.to_keep(slot, file) else { continue };
             self.notify(reader, &Notice::KeepSpillFile { owner: id, file, bytes }, vec![parcel]);
@@ -123,7 +123,7 @@ impl Daemon {
     fn keep(&mut self, reader: u16, slot: u16, segments: &BTreeSet<u32>) {
         let Some(owner) = self.owners.get(&slot) else { return };
         let (id, bell) = (owner.id, owner.bell.clone());
-        let Ok(table) = owner.table.to_read() else { return };
+        let Ok(control) = owner.control.to_read() else { return };
         let mut told = false;
         for number in segments {
             let Some(segment) = self.segments.get(slot, *number) else { continue };
@@ -131,7 +131,7 @@ impl Daemon {
             // Without a descriptor to send it is as if there were no custody: the object lives as long as the daemon.
             let Ok(parcel) = segment.memory.to_read() else { continue };
             if !std::mem::replace(&mut told, true) {
-                let parcels = vec![table.clone(), Parcel::Bell(bell.clone())];
+                let parcels = vec![control.clone(), Parcel::Bell(bell.clone())];
                 self.notify(reader, &Notice::Keep { owner: id }, parcels);
             }
             let notice = Notice::KeepSegment { owner: id, segment: *number, bytes };

@@ -176,13 +176,11 @@ impl Daemon {
         self.check_bookkeeping(u64::from(entries - before) * (ENTRY_BYTES + pinned_by * PIN_BYTES))?;
         let new = before..entries;
         let allocate = || {
-            owner.table.allocate_entries(new.clone())?;
-            self.pin_file.allocate_pins(client, new.clone())?;
+            owner.control.allocate_entries(new.clone())?;
+            self.control.allocate_pins(client, new.clone())?;
             let readers = self.slots.readers(client);
             let readers = readers.iter().chain([&client]).filter_map(|reader| self.owners.get(reader));
-            readers
-                .filter_map(|reader| reader.pin_file.as_ref())
-                .try_for_each(|pin_file| pin_file.allocate_pins(client, new.clone()))
+            readers.map(|reader| &reader.control).try_for_each(|pins| pins.allocate_pins(client, new.clone()))
         };
         allocate().map_err(|error| {
             no_memory(u64::from(entries - before) * (ENTRY_BYTES + 2 * PIN_BYTES), &error)

@@ -29,7 +29,8 @@ use std::time::Instant;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
-use mobula_shm::directory::{DirectoryWriter, Record, directory_bytes};
+use mobula_shm::control::control_bytes;
+use mobula_shm::directory::{DirectoryWriter, Record};
 use mobula_shm::names::NameRecords;
 use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
@@ -106,12 +107,11 @@ type Outcome = Result<Answer, Refusal>;
 /// The store's state.
 pub(crate) struct Daemon {
     config: Config,
-    directory: Memory,
+    /// The daemon's own, in slot 0's name: directory, pins and names.
+    control: Memory,
     directory_writer: DirectoryWriter,
     /// The names, for the daemon after this one.
     name_records: NameRecords,
-    /// The daemon's own pins, in slot 0's name.
-    pin_file: Memory,
     slots: Slots,
     /// Everyone who lives or is adopted, by slot.
     owners: BTreeMap<u16, Owner>,
@@ -134,22 +134,20 @@ impl Daemon {
     /// A store without clients; `epoch` tells its owners from those of stores before it.
     pub(crate) fn new(config: Config, epoch: u64) -> io::Result<Self> {
         let slots = config.slots();
-        let directory = Memory::directory(slots, config.names_max as u32)?;
-        let pin_file = Memory::pin_file(slots)?;
-        Self::with(config, epoch, directory, pin_file)
+        let control = Memory::daemon_control(slots, config.names_max as u32)?;
+        Self::with(config, epoch, control)
     }
 
-    /// The same, with a directory and pins that exist.
-    fn with(config: Config, epoch: u64, directory: Memory, pin_file: Memory) -> io::Result<Self> {
+    /// The same, with a control memory that exists.
+    fn with(config: Config, epoch: u64, control: Memory) -> io::Result<Self> {
         let slots = config.slots();
-        let directory_writer = DirectoryWriter::map(directory.writable(), slots)?;
+        let directory_writer = DirectoryWriter::map(control.writable(), slots)?;
         let name_records =
-            NameRecords::map(directory.writable(), directory_bytes(slots), config.names_max as u32)?;
+            NameRecords::map(control.writable(), control_bytes(slots), config.names_max as u32)?;
         Ok(Self {
-            directory,
+            control,
             directory_writer,
             name_records,
-            pin_file,
             slots: Slots::new(slots, epoch),
             owners: BTreeMap::new(),
             segments: Segments::new(config.capacity_bytes),
@@ -300,33 +298,26 @@ impl Daemon {
     /// Makes everything that a new client needs; the descriptors of its `Welcome`.
     fn equip(&mut self, id: OwnerId, pid: u32, label: String) -> io::Result<Vec<Parcel>> {
         let (slot, entries) = (id.slot(), self.config.table_entries_initial);
-        let table = Memory::table(entries)?;
-        let pin_file = Memory::pin_file(self.config.slots())?;
-        pin_file.allocate_pins(slot, 0..entries)?;
-        self.pin_file.allocate_pins(slot, 0..entries)?;
+        let control = Memory::control(self.config.slots(), entries)?;
+        control.allocate_pins(slot, 0..entries)?;
+        self.control.allocate_pins(slot, 0..entries)?;
         let bell = Arc::new(Bell::create()?);
-        let parcels = vec![
-            table.to_write(),
-            pin_file.to_write(),
-            Parcel::Bell(bell.clone()),
-            self.directory.to_read()?,
-            self.pin_file.to_read()?,
-        ];
+        let parcels = vec![control.to_write(), Parcel::Bell(bell.clone()), self.control.to_read()?];
         // Mapped now, so that adopting the client's objects needs nothing that the machine could refuse.
-        let view = TableWriter::map(table.writable())?;
-        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
-        let owner = Owner::new(id, pid, label, entries, table, view, bell, daemon_pins, pin_file);
+        let view = TableWriter::map(control.writable())?;
+        let daemon_pins = PinWriter::map(self.control.writable(), slot)?;
+        let owner = Owner::new(id, pid, label, entries, control, view, bell, daemon_pins);
         self.owners.insert(slot, owner);
         Ok(parcels)
     }
 
     /// Nobody knows the last owner of a slot any more: what was allocated for it goes back.
     fn vacate(&mut self, slot: u16) {
-        self.pin_file.free_pins(slot);
+        self.control.free_pins(slot);
         // Only who was attached has pins there: when thousands end at once, it is not for each to go through all others.
         let readers = self.slots.take_readers_ever(slot);
         for reader in readers.iter().filter_map(|reader| self.owners.get(reader)) {
-            reader.pin_file.iter().for_each(|pin_file| pin_file.free_pins(slot));
+            reader.control.free_pins(slot);
         }
         self.segments.vacate(slot);
     }

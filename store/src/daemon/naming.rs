@@ -87,7 +87,7 @@ impl Daemon {
         if !self.hold(object) {
             return Err(Refusal::NoSuchObject { object });
         }
-        if let Err(error) = self.directory.allocate_name(self.config.slots(), self.names.next_place()) {
+        if let Err(error) = self.control.allocate_name(self.config.slots(), self.names.next_place()) {
             self.let_go(object, now);
             return Err(no_memory(NAME_BYTES_MAX as u64, &error));
         }

@@ -26,13 +26,12 @@ pub(crate) struct Owner {
     pub(crate) label: String,
     /// Entries of the table, and of all pins on it, that have memory behind them.
     pub(crate) entries: u32,
-    pub(crate) table: Memory,
+    /// Its object table and its pins.
+    pub(crate) control: Memory,
     pub(crate) view: TableWriter,
     pub(crate) bell: Arc<Bell>,
     /// The daemon's pins on this owner.
     pub(crate) daemon_pins: PinWriter,
-    /// The client's own pin file, until it dies.
-    pub(crate) pin_file: Option<Memory>,
     /// What is done about its objects, from its death on.
     pub(crate) adoption: Option<Adoption>,
     /// Its readers' pins on it, by their slots, and its own while it lives.
@@ -49,11 +48,10 @@ impl Owner {
         pid: u32,
         label: String,
         entries: u32,
-        table: Memory,
+        control: Memory,
         view: TableWriter,
         bell: Arc<Bell>,
         daemon_pins: PinWriter,
-        pin_file: Memory,
     ) -> Self {
         let mut owner = Self {
             id,
@@ -61,15 +59,14 @@ impl Owner {
             user: geteuid().as_raw(),
             label,
             entries,
-            table,
+            control: control.clone(),
             view,
             bell,
             daemon_pins,
-            pin_file: Some(pin_file.clone()),
             adoption: None,
             pins: BTreeMap::new(),
         };
-        owner.add_reader(id.slot(), pin_file);
+        owner.add_reader(id.slot(), control);
         owner
     }
 
@@ -78,9 +75,9 @@ impl Owner {
         self.adoption.is_none()
     }
 
-    /// From now on the pins in `pin_file` count.
-    pub(crate) fn add_reader(&mut self, reader: u16, pin_file: Memory) {
-        self.pins.insert(reader, Pins { pin_file, slot: self.id.slot(), mapping: OnceCell::new() });
+    /// From now on the pins in the control memory of `reader` count.
+    pub(crate) fn add_reader(&mut self, reader: u16, control: Memory) {
+        self.pins.insert(reader, Pins { control, slot: self.id.slot(), mapping: OnceCell::new() });
     }
 
     /// The pins of `reader` count no more.
@@ -135,7 +132,7 @@ const UNKNOWN: u32 = HELD | MAPPED;
 
 /// The pins of one client on one owner.
 struct Pins {
-    pin_file: Memory,
+    control: Memory,
     slot: u16,
     mapping: OnceCell<PinReader>,
 }
@@ -144,7 +141,7 @@ impl Pins {
     /// The pin word of an entry. Pins that cannot be looked at count as set: nothing is freed by mistake.
     fn get(&self, index: u32) -> u32 {
         if self.mapping.get().is_none() {
-            match PinReader::map(self.pin_file.writable(), self.slot) {
+            match PinReader::map(self.control.writable(), self.slot) {
                 Ok(mapping) => drop(self.mapping.set(mapping)),
                 Err(error) => {
                     tracing::warn!(owner = self.slot, %error, "cannot look at a reader's pins");

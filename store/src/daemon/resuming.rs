@@ -25,11 +25,12 @@ use std::time::Instant;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Reply};
 use mobula_shm::bell::Bell;
+use mobula_shm::control::control_bytes;
 use mobula_shm::directory::Record;
 use mobula_shm::memory::identity;
 use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{ENTRIES_MAX, TABLE_BYTES, TableWriter};
+use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use super::Daemon;
 use super::adoption::Adoption;
@@ -51,8 +52,8 @@ impl Daemon {
         returned: Returned,
         now: Instant,
     ) -> io::Result<(Self, Vec<Resumed>)> {
-        let Returned { directory, daemon_pins, occupied, claims } = returned;
-        let mut daemon = Self::with(config, epoch, directory, daemon_pins)?;
+        let Returned { control, occupied, claims } = returned;
+        let mut daemon = Self::with(config, epoch, control)?;
         let mut resumed = Vec::new();
         let mut attached: BTreeMap<u16, (OwnerId, BTreeMap<OwnerId, Peer>)> = BTreeMap::new();
         let mut known: BTreeMap<u16, (u64, BTreeSet<OwnerId>)> = BTreeMap::new();
@@ -91,14 +92,14 @@ impl Daemon {
         claim: Claim,
         occupied: &BTreeMap<u16, Record>,
     ) -> io::Result<(BTreeMap<OwnerId, Peer>, Said)> {
-        let Claim { owner: id, pid, label, table, pin_file, bell, segments, spill_files, .. } = claim;
+        let Claim { owner: id, pid, label, control, bell, segments, spill_files, .. } = claim;
         let slot = id.slot();
         let entries = occupied.get(&slot).map_or(0, |record| record.committed.min(ENTRIES_MAX));
         self.slots.resume(id, Life::Living);
-        let view = TableWriter::map(table.writable())?;
-        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
+        let view = TableWriter::map(control.writable())?;
+        let daemon_pins = PinWriter::map(self.control.writable(), slot)?;
         let bell = Arc::new(bell);
-        let owner = Owner::new(id, pid, label, entries, table, view, bell, daemon_pins, pin_file);
+        let owner = Owner::new(id, pid, label, entries, control, view, bell, daemon_pins);
         self.owners.insert(slot, owner);
         self.segments.leased_up_to(slot, claim.segment_last);
         for (number, bytes, memory) in segments {
@@ -134,28 +135,26 @@ impl Daemon {
         }
         for (slot, _) in occupied.iter().filter(|(slot, _)| !self.owners.contains_key(slot)) {
             self.directory_writer.clear_owner(*slot);
-            self.pin_file.free_pins(*slot);
+            self.control.free_pins(*slot);
         }
         Ok(())
     }
 
     fn resume_dead(&mut self, id: OwnerId, record: Record, peer: &Peer, now: Instant) -> io::Result<()> {
         let slot = id.slot();
-        let table = Memory::returned_read_only(peer.table.try_clone()?, TABLE_BYTES)?;
-        let view = TableWriter::map(table.writable())?;
-        let daemon_pins = PinWriter::map(self.pin_file.writable(), slot)?;
+        let bytes = control_bytes(self.config.slots());
+        let control = Memory::returned_read_only(peer.control.try_clone()?, bytes)?;
+        let view = TableWriter::map(control.writable())?;
+        let daemon_pins = PinWriter::map(self.control.writable(), slot)?;
         let bell = Arc::new(Bell::from_descriptor(peer.bell.try_clone()?));
         let entries = record.committed.min(ENTRIES_MAX);
         if !self.slots.resume(id, Life::Adopted) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let label = "died before the store was started again".to_owned();
-        // Its own pins count no more: a pin file of nobody's stands in their place.
-        let pin_file = Memory::pin_file(self.config.slots())?;
-        let mut owner =
-            Owner::new(id, record.process, label, entries, table, view, bell, daemon_pins, pin_file);
+        let mut owner = Owner::new(id, record.process, label, entries, control, view, bell, daemon_pins);
+        // Its own pins count no more.
         owner.remove_reader(slot);
-        owner.pin_file = None;
         owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
         self.owners.insert(slot, owner);
         step(Step::TakeUpDead);
@@ -165,7 +164,7 @@ impl Daemon {
     /// Who is attached to whom, and has which segments mapped.
     fn resume_readers(&mut self, attached: BTreeMap<u16, (OwnerId, BTreeMap<OwnerId, Peer>)>) {
         for (reader, (_, peers)) in attached {
-            let pin_file = self.owners[&reader].pin_file.clone().expect("who has come back is alive");
+            let control = self.owners[&reader].control.clone();
             for (id, peer) in peers {
                 let slot = id.slot();
                 if self.slots.life(id) == Life::Vacant || slot == reader {
@@ -178,12 +177,12 @@ impl Daemon {
                     self.notify(reader, &Notice::OwnerForgotten { owner: id }, Vec::new());
                 }
                 let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.id == id) else { continue };
-                if !is_table_of(owner, &peer) {
-                    tracing::warn!(reader, %id, "a client has another table of an owner than the owner itself");
+                if !is_control_of(owner, &peer) {
+                    tracing::warn!(reader, %id, "a client has another control memory of an owner than the owner itself");
                     continue;
                 }
                 if peer.attached {
-                    owner.add_reader(reader, pin_file.clone());
+                    owner.add_reader(reader, control.clone());
                 } else if let Some(adoption) = &mut owner.adoption {
                     adoption.custodian = Some(reader);
                 }
@@ -259,8 +258,7 @@ impl Daemon {
             let readers: Vec<&Owner> = readers.iter().filter_map(|reader| self.owners.get(reader)).collect();
             let mut notices = Vec::new();
             for reader in readers.iter().filter(|reader| !known.contains(&reader.id)) {
-                let Some(pin_file) = &reader.pin_file else { continue };
-                let Ok(parcel) = pin_file.to_read() else { continue };
+                let Ok(parcel) = reader.control.to_read() else { continue };
                 let joined = Notice::ReaderJoined { reader: reader.id };
                 notices.push((joined, vec![parcel, Parcel::Bell(reader.bell.clone())]));
             }
@@ -317,7 +315,7 @@ struct Said {
     channels: BTreeMap<u64, OwnerId>,
 }
 
-fn is_table_of(owner: &Owner, peer: &Peer) -> bool {
-    let ours = identity(owner.table.writable()).ok();
-    ours.is_some() && ours == identity(peer.table.as_fd()).ok()
+fn is_control_of(owner: &Owner, peer: &Peer) -> bool {
+    let ours = identity(owner.control.writable()).ok();
+    ours.is_some() && ours == identity(peer.control.as_fd()).ok()
 }

@@ -26,7 +26,7 @@ impl Daemon {
         }
         let (adopted, entries) = (!target.is_alive(), target.entries);
         let refuse = |error| no_memory(u64::from(entries) * PIN_BYTES, &error);
-        let parcels = vec![target.table.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
+        let parcels = vec![target.control.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
         if !self.slots.is_attached(reader, slot) {
             if self.slots.attached_count(reader) >= self.config.attached_client_max {
                 let max = self.config.attached_client_max as u64;
@@ -34,15 +34,15 @@ impl Daemon {
             }
             self.check_bookkeeping(u64::from(entries) * PIN_BYTES)?;
             let client = &self.owners[&reader];
-            let pin_file = client.pin_file.clone().expect("who asks is alive");
+            let control = client.control.clone();
             let joined = Notice::ReaderJoined { reader: client.id };
-            let pins = pin_file.allocate_pins(slot, 0..entries).and_then(|()| pin_file.to_read());
-            let pins = pins.inspect_err(|_| pin_file.free_pins(slot)).map_err(refuse)?;
+            let pins = control.allocate_pins(slot, 0..entries).and_then(|()| control.to_read());
+            let pins = pins.inspect_err(|_| control.free_pins(slot)).map_err(refuse)?;
             step(Step::AttachAllocated);
             let introduction = vec![pins, Parcel::Bell(client.bell.clone())];
             self.slots.attach(reader, slot);
             if let Some(target) = self.owners.get_mut(&slot) {
-                target.add_reader(reader, pin_file);
+                target.add_reader(reader, control);
             }
             self.directory_writer.count_reader(slot);
             step(Step::AttachCounted);
@@ -58,10 +58,8 @@ impl Daemon {
     /// Tells an owner once more of a reader that it knows by name only. It is no new one, so nothing is counted.
     pub(super) fn introduce(&mut self, owner: u16, reader: OwnerId) -> Outcome {
         let known = self.owners.get(&reader.slot()).filter(|known| known.id == reader);
-        if let Some(known) = known.filter(|_| self.slots.is_attached(reader.slot(), owner))
-            && let Some(pin_file) = &known.pin_file
-        {
-            let pins = pin_file.to_read().map_err(|error| no_memory(0, &error))?;
+        if let Some(known) = known.filter(|_| self.slots.is_attached(reader.slot(), owner)) {
+            let pins = known.control.to_read().map_err(|error| no_memory(0, &error))?;
             let introduction = vec![pins, Parcel::Bell(known.bell.clone())];
             self.notify(owner, &Notice::ReaderJoined { reader }, introduction);
         }

@@ -28,7 +28,7 @@ struct World {
 struct TestClient {
     id: OwnerId,
     table: TableWriter,
-    pin_file: Memory,
+    control: Memory,
     segments: Vec<u32>,
 }
 
@@ -46,9 +46,9 @@ impl World {
     fn connect(&mut self) -> bool {
         let Ok(id) = self.daemon.hello(1, "test".into(), 0) else { return false };
         let owner = &self.daemon.owners[&id.slot()];
-        let table = TableWriter::map(owner.table.writable()).unwrap();
-        let pin_file = owner.pin_file.clone().unwrap();
-        self.clients.push(TestClient { id, table, pin_file, segments: Vec::new() });
+        let table = TableWriter::map(owner.control.writable()).unwrap();
+        let control = owner.control.clone();
+        self.clients.push(TestClient { id, table, control, segments: Vec::new() });
         self.collect();
         true
     }
@@ -127,7 +127,7 @@ impl World {
             }
             2 | 3 if other != own => {
                 self.request(place, Request::Attach { owner: other });
-                let pins = PinWriter::map(self.clients[place].pin_file.writable(), other.slot()).unwrap();
+                let pins = PinWriter::map(self.clients[place].control.writable(), other.slot()).unwrap();
                 pins.set(index, HELD * random.below(2) as u32);
             }
             4 if other != own => self.request(place, Request::Detach { owner: other }),
@@ -275,7 +275,7 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
         let (owner, reader) = (world.clients[0].id, world.clients[1].id);
         world.request(0, Request::Lease { bytes: CAPACITY - PAGE_BYTES, timeout_ms: 0 });
         world.request(1, Request::Attach { owner });
-        let pins = PinWriter::map(world.clients[1].pin_file.writable(), owner.slot()).unwrap();
+        let pins = PinWriter::map(world.clients[1].control.writable(), owner.slot()).unwrap();
         // Objects, their names by the last use, the least recent first, and what else keeps them.
         let mut names: Vec<(Vec<u8>, u32)> = Vec::new();
         for index in 0..12u32 {
@@ -331,7 +331,7 @@ fn names_in_use_do_not_hide_the_others_from_eviction() {
     world.request(0, Request::GrowTable { entries: IN_USE + 1 });
     world.request(0, Request::Lease { bytes: CAPACITY, timeout_ms: 0 });
     let owner = world.clients[0].id;
-    let pins = PinWriter::map(world.clients[0].pin_file.writable(), owner.slot()).unwrap();
+    let pins = PinWriter::map(world.clients[0].control.writable(), owner.slot()).unwrap();
     for index in 0..=IN_USE {
         let location = Location { segment: 1, offset: 0, length: PAGE_BYTES, format: 0, references: 0 };
         world.clients[0].table.fill(index, &location);

@@ -68,10 +68,10 @@ impl TestStore {
         let mut raw = RawClient::new(self.connect());
         let (reply, descriptors) = raw.call(&Request::Hello { label: "test".into() });
         let Reply::Welcome { owner, entries, slots, .. } = reply else { panic!("{reply:?}") };
-        let [table, pins, bell, directory, daemon_pins] = descriptors.try_into().unwrap();
-        let table = TableWriter::map(table.as_fd()).unwrap();
+        let [control, bell, daemon_control] = descriptors.try_into().unwrap();
+        let table = TableWriter::map(control.as_fd()).unwrap();
         let bell = Bell::from_descriptor(bell);
-        Client { raw, owner, entries, slots, table, pins, bell, directory, daemon_pins }
+        Client { raw, owner, entries, slots, table, control, bell, daemon_control }
     }
 
     pub fn stop(mut self) {
@@ -199,10 +199,9 @@ pub struct Client {
     pub entries: u32,
     pub slots: u32,
     pub table: TableWriter,
-    pub pins: OwnedFd,
+    pub control: OwnedFd,
     pub bell: Bell,
-    pub directory: OwnedFd,
-    pub daemon_pins: OwnedFd,
+    pub daemon_control: OwnedFd,
 }
 
 /// A segment of a client's own.
@@ -278,7 +277,7 @@ impl Client {
 
     /// This client's pins on an owner that it has attached to.
     pub fn pins_on(&self, owner: OwnerId) -> PinWriter {
-        PinWriter::map(self.pins.as_fd(), owner.slot()).unwrap()
+        PinWriter::map(self.control.as_fd(), owner.slot()).unwrap()
     }
 
     /// Attaches to an owner; its table.

@@ -65,7 +65,7 @@ pub(super) struct Process {
     last_correlation: u64,
     table: TableWriter,
     directory: DirectoryReader,
-    pin_file: Parcel,
+    control: Parcel,
     own_pins: PinWriter,
     daemon_pins: PinReader,
     readers: BTreeMap<OwnerId, PinReader>,
@@ -161,19 +161,19 @@ enum Found {
 impl Process {
     /// A client that got this `Welcome`.
     pub(super) fn new(id: OwnerId, slots: u32, entries: u32, parcels: Vec<Parcel>) -> Self {
-        let [table, pin_file, _bell, directory, daemon_pins] =
-            <[Parcel; 5]>::try_from(parcels).expect("the descriptors of a Welcome");
+        let [control, _bell, of_daemon] =
+            <[Parcel; 3]>::try_from(parcels).expect("the descriptors of a Welcome");
         let mut process = Self {
             id,
             outgoing: VecDeque::new(),
             inbox: VecDeque::new(),
             asked: BTreeMap::new(),
             last_correlation: 0,
-            table: TableWriter::map(table.as_fd()).unwrap(),
-            directory: DirectoryReader::map(directory.as_fd(), slots).unwrap(),
-            own_pins: PinWriter::map(pin_file.as_fd(), id.slot()).unwrap(),
-            daemon_pins: PinReader::map(daemon_pins.as_fd(), id.slot()).unwrap(),
-            pin_file,
+            table: TableWriter::map(control.as_fd()).unwrap(),
+            directory: DirectoryReader::map(of_daemon.as_fd(), slots).unwrap(),
+            own_pins: PinWriter::map(control.as_fd(), id.slot()).unwrap(),
+            daemon_pins: PinReader::map(of_daemon.as_fd(), id.slot()).unwrap(),
+            control,
             readers: BTreeMap::new(),
             readers_heard: 0,
             entries: Vec::new(),
@@ -361,7 +361,7 @@ impl Process {
             (Request::Attach { owner }, Reply::Attached { .. }) => {
                 let peer = Peer {
                     table: TableReader::map(parcels[0].as_fd()).unwrap(),
-                    pins: PinWriter::map(self.pin_file.as_fd(), owner.slot()).unwrap(),
+                    pins: PinWriter::map(self.control.as_fd(), owner.slot()).unwrap(),
                     segments: BTreeMap::new(),
                     holds: BTreeMap::new(),
                     forgotten: false,

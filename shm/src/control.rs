@@ -1,0 +1,23 @@
+//! The control memory: of each process one, which it alone writes and others read. One descriptor is all that they need
+//! of each other to use each other's objects.
+//!
+//! | from | of a client | of the daemon, which has slot 0 |
+//! |---|---|---|
+//! | 0 | its [object table](crate::table) | the [directory](crate::directory) |
+//! | [`TABLE_BYTES`] | its [pins](crate::pins) on the owner in slot 0, in slot 1, … | the same |
+//! | [`control_bytes`] | | the [names](crate::names) |
+//!
+//! It is sparse: the daemon allocates the pages of what is in use.
+
+use crate::pins::PIN_EXTENT_BYTES;
+use crate::table::TABLE_BYTES;
+
+/// Bytes of the control memory of a client where there are `slots` owners.
+pub fn control_bytes(slots: u32) -> u64 {
+    TABLE_BYTES + u64::from(slots) * PIN_EXTENT_BYTES
+}
+
+/// Where the pins on the owner in a slot begin.
+pub fn pin_extent_offset(slot: u16) -> u64 {
+    control_bytes(u32::from(slot))
+}
