@@ -38,7 +38,8 @@
 //! *before* it tells a new reader that it may pin.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
-//! under two threads; a reader that joins; a reference that is handed on) and `adoption.rs` (the owner dies at any store).
+//! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (bytes that are lent stay in
+//! memory) and `adoption.rs` (the owner dies at any store).
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -27,7 +27,8 @@
 //! pins and words is [`pins`](crate::pins)' business.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
-//! settled promise is heard of) and `adoption.rs` (a lost promise never becomes an object).
+//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies) and
+//! `adoption.rs` (a lost promise never becomes an object).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -199,7 +200,7 @@ fn entry(index: u32) -> usize {
 /// Where the words of an entry are that are used.
 #[cfg(mobula_loom)]
 pub(crate) fn entry_words(index: u32) -> impl Iterator<Item = usize> {
-    (0..WORDS).map(move |at| entry(index) + at * size_of::<u64>())
+    (0..=WORDS).map(move |at| entry(index) + at * size_of::<u64>())
 }
 
 /// A table as its one writer sees it: the owner, or the daemon once the owner has died.

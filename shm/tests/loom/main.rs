@@ -36,6 +36,7 @@ mod doorbell;
 mod handshake;
 mod promise;
 mod ring;
+mod spilling;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,339 @@
+//! Spilling and bringing back: bytes that are lent stay where they are, and an owner that dies leaves its object in
+//! memory, or in a file, whole.
+//!
+//! The owner does what `client/src/own.rs` does (`spill`, `bring_back`, `free_batch`), the reader what
+//! `client/src/peer.rs` does with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the
+//! daemon what `store/src/daemon/adoption.rs` does (`take_over`). The owner is killed before each of its stores, one after
+//! the other.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use loom::thread::spawn;
+use mobula_shm::model::File;
+use mobula_shm::model::atomics::{Access, Kind, killed_after};
+use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_spill};
+use mobula_shm::spill::SpillPlace;
+use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use mobula_shm::sync::yield_now;
+use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
+
+use crate::{Bytes, as_it_is, explore_all, fails, holds};
+
+const GENERATION: u32 = 7;
+const OBJECT: u32 = 1;
+const ENTRIES: u32 = 2;
+/// What the object says.
+const CONTENT: u64 = 70;
+/// What others say that come to lie where it was.
+const OTHER: u64 = 80;
+
+/// An owner's one object, which a reader holds.
+struct World {
+    table: File,
+    pins: File,
+    /// Where it lies at first, and where it is brought back to.
+    memory: [Bytes; 2],
+    /// Its record, which is written before anything else is done.
+    record: Bytes,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let world = Self {
+            table: File::table("table", ENTRIES),
+            pins: File::pins("pins", ENTRIES),
+            memory: [Bytes::new(CONTENT), Bytes::new(OTHER)],
+            record: Bytes::new(CONTENT),
+        };
+        let table = world.table_writer();
+        table.fill(OBJECT, &location(0));
+        table.word(OBJECT).store(word(State::Sealed).bits(), Release);
+        Arc::new(world)
+    }
+
+    fn table_writer(&self) -> TableWriter {
+        TableWriter::map(self.table.as_fd()).unwrap()
+    }
+
+    fn table_reader(&self) -> TableReader {
+        TableReader::map(self.table.as_fd()).unwrap()
+    }
+
+    fn pin_writer(&self) -> PinWriter {
+        PinWriter::map(self.pins.as_fd(), 0).unwrap()
+    }
+
+    fn pin_reader(&self) -> PinReader {
+        PinReader::map(self.pins.as_fd(), 0).unwrap()
+    }
+
+    // ---- the owner ----
+
+    /// Lets the object go to the file if nobody is lent its bytes, and writes others where it was.
+    fn spill(&self) -> bool {
+        let (table, pins) = (self.table_writer(), self.pin_reader());
+        let spilled = try_spill(
+            table.word(OBJECT),
+            GENERATION,
+            || pins.get(OBJECT) & MAPPED != 0,
+            || table.set_spill_place(OBJECT, Some(place())),
+        );
+        if spilled {
+            self.memory[0].write(OTHER);
+        }
+        spilled
+    }
+
+    /// Reads the record, and gives the object other memory; then its record is nobody's.
+    fn bring_back(&self) {
+        let table = self.table_writer();
+        self.memory[1].write(self.record.read());
+        table.fill(OBJECT, &location(1));
+        table.word(OBJECT).store(word(State::Sealed).bits(), Release);
+        table.set_spill_place(OBJECT, None);
+    }
+
+    fn spill_and_bring_back(&self) {
+        if self.spill() {
+            self.bring_back();
+        }
+    }
+
+    /// Frees the object where it is, if nobody holds it.
+    fn spill_and_free(&self) {
+        let state = if self.spill() { State::Spilled } else { State::Sealed };
+        let (table, pins) = (self.table_writer(), self.pin_reader());
+        let mut candidate =
+            [Candidate { index: OBJECT, word: table.word(OBJECT), from: word(state), held: false }];
+        free_together(&mut candidate, |candidates| candidates[0].held = pins.get(OBJECT) != 0);
+        if !candidate[0].held {
+            table.set_spill_place(OBJECT, None);
+            self.record.write(OTHER);
+        }
+    }
+
+    // ---- the reader ----
+
+    /// Is lent the bytes if it finds them in memory.
+    fn read(&self, pins: &PinWriter) {
+        let table = self.table_reader();
+        pins.set(OBJECT, HELD | MAPPED);
+        if settled(&table) == word(State::Sealed) {
+            self.read_where_it_lies(&table);
+        }
+        pins.change(OBJECT, HELD);
+    }
+
+    fn read_where_it_lies(&self, table: &TableReader) {
+        let segment = table.location(OBJECT).segment;
+        assert_eq!(table.location(OBJECT), location(segment), "a location in pieces");
+        assert_eq!(self.memory[segment as usize].read(), CONTENT, "another object's bytes");
+    }
+
+    // ---- the daemon ----
+
+    /// Becomes the table's writer, and looks whether the object that is held is there.
+    fn adopt(&self) {
+        let (table, pins) = (self.table_writer(), self.pin_reader());
+        let entry = table.word(OBJECT);
+        let state = Word::from_bits(entry.load(SeqCst)).state().expect("nobody writes such a word");
+        match (state, table.spill_place(OBJECT)) {
+            (State::Spilled | State::Dying, Some(found)) => {
+                entry.store(word(State::Spilled).bits(), Release);
+                assert_eq!(found, place(), "another object's record");
+                assert_eq!(self.record.read(), CONTENT, "a record in pieces");
+                // The segment is retired, and so are its bytes.
+                self.memory[0].write(OTHER);
+            }
+            (State::Sealed | State::Dying, _) => {
+                entry.store(word(State::Sealed).bits(), Release);
+                table.set_spill_place(OBJECT, None);
+                // The file is discarded.
+                self.record.write(OTHER);
+                self.read_where_it_lies(&self.table_reader());
+            }
+            (State::Free, _) => assert_eq!(pins.get(OBJECT), 0, "an object that is held was freed"),
+            found => panic!("an object that is held was lost: {found:?}"),
+        }
+    }
+}
+
+fn word(state: State) -> Word {
+    Word::new(GENERATION, state)
+}
+
+fn location(segment: u32) -> Location {
+    let bytes = u64::from(segment);
+    Location { segment, offset: bytes, length: bytes, format: segment, references: segment }
+}
+
+fn place() -> SpillPlace {
+    SpillPlace::new(3, 0).expect("a place")
+}
+
+/// As `Peer::settled_state`.
+fn settled(table: &TableReader) -> Word {
+    loop {
+        match table.word(OBJECT, SeqCst) {
+            word if word.state() == Some(State::Dying) => yield_now(),
+            word => return word,
+        }
+    }
+}
+
+fn is_state_word(access: Access) -> bool {
+    access.file == "table" && access.offset % 64 == 0
+}
+
+/// A reader that wants the bytes of what it holds, while the owner does something.
+fn read_while(owner: impl FnOnce(&World)) {
+    let world = World::new();
+    let pins = world.pin_writer();
+    pins.set(OBJECT, HELD);
+    let reader = {
+        let world = world.clone();
+        spawn(move || world.read(&pins))
+    };
+    owner(&world);
+    reader.join().unwrap();
+}
+
+// ---- lent, or in a file ----
+
+#[test]
+fn bytes_that_are_lent_stay_where_they_are() {
+    holds("lend, spill", || read_while(|world| _ = world.spill()));
+    holds("lend, spill and bring back", || read_while(World::spill_and_bring_back));
+}
+
+/// Breaks: neither side sees the other, and the owner writes what the reader is lent.
+#[test]
+fn planted_a_wish_for_bytes_that_is_only_released() {
+    let weaken = |access: Access| match access.kind {
+        Kind::Store if access.file == "pins" => Release,
+        _ => access.ordering,
+    };
+    fails("released wish", "Causality violation", weaken, || read_while(|world| _ = world.spill()));
+}
+
+/// Breaks: the same, from the owner's side.
+#[test]
+fn planted_a_swap_that_is_only_released() {
+    let weaken = |access: Access| match access.kind {
+        Kind::Update if is_state_word(access) => Ordering::AcqRel,
+        _ => access.ordering,
+    };
+    fails("released swap, spilling", "Causality violation", weaken, || {
+        read_while(|world| _ = world.spill());
+    });
+}
+
+/// Breaks: the word was looked at while the object was only held, and is out of date when its bytes are lent.
+#[test]
+fn planted_a_reader_that_believes_what_it_knew() {
+    fails("believes what it knew", "Causality violation", as_it_is, || {
+        let world = World::new();
+        let reader = {
+            let world = world.clone();
+            spawn(move || {
+                let (pins, table) = (world.pin_writer(), world.table_reader());
+                pins.set(OBJECT, HELD);
+                let known = settled(&table);
+                pins.set(OBJECT, HELD | MAPPED);
+                if known == word(State::Sealed) {
+                    world.read_where_it_lies(&table);
+                }
+            })
+        };
+        world.spill();
+        reader.join().unwrap();
+    });
+}
+
+/// Breaks: the reader finds the object sealed again, and its location or its bytes not there yet.
+#[test]
+fn planted_a_relaxed_coming_back() {
+    let weaken = |access: Access| match access.kind {
+        Kind::Store if is_state_word(access) && access.ordering == Release => Relaxed,
+        _ => access.ordering,
+    };
+    fails("relaxed coming back", "Causality violation", weaken, || read_while(World::spill_and_bring_back));
+}
+
+// ---- whoever dies in between ----
+
+type Owner = fn(&World);
+
+fn adopted(owner: Owner, stores: usize, was_killed: &AtomicBool) {
+    let world = World::new();
+    let pins = world.pin_writer();
+    pins.set(OBJECT, HELD);
+    let reader = {
+        let world = world.clone();
+        spawn(move || world.read(&pins))
+    };
+    let killed = killed_after(stores, || owner(&world));
+    was_killed.fetch_or(killed, Relaxed);
+    world.adopt();
+    reader.join().unwrap();
+}
+
+/// Explores an owner that is killed before its first store, its second one, and so on, until it ends by itself.
+fn holds_wherever_it_is_killed(name: &str, owner: Owner) {
+    let began = Instant::now();
+    let (mut executions, mut stores) = (0, 0);
+    loop {
+        let was_killed = Arc::new(AtomicBool::new(false));
+        let seen = was_killed.clone();
+        executions += explore_all(name, move || adopted(owner, stores, &was_killed));
+        if !seen.load(Acquire) {
+            break;
+        }
+        stores += 1;
+    }
+    println!(
+        "{name}: {executions} executions in {} ms, killed at {stores} places",
+        began.elapsed().as_millis()
+    );
+    assert!(stores > 3, "the owner is not killed in the midst of it");
+}
+
+#[test]
+fn an_owner_that_dies_leaves_its_object_in_memory_or_in_a_file() {
+    holds_wherever_it_is_killed("spilling, killed", World::spill_and_bring_back);
+    holds_wherever_it_is_killed("spilling and freeing, killed", World::spill_and_free);
+}
+
+/// Breaks: an owner that dies in between leaves an object in a file, and nobody knows where.
+#[test]
+fn planted_a_place_that_is_noted_too_late() {
+    fails("noted too late", "was lost", as_it_is, || {
+        let ignored = AtomicBool::new(false);
+        let owner: Owner = |world| {
+            let (table, pins) = (world.table_writer(), world.pin_reader());
+            if try_spill(table.word(OBJECT), GENERATION, || pins.get(OBJECT) & MAPPED != 0, || ()) {
+                table.set_spill_place(OBJECT, Some(place()));
+            }
+        };
+        adopted(owner, 2, &ignored);
+    });
+}
+
+/// Breaks: the same, on the way back.
+#[test]
+fn planted_a_place_that_is_forgotten_too_early() {
+    fails("forgotten too early", "was lost", as_it_is, || {
+        let ignored = AtomicBool::new(false);
+        let owner: Owner = |world| {
+            if world.spill() {
+                let table = world.table_writer();
+                table.set_spill_place(OBJECT, None);
+                table.word(OBJECT).store(word(State::Sealed).bits(), Release);
+            }
+        };
+        adopted(owner, 4, &ignored);
+    });
+}
