@@ -45,6 +45,27 @@ fn a_client_has_no_more_than_its_quota_and_what_readers_keep_of_it_counts() {
 }
 
 #[test]
+fn who_waits_at_its_quota_is_served_though_another_takes_what_it_gives_back() {
+    let store = TestStore::with(|config| {
+        config.client_bytes_max = 4 * MIB;
+        config.lease_turn = std::time::Duration::from_secs(3600);
+    });
+    let mut others = [store.client(), store.client(), store.client()];
+    for (other, mib) in others.iter_mut().zip([4, 4, 3]) {
+        other.lease(mib * MIB);
+    }
+    let (mut client, mut large) = (store.client(), store.client());
+    let leased = client.lease(4 * MIB);
+    // One is free. The large request is the first in the queue, the other fits but for the quota.
+    let ask = |bytes| Request::Lease { bytes, timeout_ms: u64::MAX };
+    let (waits, waits_at_quota) = (large.raw.send(&ask(4 * MIB)), client.raw.send(&ask(MIB)));
+    assert_eq!((large.totals().free_bytes, client.totals().free_bytes), (MIB, MIB));
+    client.done(&Request::Release { segment: leased.number });
+    assert!(matches!(large.raw.reply(waits).0, Reply::Leased { .. }));
+    assert!(matches!(client.raw.reply(waits_at_quota).0, Reply::Leased { .. }));
+}
+
+#[test]
 fn who_waits_at_a_quota_takes_names_of_its_own_only() {
     let store = TestStore::with(|config| config.client_bytes_max = 4 * MIB);
     let (mut client, mut other) = (store.client(), store.client());

@@ -46,11 +46,13 @@ pub(crate) struct Segments<M> {
     usage: Usage,
     segments: BTreeMap<(u16, u32), Segment<M>>,
     last: BTreeMap<u16, u32>,
+    gone: u64,
 }
 
 impl<M> Segments<M> {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { capacity, usage: Usage::default(), segments: BTreeMap::new(), last: BTreeMap::new() }
+        let (segments, last) = (BTreeMap::new(), BTreeMap::new());
+        Self { capacity, usage: Usage::default(), segments, last, gone: 0 }
     }
 
     /// What can be leased now.
@@ -196,6 +198,11 @@ impl<M> Segments<M> {
         self.segments.len()
     }
 
+    /// How many there were that are no more: what counts as anybody's becomes less only when this grows.
+    pub(crate) fn gone(&self) -> u64 {
+        self.gone
+    }
+
     fn reclassify(&mut self, owner: u16, number: u32, class: Class) {
         let segment = self.segments.get_mut(&(owner, number)).expect("the caller has just found it");
         *bytes_of(&mut self.usage, segment.class) -= segment.bytes;
@@ -208,6 +215,7 @@ impl<M> Segments<M> {
         if segment.class == Class::Retired && segment.mappers.is_empty() {
             self.usage.retired -= segment.bytes;
             self.segments.remove(&(owner, number));
+            self.gone += 1;
         }
     }
 }

@@ -566,6 +566,7 @@ impl Daemon {
         self.spilling.discard_all_but(slot, |_| false);
         let keepers = self.keepers(slot);
         let Some(owner) = self.owners.remove(&slot) else { return };
+        self.pressure.look_again();
         for (name, _) in self.names.of_owner(owner.id) {
             self.forget_name(&name);
         }

@@ -50,8 +50,9 @@ pub(super) struct Pressure {
     due: Option<Instant>,
     /// Who has been asked to reclaim, and until when not again.
     reclaim_from: BTreeMap<Scope, Instant>,
-    /// What was free, and who had the turn, when the waiting requests were last looked through.
-    seen: (u64, Option<u64>),
+    /// How many segments had gone, and who had the turn, when the waiting requests were last looked through. While that
+    /// is so, and nobody's quota has changed, none of them fits.
+    seen: Option<(u64, Option<u64>)>,
 }
 
 impl Pressure {
@@ -61,6 +62,11 @@ impl Pressure {
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Something counts as a user's no more.
+    pub(super) fn look_again(&mut self) {
+        self.seen = None;
     }
 }
 
@@ -202,8 +208,9 @@ impl Daemon {
             return;
         }
         loop {
-            let (free, turn) = (self.segments.free(), self.turn(now));
-            if self.pressure.seen == (free, turn) {
+            let turn = self.turn(now);
+            let seen = Some((self.segments.gone(), turn));
+            if self.pressure.seen == seen {
                 return;
             }
             let next = self.leases.first(|ticket, waiter| {
@@ -211,7 +218,7 @@ impl Daemon {
                     && self.shortage(waiter.client, waiter.wants.bytes).is_none()
             });
             let Some(waiter) = next.and_then(|ticket| self.leases.take(ticket)) else {
-                self.pressure.seen = (free, turn);
+                self.pressure.seen = seen;
                 return;
             };
             let (reply, parcels) = match self.grant(waiter.client, waiter.correlation, waiter.wants.bytes) {
