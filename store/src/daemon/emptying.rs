@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -30,7 +30,7 @@ pub(super) struct Emptying {
     owner: OwnerId,
     file: u32,
     objects: Vec<Leaving>,
-    written: Receiver<io::Result<()>>,
+    writing: JoinHandle<io::Result<()>>,
     look_at: Instant,
 }
 
@@ -70,14 +70,14 @@ impl Daemon {
             Some(Leaving { object, location, place: SpillPlace::new(number, offset)? })
         };
         let objects: Option<Vec<Leaving>> = objects.into_iter().map(place).collect();
-        let (sender, written) = channel();
         let begun = objects.map(|objects| {
             let to_write = objects.clone();
-            let write = move || drop(sender.send(write(&memory, &file, &to_write)));
-            std::thread::Builder::new().name("mobula-emptying".into()).spawn(write).map(|_| objects)
+            let write = move || write(&memory, &file, &to_write);
+            let writing = std::thread::Builder::new().name("mobula-emptying".into()).spawn(write)?;
+            Ok::<_, io::Error>((objects, writing))
         });
         match begun {
-            Some(Ok(objects)) => {
+            Some(Ok((objects, writing))) => {
                 // Kept from the beginning: a daemon that is killed later leaves it to the next.
                 if let Some(adoption) = self.owners.get_mut(&slot).and_then(|owner| owner.adoption.as_mut()) {
                     adoption.count_file(number);
@@ -85,7 +85,7 @@ impl Daemon {
                 self.entrust_spill_files(slot);
                 let look_at = now + LOOK_PERIOD;
                 self.spilling.emptying =
-                    Some(Emptying { owner: id, file: number, objects, written, look_at });
+                    Some(Emptying { owner: id, file: number, objects, writing, look_at });
             }
             _ => _ = self.spilling.discard(slot, number),
         }
@@ -94,15 +94,14 @@ impl Daemon {
     /// Lets the objects go that have been written meanwhile.
     pub(super) fn go_on_emptying(&mut self, now: Instant) {
         let Some(emptying) = &mut self.spilling.emptying else { return };
-        let result = match emptying.written.try_recv() {
-            Ok(result) => result,
-            Err(TryRecvError::Empty) => {
-                emptying.look_at = now + LOOK_PERIOD;
-                return;
-            }
-            Err(TryRecvError::Disconnected) => Err(io::ErrorKind::BrokenPipe.into()),
+        if !emptying.is_written() {
+            emptying.look_at = now + LOOK_PERIOD;
+            return;
+        }
+        let Some(Emptying { owner: id, file, objects, writing, .. }) = self.spilling.emptying.take() else {
+            return;
         };
-        let Some(Emptying { owner: id, file, objects, .. }) = self.spilling.emptying.take() else { return };
+        let result = writing.join().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
         let slot = id.slot();
         let Some(owner) = self.owners.get_mut(&slot).filter(|owner| owner.id == id) else { return };
         let Some(mut adoption) = owner.adoption.take() else { return };
@@ -147,6 +146,11 @@ impl Daemon {
 impl Emptying {
     pub(super) fn look_at(&self) -> Instant {
         self.look_at
+    }
+
+    /// Whether everything is on the disk, or could not be written.
+    pub(super) fn is_written(&self) -> bool {
+        self.writing.is_finished()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The daemon among honest clients, simulated: what they do, and when they die, follows from a seed.
 //!
-//! A schedule is the life of one store. Clients lease, seal, pin, publish, connect, let go and detach, [one atomic
-//! step](process) at a time; their requests wait until the daemon reads them, and its messages until they do; time
+//! A schedule is the life of one store. Clients lease, seal, pin, spill, restore, publish, connect, let go and detach,
+//! [one atomic step](process) at a time; their requests wait until the daemon reads them, and its messages until they do; time
 //! passes when the schedule says so. After each step the store must be what a simple model says, and in the end nothing
 //! may be left of anybody. Memory is real: everyone has mapped what it would have mapped in a process of its own.
 //!
@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use super::{Answer, Daemon, Outgoing};
 use crate::config::Config;
 use crate::core::random::Random;
 use crate::core::slots::Life;
+use crate::disk::Disk;
 
 mod process;
 
@@ -38,10 +40,17 @@ fn every_schedule_leaves_the_store_as_the_model_says() {
     let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
     let (next, began) = (AtomicU64::new(first.unwrap_or(0)), Instant::now());
     let end = next.load(Ordering::Relaxed) + count;
+    // In memory: schedules are many, and what a disk may do is tested elsewhere.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let counts: [AtomicU64; 4] = Default::default();
     let run = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end) {
             let _replay = Replay { seed };
-            Schedule::new(seed).run();
+            let happened = Schedule::new(seed, directory.path()).run();
+            counts
+                .iter()
+                .zip(happened)
+                .for_each(|(count, more)| _ = count.fetch_add(more, Ordering::Relaxed));
         }
     };
     std::thread::scope(|scope| {
@@ -51,6 +60,12 @@ fn every_schedule_leaves_the_store_as_the_model_says() {
     });
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!("{count} schedules of the store, {:.0} a minute", count as f64 / minutes);
+    let [spilled, emptied, restored, restored_of_the_dead] = counts.map(AtomicU64::into_inner);
+    println!(
+        "spilled {spilled} times, segments of the dead {emptied}; for others restored {restored}, of the dead {restored_of_the_dead}"
+    );
+    let least = spilled.min(emptied).min(restored).min(restored_of_the_dead);
+    assert!(least > 0 || count < SCHEDULES, "something is never tried");
 }
 
 /// Says how to see a failure again.
@@ -87,10 +102,15 @@ struct Schedule {
     /// With whether the object was sealed when it got the name.
     names: BTreeMap<Vec<u8>, (ObjectId, bool)>,
     owners: BTreeSet<OwnerId>,
+    /// Segments of the dead that the daemon has begun to spill, and whether it is at one.
+    emptied: u64,
+    is_emptying: bool,
+    /// How often somebody got an object back from a file, of the living and of the dead.
+    restored: [u64; 2],
 }
 
 impl Schedule {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, directory: &Path) -> Self {
         let mut random = Random::new(seed);
         let mut config = Config::new("/unused", (4 + random.below(24)) * PAGE_BYTES);
         config.clients_max = 6;
@@ -100,7 +120,12 @@ impl Schedule {
         config.adoption_grace = Duration::from_millis(random.below(2) * 50);
         config.waiters_max = 3;
         config.names_max = 3;
-        let daemon = Daemon::new(config.validate().unwrap(), 1 + seed).unwrap();
+        if random.below(3) == 0 {
+            config.client_bytes_max = config.capacity_bytes / 2;
+        }
+        let disk = (random.below(2) == 0).then(|| Disk::open(directory).unwrap());
+        let mut daemon = Daemon::new(config.validate().unwrap(), 1 + seed).unwrap();
+        daemon.spill_into(disk);
         Self {
             seed,
             random,
@@ -115,10 +140,14 @@ impl Schedule {
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
             owners: BTreeSet::new(),
+            emptied: 0,
+            is_emptying: false,
+            restored: [0; 2],
         }
     }
 
-    fn run(mut self) {
+    /// What has happened: see the counts of the test.
+    fn run(mut self) -> [u64; 4] {
         for _ in 0..STEPS {
             self.step();
             self.check();
@@ -131,6 +160,7 @@ impl Schedule {
             self.check();
         }
         self.end();
+        [self.truths.spilled, self.emptied, self.restored[0], self.restored[1]]
     }
 
     fn step(&mut self) {
@@ -236,6 +266,12 @@ impl Schedule {
 
     /// Brings the daemon's messages to the clients: the answer to what it has just read first into the model's books.
     fn collect(&mut self, current: Option<(OwnerId, u64)>) {
+        // The thread that writes is waited for, so that the seed says everything.
+        while self.daemon.spilling.emptying.as_ref().is_some_and(|emptying| !emptying.is_written()) {
+            std::thread::yield_now();
+        }
+        let was_emptying = std::mem::replace(&mut self.is_emptying, self.daemon.spilling.emptying.is_some());
+        self.emptied += u64::from(self.is_emptying && !was_emptying);
         let mut messages = self.daemon.take_outbox();
         if let Some((id, correlation)) = current {
             let is_current = |message: &Outgoing| {
@@ -293,6 +329,10 @@ impl Schedule {
                 assert!(self.daemon.exists(*object), "{name:?} is of {object}, which is gone");
                 assert_eq!(self.names.get(name).map(|named| named.0), Some(*object), "{name:?}");
             }
+            (Request::Restore { object, .. }, Reply::Done {}) => {
+                let is_dead = self.processes.iter().all(|process| process.id != object.owner());
+                self.restored[usize::from(is_dead)] += 1;
+            }
             (Request::Unpublish { name }, _) => drop(self.names.remove(name)),
             (Request::Connect { peer }, Reply::Connected { channel, .. }) => {
                 let before = self.channels.insert(*channel, [id, *peer]);
@@ -312,6 +352,14 @@ impl Schedule {
         let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
         assert_eq!(used + totals.free_bytes, totals.capacity_bytes);
         assert_eq!(totals.leased_bytes, self.leases.values().sum::<u64>());
+        for process in &self.processes {
+            let leased = self.leases.range((process.id, 0)..=(process.id, u32::MAX)).map(|(_, bytes)| bytes);
+            assert!(
+                leased.sum::<u64>() <= self.daemon.config.client_bytes_max,
+                "{} is over its quota",
+                process.id
+            );
+        }
         assert_eq!(totals.clients as usize, self.processes.len());
         assert_eq!(totals.channels as usize, self.channels.len());
         self.check_waiting(&totals);
@@ -324,19 +372,22 @@ impl Schedule {
     /// Nobody waits for what is there, unless another has its turn, and the daemon wakes before anybody's time is over.
     fn check_waiting(&self, totals: &Totals) {
         let wakes = self.daemon.next_deadline(self.now);
-        for (request, deadline) in self.waiting.values() {
+        for ((id, _), (request, deadline)) in &self.waiting {
             assert!(wakes.is_some_and(|wakes| deadline.is_none_or(|due| wakes <= due)), "{request:?}");
             match request {
                 Request::Lease { bytes, .. } => {
                     let has_turn = self.daemon.turns.ends().is_some_and(|ends| ends > self.now);
+                    let charged = self.daemon.segments.charged(id.slot()).1;
+                    let is_at_quota = charged + bytes > self.daemon.config.client_bytes_max;
                     assert!(
-                        *bytes > totals.free_bytes || has_turn,
+                        *bytes > totals.free_bytes || has_turn || is_at_quota,
                         "{bytes} bytes are free, and somebody waits for them"
                     )
                 }
                 Request::Lookup { name, .. } => {
                     assert!(self.daemon.names.get(name).is_none(), "{name:?} is there, and somebody waits")
                 }
+                Request::Restore { .. } => {}
                 other => panic!("{other:?} waits"),
             }
         }
@@ -393,7 +444,7 @@ impl Schedule {
         let owner = self.daemon.owners.get(&object.owner().slot());
         let owner = owner.filter(|owner| owner.id == object.owner());
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
-        matches!(state, Some(State::Sealed | State::Dying | State::Deleted))
+        matches!(state, Some(State::Sealed | State::Dying | State::Deleted | State::Spilled))
     }
 
     fn totals(&self) -> Totals {
@@ -423,6 +474,7 @@ impl Schedule {
             let is_empty = totals.free_bytes == totals.capacity_bytes && totals.adopted_owners == 0;
             if is_empty && self.processes.iter().all(Process::is_idle) {
                 assert_eq!((totals.segments, totals.names), (0, 0));
+                assert_eq!((totals.spill_files, totals.spill_bytes), (0, 0));
                 return;
             }
             self.pass(Duration::from_millis(100));
@@ -438,12 +490,13 @@ impl Schedule {
     }
 
     /// Nobody lives any more.
-    fn end(mut self) {
+    fn end(&mut self) {
         self.drop_names();
         self.pass(Duration::from_secs(60));
         let totals = self.totals();
         assert_eq!((totals.free_bytes, totals.adopted_owners), (totals.capacity_bytes, 0));
         assert_eq!((totals.segments, totals.names, totals.channels), (0, 0, 0));
+        assert_eq!((totals.spill_files, totals.spill_bytes), (0, 0));
         assert_eq!(self.daemon.next_deadline(self.now), None, "an empty store has something to do");
         for owner in &self.owners {
             assert_eq!(self.daemon.slots.life(*owner), Life::Vacant, "{owner} is not forgotten");

@@ -2,11 +2,13 @@
 //!
 //! It does what `mobula_client` does with its memory and its messages, by the same structures, in pieces between which
 //! others get their turn, and between which it may die: an object is begun, filled, sealed; a pin is set, and only
-//! later is the word looked at; an entry is dying, and only later are the pins looked at. What it wrote into memory
-//! stays as it was when it dies.
+//! later is the word looked at; an entry is dying, and only later are the pins looked at; its record's place is noted, and
+//! only later does the word say so. What it wrote into memory stays as it was when it dies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -16,6 +18,7 @@ use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::{ReadMapping, WriteMapping};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
+use mobula_shm::spill::{HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
 use crate::core::random::Random;
@@ -27,6 +30,9 @@ const PLACE_BYTES: u64 = 2048;
 const STAMP_BYTES: u64 = 64;
 /// Names that anyone gives.
 const NAMES: u64 = 4;
+/// Bytes of a spill file, and records in it at most.
+const SPILL_FILE_BYTES: u64 = 8 * PAGE_BYTES;
+const RECORDS_MAX: u64 = 3;
 
 /// What is true of the objects, whoever says what about them.
 #[derive(Default)]
@@ -38,6 +44,8 @@ pub(super) struct Truths {
     /// All ids that there ever were, as somebody may still have them.
     pub(super) ids: Vec<ObjectId>,
     stamps: u64,
+    /// How often an object has left memory for a file.
+    pub(super) spilled: u64,
 }
 
 /// A sealed object.
@@ -72,6 +80,11 @@ pub(super) struct Process {
     readers_heard: u64,
     entries: Vec<Entry>,
     segments: BTreeMap<u32, Segment>,
+    files: BTreeMap<u32, SpillFile>,
+    /// Bytes that it has spilled since it was asked to; none while it is not.
+    spilling: Option<u64>,
+    /// What others want that it has spilled.
+    wanted: BTreeSet<ObjectId>,
     pub(super) peers: BTreeMap<OwnerId, Peer>,
     channels: BTreeSet<u64>,
 }
@@ -81,6 +94,8 @@ struct Entry {
     stage: Stage,
     generation: u32,
     place: Option<Place>,
+    /// Where its record is, whether it counts or not.
+    record: Option<SpillPlace>,
     uses: Uses,
     keeps: Vec<ObjectId>,
 }
@@ -118,6 +133,22 @@ enum Stage {
     Visible(State),
     /// The word says `Dying`; the pins are looked at in the next step.
     Dying(State),
+    /// Its record is written and the word says `Dying`; it is looked at in the next step whether anybody has its bytes.
+    Leaving,
+    /// Nobody has, and the record's place is noted; the word says `Spilled` in the next step.
+    Noted,
+    /// It has bytes and a location again; the word says `Sealed` in the next step.
+    Returning,
+    /// The word does; the record's place is forgotten in the next step.
+    Returned,
+}
+
+impl Stage {
+    /// Whether there is an object that was sealed.
+    fn is_sealed(self) -> bool {
+        let visible = matches!(self, Self::Visible(State::Sealed | State::Spilled));
+        visible || matches!(self, Self::Leaving | Self::Noted | Self::Returning | Self::Returned)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,6 +160,13 @@ struct Place {
 struct Segment {
     mapping: WriteMapping,
     taken: BTreeSet<u64>,
+}
+
+struct SpillFile {
+    file: File,
+    /// How many records were ever written, and how many are needed.
+    written: u64,
+    needed: u64,
 }
 
 /// Another owner.
@@ -146,8 +184,17 @@ pub(super) struct Hold {
     object: ObjectId,
     found: Found,
     uses: Uses,
-    /// Whether one of the uses is for the time until the segment is mapped.
-    reading: bool,
+    /// What one of the uses waits for, which is for the time until the bytes can be read.
+    reading: Option<Reading>,
+}
+
+/// What stands between a reader and the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// They are in a file.
+    Restore,
+    /// Their segment is not mapped.
+    Map,
 }
 
 /// What the word said when it was looked at.
@@ -178,6 +225,9 @@ impl Process {
             readers_heard: 0,
             entries: Vec::new(),
             segments: BTreeMap::new(),
+            files: BTreeMap::new(),
+            spilling: None,
+            wanted: BTreeSet::new(),
             peers: BTreeMap::new(),
             channels: BTreeSet::new(),
         };
@@ -188,7 +238,10 @@ impl Process {
     /// Any step that this process can make by itself.
     pub(super) fn act(&mut self, random: &mut Random, truths: &mut Truths, others: &[OwnerId]) {
         let other = others[random.below(others.len() as u64) as usize];
-        match random.below(26) {
+        if (self.spilling.is_some() || !self.wanted.is_empty()) && random.below(4) == 0 {
+            return self.answer_wishes(truths);
+        }
+        match random.below(33) {
             0 | 1 => self.ask_for_memory(random),
             2 => drop(self.begin()),
             3 | 4 => self.seal(random, truths),
@@ -215,6 +268,9 @@ impl Process {
             }
             24 if random.below(3) == 0 => self.ask(Request::Unpublish { name: name(random) }),
             24 => self.use_again(random),
+            25..=27 => self.begin_to_spill(random),
+            28..=30 => self.go_on_spilling(random, truths),
+            31 => self.bring_one_back(random),
             _ => match random.below(5) {
                 0 if other != self.id => self.ask(Request::Connect { peer: other }),
                 1 => {
@@ -231,7 +287,9 @@ impl Process {
 
     /// Ends whatever it has begun, and lets go of whatever it has: one round of many, between which it reads its mail.
     pub(super) fn wind_up(&mut self, truths: &mut Truths) {
+        self.answer_wishes(truths);
         for index in 0..self.entries.len() as u32 {
+            self.end_spilling(index, truths);
             match self.entries[index as usize].stage {
                 Stage::Vacant => {}
                 Stage::Begun => self.vacate(index),
@@ -242,6 +300,8 @@ impl Process {
                     _ => self.dying(index),
                 },
                 Stage::Dying(from) => self.free_or_restore(index, from),
+                // What was brought halfway back goes on.
+                _ => {}
             }
         }
         let owners: Vec<OwnerId> = self.peers.keys().copied().collect();
@@ -262,12 +322,14 @@ impl Process {
             }
         }
         self.release_empty(usize::MAX);
+        self.discard_empty_files();
     }
 
     /// Whether it has, and waits for, nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.entries.iter().all(|entry| entry.stage == Stage::Vacant)
             && self.segments.is_empty()
+            && self.files.is_empty()
             && self.peers.is_empty()
             && self.asked.is_empty()
     }
@@ -287,14 +349,18 @@ impl Process {
                     hold.object,
                     self.id
                 );
-                let allowed: &[State] = match hold.found {
-                    Found::Sealed => &[State::Sealed, State::Dying, State::Deleted],
-                    _ => &[State::Promised, State::Sealed, State::Dying, State::Deleted, State::Lost],
-                };
                 let state = word.state().expect("a state");
-                assert!(allowed.contains(&state), "{} is {state:?} under {}", hold.object, self.id);
+                let is_there = [State::Sealed, State::Dying, State::Deleted, State::Spilled].contains(&state);
+                let may_come =
+                    hold.found == Found::Promised && [State::Promised, State::Lost].contains(&state);
+                assert!(is_there || may_come, "{} is {state:?} under {}", hold.object, self.id);
+                let is_lent = hold.reading == Some(Reading::Map);
+                assert!(!is_lent || state != State::Spilled, "{} was spilled under {}", hold.object, self.id);
+                // Of what is only held and dying nobody but its owner knows whether it is in memory.
+                let is_in_memory = is_lent || [State::Sealed, State::Deleted].contains(&state);
                 let location = peer.table.location(*index);
                 if hold.found == Found::Sealed
+                    && is_in_memory
                     && let Some(mapping) = peer.segments.get(&location.segment)
                 {
                     let stamp = mapping.load64(location.offset as usize, Ordering::Relaxed);
@@ -309,9 +375,7 @@ impl Process {
     pub(super) fn holds(&self, object: ObjectId) -> bool {
         if object.owner() == self.id {
             let entry = &self.entries[object.index() as usize];
-            return entry.generation == object.generation()
-                && entry.uses.any()
-                && entry.stage == Stage::Visible(State::Sealed);
+            return entry.generation == object.generation() && entry.uses.any() && entry.stage.is_sealed();
         }
         let hold = self.peers.get(&object.owner()).and_then(|peer| peer.holds.get(&object.index()));
         hold.is_some_and(|hold| hold.object == object && hold.found == Found::Sealed)
@@ -384,6 +448,12 @@ impl Process {
             (Request::Connect { .. }, Reply::Connected { channel, .. }) => {
                 self.channels.insert(channel);
             }
+            (Request::SpillFile { .. }, Reply::SpillFileMade { file }) => {
+                let descriptor = parcels[0].as_fd().try_clone_to_owned().unwrap();
+                let made = SpillFile { file: descriptor.into(), written: 0, needed: 0 };
+                assert!(self.files.insert(file, made).is_none(), "file {file} was made twice");
+            }
+            (Request::Restore { object, .. }, reply) => self.restored(object, &reply, truths),
             _ => {}
         }
     }
@@ -410,6 +480,8 @@ impl Process {
                 }
             }
             Notice::Reclaim { .. } => drop(self.release_empty(usize::MAX)),
+            Notice::Spill { .. } => drop(self.spilling.get_or_insert(0)),
+            Notice::RestoreWanted { object } => drop(self.wanted.insert(object)),
             Notice::ChannelOpened { channel, .. } => drop(self.channels.insert(channel)),
             Notice::ChannelClosed { channel } => drop(self.channels.remove(&channel)),
             _ => {}
@@ -431,6 +503,7 @@ impl Process {
             stage: Stage::Vacant,
             generation: 0,
             place: None,
+            record: None,
             uses: Uses::default(),
             keeps: Vec::new(),
         };
@@ -602,7 +675,154 @@ impl Process {
         let free = Word::new(entry.generation, State::Free);
         self.table.word(index).store(free.bits(), Ordering::Release);
         self.own_pins.set_own(index, 0);
+        if let Some(place) = self.entries[index as usize].record.take() {
+            self.table.set_spill_place(index, None);
+            self.remove_record(place);
+        }
         keeps.into_iter().for_each(|object| self.let_go(object));
+    }
+
+    // ---- spilling ----
+
+    /// Writes the record of an object, and begins to let it go from memory. Asks for a file if there is none.
+    fn begin_to_spill(&mut self, random: &mut Random) {
+        let sealed = self.find(random, |entry| entry.stage == Stage::Visible(State::Sealed));
+        let Some(index) = sealed else { return };
+        let has_room = |(number, file): (&u32, &mut SpillFile)| {
+            (file.written < RECORDS_MAX).then(|| {
+                (file.written, file.needed) = (file.written + 1, file.needed + 1);
+                SpillPlace::new(*number, (file.written - 1) * PAGE_BYTES).expect("a place")
+            })
+        };
+        let Some(place) = self.files.iter_mut().find_map(has_room) else {
+            let asked = self.asked.values().any(|request| matches!(request, Request::SpillFile { .. }));
+            if !asked {
+                self.ask(Request::SpillFile { bytes: SPILL_FILE_BYTES });
+            }
+            return;
+        };
+        let (object, location) = (self.object(index), self.table.location(index));
+        let record = Record::of(object.to_bytes(), &location);
+        let mapping = &self.segments[&location.segment].mapping;
+        let words = record.extent().expect("small") / 8;
+        let word = |at: u64| mapping.word64((location.offset + at * 8) as usize).load(Ordering::Relaxed);
+        let bytes: Vec<u8> = (0..words).flat_map(|at| word(at).to_ne_bytes()).collect();
+        let mut checksum = record.checksum();
+        checksum.add(&bytes);
+        let written = [&record.header(checksum.finish())[..], &bytes].concat();
+        self.files[&place.file()].file.write_all_at(&written, place.offset()).expect("a disk");
+        let entry = &mut self.entries[index as usize];
+        (entry.stage, entry.record) = (Stage::Leaving, Some(place));
+        let dying = Word::new(entry.generation, State::Dying);
+        self.table.word(index).swap(dying.bits(), Ordering::SeqCst);
+    }
+
+    fn go_on_spilling(&mut self, random: &mut Random, truths: &mut Truths) {
+        let under_way =
+            |entry: &Entry| !matches!(entry.stage, Stage::Vacant | Stage::Begun | Stage::Visible(_));
+        if let Some(index) = self.find(random, under_way) {
+            self.next_stage(index, truths);
+        }
+    }
+
+    /// Goes on with an object that is on its way to a file or back, until it is there.
+    fn end_spilling(&mut self, index: u32, truths: &mut Truths) {
+        (0..3).for_each(|_| self.next_stage(index, truths));
+    }
+
+    fn next_stage(&mut self, index: u32, truths: &mut Truths) {
+        let entry = &mut self.entries[index as usize];
+        let record = entry.record;
+        match entry.stage {
+            Stage::Leaving => {
+                let is_mapped = self.directory.readers(self.id.slot()) != self.readers_heard
+                    || self.readers.values().any(|pins| pins.get(index) & MAPPED != 0);
+                if is_mapped {
+                    self.remove_record(record.expect("written"));
+                    self.entries[index as usize].record = None;
+                    return self.settle(index, State::Sealed);
+                }
+                self.table.set_spill_place(index, record);
+                entry.stage = Stage::Noted;
+            }
+            Stage::Noted => {
+                let place = entry.place.take().expect("it was in memory");
+                self.settle(index, State::Spilled);
+                truths.spilled += 1;
+                self.segments.get_mut(&place.segment).expect("it was there").taken.remove(&place.offset);
+                self.spilling.iter_mut().for_each(|bytes| *bytes += PLACE_BYTES);
+            }
+            Stage::Returning => {
+                self.settle(index, State::Sealed);
+                self.entries[index as usize].stage = Stage::Returned;
+            }
+            Stage::Returned => {
+                self.table.set_spill_place(index, None);
+                (entry.stage, entry.record) = (Stage::Visible(State::Sealed), None);
+                self.remove_record(record.expect("it was in a file"));
+            }
+            Stage::Vacant | Stage::Begun | Stage::Visible(_) | Stage::Dying(_) => {}
+        }
+    }
+
+    fn bring_one_back(&mut self, random: &mut Random) {
+        if let Some(index) = self.find(random, |entry| entry.stage == Stage::Visible(State::Spilled)) {
+            self.bring_back(index);
+        }
+    }
+
+    /// Gives a spilled object memory and its bytes again; `false` if there is no room.
+    fn bring_back(&mut self, index: u32) -> bool {
+        let Some(place) = self.take_place() else { return false };
+        let object = self.object(index);
+        let (from, mut location) = (self.entries[index as usize].record, self.table.location(index));
+        let from = from.expect("it is in a file");
+        assert_eq!(self.table.spill_place(index), Some(from), "the record of {object}");
+        let record = Record::of(object.to_bytes(), &location);
+        let (file, mut header) = (&self.files[&from.file()].file, [0; HEADER_BYTES]);
+        file.read_exact_at(&mut header, from.offset()).expect("a disk");
+        let mut bytes = vec![0; record.extent().expect("small") as usize];
+        file.read_exact_at(&mut bytes, from.offset() + HEADER_BYTES as u64).expect("a disk");
+        let mut checksum = record.checksum();
+        checksum.add(&bytes);
+        assert_eq!(record.claimed_checksum(&header), Some(checksum.finish()), "the record of {object}");
+        self.segments[&place.segment].mapping.store_words(place.offset as usize, &bytes);
+        (location.segment, location.offset) = (place.segment, place.offset);
+        self.table.fill(index, &location);
+        let entry = &mut self.entries[index as usize];
+        (entry.stage, entry.place) = (Stage::Returning, Some(place));
+        true
+    }
+
+    /// Answers what the daemon has asked for.
+    fn answer_wishes(&mut self, truths: &mut Truths) {
+        if let Some(bytes) = self.spilling.take() {
+            self.ask(Request::Spilled { bytes, failure: None });
+        }
+        while let Some(object) = self.wanted.pop_first() {
+            let entry = &self.entries[object.index() as usize];
+            let is_spilled =
+                self.object(object.index()) == object && entry.stage == Stage::Visible(State::Spilled);
+            let is_back = !is_spilled || self.bring_back(object.index());
+            self.end_spilling(object.index(), truths);
+            let reason = || "it has no room".to_owned();
+            let refusal = (!is_back).then(|| Refusal::NotRestored { object, reason: reason() });
+            self.ask(Request::Restored { object, refusal });
+        }
+    }
+
+    fn remove_record(&mut self, place: SpillPlace) {
+        self.files.get_mut(&place.file()).expect("it has records").needed -= 1;
+        let full = self.files[&place.file()].written == RECORDS_MAX;
+        if full {
+            self.discard_empty_files();
+        }
+    }
+
+    fn discard_empty_files(&mut self) {
+        let empty = self.files.extract_if(.., |_, file| file.needed == 0);
+        let empty: Vec<u32> = empty.map(|(number, _)| number).collect();
+        empty.into_iter().for_each(|file| self.ask(Request::DiscardSpillFile { file }));
     }
 
     fn release_empty(&mut self, max: usize) -> usize {
@@ -636,10 +856,8 @@ impl Process {
             return;
         }
         peer.pins.set(object.index(), HELD);
-        peer.holds.insert(
-            object.index(),
-            Hold { object, found: Found::NotYet, uses: Uses::DIRECT, reading: false },
-        );
+        peer.holds
+            .insert(object.index(), Hold { object, found: Found::NotYet, uses: Uses::DIRECT, reading: None });
     }
 
     /// Looks whether what was pinned is there.
@@ -658,7 +876,7 @@ impl Process {
         let word = peer.table.word(index, Ordering::SeqCst);
         let found = if word.generation() == hold.object.generation() { word.state() } else { None };
         match found {
-            Some(State::Sealed) => {
+            Some(State::Sealed | State::Spilled) => {
                 assert!(truths.sealed.contains_key(&hold.object), "{} was never sealed", hold.object);
                 hold.found = Found::Sealed;
             }
@@ -676,31 +894,57 @@ impl Process {
         }
     }
 
-    /// Maps the segment of something that it holds.
+    /// Asks for what stands between it and the bytes of something that it holds.
     fn read(&mut self, owner: OwnerId, index: u32) {
         let peer = self.peers.get_mut(&owner).expect("just found");
-        if peer.holds.get(&index).is_none_or(|hold| hold.found != Found::Sealed) {
+        let Some(hold) = peer.holds.get_mut(&index) else { return };
+        if hold.found != Found::Sealed || hold.reading.is_some() {
             return;
         }
-        let segment = peer.table.location(index).segment;
-        let hold = peer.holds.get_mut(&index).expect("just found");
-        if !hold.reading && !peer.segments.contains_key(&segment) {
-            hold.reading = true;
-            hold.uses.other += 1;
-            peer.pins.change(index, HELD | MAPPED);
-            self.ask(Request::MapSegment { owner, segment });
+        // First the pin, then the look: what it found before may be out of date.
+        peer.pins.set(index, HELD | MAPPED);
+        let (object, segment) = (hold.object, peer.table.location(index).segment);
+        let request = match peer.table.word(index, Ordering::SeqCst).state() {
+            Some(State::Spilled) => {
+                hold.reading = Some(Reading::Restore);
+                Request::Restore { object, timeout_ms: 40 }
+            }
+            Some(State::Sealed | State::Deleted) if !peer.segments.contains_key(&segment) => {
+                hold.reading = Some(Reading::Map);
+                Request::MapSegment { owner, segment }
+            }
+            _ => return peer.pins.change(index, HELD),
+        };
+        hold.uses.other += 1;
+        self.ask(request);
+    }
+
+    /// What was in a file is back, or is not: the use that waited for it ends, and it may be read.
+    fn restored(&mut self, object: ObjectId, reply: &Reply, truths: &Truths) {
+        let (owner, index) = (object.owner(), object.index());
+        match reply {
+            // It may still be in its file: then its owner was looking whether it can be freed, and it is asked for again.
+            Reply::Done {} => {}
+            Reply::Failed { refusal: Refusal::NotRestored { .. } | Refusal::LimitReached { .. } } => {}
+            reply => assert!(truths.deleted.contains(&object), "{object} is held: {reply:?}"),
         }
+        self.end_use_for_reading(owner, index);
+        self.read(owner, index);
     }
 
     /// The segment is mapped: the use that waited for it ends.
     fn end_reading(&mut self, owner: OwnerId, segment: u32) {
-        let peer = self.peers.get_mut(&owner).expect("attached");
-        let is_read = |(index, hold): &(&u32, &mut Hold)| {
-            hold.reading && peer.table.location(**index).segment == segment
+        let peer = &self.peers[&owner];
+        let is_read = |(index, hold): &(&u32, &Hold)| {
+            hold.reading == Some(Reading::Map) && peer.table.location(**index).segment == segment
         };
-        let (index, hold) = peer.holds.iter_mut().find(is_read).expect("kept while the answer comes");
-        let index = *index;
-        hold.reading = false;
+        let (index, _) = peer.holds.iter().find(is_read).expect("kept while the answer comes");
+        self.end_use_for_reading(owner, *index);
+    }
+
+    fn end_use_for_reading(&mut self, owner: OwnerId, index: u32) {
+        let peer = self.peers.get_mut(&owner).expect("attached");
+        peer.holds.get_mut(&index).expect("kept while the answer comes").reading = None;
         peer.pins.change(index, HELD);
         self.let_go_of_peers(owner, index, Uses::OTHER);
     }
@@ -815,7 +1059,11 @@ pub(super) fn names() -> impl Iterator<Item = Vec<u8>> {
 /// When a request gives up, if it may wait.
 pub(super) fn deadline(request: &Request, now: Instant) -> Option<Instant> {
     match request {
-        Request::Lease { timeout_ms, .. } | Request::Lookup { timeout_ms, .. } if *timeout_ms > 0 => {
+        Request::Lease { timeout_ms, .. }
+        | Request::Lookup { timeout_ms, .. }
+        | Request::Restore { timeout_ms, .. }
+            if *timeout_ms > 0 =>
+        {
             crate::core::waiters::deadline(now, *timeout_ms)
         }
         _ => None,
