@@ -60,7 +60,7 @@ miri:
 
 # How many lines of shm, protocol, store and client the tests run, and which they do not.
 coverage:
-    .ci/run coverage
+    MOBULA_FETCH=1 .ci/run coverage
 
 # Licences, advisories and versions of the dependencies; needs cargo-deny.
 deny:

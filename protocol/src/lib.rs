@@ -9,6 +9,7 @@
 
 pub mod id;
 pub mod message;
+mod refusal;
 pub mod size;
 pub mod socket;
 mod wire;
