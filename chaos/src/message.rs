@@ -67,8 +67,8 @@ pub(crate) enum Report {
     Paused(Ledger),
     /// What it has done since the last time it was asked.
     Work(Work),
-    /// So many words were written.
-    Scribbled { words: u64 },
+    /// So many words were written, by [kind](crate::scribbler::KINDS).
+    Scribbled { words: [u64; 4] },
     /// It has seen what must not be.
     Violation(String),
 }

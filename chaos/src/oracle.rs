@@ -299,7 +299,7 @@ mod tests {
             stats: Stats { totals, clients },
             objects: vec![info(HOLDER), info(DEAD)],
             names: vec![NameInfo { name: b"name".to_vec(), object: object(HOLDER) }],
-            daemon_memories: [("segment", 2), ("table", 3), ("pins", 3)]
+            daemon_memories: [("segment", 2), ("control", 3)]
                 .map(|(kind, count)| (kind.to_owned(), count))
                 .into(),
             daemon_spill_files: 0,
@@ -350,7 +350,7 @@ mod tests {
         check("names", &|seen, _| seen.names.clear());
         check("channels", &|seen, _| seen.stats.totals.channels = 1);
         check("spill files", &|seen, _| seen.daemon_spill_files = 1);
-        for kind in ["segment", "table", "pins", "ring"] {
+        for kind in ["segment", "control", "ring"] {
             check("open in the daemon", &|seen, _| {
                 *seen.daemon_memories.entry(kind.to_owned()).or_default() += 1;
             });

@@ -58,6 +58,8 @@ pub(crate) struct Mapping {
     pub(crate) name: String,
     pub(crate) start: usize,
     pub(crate) end: usize,
+    /// Where in the memory it begins.
+    pub(crate) offset: u64,
     pub(crate) writable: bool,
 }
 
@@ -70,12 +72,13 @@ pub(crate) fn mappings(pid: &str) -> Vec<Mapping> {
 /// A line of `/proc/PID/maps`; `None` where it is about something else.
 fn mapping(line: &str) -> Option<Mapping> {
     let mut words = line.split_whitespace();
-    let (range, rights) = (words.next()?, words.next()?);
-    let name = memory_name(words.nth(3)?)?;
+    let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
+    let name = memory_name(words.nth(2)?)?;
     let (start, end) = range.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     let (start, end) = (address(start)?, address(end)?);
-    Some(Mapping { name, start, end, writable: rights.starts_with("rw") })
+    let offset = u64::from_str_radix(offset, 16).ok()?;
+    Some(Mapping { name, start, end, offset, writable: rights.starts_with("rw") })
 }
 
 /// `segment` for `/memfd:mobula-segment (deleted)`.
@@ -99,7 +102,9 @@ mod tests {
     fn a_line_of_maps_is_read() {
         let line = "7f0000000000-7f0000200000 rw-s 00001000 00:01 77    /memfd:mobula-control (deleted)";
         let (start, end) = (0x7f00_0000_0000, 0x7f00_0020_0000);
-        assert_eq!(mapping(line), Some(Mapping { name: "table".to_owned(), start, end, writable: true }));
+        let name = "control".to_owned();
+        let expected = Mapping { name, start, end, offset: 0x1000, writable: true };
+        assert_eq!(mapping(line), Some(expected));
         assert_eq!(mapping("7f0000000000-7f0000200000 r--p 00000000 00:01 77    /usr/lib/libc.so"), None);
         assert_eq!(mapping("7f0000000000-7f0000200000 rw-p 00000000 00:00 0"), None);
     }

@@ -10,16 +10,20 @@ const WORD_BYTES: usize = size_of::<u64>();
 /// Words written before others have a turn on the processor.
 const TURN: u64 = 256;
 
-/// Scribbles for a while; returns how many words it wrote.
-pub(crate) fn scribble(seed: u64, duration: Duration) -> u64 {
+/// What there is to be written.
+pub(crate) const KINDS: [&str; 4] = ["tables", "pins", "segments", "rings"];
+
+/// Scribbles for a while; returns how many words it wrote, by kind.
+pub(crate) fn scribble(seed: u64, duration: Duration) -> [u64; KINDS.len()] {
     let mut random = Random::from_seed(seed);
-    let (deadline, mut words) = (Instant::now() + duration, 0);
+    let (deadline, mut words) = (Instant::now() + duration, [0; KINDS.len()]);
     while Instant::now() < deadline {
         // Looked up again and again: this process's other thread may give memory back.
         let pages = writable_pages();
         for _ in 0..TURN {
-            let page = &pages[random.below(pages.len() as u64) as usize];
-            let Some(page) = page.get(random.below(page.len() as u64) as usize) else { continue };
+            let kind = random.below(KINDS.len() as u64) as usize;
+            let count = pages[kind].len() as u64;
+            let Some(page) = pages[kind].get(random.below(count.max(1)) as usize) else { continue };
             let word = |random: &mut Random| {
                 page + random.below((PAGE_BYTES / WORD_BYTES) as u64) as usize * WORD_BYTES
             };
@@ -32,7 +36,7 @@ pub(crate) fn scribble(seed: u64, duration: Duration) -> u64 {
                 let copied = std::ptr::with_exposed_provenance::<u64>(source).read_volatile();
                 pointer.write_volatile(value(&mut random, before, copied));
             }
-            words += 1;
+            words[kind] += 1;
         }
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -52,14 +56,19 @@ fn value(random: &mut Random, before: u64, copied: u64) -> u64 {
 }
 
 /// The pages of every kind of memory that have something behind them: others would be made by writing to them.
-fn writable_pages() -> Vec<Vec<usize>> {
-    let mappings = procfs::mappings("self");
-    let kinds = ["table", "pins", "segment", "ring"];
-    let pages = kinds.map(|kind| {
-        let of_kind = mappings.iter().filter(|mapping| mapping.writable && mapping.name == kind);
-        of_kind.flat_map(resident_pages).collect::<Vec<usize>>()
-    });
-    pages.into_iter().filter(|pages| !pages.is_empty()).collect()
+fn writable_pages() -> [Vec<usize>; KINDS.len()] {
+    let mut pages = KINDS.map(|_| Vec::new());
+    for mapping in procfs::mappings("self").iter().filter(|mapping| mapping.writable) {
+        let kind = match (&*mapping.name, mapping.offset) {
+            ("control", 0) => 0,
+            ("control", _) => 1,
+            ("segment", _) => 2,
+            ("ring", _) => 3,
+            (name, _) => panic!("memory of a kind that is not scribbled into: {name}"),
+        };
+        pages[kind].extend(resident_pages(mapping));
+    }
+    pages
 }
 
 fn resident_pages(mapping: &Mapping) -> Vec<usize> {

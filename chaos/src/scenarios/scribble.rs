@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{CLIENTS, Figures, Progress};
 use crate::message::{Command, Load, Report, Room};
+use crate::scribbler::KINDS;
 use crate::world::World;
 use crate::{Options, Violation};
 
@@ -12,11 +13,13 @@ use crate::{Options, Violation};
 const WARM_UP_MS: u64 = 150;
 /// How long it scribbles at most.
 const SCRIBBLE_MS_MAX: u64 = 300;
+/// Rounds in which everything must have been scribbled into.
+const ROUNDS_MIN: u64 = 5;
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
     let mut world = World::start(seed, CLIENTS, Room::Ample)?;
     let (began, mut progress) = (Instant::now(), Progress::new());
-    let (mut rounds, mut words, mut crashed, mut work) = (0u64, 0, 0u64, 0);
+    let (mut rounds, mut words, mut crashed, mut work) = (0u64, [0; KINDS.len()], 0u64, 0);
     while began.elapsed() < options.duration() {
         let victim = world.random.below(CLIENTS as u64) as usize;
         let Some(owner) = world.clients[victim].owner()? else {
@@ -32,7 +35,7 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
         loop {
             match world.clients[victim].process.report()? {
                 Some(Report::Scribbled { words: written }) => {
-                    words += written;
+                    words.iter_mut().zip(written).for_each(|(words, more)| *words += more);
                     break;
                 }
                 Some(_) => {}
@@ -56,11 +59,16 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
         world.audit_empty()?;
         world.resume(Load::Everything);
         rounds += 1;
-        progress.show(|| format!("{rounds} scribblers, {words} words"));
+        progress.show(|| format!("{rounds} scribblers, {} words", words.iter().sum::<u64>()));
     }
     let audits = world.end()?;
     figures.add("scribblers", rounds);
-    figures.add("random words written", words);
+    for (kind, words) in KINDS.iter().zip(words) {
+        figures.add(format!("random words written into {kind}"), words);
+        if words == 0 && rounds >= ROUNDS_MIN {
+            return Err(Violation(format!("nobody has scribbled into {kind}")));
+        }
+    }
     figures.add("scribblers that harmed themselves", crashed);
     figures.add("operations of the others meanwhile", work);
     figures.add("comparisons of the accounts, all agreeing", audits);
