@@ -2,14 +2,16 @@
 //! memory that it is checked against, or is refused.
 #![no_main]
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
+use mobula_shm::control::{control_bytes, pin_extent_offset};
 use mobula_shm::mapping::{ReadMapping, WriteMapping};
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
-use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES, PinReader};
+use mobula_shm::pins::{PIN_BYTES, PinReader};
 use mobula_shm::table::{ENTRY_BYTES, Location, State, TABLE_BYTES, TableReader};
 
 /// As many as fit the page behind the header.
@@ -45,18 +47,19 @@ struct Memories {
 
 thread_local! {
     static MEMORIES: Memories = {
-        let memory = |bytes: u64, allocated: u64| {
+        let memory = |bytes: u64, allocated: Range<u64>| {
             let memory = SharedMemory::create(c"fuzz", bytes).expect("memory");
-            memory.allocate(0..allocated).expect("memory");
+            memory.allocate(allocated).expect("memory");
             let read_only = memory.read_only().expect("a descriptor");
             (memory, read_only)
         };
-        let (table, table_read_only) = memory(TABLE_BYTES, TABLE_BYTES_USED);
-        let (pins, pins_read_only) = memory(PIN_EXTENT_BYTES, PIN_BYTES_USED);
-        let (_, segment) = memory(SEGMENT_BYTES, SEGMENT_BYTES);
+        let (table, table_read_only) = memory(TABLE_BYTES, 0..TABLE_BYTES_USED);
+        let first_pin = pin_extent_offset(0);
+        let (pins, pins_read_only) = memory(control_bytes(1), first_pin..first_pin + PIN_BYTES_USED);
+        let (_, segment) = memory(SEGMENT_BYTES, 0..SEGMENT_BYTES);
         Memories {
             owner: WriteMapping::map(table.writable(), 0, TABLE_BYTES_USED as usize).expect("a mapping"),
-            reader: WriteMapping::map(pins.writable(), 0, PIN_BYTES_USED as usize).expect("a mapping"),
+            reader: WriteMapping::map(pins.writable(), first_pin, PIN_BYTES_USED as usize).expect("a mapping"),
             table: TableReader::map(table_read_only.as_fd()).expect("a mapping"),
             pins: PinReader::map(pins_read_only.as_fd(), 0).expect("a mapping"),
             segment: ReadMapping::map(segment.as_fd(), 0, SEGMENT_BYTES as usize).expect("a mapping"),
