@@ -6,19 +6,17 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use loom::sync::Mutex;
 use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::killed_after;
 use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_free};
-use mobula_shm::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use mobula_shm::sync::Ordering::{Relaxed, Release, SeqCst};
 use mobula_shm::sync::yield_now;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
-use crate::{Bytes, as_it_is, explore_all, fails, holds};
+use crate::{Bytes, as_it_is, fails, holds, holds_wherever_it_is_killed};
 
 const GENERATION: u32 = 7;
 /// An object, and a promise that was not kept.
@@ -182,65 +180,42 @@ fn settled(table: &TableReader, index: u32) -> Word {
 type Owner = fn(&World);
 type Reader = fn(&World);
 
-fn adopted(
-    promise: State,
-    owner: Owner,
-    reader: Reader,
-    how: Adopting,
-    stores: usize,
-    was_killed: &AtomicBool,
-) {
+/// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
+fn adopted(promise: State, owner: Owner, reader: Reader, how: Adopting, stores: usize) -> bool {
     let world = World::new(promise);
     let reader = {
         let world = world.clone();
         spawn(move || reader(&world))
     };
     let killed = killed_after(stores, || owner(&world));
-    was_killed.fetch_or(killed, Relaxed);
     world.adopt(how);
     reader.join().unwrap();
+    killed
 }
 
-/// Explores an owner that is killed before its first store, its second one, and so on, until it ends by itself.
-fn holds_wherever_it_is_killed(name: &str, promise: State, owner: Owner, reader: Reader) {
-    let began = Instant::now();
-    let (mut executions, mut stores) = (0, 0);
-    loop {
-        let was_killed = Arc::new(AtomicBool::new(false));
-        let seen = was_killed.clone();
-        executions += explore_all(name, move || {
-            adopted(promise, owner, reader, Adopting::AsItIs, stores, &was_killed);
-        });
-        if !seen.load(Acquire) {
-            break;
-        }
-        stores += 1;
-    }
-    println!(
-        "{name}: {executions} executions in {} ms, killed at {stores} places",
-        began.elapsed().as_millis()
-    );
-    assert!(stores > 3, "the owner is not killed in the midst of it");
+fn adoption_holds(name: &str, promise: State, owner: Owner, reader: Reader) {
+    holds_wherever_it_is_killed(name, move |stores| {
+        adopted(promise, owner, reader, Adopting::AsItIs, stores)
+    });
 }
 
 #[test]
 fn an_owner_that_dies_while_it_frees_takes_nothing_from_its_readers() {
-    holds_wherever_it_is_killed("adoption, freeing, a reader", State::Lost, World::free_both, World::read);
+    adoption_holds("adoption, freeing, a reader", State::Lost, World::free_both, World::read);
 }
 
 #[test]
 fn a_lost_promise_stays_lost() {
     let (free, fulfil): (Owner, Owner) = (World::free_both, World::fulfil);
-    holds_wherever_it_is_killed("adoption, freeing, a waiter", State::Lost, free, World::look_twice);
-    holds_wherever_it_is_killed("adoption, fulfilling, a waiter", State::Promised, fulfil, World::look_twice);
+    adoption_holds("adoption, freeing, a waiter", State::Lost, free, World::look_twice);
+    adoption_holds("adoption, fulfilling, a waiter", State::Promised, fulfil, World::look_twice);
 }
 
 /// Breaks: the bytes go while a reader, whom the dead owner's look would have found, is lent them.
 #[test]
 fn planted_a_daemon_that_takes_dying_for_free() {
     fails("dying taken for free", "Causality violation", as_it_is, || {
-        let ignored = AtomicBool::new(false);
-        adopted(State::Lost, World::free_both, World::read, Adopting::TakesDyingForFree, 1, &ignored);
+        _ = adopted(State::Lost, World::free_both, World::read, Adopting::TakesDyingForFree, 1);
     });
 }
 
@@ -248,8 +223,7 @@ fn planted_a_daemon_that_takes_dying_for_free() {
 #[test]
 fn planted_a_sweep_that_looks_once() {
     fails("sweep that looks once", "Causality violation", as_it_is, || {
-        let ignored = AtomicBool::new(false);
-        adopted(State::Lost, |_| (), World::read, Adopting::LooksOnce, 0, &ignored);
+        _ = adopted(State::Lost, |_| (), World::read, Adopting::LooksOnce, 0);
     });
 }
 
@@ -258,12 +232,11 @@ fn planted_a_sweep_that_looks_once() {
 #[test]
 fn planted_a_lost_promise_that_dies_as_objects_do() {
     fails("a lost promise dies", "another object's location", as_it_is, || {
-        let ignored = AtomicBool::new(false);
         let owner: Owner = |world| {
             let (table, pins) = (world.table_writer(), world.pin_reader());
             try_free(table.word(PROMISE), GENERATION, State::Lost, || pins.get(PROMISE) != 0);
         };
-        adopted(State::Lost, owner, World::look_twice, Adopting::AsItIs, 1, &ignored);
+        _ = adopted(State::Lost, owner, World::look_twice, Adopting::AsItIs, 1);
     });
 }
 

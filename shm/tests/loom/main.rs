@@ -40,7 +40,7 @@ mod spilling;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
@@ -54,6 +54,25 @@ fn holds(name: &str, model: impl Fn() + Send + Sync + 'static) {
     let began = Instant::now();
     let executions = explore_all(name, model);
     println!("{name}: {executions} executions in {} ms", began.elapsed().as_millis());
+}
+
+/// Explores a model in which somebody is killed before its first store, its second one, and so on, until it ends by
+/// itself: the model gets the number of stores, and says whether there was a next one.
+fn holds_wherever_it_is_killed(name: &str, model: impl Fn(usize) -> bool + Copy + Send + Sync + 'static) {
+    let began = Instant::now();
+    let (mut executions, mut stores) = (0, 0);
+    loop {
+        let was_killed = Arc::new(AtomicBool::new(false));
+        let seen = was_killed.clone();
+        executions += explore_all(name, move || _ = was_killed.fetch_or(model(stores), Ordering::Relaxed));
+        if !seen.load(Ordering::Relaxed) {
+            break;
+        }
+        stores += 1;
+    }
+    let milliseconds = began.elapsed().as_millis();
+    println!("{name}: {executions} executions in {milliseconds} ms, killed at {stores} places");
+    assert!(stores > 3, "nobody is killed in the midst of anything");
 }
 
 /// The executions of a model that holds, with the fences in both of their places.

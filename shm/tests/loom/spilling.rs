@@ -8,19 +8,17 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind, killed_after};
 use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_spill};
 use mobula_shm::spill::SpillPlace;
-use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use mobula_shm::sync::Ordering::{self, Relaxed, Release, SeqCst};
 use mobula_shm::sync::yield_now;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
-use crate::{Bytes, as_it_is, explore_all, fails, holds};
+use crate::{Bytes, as_it_is, fails, holds, holds_wherever_it_is_killed};
 
 const GENERATION: u32 = 7;
 const OBJECT: u32 = 1;
@@ -267,58 +265,34 @@ fn planted_a_relaxed_coming_back() {
 
 type Owner = fn(&World);
 
-fn adopted(owner: Owner, stores: usize, was_killed: &AtomicBool) {
-    let world = World::new();
-    let pins = world.pin_writer();
-    pins.set(OBJECT, HELD);
-    let reader = {
-        let world = world.clone();
-        spawn(move || world.read(&pins))
-    };
-    let killed = killed_after(stores, || owner(&world));
-    was_killed.fetch_or(killed, Relaxed);
-    world.adopt();
-    reader.join().unwrap();
-}
-
-/// Explores an owner that is killed before its first store, its second one, and so on, until it ends by itself.
-fn holds_wherever_it_is_killed(name: &str, owner: Owner) {
-    let began = Instant::now();
-    let (mut executions, mut stores) = (0, 0);
-    loop {
-        let was_killed = Arc::new(AtomicBool::new(false));
-        let seen = was_killed.clone();
-        executions += explore_all(name, move || adopted(owner, stores, &was_killed));
-        if !seen.load(Acquire) {
-            break;
-        }
-        stores += 1;
-    }
-    println!(
-        "{name}: {executions} executions in {} ms, killed at {stores} places",
-        began.elapsed().as_millis()
-    );
-    assert!(stores > 3, "the owner is not killed in the midst of it");
+/// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
+fn adopted(owner: Owner, stores: usize) -> bool {
+    let mut killed = false;
+    read_while(|world| {
+        killed = killed_after(stores, || owner(world));
+        world.adopt();
+    });
+    killed
 }
 
 #[test]
 fn an_owner_that_dies_leaves_its_object_in_memory_or_in_a_file() {
-    holds_wherever_it_is_killed("spilling, killed", World::spill_and_bring_back);
-    holds_wherever_it_is_killed("spilling and freeing, killed", World::spill_and_free);
+    let (back, free): (Owner, Owner) = (World::spill_and_bring_back, World::spill_and_free);
+    holds_wherever_it_is_killed("spilling, killed", move |stores| adopted(back, stores));
+    holds_wherever_it_is_killed("spilling and freeing, killed", move |stores| adopted(free, stores));
 }
 
 /// Breaks: an owner that dies in between leaves an object in a file, and nobody knows where.
 #[test]
 fn planted_a_place_that_is_noted_too_late() {
     fails("noted too late", "was lost", as_it_is, || {
-        let ignored = AtomicBool::new(false);
         let owner: Owner = |world| {
             let (table, pins) = (world.table_writer(), world.pin_reader());
             if try_spill(table.word(OBJECT), GENERATION, || pins.get(OBJECT) & MAPPED != 0, || ()) {
                 table.set_spill_place(OBJECT, Some(place()));
             }
         };
-        adopted(owner, 2, &ignored);
+        _ = adopted(owner, 2);
     });
 }
 
@@ -326,7 +300,6 @@ fn planted_a_place_that_is_noted_too_late() {
 #[test]
 fn planted_a_place_that_is_forgotten_too_early() {
     fails("forgotten too early", "was lost", as_it_is, || {
-        let ignored = AtomicBool::new(false);
         let owner: Owner = |world| {
             if world.spill() {
                 let table = world.table_writer();
@@ -334,6 +307,6 @@ fn planted_a_place_that_is_forgotten_too_early() {
                 table.word(OBJECT).store(word(State::Sealed).bits(), Release);
             }
         };
-        adopted(owner, 4, &ignored);
+        _ = adopted(owner, 4);
     });
 }
