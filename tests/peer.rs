@@ -263,6 +263,7 @@ impl Peer {
                 String::new()
             }
             ["crowd", count] => {
+                mobula_store::raise_descriptor_limit().expect("a limit");
                 for _ in 0..number(count) {
                     self.crowd.push(Client::connect(&self.socket)?);
                 }

@@ -249,7 +249,7 @@ fn many_idle_clients_cost_nobody_time() {
     let asked = std::env::var("MOBULA_IDLE_CLIENTS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
     let possible = limit / 4 * 3 / 4 + limit / 4 / 3;
-    let count = (possible - 100).min(asked);
+    let count = possible.saturating_sub(100).min(asked);
     if count < asked {
         println!("SKIP in part: {limit} descriptors are enough for {count} idle clients of {asked}");
     }

@@ -7,6 +7,8 @@ use mobula_client::{ObjectId, OwnerId};
 use mobula_shm::steps::Step;
 use serde::{Deserialize, Serialize};
 
+use crate::scribbler::KINDS;
+
 /// From the supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
@@ -67,8 +69,8 @@ pub(crate) enum Report {
     Paused(Ledger),
     /// What it has done since the last time it was asked.
     Work(Work),
-    /// So many words were written, by [kind](crate::scribbler::KINDS).
-    Scribbled { words: [u64; 4] },
+    /// So many words were written, by [kind](KINDS).
+    Scribbled { words: [u64; KINDS.len()] },
     /// It has seen what must not be.
     Violation(String),
 }

@@ -205,6 +205,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     found.equal("segments", totals.segments as usize, "open in the daemon", open("segment"));
     let owners = expected.len() + dead.len();
     found.equal("owners", owners, "control memories open in the daemon", open("control"));
+    found.equal("the daemon's own memory", 1, "open in the daemon", open("directory"));
     found.equal("spill files", totals.spill_files as usize, "open in the daemon", seen.daemon_spill_files);
     found.equal("rings", 0, "open in the daemon", open("ring"));
     found.0
@@ -299,7 +300,7 @@ mod tests {
             stats: Stats { totals, clients },
             objects: vec![info(HOLDER), info(DEAD)],
             names: vec![NameInfo { name: b"name".to_vec(), object: object(HOLDER) }],
-            daemon_memories: [("segment", 2), ("control", 3)]
+            daemon_memories: [("segment", 2), ("control", 3), ("directory", 1)]
                 .map(|(kind, count)| (kind.to_owned(), count))
                 .into(),
             daemon_spill_files: 0,
@@ -350,7 +351,7 @@ mod tests {
         check("names", &|seen, _| seen.names.clear());
         check("channels", &|seen, _| seen.stats.totals.channels = 1);
         check("spill files", &|seen, _| seen.daemon_spill_files = 1);
-        for kind in ["segment", "control", "ring"] {
+        for kind in ["segment", "control", "directory", "ring"] {
             check("open in the daemon", &|seen, _| {
                 *seen.daemon_memories.entry(kind.to_owned()).or_default() += 1;
             });
