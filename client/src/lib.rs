@@ -39,7 +39,7 @@ pub use client::{Client, ConnectOptions, Stats};
 pub use error::ClientError;
 pub use mobula_protocol::id::{ObjectId, OwnerId};
 pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};
-pub use mobula_shm::copy::copy;
+pub use mobula_shm::copy::{copy, copy_once};
 pub use mobula_shm::ring::Peek;
 pub use object::{Handle, Object, Watch};
 pub use writer::{Layout, ObjectWriter, Promise};

@@ -10,7 +10,7 @@
 //! * [`spill`] is how objects lie in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
-//! * [`copy`] is how large objects get into the memory;
+//! * [`copy`] is how large objects get into the memory, and how what must be checked is taken out of it;
 //! * [`fork`] notices that a process is a forked child;
 //! * [`steps`] are the places where processes are killed on purpose, to show that nothing is lost;
 //! * [`sync`] is where atomics come from. Under `--cfg mobula_loom` that is a model checker, and `model` stands in for
