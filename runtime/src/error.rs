@@ -8,6 +8,7 @@ use std::time::Duration;
 use mobula_client::{ClientError, ObjectId};
 use serde::{Deserialize, Serialize};
 
+pub use crate::exit_reason::ExitReason;
 use crate::value::ValueError;
 
 /// Bytes of an error message that travel; longer ones are cut.

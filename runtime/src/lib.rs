@@ -44,13 +44,16 @@
 
 mod actor;
 mod arguments;
+mod child;
 mod core;
 mod error;
 mod executor;
+mod exit_reason;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
+mod lifeline;
 mod link;
 mod logs;
 mod message;
@@ -72,7 +75,7 @@ pub use mobula_macros::remote;
 
 pub use crate::actor::{Actor, ActorHandle, ActorOptions, get_actor, kill};
 pub use crate::arguments::IntoArg;
-pub use crate::error::{Error, Failure, Result, TaskError, TaskErrorKind};
+pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
 pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, Session, init, is_initialized, sessions};
 pub use crate::task::{TaskOptions, UNLIMITED};

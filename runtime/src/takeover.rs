@@ -9,6 +9,8 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use crate::lifeline::WatchedNumbers;
+
 /// Says what a process that this program started is to be.
 pub(crate) const ROLE: &str = "MOBULA_ROLE";
 
@@ -23,8 +25,7 @@ extern "C" fn take_over() {
     // SAFETY: before `main` there is no other thread that could read the environment. It is removed so that processes
     // that user code starts do not become workers too.
     unsafe { std::env::remove_var(ROLE) };
-    // SAFETY: sets a disposition, as the standard library does before `main`: a write to a closed pipe is an error.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    set_signals();
     let code = match role.to_str().and_then(Role::from_variable) {
         Some(Role::Worker(worker)) => crate::worker::run(worker),
         Some(Role::Store(store)) => crate::session::store::run(&store),
@@ -35,6 +36,17 @@ extern "C" fn take_over() {
     };
     // SAFETY: ends the process without running the program's exit handlers, which belong to its `main`.
     unsafe { libc::_exit(code) };
+}
+
+/// What the driver has done to its own signals is not the process's affair: it hears of its children, and no signal waits.
+fn set_signals() {
+    // SAFETY: sets dispositions, with no handler among them. That of SIGPIPE is as the standard library has it in every
+    // program: a write to a closed pipe is an error.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
 /// What a started process is to be; travels in the environment, as hexadecimal digits.
@@ -51,8 +63,7 @@ pub(crate) struct WorkerRole {
     pub(crate) head: mobula_client::OwnerId,
     /// By which the head knows the process.
     pub(crate) token: u64,
-    /// Closed when the driver is gone.
-    pub(crate) lifeline: RawFd,
+    pub(crate) lifeline: WatchedNumbers,
     pub(crate) forward_output: bool,
     pub(crate) spin: std::time::Duration,
 }
@@ -65,7 +76,7 @@ pub(crate) struct StoreRole {
     pub(crate) spill_directory: Option<std::path::PathBuf>,
     /// `None`: what the store takes by itself.
     pub(crate) spill_bytes_max: Option<u64>,
-    pub(crate) lifeline: RawFd,
+    pub(crate) lifeline: WatchedNumbers,
 }
 
 impl Role {

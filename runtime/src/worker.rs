@@ -1,7 +1,5 @@
 //! A worker process, from its start to its end.
 
-use std::io::Read;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -10,15 +8,17 @@ use mobula_client::ConnectOptions;
 use crate::core::Core;
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::lifeline::Watched;
 use crate::link::Link;
 use crate::message::ToHead;
-use crate::takeover::{WorkerRole, inherited};
+use crate::takeover::WorkerRole;
 use crate::{logs, registry, session};
 
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
 pub(crate) fn run(role: WorkerRole) -> i32 {
-    let lifeline = role.lifeline;
-    watch_lifeline(lifeline);
+    let lifeline = Arc::new(Watched::inherit(role.lifeline));
+    CANARY.store(lifeline.number(), Ordering::Relaxed);
+    end_with(lifeline.clone());
     match serve(role) {
         Ok(Served::UntilExit) => 0,
         // The head may be gone: then nobody else ends what user code has forked.
@@ -27,7 +27,7 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
             0
         }
         // A session that ends while its workers start has nothing to complain about.
-        Err(_) if is_cut(lifeline) => 0,
+        Err(_) if lifeline.is_cut() => 0,
         Err(error) => {
             eprintln!("mobula: this worker could not serve: {error}");
             1
@@ -35,20 +35,10 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
     }
 }
 
-/// Whether the driver is gone, or its session over.
-fn is_cut(lifeline: RawFd) -> bool {
-    let mut descriptor = libc::pollfd { fd: lifeline, events: 0, revents: 0 };
-    // SAFETY: one descriptor, which the lifeline's thread keeps open, and no waiting.
-    unsafe { libc::poll(&raw mut descriptor, 1, 0) };
-    descriptor.revents & libc::POLLHUP != 0
-}
-
-/// Ends the process at once when the driver is gone, however that happened, and with it what user code has forked.
-fn watch_lifeline(raw: RawFd) {
-    let mut lifeline = std::fs::File::from(inherited(raw));
+/// Ends the process as soon as the session is over, and with it what user code has forked.
+fn end_with(lifeline: Arc<Watched>) {
     let watch = move || {
-        // Nothing is ever written: this returns when the last writer, the driver, is gone.
-        let _ = lifeline.read(&mut [0]);
+        lifeline.wait_until_cut();
         end_group();
         // SAFETY: ends the process; nothing of it outlives the session.
         unsafe { libc::_exit(0) };
@@ -95,7 +85,6 @@ enum Served {
 }
 
 fn serve(role: WorkerRole) -> Result<Served, Error> {
-    CANARY.store(role.lifeline, Ordering::Relaxed);
     if role.forward_output {
         logs::enable_labels();
     }

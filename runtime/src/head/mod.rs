@@ -10,7 +10,6 @@ mod pool;
 mod processes;
 mod state;
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +18,9 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_client::{Client, ConnectOptions, Event, OwnerId};
 
 use self::processes::Processes;
-pub(crate) use self::processes::{has_ended_before, how, pidfd};
 use self::state::State;
 use crate::error::{Error, Result};
+use crate::lifeline::Lifeline;
 use crate::link::Link;
 
 /// What the head is started with.
@@ -32,8 +31,7 @@ pub(crate) struct HeadOptions {
     pub(crate) forward_output: bool,
     pub(crate) spin: Duration,
     pub(crate) program: PathBuf,
-    /// Inherited by every process; closed when the driver is gone.
-    pub(crate) lifeline: OwnedFd,
+    pub(crate) lifeline: Arc<Lifeline>,
 }
 
 /// The running head. Dropped, it sees its processes off and ends.

@@ -1,24 +1,23 @@
 //! The processes of a session: starting them, hearing of their end, and passing on what they print.
 //!
-//! Each has a process group of its own, so that what user code forks ends with it, unless it has left the group. And
-//! each has a share of the head's attention only: one that prints without end is read a piece at a time, and is not
+//! Each is a [child](crate::child) with a process group of its own, so that what user code forks ends with it, unless it
+//! has left the group. And each has a share of the head's attention only: one that prints without end is read a piece at a time, and is not
 //! read while what was printed before cannot be written.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mobula_client::OwnerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
 use super::HeadOptions;
+use crate::child::Child;
+use crate::error::ExitReason;
 use crate::logs::Prefixer;
 use crate::takeover::{ROLE, Role, WorkerRole};
 
@@ -48,7 +47,6 @@ pub(crate) struct Processes {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    pidfd: Option<OwnedFd>,
     pipes: Vec<Pipe>,
 }
 
@@ -86,8 +84,7 @@ impl Processes {
         Self { options, head, running: HashMap::new(), token_last, output: Some(output), written }
     }
 
-    /// Starts a worker; its token and its process id. The program is executed afresh (`posix_spawn`): nothing of this
-    /// process's memory is copied.
+    /// Starts a worker; its token and its process id.
     pub(crate) fn start(&mut self) -> std::io::Result<(u64, u32)> {
         self.token_last += 1;
         let token = self.token_last;
@@ -95,36 +92,35 @@ impl Processes {
             socket: self.options.socket.clone(),
             head: self.head,
             token,
-            lifeline: self.options.lifeline.as_raw_fd(),
+            lifeline: self.options.lifeline.watched(),
             forward_output: self.options.forward_output,
             spin: self.options.spin,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
-        let mut child = Command::new(&self.options.program)
+        let mut command = Command::new(&self.options.program);
+        command
             .arg0("mobula-worker")
             .env(ROLE, role.to_variable())
             .stdin(Stdio::null())
             .stdout(output())
-            .stderr(output())
-            .process_group(0)
-            .spawn()?;
-        let pid = child.id();
-        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
-        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+            .stderr(output());
+        let (child, stdout, stderr) = Child::start(&mut command)?;
+        let pid = child.pid();
+        let stdout = stdout.map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = stderr.map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
         let pipes = stdout.into_iter().chain(stderr).map(|(stream, descriptor)| {
             use nix::fcntl::{FcntlArg, OFlag, fcntl};
             let _ = fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
             Pipe { stream, reader: descriptor.into(), prefixer: Prefixer::default() }
         });
-        let process = Process { pipes: pipes.collect(), pidfd: pidfd(Pid::from_raw(pid as i32)), child };
-        self.running.insert(token, process);
+        self.running.insert(token, Process { pipes: pipes.collect(), child });
         Ok((token, pid))
     }
 
     /// Kills a process; its end is reported by [`ended`](Self::ended).
     pub(crate) fn kill(&mut self, token: u64) {
-        if let Some(process) = self.running.get_mut(&token) {
-            let _ = process.child.kill();
+        if let Some(process) = self.running.get(&token) {
+            process.child.kill();
         }
     }
 
@@ -133,9 +129,7 @@ impl Processes {
         let mut descriptors = vec![PollFd::new(bell, PollFlags::POLLIN)];
         let can_write = self.output.as_ref().is_some_and(|output| !output.is_full());
         for process in self.running.values() {
-            if let Some(pidfd) = &process.pidfd {
-                descriptors.push(PollFd::new(pidfd.as_fd(), PollFlags::POLLIN));
-            }
+            descriptors.push(PollFd::new(process.child.as_fd(), PollFlags::POLLIN));
             if can_write {
                 let pipes = process.pipes.iter();
                 descriptors.extend(pipes.map(|pipe| PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)));
@@ -152,19 +146,17 @@ impl Processes {
     pub(crate) fn forward_output(&mut self) {
         let Some(output) = &self.output else { return };
         for process in self.running.values_mut() {
-            let pid = process.child.id();
+            let pid = process.child.pid();
             process.pipes.retain_mut(|pipe| pipe.forward(1, pid, output));
         }
     }
 
     /// Processes that have ended since the last call, and how.
-    pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitStatus)> {
+    pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitReason)> {
         let ended: Vec<_> = self
             .running
-            .iter_mut()
-            .filter_map(|(token, process)| {
-                process.try_wait().map(|status| (*token, process.child.id(), status))
-            })
+            .iter()
+            .filter_map(|(token, Process { child, .. })| Some((*token, child.pid(), child.try_wait()?)))
             .collect();
         for (token, pid, _) in &ended {
             // What it printed last comes before the news of its end.
@@ -182,38 +174,21 @@ impl Processes {
     pub(crate) fn end_all(&mut self) {
         let deadline = Instant::now() + END_PATIENCE;
         while !self.running.is_empty() && Instant::now() < deadline {
-            let pidfds = self.running.values().filter_map(|process| process.pidfd.as_ref());
+            let children = self.running.values().map(|process| process.child.as_fd());
             let mut descriptors: Vec<_> =
-                pidfds.map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
+                children.map(|child| PollFd::new(child, PollFlags::POLLIN)).collect();
             let _ = poll(&mut descriptors, PollTimeout::from(20u8));
             self.forward_output();
             self.ended();
         }
-        for process in self.running.values_mut() {
-            let _ = process.child.kill();
-            has_ended_before(process.pid(), Instant::now() + END_PATIENCE);
+        for Process { child, .. } in self.running.values() {
+            child.kill();
+            child.has_ended_before(Instant::now() + END_PATIENCE);
         }
         self.ended();
         // Nobody may read what is written; then the thread that writes goes on waiting, alone.
         drop(self.output.take());
         let _ = self.written.recv_timeout(END_PATIENCE);
-    }
-}
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
-    }
-
-    /// How the process ended, if it has. What it had forked is ended then, as long as nobody else can have its number.
-    fn try_wait(&mut self) -> Option<ExitStatus> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        match waitid(Id::Pid(self.pid()), flags) {
-            Ok(WaitStatus::StillAlive) => return None,
-            Ok(_) => _ = killpg(self.pid(), Signal::SIGKILL),
-            Err(_) => {}
-        }
-        self.child.try_wait().ok().flatten()
     }
 }
 
@@ -255,34 +230,4 @@ impl Pipe {
             let _ = output.try_send((self.stream, lines));
         }
     }
-}
-
-/// How a process ended, for people.
-pub(crate) fn how(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it exited with code {code}"),
-        (None, Some(signal)) => {
-            let name =
-                nix::sys::signal::Signal::try_from(signal).map_or("", nix::sys::signal::Signal::as_str);
-            format!("it was killed by signal {signal} {name}").trim_end().to_owned()
-        }
-        (None, None) => "it ended".to_owned(),
-    }
-}
-
-/// Waits until a child process has ended (but leaves it to be waited for); `false` when the deadline came first.
-pub(crate) fn has_ended_before(pid: Pid, deadline: Instant) -> bool {
-    let Some(pidfd) = pidfd(pid) else { return false };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    matches!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
-}
-
-/// A descriptor that becomes readable when the process ends.
-pub(crate) fn pidfd(pid: Pid) -> Option<OwnedFd> {
-    // SAFETY: a system call on plain numbers; it makes a descriptor or fails.
-    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0)?;
-    // SAFETY: just made, and nobody else knows it.
-    Some(unsafe { OwnedFd::from_raw_fd(raw) })
 }

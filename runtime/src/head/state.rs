@@ -1,7 +1,6 @@
 //! What the head is told and what it does: it carries out what the [pool](super::pool) decides about workers, and the
 //! [actors](super::actors) about themselves, with the session's processes and the links to them.
 
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +8,8 @@ use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
 use super::pool::{Caller, Decision, Job, Pool};
-use super::processes::{self, Processes};
-use crate::error::Failure;
+use super::processes::Processes;
+use crate::error::{ExitReason, Failure};
 use crate::link::Link;
 use crate::message::{self, FromHead, ToHead};
 use crate::registry;
@@ -91,7 +90,9 @@ impl State {
 
     fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, fingerprint: u64) {
         if !self.pool.is_starting(token) {
-            return tracing::warn!(pid, "a process registered that was not started here");
+            tracing::warn!(pid, "a process registered that was not started here, or could not be watched");
+            let _ = from.send(&FromHead::Exit, Vec::new());
+            return;
         }
         if fingerprint != registry::fingerprint() {
             self.processes.kill(token);
@@ -118,28 +119,29 @@ impl State {
     /// Passes output on, and deals with processes that have ended.
     pub(super) fn look_after_processes(&mut self, client: &Client) {
         self.processes.forward_output();
-        for (token, pid, status) in self.processes.ended() {
+        for (token, pid, reason) in self.processes.ended() {
             // What it said before it ended still counts.
             if let Some(link) = self.pool.link(token).cloned() {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
             }
             let Some(worker) = self.pool.remove(token) else { continue };
-            let how = match worker.broken {
-                Some(_) if worker.killed => {
-                    "it had closed its connections, or wrote nonsense to them, and was killed".into()
-                }
-                _ => processes::how(status),
+            let reason = match worker.broken {
+                Some(_) if worker.killed => ExitReason::Disconnected,
+                _ => reason,
             };
             // That it was killed from outside says nothing about whether the next one comes up.
-            let failed = worker.link.is_none() && status.signal() != Some(libc::SIGKILL);
+            let is_killed = reason == (ExitReason::Killed { signal: libc::SIGKILL });
+            let failed = worker.link.is_none() && !is_killed;
             if failed && !matches!(worker.job, Job::Exiting { .. }) {
                 self.start_failures += 1;
                 if self.start_failures >= START_FAILURES_MAX {
-                    self.no_workers(&format!("worker processes do not come up: {how} before it could serve"));
+                    self.no_workers(&format!(
+                        "worker processes do not come up: {reason} before it could serve"
+                    ));
                 }
             }
             if let Job::Actor { actor } = worker.job {
-                self.actors.process_ended(actor, pid, how);
+                self.actors.process_ended(actor, pid, reason.to_string());
             }
         }
         for token in self.pool.kill_late(Instant::now()) {

@@ -1,13 +1,12 @@
 //! A session: the store, the head and the workers of one driver, from `init` to the drop of its guard.
 //!
-//! Everything a session has hangs on one *lifeline*: a pipe whose only writer is the driver. Store and workers end when
-//! it is closed, which the kernel does however the driver ends.
+//! Everything a session has hangs on one [lifeline](crate::lifeline): store and workers end when the driver says so, or
+//! has ended, however that happened.
 
 mod directory;
 pub(crate) mod store;
 
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +21,7 @@ use self::store::Store;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions};
+use crate::lifeline::Lifeline;
 use crate::spin::SPIN_DEFAULT;
 use crate::takeover::StoreRole;
 use crate::value;
@@ -208,8 +208,7 @@ pub struct Session {
     head: Option<Head>,
     core: Arc<Core>,
     courier: Option<std::thread::JoinHandle<()>>,
-    /// The only writer of the pipe that all processes of the session watch.
-    lifeline: Option<OwnedFd>,
+    lifeline: Option<Arc<Lifeline>>,
 }
 
 impl Session {
@@ -217,7 +216,7 @@ impl Session {
         let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let directory = Directory::make(options.session_dir.clone()).map_err(|error| start(&error))?;
         let socket = directory.path.join("store.sock");
-        let (watched, lifeline) = lifeline().map_err(|error| start(&error))?;
+        let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(default_capacity);
         let spill_directory =
             options.spill_directory.clone().or_else(mobula_store::Config::default_spill_directory);
@@ -226,7 +225,7 @@ impl Session {
             capacity_bytes,
             spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
             spill_bytes_max: options.spill_bytes_max,
-            lifeline: watched.as_raw_fd(),
+            lifeline: lifeline.watched(),
         })?;
         let begin = || -> Result<_> {
             let client =
@@ -237,7 +236,7 @@ impl Session {
                 forward_output: options.forward_output,
                 spin: options.spin,
                 program: options.worker_program.clone(),
-                lifeline: watched,
+                lifeline: lifeline.clone(),
             })?;
             let core = Core::new(client, None, options.spin);
             let courier = start_core(&core)?;
@@ -253,7 +252,7 @@ impl Session {
             }
             Err(error) => {
                 forget_core();
-                drop(lifeline);
+                lifeline.cut();
                 drop(store);
                 Err(error)
             }
@@ -296,8 +295,10 @@ impl Drop for Session {
         if let Some(courier) = self.courier.take() {
             let _ = courier.join();
         }
-        // Store and workers end when this is closed; the head sees the workers off.
-        drop(self.lifeline.take());
+        // Store and workers end by themselves then; the head sees the workers off.
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.cut();
+        }
         // The store first: what it would be started with again belongs to the head.
         drop(self.store.take());
         drop(self.head.take());
@@ -321,14 +322,6 @@ pub(crate) fn start_core(core: &Arc<Core>) -> Result<std::thread::JoinHandle<()>
 fn forget_core() {
     CORE.store(None);
     value::remove_client();
-}
-
-/// The read end, which every process of the session inherits, and the only write end.
-fn lifeline() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    // The read end passes on to processes that this one starts; what else inherits it can do nothing with it.
-    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
-    Ok((read, write))
 }
 
 fn default_capacity() -> u64 {

@@ -3,19 +3,23 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::error::{Error, Result};
-use crate::takeover::{ROLE, Role, StoreRole, inherited};
+use crate::child::Child;
+use crate::error::{Error, ExitReason, Result};
+use crate::lifeline::Watched;
+use crate::takeover::{ROLE, Role, StoreRole};
 
 /// How long the store may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to end by itself.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+/// How much later than its output a process ends.
+const CLOSE_TO_END: Duration = Duration::from_secs(1);
 
 /// How long a store that has just ended is left alone before another is started, at most.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -32,7 +36,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Starts the store, and waits until it can be connected to. The role's lifeline must stay open.
+    /// Starts the store, and waits until it can be connected to.
     pub(super) fn start(role: StoreRole) -> Result<Self> {
         let child = start(&role)?;
         let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
@@ -62,15 +66,14 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
     loop {
         let begun = Instant::now();
         if wait_for_end(&child, stopped) {
-            return end(&mut child);
+            return end(&child);
         }
-        let status = child.wait();
-        if status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        let reason = child.try_wait().unwrap_or(ExitReason::Unknown);
+        if reason == (ExitReason::Exited { code: 0 }) {
             // It has ended as it should, with the lifeline.
             return;
         }
-        let how = status.map_or_else(|error| error.to_string(), crate::head::how);
-        eprintln!("mobula: the store has ended, and is started again: {how}");
+        eprintln!("mobula: the store has ended, and is started again: {reason}");
         if begun.elapsed() >= SOUND_LIFE {
             pause = Duration::ZERO;
         }
@@ -89,10 +92,8 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
 
 /// Blocks until the store is to end (`true`) or has ended by itself.
 fn wait_for_end(child: &Child, stopped: &OwnedFd) -> bool {
-    let pidfd = crate::head::pidfd(nix::unistd::Pid::from_raw(child.id() as i32));
-    let Some(pidfd) = pidfd else { return is_stopped_within(stopped, Duration::MAX) };
     let mut descriptors =
-        [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(child.as_fd(), PollFlags::POLLIN)];
     while !matches!(poll(&mut descriptors, PollTimeout::NONE), Ok(1..)) {}
     descriptors[0].any().unwrap_or(true)
 }
@@ -103,24 +104,28 @@ fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
 }
 
 fn start(role: &StoreRole) -> Result<Child> {
-    let mut child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg0("mobula-store")
         .env(ROLE, Role::Store(role.clone()).to_variable())
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Error::Start(format!("the store's process: {error}")))?;
-    let said = child.stdout.take().map(|stdout| read_line_within(stdout, START_PATIENCE)).unwrap_or_default();
+        .stdout(Stdio::piped());
+    let (child, stdout, _) =
+        Child::start(&mut command).map_err(|error| Error::Start(format!("the store's process: {error}")))?;
+    let said = stdout.map(|stdout| read_line_within(stdout, START_PATIENCE)).unwrap_or_default();
     match said.as_str() {
         "ready" => Ok(child),
         "" => {
-            let _ = child.kill();
-            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(Error::Start(format!("the store did not come up: {how}")))
+            let late = !child.has_ended_before(Instant::now() + CLOSE_TO_END);
+            match end_at_once(&child) {
+                _ if late => {
+                    Err(Error::Start(format!("the store did not come up within {START_PATIENCE:?}")))
+                }
+                reason => Err(Error::Start(format!("the store did not come up: {reason}"))),
+            }
         }
         said => {
-            let _ = child.wait();
+            end(&child);
             Err(Error::Start(said.to_owned()))
         }
     }
@@ -138,7 +143,7 @@ fn read_line_within(stdout: ChildStdout, timeout: Duration) -> String {
 
 /// The store's process: its main function. Returns the exit code.
 pub(crate) fn run(role: &StoreRole) -> i32 {
-    let lifeline = inherited(role.lifeline);
+    let lifeline = Watched::inherit(role.lifeline);
     // This process is there for the store alone.
     if let Err(error) = mobula_store::raise_descriptor_limit() {
         eprintln!("mobula: the store keeps the usual limit of descriptors: {error}");
@@ -156,7 +161,17 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     println!("ready");
     // Whoever reads has got what it waited for; the pipe's end tells it that there is no more.
     let _ = nix::unistd::close(1);
-    let code = match server.run_while_open(lifeline) {
+    let stopper = server.stopper();
+    let watch = move || {
+        lifeline.wait_until_cut();
+        stopper.stop();
+    };
+    let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
+    if let Err(error) = thread.spawn(watch) {
+        eprintln!("mobula: a store without a watch on its driver does not serve: {error}");
+        return 1;
+    }
+    let code = match server.run() {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("mobula: the store ended: {error}");
@@ -171,11 +186,16 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
 }
 
 /// Waits for a process that has been told to end; kills it if it does not.
-fn end(child: &mut Child) {
-    let deadline = Instant::now() + END_PATIENCE;
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    if !crate::head::has_ended_before(pid, deadline) {
-        let _ = child.kill();
+fn end(child: &Child) {
+    child.has_ended_before(Instant::now() + END_PATIENCE);
+    end_at_once(child);
+}
+
+/// Kills a process if it has not ended; how it ended.
+fn end_at_once(child: &Child) -> ExitReason {
+    if !child.has_ended() {
+        child.kill();
+        child.has_ended_before(Instant::now() + END_PATIENCE);
     }
-    let _ = child.wait();
+    child.try_wait().unwrap_or(ExitReason::Unknown)
 }

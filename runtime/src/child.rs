@@ -1,0 +1,182 @@
+//! A process that this one has started, known by a descriptor and not by its number.
+//!
+//! The program that a session lives in may do with its children what it likes: ignore SIGCHLD (or have inherited that),
+//! ask for no zombies, or wait for whatever ends. Then a child's number is free as soon as it has ended, and may be a
+//! stranger's a moment later. So everything here goes through the child's pidfd, which means this one process for ever:
+//! hearing of its end, asking how it ended, and signals.
+//!
+//! What holds, and where:
+//! - The descriptor is opened by number once, right after the start, and the process behind it must then be a child of
+//!   this one that leads the group made for it. Numbers are given out in turn, so another process could pass for it only
+//!   if all other numbers had been used up in that moment, by this program's own children.
+//! - How a child ended is known also if somebody else has waited for it, from Linux 6.15 on. Before, that is
+//!   [`ExitReason::Unknown`].
+//! - What a child had forked is ended with it, through the descriptor too, from Linux 6.9 on. Before, its group is
+//!   signalled by number, and only while the child has not been waited for, which keeps the number; so where somebody
+//!   else waits for it, what it had forked stays.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStderr, ChildStdout, Command};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::error::ExitReason;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// A child, and the pipes that its command asked for.
+pub(crate) type Started = (Child, Option<ChildStdout>, Option<ChildStderr>);
+
+impl Child {
+    /// Starts a process, in a group of its own. The program is executed afresh (`posix_spawn`): nothing of this process's
+    /// memory is copied.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Started> {
+        let mut started = command.process_group(0).spawn()?;
+        let (stdout, stderr) = (started.stdout.take(), started.stderr.take());
+        let pid = started.id();
+        // Without a descriptor nothing can be done for it, nor to it: it ends with the session.
+        let gone = || io::Error::other(format!("process {pid} ended before it could be watched"));
+        let pidfd = pidfd(pid).map_err(|error| if error == Errno::ESRCH { gone() } else { error.into() })?;
+        let child = Self { pid, pidfd };
+        let number = Pid::from_raw(pid as i32);
+        let is_ours =
+            !matches!(child.peek(), Peek::NoChild) && nix::unistd::getpgid(Some(number)) == Ok(number);
+        if is_ours || child.has_ended() { Ok((child, stdout, stderr)) } else { Err(gone()) }
+    }
+
+    /// Its number, for people.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended_before(Instant::now())
+    }
+
+    /// Waits until it has ended; `false` when the deadline came first.
+    pub(crate) fn has_ended_before(&self, deadline: Instant) -> bool {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(1..) => return true,
+                Ok(_) if left.is_zero() => return false,
+                Err(error) if error != Errno::EINTR => return false,
+                _ => {}
+            }
+        }
+    }
+
+    /// How it ended, if it has. What it had forked is ended then.
+    pub(crate) fn try_wait(&self) -> Option<ExitReason> {
+        if !self.has_ended() {
+            return None;
+        }
+        self.end_group();
+        match self.waitid(libc::WEXITED | libc::WNOHANG) {
+            // A tracer of it has not let it go.
+            Ok(None) => None,
+            Ok(reason) => reason,
+            Err(_) => Some(self.reason_kept().unwrap_or(ExitReason::Unknown)),
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        let _ = self.signal(libc::SIGKILL, 0);
+    }
+
+    /// Ends what the child, which has ended, had forked.
+    fn end_group(&self) {
+        match self.signal(libc::SIGKILL, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
+            // A kernel that does not know the flag.
+            Err(Errno::EINVAL) if matches!(self.peek(), Peek::Ended) => {
+                // While nobody has waited for the child, its number is nobody else's.
+                let group = Pid::from_raw(self.pid as i32);
+                let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            }
+            _ => {}
+        }
+    }
+
+    fn signal(&self, signal: libc::c_int, flags: libc::c_uint) -> nix::Result<()> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a system call on numbers and a descriptor that lives; it reads nothing through the null pointer.
+        let result = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, no_info, flags)
+        };
+        Errno::result(result).map(drop)
+    }
+
+    /// Whether the process is a child of this one, without waiting for it.
+    fn peek(&self) -> Peek {
+        match self.waitid(libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+            Ok(None) => Peek::Runs,
+            Ok(Some(_)) => Peek::Ended,
+            Err(_) => Peek::NoChild,
+        }
+    }
+
+    fn waitid(&self, flags: libc::c_int) -> nix::Result<Option<ExitReason>> {
+        // SAFETY: plain numbers, of which all zeroes are some.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `info` outlives the call, which writes to nothing else.
+        let result = unsafe {
+            libc::waitid(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, &raw mut info, flags)
+        };
+        Errno::result(result)?;
+        // SAFETY: the call has filled it in as SIGCHLD's information, or left the zeroes, which are some too.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        let reason = match info.si_code {
+            _ if pid == 0 => return Ok(None),
+            libc::CLD_EXITED => ExitReason::Exited { code: status },
+            _ => ExitReason::Killed { signal: status },
+        };
+        Ok(Some(reason))
+    }
+
+    /// How it ended, as the kernel has kept it with the descriptor although somebody else has waited for the child.
+    fn reason_kept(&self) -> Option<ExitReason> {
+        // SAFETY: plain numbers, of which all zeroes are some.
+        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+        info.mask = u64::from(libc::PIDFD_INFO_EXIT);
+        // SAFETY: the request's number says how large `info` is, which outlives the call.
+        let result = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        let is_known = result == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+        is_known.then(|| match (libc::WIFSIGNALED(info.exit_code), info.exit_code) {
+            (true, status) => ExitReason::Killed { signal: libc::WTERMSIG(status) },
+            (false, status) => ExitReason::Exited { code: libc::WEXITSTATUS(status) },
+        })
+    }
+}
+
+impl AsFd for Child {
+    /// Becomes readable when the child has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+enum Peek {
+    Runs,
+    /// It has ended, and nobody has waited for it.
+    Ended,
+    NoChild,
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: a system call on plain numbers; it makes a descriptor or fails.
+    let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })?;
+    // SAFETY: just made, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}

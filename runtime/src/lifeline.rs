@@ -1,0 +1,96 @@
+//! What every process of a session hangs on: a socket to the driver, and the driver's pidfd.
+//!
+//! The session ends when the driver says so, which it does by shutting its socket down, or when the driver's process
+//! ends, which the pidfd tells. Neither depends on who else has a copy of a descriptor: a child that the driver has
+//! forked has one of each, and keeps nothing alive by that.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use serde::{Deserialize, Serialize};
+
+use crate::child::pidfd;
+use crate::takeover::inherited;
+
+/// The driver's side.
+#[derive(Debug)]
+pub(crate) struct Lifeline {
+    socket: OwnedFd,
+    /// These pass on to every process that this one executes. Of those, only the session's own do anything with them.
+    watched: OwnedFd,
+    driver: OwnedFd,
+}
+
+/// What a process is told about it: numbers of descriptors that it inherits.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WatchedNumbers {
+    socket: RawFd,
+    driver: RawFd,
+}
+
+impl Lifeline {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (socket, watched) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        // This process itself: its number is its own while it asks.
+        let driver = pidfd(std::process::id())?;
+        for descriptor in [&watched, &driver] {
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(Self { socket, watched, driver })
+    }
+
+    pub(crate) fn watched(&self) -> WatchedNumbers {
+        WatchedNumbers { socket: self.watched.as_raw_fd(), driver: self.driver.as_raw_fd() }
+    }
+
+    /// The session is over: everybody hears of it now.
+    pub(crate) fn cut(&self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+/// The side of a process that hangs on it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    socket: OwnedFd,
+    driver: OwnedFd,
+}
+
+impl Watched {
+    /// Takes over what this process has inherited.
+    pub(crate) fn inherit(numbers: WatchedNumbers) -> Self {
+        Self { socket: inherited(numbers.socket), driver: inherited(numbers.driver) }
+    }
+
+    /// Blocks until the session is over.
+    pub(crate) fn wait_until_cut(&self) {
+        while !self.is_cut_within(PollTimeout::NONE) {}
+    }
+
+    /// Whether the session is over.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut_within(PollTimeout::ZERO)
+    }
+
+    fn is_cut_within(&self, timeout: PollTimeout) -> bool {
+        // Nothing is ever sent: the socket's end is all that it can tell.
+        let mut descriptors =
+            [&self.socket, &self.driver].map(|descriptor| PollFd::new(descriptor.as_fd(), PollFlags::POLLIN));
+        matches!(poll(&mut descriptors, timeout), Ok(1..))
+    }
+
+    /// The number of one of its descriptors, to be asked whether it is still open.
+    pub(crate) fn number(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
