@@ -7,8 +7,12 @@
 //! same: then it is a label, or, if it is no name, output as any other. The process's id comes from the head.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// ASCII's record separator.
 const MARK: u8 = 0x1e;
@@ -38,14 +42,87 @@ pub(crate) fn label(name: &'static str) {
     let name = short(name);
     label.extend_from_slice(&name.as_bytes()[..name.floor_char_boundary(NAME_BYTES_MAX)]);
     label.push(MARK);
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(&label).and_then(|()| stdout.flush());
-    let _ = std::io::stderr().lock().write_all(&label);
+    let _ = Stream::Stdout.write_all(&label);
+    let _ = Stream::Stderr.write_all(&label);
 }
 
 /// The last part of a path: what people call a function.
 fn short(name: &str) -> &str {
     name.rsplit("::").next().unwrap_or(name)
+}
+
+/// One of this process's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "standard output",
+            Self::Stderr => "standard error",
+        })
+    }
+}
+
+impl Stream {
+    /// Writes all of it, after what this process has printed before. Somebody may have made the output non-blocking, for
+    /// every process that has it: then this waits until it takes more, and others may print meanwhile.
+    ///
+    /// A closed output takes everything, as it does from `println!`.
+    ///
+    /// # Errors
+    /// The system's: nobody can read it any more, or the disk is full.
+    pub(crate) fn write_all(self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match self {
+                Self::Stdout => {
+                    let mut stdout = io::stdout().lock();
+                    stdout.flush().and_then(|()| write(stdout.as_fd(), bytes))
+                }
+                Self::Stderr => {
+                    let stderr = io::stderr().lock();
+                    write(stderr.as_fd(), bytes)
+                }
+            };
+            match written {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => _ = self.takes_more_within(PollTimeout::NONE),
+                    _ if error.raw_os_error() == Some(libc::EBADF) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// A line of this library's own, if it can be written without waiting.
+    pub(crate) fn say_if_it_takes(self, text: &str) {
+        let line = format!("mobula: {text}\n");
+        if self.takes_more_within(PollTimeout::ZERO) {
+            let _ = match self {
+                Self::Stdout => write(io::stdout().as_fd(), line.as_bytes()),
+                Self::Stderr => write(io::stderr().as_fd(), line.as_bytes()),
+            };
+        }
+    }
+
+    fn takes_more_within(self, timeout: PollTimeout) -> bool {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let descriptor = match self {
+            Self::Stdout => stdout.as_fd(),
+            Self::Stderr => stderr.as_fd(),
+        };
+        matches!(poll(&mut [PollFd::new(descriptor, PollFlags::POLLOUT)], timeout), Ok(1..))
+    }
+}
+
+fn write(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    nix::unistd::write(descriptor, bytes).map_err(|error: Errno| error.into())
 }
 
 /// Puts prefixes before the lines of one stream of one worker.

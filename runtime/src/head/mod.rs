@@ -6,6 +6,7 @@
 //! actors that it names.
 
 mod actors;
+mod output;
 mod pool;
 mod processes;
 mod state;

@@ -1,0 +1,234 @@
+//! What workers print, on its way from their pipes to this process's own output.
+//!
+//! The head reads the pipes, and a thread of its own writes, because it may have to wait for whoever reads. Nothing is
+//! lost while the session lives: while what was read cannot be written, pipes are not read, and workers that print wait.
+//! The pipes of a process that has ended are kept until they are empty. What must be lost all the same, because the
+//! output is closed or nobody has read it when the session ends, is said on standard error.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::logs::{Prefixer, Stream};
+
+/// Pieces of output that wait to be written; beyond that, workers wait.
+const QUEUE_PIECES: usize = 16;
+/// Bytes that are read of a pipe at a time.
+const PIECE_BYTES: usize = 16 << 10;
+/// Pieces that are read of the pipe of a process that has ended: what the largest pipe holds. What has inherited it and
+/// goes on printing is not listened to.
+const PIECES_AFTER_END: usize = 64;
+/// Pipes of processes that have ended. When nobody reads, and more workers end, the oldest are closed.
+const ENDED_PIPES_MAX: usize = 128;
+/// How soon to look again whether output can be written.
+pub(super) const RETRY: Duration = Duration::from_millis(10);
+/// How long whoever reads is waited for when the session ends.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// To the thread that writes. `None` at the end.
+    pieces: Option<Sender<(Stream, Vec<u8>)>>,
+    /// Disconnected when that thread has ended.
+    written: Receiver<()>,
+    /// Bytes that were read and are not written yet.
+    waiting_bytes: Arc<AtomicU64>,
+    /// Of processes that have ended, the oldest first.
+    ended: VecDeque<Pipe>,
+    /// Bytes that nobody will read any more.
+    lost_bytes: u64,
+}
+
+/// One output stream of one worker.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    stream: Stream,
+    pid: u32,
+    reader: File,
+    prefixer: Prefixer,
+    /// Pieces to be read still, when the process has ended.
+    pieces_left: usize,
+}
+
+impl Output {
+    /// Starts the thread that writes.
+    pub(super) fn new() -> Self {
+        let (sender, pieces) = bounded::<(Stream, Vec<u8>)>(QUEUE_PIECES);
+        let (ends, written) = bounded(0);
+        let waiting_bytes = Arc::new(AtomicU64::new(0));
+        let waiting = waiting_bytes.clone();
+        let write = move || {
+            let _ends: Sender<()> = ends;
+            let mut failed = [false; 2];
+            for (stream, bytes) in pieces {
+                let result = stream.write_all(&bytes);
+                waiting.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+                let failed = &mut failed[stream as usize];
+                if let Err(error) = &result
+                    && !*failed
+                {
+                    let text =
+                        format!("what workers print cannot be written to {stream} and is lost: {error}");
+                    Stream::Stderr.say_if_it_takes(&text);
+                }
+                *failed = result.is_err();
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
+        if let Err(error) = thread {
+            Stream::Stderr
+                .say_if_it_takes(&format!("what workers print is lost: no thread to write it: {error}"));
+        }
+        Self { pieces: Some(sender), written, waiting_bytes, ended: VecDeque::new(), lost_bytes: 0 }
+    }
+
+    /// The end of a worker's output stream that this process reads.
+    pub(super) fn pipe(stream: Stream, pid: u32, reader: OwnedFd) -> Pipe {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let _ = fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        Pipe {
+            stream,
+            pid,
+            reader: reader.into(),
+            prefixer: Prefixer::default(),
+            pieces_left: PIECES_AFTER_END,
+        }
+    }
+
+    /// Whether another piece finds room. Only the head adds any, so what finds room now still does when it is read.
+    pub(super) fn has_room(&self) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| !pieces.is_full())
+    }
+
+    /// What to wait for, beside the pipes of running processes.
+    pub(super) fn ended(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.ended.iter().map(Pipe::as_fd)
+    }
+
+    /// Passes on a piece of what is there; `false` at the end of the pipe.
+    pub(super) fn forward(&self, pipe: &mut Pipe) -> bool {
+        !self.has_room() || self.pass_on_piece(pipe) != Found::End
+    }
+
+    /// A process has ended: what is in its pipes is passed on, now as far as there is room, or later.
+    pub(super) fn process_ended(&mut self, pipes: impl IntoIterator<Item = Pipe>) {
+        self.ended.extend(pipes);
+        self.forward_ended();
+        while self.ended.len() > ENDED_PIPES_MAX {
+            let closed = self.ended.pop_front();
+            self.lost_bytes += closed.map_or(0, |pipe| pipe.bytes());
+        }
+    }
+
+    /// Passes on what processes that have ended have left, as far as there is room.
+    pub(super) fn forward_ended(&mut self) {
+        while let Some(mut pipe) = self.ended.pop_front() {
+            while self.has_room() && pipe.pieces_left > 0 {
+                pipe.pieces_left -= 1;
+                match self.pass_on_piece(&mut pipe) {
+                    Found::Piece => {}
+                    // Whoever has inherited the other end keeps it open.
+                    Found::Nothing => pipe.pieces_left = 0,
+                    Found::End => break,
+                }
+            }
+            if !self.has_room() {
+                return self.ended.push_front(pipe);
+            }
+            // A line without an end counts.
+            self.finish(&mut pipe);
+        }
+    }
+
+    fn pass_on_piece(&self, pipe: &mut Pipe) -> Found {
+        let mut bytes = [0; PIECE_BYTES];
+        loop {
+            match pipe.reader.read(&mut bytes) {
+                Ok(0) => {
+                    self.finish(pipe);
+                    return Found::End;
+                }
+                Ok(count) => {
+                    let mut lines = Vec::new();
+                    pipe.prefixer.push(&bytes[..count], pipe.pid, &mut lines);
+                    self.send(pipe.stream, lines);
+                    return Found::Piece;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Found::Nothing,
+            }
+        }
+    }
+
+    fn finish(&self, pipe: &mut Pipe) {
+        let mut lines = Vec::new();
+        pipe.prefixer.finish(pipe.pid, &mut lines);
+        self.send(pipe.stream, lines);
+    }
+
+    fn send(&self, stream: Stream, lines: Vec<u8>) {
+        let Some(pieces) = self.pieces.as_ref().filter(|_| !lines.is_empty()) else { return };
+        let bytes = lines.len() as u64;
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if pieces.try_send((stream, lines)).is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything is written, for a while. What nobody has read by then is said to be lost; the thread that
+    /// writes goes on waiting, alone.
+    pub(super) fn end(&mut self) {
+        let deadline = Instant::now() + END_PATIENCE;
+        loop {
+            self.forward_ended();
+            if self.ended.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            let _ = self.written.recv_timeout(RETRY);
+        }
+        drop(self.pieces.take());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.written.recv_timeout(left);
+        let in_pipes: u64 = self.ended.drain(..).map(|pipe| pipe.bytes()).sum();
+        let lost_bytes = self.lost_bytes + in_pipes + self.waiting_bytes.load(Ordering::Relaxed);
+        if lost_bytes > 0 {
+            let text = format!(
+                "{lost_bytes} bytes that workers printed are lost: nobody has read this process's output for \
+                 {END_PATIENCE:?} at the end of the session"
+            );
+            Stream::Stderr.say_if_it_takes(&text);
+        }
+    }
+}
+
+/// What a look into a pipe has found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Piece,
+    Nothing,
+    End,
+}
+
+impl Pipe {
+    /// Bytes in it.
+    fn bytes(&self) -> u64 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one int, to a local.
+        let result = unsafe { libc::ioctl(self.reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        if result == 0 { bytes as u64 } else { 0 }
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
