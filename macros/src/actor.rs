@@ -66,6 +66,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         } else if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
             if !options.local {
                 check_receiver(receiver, &mut errors);
+                check_name(&function.sig.ident, &mut errors);
                 methods.push(method(function, options, &actor, &mut errors));
             }
         } else {
@@ -158,6 +159,43 @@ fn check_receiver(receiver: &Receiver, errors: &mut Errors) {
         );
     }
 }
+
+/// Refuses a method that a handle's own method of the same name would hide: `handle.clone()` is a second handle.
+///
+/// A handle derefs to the actor's methods, so the compiler looks among the handle's own first: those of the traits of
+/// the standard library and of serde that it implements. A method of a trait that is not in scope hides nothing, but
+/// would begin to with one more `use`.
+fn check_name(name: &Ident, errors: &mut Errors) {
+    let (plain, own) = (name.unraw().to_string(), |(method, _): &&(&str, &str)| name.unraw() == method);
+    if let Some((_, of)) = HANDLE_METHODS.iter().find(own) {
+        errors.push(
+            name,
+            format!(
+                "a handle has a method `{plain}` of its own, from `{of}`, and `handle.{plain}()` would mean that one: \
+                 choose another name, or keep this method off the handle with `#[remote(local)]`"
+            ),
+        );
+    }
+}
+
+/// The methods that every handle has, and the traits that they come from.
+const HANDLE_METHODS: &[(&str, &str)] = &[
+    ("borrow", "Borrow"),
+    ("borrow_mut", "BorrowMut"),
+    ("clone", "Clone"),
+    ("clone_from", "Clone"),
+    ("clone_into", "ToOwned"),
+    ("deref", "Deref"),
+    ("eq", "PartialEq"),
+    ("fmt", "Debug"),
+    ("hash", "Hash"),
+    ("into", "Into"),
+    ("ne", "PartialEq"),
+    ("serialize", "Serialize"),
+    ("to_owned", "ToOwned"),
+    ("try_into", "TryInto"),
+    ("type_id", "Any"),
+];
 
 fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, errors: &mut Errors) -> Method {
     let mut sig = function.sig.clone();

@@ -96,7 +96,8 @@ use syn::{Error, Item};
 ///
 /// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
 /// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation.
-/// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local.
+/// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local. A method cannot
+/// have the name of one that every handle has, such as `clone` or `eq`: a call of it would mean the handle's.
 ///
 /// The attribute takes these options, which are what `ActorOptions` leaves open; each is a number, or `unlimited`:
 ///

@@ -122,7 +122,81 @@ impl Named {
     fn nothing(&self) {}
 }
 
+// Names of traits' methods that a handle does not have, and of functions that take one.
+struct Namesake;
+
+#[mobula::remote]
+impl Namesake {
+    fn new() -> Self {
+        Namesake
+    }
+    fn drop(&self) {}
+    fn max(&self) {}
+    fn cmp(&self) {}
+    fn lt(&self) {}
+    fn next(&mut self) {}
+    fn into_iter(&self) {}
+    fn as_ref(&self) {}
+    fn as_mut(&mut self) {}
+    fn to_string(&self) {}
+    fn call(&self) {}
+    fn index(&self) {}
+    fn add(&self) {}
+    fn poll(&self) {}
+    fn write(&self) {}
+    fn kill(&self) {}
+    fn get(&self) {}
+    fn wait(&self) {}
+    fn id(&self) {}
+    fn name(&self) {}
+    fn raw(&self) {}
+    fn from_raw(&self) {}
+    fn methods(&self) {}
+    fn class(&self) {}
+    #[remote(local)]
+    fn clone(&self) -> Self {
+        Namesake
+    }
+}
+
+fn namesakes() -> [ObjectRef<()>; 23] {
+    #[allow(unused_imports)]
+    use std::{
+        any::Any, borrow::*, cmp::*, convert::*, error::Error, fmt::*, future::*, hash::*, io::Read, io::Write as _,
+        iter::*, ops::*,
+    };
+    #[allow(unused_imports)]
+    use {mobula::Actor, mobula::prelude::*, serde::Deserialize, serde::Serialize};
+    let it: ActorHandle<Namesake> = Namesake::remote().clone();
+    [
+        it.drop(),
+        it.max(),
+        it.cmp(),
+        it.lt(),
+        it.next(),
+        it.into_iter(),
+        it.as_ref(),
+        it.as_mut(),
+        it.to_string(),
+        it.call(),
+        it.index(),
+        it.add(),
+        it.poll(),
+        it.write(),
+        it.kill(),
+        it.get(),
+        it.wait(),
+        it.id(),
+        it.name(),
+        it.raw(),
+        it.from_raw(),
+        it.methods(),
+        it.class(),
+    ]
+}
+
 fn remotely() {
+    let _: fn() -> _ = namesakes;
     let counter: ActorHandle<Counter> = Counter::remote(5);
     let six: ObjectRef<i64> = counter.increment(1);
     let _: ObjectRef<i64> = counter.increment(&six);
@@ -186,4 +260,5 @@ fn main() {
     assert_eq!(counter.map(|value| value + 1), 1);
     assert!(Fallible::new(false).is_err());
     Named::new().nothing();
+    Namesake::new().clone().drop();
 }
