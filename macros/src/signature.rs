@@ -182,13 +182,15 @@ impl Arguments {
 
     /// Statements that hand the parameters to the call in the variable `call`.
     pub(crate) fn attach(&self, call: &Ident) -> TokenStream {
-        self.each(|Argument { name, ty, cfg, .. }| quote!(#(#cfg)* let #call = #call.argument::<#ty>(#name);))
+        self.each(|Argument { name, ty, cfg, .. }| {
+            quote!(#(#cfg)* let #call = <#ty as ::mobula::__private::Portable>::give(#call, #name);)
+        })
     }
 
     /// Statements that decode the arguments, in the process that was called, from the variable `arguments`.
     pub(crate) fn decode(&self, arguments: &Ident) -> TokenStream {
         let decoded = self.each_numbered(|number, Argument { ty, cfg, .. }| {
-            quote!(#(#cfg)* let #number: #ty = ::mobula::__private::Arguments::next::<#ty>(#arguments)?;)
+            quote!(#(#cfg)* let #number = <#ty as ::mobula::__private::Portable>::take(#arguments)?;)
         });
         quote!(#decoded ::mobula::__private::Arguments::finish(#arguments)?;)
     }

@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::arguments::{IntoArg, ReturnTuple, SlotOf};
+use crate::arguments::{ReturnTuple, SlotOf};
 use crate::error::{Error, Failure, Result};
 use crate::message::Returns;
 use crate::object_ref::ObjectRef;
@@ -206,13 +206,13 @@ pub struct MethodCall {
     arguments: ArgumentList,
 }
 
-impl MethodCall {
-    /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
-    pub fn argument<T: Serialize>(mut self, argument: impl IntoArg<T>) -> Self {
-        self.arguments.push(argument);
-        self
+impl AsMut<ArgumentList> for MethodCall {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
     }
+}
 
+impl MethodCall {
     /// Makes the call; its result is one object.
     pub fn submit<T>(self) -> ObjectRef<T> {
         ObjectRef::new(self.make(Returns::One).remove(0))
@@ -248,17 +248,17 @@ pub struct Create<A> {
     of: PhantomData<fn() -> A>,
 }
 
+impl<A> AsMut<ArgumentList> for Create<A> {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
+    }
+}
+
 impl<A: Actor> Create<A> {
     /// A constructor call without arguments yet, with the options of whoever makes it; what those leave open, the
     /// attribute says.
     pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
         Self { options: options.or(defaults), arguments: ArgumentList::default(), of: PhantomData }
-    }
-
-    /// Encodes the next argument; costs as [`Call::argument`](crate::task::Call::argument).
-    pub fn argument<T: Serialize>(mut self, argument: impl IntoArg<T>) -> Self {
-        self.arguments.push(argument);
-        self
     }
 
     /// Makes the actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.

@@ -13,6 +13,7 @@ use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::message::Returns;
 use crate::object_ref::{ObjectRef, Referent};
 use crate::payloads::{self, Payload, Payloads};
+use crate::portable::Portable;
 use crate::registry::Construction;
 use crate::slot::{self, Slot};
 use crate::value::{self, References};
@@ -21,6 +22,12 @@ use crate::value::{self, References};
 ///
 /// A reference is resolved before the call runs: the function gets the value. An argument whose own type is
 /// `ObjectRef<U>` gets the reference itself.
+#[diagnostic::on_unimplemented(
+    message = "this argument is of type `{T}` or `ObjectRef<{T}>`, not `{Self}`",
+    label = "neither a value of type `{T}` nor a reference to one",
+    note = "because it can be either, an argument does not tell an expression its type: name the type there, as in \
+            `text.parse::<{T}>()?`"
+)]
 pub trait IntoArg<T> {
     #[doc(hidden)]
     fn into_arg(self) -> Arg<T>;
@@ -150,9 +157,9 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn each<'v, T: Serialize + 'v>(self, values: impl IntoIterator<Item = &'v T>) -> Outcome {
+    fn encode(self, encode: impl FnOnce(&mut EachEncoder<'_>) -> Result<(), Failure>) -> Outcome {
         let mut encoder = EachEncoder { core: self.core, payloads: Payloads::default() };
-        values.into_iter().try_for_each(|value| encoder.push(value))?;
+        encode(&mut encoder)?;
         Ok(Encoded(encoder.payloads))
     }
 }
@@ -165,23 +172,27 @@ pub struct EachEncoder<'a> {
 }
 
 impl EachEncoder<'_> {
-    fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+    pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let not_returned =
             |error: &dyn fmt::Display| TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
         Ok(self.payloads.push(self.core, value).map_err(|error| not_returned(&error))?)
     }
 }
 
-/// A tuple whose elements become objects of their own.
+/// A tuple whose elements become objects of their own, as the caller sees it.
 pub trait ReturnTuple {
     /// A reference to each element.
     type References;
     #[doc(hidden)]
     const COUNT: u32;
     #[doc(hidden)]
-    fn encode_each(&self, encode: &mut EachEncoder<'_>) -> Result<(), Failure>;
-    #[doc(hidden)]
     fn references(slots: Vec<SlotOf>) -> Self::References;
+}
+
+/// A tuple whose elements can become objects of their own.
+pub trait EncodeTuple {
+    #[doc(hidden)]
+    fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
 }
 
 /// Hides the slot.
@@ -191,19 +202,21 @@ pub struct SlotOf(pub(crate) Arc<Slot>);
 
 macro_rules! return_tuple_impls {
     ($($count:literal: $($name:ident $slot:ident $index:tt),+;)*) => {$(
-        impl<$($name: Serialize),+> ReturnTuple for ($($name,)+) {
+        impl<$($name),+> ReturnTuple for ($($name,)+) {
             type References = ($(ObjectRef<$name>,)+);
             const COUNT: u32 = $count;
-
-            fn encode_each(&self, encode: &mut EachEncoder<'_>) -> Result<(), Failure> {
-                $(encode.push(&self.$index)?;)+
-                Ok(())
-            }
 
             fn references(slots: Vec<SlotOf>) -> Self::References {
                 let mut slots = slots.into_iter();
                 $(let $slot = ObjectRef::new(slots.next().expect("a slot for each element").0);)+
                 ($($slot,)+)
+            }
+        }
+
+        impl<$($name: Portable),+> EncodeTuple for ($($name,)+) {
+            fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+                $(self.$index.encode(encoder)?;)+
+                Ok(())
             }
         }
     )*};
@@ -221,32 +234,29 @@ return_tuple_impls! {
 }
 
 /// The outcome of a function that cannot fail.
-pub fn infallible<T: Serialize>(wanted: Wanted<'_>, value: T) -> Outcome {
-    wanted.each([&value])
+pub fn infallible<T: Portable>(wanted: Wanted<'_>, value: T) -> Outcome {
+    wanted.encode(|encoder| value.encode(encoder))
 }
 
 /// The outcome of a function that returns a `Result`.
-pub fn fallible<T: Serialize, E: fmt::Display + 'static>(
-    wanted: Wanted<'_>,
-    result: Result<T, E>,
-) -> Outcome {
+pub fn fallible<T: Portable, E: fmt::Display + 'static>(wanted: Wanted<'_>, result: Result<T, E>) -> Outcome {
     infallible(wanted, result.map_err(returned)?)
 }
 
 /// The outcome of a function that returns a list.
-pub fn infallible_list<T: Serialize>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome {
+pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome {
     match wanted.returns {
         Returns::List(count) if count as usize != list.len() => {
             let message = format!("{} results, where num_returns asked for {count}", list.len());
             Err(TaskError::new("", TaskErrorKind::NotReturned, message).into())
         }
-        Returns::List(_) => wanted.each(&list),
-        _ => infallible(wanted, list),
+        Returns::List(_) => wanted.encode(|encoder| list.iter().try_for_each(|value| value.encode(encoder))),
+        _ => wanted.encode(|encoder| T::encode_list(list, encoder)),
     }
 }
 
 /// The outcome of a function that returns a list in a `Result`.
-pub fn fallible_list<T: Serialize, E: fmt::Display + 'static>(
+pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<Vec<T>, E>,
 ) -> Outcome {
@@ -254,14 +264,12 @@ pub fn fallible_list<T: Serialize, E: fmt::Display + 'static>(
 }
 
 /// The outcome of a function that returns a tuple of objects.
-pub fn infallible_tuple<T: ReturnTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome {
-    let mut encoder = EachEncoder { core: wanted.core, payloads: Payloads::default() };
-    tuple.encode_each(&mut encoder)?;
-    Ok(Encoded(encoder.payloads))
+pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome {
+    wanted.encode(|encoder| tuple.encode_each(encoder))
 }
 
 /// The outcome of a function that returns a tuple of objects in a `Result`.
-pub fn fallible_tuple<T: ReturnTuple, E: fmt::Display + 'static>(
+pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<T, E>,
 ) -> Outcome {

@@ -59,6 +59,7 @@ mod logs;
 mod message;
 mod object_ref;
 mod payloads;
+mod portable;
 pub mod prelude;
 mod registry;
 mod session;
@@ -90,6 +91,7 @@ pub mod __private {
         Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
         fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
     };
+    pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
     pub use crate::task::{Call, with_defaults};
 }

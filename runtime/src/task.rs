@@ -210,12 +210,14 @@ impl TaskArguments {
 
 /// Arguments being collected; what the macros' code builds calls with.
 #[derive(Debug, Default)]
-pub(crate) struct ArgumentList {
+pub struct ArgumentList {
     arguments: TaskArguments,
     failure: Option<Box<Failure>>,
 }
 
 impl ArgumentList {
+    /// Encodes the next argument: one copy of what is not in the store, into a record if it is small, else into the
+    /// store.
     pub(crate) fn push<T: Serialize>(&mut self, argument: impl IntoArg<T>) {
         match argument.into_arg() {
             Arg::Reference(reference) => self.push_reference(reference.0),
@@ -256,17 +258,16 @@ pub struct Call {
     arguments: ArgumentList,
 }
 
+impl AsMut<ArgumentList> for Call {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
+    }
+}
+
 impl Call {
     /// A call without arguments yet.
     pub fn new(function: &'static Function, options: TaskOptions) -> Self {
         Self { function, options, arguments: ArgumentList::default() }
-    }
-
-    /// Encodes the next argument: one copy of what is not in the store, into a record if it is small, else into the
-    /// store.
-    pub fn argument<T: Serialize>(mut self, argument: impl IntoArg<T>) -> Self {
-        self.arguments.push(argument);
-        self
     }
 
     /// Makes the call; its result is one object.
