@@ -3,6 +3,7 @@
 //! ```text
 //! impl Counter → the block itself
 //!                const _ = {
+//!                    use ::mobula as __mobula   by the path that the option `crate` gives
 //!                    fn __new, __m0, __m1, …    decode the arguments, call `Counter`'s functions
 //!                    static __CLASS             the registration: name, `__new` and the methods
 //!                    enum __Method              the methods' numbers; `#[cfg]` can take methods away, so not literals
@@ -18,7 +19,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, ReceiverKind, ReturnType, Type};
 
-use crate::options::{self, ActorOptions, MethodOptions};
+use crate::options::{self, ActorOptions, MethodOptions, Mobula};
 use crate::signature::{self, Arguments, Returns};
 use crate::{Errors, with_error};
 
@@ -45,7 +46,7 @@ struct Method {
 /// Expands the attribute with these options on this block.
 pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
     let mut errors = Errors::default();
-    let options = errors.take(ActorOptions::parse(options));
+    let mut options = errors.take(ActorOptions::parse(options));
     check_block(&block, &mut errors);
 
     let actor = signature::bare(&block.self_ty).clone();
@@ -89,7 +90,8 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         (_, Some(error)) => with_error(block.into_token_stream(), error),
         (None, None) => block.into_token_stream(),
         (Some(constructor), None) => {
-            let glue = glue(&block, &actor, &options, &constructor, &methods);
+            let mobula = options.mobula.take().unwrap_or_default();
+            let glue = glue(&block, &mobula, &actor, &options, &constructor, &methods);
             quote!(#block #glue)
         }
     }
@@ -239,6 +241,7 @@ fn read_constructor(function: &mut ImplItemFn, actor: &Type, errors: &mut Errors
 /// All that is added, hidden in a constant without a name.
 fn glue(
     block: &ItemImpl,
+    mobula: &Mobula,
     actor: &Type,
     options: &ActorOptions,
     constructor: &Constructor,
@@ -252,11 +255,13 @@ fn glue(
     let allow = signature::allow_deprecated(functions.flatten());
     let registration = registration(actor, constructor, methods);
     let handle = handle(actor, methods);
-    let creation = creation(actor, options, constructor);
+    let creation = creation(mobula, actor, options, constructor);
+    let import = mobula.import();
     quote! {
         #(#shared)*
         #allow
         const _: () = {
+            #import
             #registration
             #handle
             #creation
@@ -270,11 +275,13 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let state = Ident::new("actor", Span::mixed_site());
 
     let (decode, decoded) = (constructor.arguments.decode(&encoded), constructor.arguments.decoded());
-    let made = quote_spanned!(constructor.output.resolved_at(Span::call_site())=> <#actor>::new(#decoded));
+    // An error about what it returns then points there.
+    let span = constructor.output.resolved_at(Span::call_site());
+    let made = quote_spanned!(span=> <#actor>::new(#decoded));
     let constructed = if constructor.fallible {
-        quote!(::mobula::__private::constructed_fallible::<#actor, _>(#made))
+        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made))
     } else {
-        quote!(::mobula::__private::constructed::<#actor>(#made))
+        quote_spanned!(span=> __mobula::__private::constructed::<#actor>(#made))
     };
 
     let mut calls = TokenStream::new();
@@ -289,20 +296,20 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
             #(#cfg)*
             fn #call(
                 #state: &mut dyn ::core::any::Any,
-                #encoded: &mut ::mobula::__private::Arguments,
-            ) -> ::mobula::__private::Outcome {
-                let #state = ::mobula::__private::downcast::<#actor>(#state)?;
+                #encoded: &mut __mobula::__private::Arguments,
+            ) -> __mobula::__private::Outcome {
+                let #state = __mobula::__private::downcast::<#actor>(#state)?;
                 #decode
                 #outcome
             }
         });
-        entries.extend(quote!(#(#cfg)* ::mobula::__private::Method::new(#shown, #call),));
+        entries.extend(quote!(#(#cfg)* __mobula::__private::Method::new(#shown, #call),));
         numbers.extend(quote!(#(#cfg)* #call,));
     }
 
     let class = class_name(actor);
     quote! {
-        fn __new(#encoded: &mut ::mobula::__private::Arguments) -> ::mobula::__private::Construction {
+        fn __new(#encoded: &mut __mobula::__private::Arguments) -> __mobula::__private::Construction {
             #decode
             #constructed
         }
@@ -311,9 +318,9 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
 
         enum __Method { #numbers }
 
-        #[::mobula::__private::linkme::distributed_slice(::mobula::__private::CLASSES)]
-        #[linkme(crate = ::mobula::__private::linkme)]
-        static __CLASS: ::mobula::__private::Class = ::mobula::__private::Class::new(
+        #[__mobula::__private::linkme::distributed_slice(__mobula::__private::CLASSES)]
+        #[linkme(crate = __mobula::__private::linkme)]
+        static __CLASS: __mobula::__private::Class = __mobula::__private::Class::new(
             ::core::concat!(::core::module_path!(), "::", #class),
             __new,
             &[#entries],
@@ -340,7 +347,7 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
             #summary
             #argument_docs
             #vis fn #item(&self, #parameters) -> #reference {
-                let #call = ::mobula::__private::RawActor::call(
+                let #call = __mobula::__private::RawActor::call(
                     &self.0,
                     __Method::#number as ::core::primitive::usize,
                 );
@@ -352,24 +359,24 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
     quote! {
         #[doc(hidden)]
         #[derive(::core::clone::Clone)]
-        pub struct __Methods(::mobula::__private::RawActor);
+        pub struct __Methods(__mobula::__private::RawActor);
 
         impl __Methods {
             #(#methods)*
         }
 
-        impl ::mobula::Actor for #actor {
+        impl __mobula::Actor for #actor {
             type Methods = __Methods;
 
-            fn class() -> &'static ::mobula::__private::Class {
+            fn class() -> &'static __mobula::__private::Class {
                 &__CLASS
             }
 
-            fn methods(raw: ::mobula::__private::RawActor) -> __Methods {
+            fn methods(raw: __mobula::__private::RawActor) -> __Methods {
                 __Methods(raw)
             }
 
-            fn raw(methods: &__Methods) -> &::mobula::__private::RawActor {
+            fn raw(methods: &__Methods) -> &__mobula::__private::RawActor {
                 &methods.0
             }
         }
@@ -377,28 +384,29 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
 }
 
 /// `Counter::remote` and `Counter::options`.
-fn creation(actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
+fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
     // What the caller leaves open, the attribute says.
     let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
     let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
-    let defaults = quote!(::mobula::ActorOptions::new() #max_restarts #max_task_retries);
+    let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries);
     let Constructor { vis, arguments, .. } = constructor;
     let class = class_name(actor);
     let create = Ident::new("create", Span::mixed_site());
     let (parameters, names, attach) = (arguments.parameters(), arguments.names(), arguments.attach(&create));
     let argument_docs = arguments.docs();
     let summary = format!(
-        "Starts a `{class}` in a process of its own, and returns an [`ActorHandle`](mobula::ActorHandle) to it at once."
+        "Starts a `{class}` in a process of its own, and returns an {} to it at once.",
+        mobula.link("ActorHandle")
     );
     let option_summary = format!("Sets the options that a `{class}` is started with.");
     quote! {
         #[doc(hidden)]
         #[must_use = "no actor is started before `remote` is called"]
-        pub struct __Options(::mobula::ActorOptions);
+        pub struct __Options(__mobula::ActorOptions);
 
         impl __Options {
-            #vis fn remote(self, #parameters) -> ::mobula::ActorHandle<#actor> {
-                let #create = ::mobula::__private::Create::<#actor>::new(self.0, #defaults);
+            #vis fn remote(self, #parameters) -> __mobula::ActorHandle<#actor> {
+                let #create = __mobula::__private::Create::<#actor>::new(self.0, #defaults);
                 #attach
                 #create.submit()
             }
@@ -410,12 +418,12 @@ fn creation(actor: &Type, options: &ActorOptions, constructor: &Constructor) -> 
             #[doc = "The arguments are those of `new`, each a value or a reference to one. The actor is gone when the"]
             #[doc = "last handle to it is."]
             #argument_docs
-            #vis fn remote(#parameters) -> ::mobula::ActorHandle<#actor> {
-                Self::options(::mobula::ActorOptions::new()).remote(#names)
+            #vis fn remote(#parameters) -> __mobula::ActorHandle<#actor> {
+                Self::options(__mobula::ActorOptions::new()).remote(#names)
             }
 
             #[doc = #option_summary]
-            #vis fn options(options: ::mobula::ActorOptions) -> __Options {
+            #vis fn options(options: __mobula::ActorOptions) -> __Options {
                 __Options(options)
             }
         }

@@ -4,6 +4,7 @@
 //! fn add(…) → the function itself              value namespace
 //!             enum add {}                      type namespace: `add::remote`, `add::options`
 //!             const _ = {
+//!                 use ::mobula as __mobula     by the path that the option `crate` gives
 //!                 fn __call                    decodes the arguments, calls `add`, hands back the outcome
 //!                 static __FUNCTION            the registration: name and `__call`
 //!                 struct __Options, __Several  calls that options were given to
@@ -16,14 +17,14 @@ use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{FnArg, ItemFn};
 
-use crate::options::FunctionOptions;
+use crate::options::{FunctionOptions, Mobula};
 use crate::signature::{self, Arguments, Returns};
 use crate::{Errors, with_error};
 
 /// Expands the attribute with these options on this function.
 pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream {
     let mut errors = Errors::default();
-    let options = errors.take(FunctionOptions::parse(options));
+    let mut options = errors.take(FunctionOptions::parse(options));
     if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
         errors.push(
             receiver,
@@ -38,13 +39,14 @@ pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream 
         return with_error(function.into_token_stream(), error);
     }
 
-    let face = face(&function, &arguments, &returns);
-    let glue = glue(&function, &options, &arguments, &returns);
+    let mobula = options.mobula.take().unwrap_or_default();
+    let face = face(&function, &mobula, &arguments, &returns);
+    let glue = glue(&function, &mobula, &options, &arguments, &returns);
     quote!(#function #face #glue)
 }
 
 /// The type that `add::remote` goes through.
-fn face(function: &ItemFn, arguments: &Arguments, returns: &Returns) -> TokenStream {
+fn face(function: &ItemFn, mobula: &Mobula, arguments: &Arguments, returns: &Returns) -> TokenStream {
     let (name, shared) = (&function.sig.ident, signature::shared(&function.attrs));
     let (vis, item) = (signature::repeated(&function.vis), signature::repeated(name));
     let deprecated = function.attrs.iter().filter(|attribute| attribute.path().is_ident("deprecated"));
@@ -54,7 +56,7 @@ fn face(function: &ItemFn, arguments: &Arguments, returns: &Returns) -> TokenStr
         format!(
             "`{name}::remote({})` calls it in a worker process, and returns {} at once.",
             arguments.shown(),
-            returns.shown()
+            returns.shown(mobula)
         ),
     ];
     quote! {
@@ -68,6 +70,7 @@ fn face(function: &ItemFn, arguments: &Arguments, returns: &Returns) -> TokenStr
 /// Everything else: hidden in a constant without a name.
 fn glue(
     function: &ItemFn,
+    mobula: &Mobula,
     options: &FunctionOptions,
     arguments: &Arguments,
     returns: &Returns,
@@ -77,17 +80,20 @@ fn glue(
     let allow = signature::allow_deprecated(&function.attrs);
     let registration = registration(name, options, arguments, returns);
     let calls = calls(&vis, arguments, returns);
+    let import = mobula.import();
 
     // What the caller leaves open, the attribute says.
     let given = match &options.max_retries {
         Some(retries) => quote! {
-            ::mobula::__private::with_defaults(options, ::mobula::TaskOptions::new().max_retries(#retries))
+            __mobula::__private::with_defaults(options, __mobula::TaskOptions::new().max_retries(#retries))
         },
         None => quote!(options),
     };
     let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());
-    let summary =
-        format!("Calls [`{name}`](fn@{name}) in a worker process, and returns {} at once.", returns.shown());
+    let summary = format!(
+        "Calls [`{name}`](fn@{name}) in a worker process, and returns {} at once.",
+        returns.shown(mobula)
+    );
     let (argument_docs, option_summary) =
         (arguments.docs(), format!("Sets the options of one call of `{name}`."));
     let several = returns.list().map(|_| {
@@ -99,7 +105,7 @@ fn glue(
         quote! {
             #(#[doc = #docs])*
             #vis fn num_returns(count: ::core::primitive::usize) -> __Several {
-                Self::options(::mobula::TaskOptions::new()).num_returns(count)
+                Self::options(__mobula::TaskOptions::new()).num_returns(count)
             }
         }
     });
@@ -108,6 +114,7 @@ fn glue(
         #(#shared)*
         #allow
         const _: () = {
+            #import
             #registration
             #calls
 
@@ -117,11 +124,11 @@ fn glue(
                 #[doc = "Each argument is a value, or a reference to one. A value is encoded before this returns."]
                 #argument_docs
                 #vis fn remote(#parameters) -> #reference {
-                    Self::options(::mobula::TaskOptions::new()).remote(#names)
+                    Self::options(__mobula::TaskOptions::new()).remote(#names)
                 }
 
                 #[doc = #option_summary]
-                #vis fn options(options: ::mobula::TaskOptions) -> __Options {
+                #vis fn options(options: __mobula::TaskOptions) -> __Options {
                     __Options(#given)
                 }
 
@@ -150,15 +157,15 @@ fn registration(
         }
     };
     quote! {
-        fn __call(#encoded: &mut ::mobula::__private::Arguments) -> ::mobula::__private::Outcome {
+        fn __call(#encoded: &mut __mobula::__private::Arguments) -> __mobula::__private::Outcome {
             #decode
             #outcome
         }
 
-        #[::mobula::__private::linkme::distributed_slice(::mobula::__private::FUNCTIONS)]
-        #[linkme(crate = ::mobula::__private::linkme)]
-        static __FUNCTION: ::mobula::__private::Function =
-            ::mobula::__private::Function::new(#registered, __call);
+        #[__mobula::__private::linkme::distributed_slice(__mobula::__private::FUNCTIONS)]
+        #[linkme(crate = __mobula::__private::linkme)]
+        static __FUNCTION: __mobula::__private::Function =
+            __mobula::__private::Function::new(#registered, __call);
     }
 }
 
@@ -182,11 +189,11 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
             };
             let several = quote! {
                 #struct_attributes
-                pub struct __Several(::mobula::TaskOptions, ::core::primitive::usize);
+                pub struct __Several(__mobula::TaskOptions, ::core::primitive::usize);
 
                 impl __Several {
-                    #vis fn remote(self, #parameters) -> ::std::vec::Vec<::mobula::ObjectRef<#element>> {
-                        let #call = ::mobula::__private::Call::new(&__FUNCTION, self.0);
+                    #vis fn remote(self, #parameters) -> ::std::vec::Vec<__mobula::ObjectRef<#element>> {
+                        let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
                         #attach
                         #call.submit_list::<#element>(self.1)
                     }
@@ -198,11 +205,11 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
 
     quote! {
         #struct_attributes
-        pub struct __Options(::mobula::TaskOptions);
+        pub struct __Options(__mobula::TaskOptions);
 
         impl __Options {
             #vis fn remote(self, #parameters) -> #reference {
-                let #call = ::mobula::__private::Call::new(&__FUNCTION, self.0);
+                let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
                 #attach
                 #submit
             }

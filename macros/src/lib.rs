@@ -4,14 +4,15 @@
 //! what cannot cross a process boundary with an error at the user's own tokens, and writes thin glue: how arguments
 //! are decoded and results handed back, and typed `remote` functions that collect arguments. Everything with a
 //! decision in it (encoding, scheduling, retries, the actors' processes) lives in the crate `mobula`, behind the paths
-//! `::mobula::__private::…`, which exist for this glue only.
+//! `mobula::__private::…`, which exist for this glue only.
 //!
 //! - `function`: the expansion for a function; `actor`: the expansion for an `impl` block;
 //! - `signature`: what both share, arguments and return types;
 //! - `options`: what stands inside the attribute's parentheses.
 //!
-//! The output names everything by absolute path, and keeps its items in an anonymous constant, so that it works in any
-//! module and any function body, whatever the user has named or imported there. It contains no unsafe code of its own.
+//! The output keeps its items in an anonymous constant, imports the crate `mobula` there under a name of its own, and
+//! names everything else by absolute path. So it works in any module and any function body, whatever the user has named
+//! or imported there. It contains no unsafe code of its own.
 
 mod actor;
 mod function;
@@ -64,6 +65,9 @@ use syn::{Error, Item};
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
 ///
+/// A call takes each argument as a value or as a reference, so it does not tell an expression its type: where nothing
+/// else does, name it, as in `square::remote(text.parse::<i64>()?)`.
+///
 /// # On an `impl` block
 ///
 /// ```no_run
@@ -110,6 +114,13 @@ use syn::{Error, Item};
 /// - `#[remote(num_returns = 2)]`: as on a function.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
 ///
+/// # Under another name
+///
+/// The code that the attribute adds finds the crate as `::mobula`. Where it has another name, the option `crate` says
+/// which, on functions and on `impl` blocks: after `mb = { package = "mobula", … }` in `Cargo.toml` write
+/// `#[mb::remote(crate = "mb")]`; where a facade passes it on, `#[facade::mobula::remote(crate = "facade::mobula")]`. The
+/// path may stand without quotes, so that a `macro_rules!` of the facade can write `crate = $crate::mobula`.
+///
 /// # Cost
 ///
 /// A call costs the encoding of its arguments: one copy, of small ones into the request and of large ones into the
@@ -121,8 +132,8 @@ use syn::{Error, Item};
 ///
 /// Another process must be able to make the arguments from bytes, and to find the function by name. So these do not
 /// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, and `async`,
-/// `unsafe`, `extern` and variadic functions. Each error stands at the tokens that cause it. Arguments and results
-/// need serde's `Serialize` and `Deserialize`.
+/// `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize` and `Deserialize`. Each error
+/// stands at the tokens that cause it.
 #[proc_macro_attribute]
 pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
     let original = TokenStream2::from(item.clone());

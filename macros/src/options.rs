@@ -2,11 +2,12 @@
 //!
 //! Only reading happens here. Whether a number fits the function below it is decided in `signature`.
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
-use syn::{Attribute, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Result};
+use syn::spanned::Spanned;
+use syn::{Attribute, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Path, Result, parse_quote};
 
 /// The largest tuple whose elements can become objects of their own, as `mobula` implements them.
 const NUM_RETURNS_MAX: usize = 8;
@@ -18,6 +19,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) max_retries: Option<Limit>,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
+    pub(crate) mobula: Option<Mobula>,
 }
 
 /// The options of an actor.
@@ -25,6 +27,7 @@ pub(crate) struct FunctionOptions {
 pub(crate) struct ActorOptions {
     pub(crate) max_restarts: Option<Limit>,
     pub(crate) max_task_retries: Option<Limit>,
+    pub(crate) mobula: Option<Mobula>,
 }
 
 /// The options of one method of an actor.
@@ -50,6 +53,35 @@ impl ToTokens for Limit {
     }
 }
 
+/// The path by which the user's crate knows the crate `mobula`.
+pub(crate) struct Mobula(Path);
+
+impl Default for Mobula {
+    fn default() -> Self {
+        Self(parse_quote!(::mobula))
+    }
+}
+
+impl Mobula {
+    /// Gives the crate the name under which the expansion refers to it, for the block that this begins.
+    pub(crate) fn import(&self) -> TokenStream {
+        let path = &self.0;
+        // If there is no such crate, the error points at the option.
+        let span = path.span().resolved_at(Span::call_site());
+        quote_spanned!(span=> use #path as __mobula;)
+    }
+
+    /// A link to one of its items, for the documentation. There is none by way of `$crate`, which `rustdoc` does not
+    /// know.
+    pub(crate) fn link(&self, item: &str) -> String {
+        let path = self.0.to_token_stream().to_string().replace(' ', "");
+        if path.starts_with('$') {
+            return format!("`{item}`");
+        }
+        format!("[`{item}`]({}::{item})", path.trim_start_matches("::"))
+    }
+}
+
 impl FunctionOptions {
     pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
         let mut options = FunctionOptions::default();
@@ -60,8 +92,13 @@ impl FunctionOptions {
                 set(&meta, &mut options.max_retries, limit)
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
+            } else if meta.path.is_ident("crate") {
+                set(&meta, &mut options.mobula, mobula)
             } else {
-                Err(unknown(&meta, "a remote function takes `num_returns`, `max_retries` and `name`"))
+                Err(unknown(
+                    &meta,
+                    "a remote function takes `num_returns`, `max_retries`, `name` and `crate`",
+                ))
             }
         })?;
         Ok(options)
@@ -105,8 +142,10 @@ impl ActorOptions {
                 set(&meta, &mut options.max_restarts, limit)
             } else if meta.path.is_ident("max_task_retries") {
                 set(&meta, &mut options.max_task_retries, limit)
+            } else if meta.path.is_ident("crate") {
+                set(&meta, &mut options.mobula, mobula)
             } else {
-                Err(unknown(&meta, "an actor takes `max_restarts` and `max_task_retries`"))
+                Err(unknown(&meta, "an actor takes `max_restarts`, `max_task_retries` and `crate`"))
             }
         })?;
         Ok(options)
@@ -153,7 +192,7 @@ fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {
 fn limit(meta: &ParseNestedMeta) -> Result<Limit> {
     let value: Expr = meta.value()?.parse()?;
     match &value {
-        Expr::Path(path) if path.path.is_ident("unlimited") => Ok(Limit(quote!(::mobula::UNLIMITED))),
+        Expr::Path(path) if path.path.is_ident("unlimited") => Ok(Limit(quote!(__mobula::UNLIMITED))),
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.base10_parse::<u32>().is_ok() => {
             Ok(Limit(number.to_token_stream()))
         }
@@ -170,4 +209,19 @@ fn name(meta: &ParseNestedMeta) -> Result<LitStr> {
         return Err(syn::Error::new_spanned(literal, "the name of a remote function is not empty"));
     }
     Ok(literal)
+}
+
+/// A path, as it is or in quotes: macros by example can only give the former, with `$crate` in it.
+fn mobula(meta: &ParseNestedMeta) -> Result<Mobula> {
+    let value = meta.value()?;
+    if value.peek(LitStr) {
+        let literal: LitStr = value.parse()?;
+        let path = literal.parse_with(Path::parse_mod_style);
+        let wrong = |_| {
+            let message = "`crate` is the path of the crate `mobula`, such as \"facade::mobula\"";
+            syn::Error::new_spanned(&literal, message)
+        };
+        return path.map(Mobula).map_err(wrong);
+    }
+    value.call(Path::parse_mod_style).map(Mobula)
 }

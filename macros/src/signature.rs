@@ -13,7 +13,7 @@ use syn::{
 };
 
 use crate::Errors;
-use crate::options::NumReturns;
+use crate::options::{Mobula, NumReturns};
 
 /// The arguments of a remote call, `self` left out.
 pub(crate) struct Arguments(Vec<Argument>);
@@ -171,7 +171,7 @@ impl Arguments {
     /// `a: impl IntoArg<A>, b: impl IntoArg<B>`
     pub(crate) fn parameters(&self) -> TokenStream {
         self.each(
-            |Argument { name, ty, cfg, .. }| quote!(#(#cfg)* #name: impl ::mobula::__private::IntoArg<#ty>,),
+            |Argument { name, ty, cfg, .. }| quote!(#(#cfg)* #name: impl __mobula::__private::IntoArg<#ty>,),
         )
     }
 
@@ -183,16 +183,16 @@ impl Arguments {
     /// Statements that hand the parameters to the call in the variable `call`.
     pub(crate) fn attach(&self, call: &Ident) -> TokenStream {
         self.each(|Argument { name, ty, cfg, .. }| {
-            quote!(#(#cfg)* let #call = <#ty as ::mobula::__private::Portable>::give(#call, #name);)
+            quote!(#(#cfg)* let #call = <#ty as __mobula::__private::Portable>::give(#call, #name);)
         })
     }
 
     /// Statements that decode the arguments, in the process that was called, from the variable `arguments`.
     pub(crate) fn decode(&self, arguments: &Ident) -> TokenStream {
         let decoded = self.each_numbered(|number, Argument { ty, cfg, .. }| {
-            quote!(#(#cfg)* let #number = <#ty as ::mobula::__private::Portable>::take(#arguments)?;)
+            quote!(#(#cfg)* let #number = <#ty as __mobula::__private::Portable>::take(#arguments)?;)
         });
-        quote!(#decoded ::mobula::__private::Arguments::finish(#arguments)?;)
+        quote!(#decoded __mobula::__private::Arguments::finish(#arguments)?;)
     }
 
     /// The decoded arguments, as a call takes them.
@@ -271,20 +271,20 @@ impl Returns {
         let span = self.written.resolved_at(Span::call_site());
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
-            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty, _>(::mobula::__private::Arguments::wanted(#arguments), #call))
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call))
         } else {
             let outcome = format_ident!("infallible{shape}", span = span);
-            quote_spanned!(span=> ::mobula::__private::#outcome::<#ty>(::mobula::__private::Arguments::wanted(#arguments), #call))
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty>(__mobula::__private::Arguments::wanted(#arguments), #call))
         }
     }
 
     /// What `remote` returns.
     pub(crate) fn reference(&self) -> TokenStream {
         match &self.shape {
-            Shape::Tuple(elements) => quote!((#(::mobula::ObjectRef<#elements>,)*)),
+            Shape::Tuple(elements) => quote!((#(__mobula::ObjectRef<#elements>,)*)),
             Shape::One | Shape::List(_) => {
                 let ty = &self.ty;
-                quote!(::mobula::ObjectRef<#ty>)
+                quote!(__mobula::ObjectRef<#ty>)
             }
         }
     }
@@ -307,10 +307,11 @@ impl Returns {
     }
 
     /// What `remote` returns, for the documentation.
-    pub(crate) fn shown(&self) -> &'static str {
+    pub(crate) fn shown(&self, mobula: &Mobula) -> String {
+        let link = mobula.link("ObjectRef");
         match self.shape {
-            Shape::Tuple(_) => "an [`ObjectRef`](mobula::ObjectRef) to each element of the result",
-            Shape::One | Shape::List(_) => "an [`ObjectRef`](mobula::ObjectRef) to the result",
+            Shape::Tuple(_) => format!("an {link} to each element of the result"),
+            Shape::One | Shape::List(_) => format!("an {link} to the result"),
         }
     }
 }

@@ -50,6 +50,15 @@ fn nameless() {}
 #[mobula::remote(name = nameless)]
 fn unquoted() {}
 
+#[mobula::remote(crate = "not a path")]
+fn elsewhere() {}
+
+#[mobula::remote(crate = 3)]
+fn numbered() {}
+
+#[mobula::remote(crate = "missing::mobula")]
+fn missing() {}
+
 struct Actor;
 
 #[mobula::remote(max_retries = 2)]
