@@ -14,7 +14,8 @@
 //! | a run | in the segment's `warm` list, at most [`WARM_MAX`], for a next one of just that size | when the list is full, or memory is short: joined with its free neighbours |
 //! | joined runs | by place and by size; the smallest that fits is used | |
 //!
-//! A segment is empty when nothing but spare slabs and warm runs is left in it.
+//! A segment is empty when nothing but spare slabs and warm runs is left in it. Of one that is not, unused pages can go back
+//! to the system all the same ([`shrinking`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -22,6 +23,9 @@ use std::num::NonZeroU32;
 use mobula_shm::memory::PAGE_BYTES;
 
 use crate::slots::{FreeSlots, SLOTS_MAX};
+
+mod shrinking;
+pub(crate) use self::shrinking::UnusedPages;
 
 /// What every object is aligned to, as Arrow wants it.
 pub(crate) const ALIGNMENT: u64 = 64;
@@ -68,7 +72,10 @@ struct Slab {
     class: u32,
     offset: u64,
     free: FreeSlots,
+    /// How many there are.
     slots: u16,
+    /// Pages that have gone back to the system, with the slots that touch them.
+    gone: u16,
     /// Whether the class knows it as one with free slots.
     listed: bool,
 }
@@ -86,7 +93,9 @@ struct Class {
 #[derive(Debug)]
 struct Segment {
     bytes: u64,
-    /// Bytes of objects' runs and of slabs that hold objects.
+    /// Bytes of pages that have gone back to the system.
+    gone: u64,
+    /// Bytes of objects' runs and of slabs that hold objects, whole ones.
     used: u64,
     /// Free runs by place, joined with their neighbours: offset → bytes.
     free: BTreeMap<u64, u64>,
@@ -103,7 +112,16 @@ struct Segment {
 impl Segment {
     fn new(bytes: u64, now: u64) -> Self {
         let (free, sizes) = (BTreeMap::from([(0, bytes)]), BTreeSet::from([(bytes, 0)]));
-        Self { bytes, used: 0, free, sizes, warm: Vec::with_capacity(WARM_MAX), emptied: now, leaving: false }
+        Self {
+            bytes,
+            gone: 0,
+            used: 0,
+            free,
+            sizes,
+            warm: Vec::with_capacity(WARM_MAX),
+            emptied: now,
+            leaving: false,
+        }
     }
 
     /// A run that was just as large when it was freed.
@@ -157,6 +175,21 @@ impl Segment {
         self.free.insert(offset, bytes);
         self.sizes.insert((bytes, offset));
         debug_assert!(offset + bytes <= self.bytes);
+    }
+
+    /// Takes the last `bytes` of a free run out.
+    fn cut(&mut self, offset: u64, run: u64, bytes: u64) {
+        self.free.remove(&offset);
+        self.sizes.remove(&(run, offset));
+        if run > bytes {
+            self.free.insert(offset, run - bytes);
+            self.sizes.insert((run - bytes, offset));
+        }
+        self.count_gone(bytes);
+    }
+
+    fn count_gone(&mut self, bytes: u64) {
+        self.gone += bytes;
     }
 
     fn count_used(&mut self, bytes: u64) {
@@ -244,7 +277,9 @@ impl Allocator {
     /// Segments without any object that have been so since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
         // One that is leaving is looked after by whoever empties it.
-        let is_empty = |segment: &Segment| segment.used == 0 && segment.emptied <= before && !segment.leaving;
+        // What pages are missing of is not kept for being warm.
+        let is_due = |segment: &Segment| segment.emptied <= before || segment.gone > 0;
+        let is_empty = |segment: &Segment| segment.used == 0 && is_due(segment) && !segment.leaving;
         let numbered = self.segments.iter().enumerate();
         let empty = numbered.filter(|(_, segment)| segment.as_ref().is_some_and(is_empty));
         empty.map(|(number, _)| number as u32).collect()
@@ -293,6 +328,11 @@ impl Allocator {
         self.now = now;
     }
 
+    /// Bytes of the pages of all segments.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.segments.iter().flatten().map(|segment| segment.bytes - segment.gone).sum()
+    }
+
     /// Whether there are any leases.
     pub(crate) fn has_segments(&self) -> bool {
         !self.order.is_empty()
@@ -339,7 +379,8 @@ impl Allocator {
         }
         if slab.free.count() == slab.slots {
             let (number, class_number) = (slab.segment, slab.class as usize);
-            let spare = class.spare.replace(id);
+            // The next one is to have all of its pages.
+            let spare = if slab.gone == 0 { class.spare.replace(id) } else { Some(id) };
             let now = self.now;
             self.segment_mut(number).count_unused(SLAB_BYTES, now);
             if let Some(spare) = spare {
@@ -389,7 +430,7 @@ impl Allocator {
         let slots = (SLAB_BYTES / self.classes[class_number].bytes) as u16;
         let id = self.slabs_vacant.pop().unwrap_or(self.slabs.len() as u32);
         let free = FreeSlots::all(slots);
-        let slab = Slab { segment, class: class_number as u32, offset, free, slots, listed: true };
+        let slab = Slab { segment, class: class_number as u32, offset, free, slots, gone: 0, listed: true };
         match self.slabs.get_mut(id as usize) {
             Some(vacant) => *vacant = slab,
             None => self.slabs.push(slab),
@@ -398,12 +439,14 @@ impl Allocator {
         Some(id)
     }
 
-    /// Makes a slab without objects a free run.
+    /// Makes a slab without objects a free run, or the runs of the pages that it still has.
     fn remove_slab(&mut self, class_number: usize, id: u32) {
         self.forget_slab(class_number, id);
         let slab = &self.slabs[id as usize];
-        let (segment, offset) = (slab.segment, slab.offset);
-        self.give_run(segment, offset, SLAB_BYTES);
+        let (segment, start) = (slab.segment, slab.offset);
+        for (offset, bytes) in slab.runs() {
+            self.give_run(segment, start + offset, bytes);
+        }
     }
 
     fn forget_slab(&mut self, class_number: usize, id: u32) {
@@ -432,6 +475,17 @@ impl Allocator {
     /// The same once everything that is free has been joined.
     #[cold]
     fn take_run_from_all_that_is_free(&mut self, bytes: u64) -> Option<(u32, u64)> {
+        if !self.join_all_that_is_free() {
+            return None;
+        }
+        self.order.iter().find_map(|number| {
+            let segment = self.segments[*number as usize].as_mut().expect("an ordered segment exists");
+            segment.take_fitting(bytes).map(|offset| (*number, offset))
+        })
+    }
+
+    /// Makes spare slabs runs, and joins all runs with their neighbours; `true` if there were any.
+    fn join_all_that_is_free(&mut self) -> bool {
         let mut any = false;
         for class in 0..self.classes.len() {
             if let Some(spare) = self.classes[class].spare.take() {
@@ -442,13 +496,7 @@ impl Allocator {
         for segment in self.segments.iter_mut().flatten() {
             any |= segment.cool();
         }
-        if !any {
-            return None;
-        }
-        self.order.iter().find_map(|number| {
-            let segment = self.segments[*number as usize].as_mut().expect("an ordered segment exists");
-            segment.take_fitting(bytes).map(|offset| (*number, offset))
-        })
+        any
     }
 
     fn give_run(&mut self, number: u32, offset: u64, bytes: u64) {

@@ -163,6 +163,11 @@ fn handle(
             shared.collect();
             shared.release_empty(u64::MAX);
         }
+        Notice::Shrink { bytes } => {
+            shared.collect();
+            shared.release_empty(u64::MAX);
+            shared.shrink(bytes);
+        }
         Notice::Spill { bytes } => spill::spill_soon(shared, bytes),
         Notice::RestoreWanted { object } => spill::restore_soon(shared, object),
         Notice::ChannelOpened { channel, peer, data_bytes } => {

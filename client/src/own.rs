@@ -29,9 +29,9 @@
 //! Lock order: a [`Busy`] count, then `books`, then `readers`. Nobody waits for a count while holding a
 //! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -40,13 +40,14 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::WriteMapping;
+use mobula_shm::memory::punch_hole;
 use mobula_shm::pins::{Candidate, MAPPED, PinReader, PinWriter, WAITING, free_together, try_spill};
 use mobula_shm::spill::SpillPlace;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::allocator::{Allocation, Allocator};
+use crate::allocator::{Allocation, Allocator, UnusedPages};
 use crate::counts::{Busy, Chunks, Count, Unused, Use};
 use crate::object::Handle;
 use crate::shared::Shared;
@@ -72,8 +73,8 @@ const _: () = assert!(size_of::<Entry>() == 16);
 struct Segment {
     id: u32,
     mapping: WriteMapping,
-    /// For the next daemon.
-    descriptor: OwnedFd,
+    /// For the next daemon, and to give pages back by.
+    descriptor: Arc<OwnedFd>,
 }
 
 /// What another daemon has to know of an owner, beside its table and its pins.
@@ -668,7 +669,7 @@ impl Own {
         if number == books.segments.len() {
             books.segments.push(None);
         }
-        books.segments[number] = Some(Segment { id, mapping, descriptor });
+        books.segments[number] = Some(Segment { id, mapping, descriptor: Arc::new(descriptor) });
     }
 
     /// Takes out the segments that have been empty since `before`, to be given back.
@@ -682,6 +683,32 @@ impl Own {
         }
         drop(books);
         taken.into_iter().map(|segment| segment.id).collect()
+    }
+
+    /// Gives unused pages of segments that are in use back to the system, `wanted` bytes or all there are; returns the
+    /// segments' ids, of which the daemon is to be told, and how many bytes it were.
+    pub(crate) fn shrink(&self, wanted: u64) -> (BTreeSet<u32>, u64) {
+        let mut books = self.books.lock();
+        let unused = books.allocator.take_unused(wanted);
+        let known = |part: &UnusedPages| {
+            let segment = books.segments[part.segment as usize].as_ref()?;
+            Some((segment.id, segment.descriptor.clone(), *part))
+        };
+        let parts: Vec<_> = unused.iter().filter_map(known).collect();
+        drop(books);
+        let (mut shrunk, mut bytes) = (BTreeSet::new(), 0);
+        for (id, descriptor, UnusedPages { offset, bytes: length, .. }) in parts {
+            match punch_hole(descriptor.as_fd(), offset..offset + length) {
+                Ok(()) => {
+                    step(Step::ShrinkPunched);
+                    shrunk.insert(id);
+                    bytes += length;
+                }
+                // They go with the segment, then.
+                Err(error) => tracing::warn!(id, %error, "cannot give pages of a segment back"),
+            }
+        }
+        (shrunk, bytes)
     }
 
     /// Whether an object of so many bytes would find room.
@@ -716,9 +743,9 @@ impl Own {
         self.books.lock().allocator.set_now(now);
     }
 
-    /// Bytes of all leases.
+    /// Bytes of the pages of all leases.
     pub(crate) fn leased_bytes(&self) -> u64 {
-        self.books.lock().segments.iter().flatten().map(|segment| segment.mapping.len() as u64).sum()
+        self.books.lock().allocator.held_bytes()
     }
 
     pub(crate) fn grow_table(&self, entries: u32) {

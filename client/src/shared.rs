@@ -301,6 +301,15 @@ impl Shared {
         !empty.is_empty()
     }
 
+    /// Gives unused pages of segments in which objects lie back, as far as `wanted` bytes are wanted.
+    pub(crate) fn shrink(&self, wanted: u64) {
+        let (segments, _) = self.own.shrink(wanted);
+        for segment in segments {
+            self.connection.tell(&Request::Shrunk { segment });
+            step(Step::ShrinkTold);
+        }
+    }
+
     fn grow_table(&self, at_least: u32) -> Result<(), ClientError> {
         if at_least > ENTRIES_MAX {
             let limit = Refusal::LimitReached { limit: "ENTRIES_MAX".into(), max: u64::from(ENTRIES_MAX) };
@@ -330,6 +339,16 @@ impl Shared {
             generous = if generous > LEASE_BYTES_MIN { (generous / 2).max(LEASE_BYTES_MIN) } else { 0 };
         }
         self.release_empty(u64::MAX);
+        // What is unused of one's own may be enough, and nobody need wait for it.
+        match self.request_lease(bytes, Duration::ZERO) {
+            Err(ClientError::Refused(
+                Refusal::StoreFull { free_bytes, .. } | Refusal::SpillFailed { free_bytes, .. },
+            )) => self.shrink(bytes.saturating_sub(free_bytes)),
+            Err(ClientError::Refused(Refusal::QuotaReached { max, used, .. })) => {
+                self.shrink(bytes.saturating_sub(max.saturating_sub(used)));
+            }
+            granted => return granted,
+        }
         let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
         // For a request that does not wait at all the daemon takes nobody's name away.
         self.request_lease(bytes, left.max(Duration::from_millis(1)))

@@ -32,11 +32,28 @@ impl FreeSlots {
         self.count
     }
 
+    /// Whether a slot is free.
+    pub(crate) fn is_free(&self, slot: u16) -> bool {
+        self.words[usize::from(slot) / WORD_BITS] & 1 << (usize::from(slot) % WORD_BITS) != 0
+    }
+
+    /// Free slots become slots that there are not; returns how many.
+    pub(crate) fn remove_where(&mut self, gone: impl Fn(u16) -> bool) -> u16 {
+        let before = self.count;
+        for slot in 0..SLOTS_MAX as u16 {
+            if self.is_free(slot) && gone(slot) {
+                self.words[usize::from(slot) / WORD_BITS] &= !(1 << (usize::from(slot) % WORD_BITS));
+                self.count -= 1;
+            }
+        }
+        before - self.count
+    }
+
     /// The one that was freed last, or else the first.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<u16> {
         let last = usize::from(self.freed_last);
-        let slot = if self.words[last / WORD_BITS] & 1 << (last % WORD_BITS) != 0 {
+        let slot = if self.is_free(self.freed_last) {
             last
         } else {
             let at = self.words.iter().position(|word| *word != 0)?;
@@ -78,5 +95,18 @@ mod tests {
             assert_eq!(free.count(), slots);
         }
         assert_eq!(FreeSlots::all(0).take(), None);
+    }
+
+    #[test]
+    fn slots_that_are_removed_are_not_taken() {
+        let mut free = FreeSlots::all(100);
+        assert_eq!(free.take(), Some(0));
+        assert_eq!(free.remove_where(|slot| slot < 64), 63);
+        assert_eq!(
+            (free.count(), free.is_free(0), free.is_free(1), free.is_free(64)),
+            (36, false, false, true)
+        );
+        free.give(0);
+        assert!(std::iter::from_fn(|| free.take()).eq(std::iter::once(0).chain(64..100)));
     }
 }

@@ -150,6 +150,12 @@ messages! {
             /// From [`Reply::Leased`].
             segment: u32,
         }
+        /// Pages of a segment of its own, in which no object lies, have gone back to the system: they count no more.
+        /// Answered by [`Reply::Done`].
+        28 => Shrunk {
+            /// From [`Reply::Leased`].
+            segment: u32,
+        }
         /// Makes room for more objects in the table. Answered by [`Reply::TableGrown`].
         4 => GrowTable {
             /// Entries needed in all.
@@ -475,6 +481,12 @@ messages! {
         }
         /// The store is full and somebody waits: free what can be freed, release what is empty.
         69 => Reclaim {
+            /// Bytes that are missing.
+            bytes: u64,
+        }
+        /// Somebody still waits after a [`Reclaim`](Notice::Reclaim): do the same, and give back the unused pages of segments
+        /// in which objects lie; say so by [`Request::Shrunk`].
+        76 => Shrink {
             /// Bytes that are missing.
             bytes: u64,
         }

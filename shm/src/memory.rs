@@ -124,11 +124,17 @@ impl SharedMemory {
     /// # Errors
     /// The system's.
     pub fn punch_hole(&self, range: Range<u64>) -> io::Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        Ok(fallocate(&self.writable, flags, range.start as i64, (range.end - range.start) as i64)?)
+        punch_hole(self.writable.as_fd(), range)
+    }
+
+    /// Bytes of the pages that there are now, as the kernel counts them. One system call.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        const BLOCK_BYTES: u64 = 512;
+        let blocks = u64::try_from(fstat(&self.writable)?.st_blocks).unwrap_or(0);
+        Ok((blocks * BLOCK_BYTES).min(self.bytes))
     }
 
     /// The descriptor that may write. It goes to the memory's one writer and to nobody else.
@@ -148,6 +154,24 @@ impl SharedMemory {
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// Gives the pages of a range of a memory back to the system; the range then reads as zeros. The one writer of the memory
+/// has such a descriptor.
+///
+/// # Errors
+/// The system's.
+pub fn punch_hole(writable: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    loop {
+        match fallocate(writable, flags, range.start as i64, (range.end - range.start) as i64) {
+            Err(nix::errno::Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
     }
 }
 

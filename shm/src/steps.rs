@@ -86,6 +86,10 @@ steps! {
     FreeLooked = "free.looked" by Client,
     /// One entry of a batch is free, or what it was before.
     FreeStored = "free.stored" by Client,
+    /// Pages of a segment are out of the books and back with the system; the daemon does not know it.
+    ShrinkPunched = "shrink.punched" by Client,
+    /// The daemon has been told.
+    ShrinkTold = "shrink.told" by Client,
     /// A file to spill into is made; nothing is in it.
     SpillMade = "spill.made" by Client,
     /// The records of objects are on the disk; all entries say sealed.

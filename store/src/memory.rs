@@ -158,6 +158,11 @@ impl Memory {
         Ok(())
     }
 
+    /// Bytes of the pages that there are.
+    pub(crate) fn allocated_bytes(&self) -> io::Result<u64> {
+        self.inner.memory.allocated_bytes()
+    }
+
     /// In a segment: the pages of a part of it, huge ones as far as possible.
     pub(crate) fn allocate_slice(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.memory.allocate_huge(range)

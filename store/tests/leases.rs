@@ -4,11 +4,12 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use common::{MIB, TestStore, eventually, segment};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
-use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::memory::{PAGE_BYTES, punch_hole};
 use mobula_shm::pins::HELD;
 use mobula_shm::table::{ENTRIES_MAX, State};
 
@@ -235,4 +236,50 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
     }
     owner.raw.notice(|notice| matches!(notice, Notice::Reclaim { .. }));
     owner.set(0, 1, State::Free);
+}
+
+/// Pages that a client has given back are another's; what it says of them, and what they are, is compared with the kernel.
+#[test]
+fn pages_that_went_back_to_the_system_do_not_count() {
+    let store = TestStore::start();
+    let (mut holder, mut asker) = (store.client(), store.client());
+    let (reply, descriptors) = holder.call(&Request::Lease { bytes: 15 * MIB, timeout_ms: 0 });
+    let leased = segment(reply, &descriptors);
+    let waiting = asker.raw.send(&Request::Lease { bytes: 8 * MIB, timeout_ms: 60_000 });
+    let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::Shrink { .. }));
+    assert_eq!(notice, Notice::Shrink { bytes: 7 * MIB });
+    // Nothing is missing yet, whatever it says.
+    holder.done(&Request::Shrunk { segment: leased.number });
+    assert_eq!(holder.totals().leased_bytes, 15 * MIB);
+    let refusal = holder.refusal(&Request::Shrunk { segment: leased.number + 1 });
+    assert_eq!(refusal, Refusal::NoSuchSegment { owner: holder.owner, segment: leased.number + 1 });
+
+    punch_hole(descriptors[0].as_fd(), MIB..8 * MIB).unwrap();
+    holder.done(&Request::Shrunk { segment: leased.number });
+    let (reply, descriptors) = asker.raw.reply(waiting);
+    let granted = segment(reply, &descriptors);
+    let totals = holder.totals();
+    assert_eq!((totals.leased_bytes, totals.free_bytes), (16 * MIB, 0));
+    // Pages that come again by themselves are no lease.
+    leased.mapping.word64(2 * MIB as usize).store(1, std::sync::atomic::Ordering::Relaxed);
+    holder.done(&Request::Shrunk { segment: leased.number });
+    assert_eq!(holder.totals().free_bytes, 0);
+    holder.done(&Request::Release { segment: leased.number });
+    asker.done(&Request::Release { segment: granted.number });
+    assert_eq!(holder.totals().free_bytes, 16 * MIB);
+}
+
+/// A client that dies after it has given pages back, and before it says so, keeps nobody from them.
+#[test]
+fn pages_that_the_dead_gave_back_do_not_count() {
+    let store = TestStore::start();
+    let (mut holder, mut reader) = (store.client(), store.client());
+    let (reply, descriptors) = holder.call(&Request::Lease { bytes: 15 * MIB, timeout_ms: 0 });
+    let leased = segment(reply, &descriptors);
+    holder.seal(0, &leased, 0, &[]);
+    reader.attach(holder.owner);
+    reader.pins_on(holder.owner).set(0, HELD);
+    punch_hole(descriptors[0].as_fd(), MIB..15 * MIB).unwrap();
+    drop(holder);
+    eventually("it is adopted, with what it has", || reader.totals().adopted_bytes == MIB);
 }

@@ -20,11 +20,11 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Tries after which a step counts as never reached.
 const TRIES_MAX: u32 = 50;
 /// How the names of steps begin that are only passed where memory is scarce.
-const SPILLING: [&str; 4] = ["spill.", "restore.", "bring.", "adopt.spilled"];
+const SCARCE: [&str; 5] = ["shrink.", "spill.", "restore.", "bring.", "adopt.spilled"];
 
 /// Where a step is passed.
 pub(super) fn room_of(step: Step) -> Room {
-    if SPILLING.iter().any(|name| step.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
+    if SCARCE.iter().any(|name| step.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
 }
 
 /// What others die of while the daemon's steps are waited for: at these, the daemon has the more to do.

@@ -6,6 +6,8 @@
 //! | `Adopted` | its client is dead, and objects remain | adopted |
 //! | `Retired` | no object lies in it, but somebody still has it mapped | retired |
 //!
+//! What counts is the segment's pages: all of its length at first, and less once its owner has given some of them back.
+//!
 //! A segment that is neither goes with its memory: it is never leased to a second client, so nobody can find another
 //! client's bytes in what it gets. `M` is that memory, of which nothing else is known here.
 
@@ -24,6 +26,8 @@ pub(crate) enum Class {
 pub(crate) struct Segment<M> {
     /// Its length.
     pub(crate) bytes: u64,
+    /// Bytes of its pages, which count.
+    counted: u64,
     /// What it is.
     pub(crate) class: Class,
     /// Its memory.
@@ -46,13 +50,13 @@ pub(crate) struct Segments<M> {
     usage: Usage,
     segments: BTreeMap<(u16, u32), Segment<M>>,
     last: BTreeMap<u16, u32>,
-    gone: u64,
+    lessened: u64,
 }
 
 impl<M> Segments<M> {
     pub(crate) fn new(capacity: u64) -> Self {
         let (segments, last) = (BTreeMap::new(), BTreeMap::new());
-        Self { capacity, usage: Usage::default(), segments, last, gone: 0 }
+        Self { capacity, usage: Usage::default(), segments, last, lessened: 0 }
     }
 
     /// What can be leased now.
@@ -83,12 +87,14 @@ impl<M> Segments<M> {
         }
         let number = *last;
         self.usage.leased += bytes;
-        let segment = Segment { bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
+        let segment =
+            Segment { bytes, counted: bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
         self.segments.insert((owner, number), segment);
         number
     }
 
-    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much.
+    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much. It
+    /// counts as all of its length until it is [counted anew](Self::count_anew).
     pub(crate) fn resume(&mut self, owner: u16, number: u32, class: Class, bytes: u64, memory: M) -> bool {
         let used = self.usage.leased + self.usage.adopted + self.usage.retired;
         if self.contains(owner, number) || used.checked_add(bytes).is_none_or(|sum| sum > i64::MAX as u64) {
@@ -96,7 +102,7 @@ impl<M> Segments<M> {
         }
         self.leased_up_to(owner, number);
         *bytes_of(&mut self.usage, class) += bytes;
-        let segment = Segment { bytes, class, memory, mappers: BTreeSet::new() };
+        let segment = Segment { bytes, counted: bytes, class, memory, mappers: BTreeSet::new() };
         self.segments.insert((owner, number), segment);
         true
     }
@@ -132,6 +138,16 @@ impl<M> Segments<M> {
         let mappers = self.segments[&(owner, number)].mappers.iter().copied().collect();
         self.drop_unmapped(owner, number);
         Some(mappers)
+    }
+
+    /// Notes how many bytes of pages a segment has by now. It never counts as more than before: pages come with the lease.
+    pub(crate) fn count_anew(&mut self, owner: u16, number: u32, allocated: u64) {
+        let Some(segment) = self.segments.get_mut(&(owner, number)) else { return };
+        if allocated < segment.counted {
+            *bytes_of(&mut self.usage, segment.class) -= segment.counted - allocated;
+            segment.counted = allocated;
+            self.lessened += 1;
+        }
     }
 
     /// Notes that `reader` has a segment mapped; returns the segment, or `None` when there is no such segment.
@@ -183,14 +199,14 @@ impl<M> Segments<M> {
     pub(crate) fn held_by(&self, owner: u16) -> (u32, u64) {
         let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
         let held = segments.filter(|(_, segment)| segment.class != Class::Retired);
-        held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.bytes))
+        held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
     }
 
     /// How many segments, and how many bytes, count as an owner's: what it has given back, too, while others have it
     /// mapped.
     pub(crate) fn charged(&self, owner: u16) -> (usize, u64) {
         let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
-        segments.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.bytes))
+        segments.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
     }
 
     /// How many there are.
@@ -198,24 +214,24 @@ impl<M> Segments<M> {
         self.segments.len()
     }
 
-    /// How many there were that are no more: what counts as anybody's becomes less only when this grows.
-    pub(crate) fn gone(&self) -> u64 {
-        self.gone
+    /// How often what counts as anybody's has become less.
+    pub(crate) fn lessened(&self) -> u64 {
+        self.lessened
     }
 
     fn reclassify(&mut self, owner: u16, number: u32, class: Class) {
         let segment = self.segments.get_mut(&(owner, number)).expect("the caller has just found it");
-        *bytes_of(&mut self.usage, segment.class) -= segment.bytes;
-        *bytes_of(&mut self.usage, class) += segment.bytes;
+        *bytes_of(&mut self.usage, segment.class) -= segment.counted;
+        *bytes_of(&mut self.usage, class) += segment.counted;
         segment.class = class;
     }
 
     fn drop_unmapped(&mut self, owner: u16, number: u32) {
         let segment = &self.segments[&(owner, number)];
         if segment.class == Class::Retired && segment.mappers.is_empty() {
-            self.usage.retired -= segment.bytes;
+            self.usage.retired -= segment.counted;
             self.segments.remove(&(owner, number));
-            self.gone += 1;
+            self.lessened += 1;
         }
     }
 }
@@ -238,7 +254,7 @@ mod tests {
     struct Model {
         owner: u16,
         number: u32,
-        bytes: u64,
+        counted: u64,
         class: Class,
         mappers: Vec<u16>,
     }
@@ -260,13 +276,13 @@ mod tests {
                     }
                 };
                 let known = model.iter_mut().find(|known| (known.owner, known.number) == target);
-                match random.below(6) {
+                match random.below(7) {
                     0 | 1 => {
                         let bytes = 1 + random.below(200);
                         if bytes <= segments.free() {
                             let number = segments.lease(owner, bytes, ());
                             let class = Class::Leased;
-                            model.push(Model { owner, number, bytes, class, mappers: Vec::new() });
+                            model.push(Model { owner, number, counted: bytes, class, mappers: Vec::new() });
                         }
                     }
                     2 => {
@@ -286,6 +302,13 @@ mod tests {
                         }
                     }
                     4 => {
+                        let allocated = random.below(200);
+                        segments.count_anew(target.0, target.1, allocated);
+                        if let Some(known) = known {
+                            known.counted = known.counted.min(allocated);
+                        }
+                    }
+                    5 => {
                         segments.unmap_owner(reader, owner);
                         for known in model.iter_mut().filter(|known| known.owner == owner) {
                             known.mappers.retain(|mapper| *mapper != reader);
@@ -301,8 +324,9 @@ mod tests {
                     }
                 }
                 model.retain(|known| known.class != Class::Retired || !known.mappers.is_empty());
-                let sum =
-                    |class| model.iter().filter(|known| known.class == class).map(|known| known.bytes).sum();
+                let sum = |class| {
+                    model.iter().filter(|known| known.class == class).map(|known| known.counted).sum()
+                };
                 let (leased, adopted, retired) =
                     (sum(Class::Leased), sum(Class::Adopted), sum(Class::Retired));
                 assert_eq!(segments.usage(), Usage { leased, adopted, retired }, "seed {seed}, step {step}");

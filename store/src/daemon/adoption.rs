@@ -289,6 +289,8 @@ impl Daemon {
         self.spilling.forget(slot, id);
         self.slots.die(slot);
         self.segments.adopt(slot);
+        // It may have given pages back, and died before it said so.
+        self.segments.numbers(slot).into_iter().for_each(|number| self.count_pages(slot, number));
         step(Step::AdoptBegun);
         self.take_over(slot, now);
         self.lose_custodian(slot);

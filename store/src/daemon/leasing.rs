@@ -4,8 +4,8 @@
 //!
 //! Capacity comes back when owners release segments. While a request waits, the daemon takes away the names that
 //! nobody used for longest and whose objects nothing else keeps, sweeps what it has adopted, and asks everyone who has
-//! leases to free what they can. When that has not helped within [`FIRST_PERIOD`], owners are asked to
-//! [spill](super::spilling) what is held but not in use. All of it again every [`PRESSURE_PERIOD`], because nobody tells
+//! leases to free what they can. When that has not helped within [`FIRST_PERIOD`], owners are asked to shrink the segments
+//! in which objects lie, and to [spill](super::spilling) what is held but not in use. All of it again every [`PRESSURE_PERIOD`], because nobody tells
 //! the daemon when a reader lets go. A request that does not wait costs nobody a name: what it might have brought would
 //! come too late.
 
@@ -50,7 +50,7 @@ pub(super) struct Pressure {
     due: Option<Instant>,
     /// Who has been asked to reclaim, and until when not again.
     reclaim_from: BTreeMap<Scope, Instant>,
-    /// How many segments had gone, and who had the turn, when the waiting requests were last looked through. While that
+    /// How often less was used, and who had the turn, when the waiting requests were last looked through. While that
     /// is so, and nobody's quota has changed, none of them fits.
     seen: Option<(u64, Option<u64>)>,
 }
@@ -156,6 +156,27 @@ impl Daemon {
         }
     }
 
+    /// A client has given pages of a segment back to the system. How many, the kernel says.
+    pub(super) fn shrunk(&mut self, client: u16, number: u32) -> Outcome {
+        let owner = self.owners[&client].id;
+        let no_such_segment = Refusal::NoSuchSegment { owner, segment: number };
+        // Of one that is still being made, pages are missing that will come.
+        let is_coming =
+            self.fillings.iter().any(|filling| (filling.client, filling.segment) == (client, number));
+        self.segments.get(client, number).filter(|_| !is_coming).ok_or(no_such_segment)?;
+        self.count_pages(client, number);
+        Answer::done()
+    }
+
+    /// Asks the kernel how many pages a segment has.
+    pub(super) fn count_pages(&mut self, owner: u16, number: u32) {
+        let Some(segment) = self.segments.get(owner, number) else { return };
+        match segment.memory.allocated_bytes() {
+            Ok(allocated) => self.segments.count_anew(owner, number, allocated),
+            Err(error) => tracing::warn!(owner, number, %error, "cannot count the pages of a segment"),
+        }
+    }
+
     /// No object lies in a segment any more: tells those who have it mapped. `false` when there is no such segment.
     pub(super) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
@@ -209,7 +230,7 @@ impl Daemon {
         }
         loop {
             let turn = self.turn(now);
-            let seen = Some((self.segments.gone(), turn));
+            let seen = Some((self.segments.lessened(), turn));
             if self.pressure.seen == seen {
                 return;
             }
@@ -244,12 +265,12 @@ impl Daemon {
         self.pressure.due = None;
         for (scope, missing) in self.quota_shortages() {
             self.evict(scope, missing, now);
-            self.make_room(scope, missing, now);
+            self.make_more_room(scope, missing, now);
         }
         let missing = self.missing_bytes(now);
         if missing > 0 {
             self.evict(Scope::Store, missing, now);
-            self.make_room(Scope::Store, missing, now);
+            self.make_more_room(Scope::Store, missing, now);
             let missing = self.missing_bytes(now);
             self.ask_to_spill(missing, now);
             if missing > 0 {
@@ -301,11 +322,24 @@ impl Daemon {
             return;
         }
         self.pressure.reclaim_from.insert(scope, now + RECLAIM_PERIOD);
+        self.notify_holders(scope, &Notice::Reclaim { bytes: missing });
+    }
+
+    /// The same, once that has not been enough: also the unused pages of segments in which objects lie.
+    fn make_more_room(&mut self, scope: Scope, missing: u64, now: Instant) {
+        self.sweep(now);
+        self.send_away(missing);
+        self.pressure.reclaim_from.insert(scope, now + RECLAIM_PERIOD);
+        self.notify_holders(scope, &Notice::Shrink { bytes: missing });
+    }
+
+    /// Tells everyone alive who has leases where memory is short.
+    fn notify_holders(&mut self, scope: Scope, notice: &Notice) {
         let living = self.owners.iter().filter(|(_, owner)| owner.is_alive()).map(|(slot, _)| *slot);
         let living = living.filter(|slot| self.is_within(scope, *slot));
         let holders: Vec<u16> = living.filter(|slot| self.segments.held_by(*slot).0 > 0).collect();
         for holder in holders {
-            self.notify(holder, &Notice::Reclaim { bytes: missing }, Vec::new());
+            self.notify(holder, notice, Vec::new());
         }
     }
 

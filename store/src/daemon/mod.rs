@@ -222,6 +222,7 @@ impl Daemon {
             Request::Lease { bytes, timeout_ms } => self.lease(client, correlation, bytes, timeout_ms, now),
             Request::Withdraw { correlation } => self.withdraw(client, correlation, now),
             Request::Release { segment } => self.release(client, segment),
+            Request::Shrunk { segment } => self.shrunk(client, segment),
             Request::GrowTable { entries } => self.grow_table(client, entries),
             Request::Attach { owner } => self.attach(client, owner),
             Request::Introduce { reader } => self.introduce(client, reader),
@@ -327,7 +328,7 @@ impl Daemon {
     }
 
     fn notify(&mut self, client: u16, notice: &Notice, parcels: Vec<Parcel>) {
-        let hint = matches!(notice, Notice::Reclaim { .. });
+        let hint = matches!(notice, Notice::Reclaim { .. } | Notice::Shrink { .. });
         self.outbox.push(Outgoing { client, bytes: notice.encode(0), parcels, hint });
     }
 }

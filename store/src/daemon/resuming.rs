@@ -104,6 +104,7 @@ impl Daemon {
         self.segments.leased_up_to(slot, claim.segment_last);
         for (number, bytes, memory) in segments {
             self.segments.resume(slot, number, Class::Leased, bytes, memory);
+            self.count_pages(slot, number);
         }
         for (number, bytes, file) in spill_files {
             self.spilling.resume_file(slot, number, bytes, file);
@@ -216,7 +217,10 @@ impl Daemon {
             return;
         }
         match Memory::returned_read_only(descriptor, bytes) {
-            Ok(memory) => _ = self.segments.resume(owner.slot(), number, class, bytes, memory),
+            Ok(memory) => {
+                self.segments.resume(owner.slot(), number, class, bytes, memory);
+                self.count_pages(owner.slot(), number);
+            }
             Err(error) => tracing::warn!(%owner, number, %error, "a segment cannot be taken over"),
         }
     }

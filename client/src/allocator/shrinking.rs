@@ -1,0 +1,254 @@
+//! Giving pages back: what of the segments no object needs, although objects lie in them.
+//!
+//! Whole pages of free runs go first, then the pages of slabs in which no slot is in use. A page that has gone does not
+//! come back: the run, or the slots that touch it, are no part of the books any more, and the slab goes on with the others.
+
+use super::{Allocator, PAGE_BYTES, SLAB_BYTES, Slab};
+
+/// Pages of a segment that nobody needs, and nobody has any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnusedPages {
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Pages of a slab: a bit for each.
+type Pages = u16;
+const SLAB_PAGES: u32 = (SLAB_BYTES / PAGE_BYTES) as u32;
+const _: () = assert!(SLAB_PAGES == Pages::BITS);
+
+impl Allocator {
+    /// Takes unused pages out of the books: `wanted` bytes, or all there are. The largest pieces come first.
+    pub(crate) fn take_unused(&mut self, wanted: u64) -> Vec<UnusedPages> {
+        self.join_all_that_is_free();
+        let mut taken = Vec::new();
+        let mut missing = wanted;
+        let mut runs: Vec<UnusedPages> = self.free_runs().collect();
+        runs.sort_unstable_by_key(|run| std::cmp::Reverse(run.bytes));
+        for run in runs {
+            if missing == 0 {
+                return taken;
+            }
+            // The end of it: what is in use lies at the beginning of a segment rather.
+            let bytes = run.bytes.min(missing.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
+            let part = UnusedPages { offset: run.offset + run.bytes - bytes, bytes, ..run };
+            self.segment_mut(run.segment).cut(run.offset, run.bytes, bytes);
+            taken.push(part);
+            missing = missing.saturating_sub(bytes);
+        }
+        for id in 0..self.slabs.len() as u32 {
+            if missing == 0 {
+                return taken;
+            }
+            for part in self.take_unused_of_slab(id) {
+                missing = missing.saturating_sub(part.bytes);
+                taken.push(part);
+            }
+        }
+        taken
+    }
+
+    fn free_runs(&self) -> impl Iterator<Item = UnusedPages> {
+        let numbered = self.segments.iter().enumerate();
+        numbered
+            .filter_map(|(number, segment)| Some((number as u32, segment.as_ref()?)))
+            // One that is leaving is looked after by whoever empties it.
+            .filter(|(_, segment)| !segment.leaving)
+            .flat_map(|(segment, known)| {
+                known.free.iter().map(move |(offset, bytes)| UnusedPages {
+                    segment,
+                    offset: *offset,
+                    bytes: *bytes,
+                })
+            })
+    }
+
+    fn take_unused_of_slab(&mut self, id: u32) -> Vec<UnusedPages> {
+        let slab = &mut self.slabs[id as usize];
+        let is_leaving =
+            |slab: &Slab| self.segments[slab.segment as usize].as_ref().is_none_or(|segment| segment.leaving);
+        if slab.slots == 0 || slab.free.count() == 0 || is_leaving(slab) {
+            return Vec::new();
+        }
+        let class = &mut self.classes[slab.class as usize];
+        let unused = slab.unused_pages(class.bytes);
+        if unused == 0 {
+            return Vec::new();
+        }
+        slab.give_up(unused, class.bytes);
+        if slab.free.count() == 0 && std::mem::take(&mut slab.listed) {
+            class.listed.retain(|other| *other != id);
+        }
+        let (segment, start) = (slab.segment, slab.offset);
+        let part = |(offset, bytes)| UnusedPages { segment, offset: start + offset, bytes };
+        let parts: Vec<UnusedPages> = stretches(unused).map(part).collect();
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        self.segment_mut(segment).count_gone(bytes);
+        parts
+    }
+}
+
+impl Slab {
+    /// The runs of pages that a slab still has: where they begin in it, and their bytes.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        stretches(!self.gone)
+    }
+
+    /// Pages that are there, and in which no slot is in use.
+    fn unused_pages(&self, slot_bytes: u64) -> Pages {
+        let mut used = self.gone;
+        for slot in 0..(SLAB_BYTES / slot_bytes) as u16 {
+            let pages = pages_of(slot, slot_bytes);
+            // A slot of which a page has gone is not in use.
+            if pages & self.gone == 0 && !self.free.is_free(slot) {
+                used |= pages;
+            }
+        }
+        !used
+    }
+
+    /// Does without some pages.
+    fn give_up(&mut self, pages: Pages, slot_bytes: u64) {
+        self.gone |= pages;
+        let gone = self.gone;
+        let lost = self.free.remove_where(|slot| pages_of(slot, slot_bytes) & gone != 0);
+        self.slots -= lost;
+    }
+}
+
+/// The pages that a slot lies in.
+fn pages_of(slot: u16, slot_bytes: u64) -> Pages {
+    let (start, end) = (u64::from(slot) * slot_bytes, (u64::from(slot) + 1) * slot_bytes);
+    let (first, last) = ((start / PAGE_BYTES) as u32, ((end - 1) / PAGE_BYTES) as u32);
+    (Pages::MAX >> (SLAB_PAGES - 1 - last)) & (Pages::MAX << first)
+}
+
+/// Pages that lie side by side, as places in a slab: where they begin, and their bytes.
+fn stretches(pages: Pages) -> impl Iterator<Item = (u64, u64)> {
+    let is_in = move |page: u32| page < SLAB_PAGES && pages & 1 << page != 0;
+    let begins = move |page: &u32| is_in(*page) && (*page == 0 || !is_in(page - 1));
+    (0..SLAB_PAGES).filter(begins).map(move |first| {
+        let count = (first..SLAB_PAGES).take_while(|page| is_in(*page)).count() as u64;
+        (u64::from(first) * PAGE_BYTES, count * PAGE_BYTES)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::Allocation;
+
+    const SEGMENT_BYTES: u64 = 1 << 20;
+
+    fn bytes(parts: &[UnusedPages]) -> u64 {
+        parts.iter().map(|part| part.bytes).sum()
+    }
+
+    #[test]
+    fn pages_of_slots_and_stretches_of_pages() {
+        assert_eq!((pages_of(0, 64), pages_of(63, 64), pages_of(64, 64)), (1, 1, 2));
+        assert_eq!((pages_of(0, 5120), pages_of(1, 5120), pages_of(11, 5120)), (0b11, 0b110, 0x6000));
+        assert_eq!(pages_of(3, 16 << 10), 0xf000);
+        assert_eq!(stretches(0).count(), 0);
+        assert_eq!(stretches(Pages::MAX).collect::<Vec<_>>(), [(0, SLAB_BYTES)]);
+        let two: Vec<_> = stretches(0b1000_0000_0000_0110).collect();
+        assert_eq!(two, [(4096, 8192), (15 * 4096, 4096)]);
+    }
+
+    #[test]
+    fn one_small_object_keeps_one_page() {
+        let mut allocator = Allocator::new();
+        let number = allocator.add_segment(SEGMENT_BYTES);
+        let place = allocator.allocate(100).unwrap();
+        assert_eq!(bytes(&allocator.take_unused(4096)), 4096);
+        let rest = allocator.take_unused(u64::MAX);
+        assert_eq!(bytes(&rest), SEGMENT_BYTES - 2 * 4096);
+        assert!(allocator.take_unused(u64::MAX).is_empty());
+        assert_eq!(allocator.held_bytes(), 4096);
+        // The page is full of places, and there are no others.
+        let others: Vec<_> = (0..31).map(|_| allocator.allocate(100).unwrap()).collect();
+        assert!(others.iter().all(|other| other.offset() / 4096 == place.offset() / 4096));
+        assert!(allocator.allocate(100).is_none() && allocator.allocate(4096).is_none());
+        others.into_iter().chain([place]).for_each(|place| allocator.free(place));
+        // What is left of the slab is a run.
+        let page = allocator.allocate(4096).unwrap();
+        assert_eq!(page.offset(), place.offset() / 4096 * 4096);
+        allocator.free(page);
+        assert!(allocator.remove_segment(number));
+    }
+
+    #[test]
+    fn a_segment_that_is_leaving_is_left_alone() {
+        let mut allocator = Allocator::new();
+        let number = allocator.add_segment(SEGMENT_BYTES);
+        allocator.allocate(100).unwrap();
+        allocator.leave(number);
+        assert!(allocator.take_unused(u64::MAX).is_empty());
+        allocator.stay(number);
+        assert_eq!(bytes(&allocator.take_unused(u64::MAX)), SEGMENT_BYTES - 4096);
+    }
+
+    /// Whatever is allocated, freed and taken out: no page that has gone is ever part of a place, and everything that is
+    /// neither in use nor gone can be had.
+    #[test]
+    fn pages_that_have_gone_are_never_allocated() {
+        // Miri is slow.
+        const SEEDS: u64 = if cfg!(miri) { 1 } else { 50 };
+        for seed in 1..=SEEDS {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut next = move || {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random
+            };
+            let mut allocator = Allocator::new();
+            allocator.add_segment(SEGMENT_BYTES);
+            allocator.add_segment(SEGMENT_BYTES);
+            let mut gone = vec![[false; (SEGMENT_BYTES / PAGE_BYTES) as usize]; 2];
+            let mut live: Vec<(Allocation, u64)> = Vec::new();
+            for step in 0..3000 {
+                match next() % 40 {
+                    0 => {
+                        for part in allocator.take_unused(next() % (SEGMENT_BYTES / 8)) {
+                            assert!(part.bytes > 0 && part.bytes.is_multiple_of(PAGE_BYTES));
+                            for page in part.offset / PAGE_BYTES..(part.offset + part.bytes) / PAGE_BYTES {
+                                let known = &mut gone[part.segment as usize][page as usize];
+                                assert!(!std::mem::replace(known, true), "seed {seed}, step {step}: twice");
+                            }
+                            for (place, bytes) in &live {
+                                let apart = place.segment != part.segment
+                                    || place.offset() >= part.offset + part.bytes
+                                    || place.offset() + bytes <= part.offset;
+                                assert!(apart, "seed {seed}, step {step}: {place:?} is in use");
+                            }
+                        }
+                    }
+                    1..=20 => {
+                        let bytes = 1 + next() % [100, 2_000, 20_000, 100_000][(next() % 4) as usize];
+                        if let Some(place) = allocator.allocate(bytes) {
+                            let pages =
+                                place.offset() / PAGE_BYTES..=(place.offset() + bytes - 1) / PAGE_BYTES;
+                            let known = &gone[place.segment as usize];
+                            assert!(
+                                pages.into_iter().all(|page| !known[page as usize]),
+                                "seed {seed}, step {step}: {place:?} of {bytes} has gone"
+                            );
+                            live.push((place, bytes));
+                        }
+                    }
+                    _ if !live.is_empty() => {
+                        let (place, _) = live.swap_remove((next() % live.len() as u64) as usize);
+                        allocator.free(place);
+                    }
+                    _ => {}
+                }
+            }
+            live.into_iter().for_each(|(place, _)| allocator.free(place));
+            let left = gone.iter().flatten().filter(|gone| !**gone).count() as u64 * PAGE_BYTES;
+            assert_eq!(allocator.held_bytes(), left, "seed {seed}");
+            assert_eq!(bytes(&allocator.take_unused(u64::MAX)), left, "seed {seed}");
+        }
+    }
+}
