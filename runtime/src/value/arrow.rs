@@ -1,6 +1,7 @@
 //! The carrier of Arrow data: record batches and arrays, in the types of the `arrow` crate.
 //!
-//! This file has the face; `parts` takes arrays apart, and puts them together again from bytes that it does not trust.
+//! This file has the face; `visible` takes arrays apart, and `parts` puts them together again from bytes that it does
+//! not trust.
 
 use std::fmt;
 use std::ops::Deref;
@@ -22,14 +23,37 @@ use self::parts::Parts;
 use super::{ValueError, context};
 
 mod parts;
+mod views;
+mod visible;
 
 /// Arrow data as a value: an `Arrow<RecordBatch>`, an `Arrow<ArrayRef>`, or an `Arrow` of one of the array types, such
-/// as `Arrow<Int64Array>` or `Arrow<StringArray>`. Its buffers travel beside the stream: aligned copies when they come
-/// from the heap, references when they lie in the store. Of a slice, only what is visible travels.
+/// as `Arrow<Int64Array>` or `Arrow<StringArray>`. Dereferencing it gives the `arrow` crate's own type.
 ///
-/// What was read is the `arrow` crate's own type, reached by dereferencing. Its buffers are the store's memory, which
-/// they keep alive, also when they go on into other arrays. Reading validates the data, text and offsets included, so
-/// that no array can be made to read outside its memory.
+/// # Writing
+///
+/// Buffers travel beside the stream: as aligned copies when they come from the heap, as references when they lie in the
+/// store. Only what is visible travels: of a slice its own rows, and of an array whose rows are strewn over much
+/// larger memory (views, list views, unions) the rows alone, gathered first. The values of a dictionary travel whole:
+/// which key stands for which value is a part of the data. Arrow's `garbage_collect_any_dictionary` makes them few.
+///
+/// # Reading
+///
+/// | what | where it lies after reading | cost |
+/// |---|---|---|
+/// | numbers, dates, decimals; the bytes of `Binary`, `BinaryView` and `FixedSizeBinary` | in the store, which they keep alive and mapped, also when they go on into other arrays | none |
+/// | text; offsets, sizes, views, type ids, run ends, the keys of dictionaries; booleans, and which rows are null | in a copy on the heap | that of a copy, and of validating it |
+///
+/// What is copied is validated in the copy, text and offsets included. So an array cannot be made to read outside its
+/// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into what it has
+/// sealed. Such a process can change numbers and plain bytes while they are looked at. No number is wrong for Arrow by
+/// itself, but a function that looks at the same numbers twice can be misled, above all one that takes them as
+/// positions, as `arrow::compute::take` does with its indices.
+///
+/// A column of text therefore takes about as long to read as to copy. Where that is too much, read bytes: a
+/// `BinaryArray` of the same text stays in place, but for its offsets.
+///
+/// Data that was read and is put again goes by reference, copied parts included: they are known as copies of what lies
+/// in the store. A part that several arrays of a value share, as they do a dictionary, is copied once.
 ///
 /// ```
 /// use arrow::array::{Array, StringArray};

@@ -11,13 +11,14 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::context;
+use super::copied::{Copied, Form};
 use super::region::Region;
 
 /// Shared bytes. Cloning and slicing copy nothing.
 #[derive(Clone, Default)]
 pub(super) struct Buffer {
     bytes: bytes::Bytes,
-    /// The object that the bytes lie in, if they lie in one.
+    /// The object that the bytes lie in, or are a copy of a part of.
     region: Option<Arc<Region>>,
 }
 
@@ -37,6 +38,19 @@ impl Buffer {
     pub(super) fn found(bytes: bytes::Bytes) -> Self {
         let region = Region::find(&bytes);
         Self { bytes, region }
+    }
+
+    /// These bytes in `form`, where no other process can write them: what is found true of them stays true. If they lie
+    /// in the store, this is a copy, which goes on as a reference to the object that it was made of.
+    pub(super) fn copied_out(self, form: Form) -> Self {
+        match &self.region {
+            Some(region) if region.is_shared() && !self.bytes.is_empty() => {
+                let copy = region.copy_of(&self.bytes, form);
+                Self { bytes: copy.bytes(), region: Some(copy) }
+            }
+            _ if form.is_of(&self.bytes) => self,
+            _ => Self::on_heap(bytes::Bytes::from_owner(Copied::of(&self.bytes, form))),
+        }
     }
 
     /// A part of these bytes.

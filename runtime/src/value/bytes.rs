@@ -12,7 +12,12 @@ use super::buffer::Buffer;
 /// Shared immutable bytes that travel beside the stream: an aligned copy when they come from the heap, a reference
 /// when they lie in the store. A `Vec<u8>` would go through the stream byte by byte.
 ///
-/// Cloning and slicing copy nothing. Bytes that were read from the store keep their object alive and mapped.
+/// Cloning, slicing and reading copy nothing. Bytes that were read from the store stay in it, and keep their object
+/// alive and mapped.
+///
+/// They do not change, unless the process that wrote them goes wild and writes into what it has sealed. Then their
+/// values change, and nothing else: where what is read from them must stay true, as when they are to be text, copy
+/// them first (`String::from_utf8(bytes.to_vec())`, not `str::from_utf8(&bytes)`).
 ///
 /// ```
 /// use mobula::value::Bytes;
@@ -40,7 +45,7 @@ impl Bytes {
         Self(self.0.slice(range))
     }
 
-    /// The object of the store that the bytes lie in, all of it or a part.
+    /// The object of the store that the bytes lie in, or were copied from when they were read, all of it or a part.
     pub fn object_id(&self) -> Option<ObjectId> {
         self.0.object_id()
     }

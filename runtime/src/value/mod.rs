@@ -77,6 +77,7 @@ mod arrow;
 mod buffer;
 mod bytes;
 pub(crate) mod context;
+mod copied;
 mod decode;
 mod encode;
 mod error;

@@ -19,7 +19,9 @@ use super::{ValueError, context};
 /// An n-dimensional array of numbers, row-major and contiguous, immutable and shared. Its elements travel beside the
 /// stream: an aligned copy when they come from the heap, a reference when they lie in the store.
 ///
-/// Cloning copies nothing. A tensor that was read from the store keeps its object alive and mapped.
+/// Cloning and reading copy nothing. A tensor that was read from the store stays in it, and keeps its object alive and
+/// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them goes wild and
+/// writes into what it has sealed; every value of them is a number, so nothing else can come of that.
 ///
 /// ```
 /// use mobula::value::Tensor;

@@ -1,19 +1,26 @@
 //! Arrow data taken apart: a schema, and for each array, children after their parents, its length and its buffers.
 //!
-//! Taking apart cuts each buffer down to what the array shows of it, where that costs no copy of the data. Putting
-//! together follows the schema and goes through Arrow's own validation; before that, it refuses the types and lengths
-//! that Arrow would panic on, or reserve memory for.
+//! `visible` takes arrays apart. Putting them together is here: it follows the schema and goes through Arrow's own
+//! validation; before that, it refuses the types and lengths that Arrow would panic on, or reserve memory for.
+//!
+//! The buffers come from memory that their owner can still write if it goes wild, and Arrow relies on what it has
+//! validated: it hands text out as `&str`, and follows offsets without looking at them again. So what is validated lies
+//! in a copy that no other process can write. That are offsets, sizes, views, type ids, run ends, the keys of
+//! dictionaries, and text. Bits are copied too: Arrow counts them, and reserves memory by that count before it reads them
+//! once more. Numbers and bytes, of which every value is as good as any other, stay where they lie.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayData, ArrayRef, BufferSpec, layout, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer};
-use arrow::datatypes::{ArrowNativeType, DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
+use super::visible::push_array;
 use crate::value::ValueError;
 use crate::value::buffer::Buffer;
+use crate::value::copied::Form;
 
 /// A table taken apart.
 #[derive(Serialize, Deserialize)]
@@ -26,20 +33,22 @@ pub struct Parts {
 
 /// An array without its type and its children.
 #[derive(Serialize, Deserialize)]
-struct Node {
-    length: u64,
-    /// Elements (bits, of booleans) at the start of the buffers and the children that do not belong to the array.
-    offset: u64,
-    nulls: Option<Validity>,
-    buffers: Vec<Buffer>,
+pub(super) struct Node {
+    pub(super) length: u64,
+    /// Bits of booleans, or elements of runs, at the start that do not belong to the array.
+    pub(super) offset: u64,
+    pub(super) nulls: Option<Validity>,
+    /// Where the first of them has the offsets of text or lists, what they point into begins at the first offset,
+    /// whatever that is: so offsets from the middle of an array need not be rewritten.
+    pub(super) buffers: Vec<Buffer>,
 }
 
 /// One bit for each element: set when it is there.
 #[derive(Serialize, Deserialize)]
-struct Validity {
-    bits: Buffer,
+pub(super) struct Validity {
+    pub(super) bits: Buffer,
     /// Bits at the start that do not belong to the array.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 impl Parts {
@@ -61,7 +70,8 @@ impl Parts {
         let mut nodes = self.nodes.into_iter();
         let mut columns = Vec::new();
         for field in self.schema.fields() {
-            columns.push(make_array(next_array(&mut nodes, field.data_type(), DEPTH_MAX)?));
+            let array = next_array(&mut nodes, field.data_type(), Role::Values, DEPTH_MAX)?;
+            columns.push(make_array(array));
         }
         match nodes.len() {
             0 => Ok((self.schema, self.rows as usize, columns)),
@@ -73,121 +83,19 @@ impl Parts {
 /// Types nest no deeper than this, so that a forged schema cannot exhaust the stack.
 const DEPTH_MAX: usize = 64;
 
-fn push_array(array: &ArrayData, nodes: &mut Vec<Node>) {
-    let (offset, length) = (array.offset(), array.len());
-    let elements_of = |buffer: &ArrowBuffer, width: usize| lend(cut(buffer, offset * width, length * width));
-    let mut node = Node {
-        length: length as u64,
-        offset: 0,
-        nulls: array.nulls().map(|nulls| {
-            let (bits, offset) = cut_bits(nulls.inner().inner(), nulls.offset(), length);
-            Validity { bits, offset }
-        }),
-        buffers: Vec::new(),
-    };
-    match array.data_type() {
-        DataType::Boolean => {
-            let (bits, bit_offset) = cut_bits(&array.buffers()[0], offset, length);
-            node.buffers.push(bits);
-            node.offset = bit_offset;
-            nodes.push(node);
-        }
-        DataType::Utf8 | DataType::Binary => push_text::<i32>(array, node, nodes),
-        DataType::LargeUtf8 | DataType::LargeBinary => push_text::<i64>(array, node, nodes),
-        DataType::List(_) | DataType::Map(_, _) => push_list::<i32>(array, node, nodes),
-        DataType::LargeList(_) => push_list::<i64>(array, node, nodes),
-        DataType::Struct(_) => {
-            nodes.push(node);
-            push_children(array, nodes, |child| child.slice(offset, length));
-        }
-        DataType::FixedSizeList(_, size) => {
-            let size = *size as usize;
-            nodes.push(node);
-            push_children(array, nodes, |child| child.slice(offset * size, length * size));
-        }
-        DataType::Dictionary(keys, _) => {
-            let width = keys.primitive_width().expect("keys are integers");
-            node.buffers.push(elements_of(&array.buffers()[0], width));
-            nodes.push(node);
-            push_children(array, nodes, ArrayData::clone);
-        }
-        DataType::FixedSizeBinary(width) => {
-            node.buffers.push(elements_of(&array.buffers()[0], *width as usize));
-            nodes.push(node);
-        }
-        other => {
-            if let Some(width) = other.primitive_width() {
-                node.buffers.push(elements_of(&array.buffers()[0], width));
-            } else {
-                node.buffers.extend(array.buffers().iter().cloned().map(lend));
-                node.offset = offset as u64;
-            }
-            nodes.push(node);
-            push_children(array, nodes, ArrayData::clone);
-        }
-    }
-}
-
-fn push_children(array: &ArrayData, nodes: &mut Vec<Node>, visible: impl Fn(&ArrayData) -> ArrayData) {
-    for child in array.child_data() {
-        push_array(&visible(child), nodes);
-    }
-}
-
-/// Strings or byte strings: offsets, and the bytes between the first and the last.
-fn push_text<O: ArrowNativeType>(array: &ArrayData, mut node: Node, nodes: &mut Vec<Node>) {
-    let (offsets, start, end) = cut_offsets::<O>(array);
-    node.buffers = vec![offsets, lend(cut(&array.buffers()[1], start, end - start))];
-    nodes.push(node);
-}
-
-/// Lists: offsets, and the elements between the first and the last.
-fn push_list<O: ArrowNativeType>(array: &ArrayData, mut node: Node, nodes: &mut Vec<Node>) {
-    let (offsets, start, end) = cut_offsets::<O>(array);
-    node.buffers = vec![offsets];
-    nodes.push(node);
-    push_children(array, nodes, |child| child.slice(start, end - start));
-}
-
-/// The visible offsets, and the range that they need of what they point into.
-///
-/// Of a slice from the middle, offsets that have to be copied in any case are made to start at zero, so that what lies
-/// before stays behind. Offsets in the store are passed on as they are: then what lies before goes with them.
-fn cut_offsets<O: ArrowNativeType>(array: &ArrayData) -> (Buffer, usize, usize) {
-    if array.is_empty() {
-        return (Buffer::default(), 0, 0);
-    }
-    let width = size_of::<O>();
-    let visible = cut(&array.buffers()[0], array.offset() * width, (array.len() + 1) * width);
-    let offsets = visible.typed_data::<O>();
-    let (start, end) = (offsets[0].as_usize(), offsets[array.len()].as_usize());
-    let lent = lend(visible.clone());
-    if start == 0 || lent.object_id().is_some() {
-        return (lent, 0, end);
-    }
-    let shifted: Vec<O> = offsets.iter().map(|offset| O::usize_as(offset.as_usize() - start)).collect();
-    (lend(ArrowBuffer::from_vec(shifted)), start, end)
-}
-
-fn cut(buffer: &ArrowBuffer, start: usize, length: usize) -> ArrowBuffer {
-    // An empty array's buffer may be shorter than its offset.
-    if length == 0 { ArrowBuffer::default() } else { buffer.slice_with_length(start, length) }
-}
-
-/// The bytes that hold the bits, and the bits at their start that do not count.
-fn cut_bits(buffer: &ArrowBuffer, offset: usize, length: usize) -> (Buffer, u64) {
-    let skipped = offset % 8;
-    (lend(cut(buffer, offset / 8, (skipped + length).div_ceil(8))), skipped as u64)
-}
-
-fn lend(buffer: ArrowBuffer) -> Buffer {
-    if buffer.is_empty() { Buffer::default() } else { Buffer::found(bytes::Bytes::from_owner(buffer)) }
+/// What an array is to its parent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Values,
+    /// Numbers by which the elements of other arrays are found.
+    RunEnds,
 }
 
 /// Puts the next array and its children together, as `data_type` says.
 fn next_array(
     nodes: &mut std::vec::IntoIter<Node>,
     data_type: &DataType,
+    role: Role,
     depth: usize,
 ) -> Result<ArrayData, ValueError> {
     let Some(deeper) = depth.checked_sub(1) else {
@@ -199,30 +107,56 @@ fn next_array(
     let (length, offset) = (node.length as usize, node.offset as usize);
     check_type(data_type, length, offset, node.nulls.is_some())?;
     let mut children = Vec::new();
-    for child in child_types(data_type) {
-        children.push(next_array(nodes, child, deeper)?);
+    for (index, child) in child_types(data_type).into_iter().enumerate() {
+        let run_ends = matches!(data_type, DataType::RunEndEncoded(_, _)) && index == 0;
+        let role = if run_ends { Role::RunEnds } else { Role::Values };
+        children.push(next_array(nodes, child, role, deeper)?);
     }
     Ok(ArrayData::builder(data_type.clone())
         .len(length)
         .offset(offset)
         .nulls(node.nulls.map(|validity| validity.into_nulls(length)).transpose()?)
-        .buffers(whole_elements(node.buffers, data_type))
+        .buffers(settled(node.buffers, data_type, role))
         .child_data(children)
         .align_buffers(true)
         .build()?)
 }
 
-/// The buffers, without the part of an element that one may end with: Arrow panics on it.
-fn whole_elements(buffers: Vec<Buffer>, data_type: &DataType) -> Vec<ArrowBuffer> {
+/// The buffers as Arrow may rely on them: what it validates in copies, and none with a part of an element at its end,
+/// which Arrow panics on.
+fn settled(buffers: Vec<Buffer>, data_type: &DataType, role: Role) -> Vec<ArrowBuffer> {
     let mut specs = layout(data_type).buffers.into_iter();
-    let whole = |buffer: Buffer| match specs.next() {
-        Some(BufferSpec::FixedWidth { byte_width, .. }) if byte_width > 0 => {
-            let length = buffer.len() - buffer.len() % byte_width;
-            buffer.slice(..length).into_bytes().into()
-        }
-        _ => buffer.into_bytes().into(),
+    let settle = |(index, buffer): (usize, Buffer)| {
+        let whole = match specs.next() {
+            Some(BufferSpec::FixedWidth { byte_width, .. }) if byte_width > 0 => {
+                buffer.slice(..buffer.len() - buffer.len() % byte_width)
+            }
+            _ => buffer,
+        };
+        let settled = match copied_form(data_type, role, index) {
+            Some(form) => whole.copied_out(form),
+            None => whole,
+        };
+        settled.into_bytes().into()
     };
-    buffers.into_iter().map(whole).collect()
+    buffers.into_iter().enumerate().map(settle).collect()
+}
+
+/// In which form a buffer is copied; `None` for plain data, which stays where it lies.
+fn copied_form(data_type: &DataType, role: Role, index: usize) -> Option<Form> {
+    match data_type {
+        DataType::Binary | DataType::LargeBinary if index == 1 => None,
+        DataType::BinaryView if index > 0 => None,
+        DataType::FixedSizeBinary(_) => None,
+        DataType::Utf8 | DataType::Binary | DataType::List(_) | DataType::Map(_, _) if index == 0 => {
+            Some(Form::Offsets32)
+        }
+        DataType::LargeUtf8 | DataType::LargeBinary | DataType::LargeList(_) if index == 0 => {
+            Some(Form::Offsets64)
+        }
+        other if other.primitive_width().is_some() && role == Role::Values => None,
+        _ => Some(Form::Unchanged),
+    }
 }
 
 impl Validity {
@@ -231,7 +165,8 @@ impl Validity {
         if offset as u128 + length as u128 > bits {
             return Err(invalid(format!("{length} validity bits from bit {offset}, but there are {bits}")));
         }
-        Ok(NullBuffer::new(BooleanBuffer::new(self.bits.into_bytes().into(), offset, length)))
+        let bits = self.bits.copied_out(Form::Unchanged).into_bytes();
+        Ok(NullBuffer::new(BooleanBuffer::new(bits.into(), offset, length)))
     }
 }
 

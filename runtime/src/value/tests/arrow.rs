@@ -7,7 +7,7 @@ use ::arrow::array::*;
 use ::arrow::buffer::{NullBuffer, OffsetBuffer};
 use ::arrow::datatypes::*;
 
-use super::{from_heap, payload};
+use super::{aligned, from_heap, payload};
 use crate::value::{Arrow, ArrowValue, encode};
 
 /// The array, and all its slices, as themselves and behind `dyn Array`.
@@ -157,4 +157,127 @@ fn another_array_type_is_named() {
     let json = serde_json::to_string(&Arrow::from(RecordBatch::try_from_iter(columns).unwrap())).unwrap();
     let error = serde_json::from_str::<Arrow<ArrayRef>>(&json).unwrap_err().to_string();
     assert!(error.contains("table of 2 columns"), "{error}");
+}
+
+/// Arrays of many rows, most of whose memory a small slice, or a few rows from all over, do not show.
+fn large_arrays() -> Vec<ArrayRef> {
+    const ROWS: i32 = 10_000;
+    let texts = || (0..ROWS).map(|i| (i % 7 != 0).then(|| format!("{i:06} and so on, beyond the view")));
+    let strings: ArrayRef = Arc::new(texts().collect::<StringArray>());
+    let views: ArrayRef = Arc::new(texts().collect::<StringViewArray>());
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    let view_item = Arc::new(Field::new("item", DataType::Utf8View, true));
+    let lists = OffsetBuffer::from_lengths((0..ROWS as usize).map(|_| 1));
+    let list_views = |item: &FieldRef, values: &ArrayRef| -> ArrayRef {
+        // Backwards, so that offsets do not grow.
+        let offsets = (0..ROWS).rev().collect::<Vec<i32>>();
+        Arc::new(ListViewArray::new(
+            item.clone(),
+            offsets.into(),
+            vec![1; ROWS as usize].into(),
+            values.clone(),
+            None,
+        ))
+    };
+    let fields: UnionFields = [(0, item.clone()), (1, view_item.clone())].into_iter().collect();
+    let type_ids = (0..ROWS).map(|i| (i % 2) as i8).collect::<Vec<_>>();
+    let union = |offsets| {
+        let children = vec![strings.clone(), views.clone()];
+        Arc::new(UnionArray::try_new(fields.clone(), type_ids.clone().into(), offsets, children).unwrap())
+    };
+    let mut runs = StringRunBuilder::<Int32Type>::new();
+    runs.extend(texts());
+    vec![
+        views.clone(),
+        Arc::new(
+            (0..ROWS)
+                .map(|i| Some(format!("{i:06} and so on, beyond it").into_bytes()))
+                .collect::<BinaryViewArray>(),
+        ),
+        Arc::new(ListArray::new(view_item.clone(), lists, views.clone(), None)),
+        list_views(&item, &strings),
+        list_views(&view_item, &views),
+        union(None),
+        union(Some((0..ROWS).collect())),
+        Arc::new(runs.finish()),
+        Arc::new(FixedSizeListArray::new(view_item, 2, views.clone(), None)),
+        Arc::new(StructArray::from(vec![(Arc::new(Field::new("text", DataType::Utf8View, true)), views)])),
+        strings,
+    ]
+}
+
+#[test]
+fn little_of_a_large_array_is_little() {
+    let check = |array: &ArrayRef, what: &str| {
+        let encoded = encode(&Arrow::from(array.clone())).unwrap();
+        assert!(
+            encoded.copied_bytes() < 1000,
+            "{what} of {} takes {}",
+            array.data_type(),
+            encoded.copied_bytes()
+        );
+        assert!(encoded.len() < 2000, "{what} of {} is {} bytes", array.data_type(), encoded.len());
+        let back: Arrow<ArrayRef> = from_heap(aligned(&encoded.to_vec())).unwrap();
+        assert_eq!(&*back, array, "{what}");
+    };
+    for array in large_arrays() {
+        for (start, length) in [(0, 2), (2500, 3), (array.len() - 4, 4), (1000, 0)] {
+            check(&array.slice(start, length), "a slice");
+        }
+        let rows = UInt32Array::from(vec![Some(1), Some(array.len() as u32 - 2), None, Some(700), Some(1)]);
+        check(&::arrow::compute::take(&array, &rows, None).unwrap(), "a choice");
+        let all: Arrow<ArrayRef> = from_heap(payload(&Arrow::from(array.clone()))).unwrap();
+        assert_eq!(&*all, &array);
+    }
+}
+
+#[test]
+fn a_dictionary_travels_whole() {
+    let values = StringArray::from_iter_values((0..1000).map(|i| format!("category {i}")));
+    let array = DictionaryArray::<Int32Type>::new((0..1000).collect(), Arc::new(values)).slice(500, 2);
+    let back: Arrow<DictionaryArray<Int32Type>> = from_heap(payload(&Arrow::from(array.clone()))).unwrap();
+    assert_eq!((back.keys(), back.values()), (array.keys(), array.values()));
+}
+
+#[test]
+fn views_come_back_however_they_lie() {
+    // Several buffers, of which some are shown in part, some not at all, and views that are null but point somewhere.
+    super::seed::for_each_seed(300, |mut random| {
+        let mut buffers: Vec<::arrow::buffer::Buffer> = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            buffers.push(
+                (0..random.below(300)).map(|_| b'a' + random.below(26) as u8).collect::<Vec<_>>().into(),
+            );
+        }
+        let mut views = Vec::new();
+        let mut valid = Vec::new();
+        for _ in 0..random.below(20) {
+            let buffer = random.below(buffers.len());
+            let bytes = &buffers[buffer];
+            let length = random.below(bytes.len().min(60) + 1);
+            let start = random.below(bytes.len() - length + 1);
+            let value = &bytes[start..start + length];
+            let view = ::arrow::array::make_view(value, buffer as u32, start as u32);
+            views.push(view);
+            valid.push(random.below(4) > 0);
+        }
+        let nulls = (random.below(2) == 0).then(|| NullBuffer::from(valid));
+        let rows = views.len();
+        let texts = StringViewArray::new(views.clone().into(), buffers.clone(), nulls.clone());
+        let bytes = BinaryViewArray::new(views.into(), buffers, nulls);
+        for _ in 0..4 {
+            let start = random.below(rows + 1);
+            let length = random.below(rows - start + 1);
+            let slice = texts.slice(start, length);
+            assert_eq!(
+                *from_heap::<Arrow<StringViewArray>>(payload(&Arrow::from(slice.clone()))).unwrap(),
+                slice
+            );
+            let slice = bytes.slice(start, length);
+            assert_eq!(
+                *from_heap::<Arrow<BinaryViewArray>>(payload(&Arrow::from(slice.clone()))).unwrap(),
+                slice
+            );
+        }
+    });
 }

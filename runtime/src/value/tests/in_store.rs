@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use ::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
+use ::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
 use ::arrow::datatypes::{Int32Type, Int64Type};
 use mobula_client::Layout;
 
@@ -67,9 +67,9 @@ fn what_lies_in_the_store_goes_on_by_reference() {
     assert_eq!(second.references(), [first.id()]);
     let (table, bytes): (Arrow<RecordBatch>, Vec<Option<Bytes>>) = get(&store, &second).unwrap();
     assert_eq!(*table, batch.slice(40, 20));
-    for column in table.columns() {
-        column.to_data().buffers().iter().for_each(|buffer| assert_within(buffer, &first));
-    }
+    // Numbers lie where they were put; text is read from a copy.
+    let numbers: &ListArray = table.column(1).as_list();
+    assert_within(numbers.values().as_primitive::<Int32Type>().values(), &first);
     let bytes = bytes[0].as_ref().unwrap();
     assert_eq!((&bytes[..], bytes.object_id()), (&[7; 400][..], Some(first.id())));
     assert_within(bytes, &first);
