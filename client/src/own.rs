@@ -267,9 +267,7 @@ impl Own {
     }
 
     fn settle(&self, promised: ObjectId, state: State) {
-        let word = Word::new(promised.generation(), state);
-        // SeqCst: pairs with the waiter, who sets its pin's WAITING bit and then looks at the word once more.
-        self.table.word(promised.index()).store(word.bits(), Ordering::SeqCst);
+        self.table.settle(promised.index(), Word::new(promised.generation(), state));
         step(Step::SettleStored);
         for reader in self.readers.read().iter() {
             if reader.pins.get(promised.index()) & WAITING != 0
@@ -284,8 +282,8 @@ impl Own {
     // ---- using objects ----
 
     pub(crate) fn word(&self, index: u32) -> Word {
-        // Acquire: pairs with the sealing store. SeqCst, because the bell's protocol needs a waiter's last look so.
-        Word::from_bits(self.table.word(index).load(Ordering::SeqCst))
+        // Acquire: pairs with the sealing store.
+        Word::from_bits(self.table.word(index).load(Ordering::Acquire))
     }
 
     /// What an object of this client's is. Of a spilled one, segment and offset mean nothing.
@@ -396,7 +394,8 @@ impl Own {
         let sealed = Word::new(object.generation(), State::Sealed).bits();
         let deleted = Word::new(object.generation(), State::Deleted).bits();
         let word = self.table.word(object.index());
-        let done = word.compare_exchange(sealed, deleted, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        // Release, as every store of the word: those that hold the object follow its location, deleted or not.
+        let done = word.compare_exchange(sealed, deleted, Ordering::Release, Ordering::Relaxed).is_ok();
         step(Step::DeleteStored);
         busy.finish();
         done

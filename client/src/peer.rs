@@ -165,8 +165,7 @@ impl Slot {
         let segment = unsafe { entry.segment() };
         if peer.id == object.owner()
             && let Some(segment) = segment
-            && peer.table.word(object.index(), Ordering::SeqCst)
-                == Word::new(object.generation(), State::Sealed)
+            && peer.table.word(object.index()) == Word::new(object.generation(), State::Sealed)
         {
             let location = peer.table.location(object.index());
             if let Some(pointer) = segment.find(&location) {
@@ -493,8 +492,8 @@ impl Peer {
     fn settled_state(&self, object: ObjectId) -> Result<State, ClientError> {
         let mut patience = None;
         loop {
-            // SeqCst: the reader's second half of the handshake (see `mobula_shm::pins`).
-            let word = self.table.word(object.index(), Ordering::SeqCst);
+            // The reader's second half of the handshake (see `mobula_shm::pins`).
+            let word = self.table.word(object.index());
             if word.generation() != object.generation() {
                 return Err(ClientError::NoSuchObject { object });
             }

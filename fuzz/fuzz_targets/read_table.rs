@@ -110,7 +110,7 @@ fn run(memories: &Memories, steps: &[Step]) {
 
 /// As the client and the daemon do.
 fn read(table: &TableReader, segment: &ReadMapping, entry: u32) {
-    let word = table.word(entry, Ordering::SeqCst);
+    let word = table.word(entry);
     let state = word.state();
     assert!(state.is_none_or(|state| (word.bits() & 0xffff_ffff) == state as u64));
     let location = table.location(entry);
@@ -126,8 +126,8 @@ fn read(table: &TableReader, segment: &ReadMapping, entry: u32) {
     let references = location.references_offset().expect("what fits has an end");
     for reference in 0..u64::from(location.references) {
         let offset = references + reference * Location::REFERENCE_BYTES;
-        let _ = std::hint::black_box(segment.load64(offset as usize, Ordering::Relaxed));
-        let _ = std::hint::black_box(segment.load64(offset as usize + 8, Ordering::Relaxed));
+        let _ = std::hint::black_box(segment.load64_relaxed(offset as usize));
+        let _ = std::hint::black_box(segment.load64_relaxed(offset as usize + 8));
     }
     std::hint::black_box(sum);
 }

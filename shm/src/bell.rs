@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! sleeper                                waker
-//! sleeps.store(odd, SeqCst)              publish (a ring's tail, an entry's word; SeqCst)
-//! look at everything once more           sleeps.load(SeqCst) odd, and not the one that was rung for last?
+//! sleeps.store(odd)                      publish (a ring's tail or head)
+//! fence(SeqCst)                          fence(SeqCst)
+//! look at everything once more           sleeps.load() odd, and not the one that was rung for last?
 //! nothing: block on the eventfd          ring
-//! sleeps.store(even, SeqCst)
+//! sleeps.store(even)
 //! look at everything
 //! ```
 //! Dekker again: either the waker sees the sleep, or the sleeper sees what was published. The word lies in the

@@ -89,14 +89,14 @@ impl DirectoryWriter {
     /// Says how many readers an owner has to have heard of, by a daemon that goes on with what it finds: as many as the
     /// owner says that it has, and those that it is about to be told of.
     pub fn set_readers(&self, slot: u16, readers: u64) {
-        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).store(readers, Ordering::SeqCst);
+        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).store(readers, Ordering::Release);
     }
 
     /// Counts a reader that joins, before the reader is told; returns the count.
     pub fn count_reader(&self, slot: u16) -> u64 {
-        // SeqCst: comes before the new reader's first pin (it hears of it only later), and so before the owner's
-        // load in the handshake, or the reader sees the owner's swap.
-        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).fetch_add(1, Ordering::SeqCst) + 1
+        // Release: for owners that acquire the count. It comes before the new reader's fence, since the reader hears of
+        // the owner only later. An owner that does not see it has its own fence before that one, and is seen dying.
+        self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).fetch_add(1, Ordering::Release) + 1
     }
 
     /// Says how many entries have memory behind them; after it was allocated.
@@ -124,18 +124,20 @@ impl DirectoryReader {
     /// How many readers have joined the owner in a slot.
     #[inline]
     pub fn readers(&self, slot: u16) -> u64 {
-        // SeqCst: after the owner's swap to `Dying`; see `count_reader`.
-        self.mapping.load64(usize::from(slot) * RECORD_BYTES + READERS, Ordering::SeqCst)
+        // Acquire: pairs with `count_reader`. In the handshake it comes after the owner's fence.
+        self.mapping.load64_acquire(usize::from(slot) * RECORD_BYTES + READERS)
     }
 
     /// How many entries of the owner in a slot may be touched.
     #[inline]
     pub fn committed(&self, slot: u16) -> u32 {
-        self.mapping.load64(usize::from(slot) * RECORD_BYTES + COMMITTED, Ordering::Acquire) as u32
+        // Acquire: pairs with `set_committed`; the memory was allocated before.
+        self.mapping.load64_acquire(usize::from(slot) * RECORD_BYTES + COMMITTED) as u32
     }
 
     /// The epoch of the owner that has a slot now; 0 for none.
     pub fn epoch(&self, slot: u16) -> u64 {
-        self.mapping.load64(usize::from(slot) * RECORD_BYTES + EPOCH, Ordering::Acquire)
+        // Acquire: pairs with `set_owner`; the rest of the record was stored before.
+        self.mapping.load64_acquire(usize::from(slot) * RECORD_BYTES + EPOCH)
     }
 }

@@ -5,6 +5,14 @@
 //!
 //! Large mappings are placed so that address and file offset agree modulo 2 MiB: only then can the kernel back them
 //! with huge pages. Writable mappings are kept out of forked children.
+//!
+//! # Loads from memory that is mapped read-only
+//!
+//! The standard library promises one kind of atomic access to such memory: a `Relaxed` load of at most a machine word, on
+//! the targets that it lists. Every other one is undefined behaviour, also a compare-and-swap that fails: a processor may
+//! implement it by writing. So [`ReadMapping`] has no way to name an ordering, and hands out no reference to a word. It has
+//! relaxed loads of 32 and 64 bits, and [`load64_acquire`](ReadMapping::load64_acquire), which is one with a fence behind it.
+//! Larger things are loaded word by word.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -15,7 +23,23 @@ use std::sync::atomic::AtomicUsize;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::memory::PAGE_BYTES;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+// Of the targets that the standard library lists, those on which 64 bits are a word. On any other one a relaxed load from
+// memory mapped read-only might be done by a write.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "loongarch64",
+    target_arch = "mips64",
+    target_arch = "powerpc64",
+    target_arch = "riscv64",
+    target_arch = "s390x",
+    target_arch = "sparc64",
+)))]
+compile_error!(
+    "Mobula loads 64-bit words from memory that is mapped read-only, which Rust allows on few targets"
+);
 
 const WORD_BYTES: usize = size_of::<u64>();
 
@@ -194,7 +218,8 @@ impl WriteMapping {
     /// As [`word64`](Self::word64).
     #[inline]
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: as in `word64`.
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and every process reaches
+        // words only atomically.
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }
     }
 
@@ -219,7 +244,8 @@ impl WriteMapping {
     /// As [`word64`](Self::word64).
     #[inline]
     pub fn words64<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
-        // SAFETY: as in `word64`; an array is in range and aligned as a whole.
+        // SAFETY: the array is in range and aligned as a whole (checked by `word`), mapped for as long as `self`, and
+        // every process reaches its words only atomically.
         unsafe { self.region.word::<[AtomicU64; N]>(offset).as_ref() }
     }
 
@@ -283,33 +309,57 @@ impl ReadMapping {
         self.region.len == 0
     }
 
-    /// Loads the 64-bit word at a byte offset.
+    /// Loads the 64-bit word at a byte offset; relaxed.
     ///
     /// # Panics
     /// Where the offset is misaligned or out of range: check a peer's offset first.
     #[inline]
-    pub fn load64(&self, offset: usize, ordering: Ordering) -> u64 {
-        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`. The page is read-only here:
-        // the reference is used for this one load, which does not write.
-        unsafe { self.region.word::<AtomicU64>(offset).as_ref() }.load(ordering)
+    pub fn load64_relaxed(&self, offset: usize) -> u64 {
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically by
+        // every process. The page is read-only: the reference lives for this one load, which is relaxed and of a word.
+        unsafe { self.region.word::<AtomicU64>(offset).as_ref() }.load(Ordering::Relaxed)
     }
 
-    /// Loads the 32-bit word at a byte offset.
+    /// Loads the 32-bit word at a byte offset; relaxed.
     ///
     /// # Panics
-    /// As [`load64`](Self::load64).
+    /// As [`load64_relaxed`](Self::load64_relaxed).
     #[inline]
-    pub fn load32(&self, offset: usize, ordering: Ordering) -> u32 {
-        // SAFETY: as in `load64`.
-        unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(ordering)
+    pub fn load32_relaxed(&self, offset: usize) -> u32 {
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically by
+        // every process. The page is read-only: the reference lives for this one load, which is relaxed and of half a
+        // word.
+        unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(Ordering::Relaxed)
+    }
+
+    /// Loads the 64-bit word at a byte offset, and acquires what was stored before it: a relaxed load, then a fence.
+    ///
+    /// # Panics
+    /// As [`load64_relaxed`](Self::load64_relaxed).
+    #[inline]
+    pub fn load64_acquire(&self, offset: usize) -> u64 {
+        let value = self.load64_relaxed(offset);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// Loads the 32-bit word at a byte offset, and acquires what was stored before it: a relaxed load, then a fence.
+    ///
+    /// # Panics
+    /// As [`load64_relaxed`](Self::load64_relaxed).
+    #[inline]
+    pub fn load32_acquire(&self, offset: usize) -> u32 {
+        let value = self.load32_relaxed(offset);
+        fence(Ordering::Acquire);
+        value
     }
 
     /// Loads words, relaxed, and appends their bytes to `out`, up to `len`.
     ///
     /// # Panics
-    /// As [`load64`](Self::load64), for any of the words.
+    /// As [`load64_relaxed`](Self::load64_relaxed), for any of the words.
     pub fn load_words(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
-        // Read-only here: the words are loaded, which does not write.
+        // The page is read-only: nothing but relaxed loads of a word each.
         let words = self.region.words(offset, len.div_ceil(WORD_BYTES));
         let start = out.len();
         out.resize(start + words.len() * WORD_BYTES, 0);
@@ -323,12 +373,13 @@ impl ReadMapping {
     /// The bits that are set in any of the `count` 32-bit words that begin at a byte offset; relaxed loads.
     ///
     /// # Panics
-    /// As [`load64`](Self::load64).
+    /// As [`load64_relaxed`](Self::load64_relaxed).
     #[inline]
     pub fn or_words32(&self, offset: usize, count: usize) -> u32 {
         let pointer = self.pointer(offset, count.saturating_mul(size_of::<u32>())).cast::<AtomicU32>();
         assert!(pointer.is_aligned(), "misaligned words at {offset}");
-        // SAFETY: in range (checked by `pointer`) and aligned; the rest is as in `load64`.
+        // SAFETY: in range (checked by `pointer`) and aligned (just checked), mapped for as long as `self`, and reached only
+        // atomically by every process. The page is read-only: the slice is used for relaxed loads of half a word each.
         let words = unsafe { std::slice::from_raw_parts(pointer.as_ptr(), count) };
         // Four at a time, none of which waits for the others; the compiler does not reorder atomic loads.
         let (fours, rest) = words.as_chunks::<4>();
@@ -345,10 +396,12 @@ impl ReadMapping {
     /// Loads the `N` 64-bit words that begin at a byte offset, one after the other and relaxed: one check for all.
     ///
     /// # Panics
-    /// As [`load64`](Self::load64).
+    /// As [`load64_relaxed`](Self::load64_relaxed).
     #[inline]
     pub fn load_words64<const N: usize>(&self, offset: usize) -> [u64; N] {
-        // SAFETY: as in `load64`; an array is in range and aligned as a whole.
+        // SAFETY: the array is in range and aligned as a whole (checked by `word`), mapped for as long as `self`, and its
+        // words are reached only atomically by every process. The page is read-only: the reference is used for relaxed
+        // loads of a word each.
         let words = unsafe { self.region.word::<[AtomicU64; N]>(offset).as_ref() };
         std::array::from_fn(|at| words[at].load(Ordering::Relaxed))
     }
@@ -396,7 +449,7 @@ mod tests {
         let writer = WriteMapping::map(memory.writable(), 0, 4096).unwrap();
         let reader = ReadMapping::map(memory.read_only().unwrap().as_fd(), 0, 4096).unwrap();
         writer.word64(4088).store(7, Ordering::Release);
-        assert_eq!(reader.load64(4088, Ordering::Acquire), 7);
+        assert_eq!((reader.load64_acquire(4088), reader.load64_relaxed(4088)), (7, 7));
         assert!(!reader.contains(4089, 8));
         assert!(!reader.contains(usize::MAX, 2));
     }
@@ -433,7 +486,7 @@ mod tests {
         let place = |mapping: &ReadMapping| mapping.pointer(0, 1).as_ptr() as usize % HUGE_PAGE_BYTES;
         assert_ne!(place(&one), place(&other));
         for mapping in [one, other] {
-            assert_eq!(mapping.load32(8, Ordering::Acquire), 7);
+            assert_eq!((mapping.load32_acquire(8), mapping.load32_relaxed(8)), (7, 7));
             assert_eq!((mapping.or_words32(0, 16), mapping.or_words32(12, 16)), (7, 0));
         }
     }

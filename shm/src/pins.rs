@@ -12,20 +12,20 @@
 //!
 //! ```text
 //! reader                                 owner
-//! pin.store(HELD, SeqCst)                word.swap(gen|Dying, SeqCst)
-//! word.load(SeqCst) == gen|Sealed?       any pin.load(SeqCst) != 0?
+//! pin.store(HELD)                        word.store(gen|Dying)
+//! fence(SeqCst)                          fence(SeqCst)
+//! word.load() == gen|Sealed?             any pin.load() != 0?
 //! ```
-//! This is Dekker's algorithm: at least one of the two loads sees the other side's store. Either the reader finds
-//! the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back. Weaker orderings
-//! are wrong here: both could pass.
+//! This is Dekker's algorithm: at least one of the two loads sees the other side's store, because one of the two fences
+//! comes first in the one order of all `SeqCst` fences, and what was stored before it is seen after the other one. Either the
+//! reader finds the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back. Without one of
+//! the fences both could pass. The loads themselves are relaxed, with an acquire fence behind them: each side has the other's
+//! word [mapped read-only](crate::mapping).
 //!
-//! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one
-//! `fence(SeqCst)`, in the place of a swap for each: an owner that does not see a pin has its fence before the pin's
-//! store in the one order of all `SeqCst` operations, so the reader's load comes after the fence and sees what was
-//! stored before it.
+//! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one fence.
 //!
-//! A group's count takes part as a pin does: an owner that sees no count, and then no pin, has its fence before the
-//! reader's stores of both.
+//! A group's count takes part as a pin does: it lies before the same fence. An owner that sees no count, or then no pin, has
+//! its fence before the reader's.
 //!
 //! Spilling is the same handshake, for other bits: an object goes to a file ([`try_spill`]) while nobody has it
 //! [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and believes the
@@ -33,7 +33,7 @@
 //!
 //! An owner's pins on its own entries take no part: it does not free what it uses itself.
 //!
-//! A reader that the owner has not heard of would break it, so the owner also checks, between its swap (or fence) and
+//! A reader that the owner has not heard of would break it, so the owner also checks, between its fence and
 //! its look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
 //! *before* it tells a new reader that it may pin.
 //!
@@ -87,21 +87,23 @@ impl PinWriter {
         Ok(Self { mapping })
     }
 
-    /// Stores a pin: the first half of the reader's side of the handshake. Load the entry's word afterwards, with
-    /// `SeqCst`.
+    /// Stores a pin, and passes a fence: the first half of the reader's side of the handshake. Load the entry's word
+    /// afterwards.
     ///
     /// For each entry, one thread at a time; this goes for all that writes.
     #[inline]
     pub fn set(&self, index: u32, bits: u32) {
         let before = self.bits(index);
         if before == 0 && bits != 0 {
-            // SeqCst, and before the pin: pairs with the owner's fence as the pin does.
-            self.group(index).fetch_add(GROUP_ONE, Ordering::SeqCst);
+            // Relaxed: the fence below puts it before the load of the word, as it does the pin.
+            self.group(index).fetch_add(GROUP_ONE, Ordering::Relaxed);
             step(Step::PinCounted);
         }
-        // SeqCst: pairs with the owner's swap to `Dying`, or its fence; see the module's documentation. WAITING pairs
-        // with the owner's settling store in the same way.
-        self.store(index, before, bits, Ordering::SeqCst);
+        // Release: as in `clear`, for a bit that is taken back.
+        self.store(index, before, bits, Ordering::Release);
+        // SeqCst: pairs with the owner's fence behind its store of `Dying`; see the module's documentation. WAITING pairs with
+        // the fence of `TableWriter::settle` in the same way.
+        fence(Ordering::SeqCst);
         step(Step::PinStored);
         if before != 0 && bits == 0 {
             self.uncount(index);
@@ -206,11 +208,11 @@ impl PinReader {
         Ok(Self { mapping: ReadMapping::map_scattered(control, offset, len)? })
     }
 
-    /// The pin word of an entry.
+    /// The pin word of an entry. The second half of the handshake for an owner that has passed a fence.
     #[inline]
     pub fn get(&self, index: u32) -> u32 {
-        // SeqCst: the owner's second half of the handshake; also acquires what the reader did before it unpinned.
-        self.mapping.load32(index as usize * PIN_BYTES as usize, Ordering::SeqCst) & BITS
+        // Acquire: what the reader did before it took a pin back came before.
+        self.mapping.load32_acquire(index as usize * PIN_BYTES as usize) & BITS
     }
 }
 
@@ -226,7 +228,7 @@ impl PinReader {
         let offset = |index: u32| index as usize * PIN_BYTES as usize;
         let is_counted = |group: u32| {
             // Relaxed: the owner's fence came before it.
-            self.mapping.load32(offset(group * GROUP), Ordering::Relaxed) >= GROUP_ONE
+            self.mapping.load32_relaxed(offset(group * GROUP)) >= GROUP_ONE
         };
         let counted = (first / GROUP..=last / GROUP).any(is_counted);
         let count = (last as usize + 1).saturating_sub(first as usize);
@@ -241,10 +243,9 @@ impl PinReader {
 /// The owner's side of the handshake: `true` when the entry is free now, with the next generation.
 ///
 /// `from` is the state that the entry is in, `Sealed`, `Deleted` or `Spilled`; `held` looks at every reader's pin, and says
-/// `true` as well when it does not know all readers. It is called after the swap.
+/// `true` as well when it does not know all readers. It is called after the fence.
 pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
-    // SeqCst: pairs with the reader's store of its pin.
-    word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    store_dying(word, generation);
     step(Step::SweepDying);
     if held() {
         // Release, so that a reader that finds it sealed again also finds the location.
@@ -267,8 +268,7 @@ pub fn try_spill(
     mapped: impl FnOnce() -> bool,
     commit: impl FnOnce(),
 ) -> bool {
-    // SeqCst: pairs with the reader's store of its pin.
-    word.swap(Word::new(generation, State::Dying).bits(), Ordering::SeqCst);
+    store_dying(word, generation);
     step(Step::SpillDying);
     let stays = mapped();
     if !stays {
@@ -279,6 +279,14 @@ pub fn try_spill(
     // Release, so that a reader that finds it sealed again also finds the location.
     word.store(Word::new(generation, state).bits(), Ordering::Release);
     !stays
+}
+
+/// The first half of the owner's side of the handshake for one entry.
+fn store_dying(word: &AtomicU64, generation: u32) {
+    // Relaxed: the fence puts it before the look at the pins.
+    word.store(Word::new(generation, State::Dying).bits(), Ordering::Relaxed);
+    // SeqCst: pairs with the reader's fence between its store of the pin and its load of the word.
+    fence(Ordering::SeqCst);
 }
 
 /// An entry that its owner would like to free together with others.
@@ -309,7 +317,7 @@ pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mu
         candidate.word.store(dying.bits(), Ordering::Relaxed);
         step(Step::FreeDying);
     }
-    // SeqCst: pairs with the reader's store of its pin and its load of the word.
+    // SeqCst: pairs with the reader's fence between its store of the pin and its load of the word.
     fence(Ordering::SeqCst);
     step(Step::FreeFenced);
     look(candidates);
@@ -338,6 +346,13 @@ mod tests {
         assert_eq!(word.load(Ordering::Relaxed), Word::new(8, State::Free).bits());
     }
 
+    /// The reader's side of the handshake, as `PinWriter::set` and `TableReader::word` have it.
+    fn pin_then_load(pin: &AtomicU32, bits: u32, word: &AtomicU64) -> u64 {
+        pin.store(bits, Ordering::Release);
+        fence(Ordering::SeqCst);
+        word.load(Ordering::Acquire)
+    }
+
     /// Miri is slow.
     const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };
 
@@ -349,10 +364,9 @@ mod tests {
             pin.store(0, Ordering::SeqCst);
             let (pinned, freed) = std::thread::scope(|scope| {
                 let reader = scope.spawn(|| {
-                    pin.store(HELD, Ordering::SeqCst);
-                    word.load(Ordering::SeqCst) == Word::new(generation, State::Sealed).bits()
+                    pin_then_load(&pin, HELD, &word) == Word::new(generation, State::Sealed).bits()
                 });
-                let freed = try_free(&word, generation, State::Sealed, || pin.load(Ordering::SeqCst) != 0);
+                let freed = try_free(&word, generation, State::Sealed, || pin.load(Ordering::Acquire) != 0);
                 (reader.join().unwrap(), freed)
             });
             // A reader may have passed before the swap or after it was taken back, but never an entry that went.
@@ -370,11 +384,8 @@ mod tests {
             pin.store(HELD, Ordering::SeqCst);
             let mut noted = false;
             let (lent, spilled) = std::thread::scope(|scope| {
-                let reader = scope.spawn(|| {
-                    pin.store(HELD | MAPPED, Ordering::SeqCst);
-                    word.load(Ordering::SeqCst) == sealed.bits()
-                });
-                let mapped = || pin.load(Ordering::SeqCst) & MAPPED != 0;
+                let reader = scope.spawn(|| pin_then_load(&pin, HELD | MAPPED, &word) == sealed.bits());
+                let mapped = || pin.load(Ordering::Acquire) & MAPPED != 0;
                 let spilled = try_spill(&word, generation, mapped, || noted = true);
                 (reader.join().unwrap(), spilled)
             });
@@ -405,14 +416,13 @@ mod tests {
                     // Against the owner's order, so that the two meet somewhere.
                     let mut pinned = [false; COUNT];
                     for at in (0..COUNT).rev() {
-                        pins[at].store(HELD, Ordering::SeqCst);
-                        pinned[at] = words[at].load(Ordering::SeqCst) == sealed.bits();
+                        pinned[at] = pin_then_load(&pins[at], HELD, &words[at]) == sealed.bits();
                     }
                     pinned
                 });
                 free_together(&mut candidates, |candidates| {
                     for candidate in candidates {
-                        candidate.held = pins[candidate.index as usize].load(Ordering::SeqCst) != 0;
+                        candidate.held = pins[candidate.index as usize].load(Ordering::Acquire) != 0;
                     }
                 });
                 reader.join().unwrap()

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
 use crate::steps::{Step, step};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 const TAIL: usize = 0;
 const HEAD: usize = 64;
@@ -122,8 +122,11 @@ impl Producer {
         }
         let needed = needed(record.len());
         if !self.has_room(needed) {
-            // SeqCst: pairs with the consumer's load after it stored its head (see `Consumer::advance`).
-            self.mine.word64(STARVED).store(1, Ordering::SeqCst);
+            // Relaxed: the fence puts it before the look at the head.
+            self.mine.word64(STARVED).store(1, Ordering::Relaxed);
+            // SeqCst: pairs with the consumer's fence in `Consumer::advance`. Either the head is seen here, or the flag
+            // there.
+            fence(Ordering::SeqCst);
             step(Step::PushStarved);
             self.starved = true;
             if !self.has_room(needed) {
@@ -142,8 +145,8 @@ impl Producer {
         self.mine.store_words(DATA, second);
         step(Step::PushWritten);
         self.tail += needed;
-        // SeqCst: publishes the record (Release), and pairs with the sleeper's flag (see `bell`).
-        self.mine.word64(TAIL).store(self.tail, Ordering::SeqCst);
+        // Release: publishes the record. The fence that puts it before the look at the sleeper is the waker's (see `bell`).
+        self.mine.word64(TAIL).store(self.tail, Ordering::Release);
         step(Step::PushPublished);
         Ok(self.tail)
     }
@@ -155,7 +158,8 @@ impl Producer {
 
     /// The position up to which the consumer has dealt with records.
     pub fn consumed(&mut self) -> u64 {
-        let head = self.theirs.load64(HEAD, Ordering::SeqCst);
+        // Acquire: what the consumer did with the records comes before.
+        let head = self.theirs.load64_acquire(HEAD);
         // A head that went backwards or ran ahead is a lie: believe what was seen before.
         if head >= self.head_seen && head <= self.tail {
             self.head_seen = head;
@@ -200,8 +204,8 @@ pub struct Consumer {
 impl Consumer {
     /// Whether a record is waiting. One load.
     pub fn is_empty(&self) -> bool {
-        // SeqCst: the sleeper's last look (see `bell`).
-        self.theirs.load64(TAIL, Ordering::SeqCst) == self.head
+        // Acquire: as in `next`. As the sleeper's last look it comes after the sleeper's fence (see `bell`).
+        self.theirs.load64_acquire(TAIL) == self.head
     }
 
     /// Copies the next record into `record`; `false` when there is none. Call [`advance`](Self::advance) once
@@ -210,13 +214,14 @@ impl Consumer {
     /// # Errors
     /// [`Corrupt`] when the producer wrote nonsense; the channel is of no more use.
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
-        let tail = self.theirs.load64(TAIL, Ordering::SeqCst);
+        // Acquire: pairs with the store in `Producer::push`; the record comes before.
+        let tail = self.theirs.load64_acquire(TAIL);
         if tail == self.head {
             return Ok(false);
         }
         let available = tail.checked_sub(self.head).filter(|n| *n <= self.capacity && *n >= WORD as u64);
         let available = available.ok_or(Corrupt)?;
-        let length = self.theirs.load64(offset(self.head, self.capacity), Ordering::Relaxed);
+        let length = self.theirs.load64_relaxed(offset(self.head, self.capacity));
         let padded = length.checked_next_multiple_of(WORD as u64).ok_or(Corrupt)?;
         if padded > available - WORD as u64 || length > self.capacity / 4 {
             return Err(Corrupt);
@@ -237,10 +242,12 @@ impl Consumer {
     pub fn advance(&mut self) -> bool {
         let Some(head) = self.pending.take() else { return false };
         self.head = head;
-        // SeqCst: pairs with the producer's flag `starved`.
-        self.mine.word64(HEAD).store(head, Ordering::SeqCst);
+        // Release: the record has been dealt with before.
+        self.mine.word64(HEAD).store(head, Ordering::Release);
+        // SeqCst: pairs with the producer's fence behind its flag (see `Producer::push`).
+        fence(Ordering::SeqCst);
         step(Step::PopAdvanced);
-        self.theirs.load64(STARVED, Ordering::SeqCst) != 0
+        self.theirs.load64_relaxed(STARVED) != 0
     }
 
     /// A look from outside, by threads that do not receive themselves.
@@ -259,8 +266,8 @@ pub struct Peek {
 impl Peek {
     /// Whether every record that was sent has been dealt with. Two loads.
     pub fn is_empty(&self) -> bool {
-        // SeqCst: as in `Consumer::is_empty`.
-        self.theirs.load64(TAIL, Ordering::SeqCst) == self.mine.word64(HEAD).load(Ordering::SeqCst)
+        // Acquire, both: as in `Consumer::is_empty`; a record that was dealt with is so for whoever looks.
+        self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)
     }
 }
 

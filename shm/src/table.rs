@@ -22,9 +22,9 @@
 //! away after the word says something else, if at all. So each of the two changes is one store of the word; and an entry
 //! that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
-//! The fields beside the word are written relaxed, before the word is stored with `Release` (at least); a reader that
-//! has found the word `Sealed` with the generation it expects, *while it has a pin*, reads them relaxed. The pairing of
-//! pins and words is [`pins`](crate::pins)' business.
+//! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found the
+//! word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed. The pairing
+//! of pins and words is [`pins`](crate::pins)' business.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
 //! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies) and
@@ -37,7 +37,7 @@ use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
 use crate::spill::SpillPlace;
 use crate::steps::{Step, step};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 64;
@@ -227,6 +227,16 @@ impl TableWriter {
         self.mapping.word64(entry(index))
     }
 
+    /// Stores what has become of a promise, and passes a fence. Look for [`WAITING`](crate::pins::WAITING) in every reader's
+    /// pin afterwards, and ring those that wait.
+    pub fn settle(&self, index: u32, word: Word) {
+        // Release: publishes the bytes and the location of a promise that is kept.
+        self.word(index).store(word.bits(), Ordering::Release);
+        // SeqCst: pairs with the waiter's fence between its store of WAITING and its last look at the word. Either the
+        // waiter finds the promise settled, or its pin is found here.
+        fence(Ordering::SeqCst);
+    }
+
     /// Writes the fields beside the word; the caller stores the word afterwards.
     #[inline]
     pub fn fill(&self, index: u32, location: &Location) {
@@ -260,8 +270,10 @@ impl TableWriter {
     /// When what this returns is dropped, it sleeps no more.
     pub fn begin_sleep(&self) -> Asleep<'_> {
         let word = self.mapping.word32(HEADER_SLEEPS);
-        // Another odd number, whatever it was. SeqCst: the sleeper's side of the protocol.
-        word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::SeqCst);
+        // Another odd number, whatever it was. Relaxed: the fence puts it before the look at everything.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::Relaxed);
+        // SeqCst: pairs with the waker's fence in `TableReader::sleep`.
+        fence(Ordering::SeqCst);
         step(Step::SleepBegun);
         Asleep { word }
     }
@@ -275,8 +287,9 @@ pub struct Asleep<'a> {
 
 impl Drop for Asleep<'_> {
     fn drop(&mut self) {
-        // SeqCst: before the look at everything.
-        self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::SeqCst);
+        // Relaxed: a waker that still finds the sleep rings in vain, and whatever one that finds it ended has published is
+        // seen by the look after the next sleep's fence.
+        self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
         step(Step::SleepEnded);
     }
 }
@@ -296,13 +309,14 @@ impl TableReader {
         Ok(Self { mapping: ReadMapping::map(descriptor, 0, TABLE_BYTES as usize)? })
     }
 
-    /// Loads the word of an entry.
+    /// Loads the word of an entry, and acquires what its owner stored before it. The second half of the handshake for a
+    /// reader that has set its pin.
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].
     #[inline]
-    pub fn word(&self, index: u32, ordering: Ordering) -> Word {
-        Word::from_bits(self.mapping.load64(entry(index), ordering))
+    pub fn word(&self, index: u32) -> Word {
+        Word::from_bits(self.mapping.load64_acquire(entry(index)))
     }
 
     /// Reads the fields beside the word; meaningful only while a pin holds the entry.
@@ -311,10 +325,12 @@ impl TableReader {
         Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
-    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake.
+    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake. A fence and a load, for a
+    /// waker that has published something.
     pub fn sleep(&self) -> Option<u32> {
-        // SeqCst: the waker's side of the protocol in [`bell`](crate::bell).
-        Some(self.mapping.load32(HEADER_SLEEPS, Ordering::SeqCst)).filter(|sleeps| sleeps % 2 == 1)
+        // SeqCst: puts what was published before the load; pairs with the sleeper's fence in `TableWriter::begin_sleep`.
+        fence(Ordering::SeqCst);
+        Some(self.mapping.load32_relaxed(HEADER_SLEEPS)).filter(|sleeps| sleeps % 2 == 1)
     }
 }
 

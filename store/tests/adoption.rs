@@ -48,13 +48,13 @@ fn a_pin_keeps_an_object_of_the_dead_until_it_is_taken_back() {
     told_of_death(&mut reader, id);
     eventually("only what is pinned is left", || reader.totals().adopted_bytes == MIB);
 
-    assert_eq!(table.word(5, Ordering::SeqCst), Word::new(0, State::Sealed));
-    assert_eq!(table.word(6, Ordering::SeqCst), Word::new(1, State::Free));
+    assert_eq!(table.word(5), Word::new(0, State::Sealed));
+    assert_eq!(table.word(6), Word::new(1, State::Free));
     assert_eq!(reader.call(&Request::Attach { owner: id }).0, Reply::Attached { adopted: true });
     let (reply, descriptors) = reader.call(&Request::MapSegment { owner: id, segment: kept.number });
     assert_eq!(reply, Reply::SegmentMapped { bytes: MIB });
     let bytes = ReadMapping::map(descriptors[0].as_fd(), 0, MIB as usize).unwrap();
-    assert_eq!(bytes.load64(8, Ordering::Relaxed), 42);
+    assert_eq!(bytes.load64_relaxed(8), 42);
 
     pins.clear(5);
     let retired = Notice::SegmentRetired { owner: id, segment: kept.number };
@@ -75,13 +75,13 @@ fn a_promise_of_the_dead_is_lost_and_who_waits_for_it_is_told() {
     let table = reader.attach(id);
     let pins = reader.pins_on(id);
     pins.set(3, HELD | WAITING);
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(9, State::Promised));
+    assert_eq!(table.word(3), Word::new(9, State::Promised));
     drop(owner);
     told_of_death(&mut reader, id);
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(9, State::Lost));
+    assert_eq!(table.word(3), Word::new(9, State::Lost));
     pins.clear(3);
     reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(10, State::Free));
+    assert_eq!(table.word(3), Word::new(10, State::Free));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn references_across_two_dead_owners_unravel() {
     told_of_death(&mut reader, b_id);
     drop(a);
     told_of_death(&mut reader, a_id);
-    assert_eq!(table.word(0, Ordering::SeqCst), Word::new(0, State::Sealed));
+    assert_eq!(table.word(0), Word::new(0, State::Sealed));
     assert_eq!(reader.totals().adopted_owners, 2);
     pins.clear(0);
     eventually("both are forgotten", || is_empty(&reader.totals()));
@@ -178,7 +178,7 @@ fn who_waits_for_what_its_owner_has_just_brought_back_is_told_to_look_again() {
     owner.set(3, 0, State::Sealed);
     drop(owner);
     assert_eq!(reader.raw.reply(waiting).0, Reply::Done {});
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(0, State::Sealed));
+    assert_eq!(table.word(3), Word::new(0, State::Sealed));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn within_the_grace_what_nobody_pins_can_still_be_pinned() {
     reader.refusal(&Request::Lease { bytes: 16 * MIB, timeout_ms: 0 });
     let table = reader.attach(id);
     reader.pins_on(id).set(0, HELD);
-    assert_eq!(table.word(0, Ordering::SeqCst), Word::new(0, State::Sealed));
+    assert_eq!(table.word(0), Word::new(0, State::Sealed));
     assert_eq!(reader.totals().adopted_bytes, MIB);
 }
 
@@ -228,7 +228,7 @@ fn what_the_owner_was_doing_when_it_died_is_finished_or_undone() {
     drop(owner);
     told_of_death(&mut reader, id);
     for (index, state) in [(0, State::Sealed), (1, State::Sealed), (2, State::Deleted)] {
-        assert_eq!(table.word(index, Ordering::SeqCst), Word::new(0, state));
+        assert_eq!(table.word(index), Word::new(0, state));
     }
 }
 
@@ -274,10 +274,10 @@ fn an_empty_object_of_the_dead_stays_although_it_lies_in_no_segment() {
     drop(owner);
     told_of_death(&mut reader, id);
     reader.totals();
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(0, State::Sealed));
+    assert_eq!(table.word(3), Word::new(0, State::Sealed));
     pins.clear(3);
     reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });
-    assert_eq!(table.word(3, Ordering::SeqCst), Word::new(1, State::Free));
+    assert_eq!(table.word(3), Word::new(1, State::Free));
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn large_tables_are_adopted_in_slices() {
     drop(owner);
     told_of_death(&mut reader, id);
     eventually("all but the pinned one are freed", || {
-        let word = |index| table.word(index, Ordering::SeqCst).state();
+        let word = |index| table.word(index).state();
         (0..1000).all(|index| (word(index) == Some(State::Free)) == (index != 500))
             && word(4000) == Some(State::Free)
     });

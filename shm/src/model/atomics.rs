@@ -2,22 +2,16 @@
 //!
 //! # `SeqCst` accesses
 //!
-//! loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an acquiring or
-//! releasing one. The language promises more: a `SeqCst` store comes before a later `SeqCst` load of the same thread, of
-//! whatever word, in that one order. That is what Dekker's handshake stands on, so a fence takes its place here, and
-//! there are two places for it: [behind every `SeqCst` store](Fences::BehindStores), or
-//! [before every `SeqCst` load](Fences::BeforeLoads). Each of the two alone promises what the language does for a store and
-//! a load that are both `SeqCst`; and each promises something that it does not: the first also orders loads that are
-//! weaker, the second also stores that are. So the tests explore every model with the one and then with the other: a
-//! store that is too weak is found with the first, a load with the second.
-//!
-//! What this does not tell apart: a relaxed store that the same thread makes *before* a `SeqCst` one is ordered by the
-//! fence as well, which the language does not promise.
+//! There are none. loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an
+//! acquiring or releasing one. The code that is explored needs none either, because it cannot have them where it
+//! [loads from memory mapped read-only](crate::mapping): each handshake is a store, a fence and a relaxed load on both
+//! sides. So an access that asks for `SeqCst` fails the model.
 //!
 //! # Weakening
 //!
-//! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind.
-//! That is how a test plants a mistake into code that it does not own a copy of.
+//! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind. A
+//! fence has the file and the offset of the word that its thread has accessed last: the one behind whose store, or load,
+//! it stands. That is how a test plants a mistake into code that it does not own a copy of.
 //!
 //! # Waiting
 //!
@@ -30,22 +24,13 @@
 //! [`killed_after`] runs code up to its *n*-th store, which is not done any more, nor is anything after it: what is
 //! left is what a process that is killed there leaves behind.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::thread::panicking;
 
 use loom::sync::atomic as inner;
 use loom::thread::ThreadId;
-
-/// Where the fence stands that makes `SeqCst` accesses what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fences {
-    /// Behind each `SeqCst` store and exchange.
-    BehindStores,
-    /// Before each `SeqCst` load and exchange.
-    BeforeLoads,
-}
 
 /// What is done to a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +41,15 @@ pub enum Kind {
     Store,
     /// It is changed by a read-modify-write.
     Update,
-    /// No word: a fence.
+    /// It was accessed, and a fence follows.
     Fence,
 }
 
 /// One access, before it is done.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
-    /// What the file with the word is called; empty for words outside of all files, and for fences.
+    /// What the file with the word is called; empty for words outside of all files. For a fence: of the word that its
+    /// thread has accessed last.
     pub file: &'static str,
     /// Where in the file the word is.
     pub offset: usize,
@@ -76,14 +62,12 @@ pub struct Access {
 /// How a model is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// See there.
-    pub fences: Fences,
     /// The ordering that an access gets. A fence that gets `Relaxed` is left out.
     pub weaken: fn(Access) -> Ordering,
 }
 
 impl Settings {
-    const PLAIN: Self = Self { fences: Fences::BehindStores, weaken: |access| access.ordering };
+    const PLAIN: Self = Self { weaken: |access| access.ordering };
 }
 
 /// Somebody who is to be killed: the thread that it is, and the stores that it has left.
@@ -101,6 +85,8 @@ thread_local! {
     // The threads of a model are coroutines of the one thread that runs it.
     static SETTINGS: Cell<Settings> = const { Cell::new(Settings::PLAIN) };
     static DOOMED: Cell<Option<Doomed>> = const { Cell::new(None) };
+    /// File and offset of the word that each thread of the execution has accessed last.
+    static LAST: RefCell<Vec<(ThreadId, &'static str, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs a model with settings of its own.
@@ -120,6 +106,7 @@ pub fn with_settings<R>(settings: Settings, run: impl FnOnce() -> R) -> R {
 /// Every execution of a model begins with this.
 pub fn begin_execution() {
     YIELDS.set(0);
+    LAST.with_borrow_mut(Vec::clear);
 }
 
 /// Lets others run.
@@ -157,31 +144,25 @@ fn about_to_store() {
 }
 
 fn weakened(file: &'static str, offset: usize, kind: Kind, ordering: Ordering) -> Ordering {
+    assert_ne!(
+        ordering,
+        Ordering::SeqCst,
+        "an access that asks for the order of fences: {kind:?} at {offset} of {file}"
+    );
+    let thread = loom::thread::current().id();
+    LAST.with_borrow_mut(|all| match all.iter_mut().find(|last| last.0 == thread) {
+        Some(last) => (last.1, last.2) = (file, offset),
+        None => all.push((thread, file, offset)),
+    });
     (SETTINGS.get().weaken)(Access { file, offset, kind, ordering })
-}
-
-fn fence_for(ordering: Ordering, place: Fences) {
-    if ordering == Ordering::SeqCst && SETTINGS.get().fences == place {
-        inner::fence(Ordering::SeqCst);
-    }
-}
-
-/// What is left of an ordering without the order of all `SeqCst` operations.
-fn for_load(ordering: Ordering) -> Ordering {
-    if ordering == Ordering::SeqCst { Ordering::Acquire } else { ordering }
-}
-
-fn for_store(ordering: Ordering) -> Ordering {
-    if ordering == Ordering::SeqCst { Ordering::Release } else { ordering }
-}
-
-fn for_update(ordering: Ordering) -> Ordering {
-    if ordering == Ordering::SeqCst { Ordering::AcqRel } else { ordering }
 }
 
 /// A fence between threads.
 pub fn fence(ordering: Ordering) {
-    let ordering = weakened("", 0, Kind::Fence, ordering);
+    let thread = loom::thread::current().id();
+    let last = LAST.with_borrow(|all| all.iter().find(|last| last.0 == thread).copied());
+    let (file, offset) = last.map_or(("", 0), |(_, file, offset)| (file, offset));
+    let ordering = (SETTINGS.get().weaken)(Access { file, offset, kind: Kind::Fence, ordering });
     if ordering != Ordering::Relaxed && !panicking() {
         inner::fence(ordering);
     }
@@ -212,9 +193,7 @@ macro_rules! atomic {
                 if panicking() {
                     return 0;
                 }
-                let ordering = weakened(self.file, self.offset, Kind::Load, ordering);
-                fence_for(ordering, Fences::BeforeLoads);
-                self.inner.load(for_load(ordering))
+                self.inner.load(weakened(self.file, self.offset, Kind::Load, ordering))
             }
 
             pub fn store(&self, value: $value, ordering: Ordering) {
@@ -222,9 +201,7 @@ macro_rules! atomic {
                     return;
                 }
                 about_to_store();
-                let ordering = weakened(self.file, self.offset, Kind::Store, ordering);
-                self.inner.store(value, for_store(ordering));
-                fence_for(ordering, Fences::BehindStores);
+                self.inner.store(value, weakened(self.file, self.offset, Kind::Store, ordering));
             }
 
             pub fn swap(&self, value: $value, ordering: Ordering) -> $value {
@@ -255,11 +232,7 @@ macro_rules! atomic {
                 }
                 about_to_store();
                 let success = weakened(self.file, self.offset, Kind::Update, success);
-                fence_for(success, Fences::BeforeLoads);
-                let result =
-                    self.inner.compare_exchange(current, new, for_update(success), for_load(failure));
-                fence_for(success, Fences::BehindStores);
-                result
+                self.inner.compare_exchange(current, new, success, failure)
             }
 
             pub fn compare_exchange_weak(
@@ -277,11 +250,7 @@ macro_rules! atomic {
                     return 0;
                 }
                 about_to_store();
-                let ordering = weakened(self.file, self.offset, Kind::Update, ordering);
-                fence_for(ordering, Fences::BeforeLoads);
-                let before = update(for_update(ordering));
-                fence_for(ordering, Fences::BehindStores);
-                before
+                update(weakened(self.file, self.offset, Kind::Update, ordering))
             }
         }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::File;
 use crate::model::Words;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 const WORD_BYTES: usize = size_of::<u64>();
 
@@ -103,28 +103,40 @@ impl ReadMapping {
         self.region.len == 0
     }
 
-    pub fn load64(&self, offset: usize, ordering: Ordering) -> u64 {
-        self.region.wide(offset).load(ordering)
+    pub fn load64_relaxed(&self, offset: usize) -> u64 {
+        self.region.wide(offset).load(Ordering::Relaxed)
     }
 
-    pub fn load32(&self, offset: usize, ordering: Ordering) -> u32 {
-        self.region.narrow(offset).load(ordering)
+    pub fn load32_relaxed(&self, offset: usize) -> u32 {
+        self.region.narrow(offset).load(Ordering::Relaxed)
+    }
+
+    pub fn load64_acquire(&self, offset: usize) -> u64 {
+        let value = self.load64_relaxed(offset);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    pub fn load32_acquire(&self, offset: usize) -> u32 {
+        let value = self.load32_relaxed(offset);
+        fence(Ordering::Acquire);
+        value
     }
 
     pub fn load_words(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
         let end = out.len() + len;
         for at in 0..len.div_ceil(WORD_BYTES) {
-            out.extend(self.load64(offset + at * WORD_BYTES, Ordering::Relaxed).to_ne_bytes());
+            out.extend(self.load64_relaxed(offset + at * WORD_BYTES).to_ne_bytes());
         }
         out.truncate(end);
     }
 
     pub fn or_words32(&self, offset: usize, count: usize) -> u32 {
-        let load = |at: usize| self.load32(offset + at * size_of::<u32>(), Ordering::Relaxed);
+        let load = |at: usize| self.load32_relaxed(offset + at * size_of::<u32>());
         (0..count).fold(0, |bits, at| bits | load(at))
     }
 
     pub fn load_words64<const N: usize>(&self, offset: usize) -> [u64; N] {
-        std::array::from_fn(|at| self.load64(offset + at * WORD_BYTES, Ordering::Relaxed))
+        std::array::from_fn(|at| self.load64_relaxed(offset + at * WORD_BYTES))
     }
 }

@@ -12,7 +12,7 @@ use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::killed_after;
 use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_free};
-use mobula_shm::sync::Ordering::{Relaxed, Release, SeqCst};
+use mobula_shm::sync::Ordering::{Acquire, Relaxed, Release};
 use mobula_shm::sync::yield_now;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
@@ -78,7 +78,7 @@ impl World {
     fn fulfil(&self) {
         let table = self.table_writer();
         table.fill(PROMISE, &location(GENERATION));
-        table.word(PROMISE).store(word(State::Sealed).bits(), SeqCst);
+        table.settle(PROMISE, word(State::Sealed));
     }
 
     /// The daemon becomes the writer of the table, and frees what nobody pins.
@@ -87,12 +87,12 @@ impl World {
         let mut live = Vec::new();
         for index in 0..ENTRIES {
             let entry = table.word(index);
-            let seen = Word::from_bits(entry.load(SeqCst));
+            let seen = Word::from_bits(entry.load(Acquire));
             let generation = seen.generation();
             match seen.state() {
                 Some(State::Free) => {}
                 Some(State::Promised | State::Lost) => {
-                    entry.swap(Word::new(generation, State::Lost).bits(), SeqCst);
+                    entry.store(Word::new(generation, State::Lost).bits(), Release);
                     live.push((index, generation));
                 }
                 Some(State::Dying) if how == Adopting::TakesDyingForFree => {
@@ -170,7 +170,7 @@ fn location(generation: u32) -> Location {
 /// As `Peer::settled_state`.
 fn settled(table: &TableReader, index: u32) -> Word {
     loop {
-        match table.word(index, SeqCst) {
+        match table.word(index) {
             word if word.state() == Some(State::Dying) => yield_now(),
             word => return word,
         }

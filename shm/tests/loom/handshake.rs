@@ -15,7 +15,7 @@ use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind};
 use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_free};
 use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
-use mobula_shm::sync::yield_now;
+use mobula_shm::sync::{fence, yield_now};
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
 use crate::{Bytes, as_it_is, fails, holds};
@@ -77,7 +77,7 @@ impl World {
     /// Pins an object and, if that finds it sealed, reads it; whether it did. The pin stays.
     fn pin_and_read(&self, pins: &PinWriter, table: &TableReader, index: u32) -> bool {
         pins.set(index, HELD | MAPPED);
-        let found = table.word(index, SeqCst) == sealed(GENERATION);
+        let found = table.word(index) == sealed(GENERATION);
         if found {
             assert_eq!(table.location(index), location(index, GENERATION), "another object's location");
             assert_eq!(self.bytes[index as usize].read(), u64::from(GENERATION), "another object's bytes");
@@ -134,6 +134,22 @@ fn is_pin(access: Access) -> bool {
     access.file == "pins"
 }
 
+/// Leaves out the fence between the reader's pin and its look at the word.
+fn without_the_readers_fence(access: Access) -> Ordering {
+    match access.kind {
+        Kind::Fence if is_pin(access) && access.ordering == SeqCst => Relaxed,
+        _ => access.ordering,
+    }
+}
+
+/// Leaves out the fence between the owner's store of dying and its look at the pins.
+fn without_the_owners_fence(access: Access) -> Ordering {
+    match access.kind {
+        Kind::Fence if is_state_word(access) && access.ordering == SeqCst => Relaxed,
+        _ => access.ordering,
+    }
+}
+
 // ---- seal, then read ----
 
 fn seal_then_read() {
@@ -159,6 +175,16 @@ fn planted_a_relaxed_seal() {
         _ => access.ordering,
     };
     fails("relaxed seal", "another object's location", weaken, seal_then_read);
+}
+
+/// Breaks: the same, from the reader's side.
+#[test]
+fn planted_a_word_that_does_not_acquire() {
+    let weaken = |access: Access| match access.kind {
+        Kind::Fence if is_state_word(access) && access.ordering == Acquire => Relaxed,
+        _ => access.ordering,
+    };
+    fails("word without acquire", "another object's location", weaken, seal_then_read);
 }
 
 // ---- pin against free ----
@@ -188,41 +214,24 @@ fn a_pin_and_a_free_never_both_win() {
 
 /// Breaks: neither side sees the other, and the owner writes what the reader is lent.
 #[test]
-fn planted_a_pin_that_is_only_released() {
-    let weaken = |access: Access| match access.kind {
-        Kind::Store if is_pin(access) => Release,
-        // The count comes before the pin: alone it would be as good as the pin.
-        Kind::Update if is_pin(access) => Release,
-        _ => access.ordering,
-    };
-    fails("released pin, try_free", "Causality violation", weaken, pin_against_try_free);
-    fails("released pin, free_together", "Causality violation", weaken, pin_against_free_together);
+fn planted_a_pin_without_its_fence() {
+    let weaken = without_the_readers_fence;
+    fails("pin without fence, try_free", "Causality violation", weaken, pin_against_try_free);
+    fails("pin without fence, free_together", "Causality violation", weaken, pin_against_free_together);
 }
 
-/// Breaks: the same, from the reader's other half.
+/// Breaks: the same, from the owner's side.
 #[test]
-fn planted_a_word_that_is_only_acquired() {
-    let weaken = |access: Access| match access.kind {
-        Kind::Load if is_state_word(access) && access.ordering == SeqCst => Acquire,
-        _ => access.ordering,
-    };
-    fails("acquired word", "Causality violation", weaken, pin_against_try_free);
+fn planted_a_free_without_its_fence() {
+    let weaken = without_the_owners_fence;
+    fails("free without fence", "Causality violation", weaken, pin_against_try_free);
+    fails("batch without fence", "Causality violation", weaken, pin_against_free_together);
 }
 
-/// Breaks: the same, from the owner's first half.
+/// Breaks: a reader pins between the look and the store of dying.
 #[test]
-fn planted_a_swap_that_is_only_released() {
-    let weaken = |access: Access| match access.kind {
-        Kind::Update if is_state_word(access) => Ordering::AcqRel,
-        _ => access.ordering,
-    };
-    fails("released swap", "Causality violation", weaken, pin_against_try_free);
-}
-
-/// Breaks: a reader pins between the look and the swap.
-#[test]
-fn planted_a_look_before_the_swap() {
-    fails("look before the swap", "Causality violation", as_it_is, || {
+fn planted_a_look_before_the_word_is_dying() {
+    fails("look before dying", "Causality violation", as_it_is, || {
         let world = World::sealed(1);
         let reader = {
             let world = world.clone();
@@ -272,16 +281,6 @@ fn pins_and_a_batch_never_both_win() {
     holds("pin, free_together", pin_against_free_together);
 }
 
-/// Breaks: the look at the pins comes before the words are dying.
-#[test]
-fn planted_a_batch_without_its_fence() {
-    let weaken = |access: Access| match access.kind {
-        Kind::Fence if access.ordering == SeqCst => Relaxed,
-        _ => access.ordering,
-    };
-    fails("batch without fence", "Causality violation", weaken, pin_against_free_together);
-}
-
 /// Breaks: as a pin that is taken back relaxed does, where the count alone was looked at.
 #[test]
 fn planted_a_count_that_is_taken_back_relaxed() {
@@ -296,10 +295,11 @@ fn planted_a_count_that_is_taken_back_relaxed() {
 #[test]
 fn planted_a_look_that_does_not_acquire() {
     let weaken = |access: Access| match access.kind {
-        Kind::Fence if access.ordering == Acquire => Relaxed,
+        Kind::Fence if is_pin(access) && access.ordering == Acquire => Relaxed,
         _ => access.ordering,
     };
     fails("look without acquire", "Causality violation", weaken, pin_against_free_together);
+    fails("look at one without acquire", "Causality violation", weaken, pin_against_try_free);
 }
 
 // ---- a reader that joins ----
@@ -437,7 +437,7 @@ fn hand_over(waits: bool) {
             let (pins, table) = (world.pin_writer(1), world.table_reader());
             pins.set(1, HELD | MAPPED);
             let settled = loop {
-                match table.word(1, SeqCst) {
+                match table.word(1) {
                     word if word == Word::new(GENERATION, State::Dying) => yield_now(),
                     word => break word,
                 }
@@ -477,7 +477,7 @@ fn two_threads_pin_in_one_group(set: fn(&World, &PinWriter, u32)) {
         let (world, pins) = (world.clone(), pins.clone());
         spawn(move || {
             set(&world, &pins, index);
-            if world.table_reader().word(index, SeqCst) == sealed(GENERATION) {
+            if world.table_reader().word(index) == sealed(GENERATION) {
                 assert_eq!(world.bytes[index as usize].read(), u64::from(GENERATION));
             }
             pins.clear(index);
@@ -507,8 +507,9 @@ fn planted_a_pin_that_overwrites_the_count() {
             }
             let raw = mobula_shm::mapping::WriteMapping::map(world.pins[0].as_fd(), 0, 4096).unwrap();
             let (count, word) = (0x100, raw.word32(0));
-            let before = word.fetch_add(count, SeqCst) + count;
-            word.store(before | HELD | MAPPED, SeqCst);
+            let before = word.fetch_add(count, Relaxed) + count;
+            word.store(before | HELD | MAPPED, Release);
+            fence(SeqCst);
         });
     });
 }

@@ -9,7 +9,7 @@ use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind};
 use mobula_shm::ring::{self, Consumer, Producer, PushError};
-use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, SeqCst};
 
 use crate::doorbell::Process;
 use crate::{as_it_is, fails, holds};
@@ -21,6 +21,7 @@ const BEFORE: u64 = 3;
 /// As many as two laps' ends need.
 const RECORDS: u64 = 4;
 
+const TAIL: usize = 0;
 const HEAD: usize = 64;
 const STARVED: usize = 128;
 
@@ -89,39 +90,46 @@ fn records_arrive_whole_and_in_order_and_a_full_ring_is_heard_of() {
 #[test]
 fn planted_a_tail_before_its_data() {
     let weaken = |access: Access| match access.kind {
-        Kind::Store if access.file == "left" && access.offset == 0 => Relaxed,
+        Kind::Store if access.file == "left" && access.offset == TAIL => Relaxed,
         _ => access.ordering,
     };
     fails("tail before the data", "not what was sent", weaken, || push_and_receive(true));
 }
 
-fn starved_is_released(access: Access) -> Ordering {
+/// Breaks: the same, from the consumer's side.
+#[test]
+fn planted_a_tail_that_does_not_acquire() {
+    let weaken = |access: Access| match access.kind {
+        Kind::Fence if access.file == "left" && access.offset == TAIL && access.ordering == Acquire => {
+            Relaxed
+        }
+        _ => access.ordering,
+    };
+    fails("tail without acquire", "not what was sent", weaken, || push_and_receive(true));
+}
+
+fn without_the_producers_fence(access: Access) -> Ordering {
     match access.kind {
-        Kind::Store if access.offset == STARVED && access.ordering == SeqCst => Release,
+        Kind::Fence if access.offset == STARVED && access.ordering == SeqCst => Relaxed,
         _ => access.ordering,
     }
 }
 
-fn starved_is_acquired(access: Access) -> Ordering {
+fn without_the_consumers_fence(access: Access) -> Ordering {
     match access.kind {
-        Kind::Load if access.offset == STARVED => Acquire,
-        _ => access.ordering,
-    }
-}
-
-fn head_is_released(access: Access) -> Ordering {
-    match access.kind {
-        Kind::Store if access.offset == HEAD && access.file == "right" => Release,
+        Kind::Fence if access.offset == HEAD && access.file == "right" && access.ordering == SeqCst => {
+            Relaxed
+        }
         _ => access.ordering,
     }
 }
 
 /// Breaks: the consumer makes room, and does not see that somebody waits for it, who does not see the room.
 #[test]
-fn planted_a_flag_that_is_too_weak() {
-    fails("released starved", "deadlock", starved_is_released, push_to_one_who_makes_room_once);
-    fails("acquired starved", "deadlock", starved_is_acquired, push_to_one_who_makes_room_once);
-    fails("released head", "deadlock", head_is_released, push_to_one_who_makes_room_once);
+fn planted_a_side_without_its_fence() {
+    let check = |name, weaken| fails(name, "deadlock", weaken, push_to_one_who_makes_room_once);
+    check("starved without fence", without_the_producers_fence as fn(Access) -> Ordering);
+    check("head without fence", without_the_consumers_fence);
 }
 
 #[test]

@@ -339,13 +339,14 @@ impl Daemon {
                 break;
             }
             let word = owner.view.word(index);
-            let seen = Word::from_bits(word.load(Ordering::SeqCst));
+            // Acquire: what its owner stored before comes before.
+            let seen = Word::from_bits(word.load(Ordering::Acquire));
             let generation = seen.generation();
             match seen.state() {
                 Some(State::Free) => {}
                 Some(State::Promised | State::Lost) => {
-                    // SeqCst: pairs with a waiter's flag, as the owner's seal would have; the waiter is told afterwards.
-                    word.swap(Word::new(generation, State::Lost).bits(), Ordering::SeqCst);
+                    // Release: for the waiters. They are told afterwards, whether their pins say that they wait or not.
+                    word.store(Word::new(generation, State::Lost).bits(), Ordering::Release);
                     step(Step::AdoptLost);
                     adoption.add(index, generation, Home::default());
                 }
@@ -640,7 +641,7 @@ impl<'a> MappedSegments<'a> {
         if count > max {
             tracing::warn!(slot = self.slot, count, max, "not all references are followed");
         }
-        let word = |offset: u64| mapping.load64(offset as usize, Ordering::Relaxed).to_le_bytes();
+        let word = |offset: u64| mapping.load64_relaxed(offset as usize).to_le_bytes();
         let reference = |number: usize| {
             let offset = start + number as u64 * Location::REFERENCE_BYTES;
             let mut bytes = [0; ObjectId::BYTES];

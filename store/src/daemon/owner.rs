@@ -87,8 +87,8 @@ impl Owner {
 
     /// Its word for an entry.
     pub(crate) fn word(&self, index: u32) -> Word {
-        // SeqCst: the reader's half of the handshake, for the daemon's own pins (see `mobula_shm::pins`).
-        Word::from_bits(self.view.word(index).load(Ordering::SeqCst))
+        // Acquire: for the daemon's own pins, the second half of the reader's side of the handshake (see `mobula_shm::pins`).
+        Word::from_bits(self.view.word(index).load(Ordering::Acquire))
     }
 
     /// The state of an entry, if it is in that generation.

@@ -332,7 +332,7 @@ impl Process {
                 if hold.found == Found::NotYet {
                     continue;
                 }
-                let word = peer.table.word(*index, Ordering::SeqCst);
+                let word = peer.table.word(*index);
                 assert_eq!(
                     word.generation(),
                     hold.object.generation(),
@@ -354,7 +354,7 @@ impl Process {
                     && is_in_memory
                     && let Some(mapping) = peer.segments.get(&location.segment)
                 {
-                    let stamp = mapping.load64(location.offset as usize, Ordering::Relaxed);
+                    let stamp = mapping.load64_relaxed(location.offset as usize);
                     let truth = &truths.sealed[&hold.object];
                     assert_eq!(stamp, truth.stamp, "the bytes of {} changed ({owner})", hold.object);
                 }
@@ -721,7 +721,7 @@ impl Process {
     fn look_at(&mut self, owner: OwnerId, index: u32, truths: &Truths) {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
         let hold = peer.holds.get_mut(&index).expect("just found");
-        let word = peer.table.word(index, Ordering::SeqCst);
+        let word = peer.table.word(index);
         let found = if word.generation() == hold.object.generation() { word.state() } else { None };
         match found {
             Some(State::Sealed | State::Spilled) => {
@@ -752,7 +752,7 @@ impl Process {
         // First the pin, then the look: what it found before may be out of date.
         peer.pins.set(index, HELD | MAPPED);
         let (object, segment) = (hold.object, peer.table.location(index).segment);
-        let request = match peer.table.word(index, Ordering::SeqCst).state() {
+        let request = match peer.table.word(index).state() {
             Some(State::Spilled) => {
                 hold.reading = Some(Reading::Restore);
                 Request::Restore { object, timeout_ms: 40 }
