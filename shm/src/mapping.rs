@@ -4,7 +4,14 @@
 //! bulk bytes only through the `unsafe` slices, whose callers say why nobody writes them meanwhile.
 //!
 //! Large mappings are placed so that address and file offset agree modulo 2 MiB: only then can the kernel back them
-//! with huge pages. Writable mappings are kept out of forked children.
+//! with huge pages.
+//!
+//! # Forked children
+//!
+//! No mapping is inherited by a forked child (`MADV_DONTFORK`). What a parent writes, a child must not; and what a parent
+//! reads is kept by its pins, which say nothing of its children, so that it would change under a child's eyes as soon as the
+//! parent lets go. A child that follows an address from before the fork is ended by SIGSEGV. Since other things may lie there
+//! by then, a mapping that is dropped in a child is not unmapped.
 //!
 //! # Loads from memory that is mapped read-only
 //!
@@ -22,6 +29,7 @@ use std::sync::atomic::AtomicUsize;
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
+use crate::fork::ForkGuard;
 use crate::memory::PAGE_BYTES;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -46,17 +54,18 @@ const WORD_BYTES: usize = size_of::<u64>();
 /// Bytes of a huge page: what large mappings are aligned to.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// An address range that is unmapped on drop.
+/// An address range that is unmapped on drop, by the process that mapped it.
 #[derive(Debug)]
 struct Region {
     base: NonNull<u8>,
     len: usize,
+    guard: ForkGuard,
 }
 
-// SAFETY: a region is an address range, not a reference; what may be done with its bytes is decided by the accessors
-// of the two mapping types, all of which are atomic or `unsafe`.
+// SAFETY: a region is an address range that any thread may unmap, not a reference; what may be done with its bytes is
+// decided by the accessors of the two mapping types, which reach words atomically or give out addresses.
 unsafe impl Send for Region {}
-// SAFETY: as above.
+// SAFETY: a shared region gives out nothing but what those accessors do: atomic words, and addresses.
 unsafe impl Sync for Region {}
 
 impl Region {
@@ -72,14 +81,27 @@ impl Region {
         protection: ProtFlags,
         place: usize,
     ) -> io::Result<Self> {
+        let region = Self::place(descriptor, offset, len, protection, place)?;
+        region.advise(MmapAdvise::MADV_DONTFORK);
+        Ok(region)
+    }
+
+    fn place(
+        descriptor: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+        place: usize,
+    ) -> io::Result<Self> {
+        let guard = ForkGuard::new()?;
         let length = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         if len < HUGE_PAGE_BYTES {
             // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
             let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, descriptor, offset)? };
-            return Ok(Self { base: base.cast(), len });
+            return Ok(Self { base: base.cast(), len, guard });
         }
-        let reservation = Self::reserve(len + HUGE_PAGE_BYTES)?;
+        let reservation = Self::reserve(len + HUGE_PAGE_BYTES, guard)?;
         let start = reservation.base.as_ptr() as usize;
         let skew = place.wrapping_sub(start) % HUGE_PAGE_BYTES;
         let address = NonZeroUsize::new(start + skew).ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -88,16 +110,16 @@ impl Region {
         // has more), which nothing else refers to.
         let base = unsafe { mmap(Some(address), length, protection, flags, descriptor, offset)? };
         reservation.trim_around(skew, len);
-        Ok(Self { base: base.cast(), len })
+        Ok(Self { base: base.cast(), len, guard })
     }
 
     /// Address space without memory, to place a mapping in.
-    fn reserve(len: usize) -> io::Result<Self> {
+    fn reserve(len: usize, guard: ForkGuard) -> io::Result<Self> {
         let length = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, flags)? };
-        Ok(Self { base: base.cast(), len })
+        Ok(Self { base: base.cast(), len, guard })
     }
 
     /// Gives back what the reservation has before and after `skew..skew + len`, which another region now owns.
@@ -117,8 +139,8 @@ impl Region {
     }
 
     fn advise(&self, advice: MmapAdvise) {
-        // SAFETY: the range is this region's own; the advices used here change no content. A kernel that does not
-        // know one refuses it, and all are optional.
+        // SAFETY: the range is this region's own, and the advice (`MADV_DONTFORK`) changes nothing in this process. It is
+        // as old as Linux 2.6.16.
         let _ = unsafe { madvise(self.base.cast(), self.len, advice) };
     }
 
@@ -131,7 +153,7 @@ impl Region {
             self.len
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned word at {offset}");
-        // SAFETY: the offset was just found to lie inside the region.
+        // SAFETY: the offset was just found to lie inside the region, which is one mapping and smaller than `isize::MAX`.
         unsafe { self.base.byte_add(offset).cast() }
     }
 
@@ -143,8 +165,8 @@ impl Region {
             "{count} words at {offset} of a mapping of {} bytes",
             self.len
         );
-        // SAFETY: in range and aligned (just checked; a mapping begins at a page), mapped for as long as `self`, and
-        // words are reached only atomically.
+        // SAFETY: in range and aligned (just checked; a mapping begins at a page), initialised (what nobody wrote reads as
+        // zero), mapped for as long as `self`, and words are reached only atomically.
         unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
@@ -156,7 +178,11 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the region owns this range, and every borrow of it has ended.
+        if self.guard.is_child() {
+            return;
+        }
+        // SAFETY: the region owns this range, and every borrow of it has ended. It is this process's: a forked child, in
+        // which something else may lie there, has returned.
         let _ = unsafe { munmap(self.base.cast(), self.len) };
     }
 }
@@ -168,14 +194,13 @@ pub struct WriteMapping {
 }
 
 impl WriteMapping {
-    /// Maps `len` bytes at `offset` for reading and writing, kept out of forked children. A handful of system calls.
+    /// Maps `len` bytes at `offset` for reading and writing. A handful of system calls.
     ///
     /// # Errors
     /// The system's; `InvalidInput` for an empty range.
     pub fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
-        let region = Region::map(descriptor, offset, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
-        region.advise(MmapAdvise::MADV_DONTFORK);
-        Ok(Self { region })
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        Ok(Self { region: Region::map(descriptor, offset, len, protection)? })
     }
 
     /// Asks the kernel to put huge pages behind the mapping now, the missing ones zeroed; content stays. A system call.
@@ -186,7 +211,8 @@ impl WriteMapping {
     pub fn collapse(&self) -> bool {
         // As the kernel's headers have it; neither `nix` nor `libc` names it yet.
         const MADV_COLLAPSE: libc::c_int = 25;
-        // SAFETY: the range is this region's own, and the advice changes what backs it, never what is read from it.
+        // SAFETY: the range is mapped for as long as `self`, and the advice changes what backs it, never what is read from
+        // it, so that nothing that refers into it notices.
         unsafe { libc::madvise(self.region.base.as_ptr().cast(), self.region.len, MADV_COLLAPSE) == 0 }
     }
 
@@ -441,6 +467,33 @@ mod tests {
             let address = mapping.pointer(0, 1).as_ptr() as usize;
             assert_eq!(address % HUGE_PAGE_BYTES, offset as usize % HUGE_PAGE_BYTES);
         }
+    }
+
+    #[test]
+    fn a_child_that_drops_a_mapping_unmaps_nothing_of_its_own() {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        let memory = SharedMemory::create(c"test", PAGE_BYTES).unwrap();
+        let mapping = ReadMapping::map(memory.read_only().unwrap().as_fd(), 0, PAGE_BYTES as usize).unwrap();
+        let (address, length) = (mapping.region.base, NonZeroUsize::new(PAGE_BYTES as usize).unwrap());
+        // SAFETY: the child makes system calls, and exits.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let place = NonZeroUsize::new(address.as_ptr() as usize);
+                let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+                // SAFETY: nothing is mapped there in the child, or the call fails.
+                let other = unsafe { mmap_anonymous(place, length, ProtFlags::PROT_READ, flags) };
+                drop(mapping);
+                // SAFETY: as the call above; it fails if the page is there still.
+                let again = unsafe { mmap_anonymous(place, length, ProtFlags::PROT_READ, flags) };
+                // SAFETY: ends the child without the parent's cleanup.
+                unsafe { libc::_exit(i32::from(other.is_ok() && again.is_err())) }
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 1));
+            }
+        }
+        assert_eq!(mapping.load64_relaxed(0), 0);
     }
 
     #[test]
