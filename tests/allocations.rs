@@ -105,7 +105,7 @@ fn nothing_on_the_hot_path_touches_the_heap() {
             let handle = object.handle();
             assert_eq!(calls(|| drop(handle.clone())), 0, "clone and drop of a handle");
             assert_eq!(calls(|| drop(handle.object().unwrap())), 0, "bytes of a handle");
-            assert_eq!(calls(|| drop(handle.watch())), 0, "watch and drop");
+            assert_eq!(calls(|| drop(handle.watch().unwrap())), 0, "watch and drop");
         }
         for client in [&owner, &reader] {
             assert_eq!(calls(|| drop(client.hold(id).unwrap())), 0, "hold and drop");

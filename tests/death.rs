@@ -228,7 +228,7 @@ fn a_killed_daemon_ends_what_needs_it_and_nothing_else() {
     assert!(is_content_of(&client.get(theirs).unwrap(), theirs));
     // Even promises between those who know each other.
     let handle = client.hold(promised).unwrap();
-    let _watch = handle.watch();
+    let _watch = handle.watch().unwrap();
     peer.send(format_args!("fulfil {promised} 100"));
     while !handle.is_ready().unwrap() {
         client.sleep(Some(PATIENCE), || handle.is_ready().unwrap());

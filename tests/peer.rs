@@ -321,7 +321,7 @@ impl Peer {
     /// Waits for a promised object as a program does: watch, look once more, sleep.
     fn wait(&mut self, object: ObjectId) -> Result<String, ClientError> {
         let handle = self.client.hold(object)?;
-        let _watch = handle.watch();
+        let _watch = handle.watch().unwrap();
         while !handle.is_ready()? {
             self.client.sleep(Some(PATIENCE), || !matches!(handle.is_ready(), Ok(false)));
         }
@@ -377,7 +377,21 @@ impl Peer {
                         Ok(())
                     }),
                 ];
-                said.push(format!("deref of another's: {}", is_content_of(&theirs, theirs.id())));
+                said.push(outcome("deref of another's", || {
+                    let _ = theirs[0];
+                    Ok(())
+                }));
+                said.push(outcome("references of another's", || {
+                    let _ = theirs.references();
+                    Ok(())
+                }));
+                // A child may connect for itself.
+                said.push(outcome("a client of its own", || {
+                    let own = Client::connect(&self.socket)?;
+                    let object = own.get(theirs.id())?;
+                    assert!(is_content_of(&object, object.id()));
+                    own.put(b"bytes").map(drop)
+                }));
                 drop((mine.clone(), theirs.clone(), mine.handle(), theirs.handle()));
                 drop((mine, theirs, writer, promise, client));
                 self.objects.clear();

@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mobula_client::{Client, Handle, Layout, Object, ObjectId};
+use mobula_client::{Client, ClientError, Handle, Layout, Object, ObjectId};
 use mobula_tests::{Random, Store, error_kind, eventually, is_content_of, put_content, put_layout};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const CAPACITY: u64 = 64 << 20;
@@ -74,7 +78,7 @@ fn random_uses_of_random_objects_by_clients_that_come_and_go() {
                 let id = promise.handle().id();
                 assert_eq!(error_kind(client.get(id)), "NotReady");
                 let handle = promise.handle().clone();
-                let _watch = handle.watch();
+                let _watch = handle.watch().unwrap();
                 let mut writer = client.create(Layout { length: 100, ..Layout::default() }).unwrap();
                 mobula_tests::fill(&mut writer, id);
                 promise.fulfil(writer);
@@ -238,25 +242,99 @@ fn a_forked_child_may_drop_its_client_before_its_objects() {
     let theirs_put = put_content(&other, 1000).unwrap();
     let client = store.client();
     let (mine, theirs) = (put_content(&client, 1000).unwrap(), client.get(theirs_put.id()).unwrap());
-    // SAFETY: the child makes no other use of what threads of the parent may have locked.
-    match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            drop(client);
-            // Whatever is allocated now lies where something of the client was, if it was freed.
-            let filler: Vec<Vec<u8>> = (0..1000).map(|at| vec![0xff; at * 16]).collect();
-            drop((mine.clone(), mine.handle(), theirs.clone()));
-            let is_there = is_content_of(&theirs, theirs.id());
-            drop((mine, theirs, filler));
-            // SAFETY: ends the child without the parent's cleanup.
-            unsafe { libc::_exit(i32::from(!is_there)) }
-        }
-        nix::unistd::ForkResult::Parent { child } => {
-            let status = nix::sys::wait::waitpid(child, None).unwrap();
-            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
-        }
-    }
+    let child = fork(|| {
+        let (client, mine, theirs) = (client.clone(), mine.clone(), theirs.clone());
+        drop(client);
+        // Whatever is allocated now lies where something of the client was, if it was freed.
+        let filler: Vec<Vec<u8>> = (0..1000).map(|at| vec![0xff; at * 16]).collect();
+        drop((mine.clone(), mine.handle(), theirs.clone()));
+        drop((mine, theirs, filler));
+        0
+    });
+    assert_eq!(ended(child), WaitStatus::Exited(child, 0));
     // Unharmed.
     assert!(is_content_of(&mine, mine.id()) && is_content_of(&theirs, theirs.id()));
     drop((client, mine, theirs, theirs_put));
     store.is_empty_again(&other);
+}
+
+/// A forked child that does something and exits with what that says.
+fn fork(child: impl FnOnce() -> i32) -> Pid {
+    // SAFETY: the child uses only what is being tested, which takes no lock that another thread of the parent may have, and
+    // the allocator, which the C library keeps usable in a child.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Child => {
+            std::panic::set_hook(Box::new(|_| {}));
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(101);
+            // SAFETY: ends the child without the parent's cleanup.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => child,
+    }
+}
+
+fn ended(child: Pid) -> WaitStatus {
+    waitpid(child, None).unwrap()
+}
+
+/// What nothing holds in a child cannot be looked at there, by whatever way it was got at before the fork.
+#[test]
+fn a_forked_child_sees_no_bytes_of_any_object() {
+    let store = Store::start(PEER, CAPACITY);
+    let (other, client) = (store.client(), store.client());
+    let put = put_content(&other, 1000).unwrap();
+    let (mine, theirs) = (put_content(&client, 1000).unwrap(), client.get(put.id()).unwrap());
+    for object in [&mine, &theirs] {
+        let said = fork(|| {
+            let panic = std::panic::catch_unwind(|| object[0]).expect_err("it can be looked at");
+            let text = panic.downcast_ref::<String>().expect("a text");
+            i32::from(!(text.contains(&object.id().to_string()) && text.contains("forked child")))
+        });
+        assert_eq!(ended(said), WaitStatus::Exited(said, 0), "{}", object.id());
+        // What has no way to say so.
+        let (slice, bytes) = (&object[..], bytes::Bytes::from(object.clone()));
+        let buffer = arrow::buffer::Buffer::from(object.clone());
+        let look = |bytes: &[u8]| i32::from(std::hint::black_box(bytes)[7]);
+        for child in [fork(|| look(slice)), fork(|| look(&bytes)), fork(|| look(&buffer))] {
+            assert!(
+                matches!(ended(child), WaitStatus::Signaled(_, Signal::SIGSEGV, _)),
+                "a child has looked at {}",
+                object.id()
+            );
+        }
+    }
+    // Other things may lie in a child where mappings were, and stay when those are dropped there.
+    let child = fork(|| {
+        let mappings: Vec<Box<[u8]>> = (0..64).map(|_| vec![7; 1 << 20].into_boxed_slice()).collect();
+        drop((client.clone(), mine.clone(), theirs.clone()));
+        i32::from(!mappings.iter().all(|mapping| mapping.iter().all(|byte| *byte == 7)))
+    });
+    assert_eq!(ended(child), WaitStatus::Exited(child, 0));
+    assert!(is_content_of(&mine, mine.id()) && is_content_of(&theirs, theirs.id()));
+}
+
+/// As many loans of one object as a process can count.
+#[test]
+fn a_loan_too_many_is_an_error_that_names_the_limit() {
+    const LOANS_MAX: u64 = (1 << 20) - 1;
+    let store = Store::start(PEER, CAPACITY);
+    let (other, client) = (store.client(), store.client());
+    let put = put_content(&other, 1000).unwrap();
+    for object in [put_content(&client, 1000).unwrap(), client.get(put.id()).unwrap()] {
+        let (id, handle) = (object.id(), object.handle());
+        // One is there already.
+        (1..LOANS_MAX).for_each(|_| std::mem::forget(client.get(id).unwrap()));
+        for refused in [client.get(id), handle.object()] {
+            match refused.unwrap_err() {
+                ClientError::TooManyUses { object, max, .. } => assert_eq!((object, max), (id, LOANS_MAX)),
+                other => panic!("{other}"),
+            }
+        }
+        let text = client.get(id).unwrap_err().to_string();
+        assert!(text.contains("1048575 loans"), "{text}");
+        // There is room for one again.
+        assert!(is_content_of(&object, id));
+        drop(object);
+        assert!(is_content_of(&handle.object().unwrap(), id));
+    }
 }

@@ -78,6 +78,22 @@ impl Use {
     pub(crate) fn pin_bits(self) -> u32 {
         pin_bits(self.one())
     }
+
+    /// What there are many of, for people.
+    pub(crate) const fn plural(self) -> &'static str {
+        match self {
+            Self::Handle => "handles",
+            Self::Bytes => "loans of its bytes",
+            Self::Wait => "waits for it",
+        }
+    }
+}
+
+/// There are as many uses of one kind of an object as a word can count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany {
+    pub(crate) kind: Use,
+    pub(crate) max: u64,
 }
 
 /// The counted uses of one object.
@@ -208,14 +224,14 @@ pub(crate) struct Busy<'a> {
 }
 
 impl Busy<'_> {
-    /// Counts one more use.
-    ///
-    /// # Panics
-    /// When there are more than a word can count.
+    /// Counts one more use, if a word can count so many.
     #[inline]
-    pub(crate) fn add(&mut self, kind: Use) {
-        assert!(kind.of(self.word) < kind.max(), "too many uses of one object in one process");
+    pub(crate) fn add(&mut self, kind: Use) -> Result<(), TooMany> {
+        if kind.of(self.word) == kind.max() {
+            return Err(TooMany { kind, max: kind.max() });
+        }
         self.word += kind.one();
+        Ok(())
     }
 
     /// Counts one use less.
@@ -337,7 +353,7 @@ mod tests {
                 return;
             }
             let mut busy = self.count.lock();
-            busy.add(kind);
+            busy.add(kind).unwrap();
             self.pin.store(busy.pin_bits(), Ordering::SeqCst);
             busy.finish();
         }
@@ -381,7 +397,7 @@ mod tests {
         let count = Count::default();
         assert!(count.lock_known().is_none());
         let mut busy = count.lock();
-        busy.add(Use::Bytes);
+        busy.add(Use::Bytes).unwrap();
         assert!(matches!(count.lock_unused(), Unused::Busy));
         drop(busy);
         assert!(count.lock_known().is_none());
@@ -392,7 +408,7 @@ mod tests {
         busy.finish();
         // A queued one that is used again is queued no more once it has been looked at.
         let mut busy = count.lock_known().unwrap();
-        busy.add(Use::Handle);
+        busy.add(Use::Handle).unwrap();
         busy.finish();
         assert!(matches!(count.lock_unused(), Unused::InUse));
         let mut busy = count.lock();
@@ -401,6 +417,20 @@ mod tests {
         busy.sub(Use::Handle);
         busy.finish();
         assert!(count.lock_known().is_none());
+    }
+
+    #[test]
+    fn a_use_too_many_is_an_error_that_names_the_limit_and_changes_nothing() {
+        for (kind, max) in [(Use::Handle, 16_777_215), (Use::Bytes, 1_048_575), (Use::Wait, 262_143)] {
+            let count = Count(AtomicU64::new(kind.one() * max));
+            assert!(!count.add(kind));
+            let mut busy = count.lock();
+            assert_eq!(busy.add(kind), Err(TooMany { kind, max }));
+            drop(busy);
+            assert_eq!(count.0.load(Ordering::Relaxed), kind.one() * max);
+            // What is counted beside it is not touched, and there is room again once one has ended.
+            assert!(count.sub(kind) && count.add(kind) && !count.add(kind));
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{DecodeError, Refusal};
 
+use crate::counts::TooMany;
+
 /// Why an operation on the store failed. Nothing was lost unless the error says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +72,18 @@ pub enum ClientError {
         /// The id.
         object: ObjectId,
     },
+    /// This process uses the object in so many ways that no more can be counted.
+    #[error(
+        "this process has {max} {uses} of object {object}, and cannot count more: drop some of them first"
+    )]
+    TooManyUses {
+        /// The id.
+        object: ObjectId,
+        /// What there are so many of.
+        uses: &'static str,
+        /// How many there can be.
+        max: u64,
+    },
     /// Only its owner may do this.
     #[error("object {object} belongs to client {owner}: only its owner can {operation} it")]
     NotOwner {
@@ -89,6 +103,14 @@ pub enum ClientError {
     /// The system refused memory, descriptors or mappings to this process.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
+}
+
+impl TooMany {
+    /// The error for uses of this object.
+    #[cold]
+    pub(crate) fn of(self, object: ObjectId) -> ClientError {
+        ClientError::TooManyUses { object, uses: self.kind.plural(), max: self.max }
+    }
 }
 
 impl From<DecodeError> for ClientError {

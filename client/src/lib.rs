@@ -25,6 +25,7 @@ mod counts;
 mod error;
 mod janitor;
 mod object;
+mod occupancy;
 mod own;
 mod peer;
 mod resume;

@@ -29,7 +29,8 @@ pub(crate) fn drop_all(mut garbage: Vec<Handle>) {
 
 /// Keeps an object alive without mapping its bytes.
 ///
-/// Clone and drop are memory operations; the object is freed when no process has a handle or its bytes any more.
+/// Clone and drop are memory operations; the object is freed when no process has a handle or its bytes any more. A clone
+/// panics when this process has 16,777,215 handles of the object, which is what it can count.
 #[derive(Clone)]
 pub struct Handle {
     usage: Usage,
@@ -80,13 +81,14 @@ impl Handle {
     ///
     /// # Errors
     /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For one that was
-    /// spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put.
+    /// spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put. [`ClientError::TooManyUses`] when its bytes
+    /// are lent out in this process 1,048,575 times.
     pub fn object(&self) -> Result<Object, ClientError> {
         if self.usage.is_child() {
             return Err(ClientError::ForkedChild);
         }
         // Pinned first: what is sealed might be spilled until then.
-        let usage = self.usage.again(Use::Bytes);
+        let usage = self.usage.again(Use::Bytes)?;
         let state = match usage.state() {
             // For others; who holds it keeps it.
             Err(ClientError::Deleted { .. }) => State::Sealed,
@@ -97,8 +99,11 @@ impl Handle {
 
     /// Says in this client's pin that a thread is going to sleep until the promised object is there: its owner then
     /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping.
-    pub fn watch(&self) -> Watch {
-        Watch { usage: self.usage.again(Use::Wait) }
+    ///
+    /// # Errors
+    /// [`ClientError::TooManyUses`] when 262,143 threads and calls of this process wait for it already.
+    pub fn watch(&self) -> Result<Watch, ClientError> {
+        Ok(Watch { usage: self.usage.again(Use::Wait)? })
     }
 
     /// Whether anybody else, in this process or another, keeps the object beside `own_handles` handles of this
@@ -134,7 +139,12 @@ pub(crate) fn dangling() -> NonNull<u8> {
 /// Sealed bytes, read where they lie; derefs to `&[u8]`, 64-byte aligned.
 ///
 /// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` or `Buffer` made from it)
-/// lives, whatever happens to its owner or the daemon. Clone and drop are memory operations.
+/// lives, whatever happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are
+/// lent out in this process 1,048,575 times, which is what it can count.
+///
+/// A forked child has no objects: nothing would keep them there. Its memory lacks them, so to deref an object panics, and to
+/// read a slice, a `Bytes` or a `Buffer` from before the fork ends the child with SIGSEGV. It can connect to the store for
+/// itself.
 pub struct Object {
     usage: Usage,
     pointer: NonNull<u8>,
@@ -143,10 +153,10 @@ pub struct Object {
     references: u32,
 }
 
-// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), and its parts are
-// themselves Send and Sync.
+// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever thread, and
+// its parts but the pointer to them are themselves Send.
 unsafe impl Send for Object {}
-// SAFETY: as above.
+// SAFETY: threads that share it read those bytes, and its parts but the pointer to them are themselves Sync.
 unsafe impl Sync for Object {}
 
 impl Object {
@@ -217,21 +227,25 @@ impl Object {
     }
 
     /// A handle that keeps it alive without its bytes.
+    ///
+    /// # Panics
+    /// As a clone of a handle.
     pub fn handle(&self) -> Handle {
-        Handle::of(self.usage.again(Use::Handle))
+        Handle::of(self.usage.again_or_panic(Use::Handle))
     }
 
     /// The objects that it keeps alive, in the order in which they were given.
     pub fn references(&self) -> Vec<ObjectId> {
+        self.assert_process();
         let count = self.references as usize;
         if count == 0 {
             return Vec::new();
         }
-        self.assert_mapped();
         // The payload begins at a multiple of 64, so this is where `Location::references_offset` says.
         let start = self.length.next_multiple_of(ObjectId::BYTES);
         // SAFETY: payload and references were found to lie inside the mapping (in `Own::begin` and `locate`, or in
-        // `Slot::locate`), sealed together; the rest is as in `deref`.
+        // `Slot::locate`), which the counted use keeps. They were sealed together, and nobody writes them while the object is
+        // pinned, which the use does: all as for the payload in `deref`. Not in a forked child, which has panicked.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
         };
@@ -239,12 +253,19 @@ impl Object {
         ids.iter().map(|id| ObjectId::from_bytes(*id)).collect()
     }
 
-    /// One's own memory is not mapped in a forked child.
+    /// No memory of the store is mapped in a forked child. One load.
     #[inline]
-    fn assert_mapped(&self) {
-        assert!(
-            !(self.usage.is_own() && self.usage.is_child()),
-            "object {} belongs to the parent process: its memory is not mapped in a forked child",
+    fn assert_process(&self) {
+        if self.usage.is_child() {
+            self.refuse_child();
+        }
+    }
+
+    #[cold]
+    fn refuse_child(&self) -> ! {
+        panic!(
+            "object {} belongs to the parent process: the memory of the store is not mapped in a forked child, \
+             which must connect for itself",
             self.usage.id()
         );
     }
@@ -255,12 +276,13 @@ impl Deref for Object {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.assert_mapped();
+        self.assert_process();
         // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was allocated or located. The
         // counted use keeps that mapping: an owner does not give back a segment in which an entry has memory, and lets no
-        // object go from its memory of which bytes are in use; a reader keeps the segment of which it lends out bytes.
-        // The object was sealed, and the use keeps it pinned: its owner neither writes nor reuses the memory. Its own client's writers end when they seal; every other process
-        // has it mapped read-only.
+        // object go from its memory of which bytes are in use; a reader keeps the segment of which it lends out bytes. A forked
+        // child, in which none of that is mapped, has panicked. The bytes are initialised: the file's zeros, or what was
+        // written. The object was sealed, and the use keeps it pinned: its owner neither writes nor reuses the memory. Its own
+        // client's writers end when they seal; every other process has it mapped read-only.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }
 }
@@ -274,7 +296,7 @@ impl AsRef<[u8]> for Object {
 impl Clone for Object {
     #[inline]
     fn clone(&self) -> Self {
-        Self { usage: self.usage.again(Use::Bytes), ..*self }
+        Self { usage: self.usage.again_or_panic(Use::Bytes), ..*self }
     }
 }
 

@@ -48,7 +48,7 @@ use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
 use crate::allocator::{Allocation, Allocator, UnusedPages};
-use crate::counts::{Busy, Chunks, Count, Unused, Use};
+use crate::counts::{Busy, Chunks, Count, TooMany, Unused, Use};
 use crate::object::Handle;
 use crate::shared::Shared;
 use crate::spill::{Leaving, Spills};
@@ -311,22 +311,23 @@ impl Own {
 
     /// Counts a use of an entry, whatever is in it; `None` where there is nothing. Memory operations only.
     #[inline]
-    pub(crate) fn acquire(&self, index: u32, kind: Use) -> Option<&Count> {
-        let count = self.counts.get(index)?;
-        if count.add(kind) || self.acquire_first(index, count, kind) { Some(count) } else { None }
+    pub(crate) fn acquire(&self, index: u32, kind: Use) -> Result<Option<&Count>, TooMany> {
+        let Some(count) = self.counts.get(index) else { return Ok(None) };
+        let counted = count.add(kind) || self.acquire_first(index, count, kind)?;
+        Ok(counted.then_some(count))
     }
 
     /// The first use of its kind; `false` where there is nothing.
-    pub(crate) fn acquire_first(&self, index: u32, count: &Count, kind: Use) -> bool {
-        let Some(mut busy) = count.lock_known() else { return false };
+    pub(crate) fn acquire_first(&self, index: u32, count: &Count, kind: Use) -> Result<bool, TooMany> {
+        let Some(mut busy) = count.lock_known() else { return Ok(false) };
         let first = busy.is_unused();
-        busy.add(kind);
+        busy.add(kind)?;
         self.pins.set_own(index, busy.pin_bits());
         if first {
             self.books.lock().in_use += 1;
         }
         busy.finish();
-        true
+        Ok(true)
     }
 
     /// Ends the last use of a kind; the last one of all lets the object be freed. What a freed object kept goes to
@@ -334,49 +335,60 @@ impl Own {
     ///
     /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have
     /// ended it: the last access to it is the store of the count, or to unlock the books.
-    pub(crate) fn release_last(
-        &self,
+    ///
+    /// # Safety
+    /// A use of this kind of the entry at `index` is counted in `count`, and is ended by this call. That it is counted keeps the
+    /// client until then, and nothing needs to keep it longer.
+    pub(crate) unsafe fn release_last(
+        own: NonNull<Self>,
         index: u32,
-        count: &Count,
+        count: NonNull<Count>,
         kind: Use,
         garbage: &mut Vec<Handle>,
     ) -> Option<Arc<Shared>> {
+        // No reference to any of it is an argument, which would have to be valid until the end.
+        //
+        // SAFETY: the use keeps the client, of which both are parts, until the count is stored, and the books are unlocked,
+        // below. Neither is used after that.
+        let (this, count) = unsafe { (own.as_ref(), count.as_ref()) };
         let mut busy = count.lock();
         busy.sub(kind);
         if !busy.is_unused() {
-            self.pins.set_own(index, busy.pin_bits());
+            this.pins.set_own(index, busy.pin_bits());
             busy.finish();
             return None;
         }
-        self.pins.set_own(index, 0);
-        let word = Word::from_bits(self.table.word(index).load(Ordering::Relaxed));
-        let mut books = self.books.lock();
-        books.in_use -= 1;
-        // The last one that a closed client was kept for.
-        let mut client = if books.in_use == 0 { books.keeper.take() } else { None };
+        this.pins.set_own(index, 0);
+        let word = Word::from_bits(this.table.word(index).load(Ordering::Relaxed));
         // Who asked for a deleted object is told that it is gone, once it is: it may be in either list.
         let deleted = word.state() == Some(State::Deleted);
         let mut urgent = deleted;
-        if word.state() == Some(State::Free) {
-            // It was begun and never sealed, or has become another, promised one.
-            self.vacate(&mut books, index, word);
-        } else if busy.queue() {
-            books.pending.push_back(index);
-            let location = self.table.location(index);
-            urgent |= books.pending.len() >= BATCH
-                || location.length >= LARGE_BYTES_MIN
-                || location.references > 0
-                || books.closed
-                // Without leases the client's thread does not come by.
-                || !books.allocator.has_segments();
-        }
-        if urgent && client.is_none() {
-            // It cannot be gone yet: it is in use until the lock is free.
-            client = self.client.upgrade();
-        }
-        // Inside the lock, so that whoever finds nothing in use also finds this thread done with the count.
-        busy.finish();
-        drop(books);
+        let client = {
+            let mut books = this.books.lock();
+            books.in_use -= 1;
+            // The last one that a closed client was kept for.
+            let mut client = if books.in_use == 0 { books.keeper.take() } else { None };
+            if word.state() == Some(State::Free) {
+                // It was begun and never sealed, or has become another, promised one.
+                this.vacate(&mut books, index, word);
+            } else if busy.queue() {
+                books.pending.push_back(index);
+                let location = this.table.location(index);
+                urgent |= books.pending.len() >= BATCH
+                    || location.length >= LARGE_BYTES_MIN
+                    || location.references > 0
+                    || books.closed
+                    // Without leases the client's thread does not come by.
+                    || !books.allocator.has_segments();
+            }
+            if urgent && client.is_none() {
+                // It cannot be gone yet: it is in use until the lock is free.
+                client = this.client.upgrade();
+            }
+            // Inside the lock, so that whoever finds nothing in use also finds this thread done with the count.
+            busy.finish();
+            client
+        };
         let client = client?;
         if deleted {
             client.own.collect(garbage);

@@ -6,9 +6,11 @@
 //! # Slots and peers
 //!
 //! What this process counts of the objects of an owner stands in the [`Slot`] that the owner has, which lives as long
-//! as the client: the counts are found without a lock, and without counting a reference to the peer. The peer itself is
-//! there while the slot has *users*: one while the client knows the peer, and one for each entry in use. The last to
-//! leave takes the peer out, which tells the daemon; only then can the slot be given to another owner.
+//! as the client: the counts are found without a lock, and without counting a reference to the peer. The peer itself
+//! [occupies](crate::occupancy) the slot while that has *users*: one while the client knows the peer, and one for each entry
+//! in use. The last to leave takes the peer out, which tells the daemon; only then can the slot be given to another owner.
+//!
+//! A peer keeps the client, and with it the slot. So what ends a use refers to the slot only until it has ended it.
 //!
 //! | entry's count | `segment` | changed by |
 //! |---|---|---|
@@ -19,7 +21,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,8 +38,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::allocator::ALIGNMENT;
 use crate::connection::Answer;
-use crate::counts::{Chunks, Count, Use};
+use crate::counts::{Chunks, Count, TooMany, Use};
 use crate::error::ClientError;
+use crate::occupancy::{Guest, Occupancy};
 use crate::shared::Shared;
 
 /// How long an entry may stay in the state in which its owner looks at the pins.
@@ -47,11 +50,7 @@ const DYING_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Slot {
     pub(crate) guard: ForkGuard,
     entries: Chunks<Entry>,
-    users: AtomicU64,
-    /// Whether the client counts as a user.
-    known: AtomicBool,
-    /// An `Arc` that was made a pointer; null exactly when the slot is empty.
-    peer: AtomicPtr<Peer>,
+    peer: Occupancy<Peer>,
 }
 
 /// What this process uses of one object.
@@ -62,77 +61,34 @@ struct Entry {
     segment: AtomicPtr<PeerSegment>,
 }
 
-/// A counted user of a slot: while it lives, there is a peer.
-pub(crate) struct Guest<'a> {
-    slot: &'a Slot,
+/// What the end of a use has left to be dropped, now that nothing refers to the slot any more. Dropping it tells the daemon,
+/// so others need not wait for that; and it may drop the client.
+#[must_use]
+#[derive(Default)]
+pub(crate) struct Released {
+    _segment: Option<Arc<PeerSegment>>,
+    _peer: Option<Arc<Peer>>,
 }
 
 impl Slot {
     pub(crate) fn new(guard: ForkGuard) -> Self {
-        Self {
-            guard,
-            entries: Chunks::new(),
-            users: AtomicU64::new(0),
-            known: AtomicBool::new(false),
-            peer: AtomicPtr::new(ptr::null_mut()),
-        }
+        Self { guard, entries: Chunks::new(), peer: Occupancy::new() }
     }
 
     /// Becomes a user; `None` when the slot is empty, or about to be.
     #[inline]
-    pub(crate) fn enter(&self) -> Option<Guest<'_>> {
-        let mut users = self.users.load(Ordering::Relaxed);
-        while users > 0 {
-            // Acquire: pairs with the store in `install`; the peer is there.
-            match self.users.compare_exchange_weak(users, users + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Guest { slot: self }),
-                Err(now) => users = now,
-            }
-        }
-        None
-    }
-
-    /// Ends one user. If others remain, what comes last is the decrement: the client may be gone when this returns.
-    #[inline]
-    fn leave(&self) {
-        // Release: whatever this user did with the peer comes before; Acquire: and before the last one drops it.
-        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.empty();
-        }
-    }
-
-    #[cold]
-    fn empty(&self) {
-        // Release: pairs with `install`, which does not begin before.
-        let peer = self.peer.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: `install` made the pointer of an `Arc`, and only the last user, of which there is one for each
-        // `install`, takes it out again.
-        drop(unsafe { Arc::from_raw(peer) });
+    pub(crate) fn enter(&self) -> Option<Guest<'_, Peer>> {
+        self.peer.enter()
     }
 
     /// Makes a peer known; `false` if there is another one, whose objects are still in use. One thread at a time.
     pub(crate) fn install(&self, peer: Arc<Peer>) -> bool {
-        self.forget(None);
-        // The last user may be about to take the old peer out.
-        while self.users.load(Ordering::Acquire) == 0 && !self.peer.load(Ordering::Acquire).is_null() {
-            std::thread::yield_now();
-        }
-        if self.users.load(Ordering::Acquire) > 0 {
-            return false;
-        }
-        self.peer.store(Arc::into_raw(peer).cast_mut(), Ordering::Release);
-        self.known.store(true, Ordering::Release);
-        // Release: pairs with `enter`.
-        self.users.store(1, Ordering::Release);
-        true
+        self.peer.install(peer)
     }
 
     /// Lets the peer go once nothing of it is in use; only the one with this id, if one is given.
     pub(crate) fn forget(&self, id: Option<OwnerId>) {
-        let Some(guest) = self.enter() else { return };
-        if id.is_none_or(|id| guest.peer().id == id) && self.known.swap(false, Ordering::AcqRel) {
-            self.leave();
-        }
+        self.peer.forget(|peer| id.is_none_or(|id| peer.id == id));
     }
 
     /// Counts a use of an object, whatever is in its entry; `Ok(None)` when the slot is not its owner's. Memory
@@ -146,7 +102,8 @@ impl Slot {
             if unsafe { self.peer() }.id == object.owner() {
                 return Ok(Some(&entry.count));
             }
-            self.release(object.index(), kind);
+            // SAFETY: that use is ended here, once; the slot stays, because whoever called this keeps the client.
+            drop(unsafe { Self::release(NonNull::from(self), object.index(), kind) });
         }
         self.acquire_first(object, kind)
     }
@@ -172,13 +129,14 @@ impl Slot {
                 return Some((&entry.count, pointer, location));
             }
         }
-        self.release(object.index(), Use::Bytes);
+        // SAFETY: the use just counted is ended here, once; the slot stays, because whoever called this keeps the client.
+        drop(unsafe { Self::release(NonNull::from(self), object.index(), Use::Bytes) });
         None
     }
 
     fn acquire_first(&self, object: ObjectId, kind: Use) -> Result<Option<&Count>, ClientError> {
         let Some(guest) = self.enter() else { return Ok(None) };
-        let peer = guest.peer();
+        let peer = guest.occupant();
         if peer.id != object.owner() {
             return Ok(None);
         }
@@ -187,65 +145,92 @@ impl Slot {
             return Err(ClientError::NoSuchObject { object });
         }
         let entry = self.entries.get_or_make(object.index());
-        self.count_first(guest, entry, object.index(), kind);
+        self.count_first(guest, entry, object.index(), kind).map_err(|too_many| too_many.of(object))?;
         Ok(Some(&entry.count))
     }
 
     /// One more use of what is already used.
     #[inline]
-    pub(crate) fn acquire_again(&self, index: u32, count: &Count, kind: Use) {
-        if !count.add(kind) {
-            let guest = self.enter().expect("an entry in use is a user");
-            self.count_first(guest, self.entries.get_or_make(index), index, kind);
+    pub(crate) fn acquire_again(&self, index: u32, count: &Count, kind: Use) -> Result<(), TooMany> {
+        if count.add(kind) {
+            return Ok(());
         }
+        let guest = self.enter().expect("an entry in use is a user");
+        self.count_first(guest, self.entries.get_or_make(index), index, kind)
     }
 
-    fn count_first(&self, guest: Guest<'_>, entry: &Entry, index: u32, kind: Use) {
+    fn count_first(
+        &self,
+        guest: Guest<'_, Peer>,
+        entry: &Entry,
+        index: u32,
+        kind: Use,
+    ) -> Result<(), TooMany> {
         let mut busy = entry.count.lock();
         let unused = busy.is_unused();
-        busy.add(kind);
+        busy.add(kind)?;
         // The pin comes before the count: a thread that finds the count above zero relies on it.
         if busy.pin_bits() != busy.pin_bits_before() {
-            guest.peer().pins.set(index, busy.pin_bits());
+            guest.occupant().pins.set(index, busy.pin_bits());
         }
         if unused {
             guest.stay();
         }
         busy.finish();
+        Ok(())
     }
 
     /// Ends a use; the owner notices by itself. Memory operations only.
     ///
-    /// The client may be gone when this returns: what comes last is the store of the count, or to leave the slot.
+    /// # Safety
+    /// A use of this kind of the entry at `index` is counted, and is ended by this call. That it is counted keeps the slot until
+    /// then, and nothing needs to keep it longer: it may be gone when this returns, or as soon as what it returns is dropped.
     #[inline]
-    pub(crate) fn release(&self, index: u32, kind: Use) {
-        let entry = self.entries.get_or_make(index);
-        if !entry.count.sub(kind) {
-            self.release_last(entry, index, kind);
+    pub(crate) unsafe fn release(slot: NonNull<Self>, index: u32, kind: Use) -> Released {
+        // SAFETY: the use keeps the slot.
+        let entry = unsafe { slot.as_ref() }.entries.get_or_make(index);
+        if entry.count.sub(kind) {
+            return Released::default();
         }
+        // SAFETY: the caller's; the use is counted still.
+        unsafe { Self::release_last(slot, index, kind) }
     }
 
-    fn release_last(&self, entry: &Entry, index: u32, kind: Use) {
+    /// # Safety
+    /// As [`release`](Self::release).
+    unsafe fn release_last(slot: NonNull<Self>, index: u32, kind: Use) -> Released {
+        // Other threads may end the last use, and with it the slot, as soon as this one has stored the count, or left. So no
+        // reference to any of it is an argument, which would have to be valid until the end.
+        //
+        // SAFETY: the use keeps the slot until the count is stored below. If that makes the entry unused, the entry's user
+        // keeps it until it leaves.
+        let this = unsafe { slot.as_ref() };
+        let entry = this.entries.get_or_make(index);
         let mut busy = entry.count.lock();
         busy.sub(kind);
-        let unmapped = (kind == Use::Bytes && busy.is_without(Use::Bytes)).then(|| {
+        let segment = if kind == Use::Bytes && busy.is_without(Use::Bytes) {
             // SAFETY: nobody is lent the bytes any more, and nobody can be: the count is ours.
             unsafe { entry.take_segment() }
-        });
+        } else {
+            None
+        };
         let unused = busy.is_unused();
-        // SAFETY: the entry counts as a user until it leaves below.
-        let pins = &unsafe { self.peer() }.pins;
+        // SAFETY: the entry counts as a user until it leaves below, or at the end of another use.
+        let pins = &unsafe { this.peer() }.pins;
         if unused {
             pins.clear(index);
         } else if busy.pin_bits() != busy.pin_bits_before() {
             pins.change(index, busy.pin_bits());
         }
+        let place = NonNull::from(&this.peer);
         busy.finish();
-        // Says so to the daemon, so others need not wait for it. It has an `Arc` of the client of its own.
-        drop(unmapped);
-        if unused {
-            self.leave();
-        }
+        let peer = if unused {
+            // SAFETY: the entry was in use until now, and so a user, which leaves once. Nothing uses the peer afterwards.
+            unsafe { Occupancy::leave(place) }
+        } else {
+            None
+        };
+        Released { _segment: segment, _peer: peer }
     }
 
     /// The state of an object that is used; see [`Peer::settled_state`].
@@ -304,50 +289,11 @@ impl Slot {
     }
 
     /// # Safety
-    /// The caller is, or has, a user of the slot for as long as it uses the peer.
+    /// The caller is, or has, a user of the slot for as long as it uses the peer. An entry in use is one.
     #[inline]
     unsafe fn peer(&self) -> &Peer {
-        // SAFETY: `install` stored the pointer of an `Arc` before there was a user, and it is taken out after the last
-        // one has left. Acquire: pairs with that store.
-        unsafe { &*self.peer.load(Ordering::Acquire) }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // A peer keeps the client, and with it this slot: so there is none, and so no use, and no segment.
-        debug_assert!(self.peer.get_mut().is_null());
-    }
-}
-
-impl<'a> Guest<'a> {
-    #[inline]
-    pub(crate) fn peer(&self) -> &Peer {
-        // SAFETY: this is a user.
-        unsafe { self.slot.peer() }
-    }
-
-    /// The peer, for longer.
-    pub(crate) fn to_arc(&self) -> Arc<Peer> {
-        let peer = ptr::from_ref(self.peer());
-        // SAFETY: the pointer came from `Arc::into_raw` (in `install`), and that `Arc` lives as long as this user.
-        unsafe {
-            Arc::increment_strong_count(peer);
-            Arc::from_raw(peer)
-        }
-    }
-
-    /// Becomes the user that an entry in use is.
-    #[inline]
-    fn stay(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Guest<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.slot.leave();
+        // SAFETY: the caller's.
+        unsafe { self.peer.occupant() }
     }
 }
 

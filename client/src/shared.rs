@@ -189,7 +189,7 @@ impl Shared {
 
     pub(crate) fn known_peer(&self, id: OwnerId) -> Option<Arc<Peer>> {
         let guest = self.slot(id.slot())?.enter()?;
-        (guest.peer().id == id).then(|| guest.to_arc())
+        (guest.occupant().id == id).then(|| guest.to_arc())
     }
 
     /// All owners that this client is attached to and knows.

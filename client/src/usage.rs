@@ -12,10 +12,10 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Request};
 use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
-use crate::counts::{Count, Use};
+use crate::counts::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
-use crate::own::{Begun, Place};
+use crate::own::{Begun, Own, Place};
 use crate::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 
@@ -51,7 +51,8 @@ enum View {
 // SAFETY: what it points to, and reaches through raw pointers there, is `Send` and `Sync`, which the compiler checks
 // below; and it stays until the use ends, in whatever thread that is.
 unsafe impl Send for Usage {}
-// SAFETY: as above.
+// SAFETY: threads that share it only add uses of their own, which the count takes from any thread; and what it points to is
+// `Sync`, as above, and stays until the use ends, which takes a `&mut`.
 unsafe impl Sync for Usage {}
 
 const _: () = {
@@ -106,8 +107,8 @@ impl Usage {
     pub(crate) fn acquire(shared: &Arc<Shared>, id: ObjectId, kind: Use) -> Result<Self, ClientError> {
         shared.check_process()?;
         let (view, count) = if id.owner() == shared.own.id {
-            let count =
-                shared.own.acquire(id.index(), kind).ok_or(ClientError::NoSuchObject { object: id })?;
+            let count = shared.own.acquire(id.index(), kind).map_err(|too_many| too_many.of(id))?;
+            let count = count.ok_or(ClientError::NoSuchObject { object: id })?;
             (View::Own(NonNull::from(&**shared)), count)
         } else {
             let slot = shared.slot(id.owner().slot());
@@ -168,24 +169,37 @@ impl Usage {
     }
 
     /// One more use of the same object.
+    ///
+    /// # Errors
+    /// [`ClientError::TooManyUses`].
     #[inline]
-    pub(crate) fn again(&self, kind: Use) -> Self {
+    pub(crate) fn again(&self, kind: Use) -> Result<Self, ClientError> {
         // In a forked child the counts and pins belong to the parent, and nothing is counted.
         if !self.is_child() && !self.count().add(kind) {
-            self.acquire_again(kind);
+            self.acquire_again(kind).map_err(|too_many| too_many.of(self.id()))?;
         }
         let entry = self.entry & !KIND | (kind as u64) << KIND_SHIFT;
-        Self { view: self.view, count: self.count, entry }
+        Ok(Self { view: self.view, count: self.count, entry })
+    }
+
+    /// As [`again`](Self::again), for operations that have no error to return.
+    ///
+    /// # Panics
+    /// When there are as many uses of the kind as can be counted.
+    #[inline]
+    pub(crate) fn again_or_panic(&self, kind: Use) -> Self {
+        self.again(kind).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The first use of its kind.
-    fn acquire_again(&self, kind: Use) {
+    fn acquire_again(&self, kind: Use) -> Result<(), TooMany> {
         match self.view() {
             View::Own(shared) => {
                 // SAFETY: this use keeps the client.
                 let own = &unsafe { shared.as_ref() }.own;
-                let counted = own.acquire_first(self.index(), self.count(), kind);
+                let counted = own.acquire_first(self.index(), self.count(), kind)?;
                 debug_assert!(counted, "an object in use is known");
+                Ok(())
             }
             // SAFETY: this use keeps the slot.
             View::Peer(slot) => unsafe { slot.as_ref() }.acquire_again(self.index(), self.count(), kind),
@@ -293,8 +307,12 @@ impl Usage {
         }
     }
 
-    /// Whether anybody else keeps the object beside `expected` handles of this process; `true` for objects of others.
+    /// Whether anybody else keeps the object beside `expected` handles of this process; `true` for objects of others, and
+    /// in a forked child.
     pub(crate) fn is_held_elsewhere(&self, expected: u64) -> bool {
+        if self.is_child() {
+            return true;
+        }
         match self.view() {
             View::Peer(_) => true,
             View::Own(shared) => {
@@ -329,20 +347,23 @@ impl Usage {
     fn release_last(&self, garbage: &mut Vec<Handle>) {
         match self.view() {
             View::Own(shared) => {
-                // SAFETY: this use keeps the client until it is ended here.
-                let own = &unsafe { shared.as_ref() }.own;
-                drop(own.release_last(self.index(), self.count(), self.kind(), garbage));
+                // SAFETY: this use keeps the client, of which this is a part, until it is ended below.
+                let own = NonNull::from(unsafe { &(*shared.as_ptr()).own });
+                // SAFETY: this use is counted there, and ends here, once.
+                drop(unsafe { Own::release_last(own, self.index(), self.count, self.kind(), garbage) });
             }
-            // SAFETY: this use keeps the slot until it is ended here.
-            View::Peer(slot) => unsafe { slot.as_ref() }.release(self.index(), self.kind()),
+            // SAFETY: this use is counted there, and ends here, once.
+            View::Peer(slot) => drop(unsafe { Slot::release(slot, self.index(), self.kind()) }),
         }
     }
 }
 
 impl Clone for Usage {
+    /// # Panics
+    /// When there are as many uses of its kind as can be counted: see [`ClientError::TooManyUses`].
     #[inline]
     fn clone(&self) -> Self {
-        self.again(self.kind())
+        self.again_or_panic(self.kind())
     }
 }
 

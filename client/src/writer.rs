@@ -40,9 +40,10 @@ pub struct ObjectWriter {
     pointer: NonNull<u8>,
 }
 
-// SAFETY: the writer alone gives access to its bytes, by the usual borrow rules; its parts are Send and Sync.
+// SAFETY: the writer alone gives access to its bytes, in whatever thread it is, and its parts but the pointer to them are Send.
 unsafe impl Send for ObjectWriter {}
-// SAFETY: as above.
+// SAFETY: threads that share it can only read its bytes, which are written through a `&mut` of it, and its parts but the
+// pointer to them are Sync.
 unsafe impl Sync for ObjectWriter {}
 
 impl ObjectWriter {
@@ -97,7 +98,8 @@ impl ObjectWriter {
         for (position, handle) in self.references.iter().enumerate() {
             let offset = start as usize + position * ObjectId::BYTES;
             // SAFETY: payload and references were allocated together (`Location::extent`), and `pointer` was checked
-            // against the mapping for all of it; the writer is its only user, and its use keeps the mapping.
+            // against the mapping for all of it; the writer is its only user, and its use keeps the mapping. The write need
+            // not be aligned. Not in a forked child, where none of it is mapped: all who call this have refused that.
             unsafe {
                 let target = self.pointer.byte_add(offset).cast::<[u8; ObjectId::BYTES]>();
                 target.write_unaligned(handle.id().to_bytes());
@@ -113,7 +115,9 @@ impl Deref for ObjectWriter {
     #[inline]
     fn deref(&self) -> &[u8] {
         self.usage.shared().assert_process();
-        // SAFETY: as in `deref_mut`.
+        // SAFETY: as in `deref_mut`, of which this is the shared half: the range was allocated for this writer and lies inside a
+        // mapping that its use keeps; its bytes are initialised; and they are written only through a `&mut` of the writer. A
+        // forked child has panicked.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.location.length as usize) }
     }
 }

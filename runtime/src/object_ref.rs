@@ -208,7 +208,7 @@ pub fn wait<T>(
         (positions.len() >= num_ready).then_some(())
     };
     if enough().is_none() {
-        let _watches = watches(&rest);
+        let _watches = watches(&rest)?;
         core.wait(deadline(timeout), enough);
     }
     let ready = match positions[..] {
@@ -228,7 +228,7 @@ pub fn wait<T>(
 
 /// Waits until all are ready, or one has failed.
 fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration>) -> Result<()> {
-    let _watches = watches(refs);
+    let _watches = watches(refs)?;
     let mut next = 0;
     let mut failures_seen = None;
     let mut failed = None;
@@ -260,8 +260,9 @@ fn wait_all<T>(core: &Arc<Core>, refs: &[ObjectRef<T>], timeout: Option<Duration
     }
 }
 
-fn watches<T>(refs: &[ObjectRef<T>]) -> Vec<mobula_client::Watch> {
-    refs.iter().filter_map(|reference| reference.to.foreign_promise()).map(|handle| handle.watch()).collect()
+fn watches<T>(refs: &[ObjectRef<T>]) -> Result<Vec<mobula_client::Watch>> {
+    let promises = refs.iter().filter_map(|reference| reference.to.foreign_promise());
+    Ok(promises.map(|handle| handle.watch()).collect::<std::result::Result<_, _>>()?)
 }
 
 fn deadline(timeout: Option<Duration>) -> Option<Instant> {

@@ -206,7 +206,7 @@ impl Part {
     fn wait(&mut self, client: &Client, object: ObjectId) -> Result<String, ClientError> {
         let handle = client.hold(object)?;
         let give_up = Instant::now() + PATIENCE;
-        let watch = handle.watch();
+        let watch = handle.watch().unwrap();
         while !handle.is_ready()? {
             if Instant::now() > give_up {
                 return Err(timeout("wait"));

@@ -276,7 +276,11 @@ impl Core {
                 continue;
             }
             if let Some(handle) = slot.foreign_promise() {
-                let watch = (handle.watch(), slot.clone(), task.clone());
+                let watch = match handle.watch() {
+                    Ok(watch) => (watch, slot.clone(), task.clone()),
+                    // It stays counted as unready, so that nothing sends it.
+                    Err(error) => return self.fail_unsent(task, &error.into()),
+                };
                 self.submitter.books.lock().foreign.push(watch);
                 self.submitter.foreign.fetch_add(1, Ordering::AcqRel);
                 // It may have come before its owner could see that somebody waits.

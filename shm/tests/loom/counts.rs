@@ -39,7 +39,7 @@ impl Pinned {
             return;
         }
         let mut busy = self.count.lock();
-        busy.add(kind);
+        busy.add(kind).unwrap();
         if busy.pin_bits() != busy.pin_bits_before() {
             self.pins.set(1, busy.pin_bits());
         }
@@ -137,7 +137,7 @@ impl Queued {
             return true;
         }
         let Some(mut busy) = self.count.lock_known() else { return false };
-        busy.add(Use::Handle);
+        busy.add(Use::Handle).unwrap();
         busy.finish();
         true
     }
