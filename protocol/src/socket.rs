@@ -23,6 +23,25 @@ pub const DESCRIPTORS_MAX: usize = 8;
 /// Bytes of a socket's path at most, which the kernel's address structure sets.
 pub const PATH_BYTES_MAX: usize = 107;
 
+/// Room for the control messages of a packet, as the kernel writes them. The C library's functions read headers in it where
+/// they lie, so it is aligned as a header is: an array of bytes need not be.
+#[repr(C)]
+struct ControlBuffer {
+    headers: [libc::cmsghdr; CONTROL_BYTES.div_ceil(size_of::<libc::cmsghdr>())],
+}
+
+/// Bytes that a header takes with as many descriptors as a message carries.
+// SAFETY: computes with a number.
+const CONTROL_BYTES: usize =
+    unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_of::<RawFd>()) as u32) } as usize;
+
+impl ControlBuffer {
+    fn empty() -> Self {
+        // SAFETY: a header is made of integers, of which zero is a value.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
 /// One message as it came: its bytes, and the descriptors it brought.
 #[derive(Debug, Default)]
 pub struct Packet {
@@ -113,7 +132,7 @@ impl Socket {
     pub fn accept(&self) -> io::Result<Option<Self>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(self.descriptor.as_raw_fd(), flags) {
-            // SAFETY: a descriptor that accept just made and nobody else knows.
+            // SAFETY: a descriptor that accept just made: it is open, and nobody else owns it.
             Ok(raw) => Ok(Some(Self { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })),
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(error) => Err(error.into()),
@@ -176,16 +195,18 @@ impl Socket {
     /// Not `nix`'s `recvmsg`: that gives no descriptors of a packet of which some were cut off, although the kernel has
     /// opened the others. Nobody would ever close them.
     fn receive_into(&self, bytes: &mut [u8]) -> io::Result<(usize, libc::c_int, Vec<OwnedFd>)> {
-        let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+        let mut control = ControlBuffer::empty();
         let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        // SAFETY: zero is a value of each of its fields.
+        // SAFETY: its fields are integers and raw pointers, of which zero is a value.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = control.capacity();
+        message.msg_control = (&raw mut control).cast();
+        // Not more than is needed, however large the buffer is: what a packet has beyond is cut off, and noticed.
+        message.msg_controllen = CONTROL_BYTES;
         let length = loop {
-            // SAFETY: the message refers to buffers of the lengths that it says, which outlive the call.
+            // SAFETY: the message refers to buffers of at least the lengths that it says, which outlive the call and are
+            // referred to by nothing else meanwhile; it asks for no address.
             let result = unsafe {
                 libc::recvmsg(self.descriptor.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
             };
@@ -196,23 +217,26 @@ impl Socket {
         };
         let mut descriptors = Vec::new();
         // SAFETY: the kernel has filled the control buffer, which is still there, as far as the message says now; the
-        // functions stay within that.
+        // function stays within that.
         let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-        // SAFETY: null, or a header inside the control buffer, aligned as the kernel puts them.
-        while let Some(control) = unsafe { header.as_ref() } {
-            if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                // SAFETY: takes a number.
-                let count = (control.cmsg_len - unsafe { libc::CMSG_LEN(0) } as usize) / size_of::<RawFd>();
+        // SAFETY: null, or the place of a header that lies whole inside the control buffer, is initialised, and is aligned: the
+        // buffer begins so, and the kernel puts each header at a multiple of its alignment behind that. Nothing writes there.
+        while let Some(&libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. }) = unsafe { header.as_ref() } {
+            if (cmsg_level, cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                // SAFETY: computes with a number.
+                let before = unsafe { libc::CMSG_LEN(0) } as usize;
+                let count = cmsg_len.saturating_sub(before) / size_of::<RawFd>();
                 for at in 0..count {
-                    // SAFETY: the kernel wrote so many descriptors behind the header. It has just installed them for
-                    // this message; nobody else knows them.
+                    // SAFETY: the kernel wrote so many descriptors behind the header, inside the control buffer. It has just
+                    // installed them for this message, and each is read once: nobody else owns them.
                     descriptors.push(unsafe {
                         let place = libc::CMSG_DATA(header).cast::<RawFd>().add(at);
                         OwnedFd::from_raw_fd(place.read_unaligned())
                     });
                 }
             }
-            // SAFETY: as for the first.
+            // SAFETY: the header is one of the control buffer's, which is still there; the function returns another one of it,
+            // whole, or null.
             header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
         }
         Ok((length, message.msg_flags, descriptors))

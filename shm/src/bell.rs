@@ -98,7 +98,7 @@ impl Bell {
         let mut counter = [0u8; 8];
         let part = libc::iovec { iov_base: counter.as_mut_ptr().cast(), iov_len: counter.len() };
         // Everyone who may ring shares the descriptor's flags, and can make it a blocking one; this read never blocks.
-        // SAFETY: one buffer, of the length that is said, which outlives the call.
+        // SAFETY: one buffer, of the length that is said, which outlives the call and is referred to by nothing else meanwhile.
         let result =
             unsafe { libc::preadv2(self.descriptor.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
         // Linux before 5.8.

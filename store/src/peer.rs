@@ -66,7 +66,8 @@ pub(crate) fn refuse_descriptors(socket: &Socket) {
     // Linux 6.16; not in `libc` yet.
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;
-    // SAFETY: the option's value is an int that outlives the call, with its true length.
+    // SAFETY: the option's value is an int that outlives the call, with its true length; the kernel only reads it, and refuses
+    // an option that it does not know.
     unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -96,7 +97,7 @@ fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
     // SAFETY: takes two integers and touches no memory.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     match Errno::result(raw) {
-        // SAFETY: a descriptor that the kernel just made and nobody else knows.
+        // SAFETY: a descriptor that the kernel just made: it is open, and nobody else owns it. It fits an int, as all do.
         Ok(raw) => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw as libc::c_int) })),
         Err(Errno::ENOSYS) => Ok(None),
         Err(Errno::ESRCH) => Err(io::ErrorKind::NotFound.into()),
