@@ -8,6 +8,7 @@
 //! as long as there are calls that have not been sent: they wait for arguments, for a worker, or for room. So a call
 //! and its `get` cost no switch between threads of the process, and nothing stays behind when no thread waits.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -264,7 +265,7 @@ impl Core {
             self.links.store(Arc::new(others));
         }
         if let Some(executor) = &self.executor {
-            executor.on_caller_gone(link);
+            executor.on_caller_gone(link, self.head());
         }
         self.on_worker_gone(link);
     }
@@ -278,20 +279,32 @@ impl Core {
         deadline: Option<Instant>,
         look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        self.wait_idly(deadline, || (), look)
+        // A worker that waits for others gives its place to them, from when it really sleeps.
+        let waiting = OnceCell::new();
+        let sleeps = || {
+            waiting.get_or_init(|| Some(self.executor.as_ref()?.begin_wait(self.head()?)));
+        };
+        self.wait_calling(deadline, sleeps, look)
     }
 
-    /// As [`wait`](Self::wait), and calls `idle` each time before the thread really sleeps.
-    pub(crate) fn wait_idly<R>(
+    /// The wait of a worker between its calls, which has `idle` called each time before it really sleeps.
+    pub(crate) fn wait_for_work<R>(
+        self: &Arc<Self>,
+        idle: impl Fn(),
+        look: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        self.wait_calling(None, idle, look)
+    }
+
+    fn wait_calling<R>(
         self: &Arc<Self>,
         deadline: Option<Instant>,
-        idle: impl Fn(),
+        sleeps: impl Fn(),
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut has_looked = false;
         let mut asleep_since = None;
         let mut took_part = false;
-        let mut blocked = None;
         let is_vain = || self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let found = loop {
             // SeqCst: before all looks, so that what another thread finds from here on, or the session's end, is noticed.
@@ -314,9 +327,8 @@ impl Core {
             if is_vain() {
                 break None;
             }
-            idle();
+            sleeps();
             asleep_since.get_or_insert_with(Instant::now);
-            blocked.get_or_insert_with(|| self.give_place_up());
             let mut turn = self.turn.lock();
             let sleeper = Sleeper::new(&self.sleepers);
             if self.has_arrived(arrivals) {
@@ -507,11 +519,6 @@ impl Core {
         for link in self.links.load().iter() {
             link.flush();
         }
-    }
-
-    /// A worker that waits for others gives its place to them until the guard is dropped.
-    fn give_place_up(&self) -> Option<crate::executor::PlaceGivenUp> {
-        self.executor.as_ref().and_then(|executor| executor.give_place_up(self.head()?))
     }
 
     // ---- the end ----

@@ -4,14 +4,17 @@
 //! for long, the calls of functions behind it are declined, and their callers send them elsewhere: so nothing waits
 //! behind what it is waited for by, and a long call holds up no short ones. Calls of an actor stay: they are bound to
 //! its state and its order.
+//!
+//! The running call counts as waiting while any thread of the process waits, whichever call has started that thread: its
+//! own thread may be waiting for that one, which nobody can see from outside. Where it computes meanwhile, the process
+//! computes without a place. That is a core too much in use for a while; the other way round it would be a deadlock.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -31,19 +34,20 @@ const RESULTS_BYTES_MAX: usize = 8 << 10;
 /// Memory of records that is kept to be used again.
 const SPARE_MAX: usize = 64;
 
-thread_local! {
-    /// Whether this thread is the one that runs calls, and is running one.
-    static RUNNING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// What this process runs for others.
 #[derive(Debug, Default)]
 pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
-    /// The running call waits for results of others.
+    /// Threads of this process that wait for results of others.
+    waiting: AtomicUsize,
+    /// What the head was told last: a call runs, and waits, so that its place is free.
     blocked: AtomicBool,
+    /// Held while the head is told.
+    telling: Mutex<()>,
+    /// The head wants to be told when there is nothing more to run.
+    asked: AtomicBool,
     stopping: AtomicBool,
     /// Calls begun so far, how many of them are over, and how many had begun when the courier last looked.
     begun: AtomicU64,
@@ -82,10 +86,12 @@ impl Executor {
             tracing::error!(peer = %from.peer, "a call that cannot be read");
             return from.close();
         };
+        let mut queue = self.queue.lock();
+        // With the queue locked: whoever is about to wait empties it after having said so.
         if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
+            drop(queue);
             return decline(from, call.task);
         }
-        let mut queue = self.queue.lock();
         let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
         queue.work.push_back(Work::Call { from: from.clone(), call, record });
     }
@@ -96,10 +102,29 @@ impl Executor {
         self.queue.lock().work.push_front(work);
     }
 
-    /// Nobody waits for the results of its calls any more.
-    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>) {
+    /// Nobody waits for the results of its calls any more: those that have not begun are not begun.
+    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) {
         let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
         self.queue.lock().work.retain(|work| !is_its(work));
+        self.say_if_free(head);
+    }
+
+    /// The head wants to know when nothing is left of what this process was asked to run.
+    pub(crate) fn say_when_free(&self, head: &Arc<Link>) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.say_if_free(Some(head));
+    }
+
+    fn say_if_free(&self, head: Option<&Arc<Link>>) {
+        // SeqCst: a call that ends meanwhile either is over here, or sees that the head has asked.
+        let Some(head) = head.filter(|_| self.asked.load(Ordering::SeqCst)) else { return };
+        // With the queue locked: a call is counted as begun when it is taken out.
+        let queue = self.queue.lock();
+        let is_free = queue.work.is_empty() && !self.runs() && self.asked.swap(false, Ordering::SeqCst);
+        drop(queue);
+        if is_free {
+            let _ = head.send(&ToHead::Free, Vec::new());
+        }
     }
 
     /// The process is to end when the running call is over.
@@ -114,14 +139,14 @@ impl Executor {
     pub(crate) fn is_active(&self) -> bool {
         let begun = self.begun.load(Ordering::SeqCst);
         !self.is_actor.load(Ordering::Acquire)
-            && (begun != self.over.load(Ordering::Acquire)
+            && (begun != self.over.load(Ordering::SeqCst)
                 || begun != self.begun_before.load(Ordering::Acquire))
     }
 
     /// Declines what waits, if the call that runs now already ran when this was last asked.
     pub(crate) fn decline_behind_a_long_call(&self) {
         let begun = self.begun.load(Ordering::Acquire);
-        let runs = begun != self.over.load(Ordering::Acquire);
+        let runs = self.runs();
         if self.begun_before.swap(begun, Ordering::AcqRel) == begun && runs {
             self.decline_waiting();
         }
@@ -139,18 +164,52 @@ impl Executor {
         declined.iter().for_each(|(from, task)| decline(from, *task));
     }
 
-    /// The running call is about to wait: others may have this process's place until the guard is dropped. `None` on
-    /// threads that run no call, and in actors, which have no place among the workers.
-    pub(crate) fn give_place_up<'a>(&'a self, head: &'a Arc<Link>) -> Option<PlaceGivenUp> {
-        if !RUNNING.get()
-            || self.is_actor.load(Ordering::Acquire)
-            || self.blocked.swap(true, Ordering::AcqRel)
-        {
-            return None;
+    /// Whether a call runs.
+    fn runs(&self) -> bool {
+        // In this order none that runs is overlooked.
+        let over = self.over.load(Ordering::SeqCst);
+        self.begun.load(Ordering::SeqCst) != over
+    }
+
+    /// A thread of this process is about to wait: while a call runs, others may have this process's place until the
+    /// guard is dropped. Actors have no place among the workers.
+    pub(crate) fn begin_wait<'a>(&'a self, head: &'a Arc<Link>) -> Waiting<'a> {
+        // SeqCst, here and where it is looked at: of a call that begins and a wait that begins, one sees the other.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.tell_whether_blocked(head);
+        Waiting { executor: self, head }
+    }
+
+    fn tell_whether_blocked(&self, head: &Link) {
+        if self.is_actor.load(Ordering::Acquire) {
+            return;
         }
-        self.decline_waiting();
-        let _ = head.send(&ToHead::Blocked, Vec::new());
-        Some(PlaceGivenUp { head: head.clone() })
+        let _telling = self.telling.lock();
+        // Whoever changes it looks afterwards whether it is as it should be; so does this.
+        loop {
+            let is_blocked = self.waiting.load(Ordering::SeqCst) > 0 && self.runs();
+            if self.blocked.swap(is_blocked, Ordering::SeqCst) == is_blocked {
+                return;
+            }
+            if is_blocked {
+                self.decline_waiting();
+            }
+            let message = if is_blocked { ToHead::Blocked } else { ToHead::Unblocked };
+            let _ = head.send(&message, Vec::new());
+        }
+    }
+
+    /// A call has begun, or is over.
+    fn call_changed(&self, core: &Core) {
+        let is_blocked = self.blocked.load(Ordering::SeqCst);
+        let (is_asked, waits) = (self.asked.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst) > 0);
+        if !(is_blocked || is_asked || waits) {
+            return;
+        }
+        if let Some(head) = core.head() {
+            self.tell_whether_blocked(head);
+            self.say_if_free(Some(head));
+        }
     }
 
     // ---- running, on the main thread ----
@@ -165,7 +224,7 @@ impl Executor {
                 flush_output();
                 worker::end_if_descriptors_are_gone();
             };
-            let next = core.wait_idly(None, idle, || {
+            let next = core.wait_for_work(idle, || {
                 if self.stopping.load(Ordering::Acquire) {
                     return Some(None);
                 }
@@ -175,11 +234,13 @@ impl Executor {
                 {
                     queue.spare.push(record);
                 }
-                queue.work.pop_front().map(Some)
+                let work = queue.work.pop_front()?;
+                // SeqCst: before the look at whether the courier sleeps.
+                self.begun.fetch_add(1, Ordering::SeqCst);
+                Some(Some(work))
             });
             let Some(Some(work)) = next else { break };
-            // SeqCst: before the look at whether the courier sleeps.
-            self.begun.fetch_add(1, Ordering::SeqCst);
+            self.call_changed(core);
             if !self.is_actor.load(Ordering::Acquire) {
                 core.call_begins();
             }
@@ -208,7 +269,8 @@ impl Executor {
                     used = Some(arguments.into_record());
                 }
             }
-            self.over.fetch_add(1, Ordering::AcqRel);
+            self.over.fetch_add(1, Ordering::SeqCst);
+            self.call_changed(core);
         }
         // The state's destructor runs, as that of any value whose owner is done.
         drop_guarded(actor);
@@ -236,17 +298,16 @@ fn decline(from: &Link, task: u64) {
     let _ = from.send_with(Vec::new(), |record| NoResults::Declined { task }.append_to(record));
 }
 
-/// See [`Executor::give_place_up`].
-pub(crate) struct PlaceGivenUp {
-    head: Arc<Link>,
+/// A thread that waits; see [`Executor::begin_wait`].
+pub(crate) struct Waiting<'a> {
+    executor: &'a Executor,
+    head: &'a Arc<Link>,
 }
 
-impl Drop for PlaceGivenUp {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(executor) = crate::session::core().ok().as_ref().and_then(|core| core.executor.as_ref()) {
-            executor.blocked.store(false, Ordering::Release);
-        }
-        let _ = self.head.send(&ToHead::Unblocked, Vec::new());
+        self.executor.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.executor.tell_whether_blocked(self.head);
     }
 }
 
@@ -277,10 +338,7 @@ fn run(callee: Callee, arguments: &mut Arguments, actor: Option<&mut Actor>) -> 
 
 /// Runs user code: a panic becomes an error.
 fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    RUNNING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(call));
-    RUNNING.set(false);
-    result.unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let message = panic_message(&*panic);
         drop_guarded(panic);
         Err(TaskError::new("", TaskErrorKind::Panicked, message).into())

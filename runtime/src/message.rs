@@ -206,7 +206,11 @@ pub(crate) enum ToHead<'a> {
     /// A worker that was granted is not needed any more.
     Return {
         worker: OwnerId,
+        /// It may still run what others have asked of it.
+        is_busy: bool,
     },
+    /// Answers `SayWhenFree`.
+    Free,
     /// This worker waits for results of others, and gives its place up to them.
     Blocked,
     /// It goes on.
@@ -281,6 +285,8 @@ pub(crate) enum FromHead<'a> {
     Recall {
         worker: OwnerId,
     },
+    /// To a worker: say so when nothing is left of what you were asked to run.
+    SayWhenFree,
     /// Become this actor.
     Construct {
         actor: u64,

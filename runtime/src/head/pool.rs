@@ -5,6 +5,9 @@
 //! call waits for results of others has given its place up, so there can be more processes than places. Places go to
 //! those first who have given one up, the latest of them before the earlier: deep recursion finishes what it began
 //! before it begins more.
+//!
+//! A call whose caller has died runs on, but nobody waits for it, and it may never end: its worker holds no place, and
+//! nobody gets it until it says that it is free.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,12 +15,16 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod simulation;
 
 /// A worker beyond what is needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// How long a process that was told to exit may take.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
+const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
 const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -49,10 +56,23 @@ pub(super) struct Worker<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
     Starting,
-    Idle { since: Instant },
-    Leased { recalled: bool },
-    Actor { actor: u64 },
-    Exiting { since: Instant },
+    Idle {
+        since: Instant,
+    },
+    Leased {
+        recalled: bool,
+    },
+    /// Nobody has it any more, but it may still run what somebody asked of it.
+    Finishing {
+        since: Instant,
+        asked: bool,
+    },
+    Actor {
+        actor: u64,
+    },
+    Exiting {
+        since: Instant,
+    },
 }
 
 impl<C: Caller> Worker<C> {
@@ -61,9 +81,9 @@ impl<C: Caller> Worker<C> {
             && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
     }
 
-    /// Nobody has it any more; it may still be busy with what was asked of it.
-    fn end_lease(&mut self, now: Instant) {
-        self.job = Job::Idle { since: now };
+    fn end_lease(&mut self, is_busy: bool, now: Instant) {
+        self.job =
+            if is_busy { Job::Finishing { since: now, asked: false } } else { Job::Idle { since: now } };
         self.lessee = None;
     }
 
@@ -77,11 +97,14 @@ impl<C: Caller> Worker<C> {
             || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
     }
 
-    /// Whether it is, or could be, running a call of a function.
-    fn serves(&self) -> bool {
-        !self.blocked
-            && self.broken.is_none()
-            && matches!(self.job, Job::Starting | Job::Idle { .. } | Job::Leased { .. })
+    /// Whether it is, or could soon be, running a call that somebody waits for.
+    fn serves(&self, now: Instant) -> bool {
+        let has_part = match self.job {
+            Job::Starting | Job::Idle { .. } | Job::Leased { .. } => true,
+            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
+            Job::Actor { .. } | Job::Exiting { .. } => false,
+        };
+        has_part && !self.blocked && self.broken.is_none()
     }
 }
 
@@ -97,6 +120,8 @@ pub(super) enum Decision<C> {
     Grant { caller: C, worker: OwnerId, pid: u32 },
     /// Somebody else has none at all.
     Recall { lessee: C, worker: OwnerId },
+    /// A worker is to say when it is free.
+    AskWhetherFree { worker: C },
 }
 
 /// The workers of a session, by their tokens, and who wants some.
@@ -112,12 +137,17 @@ impl<C: Caller> Pool<C> {
     }
 
     /// How long nothing has to be looked after.
-    pub(super) fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
-        let own = (self.surplus_count() > 0 || exiting).then_some(SURPLUS_KEPT / 4);
+        let own = (self.surplus_count(now) > 0 || exiting).then_some(SURPLUS_KEPT / 4);
         let broken = self.workers.values().any(|worker| worker.broken.is_some());
         let broken = broken.then_some(BROKEN_PATIENCE / 4);
-        [own, broken].into_iter().flatten().min()
+        let finishing = self
+            .workers
+            .values()
+            .any(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now));
+        let finishing = finishing.then_some(FREE_PATIENCE / 4);
+        [own, broken, finishing].into_iter().flatten().min()
     }
 
     // ---- what callers and workers say ----
@@ -135,11 +165,20 @@ impl<C: Caller> Pool<C> {
         self.wants.drain(..).map(|want| want.caller).collect()
     }
 
-    /// A caller does not need a worker any more that was leased to it.
-    pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, now: Instant) {
+    /// A caller does not need a worker any more that was leased to it. It is busy if it may still run what others have
+    /// asked of it.
+    pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, is_busy: bool, now: Instant) {
         let mut workers = self.workers.values_mut();
         if let Some(worker) = workers.find(|each| each.is_at(worker) && each.is_leased_to(caller)) {
-            worker.end_lease(now);
+            worker.end_lease(is_busy, now);
+        }
+    }
+
+    /// A worker that was asked says that nothing is left of what it was asked to run.
+    pub(super) fn set_free(&mut self, peer: OwnerId, now: Instant) {
+        let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) else { return };
+        if matches!(worker.job, Job::Finishing { asked: true, .. }) {
+            worker.job = Job::Idle { since: now };
         }
     }
 
@@ -161,7 +200,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
         self.want(caller, 0);
         for worker in self.workers.values_mut().filter(|worker| worker.is_leased_to(caller)) {
-            worker.end_lease(now);
+            worker.end_lease(true, now);
         }
         self.set_broken(caller.peer(), now);
     }
@@ -253,25 +292,26 @@ impl<C: Caller> Pool<C> {
             decisions.push(grant);
         }
         decisions.extend(self.recall());
+        decisions.extend(self.ask_whether_free());
         decisions
     }
 
     /// How many processes are to be started, where so many actors wait for one.
-    pub(super) fn lacking(&self, actors: usize) -> usize {
-        self.places.saturating_sub(self.serving()).max(actors.saturating_sub(self.starting()))
+    pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
+        self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()))
     }
 
     /// Processes that have been idle for long, and are more than are needed.
     pub(super) fn surplus(&self, now: Instant) -> Vec<u64> {
         let idle = self.workers.iter().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
-                && worker.serves()
+                && worker.serves(now)
         });
-        idle.map(|(token, _)| *token).take(self.surplus_count()).collect()
+        idle.map(|(token, _)| *token).take(self.surplus_count(now)).collect()
     }
 
-    fn serving(&self) -> usize {
-        self.workers.values().filter(|worker| worker.serves()).count()
+    fn serving(&self, now: Instant) -> usize {
+        self.workers.values().filter(|worker| worker.serves(now)).count()
     }
 
     /// Places that are taken.
@@ -284,8 +324,8 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| worker.job == Job::Starting).count()
     }
 
-    fn surplus_count(&self) -> usize {
-        self.serving().saturating_sub(self.places)
+    fn surplus_count(&self, now: Instant) -> usize {
+        self.serving(now).saturating_sub(self.places)
     }
 
     fn leases_of(&self, caller: &C) -> usize {
@@ -337,5 +377,16 @@ impl<C: Caller> Pool<C> {
         worker.job = Job::Leased { recalled: true };
         let (lessee, link) = (worker.lessee.as_ref()?, worker.link.as_ref()?);
         Some(Decision::Recall { lessee: lessee.clone(), worker: link.peer() })
+    }
+
+    fn ask_whether_free(&mut self) -> Vec<Decision<C>> {
+        let to_ask = self.workers.values_mut().filter_map(|worker| match (&mut worker.job, &worker.link) {
+            (Job::Finishing { asked, .. }, Some(link)) if !*asked => {
+                *asked = true;
+                Some(Decision::AskWhetherFree { worker: link.clone() })
+            }
+            _ => None,
+        });
+        to_ask.collect()
     }
 }

@@ -38,7 +38,7 @@ impl State {
 
     /// How long nothing has to be looked after.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        [self.pool.timeout(), self.actors.timeout()].into_iter().flatten().min()
+        [self.pool.timeout(Instant::now()), self.actors.timeout()].into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -69,7 +69,10 @@ impl State {
                 }
                 self.pool.want(from, workers);
             }
-            ToHead::Return { worker } => self.pool.give_back(from, worker, Instant::now()),
+            ToHead::Return { worker, is_busy } => {
+                self.pool.give_back(from, worker, is_busy, Instant::now());
+            }
+            ToHead::Free => self.pool.set_free(from.peer, Instant::now()),
             ToHead::Blocked => self.pool.set_blocked(from.peer, true),
             ToHead::Unblocked => self.pool.set_blocked(from.peer, false),
             ToHead::Broken { process } => self.pool.set_broken(process, Instant::now()),
@@ -213,9 +216,12 @@ impl State {
                 Decision::Recall { lessee, worker } => {
                     let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
                 }
+                Decision::AskWhetherFree { worker } => {
+                    let _ = worker.send(&FromHead::SayWhenFree, Vec::new());
+                }
             }
         }
-        for _ in 0..self.pool.lacking(self.actors.waiting().len()) {
+        for _ in 0..self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.
             while self.start_failures < START_FAILURES_MAX && !self.start_process() {}
         }

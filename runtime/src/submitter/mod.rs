@@ -6,26 +6,26 @@
 //! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
 //! ones back.
 //!
-//! Making calls is here; `results` is what comes back, `workers` the leases and all that the head says, `actors` the
-//! queues of actors.
+//! Making calls is here; `leases` decides which worker gets which call, `results` is what comes back, `workers` all that
+//! the head says, `actors` the queues of actors.
 //!
 //! Nothing here runs user code or decodes values, and nothing waits while the books are locked but for the daemon's
 //! answer when a channel is opened.
 
 mod actors;
+pub(crate) mod leases;
 mod results;
 mod workers;
-
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use mobula_client::{Handle, OwnerId, Watch};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use self::leases::Leases;
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::{Link, TooLarge};
@@ -34,19 +34,10 @@ use crate::registry::Key;
 use crate::slot::Slot;
 use crate::task::{Target, Task};
 
-/// A worker gets calls that together are likely to run for this long.
-const AHEAD_NANOS: u64 = 200_000;
-const AHEAD_MAX: u64 = 256;
-/// About what it costs a caller to send a call and to take its result.
-const SEND_NANOS: u64 = 500;
-/// Workers asked for at a time.
-const WANT_MAX: usize = 64;
 /// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
 /// be sent at once.
 const LOOK_PERIOD: u64 = 64;
 const LOOK_PERIOD_WAITING: u64 = 8;
-/// An idle lease is kept this long, because the next call often comes soon.
-const LEASE_KEPT: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// Calls whose arguments are there, while this thread deals with another one.
@@ -69,55 +60,20 @@ pub(crate) struct Submitter {
 
 #[derive(Default)]
 struct Books {
-    ready: VecDeque<Arc<Task>>,
-    leases: FxHashMap<OwnerId, Lease>,
+    leases: Leases<Arc<Task>, Worker>,
     /// Links that this process opened; they stay when a lease ends.
     links: FxHashMap<OwnerId, Arc<Link>>,
     running: FxHashMap<u64, Running>,
-    wanted: usize,
-    run_nanos: FxHashMap<Key, u64>,
-    /// Which worker got the last call.
-    chosen_last: Option<OwnerId>,
     actors: FxHashMap<u64, ActorState>,
     requests: FxHashMap<u64, Answer>,
     /// Calls that wait for results that other processes promised.
     foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
 }
 
-impl Books {
-    /// The leased worker that is to have one more call of this function, if any has room for it.
-    ///
-    /// That is the one with the least to do; but calls that are over sooner than they are sent keep one worker busy at
-    /// most, and go to one that is at work already, as long as it has room: a second one would only take a processor
-    /// away from whoever makes the calls.
-    fn worker_with_room(&mut self, key: Key) -> Option<OwnerId> {
-        let nanos = self.run_nanos.get(&key).copied();
-        let ahead = nanos.map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
-        let has_room = |lease: &Lease| !lease.paused && !lease.recalled && lease.in_flight < ahead;
-        let is_packed = nanos.is_some_and(|nanos| nanos < SEND_NANOS);
-        let last = self
-            .chosen_last
-            .filter(|_| is_packed)
-            .filter(|last| self.leases.get(last).is_some_and(|lease| lease.in_flight > 0 && has_room(lease)));
-        if last.is_none() {
-            let open = self.leases.iter().filter(|(_, lease)| has_room(lease));
-            let in_flight = |(_, lease): &(&OwnerId, &Lease)| lease.in_flight;
-            let chosen = if is_packed { open.max_by_key(in_flight) } else { open.min_by_key(in_flight) };
-            self.chosen_last = chosen.map(|(worker, _)| *worker);
-        }
-        self.chosen_last
-    }
-}
-
-struct Lease {
+/// A worker on lease.
+struct Worker {
     link: Arc<Link>,
     pid: u32,
-    in_flight: u64,
-    /// It declined a call, and has not finished one since.
-    paused: bool,
-    /// The head wants it back.
-    recalled: bool,
-    idle_since: Instant,
 }
 
 struct Running {
@@ -240,10 +196,9 @@ impl Core {
                 _ => return Sent::Not(task),
             },
             Target::Function { key, .. } => {
-                // So do those that wait for a worker.
-                let worker = if books.ready.is_empty() { books.worker_with_room(key) } else { None };
-                let Some(worker) = worker else { return Sent::Not(task) };
-                (&books.leases[&worker].link, Callee::Function(key), Some(worker))
+                let Some(id) = books.leases.worker_at_once(key) else { return Sent::Not(task) };
+                let Some(worker) = books.leases.worker(id) else { return Sent::Not(task) };
+                (&worker.link, Callee::Function(key), Some(id))
             }
             Target::Constructor { .. } => return Sent::Not(task),
         };
@@ -254,8 +209,8 @@ impl Core {
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
         let running = Running::new(task, link);
         books.running.insert(running.task.id, running);
-        if let Some(lease) = worker.and_then(|worker| books.leases.get_mut(&worker)) {
-            lease.in_flight += 1;
+        if let Some(worker) = worker {
+            books.leases.sent(worker);
         }
         sent
     }
@@ -334,8 +289,8 @@ impl Core {
             return self.fail_unsent(task, &failure);
         }
         match task.target {
-            Target::Function { .. } => {
-                self.submitter.books.lock().ready.push_back(task.clone());
+            Target::Function { key, .. } => {
+                self.submitter.books.lock().leases.queue(key, task.clone());
                 self.send_ready();
             }
             Target::Method { actor, .. } => match self.actor_failure(actor) {
@@ -366,16 +321,14 @@ impl Core {
     fn send_ready(self: &Arc<Self>) {
         let mut failed = Vec::new();
         let mut books = self.submitter.books.lock();
-        while let Some(task) = books.ready.front() {
+        while let Some((task, id)) = books.leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
-            let Some(worker) = books.worker_with_room(key) else { break };
-            let task = books.ready.pop_front().expect("just looked at");
-            let lease = books.leases.get_mut(&worker).expect("just found");
-            match self.send(&lease.link, &task, Callee::Function(key)) {
+            let worker = books.leases.worker(id).expect("one that is leased");
+            match self.send(&worker.link, &task, Callee::Function(key)) {
                 Ok(()) => {
-                    lease.in_flight += 1;
-                    let running = Running::new(task, &lease.link);
+                    let running = Running::new(task, &worker.link);
                     books.running.insert(running.task.id, running);
+                    books.leases.sent(id);
                     self.submitter.settled(1);
                 }
                 Err(failure) => failed.push((task, failure)),
@@ -420,7 +373,7 @@ impl Core {
     pub(crate) fn fail_everything(self: &Arc<Self>, failure: &Failure) {
         let (unsent, running) = {
             let mut books = self.submitter.books.lock();
-            let mut unsent: Vec<_> = std::mem::take(&mut books.ready).into();
+            let mut unsent = books.leases.take_waiting();
             unsent.extend(std::mem::take(&mut books.foreign).into_iter().map(|(_, _, task)| task));
             for (_, state) in std::mem::take(&mut books.actors) {
                 if let ActorState::Unknown { queue } | ActorState::At { queue, .. } = state {

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Running;
+use super::leases::Ended;
 use crate::core::Core;
 use crate::error::{Failure, Result};
 use crate::link::Link;
 use crate::message::{NoResults, Results, ToCaller, ToHead};
 use crate::payloads::{self, Payload};
+use crate::registry::Key;
 use crate::slot::{Inline, InlineBytes, Settled, Slot};
 use crate::task::{Target, Task};
 
@@ -26,22 +28,13 @@ impl Core {
             }
             Some(ToCaller::NoResults(NoResults::Declined { task })) => {
                 if let Some(running) = self.end_call(link, task, None) {
-                    if !matches!(running.task.target, Target::Function { .. }) {
+                    let Target::Function { key, .. } = running.task.target else {
                         let name = running.task.target.name();
                         let failure =
                             Failure::Other(format!("{name} was declined, which only functions can be"));
                         return self.settle_all(&running.task, &failure);
-                    }
-                    self.submitter.promised(1);
-                    let mut books = self.submitter.books.lock();
-                    books.ready.push_front(running.task);
-                    if let Some(lease) = books.leases.get_mut(&link.peer) {
-                        lease.paused = true;
-                        // It is busy with what others asked of it: its place is better used elsewhere.
-                        lease.recalled |= lease.in_flight == 0;
-                    }
-                    drop(books);
-                    self.return_idle_workers();
+                    };
+                    self.begin_again(key, running.task);
                     self.send_ready();
                 }
             }
@@ -65,7 +58,7 @@ impl Core {
             running.task.clone()
         };
         let slots = task.results.iter().skip(first as usize).take(count as usize);
-        let mut is_lost = false;
+        let mut lost = None;
         for slot in slots {
             let settled = match payloads::take(&mut payloads) {
                 Ok(payload) => self.settled_from(payload),
@@ -73,18 +66,18 @@ impl Core {
             };
             // It lay in the memory of a process that has died before this one came to look. Only functions can be run
             // again here; whether methods may be, the head alone knows.
-            if let (Settled::Failed(failure), Target::Function { .. }) = (&settled, &task.target)
+            if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
                 && matches!(**failure, Failure::ObjectLost { .. })
                 && is_last
-                && (is_lost || task.may_begin_again(task.max_retries))
+                && (lost.is_some() || task.may_begin_again(task.max_retries))
             {
-                is_lost = true;
+                lost = Some(*key);
                 continue;
             }
             self.settle(slot, settled);
         }
-        if is_lost {
-            self.begin_again(task);
+        if let Some(key) = lost {
+            self.begin_again(key, task);
             return self.send_ready();
         }
         // A worker that says it is done without having sent every result leaves none pending.
@@ -117,20 +110,8 @@ impl Core {
             _ => return None,
         };
         if let Target::Function { key, .. } = running.task.target {
-            let (next_waits, mut is_due) = (!books.ready.is_empty(), false);
-            if let Some(lease) = books.leases.get_mut(&running.on) {
-                lease.in_flight = lease.in_flight.saturating_sub(1);
-                lease.paused &= ran_nanos.is_none();
-                // While others wait, it will not be idle; unless the head wants it back.
-                is_due = lease.in_flight == 0 && lease.recalled;
-                if lease.in_flight == 0 && !next_waits {
-                    lease.idle_since = Instant::now();
-                }
-            }
-            if let Some(nanos) = ran_nanos {
-                let seen = books.run_nanos.entry(key).or_insert(nanos);
-                *seen = (seen.saturating_mul(7).saturating_add(nanos)) / 8;
-            }
+            let next_waits = books.leases.has_waiting();
+            let is_due = books.leases.call_over(running.on, key, ran_nanos, Instant::now);
             drop(books);
             if is_due {
                 self.return_idle_workers();
@@ -178,20 +159,21 @@ impl Core {
     }
 
     /// A call of a function waits for a worker once more, before those that have not had one.
-    fn begin_again(&self, task: Arc<Task>) {
+    fn begin_again(&self, key: Key, task: Arc<Task>) {
         self.submitter.promised(1);
-        self.submitter.books.lock().ready.push_front(task);
+        self.submitter.books.lock().leases.queue_again(key, task);
         self.call_waits();
     }
 
     /// A process that ran calls of this one is gone (or a link to it is).
     pub(crate) fn on_worker_gone(self: &Arc<Self>, link: &Arc<Link>) {
-        let (again, lost, pid) = {
+        let (again, lost, lease) = {
             let mut books = self.submitter.books.lock();
             if books.links.get(&link.peer).is_some_and(|other| other.id == link.id) {
                 books.links.remove(&link.peer);
             }
-            let pid = books.leases.remove(&link.peer).map_or(0, |lease| lease.pid);
+            let is_leased = books.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
+            let lease = if is_leased { books.leases.gone(link.peer) } else { None };
             self.submitter.has_leases.store(!books.leases.is_empty(), Ordering::Release);
             // What became of an actor, and so of its calls, the head will say.
             let lost = books.running.extract_if(|_, running| {
@@ -200,10 +182,17 @@ impl Core {
             let (again, lost): (Vec<_>, Vec<_>) = lost
                 .map(|(_, running)| running.task)
                 .partition(|task| task.may_begin_again(task.max_retries));
-            (again, lost, pid)
+            (again, lost, lease)
         };
+        let pid = lease.as_ref().map_or(0, |worker| worker.pid);
+        if lease.is_some() {
+            // If it is the link alone that is gone, the worker may still run what it was asked.
+            self.end_lease(Ended { worker: link.peer, is_busy: true });
+        }
         for task in again {
-            self.begin_again(task);
+            if let Target::Function { key, .. } = task.target {
+                self.begin_again(key, task);
+            }
         }
         for task in lost {
             let how = "its process ended during the call, or with the call in its queue".to_owned();

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use mobula_client::OwnerId;
 
-use super::{Answer, Books, LEASE_KEPT, Lease, WANT_MAX};
+use super::leases::Ended;
+use super::{Answer, Books, Worker};
 use crate::core::Core;
 use crate::link::Link;
 use crate::message::{self, FoundActor, FromHead, ReservedActor, ToHead};
@@ -27,12 +28,8 @@ impl Core {
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
             FromHead::NoWorkers { failure } => {
-                let ready = {
-                    let mut books = self.submitter.books.lock();
-                    books.wanted = 0;
-                    std::mem::take(&mut books.ready)
-                };
-                for task in ready {
+                let waiting = self.submitter.books.lock().leases.take_waiting();
+                for task in waiting {
                     self.fail_unsent(&task, &failure);
                 }
             }
@@ -58,6 +55,11 @@ impl Core {
                     executor.on_construct(actor, class, arguments, payloads);
                 }
             }
+            FromHead::SayWhenFree => {
+                if let (Some(executor), Some(head)) = (&self.executor, self.head()) {
+                    executor.say_when_free(head);
+                }
+            }
             FromHead::Exit => {
                 if let Some(executor) = &self.executor {
                     executor.stop();
@@ -67,37 +69,29 @@ impl Core {
     }
 
     pub(super) fn tell_wants(&self, books: &mut Books) {
-        let wanted = books.ready.len().min(WANT_MAX);
-        if wanted == books.wanted || wanted < books.wanted && wanted > 0 {
-            return;
-        }
-        books.wanted = wanted;
-        if let Some(head) = self.head() {
-            let _ = head.send(&ToHead::Want { workers: wanted as u32 }, Vec::new());
+        if let Some(workers) = books.leases.want()
+            && let Some(head) = self.head()
+        {
+            let _ = head.send(&ToHead::Want { workers }, Vec::new());
         }
     }
 
     pub(super) fn on_granted(self: &Arc<Self>, worker: OwnerId, pid: u32) {
         let link = self.link_to(worker);
         let mut books = self.submitter.books.lock();
-        books.wanted = books.wanted.saturating_sub(1);
         // A link that closes from here on finds the lease; one that has closed before must not get one.
-        match link.filter(|link| !link.is_closed()) {
-            Some(link) => {
-                let idle_since = Instant::now();
-                let lease = Lease { link, pid, in_flight: 0, paused: false, recalled: false, idle_since };
-                books.leases.insert(worker, lease);
-                self.submitter.has_leases.store(true, Ordering::Release);
-                drop(books);
-                self.wake_courier();
-                self.send_ready();
-            }
-            None => {
-                drop(books);
-                self.return_worker(worker);
-                self.send_ready();
-            }
+        let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
+        let is_reached = reached.is_some();
+        books.leases.granted(worker, reached, Instant::now());
+        if is_reached {
+            self.submitter.has_leases.store(true, Ordering::Release);
+            drop(books);
+            self.wake_courier();
+        } else {
+            drop(books);
+            self.end_lease(Ended { worker, is_busy: false });
         }
+        self.send_ready();
     }
 
     /// The link to a process that runs calls; opened the first time.
@@ -118,34 +112,26 @@ impl Core {
         Some(link)
     }
 
-    pub(super) fn return_worker(&self, worker: OwnerId) {
+    pub(super) fn end_lease(&self, Ended { worker, is_busy }: Ended) {
         if let Some(head) = self.head() {
-            let _ = head.send(&ToHead::Return { worker }, Vec::new());
+            let _ = head.send(&ToHead::Return { worker, is_busy }, Vec::new());
         }
     }
 
     /// Another process of the session has no worker at all: this one goes back as soon as it is done.
     pub(super) fn recall(&self, worker: OwnerId) {
-        let mut books = self.submitter.books.lock();
-        if let Some(lease) = books.leases.get_mut(&worker) {
-            lease.recalled = true;
-        }
-        drop(books);
+        self.submitter.books.lock().leases.recall(worker);
         self.return_idle_workers();
     }
 
     /// Gives back workers that have had nothing to do for a while, or that the head wants back.
     pub(crate) fn return_idle_workers(&self) {
         let mut books = self.submitter.books.lock();
-        let now = Instant::now();
-        let idle = books.leases.extract_if(|_, lease| {
-            lease.in_flight == 0 && (lease.recalled || now.duration_since(lease.idle_since) >= LEASE_KEPT)
-        });
-        let idle: Vec<_> = idle.map(|(worker, _)| worker).collect();
+        let ended = books.leases.take_ended(Instant::now());
         self.submitter.has_leases.store(!books.leases.is_empty(), Ordering::Release);
         drop(books);
-        for worker in idle {
-            self.return_worker(worker);
+        for ended in ended {
+            self.end_lease(ended);
         }
     }
 }

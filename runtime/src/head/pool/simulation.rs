@@ -19,37 +19,51 @@ const ROUNDS_MAX: u32 = 500;
 
 #[test]
 fn every_schedule_gives_workers_to_those_who_want_them() {
+    for_each_seed("simulation", |seed| Schedule::new(seed).run());
+}
+
+/// Runs the simulation of this module's name for each seed that is asked for.
+pub(super) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
     let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
     let first = number("MOBULA_SEED");
     let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
     let (first, began) = (first.unwrap_or(0), Instant::now());
     for seed in first..first + count {
-        let _replay = Replay { seed };
-        Schedule::new(seed).run();
+        let _replay = Replay { module, seed };
+        run(seed);
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
-    println!("{count} schedules of the head, {:.0} a minute", count as f64 / minutes);
+    println!("{count} schedules of the head's {module}, {:.0} a minute", count as f64 / minutes);
 }
 
 /// Says how to see a failure again.
 struct Replay {
+    module: &'static str,
     seed: u64,
 }
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let seed = self.seed;
-            eprintln!("replay: MOBULA_SEED={seed} cargo test -p mobula --lib simulation -- --nocapture");
+            let Self { module, seed } = self;
+            eprintln!("replay: MOBULA_SEED={seed} cargo test -p mobula --lib pool::{module} -- --nocapture");
         }
     }
 }
 
 /// xorshift64*.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        (!of.is_empty()).then(|| of[self.below(of.len())])
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -59,7 +73,7 @@ impl Random {
 
 /// The other end of a link: drivers have small numbers, the workers those of their tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct End(u64);
+pub(super) struct End(pub(super) u64);
 
 impl Caller for End {
     fn id(&self) -> u64 {
@@ -85,12 +99,16 @@ struct Process {
     broken: bool,
     exiting: bool,
     actor: bool,
+    /// It may still run what somebody asked of it, and has been asked whether it does.
+    finishing: Option<Instant>,
+    asked: bool,
 }
 
 impl Process {
     fn is_idle(&self) -> bool {
-        let Self { registered, lessee, blocked, broken, exiting, actor, .. } = self;
-        *registered && lessee.is_none() && !(*blocked || *broken || *exiting || *actor)
+        let Self { registered, lessee, blocked, broken, exiting, actor, finishing, .. } = self;
+        let is_busy = *blocked || *broken || *exiting || *actor || finishing.is_some();
+        *registered && lessee.is_none() && !is_busy
     }
 }
 
@@ -109,7 +127,7 @@ struct Schedule {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let places = 1 + random.below(4);
         Self {
             random,
@@ -147,12 +165,15 @@ impl Schedule {
             }
             5..=7 => {
                 if let Some(token) = self.any_process(|process| process.lessee.is_some()) {
-                    self.give_back(token);
+                    let is_busy = self.random.below(8) == 0;
+                    self.give_back(token, is_busy);
                 }
             }
             8 => {
                 if let Some(token) = self.any_process(|process| process.recalled) {
-                    self.give_back(token);
+                    self.give_back(token, false);
+                } else if let Some(token) = self.any_process(|process| process.asked) {
+                    self.set_free(token);
                 }
             }
             // A worker calls others, and waits for them: only one that runs a call does.
@@ -205,11 +226,18 @@ impl Schedule {
         }
     }
 
-    fn give_back(&mut self, token: u64) {
+    fn give_back(&mut self, token: u64, is_busy: bool) {
         let process = self.processes.get_mut(&token).expect("just found");
         let lessee = process.lessee.take().expect("it is leased");
         process.recalled = false;
-        self.pool.give_back(&lessee, End(token).peer(), self.now);
+        process.finishing = is_busy.then_some(self.now);
+        self.pool.give_back(&lessee, End(token).peer(), is_busy, self.now);
+    }
+
+    fn set_free(&mut self, token: u64) {
+        let process = self.processes.get_mut(&token).expect("just found");
+        (process.finishing, process.asked) = (None, false);
+        self.pool.set_free(End(token).peer(), self.now);
     }
 
     fn set_blocked(&mut self, token: u64, blocked: bool) {
@@ -235,6 +263,7 @@ impl Schedule {
         self.wants.remove(&end);
         for process in self.processes.values_mut().filter(|process| process.lessee == Some(end)) {
             (process.lessee, process.recalled) = (None, false);
+            process.finishing = Some(self.now);
         }
     }
 
@@ -262,7 +291,7 @@ impl Schedule {
         for decision in self.pool.arrange() {
             self.carry_out(decision);
         }
-        for _ in 0..self.pool.lacking(self.actors) {
+        for _ in 0..self.pool.lacking(self.actors, self.now) {
             self.token_last += 1;
             self.pool.add(self.token_last, 1);
             self.processes.insert(self.token_last, Process::default());
@@ -301,6 +330,11 @@ impl Schedule {
                 assert_eq!(process.lessee, Some(lessee));
                 process.recalled = true;
             }
+            Decision::AskWhetherFree { worker } => {
+                let process = self.processes.get_mut(&worker.0).expect("it runs");
+                assert!(process.finishing.is_some() && !process.asked, "asked for nothing: {process:?}");
+                process.asked = true;
+            }
         }
     }
 
@@ -310,10 +344,12 @@ impl Schedule {
         let idle = self.processes.values().any(Process::is_idle);
         let wanted = !self.wants.is_empty() && self.busy() < self.places;
         assert!(!(idle && (wanted || self.actors > 0)), "somebody waits, and a worker is idle");
+        let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
         let serving = self
             .processes
             .values()
-            .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor));
+            .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor))
+            .filter(|process| !process.finishing.is_some_and(is_late));
         assert!(serving.count() >= self.places, "fewer workers than places");
         let starting = self.processes.values().filter(|process| !process.registered).count();
         assert!(starting >= self.actors, "an actor waits for a process that nobody starts");
@@ -323,7 +359,9 @@ impl Schedule {
             || self.processes.values().any(|process| process.recalled);
         assert!(!poor || comes || !others, "nothing is done for one who has none");
         let ends = self.processes.values().any(|process| process.exiting || process.broken);
-        assert!(!ends || self.pool.timeout().is_some(), "nobody looks whether it ends");
+        assert!(!ends || self.pool.timeout(self.now).is_some(), "nobody looks whether it ends");
+        let is_forgotten = |process: &Process| process.finishing.is_some() && !process.asked;
+        assert!(!self.processes.values().any(is_forgotten), "nobody asks whether it is free");
     }
 
     /// Calls that run.
@@ -348,7 +386,8 @@ impl Schedule {
             // A call ends, the innermost first: those that wait for others go on only when nobody else can.
             let running = self.all(|process| process.lessee.is_some() && !process.blocked);
             match running.last() {
-                Some(token) => self.give_back(*token),
+                // Some are left busy, and never say that they are free.
+                Some(token) => self.give_back(*token, token % 8 == 0),
                 None => self.all(|process| process.blocked).into_iter().for_each(|token| {
                     self.set_blocked(token, false);
                 }),
@@ -364,7 +403,11 @@ impl Schedule {
             self.set_blocked(token, false);
         }
         for token in self.all(|process| process.lessee.is_some()) {
-            self.give_back(token);
+            self.give_back(token, false);
+        }
+        self.arrange();
+        for token in self.all(|process| process.asked) {
+            self.set_free(token);
         }
         for _ in 0..40 {
             self.pass(Duration::from_millis(250));

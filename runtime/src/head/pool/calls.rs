@@ -1,0 +1,554 @@
+//! The pool among callers as they are, with [their leases](Leases), simulated workers, and the records on their way
+//! between all of them: which of these goes on next follows from a seed.
+//!
+//! Callers make calls, and calls make calls; workers run them, wait for others, and decline what has to wait behind them;
+//! anybody but the head dies at any time, which the others hear late. After each step, a call that waits is known to the
+//! head. In the end nobody dies any more, and every call must come to its end, although calls whose callers are dead
+//! never do, and one more does not either if there are places enough.
+//!
+//! Seeds and replays are those of the [other simulation](super::simulation).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::simulation::{End, Random, for_each_seed};
+use super::*;
+use crate::registry::Key;
+use crate::submitter::leases::{Ended, Leases};
+
+const STEPS: usize = 400;
+/// Rounds in which all that runs goes on a little.
+const ROUNDS_MAX: usize = 3000;
+/// Records of a round.
+const RECORDS_MAX: usize = 20_000;
+const DRIVERS: u64 = 2;
+const HEAD: u64 = 50;
+/// Tokens of workers begin behind it.
+const TOKENS: u64 = 100;
+/// How deep calls make calls.
+const DEPTH_MAX: usize = 4;
+/// How long calls of each function run: those of the first are sent ahead, those of the last never.
+const RAN_NANOS: [u64; 3] = [100, 20_000, 10_000_000];
+
+#[test]
+fn every_call_comes_to_its_end() {
+    for_each_seed("calls", |seed| Life::new(seed).run());
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Record {
+    // To the head.
+    Want(u32),
+    Return {
+        worker: u64,
+        is_busy: bool,
+    },
+    Blocked,
+    Unblocked,
+    Free,
+    // From the head.
+    Granted(u64),
+    Recall(u64),
+    SayWhenFree,
+    // Between a caller and a worker.
+    Call(u64),
+    Done(u64),
+    Declined(u64),
+    /// The other end is gone.
+    Closed,
+}
+
+/// What a process has called.
+#[derive(Default)]
+struct Process {
+    leases: Leases<u64, ()>,
+    /// Where its calls are.
+    sent: BTreeMap<u64, u64>,
+    linked: BTreeSet<u64>,
+}
+
+/// What a worker runs.
+#[derive(Default)]
+struct Server {
+    registered: bool,
+    queue: VecDeque<(u64, u64)>,
+    running: Option<(u64, u64)>,
+    blocked: bool,
+    asked: bool,
+}
+
+struct Call {
+    caller: u64,
+    parent: Option<u64>,
+    depth: usize,
+    function: usize,
+    may_begin_again: bool,
+    is_over: bool,
+}
+
+struct Life {
+    random: Random,
+    pool: Pool<End>,
+    places: usize,
+    now: Instant,
+    token_last: u64,
+    wires: BTreeMap<(u64, u64), VecDeque<Record>>,
+    callers: BTreeMap<u64, Process>,
+    servers: BTreeMap<u64, Server>,
+    /// Dead, which the head has not noticed yet.
+    unnoticed: Vec<u64>,
+    calls: BTreeMap<u64, Call>,
+}
+
+impl Life {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let places = 1 + random.below(4);
+        let mut life = Self {
+            random,
+            pool: Pool::new(places),
+            places,
+            now: Instant::now(),
+            token_last: TOKENS,
+            wires: BTreeMap::new(),
+            callers: (0..DRIVERS).map(|driver| (driver, Process::default())).collect(),
+            servers: BTreeMap::new(),
+            unnoticed: Vec::new(),
+            calls: BTreeMap::new(),
+        };
+        life.arrange();
+        life
+    }
+
+    fn run(mut self) {
+        for _ in 0..STEPS {
+            self.step();
+            self.check();
+        }
+        self.end();
+    }
+
+    fn step(&mut self) {
+        match self.random.below(40) {
+            0..=17 => {
+                let wires: Vec<_> = self.wires.keys().copied().collect();
+                if let Some(wire) = self.random.any(&wires) {
+                    self.deliver(wire);
+                }
+            }
+            18..=20 => {
+                let driver = self.random.below(DRIVERS as usize) as u64;
+                self.call(driver, None);
+            }
+            21..=33 => {
+                if let Some(token) = self.any_server(|server| server.registered) {
+                    self.go_on(token);
+                }
+            }
+            34 | 35 => {
+                let callers: Vec<_> = self.callers.keys().copied().collect();
+                if let Some(caller) = self.random.any(&callers) {
+                    self.end_leases(caller);
+                }
+            }
+            36 => self.now += Duration::from_millis(self.random.below(60) as u64),
+            37 => {
+                if let Some(token) = self.any_server(|server| !server.registered) {
+                    self.register(token);
+                }
+            }
+            38 => {
+                if let Some(token) = self.any_server(|_| true).filter(|_| self.random.below(3) == 0) {
+                    self.die(token);
+                }
+            }
+            _ => {
+                if let Some(token) = self.random.any(&self.unnoticed.clone()) {
+                    self.notice(token);
+                }
+            }
+        }
+    }
+
+    // ---- callers ----
+
+    fn call(&mut self, caller: u64, parent: Option<u64>) {
+        let id = self.calls.len() as u64;
+        let depth = parent.map_or(0, |parent| self.calls[&parent].depth + 1);
+        let function = self.random.below(RAN_NANOS.len());
+        let may_begin_again = self.random.below(2) == 0;
+        self.calls.insert(id, Call { caller, parent, depth, function, may_begin_again, is_over: false });
+        let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
+        match leases.worker_at_once(key(function)) {
+            Some(worker) => {
+                leases.sent(worker);
+                self.send_call(caller, id, worker.epoch());
+            }
+            None => {
+                leases.queue(key(function), id);
+                self.send_ready(caller);
+            }
+        }
+    }
+
+    fn send_call(&mut self, caller: u64, call: u64, worker: u64) {
+        self.callers.get_mut(&caller).expect("it lives").sent.insert(call, worker);
+        self.send(caller, worker, Record::Call(call));
+    }
+
+    fn send_ready(&mut self, caller: u64) {
+        while let Some((call, worker)) = self.callers.get_mut(&caller).expect("it lives").leases.next() {
+            self.callers.get_mut(&caller).expect("it lives").leases.sent(worker);
+            self.send_call(caller, call, worker.epoch());
+        }
+        if let Some(workers) = self.callers.get_mut(&caller).expect("it lives").leases.want() {
+            self.send(caller, HEAD, Record::Want(workers));
+        }
+    }
+
+    /// Leases that are over, for whatever reason.
+    fn end_leases(&mut self, caller: u64) {
+        let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
+        for Ended { worker, is_busy } in leases.take_ended(self.now) {
+            self.send(caller, HEAD, Record::Return { worker: worker.epoch(), is_busy });
+        }
+    }
+
+    fn queue_again(&mut self, caller: u64, call: u64) {
+        let function = key(self.calls[&call].function);
+        self.callers.get_mut(&caller).expect("it lives").leases.queue_again(function, call);
+    }
+
+    fn on_over(&mut self, caller: u64, call: u64, ran_nanos: Option<u64>) {
+        let function = key(self.calls[&call].function);
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        let Some(worker) = its.sent.remove(&call) else { return };
+        if its.leases.call_over(end(worker), function, ran_nanos, || self.now) {
+            self.end_leases(caller);
+        }
+        match ran_nanos {
+            Some(_) => self.calls.get_mut(&call).expect("it was made").is_over = true,
+            None => self.queue_again(caller, call),
+        }
+        self.send_ready(caller);
+    }
+
+    fn on_worker_gone(&mut self, caller: u64, worker: u64) {
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        its.linked.remove(&worker);
+        if its.leases.gone(end(worker)).is_some() {
+            self.send(caller, HEAD, Record::Return { worker, is_busy: true });
+        }
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        let lost: Vec<_> = its.sent.extract_if(.., |_, at| *at == worker).map(|(call, _)| call).collect();
+        for call in lost {
+            let lost = self.calls.get_mut(&call).expect("it was made");
+            if std::mem::take(&mut lost.may_begin_again) {
+                self.queue_again(caller, call);
+            } else {
+                lost.is_over = true;
+            }
+        }
+        self.send_ready(caller);
+    }
+
+    fn on_granted(&mut self, caller: u64, worker: u64) {
+        let is_reached = self.servers.contains_key(&worker);
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        its.leases.granted(end(worker), is_reached.then_some(()), self.now);
+        if is_reached {
+            its.linked.insert(worker);
+        } else {
+            self.send(caller, HEAD, Record::Return { worker, is_busy: false });
+        }
+        self.send_ready(caller);
+    }
+
+    // ---- workers ----
+
+    fn register(&mut self, token: u64) {
+        self.servers.get_mut(&token).expect("it lives").registered = true;
+        self.pool.register(token, &End(token), self.now);
+        self.arrange();
+    }
+
+    /// A worker does one thing of those that it could.
+    fn go_on(&mut self, token: u64) {
+        let choice = self.random.below(4);
+        let server = self.servers.get_mut(&token).expect("it lives");
+        let Some((caller, call)) = server.running else {
+            server.running = server.queue.pop_front();
+            return;
+        };
+        if server.blocked {
+            return self.unblock_if_done(token);
+        }
+        match choice {
+            0 if self.calls[&call].depth < DEPTH_MAX => self.call(token, Some(call)),
+            1 => self.decline_queue(token),
+            2 if self.waits_for_others(token, call) => self.block(token),
+            // Nobody waits for it, and it has no end.
+            _ if !self.callers.contains_key(&caller) => self.decline_queue(token),
+            _ => self.finish(token, caller, call),
+        }
+    }
+
+    /// Whether this attempt at the call has made calls that are not over.
+    fn waits_for_others(&self, token: u64, call: u64) -> bool {
+        let is_its = |other: &Call| other.parent == Some(call) && other.caller == token;
+        self.calls.values().any(|other| is_its(other) && !other.is_over)
+    }
+
+    fn block(&mut self, token: u64) {
+        self.servers.get_mut(&token).expect("it lives").blocked = true;
+        self.decline_queue(token);
+        self.send(token, HEAD, Record::Blocked);
+    }
+
+    fn unblock_if_done(&mut self, token: u64) {
+        let server = &self.servers[&token];
+        if server.running.is_some_and(|(_, call)| !self.waits_for_others(token, call)) {
+            self.servers.get_mut(&token).expect("it lives").blocked = false;
+            self.send(token, HEAD, Record::Unblocked);
+        }
+    }
+
+    fn finish(&mut self, token: u64, caller: u64, call: u64) {
+        self.servers.get_mut(&token).expect("it lives").running = None;
+        self.send(token, caller, Record::Done(call));
+        self.say_if_free(token);
+    }
+
+    fn decline_queue(&mut self, token: u64) {
+        let queue = std::mem::take(&mut self.servers.get_mut(&token).expect("it lives").queue);
+        for (caller, call) in queue {
+            self.send(token, caller, Record::Declined(call));
+        }
+    }
+
+    fn say_if_free(&mut self, token: u64) {
+        let server = self.servers.get_mut(&token).expect("it lives");
+        if server.running.is_none() && server.queue.is_empty() && std::mem::take(&mut server.asked) {
+            self.send(token, HEAD, Record::Free);
+        }
+    }
+
+    // ---- death ----
+
+    fn die(&mut self, token: u64) {
+        let its = self.callers.remove(&token).unwrap_or_default();
+        self.servers.remove(&token);
+        self.wires.retain(|(_, to), _| *to != token);
+        for worker in its.linked {
+            self.send(token, worker, Record::Closed);
+        }
+        let users: Vec<_> =
+            self.callers.iter().filter(|(_, caller)| caller.linked.contains(&token)).collect();
+        let users: Vec<_> = users.into_iter().map(|(user, _)| *user).collect();
+        for user in users {
+            self.send(token, user, Record::Closed);
+        }
+        self.send(token, HEAD, Record::Closed);
+        self.unnoticed.push(token);
+    }
+
+    /// The head notices that a process has ended, before or after its link is closed.
+    fn notice(&mut self, token: u64) {
+        self.unnoticed.retain(|other| *other != token);
+        while self.wires.get(&(token, HEAD)).is_some_and(|wire| wire[0] != Record::Closed) {
+            self.deliver((token, HEAD));
+        }
+        assert!(self.pool.remove(token).is_some());
+        self.arrange();
+    }
+
+    // ---- records ----
+
+    fn send(&mut self, from: u64, to: u64, record: Record) {
+        if to == HEAD || self.callers.contains_key(&to) {
+            self.wires.entry((from, to)).or_default().push_back(record);
+        }
+    }
+
+    fn deliver(&mut self, wire: (u64, u64)) {
+        let Some(records) = self.wires.get_mut(&wire) else { return };
+        let record = records.pop_front().expect("no wire is empty");
+        if records.is_empty() {
+            self.wires.remove(&wire);
+        }
+        let (from, to) = wire;
+        match record {
+            Record::Want(workers) => self.pool.want(&End(from), workers),
+            Record::Return { worker, is_busy } => {
+                self.pool.give_back(&End(from), end(worker), is_busy, self.now);
+            }
+            Record::Blocked => self.pool.set_blocked(end(from), true),
+            Record::Unblocked => self.pool.set_blocked(end(from), false),
+            Record::Free => self.pool.set_free(end(from), self.now),
+            Record::Closed if to == HEAD => self.pool.caller_gone(&End(from), self.now),
+            Record::Granted(worker) => self.on_granted(to, worker),
+            Record::Recall(worker) => {
+                self.callers.get_mut(&to).expect("it lives").leases.recall(end(worker));
+                self.end_leases(to);
+            }
+            Record::SayWhenFree => {
+                self.servers.get_mut(&to).expect("it lives").asked = true;
+                self.say_if_free(to);
+            }
+            Record::Call(call) => {
+                let server = self.servers.get_mut(&to).expect("it lives");
+                if server.blocked {
+                    self.send(to, from, Record::Declined(call));
+                } else {
+                    server.queue.push_back((from, call));
+                }
+            }
+            Record::Done(call) => {
+                let ran_nanos = RAN_NANOS[self.calls[&call].function];
+                self.on_over(to, call, Some(ran_nanos));
+            }
+            Record::Declined(call) => self.on_over(to, call, None),
+            Record::Closed => {
+                if let Some(server) = self.servers.get_mut(&to) {
+                    server.queue.retain(|(caller, _)| *caller != from);
+                    self.say_if_free(to);
+                }
+                self.on_worker_gone(to, from);
+            }
+        }
+        if to == HEAD {
+            self.arrange();
+        }
+    }
+
+    /// As the head carries it out.
+    fn arrange(&mut self) {
+        for decision in self.pool.arrange() {
+            match decision {
+                Decision::Grant { caller, worker, .. } => {
+                    self.send(HEAD, caller.0, Record::Granted(worker.epoch()));
+                }
+                Decision::Recall { lessee, worker } => {
+                    self.send(HEAD, lessee.0, Record::Recall(worker.epoch()));
+                }
+                Decision::AskWhetherFree { worker } => self.send(HEAD, worker.0, Record::SayWhenFree),
+            }
+        }
+        for _ in 0..self.pool.lacking(0, self.now) {
+            self.token_last += 1;
+            self.pool.add(self.token_last, 1);
+            self.servers.insert(self.token_last, Server::default());
+            self.callers.insert(self.token_last, Process::default());
+        }
+    }
+
+    // ---- what must hold ----
+
+    fn check(&self) {
+        for (id, _) in self.callers.iter().filter(|(_, caller)| caller.leases.has_waiting()) {
+            let is_known = self.pool.wants.iter().any(|want| want.caller == End(*id));
+            let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(1..)));
+            let comes = self.on_wire(HEAD, *id, |record| matches!(record, Record::Granted(_)));
+            assert!(is_known || tells || comes, "a call of {id} waits, and the head does not know");
+        }
+    }
+
+    fn on_wire(&self, from: u64, to: u64, is_meant: impl Fn(&Record) -> bool) -> bool {
+        self.wires.get(&(from, to)).is_some_and(|wire| wire.iter().any(is_meant))
+    }
+
+    fn end(mut self) {
+        // One more call that has no end, where that leaves a place for others.
+        let leaves =
+            self.servers.values().filter(|server| !server.blocked).filter_map(|server| server.running);
+        let leaves: Vec<u64> = leaves.map(|(_, call)| call).collect();
+        let held = self.random.any(&leaves).filter(|_| self.places > 1);
+        let mut rounds = 0;
+        while self.is_anything_left(held) {
+            rounds += 1;
+            assert!(
+                rounds < ROUNDS_MAX,
+                "calls wait, {} places, {held:?} runs: {:?}",
+                self.places,
+                self.left(held)
+            );
+            self.round(|life, caller, call| Some(call) != held && life.callers.contains_key(&caller));
+        }
+        // Now all calls end, and with them all leases.
+        for _ in 0..100 {
+            self.round(|_, _, _| true);
+        }
+        let in_use = self.pool.workers.values().filter(|worker| {
+            matches!(worker.job, Job::Leased { .. } | Job::Finishing { .. }) || worker.blocked
+        });
+        assert_eq!(in_use.count(), 0, "a worker is not given back");
+    }
+
+    /// Everything goes on but calls that have no end.
+    fn round(&mut self, has_end: impl Fn(&Self, u64, u64) -> bool) {
+        for token in self.unnoticed.clone() {
+            self.notice(token);
+        }
+        let mut delivered = 0;
+        while let Some((wire, _)) = self.wires.first_key_value() {
+            self.deliver(*wire);
+            self.check();
+            delivered += 1;
+            assert!(
+                delivered < RECORDS_MAX,
+                "records go to and fro, {} places: {:?}",
+                self.places,
+                self.left(None)
+            );
+        }
+        for token in self.servers.keys().copied().collect::<Vec<_>>() {
+            let server = &self.servers[&token];
+            if !server.registered {
+                self.register(token);
+                continue;
+            }
+            match server.running {
+                None => self.go_on(token),
+                Some(_) if server.blocked => self.unblock_if_done(token),
+                Some((_, call)) if self.waits_for_others(token, call) => self.block(token),
+                Some((caller, call)) if has_end(self, caller, call) => self.finish(token, caller, call),
+                Some(_) => self.decline_queue(token),
+            }
+        }
+        for caller in self.callers.keys().copied().collect::<Vec<_>>() {
+            self.end_leases(caller);
+        }
+        self.now += Duration::from_millis(30);
+        self.arrange();
+    }
+
+    fn is_anything_left(&self, held: Option<u64>) -> bool {
+        !self.left(held).is_empty()
+    }
+
+    /// Calls that are not over, but the one that is held and those that wait for it, and those that nobody waits for.
+    fn left(&self, held: Option<u64>) -> Vec<u64> {
+        let mut excused = BTreeSet::new();
+        let mut waits = held;
+        while let Some(call) = waits.filter(|call| excused.insert(*call)) {
+            waits = self.calls[&call].parent;
+        }
+        let left = self.calls.iter().filter(|(id, call)| {
+            !call.is_over && self.callers.contains_key(&call.caller) && !excused.contains(id)
+        });
+        left.map(|(id, _)| *id).collect()
+    }
+
+    fn any_server(&mut self, is_wanted: impl Fn(&Server) -> bool) -> Option<u64> {
+        let wanted = self.servers.iter().filter(|(_, server)| is_wanted(server));
+        let wanted: Vec<_> = wanted.map(|(token, _)| *token).collect();
+        self.random.any(&wanted)
+    }
+}
+
+fn end(process: u64) -> OwnerId {
+    End(process).peer()
+}
+
+fn key(function: usize) -> Key {
+    Key::from_bits(function as u64)
+}
