@@ -143,7 +143,7 @@ fn sockets_without_a_store() {
     };
     let nothing = directory.path().join("store.sock");
     check(&nothing, &["no store at", nothing.to_str().unwrap()]);
-    check(&directory.path().join("x".repeat(200)), &["107", "xxx"]);
+    check(&directory.path().join("x".repeat(200)), &["200 bytes", "xxx"]);
     check(directory.path(), &["is not a socket"]);
     let file = directory.path().join("precious");
     fs::write(&file, b"data").unwrap();

@@ -50,7 +50,7 @@ fn sockets_that_cannot_be() {
         check_refused(["store", "--capacity", "1MiB", "--socket", socket], directory.path(), expected);
     };
     let long = directory.path().join("x".repeat(200));
-    check(&long, &["the socket path has", "107"]);
+    check(&long, &["the name of the socket has 200 bytes", "82"]);
     check(&directory.path().join("nowhere/store.sock"), &["does not exist", "nowhere"]);
     assert_eq!(entries(directory.path()), [""; 0]);
 

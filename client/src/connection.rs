@@ -128,10 +128,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(path: &Path, patience: Duration) -> io::Result<Self> {
-        let socket = connect(path)?;
+        // Another daemon is looked for at the same place, also when the process has changed its directory.
+        let path = std::path::absolute(path)?;
+        let socket = connect(&path)?;
         let link = Link { socket: Some(Arc::new(socket)), waiting: BTreeMap::new(), unsent: VecDeque::new() };
         Ok(Self {
-            path: path.to_owned(),
+            path,
             correlation: AtomicU64::new(0),
             link: Mutex::new(link),
             daemon: RwLock::new(0),

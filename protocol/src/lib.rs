@@ -2,11 +2,13 @@
 //!
 //! * [`id`]: objects and owners;
 //! * [`message`]: requests, replies and notices, numbered and laid out by hand;
+//! * [`descriptors`] keeps those of this library's own away from standard input and output;
 //! * [`socket`]: the socket that carries one message, and the descriptors that belong to it, at a time;
 //! * [`size`]: byte sizes as people write them.
 //!
 //! Decoding trusts nothing: any bytes give a message or a [`message::DecodeError`].
 
+pub mod descriptors;
 pub mod id;
 pub mod message;
 mod refusal;

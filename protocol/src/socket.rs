@@ -10,18 +10,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
     getsockopt, listen, sendmsg, setsockopt, socket, sockopt::PeerCredentials, sockopt::SendTimeout,
 };
+use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::descriptors::above_standard;
 
 /// Bytes of the largest message.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
 /// Descriptors that a message carries at most.
 pub const DESCRIPTORS_MAX: usize = 8;
-/// Bytes of a socket's path at most, which the kernel's address structure sets.
-pub const PATH_BYTES_MAX: usize = 107;
+/// Bytes of a socket's path that the kernel's address structure has room for. A longer path is taken by way of its
+/// directory, which needs `/proc`.
+const PATH_BYTES_MAX: usize = 107;
+/// Bytes of the last part of a socket's path: what is left of an address beside `/proc/self/fd/2147483647/`.
+pub const NAME_BYTES_MAX: usize = 82;
 
 /// Room for the control messages of a packet, as the kernel writes them. The C library's functions read headers in it where
 /// they lie, so it is aligned as a header is: an array of bytes need not be.
@@ -62,7 +69,8 @@ pub struct Socket {
 impl Socket {
     fn unconnected() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        Ok(Self { descriptor: socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)? })
+        let descriptor = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        Ok(Self { descriptor: above_standard(descriptor)? })
     }
 
     /// Connects to the daemon that listens at `path`; waits for 10 s while others crowd there.
@@ -77,16 +85,16 @@ impl Socket {
     /// when its backlog is full would wait until it goes on.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a path that is too long; `TimedOut`
+    /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a name that is too long; `TimedOut`
     /// when the time is over.
     pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Self> {
-        let address = address(path)?;
+        let address = Address::of(path)?;
         let socket = Self::unconnected()?;
         // Zero would mean no limit.
         let micros = patience.as_micros().clamp(1, i64::MAX as u128) as i64;
         setsockopt(&socket.descriptor, SendTimeout, &TimeVal::microseconds(micros))?;
         loop {
-            match connect(socket.descriptor.as_raw_fd(), &address) {
+            match connect(socket.descriptor.as_raw_fd(), &address.unix) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     let text = format!("who listens there has accepted no connection within {patience:?}");
@@ -102,11 +110,11 @@ impl Socket {
     /// Listens at `path`, without blocking in [`accept`](Self::accept).
     ///
     /// # Errors
-    /// `AddrInUse` where the path exists, in whatever form; `InvalidInput` for a path that is too long.
+    /// `AddrInUse` where the path exists, in whatever form; `InvalidInput` for a name that is too long.
     pub fn listen(path: &Path, backlog: i32) -> io::Result<Self> {
-        let address = address(path)?;
+        let address = Address::of(path)?;
         let socket = Self::unconnected()?;
-        bind(socket.descriptor.as_raw_fd(), &address)?;
+        bind(socket.descriptor.as_raw_fd(), &address.unix)?;
         listen(&socket.descriptor, Backlog::new(backlog).map_err(io::Error::from)?)?;
         socket.set_nonblocking()?;
         Ok(socket)
@@ -132,8 +140,11 @@ impl Socket {
     pub fn accept(&self) -> io::Result<Option<Self>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(self.descriptor.as_raw_fd(), flags) {
-            // SAFETY: a descriptor that accept just made: it is open, and nobody else owns it.
-            Ok(raw) => Ok(Some(Self { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })),
+            Ok(raw) => {
+                // SAFETY: a descriptor that accept just made: it is open, and nobody else owns it.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
+                Ok(Some(Self { descriptor: above_standard(descriptor)? }))
+            }
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -144,7 +155,7 @@ impl Socket {
     /// # Errors
     /// The system's.
     pub fn set_nonblocking(&self) -> io::Result<()> {
-        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        use nix::fcntl::{FcntlArg, fcntl};
         fcntl(&self.descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(())
     }
@@ -178,7 +189,10 @@ impl Socket {
         let mut bytes = vec![0u8; MESSAGE_BYTES_MAX];
         let (length, flags, descriptors) = self.receive_into(&mut bytes)?;
         let truncated = flags & libc::MSG_TRUNC != 0;
-        let descriptors_lost = flags & libc::MSG_CTRUNC != 0;
+        let received = descriptors.len();
+        let descriptors: Vec<_> =
+            descriptors.into_iter().filter_map(|received| above_standard(received).ok()).collect();
+        let descriptors_lost = flags & libc::MSG_CTRUNC != 0 || descriptors.len() < received;
         if truncated {
             let text = format!("a packet over the limit of {MESSAGE_BYTES_MAX} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -260,16 +274,37 @@ impl AsRawFd for Socket {
     }
 }
 
-fn address(path: &Path) -> io::Result<UnixAddr> {
-    let length = path.as_os_str().len();
-    if length > PATH_BYTES_MAX {
-        let text = format!(
-            "a socket path of {length} bytes, where the system takes {PATH_BYTES_MAX}: {}",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+/// A path as the kernel takes it.
+struct Address {
+    unix: UnixAddr,
+    /// Of a longer path: its directory, by way of which the kernel finds the rest.
+    _directory: Option<OwnedFd>,
+}
+
+impl Address {
+    fn of(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().len() <= PATH_BYTES_MAX {
+            return Ok(Self { unix: UnixAddr::new(path)?, _directory: None });
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if name.len() > NAME_BYTES_MAX {
+            return Err(name_too_long(name.len(), path));
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = above_standard(open(parent, flags, Mode::empty())?)?;
+        let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        Ok(Self { unix: UnixAddr::new(&short)?, _directory: Some(directory) })
     }
-    Ok(UnixAddr::new(path)?)
+}
+
+fn name_too_long(bytes: usize, path: &Path) -> io::Error {
+    let text = format!(
+        "the name of a socket has {bytes} bytes, where the system takes {NAME_BYTES_MAX}: {}",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 #[cfg(test)]
@@ -340,9 +375,24 @@ mod tests {
     }
 
     #[test]
+    fn a_path_may_be_longer_than_an_address_of_the_kernels() {
+        let base = std::env::temp_dir().join(format!("mobula-long-{}", std::process::id()));
+        let directory = base.join("x".repeat(100)).join("y".repeat(100));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("socket");
+        assert_eq!(Socket::connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let listener = Socket::listen(&path, 1).unwrap();
+        let there = Socket::connect(&path).unwrap();
+        let here = listener.accept().unwrap().unwrap();
+        there.send(b"hello", &[]).unwrap();
+        assert_eq!(here.receive().unwrap().unwrap().bytes, b"hello");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
     fn a_path_that_is_too_long_says_so() {
         let error = Socket::connect(Path::new(&"x".repeat(200))).unwrap_err();
-        assert!(error.to_string().contains("107"), "{error}");
+        assert!(error.to_string().contains("has 200 bytes, where the system takes 82"), "{error}");
     }
 
     fn tempfile_descriptor() -> OwnedFd {

@@ -8,7 +8,7 @@ use mobula_protocol::size::ByteSize;
 use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, Server, raise_descriptor_limit};
+use crate::{Config, Server, prepare_process};
 
 /// Runs a store: shared memory for the objects of this user's processes. SIGTERM or SIGINT ends it.
 ///
@@ -42,8 +42,8 @@ pub struct StoreCommand {
 impl StoreCommand {
     /// Runs a store until `SIGTERM` or `SIGINT`, and removes its socket.
     ///
-    /// Blocks these signals, raises the limit of descriptors and sends the log to standard error, all for the whole
-    /// process: it must be called on the only thread.
+    /// Blocks these signals, [prepares](prepare_process) the process and sends the log to standard error, all for the
+    /// whole process: it must be called on the only thread.
     ///
     /// # Errors
     /// [`StartError`](crate::StartError), [`RunError`](crate::RunError), or the system's when it refuses signals or
@@ -57,7 +57,7 @@ impl StoreCommand {
         signals.add(Signal::SIGTERM);
         signals.add(Signal::SIGINT);
         signals.thread_block()?;
-        raise_descriptor_limit()?;
+        prepare_process()?;
         let mut config = Config::new(self.socket, self.capacity.0);
         config.clients_max = self.clients_max;
         config.spill_directory = self.spill_directory.or_else(Config::default_spill_directory);

@@ -12,6 +12,7 @@ use mobula_shm::memory::{PAGE_BYTES, round_up_to_pages};
 use mobula_shm::table::ENTRIES_MAX;
 
 use crate::error::StartError;
+use crate::machine;
 
 /// A day: every moment that the store computes can be represented.
 const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -31,8 +32,8 @@ pub struct Config {
     /// Where the store listens. The directory must exist, and belong to this user or to root; nothing else may lie
     /// at the path but the socket of a store that is dead.
     pub socket: PathBuf,
-    /// Bytes that may be leased in all, rounded up to whole pages. The objects' bytes count, the bookkeeping (tables,
-    /// pins, channels) does not.
+    /// Bytes that may be leased in all, rounded up to whole pages; at most what the [machine](crate::machine), or the
+    /// control group of this process, has. The objects' bytes count, the bookkeeping (tables, pins, channels) does not.
     pub capacity_bytes: u64,
     /// Clients at a time, with the dead of which objects remain. Default 1024, at most 65,535.
     pub clients_max: u32,
@@ -139,7 +140,8 @@ impl Config {
         std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()).then(|| path.to_owned())
     }
 
-    /// The configuration as the store will use it, with the capacity in whole pages.
+    /// The configuration as the store will use it, with the capacity in whole pages, and paths that stay the same when the
+    /// process changes its directory.
     ///
     /// # Errors
     /// [`StartError`] with the first value that cannot be.
@@ -147,7 +149,7 @@ impl Config {
         if self.capacity_bytes == 0 {
             return Err(StartError::CapacityZero);
         }
-        let memory = machine_memory_bytes();
+        let memory = machine::memory_bytes();
         let capacity = round_up_to_pages(self.capacity_bytes).unwrap_or(u64::MAX);
         if let Some(memory) = memory.filter(|memory| capacity > *memory) {
             return Err(StartError::CapacityAboveMemory {
@@ -156,6 +158,10 @@ impl Config {
             });
         }
         self.capacity_bytes = capacity;
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(StartError::system("find the directory"));
+        self.socket = absolute(&self.socket)?;
+        self.spill_directory = self.spill_directory.as_deref().map(absolute).transpose()?;
         let within = |limit: &'static str, value: u64, min: u64, max: u64| {
             if (min..=max).contains(&value) {
                 Ok(())
@@ -195,13 +201,6 @@ impl Config {
     }
 }
 
-/// The machine's memory; `None` where the system does not say.
-fn machine_memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +213,16 @@ mod tests {
     fn a_capacity_is_rounded_up_to_whole_pages() {
         let valid = Config { capacity_bytes: 1, ..config() }.validate().unwrap();
         assert_eq!(valid.capacity_bytes, PAGE_BYTES);
+    }
+
+    #[test]
+    fn paths_become_absolute() {
+        let here = std::env::current_dir().unwrap();
+        let relative =
+            Config { spill_directory: Some("spill".into()), ..Config::new("rel/store.sock", 1 << 20) };
+        let valid = relative.validate().unwrap();
+        assert_eq!(valid.socket, here.join("rel/store.sock"));
+        assert_eq!(valid.spill_directory, Some(here.join("spill")));
     }
 
     #[test]

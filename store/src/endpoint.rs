@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mobula_protocol::socket::{PATH_BYTES_MAX, Socket};
+use mobula_protocol::socket::{NAME_BYTES_MAX, Socket};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
@@ -36,9 +36,9 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Listens at `path`, for this user alone.
     pub(crate) fn bind(path: &Path) -> Result<Self, StartError> {
-        let bytes = path.as_os_str().len();
-        if bytes > PATH_BYTES_MAX {
-            return Err(StartError::PathTooLong { path: path.to_owned(), bytes, max: PATH_BYTES_MAX });
+        let bytes = path.file_name().map_or(0, |name| name.len());
+        if bytes > NAME_BYTES_MAX {
+            return Err(StartError::NameTooLong { path: path.to_owned(), bytes, max: NAME_BYTES_MAX });
         }
         let directory = open_directory(path)?;
         let _lock = lock(directory)?;

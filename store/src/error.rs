@@ -9,12 +9,12 @@ use mobula_protocol::size::ByteSize;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The kernel's address structure has no room for the path.
-    #[error("the socket path has {bytes} bytes, where the system takes {max}: {}", path.display())]
-    PathTooLong {
+    /// The kernel's address structure has no room for the last part of the path.
+    #[error("the name of the socket has {bytes} bytes, where the system takes {max}: {}", path.display())]
+    NameTooLong {
         /// What was configured.
         path: PathBuf,
-        /// Its length.
+        /// The length of its last part.
         bytes: usize,
         /// The longest.
         max: usize,
@@ -57,13 +57,33 @@ pub enum StartError {
     #[error("a store with a capacity of 0 bytes could hold nothing")]
     CapacityZero,
     /// More than there is.
-    #[error("a capacity of {capacity} is more than the machine's memory of {memory}")]
+    #[error(
+        "a capacity of {capacity} is more than the {memory} of memory that this machine, or the control group that the \
+         store runs in, has"
+    )]
     CapacityAboveMemory {
         /// What was configured.
         capacity: ByteSize,
-        /// What the machine has.
+        /// What there is.
         memory: ByteSize,
     },
+    /// The store's own memory is a sparse file, larger than this process may make one.
+    #[error(
+        "the limit of file sizes (RLIMIT_FSIZE, `ulimit -f`) is {max}, and counts for shared memory too: the store needs \
+         {needed} of address space for its bookkeeping, of which it uses little; raise the limit, or lower clients_max"
+    )]
+    FileSizeLimit {
+        /// The limit.
+        max: ByteSize,
+        /// What the store needs.
+        needed: ByteSize,
+    },
+    /// The file system that the kernel's own files are in is not there.
+    #[error(
+        "/proc is not mounted, and the store needs it, to open shared memory read-only for others: mount it, as in `mount \
+         -t proc proc /proc`"
+    )]
+    NoProc,
     /// A limit out of its range.
     #[error("{limit} = {value} is not between {min} and {max}")]
     Limit {

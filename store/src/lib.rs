@@ -22,7 +22,7 @@
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `disk` makes the files that objects are spilled into;
 //! * `core` decides, without input or output;
-//! * [`command`] is the store as a program.
+//! * [`command`] is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
 
 pub mod command;
 mod config;
@@ -32,25 +32,14 @@ mod daemon;
 mod disk;
 mod endpoint;
 mod error;
+pub mod machine;
 mod memory;
 mod peer;
+mod process;
 mod recovery;
 mod server;
 
 pub use config::Config;
 pub use error::{RunError, StartError};
+pub use process::{prepare_process, raise_descriptor_limit};
 pub use server::{Server, Stopper};
-
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-/// Lets this process open as many descriptors as the system allows it: a store needs four for each client (three
-/// when they become scarce), one more when others use its objects or it uses theirs, and one or two for each segment.
-///
-/// For programs in which the store is the main thing; it changes a limit of the whole process.
-///
-/// # Errors
-/// The system's.
-pub fn raise_descriptor_limit() -> std::io::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
-}

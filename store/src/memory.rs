@@ -54,7 +54,7 @@ impl Memory {
     /// The daemon's control memory: the directory is there, and the first page of the names.
     pub(crate) fn daemon_control(slots: u32, names_max: u32) -> io::Result<Self> {
         let names = control_bytes(slots);
-        let control = Self::create(c"mobula-directory", names + names_bytes(names_max))?;
+        let control = Self::create(c"mobula-directory", daemon_control_bytes(slots, names_max))?;
         control.inner.memory.allocate(0..directory_bytes(slots))?;
         control.inner.memory.allocate(names..names + PAGE_BYTES)?;
         Ok(control)
@@ -167,6 +167,11 @@ impl Memory {
     pub(crate) fn allocate_slice(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.memory.allocate_huge(range)
     }
+}
+
+/// Bytes of the daemon's control memory, the largest memory that it makes. It is sparse.
+pub(crate) fn daemon_control_bytes(slots: u32, names_max: u32) -> u64 {
+    control_bytes(slots) + names_bytes(names_max)
 }
 
 /// Where an entry begins.

@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
+use mobula_protocol::size::ByteSize;
 use mobula_protocol::socket::Packet;
 use mobula_shm::bell::Bell;
 use nix::errno::Errno;
@@ -26,8 +28,9 @@ use crate::daemon::{Daemon, Violation};
 use crate::disk::Disk;
 use crate::endpoint::Endpoint;
 use crate::error::{RunError, StartError};
-use crate::memory::no_memory;
+use crate::memory::{daemon_control_bytes, no_memory};
 use crate::peer::{Peer, refuse_descriptors};
+use crate::process::file_bytes_max;
 use crate::recovery::Recovery;
 
 const LISTENER: u64 = 0;
@@ -75,6 +78,14 @@ impl Server {
     /// [`StartError`]; nothing is left behind.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let config = config.validate()?;
+        if !Path::new("/proc/self/fd").exists() {
+            return Err(StartError::NoProc);
+        }
+        // Ahead of the first attempt, which may end the process where somebody has not ignored the signal.
+        let needed = daemon_control_bytes(config.slots(), config.names_max as u32);
+        if let Some(max) = file_bytes_max().filter(|max| *max < needed) {
+            return Err(StartError::FileSizeLimit { max: ByteSize(max), needed: ByteSize(needed) });
+        }
         let mut daemon = Daemon::new(config.clone(), first_epoch())
             .map_err(StartError::system("make the store's own memory"))?;
         daemon.spill_into(config.spill_directory.as_deref().map(Disk::open).transpose()?);

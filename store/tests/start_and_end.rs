@@ -25,8 +25,8 @@ fn refusal(path: &Path, expected: &str) -> StartError {
 #[test]
 fn a_path_that_is_too_long() {
     let directory = TempDir::new().unwrap();
-    let error = refusal(&directory.path().join("x".repeat(200)), "107");
-    assert!(matches!(error, StartError::PathTooLong { .. }));
+    let error = refusal(&directory.path().join("x".repeat(200)), "has 200 bytes");
+    assert!(matches!(error, StartError::NameTooLong { .. }));
 }
 
 #[test]

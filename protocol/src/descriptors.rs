@@ -1,0 +1,40 @@
+//! Keeping away from descriptors 0, 1 and 2.
+//!
+//! A program may close its standard input and outputs. The kernel then gives their numbers to whatever is opened next, and
+//! what anybody prints goes there: into a socket, or into shared memory. So descriptors of this library's own are moved
+//! above them in a process that belongs to somebody else ([`above_standard`]), and a process that is this library's own
+//! opens `/dev/null` in their places ([`fill_standard`]).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+
+/// The lowest number that a descriptor of this library's own has.
+const LOWEST: libc::c_int = 3;
+
+/// The same file by a descriptor that is none of 0, 1 and 2, closed on exec. A comparison, unless it is one of them.
+///
+/// # Errors
+/// The system's: no descriptors left. Then it is closed.
+pub fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() >= LOWEST {
+        return Ok(descriptor);
+    }
+    let copy = fcntl(&descriptor, FcntlArg::F_DUPFD_CLOEXEC(LOWEST))?;
+    // SAFETY: a descriptor that the call just made and nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Opens `/dev/null` in the places of 0, 1 and 2 that are closed, for this process and those that it starts. For a
+/// process of this library's own: in another it would be a surprise to whoever has closed them.
+pub fn fill_standard() {
+    // The kernel gives out the lowest number that is free.
+    while let Ok(descriptor) = open("/dev/null", OFlag::O_RDWR, Mode::empty()) {
+        if descriptor.as_raw_fd() >= LOWEST {
+            return;
+        }
+        let _stays_open = descriptor.into_raw_fd();
+    }
+}
