@@ -35,6 +35,8 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::Location;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 
 use crate::connection::Connection;
@@ -157,6 +159,10 @@ pub(crate) fn spill_soon(shared: &Arc<Shared>, bytes: u64) {
 }
 
 fn work_off_spills(shared: &Arc<Shared>) {
+    // A file over the process's limit is an error in this thread, and no signal that ends a process of somebody else's.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    let _ = signals.thread_block();
     loop {
         let mut jobs = shared.own.spills.jobs.lock();
         let Some(wanted) = jobs.spill.take() else {
@@ -210,6 +216,7 @@ fn spill(shared: &Arc<Shared>, wanted: u64) -> (u64, Result<(), ClientError>) {
 
 /// Parts objects into those that share a file.
 fn batches(shared: &Shared, handles: Vec<Handle>) -> Vec<Vec<Handle>> {
+    let file_bytes_max = FILE_BYTES_MAX.min(file_size_limit());
     let (mut alone, mut together, mut bytes) = (Vec::new(), vec![Vec::new()], 0);
     for handle in handles {
         let length = record_bytes(shared, &handle);
@@ -217,7 +224,7 @@ fn batches(shared: &Shared, handles: Vec<Handle>) -> Vec<Vec<Handle>> {
             alone.push(vec![handle]);
             continue;
         }
-        if bytes + length > FILE_BYTES_MAX {
+        if bytes + length > file_bytes_max {
             together.push(Vec::new());
             bytes = 0;
         }
@@ -294,9 +301,23 @@ fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
             Err(Errno::EINTR) => {}
             // Not every file system can.
             Ok(()) | Err(Errno::EOPNOTSUPP) => return Ok(()),
+            Err(Errno::EFBIG) => {
+                let text = format!(
+                    "a file of {bytes} bytes is over the limit of file sizes of process {} (RLIMIT_FSIZE, `ulimit -f`), \
+                     which is {}: raise it",
+                    std::process::id(),
+                    file_size_limit()
+                );
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+            }
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Bytes of the largest file that this process may write.
+fn file_size_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 /// Small writes in one, large ones as they are.
