@@ -18,9 +18,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStderr, ChildStdout, Command};
+use std::process::Command;
 use std::time::Instant;
 
+use mobula_client::descriptors::above_standard;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
@@ -35,18 +36,20 @@ pub(crate) struct Child {
 }
 
 /// A child, and the pipes that its command asked for.
-pub(crate) type Started = (Child, Option<ChildStdout>, Option<ChildStderr>);
+pub(crate) type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
 
 impl Child {
     /// Starts a process, in a group of its own. The program is executed afresh (`posix_spawn`): nothing of this process's
     /// memory is copied.
     pub(crate) fn start(command: &mut Command) -> io::Result<Started> {
         let mut started = command.process_group(0).spawn()?;
-        let (stdout, stderr) = (started.stdout.take(), started.stderr.take());
+        let stdout = started.stdout.take().map(|pipe| above_standard(pipe.into())).transpose()?;
+        let stderr = started.stderr.take().map(|pipe| above_standard(pipe.into())).transpose()?;
         let pid = started.id();
         // Without a descriptor nothing can be done for it, nor to it: it ends with the session.
         let gone = || io::Error::other(format!("process {pid} ended before it could be watched"));
-        let pidfd = pidfd(pid).map_err(|error| if error == Errno::ESRCH { gone() } else { error.into() })?;
+        let is_gone = |error: &io::Error| error.raw_os_error() == Some(libc::ESRCH);
+        let pidfd = pidfd(pid).map_err(|error| if is_gone(&error) { gone() } else { error })?;
         let child = Self { pid, pidfd };
         let number = Pid::from_raw(pid as i32);
         let is_ours =
@@ -174,9 +177,9 @@ enum Peek {
 }
 
 /// A descriptor that becomes readable when the process ends.
-pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call on plain numbers; it makes a descriptor or fails.
     let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })?;
     // SAFETY: just made, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+    above_standard(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }

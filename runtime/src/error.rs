@@ -28,7 +28,8 @@ pub enum Error {
     NotInitialized,
     /// There is one already.
     #[error(
-        "mobula is already initialized in this process: drop the first session's guard before starting another"
+        "mobula is already initialized in this process: drop the first session's guard before starting another, or share it \
+         by mobula::init_or_join()"
     )]
     AlreadyInitialized,
     /// A worker process starts no session of its own.

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use mobula_client::descriptors::above_standard;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -37,6 +38,7 @@ impl Lifeline {
         let (socket, watched) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         // This process itself: its number is its own while it asks.
         let driver = pidfd(std::process::id())?;
+        let (socket, watched) = (above_standard(socket)?, above_standard(watched)?);
         for descriptor in [&watched, &driver] {
             fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
         }

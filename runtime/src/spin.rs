@@ -16,6 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mobula_client::descriptors::above_standard;
+
 /// Long enough to see the answer of a process that has to be woken first.
 pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(30);
 /// A wait that is over within this is a short one.
@@ -112,7 +114,10 @@ impl Load {
     fn new() -> Self {
         let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
         Self {
-            file: File::open("/proc/loadavg").ok(),
+            file: File::open("/proc/loadavg")
+                .ok()
+                .and_then(|file| above_standard(file.into()).ok())
+                .map(File::from),
             processors: online.ok().flatten().and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
             born: Instant::now(),
             due_nanos: AtomicU64::new(0),

@@ -26,6 +26,8 @@ extern "C" fn take_over() {
     // that user code starts do not become workers too.
     unsafe { std::env::remove_var(ROLE) };
     set_signals();
+    // So that nothing that the process opens is taken for its input or output.
+    mobula_client::descriptors::fill_standard();
     let code = match role.to_str().and_then(Role::from_variable) {
         Some(Role::Worker(worker)) => crate::worker::run(worker),
         Some(Role::Store(store)) => crate::session::store::run(&store),
@@ -77,6 +79,8 @@ pub(crate) struct StoreRole {
     /// `None`: what the store takes by itself.
     pub(crate) spill_bytes_max: Option<u64>,
     pub(crate) lifeline: WatchedNumbers,
+    /// Leads to the session's directory, and is removed with it.
+    pub(crate) link: Option<std::path::PathBuf>,
 }
 
 impl Role {

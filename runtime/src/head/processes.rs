@@ -67,8 +67,8 @@ impl Processes {
             .stderr(output());
         let (child, stdout, stderr) = Child::start(&mut command)?;
         let pid = child.pid();
-        let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe.into()));
-        let stderr = stderr.map(|pipe| Output::pipe(Stream::Stderr, pid, pipe.into()));
+        let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe));
+        let stderr = stderr.map(|pipe| Output::pipe(Stream::Stderr, pid, pipe));
         let pipes = stdout.into_iter().chain(stderr).collect();
         self.running.insert(token, Process { pipes, child });
         Ok((token, pid))

@@ -1,34 +1,68 @@
 //! Where sessions live in the file system: one directory each, locked while the session lives, so that what a killed one
 //! left behind is told from what is in use.
+//!
+//! By default they are made in the user's runtime directory, or in the first of some others that can be written to. A
+//! session that is made elsewhere has a link in the first of these, so that [`sessions`] finds it too.
+//!
+//! All paths are absolute from the start: this process, and others of the session, may change their directory.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use mobula_client::descriptors::above_standard;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 /// The directory of a session; removed on drop.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
+    /// The link to it, where it is not where sessions are looked for.
+    pub(super) link: Option<PathBuf>,
     /// Held while the session lives: a directory whose lock is free is left over from one that was killed.
-    _lock: Flock<std::fs::File>,
+    _lock: Flock<File>,
 }
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session-";
+const LINK: &str = "link-";
 /// How often sessions that end may get in the way of one that starts.
 const TRIES_MAX: u32 = 100;
 
 impl Directory {
-    pub(super) fn make(base: Option<PathBuf>) -> std::io::Result<Self> {
-        let base = base.unwrap_or_else(sessions_dir);
-        let context = |what: &str, path: &Path, error: std::io::Error| {
-            std::io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
+    /// Makes one in `base`, or where sessions are made by default.
+    pub(super) fn make(base: Option<&Path>) -> io::Result<Self> {
+        if let Some(base) = base {
+            let mut directory = Self::make_in(&std::path::absolute(base)?)?;
+            directory.link = link_to(&directory.path);
+            return Ok(directory);
+        }
+        let mut refused = Vec::new();
+        for base in bases() {
+            match Self::make_in(&base) {
+                Ok(directory) => return Ok(directory),
+                Err(error) => {
+                    tracing::warn!(%error, "a session is made elsewhere than where it belongs");
+                    refused.push(error.to_string());
+                }
+            }
+        }
+        let text = format!(
+            "there is no directory for it: {}. Name one that this user can write to, by TMPDIR or Builder::session_dir",
+            refused.join("; ")
+        );
+        Err(io::Error::other(text))
+    }
+
+    fn make_in(base: &Path) -> io::Result<Self> {
+        let context = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", path.display()))
         };
-        make_base(&base).map_err(|error| context("cannot make the directory", &base, error))?;
-        remove_left_over(&base);
+        make_base(base).map_err(|error| context(base, error))?;
+        remove_left_over(base);
         // Under another name until it is locked, so that nobody takes it for left over.
         let (mut number, pid) = (0, std::process::id());
         let (fresh, path) = loop {
@@ -39,56 +73,77 @@ impl Directory {
                 // Another session was the last one in it, and has just ended.
                 Err(error) if error.kind() == ErrorKind::NotFound && number < TRIES_MAX => {
                     number += 1;
-                    make_base(&base).map_err(|error| context("cannot make the directory", &base, error))?;
+                    make_base(base).map_err(|error| context(base, error))?;
                 }
-                Err(error) => return Err(context("cannot make the directory", &fresh, error)),
+                Err(error) => return Err(context(&fresh, error)),
             }
         };
-        let lock = std::fs::File::create(fresh.join(LOCK))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
-        std::fs::rename(&fresh, &path).map_err(|error| context("cannot make the directory", &path, error))?;
-        Ok(Self { path, _lock: lock })
+        let lock = || -> io::Result<_> {
+            let lock = above_standard(File::create(fresh.join(LOCK))?.into())?;
+            let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock);
+            let lock = lock.map_err(|(_, error)| io::Error::from(error))?;
+            std::fs::rename(&fresh, &path)?;
+            Ok(lock)
+        };
+        match lock() {
+            Ok(lock) => Ok(Self { path, link: None, _lock: lock }),
+            Err(error) => {
+                remove(&fresh, None);
+                Err(context(&path, error))
+            }
+        }
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        remove(&self.path);
+        remove(&self.path, self.link.as_deref());
     }
 }
 
-/// Removes a session's directory, and the one that all are in by default when it was the last.
-pub(super) fn remove(directory: &Path) {
+/// Removes a session's directory, and the one that all are in by default when it was the last; its link likewise.
+pub(super) fn remove(directory: &Path, link: Option<&Path>) {
+    if let Some(link) = link {
+        let _ = std::fs::remove_file(link);
+    }
     let _ = std::fs::remove_dir_all(directory);
-    if let Some(base) = directory.parent().filter(|base| *base == sessions_dir()) {
-        let _ = std::fs::remove_dir(base);
+    let bases = bases();
+    for path in [Some(directory), link].into_iter().flatten() {
+        if let Some(base) = path.parent().filter(|parent| bases.iter().any(|base| base == parent)) {
+            let _ = std::fs::remove_dir(base);
+        }
     }
 }
 
 /// Makes the directory that sessions are in, or sees that it is one of this user's.
-fn make_base(base: &Path) -> std::io::Result<()> {
+fn make_base(base: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
-    let found = match std::fs::symlink_metadata(base) {
+    match std::fs::symlink_metadata(base) {
         // It went in between; whoever goes on will notice.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        found => found?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) if is_own_directory(base) => Ok(()),
+        Ok(_) => {
+            let message = "it is not a directory of this user's: give another one";
+            Err(io::Error::new(ErrorKind::PermissionDenied, message))
+        }
+    }
+}
+
+/// Where sessions are made, unless a builder says otherwise: in the first of these that can be written to. Relative paths
+/// in the environment mean nothing, as the specification of these directories has it.
+fn bases() -> Vec<PathBuf> {
+    let variable = |name| {
+        std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute() && path.is_dir())
     };
-    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
-        let message = "it is not a directory of this user's: give another one";
-        return Err(std::io::Error::new(ErrorKind::PermissionDenied, message));
-    }
-    Ok(())
+    let own = OsString::from(format!("mobula-{}", geteuid()));
+    let runtime = variable("XDG_RUNTIME_DIR").map(|runtime| runtime.join("mobula"));
+    let temporary = variable("TMPDIR").into_iter().chain(["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from));
+    runtime.into_iter().chain(temporary.map(|directory| directory.join(&own))).collect()
 }
 
-/// Where sessions are made, unless a builder says otherwise.
-fn sessions_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_dir()) {
-        Some(runtime) => Path::new(&runtime).join("mobula"),
-        None => PathBuf::from(OsString::from(format!("/tmp/mobula-{}", nix::unistd::geteuid()))),
-    }
-}
-
-/// Sessions of this user's that are running: their stores' sockets.
+/// Sessions of this user's that are running: their stores' sockets. Also those that were made in a directory of their own
+/// ([`Builder::session_dir`](crate::Builder::session_dir)).
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -96,32 +151,77 @@ fn sessions_dir() -> PathBuf {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 pub fn sessions() -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(sessions_dir()) else { return Vec::new() };
-    let mut sockets: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_live(path) == Some(true))
-        .map(|path| path.join("store.sock"))
-        .collect();
+    let mut bases = bases();
+    // A service, or another user's shell, may not know it.
+    bases.push(PathBuf::from(format!("/run/user/{}/mobula", geteuid())));
+    let found = bases.iter().flat_map(|base| entries(base));
+    let sessions =
+        found.filter_map(|path| if is_link(&path) { std::fs::read_link(path).ok() } else { Some(path) });
+    let live = sessions.filter(|path| is_live(path) == Some(true));
+    let mut sockets: Vec<_> = live.map(|path| path.join("store.sock")).collect();
     sockets.sort();
+    sockets.dedup();
     sockets
 }
 
-/// Whether the session of a directory is alive; `None` for a directory that is not (yet) a session's.
+/// Lists a session that is elsewhere. Without a link it is only not found by [`sessions`].
+fn link_to(session: &Path) -> Option<PathBuf> {
+    let bases = bases();
+    if session.parent().is_some_and(|base| bases.iter().any(|known| known == base)) {
+        return None;
+    }
+    let base = bases.into_iter().find(|base| make_base(base).is_ok())?;
+    remove_left_over(&base);
+    let pid = std::process::id();
+    (0..TRIES_MAX).map(|number| base.join(format!("{LINK}{pid}-{number}"))).find(|link| {
+        // Another session may have been the last one there, and have just ended.
+        symlink(session, link).is_ok() || (make_base(&base).is_ok() && symlink(session, link).is_ok())
+    })
+}
+
+fn is_link(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(LINK))
+}
+
+/// What is in a directory, if it is this user's.
+fn entries(base: &Path) -> Vec<PathBuf> {
+    if !is_own_directory(base) {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir(base) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// Whether it is a directory, no link to one, and this user's.
+fn is_own_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+}
+
+/// Whether the session of a directory is alive; `None` for what is not (yet) a session's.
 fn is_live(directory: &Path) -> Option<bool> {
     directory.file_name()?.to_str()?.strip_prefix(SESSION)?;
-    let lock = std::fs::File::open(directory.join(LOCK)).ok()?;
+    if !directory.is_absolute() || !is_own_directory(directory) {
+        return None;
+    }
+    // What lies there need not be a file: then this does not wait for it.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let lock = File::options().read(true).custom_flags(flags).open(directory.join(LOCK)).ok()?;
     match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
         Ok(_free) => Some(false),
         Err(_) => Some(true),
     }
 }
 
-/// Removes what sessions left whose driver and store were killed together.
+/// Removes what sessions left whose driver and store were killed together, and links that lead to no session.
 fn remove_left_over(base: &Path) {
-    let Ok(entries) = std::fs::read_dir(base) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if is_live(&path) == Some(false) {
+    for path in entries(base) {
+        if is_link(&path) {
+            let session = std::fs::read_link(&path);
+            // A link that is none was not put there by a session.
+            if session.is_ok_and(|session| is_live(&session) != Some(true)) {
+                let _ = std::fs::remove_file(&path);
+            }
+        } else if is_live(&path) == Some(false) {
             let _ = std::fs::remove_dir_all(&path);
         }
     }

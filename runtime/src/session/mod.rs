@@ -3,13 +3,14 @@
 //! Everything a session has hangs on one [lifeline](crate::lifeline): store and workers end when the driver says so, or
 //! has ended, however that happened.
 
+mod current;
 mod directory;
 pub(crate) mod store;
+mod surroundings;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -27,7 +28,6 @@ use crate::takeover::StoreRole;
 use crate::value;
 
 static CORE: ArcSwapOption<Core> = ArcSwapOption::const_empty();
-static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The runtime of this process, borrowed: it costs no count.
 pub(crate) struct CoreRef(Guard<Option<Arc<Core>>>);
@@ -60,10 +60,39 @@ pub(crate) fn core() -> Result<CoreRef> {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
+/// Raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that; what it starts
+/// from then on inherits it.
+///
 /// # Errors
 /// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`].
 pub fn init() -> Result<Session> {
     Builder::new().init()
+}
+
+/// Joins the session that this process has, or starts one as [`init`] does. It ends when the last of its guards is
+/// dropped.
+///
+/// For tests, which run at the same time in one process, and for libraries that need a session and do not know whether
+/// their program has one:
+///
+/// ```
+/// fn test_of_one_thing() -> mobula::Result<()> {
+///     let _mobula = mobula::init_or_join()?;
+///     assert_eq!(mobula::put(&1)?.get()?, 1);
+///     Ok(())
+/// }
+///
+/// // The test harness calls each in a thread of its own.
+/// let another = std::thread::spawn(test_of_one_thing);
+/// test_of_one_thing()?;
+/// another.join().expect("it does not panic")?;
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`init`], but for [`Error::AlreadyInitialized`].
+pub fn init_or_join() -> Result<Session> {
+    Builder::new().init_or_join()
 }
 
 /// Whether this process has a session.
@@ -111,13 +140,15 @@ impl Builder {
     }
 
     /// Tasks that run at the same time: so many worker processes, and more while some of them wait for results of
-    /// others. Default: one for each core. At least 1.
+    /// others. Default: one for each core that this process may run on, by its affinity mask and the quotas
+    /// of its control groups. At least 1.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// What the store may hold, in bytes. Default: 30 % of the machine's memory. At least 1, at most the memory.
+    /// What the store may hold, in bytes. Default: 30 % of the memory that the machine, or the control group (container)
+    /// that this process is in, has. At least 1, at most that memory.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.capacity_bytes = Some(bytes);
         self
@@ -137,8 +168,8 @@ impl Builder {
         self
     }
 
-    /// Where the session's directory, with the store's socket, is made. Default: `$XDG_RUNTIME_DIR/mobula`, or
-    /// `/tmp/mobula-UID`.
+    /// Where the session's directory, with the store's socket, is made. Default: `$XDG_RUNTIME_DIR/mobula`, or the first of
+    /// `mobula-UID` in `$TMPDIR`, `/tmp`, `/var/tmp` and `/dev/shm` that can be made.
     pub fn session_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.session_dir = Some(directory.into());
         self
@@ -172,17 +203,24 @@ impl Builder {
     /// # Errors
     /// As [`init`], and [`Error::Config`] for what cannot be.
     pub fn init(self) -> Result<Session> {
-        if CORE.load().as_ref().is_some_and(|core| core.executor.is_some()) {
-            return Err(Error::InWorker);
-        }
         self.check()?;
-        if STARTED.swap(true, Ordering::AcqRel) {
-            return Err(Error::AlreadyInitialized);
-        }
-        Session::start(self).inspect_err(|_| STARTED.store(false, Ordering::Release))
+        Ok(Session { running: current::start(|| Running::start(self))? })
+    }
+
+    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
+    /// is starting or ending. See [`init_or_join`].
+    ///
+    /// # Errors
+    /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`].
+    pub fn init_or_join(self) -> Result<Session> {
+        self.check()?;
+        Ok(Session { running: current::start_or_join(|| Running::start(self))? })
     }
 
     fn check(&self) -> Result<()> {
+        if CORE.load().as_ref().is_some_and(|core| core.executor.is_some()) {
+            return Err(Error::InWorker);
+        }
         let cannot = |field, value: String, expected: &str| {
             Err(Error::Config { field, value, expected: expected.to_owned() })
         };
@@ -196,12 +234,35 @@ impl Builder {
     }
 }
 
-/// Keeps a session alive; the session ends when it is dropped.
+/// Keeps a session alive; the session ends when it, the last guard of it, is dropped.
 ///
 /// Values and buffers that were got stay readable afterwards; references that were not resolved give
 /// [`Error::NotInitialized`].
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {
+    running: Arc<Running>,
+}
+
+impl Session {
+    /// The socket of the session's store, for tools and clients of other programs.
+    pub fn socket(&self) -> &Path {
+        &self.running.socket
+    }
+
+    /// The client of this process's, for what the runtime does not cover: names, raw objects, statistics.
+    pub fn client(&self) -> Client {
+        self.running.core.client.clone()
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("socket", &self.running.socket).finish()
+    }
+}
+
+/// A session and all that it has. Ends when it is dropped.
+struct Running {
     directory: Option<Directory>,
     socket: PathBuf,
     store: Option<Store>,
@@ -211,21 +272,28 @@ pub struct Session {
     lifeline: Option<Arc<Lifeline>>,
 }
 
-impl Session {
+impl Running {
     fn start(options: Builder) -> Result<Self> {
+        surroundings::prepare()?;
         let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
-        let directory = Directory::make(options.session_dir.clone()).map_err(|error| start(&error))?;
+        let directory = Directory::make(options.session_dir.as_deref()).map_err(|error| start(&error))?;
         let socket = directory.path.join("store.sock");
         let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
-        let capacity_bytes = options.capacity_bytes.unwrap_or_else(default_capacity);
-        let spill_directory =
-            options.spill_directory.clone().or_else(mobula_store::Config::default_spill_directory);
+        let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
+        let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
+        let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
+        // A name alone is looked for in PATH.
+        let program = match options.worker_program {
+            path if path.components().count() > 1 => surroundings::absolute(&path)?,
+            name => name,
+        };
         let store = Store::start(StoreRole {
             socket: socket.clone(),
             capacity_bytes,
             spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
             spill_bytes_max: options.spill_bytes_max,
             lifeline: lifeline.watched(),
+            link: directory.link.clone(),
         })?;
         let begin = || -> Result<_> {
             let client =
@@ -235,7 +303,7 @@ impl Session {
                 workers: options.workers,
                 forward_output: options.forward_output,
                 spin: options.spin,
-                program: options.worker_program.clone(),
+                program,
                 lifeline: lifeline.clone(),
             })?;
             let core = Core::new(client, None, options.spin);
@@ -258,25 +326,9 @@ impl Session {
             }
         }
     }
-
-    /// The socket of the session's store, for tools and clients of other programs.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// The client of this process's, for what the runtime does not cover: names, raw objects, statistics.
-    pub fn client(&self) -> Client {
-        self.core.client.clone()
-    }
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("socket", &self.socket).finish()
-    }
-}
-
-impl Drop for Session {
+impl Drop for Running {
     fn drop(&mut self) {
         // All of it belongs to the parent of a forked child.
         if self.core.client.is_forked_child() {
@@ -303,7 +355,7 @@ impl Drop for Session {
         drop(self.store.take());
         drop(self.head.take());
         drop(self.directory.take());
-        STARTED.store(false, Ordering::Release);
+        current::ended();
     }
 }
 
@@ -322,9 +374,4 @@ pub(crate) fn start_core(core: &Arc<Core>) -> Result<std::thread::JoinHandle<()>
 fn forget_core() {
     CORE.store(None);
     value::remove_client();
-}
-
-fn default_capacity() -> u64 {
-    let total = nix::sys::sysinfo::sysinfo().map_or(4 << 30, |info| info.ram_total());
-    (total / 10 * 3).max(64 << 20).min(total)
 }

@@ -1,12 +1,14 @@
 //! The embedded store: a process of its own that the driver starts, starts again when it is killed, and takes down.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mobula_client::descriptors::{above_standard, fill_standard};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::child::Child;
@@ -42,6 +44,9 @@ impl Store {
         let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let (stopped, stop) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error))?;
+        let (stopped, stop) = (above_standard(stopped), above_standard(stop));
+        let (stopped, stop) =
+            stopped.and_then(|stopped| Ok((stopped, stop?))).map_err(|error| system(&error))?;
         let thread = std::thread::Builder::new()
             .name("mobula-store-keeper".into())
             .stack_size(256 << 10)
@@ -131,13 +136,13 @@ fn start(role: &StoreRole) -> Result<Child> {
     }
 }
 
-fn read_line_within(stdout: ChildStdout, timeout: Duration) -> String {
+fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     if !matches!(poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..)) {
         return String::new();
     }
     let mut line = String::new();
-    let _ = BufReader::new(stdout.take(4096)).read_line(&mut line);
+    let _ = BufReader::new(File::from(stdout).take(4096)).read_line(&mut line);
     line.trim_end().to_owned()
 }
 
@@ -145,8 +150,8 @@ fn read_line_within(stdout: ChildStdout, timeout: Duration) -> String {
 pub(crate) fn run(role: &StoreRole) -> i32 {
     let lifeline = Watched::inherit(role.lifeline);
     // This process is there for the store alone.
-    if let Err(error) = mobula_store::raise_descriptor_limit() {
-        eprintln!("mobula: the store keeps the usual limit of descriptors: {error}");
+    if let Err(error) = mobula_store::prepare_process() {
+        eprintln!("mobula: the store keeps the usual limits: {error}");
     }
     let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     config.spill_directory = role.spill_directory.clone();
@@ -161,6 +166,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     println!("ready");
     // Whoever reads has got what it waited for; the pipe's end tells it that there is no more.
     let _ = nix::unistd::close(1);
+    fill_standard();
     let stopper = server.stopper();
     let watch = move || {
         lifeline.wait_until_cut();
@@ -180,7 +186,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     };
     // The driver may be gone: then nobody else removes the session's directory.
     if let Some(directory) = role.socket.parent() {
-        super::directory::remove(directory);
+        super::directory::remove(directory, role.link.as_deref());
     }
     code
 }
