@@ -13,12 +13,14 @@
 //!
 //! The "descriptors" of a message are listed in its documentation, in order.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut};
 
 use crate::VERSION;
 use crate::id::{ObjectId, OwnerId};
 pub use crate::refusal::Refusal;
-use crate::wire::Field;
+use crate::wire::{Field, Shown};
 
 /// Bytes before the fields.
 pub const HEADER_BYTES: usize = 16;
@@ -66,10 +68,21 @@ macro_rules! messages {
         })*
     }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq)]
         #[non_exhaustive]
         $vis enum $name {
             $($(#[$variant_doc])* $variant { $($(#[$field_doc])* $field: $type,)* },)*
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant { $($field,)* } => f
+                        .debug_struct(stringify!($variant))
+                        $(.field(stringify!($field), &Shown($field)))*
+                        .finish(),)*
+                }
+            }
         }
 
         impl $name {
@@ -558,8 +571,14 @@ macro_rules! records {
         $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
     })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq)]
         $vis struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))$(.field(stringify!($field), &Shown(&self.$field)))*.finish()
+            }
+        }
 
         impl Field for $name {
             fn put(&self, out: &mut Vec<u8>) {
@@ -674,6 +693,25 @@ mod tests {
             Request::Spilled { bytes: 1, failure: Some("no space left".into()) },
             Request::Restored { object, refusal: Some(Refusal::SpillDamaged { object }) },
         ]
+    }
+
+    #[test]
+    fn names_are_shown_as_text() {
+        let object = ObjectId::new(OwnerId::new(3, 99), 5, 6);
+        let info = |name: &[u8]| NameInfo { name: name.to_vec(), object };
+        let shown = |name: &[u8]| format!("{:?}", info(name));
+        assert_eq!(
+            shown("wörter \"1\"".as_bytes()),
+            format!(r#"NameInfo {{ name: "wörter \"1\"", object: {object} }}"#)
+        );
+        assert_eq!(shown(b"a\xff\n"), format!(r#"NameInfo {{ name: b"a\xff\n", object: {object} }}"#));
+        let names = Reply::Names { names: vec![info(b"one")], more: false };
+        assert_eq!(
+            format!("{names:?}"),
+            format!(r#"Names {{ names: [NameInfo {{ name: "one", object: {object} }}], more: false }}"#)
+        );
+        let lookup = Request::Lookup { name: b"two".to_vec(), timeout_ms: 3 };
+        assert_eq!(format!("{lookup:?}"), r#"Lookup { name: "two", timeout_ms: 3 }"#);
     }
 
     #[test]

@@ -1,14 +1,43 @@
 //! Fields of messages as bytes: little-endian integers, and byte strings and lists with their length in front.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut};
 
 use crate::id::{ObjectId, OwnerId};
 use crate::message::DecodeError;
 
 /// Something that a message is made of.
-pub(crate) trait Field: Sized {
+pub(crate) trait Field: Sized + fmt::Debug {
     fn put(&self, out: &mut Vec<u8>);
     fn take(input: &mut &[u8]) -> Result<Self, DecodeError>;
+
+    /// Shows it to people.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+
+    /// Shows a list of such fields.
+    fn show_list(list: &[Self], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(list, f)
+    }
+}
+
+/// A field whose `Debug` is for people: a list of bytes is a name, and is shown as text.
+pub(crate) struct Shown<'a, T>(pub(crate) &'a T);
+
+impl<T: Field> fmt::Debug for Shown<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show(f)
+    }
+}
+
+/// Shows bytes as text if they are UTF-8, else as a byte string with escapes.
+fn show_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => fmt::Debug::fmt(text, f),
+        Err(_) => write!(f, "b\"{}\"", bytes.escape_ascii()),
+    }
 }
 
 macro_rules! integers {
@@ -25,10 +54,23 @@ macro_rules! integers {
 }
 
 integers! {
-    u8, put_u8, try_get_u8;
     u16, put_u16_le, try_get_u16_le;
     u32, put_u32_le, try_get_u32_le;
     u64, put_u64_le, try_get_u64_le;
+}
+
+impl Field for u8 {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(*self);
+    }
+
+    fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        input.try_get_u8().map_err(|_| DecodeError::Truncated)
+    }
+
+    fn show_list(list: &[Self], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_bytes(list, f)
+    }
 }
 
 impl Field for bool {
@@ -95,6 +137,10 @@ impl<T: Field> Field for Vec<T> {
             return Err(DecodeError::Truncated);
         }
         (0..count).map(|_| T::take(input)).collect()
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::show_list(self, f)
     }
 }
 
