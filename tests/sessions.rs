@@ -30,6 +30,29 @@ fn speak(what: String) {
     print!("no newline");
 }
 
+/// Panics here and in a thread of its own.
+#[mobula::remote]
+fn panics(what: String) {
+    let named = std::thread::Builder::new().name("of-a-user".to_owned());
+    let thread = named.spawn(|| panic!("in a thread")).unwrap();
+    thread.join().unwrap_err();
+    panic!("{what}");
+}
+
+#[mobula::remote]
+fn threads() -> Vec<String> {
+    threads_of(std::process::id())
+}
+
+/// The names of a process's threads, as `top` shows them.
+fn threads_of(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+    };
+    tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+}
+
 #[mobula::remote]
 fn byte_of(bytes: Vec<u8>, at: usize) -> u8 {
     bytes[at]
@@ -84,6 +107,7 @@ fn start_child(test: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--ignored"])
         .env("MOBULA_TEST_CHILD", "1")
+        .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -356,6 +380,7 @@ fn child_that_prints() {
     let parrot = Parrot::remote();
     parrot.say("polly".to_owned()).get().unwrap();
     println!("\nactor {}", parrot.pid().get().unwrap());
+    panics::remote("in a task,\nin two lines".to_owned()).get().unwrap_err();
 }
 
 #[test]
@@ -378,6 +403,37 @@ fn what_workers_print_reaches_the_drivers_output_with_a_prefix() {
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in {text}");
     }
+    // A panic's text has no empty line, and says which thread it was.
+    let panics = stderr.lines().filter_map(|line| line.strip_prefix(&format!("(panics pid={task}) ")));
+    let panics: Vec<_> = panics.collect();
+    let [in_thread, its_message, .., in_task, first, second] = &panics[..] else { panic!("{stderr}") };
+    assert!(in_thread.starts_with("thread 'of-a-user' panicked at tests/sessions.rs:"), "{stderr}");
+    assert_eq!(*its_message, "in a thread");
+    assert!(in_task.starts_with("thread 'mobula-worker' panicked at tests/sessions.rs:"), "{stderr}");
+    assert_eq!([*first, *second], ["in a task,", "in two lines"]);
+    assert!(stderr.lines().all(|line| !line.ends_with(&format!("pid={task}) "))), "{stderr}");
+}
+
+#[test]
+fn every_thread_has_a_name() {
+    let _session = session(1);
+    // A thread that has just begun has its maker's name for a moment.
+    let check = |names: &dyn Fn() -> Vec<String>, expected: &[&str]| {
+        eventually("all threads have their names", || {
+            expected.iter().all(|expected| names().iter().any(|name| name == expected))
+        });
+    };
+    let worker = || threads::remote().get().unwrap();
+    check(&worker, &["mobula-worker", "mobula-client", "mobula-courier", "mobula-lifeline"]);
+    let [store] = children_called("mobula-store")[..] else { panic!("one store") };
+    let store = || threads_of(store);
+    check(&store, &["mobula-store", "mobula-lifeline"]);
+    for name in worker().iter().chain(&store()) {
+        assert!(name.starts_with("mobula-"), "{name}");
+    }
+    // The test harness has threads of its own here.
+    let driver = || threads_of(std::process::id());
+    check(&driver, &["mobula-head", "mobula-client", "mobula-courier", "mobula-keeper"]);
 }
 
 #[test]

@@ -506,7 +506,7 @@ fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
 /// The first request, before there is a thread that receives.
 fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connection::Answer, ClientError> {
     std::thread::scope(|scope| {
-        let receiver = std::thread::Builder::new().spawn_scoped(scope, || {
+        let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {
             loop {
                 match connection.receive(None) {
                     Received::Notice(..) => {}

@@ -29,8 +29,14 @@ extern "C" fn take_over() {
     // So that nothing that the process opens is taken for its input or output.
     mobula_client::descriptors::fill_standard();
     let code = match role.to_str().and_then(Role::from_variable) {
-        Some(Role::Worker(worker)) => crate::worker::run(worker),
-        Some(Role::Store(store)) => crate::session::store::run(&store),
+        Some(Role::Worker(worker)) => {
+            call_it(crate::panics::MAIN_THREAD);
+            crate::worker::run(worker)
+        }
+        Some(Role::Store(store)) => {
+            call_it(c"mobula-store");
+            crate::session::store::run(&store)
+        }
         None => {
             eprintln!("mobula: {ROLE} is set, but not by this build of mobula: unset it");
             2
@@ -38,6 +44,12 @@ extern "C" fn take_over() {
     };
     // SAFETY: ends the process without running the program's exit handlers, which belong to its `main`.
     unsafe { libc::_exit(code) };
+}
+
+/// Names the process, as `top` and `ps -e` show it: they would show the program's own name for each.
+fn call_it(name: &std::ffi::CStr) {
+    // Nothing depends on it.
+    let _ = nix::sys::prctl::set_name(name);
 }
 
 /// What the driver has done to its own signals is not the process's affair: it hears of its children, and no signal waits.

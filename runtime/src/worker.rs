@@ -12,10 +12,11 @@ use crate::lifeline::Watched;
 use crate::link::Link;
 use crate::message::ToHead;
 use crate::takeover::WorkerRole;
-use crate::{logs, registry, session};
+use crate::{logs, panics, registry, session};
 
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
 pub(crate) fn run(role: WorkerRole) -> i32 {
+    panics::install();
     let lifeline = Arc::new(Watched::inherit(role.lifeline));
     CANARY.store(lifeline.number(), Ordering::Relaxed);
     end_with(lifeline.clone());

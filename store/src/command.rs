@@ -70,7 +70,7 @@ impl StoreCommand {
         config.user_bytes_max = self.user_max.map_or(config.user_bytes_max, |max| max.0);
         let server = Server::bind(config)?;
         let stopper = server.stopper();
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("mobula-signals".to_owned()).spawn(move || {
             if let Ok(signal) = signals.wait() {
                 tracing::info!(%signal, "stopping");
             }

@@ -48,7 +48,7 @@ impl Store {
         let (stopped, stop) =
             stopped.and_then(|stopped| Ok((stopped, stop?))).map_err(|error| system(&error))?;
         let thread = std::thread::Builder::new()
-            .name("mobula-store-keeper".into())
+            .name("mobula-keeper".into())
             .stack_size(256 << 10)
             .spawn(move || keep_running(child, &role, &stopped))
             .map_err(|error| system(&error))?;
