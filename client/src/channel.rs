@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::memory::check_received;
-use mobula_shm::ring::{self, Consumer, Corrupt, Peek, Producer, PushError};
+use mobula_shm::ring::{self, Consumer, Corrupt, Marker, Peek, Producer, PushError};
 
 use crate::error::ClientError;
 use crate::peer::Peer;
@@ -161,6 +161,11 @@ impl Sender {
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
     }
+
+    /// How far the other end says to have come with what it has received; see [`Receiver::marker`]. One load.
+    pub fn mark(&self) -> u64 {
+        self.producer.mark()
+    }
 }
 
 /// The receiving half of a channel.
@@ -173,6 +178,12 @@ impl Receiver {
     /// Whether a record waits. One load.
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
+    }
+
+    /// What tells the sender how far this end has come with records that it has received, by a count of their own: it can
+    /// be read also when this process is dead.
+    pub fn marker(&self) -> Marker {
+        self.consumer.marker()
     }
 
     /// A look from outside, by threads that do not receive themselves.

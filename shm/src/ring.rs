@@ -7,6 +7,7 @@
 //! | 0 | `tail` | bytes that it has published in its own data, ever |
 //! | 64 | `head` | bytes that it has consumed of the *other* end's data, ever |
 //! | 128 | `starved` | it has records waiting for room in its own data |
+//! | 192 | `mark` | how far it has come with what it has consumed, as the two processes count it |
 //! | 4096 | data | its records: a word with the length, the bytes, padding to 8 |
 //!
 //! A record counts once `tail` has passed it: a producer that dies halfway has published nothing. A consumer copies
@@ -14,6 +15,9 @@
 //!
 //! `head` is also the acknowledgement: a record that the head has passed has been dealt with, so what the
 //! producer held on its behalf can go.
+//!
+//! `mark` outlives its process as all of an end does: the producer reads in it what a consumer that was killed had come
+//! to.
 //!
 //! Proved by exploring this code: `shm/tests/loom/ring.rs` (records arrive whole and in order across the wrap; a producer
 //! without room hears of it).
@@ -31,6 +35,7 @@ use crate::sync::{Ordering, fence};
 const TAIL: usize = 0;
 const HEAD: usize = 64;
 const STARVED: usize = 128;
+const MARK: usize = 192;
 const DATA: usize = PAGE_BYTES as usize;
 const WORD: usize = 8;
 /// The least bytes of data; a model could not fill a page.
@@ -44,7 +49,7 @@ pub fn end_bytes(data_bytes: u32) -> u64 {
 /// Where the words of an end are.
 #[cfg(mobula_loom)]
 pub(crate) fn end_words(data_bytes: u32) -> impl Iterator<Item = usize> {
-    [TAIL, HEAD, STARVED].into_iter().chain((DATA..DATA + data_bytes as usize).step_by(WORD))
+    [TAIL, HEAD, STARVED, MARK].into_iter().chain((DATA..DATA + data_bytes as usize).step_by(WORD))
 }
 
 /// Why a record was not taken.
@@ -167,6 +172,12 @@ impl Producer {
         self.head_seen
     }
 
+    /// What the consumer's process has [marked](Marker::set) last; 0 before. Whatever it is, it is only that process's word.
+    pub fn mark(&self) -> u64 {
+        // Relaxed: it is final once the kernel has said that the process has ended.
+        self.theirs.load64_relaxed(MARK)
+    }
+
     fn has_room(&mut self, needed: u64) -> bool {
         let fits = |head: u64| self.capacity - (self.tail - head) >= needed;
         fits(self.head_seen) || {
@@ -250,9 +261,28 @@ impl Consumer {
         self.theirs.load64_relaxed(STARVED) != 0
     }
 
+    /// For those who deal with records later than they are received.
+    pub fn marker(&self) -> Marker {
+        Marker { mine: self.mine.clone() }
+    }
+
     /// A look from outside, by threads that do not receive themselves.
     pub fn peek(&self) -> Peek {
         Peek { mine: self.mine.clone(), theirs: self.theirs.clone() }
+    }
+}
+
+/// Says how far the consumer's process has come with the records that it has consumed.
+#[derive(Debug)]
+pub struct Marker {
+    mine: Arc<WriteMapping>,
+}
+
+impl Marker {
+    /// Replaces what was said before. One store.
+    pub fn set(&self, mark: u64) {
+        // Relaxed: nobody reads it before this process has ended.
+        self.mine.word64(MARK).store(mark, Ordering::Relaxed);
     }
 }
 
@@ -330,6 +360,13 @@ mod tests {
             assert!(!consumer.advance());
         }
         assert_eq!(record, [8; 100]);
+    }
+
+    #[test]
+    fn a_mark_is_seen_at_the_other_end_alone() {
+        let ends = ends();
+        ends.right.1.marker().set(7);
+        assert_eq!((ends.left.0.mark(), ends.right.0.mark()), (7, 0));
     }
 
     #[test]
