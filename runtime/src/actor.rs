@@ -85,11 +85,11 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 /// arguments, which are kept for that. The state is a new one; what the old one had become is lost, unless the actor
 /// keeps it elsewhere. Handles and the name stay, in whatever process they are, and lead to the new process. Then
 ///
-/// - a call that was under way when the process died (sent, and its result not yet there) fails with
+/// - a call that had begun when the process died, and whose result is not yet there, fails with
 ///   [`Failure::ActorUnavailable`]: it was carried out **at most once**. With
 ///   [`max_task_retries`](Self::max_task_retries) it is sent again instead, and is carried out **at least once** if it
 ///   succeeds, at most once more than there are retries;
-/// - a call that is made while the actor starts again waits for it;
+/// - a call that had not begun, or is made while the actor starts again, waits for the new process;
 /// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent again
 ///   before those that waited.
 ///

@@ -98,10 +98,10 @@ pub enum Failure {
     WorkerDied {
         /// The remote function.
         function: String,
-        /// The process's id; 0 where it never came to be.
+        /// The process's id.
         pid: u32,
-        /// How it ended, as far as is known.
-        how: String,
+        /// How it ended.
+        reason: ExitReason,
     },
     /// The actor is gone, so the call was not (or not fully) carried out.
     ActorDied {
@@ -113,6 +113,8 @@ pub enum Failure {
         pid: u32,
         /// Why.
         cause: String,
+        /// How its process ended, where that is why.
+        reason: Option<ExitReason>,
     },
     /// The actor's process died before the result was there, and the actor is being started again. The call may have
     /// been carried out, or not, but not twice.
@@ -124,7 +126,7 @@ pub enum Failure {
         /// The id of the process that died.
         pid: u32,
         /// How.
-        cause: String,
+        reason: ExitReason,
     },
     /// The constructor failed, so there is no actor.
     ConstructorFailed {
@@ -155,17 +157,17 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Task(error) => error.fmt(f),
-            Self::WorkerDied { function, pid, how } => {
-                write!(f, "the worker process {pid} died while it ran {function}: {how}")
+            Self::WorkerDied { function, pid, reason } => {
+                write!(f, "the worker process {pid} died while it ran {function}: {reason}")
             }
-            Self::ActorDied { class, method, pid, cause } => {
+            Self::ActorDied { class, method, pid, cause, .. } => {
                 write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")
             }
-            Self::ActorUnavailable { class, method, pid, cause } => {
+            Self::ActorUnavailable { class, method, pid, reason } => {
                 write!(
                     f,
                     "{class}::{method} may or may not have been carried out: its actor's process ({pid}) died, and \
-                     the actor is being started again: {cause}"
+                     the actor is being started again: {reason}"
                 )
             }
             Self::ConstructorFailed { class, error } => {

@@ -67,6 +67,8 @@ enum Work {
     /// The record still has the arguments.
     Call {
         from: Arc<Link>,
+        /// Of the record, as the caller counts.
+        number: u64,
         call: Call,
         record: Vec<u8>,
     },
@@ -93,7 +95,7 @@ impl Executor {
             return decline(from, call.task);
         }
         let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
-        queue.work.push_back(Work::Call { from: from.clone(), call, record });
+        queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record });
     }
 
     pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: u32, payloads: &[u8]) {
@@ -253,7 +255,9 @@ impl Executor {
                         let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                     }
                 }
-                Work::Call { from, call, record } => {
+                Work::Call { from, number, call, record } => {
+                    // Should this process die, the caller knows by this which calls have not begun.
+                    from.begin(number);
                     let Call { task, callee, returns, arguments: count } = call;
                     let mut arguments = Arguments::new(core, record, Call::BYTES, count, returns);
                     // Only how many calls of functions to send ahead depends on how long they run.

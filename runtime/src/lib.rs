@@ -58,6 +58,7 @@ mod link;
 mod logs;
 mod message;
 mod object_ref;
+mod overflow;
 mod panics;
 mod payloads;
 mod portable;

@@ -10,11 +10,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use mobula_client::descriptors::above_standard;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, shutdown, socketpair};
 use serde::{Deserialize, Serialize};
 
 use crate::child::pidfd;
 use crate::takeover::inherited;
+
+/// Last words that are read at a time.
+const LAST_WORDS_MAX: usize = 1000;
 
 /// The driver's side.
 #[derive(Debug)]
@@ -49,6 +52,20 @@ impl Lifeline {
         WatchedNumbers { socket: self.watched.as_raw_fd(), driver: self.driver.as_raw_fd() }
     }
 
+    /// The tokens of processes whose stack has overflowed, since this was last asked.
+    pub(crate) fn last_words(&self) -> Vec<u64> {
+        let (mut tokens, mut token) = (Vec::new(), [0; 8]);
+        // Whoever sends without end sends no more than is worth reading.
+        while tokens.len() < LAST_WORDS_MAX {
+            match recv(self.socket.as_raw_fd(), &mut token, MsgFlags::MSG_DONTWAIT) {
+                Ok(8) => tokens.push(u64::from_le_bytes(token)),
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        tokens
+    }
+
     /// The session is over: everybody hears of it now.
     pub(crate) fn cut(&self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
@@ -59,6 +76,16 @@ impl Drop for Lifeline {
     fn drop(&mut self) {
         self.cut();
     }
+}
+
+/// Tells the driver that the stack of the process with this token has overflowed. For a signal's handler: it does nothing
+/// but to make one system call.
+pub(crate) fn last_words(socket: RawFd, token: u64) {
+    let bytes = token.to_le_bytes();
+    // SAFETY: the bytes outlive the call. Whatever the number is now, nothing but a write can come of it.
+    unsafe {
+        libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
 }
 
 /// The side of a process that hangs on it.
@@ -85,7 +112,7 @@ impl Watched {
     }
 
     fn is_cut_within(&self, timeout: PollTimeout) -> bool {
-        // Nothing is ever sent: the socket's end is all that it can tell.
+        // The driver sends nothing: the socket's end is all that it can tell.
         let mut descriptors =
             [&self.socket, &self.driver].map(|descriptor| PollFd::new(descriptor.as_fd(), PollFlags::POLLIN));
         matches!(poll(&mut descriptors, timeout), Ok(1..))

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
@@ -17,6 +17,9 @@ pub(crate) struct Link {
     pub(crate) incoming: bool,
     receiver: Mutex<Receiving>,
     peek: mobula_client::Peek,
+    marker: mobula_client::Marker,
+    /// Records that have been dealt with, or are being.
+    received: AtomicU64,
     outgoing: Mutex<Outgoing>,
     record_bytes_max: usize,
     /// Something is kept alive for the other end, or waits for room.
@@ -32,6 +35,8 @@ struct Receiving {
 
 struct Outgoing {
     sender: mobula_client::Sender,
+    /// Records that were sent, or wait for room: the number of the last.
+    number: u64,
     /// Records that found no room, in order.
     backlog: VecDeque<(Vec<u8>, Vec<Handle>)>,
     /// Positions behind records, and what they named.
@@ -58,6 +63,7 @@ impl Link {
         let record_bytes_max = channel.sender.record_bytes_max();
         let outgoing = Outgoing {
             sender: channel.sender,
+            number: 0,
             backlog: VecDeque::new(),
             held: VecDeque::new(),
             scratch: Vec::new(),
@@ -67,6 +73,8 @@ impl Link {
             peer: channel.peer,
             incoming,
             peek: channel.receiver.peek(),
+            marker: channel.receiver.marker(),
+            received: AtomicU64::new(0),
             receiver: Mutex::new(Receiving { receiver: channel.receiver, record: Vec::new() }),
             wants_flush: AtomicBool::new(false),
             outgoing: Mutex::new(outgoing),
@@ -77,18 +85,20 @@ impl Link {
 
     /// Sends a record (now, or when there is room), and keeps `held` until the other end has dealt with it.
     pub(crate) fn send(&self, record: &impl Serialize, held: Vec<Handle>) -> Result<(), TooLarge> {
-        self.send_with(held, |scratch| {
+        let sent = self.send_with(held, |scratch| {
             let written = postcard::to_extend(record, std::mem::take(scratch));
             *scratch = written.expect("a growing vector takes every record");
-        })
+        });
+        sent.map(drop)
     }
 
-    /// As [`send`](Self::send), with a record that `write` appends to memory that is used again and again.
+    /// As [`send`](Self::send), with a record that `write` appends to memory that is used again and again. Returns the
+    /// record's number: how many have been sent through the link with it.
     pub(crate) fn send_with(
         &self,
         held: Vec<Handle>,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), TooLarge> {
+    ) -> Result<u64, TooLarge> {
         let mut outgoing = self.outgoing.lock();
         let outgoing = &mut *outgoing;
         outgoing.scratch.clear();
@@ -97,8 +107,9 @@ impl Link {
             return Err(TooLarge);
         }
         outgoing.release_dealt_with();
+        outgoing.number += 1;
         if self.closed.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(outgoing.number);
         }
         if outgoing.backlog.is_empty()
             && let Ok(position) = outgoing.sender.send(&outgoing.scratch)
@@ -107,12 +118,12 @@ impl Link {
                 FOUND_ASLEEP.set(true);
             }
             self.hold(outgoing, position, held);
-            return Ok(());
+            return Ok(outgoing.number);
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
         // SeqCst: before the look at what the courier does.
         self.wants_flush.store(true, Ordering::SeqCst);
-        Ok(())
+        Ok(outgoing.number)
     }
 
     fn hold(&self, outgoing: &mut Outgoing, position: u64, held: Vec<Handle>) {
@@ -195,6 +206,8 @@ impl Link {
         while !self.is_closed() {
             match receiver.next(record) {
                 Ok(true) => {
+                    // Relaxed, and not one step: whoever has the receiver locked is alone, and asks on this thread.
+                    self.received.store(self.received() + 1, Ordering::Relaxed);
                     deal(record);
                     receiver.done();
                     any = true;
@@ -207,6 +220,23 @@ impl Link {
             }
         }
         any
+    }
+
+    // ---- what has begun ----
+
+    /// The number of the record that is being dealt with, as the other end counts it.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Says to the other end that what the record of this number asks for begins now. One store.
+    pub(crate) fn begin(&self, number: u64) {
+        self.marker.set(number);
+    }
+
+    /// Up to which number the other end has begun what was asked of it. Final when its process has ended.
+    pub(crate) fn begun(&self) -> u64 {
+        self.outgoing.lock().sender.mark()
     }
 
     /// Nothing is sent or received any more; what was held for the other end goes.

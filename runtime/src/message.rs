@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Failure;
+use crate::error::{ExitReason, Failure};
 use crate::registry::Key;
 use crate::value::stream;
 
@@ -219,6 +219,10 @@ pub(crate) enum ToHead<'a> {
     Broken {
         process: OwnerId,
     },
+    /// A process that had calls of this one is gone: how has it ended? Answered by `Died`, once it has.
+    AskDeath {
+        process: OwnerId,
+    },
     /// A place for an actor, still without a process. Answered by `ActorReserved`.
     ReserveActor {
         request: u64,
@@ -287,6 +291,10 @@ pub(crate) enum FromHead<'a> {
     },
     /// To a worker: say so when nothing is left of what you were asked to run.
     SayWhenFree,
+    Died {
+        process: OwnerId,
+        reason: ExitReason,
+    },
     /// Become this actor.
     Construct {
         actor: u64,
@@ -313,7 +321,7 @@ pub(crate) enum FromHead<'a> {
     ActorRestarts {
         actor: u64,
         pid: u32,
-        cause: &'a str,
+        reason: ExitReason,
         /// How often calls that were under way may be sent again.
         max_task_retries: u32,
     },
@@ -439,7 +447,12 @@ mod tests {
             FromHead::Construct { actor: 1, class: key, arguments: 1, payloads: b"payloads" },
             FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
             FromHead::ActorFound { request: 1, actor: Some(found) },
-            FromHead::ActorRestarts { actor: 1, pid: 2, cause: "it died", max_task_retries: 3 },
+            FromHead::ActorRestarts {
+                actor: 1,
+                pid: 2,
+                reason: ExitReason::Killed { signal: 9 },
+                max_task_retries: 3,
+            },
             FromHead::ActorOver { actor: 1, pid: 2, failure },
         ] {
             records.push(postcard::to_stdvec(&record).unwrap());

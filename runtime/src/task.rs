@@ -46,8 +46,8 @@ impl TaskOptions {
     /// How often the call is begun again when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a
     /// panic is a result, and not retried.
     ///
-    /// Default: 0. Then the function runs at most once, and a call whose process died is
-    /// [`Failure::WorkerDied`], whether it had begun or not. With *n* retries it runs at most *n* + 1 times, and at least
+    /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died is
+    /// [`Failure::WorkerDied`]. One that had not begun goes to another process, which is no retry. With *n* retries it runs at most *n* + 1 times, and at least
     /// once if it succeeds; what an attempt had already done to the world when its process died is not undone, so such
     /// a function should be one that may run twice. An attempt that runs again also makes the calls again that the
     /// function makes.
@@ -118,9 +118,19 @@ pub(crate) struct Task {
     /// How often the call may be begun again; of a method, the head says so when it matters.
     pub(crate) max_retries: u32,
     pub(crate) begun_again: AtomicU32,
+    /// How often it was sent to a process that died before it began.
+    pub(crate) sent_in_vain: AtomicU32,
 }
 
+/// So often a call is sent to processes that die before they begin it: by then it is no accident.
+const SENT_IN_VAIN_MAX: u32 = 100;
+
 impl Task {
+    /// Whether the call, which has not begun in a process that died, goes to another one; if so, that is counted.
+    pub(crate) fn may_be_sent_again(&self) -> bool {
+        self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX
+    }
+
     /// Whether the call may be begun again after the process that had it died; if so, that is counted.
     pub(crate) fn may_begin_again(&self, max: u32) -> bool {
         // Only whoever took the call off the books asks, so nobody counts at the same time.
@@ -320,6 +330,7 @@ pub(crate) fn submit(
         unready: AtomicUsize::new(1),
         max_retries: options.max_retries.unwrap_or(0),
         begun_again: AtomicU32::new(0),
+        sent_in_vain: AtomicU32::new(0),
     };
     core.submit(Arc::new(task));
     results

@@ -11,6 +11,7 @@ use crate::executor::Executor;
 use crate::lifeline::Watched;
 use crate::link::Link;
 use crate::message::ToHead;
+use crate::overflow::tell_overflow;
 use crate::takeover::WorkerRole;
 use crate::{logs, panics, registry, session};
 
@@ -20,6 +21,7 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
     let lifeline = Arc::new(Watched::inherit(role.lifeline));
     CANARY.store(lifeline.number(), Ordering::Relaxed);
     end_with(lifeline.clone());
+    tell_overflow(role.token, lifeline.number());
     match serve(role) {
         Ok(Served::UntilExit) => 0,
         // The head may be gone: then nobody else ends what user code has forked.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, Handle, OwnerId};
 
-use crate::error::Failure;
+use crate::error::{ExitReason, Failure};
 use crate::link::{Link, TooLarge};
 use crate::message::{FoundActor, FromHead, NewActor, ReservedActor};
 use crate::payloads;
@@ -217,21 +217,24 @@ impl Actors {
     }
 
     /// The actor's process has ended, which nobody here asked for: the actor starts again, or is over.
-    pub(super) fn process_ended(&mut self, actor: u64, pid: u32, how: String) {
+    pub(super) fn process_ended(&mut self, actor: u64, pid: u32, reason: ExitReason) {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         if !record.may_restart() {
             let cause = match record.restarts {
-                0 => how,
-                restarts => format!("{how}, after {restarts} restarts"),
+                0 => reason.to_string(),
+                restarts => format!("{reason}, after {restarts} restarts"),
             };
-            return self.over(actor, pid, Failure::Other(cause));
+            // Callers know which method they have called.
+            let (class, method) = (record.class_name.clone(), String::new());
+            let failure = Failure::ActorDied { class, method, pid, cause, reason: Some(reason) };
+            return self.over(actor, pid, failure);
         }
         record.restarts = record.restarts.saturating_add(1);
         record.stage = Stage::Waiting;
         self.waiting.push(actor);
         let max_task_retries = record.max_task_retries;
         for link in &record.watchers {
-            let message = FromHead::ActorRestarts { actor, pid, cause: &how, max_task_retries };
+            let message = FromHead::ActorRestarts { actor, pid, reason, max_task_retries };
             let _ = link.send(&message, Vec::new());
         }
     }

@@ -6,6 +6,7 @@
 //! actors that it names.
 
 mod actors;
+mod deaths;
 mod output;
 mod pool;
 mod processes;

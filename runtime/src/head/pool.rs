@@ -189,6 +189,11 @@ impl<C: Caller> Pool<C> {
         }
     }
 
+    /// Whether a process has registered, and not ended.
+    pub(super) fn has(&self, peer: OwnerId) -> bool {
+        self.workers.values().any(|worker| worker.is_at(peer))
+    }
+
     /// A process cannot be talked to any more.
     pub(super) fn set_broken(&mut self, peer: OwnerId, now: Instant) {
         if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {

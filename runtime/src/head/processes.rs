@@ -4,7 +4,7 @@
 //! has left the group. And each has a share of the head's attention only: one that prints without end is read a piece at
 //! a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -30,6 +30,8 @@ pub(crate) struct Processes {
     head: OwnerId,
     running: HashMap<u64, Process>,
     token_last: u64,
+    /// Processes that have said so, and have not ended.
+    overflowed: HashSet<u64>,
     output: Output,
 }
 
@@ -42,7 +44,8 @@ struct Process {
 impl Processes {
     pub(crate) fn new(options: HeadOptions, head: OwnerId) -> Self {
         let token_last = u64::from(std::process::id()) << 32;
-        Self { options, head, running: HashMap::new(), token_last, output: Output::new() }
+        let (running, overflowed) = (HashMap::new(), HashSet::new());
+        Self { options, head, running, token_last, overflowed, output: Output::new() }
     }
 
     /// Starts a worker; its token and its process id.
@@ -112,12 +115,20 @@ impl Processes {
 
     /// Processes that have ended since the last call, and how.
     pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitReason)> {
-        let ended: Vec<_> = self
+        let mut ended: Vec<_> = self
             .running
             .iter()
             .filter_map(|(token, Process { child, .. })| Some((*token, child.pid(), child.try_wait()?)))
             .collect();
-        for (token, ..) in &ended {
+        if !ended.is_empty() {
+            self.overflowed.extend(self.options.lifeline.last_words());
+        }
+        for (token, _, reason) in &mut ended {
+            if self.overflowed.remove(token)
+                && matches!(reason, ExitReason::Killed { .. } | ExitReason::Unknown)
+            {
+                *reason = ExitReason::StackOverflow;
+            }
             // What it printed last comes before the news of its end.
             if let Some(process) = self.running.remove(token) {
                 self.output.process_ended(process.pipes);

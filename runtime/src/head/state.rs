@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
+use super::deaths::Deaths;
 use super::pool::{Caller, Decision, Job, Pool};
 use super::processes::Processes;
 use crate::error::{ExitReason, Failure};
@@ -21,6 +22,7 @@ pub(super) struct State {
     pub(super) processes: Processes,
     pool: Pool<Arc<Link>>,
     pub(super) actors: Actors,
+    deaths: Deaths,
     start_failures: u32,
     is_store_lost: bool,
 }
@@ -31,6 +33,7 @@ impl State {
             processes,
             pool: Pool::new(places),
             actors: Actors::default(),
+            deaths: Deaths::default(),
             start_failures: 0,
             is_store_lost: false,
         }
@@ -76,6 +79,11 @@ impl State {
             ToHead::Blocked => self.pool.set_blocked(from.peer, true),
             ToHead::Unblocked => self.pool.set_blocked(from.peer, false),
             ToHead::Broken { process } => self.pool.set_broken(process, Instant::now()),
+            ToHead::AskDeath { process } => {
+                // If it still runs, it cannot be talked to any more, and does not run for long.
+                self.pool.set_broken(process, Instant::now());
+                self.deaths.ask(from, process, self.pool.has(process));
+            }
             ToHead::ReserveActor { request, actor } => self.actors.reserve(client, from, request, actor),
             ToHead::StartActor { actor, arguments, payloads } => {
                 self.try_again();
@@ -112,6 +120,7 @@ impl State {
 
     pub(super) fn on_link_closed(&mut self, link: &Arc<Link>) {
         self.pool.caller_gone(link, Instant::now());
+        self.deaths.on_caller_gone(link);
         for actor in self.actors.on_caller_gone(link) {
             self.end_actor(actor, Failure::Other("its creator died before it was started".into()));
         }
@@ -143,8 +152,11 @@ impl State {
                     ));
                 }
             }
+            if let Some(link) = &worker.link {
+                self.deaths.died(link.peer, reason);
+            }
             if let Job::Actor { actor } = worker.job {
-                self.actors.process_ended(actor, pid, reason.to_string());
+                self.actors.process_ended(actor, pid, reason);
             }
         }
         for token in self.pool.kill_late(Instant::now()) {

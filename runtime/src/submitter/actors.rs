@@ -9,7 +9,7 @@ use mobula_client::{Handle, OwnerId};
 use super::{ActorState, Answer, Books, Running};
 use crate::actor::ActorOptions;
 use crate::core::Core;
-use crate::error::{Failure, Result};
+use crate::error::{ExitReason, Failure, Result};
 use crate::link::TooLarge;
 use crate::message::{Callee, NewActor, ToHead};
 use crate::registry::{Class, Key};
@@ -117,8 +117,8 @@ impl Core {
                     unreachable!("only methods queue here")
                 };
                 match self.send(link, &task, Callee::Method(method)) {
-                    Ok(()) => {
-                        books.running.insert(task.id, Running::new(task, link));
+                    Ok(number) => {
+                        books.running.insert(task.id, Running::new(task, link, number));
                         self.submitter.settled(1);
                     }
                     Err(failure) => failed.push((task, failure)),
@@ -151,20 +151,28 @@ impl Core {
     }
 
     /// The actor's process has died, and another one is to take its place: what was under way fails, or is sent again
-    /// before everything else. What has not been sent waits.
+    /// before everything else. What had not begun waits.
     pub(super) fn on_actor_restarts(
         self: &Arc<Self>,
         actor: u64,
         pid: u32,
-        cause: &str,
+        reason: ExitReason,
         max_task_retries: u32,
     ) {
         self.take_last_results(actor);
         let (again, failed) = {
             let mut books = self.submitter.books.lock();
+            let begun = match books.actors.get(&actor) {
+                Some(ActorState::At { link, .. }) => link.begun(),
+                _ => u64::MAX,
+            };
             let (mut queue, running) = books.take_calls_of(actor);
             let (again, failed): (Vec<_>, Vec<_>) =
-                running.into_iter().partition(|task| task.may_begin_again(max_task_retries));
+                running.into_iter().partition(|Running { task, number, .. }| {
+                    (*number > begun && task.may_be_sent_again()) || task.may_begin_again(max_task_retries)
+                });
+            let tasks = |running: Vec<Running>| running.into_iter().map(|running| running.task);
+            let (again, failed): (Vec<_>, Vec<_>) = (tasks(again).collect(), tasks(failed).collect());
             for task in again.iter().rev() {
                 // Its arguments are there, and it keeps them.
                 task.unready.store(0, Ordering::Release);
@@ -180,8 +188,7 @@ impl Core {
         for task in &failed {
             if let Target::Method { class, name, .. } = task.target {
                 let (class, method) = (class.to_owned(), name.to_owned());
-                let cause = cause.to_owned();
-                self.settle_all(task, &Failure::ActorUnavailable { class, method, pid, cause });
+                self.settle_all(task, &Failure::ActorUnavailable { class, method, pid, reason });
             }
         }
     }
@@ -203,7 +210,7 @@ impl Core {
             books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() });
             calls
         };
-        for task in &running {
+        for Running { task, .. } in &running {
             self.settle_all(task, &of_actor(&task.target, pid, failure));
         }
         for task in &queue {
@@ -221,28 +228,27 @@ impl Core {
 impl Books {
     /// Takes an actor's calls off the books: those that wait, and those that were sent, each in the order in which they
     /// were made.
-    fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Arc<Task>>) {
+    fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Running>) {
         let queue = match self.actors.remove(&actor) {
             Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
             _ => VecDeque::new(),
         };
         let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
-        let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running.task);
+        let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running);
         let mut running: Vec<_> = running.collect();
-        running.sort_unstable_by_key(|task| task.id);
+        running.sort_unstable_by_key(|running| running.task.id);
         (queue, running)
     }
 }
 
 /// Why a call of an actor that is over failed.
 pub(super) fn of_actor(target: &Target, pid: u32, failure: &Failure) -> Failure {
-    match (target, failure) {
-        (Target::Method { class, name, .. }, Failure::Other(cause)) => Failure::ActorDied {
-            class: (*class).to_owned(),
-            method: (*name).to_owned(),
-            pid,
-            cause: cause.clone(),
-        },
-        _ => failure.clone(),
-    }
+    let Target::Method { class, name, .. } = target else { return failure.clone() };
+    let (cause, reason) = match failure {
+        Failure::Other(cause) => (cause, None),
+        Failure::ActorDied { cause, reason, .. } => (cause, *reason),
+        _ => return failure.clone(),
+    };
+    let (class, method) = ((*class).to_owned(), (*name).to_owned());
+    Failure::ActorDied { class, method, pid, cause: cause.clone(), reason }
 }

@@ -66,6 +66,8 @@ struct Books {
     running: FxHashMap<u64, Running>,
     actors: FxHashMap<u64, ActorState>,
     requests: FxHashMap<u64, Answer>,
+    /// Calls of functions that were sent to processes that are gone, until the head says how those ended.
+    dying: FxHashMap<OwnerId, Dying>,
     /// Calls that wait for results that other processes promised.
     foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
 }
@@ -80,12 +82,21 @@ struct Running {
     task: Arc<Task>,
     on: OwnerId,
     link: u64,
+    /// Of the record that it was sent in.
+    number: u64,
 }
 
 impl Running {
-    fn new(task: Arc<Task>, link: &Link) -> Self {
-        Self { task, on: link.peer, link: link.id }
+    fn new(task: Arc<Task>, link: &Link, number: u64) -> Self {
+        Self { task, on: link.peer, link: link.id, number }
     }
+}
+
+/// A process that is gone, and the calls that it had.
+struct Dying {
+    link: Arc<Link>,
+    pid: u32,
+    calls: Vec<Running>,
 }
 
 /// What became of a call that was to be sent at once.
@@ -202,12 +213,12 @@ impl Core {
             }
             Target::Constructor { .. } => return Sent::Not(task),
         };
-        if self.send(link, &task, callee).is_err() {
+        let Ok(number) = self.send(link, &task, callee) else {
             // It fails again on the long way, which tells whoever waits for the result.
             return Sent::Not(task);
-        }
+        };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
-        let running = Running::new(task, link);
+        let running = Running::new(task, link, number);
         books.running.insert(running.task.id, running);
         if let Some(worker) = worker {
             books.leases.sent(worker);
@@ -325,8 +336,8 @@ impl Core {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
             let worker = books.leases.worker(id).expect("one that is leased");
             match self.send(&worker.link, &task, Callee::Function(key)) {
-                Ok(()) => {
-                    let running = Running::new(task, &worker.link);
+                Ok(number) => {
+                    let running = Running::new(task, &worker.link, number);
                     books.running.insert(running.task.id, running);
                     books.leases.sent(id);
                     self.submitter.settled(1);
@@ -341,8 +352,8 @@ impl Core {
         }
     }
 
-    /// Sends one call. The task itself keeps what the record names, until it is over.
-    fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<(), Failure> {
+    /// Sends one call; its record's number. The task itself keeps what the record names, until it is over.
+    fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<u64, Failure> {
         let call =
             Call { task: task.id, callee, returns: task.returns, arguments: task.arguments.count() as u32 };
         self.send_arguments(task, |payloads| {
@@ -354,11 +365,11 @@ impl Core {
     }
 
     /// Sends a record with a task's arguments: small ones in it, or, where that is too much, all through the store.
-    fn send_arguments(
+    fn send_arguments<T>(
         &self,
         task: &Task,
-        send: impl Fn(&[u8]) -> Result<(), TooLarge>,
-    ) -> Result<(), Failure> {
+        send: impl Fn(&[u8]) -> Result<T, TooLarge>,
+    ) -> Result<T, Failure> {
         let sent = match task.arguments.as_given() {
             Some(payloads) => send(payloads),
             None => send(&task.arguments.resolve(self, false)?),
@@ -380,6 +391,8 @@ impl Core {
                     unsent.extend(queue);
                 }
             }
+            let dying = std::mem::take(&mut books.dying).into_values().flat_map(|dying| dying.calls);
+            unsent.extend(dying.map(|running| running.task));
             (unsent, std::mem::take(&mut books.running))
         };
         for task in unsent.iter().chain(running.values().map(|running| &running.task)) {

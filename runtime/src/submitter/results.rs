@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Running;
+use mobula_client::OwnerId;
+
 use super::leases::Ended;
+use super::{Dying, Running};
 use crate::core::Core;
-use crate::error::{Failure, Result};
+use crate::error::{ExitReason, Failure, Result};
 use crate::link::Link;
 use crate::message::{NoResults, Results, ToCaller, ToHead};
 use crate::payloads::{self, Payload};
@@ -165,9 +167,10 @@ impl Core {
         self.call_waits();
     }
 
-    /// A process that ran calls of this one is gone (or a link to it is).
+    /// A process that ran calls of this one is gone (or a link to it is). What becomes of the calls is decided when the
+    /// process has ended: until then it may begin one of them.
     pub(crate) fn on_worker_gone(self: &Arc<Self>, link: &Arc<Link>) {
-        let (again, lost, lease) = {
+        let (any, lease) = {
             let mut books = self.submitter.books.lock();
             if books.links.get(&link.peer).is_some_and(|other| other.id == link.id) {
                 books.links.remove(&link.peer);
@@ -176,27 +179,52 @@ impl Core {
             let lease = if is_leased { books.leases.gone(link.peer) } else { None };
             self.submitter.has_leases.store(!books.leases.is_empty(), Ordering::Release);
             // What became of an actor, and so of its calls, the head will say.
-            let lost = books.running.extract_if(|_, running| {
+            let calls = books.running.extract_if(|_, running| {
                 running.link == link.id && matches!(running.task.target, Target::Function { .. })
             });
-            let (again, lost): (Vec<_>, Vec<_>) = lost
-                .map(|(_, running)| running.task)
-                .partition(|task| task.may_begin_again(task.max_retries));
-            (again, lost, lease)
+            let calls: Vec<_> = calls.map(|(_, running)| running).collect();
+            let any = !calls.is_empty();
+            if any {
+                self.submitter.promised(calls.len());
+                let pid = lease.as_ref().map_or(0, |worker| worker.pid);
+                books.dying.insert(link.peer, Dying { link: link.clone(), pid, calls });
+            }
+            (any, lease)
         };
-        let pid = lease.as_ref().map_or(0, |worker| worker.pid);
         if lease.is_some() {
             // If it is the link alone that is gone, the worker may still run what it was asked.
             self.end_lease(Ended { worker: link.peer, is_busy: true });
         }
-        for task in again {
+        if any {
+            match self.head().filter(|_| !self.is_over()) {
+                Some(head) => _ = head.send(&ToHead::AskDeath { process: link.peer }, Vec::new()),
+                None => self.fail_everything(&Failure::SessionOver),
+            }
+            self.call_waits();
+        }
+        self.send_ready();
+    }
+
+    /// A process has ended. Of the calls that it had, those that had not begun are sent to another one; the others too, as
+    /// far as they may run again.
+    pub(super) fn on_died(self: &Arc<Self>, process: OwnerId, reason: ExitReason) {
+        let Some(Dying { link, pid, mut calls }) = self.submitter.books.lock().dying.remove(&process) else {
+            return;
+        };
+        let begun = link.begun();
+        calls.sort_unstable_by_key(|running| running.number);
+        let (again, lost): (Vec<_>, Vec<_>) =
+            calls.into_iter().partition(|Running { task, number, .. }| {
+                (*number > begun && task.may_be_sent_again()) || task.may_begin_again(task.max_retries)
+            });
+        for Running { task, .. } in again.into_iter().rev() {
             if let Target::Function { key, .. } = task.target {
-                self.begin_again(key, task);
+                self.submitter.books.lock().leases.queue_again(key, task);
             }
         }
-        for task in lost {
-            let how = "its process ended during the call, or with the call in its queue".to_owned();
-            self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, how });
+        for Running { task, .. } in lost {
+            self.submitter.settled(1);
+            self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
         }
         self.send_ready();
     }

@@ -34,6 +34,7 @@ impl Core {
                 }
             }
             FromHead::Recall { worker } => self.recall(worker),
+            FromHead::Died { process, reason } => self.on_died(process, reason),
             FromHead::ActorReserved { request, result } => {
                 let held =
                     result.and_then(|ReservedActor { actor, token }| Ok((actor, self.client.hold(token)?)));
@@ -46,8 +47,8 @@ impl Core {
                 self.submitter.books.lock().requests.insert(request, Answer::Found(found));
             }
             FromHead::ActorAt { actor, process } => self.on_actor_at(actor, process),
-            FromHead::ActorRestarts { actor, pid, cause, max_task_retries } => {
-                self.on_actor_restarts(actor, pid, cause, max_task_retries);
+            FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
+                self.on_actor_restarts(actor, pid, reason, max_task_retries);
             }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
             FromHead::Construct { actor, class, arguments, payloads } => {

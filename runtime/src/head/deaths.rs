@@ -1,0 +1,63 @@
+//! How processes of the session have ended, for callers whose calls they took with them.
+//!
+//! A caller sees that a process is gone before it can know how: that is for the process's parent to hear. So it asks, and
+//! is answered as soon as the process has ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mobula_client::OwnerId;
+
+use crate::error::ExitReason;
+use crate::link::Link;
+use crate::message::FromHead;
+
+/// Ends that are remembered, for those who ask late.
+const KNOWN_MAX: usize = 1024;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Deaths {
+    known: VecDeque<Death>,
+    /// Who wants to hear of the end of which process.
+    asked: Vec<(OwnerId, Arc<Link>)>,
+}
+
+#[derive(Clone, Copy)]
+struct Death {
+    process: OwnerId,
+    reason: ExitReason,
+}
+
+impl Death {
+    fn tell(&self, link: &Link) {
+        let Self { process, reason } = *self;
+        let _ = link.send(&FromHead::Died { process, reason }, Vec::new());
+    }
+}
+
+impl Deaths {
+    /// A caller asks about a process, which may still run.
+    pub(super) fn ask(&mut self, from: &Arc<Link>, process: OwnerId, runs: bool) {
+        if runs {
+            return self.asked.push((process, from.clone()));
+        }
+        let known = self.known.iter().rev().find(|death| death.process == process).copied();
+        known.unwrap_or(Death { process, reason: ExitReason::Unknown }).tell(from);
+    }
+
+    pub(super) fn died(&mut self, process: OwnerId, reason: ExitReason) {
+        let death = Death { process, reason };
+        for (_, link) in self.asked.extract_if(.., |(asked, _)| *asked == process) {
+            death.tell(&link);
+        }
+        if self.known.len() == KNOWN_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back(death);
+    }
+
+    pub(super) fn on_caller_gone(&mut self, link: &Arc<Link>) {
+        self.asked.retain(|(_, asked)| !Arc::ptr_eq(asked, link));
+    }
+}

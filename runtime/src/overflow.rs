@@ -1,0 +1,90 @@
+//! What a worker says when its stack overflows.
+//!
+//! The standard library's own handler is set before a program's `main`, which a worker never runs. This one says the same
+//! in the worker's output and to the head, and leaves the rest to the signal: the process ends by it, as it would have.
+//! It covers the thread that runs calls. Threads that user code starts have no stack of their own for a handler, so of
+//! them only the signal is known.
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+
+use crate::lifeline::last_words;
+
+/// The handler's stack.
+const HANDLER_STACK_BYTES: usize = 64 << 10;
+/// How far below the stack a fault can be that comes of its growing: what a function takes at once is touched page by
+/// page, and the kernel keeps a gap of this size.
+const BELOW_BYTES: usize = 1 << 20;
+
+/// What the handler needs: made before, since it may not ask for anything.
+#[derive(Debug)]
+struct Known {
+    /// The lowest address of the stack.
+    low: usize,
+    pid: libc::pid_t,
+    token: u64,
+    socket: RawFd,
+}
+
+static KNOWN: OnceLock<Known> = OnceLock::new();
+
+/// From here on an overflow of this thread's stack is told.
+pub(crate) fn tell_overflow(token: u64, socket: RawFd) {
+    let Some(low) = stack_low() else { return };
+    // SAFETY: asks for a number.
+    let pid = unsafe { libc::getpid() };
+    if KNOWN.set(Known { low, pid, token, socket }).is_err() {
+        return;
+    }
+    let memory = Box::leak(vec![0u8; HANDLER_STACK_BYTES].into_boxed_slice());
+    let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
+    // SAFETY: the handler's stack is never freed, and used for nothing else; the handler only makes system calls; and the
+    // structures outlive the calls that read them.
+    unsafe {
+        if libc::sigaltstack(&raw const stack, std::ptr::null_mut()) != 0 {
+            return;
+        }
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        action.sa_sigaction = on_fault as *const () as usize;
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn on_fault(signal: libc::c_int, info: *const libc::siginfo_t, _context: *const libc::c_void) {
+    // SAFETY: the kernel gives a handler with `SA_SIGINFO` valid information. What is called is allowed in a handler.
+    unsafe {
+        // Back from here the instruction faults again, and ends the process; a signal that was sent is sent again.
+        libc::signal(signal, libc::SIG_DFL);
+        if (*info).si_code <= 0 {
+            libc::raise(signal);
+            return;
+        }
+        let address = (*info).si_addr() as usize;
+        let Some(known) = KNOWN.get() else { return };
+        let is_overflow = address < known.low && known.low - address <= BELOW_BYTES;
+        // A forked child is not the worker.
+        if is_overflow && libc::getpid() == known.pid {
+            const TEXT: &[u8] = b"mobula: the stack of this worker has overflowed: it ends\n";
+            libc::write(2, TEXT.as_ptr().cast(), TEXT.len());
+            last_words(known.socket, known.token);
+        }
+    }
+}
+
+/// The lowest address that this thread's stack may grow to.
+fn stack_low() -> Option<usize> {
+    // SAFETY: the attributes are initialized by the call that says so, and destroyed once.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
+            return None;
+        }
+        let (mut low, mut bytes) = (std::ptr::null_mut(), 0);
+        let result = libc::pthread_attr_getstack(&raw const attributes, &raw mut low, &raw mut bytes);
+        libc::pthread_attr_destroy(&raw mut attributes);
+        (result == 0).then_some(low as usize)
+    }
+}
