@@ -295,6 +295,33 @@ fn child_whose_worker_prints_and_is_not_waited_for() {
     });
 }
 
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_that_cannot_print_errors() {
+    as_child(|| {
+        let session = small().init().unwrap();
+        check_session(&session);
+        // Another store that is killed is said as well.
+        check_session(&session);
+    });
+}
+
+#[test]
+fn a_session_goes_on_when_nobody_can_read_or_nobody_reads_standard_error() {
+    for is_closed in [true, false] {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let is_full = || nix::unistd::write(&writer, &[b'.'; 512]) == Err(nix::errno::Errno::EAGAIN);
+        while !is_closed && !is_full() {}
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        let reader = (!is_closed).then_some(reader);
+        let mut command = child("child_that_cannot_print_errors");
+        let status = command.stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert!(status.success(), "closed: {is_closed}");
+        drop(reader);
+    }
+}
+
 // ---- directories ----
 
 #[test]

@@ -23,6 +23,40 @@ fn it_serves_until_it_is_told_to_stop_and_leaves_nothing() {
 }
 
 #[test]
+fn it_serves_on_when_nobody_can_read_its_log() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let store = Store::start_logging_to(writer.into(), "trace");
+    drop(reader);
+    for _ in 0..3 {
+        let client = store.client("test");
+        assert_eq!(&client.put(b"bytes").unwrap()[..], b"bytes");
+    }
+    store.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_raised_or_named() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    // Of this process, which writes no files: all tests' stores raise it.
+    setrlimit(Resource::RLIMIT_FSIZE, 1 << 20, hard).unwrap();
+    let store = Store::start();
+    let object = store.client("test").put(&[7; 5 << 20]).unwrap();
+    assert_eq!(object[1000], 7);
+    drop(object);
+    store.end(Signal::SIGTERM);
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("store.sock");
+    let script = "ulimit -f 1024; exec \"$0\" store --capacity 1MiB --socket \"$1\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_mobula")]).arg(socket);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("RLIMIT_FSIZE") && text.contains("ulimit -f"), "{text}");
+}
+
+#[test]
 fn capacities_that_cannot_be() {
     let directory = TempDir::new().unwrap();
     let socket = directory.path().join("store.sock");
@@ -32,7 +66,7 @@ fn capacities_that_cannot_be() {
     };
     check("0", &["capacity of 0 bytes"]);
     check("0GiB", &["capacity of 0 bytes"]);
-    check("1024TiB", &["1024 TiB", "more than the machine's memory"]);
+    check("1024TiB", &["1024 TiB", "control group"]);
     for (nonsense, expected) in [("2GiBB", "2GiBB"), ("lots", "lots"), ("", "expected a number")] {
         let output = run(["store", "--socket", socket, "--capacity", nonsense], directory.path());
         let text = String::from_utf8_lossy(&output.stderr);

@@ -100,17 +100,6 @@ impl Stream {
         Ok(())
     }
 
-    /// A line of this library's own, if it can be written without waiting.
-    pub(crate) fn say_if_it_takes(self, text: &str) {
-        let line = format!("mobula: {text}\n");
-        if self.takes_more_within(PollTimeout::ZERO) {
-            let _ = match self {
-                Self::Stdout => write(io::stdout().as_fd(), line.as_bytes()),
-                Self::Stderr => write(io::stderr().as_fd(), line.as_bytes()),
-            };
-        }
-    }
-
     fn takes_more_within(self, timeout: PollTimeout) -> bool {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let descriptor = match self {
@@ -118,6 +107,14 @@ impl Stream {
             Self::Stderr => stderr.as_fd(),
         };
         matches!(poll(&mut [PollFd::new(descriptor, PollFlags::POLLOUT)], timeout), Ok(1..))
+    }
+}
+
+/// Says something of this library's own on standard error, if that can be written without waiting: nothing of a session
+/// is to be held up by whoever does not read it, or ended because nobody can, as `eprintln!` would do.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    if Stream::Stderr.takes_more_within(PollTimeout::ZERO) {
+        let _ = write(io::stderr().as_fd(), format!("mobula: {text}\n").as_bytes());
     }
 }
 

@@ -10,6 +10,7 @@
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::lifeline::WatchedNumbers;
+use crate::logs;
 
 /// Says what a process that this program started is to be.
 pub(crate) const ROLE: &str = "MOBULA_ROLE";
@@ -38,7 +39,7 @@ extern "C" fn take_over() {
             crate::session::store::run(&store)
         }
         None => {
-            eprintln!("mobula: {ROLE} is set, but not by this build of mobula: unset it");
+            logs::say(format_args!("{ROLE} is set, but not by this build of mobula: unset it"));
             2
         }
     };

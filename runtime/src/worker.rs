@@ -32,7 +32,7 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
         // A session that ends while its workers start has nothing to complain about.
         Err(_) if lifeline.is_cut() => 0,
         Err(error) => {
-            eprintln!("mobula: this worker could not serve: {error}");
+            logs::say(format_args!("this worker could not serve: {error}"));
             1
         }
     }
@@ -48,7 +48,7 @@ fn end_with(lifeline: Arc<Watched>) {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        eprintln!("mobula: a worker without a watch on its driver does not serve: {error}");
+        logs::say(format_args!("a worker without a watch on its driver does not serve: {error}"));
         // SAFETY: as above.
         unsafe { libc::_exit(1) };
     }

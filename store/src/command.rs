@@ -51,7 +51,9 @@ impl StoreCommand {
     pub fn run(self) -> Result<(), Box<dyn std::error::Error>> {
         let filter = EnvFilter::try_from_env("MOBULA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         // A program that logs in its own way keeps doing so.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // That nobody can read it is no reason to panic, which saying so on standard error would be.
+        let _ = log.log_internal_errors(false).try_init();
         // Blocked before there is a second thread, so that only the one below ever takes these signals.
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGTERM);

@@ -59,10 +59,16 @@ pub struct Store {
 
 impl Store {
     pub fn start() -> Self {
+        Self::start_logging_to(Stdio::null(), "info")
+    }
+
+    /// The same with a log of so much.
+    pub fn start_logging_to(log: Stdio, level: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("store.sock");
         let words = ["store", "--capacity", "16MiB", "--socket"];
-        let child = mobula(words, directory.path()).arg(&socket).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = mobula(words, directory.path());
+        let child = command.arg(&socket).stderr(log).env("MOBULA_LOG", level).spawn().unwrap();
         let mut store = Self { directory, socket, process: Running { child: Some(child) } };
         let start = Instant::now();
         loop {

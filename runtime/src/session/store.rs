@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::child::Child;
 use crate::error::{Error, ExitReason, Result};
 use crate::lifeline::Watched;
+use crate::logs::{self, Stream};
 use crate::takeover::{ROLE, Role, StoreRole};
 
 /// How long the store may take to start.
@@ -78,7 +79,7 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
             // It has ended as it should, with the lifeline.
             return;
         }
-        eprintln!("mobula: the store has ended, and is started again: {reason}");
+        logs::say(format_args!("the store has ended, and is started again: {reason}"));
         if begun.elapsed() >= SOUND_LIFE {
             pause = Duration::ZERO;
         }
@@ -89,7 +90,7 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
             pause = (pause * 2).clamp(Duration::from_millis(1), RESTART_PAUSE_MAX);
             match start(role) {
                 Ok(child) => break child,
-                Err(error) => eprintln!("mobula: the store does not start again: {error}"),
+                Err(error) => logs::say(format_args!("the store does not start again: {error}")),
             }
         };
     }
@@ -151,7 +152,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     let lifeline = Watched::inherit(role.lifeline);
     // This process is there for the store alone.
     if let Err(error) = mobula_store::prepare_process() {
-        eprintln!("mobula: the store keeps the usual limits: {error}");
+        logs::say(format_args!("the store keeps the usual limits: {error}"));
     }
     let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     config.spill_directory = role.spill_directory.clone();
@@ -159,11 +160,11 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     let server = match mobula_store::Server::bind(config) {
         Ok(server) => server,
         Err(error) => {
-            println!("{error}");
+            let _ = Stream::Stdout.write_all(format!("{error}\n").as_bytes());
             return 1;
         }
     };
-    println!("ready");
+    let _ = Stream::Stdout.write_all(b"ready\n");
     // Whoever reads has got what it waited for; the pipe's end tells it that there is no more.
     let _ = nix::unistd::close(1);
     fill_standard();
@@ -174,13 +175,13 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        eprintln!("mobula: a store without a watch on its driver does not serve: {error}");
+        logs::say(format_args!("a store without a watch on its driver does not serve: {error}"));
         return 1;
     }
     let code = match server.run() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("mobula: the store ended: {error}");
+            logs::say(format_args!("the store ended: {error}"));
             1
         }
     };
