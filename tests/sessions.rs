@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use mobula::prelude::*;
-use mobula::{Builder, Error};
+use mobula::{Builder, Error, Failure};
 use mobula_tests::{eventually, is_running, session, turn};
 
 #[mobula::remote]
@@ -332,7 +332,7 @@ fn results_of_a_session_that_is_over_stay_readable_if_they_were_got() {
     let got = reference.get().unwrap();
     drop(session);
     assert_eq!(got.as_slice(), [1.0, 2.0, 3.0]);
-    assert!(matches!(reference.get(), Err(Error::NotInitialized)));
+    assert!(matches!(reference.get(), Err(Error::Failed(Failure::SessionOver))));
     drop(turn);
 }
 

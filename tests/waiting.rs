@@ -160,3 +160,149 @@ fn the_place_is_taken_back_when_the_wait_is_over() {
     eventually("one worker is left", || session.session.client().stats().unwrap().clients.len() == 3);
     assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
 }
+
+// ---- waits at odd places ----
+
+#[test]
+fn timeouts_may_be_as_long_or_as_short_as_they_like() {
+    let _session = session(1);
+    let directory = tempfile::tempdir().unwrap();
+    let gate = directory.path().join("gate");
+    let slow = waits_for::remote(directory.path().join("says"), gate.clone());
+    for timeout in [Duration::ZERO, Duration::from_nanos(1)] {
+        assert!(matches!(slow.get_timeout(timeout), Err(Error::Timeout { ready: 0, wanted: 1, .. })));
+        assert!(mobula::wait([slow.clone()], 1, Some(timeout)).unwrap().0.is_empty());
+    }
+    let long = [
+        Duration::MAX,
+        Duration::from_secs(u64::MAX / 2),
+        Duration::from_secs(1 << 61),
+        Duration::from_secs(1 << 40),
+    ];
+    std::thread::scope(|scope| {
+        // One of them leads, and sleeps on the bell; the others follow.
+        let waits = long.map(|timeout| {
+            let slow = slow.clone();
+            scope.spawn(move || {
+                slow.get_timeout(timeout).unwrap();
+                mobula::wait([slow], 1, Some(timeout)).unwrap()
+            })
+        });
+        std::fs::write(&gate, "").unwrap();
+        for wait in waits {
+            assert_eq!(wait.join().unwrap().0.len(), 1);
+        }
+    });
+    let ready = square::remote(3);
+    ready.get().unwrap();
+    assert_eq!(ready.get_timeout(Duration::ZERO).unwrap(), 9);
+}
+
+/// Calls, and gets the result, when it is dropped.
+struct CallsInDrop {
+    results: std::sync::mpsc::Sender<mobula::Result<i64>>,
+}
+
+impl Drop for CallsInDrop {
+    fn drop(&mut self) {
+        let result = square::remote(3).get_timeout(PATIENCE);
+        let _ = self.results.send(result);
+        let put = mobula::put(&vec![1.0; 100]).and_then(|reference| Ok(reference.get()?.len() as i64));
+        let _ = self.results.send(put);
+    }
+}
+
+thread_local! {
+    static FIRST: std::cell::RefCell<Vec<CallsInDrop>> = const { std::cell::RefCell::new(Vec::new()) };
+    static LAST: std::cell::RefCell<Vec<CallsInDrop>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn a_get_in_a_destructor_gets_the_result_or_says_why_not() {
+    let session = session(1);
+    let (results, received) = std::sync::mpsc::channel();
+    drop(CallsInDrop { results: results.clone() });
+    assert_eq!(received.recv().unwrap().unwrap(), 9);
+    assert_eq!(received.recv().unwrap().unwrap(), 100);
+    // While a thread unwinds.
+    let its = results.clone();
+    std::thread::spawn(move || {
+        let _calls = CallsInDrop { results: its };
+        panic!("on purpose");
+    })
+    .join()
+    .unwrap_err();
+    assert_eq!(received.recv().unwrap().unwrap(), 9);
+    assert_eq!(received.recv().unwrap().unwrap(), 100);
+    // While the values of a thread are dropped, before and after those that mobula has there.
+    let its = results.clone();
+    std::thread::spawn(move || {
+        FIRST.with_borrow_mut(|first| first.push(CallsInDrop { results: its.clone() }));
+        assert_eq!(square::remote(2).get().unwrap(), 4);
+        LAST.with_borrow_mut(|last| last.push(CallsInDrop { results: its }));
+    })
+    .join()
+    .unwrap();
+    for _ in 0..4 {
+        match received.recv_timeout(PATIENCE).unwrap() {
+            Ok(9 | 100) => {}
+            Err(Error::ThreadEnding) => {}
+            Err(Error::Failed(Failure::Other(text))) if text.contains("thread is ending") => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // While the session ends, and after it.
+    let directory = tempfile::tempdir().unwrap();
+    let never = waits_for::remote(directory.path().join("says"), directory.path().join("gate"));
+    pid_in(&directory.path().join("says"));
+    let gets = std::thread::spawn(move || never.get());
+    drop(session);
+    gets.join().unwrap().unwrap_err();
+    drop(CallsInDrop { results });
+    assert!(matches!(received.recv().unwrap(), Err(Error::NotInitialized)));
+}
+
+/// Returns the result of a call while its process gets signals all the time.
+#[mobula::remote]
+fn is_interrupted(calls: i64) -> i64 {
+    interrupted(|| (0..calls).map(|x| square::remote(x).get().unwrap()).sum())
+}
+
+extern "C" fn does_nothing(_: libc::c_int) {}
+
+/// Runs `work` while its thread is sent signals, which interrupt whatever it waits for.
+fn interrupted<T>(work: impl FnOnce() -> T) -> T {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+    let action = SigAction::new(SigHandler::Handler(does_nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it may run anywhere.
+    unsafe { sigaction(Signal::SIGUSR2, &action).unwrap() };
+    // SAFETY: asks for this thread's number.
+    let thread = unsafe { libc::pthread_self() };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                // SAFETY: the thread waits below for this one to end.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let result = work();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        result
+    })
+}
+
+#[test]
+fn signals_that_interrupt_a_wait_do_not_end_it() {
+    let _session = session(2);
+    let sum = |calls: i64| (0..calls).map(|x| x * x).sum::<i64>();
+    let results = interrupted(|| {
+        let here: i64 = (0..200).map(|x| square::remote(x).get_timeout(PATIENCE).unwrap()).sum();
+        let large = mobula::put(&vec![1u8; 3_000_000]).unwrap().get().unwrap().len();
+        let (ready, _) = mobula::wait([Nine::remote().get()], 1, Some(PATIENCE)).unwrap();
+        let there = is_interrupted::remote(200).get_timeout(PATIENCE).unwrap();
+        (here, large, ready[0].get_timeout(PATIENCE).unwrap(), there)
+    });
+    assert_eq!(results, (sum(200), 3_000_000, 9, sum(200)));
+}

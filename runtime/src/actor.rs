@@ -15,7 +15,7 @@ use crate::error::{Error, Failure, Result};
 use crate::message::Returns;
 use crate::object_ref::ObjectRef;
 use crate::registry::{Class, Key};
-use crate::session;
+use crate::session::{self, SessionNumber};
 use crate::task::{ArgumentList, Slots, Target, TaskOptions, failed, submit};
 use crate::value::context;
 
@@ -154,16 +154,17 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
         let (expected, found) = (class.name.to_owned(), class_name);
         return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
     }
-    Ok(ActorHandle::from_raw(RawActor { actor, class, token: Token::Held(Arc::new(token)) }))
+    let (session, token) = (core.session, Token::Held(Arc::new(token)));
+    Ok(ActorHandle::from_raw(RawActor { session, actor, class, token }))
 }
 
 /// Ends an actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A round
 /// trip to the head.
 ///
 /// # Errors
-/// [`Error::NotInitialized`].
+/// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the handle's session has ended.
 pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
-    session::core()?.kill_actor(handle.raw().actor);
+    session::core_of(handle.raw().session)?.kill_actor(handle.raw().actor);
     Ok(())
 }
 
@@ -177,6 +178,7 @@ enum Token {
 /// A handle whose class the type system does not know.
 #[derive(Clone)]
 pub struct RawActor {
+    session: SessionNumber,
     actor: u64,
     class: &'static Class,
     token: Token,
@@ -224,10 +226,13 @@ impl MethodCall {
     }
 
     fn make(self, returns: Returns) -> Slots {
-        let RawActor { actor, class, token } = self.actor;
+        let RawActor { session, actor, class, token } = self.actor;
+        if let Err(error) = session::core_of(session) {
+            return failed(session, returns, &error.into());
+        }
         let token = match token {
             Token::Held(token) => token,
-            Token::Failed(failure) => return failed(returns, &failure),
+            Token::Failed(failure) => return failed(session, returns, &failure),
         };
         let target = Target::Method {
             actor,
@@ -265,18 +270,19 @@ impl<A: Actor> Create<A> {
     /// Whatever goes wrong is reported by its calls.
     pub fn submit(self) -> ActorHandle<A> {
         let (Self { options, arguments, .. }, class) = (self, A::class());
-        let reserved =
-            session::core().map_err(Failure::from).and_then(|core| core.reserve_actor(class, &options));
-        let (actor, token) = match reserved {
-            Ok((actor, handle)) => (actor, Token::Held(Arc::new(handle))),
-            Err(failure) => (0, Token::Failed(Arc::new(failure))),
+        let reserved = session::core()
+            .map_err(Failure::from)
+            .and_then(|core| Ok((core.session, core.reserve_actor(class, &options)?)));
+        let (session, actor, token) = match reserved {
+            Ok((session, (actor, handle))) => (session, actor, Token::Held(Arc::new(handle))),
+            Err(failure) => (SessionNumber::NONE, 0, Token::Failed(Arc::new(failure))),
         };
         if let Token::Held(_) = token {
             let target = Target::Constructor { actor, class: class.name };
             let results = submit(target, arguments, Returns::One, TaskOptions::new());
             drop(results);
         }
-        ActorHandle::from_raw(RawActor { actor, class, token })
+        ActorHandle::from_raw(RawActor { session, actor, class, token })
     }
 }
 
@@ -291,6 +297,7 @@ impl<A: Actor> Serialize for ActorHandle<A> {
     /// As the actor's number, and its token's position among the references of the value that is being encoded.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let raw = self.raw();
+        session::core_of(raw.session).map_err(S::Error::custom)?;
         let token = match &raw.token {
             Token::Held(handle) => context::add_reference((**handle).clone()),
             Token::Failed(failure) => return Err(S::Error::custom(failure)),
@@ -309,6 +316,7 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
             return Err(D::Error::custom(format!("a handle to another class than {}", class.name)));
         }
         let token = context::taken_reference(passed.token)?;
-        Ok(Self::from_raw(RawActor { actor: passed.actor, class, token: Token::Held(Arc::new(token)) }))
+        let (session, actor, token) = (session::number(), passed.actor, Token::Held(Arc::new(token)));
+        Ok(Self::from_raw(RawActor { session, actor, class, token }))
     }
 }

@@ -23,6 +23,7 @@ use crate::error::Failure;
 use crate::executor::Executor;
 use crate::link::{Link, take_found_asleep};
 use crate::message::ToHead;
+use crate::session::SessionNumber;
 use crate::slot::Slot;
 use crate::spin::Spin;
 use crate::submitter::Submitter;
@@ -45,6 +46,7 @@ const ASLEEP: u8 = 2;
 
 /// See the module's documentation.
 pub(crate) struct Core {
+    pub(crate) session: SessionNumber,
     pub(crate) client: Client,
     pub(crate) submitter: Submitter,
     /// What this process runs for others; none in the driver.
@@ -82,6 +84,7 @@ struct Turn {
 impl Core {
     pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration) -> Arc<Self> {
         Arc::new(Self {
+            session: SessionNumber::next(),
             events: client.events(),
             client,
             submitter: Submitter::default(),

@@ -35,6 +35,11 @@ pub enum Error {
     /// A worker process starts no session of its own.
     #[error("this is a worker process: it is part of its driver's session, and cannot start another")]
     InWorker,
+    /// The thread is ending, and its thread-local values are being dropped.
+    #[error(
+        "this thread is ending: a destructor of one of its thread-local values can neither call nor get anything; do that before the thread ends, or in another one"
+    )]
+    ThreadEnding,
     /// The session could not be started.
     #[error("the session could not start: {0}")]
     Start(String),
@@ -147,7 +152,7 @@ pub enum Failure {
     },
     /// This process has no session.
     NotInitialized,
-    /// The session ended.
+    /// The session that the reference, the call or the actor belongs to has ended.
     SessionOver,
     /// Whatever the store or the encoding said.
     Other(String),
@@ -178,7 +183,10 @@ impl std::fmt::Display for Failure {
                 write!(f, "object {object} is lost: its owner died before it was there")
             }
             Self::NotInitialized => Error::NotInitialized.fmt(f),
-            Self::SessionOver => f.write_str("the session is over"),
+            Self::SessionOver => f.write_str(
+                "it is of a session that has ended: references and actor handles last as long as the session that they \
+                 came from",
+            ),
             Self::Other(message) => f.write_str(message),
         }
     }

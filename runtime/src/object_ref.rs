@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::error::{Error, Failure, Result};
-use crate::session;
+use crate::session::{self, SessionNumber};
 use crate::slot::{self, Settled, Slot};
 use crate::value::{self, context};
 
@@ -22,6 +22,9 @@ use crate::value::{self, context};
 ///
 /// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
 /// reference). The object lives while any process has a reference to it.
+///
+/// Dropping the references to a call's result does not cancel the call: it runs, or waits for its turn to run, and what
+/// it returns is let go. Nor does it wait for anything, and it is fine after the session has ended.
 pub struct ObjectRef<T> {
     to: Referent,
     of: PhantomData<fn() -> T>,
@@ -33,15 +36,23 @@ pub(crate) enum Referent {
     /// A result of a call, where it arrives.
     Slot(Arc<Slot>),
     /// An object that was put, or whose id came inside a value: it may be a result that another process promised.
-    Held(Handle),
+    Held(Handle, SessionNumber),
 }
 
 impl Referent {
+    /// The session that it came from.
+    pub(crate) fn session(&self) -> SessionNumber {
+        match self {
+            Self::Slot(slot) => slot.session,
+            Self::Held(_, session) => *session,
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::Slot(slot) => slot.is_ready(),
             // An error is a result too.
-            Self::Held(handle) => !matches!(handle.is_ready(), Ok(false)),
+            Self::Held(handle, _) => !matches!(handle.is_ready(), Ok(false)),
         }
     }
 
@@ -49,7 +60,7 @@ impl Referent {
     pub(crate) fn outcome(&self) -> Option<Settled> {
         match self {
             Self::Slot(slot) => slot.outcome(),
-            Self::Held(handle) => Some(Settled::Stored(handle.clone())),
+            Self::Held(handle, _) => Some(Settled::Stored(handle.clone())),
         }
     }
 
@@ -57,35 +68,35 @@ impl Referent {
     pub(crate) fn into_slot(self) -> Arc<Slot> {
         match self {
             Self::Slot(slot) => slot,
-            Self::Held(handle) => Slot::settled(Settled::Stored(handle)),
+            Self::Held(handle, session) => Slot::settled(session, Settled::Stored(handle)),
         }
     }
 
     fn failure(&self) -> Option<Failure> {
         match self {
             Self::Slot(slot) => slot.failure(),
-            Self::Held(_) => None,
+            Self::Held(..) => None,
         }
     }
 
     fn foreign_promise(&self) -> Option<Handle> {
         match self {
             Self::Slot(slot) => slot.foreign_promise(),
-            Self::Held(handle) => (!self.is_ready()).then(|| handle.clone()),
+            Self::Held(handle, _) => (!self.is_ready()).then(|| handle.clone()),
         }
     }
 
     fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T> {
         match self {
             Self::Slot(slot) => slot.read(client),
-            Self::Held(handle) => Ok(value::decode(slot::stored(client, handle.clone())?)?),
+            Self::Held(handle, _) => Ok(value::decode(slot::stored(client, handle.clone())?)?),
         }
     }
 
     fn escape(&self, core: &Core) -> std::result::Result<Handle, ClientError> {
         match self {
             Self::Slot(slot) => core.escape(slot),
-            Self::Held(handle) => Ok(handle.clone()),
+            Self::Held(handle, _) => Ok(handle.clone()),
         }
     }
 }
@@ -114,9 +125,9 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// Waits for the object and returns its value. Large arrays in it are not copied: they lie in the store.
     ///
     /// # Errors
-    /// What the task failed with; [`Error::NotInitialized`] without a session.
+    /// What the task failed with; [`Failure::SessionOver`] when the reference's session has ended.
     pub fn get(&self) -> Result<T> {
-        let core = session::core()?;
+        let core = session::core_of(self.to.session())?;
         if !self.is_ready() {
             wait_all(&core, std::slice::from_ref(self), None)?;
         }
@@ -128,7 +139,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// # Errors
     /// [`Error::Timeout`], and those of `get`.
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
-        let core = session::core()?;
+        let core = session::core_of(self.to.session())?;
         wait_all(&core, std::slice::from_ref(self), Some(timeout))?;
         self.to.read(&core.client)
     }
@@ -143,7 +154,7 @@ pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let core = session::core()?;
     let encoded = value::encode(value)?;
     let handle = core.store(&encoded)?;
-    Ok(ObjectRef::to(Referent::Held(handle)))
+    Ok(ObjectRef::to(Referent::Held(handle, core.session)))
 }
 
 /// Waits for all objects and returns their values, in order. The first that fails is reported without waiting for the
@@ -174,6 +185,7 @@ fn get_within<T: DeserializeOwned>(
 ) -> Result<Vec<T>> {
     let core = session::core()?;
     let refs: Vec<ObjectRef<T>> = refs.into_iter().map(|reference| reference.borrow().clone()).collect();
+    check_session(&core, &refs)?;
     wait_all(&core, &refs, timeout)?;
     refs.iter().map(|reference| reference.to.read(&core.client)).collect()
 }
@@ -187,7 +199,8 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// A failed task is ready: `get` returns its error at once.
 ///
 /// # Errors
-/// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`].
+/// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
+/// one of them is of a session that has ended.
 pub fn wait<T>(
     refs: impl IntoIterator<Item = ObjectRef<T>>,
     num_ready: usize,
@@ -195,6 +208,7 @@ pub fn wait<T>(
 ) -> Result<(Refs<T>, Refs<T>)> {
     let core = session::core()?;
     let mut rest: Refs<T> = refs.into_iter().collect();
+    check_session(&core, &rest)?;
     if num_ready > rest.len() {
         let expected = format!("at most the {} references that were given", rest.len());
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
@@ -224,6 +238,16 @@ pub fn wait<T>(
         }
     };
     Ok((ready, rest))
+}
+
+/// Refuses references of a session that has ended.
+fn check_session<T>(core: &Core, refs: &[ObjectRef<T>]) -> Result<()> {
+    let is_of_it = |session: SessionNumber| session == core.session || session == SessionNumber::NONE;
+    if refs.iter().all(|reference| is_of_it(reference.to.session())) {
+        Ok(())
+    } else {
+        Err(Failure::SessionOver.into())
+    }
 }
 
 /// Waits until all are ready, or one has failed.
@@ -284,7 +308,7 @@ impl<T> fmt::Debug for ObjectRef<T> {
 impl<T> Serialize for ObjectRef<T> {
     /// As its position among the references of the value that is being encoded.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let core = session::core().map_err(S::Error::custom)?;
+        let core = session::core_of(self.to.session()).map_err(S::Error::custom)?;
         let handle = self.to.escape(&core).map_err(S::Error::custom)?;
         match context::add_reference(handle) {
             Some(index) => serializer.serialize_u32(index),
@@ -296,6 +320,6 @@ impl<T> Serialize for ObjectRef<T> {
 impl<'de, T> Deserialize<'de> for ObjectRef<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let handle = context::taken_reference(u32::deserialize(deserializer)?)?;
-        Ok(Self::to(Referent::Held(handle)))
+        Ok(Self::to(Referent::Held(handle, session::number())))
     }
 }

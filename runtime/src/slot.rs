@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Failure};
+use crate::session::SessionNumber;
 use crate::task::Task;
 use crate::value::{self, References, Source, format, stream};
 
@@ -102,18 +103,19 @@ enum State {
 /// See the module's documentation.
 pub(crate) struct Slot {
     phase: AtomicU8,
+    pub(crate) session: SessionNumber,
     state: Mutex<State>,
 }
 
 impl Slot {
-    pub(crate) fn pending() -> Arc<Self> {
+    pub(crate) fn pending(session: SessionNumber) -> Arc<Self> {
         let state = State::Pending { promise: None, dependents: Vec::new() };
-        Arc::new(Self { phase: AtomicU8::new(PENDING), state: Mutex::new(state) })
+        Arc::new(Self { phase: AtomicU8::new(PENDING), session, state: Mutex::new(state) })
     }
 
-    pub(crate) fn settled(settled: Settled) -> Arc<Self> {
+    pub(crate) fn settled(session: SessionNumber, settled: Settled) -> Arc<Self> {
         let phase = phase_of(&settled);
-        Arc::new(Self { phase: AtomicU8::new(phase), state: Mutex::new(State::Settled(settled)) })
+        Arc::new(Self { phase: AtomicU8::new(phase), session, state: Mutex::new(State::Settled(settled)) })
     }
 
     /// Whether there is a value or an error. A load or two.

@@ -15,7 +15,7 @@ use crate::message::Returns;
 use crate::object_ref::{ObjectRef, Referent};
 use crate::payloads::{self, Payload, Payloads};
 use crate::registry::{Function, Key};
-use crate::session;
+use crate::session::{self, SessionNumber};
 use crate::slot::{Inline, InlineBytes, Settled, Slot};
 
 /// In place of a number of retries or restarts: as often as it takes.
@@ -205,7 +205,8 @@ impl TaskArguments {
                             let references = references.iter().map(|object| core.client.hold(object));
                             let references = references.collect::<Result<_, _>>()?;
                             let inline = Inline { value: InlineBytes::copy_of(value), references };
-                            let moved = Slot::settled(Settled::Inline(inline)).escape(&core.client)?.0;
+                            let moved =
+                                Slot::settled(core.session, Settled::Inline(inline)).escape(&core.client)?.0;
                             payloads::append_stored(&mut resolved, moved.id());
                             self.moved.lock().push(moved);
                         }
@@ -229,20 +230,20 @@ impl ArgumentList {
     /// Encodes the next argument: one copy of what is not in the store, into a record if it is small, else into the
     /// store.
     pub(crate) fn push<T: Serialize>(&mut self, argument: impl IntoArg<T>) {
-        match argument.into_arg() {
+        let pushed = match argument.into_arg() {
             Arg::Reference(reference) => self.push_reference(reference.0),
-            Arg::Value(value) => {
-                if let Err(failure) = self.push_value(&value)
-                    && self.failure.is_none()
-                {
-                    self.failure = Some(Box::new(failure));
-                }
-            }
+            Arg::Value(value) => self.push_value(&value),
+        };
+        if let Err(failure) = pushed
+            && self.failure.is_none()
+        {
+            self.failure = Some(Box::new(failure));
         }
     }
 
     /// What is there already goes along like a value; what is not is waited for, and a failure is found then.
-    fn push_reference(&mut self, referent: Referent) {
+    fn push_reference(&mut self, referent: Referent) -> Result<(), Failure> {
+        session::core_of(referent.session())?;
         let TaskArguments { values, results, .. } = &mut self.arguments;
         match referent.is_ready().then(|| referent.outcome()).flatten() {
             Some(Settled::Inline(inline)) => values.push_inline(&inline),
@@ -252,6 +253,7 @@ impl ArgumentList {
                 values.push_nothing();
             }
         }
+        Ok(())
     }
 
     fn push_value<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
@@ -311,15 +313,15 @@ pub(crate) fn submit(
 ) -> Slots {
     let core = match session::core() {
         Ok(core) => core,
-        Err(error) => return failed(returns, &error.into()),
+        Err(error) => return failed(SessionNumber::NONE, returns, &error.into()),
     };
     let ArgumentList { arguments, failure } = arguments;
     if let Some(failure) = failure {
-        return failed(returns, &failure);
+        return failed(SessionNumber::NONE, returns, &failure);
     }
     let results: Slots = match returns.count() {
-        1 => smallvec![Slot::pending()],
-        count => (0..count).map(|_| Slot::pending()).collect(),
+        1 => smallvec![Slot::pending(core.session)],
+        count => (0..count).map(|_| Slot::pending(core.session)).collect(),
     };
     let task = Task {
         id: core.submitter.next_id(),
@@ -337,6 +339,6 @@ pub(crate) fn submit(
 }
 
 /// The slots of a call that failed before it was made.
-pub(crate) fn failed(returns: Returns, failure: &Failure) -> Slots {
-    (0..returns.count()).map(|_| Slot::settled(Settled::failed(failure.clone()))).collect()
+pub(crate) fn failed(session: SessionNumber, returns: Returns, failure: &Failure) -> Slots {
+    (0..returns.count()).map(|_| Slot::settled(session, Settled::failed(failure.clone()))).collect()
 }

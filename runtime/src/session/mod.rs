@@ -11,6 +11,7 @@ mod surroundings;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -20,10 +21,11 @@ use self::directory::Directory;
 pub use self::directory::sessions;
 use self::store::Store;
 use crate::core::Core;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::head::{Head, HeadOptions};
 use crate::lifeline::Lifeline;
 use crate::spin::SPIN_DEFAULT;
+use crate::submitter;
 use crate::takeover::StoreRole;
 use crate::value;
 
@@ -47,7 +49,40 @@ pub(crate) fn core() -> Result<CoreRef> {
     if client.is_forked_child() {
         return Err(ClientError::ForkedChild.into());
     }
+    if !(value::context::is_there() && submitter::is_there()) {
+        return Err(Error::ThreadEnding);
+    }
     Ok(CoreRef(core))
+}
+
+/// The runtime of this process, for what came from the session with this number.
+pub(crate) fn core_of(session: SessionNumber) -> Result<CoreRef> {
+    match core() {
+        Ok(core) if session == core.session || session == SessionNumber::NONE => Ok(core),
+        Err(Error::NotInitialized) if session == SessionNumber::NONE => Err(Error::NotInitialized),
+        Ok(_) | Err(Error::NotInitialized) => Err(Failure::SessionOver.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of the session that this process has now.
+pub(crate) fn number() -> SessionNumber {
+    CORE.load().as_ref().map_or(SessionNumber::NONE, |core| core.session)
+}
+
+/// Tells the sessions that this process has had apart: what came from one is of no use in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionNumber(u32);
+
+impl SessionNumber {
+    /// Of what came from no session.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// For the next session.
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
 }
 
 /// Starts a session with the default [options](Builder): a store, and a worker for each core. Everything is gone when
@@ -236,8 +271,9 @@ impl Builder {
 
 /// Keeps a session alive; the session ends when it, the last guard of it, is dropped.
 ///
-/// Values and buffers that were got stay readable afterwards; references that were not resolved give
-/// [`Error::NotInitialized`].
+/// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: whatever
+/// is done with them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them is
+/// fine.
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {
     running: Arc<Running>,

@@ -44,6 +44,11 @@ thread_local! {
     static TURN: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
 }
 
+/// Whether this thread can still make calls: when it ends, its thread-local values are dropped, this one among them.
+pub(crate) fn is_there() -> bool {
+    TURN.try_with(|_| ()).is_ok()
+}
+
 /// What this process has called and not yet got.
 #[derive(Default)]
 pub(crate) struct Submitter {

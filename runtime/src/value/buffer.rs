@@ -62,8 +62,9 @@ impl Buffer {
         Self { bytes: self.bytes.slice(range), region: self.region.clone() }
     }
 
+    /// The object that the bytes lie in, if it is one of this session's store.
     pub(super) fn region(&self) -> Option<&Arc<Region>> {
-        self.region.as_ref()
+        self.region.as_ref().filter(|region| region.is_current())
     }
 
     pub(super) fn object_id(&self) -> Option<ObjectId> {

@@ -16,6 +16,11 @@ use super::ValueError;
 use super::buffer::Buffer;
 use super::decode::Decoding;
 
+/// Whether this thread can still encode and decode: when it ends, its thread-local values are dropped, these among them.
+pub(crate) fn is_there() -> bool {
+    ENCODING.try_with(|_| ()).is_ok() && DECODING.try_with(|_| ()).is_ok()
+}
+
 /// The position of the handle's object among the references of the payload that is being written, where it is added
 /// unless it is there already. `None` when nothing is being encoded.
 pub(crate) fn add_reference(handle: Handle) -> Option<u32> {

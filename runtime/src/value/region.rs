@@ -18,12 +18,15 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::copied::{Copied, Form};
+use crate::session::{self, SessionNumber};
 
 /// Memory of this process that holds bytes of an object.
 pub(super) struct Region {
     memory: Memory,
     /// Where in the object its bytes begin.
     offset: u64,
+    /// Whose store it is in. In another session these are bytes like others.
+    session: SessionNumber,
     copies: Mutex<Copies>,
 }
 
@@ -54,7 +57,7 @@ impl Region {
         let mut regions = REGIONS.write();
         // The memory of a listed region is pinned, so what starts at its address is the same object.
         let listed = regions.get(&span(&object).0).and_then(|listed| listed.region.upgrade());
-        listed.unwrap_or_else(|| Self::new(Memory::Mapped(object), 0).list(&mut regions))
+        listed.unwrap_or_else(|| Self::new(Memory::Mapped(object), 0, session::number()).list(&mut regions))
     }
 
     /// A copy of `part`, which must lie in this region, in memory that no other process can write.
@@ -64,10 +67,15 @@ impl Region {
         let listed = self.copies.lock().by_part.get(&key).and_then(Weak::upgrade);
         listed.unwrap_or_else(|| {
             let memory = Memory::Copied(Copied::of(part, form), self.handle());
-            let copy = Self::new(memory, offset).list(&mut REGIONS.write());
+            let copy = Self::new(memory, offset, self.session).list(&mut REGIONS.write());
             self.copies.lock().insert(key, &copy);
             copy
         })
+    }
+
+    /// Whether it lies in the store of the session that this process has now.
+    pub(super) fn is_current(&self) -> bool {
+        self.session == session::number()
     }
 
     /// Whether another process, its owner gone wild, could write it.
@@ -75,8 +83,8 @@ impl Region {
         matches!(self.memory, Memory::Mapped(_))
     }
 
-    fn new(memory: Memory, offset: u64) -> Self {
-        Self { memory, offset, copies: Mutex::default() }
+    fn new(memory: Memory, offset: u64, session: SessionNumber) -> Self {
+        Self { memory, offset, session, copies: Mutex::default() }
     }
 
     fn list(self, regions: &mut BTreeMap<usize, Listed>) -> Arc<Self> {
