@@ -1,7 +1,9 @@
 //! Memory: if these fail, an object that should fit does not, a store that is not full says that it is, or memory
 //! that nobody uses any more is never given back.
 
-use mobula_client::{ClientError, Layout, Refusal};
+use std::time::{Duration, Instant};
+
+use mobula_client::{Client, ClientError, ConnectOptions, Handle, Layout, Refusal};
 use mobula_tests::{Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
@@ -127,6 +129,76 @@ fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
     println!("{count} objects, {total} bytes");
     store.is_empty_again(&client);
     assert_eq!(client.stats().unwrap().totals, before);
+}
+
+/// Objects of which nobody has the bytes mapped keep no more than they need, wherever they lie: while they take less than
+/// half of the capacity, one of a quarter finds room. `MOBULA_ROUNDS` says how often it is tried.
+#[test]
+fn a_store_that_is_half_empty_has_room_for_a_quarter() {
+    const CAPACITY: u64 = 8 << 20;
+    let _turn = turn();
+    let rounds = std::env::var("MOBULA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10u64);
+    let first: u64 = Random::from_environment().below(u64::MAX - rounds);
+    let store = Store::start(PEER, CAPACITY);
+    let (mut most_wasted, mut longest) = (0, Duration::ZERO);
+    for seed in first..first + rounds {
+        let mut random = Random::from_seed(seed.max(1));
+        let clients: Vec<Client> = (0..1 + random.below(3))
+            .map(|_| store.client_with(ConnectOptions::new().lease_timeout(Duration::from_millis(150))))
+            .collect();
+        let held = fill_and_thin_out(&clients, &mut random, CAPACITY / 2);
+        let before = Instant::now();
+        let client = &clients[random.below(clients.len() as u64) as usize];
+        let large = loop {
+            match client.create(Layout { length: CAPACITY / 4, ..Layout::default() }) {
+                Ok(large) => break large,
+                // The clients are impatient; the machine may be slow.
+                Err(_) if before.elapsed() < Duration::from_secs(10) => {}
+                Err(error) => panic!("seed {seed}: {error}; {:?}", client.stats()),
+            }
+        };
+        longest = longest.max(before.elapsed());
+        if rounds > 100 {
+            // What can still be had, in pieces: the rest is the price of where the small ones lie.
+            let pieces: Vec<_> =
+                std::iter::from_fn(|| client.create(Layout { length: 32 << 10, ..Layout::default() }).ok())
+                    .collect();
+            let live = held.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            let wasted = CAPACITY - live - CAPACITY / 4 - ((pieces.len() as u64) << 15);
+            most_wasted = most_wasted.max(wasted);
+        }
+        for (handle, _) in &held {
+            assert!(is_content_of(&handle.object().unwrap(), handle.id()), "seed {seed}: {}", handle.id());
+        }
+        drop((large, held));
+        drop(clients);
+    }
+    println!("{rounds} rounds: at most {longest:?} waited, and {most_wasted} bytes of {CAPACITY} wasted");
+}
+
+/// Puts objects of some sizes until a store is full, and lets go of any until so many bytes are left, or fewer: what is
+/// held, and its bytes in steps of 64, as objects are aligned.
+fn fill_and_thin_out(clients: &[Client], random: &mut Random, left: u64) -> Vec<(Handle, u64)> {
+    let (mut held, mut live) = (Vec::new(), 0);
+    let length_max = [64, 300, 5_000, 20_000, 300_000];
+    let kinds = 1 + random.below(length_max.len() as u64);
+    let kind = random.below(length_max.len() as u64);
+    loop {
+        let client = &clients[random.below(clients.len() as u64) as usize];
+        let max = length_max[((kind + random.below(kinds)) % length_max.len() as u64) as usize];
+        let length = 1 + random.below(max);
+        // Full is full: it is not waited for.
+        let Ok(object) = put_content(client, length) else { break };
+        let bytes = length.next_multiple_of(64);
+        held.push((object.handle(), bytes));
+        live += bytes;
+    }
+    let left = random.below(left);
+    while live > left {
+        let (_, bytes) = held.swap_remove(random.below(held.len() as u64) as usize);
+        live -= bytes;
+    }
+    held
 }
 
 #[test]

@@ -15,20 +15,23 @@
 //! | joined runs | by place and by size; the smallest that fits is used | |
 //!
 //! A segment is empty when nothing but spare slabs and warm runs is left in it. Of one that is not, unused pages can go back
-//! to the system all the same ([`shrinking`]).
+//! to the system all the same ([`shrinking`]), the more so once small objects have moved together ([`packing`]).
+//!
+//! Where there is no room for a whole slab, one of as few pages as hold a slot is made, as if the others had gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use mobula_shm::memory::PAGE_BYTES;
+use mobula_shm::table::ALIGNMENT;
 
 use crate::slots::{FreeSlots, SLOTS_MAX};
 
+mod packing;
 mod shrinking;
+pub(crate) use self::packing::Packing;
 pub(crate) use self::shrinking::UnusedPages;
 
-/// What every object is aligned to, as Arrow wants it.
-pub(crate) const ALIGNMENT: u64 = 64;
 /// Bytes of the run that a slab is.
 const SLAB_BYTES: u64 = 64 << 10;
 const _: () = assert!(SLAB_BYTES / ALIGNMENT <= SLOTS_MAX as u64);
@@ -342,11 +345,9 @@ impl Allocator {
     pub(crate) fn allocate(&mut self, bytes: u64) -> Option<Allocation> {
         if bytes <= SMALL_BYTES_MAX {
             let class = usize::from(self.class_of[bytes.div_ceil(ALIGNMENT) as usize]);
-            if let Some(slab) = self.classes[class].listed.last().copied().or_else(|| self.add_slab(class)) {
-                return Some(self.take_slot(class, slab));
-            }
+            let slab = self.classes[class].listed.last().copied().or_else(|| self.add_slab(class))?;
+            return Some(self.take_slot(class, slab));
         }
-        // Where there is no room for a slab, a small object takes pages of its own.
         let bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?;
         let (number, offset) = self.take_run(bytes)?;
         self.segment_mut(number).count_used(bytes);
@@ -426,11 +427,20 @@ impl Allocator {
 
     /// Adds a slab without objects.
     fn add_slab(&mut self, class_number: usize) -> Option<u32> {
-        let (segment, offset) = self.take_run(SLAB_BYTES)?;
-        let slots = (SLAB_BYTES / self.classes[class_number].bytes) as u16;
+        let class_bytes = self.classes[class_number].bytes;
+        let slots = (SLAB_BYTES / class_bytes) as u16;
+        let (class, listed, free) = (class_number as u32, true, FreeSlots::all(slots));
+        let slab = match self.take_run(SLAB_BYTES) {
+            Some((segment, offset)) => Slab { segment, class, offset, free, slots, gone: 0, listed },
+            None => {
+                let bytes = class_bytes.next_multiple_of(PAGE_BYTES);
+                let (segment, offset) = self.take_run(bytes)?;
+                let mut slab = Slab { segment, class, offset, free, slots, gone: 0, listed };
+                slab.keep_only(bytes, class_bytes);
+                slab
+            }
+        };
         let id = self.slabs_vacant.pop().unwrap_or(self.slabs.len() as u32);
-        let free = FreeSlots::all(slots);
-        let slab = Slab { segment, class: class_number as u32, offset, free, slots, gone: 0, listed: true };
         match self.slabs.get_mut(id as usize) {
             Some(vacant) => *vacant = slab,
             None => self.slabs.push(slab),

@@ -26,6 +26,11 @@
 //! under its busy count, by a handshake of its own (see [`crate::spill`]). It has no memory then, and its table entry
 //! says where its record lies. It is freed as others are.
 //!
+//! # Moving
+//!
+//! A small object of which nobody uses the bytes can lie anywhere: when memory is short, such objects move together, under
+//! their busy counts and by the same handshake, so that pages come free ([`Own::pack`]).
+//!
 //! Lock order: a [`Busy`] count, then `books`, then `readers`. Nobody waits for a count while holding a
 //! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
@@ -41,13 +46,15 @@ use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::punch_hole;
-use mobula_shm::pins::{Candidate, MAPPED, PinReader, PinWriter, WAITING, free_together, try_spill};
+use mobula_shm::pins::{
+    Candidate, MAPPED, PinReader, PinWriter, WAITING, free_together, try_move, try_spill,
+};
 use mobula_shm::spill::SpillPlace;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::allocator::{Allocation, Allocator, UnusedPages};
+use crate::allocator::{Allocation, Allocator, Packing, UnusedPages};
 use crate::counts::{Busy, Chunks, Count, TooMany, Unused, Use};
 use crate::object::Handle;
 use crate::shared::Shared;
@@ -57,6 +64,8 @@ use crate::spill::{Leaving, Spills};
 const BATCH: usize = 32;
 /// Entries that are no further apart than this are looked at together.
 const NEAR: u32 = 4096;
+/// Objects that are moved in one go.
+const MOVES_MAX: usize = 1 << 15;
 /// An object of so many bytes is not kept waiting.
 const LARGE_BYTES_MIN: u64 = 64 << 10;
 
@@ -660,6 +669,68 @@ impl Own {
         true
     }
 
+    // ---- moving objects ----
+
+    /// Moves small objects of which nobody uses the bytes together, so that pages come free.
+    pub(crate) fn pack(&self) {
+        let books = self.books.lock();
+        let Some(mut packing) = books.allocator.begin_packing() else { return };
+        let ranked = |(index, entry): (usize, &Entry)| {
+            Some((books.allocator.rank(&packing, entry.allocation?)?, index as u32))
+        };
+        let mut order: Vec<_> = books.entries.iter().enumerate().filter_map(ranked).collect();
+        drop(books);
+        // The last ones first, into the first places that are free.
+        order.sort_unstable();
+        let moved = order.into_iter().rev().filter(|(_, index)| self.move_object(*index, &mut packing));
+        let _objects = moved.take(MOVES_MAX).count();
+    }
+
+    /// Moves an object to a better place, if there is one, it is sealed, and nobody uses its bytes.
+    fn move_object(&self, index: u32, packing: &mut Packing) -> bool {
+        // Busy: nobody here is lent the bytes meanwhile, and it is not being freed.
+        let Some(busy) = self.counts.get(index).and_then(Count::lock_known) else { return false };
+        let word = self.word(index);
+        if word.state() != Some(State::Sealed)
+            || !busy.is_without(Use::Bytes)
+            || self.is_mapped_elsewhere(index)
+        {
+            return false;
+        }
+        let location = self.table.location(index);
+        let mut guard = self.books.lock();
+        let books = &mut *guard;
+        let (Some(from), Some(bytes)) = (
+            books.entries[index as usize].allocation,
+            Location::extent(location.length, location.references),
+        ) else {
+            return false;
+        };
+        let Some(to) = books.allocator.take_better(packing, from) else { return false };
+        let [source, target] = [from, to].map(|place| {
+            let segment =
+                books.segments[place.segment as usize].as_ref().expect("an allocation's segment is mapped");
+            (segment.id, segment.mapping.pointer(place.offset() as usize, bytes as usize))
+        });
+        // SAFETY: both ranges lie inside mappings, which stay while the books are locked; they are different slots, so they
+        // do not overlap. The source is sealed, so nobody writes it; the target was free until now, so nobody uses it.
+        unsafe { target.1.copy_from_nonoverlapping(source.1, bytes as usize) };
+        let moved = try_move(
+            self.table.word(index),
+            word.generation(),
+            || self.is_mapped_elsewhere(index),
+            || self.table.set_place(index, target.0, to.offset()),
+        );
+        if moved {
+            step(Step::MoveStored);
+            books.entries[index as usize].allocation = Some(to);
+        }
+        books.allocator.free(if moved { from } else { to });
+        drop(guard);
+        busy.finish();
+        moved
+    }
+
     // ---- the client's end ----
 
     /// From now on the client lives only as long as anything is in use. What is not is freed by the caller.
@@ -697,10 +768,12 @@ impl Own {
     }
 
     /// Gives unused pages of segments that are in use back to the system, `wanted` bytes or all there are; returns the
-    /// segments' ids, of which the daemon is to be told, and how many bytes it were.
-    pub(crate) fn shrink(&self, wanted: u64) -> (BTreeSet<u32>, u64) {
+    /// segments' ids, of which the daemon is to be told, and how many bytes it were. Those of slabs only when small objects
+    /// are [packed](Self::pack).
+    pub(crate) fn shrink(&self, wanted: u64, packed: bool) -> (BTreeSet<u32>, u64) {
         let mut books = self.books.lock();
-        let unused = books.allocator.take_unused(wanted);
+        let allocator = &mut books.allocator;
+        let unused = if packed { allocator.take_unused(wanted) } else { allocator.take_unused_runs(wanted) };
         let known = |part: &UnusedPages| {
             let segment = books.segments[part.segment as usize].as_ref()?;
             Some((segment.id, segment.descriptor.clone(), *part))

@@ -36,7 +36,6 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::allocator::ALIGNMENT;
 use crate::connection::Answer;
 use crate::counts::{Chunks, Count, TooMany, Use};
 use crate::error::ClientError;
@@ -377,13 +376,11 @@ pub(crate) struct PeerSegment {
 }
 
 impl PeerSegment {
-    /// The address of an object that lies in here with its references, aligned as it must be: `None` where its owner
-    /// wrote nonsense. (An honest one does not move an object while its bytes are lent.)
+    /// The address of an object that lies in here with its references: `None` where its owner wrote
+    /// nonsense. (An honest one does not move an object while its bytes are lent.)
     #[inline]
     fn find(&self, location: &Location) -> Option<NonNull<u8>> {
-        let lies_here = location.segment == self.segment
-            && location.fits(self.mapping.len() as u64)
-            && location.offset.is_multiple_of(ALIGNMENT);
+        let lies_here = location.segment == self.segment && location.fits(self.mapping.len() as u64);
         lies_here.then(|| self.mapping.pointer(location.offset as usize, location.length as usize))
     }
 }

@@ -301,13 +301,25 @@ impl Shared {
         !empty.is_empty()
     }
 
-    /// Gives unused pages of segments in which objects lie back, as far as `wanted` bytes are wanted.
+    /// Gives unused pages of segments in which objects lie back, as far as `wanted` bytes are wanted. Small objects move
+    /// together where that helps.
     pub(crate) fn shrink(&self, wanted: u64) {
-        let (segments, _) = self.own.shrink(wanted);
+        let given_back = self.give_back_pages(wanted, false);
+        if given_back < wanted {
+            self.own.pack();
+            // Whole segments may be empty now.
+            self.release_empty(u64::MAX);
+            self.give_back_pages(wanted - given_back, true);
+        }
+    }
+
+    fn give_back_pages(&self, wanted: u64, packed: bool) -> u64 {
+        let (segments, bytes) = self.own.shrink(wanted, packed);
         for segment in segments {
             self.connection.tell(&Request::Shrunk { segment });
             step(Step::ShrinkTold);
         }
+        bytes
     }
 
     fn grow_table(&self, at_least: u32) -> Result<(), ClientError> {

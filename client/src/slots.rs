@@ -52,16 +52,24 @@ impl FreeSlots {
     /// The one that was freed last, or else the first.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<u16> {
-        let last = usize::from(self.freed_last);
-        let slot = if self.is_free(self.freed_last) {
-            last
-        } else {
-            let at = self.words.iter().position(|word| *word != 0)?;
-            at * WORD_BITS + self.words[at].trailing_zeros() as usize
-        };
-        self.words[slot / WORD_BITS] &= !(1 << (slot % WORD_BITS));
+        let slot = if self.is_free(self.freed_last) { self.freed_last } else { self.first()? };
+        self.take_this(slot);
+        Some(slot)
+    }
+
+    /// The first one.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<u16> {
+        let at = self.words.iter().position(|word| *word != 0)?;
+        Some((at * WORD_BITS) as u16 + self.words[at].trailing_zeros() as u16)
+    }
+
+    /// Takes one that is free.
+    #[inline]
+    pub(crate) fn take_this(&mut self, slot: u16) {
+        debug_assert!(self.is_free(slot));
+        self.words[usize::from(slot) / WORD_BITS] &= !(1 << (usize::from(slot) % WORD_BITS));
         self.count -= 1;
-        Some(slot as u16)
     }
 
     /// Takes one back.

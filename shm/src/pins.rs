@@ -31,6 +31,9 @@
 //! [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and believes the
 //! word only afterwards; what it knew from its other pins may be out of date.
 //!
+//! Moving is the same once more ([`try_move`]): the object goes to another place in memory, for which nobody may have its
+//! bytes in the old one.
+//!
 //! An owner's pins on its own entries take no part: it does not free what it uses itself.
 //!
 //! A reader that the owner has not heard of would break it, so the owner also checks, between its fence and
@@ -39,7 +42,7 @@
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
 //! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (bytes that are lent stay in
-//! memory) and `adoption.rs` (the owner dies at any store).
+//! memory), `moving.rs` (and where they are) and `adoption.rs` (the owner dies at any store).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -268,14 +271,40 @@ pub fn try_spill(
     mapped: impl FnOnce() -> bool,
     commit: impl FnOnce(),
 ) -> bool {
+    try_leave(word, generation, mapped, commit, State::Spilled, [Step::SpillDying, Step::SpillNoted])
+}
+
+/// The owner's side of the handshake for a sealed object that is to move to another place in memory: `true` when it has,
+/// and the old place can be used for others.
+///
+/// The bytes are in the new place already. `mapped` is as for [`try_spill`]; `commit`
+/// [says](crate::table::TableWriter::set_place) in one store where that is. A process that is killed in between leaves the
+/// object in the old place or in the new one.
+pub fn try_move(
+    word: &AtomicU64,
+    generation: u32,
+    mapped: impl FnOnce() -> bool,
+    commit: impl FnOnce(),
+) -> bool {
+    try_leave(word, generation, mapped, commit, State::Sealed, [Step::MoveDying, Step::MoveNoted])
+}
+
+fn try_leave(
+    word: &AtomicU64,
+    generation: u32,
+    mapped: impl FnOnce() -> bool,
+    commit: impl FnOnce(),
+    then: State,
+    steps: [Step; 2],
+) -> bool {
     store_dying(word, generation);
-    step(Step::SpillDying);
+    step(steps[0]);
     let stays = mapped();
     if !stays {
         commit();
-        step(Step::SpillNoted);
+        step(steps[1]);
     }
-    let state = if stays { State::Sealed } else { State::Spilled };
+    let state = if stays { State::Sealed } else { then };
     // Release, so that a reader that finds it sealed again also finds the location.
     word.store(Word::new(generation, state).bits(), Ordering::Release);
     !stays

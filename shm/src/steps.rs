@@ -90,6 +90,12 @@ steps! {
     ShrinkPunched = "shrink.punched" by Client,
     /// The daemon has been told.
     ShrinkTold = "shrink.told" by Client,
+    /// The bytes of an object are in another place as well; its entry says dying.
+    MoveDying = "move.dying" by Client,
+    /// The entry says the other place, and dying.
+    MoveNoted = "move.noted" by Client,
+    /// The object has moved; its old place is not free in the books.
+    MoveStored = "move.stored" by Client,
     /// A file to spill into is made; nothing is in it.
     SpillMade = "spill.made" by Client,
     /// The records of objects are on the disk; all entries say sealed.

@@ -17,6 +17,10 @@
 //! | `Lost` | a promise whose owner died | daemon: `Free` |
 //! | `Spilled` | its bytes are in a file; length, format and references are valid, segment and offset are not | owner: `Sealed` at a new location, `Dying`; daemon, for a dead owner: the same |
 //!
+//! Where the bytes lie, segment and offset, is one word. So an object *moves* to another place in memory by one store of
+//! that word, in the time in which its own is `Dying`: an owner that dies in between leaves it in the one place or in the
+//! other, and in both the bytes are whole.
+//!
 //! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
 //! is set, there is a whole record there, whatever the word says: it is set before the word says `Spilled`, and taken
 //! away after the word says something else, if at all. So each of the two changes is one store of the word; and an entry
@@ -27,8 +31,8 @@
 //! of pins and words is [`pins`](crate::pins)' business.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
-//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies) and
-//! `adoption.rs` (a lost promise never becomes an object).
+//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies), `moving.rs`
+//! (or in one of two places in memory) and `adoption.rs` (a lost promise never becomes an object).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -39,6 +43,8 @@ use crate::spill::SpillPlace;
 use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
+/// What the bytes of every object are aligned to, as Arrow wants it.
+pub const ALIGNMENT: u64 = 64;
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 64;
 /// Objects that one owner can have alive at a time.
@@ -48,9 +54,11 @@ pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
 pub(crate) const HEADER_SLEEPS: usize = 64;
 
-/// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; segment (low half) and
-/// format; offset; length; number of references.
-const WORDS: usize = 5;
+/// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; offset, in units of
+/// [`ALIGNMENT`] (low half), and segment; length; format (low half) and number of references.
+const WORDS: usize = 4;
+/// Byte offset of the word that says where the bytes lie in an entry.
+const PLACE: usize = size_of::<u64>();
 /// Byte offset of the place in a spill file in an entry: the next word.
 const SPILL: usize = WORDS * size_of::<u64>();
 const _: () = assert!(SPILL + size_of::<u64>() <= ENTRY_BYTES as usize);
@@ -136,7 +144,7 @@ impl Word {
 pub struct Location {
     /// Segment of the owner's.
     pub segment: u32,
-    /// Byte offset in the segment.
+    /// Byte offset in the segment: a multiple of [`ALIGNMENT`], below 256 GiB. An entry has no room for any other.
     pub offset: u64,
     /// Bytes of the payload.
     pub length: u64,
@@ -154,15 +162,15 @@ impl Location {
     /// As an entry's words, of which the first is the state word's place.
     #[inline]
     fn to_words(self) -> [u64; WORDS] {
-        let what = u64::from(self.segment) | u64::from(self.format) << 32;
-        [0, what, self.offset, self.length, u64::from(self.references)]
+        let what = u64::from(self.format) | u64::from(self.references) << 32;
+        [0, place_bits(self.segment, self.offset), self.length, what]
     }
 
     #[inline]
     fn from_words(words: [u64; WORDS]) -> Self {
-        let [_, what, offset, length, references] = words;
-        let (segment, format) = (what as u32, (what >> 32) as u32);
-        Self { segment, offset, length, format, references: references as u32 }
+        let [_, place, length, what] = words;
+        let (segment, offset) = ((place >> 32) as u32, u64::from(place as u32) * ALIGNMENT);
+        Self { segment, offset, length, format: what as u32, references: (what >> 32) as u32 }
     }
 
     /// Where the recorded references begin; `None` where a forged length overflows.
@@ -190,6 +198,13 @@ impl Location {
         };
         end.is_some_and(|end| end <= segment_bytes)
     }
+}
+
+/// Where bytes lie, as one word. What does not fit is nobody's place: no segment is so long.
+#[inline]
+fn place_bits(segment: u32, offset: u64) -> u64 {
+    let units = u32::try_from(offset / ALIGNMENT).unwrap_or(u32::MAX);
+    u64::from(segment) << 32 | u64::from(units)
 }
 
 #[inline]
@@ -245,6 +260,13 @@ impl TableWriter {
         for at in 1..WORDS {
             words[at].store(values[at], Ordering::Relaxed);
         }
+    }
+
+    /// Says that the bytes lie in another place. One store; see [`try_move`](crate::pins::try_move).
+    #[inline]
+    pub fn set_place(&self, index: u32, segment: u32, offset: u64) {
+        // Release: the bytes there, and the word before, come before; a killed process leaves what it stored in this order.
+        self.mapping.word64(entry(index) + PLACE).store(place_bits(segment, offset), Ordering::Release);
     }
 
     /// Reads the fields beside the word.
@@ -357,6 +379,11 @@ mod tests {
         let location =
             Location { segment: u32::MAX, offset: 64, length: 1 << 40, format: 0x8000_0001, references: 7 };
         assert_eq!(Location::from_words(location.to_words()), location);
+        let last = u64::from(u32::MAX) * ALIGNMENT;
+        for (offset, read) in [(last, last), (last + ALIGNMENT, last), (u64::MAX, last), (127, 64)] {
+            let location = Location { offset, ..location };
+            assert_eq!(Location::from_words(location.to_words()), Location { offset: read, ..location });
+        }
     }
 
     #[test]
@@ -364,9 +391,12 @@ mod tests {
         use crate::memory::SharedMemory;
         let memory = SharedMemory::create(c"test", TABLE_BYTES).unwrap();
         let table = TableWriter::map(memory.writable()).unwrap();
-        let location = Location { segment: 1, offset: 2, length: 3, format: 4, references: 5 };
+        let location = Location { segment: 1, offset: 128, length: 3, format: 4, references: 5 };
         let place = SpillPlace::new(7, 64 << 20).unwrap();
         table.fill(9, &location);
+        table.set_place(9, 1 << 31, 64);
+        assert_eq!(table.location(9), Location { segment: 1 << 31, offset: 64, ..location });
+        table.set_place(9, 1, 128);
         assert_eq!(table.spill_place(9), None);
         table.set_spill_place(9, Some(place));
         assert_eq!((table.spill_place(9), table.location(9)), (Some(place), location));

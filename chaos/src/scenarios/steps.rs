@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Tries after which a step counts as never reached.
 const TRIES_MAX: u32 = 50;
 /// How the names of steps begin that are only passed where memory is scarce.
-const SCARCE: [&str; 5] = ["shrink.", "spill.", "restore.", "bring.", "adopt.spilled"];
+const SCARCE: [&str; 6] = ["shrink.", "move.", "spill.", "restore.", "bring.", "adopt.spilled"];
 
 /// Where a step is passed.
 pub(super) fn room_of(step: Step) -> Room {

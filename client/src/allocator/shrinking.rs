@@ -1,6 +1,7 @@
 //! Giving pages back: what of the segments no object needs, although objects lie in them.
 //!
-//! Whole pages of free runs go first, then the pages of slabs in which no slot is in use. A page that has gone does not
+//! Whole pages of free runs go first. The pages of slabs in which no slot is in use follow once what can be
+//! [packed](super::packing) is: few slots fit into what is left of a slab. A page that has gone does not
 //! come back: the run, or the slots that touch it, are no part of the books any more, and the slab goes on with the others.
 
 use super::{Allocator, PAGE_BYTES, SLAB_BYTES, Slab};
@@ -19,8 +20,24 @@ const SLAB_PAGES: u32 = (SLAB_BYTES / PAGE_BYTES) as u32;
 const _: () = assert!(SLAB_PAGES == Pages::BITS);
 
 impl Allocator {
-    /// Takes unused pages out of the books: `wanted` bytes, or all there are. The largest pieces come first.
+    /// Takes unused pages out of the books: `wanted` bytes, or all there are.
     pub(crate) fn take_unused(&mut self, wanted: u64) -> Vec<UnusedPages> {
+        let mut taken = self.take_unused_runs(wanted);
+        let mut missing = wanted.saturating_sub(taken.iter().map(|part| part.bytes).sum());
+        for id in 0..self.slabs.len() as u32 {
+            if missing == 0 {
+                return taken;
+            }
+            for part in self.take_unused_of_slab(id) {
+                missing = missing.saturating_sub(part.bytes);
+                taken.push(part);
+            }
+        }
+        taken
+    }
+
+    /// The same of free runs alone. The largest pieces come first.
+    pub(crate) fn take_unused_runs(&mut self, wanted: u64) -> Vec<UnusedPages> {
         self.join_all_that_is_free();
         let mut taken = Vec::new();
         let mut missing = wanted;
@@ -36,15 +53,6 @@ impl Allocator {
             self.segment_mut(run.segment).cut(run.offset, run.bytes, bytes);
             taken.push(part);
             missing = missing.saturating_sub(bytes);
-        }
-        for id in 0..self.slabs.len() as u32 {
-            if missing == 0 {
-                return taken;
-            }
-            for part in self.take_unused_of_slab(id) {
-                missing = missing.saturating_sub(part.bytes);
-                taken.push(part);
-            }
         }
         taken
     }
@@ -106,6 +114,11 @@ impl Slab {
             }
         }
         !used
+    }
+
+    /// Does without all pages but the first few.
+    pub(super) fn keep_only(&mut self, bytes: u64, slot_bytes: u64) {
+        self.give_up(!pages_of(0, bytes), slot_bytes);
     }
 
     /// Does without some pages.

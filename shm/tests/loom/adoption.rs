@@ -164,7 +164,13 @@ fn word(state: State) -> Word {
 
 fn location(generation: u32) -> Location {
     let bytes = u64::from(generation);
-    Location { segment: generation, offset: bytes, length: bytes, format: generation, references: generation }
+    Location {
+        segment: generation,
+        offset: bytes * 64,
+        length: bytes,
+        format: generation,
+        references: generation,
+    }
 }
 
 /// As `Peer::settled_state`.

@@ -32,6 +32,7 @@ mod adoption;
 mod counts;
 mod doorbell;
 mod handshake;
+mod moving;
 mod promise;
 mod ring;
 mod spilling;

@@ -165,7 +165,7 @@ fn word(state: State) -> Word {
 
 fn location(segment: u32) -> Location {
     let bytes = u64::from(segment);
-    Location { segment, offset: bytes, length: bytes, format: segment, references: segment }
+    Location { segment, offset: bytes * 64, length: bytes, format: segment, references: segment }
 }
 
 fn place() -> SpillPlace {

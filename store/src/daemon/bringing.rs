@@ -19,7 +19,7 @@ use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::try_spill;
 use mobula_shm::spill::{Checksum, HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::steps::{Step, step};
-use mobula_shm::table::{Location, State, Word};
+use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
 use super::owner::Owner;
 use super::{Daemon, limit_reached};
@@ -31,8 +31,6 @@ const SLICE_BYTES: u64 = 4 << 20;
 const SMALL_BYTES_MAX: u64 = 256 << 10;
 /// Bytes of a segment that is shared.
 const SHARED_SEGMENT_BYTES: u64 = 1 << 20;
-/// Where objects begin in a segment.
-const ALIGNMENT: u64 = 64;
 
 /// An object that is on its way back.
 pub(super) struct Bringing {

@@ -1,0 +1,165 @@
+//! Packing: better places for small objects, so that few pages hold them.
+//!
+//! The slabs of a class are put in an order, those with the most objects first. A small object is well placed behind
+//! everything before it in that order; the last ones move into the first free slots ([`Own::pack`]), until there are none
+//! before them. What is left of each class is one slab that is partly free, and places in front of what cannot move.
+//!
+//! [`Own::pack`]: crate::own::Own::pack
+
+use super::{Allocation, Allocator, PAGE_BYTES, RUN};
+
+/// The order of the slabs.
+pub(crate) struct Packing {
+    /// By class.
+    slabs: Vec<Vec<u32>>,
+    /// How many of them have no free slot, from the first on; by class.
+    full: Vec<usize>,
+    /// The place of each slab in the order, by its number.
+    ranks: Vec<usize>,
+}
+
+/// Where a small object lies in the order: an earlier place is a better one.
+pub(crate) type Rank = (usize, u64);
+
+impl Allocator {
+    /// Puts the slabs in order, if it may pay: if pages would come free.
+    pub(crate) fn begin_packing(&self) -> Option<Packing> {
+        let mut slabs = vec![Vec::new(); self.classes.len()];
+        let mut ranks = vec![usize::MAX; self.slabs.len()];
+        for (id, slab) in self.slabs.iter().enumerate() {
+            let is_leaving =
+                || self.segments[slab.segment as usize].as_ref().is_none_or(|known| known.leaving);
+            if slab.slots > slab.free.count() && !is_leaving() {
+                slabs[slab.class as usize].push(id as u32);
+            }
+        }
+        let free_bytes = |id: &u32| {
+            let slab = &self.slabs[*id as usize];
+            u64::from(slab.free.count()) * self.classes[slab.class as usize].bytes
+        };
+        if !slabs.iter().any(|of_class| of_class.iter().map(free_bytes).sum::<u64>() >= PAGE_BYTES) {
+            return None;
+        }
+        for of_class in &mut slabs {
+            of_class.sort_by_key(|id| {
+                let slab = &self.slabs[*id as usize];
+                std::cmp::Reverse(slab.slots - slab.free.count())
+            });
+            of_class.iter().enumerate().for_each(|(rank, id)| ranks[*id as usize] = rank);
+        }
+        let full = vec![0; slabs.len()];
+        Some(Packing { slabs, full, ranks })
+    }
+
+    /// Where an object lies in the order; `None` for one that does not move.
+    pub(crate) fn rank(&self, packing: &Packing, place: Allocation) -> Option<Rank> {
+        let part = place.part.get();
+        if part & RUN != 0 {
+            return None;
+        }
+        let rank = *packing.ranks.get((part - 1) as usize)?;
+        (rank != usize::MAX).then(|| (rank, place.offset() - self.slabs[(part - 1) as usize].offset))
+    }
+
+    /// A free place that is better than an object's.
+    pub(crate) fn take_better(&mut self, packing: &mut Packing, from: Allocation) -> Option<Allocation> {
+        let (from_rank, from_offset) = self.rank(packing, from)?;
+        let class_number = self.slabs[(from.part.get() - 1) as usize].class as usize;
+        let class_bytes = self.classes[class_number].bytes;
+        loop {
+            let rank = packing.full[class_number];
+            let id = *packing.slabs[class_number].get(rank)?;
+            if rank > from_rank {
+                return None;
+            }
+            let slab = &mut self.slabs[id as usize];
+            let is_same = slab.class as usize == class_number && slab.slots > slab.free.count();
+            let is_staying =
+                self.segments[slab.segment as usize].as_ref().is_some_and(|known| !known.leaving);
+            let first = if is_same && is_staying { slab.free.first() } else { None };
+            let Some(slot) = first else {
+                packing.full[class_number] += 1;
+                continue;
+            };
+            if rank == from_rank && u64::from(slot) * class_bytes > from_offset {
+                return None;
+            }
+            slab.free.take_this(slot);
+            if slab.free.count() == 0 && std::mem::take(&mut slab.listed) {
+                self.classes[class_number].listed.retain(|other| *other != id);
+            }
+            let offset = slab.offset + u64::from(slot) * class_bytes;
+            return Some(Allocation::new(slab.segment, offset, id + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::SLAB_BYTES;
+
+    /// Moves everything that can move; how many did.
+    fn pack(allocator: &mut Allocator, live: &mut [(Allocation, bool)]) -> usize {
+        let Some(mut packing) = allocator.begin_packing() else { return 0 };
+        let mut order: Vec<_> = live
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, moves))| *moves)
+            .filter_map(|(at, (place, _))| Some((allocator.rank(&packing, *place)?, at)))
+            .collect();
+        order.sort_unstable();
+        let mut moved = 0;
+        for (_, at) in order.into_iter().rev() {
+            if let Some(better) = allocator.take_better(&mut packing, live[at].0) {
+                allocator.free(std::mem::replace(&mut live[at].0, better));
+                moved += 1;
+            }
+        }
+        moved
+    }
+
+    #[test]
+    fn one_object_in_each_page_comes_to_lie_in_few() {
+        for bytes in [64, 100, 1000, 5000, 16 << 10] {
+            let mut allocator = Allocator::new();
+            allocator.add_segment(8 << 20);
+            let all: Vec<_> = std::iter::from_fn(|| allocator.allocate(bytes)).collect();
+            let mut live = Vec::new();
+            for (at, place) in all.into_iter().enumerate() {
+                let apart = (PAGE_BYTES / bytes).max(5) as usize;
+                if at % apart == 0 { live.push((place, true)) } else { allocator.free(place) }
+            }
+            allocator.take_unused_runs(u64::MAX);
+            let before = allocator.held_bytes();
+            assert!(pack(&mut allocator, &mut live) > 0, "{bytes} bytes");
+            allocator.take_unused(u64::MAX);
+            let (after, needed) = (allocator.held_bytes(), live.len() as u64 * bytes);
+            // A slot wastes a quarter at most, a slab its end, and the last one a slot and a page.
+            assert!(after <= needed * 5 / 4 * 5 / 4 + SLAB_BYTES / 2, "{after} of {before} for {needed}");
+            assert_eq!(pack(&mut allocator, &mut live), 0, "{bytes} bytes: packed twice");
+        }
+    }
+
+    #[test]
+    fn what_does_not_move_stays_and_is_packed_around() {
+        let mut allocator = Allocator::new();
+        allocator.add_segment(1 << 20);
+        let all: Vec<_> = std::iter::from_fn(|| allocator.allocate(1024)).collect();
+        let mut live = Vec::new();
+        for (at, place) in all.into_iter().enumerate() {
+            if at % 8 == 0 { live.push((place, at % 64 == 0)) } else { allocator.free(place) }
+        }
+        let before = live.clone();
+        assert!(pack(&mut allocator, &mut live) > 0);
+        for ((place, moves), (old, _)) in live.iter().zip(before) {
+            assert!(*moves || *place == old);
+        }
+        let mut places: Vec<_> = live.iter().map(|(place, _)| (place.segment, place.offset())).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), live.len(), "two in one place");
+        live.into_iter().for_each(|(place, _)| allocator.free(place));
+        assert!(allocator.allocate(1 << 20).is_some());
+    }
+}
