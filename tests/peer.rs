@@ -8,12 +8,13 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mobula_client::{
     Client, ClientError, ConnectOptions, Handle, Layout, Object, ObjectId, ObjectWriter, Promise, Refusal,
 };
 use mobula_store::{Config, Server};
+use mobula_tests::carriers::{CARRIERS, Carrier};
 use mobula_tests::hostile::bystander;
 use mobula_tests::{PATIENCE, Random, fill, is_content_of, kind_of, put_content, put_layout};
 use nix::sys::resource::{Resource, setrlimit};
@@ -109,6 +110,43 @@ fn verify(object: &Object) {
     }
 }
 
+/// Goes wild for a while: writes words into sealed objects of this process's own, a few at a time, each of which it
+/// soon puts right again, so that much of a value can be read before something is wrong with it. At the end all are as
+/// they were. Returns how many words it wrote.
+fn scribble(objects: &[Object], mut random: Random, duration: Duration) -> u64 {
+    let (began, mut written) = (Instant::now(), 0);
+    while began.elapsed() < duration {
+        let mut wrong = Vec::new();
+        for _ in 0..=random.below(3) {
+            let object = &objects[random.below(objects.len() as u64) as usize];
+            let word = |random: &mut Random| {
+                let at = random.below(object.len() as u64 / 8) as usize;
+                std::ptr::with_exposed_provenance_mut::<u64>(object.as_ptr().expose_provenance())
+                    .wrapping_add(at)
+            };
+            let (target, source) = (word(&mut random), word(&mut random));
+            // SAFETY: not sound, and meant so: the words are this process's own memory, which others read meanwhile.
+            unsafe {
+                let before = target.read_volatile();
+                wrong.push((target, before));
+                target.write_volatile(match random.below(6) {
+                    0 => random.below(u64::MAX),
+                    1 => before ^ 1 << random.below(64),
+                    2 => source.read_volatile(),
+                    3 => before.wrapping_add(1 << (random.below(8) * 8)),
+                    4 => before | 0x8080_8080_8080_8080,
+                    _ => [u64::MAX, 0, 1 << 31, 1 << 63][random.below(4) as usize],
+                });
+            }
+            written += 1;
+        }
+        (0..random.below(2000)).for_each(|_| std::hint::spin_loop());
+        // SAFETY: as above. The last first: a word may have been written twice.
+        wrong.into_iter().rev().for_each(|(target, before)| unsafe { target.write_volatile(before) });
+    }
+    written
+}
+
 /// A client, and what it keeps.
 struct Peer {
     client: Client,
@@ -116,6 +154,8 @@ struct Peer {
     handles: HashMap<ObjectId, Handle>,
     writers: HashMap<ObjectId, ObjectWriter>,
     promises: HashMap<ObjectId, Promise>,
+    /// Values of every kind.
+    carriers: Vec<Object>,
     /// What `look` does.
     looker: Looker,
     socket: String,
@@ -152,6 +192,7 @@ impl Peer {
             handles: HashMap::new(),
             writers: HashMap::new(),
             promises: HashMap::new(),
+            carriers: Vec::new(),
             looker: Looker::default(),
         }
     }
@@ -278,6 +319,15 @@ impl Peer {
                 // SAFETY: not sound if it succeeds; the memory is mapped read-only, and the process dies here.
                 unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0xff) };
                 "written".to_owned()
+            }
+            ["put-carriers"] => {
+                let put = |carrier: &Carrier| carrier.put(&self.client);
+                self.carriers = CARRIERS.iter().map(put).collect::<Result<_, _>>()?;
+                self.carriers.iter().map(|object| object.id().to_string()).collect::<Vec<_>>().join(" ")
+            }
+            ["scribble-carriers", seed, milliseconds] => {
+                let duration = Duration::from_millis(number(milliseconds));
+                scribble(&self.carriers, Random::from_seed(number(seed)), duration).to_string()
             }
             ["fork", theirs] => return self.fork(id(theirs)).map(Some),
 

@@ -40,8 +40,8 @@ mod visible;
 ///
 /// | what | where it lies after reading | cost |
 /// |---|---|---|
-/// | numbers, dates, decimals; the bytes of `Binary`, `BinaryView` and `FixedSizeBinary` | in the store, which they keep alive and mapped, also when they go on into other arrays | none |
-/// | text; offsets, sizes, views, type ids, run ends, the keys of dictionaries; booleans, and which rows are null | in a copy on the heap | that of a copy, and of validating it |
+/// | numbers, dates, decimals; the bytes of `Binary` and `FixedSizeBinary` | in the store, which they keep alive and mapped, also when they go on into other arrays | none |
+/// | text; views and what they point to; offsets, sizes, type ids, run ends, the keys of dictionaries; booleans, and which rows are null | in a copy on the heap | that of a copy, and of validating it |
 ///
 /// What is copied is validated in the copy, text and offsets included. So an array cannot be made to read outside its
 /// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into what it has

@@ -7,7 +7,8 @@
 //! validated: it hands text out as `&str`, and follows offsets without looking at them again. So what is validated lies
 //! in a copy that no other process can write. That are offsets, sizes, views, type ids, run ends, the keys of
 //! dictionaries, and text. Bits are copied too: Arrow counts them, and reserves memory by that count before it reads them
-//! once more. Numbers and bytes, of which every value is as good as any other, stay where they lie.
+//! once more. Numbers and bytes, of which every value is as good as any other, stay where they lie; but not the bytes behind
+//! views, which have the first of them in themselves.
 
 use std::sync::Arc;
 
@@ -146,7 +147,6 @@ fn settled(buffers: Vec<Buffer>, data_type: &DataType, role: Role) -> Vec<ArrowB
 fn copied_form(data_type: &DataType, role: Role, index: usize) -> Option<Form> {
     match data_type {
         DataType::Binary | DataType::LargeBinary if index == 1 => None,
-        DataType::BinaryView if index > 0 => None,
         DataType::FixedSizeBinary(_) => None,
         DataType::Utf8 | DataType::Binary | DataType::List(_) | DataType::Map(_, _) if index == 0 => {
             Some(Form::Offsets32)

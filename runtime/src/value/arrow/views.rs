@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use arrow::array::ArrayData;
 use arrow::buffer::Buffer as ArrowBuffer;
-use arrow::datatypes::DataType;
 
 use super::visible::{Span, cut, is_strewn, lend};
 use crate::value::buffer::Buffer;
@@ -24,14 +23,13 @@ pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
     let mut places = Vec::with_capacity(data.len());
     for (home, buffer) in homes.iter().zip(data) {
         let Range { start, end } = home.span.range();
-        let visible = lend(cut(buffer, start, end - start));
         places.push(if start == end {
             Place::Nowhere
-        } else if is_strewn(home.shown, end - start) && (is_text(array) || visible.region().is_none()) {
-            // What is in the store would go by reference, but text is copied by every reader.
+        } else if is_strewn(home.shown, end - start) {
+            // Also where it would go by reference: every reader copies it.
             Place::Gathered
         } else {
-            buffers.push(visible);
+            buffers.push(lend(cut(buffer, start, end - start)));
             Place::Moved { buffer: buffers.len() as u32 - 1, less: start as u32 }
         });
     }
@@ -144,8 +142,4 @@ impl Gathered {
         last.extend_from_slice(bytes);
         Long { length: bytes.len() as u32, buffer: index as u32, offset }
     }
-}
-
-fn is_text(array: &ArrayData) -> bool {
-    matches!(array.data_type(), DataType::Utf8View)
 }
