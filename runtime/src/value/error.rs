@@ -105,6 +105,12 @@ pub enum ValueError {
         /// How many elements there are.
         elements: usize,
     },
+    /// Bytes of a tensor that are none of its elements.
+    #[error("the tensor has bytes that are no `{element}`")]
+    Elements {
+        /// The elements' type.
+        element: &'static str,
+    },
     /// Arrow data that is not valid: lengths, offsets, text or types do not fit together.
     #[error("not valid Arrow data: {0}")]
     Arrow(#[from] ArrowError),

@@ -79,6 +79,7 @@ mod bytes;
 pub(crate) mod context;
 mod copied;
 mod decode;
+mod element;
 mod encode;
 mod error;
 pub mod format;
@@ -95,10 +96,11 @@ pub use self::arrow::{Arrow, ArrowValue};
 pub use self::bytes::Bytes;
 pub(crate) use self::decode::{References, decode_lent};
 pub use self::decode::{Source, decode};
+pub use self::element::Element;
 pub(crate) use self::encode::append;
 pub use self::encode::{Encoded, encode};
 pub use self::error::ValueError;
-pub use self::tensor::{Element, Tensor};
+pub use self::tensor::Tensor;
 pub use self::writable::{BytesMut, TensorMut};
 
 /// The client in whose store the writable carriers get their memory, while the process has a session.

@@ -1,27 +1,28 @@
 //! The carrier of n-dimensional arrays of numbers.
 //!
-//! Rule: a tensor's buffer is exactly as long as its shape needs, and aligned for its elements. Whoever makes one
-//! checks that; everything else relies on it.
+//! Rule: a tensor's buffer is exactly as long as its shape needs, aligned for its elements, and holds nothing else than
+//! elements. Whoever makes one checks that; everything else relies on it.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytemuck::Pod;
 use mobula_client::ObjectId;
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::buffer::Buffer;
-use super::{ValueError, context};
+use super::copied::{Copied, Form};
+use super::{Element, ValueError, context};
 
-/// An n-dimensional array of numbers, row-major and contiguous, immutable and shared. Its elements travel beside the
+/// An n-dimensional array of numbers (see [`Element`]), row-major and contiguous, immutable and shared. Its elements travel beside the
 /// stream: an aligned copy when they come from the heap, a reference when they lie in the store.
 ///
 /// Cloning and reading copy nothing. A tensor that was read from the store stays in it, and keeps its object alive and
 /// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them goes wild and
-/// writes into what it has sealed; every value of them is a number, so nothing else can come of that.
+/// writes into what it has sealed; every value of them is a number, so nothing else can come of that. A `Tensor<bool>`
+/// alone is read from a copy on the heap, in which each element is checked, since not every byte is a `bool`.
 ///
 /// ```
 /// use mobula::value::Tensor;
@@ -29,6 +30,7 @@ use super::{ValueError, context};
 /// let tensor = Tensor::from_shape_vec(&[2, 2], vec![1, 2, 3, 4])?;
 /// assert_eq!(tensor.view()[[1, 0]], 3);
 /// assert_eq!(tensor.view().sum(), 10);
+/// assert_eq!(Tensor::from(vec![1.5, 2.5]).shape(), [2]);
 /// # Ok::<(), mobula::value::ValueError>(())
 /// ```
 pub struct Tensor<T> {
@@ -36,30 +38,6 @@ pub struct Tensor<T> {
     buffer: Buffer,
     element: PhantomData<T>,
 }
-
-/// The numbers that a [`Tensor`] can hold: `i8` to `i64`, `u8` to `u64`, `f32` and `f64`.
-pub trait Element:
-    sealed::Sealed + Pod + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync
-{
-    /// What the type is called in payloads and messages.
-    const NAME: &'static str;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! elements {
-    ($($element:ident)*) => {$(
-        impl sealed::Sealed for $element {}
-
-        impl Element for $element {
-            const NAME: &'static str = stringify!($element);
-        }
-    )*};
-}
-
-elements!(i8 i16 i32 i64 u8 u16 u32 u64 f32 f64);
 
 impl<T: Element> Tensor<T> {
     /// A tensor of `elements` in row-major order. Takes the vector's memory over.
@@ -72,21 +50,25 @@ impl<T: Element> Tensor<T> {
         Ok(Self::new(shape.into(), Buffer::on_heap(bytes::Bytes::from_owner(Elements(elements)))))
     }
 
-    /// A tensor over `buffer`, which is copied only when it is not aligned for `T`.
+    /// A tensor over `buffer`, which is copied when it is not aligned for `T`, or can hold anything else than elements.
     pub(super) fn from_buffer(shape: &[usize], buffer: Buffer) -> Result<Self, ValueError> {
         let elements = buffer.len() / size_of::<T>();
         check_shape::<T>(shape, elements)?;
         if !buffer.len().is_multiple_of(size_of::<T>()) {
             return Err(ValueError::Shape { shape: shape.to_vec(), elements });
         }
-        let aligned = buffer.as_ptr().addr().is_multiple_of(align_of::<T>());
-        if aligned || buffer.is_empty() {
-            Ok(Self::new(shape.into(), buffer))
-        } else {
-            let mut aligned = vec![T::zeroed(); elements];
-            bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&buffer);
-            Self::from_shape_vec(shape, aligned)
+        let settled = if T::IS_PLAIN { buffer } else { buffer.copied_out(Form::Unchanged) };
+        if !T::are_elements(&settled) {
+            return Err(ValueError::Elements { element: T::NAME });
         }
+        let aligned = settled.is_empty() || settled.as_ptr().addr().is_multiple_of(align_of::<T>());
+        let copy = || Buffer::on_heap(bytes::Bytes::from_owner(Copied::of(&settled, Form::Unchanged)));
+        Ok(Self::new(shape.into(), if aligned { settled } else { copy() }))
+    }
+
+    /// A tensor over memory that was made for its shape, and that nobody but this process has written or can.
+    pub(super) fn of_own(shape: &[usize], buffer: Buffer) -> Self {
+        Self::new(shape.into(), buffer)
     }
 
     fn new(shape: Arc<[usize]>, buffer: Buffer) -> Self {
@@ -101,7 +83,12 @@ impl<T: Element> Tensor<T> {
     /// The elements in row-major order.
     pub fn as_slice(&self) -> &[T] {
         // An empty buffer points nowhere, aligned or not.
-        if self.buffer.is_empty() { &[] } else { bytemuck::cast_slice(&self.buffer) }
+        if self.buffer.is_empty() {
+            return &[];
+        }
+        // SAFETY: a tensor's buffer holds elements. It changes only where its owner has gone wild, and then it is of a
+        // type of which all bytes are elements.
+        unsafe { T::slice(&self.buffer) }
     }
 
     /// The elements as `ndarray` sees them. Copies nothing.
@@ -114,7 +101,7 @@ impl<T: Element> Tensor<T> {
         self.view().to_owned()
     }
 
-    /// The object of the store that the elements lie in.
+    /// The object of the store that the elements lie in, or were copied from when they were read.
     pub fn object_id(&self) -> Option<ObjectId> {
         self.buffer.object_id()
     }
@@ -142,6 +129,14 @@ impl<T: Element> AsRef<[u8]> for Elements<T> {
 impl<T> Clone for Tensor<T> {
     fn clone(&self) -> Self {
         Self { shape: self.shape.clone(), buffer: self.buffer.clone(), element: PhantomData }
+    }
+}
+
+impl<T: Element> From<Vec<T>> for Tensor<T> {
+    /// A tensor of one axis. Takes the vector's memory over.
+    fn from(elements: Vec<T>) -> Self {
+        let shape = Arc::from([elements.len()]);
+        Self::new(shape, Buffer::on_heap(bytes::Bytes::from_owner(Elements(elements))))
     }
 }
 

@@ -91,8 +91,8 @@ pub struct TensorMut<T> {
 }
 
 impl<T: Element> TensorMut<T> {
-    /// A tensor in the session's store. Its elements are whatever the memory held before: this is for a producer that
-    /// writes all of them.
+    /// A tensor in the session's store. Its elements are whatever the memory held before (`false`, of `bool`): this is
+    /// for a producer that writes all of them.
     ///
     /// # Errors
     ///
@@ -109,7 +109,11 @@ impl<T: Element> TensorMut<T> {
     pub fn create_in(client: &Client, shape: &[usize]) -> Result<Self, ValueError> {
         let elements = shape.iter().copied().fold(1, usize::saturating_mul);
         check_shape::<T>(shape, elements)?;
-        let memory = BytesMut::create_in(client, elements * size_of::<T>())?;
+        let mut memory = BytesMut::create_in(client, elements * size_of::<T>())?;
+        if !T::IS_PLAIN {
+            // Zeros are elements of every type; what the memory held before need not be.
+            memory.fill(0);
+        }
         Ok(Self { shape: shape.to_vec(), memory, element: PhantomData })
     }
 
@@ -141,7 +145,12 @@ impl<T: Element> TensorMut<T> {
     /// The elements in row-major order.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         // No memory is aligned for nothing in particular.
-        if self.memory.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(&mut self.memory[..]) }
+        if self.memory.is_empty() {
+            return &mut [];
+        }
+        // SAFETY: all bytes are elements, or they were zeros at first and only elements were written, through this. No
+        // other process can write them.
+        unsafe { T::slice_mut(&mut self.memory) }
     }
 
     /// The elements as `ndarray` sees them.
@@ -152,7 +161,7 @@ impl<T: Element> TensorMut<T> {
 
     /// The elements will not change any more, and can be shared. Copies nothing.
     pub fn seal(self) -> Tensor<T> {
-        Tensor::from_buffer(&self.shape, self.memory.seal().0).expect("the memory was made for the shape")
+        Tensor::of_own(&self.shape, self.memory.seal().0)
     }
 }
 

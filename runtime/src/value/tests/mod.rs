@@ -7,6 +7,7 @@ mod random;
 mod round_trip;
 mod seed;
 mod store;
+mod tensors;
 mod wild;
 
 use std::ops::Range;

@@ -13,7 +13,7 @@ use super::store::{Store, get, put};
 use crate::value::{Arrow, encode};
 
 /// Writes into an object of this process's own, as nobody should.
-fn scribble(object: &Object, byte: u8) {
+pub(super) fn scribble(object: &Object, byte: u8) {
     // SAFETY: not sound, and meant so: the memory is its owner's, who has it mapped for writing, and this test is about
     // those who read it through another mapping.
     unsafe { object.as_ptr().cast_mut().write_bytes(byte, object.len()) };
