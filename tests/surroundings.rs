@@ -592,11 +592,19 @@ fn child_with_few_descriptors() {
         let (soft, hard) = take_on(Resource::RLIMIT_NOFILE);
         if soft == hard {
             let text = refusal(small());
-            let expected = ["RLIMIT_NOFILE", "may open 24 descriptors", "ulimit -n"];
+            let expected = ["RLIMIT_NOFILE", "of the 24 descriptors", "ulimit -n"];
             return assert!(expected.iter().all(|expected| text.contains(expected)), "{text}");
         }
         let session = small().init().unwrap();
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+        // Used up, and some closed again.
+        drop(session);
+        let mut used: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        used.truncate(used.len().saturating_sub(10));
+        let text = refusal(small());
+        assert!(text.contains("RLIMIT_NOFILE") && text.contains("or close some"), "{text}");
+        drop(used);
+        let session = small().init().unwrap();
         let counters: Vec<_> = (0..20).map(|_| Counter::remote()).collect();
         for counter in &counters {
             assert_eq!(counter.count().get_timeout(PATIENCE).unwrap(), 1);

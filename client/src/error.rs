@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mobula_protocol::advice::explained;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{DecodeError, Refusal};
 
@@ -101,7 +102,7 @@ pub enum ClientError {
     #[error("the store answered with nonsense: {0}")]
     BadReply(String),
     /// The system refused memory, descriptors or mappings to this process.
-    #[error("the system refused: {0}")]
+    #[error("the system refused: {}", explained(.0))]
     System(#[from] io::Error),
 }
 

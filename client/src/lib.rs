@@ -38,6 +38,7 @@ mod writer;
 pub use channel::{Channel, Event, Incoming, Receiver, Sender};
 pub use client::{Client, ConnectOptions, Stats};
 pub use error::ClientError;
+pub use mobula_protocol::advice::explained;
 pub use mobula_protocol::descriptors;
 pub use mobula_protocol::id::{ObjectId, OwnerId};
 pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};

@@ -1,5 +1,6 @@
 //! The language of Mobula: what the daemon and its clients call things, and how they say it.
 //!
+//! * [`advice`]: what to do about errors of the system;
 //! * [`id`]: objects and owners;
 //! * [`message`]: requests, replies and notices, numbered and laid out by hand;
 //! * [`descriptors`] keeps those of this library's own away from standard input and output;
@@ -8,6 +9,7 @@
 //!
 //! Decoding trusts nothing: any bytes give a message or a [`message::DecodeError`].
 
+pub mod advice;
 pub mod descriptors;
 pub mod id;
 pub mod message;

@@ -2,22 +2,14 @@
 
 use bytes::BufMut;
 
+use crate::advice::explained;
 use crate::id::{ObjectId, OwnerId};
 use crate::message::DecodeError;
 use crate::wire::Field;
 
-/// What a number of the system's means for the store, and what can be done.
+/// What a number of the system's means, and what can be done.
 fn reason(errno: u32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
-    let advice = match errno as i32 {
-        libc::EMFILE => "raise its limit of open descriptors (RLIMIT_NOFILE, `ulimit -n`)",
-        libc::ENFILE => "raise the machine's limit of open files (the sysctl fs.file-max)",
-        libc::EFBIG => {
-            "raise its limit of file sizes (RLIMIT_FSIZE, `ulimit -f`), which counts for shared memory too"
-        }
-        _ => return text,
-    };
-    format!("{text}: {advice}")
+    explained(&std::io::Error::from_raw_os_error(errno as i32))
 }
 
 /// Why the daemon does not do what was asked.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_client::{Client, OwnerId};
+use mobula_client::{Client, OwnerId, explained};
 
 use super::actors::Actors;
 use super::deaths::Deaths;
@@ -191,7 +191,8 @@ impl State {
             Err(error) => {
                 self.start_failures += 1;
                 if self.start_failures >= START_FAILURES_MAX {
-                    self.no_workers(&format!("a worker process cannot be started: {error}"));
+                    let reason = explained(&error);
+                    self.no_workers(&format!("a worker process cannot be started: {reason}"));
                 }
                 false
             }
