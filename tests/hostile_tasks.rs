@@ -713,7 +713,7 @@ fn a_killed_driver_takes_hostile_tasks_and_their_children_with_it() {
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let line = stdout.lines().map_while(Result::ok).find(|line| line.starts_with("ready ")).unwrap();
     let socket = Path::new(line.split(' ').nth(1).unwrap());
-    // The driver's own environment does not have it.
+    // The driver's own arguments do not have it.
     let running = session_processes(socket).len();
     assert!(running >= 8, "{running} processes");
     child.kill().unwrap();

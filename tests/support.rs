@@ -77,15 +77,15 @@ pub fn is_running(pid: u32) -> bool {
 }
 
 /// The processes that belong to the session with this socket: its store, its workers, and whatever they have forked,
-/// known by the environment that they were started with. Zombies, and the driver, are not among them.
+/// known by the arguments that they were started with. Zombies, and the driver, are not among them.
 pub fn session_processes(socket: &Path) -> Vec<u32> {
     use std::os::unix::ffi::OsStrExt;
     let name: String = socket.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let processes = std::fs::read_dir("/proc").unwrap();
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let belongs = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.windows(name.len()).any(|part| part == name.as_bytes()) && is_running(*pid)
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.windows(name.len()).any(|part| part == name.as_bytes()) && is_running(*pid)
     };
     pids.filter(belongs).collect()
 }

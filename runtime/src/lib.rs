@@ -81,6 +81,7 @@ pub use crate::arguments::IntoArg;
 pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
 pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, Session, init, init_or_join, is_initialized, sessions};
+pub use crate::takeover::become_worker;
 pub use crate::task::{TaskOptions, UNLIMITED};
 
 /// What the code that the macros write refers to. Not for use by hand; it changes without notice.

@@ -1,35 +1,135 @@
-//! Taking the process over before `main`.
+//! Taking the process over in place of `main`.
 //!
 //! Workers, and the embedded store, are this same program, started again. They must never run the program's own
 //! `main`, also where that is not the user's: under a test harness, criterion, or a host that only links a library.
-//! So a constructor, which the loader runs before `main`, looks for one environment variable, and if it is there, the
-//! process becomes what the variable says and never returns.
+//! Their first argument says what they are to be; the environment is left alone, so nothing that they start takes itself
+//! for a worker.
 //!
-//! The constructor does nothing else: in every other process it costs one look at the environment.
+//! The moment is the last one before `main`: the program's entry code calls the C library's `__libc_start_main`, and finds
+//! the one here, which passes a `main` of ours on to the true one. By then the C library is set up, every constructor of
+//! the program and its libraries has run (of `ctor`, of C++, whatever they register, also threads that they start), and
+//! the loader holds no lock. A library that is loaded while a program runs, by `dlopen`, changes nothing about that
+//! program: nobody calls the function here, and the library knows that, so that [`Builder::init`](crate::Builder::init)
+//! can say what to do. The same holds for a program that is linked with a static C library, where there is no other
+//! `__libc_start_main` to find. Both have [`become_worker`].
+//!
+//! What runs in a worker: the program's constructors, then this, then the calls. `main` does not run, nor do
+//! the destructors of statics, or functions for `atexit`: a worker ends by `_exit`.
 
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::lifeline::WatchedNumbers;
 use crate::logs;
 
-/// Says what a process that this program started is to be.
-pub(crate) const ROLE: &str = "MOBULA_ROLE";
+/// Before what a process is to be, in its first argument.
+const ROLE: &str = "mobula-role=";
 
-#[used]
-// SAFETY: the section holds pointers to functions without arguments that the loader calls once, which this is. Entries
-// without a number come after the standard library's own, so its arguments and environment are there.
-#[unsafe(link_section = ".init_array")]
-static TAKE_OVER: extern "C" fn() = take_over;
+type Main = extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) -> c_int;
 
-extern "C" fn take_over() {
-    let Some(role) = std::env::var_os(ROLE) else { return };
-    // SAFETY: before `main` there is no other thread that could read the environment. It is removed so that processes
-    // that user code starts do not become workers too.
-    unsafe { std::env::remove_var(ROLE) };
+/// Whether this program's copies become what their first argument says.
+static TAKES_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Whether a worker can be this same program, started again.
+pub(crate) fn takes_over() -> bool {
+    TAKES_OVER.load(Ordering::Relaxed)
+}
+
+/// Makes this process a worker, and does not return, if a session has started it as one; else it does nothing but allow
+/// this process to start sessions.
+///
+/// No program needs this that is linked with mobula in the usual way. Two kinds do, as the first thing in `main`: a program
+/// that is linked with a static C library (`-C target-feature=+crt-static`), and one that loads a library with mobula in
+/// it while it runs (`dlopen`), as interpreters do. The latter may be the host itself, or a small program that the
+/// session's [`worker_program`](crate::Builder::worker_program) names, and that loads the same library.
+///
+/// ```
+/// // In `main`, or in a function of the library that `main` calls:
+/// mobula::become_worker();
+/// ```
+pub fn become_worker() {
+    TAKES_OVER.store(true, Ordering::Relaxed);
+    if let Some(role) = std::env::args_os().nth(1)
+        && let Some(role) = role.to_str().and_then(|argument| argument.strip_prefix(ROLE))
+    {
+        run(role);
+    }
+}
+
+/// The program's `main`, while the C library starts the program.
+#[cfg(not(target_feature = "crt-static"))]
+static MAIN: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// In place of the C library's function of this name: see the module's documentation.
+///
+/// # Safety
+/// Called by the program's entry code alone, with what the C library's own function takes.
+#[cfg(not(target_feature = "crt-static"))]
+// SAFETY: the name is the C library's. What is called by it does what that function does, by calling it.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __libc_start_main(
+    main: Main,
+    argument_count: c_int,
+    arguments: *mut *mut c_char,
+    init: *mut c_void,
+    fini: *mut c_void,
+    loader_fini: *mut c_void,
+    stack_end: *mut c_void,
+) -> c_int {
+    type Start = unsafe extern "C" fn(
+        Main,
+        c_int,
+        *mut *mut c_char,
+        *mut c_void,
+        *mut c_void,
+        *mut c_void,
+        *mut c_void,
+    ) -> c_int;
+    MAIN.store(main as *mut c_void, Ordering::Relaxed);
+    TAKES_OVER.store(true, Ordering::Relaxed);
+    // SAFETY: the loader is done, and the next function of this name is the C library's, which takes what this one was
+    // given. Nothing of the standard library's is used before that has run.
+    unsafe {
+        let next = libc::dlsym(libc::RTLD_NEXT, c"__libc_start_main".as_ptr());
+        if next.is_null() {
+            const TEXT: &[u8] =
+                b"mobula: the C library has no __libc_start_main: call mobula::become_worker instead\n";
+            libc::write(2, TEXT.as_ptr().cast(), TEXT.len());
+            libc::abort();
+        }
+        let next = std::mem::transmute::<*mut c_void, Start>(next);
+        next(main_or_role, argument_count, arguments, init, fini, loader_fini, stack_end)
+    }
+}
+
+/// What the C library calls as `main`.
+#[cfg(not(target_feature = "crt-static"))]
+extern "C" fn main_or_role(
+    argument_count: c_int,
+    arguments: *mut *mut c_char,
+    environment: *mut *mut c_char,
+) -> c_int {
+    if argument_count > 1 {
+        // SAFETY: so many arguments are there, each ended by a zero, as `main` is given them.
+        let argument = unsafe { CStr::from_ptr(*arguments.add(1)) };
+        if let Ok(argument) = argument.to_str()
+            && let Some(role) = argument.strip_prefix(ROLE)
+        {
+            run(role);
+        }
+    }
+    // SAFETY: a function of this type was put there before this one was passed on.
+    let main = unsafe { std::mem::transmute::<*mut c_void, Main>(MAIN.load(Ordering::Relaxed)) };
+    main(argument_count, arguments, environment)
+}
+
+/// Is what the role says, until it is done.
+fn run(role: &str) -> ! {
     set_signals();
     // So that nothing that the process opens is taken for its input or output.
     mobula_client::descriptors::fill_standard();
-    let code = match role.to_str().and_then(Role::from_variable) {
+    let code = match Role::from_text(role) {
         Some(Role::Worker(worker)) => {
             call_it(crate::panics::MAIN_THREAD);
             crate::worker::run(worker)
@@ -39,7 +139,9 @@ extern "C" fn take_over() {
             crate::session::store::run(&store)
         }
         None => {
-            logs::say(format_args!("{ROLE} is set, but not by this build of mobula: unset it"));
+            logs::say(format_args!(
+                "the first argument begins with {ROLE}, but is not of this build of mobula"
+            ));
             2
         }
     };
@@ -64,7 +166,7 @@ fn set_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
-/// What a started process is to be; travels in the environment, as hexadecimal digits.
+/// What a started process is to be; travels in its first argument, as hexadecimal digits.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Role {
     Worker(WorkerRole),
@@ -97,16 +199,18 @@ pub(crate) struct StoreRole {
 }
 
 impl Role {
-    fn from_variable(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         let pairs = text.as_bytes().chunks(2);
         let bytes: Option<Vec<u8>> =
             pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
         postcard::from_bytes(&bytes?).ok()
     }
 
-    pub(crate) fn to_variable(&self) -> String {
+    /// As the first argument of the process.
+    pub(crate) fn to_argument(&self) -> String {
         let bytes = postcard::to_stdvec(self).expect("a growing vector takes everything");
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{ROLE}{digits}")
     }
 }
 

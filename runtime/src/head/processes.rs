@@ -18,7 +18,7 @@ use super::output::{self, Output, Pipe};
 use crate::child::Child;
 use crate::error::ExitReason;
 use crate::logs::Stream;
-use crate::takeover::{ROLE, Role, WorkerRole};
+use crate::takeover::{Role, WorkerRole};
 
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ impl Processes {
         let mut command = Command::new(&self.options.program);
         command
             .arg0("mobula-worker")
-            .env(ROLE, role.to_variable())
+            .arg(role.to_argument())
             .stdin(Stdio::null())
             .stdout(output())
             .stderr(output());

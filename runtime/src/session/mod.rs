@@ -26,8 +26,10 @@ use crate::head::{Head, HeadOptions};
 use crate::lifeline::Lifeline;
 use crate::spin::SPIN_DEFAULT;
 use crate::submitter;
-use crate::takeover::StoreRole;
+use crate::takeover::{StoreRole, takes_over};
 use crate::value;
+
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 static CORE: ArcSwapOption<Core> = ArcSwapOption::const_empty();
 
@@ -150,7 +152,7 @@ pub struct Builder {
     session_dir: Option<PathBuf>,
     forward_output: bool,
     spin: Duration,
-    worker_program: PathBuf,
+    worker_program: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -163,7 +165,7 @@ impl Default for Builder {
             session_dir: None,
             forward_output: true,
             spin: SPIN_DEFAULT,
-            worker_program: "/proc/self/exe".into(),
+            worker_program: None,
         }
     }
 }
@@ -228,8 +230,11 @@ impl Builder {
     }
 
     /// The program that workers run. Default: this one. It must be the same build: a worker of another one is refused.
+    ///
+    /// Where mobula is in a library that this program has loaded while it ran (`dlopen`), there is no default: see
+    /// [`become_worker`](crate::become_worker).
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
-        self.worker_program = program.into();
+        self.worker_program = Some(program.into());
         self
     }
 
@@ -264,6 +269,12 @@ impl Builder {
         }
         if self.capacity_bytes == Some(0) {
             return cannot("capacity_bytes", "0".into(), "at least 1 byte");
+        }
+        if self.worker_program.is_none() && !takes_over() {
+            let expected = "mobula is in a library that this program has loaded, or the C library is linked statically, so \
+                            that its copies do not become workers by themselves: call `mobula::become_worker()` first in \
+                            `main`, or name a program here that does";
+            return cannot("worker_program", "this program".into(), expected);
         }
         Ok(())
     }
@@ -320,17 +331,20 @@ impl Running {
         let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
         // A name alone is looked for in PATH.
         let program = match options.worker_program {
-            path if path.components().count() > 1 => surroundings::absolute(&path)?,
-            name => name,
+            Some(path) if path.components().count() > 1 => surroundings::absolute(&path)?,
+            Some(name) => name,
+            None => PathBuf::from(THIS_PROGRAM),
         };
-        let store = Store::start(StoreRole {
+        let store_program = if takes_over() { PathBuf::from(THIS_PROGRAM) } else { program.clone() };
+        let role = StoreRole {
             socket: socket.clone(),
             capacity_bytes,
             spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
             spill_bytes_max: options.spill_bytes_max,
             lifeline: lifeline.watched(),
             link: directory.link.clone(),
-        })?;
+        };
+        let store = Store::start(store_program, role)?;
         let begin = || -> Result<_> {
             let client =
                 ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::child::Child;
 use crate::error::{Error, ExitReason, Result};
 use crate::lifeline::Watched;
 use crate::logs::{self, Stream};
-use crate::takeover::{ROLE, Role, StoreRole};
+use crate::takeover::{Role, StoreRole};
 
 /// How long the store may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,8 +41,8 @@ pub(super) struct Store {
 
 impl Store {
     /// Starts the store, and waits until it can be connected to.
-    pub(super) fn start(role: StoreRole) -> Result<Self> {
-        let child = start(&role)?;
+    pub(super) fn start(program: PathBuf, role: StoreRole) -> Result<Self> {
+        let child = start(&program, &role)?;
         let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let (stopped, stop) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error))?;
@@ -51,7 +52,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("mobula-keeper".into())
             .stack_size(256 << 10)
-            .spawn(move || keep_running(child, &role, &stopped))
+            .spawn(move || keep_running(child, &program, &role, &stopped))
             .map_err(|error| system(&error))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -67,7 +68,7 @@ impl Drop for Store {
     }
 }
 
-fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
+fn keep_running(mut child: Child, program: &Path, role: &StoreRole, stopped: &OwnedFd) {
     let mut pause = Duration::ZERO;
     loop {
         let begun = Instant::now();
@@ -88,7 +89,7 @@ fn keep_running(mut child: Child, role: &StoreRole, stopped: &OwnedFd) {
                 return;
             }
             pause = (pause * 2).clamp(Duration::from_millis(1), RESTART_PAUSE_MAX);
-            match start(role) {
+            match start(program, role) {
                 Ok(child) => break child,
                 Err(error) => logs::say(format_args!("the store does not start again: {error}")),
             }
@@ -109,11 +110,11 @@ fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
     matches!(poll(&mut [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
 }
 
-fn start(role: &StoreRole) -> Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
+fn start(program: &Path, role: &StoreRole) -> Result<Child> {
+    let mut command = Command::new(program);
     command
         .arg0("mobula-store")
-        .env(ROLE, Role::Store(role.clone()).to_variable())
+        .arg(Role::Store(role.clone()).to_argument())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let (child, stdout, _) =
