@@ -1,6 +1,7 @@
 //! The client: the face of this crate.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,10 @@ impl ConnectOptions {
 pub struct Client {
     inner: Arc<Inner>,
 }
+
+// No code of users runs while what clones share is half changed, so none of their panics can leave it so.
+impl UnwindSafe for Client {}
+impl RefUnwindSafe for Client {}
 
 struct Inner {
     shared: Arc<Shared>,

@@ -1,11 +1,13 @@
 //! Actors as their users see them: classes, handles, and calls of methods.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use mobula_client::Handle;
+use mobula_client::{Handle, ObjectId};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,6 +64,25 @@ impl<A: Actor> Clone for ActorHandle<A> {
         Self::from_raw(self.raw().clone())
     }
 }
+
+/// A handle is equal to all other handles to the same actor, in every process and after every restart.
+impl<A: Actor> PartialEq for ActorHandle<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw().identity() == other.raw().identity()
+    }
+}
+
+impl<A: Actor> Eq for ActorHandle<A> {}
+
+impl<A: Actor> Hash for ActorHandle<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw().identity().hash(state);
+    }
+}
+
+// As of an `ObjectRef`: nothing is half changed while code of users runs that may panic.
+impl<A: Actor> UnwindSafe for ActorHandle<A> {}
+impl<A: Actor> RefUnwindSafe for ActorHandle<A> {}
 
 impl<A: Actor> fmt::Debug for ActorHandle<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,6 +206,15 @@ pub struct RawActor {
 }
 
 impl RawActor {
+    /// What tells the actor from all others: its token. One that could not be made has none, and is known by its failure,
+    /// which does not leave the process.
+    fn identity(&self) -> (u64, Option<ObjectId>, usize) {
+        match &self.token {
+            Token::Held(token) => (self.actor, Some(token.id()), 0),
+            Token::Failed(failure) => (self.actor, None, Arc::as_ptr(failure).addr()),
+        }
+    }
+
     /// A call of the method of this index.
     pub fn call(&self, method: usize) -> MethodCall {
         MethodCall { actor: self.clone(), method, arguments: ArgumentList::default() }

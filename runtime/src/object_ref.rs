@@ -1,7 +1,9 @@
 //! References to objects, and what can be done with them: `put`, `get`, `wait`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::error::{Error, Failure, Result};
+use crate::ref_id::RefId;
 use crate::session::{self, SessionNumber};
 use crate::slot::{self, Settled, Slot};
 use crate::value::{self, context};
@@ -23,10 +26,14 @@ use crate::value::{self, context};
 /// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
 /// reference). The object lives while any process has a reference to it.
 ///
+/// A reference is equal to its clones, in whatever process they are, and to no other, whatever the values are: two calls
+/// of one function give two references, and so do two puts of one value. So it can be the key of a map.
+///
 /// Dropping the references to a call's result does not cancel the call: it runs, or waits for its turn to run, and what
 /// it returns is let go. Nor does it wait for anything, and it is fine after the session has ended.
 pub struct ObjectRef<T> {
     to: Referent,
+    id: RefId,
     of: PhantomData<fn() -> T>,
 }
 
@@ -102,16 +109,22 @@ impl Referent {
 }
 
 impl<T> ObjectRef<T> {
+    /// A reference to the result of a call, which nobody else has yet.
     pub(crate) fn new(slot: Arc<Slot>) -> Self {
-        Self::to(Referent::Slot(slot))
+        Self::with_id(RefId::unique(), Referent::Slot(slot))
     }
 
-    fn to(to: Referent) -> Self {
-        Self { to, of: PhantomData }
+    fn with_id(id: RefId, to: Referent) -> Self {
+        Self { to, id, of: PhantomData }
     }
 
     pub(crate) fn referent(&self) -> &Referent {
         &self.to
+    }
+
+    /// What tells the reference, and its clones in all processes, from all others. It never changes.
+    pub fn id(&self) -> RefId {
+        self.id
     }
 
     /// Whether [`get`](Self::get) would return (a value or an error) without waiting. Does not look for new results:
@@ -154,7 +167,7 @@ pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let core = session::core()?;
     let encoded = value::encode(value)?;
     let handle = core.store(&encoded)?;
-    Ok(ObjectRef::to(Referent::Held(handle, core.session)))
+    Ok(ObjectRef::with_id(RefId::of(handle.id()), Referent::Held(handle, core.session)))
 }
 
 /// Waits for all objects and returns their values, in order. The first that fails is reported without waiting for the
@@ -295,23 +308,43 @@ fn deadline(timeout: Option<Duration>) -> Option<Instant> {
 
 impl<T> Clone for ObjectRef<T> {
     fn clone(&self) -> Self {
-        Self::to(self.to.clone())
+        Self::with_id(self.id, self.to.clone())
     }
 }
 
+impl<T> PartialEq for ObjectRef<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<T> Eq for ObjectRef<T> {}
+
+impl<T> Hash for ObjectRef<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+// No lock is held, and no state half changed, while code of users runs that may panic.
+impl<T> UnwindSafe for ObjectRef<T> {}
+impl<T> RefUnwindSafe for ObjectRef<T> {}
+
 impl<T> fmt::Debug for ObjectRef<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ObjectRef<{}>({:?})", std::any::type_name::<T>(), self.to)
+        write!(f, "ObjectRef<{}>({}, {:?})", std::any::type_name::<T>(), self.id, self.to)
     }
 }
 
 impl<T> Serialize for ObjectRef<T> {
-    /// As its position among the references of the value that is being encoded.
+    /// As its position among the references of the value that is being encoded, and its own id where that is not the
+    /// object's.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let core = session::core_of(self.to.session()).map_err(S::Error::custom)?;
         let handle = self.to.escape(&core).map_err(S::Error::custom)?;
+        let id = (self.id != RefId::of(handle.id())).then_some(self.id);
         match context::add_reference(handle) {
-            Some(index) => serializer.serialize_u32(index),
+            Some(index) => (index, id).serialize(serializer),
             None => Err(S::Error::custom("a reference to an object can only be sent through mobula")),
         }
     }
@@ -319,7 +352,9 @@ impl<T> Serialize for ObjectRef<T> {
 
 impl<'de, T> Deserialize<'de> for ObjectRef<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let handle = context::taken_reference(u32::deserialize(deserializer)?)?;
-        Ok(Self::to(Referent::Held(handle, session::number())))
+        let (index, id) = <(u32, Option<RefId>)>::deserialize(deserializer)?;
+        let handle = context::taken_reference(index)?;
+        let id = id.unwrap_or_else(|| RefId::of(handle.id()));
+        Ok(Self::with_id(id, Referent::Held(handle, session::number())))
     }
 }

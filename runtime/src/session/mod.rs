@@ -9,6 +9,7 @@ pub(crate) mod store;
 mod surroundings;
 
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -289,6 +290,10 @@ impl Builder {
 pub struct Session {
     running: Arc<Running>,
 }
+
+// Of what a panic may interrupt, nothing is half changed that a session relies on.
+impl UnwindSafe for Session {}
+impl RefUnwindSafe for Session {}
 
 impl Session {
     /// The socket of the session's store, for tools and clients of other programs.
