@@ -36,7 +36,12 @@ impl Buffer {
 
     /// Bytes of unknown origin: the store's, if they lie in a region that is lent out.
     pub(super) fn found(bytes: bytes::Bytes) -> Self {
-        let region = Region::find(&bytes);
+        Self::found_in(bytes, Form::Unchanged)
+    }
+
+    /// The same for bytes that may be in `form` already, and that are read in it.
+    pub(super) fn found_in(bytes: bytes::Bytes, form: Form) -> Self {
+        let region = Region::find(&bytes, form);
         Self { bytes, region }
     }
 

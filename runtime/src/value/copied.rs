@@ -6,6 +6,7 @@ use bytemuck::Pod;
 pub(super) struct Copied {
     words: Vec<u128>,
     length: usize,
+    form: Form,
 }
 
 /// How a copy differs from what it was made of.
@@ -25,8 +26,14 @@ impl Copied {
         let mut words = vec![0_u128; bytes.len().div_ceil(size_of::<u128>())];
         let copy = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
         mobula_client::copy_once(copy, bytes);
+        let form = if form.is_of(copy) { Form::Unchanged } else { form };
         form.apply(copy);
-        Self { words, length: bytes.len() }
+        Self { words, length: bytes.len(), form }
+    }
+
+    /// How it does differ.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 }
 
@@ -56,7 +63,6 @@ impl Form {
             }
         }
         match self {
-            form if form.is_of(bytes) => {}
             Self::Unchanged => {}
             Self::Offsets32 => rebase::<u32>(bytes, u32::wrapping_sub),
             Self::Offsets64 => rebase::<u64>(bytes, u64::wrapping_sub),

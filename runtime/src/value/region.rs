@@ -78,6 +78,14 @@ impl Region {
         self.session == session::number()
     }
 
+    /// How its bytes differ from the object's.
+    fn form(&self) -> Form {
+        match &self.memory {
+            Memory::Mapped(_) => Form::Unchanged,
+            Memory::Copied(copy, _) => copy.form(),
+        }
+    }
+
     /// Whether another process, its owner gone wild, could write it.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.memory, Memory::Mapped(_))
@@ -96,15 +104,19 @@ impl Region {
         region
     }
 
-    /// The region that all of `bytes` lies in.
-    pub(super) fn find(bytes: &[u8]) -> Option<Arc<Self>> {
+    /// The region that all of `bytes` lies in, if they are the object's bytes, or those in `form`.
+    pub(super) fn find(bytes: &[u8], form: Form) -> Option<Arc<Self>> {
         let (start, end) = span(bytes);
         if start == end {
             return None;
         }
-        let regions = REGIONS.read();
-        let (_, listed) = regions.range(..=start).next_back()?;
-        if end <= listed.end { listed.region.upgrade() } else { None }
+        let region = {
+            let regions = REGIONS.read();
+            let (_, listed) = regions.range(..=start).next_back()?;
+            if end <= listed.end { listed.region.upgrade()? } else { return None }
+        };
+        // Elsewhere than as offsets, offsets that were changed are not what the object has.
+        [Form::Unchanged, form].contains(&region.form()).then_some(region)
     }
 
     /// All of its bytes. They keep it; nothing is copied.

@@ -18,6 +18,7 @@ use arrow::datatypes::{ArrowNativeType, DataType, UnionFields, UnionMode};
 use super::parts::{Node, Validity};
 use super::views::visible_views;
 use crate::value::buffer::Buffer;
+use crate::value::copied::Form;
 use crate::value::region::Region;
 
 /// Appends an array and its children.
@@ -96,7 +97,8 @@ fn visible_offsets<O: ArrowNativeType>(array: &ArrayData) -> (Buffer, Range<usiz
     let visible = cut(&array.buffers()[0], array.offset() * width, (array.len() + 1) * width);
     let offsets = visible.typed_data::<O>();
     let range = offsets[0].as_usize()..offsets[array.len()].as_usize();
-    (lend(visible), range)
+    let form = if width == size_of::<i32>() { Form::Offsets32 } else { Form::Offsets64 };
+    (Buffer::found_in(bytes::Bytes::from_owner(visible), form), range)
 }
 
 /// Lists: offsets, and the elements between the first and the last.
@@ -215,7 +217,8 @@ pub(super) fn is_strewn(shown: usize, range: usize) -> bool {
 fn lies_in_store(array: &ArrayData) -> bool {
     let nulls = array.nulls().map(|nulls| nulls.inner().inner());
     let mut buffers = array.buffers().iter().chain(nulls).filter(|buffer| !buffer.is_empty());
-    buffers.all(|buffer| Region::find(buffer).is_some()) && array.child_data().iter().all(lies_in_store)
+    buffers.all(|buffer| Region::find(buffer, Form::Unchanged).is_some())
+        && array.child_data().iter().all(lies_in_store)
 }
 
 /// A range that grows by what it must have in it.

@@ -8,9 +8,10 @@ use ::arrow::buffer::OffsetBuffer;
 use ::arrow::datatypes::*;
 use mobula_client::Object;
 
-use super::assert_within;
 use super::store::{Store, get, put};
-use crate::value::{Arrow, encode};
+use super::{addresses, assert_within};
+use crate::value::region::listed_within;
+use crate::value::{Arrow, Bytes, encode};
 
 /// Writes into an object of this process's own, as nobody should.
 pub(super) fn scribble(object: &Object, byte: u8) {
@@ -144,4 +145,54 @@ fn a_slice_of_what_was_read_goes_on_by_reference_and_is_read_alone() {
         let third = encode(&again).unwrap();
         assert!(third.references().iter().any(|handle| handle.id() == first.id()));
     }
+}
+
+#[test]
+fn offsets_that_count_from_zero_are_not_those_that_lie_in_the_store() {
+    let store = Store::start();
+    let other = store.another_client();
+    let array = StringArray::from_iter_values((0..100).map(|i| format!("row {i}")));
+    let whole = put(&store, &Arrow::from(array.clone()));
+    let read: Arrow<StringArray> = get(&other, &whole).unwrap();
+    // Its offsets are references into the middle of those that lie in the store, and are read from zero.
+    let slice = put(&other, &Arrow::from(read.slice(50, 10)));
+    let read: Arrow<StringArray> = get(&store, &slice).unwrap();
+    let expected: Vec<i32> = (0..=10).map(|i| i * 6).collect();
+    assert_eq!(read.offsets()[..], expected);
+    let encoded = encode(&read).unwrap();
+    assert_eq!(encoded.copied_bytes(), 0);
+    // As anything but offsets, they are what they are.
+    let offsets = read.offsets().inner().clone();
+    let numbers = Int32Array::new(offsets.clone(), None);
+    let bytes = Bytes::from(offsets.into_inner());
+    let object = put(&store, &(Arrow::from(numbers.clone()), bytes.clone(), read));
+    let read: (Arrow<Int32Array>, Bytes, Arrow<StringArray>) = get(&other, &object).unwrap();
+    assert_eq!((&*read.0, read.1), (&numbers, bytes));
+    assert_eq!(*read.2, array.slice(50, 10));
+}
+
+#[test]
+fn copies_leave_the_list_with_the_last_who_uses_them() {
+    let store = Store::start();
+    let other = store.another_client();
+    let array = StringArray::from_iter_values((0..100).map(|i| format!("row {i}")));
+    let object = put(&store, &Arrow::from(array.clone()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let read: Arrow<StringArray> = get(&other, &object).unwrap();
+                    let again = encode(&read).unwrap();
+                    assert_eq!((&*read, again.copied_bytes()), (&array, 0));
+                }
+            });
+        }
+    });
+    let read: Arrow<StringArray> = get(&other, &object).unwrap();
+    let place = addresses(read.value_data());
+    let text = read.values().clone();
+    drop(read);
+    assert_eq!(listed_within(place.clone()), 1);
+    drop(text);
+    assert_eq!(listed_within(place), 0);
 }
