@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mobula::{Error, Failure};
-use mobula_tests::{PATIENCE, eventually, is_running, session};
+use mobula::prelude::*;
+use mobula::{Builder, Error, Failure};
+use mobula_tests::{PATIENCE, TestSession, eventually, is_running, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -305,4 +306,135 @@ fn signals_that_interrupt_a_wait_do_not_end_it() {
         (here, large, ready[0].get_timeout(PATIENCE).unwrap(), there)
     });
     assert_eq!(results, (sum(200), 3_000_000, 9, sum(200)));
+}
+
+// ---- the limit of processes ----
+
+const PROCESSES_MAX: usize = 12;
+
+fn few_processes(workers: usize) -> TestSession {
+    session_with(Builder::new().workers(workers).capacity_bytes(64 << 20).max_processes(PROCESSES_MAX))
+}
+
+/// How deep it went, or why it did not go deeper.
+#[mobula::remote]
+fn deep(n: u32) -> mobula::Result<u32> {
+    if n == 0 { Ok(0) } else { Ok(deep::remote(n - 1).get()? + 1) }
+}
+
+/// The same, but what fails below ends here.
+#[mobula::remote]
+fn as_deep_as_possible(n: u32) -> u32 {
+    match as_deep_as_possible::remote(n - 1).get_timeout(PATIENCE) {
+        Ok(depth) => depth + 1,
+        Err(Error::Failed(Failure::ProcessLimit { limit: PROCESSES_MAX, in_use: PROCESSES_MAX })) => 1,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[mobula::remote]
+fn gets(reference: Vec<ObjectRef<()>>) -> mobula::Result<()> {
+    reference[0].get()
+}
+
+#[mobula::remote]
+fn after(_before: ()) {}
+
+#[track_caller]
+fn is_limit<T: std::fmt::Debug>(result: mobula::Result<T>) {
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("max_processes"), "{error}");
+    let is_limit = match &error {
+        Error::Failed(failure) => {
+            matches!(failure, Failure::ProcessLimit { limit: PROCESSES_MAX, in_use: ..=PROCESSES_MAX })
+        }
+        // Of the call that needed the process, through those that waited for it.
+        Error::Task(task) => task.message.contains("12 of at most 12 processes"),
+        _ => false,
+    };
+    assert!(is_limit, "{error:?}");
+}
+
+#[test]
+fn recursion_goes_as_deep_as_there_are_processes_and_then_says_why_no_deeper() {
+    for workers in [1, 3] {
+        let session = few_processes(workers);
+        assert_eq!(
+            deep::remote(PROCESSES_MAX as u32 - 1).get_timeout(PATIENCE).unwrap(),
+            PROCESSES_MAX as u32 - 1
+        );
+        is_limit(deep::remote(1000).get_timeout(PATIENCE));
+        assert_eq!(as_deep_as_possible::remote(1000).get_timeout(PATIENCE).unwrap(), PROCESSES_MAX as u32);
+        // Everything works as before, and what is too much ends.
+        let squares: Vec<_> = (0..100).map(square::remote).collect();
+        mobula::get_timeout(&squares, PATIENCE).unwrap();
+        assert_eq!(deep::remote(5).get_timeout(PATIENCE).unwrap(), 5);
+        eventually("what is more than needed has ended", || {
+            session.session.client().stats().unwrap().clients.len() == 2 + workers
+        });
+    }
+}
+
+#[test]
+fn blocked_calls_that_others_go_on_for_are_waited_for() {
+    let _session = few_processes(2);
+    let directory = tempfile::tempdir().unwrap();
+    let gate = directory.path().join("gate");
+    let slow = waits_for::remote(directory.path().join("says"), gate.clone());
+    pid_in(&directory.path().join("says"));
+    let blocked: Vec<_> = (0..40).map(|_| gets::remote(vec![slow.clone()])).collect();
+    let count = || _session.session.client().stats().unwrap().clients.len();
+    eventually("there are as many processes as there may be", || count() == 2 + PROCESSES_MAX);
+    std::fs::write(gate, "").unwrap();
+    for call in blocked {
+        call.get_timeout(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn calls_that_wait_for_one_that_finds_no_process_end() {
+    let _session = few_processes(2);
+    let directory = tempfile::tempdir().unwrap();
+    let gate = directory.path().join("gate");
+    let held = waits_for::remote(directory.path().join("says"), gate.clone());
+    pid_in(&directory.path().join("says"));
+    // What all wait for is to run when this one is over, and has its turn behind those that wait for it.
+    let last = after::remote(&held);
+    let waits: Vec<_> = (0..40).map(|_| gets::remote(vec![last.clone()])).collect();
+    let count = || _session.session.client().stats().unwrap().clients.len();
+    eventually("there are as many processes as there may be", || count() == 2 + PROCESSES_MAX);
+    std::fs::write(gate, "").unwrap();
+    for call in waits.iter().chain([&last]) {
+        if let Err(error) = call.get_timeout(PATIENCE) {
+            is_limit::<()>(Err(error));
+        }
+    }
+    assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
+}
+
+#[test]
+fn actors_beyond_the_limit_say_so_and_leave_room_for_calls() {
+    let _session = few_processes(2);
+    let actors: Vec<_> = (0..PROCESSES_MAX + 3).map(|_| Nine::remote()).collect();
+    let (there, refused) = actors.split_at(PROCESSES_MAX - 2);
+    for actor in there {
+        assert_eq!(actor.get().get_timeout(PATIENCE).unwrap(), 9);
+    }
+    for actor in refused {
+        is_limit(actor.get().get_timeout(PATIENCE));
+    }
+    assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
+    assert_eq!(deep::remote(1).get_timeout(PATIENCE).unwrap(), 1);
+    is_limit(deep::remote(2).get_timeout(PATIENCE));
+    drop(actors);
+    eventually("there is room for an actor again", || Nine::remote().get().get_timeout(PATIENCE).is_ok());
+}
+
+#[test]
+fn a_limit_that_cannot_be_is_refused() {
+    let _turn = mobula_tests::turn();
+    for max in [0, 2, 30_001, usize::MAX] {
+        let error = Builder::new().workers(2).max_processes(max).init().unwrap_err().to_string();
+        assert!(error.contains("max_processes") && error.contains("more than the 2 workers"), "{error}");
+    }
 }

@@ -140,6 +140,13 @@ pub enum Failure {
         /// What the constructor said.
         error: TaskError,
     },
+    /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
+    ProcessLimit {
+        /// How many there may be; see [`Builder::max_processes`](crate::Builder::max_processes).
+        limit: usize,
+        /// How many there are.
+        in_use: usize,
+    },
     /// The name is taken.
     NameTaken {
         /// What was asked for.
@@ -178,6 +185,11 @@ impl std::fmt::Display for Failure {
             Self::ConstructorFailed { class, error } => {
                 write!(f, "actor {class} was not constructed: {error}")
             }
+            Self::ProcessLimit { limit, in_use } => write!(
+                f,
+                "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls wait \
+                 for others, or actors have them; allow more with `Builder::max_processes`, or nest and keep fewer"
+            ),
             Self::NameTaken { name } => write!(f, "the actor name {name:?} is taken by a living actor"),
             Self::ObjectLost { object } => {
                 write!(f, "object {object} is lost: its owner died before it was there")

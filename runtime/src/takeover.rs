@@ -190,6 +190,7 @@ pub(crate) struct WorkerRole {
 pub(crate) struct StoreRole {
     pub(crate) socket: std::path::PathBuf,
     pub(crate) capacity_bytes: u64,
+    pub(crate) clients_max: u32,
     pub(crate) spill_directory: Option<std::path::PathBuf>,
     /// `None`: what the store takes by itself.
     pub(crate) spill_bytes_max: Option<u64>,

@@ -21,7 +21,7 @@ pub fn memory_bytes() -> Option<u64> {
 
 /// The same where the files lie under `root`.
 fn memory_bytes_in(root: &Path) -> Option<u64> {
-    [total_bytes(root), group_bytes(root)].into_iter().flatten().min()
+    [total_bytes(root), group_limit(root, MEMORY)].into_iter().flatten().min()
 }
 
 /// The machine's memory.
@@ -31,20 +31,38 @@ fn total_bytes(root: &Path) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// How many processes and threads the control groups that this process is in allow.
+pub fn group_tasks_max() -> Option<u64> {
+    group_limit(Path::new("/"), TASKS)
+}
+
+/// What control groups limit: by which controller, and by which files in each version.
+#[derive(Clone, Copy)]
+struct Limited {
+    controller: &'static str,
+    one: &'static [&'static str],
+    two: &'static [&'static str],
+}
+
+const MEMORY: Limited =
+    Limited { controller: "memory", one: &["memory.limit_in_bytes"], two: &["memory.max", "memory.high"] };
+const TASKS: Limited = Limited { controller: "pids", one: &["pids.max"], two: &["pids.max"] };
+
 /// The lowest limit of the control groups that this process is in.
-fn group_bytes(root: &Path) -> Option<u64> {
+fn group_limit(root: &Path, limited: Limited) -> Option<u64> {
     let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let mounts = std::fs::read(root.join("proc/self/mountinfo")).ok()?;
-    let mounts: Vec<_> = mounts.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect();
+    let mounts: Vec<_> = mounts
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| Mount::parse(line, limited.controller))
+        .collect();
     let limits = groups.lines().filter_map(|line| {
         // Number, controllers, and the path of the group.
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, group) = (parts.next()?, Path::new(parts.next()?));
-        let (version, files): (_, &[_]) = match controllers {
-            "" => (Version::Two, &["memory.max", "memory.high"]),
-            names if names.split(',').any(|name| name == "memory") => {
-                (Version::One, &["memory.limit_in_bytes"])
-            }
+        let (version, files) = match controllers {
+            "" => (Version::Two, limited.two),
+            names if names.split(',').any(|name| name == limited.controller) => (Version::One, limited.one),
             _ => return None,
         };
         let of_version = mounts.iter().filter(|mount| mount.version == version);
@@ -59,7 +77,7 @@ enum Version {
     Two,
 }
 
-/// Where control groups that limit memory are mounted.
+/// Where control groups are mounted.
 #[derive(Debug)]
 struct Mount {
     version: Version,
@@ -70,13 +88,15 @@ struct Mount {
 
 impl Mount {
     /// From a line of `/proc/self/mountinfo`: `30 23 0:26 /group /sys/fs/cgroup rw - cgroup2 none rw`.
-    fn parse(line: &[u8]) -> Option<Self> {
+    fn parse(line: &[u8], controller: &str) -> Option<Self> {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let dash = fields.iter().position(|field| *field == b"-")?;
         let options = fields.get(dash + 3).copied().unwrap_or_default();
         let version = match *fields.get(dash + 1)? {
             b"cgroup2" => Version::Two,
-            b"cgroup" if options.split(|byte| *byte == b',').any(|option| option == b"memory") => {
+            b"cgroup"
+                if options.split(|byte| *byte == b',').any(|option| option == controller.as_bytes()) =>
+            {
                 Version::One
             }
             _ => return None,
@@ -129,6 +149,24 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         assert_eq!(memory_bytes_in(root.path()), expected, "{files:?}");
+    }
+
+    #[test]
+    fn the_lowest_limit_of_tasks_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(group_limit(root.path(), TASKS), None);
+        write(V2.0, V2.1);
+        write("proc/self/cgroup", "0::/user.slice/app.service\n");
+        write("sys/fs/cgroup/user.slice/pids.max", "500\n");
+        write("sys/fs/cgroup/user.slice/app.service/pids.max", "max\n");
+        assert_eq!(group_limit(root.path(), TASKS), Some(500));
+        write("sys/fs/cgroup/user.slice/app.service/pids.max", "40\n");
+        assert_eq!(group_limit(root.path(), TASKS), Some(40));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_client::{Client, ConnectOptions, Event, OwnerId};
 
+use self::pool::Pool;
 use self::processes::Processes;
 use self::state::State;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ use crate::link::Link;
 pub(crate) struct HeadOptions {
     pub(crate) socket: PathBuf,
     pub(crate) workers: usize,
+    /// Workers and actors together.
+    pub(crate) processes_max: usize,
     pub(crate) forward_output: bool,
     pub(crate) spin: Duration,
     pub(crate) program: PathBuf,
@@ -50,11 +53,12 @@ impl Head {
         let client = ConnectOptions::new().label(label).connect(&options.socket)?;
         let events = client.events();
         let (stop, stopped) = unbounded();
-        let (workers, its_client) = (options.workers, client.clone());
+        let pool = Pool::new(options.workers, options.processes_max);
+        let its_client = client.clone();
         let processes = Processes::new(options, client.id());
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
-            .spawn(move || run(its_client, State::new(workers, processes), &events, &stopped))
+            .spawn(move || run(its_client, State::new(pool, processes), &events, &stopped))
             .map_err(|error| Error::Start(error.to_string()))?;
         Ok(Self { client, stop, thread: Some(thread) })
     }

@@ -6,6 +6,9 @@
 //! those first who have given one up, the latest of them before the earlier: deep recursion finishes what it began
 //! before it begins more.
 //!
+//! There is a limit to all processes, of which actors leave so many that calls have their places. When it is reached and
+//! all that run wait for others, whoever wants one more gets an error instead: nothing else would go on.
+//!
 //! A call whose caller has died runs on, but nobody waits for it, and it may never end: its worker holds no place, and
 //! nobody gets it until it says that it is free.
 
@@ -25,6 +28,13 @@ const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
 const FREE_PATIENCE: Duration = Duration::from_millis(100);
+/// How long nothing may go on for want of processes, before somebody who wants one is refused: calls whose waits have
+/// timeouts may go on by themselves.
+const STUCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The same where actors may be at work on what all wait for, and who wants a process holds up nobody.
+const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
+/// So many processes that are only there because calls wait are worth a word, or half of all that there may be.
+const BLOCKED_WORTH_SAYING: usize = 64;
 /// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
 const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -97,6 +107,16 @@ impl<C: Caller> Worker<C> {
             || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
     }
 
+    /// Whether it will do something, be it to end, that others may wait for.
+    fn goes_on(&self, now: Instant) -> bool {
+        match self.job {
+            Job::Starting | Job::Exiting { .. } => true,
+            Job::Idle { .. } | Job::Leased { .. } => self.broken.is_some() || !self.blocked,
+            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
+            Job::Actor { .. } => self.broken.is_some(),
+        }
+    }
+
     /// Whether it is, or could soon be, running a call that somebody waits for.
     fn serves(&self, now: Instant) -> bool {
         let has_part = match self.job {
@@ -124,16 +144,31 @@ pub(super) enum Decision<C> {
     AskWhetherFree { worker: C },
 }
 
+/// Who is refused a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused<C> {
+    /// Of the calls that a caller wants workers for.
+    Caller(C),
+    /// An actor that waits for one.
+    Actor,
+}
+
 /// The workers of a session, by their tokens, and who wants some.
 pub(super) struct Pool<C> {
     places: usize,
+    processes_max: usize,
     workers: HashMap<u64, Worker<C>>,
     wants: Vec<Want<C>>,
+    /// Since when nothing goes on for want of processes.
+    stuck: Option<Instant>,
+    has_said_blocked: bool,
 }
 
 impl<C: Caller> Pool<C> {
-    pub(super) fn new(places: usize) -> Self {
-        Self { places, workers: HashMap::new(), wants: Vec::new() }
+    /// `processes_max` is more than `places`.
+    pub(super) fn new(places: usize, processes_max: usize) -> Self {
+        let (workers, wants) = (HashMap::new(), Vec::new());
+        Self { places, processes_max, workers, wants, stuck: None, has_said_blocked: false }
     }
 
     /// How long nothing has to be looked after.
@@ -147,7 +182,8 @@ impl<C: Caller> Pool<C> {
             .values()
             .any(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now));
         let finishing = finishing.then_some(FREE_PATIENCE / 4);
-        [own, broken, finishing].into_iter().flatten().min()
+        let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
+        [own, broken, finishing, stuck].into_iter().flatten().min()
     }
 
     // ---- what callers and workers say ----
@@ -283,6 +319,26 @@ impl<C: Caller> Pool<C> {
         idle.max_by_key(|(since, token, _)| (*since, *token)).map(|(_, token, link)| (token, link))
     }
 
+    /// Whether there may be one more actor: calls of functions keep their places.
+    pub(super) fn has_room_for_actor(&self) -> bool {
+        let actors = self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. }));
+        actors.count() + self.places < self.processes_max
+    }
+
+    /// The limit of processes, and how many there are.
+    pub(super) fn processes(&self) -> (usize, usize) {
+        (self.processes_max, self.workers.len())
+    }
+
+    /// Processes that are only there because calls wait for others, when that is worth a word for the first time.
+    pub(super) fn many_blocked(&mut self) -> Option<usize> {
+        let blocked = self.workers.values().filter(|worker| worker.blocked).count();
+        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.places).min(self.processes_max / 2).max(1);
+        let is_new = blocked >= worth_saying
+            && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
+        is_new.then_some(blocked)
+    }
+
     /// An idle process becomes an actor's.
     pub(super) fn place(&mut self, token: u64, actor: u64) {
         if let Some(worker) = self.workers.get_mut(&token) {
@@ -303,7 +359,35 @@ impl<C: Caller> Pool<C> {
 
     /// How many processes are to be started, where so many actors wait for one.
     pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
-        self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()))
+        let lacking =
+            self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()));
+        lacking.min(self.processes_max.saturating_sub(self.workers.len()))
+    }
+
+    /// Who is not to get the process that it wants, because there are as many as there may be and none of them goes on.
+    pub(super) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
+        let is_full = self.workers.len() >= self.processes_max;
+        let waits = actors > 0 || !self.wants.is_empty();
+        if !(is_full && waits) || self.workers.values().any(|worker| worker.goes_on(now)) {
+            self.stuck = None;
+            return None;
+        }
+        let stuck = now.duration_since(*self.stuck.get_or_insert(now));
+        // The innermost call, whose caller then goes on; else one that holds up nobody.
+        let position = self.wants.iter().rposition(|want| self.is_blocked(want));
+        let has_actors = self.workers.values().any(|worker| matches!(worker.job, Job::Actor { .. }));
+        let patience = match position {
+            None if has_actors => STUCK_PATIENCE_FOR_ACTORS,
+            _ => STUCK_PATIENCE,
+        };
+        if stuck < patience {
+            return None;
+        }
+        self.stuck = None;
+        match position.or(self.wants.len().checked_sub(1)) {
+            Some(position) => Some(Refused::Caller(self.wants.remove(position).caller)),
+            None => Some(Refused::Actor),
+        }
     }
 
     /// Processes that have been idle for long, and are more than are needed.
@@ -337,16 +421,18 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| worker.is_leased_to(caller)).count()
     }
 
+    /// Whether who wants a worker is one that waits.
+    fn is_blocked(&self, want: &Want<C>) -> bool {
+        self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
+    }
+
     fn grant(&mut self) -> Option<Decision<C>> {
         if self.wants.is_empty() || self.busy() >= self.places {
             return None;
         }
         let (token, link) = self.idle()?;
         let process = link.peer();
-        let is_blocked = |want: &Want<C>| {
-            self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
-        };
-        let position = self.wants.iter().rposition(is_blocked).unwrap_or(0);
+        let position = self.wants.iter().rposition(|want| self.is_blocked(want)).unwrap_or(0);
         let want = &mut self.wants[position];
         want.workers -= 1;
         let caller = want.caller.clone();

@@ -8,10 +8,11 @@ use mobula_client::{Client, OwnerId, explained};
 
 use super::actors::Actors;
 use super::deaths::Deaths;
-use super::pool::{Caller, Decision, Job, Pool};
+use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
 use crate::error::{ExitReason, Failure};
 use crate::link::Link;
+use crate::logs;
 use crate::message::{self, FromHead, ToHead};
 use crate::registry;
 
@@ -28,10 +29,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(places: usize, processes: Processes) -> Self {
+    pub(super) fn new(pool: Pool<Arc<Link>>, processes: Processes) -> Self {
         Self {
             processes,
-            pool: Pool::new(places),
+            pool,
             actors: Actors::default(),
             deaths: Deaths::default(),
             start_failures: 0,
@@ -216,6 +217,10 @@ impl State {
         }
         let now = Instant::now();
         for actor in self.actors.waiting() {
+            if !self.pool.has_room_for_actor() {
+                self.actors.over(actor, 0, self.process_limit());
+                continue;
+            }
             let Some((token, link)) = self.pool.idle() else { break };
             if self.actors.place(actor, token, link) {
                 self.pool.place(token, actor);
@@ -241,6 +246,30 @@ impl State {
         for token in self.pool.surplus(now) {
             self.exit(token);
         }
+        match self.pool.refuse(self.actors.waiting().len(), now) {
+            Some(Refused::Caller(caller)) => {
+                let _ = caller.send(&FromHead::NoWorkers { failure: self.process_limit() }, Vec::new());
+            }
+            Some(Refused::Actor) => {
+                for actor in self.actors.waiting().into_iter().take(1) {
+                    self.actors.over(actor, 0, self.process_limit());
+                }
+            }
+            None => {}
+        }
+        if let Some(blocked) = self.pool.many_blocked() {
+            let (limit, in_use) = self.pool.processes();
+            tracing::warn!(blocked, in_use, limit, "processes are there only because calls wait for others");
+            logs::say(format_args!(
+                "{blocked} of the session's {in_use} processes are there only because their calls wait for others; there \
+                 may be {limit} (`Builder::max_processes`)"
+            ));
+        }
+    }
+
+    fn process_limit(&self) -> Failure {
+        let (limit, in_use) = self.pool.processes();
+        Failure::ProcessLimit { limit, in_use }
     }
 
     // ---- actors ----

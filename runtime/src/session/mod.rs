@@ -147,6 +147,7 @@ pub fn is_initialized() -> bool {
 #[derive(Debug, Clone)]
 pub struct Builder {
     workers: usize,
+    max_processes: Option<usize>,
     capacity_bytes: Option<u64>,
     spill_directory: Option<PathBuf>,
     spill_bytes_max: Option<u64>,
@@ -160,6 +161,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            max_processes: None,
             capacity_bytes: None,
             spill_directory: None,
             spill_bytes_max: None,
@@ -182,6 +184,18 @@ impl Builder {
     /// of its control groups. At least 1.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Processes that the session may have at a time: workers, also those whose calls only wait for others, and actors.
+    /// Beyond that, calls wait for processes to become free; where none will, because all wait for others, one of the
+    /// calls that need one more is [`Failure::ProcessLimit`]. So is an actor that would leave fewer than
+    /// [`workers`](Self::workers) for calls.
+    ///
+    /// Default: what the limits of this process, its control groups and the machine have room for: descriptors (10 in
+    /// this process for each), processes and threads, and 16 MiB of memory for each. More than `workers`, at most 30,000.
+    pub fn max_processes(mut self, processes: usize) -> Self {
+        self.max_processes = Some(processes);
         self
     }
 
@@ -268,6 +282,13 @@ impl Builder {
         if self.workers == 0 || self.workers > 1000 {
             return cannot("workers", self.workers.to_string(), "between 1 and 1000 processes");
         }
+        if let Some(max) = self.max_processes
+            && (max <= self.workers || max > surroundings::PROCESSES_MAX)
+        {
+            let expected =
+                format!("more than the {} workers, at most {}", self.workers, surroundings::PROCESSES_MAX);
+            return cannot("max_processes", max.to_string(), &expected);
+        }
         if self.capacity_bytes == Some(0) {
             return cannot("capacity_bytes", "0".into(), "at least 1 byte");
         }
@@ -340,10 +361,13 @@ impl Running {
             Some(name) => name,
             None => PathBuf::from(THIS_PROGRAM),
         };
+        let processes_max =
+            options.max_processes.unwrap_or_else(|| surroundings::default_processes_max(options.workers));
         let store_program = if takes_over() { PathBuf::from(THIS_PROGRAM) } else { program.clone() };
         let role = StoreRole {
             socket: socket.clone(),
             capacity_bytes,
+            clients_max: surroundings::clients_max(processes_max),
             spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
             spill_bytes_max: options.spill_bytes_max,
             lifeline: lifeline.watched(),
@@ -356,6 +380,7 @@ impl Running {
             let head = Head::start(HeadOptions {
                 socket: socket.clone(),
                 workers: options.workers,
+                processes_max,
                 forward_output: options.forward_output,
                 spin: options.spin,
                 program,

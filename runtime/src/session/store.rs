@@ -156,6 +156,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         logs::say(format_args!("the store keeps the usual limits: {error}"));
     }
     let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
+    config.clients_max = role.clients_max;
     config.spill_directory = role.spill_directory.clone();
     config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
     let server = match mobula_store::Server::bind(config) {

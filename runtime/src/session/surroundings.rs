@@ -68,3 +68,40 @@ pub(super) fn default_capacity_bytes() -> u64 {
     let memory = mobula_store::machine::memory_bytes().unwrap_or(4 << 30);
     (memory / 10 * 3).max(64 << 20).min(memory)
 }
+
+/// Processes that a session can have at most: the store has a slot for each, and for as many that have just died.
+pub(super) const PROCESSES_MAX: usize = 30_000;
+/// What a process of the session takes: descriptors of this process, threads, and memory.
+const DESCRIPTORS_EACH: u64 = 10;
+const THREADS_EACH: u64 = 4;
+const MEMORY_BYTES_EACH: u64 = 16 << 20;
+/// Slots of the store for whoever else uses it.
+const OTHER_CLIENTS: usize = 64;
+/// Slots that every store has: a slot costs next to nothing.
+const CLIENTS_MIN: usize = 1024;
+
+/// How many processes a session may have, by itself: what there is room for, half of it where others take part.
+pub(super) fn default_processes_max(workers: usize) -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    let descriptors =
+        descriptors.map(|(soft, _)| soft.saturating_sub(DESCRIPTORS_MIN as u64) / DESCRIPTORS_EACH);
+    // The superuser is not subject to it.
+    let of_user = getrlimit(Resource::RLIMIT_NPROC).ok().filter(|_| !nix::unistd::geteuid().is_root());
+    let of_user = of_user.map(|(soft, _)| soft / 2 / THREADS_EACH);
+    let system = ["pid_max", "threads-max"].into_iter().filter_map(|name| {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?;
+        Some(text.trim().parse::<u64>().ok()? / 2 / THREADS_EACH)
+    });
+    let group = mobula_store::machine::group_tasks_max().map(|tasks| tasks / 2 / THREADS_EACH);
+    let memory = mobula_store::machine::memory_bytes().map(|bytes| bytes / MEMORY_BYTES_EACH);
+    let room = [descriptors, of_user, group, memory].into_iter().flatten().chain(system).min();
+    let room = room.and_then(|room| usize::try_from(room).ok()).unwrap_or(PROCESSES_MAX);
+    // One for an actor, or for what a call waits for, whatever the limits say: they may be raised meanwhile.
+    room.clamp(workers + 1, PROCESSES_MAX)
+}
+
+/// Clients that the store of a session with so many processes takes: it remembers for a while those that have died.
+pub(super) fn clients_max(processes_max: usize) -> u32 {
+    let clients = (2 * processes_max + OTHER_CLIENTS).max(CLIENTS_MIN);
+    clients.min(usize::from(u16::MAX)) as u32
+}

@@ -4,7 +4,8 @@
 //! Callers make calls, and calls make calls; workers run them, wait for others, and decline what has to wait behind them;
 //! anybody but the head dies at any time, which the others hear late. After each step, a call that waits is known to the
 //! head. In the end nobody dies any more, and every call must come to its end, although calls whose callers are dead
-//! never do, and one more does not either if there are places enough.
+//! never do, and one more does not either if there are places enough. In half of the lives there is a limit of processes,
+//! and calls come to their ends by being refused, too.
 //!
 //! Seeds and replays are those of the [other simulation](super::simulation).
 
@@ -49,6 +50,7 @@ enum Record {
     Granted(u64),
     Recall(u64),
     SayWhenFree,
+    NoWorkers,
     // Between a caller and a worker.
     Call(u64),
     Done(u64),
@@ -89,6 +91,7 @@ struct Life {
     random: Random,
     pool: Pool<End>,
     places: usize,
+    processes_max: usize,
     now: Instant,
     token_last: u64,
     wires: BTreeMap<(u64, u64), VecDeque<Record>>,
@@ -103,10 +106,12 @@ impl Life {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let places = 1 + random.below(4);
+        let processes_max = if random.below(2) == 0 { usize::MAX } else { places + 1 + random.below(4) };
         let mut life = Self {
             random,
-            pool: Pool::new(places),
+            pool: Pool::new(places, processes_max),
             places,
+            processes_max,
             now: Instant::now(),
             token_last: TOKENS,
             wires: BTreeMap::new(),
@@ -394,6 +399,11 @@ impl Life {
                 self.servers.get_mut(&to).expect("it lives").asked = true;
                 self.say_if_free(to);
             }
+            Record::NoWorkers => {
+                for call in self.callers.get_mut(&to).expect("it lives").leases.take_waiting() {
+                    self.calls.get_mut(&call).expect("it was made").is_over = true;
+                }
+            }
             Record::Call(call) => {
                 let server = self.servers.get_mut(&to).expect("it lives");
                 if server.blocked {
@@ -439,6 +449,15 @@ impl Life {
             self.servers.insert(self.token_last, Server::default());
             self.callers.insert(self.token_last, Process::default());
         }
+        if let Some(refused) = self.pool.refuse(0, self.now) {
+            let Refused::Caller(caller) = refused else { panic!("an actor is refused, and there is none") };
+            assert!(
+                self.servers.len() + self.unnoticed.len() >= self.processes_max,
+                "refused with room for more"
+            );
+            self.send(HEAD, caller.0, Record::NoWorkers);
+        }
+        assert!(self.servers.len() <= self.processes_max, "more processes than there may be");
     }
 
     // ---- what must hold ----
@@ -447,7 +466,8 @@ impl Life {
         for (id, _) in self.callers.iter().filter(|(_, caller)| caller.leases.has_waiting()) {
             let is_known = self.pool.wants.iter().any(|want| want.caller == End(*id));
             let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(1..)));
-            let comes = self.on_wire(HEAD, *id, |record| matches!(record, Record::Granted(_)));
+            let comes =
+                self.on_wire(HEAD, *id, |record| matches!(record, Record::Granted(_) | Record::NoWorkers));
             assert!(is_known || tells || comes, "a call of {id} waits, and the head does not know");
         }
     }
@@ -461,7 +481,7 @@ impl Life {
         let leaves =
             self.servers.values().filter(|server| !server.blocked).filter_map(|server| server.running);
         let leaves: Vec<u64> = leaves.map(|(_, call)| call).collect();
-        let held = self.random.any(&leaves).filter(|_| self.places > 1);
+        let held = self.random.any(&leaves).filter(|_| self.places > 1 && self.processes_max == usize::MAX);
         let mut rounds = 0;
         while self.is_anything_left(held) {
             rounds += 1;

@@ -131,7 +131,7 @@ impl Schedule {
         let places = 1 + random.below(4);
         Self {
             random,
-            pool: Pool::new(places),
+            pool: Pool::new(places, usize::MAX),
             places,
             now: Instant::now(),
             token_last: TOKENS,
