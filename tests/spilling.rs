@@ -344,6 +344,39 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     }
 }
 
+/// Memory is full, nothing can go out, and everything that is held can be read all the same: by its owner and by others, one
+/// after the other and all at once, and when the owner is dead.
+#[test]
+fn what_is_held_is_readable_when_memory_and_disk_are_full() {
+    const OBJECT: u64 = 10 * MIB;
+    let _turn = turn();
+    let directory = spill_directory();
+    let store = Store::start_spilling_into_mount(PEER, 64 * MIB, directory.path(), "size=30m,mode=700");
+    let Some(store) = store else { return };
+    // Memory is waited for as long as it may become free, which it cannot here.
+    let client = store.client_with(ConnectOptions::new().lease_timeout(Duration::from_secs(1)));
+    let mut owner = store.peer();
+    let theirs = owner.ok(format_args!("put-held {OBJECT} 4"));
+    let ids: Vec<ObjectId> = theirs.split(' ').map(|id| id.parse().unwrap()).collect();
+    let mut held: Vec<Handle> = ids.iter().map(|id| client.hold(*id).unwrap()).collect();
+    held.extend((0..4).map(|_| hold_content(&client, OBJECT)));
+    assert!(client.stats().unwrap().totals.spill_bytes > 0, "nothing is in files");
+    held.iter().for_each(|handle| verify(&client, handle));
+    let check_all_at_once = || {
+        let objects: Vec<_> = held.iter().map(|handle| handle.object().unwrap()).collect();
+        for object in &objects {
+            assert!(object.as_ptr().addr().is_multiple_of(64) && is_content_of(object, object.id()));
+            assert!(is_content_of(&object.clone(), object.id()));
+        }
+    };
+    check_all_at_once();
+    owner.kill();
+    check_all_at_once();
+    held.iter().for_each(|handle| verify(&client, handle));
+    drop(held);
+    store.is_empty_again(&client);
+}
+
 #[test]
 fn a_read_only_disk_is_a_clear_error_and_loses_nothing() {
     let _turn = turn();

@@ -226,7 +226,8 @@ impl Client {
     }
 
     /// The bytes of a sealed object, where they lie. Memory operations only, except that the first object of an
-    /// owner and the first of a segment cost a round trip each, and that one that was spilled to disk is brought back.
+    /// owner and the first of a segment cost a round trip each, and that one that was spilled to disk is brought back,
+    /// or, where the store has no memory for that and none can be made, read into memory of this process's own.
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For one
@@ -276,6 +277,10 @@ impl Client {
             let _object = self.get(object)?;
             if own.delete(object) {
                 return Ok(());
+            }
+            if own.spilled(object).is_some() {
+                let reason = "the store has no memory for it, in which it could be deleted".to_owned();
+                return Err(Refusal::NotRestored { object, reason }.into());
             }
         }
         Err(ClientError::NoSuchObject { object })

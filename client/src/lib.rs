@@ -21,6 +21,7 @@ mod allocator;
 mod channel;
 mod client;
 mod connection;
+mod copies;
 mod counts;
 mod error;
 mod janitor;

@@ -12,6 +12,7 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
 use mobula_shm::table::{Location, State};
 
+use crate::copies::Copied;
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::shared::Shared;
@@ -77,7 +78,8 @@ impl Handle {
     }
 
     /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. One
-    /// that was spilled to disk is brought back first.
+    /// that was spilled to disk is brought back first; where the store has no memory for that, and none can be made, it is
+    /// read into memory of this process's own.
     ///
     /// # Errors
     /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For one that was
@@ -151,6 +153,8 @@ pub struct Object {
     length: usize,
     format: u32,
     references: u32,
+    /// What `pointer` points into, where that is no memory of the store's.
+    copied: Option<Arc<Copied>>,
 }
 
 // SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever thread, and
@@ -188,7 +192,19 @@ impl Object {
     #[cold]
     fn lend_spilled(usage: Usage) -> Result<Self, ClientError> {
         for _ in 0..RESTORES_MAX {
-            usage.restore()?;
+            if let Err(error) = usage.restore() {
+                match usage.copy_spilled() {
+                    Ok(Some((copied, location))) => {
+                        let (pointer, copied) = (copied.pointer(), Some(copied));
+                        return Ok(Self { copied, ..Self::at(usage, pointer, &location) });
+                    }
+                    // It is back after all.
+                    Ok(None) => {}
+                    Err(damaged @ ClientError::Refused(Refusal::SpillDamaged { .. })) => return Err(damaged),
+                    // That is why it was tried.
+                    Err(_) => return Err(error),
+                }
+            }
             match usage.state() {
                 // Its owner was looking whether to free it when the daemon looked.
                 Ok(State::Spilled) => {}
@@ -212,7 +228,7 @@ impl Object {
     #[inline]
     pub(crate) fn at(usage: Usage, pointer: NonNull<u8>, location: &Location) -> Self {
         let Location { length, format, references, .. } = *location;
-        Self { usage, pointer, length: length as usize, format, references }
+        Self { usage, pointer, length: length as usize, format, references, copied: None }
     }
 
     /// Its id, which any process of the same store can get it by.
@@ -244,7 +260,7 @@ impl Object {
         // The payload begins at a multiple of 64, so this is where `Location::references_offset` says.
         let start = self.length.next_multiple_of(ObjectId::BYTES);
         // SAFETY: payload and references were found to lie inside the mapping (in `Own::begin` and `locate`, or in
-        // `Slot::locate`), which the counted use keeps. They were sealed together, and nobody writes them while the object is
+        // `Slot::locate`), which the counted use keeps, or inside the copy (in `Copied::read`), which this object keeps. They were sealed together, and nobody writes them while the object is
         // pinned, which the use does: all as for the payload in `deref`. Not in a forked child, which has panicked.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
@@ -282,7 +298,8 @@ impl Deref for Object {
         // object go from its memory of which bytes are in use; a reader keeps the segment of which it lends out bytes. A forked
         // child, in which none of that is mapped, has panicked. The bytes are initialised: the file's zeros, or what was
         // written. The object was sealed, and the use keeps it pinned: its owner neither writes nor reuses the memory. Its own
-        // client's writers end when they seal; every other process has it mapped read-only.
+        // client's writers end when they seal; every other process has it mapped read-only. Or the pointer points into
+        // `copied`, which has as many bytes behind it, and which this object keeps and nobody changes.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }
 }
@@ -296,7 +313,9 @@ impl AsRef<[u8]> for Object {
 impl Clone for Object {
     #[inline]
     fn clone(&self) -> Self {
-        Self { usage: self.usage.again_or_panic(Use::Bytes), ..*self }
+        let Self { pointer, length, format, references, .. } = *self;
+        let (usage, copied) = (self.usage.again_or_panic(Use::Bytes), self.copied.clone());
+        Self { usage, pointer, length, format, references, copied }
     }
 }
 

@@ -242,6 +242,15 @@ impl Slot {
         unsafe { self.peer() }.settled_state(object)
     }
 
+    /// What the owner says of an object. Nothing of it is checked.
+    ///
+    /// # Safety
+    /// As [`state`](Self::state).
+    pub(crate) unsafe fn location(&self, object: ObjectId) -> Location {
+        // SAFETY: the caller's.
+        unsafe { self.peer() }.table.location(object.index())
+    }
+
     /// Where the bytes of an object lie, and what they are; checked against the segment's true length. The first time
     /// it is asked for an object of a segment that is not mapped, this asks the daemon.
     ///

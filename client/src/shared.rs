@@ -266,6 +266,14 @@ impl Shared {
         }
     }
 
+    /// Waits until there is room for an object of so many bytes in one's own memory, which others may take.
+    pub(crate) fn find_room(&self, bytes: u64, patience: Duration) -> Result<(), ClientError> {
+        if bytes == 0 || self.own.has_room(bytes) {
+            return Ok(());
+        }
+        self.lease(bytes, Instant::now().checked_add(patience.min(self.lease_timeout)))
+    }
+
     /// Frees what has been let go of, as far as nobody else uses it; `true` if there was anything.
     pub(crate) fn free_pending(&self) -> bool {
         let mut garbage = Vec::new();

@@ -13,7 +13,8 @@
 //!
 //! Whoever wants the bytes of a spilled object has pinned them first, so that the object stays once it is back. A thread
 //! of this client brings it back itself; for another client the daemon asks. Two threads that want the same object
-//! bring it back once.
+//! bring it back once. Where there is no memory for it, and none can be made, it stays where it is, and whoever wants the
+//! bytes [reads them there](crate::copies).
 //!
 //! # Threads
 //!
@@ -27,6 +28,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Reply, Request};
@@ -51,6 +53,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const ALONE_BYTES_MIN: u64 = 16 << 20;
 /// Bytes that are written, or read, in one go.
 const PIECE_BYTES: usize = 1 << 20;
+/// How long it may take to find out that the disk takes nothing.
+const DISK_PATIENCE: Duration = Duration::from_millis(250);
 /// Threads that bring back what other clients want.
 const RESTORERS_MAX: usize = 4;
 
@@ -109,6 +113,11 @@ impl Spills {
         files.remove(&file);
         drop(files);
         self.connection.tell(&Request::DiscardSpillFile { file });
+    }
+
+    /// A file, by its number.
+    pub(crate) fn file(&self, number: u32) -> Option<Arc<File>> {
+        self.files.lock().get(&number).map(|known| known.file.clone())
     }
 
     fn add_record(&self, file: u32) {
@@ -387,10 +396,15 @@ fn restore_alone(shared: &Arc<Shared>, object: ObjectId) -> Result<(), ClientErr
     };
     let not_restored = |reason: String| ClientError::from(Refusal::NotRestored { object, reason });
     let damaged = || ClientError::from(Refusal::SpillDamaged { object });
-    let file = shared.own.spills.files.lock().get(&place.file()).map(|known| known.file.clone());
+    let file = shared.own.spills.file(place.file());
     let file = file.ok_or_else(|| not_restored("its file is not known".to_owned()))?;
     let record = Record::of(object.to_bytes(), &location);
     let extent = record.extent().ok_or_else(damaged)?;
+    // While the disk takes nothing, nobody makes room: whoever wants the bytes reads them from the file.
+    shared.find_room(extent, DISK_PATIENCE).or_else(|error| match error {
+        ClientError::Refused(Refusal::SpillFailed { .. }) => Err(error),
+        _ => Ok(()),
+    })?;
     // Memory for payload and references.
     let mut writer = ObjectWriter::begin(shared, Layout { length: extent, ..Layout::default() })?;
     let read = |bytes: &mut [u8], offset| {

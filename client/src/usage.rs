@@ -4,14 +4,16 @@
 //! of. What it points to stays because it is counted: a client keeps itself while it is used ([`own`](crate::own)), and
 //! so does a peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
 
+use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
-use mobula_protocol::message::{Refusal, Request};
+use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
+use crate::copies::Copied;
 use crate::counts::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
@@ -286,6 +288,40 @@ impl Usage {
         let request = Request::Restore { object, timeout_ms: timeout.as_millis() as u64 };
         shared.connection.request_within("bring a spilled object back", &request, timeout)?;
         Ok(())
+    }
+
+    /// Reads a spilled object into this process's own memory, because it cannot be brought back; `None` if it is back by now.
+    /// This must be a use of kind `Bytes`, so that its file stays.
+    ///
+    /// # Errors
+    /// As [`Copied::read`]; what can go wrong with the daemon.
+    #[cold]
+    pub(crate) fn copy_spilled(&self) -> Result<Option<(Arc<Copied>, Location)>, ClientError> {
+        assert!(self.kind() == Use::Bytes);
+        let object = self.id();
+        let (location, file, offset) = match self.view() {
+            View::Own(shared) => {
+                // SAFETY: this use keeps the client.
+                let own = &unsafe { shared.as_ref() }.own;
+                let Some((location, place)) = own.spilled(object) else { return Ok(None) };
+                let Some(file) = own.spills.file(place.file()) else { return Ok(None) };
+                (location, file, place.offset())
+            }
+            View::Peer(slot) => {
+                let request = Request::OpenSpilled { object };
+                let answer = self.shared().connection.request("open a spilled object", &request)?;
+                let offset = match answer.reply {
+                    Reply::SpillFileOpened { offset } => offset,
+                    Reply::Done {} => return Ok(None),
+                    other => return Err(ClientError::BadReply(format!("{other:?}"))),
+                };
+                let [descriptor] = answer.descriptors()?;
+                // SAFETY: this use keeps the slot, and is counted as one of an object in it.
+                let location = unsafe { slot.as_ref().location(object) };
+                (location, Arc::new(File::from(descriptor)), offset)
+            }
+        };
+        Copied::read(object, &location, &file, offset).map(|copied| Some((copied, location)))
     }
 
     /// Where the bytes lie, and what they are. They stay there for as long as there is a use of kind `Bytes`, which

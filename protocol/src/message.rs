@@ -344,6 +344,12 @@ messages! {
             /// How long to wait, in milliseconds.
             timeout_ms: u64,
         }
+        /// The file in which the bytes of a spilled object are, because there is no memory to bring them back into. Answered by
+        /// [`Reply::SpillFileOpened`]; by [`Reply::Done`] if it is not spilled any more.
+        29 => OpenSpilled {
+            /// One that this client has pinned for its bytes.
+            object: ObjectId,
+        }
         /// The end of what a [`Notice::RestoreWanted`] asked for. Answered by [`Reply::Done`].
         22 => Restored {
             /// From the notice.
@@ -453,6 +459,11 @@ messages! {
         }
         /// The client is taken up again, and goes on.
         150 => Resumed {}
+        /// Descriptor: the file, to read.
+        142 => SpillFileOpened {
+            /// Byte offset of the object's record.
+            offset: u64,
+        }
         /// Descriptor: the file, to read and write. It has no name.
         141 => SpillFileMade {
             /// Number among the client's own; never used twice.

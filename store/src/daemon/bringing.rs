@@ -164,6 +164,23 @@ impl Daemon {
         }
     }
 
+    /// While the disk takes nothing, nobody makes room: whoever waits for an object that there is no memory for reads it in
+    /// its file.
+    pub(super) fn give_up_bringing(&mut self, now: Instant) {
+        let Some(reason) = self.spill_failure(now) else { return };
+        let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
+        let too_large = |bringing: &Bringing| {
+            let requested_bytes = bringing.needs();
+            (requested_bytes > free_bytes).then_some((bringing.object, requested_bytes))
+        };
+        let given_up: Vec<_> = self.spilling.bringing.iter().filter_map(too_large).collect();
+        for (object, requested_bytes) in given_up {
+            let reason = reason.clone();
+            let refusal = Refusal::SpillFailed { requested_bytes, capacity_bytes, free_bytes, reason };
+            self.answer_restores(object, Some(refusal));
+        }
+    }
+
     /// An owner is about to be forgotten: none of its objects comes back.
     pub(super) fn stop_bringing(&mut self, owner: u16) {
         let of_owner = |bringing: &mut Bringing| bringing.object.owner().slot() == owner;

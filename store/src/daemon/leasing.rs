@@ -275,6 +275,7 @@ impl Daemon {
             self.ask_to_spill(missing, now);
             if missing > 0 {
                 self.empty_adopted(now);
+                self.give_up_bringing(now);
             }
         }
         if missing > 0 || !self.leases.is_empty() {

@@ -244,6 +244,7 @@ impl Daemon {
             Request::Restore { object, timeout_ms } => {
                 self.restore(client, correlation, object, timeout_ms, now)
             }
+            Request::OpenSpilled { object } => self.open_spilled(client, object),
             Request::Restored { object, refusal } => self.restored(client, object, refusal),
             _ => Err(bad_request("a request that this store does not know")),
         };

@@ -328,6 +328,29 @@ impl Daemon {
         Ok(Answer::Later)
     }
 
+    /// Lets a client read the file in which another's object is.
+    pub(super) fn open_spilled(&mut self, client: u16, object: ObjectId) -> Outcome {
+        let (id, slot) = (object.owner(), object.owner().slot());
+        let owner = self.owners.get(&slot).filter(|owner| owner.id == id);
+        let Some(owner) = owner.filter(|_| self.slots.is_attached(client, slot)) else {
+            return Err(Refusal::NoSuchObject { object });
+        };
+        match owner.state_of(object.index(), object.generation()) {
+            Some(State::Spilled) => {}
+            // As in `restore`.
+            Some(State::Sealed | State::Dying | State::Deleted) => return Answer::done(),
+            _ => return Err(Refusal::NoSuchObject { object }),
+        }
+        let place = owner.view.spill_place(object.index());
+        let opened =
+            place.and_then(|place| Some((self.spilling.to_keep(slot, place.file())?, place.offset())));
+        let Some(((file, _), offset)) = opened else {
+            let reason = "its file cannot be opened".to_owned();
+            return Err(Refusal::NotRestored { object, reason });
+        };
+        Ok(Answer::Now(Reply::SpillFileOpened { offset }, vec![file]))
+    }
+
     /// An owner has brought an object back, or could not.
     pub(super) fn restored(&mut self, client: u16, object: ObjectId, refusal: Option<Refusal>) -> Outcome {
         if object.owner() != self.owners[&client].id {
