@@ -223,6 +223,28 @@ fn a_session_goes_on_when_its_store_is_killed() {
 }
 
 #[test]
+fn a_worker_that_starts_while_the_store_is_started_again_waits_for_it() {
+    use nix::fcntl::{Flock, FlockArg};
+    let _turn = turn();
+    let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+    let worker = pid::remote().get().unwrap();
+    // No store starts in a directory that is locked: as on a machine that takes its time.
+    let directory = std::fs::File::open(session.socket().parent().unwrap()).unwrap();
+    let lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
+    let store = children_called("mobula-store");
+    kill_process(store[0]);
+    kill_process(worker);
+    eventually("the worker is gone", || !is_running(worker));
+    let next = pid::remote();
+    eventually("another worker is there", || !children_called("mobula-worker").is_empty());
+    // Long enough for one that does not wait to end, and for the next ones.
+    let early = next.get_timeout(std::time::Duration::from_secs(1));
+    assert!(matches!(early, Err(Error::Timeout { .. })), "{early:?}");
+    drop(lock);
+    assert_ne!(next.get().unwrap(), worker);
+}
+
+#[test]
 fn when_the_store_is_lost_for_good_every_wait_ends_also_those_that_begin_then() {
     let _turn = turn();
     let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();

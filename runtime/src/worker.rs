@@ -1,9 +1,11 @@
 //! A worker process, from its start to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
-use mobula_client::ConnectOptions;
+use mobula_client::{Client, ClientError, ConnectOptions};
 
 use crate::core::Core;
 use crate::error::Error;
@@ -14,6 +16,11 @@ use crate::message::ToHead;
 use crate::overflow::tell_overflow;
 use crate::takeover::WorkerRole;
 use crate::{logs, panics, registry, session};
+
+/// How long a worker that starts waits for a store, which is started again when it is killed.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const STORE_RETRY: Duration = Duration::from_millis(10);
 
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
 pub(crate) fn run(role: WorkerRole) -> i32 {
@@ -91,8 +98,7 @@ fn serve(role: WorkerRole) -> Result<Served, Error> {
     if role.forward_output {
         logs::enable_labels();
     }
-    let client =
-        ConnectOptions::new().label(format!("worker {}", std::process::id())).connect(&role.socket)?;
+    let client = connect(&role.socket)?;
     let core = Core::new(client, Some(Executor::default()), role.spin);
     session::start_core(&core)?;
     let head = Arc::new(Link::new(core.client.connect_to(role.head)?, false));
@@ -102,4 +108,19 @@ fn serve(role: WorkerRole) -> Result<Served, Error> {
     let executor = core.executor.as_ref().expect("it was just given one");
     executor.serve(&core);
     Ok(if core.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
+}
+
+/// Connects to the session's store. While that is started again in the place of one that was killed, nobody listens; when
+/// the session's directory is gone, nobody will.
+fn connect(socket: &Path) -> Result<Client, ClientError> {
+    let deadline = Instant::now() + STORE_PATIENCE;
+    loop {
+        let options = ConnectOptions::new().label(format!("worker {}", std::process::id()));
+        match options.connect(socket) {
+            Err(ClientError::NoStore { .. } | ClientError::StoreLost)
+                if Instant::now() < deadline && socket.parent().is_some_and(Path::exists) => {}
+            result => return result,
+        }
+        std::thread::sleep(STORE_RETRY);
+    }
 }
