@@ -509,12 +509,14 @@ impl Core {
     /// Whether something is to be looked after that nobody will ring for.
     fn needs_ticks(&self) -> bool {
         self.submitter.has_leases()
+            || self.has_lost_actors()
             || self.executor.as_ref().is_some_and(Executor::is_active)
             || self.links.load().iter().any(|link| link.holds_anything())
     }
 
     fn tick(self: &Arc<Self>) {
         self.return_idle_workers();
+        self.reach_lost_actors();
         if let Some(executor) = &self.executor {
             executor.decline_behind_a_long_call();
             worker::end_if_descriptors_are_gone();

@@ -140,6 +140,12 @@ pub enum Failure {
         /// What the constructor said.
         error: TaskError,
     },
+    /// No channel to the process that is to run the call could be opened, or the channel was lost; for want of
+    /// descriptors or memory, here or there. The next call tries again.
+    Unreachable {
+        /// What the system, or the store, said.
+        reason: String,
+    },
     /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
     ProcessLimit {
         /// How many there may be; see [`Builder::max_processes`](crate::Builder::max_processes).
@@ -184,6 +190,9 @@ impl std::fmt::Display for Failure {
             }
             Self::ConstructorFailed { class, error } => {
                 write!(f, "actor {class} was not constructed: {error}")
+            }
+            Self::Unreachable { reason } => {
+                write!(f, "the process that is to run the call cannot be reached: {reason}")
             }
             Self::ProcessLimit { limit, in_use } => write!(
                 f,

@@ -91,7 +91,11 @@ impl Core {
 
     pub(super) fn queue_for_actor(&self, actor: u64, task: Arc<Task>) {
         match self.get_to_know(actor, &mut self.submitter.books.lock()) {
-            ActorState::Unknown { queue } | ActorState::At { queue, .. } => queue.push_back(task),
+            ActorState::Unknown { queue }
+            | ActorState::Known { queue, .. }
+            | ActorState::At { queue, .. } => {
+                queue.push_back(task);
+            }
             // It fails when its arguments are there, as it would have if it had been sent.
             ActorState::Over { .. } => {}
         }
@@ -101,9 +105,18 @@ impl Core {
     pub(super) fn send_to_actor(self: &Arc<Self>, actor: u64) {
         let mut failed = Vec::new();
         {
-            let mut books = self.submitter.books.lock();
-            let books = &mut *books;
-            let Some(ActorState::At { link, queue, .. }) = books.actors.get_mut(&actor) else { return };
+            let mut guard = self.submitter.books.lock();
+            let books = &mut *guard;
+            let is_ready = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) == 0;
+            let (link, queue) = match books.actors.get_mut(&actor) {
+                Some(ActorState::At { link, queue }) => (link, queue),
+                Some(ActorState::Known { queue, .. }) if queue.iter().any(is_ready) => {
+                    // As the channel could not be opened before, this call tries again.
+                    drop(guard);
+                    return self.reach_actor(actor);
+                }
+                _ => return,
+            };
             // A closed link means that the head is about to say what became of the actor.
             while !link.is_closed()
                 && let Some(task) = queue.pop_front_if(|task| task.unready.load(Ordering::Acquire) == 0)
@@ -138,16 +151,12 @@ impl Core {
     }
 
     pub(super) fn on_actor_at(self: &Arc<Self>, actor: u64, process: OwnerId) {
-        // If it is gone already, the head will say so.
-        let Some(link) = self.link_to(process) else { return };
         let mut books = self.submitter.books.lock();
-        let queue = match books.actors.remove(&actor) {
-            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
-            _ => VecDeque::new(),
-        };
-        books.actors.insert(actor, ActorState::At { link, queue });
+        let state = books.actors.get_mut(&actor);
+        let queue = state.and_then(ActorState::queue).map(std::mem::take).unwrap_or_default();
+        books.actors.insert(actor, ActorState::Known { process, queue });
         drop(books);
-        self.send_to_actor(actor);
+        self.reach_actor(actor);
     }
 
     /// The actor's process has died, and another one is to take its place: what was under way fails, or is sent again
@@ -228,11 +237,10 @@ impl Core {
 impl Books {
     /// Takes an actor's calls off the books: those that wait, and those that were sent, each in the order in which they
     /// were made.
-    fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Running>) {
-        let queue = match self.actors.remove(&actor) {
-            Some(ActorState::Unknown { queue } | ActorState::At { queue, .. }) => queue,
-            _ => VecDeque::new(),
-        };
+    pub(super) fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Running>) {
+        self.lost_actors.remove(&actor);
+        let queue = self.actors.remove(&actor).and_then(|mut state| state.queue().map(std::mem::take));
+        let queue = queue.unwrap_or_default();
         let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
         let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running);
         let mut running: Vec<_> = running.collect();

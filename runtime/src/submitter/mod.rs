@@ -6,14 +6,15 @@
 //! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
 //! ones back.
 //!
-//! Making calls is here; `leases` decides which worker gets which call, `results` is what comes back, `workers` all that
-//! the head says, `actors` the queues of actors.
+//! Making calls is here; `leases` decides which worker gets which call, `reach` opens the channels to those who run them,
+//! `results` is what comes back, `workers` all that the head says, `actors` the queues of actors.
 //!
 //! Nothing here runs user code or decodes values, and nothing waits while the books are locked but for the daemon's
 //! answer when a channel is opened.
 
 mod actors;
 pub(crate) mod leases;
+mod reach;
 mod results;
 mod workers;
 
@@ -24,6 +25,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use self::leases::Leases;
 use crate::core::Core;
@@ -61,6 +63,7 @@ pub(crate) struct Submitter {
     /// Calls that wait for results that other processes promised.
     foreign: AtomicUsize,
     has_leases: AtomicBool,
+    has_lost_actors: AtomicBool,
 }
 
 #[derive(Default)]
@@ -70,6 +73,8 @@ struct Books {
     links: FxHashMap<OwnerId, Arc<Link>>,
     running: FxHashMap<u64, Running>,
     actors: FxHashMap<u64, ActorState>,
+    /// Actors whose channels were lost, and since when.
+    lost_actors: FxHashMap<u64, Instant>,
     requests: FxHashMap<u64, Answer>,
     /// Calls of functions that were sent to processes that are gone, until the head says how those ended.
     dying: FxHashMap<OwnerId, Dying>,
@@ -118,6 +123,11 @@ enum ActorState {
     Unknown {
         queue: VecDeque<Arc<Task>>,
     },
+    /// It is there, and there is no channel to it yet.
+    Known {
+        process: OwnerId,
+        queue: VecDeque<Arc<Task>>,
+    },
     At {
         link: Arc<Link>,
         queue: VecDeque<Arc<Task>>,
@@ -126,6 +136,16 @@ enum ActorState {
         pid: u32,
         failure: Failure,
     },
+}
+
+impl ActorState {
+    /// The calls that wait.
+    fn queue(&mut self) -> Option<&mut VecDeque<Arc<Task>>> {
+        match self {
+            Self::Unknown { queue } | Self::Known { queue, .. } | Self::At { queue, .. } => Some(queue),
+            Self::Over { .. } => None,
+        }
+    }
 }
 
 enum Answer {
@@ -391,10 +411,8 @@ impl Core {
             let mut books = self.submitter.books.lock();
             let mut unsent = books.leases.take_waiting();
             unsent.extend(std::mem::take(&mut books.foreign).into_iter().map(|(_, _, task)| task));
-            for (_, state) in std::mem::take(&mut books.actors) {
-                if let ActorState::Unknown { queue } | ActorState::At { queue, .. } = state {
-                    unsent.extend(queue);
-                }
+            for (_, mut state) in std::mem::take(&mut books.actors) {
+                unsent.extend(state.queue().map(std::mem::take).unwrap_or_default());
             }
             let dying = std::mem::take(&mut books.dying).into_values().flat_map(|dying| dying.calls);
             unsent.extend(dying.map(|running| running.task));

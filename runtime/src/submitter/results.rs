@@ -191,6 +191,7 @@ impl Core {
             }
             (any, lease)
         };
+        self.on_actors_lost(link);
         if lease.is_some() {
             // If it is the link alone that is gone, the worker may still run what it was asked.
             self.end_lease(Ended { worker: link.peer, is_busy: true });

@@ -7,9 +7,9 @@ use std::time::Instant;
 use mobula_client::OwnerId;
 
 use super::leases::Ended;
+use super::reach::NotReached;
 use super::{Answer, Books, Worker};
 use crate::core::Core;
-use crate::link::Link;
 use crate::message::{self, FoundActor, FromHead, ReservedActor, ToHead};
 
 impl Core {
@@ -78,7 +78,11 @@ impl Core {
     }
 
     pub(super) fn on_granted(self: &Arc<Self>, worker: OwnerId, pid: u32) {
-        let link = self.link_to(worker);
+        let (link, no_room) = match self.link_to(worker) {
+            Ok(link) => (Some(link), None),
+            Err(NotReached::Gone) => (None, None),
+            Err(NotReached::NoRoom(failure)) => (None, Some(failure)),
+        };
         let mut books = self.submitter.books.lock();
         // A link that closes from here on finds the lease; one that has closed before must not get one.
         let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
@@ -89,28 +93,16 @@ impl Core {
             drop(books);
             self.wake_courier();
         } else {
+            // The next worker would be no better. Where this process has others, they will have room.
+            let is_hopeless = no_room.is_some() && books.leases.is_empty();
+            let waiting = if is_hopeless { books.leases.take_waiting() } else { Vec::new() };
             drop(books);
             self.end_lease(Ended { worker, is_busy: false });
+            if let Some(failure) = no_room {
+                waiting.iter().for_each(|task| self.fail_unsent(task, &failure));
+            }
         }
         self.send_ready();
-    }
-
-    /// The link to a process that runs calls; opened the first time.
-    pub(super) fn link_to(self: &Arc<Self>, process: OwnerId) -> Option<Arc<Link>> {
-        // One at a time: a second channel to one process would stay, and nobody would use it.
-        let connecting = self.submitter.connecting.lock();
-        if let Some(link) = self.submitter.books.lock().links.get(&process) {
-            return Some(link.clone());
-        }
-        let channel = self.client.connect_to(process).inspect_err(|error| {
-            tracing::debug!(%process, %error, "a process was gone before a call reached it");
-        });
-        let link = Arc::new(Link::new(channel.ok()?, false));
-        // Before it is added: if it has closed by then, it is taken off the books again.
-        self.submitter.books.lock().links.insert(process, link.clone());
-        drop(connecting);
-        self.add_link(link.clone());
-        Some(link)
     }
 
     pub(super) fn end_lease(&self, Ended { worker, is_busy }: Ended) {

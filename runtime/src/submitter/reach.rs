@@ -1,0 +1,165 @@
+//! The channels to processes that run calls of this one: opening them, and what becomes of calls where that cannot be
+//! done, or where a channel is lost although the process at its other end lives.
+//!
+//! Short of descriptors or memory, this process opens no channel, and another one takes none up. Whoever waits for a call
+//! must not hang for it: what is to be sent fails, with the reason, and the next call tries again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mobula_client::{ClientError, OwnerId, Refusal};
+
+use super::{ActorState, Running};
+use crate::core::Core;
+use crate::error::Failure;
+use crate::link::Link;
+use crate::task::Task;
+
+/// How long after the loss of its channel an actor is taken to be alive, unless the head says what became of it.
+const DEATH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a process cannot be reached.
+pub(super) enum NotReached {
+    /// It is gone, or the session is: the head says what becomes of it.
+    Gone,
+    /// There is no room for a channel to it.
+    NoRoom(Failure),
+}
+
+impl From<ClientError> for NotReached {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(Refusal::NoSuchOwner { .. }) | ClientError::StoreLost => Self::Gone,
+            error => Self::NoRoom(Failure::Unreachable { reason: error.to_string() }),
+        }
+    }
+}
+
+impl Core {
+    /// The link to a process that runs calls; opened the first time.
+    pub(super) fn link_to(self: &Arc<Self>, process: OwnerId) -> Result<Arc<Link>, NotReached> {
+        // One at a time: a second channel to one process would stay, and nobody would use it.
+        let connecting = self.submitter.connecting.lock();
+        if let Some(link) = self.submitter.books.lock().links.get(&process) {
+            return Ok(link.clone());
+        }
+        let channel = self.client.connect_to(process).inspect_err(|error| {
+            tracing::debug!(%process, %error, "no channel could be opened to a process");
+        })?;
+        let link = Arc::new(Link::new(channel, false));
+        // Before it is added: if it has closed by then, it is taken off the books again.
+        self.submitter.books.lock().links.insert(process, link.clone());
+        drop(connecting);
+        self.add_link(link.clone());
+        Ok(link)
+    }
+
+    /// Opens the channel to an actor whose process is known, and sends what waits for that.
+    pub(super) fn reach_actor(self: &Arc<Self>, actor: u64) {
+        let process = match self.submitter.books.lock().actors.get(&actor) {
+            Some(ActorState::Known { process, .. }) => *process,
+            _ => return,
+        };
+        match self.link_to(process) {
+            Ok(link) => {
+                let mut books = self.submitter.books.lock();
+                match books.actors.get_mut(&actor) {
+                    Some(ActorState::Known { process: now, queue }) if *now == process => {
+                        let queue = std::mem::take(queue);
+                        // What closes from here on finds the actor.
+                        if link.is_closed() {
+                            books.lost_actors.insert(actor, Instant::now());
+                            self.submitter.has_lost_actors.store(true, Ordering::Release);
+                        }
+                        books.actors.insert(actor, ActorState::At { link, queue });
+                    }
+                    // Another thread was quicker, or the actor is elsewhere by now.
+                    _ => return,
+                }
+                drop(books);
+                self.send_to_actor(actor);
+            }
+            Err(NotReached::Gone) => {}
+            Err(NotReached::NoRoom(failure)) => self.fail_queue_of(actor, &failure),
+        }
+    }
+
+    /// Fails the calls that wait for nothing but the way to their actor.
+    fn fail_queue_of(self: &Arc<Self>, actor: u64, failure: &Failure) {
+        let waits = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) > 0;
+        let mut failed = VecDeque::new();
+        if let Some(queue) = self.submitter.books.lock().actors.get_mut(&actor).and_then(ActorState::queue) {
+            (*queue, failed) = std::mem::take(queue).into_iter().partition(waits);
+        }
+        for task in failed {
+            self.fail_unsent(&task, failure);
+        }
+    }
+
+    /// A channel to actors is closed. Mostly, their process has died, and the head is about to say so.
+    pub(super) fn on_actors_lost(&self, link: &Link) {
+        let mut books = self.submitter.books.lock();
+        let books = &mut *books;
+        let lost = books.actors.iter().filter_map(|(actor, state)| match state {
+            ActorState::At { link: its, .. } if its.id == link.id => Some((*actor, Instant::now())),
+            _ => None,
+        });
+        books.lost_actors.extend(lost);
+        self.submitter.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
+    }
+
+    /// Whether an actor's channel has been lost, of which the head has said nothing yet.
+    pub(crate) fn has_lost_actors(&self) -> bool {
+        self.submitter.has_lost_actors.load(Ordering::Acquire)
+    }
+
+    /// Opens another channel to actors of which the head has said nothing for a while: they live, and the channel alone
+    /// is lost.
+    pub(crate) fn reach_lost_actors(self: &Arc<Self>) {
+        if !self.has_lost_actors() {
+            return;
+        }
+        let mut books = self.submitter.books.lock();
+        let due: Vec<u64> = books
+            .lost_actors
+            .extract_if(|_, since| since.elapsed() >= DEATH_PATIENCE)
+            .map(|(actor, _)| actor)
+            .collect();
+        self.submitter.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
+        drop(books);
+        for actor in due {
+            self.reach_lost_actor(actor);
+        }
+    }
+
+    /// Of the calls under way, those that had not begun are sent again; what becomes of the others, nobody will say.
+    fn reach_lost_actor(self: &Arc<Self>, actor: u64) {
+        let failed = {
+            let mut books = self.submitter.books.lock();
+            let link = match books.actors.get(&actor) {
+                Some(ActorState::At { link, .. }) if link.is_closed() => link.clone(),
+                _ => return,
+            };
+            let begun = link.begun();
+            let (mut queue, running) = books.take_calls_of(actor);
+            let (again, failed): (Vec<_>, Vec<_>) = running
+                .into_iter()
+                .partition(|Running { task, number, .. }| *number > begun && task.may_be_sent_again());
+            self.submitter.promised(again.len());
+            for Running { task, .. } in again.into_iter().rev() {
+                // Its arguments are there, and it keeps them.
+                task.unready.store(0, Ordering::Release);
+                queue.push_front(task);
+            }
+            books.actors.insert(actor, ActorState::Known { process: link.peer, queue });
+            failed
+        };
+        for Running { task, .. } in failed {
+            let reason = "the channel to it was lost before the result was there".to_owned();
+            self.settle_all(&task, &Failure::Unreachable { reason });
+        }
+        self.send_to_actor(actor);
+    }
+}
