@@ -205,3 +205,73 @@ fn calls_of_an_actor_that_had_not_begun_wait_for_its_next_process() {
         }
     }
 }
+
+// ---- destructors ----
+
+/// Says in a file that it was dropped, with what it gets from the session then.
+struct Testament {
+    path: PathBuf,
+}
+
+#[mobula::remote]
+impl Testament {
+    fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn waits_for(&self, file: PathBuf) {
+        std::fs::write(file.with_extension("begun"), "").unwrap();
+        while !file.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Testament {
+    fn drop(&mut self) {
+        let bytes = mobula::put(&vec![7u8; 200_000]).unwrap();
+        let length = bytes.get().unwrap().len();
+        std::fs::write(&self.path, length.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn an_actors_destructor_runs_with_its_last_handle_and_with_the_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let said = |name: &str| std::fs::read_to_string(file(name)).unwrap_or_default();
+    let session = session(1);
+    let dropped = Testament::remote(file("dropped"));
+    let killed = Testament::remote(file("killed"));
+    let kept: Vec<_> = (0..3).map(|number| Testament::remote(file(&number.to_string()))).collect();
+    for actor in kept.iter().chain([&dropped, &killed]) {
+        actor.pid().get_timeout(PATIENCE).unwrap();
+    }
+    drop(dropped);
+    eventually("the destructor has run", || said("dropped") == "200000");
+    mobula::kill(&killed).unwrap();
+    let turn = session.end();
+    for name in ["0", "1", "2"] {
+        assert_eq!(said(name), "200000", "{name}");
+    }
+    assert!(!file("killed").exists());
+    drop(turn);
+}
+
+#[test]
+fn a_session_ends_although_an_actor_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("testament");
+    let session = session(1);
+    let actor = Testament::remote(path.clone());
+    let pid = actor.pid().get_timeout(PATIENCE).unwrap();
+    let _call = actor.waits_for(directory.path().join("never"));
+    eventually("the call has begun", || directory.path().join("never.begun").exists());
+    let turn = session.end();
+    assert!(!mobula_tests::is_running(pid) && !path.exists());
+    drop(turn);
+}

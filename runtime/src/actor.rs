@@ -37,6 +37,17 @@ pub trait Actor: 'static {
 ///
 /// Calls through one process's handles run in order. A handle can be cloned, given as an argument, or sent inside a
 /// value; the actor ends when the last one, anywhere, is gone.
+///
+/// # How an actor ends
+///
+/// With its last handle, or with the [session](crate::Session): the call that runs is finished, calls that wait are not
+/// begun, and the state is dropped, so its destructor runs; after 2 seconds the process is killed. By [`kill`](fn@kill), or
+/// when its process dies, it ends at once, and no destructor runs.
+///
+/// Handles that actors hold count as any others do. So actors that hold handles to each other, or one that holds its own,
+/// live on when nobody else has one: they end with the session, or by [`kill`](fn@kill). Where that is not wanted, let one
+/// of them drop what it holds (a method that takes it out of the state does), or look the other up by its name
+/// ([`get_actor`]) when it is needed.
 pub struct ActorHandle<A: Actor> {
     methods: A::Methods,
 }

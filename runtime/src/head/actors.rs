@@ -194,6 +194,10 @@ impl Actors {
         }
     }
 
+    pub(super) fn all(&self) -> Vec<u64> {
+        self.actors.keys().copied().collect()
+    }
+
     pub(super) fn process_of(&self, actor: u64) -> Option<u64> {
         match self.actors.get(&actor)?.stage {
             Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use mobula_client::{Client, ConnectOptions, Event, OwnerId};
 
 use self::pool::Pool;
@@ -25,6 +25,9 @@ use self::state::State;
 use crate::error::{Error, Result};
 use crate::lifeline::Lifeline;
 use crate::link::Link;
+
+/// How much longer than it may take a process takes to end when it is killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the head is started with.
 #[derive(Debug)]
@@ -39,11 +42,18 @@ pub(crate) struct HeadOptions {
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
+/// What the driver wants of it at the end.
+enum Command {
+    /// Actors are to end, and with them their state; the sender is dropped when they have.
+    EndActors(Sender<()>),
+    Stop,
+}
+
 /// The running head. Dropped, it sees its processes off and ends.
 #[derive(Debug)]
 pub(crate) struct Head {
     client: Client,
-    stop: Sender<()>,
+    commands: Sender<Command>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -52,41 +62,58 @@ impl Head {
         let label = format!("head {}", std::process::id());
         let client = ConnectOptions::new().label(label).connect(&options.socket)?;
         let events = client.events();
-        let (stop, stopped) = unbounded();
+        let (commands, received) = unbounded();
         let pool = Pool::new(options.workers, options.processes_max);
         let its_client = client.clone();
         let processes = Processes::new(options, client.id());
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
-            .spawn(move || run(its_client, State::new(pool, processes), &events, &stopped))
+            .spawn(move || run(its_client, State::new(pool, processes), &events, &received))
             .map_err(|error| Error::Start(error.to_string()))?;
-        Ok(Self { client, stop, thread: Some(thread) })
+        Ok(Self { client, commands, thread: Some(thread) })
     }
 
     pub(crate) fn id(&self) -> OwnerId {
         self.client.id()
     }
+
+    /// Ends all actors, and waits until they have: until the destructors of their state have run. One that takes too long
+    /// is killed, as it would be when its last handle is gone.
+    pub(crate) fn end_actors(&self) {
+        let (ends, ended) = bounded(0);
+        self.command(Command::EndActors(ends));
+        let _ = ended.recv_timeout(pool::EXIT_PATIENCE + KILL_PATIENCE);
+    }
+
+    fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+        self.client.ring();
+    }
 }
 
 impl Drop for Head {
     fn drop(&mut self) {
-        let _ = self.stop.send(());
-        self.client.ring();
+        self.command(Command::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn run(client: Client, mut state: State, events: &Receiver<Event>, stopped: &Receiver<()>) {
+fn run(client: Client, mut state: State, events: &Receiver<Event>, commands: &Receiver<Command>) {
     let mut links: Vec<Arc<Link>> = Vec::new();
     state.arrange();
-    while stopped.is_empty() {
+    loop {
         let timeout = state.timeout();
         client.sleep_with(
-            || !stopped.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_work()),
+            || !commands.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_work()),
             |bell| state.processes.wait(bell, timeout),
         );
+        match commands.try_recv() {
+            Ok(Command::EndActors(ends)) => state.end_actors(ends),
+            Ok(Command::Stop) => break,
+            Err(_) => {}
+        }
         while let Ok(event) = events.try_recv() {
             match event {
                 Event::ChannelOpened(incoming) => match client.accept(incoming) {

@@ -25,7 +25,7 @@ mod simulation;
 /// A worker beyond what is needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// How long a process that was told to exit may take.
-const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
 const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing may go on for want of processes, before somebody who wants one is refused: calls whose waits have
@@ -281,6 +281,11 @@ impl<C: Caller> Pool<C> {
         if let Some(worker) = self.workers.get_mut(&token) {
             worker.job = Job::Exiting { since: now };
         }
+    }
+
+    /// Whether a process that was told to end has not.
+    pub(super) fn is_any_exiting(&self) -> bool {
+        self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }))
     }
 
     /// A process has ended; what it was.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::Sender;
 use mobula_client::{Client, OwnerId, explained};
 
 use super::actors::Actors;
@@ -24,6 +25,8 @@ pub(super) struct State {
     pool: Pool<Arc<Link>>,
     pub(super) actors: Actors,
     deaths: Deaths,
+    /// Dropped when no process is left that was told to end.
+    ending: Option<Sender<()>>,
     start_failures: u32,
     is_store_lost: bool,
 }
@@ -35,6 +38,7 @@ impl State {
             pool,
             actors: Actors::default(),
             deaths: Deaths::default(),
+            ending: None,
             start_failures: 0,
             is_store_lost: false,
         }
@@ -163,6 +167,9 @@ impl State {
         for token in self.pool.kill_late(Instant::now()) {
             self.processes.kill(token);
         }
+        if !self.pool.is_any_exiting() {
+            self.ending = None;
+        }
     }
 
     /// Whoever asks anew is worth another try at starting processes.
@@ -283,6 +290,18 @@ impl State {
                 self.exit(token);
             }
         }
+    }
+
+    /// The session ends: so do the actors, in their own time.
+    pub(super) fn end_actors(&mut self, ends: Sender<()>) {
+        for actor in self.actors.all() {
+            let token = self.actors.process_of(actor);
+            self.actors.over(actor, 0, Failure::SessionOver);
+            if let Some(token) = token {
+                self.exit(token);
+            }
+        }
+        self.ending = Some(ends);
     }
 
     fn end_actor(&mut self, actor: u64, failure: Failure) {

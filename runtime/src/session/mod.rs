@@ -304,6 +304,10 @@ impl Builder {
 
 /// Keeps a session alive; the session ends when it, the last guard of it, is dropped.
 ///
+/// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends behind
+/// it; one that has not ended after 2 seconds is killed. Then all other processes end, whatever they do. When the driver
+/// itself is killed, or exits without dropping this, its processes are killed at once, and no destructor runs.
+///
 /// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: whatever
 /// is done with them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them is
 /// fine.
@@ -426,6 +430,10 @@ impl Drop for Running {
         self.core.stop();
         if let Some(courier) = self.courier.take() {
             let _ = courier.join();
+        }
+        // While everything is there that their destructors may use.
+        if let Some(head) = &self.head {
+            head.end_actors();
         }
         // Store and workers end by themselves then; the head sees the workers off.
         if let Some(lifeline) = &self.lifeline {
