@@ -24,10 +24,15 @@ pub enum ClientError {
     },
     /// The daemon is gone, and no other has taken its place in time. Objects that are held stay readable; whatever needs
     /// the daemon fails.
-    #[error("the store is lost: its daemon has hung up, and no other has taken its place")]
+    #[error(
+        "the store is lost: its daemon has hung up, and no other has taken its place; what this process holds stays readable, \
+         for anything else connect to another store"
+    )]
     StoreLost,
     /// The daemon did not answer in time.
-    #[error("the store did not answer within {waited:?} ({operation})")]
+    #[error(
+        "the store did not answer the request `{operation}` within {waited:?}: its process is stopped, or the machine is too busy"
+    )]
     Timeout {
         /// What was asked.
         operation: &'static str,
@@ -38,19 +43,19 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The object does not exist (any more): it was freed, or the id was never given out.
-    #[error("object {object} does not exist (any more)")]
+    #[error("object {object} does not exist: it was freed when nobody held it any more, or the id is wrong")]
     NoSuchObject {
         /// The id.
         object: ObjectId,
     },
     /// Its owner has deleted it; those who hold it keep it.
-    #[error("object {object} was deleted by its owner")]
+    #[error("object {object} was deleted by its owner: only those who held it before still have it")]
     Deleted {
         /// The id.
         object: ObjectId,
     },
     /// It is promised, and not there yet.
-    #[error("object {object} is promised but not sealed yet")]
+    #[error("object {object} is promised, and not there yet: wait for it before reading it")]
     NotReady {
         /// The id.
         object: ObjectId,
@@ -62,13 +67,17 @@ pub enum ClientError {
         object: ObjectId,
     },
     /// Its owner keeps it in a state that does not end: it was stopped in the middle of looking at its pins.
-    #[error("object {object} is being freed by its owner, who does not finish")]
+    #[error(
+        "object {object} is being freed by its owner, whose process does not go on: it was stopped, as by SIGSTOP or a debugger"
+    )]
     OwnerStalled {
         /// The id.
         object: ObjectId,
     },
     /// The owner wrote a place that does not exist; the object cannot be read.
-    #[error("object {object} has an impossible location: its owner wrote nonsense into its table")]
+    #[error(
+        "object {object} cannot be read: its owner's table says that it lies where no memory is, so that process has a bug"
+    )]
     Corrupt {
         /// The id.
         object: ObjectId,
@@ -99,7 +108,7 @@ pub enum ClientError {
     #[error("this store connection belongs to the parent process: a forked child must connect for itself")]
     ForkedChild,
     /// The daemon sent something that this build does not understand.
-    #[error("the store answered with nonsense: {0}")]
+    #[error("the store's answer cannot be understood: {0}; use the same build of Mobula on both sides")]
     BadReply(String),
     /// The system refused memory, descriptors or mappings to this process.
     #[error("the system refused: {}", explained(.0))]

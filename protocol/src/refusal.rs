@@ -19,7 +19,7 @@ pub enum Refusal {
     /// No room for a lease, and none came up in time.
     #[error(
         "the store is full: {requested_bytes} bytes requested, {free_bytes} free of {capacity_bytes}, \
-         and nothing could be evicted in time"
+         and nothing could be evicted in time; drop references that are not needed, or start it with a larger capacity"
     )]
     StoreFull {
         /// What was asked for.
@@ -30,7 +30,9 @@ pub enum Refusal {
         free_bytes: u64,
     },
     /// It can never fit.
-    #[error("an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes")]
+    #[error(
+        "an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes: start it with a larger capacity"
+    )]
     TooLarge {
         /// What was asked for.
         requested_bytes: u64,
@@ -60,28 +62,28 @@ pub enum Refusal {
         segment: u32,
     },
     /// There is no such object.
-    #[error("object {object} does not exist (any more)")]
+    #[error("object {object} does not exist: it was freed when nobody held it any more, or the id is wrong")]
     NoSuchObject {
         /// Which.
         object: ObjectId,
     },
     /// Nothing was published under the name in time.
-    #[error("no object has this name")]
+    #[error("no object has this name, and none was given it within the time to wait")]
     NoSuchName {},
     /// The name stands for another object.
-    #[error("the name is taken by object {object}")]
+    #[error("the name is that of object {object}: choose another, or take it away from that object first")]
     NameTaken {
         /// Which.
         object: ObjectId,
     },
     /// No such channel of this client's.
-    #[error("channel {channel} is not open")]
+    #[error("channel {channel} is not open: one of its ends has closed it, or it never was")]
     NoSuchChannel {
         /// Which.
         channel: u64,
     },
     /// A configured limit.
-    #[error("over the limit: {limit} = {max}")]
+    #[error("over a limit of the store's configuration: {limit} = {max}")]
     LimitReached {
         /// The field of the daemon's configuration.
         limit: String,
@@ -124,7 +126,9 @@ pub enum Refusal {
         object: ObjectId,
     },
     /// A configured limit of memory, and what there is of it.
-    #[error("over the limit: {requested} bytes requested, {used} used of {limit} = {max}")]
+    #[error(
+        "over a limit of the store's configuration: {requested} bytes requested, {used} used of {limit} = {max}"
+    )]
     QuotaReached {
         /// The field of the daemon's configuration.
         limit: String,

@@ -354,7 +354,10 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
         let passed = Passed::deserialize(deserializer)?;
         let class = A::class();
         if passed.class != class.key() {
-            return Err(D::Error::custom(format!("a handle to another class than {}", class.name)));
+            return Err(D::Error::custom(format!(
+                "expected a handle to an actor of class {}, and this is one to another class",
+                class.name
+            )));
         }
         let token = context::taken_reference(passed.token)?;
         let (session, actor, token) = (session::number(), passed.actor, Token::Held(Arc::new(token)));

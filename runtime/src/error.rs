@@ -60,7 +60,9 @@ pub enum Error {
     #[error("{0}")]
     Failed(Failure),
     /// No result within the time given.
-    #[error("not ready within {waited:?}: {ready} of {wanted} results were there")]
+    #[error(
+        "not ready within {waited:?}: {ready} of {wanted} results were there, and the others may still come"
+    )]
     Timeout {
         /// For how long.
         waited: Duration,
@@ -70,13 +72,13 @@ pub enum Error {
         wanted: usize,
     },
     /// No living actor has the name.
-    #[error("no actor is named {name:?}")]
+    #[error("no actor of this session is named {name:?}: none was started under that name, or it has ended")]
     NoSuchActor {
         /// What was asked for.
         name: String,
     },
     /// The named actor is of another class.
-    #[error("actor {name:?} is a {found}, not a {expected}")]
+    #[error("the actor named {name:?} is of class {found}, not {expected}")]
     WrongActorClass {
         /// Its name.
         name: String,
@@ -199,9 +201,13 @@ impl std::fmt::Display for Failure {
                 "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls wait \
                  for others, or actors have them; allow more with `Builder::max_processes`, or nest and keep fewer"
             ),
-            Self::NameTaken { name } => write!(f, "the actor name {name:?} is taken by a living actor"),
+            Self::NameTaken { name } => write!(
+                f,
+                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
+                 `mobula::get_actor`"
+            ),
             Self::ObjectLost { object } => {
-                write!(f, "object {object} is lost: its owner died before it was there")
+                write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died")
             }
             Self::NotInitialized => Error::NotInitialized.fmt(f),
             Self::SessionOver => f.write_str(
