@@ -411,7 +411,7 @@ impl Worker {
             return Ok(());
         };
         let handle = self.handles[at].clone();
-        let watch = handle.watch();
+        let watch = handle.watch()?;
         self.client.sleep(Some(Duration::from_millis(3)), || !matches!(handle.is_ready(), Ok(false)));
         drop(watch);
         match handle.is_ready() {

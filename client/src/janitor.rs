@@ -2,8 +2,8 @@
 //!
 //! While there are leases it also wakes by itself, from 10 ms apart to half a second when there is nothing to do: an
 //! object that others still used when it was dropped here is looked at again, the last few that were dropped are freed,
-//! and a segment that has been empty for a while goes back to the daemon. Without leases it sleeps until the daemon
-//! speaks.
+//! a segment that has been empty for a while goes back to the daemon, and memory of the books for objects that are gone goes
+//! back to the heap. Without leases, and with books that are no larger than they must be, it sleeps until the daemon speaks.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -14,6 +14,7 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
+use mobula_shm::heap;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinReader;
 
@@ -89,6 +90,9 @@ fn tidy(shared: &Arc<Shared>) -> bool {
     // While a program puts and drops there is always some, and it works that off itself: no reason to come back soon.
     shared.free_pending();
     let released = now.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| shared.release_empty(before));
+    if shared.own.shrink_books() {
+        heap::trim();
+    }
     freed || released
 }
 

@@ -44,6 +44,7 @@ pub use mobula_protocol::descriptors;
 pub use mobula_protocol::id::{ObjectId, OwnerId};
 pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};
 pub use mobula_shm::copy::{copy, copy_once};
+pub use mobula_shm::heap;
 pub use mobula_shm::ring::{Marker, Peek};
 pub use object::{Handle, Object, Watch};
 pub use writer::{Layout, ObjectWriter, Promise};

@@ -66,6 +66,8 @@ const BATCH: usize = 32;
 const NEAR: u32 = 4096;
 /// Objects that are moved in one go.
 const MOVES_MAX: usize = 1 << 15;
+/// Books of fewer entries stay as they are.
+const SHRINK_ENTRIES_MIN: usize = 1 << 16;
 /// An object of so many bytes is not kept waiting.
 const LARGE_BYTES_MIN: u64 = 64 << 10;
 
@@ -117,9 +119,21 @@ struct Books {
     deferred: VecDeque<u32>,
     /// Entries that this process uses.
     in_use: u32,
+    /// Objects begun so far.
+    begun: u64,
+    shrinking: Shrinking,
     closed: bool,
     /// Once closed, and while anything is in use.
     keeper: Option<Arc<Shared>>,
+}
+
+/// The last look whether these books have grown too large.
+#[derive(Debug, Default)]
+struct Shrinking {
+    /// Objects begun, and vacant entries, by then.
+    seen: (u64, usize),
+    /// Whether what can be done has been done since.
+    done: bool,
 }
 
 /// A client that may pin our objects.
@@ -195,6 +209,8 @@ impl Own {
             pending: VecDeque::new(),
             deferred: VecDeque::new(),
             in_use: 0,
+            begun: 0,
+            shrinking: Shrinking::default(),
             closed: false,
             keeper: None,
         };
@@ -220,6 +236,7 @@ impl Own {
         let mut books = self.books.lock();
         let (index, place) = books.begin(bytes)?;
         books.in_use += 1;
+        books.begun += 1;
         drop(books);
         // The entry is vacant: its count is zero, which nobody else changes, and its pin nobody else writes.
         let generation = Word::from_bits(self.table.word(index).load(Ordering::Relaxed)).generation();
@@ -817,10 +834,25 @@ impl Own {
         Ok(Holdings { segments, segment_last, readers, readers_heard })
     }
 
-    /// Whether there is anything to look after: memory, or objects that are to be freed.
+    /// Whether there is anything to look after: memory, objects that are to be freed, or books that are too large.
     pub(crate) fn has_work(&self) -> bool {
         let books = self.books.lock();
-        books.allocator.has_segments() || !books.pending.is_empty() || !books.deferred.is_empty()
+        books.allocator.has_segments()
+            || !books.pending.is_empty()
+            || !books.deferred.is_empty()
+            || books.are_too_large()
+    }
+
+    /// Lets the heap have back what the books took for objects that are gone; `true` if that was much. Does nothing while
+    /// objects come and go: it wants two calls without any in between.
+    pub(crate) fn shrink_books(&self) -> bool {
+        let mut books = self.books.lock();
+        let seen = (books.begun, books.vacant.len());
+        if books.shrinking.seen != seen {
+            books.shrinking = Shrinking { seen, done: false };
+            return false;
+        }
+        books.are_too_large() && books.shrink()
     }
 
     pub(crate) fn set_now(&self, now: u64) {
@@ -916,6 +948,32 @@ impl Books {
         } else {
             self.vacant.pop_front();
         }
+    }
+
+    /// Whether they are large, mostly about entries that are vacant, and not as small already as they can be.
+    fn are_too_large(&self) -> bool {
+        let (entries, vacant) = (self.entries.len(), self.vacant.len());
+        let is_done = self.shrinking.done && self.shrinking.seen == (self.begun, vacant);
+        entries >= SHRINK_ENTRIES_MIN && vacant >= entries / 2 && !is_done
+    }
+
+    /// Forgets the vacant entries behind the last one that is not; `true` if those were many. They are fresh ones again: their
+    /// generations stand in the table.
+    fn shrink(&mut self) -> bool {
+        let mut is_vacant = vec![false; self.entries.len()];
+        self.vacant.iter().for_each(|index| is_vacant[*index as usize] = true);
+        let len = is_vacant.iter().rposition(|vacant| !vacant).map_or(0, |last| last + 1);
+        let many = self.entries.len() - len >= SHRINK_ENTRIES_MIN / 2;
+        if many {
+            self.entries.truncate(len);
+            self.entries.shrink_to_fit();
+            self.vacant.retain(|index| (*index as usize) < len);
+            self.vacant.shrink_to_fit();
+            self.pending.shrink_to_fit();
+            self.deferred.shrink_to_fit();
+        }
+        self.shrinking = Shrinking { seen: (self.begun, self.vacant.len()), done: true };
+        many
     }
 
     /// Notes what an object keeps alive.

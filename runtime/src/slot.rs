@@ -276,6 +276,13 @@ fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError
     }
 }
 
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // With it go its call's arguments and its result.
+        mobula_client::heap::freed();
+    }
+}
+
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.state.lock() {

@@ -1,0 +1,67 @@
+//! The heap after a spike: what was freed goes back to the system.
+//!
+//! The C library keeps what is freed in the midst of its heap, for good: a program that once had a hundred thousand calls under
+//! way holds the memory of them until it ends. It gives whole free pages back when it is asked ([`trim`]). That walks through
+//! all free pieces and locks the heap meanwhile, so it is asked only when much was freed, and when it has become quiet.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Frees that make it worth to look after the heap: some megabytes.
+const MANY: u32 = 1 << 14;
+/// It is quiet when fewer than [`MANY`] things were freed for this long.
+const QUIET: Duration = Duration::from_secs(1);
+
+static FREED: AtomicU32 = AtomicU32::new(0);
+/// Whether a thread waits for quiet.
+static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Gives the heap's free pages back to the system, where it is the GNU C library's.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number; the C library's heap may be trimmed by any thread at any time, and stays what it was for whoever
+    // has allocated in it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Counts something that was freed and of which there can be very many: when there were, a thread trims the heap once it is
+/// quiet again, and ends. An atomic addition, mostly.
+#[inline]
+pub fn freed() {
+    // Relaxed: it is only a number.
+    if FREED.fetch_add(1, Ordering::Relaxed) % MANY == MANY - 1 {
+        watch();
+    }
+}
+
+#[cold]
+fn watch() {
+    if IS_WATCHED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("mobula-heap".into()).stack_size(64 << 10);
+    if thread.spawn(trim_when_quiet).is_err() {
+        // There can be no more threads now; the next time there may.
+        IS_WATCHED.store(false, Ordering::Release);
+    }
+}
+
+fn trim_when_quiet() {
+    loop {
+        let seen = FREED.load(Ordering::Relaxed);
+        std::thread::sleep(QUIET);
+        let freed = FREED.load(Ordering::Relaxed);
+        if freed.wrapping_sub(seen) >= MANY {
+            continue;
+        }
+        trim();
+        IS_WATCHED.store(false, Ordering::Release);
+        // Whoever freed as many meanwhile has found the heap watched.
+        let passed_by = FREED.load(Ordering::Relaxed) / MANY != freed / MANY;
+        if !passed_by || IS_WATCHED.swap(true, Ordering::AcqRel) {
+            return;
+        }
+    }
+}

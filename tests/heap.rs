@@ -1,0 +1,68 @@
+//! The heap after a spike: if these fail, a program that once had many calls under way, or many objects, keeps the memory of
+//! that until it ends.
+
+use mobula_tests::{Store, eventually, put_content, session, turn};
+
+const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
+const MIB: u64 = 1 << 20;
+
+#[mobula::remote]
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+/// Bytes of memory that are this process's alone: its heap, above all.
+fn private_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the system says so");
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// The same when nothing is left of what tests before have freed.
+fn private_bytes_at_first() -> u64 {
+    mobula_client::heap::trim();
+    private_bytes()
+}
+
+#[test]
+fn many_calls_leave_nothing_behind_in_the_heap_of_who_made_them() {
+    const CALLS: u64 = 100_000;
+    let _session = session(1);
+    assert_eq!(square::remote(3).get().unwrap(), 9);
+    let before = private_bytes_at_first();
+    for _ in 0..3 {
+        let refs: Vec<_> = (0..CALLS).map(|x| square::remote(x)).collect();
+        let results = mobula::get(&refs).unwrap();
+        assert_eq!(results.iter().sum::<u64>(), (0..CALLS).map(|x| x * x).sum::<u64>());
+        assert!(private_bytes() > before + 24 * MIB, "so many calls take no memory: this test shows nothing");
+    }
+    eventually("the memory of the calls is given back", || private_bytes() < before + 12 * MIB);
+}
+
+#[test]
+fn many_objects_leave_little_behind_in_the_heap_of_their_owner() {
+    const OBJECTS: usize = 1_000_000;
+    let _turn = turn();
+    let store = Store::start(PEER, 96 << 20);
+    let client = store.client();
+    let kept = put_content(&client, 8).unwrap();
+    let before = private_bytes_at_first();
+    // Once more with a few objects that stay, wherever they are.
+    for _ in 0..2 {
+        let mut handles: Vec<_> = (0..OBJECTS).map(|_| client.put(b"8 bytes.").unwrap().handle()).collect();
+        handles.truncate(100);
+        handles.shrink_to_fit();
+        assert!(
+            private_bytes() > before + 24 * MIB,
+            "so many objects take no memory: this test shows nothing"
+        );
+        // Some stays: the count of each, and what the C library keeps at the end of a thread's heap.
+        eventually("the memory of the objects is given back", || private_bytes() < before + 18 * MIB);
+        // What stayed, and what comes later, is as it should be.
+        assert!(handles.iter().all(|handle| *handle.object().unwrap() == *b"8 bytes."));
+        assert_eq!(client.live_objects(), 101);
+    }
+    assert!(mobula_tests::is_content_of(&kept, kept.id()));
+    drop(kept);
+    store.is_empty_again(&client);
+}
