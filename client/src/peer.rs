@@ -191,7 +191,7 @@ impl Slot {
         if entry.count.sub(kind) {
             return Released::default();
         }
-        // SAFETY: the caller's; the use is counted still.
+        // SAFETY: the use that the caller says is counted is so still: it was not taken off the count above.
         unsafe { Self::release_last(slot, index, kind) }
     }
 
@@ -238,7 +238,7 @@ impl Slot {
     /// A use of an object of this slot is counted.
     #[inline]
     pub(crate) unsafe fn state(&self, object: ObjectId) -> Result<State, ClientError> {
-        // SAFETY: the caller's.
+        // SAFETY: the counted use of an object of this slot is a user of it, for as long as the caller has it.
         unsafe { self.peer() }.settled_state(object)
     }
 
@@ -247,7 +247,7 @@ impl Slot {
     /// # Safety
     /// As [`state`](Self::state).
     pub(crate) unsafe fn location(&self, object: ObjectId) -> Location {
-        // SAFETY: the caller's.
+        // SAFETY: the counted use of an object of this slot is a user of it, for as long as the caller has it.
         unsafe { self.peer() }.table.location(object.index())
     }
 
@@ -258,7 +258,7 @@ impl Slot {
     /// A use of kind `Bytes` of the object, which is sealed, is counted. The bytes are mapped for as long as it is.
     #[inline]
     pub(crate) unsafe fn locate(&self, object: ObjectId) -> Result<(NonNull<u8>, Location), ClientError> {
-        // SAFETY: the caller's.
+        // SAFETY: the counted use of an object of this slot is a user of it, for as long as the caller has it.
         let peer = unsafe { self.peer() };
         let location = peer.table.location(object.index());
         let corrupt = || ClientError::Corrupt { object };
@@ -267,10 +267,10 @@ impl Slot {
             return Ok((crate::object::dangling(), location));
         }
         let entry = self.entries.get_or_make(object.index());
-        // SAFETY: the caller's: bytes are lent, so the segment is not taken out.
+        // SAFETY: a use of kind `Bytes` is counted for as long as the caller has it, so the segment is not taken out.
         let segment = match unsafe { entry.segment() } {
             Some(segment) => segment,
-            // SAFETY: as above.
+            // SAFETY: a use of kind `Bytes` is counted, as above, so that what is noted is not taken out.
             None => unsafe { entry.set_segment(peer.segment_of(object, location.segment)?) },
         };
         Ok((segment.find(&location).ok_or_else(corrupt)?, location))
@@ -282,7 +282,7 @@ impl Slot {
     /// As [`state`](Self::state).
     #[inline]
     pub(crate) unsafe fn owner(&self) -> OwnerId {
-        // SAFETY: the caller's.
+        // SAFETY: the counted use of an object of this slot is a user of it, for as long as the caller has it.
         unsafe { self.peer() }.id
     }
 
@@ -292,7 +292,7 @@ impl Slot {
     /// As [`state`](Self::state).
     #[inline]
     pub(crate) unsafe fn shared(&self) -> &Shared {
-        // SAFETY: the caller's.
+        // SAFETY: the counted use of an object of this slot is a user of it, for as long as the caller has it.
         &unsafe { self.peer() }.shared
     }
 
@@ -300,7 +300,7 @@ impl Slot {
     /// The caller is, or has, a user of the slot for as long as it uses the peer. An entry in use is one.
     #[inline]
     unsafe fn peer(&self) -> &Peer {
-        // SAFETY: the caller's.
+        // SAFETY: the caller is, or has, a user of the slot for as long as it uses the peer.
         unsafe { self.peer.occupant() }
     }
 }
@@ -326,7 +326,7 @@ impl Entry {
             // SAFETY: it was made a pointer just now, and went nowhere.
             drop(unsafe { Arc::from_raw(new) });
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller has a use of kind `Bytes` counted for as long as it uses the segment.
         unsafe { self.segment() }.expect("one was noted")
     }
 

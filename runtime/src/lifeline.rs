@@ -97,8 +97,12 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Takes over what this process has inherited.
-    pub(crate) fn inherit(numbers: WatchedNumbers) -> Self {
-        Self { socket: inherited(numbers.socket), driver: inherited(numbers.driver) }
+    ///
+    /// # Safety
+    /// The numbers came with the role from the process that started this one, and are taken over once.
+    pub(crate) unsafe fn inherit(numbers: WatchedNumbers) -> Self {
+        // SAFETY: the caller says where the numbers are from, and that nothing has taken them over before.
+        unsafe { Self { socket: inherited(numbers.socket), driver: inherited(numbers.driver) } }
     }
 
     /// Blocks until the session is over.

@@ -216,9 +216,12 @@ impl Role {
 }
 
 /// Takes over a descriptor that the process was started with.
-pub(crate) fn inherited(raw: RawFd) -> OwnedFd {
-    // SAFETY: its number came with the role from the process that started this one, which left it open for just this
-    // purpose; nothing else in this process knows it.
+///
+/// # Safety
+/// The number came with the role from the process that started this one, which left the descriptor open for just this purpose;
+/// and each is taken over once.
+pub(crate) unsafe fn inherited(raw: RawFd) -> OwnedFd {
+    // SAFETY: the caller says that it is open, and that nothing else in this process owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
     // Not for processes that this one starts.
     let _ = nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));

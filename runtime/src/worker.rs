@@ -25,7 +25,8 @@ const STORE_RETRY: Duration = Duration::from_millis(10);
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
 pub(crate) fn run(role: WorkerRole) -> i32 {
     panics::install();
-    let lifeline = Arc::new(Watched::inherit(role.lifeline));
+    // SAFETY: the numbers came with the role, which a process has one of, and begins with.
+    let lifeline = Arc::new(unsafe { Watched::inherit(role.lifeline) });
     CANARY.store(lifeline.number(), Ordering::Relaxed);
     end_with(lifeline.clone());
     tell_overflow(role.token, lifeline.number());

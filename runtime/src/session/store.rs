@@ -150,7 +150,8 @@ fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
 
 /// The store's process: its main function. Returns the exit code.
 pub(crate) fn run(role: &StoreRole) -> i32 {
-    let lifeline = Watched::inherit(role.lifeline);
+    // SAFETY: the numbers came with the role, which a process has one of, and begins with.
+    let lifeline = unsafe { Watched::inherit(role.lifeline) };
     // This process is there for the store alone.
     if let Err(error) = mobula_store::prepare_process() {
         logs::say(format_args!("the store keeps the usual limits: {error}"));
