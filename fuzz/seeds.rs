@@ -140,7 +140,7 @@ mod values {
     use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
     use arrow::datatypes::Int32Type;
     use mobula::value::{Tensor, encode};
-    use mobula_fuzz::values::Victim;
+    use mobula_fuzz::values::{Any, Tagged, Victim};
 
     pub(super) fn values() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
         let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
@@ -158,6 +158,13 @@ mod values {
             more: vec![None, Some(Tensor::from_shape_vec(&[3], vec![1, 2, 3])?)],
             array: (Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef).into(),
             batch: RecordBatch::try_from_iter(columns)?.into(),
+            floats: vec![0.5; 2000],
+            maybe: Some(Some(None)),
+            letters: BTreeMap::from([((i128::MIN, 'a'), u128::MAX)]),
+            any: Any::List(vec![
+                Any::Map(BTreeMap::from([("key".into(), Any::Number(-7)), ("other".into(), Any::Nothing)])),
+                Any::Tagged(Tagged::Pair(1, vec![2, 3])),
+            ]),
         };
         let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
         let empty = Victim {
@@ -168,6 +175,10 @@ mod values {
             more: vec![],
             array: empty.clone().into(),
             batch: RecordBatch::try_from_iter_with_nullable([("none", empty, false)])?.into(),
+            floats: vec![],
+            maybe: None,
+            letters: BTreeMap::new(),
+            any: Any::Text("text".into()),
         };
         Ok(vec![("full", encode(&full)?.to_vec()), ("empty", encode(&empty)?.to_vec())])
     }

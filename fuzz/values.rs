@@ -26,4 +26,39 @@ pub struct Victim {
     pub array: Arrow<ArrayRef>,
     /// Columns of any types, and of one length.
     pub batch: Arrow<RecordBatch>,
+    /// Numbers in one piece, in the stream or beside it.
+    pub floats: Vec<f32>,
+    /// `Some`s around nil.
+    pub maybe: Option<Option<Option<()>>>,
+    /// Wide numbers, letters, and keys that are no text.
+    pub letters: BTreeMap<(i128, char), u128>,
+    /// What is buffered before it is known what it is.
+    pub any: Any,
+}
+
+/// Anything, level by level.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Any {
+    /// Nil.
+    Nothing,
+    /// A number.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<Any>),
+    /// A map.
+    Map(BTreeMap<String, Any>),
+    /// A variant with a tag.
+    Tagged(Tagged),
+}
+
+/// A variant with a tag, and without.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub enum Tagged {
+    /// Without content.
+    Nothing,
+    /// With a list as its content.
+    Pair(u8, Vec<u16>),
 }

@@ -8,9 +8,7 @@ use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use mobula::value::{
-    Arrow, Bytes, Encoded, Source, Tensor, ValueError, decode, encode, format as payload_format,
-};
+use mobula::value::{Arrow, Bytes, Encoded, Source, Tensor, ValueError, decode, encode};
 use mobula_client::{Client, ClientError, Layout, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,8 +64,7 @@ impl Carrier {
     /// The client's.
     pub fn put(&self, client: &Client) -> Result<Object, ClientError> {
         let encoded = (self.encode)();
-        let layout =
-            Layout { length: encoded.len() as u64, format: payload_format::VALUE, references: vec![] };
+        let layout = Layout { length: encoded.len() as u64, format: encoded.format(), references: vec![] };
         let mut writer = client.create(layout)?;
         encoded.write_into(&mut writer);
         Ok(writer.seal())

@@ -155,3 +155,49 @@ fn the_wrong_type_is_an_error_that_names_both() {
     assert!(error.contains("i32") && error.contains("String"), "{error}");
     assert_eq!(small::remote(1).get().unwrap(), 1);
 }
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Skipping {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<String>,
+    v: Vec<u8>,
+    w: Vec<u8>,
+    at: Shape,
+    #[serde(flatten)]
+    more: std::collections::BTreeMap<String, Shape>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(untagged)]
+enum Shape {
+    Point { x: f64, y: Option<Option<i8>> },
+    Named(String, std::net::IpAddr),
+    Many(Vec<Shape>),
+}
+
+#[mobula::remote]
+fn echo(value: Skipping) -> Skipping {
+    value
+}
+
+#[mobula::remote]
+fn long_ago() -> Vec<std::time::SystemTime> {
+    vec![std::time::UNIX_EPOCH - std::time::Duration::from_secs(1)]
+}
+
+#[test]
+fn types_with_attributes_come_back_and_what_cannot_be_sent_is_named() {
+    let _session = session(1);
+    let named = Shape::Named("home".into(), [127, 0, 0, 1].into());
+    let mut w = vec![b'.'; 65];
+    (w[0], w[11]) = (10, 53);
+    for length in [1, 100_000] {
+        let at = Shape::Many(vec![Shape::Point { x: -0.0, y: Some(None) }, named.clone()]);
+        let more = [("first".to_owned(), named.clone())].into();
+        let value = Skipping { a: None, v: vec![1; length], w: w.clone(), at, more };
+        assert_eq!(mobula::put(&value).unwrap().get().unwrap(), value);
+        assert_eq!(echo::remote(value.clone()).get().unwrap(), value);
+    }
+    let error = long_ago::remote().get().unwrap_err().to_string();
+    assert!(error.contains("`[0]`, a `std::time::SystemTime`"), "{error}");
+}

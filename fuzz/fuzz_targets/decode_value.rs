@@ -20,5 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(again.name, victim.name);
     assert_eq!(again.numbers, victim.numbers);
     assert_eq!(again.bytes, victim.bytes);
+    assert!(again.floats.iter().map(|n| n.to_bits()).eq(victim.floats.iter().map(|n| n.to_bits())));
+    assert_eq!((again.maybe, &again.letters, &again.any), (victim.maybe, &victim.letters, &victim.any));
     assert_eq!(again.batch.num_rows(), victim.batch.num_rows());
 });

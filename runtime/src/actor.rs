@@ -19,7 +19,7 @@ use crate::object_ref::ObjectRef;
 use crate::registry::{Class, Key};
 use crate::session::{self, SessionNumber};
 use crate::task::{ArgumentList, Slots, Target, TaskOptions, failed, submit};
-use crate::value::context;
+use crate::value::Reference;
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
 pub trait Actor: 'static {
@@ -331,7 +331,7 @@ impl<A: Actor> Create<A> {
 struct Passed {
     actor: u64,
     class: Key,
-    token: u32,
+    token: Reference,
 }
 
 impl<A: Actor> Serialize for ActorHandle<A> {
@@ -340,11 +340,9 @@ impl<A: Actor> Serialize for ActorHandle<A> {
         let raw = self.raw();
         session::core_of(raw.session).map_err(S::Error::custom)?;
         let token = match &raw.token {
-            Token::Held(handle) => context::add_reference((**handle).clone()),
+            Token::Held(handle) => Reference((**handle).clone()),
             Token::Failed(failure) => return Err(S::Error::custom(failure)),
         };
-        let token =
-            token.ok_or_else(|| S::Error::custom("an actor handle can only be sent through mobula"))?;
         Passed { actor: raw.actor, class: raw.class.key(), token }.serialize(serializer)
     }
 }
@@ -359,8 +357,8 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
                 class.name
             )));
         }
-        let token = context::taken_reference(passed.token)?;
-        let (session, actor, token) = (session::number(), passed.actor, Token::Held(Arc::new(token)));
+        let token = Token::Held(Arc::new(passed.token.0));
+        let (session, actor) = (session::number(), passed.actor);
         Ok(Self::from_raw(RawActor { session, actor, class, token }))
     }
 }

@@ -105,10 +105,10 @@ impl Arguments {
         self.at = self.record.len() - rest.len();
         let client = &self.core.client;
         let value = match payload {
-            Payload::Inline { value, references } => {
+            Payload::Inline { format, value, references } => {
                 // The caller keeps them until the call is over.
                 let references = References::Named(client.clone(), references.iter().collect());
-                value::decode_lent(value, references)
+                value::decode_lent(format, value, references)
             }
             Payload::Stored(object) => {
                 let handle = client.hold(object).map_err(Failure::from);

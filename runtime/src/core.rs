@@ -27,7 +27,7 @@ use crate::session::SessionNumber;
 use crate::slot::Slot;
 use crate::spin::Spin;
 use crate::submitter::Submitter;
-use crate::value::{Encoded, format};
+use crate::value::Encoded;
 use crate::worker;
 
 /// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
@@ -131,15 +131,15 @@ impl Core {
     /// Puts an encoded value into the store.
     pub(crate) fn store(&self, encoded: &Encoded) -> Result<Handle, ClientError> {
         let references = encoded.references().to_vec();
-        let layout = Layout { length: encoded.len() as u64, format: format::VALUE, references };
+        let layout = Layout { length: encoded.len() as u64, format: encoded.format(), references };
         let mut writer = self.client.create(layout)?;
         encoded.write_into(&mut writer);
         Ok(writer.seal().handle())
     }
 
-    /// Puts the payload of a plain value into the store.
-    pub(crate) fn store_payload(&self, payload: &[u8]) -> Result<Handle, ClientError> {
-        let layout = Layout { length: payload.len() as u64, format: format::VALUE, references: Vec::new() };
+    /// Puts a payload that refers to no objects into the store.
+    pub(crate) fn store_payload(&self, format: u32, payload: &[u8]) -> Result<Handle, ClientError> {
+        let layout = Layout { length: payload.len() as u64, format, references: Vec::new() };
         let mut writer = self.client.create(layout)?;
         writer.copy_from_slice(payload);
         Ok(writer.seal().handle())

@@ -2,6 +2,7 @@
 
 use crate::message::{Call, FromHead, ToCaller, ToHead, read};
 use crate::payloads;
+use crate::value::{format, stream};
 
 /// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
 /// to write it, and read once more.
@@ -32,14 +33,14 @@ pub fn read_record(record: &[u8]) {
         if let ToHead::StartActor { arguments, payloads, .. } = to_head {
             take_payloads(payloads, arguments);
         }
-        let again = postcard::to_stdvec(&to_head).expect("what was read can be written");
+        let again = stream::write_alone(&to_head).expect("what was read can be written");
         read::<ToHead<'_>>(&again).expect("what was written can be read");
     }
     if let Ok(from_head) = read::<FromHead<'_>>(record) {
         if let FromHead::Construct { arguments, payloads, .. } = from_head {
             take_payloads(payloads, arguments);
         }
-        let again = postcard::to_stdvec(&from_head).expect("what was read can be written");
+        let again = stream::write_alone(&from_head).expect("what was read can be written");
         read::<FromHead<'_>>(&again).expect("what was written can be read");
     }
 }
@@ -63,7 +64,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     use crate::registry::Key;
 
     let mut payloads = Vec::new();
-    payloads::append_inline(&mut payloads, b"small", &[]);
+    payloads::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
     payloads::append_stored(&mut payloads, ObjectId::from_bytes([7; ObjectId::BYTES]));
     let key = Key::from_bits(0x1234_5678_9abc_def0);
     let call = |callee, returns| {
@@ -81,8 +82,8 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         record
     };
     let failure = || Failure::from(mobula_client::ClientError::StoreLost);
-    let to_head = |record: ToHead<'_>| postcard::to_stdvec(&record).expect("a record");
-    let from_head = |record: FromHead<'_>| postcard::to_stdvec(&record).expect("a record");
+    let to_head = |record: ToHead<'_>| stream::write_alone(&record).expect("a record");
+    let from_head = |record: FromHead<'_>| stream::write_alone(&record).expect("a record");
     let (class, worker) = (key, OwnerId::new(3, 99));
     vec![
         ("call_function", call(Callee::Function(key), Returns::One)),

@@ -9,6 +9,8 @@ use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use crate::value::stream;
+
 /// A channel with its backlog.
 pub(crate) struct Link {
     pub(crate) id: u64,
@@ -86,8 +88,7 @@ impl Link {
     /// Sends a record (now, or when there is room), and keeps `held` until the other end has dealt with it.
     pub(crate) fn send(&self, record: &impl Serialize, held: Vec<Handle>) -> Result<(), TooLarge> {
         let sent = self.send_with(held, |scratch| {
-            let written = postcard::to_extend(record, std::mem::take(scratch));
-            *scratch = written.expect("a growing vector takes every record");
+            stream::append_alone(record, scratch).expect("records are plain data");
         });
         sent.map(drop)
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, Failure, Result};
 use crate::ref_id::RefId;
 use crate::session::{self, SessionNumber};
 use crate::slot::{self, Settled, Slot};
-use crate::value::{self, context};
+use crate::value::{self, Reference};
 
 /// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
 ///
@@ -343,17 +343,13 @@ impl<T> Serialize for ObjectRef<T> {
         let core = session::core_of(self.to.session()).map_err(S::Error::custom)?;
         let handle = self.to.escape(&core).map_err(S::Error::custom)?;
         let id = (self.id != RefId::of(handle.id())).then_some(self.id);
-        match context::add_reference(handle) {
-            Some(index) => (index, id).serialize(serializer),
-            None => Err(S::Error::custom("a reference to an object can only be sent through mobula")),
-        }
+        (Reference(handle), id).serialize(serializer)
     }
 }
 
 impl<'de, T> Deserialize<'de> for ObjectRef<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let (index, id) = <(u32, Option<RefId>)>::deserialize(deserializer)?;
-        let handle = context::taken_reference(index)?;
+        let (Reference(handle), id) = <(Reference, Option<RefId>)>::deserialize(deserializer)?;
         let id = id.unwrap_or_else(|| RefId::of(handle.id()));
         Ok(Self::with_id(id, Referent::Held(handle, session::number())))
     }

@@ -6,7 +6,8 @@
 //! | bytes | of an inline payload | of a stored one |
 //! |---|---|---|
 //! | 4 | length of the encoded value, *v* | 2³² − 1 |
-//! | 4 | number of its references, *r* | zero |
+//! | 2 | number of its references, *r* | zero |
+//! | 2 | its [format tag](crate::value::format) | zero: the object has one |
 //! | *v*, or 16 | the encoded value | the object's id |
 //! | 16·*r* | the ids of its references | |
 //!
@@ -23,7 +24,7 @@ use smallvec::SmallVec;
 use crate::core::Core;
 use crate::error::Failure;
 use crate::slot::Inline;
-use crate::value::{self, Encoded, ValueError};
+use crate::value::{self, Appended, Encoded, ValueError};
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.
 const INLINE_BYTES_MAX: usize = 4096;
@@ -32,7 +33,7 @@ const INLINE_REFERENCES_MAX: usize = 32;
 /// In place of the length of an inline payload.
 const STORED: u32 = u32::MAX;
 /// Bytes before an inline value.
-const LENGTHS_BYTES: usize = 8;
+const HEAD_BYTES: usize = 8;
 
 /// Why a value did not become a payload.
 #[derive(Debug, thiserror::Error)]
@@ -68,15 +69,15 @@ impl Payloads {
             self.bytes = spare::take();
         }
         let start = self.bytes.len();
-        append_lengths(&mut self.bytes, 0, 0);
+        append_head(&mut self.bytes, 0, 0, 0);
         match value::append(value, &mut self.bytes).map_err(PushError::Value)? {
-            None => {
-                let length = self.bytes.len() - start - LENGTHS_BYTES;
+            Appended::Whole { format } => {
+                let length = self.bytes.len() - start - HEAD_BYTES;
                 if length <= INLINE_BYTES_MAX {
-                    self.bytes[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+                    self.bytes[start..start + HEAD_BYTES].copy_from_slice(&head(length, 0, format));
                 } else {
-                    let payload = &self.bytes[start + LENGTHS_BYTES..];
-                    let stored = core.store_payload(payload).map_err(PushError::Store)?;
+                    let payload = &self.bytes[start + HEAD_BYTES..];
+                    let stored = core.store_payload(format, payload).map_err(PushError::Store)?;
                     self.bytes.truncate(start);
                     // What went through here is in the store: the call need not keep memory for it, too.
                     self.bytes.shrink_to(INLINE_BYTES_MAX);
@@ -84,7 +85,7 @@ impl Payloads {
                     return Ok(());
                 }
             }
-            Some(encoded) => {
+            Appended::Apart(encoded) => {
                 self.bytes.truncate(start);
                 return self.push_encoded(core, &encoded).map_err(PushError::Store);
             }
@@ -96,7 +97,7 @@ impl Payloads {
     fn push_encoded(&mut self, core: &Core, encoded: &Encoded) -> Result<(), ClientError> {
         let references = encoded.references();
         if encoded.len() <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
-            append_lengths(&mut self.bytes, encoded.len(), references.len());
+            append_head(&mut self.bytes, encoded.len(), references.len(), encoded.format());
             encoded.append_to(&mut self.bytes);
             append_ids(&mut self.bytes, references);
             self.held.extend_from_slice(references);
@@ -109,7 +110,7 @@ impl Payloads {
 
     /// Appends a small encoded value.
     pub(crate) fn push_inline(&mut self, inline: &Inline) {
-        append_inline(&mut self.bytes, &inline.value, &inline.references);
+        append_inline(&mut self.bytes, inline.format, &inline.value, &inline.references);
         self.held.extend_from_slice(&inline.references);
         self.end_one();
     }
@@ -201,8 +202,8 @@ mod spare {
 }
 
 /// Appends an inline payload.
-pub(crate) fn append_inline(out: &mut Vec<u8>, value: &[u8], references: &[Handle]) {
-    append_lengths(out, value.len(), references.len());
+pub(crate) fn append_inline(out: &mut Vec<u8>, format: u32, value: &[u8], references: &[Handle]) {
+    append_head(out, value.len(), references.len(), format);
     out.extend_from_slice(value);
     append_ids(out, references);
 }
@@ -214,10 +215,16 @@ pub(crate) fn append_stored(out: &mut Vec<u8>, object: ObjectId) {
     out.extend_from_slice(&object.to_bytes());
 }
 
-fn append_lengths(out: &mut Vec<u8>, value: usize, references: usize) {
-    // Values that travel inline are limited, so both fit.
-    out.extend_from_slice(&(value as u32).to_le_bytes());
-    out.extend_from_slice(&(references as u32).to_le_bytes());
+fn append_head(out: &mut Vec<u8>, value: usize, references: usize, format: u32) {
+    out.extend_from_slice(&head(value, references, format));
+}
+
+/// What stands before an inline value.
+fn head(value: usize, references: usize, format: u32) -> [u8; HEAD_BYTES] {
+    // Values that travel inline are limited, and so are tags, so all of them fit.
+    let [a, b, c, d] = (value as u32).to_le_bytes();
+    let ([e, f], [g, h]) = ((references as u16).to_le_bytes(), (format as u16).to_le_bytes());
+    [a, b, c, d, e, f, g, h]
 }
 
 fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
@@ -227,8 +234,8 @@ fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
 /// An argument, or a result, as it came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Payload<'a> {
-    /// Small: the encoded value itself, and the objects that it refers to.
-    Inline { value: &'a [u8], references: ObjectIds<'a> },
+    /// Small: the encoded value itself with its tag, and the objects that it refers to.
+    Inline { format: u32, value: &'a [u8], references: ObjectIds<'a> },
     /// Large, or in the store anyway.
     Stored(ObjectId),
 }
@@ -271,47 +278,50 @@ pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Payload<'a>, Malformed> {
         *bytes = rest;
         Ok::<&'a [u8], Malformed>(taken)
     };
-    let mut number = || Ok(u32::from_le_bytes(take(4)?.try_into().map_err(|_| Malformed)?));
-    let (length, references) = (number()?, number()?);
+    let length = u32::from_le_bytes(take(4)?.try_into().map_err(|_| Malformed)?);
+    let mut number = || Ok(u16::from_le_bytes(take(2)?.try_into().map_err(|_| Malformed)?));
+    let (references, format) = (number()?, number()?);
     if length == STORED {
         let id = take(ObjectId::BYTES)?.try_into().map_err(|_| Malformed)?;
         return Ok(Payload::Stored(ObjectId::from_bytes(id)));
     }
     let value = take(length as usize)?;
-    let ids = take((references as usize).checked_mul(ObjectId::BYTES).ok_or(Malformed)?)?;
-    Ok(Payload::Inline { value, references: ObjectIds(ids.as_chunks().0) })
+    let ids = take(usize::from(references) * ObjectId::BYTES)?;
+    Ok(Payload::Inline { format: format.into(), value, references: ObjectIds(ids.as_chunks().0) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::format;
 
     #[test]
     fn what_was_appended_is_taken_in_order() {
         let id = ObjectId::from_bytes([7; ObjectId::BYTES]);
         let mut bytes = Vec::new();
-        append_inline(&mut bytes, b"small", &[]);
+        append_inline(&mut bytes, format::PLAIN, b"small", &[]);
         append_stored(&mut bytes, id);
-        append_inline(&mut bytes, b"", &[]);
+        append_inline(&mut bytes, format::ARROW, b"", &[]);
         let mut rest = &bytes[..];
         let value = |payload| match payload {
-            Payload::Inline { value, .. } => value.to_vec(),
-            Payload::Stored(object) => object.to_bytes().to_vec(),
+            Payload::Inline { format, value, .. } => (Some(format), value.to_vec()),
+            Payload::Stored(object) => (None, object.to_bytes().to_vec()),
         };
         let taken: Vec<_> = (0..3).map(|_| value(take(&mut rest).unwrap())).collect();
-        assert_eq!(taken, [&b"small"[..], &[7; 16], b""]);
+        let small = (Some(format::PLAIN), b"small".to_vec());
+        assert_eq!(taken, [small, (None, vec![7; 16]), (Some(format::ARROW), vec![])]);
         assert_eq!(take(&mut rest).unwrap_err(), Malformed);
     }
 
     #[test]
     fn whatever_is_cut_short_or_too_long_is_refused() {
         let mut whole = Vec::new();
-        append_inline(&mut whole, b"value", &[]);
+        append_inline(&mut whole, format::PLAIN, b"value", &[]);
         for length in 0..whole.len() {
             assert_eq!(take(&mut &whole[..length]).unwrap_err(), Malformed, "{length} bytes");
         }
-        for (length, references) in [(u32::MAX - 1, 0), (0, u32::MAX), (6, 0), (5, 1), (STORED, 0)] {
-            let mut forged = [length.to_le_bytes(), references.to_le_bytes()].concat();
+        for (length, references) in [(u32::MAX - 1, 0), (0, u16::MAX), (6, 0), (5, 1), (STORED, 0)] {
+            let mut forged = [&length.to_le_bytes()[..], &references.to_le_bytes(), &[0; 2]].concat();
             forged.extend_from_slice(b"value");
             assert_eq!(take(&mut &forged[..]).unwrap_err(), Malformed, "{length} and {references}");
         }

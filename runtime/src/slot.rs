@@ -36,6 +36,8 @@ const FORWARDS_MAX: u32 = 1024;
 /// A small encoded value and what it refers to.
 #[derive(Debug, Clone)]
 pub(crate) struct Inline {
+    /// The value's tag; see [`format`].
+    pub(crate) format: u32,
     pub(crate) value: InlineBytes,
     pub(crate) references: Vec<Handle>,
 }
@@ -218,9 +220,9 @@ impl Slot {
     /// The value, decoded. The slot must be ready.
     pub(crate) fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T, Error> {
         match self.outcome() {
-            Some(Settled::Inline(Inline { value, references })) => match value {
-                InlineBytes::Many(bytes) => Ok(value::decode(Source::heap(bytes, references))?),
-                few => Ok(value::decode_lent(&few, References::Held(references))?),
+            Some(Settled::Inline(Inline { format, value, references })) => match value {
+                InlineBytes::Many(bytes) => Ok(value::decode(Source::tagged(format, bytes, references))?),
+                few => Ok(value::decode_lent(format, &few, References::Held(references))?),
             },
             Some(Settled::Stored(handle)) => Ok(value::decode(stored(client, handle)?)?),
             Some(Settled::Failed(failure)) => Err((*failure).into()),
@@ -239,8 +241,10 @@ pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Fail
     for _ in 0..FORWARDS_MAX {
         let object = handle.object()?;
         match object.format() {
-            format::ERROR => {
-                return Err(stream::take(&object).map(|(failure, _)| failure).unwrap_or_else(|_| {
+            format::RAISED => {
+                let mut bytes = vec![0; object.len()];
+                mobula_client::copy_once(&mut bytes, &object);
+                return Err(stream::read_alone(&bytes).unwrap_or_else(|_| {
                     Failure::Other(format!(
                         "object {} says that it is an error, but cannot be read",
                         object.id()
@@ -267,11 +271,11 @@ fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError
         Ok(writer)
     };
     match settled {
-        Settled::Inline(inline) => write(format::VALUE, &inline.value, inline.references.clone()),
+        Settled::Inline(inline) => write(inline.format, &inline.value, inline.references.clone()),
         Settled::Stored(handle) => write(format::FORWARD, &[], vec![handle.clone()]),
         Settled::Failed(failure) => {
-            let bytes = postcard::to_stdvec(&**failure).expect("a growing vector takes everything");
-            write(format::ERROR, &bytes, Vec::new())
+            let bytes = stream::write_alone(&**failure).expect("a failure is plain data");
+            write(format::RAISED, &bytes, Vec::new())
         }
     }
 }
@@ -297,6 +301,33 @@ mod tests {
     use mobula_store::{Config, Server};
 
     use super::*;
+
+    #[test]
+    fn what_moves_to_the_store_keeps_its_tag() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("store.sock");
+        let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
+        let stopper = server.stopper();
+        let thread = std::thread::spawn(move || server.run());
+        let client = Client::connect(&socket).unwrap();
+        let session = crate::session::number();
+        for format in [format::PLAIN, format::TENSOR, format::ARROW, format::PYTHON] {
+            let value = InlineBytes::copy_of(b"a payload");
+            let inline = || Inline { format, value: value.clone(), references: Vec::new() };
+            // What was there before it was promised, and what was promised before it was there.
+            let (settled, promised) =
+                (Slot::settled(session, Settled::Inline(inline())), Slot::pending(session));
+            let (handle, _) = promised.escape(&client).unwrap();
+            promised.settle(&client, Settled::Inline(inline()));
+            for handle in [settled.escape(&client).unwrap().0, handle] {
+                let object = handle.object().unwrap();
+                assert_eq!((object.format(), &object[..]), (format, &b"a payload"[..]));
+            }
+        }
+        drop(client);
+        stopper.stop();
+        thread.join().unwrap().unwrap();
+    }
 
     #[test]
     fn objects_that_stand_for_each_other_are_an_error() {

@@ -37,6 +37,12 @@ impl StackLimit {
     pub(crate) fn is_reached(self) -> bool {
         address() < self.0
     }
+
+    /// Whether there are no more than `bytes` up to it.
+    #[inline(always)]
+    pub(crate) fn is_within(self, bytes: usize) -> bool {
+        address() < self.0.saturating_add(bytes)
+    }
 }
 
 /// About where the stack ends now. Stacks grow downwards.

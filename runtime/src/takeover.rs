@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::lifeline::WatchedNumbers;
 use crate::logs;
+use crate::value::stream;
 
 /// Before what a process is to be, in its first argument.
 const ROLE: &str = "mobula-role=";
@@ -204,12 +205,12 @@ impl Role {
         let pairs = text.as_bytes().chunks(2);
         let bytes: Option<Vec<u8>> =
             pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-        postcard::from_bytes(&bytes?).ok()
+        stream::read_alone(&bytes?).ok()
     }
 
     /// As the first argument of the process.
     pub(crate) fn to_argument(&self) -> String {
-        let bytes = postcard::to_stdvec(self).expect("a growing vector takes everything");
+        let bytes = stream::write_alone(self).expect("a role is plain data, and its paths are text");
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{ROLE}{digits}")
     }

@@ -192,8 +192,8 @@ impl TaskArguments {
             match results.next_if(|(at, _)| *at as usize == position) {
                 Some((_, slot)) => match slot.outcome() {
                     Some(Settled::Failed(failure)) => return Err(*failure),
-                    Some(Settled::Inline(Inline { value, references })) if !all_stored => {
-                        payloads::append_inline(&mut resolved, &value, &references);
+                    Some(Settled::Inline(Inline { format, value, references })) if !all_stored => {
+                        payloads::append_inline(&mut resolved, format, &value, &references);
                     }
                     Some(Settled::Stored(handle)) => payloads::append_stored(&mut resolved, handle.id()),
                     _ => payloads::append_stored(&mut resolved, slot.escape(&core.client)?.0.id()),
@@ -201,10 +201,10 @@ impl TaskArguments {
                 None => {
                     let mut given = self.values.bytes_of(position..position + 1);
                     match payloads::take(&mut given) {
-                        Ok(Payload::Inline { value, references }) if all_stored => {
+                        Ok(Payload::Inline { format, value, references }) if all_stored => {
                             let references = references.iter().map(|object| core.client.hold(object));
                             let references = references.collect::<Result<_, _>>()?;
-                            let inline = Inline { value: InlineBytes::copy_of(value), references };
+                            let inline = Inline { format, value: InlineBytes::copy_of(value), references };
                             let moved =
                                 Slot::settled(core.session, Settled::Inline(inline)).escape(&core.client)?.0;
                             payloads::append_stored(&mut resolved, moved.id());

@@ -93,12 +93,12 @@ impl Core {
     fn settled_from(&self, payload: Payload<'_>) -> Settled {
         let held = match payload {
             Payload::Stored(object) => self.client.hold(object).map(Settled::Stored),
-            Payload::Inline { value, references } => {
+            Payload::Inline { format, value, references } => {
                 let references = references.iter().map(|object| self.client.hold(object));
                 let value = InlineBytes::copy_of(value);
                 references
                     .collect::<Result<Vec<_>, _>>()
-                    .map(|references| Settled::Inline(Inline { value, references }))
+                    .map(|references| Settled::Inline(Inline { format, value, references }))
             }
         };
         held.unwrap_or_else(Settled::failed)

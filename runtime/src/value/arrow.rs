@@ -16,10 +16,11 @@ use arrow::array::{
 use arrow::datatypes::{
     ArrowDictionaryKeyType, ArrowPrimitiveType, ByteArrayType, ByteViewType, Field, RunEndIndexType, Schema,
 };
-use serde::de::{self, Deserialize, Deserializer};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use self::parts::Parts;
+use super::stream::Extension;
 use super::{ValueError, context};
 
 mod parts;
@@ -195,18 +196,44 @@ impl<A: fmt::Debug> fmt::Debug for Arrow<A> {
 
 impl<A: ArrowValue> Serialize for Arrow<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.to_parts().serialize(serializer)
+        serializer.serialize_newtype_struct(Extension::Arrow.name(), &Content(self.0.to_parts()))
+    }
+}
+
+struct Content(Parts);
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // It looks the same everywhere, but for the buffers, which ask for themselves.
+        context::take_invitation();
+        self.0.serialize(serializer)
     }
 }
 
 impl<'de, A: ArrowValue> Deserialize<'de> for Arrow<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decoding = context::is_decoding(&deserializer);
-        let parts = Parts::deserialize(deserializer)?;
-        let refuse = if decoding { context::refuse } else { |error: ValueError| de::Error::custom(error) };
+        let parts = deserializer.deserialize_newtype_struct(Extension::Arrow.name(), ContentVisitor)?;
         // What Arrow's validation is known to take for granted has been refused. For the rest nobody vouches.
         let made = catch_unwind(AssertUnwindSafe(|| A::from_parts(parts)));
         let made = made.unwrap_or_else(|_| Err(parts::invalid("Arrow panicked on it".to_owned())));
-        made.map(Self).map_err(refuse)
+        made.map(Self).map_err(context::refuse)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Parts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Arrow data")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parts, D::Error> {
+        Parts::deserialize(deserializer)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Parts, M::Error> {
+        Parts::deserialize(de::value::MapAccessDeserializer::new(map))
     }
 }

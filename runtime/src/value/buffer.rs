@@ -13,6 +13,7 @@ use serde::ser::{Serialize, Serializer};
 use super::context;
 use super::copied::{Copied, Form};
 use super::region::Region;
+use super::stream::Extension;
 
 /// Shared bytes. Cloning and slicing copy nothing.
 #[derive(Clone, Default)]
@@ -76,6 +77,13 @@ impl Buffer {
         self.region.as_ref().map(|region| region.id())
     }
 
+    /// A copy that no other process can change.
+    pub(super) fn copy_once(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.len()];
+        mobula_client::copy_once(&mut copy, self);
+        copy
+    }
+
     pub(super) fn into_bytes(self) -> bytes::Bytes {
         self.bytes
     }
@@ -91,48 +99,61 @@ impl Deref for Buffer {
 
 impl Serialize for Buffer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if context::is_encoding(&serializer) {
-            serializer.serialize_u32(context::add_buffer(self))
-        } else {
-            serializer.serialize_bytes(self)
+        serializer.serialize_newtype_struct(Extension::Buffer.name(), &Content(self))
+    }
+}
+
+struct Content<'a>(&'a Buffer);
+
+impl Serialize for Content<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match context::take_invitation().then(|| context::add_buffer(self.0)).flatten() {
+            Some(index) => serializer.serialize_u32(index),
+            None => serializer.serialize_bytes(self.0),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Buffer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if context::is_decoding(&deserializer) {
-            let index = u32::deserialize(deserializer)?;
-            context::buffer(index).map_err(context::refuse)
+        // The stream, and what `serde` has buffered of it, say what they have. A binary format has to be asked for bytes.
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(BesideOrInLine)
         } else {
-            deserializer.deserialize_byte_buf(InLine).map(|bytes| Self::on_heap(bytes.into()))
+            deserializer.deserialize_byte_buf(BesideOrInLine)
         }
     }
 }
 
-/// Reads a byte string, also from formats that have only sequences of numbers.
-struct InLine;
+/// Reads the index of a buffer, which only a payload's stream has as a newtype, or a byte string, also from formats that
+/// have only lists of numbers.
+struct BesideOrInLine;
 
-impl<'de> Visitor<'de> for InLine {
-    type Value = Vec<u8>;
+impl<'de> Visitor<'de> for BesideOrInLine {
+    type Value = Buffer;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("bytes")
     }
 
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Buffer, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        context::buffer(index).map_err(context::refuse)
     }
 
-    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-        Ok(bytes)
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Buffer, E> {
+        self.visit_byte_buf(bytes.to_vec())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vec<u8>, A::Error> {
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Buffer, E> {
+        Ok(Buffer::on_heap(bytes.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Buffer, A::Error> {
         let mut bytes = Vec::new();
         while let Some(byte) = numbers.next_element()? {
             bytes.push(byte);
         }
-        Ok(bytes)
+        self.visit_byte_buf(bytes)
     }
 }

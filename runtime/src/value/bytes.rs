@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::buffer::Buffer;
 
 /// Shared immutable bytes that travel beside the stream: an aligned copy when they come from the heap, a reference
-/// when they lie in the store. A `Vec<u8>` would go through the stream byte by byte.
+/// when they lie in the store. A `Vec<u8>` is copied when it is read, too.
 ///
 /// Cloning, slicing and reading copy nothing. Bytes that were read from the store stay in it, and keep their object
 /// alive and mapped.

@@ -6,11 +6,10 @@
 //!
 //! Rule: no user code runs while a stack is borrowed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use mobula_client::{Handle, ObjectId};
 use rustc_hash::FxHashMap;
-use serde::{Deserializer, Serializer};
 
 use super::ValueError;
 use super::buffer::Buffer;
@@ -23,39 +22,31 @@ pub(crate) fn is_there() -> bool {
 
 /// The position of the handle's object among the references of the payload that is being written, where it is added
 /// unless it is there already. `None` when nothing is being encoded.
-pub(crate) fn add_reference(handle: Handle) -> Option<u32> {
+pub(super) fn add_reference(handle: Handle) -> Option<u32> {
     with_top(&ENCODING, |beside| beside.get_or_insert_default().add_reference(handle))
 }
 
 /// A reference of the payload that is being read, by its position. `None` when nothing is being decoded.
-pub(crate) fn reference(index: u32) -> Option<Result<Handle, Box<ValueError>>> {
+pub(super) fn reference(index: u32) -> Option<Result<Handle, Box<ValueError>>> {
     with_top(&DECODING, |decoding| decoding.reference(index))
 }
 
-/// As [`reference`], for an implementation of `Deserialize`.
-pub(crate) fn taken_reference<E: serde::de::Error>(index: u32) -> Result<Handle, E> {
-    let outside = || E::custom("a reference to an object can only be read by mobula");
-    match reference(index) {
-        Some(Ok(handle)) => Ok(handle),
-        Some(Err(error)) => Err(refuse(error)),
-        None => Err(outside()),
-    }
+/// Runs `write`, which writes what stands in an extension of the stream, and begins with
+/// [`take_invitation`]. Another format, which user code may run at the same time, invites nobody.
+pub(super) fn invited<R>(write: impl FnOnce() -> R) -> R {
+    INVITED.set(true);
+    let result = write();
+    INVITED.set(false);
+    result
 }
 
-/// Whether what goes to `serializer` goes into a payload's stream.
-///
-/// A human-readable format cannot be the stream: it is run by the user's own code, and stands by itself.
-pub(crate) fn is_encoding<S: Serializer>(serializer: &S) -> bool {
-    !serializer.is_human_readable() && with_top(&ENCODING, |_| ()).is_some()
+/// Whether what asks is about to be written into an extension of the stream.
+pub(super) fn take_invitation() -> bool {
+    INVITED.take()
 }
 
-/// Whether what comes from `deserializer` comes from a payload's stream.
-pub(crate) fn is_decoding<'de, D: Deserializer<'de>>(deserializer: &D) -> bool {
-    !deserializer.is_human_readable() && with_top(&DECODING, |_| ()).is_some()
-}
-
-/// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: the stream's error
-/// type carries no details.
+/// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: `serde`'s errors are
+/// texts.
 pub(crate) fn refuse<E: serde::de::Error>(error: impl Into<Box<ValueError>>) -> E {
     let error = error.into();
     let refusal = E::custom(&error);
@@ -115,23 +106,15 @@ impl Encoding {
     }
 }
 
-/// The index of `buffer` in the payload that is being written.
-///
-/// # Panics
-///
-/// If nothing is being encoded.
-pub(super) fn add_buffer(buffer: &Buffer) -> u32 {
-    let add = |beside: &mut Beside| beside.get_or_insert_default().add_buffer(buffer);
-    with_top(&ENCODING, add).expect("a payload is being written")
+/// The index of `buffer` in the payload that is being written. `None` when nothing is being encoded.
+pub(super) fn add_buffer(buffer: &Buffer) -> Option<u32> {
+    with_top(&ENCODING, |beside| beside.get_or_insert_default().add_buffer(buffer))
 }
 
 /// A buffer of the payload that is being read.
-///
-/// # Panics
-///
-/// If nothing is being decoded.
 pub(super) fn buffer(index: u32) -> Result<Buffer, ValueError> {
-    with_top(&DECODING, |decoding| decoding.buffer(index)).expect("a payload is being read")
+    let read = with_top(&DECODING, |decoding| decoding.buffer(index));
+    read.unwrap_or(Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }))
 }
 
 /// Runs `write`, and returns what it put beside the stream.
@@ -145,6 +128,7 @@ pub(super) fn decoding<R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, D
 }
 
 thread_local! {
+    static INVITED: Cell<bool> = const { Cell::new(false) };
     static ENCODING: Stack<Beside> = const { RefCell::new(Vec::new()) };
     static DECODING: Stack<Decoding> = const { RefCell::new(Vec::new()) };
 }

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use mobula_client::{Client, Handle, Object, ObjectId};
 use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 
 use super::buffer::Buffer;
 use super::payload::{self, Layout, Record};
@@ -20,7 +21,8 @@ pub struct Source {
 #[derive(Clone)]
 enum Memory {
     Object(Object),
-    Heap(bytes::Bytes),
+    /// With its tag.
+    Heap(u32, bytes::Bytes),
 }
 
 /// The objects that a payload refers to, in the order of their positions.
@@ -72,7 +74,12 @@ impl Source {
     /// A payload on the heap, as it came through a ring: carriers borrow from it. `references` are the handles of
     /// [`Encoded::references`](super::Encoded::references), in their order.
     pub fn heap(payload: impl Into<bytes::Bytes>, references: Vec<Handle>) -> Self {
-        Self { memory: Memory::Heap(payload.into()), references: References::Held(references) }
+        Self::tagged(format::PLAIN, payload.into(), references)
+    }
+
+    /// As [`heap`](Self::heap), with the tag that came with it.
+    pub(crate) fn tagged(format: u32, payload: bytes::Bytes, references: Vec<Handle>) -> Self {
+        Self { memory: Memory::Heap(format, payload), references: References::Held(references) }
     }
 }
 
@@ -87,55 +94,91 @@ impl Source {
 /// well-formed payload.
 pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
     let Source { memory, references } = source;
-    match &memory {
+    match memory {
         Memory::Object(object) if object.format() == format::RAW => {
             check_type::<T>(std::any::type_name::<Bytes>().as_bytes())?;
-            read(RAW_STREAM, Decoding::new(Some(Buffers::new(memory, None)), references))
+            read(RAW_STREAM, Decoding::new(Some(Buffers::whole(Memory::Object(object))), references))
         }
-        Memory::Object(object) if ![format::VALUE, format::ERROR].contains(&object.format()) => {
-            Err(ValueError::NotAValue { format: object.format() })
+        Memory::Object(object) => {
+            check_format(object.format())?;
+            let (layout, structure) = copy_structure(&object)?;
+            decode_parts(&structure, layout, || Memory::Object(object), references)
         }
-        _ => {
-            // The stream is read while the context holds the source, so it needs a share of its own.
-            let share = memory.clone();
-            decode_parts(share.bytes(), || memory, references)
+        Memory::Heap(format, payload) => {
+            check_format(format)?;
+            let layout = Layout::read(&payload, payload.len())?;
+            let share = payload.clone();
+            decode_parts(&payload, layout, || Memory::Heap(format, share), references)
         }
     }
 }
 
-/// As [`decode`], from a payload that is only lent: its buffers, which a small value seldom has, are copied.
+/// As [`decode`], from a payload that is only lent, by memory of this process's own: its buffers, which a small value
+/// seldom has, are copied.
 pub(crate) fn decode_lent<T: DeserializeOwned>(
+    format: u32,
     payload: &[u8],
     references: References,
 ) -> Result<T, ValueError> {
-    decode_parts(payload, || Memory::Heap(bytes::Bytes::copy_from_slice(payload)), references)
+    check_format(format)?;
+    let layout = Layout::read(payload, payload.len())?;
+    let memory = || Memory::Heap(format, bytes::Bytes::copy_from_slice(payload));
+    decode_parts(payload, layout, memory, references)
 }
 
+/// Bytes of a payload that are copied before it is known how many are needed: all of a small value's.
+const STRUCTURE_BYTES_FIRST: usize = 256;
+
+/// A payload up to the end of its stream, copied once: whoever put it can still write to it. What is behind, the inline
+/// buffers, is only ever plain data.
+fn copy_structure(payload: &[u8]) -> Result<(Layout, SmallVec<[u8; STRUCTURE_BYTES_FIRST]>), ValueError> {
+    let first = payload.len().min(STRUCTURE_BYTES_FIRST);
+    let mut structure = SmallVec::from_elem(0, first);
+    mobula_client::copy_once(&mut structure, &payload[..first]);
+    let layout = Layout::read(&structure, payload.len())?;
+    if layout.stream.end > first {
+        structure.resize(layout.stream.end, 0);
+        mobula_client::copy_once(&mut structure[first..], &payload[first..layout.stream.end]);
+    }
+    Ok((layout, structure))
+}
+
+/// Decodes a payload whose `structure` is in memory of this process's own.
 fn decode_parts<T: DeserializeOwned>(
-    payload: &[u8],
+    structure: &[u8],
+    layout: Layout,
     memory: impl FnOnce() -> Memory,
     references: References,
 ) -> Result<T, ValueError> {
-    let layout = Layout::read(payload)?;
-    check_type::<T>(&payload[layout.type_name.clone()])?;
+    check_type::<T>(&structure[layout.type_name.clone()])?;
     let count = references.count();
     if layout.references > count {
         return Err(ValueError::NoSuchReference { reference: layout.references - 1, count });
     }
-    let buffers = (layout.buffers > 0).then(|| Buffers::new(memory(), Some(layout.buffers)));
-    read(&payload[layout.stream], Decoding::new(buffers, references))
+    let table = &structure[payload::HEADER_BYTES..layout.type_name.start];
+    let buffers = (layout.buffers > 0).then(|| Buffers::of_table(memory(), table));
+    read(&structure[layout.stream], Decoding::new(buffers, references))
 }
 
 fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
     let (value, decoding) = context::decoding(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
-        (Err(ValueError::Unreadable { .. }), Some(refusal)) => Err(*refusal),
+        // What was refused may have been read as something else instead.
+        (Err(ValueError::Unreadable { reason, .. }), Some(refusal))
+            if reason.ends_with(&refusal.to_string()) =>
+        {
+            Err(*refusal)
+        }
         (value, _) => value,
     }
 }
 
-/// An object of plain bytes is read as if it were the only buffer of a payload with this stream: the index 0.
-const RAW_STREAM: &[u8] = &[0];
+/// An object of plain bytes is read as if it were the only buffer of a payload with this stream: it is the buffer 0.
+const RAW_STREAM: &[u8] = &stream::BUFFER_0;
+
+fn check_format(format: u32) -> Result<(), ValueError> {
+    if format::is_payload(format) { Ok(()) } else { Err(ValueError::NotAValue { format }) }
+}
 
 fn check_type<T>(found: &[u8]) -> Result<(), ValueError> {
     let expected = std::any::type_name::<T>();
@@ -143,15 +186,6 @@ fn check_type<T>(found: &[u8]) -> Result<(), ValueError> {
         Ok(())
     } else {
         Err(ValueError::WrongType { expected, found: String::from_utf8_lossy(found).into_owned() })
-    }
-}
-
-impl Memory {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Object(object) => object,
-            Self::Heap(payload) => payload,
-        }
     }
 }
 
@@ -188,26 +222,29 @@ struct Buffers {
     memory: Memory,
     /// All of the payload, from the first time that a buffer borrows from it.
     payload: Option<Buffer>,
-    /// How many there are; `None` when the whole memory is the one buffer.
-    count: Option<u32>,
+    /// Their records, copied out of the payload; `None` when the whole memory is the one buffer.
+    table: Option<Box<[u8]>>,
     /// The referenced objects that buffers borrow from, by position.
     mapped: FxHashMap<u32, Buffer>,
 }
 
 impl Buffers {
-    fn new(memory: Memory, count: Option<u32>) -> Box<Self> {
-        Box::new(Self { memory, payload: None, count, mapped: FxHashMap::default() })
+    fn whole(memory: Memory) -> Box<Self> {
+        Box::new(Self { memory, payload: None, table: None, mapped: FxHashMap::default() })
+    }
+
+    fn of_table(memory: Memory, table: &[u8]) -> Box<Self> {
+        Box::new(Self { memory, payload: None, table: Some(table.into()), mapped: FxHashMap::default() })
     }
 
     fn get(&mut self, index: u32, references: &References) -> Result<Buffer, ValueError> {
-        let count = self.count.unwrap_or(1);
-        if index >= count {
-            return Err(ValueError::NoSuchBuffer { buffer: index, count });
-        }
-        if self.count.is_none() {
-            return Ok(self.payload().clone());
-        }
-        let record = Record::read(self.memory.bytes(), index);
+        let Some(table) = &self.table else {
+            return match index {
+                0 => Ok(self.payload().clone()),
+                _ => Err(ValueError::NoSuchBuffer { buffer: index, count: 1 }),
+            };
+        };
+        let record = Record::read(table, index)?;
         let home = match record.reference {
             None => self.payload(),
             Some(reference) => self.mapped(reference, references)?,
@@ -219,7 +256,7 @@ impl Buffers {
     fn payload(&mut self) -> &Buffer {
         self.payload.get_or_insert_with(|| match &self.memory {
             Memory::Object(object) => Buffer::of_object(object.clone()),
-            Memory::Heap(payload) => Buffer::on_heap(payload.clone()),
+            Memory::Heap(_, payload) => Buffer::on_heap(payload.clone()),
         })
     }
 

@@ -22,16 +22,20 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
     Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
 }
 
-/// Appends the payload of `value` to `out`, if it is a plain one: a stream with nothing beside it. Else appends nothing,
-/// and returns what [`encode`] does.
+/// What became of a value that was to be appended.
+pub(crate) enum Appended {
+    /// A stream with nothing beside it: its payload stands behind the others, and has this tag.
+    Whole { format: u32 },
+    /// Nothing was appended: there are buffers or references.
+    Apart(Encoded),
+}
+
+/// Appends the payload of `value` to `out`, if it is a stream with nothing beside it.
 ///
 /// # Errors
 ///
 /// As [`encode`]; `out` is as it was.
-pub(crate) fn append<T: Serialize + ?Sized>(
-    value: &T,
-    out: &mut Vec<u8>,
-) -> Result<Option<Encoded>, ValueError> {
+pub(crate) fn append<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<Appended, ValueError> {
     let start = out.len();
     let type_name = payload::stored_name(std::any::type_name::<T>());
     out.resize(start + payload::HEADER_BYTES, 0);
@@ -42,12 +46,12 @@ pub(crate) fn append<T: Serialize + ?Sized>(
     match (written, beside) {
         (Ok(()), None) => {
             Layout::new(0, 0, type_name.len(), stream_bytes).write(&mut out[start..]);
-            Ok(None)
+            Ok(Appended::Whole { format: stream::format_of(&out[stream_start..]) })
         }
         (written, beside) => {
             let stream = out[stream_start..].to_vec();
             out.truncate(start);
-            written.map(|()| Some(Encoded::new(std::any::type_name::<T>(), stream, beside)))
+            written.map(|()| Appended::Apart(Encoded::new(std::any::type_name::<T>(), stream, beside)))
         }
     }
 }
@@ -92,6 +96,11 @@ impl Encoded {
     #[expect(clippy::len_without_is_empty, reason = "no payload is empty")]
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// The tag that tells how the payload is to be read; see [`format`](super::format).
+    pub fn format(&self) -> u32 {
+        stream::format_of(&self.stream)
     }
 
     /// How many bytes of buffers [`write_into`](Self::write_into) copies: none when all of them lie in the store.

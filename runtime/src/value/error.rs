@@ -18,8 +18,8 @@ pub enum ValueError {
         /// The type that was written.
         found: String,
     },
-    /// The object's format tag says that it holds something other than a value.
-    #[error("the object holds no value: its format tag is {format}")]
+    /// The format tag says that this is something other than a value.
+    #[error("there is no value to read: what is there is {} (format tag {format})", super::format::shown(*format))]
     NotAValue {
         /// The tag; see [`format`](super::format).
         format: u32,

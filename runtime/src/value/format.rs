@@ -1,17 +1,51 @@
 //! The tags that tell how an object's bytes are to be read. The store keeps a tag beside each object and never looks
-//! at it, so that another language can know what it may read before it maps anything.
+//! at it, so that another language can know what it may read before it maps anything. A value that travels in a record has
+//! its tag there, and takes it along when it moves to the store.
 //!
-//! The numbers are part of the language between processes: they may be added to, and never change their meaning.
+//! A tag says what the bytes are, not which language wrote them: [`PLAIN`], [`TENSOR`] and [`ARROW`] are read by every
+//! language. The name of the Rust type in a payload is only a check.
+//!
+//! The numbers are part of the language between processes: they may be added to, and never change their meaning. They fit
+//! 16 bits.
 
 /// Plain bytes without any structure: what `Client::put` and the writable carriers make. Decodes as
 /// [`Bytes`](super::Bytes), and as nothing else.
 pub const RAW: u32 = 0;
 
-/// A payload, as the table in the [module's](super) documentation lays it out.
-pub const VALUE: u32 = 1;
+/// A payload, as the table in the [module's](super) documentation lays it out: numbers, text, bytes, lists, maps, structs,
+/// with carriers and references anywhere in them.
+pub const PLAIN: u32 = 1;
 
-/// A payload whose value is the error that stands in for a task's result.
-pub const ERROR: u32 = 2;
+/// The error that stands in for a task's result: a [stream](super) alone, of a [`Failure`](crate::Failure).
+pub const RAISED: u32 = 2;
 
 /// The object has no value of its own: it stands for another object, its only reference.
 pub const FORWARD: u32 = 3;
+
+/// A payload as [`PLAIN`], and all of it is one [`Tensor`](super::Tensor).
+pub const TENSOR: u32 = 4;
+
+/// A payload as [`PLAIN`], and all of it is [`Arrow`](super::Arrow) data.
+pub const ARROW: u32 = 5;
+
+/// A pickle of Python's. Rust refuses it.
+pub const PYTHON: u32 = 6;
+
+/// Whether what has the tag is a payload.
+pub(crate) fn is_payload(format: u32) -> bool {
+    matches!(format, PLAIN | TENSOR | ARROW)
+}
+
+/// What the tag says, for people.
+pub(super) fn shown(format: u32) -> &'static str {
+    match format {
+        RAW => "plain bytes",
+        PLAIN => "a value",
+        RAISED => "an error",
+        FORWARD => "a reference to another object",
+        TENSOR => "a tensor",
+        ARROW => "Arrow data",
+        PYTHON => "a Python pickle",
+        _ => "of a kind that this version does not know",
+    }
+}

@@ -1,9 +1,11 @@
 //! Values: how anything that implements `serde`'s traits becomes bytes that another process can use, and comes back.
 //!
-//! A value becomes a *payload* of two parts. Small things go through a compact stream ([postcard]). Large arrays leave
-//! the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as *buffers*, at any depth
-//! of a user's type, and on reading they borrow from the memory that the payload lies in, which they keep alive. A
-//! buffer that lies in the store already is not copied again: the payload names the object, and where in it.
+//! A value becomes a *payload* of two parts. Small things go through a [stream], which is MessagePack and describes itself:
+//! every attribute of `serde` and every type of its data model comes back as it went, and another language can read it.
+//! Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as *buffers*,
+//! at any depth of a user's type, and on reading they borrow from the memory that the payload lies in, which they keep
+//! alive. A buffer that lies in the store already is not copied again: the payload names the object, and where in it.
+//! Plain text, bytes and lists of numbers are buffers too where they are large, but are copied out when they are read.
 //!
 //! ```text
 //! encode:  T ──serde──► stream + buffers + references ──write_into──► payload
@@ -24,14 +26,16 @@
 //!
 //! # The payload
 //!
-//! All numbers are little-endian. A payload comes from another process, so nothing in it is believed: each number is
-//! loaded once, checked against lengths known here, and then used; no memory is reserved for a count before the bytes
-//! that back the count have been seen.
+//! All numbers are little-endian, but for MessagePack's own in the stream. A payload comes from another process, so nothing
+//! in it is believed; and an object's bytes can still be written by its owner, should that go wild. So everything up to the
+//! end of the stream is copied, each byte once, and what is read is the copy: each number is checked against lengths known
+//! here, and then used; no memory is reserved for a count before the bytes that back the count have been seen. Buffers stay
+//! where they are. In them is plain data, of which every value is as good as any other; text is checked in its copy.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 3 | magic `Mbv` |
-//! | 3 | 1 | version, 1 |
+//! | 3 | 1 | version, 2 |
 //! | 4 | 4 | number of buffers, *b* |
 //! | 8 | 8 | length of the stream, *s* |
 //! | 16 | 4 | number of references |
@@ -53,22 +57,31 @@
 //!
 //! References are store objects. The payload holds only their number: who carries the payload carries the ids beside
 //! it, where the store can see them (an object's header, a task's slot in a ring), and gives them back to [`decode`]
-//! in the same order. In the stream a carrier is the index of its buffer; a reference to another object is its
-//! position among the references.
+//! in the same order. In the stream a carrier has the index of its buffer; a reference to another object is its
+//! position among the references. How each value looks there stands in the documentation of `stream`.
+//!
+//! The type's name is a check: Rust reads a value as the type that it was put as. Another language may leave it empty where
+//! it writes, which only values have that no Rust type reads yet, and passes over it where it reads.
+//!
+//! Beside a payload goes a tag that says how its bytes are to be read; see [`format`].
 //!
 //! # What this module leaves to others
 //!
 //! It neither allocates in the store (but for [`BytesMut`] and [`TensorMut`], which the user fills) nor sends
-//! anything, and knows no tasks. The types that hold references to objects live with the runtime and use `context`.
+//! anything, and knows no tasks. The types that hold references to objects live with the runtime and use `Reference`.
 //!
 //! # Limits
 //!
-//! A carrier that meets a `serde` format other than this one writes its bytes in line, and knows the difference by
-//! the format being human-readable, or by no encoding being under way. So within an implementation of `Serialize`,
-//! another binary format must not be run over carriers.
+//! A carrier that meets a `serde` format other than this one, also within an implementation of `Serialize`, writes its
+//! bytes in line. So does one that stands where a tag is added to it: in a newtype variant of an internally tagged enum.
+//!
+//! What a type's own `Serialize` refuses, or `serde` for it, is [`ValueError::Unwritable`], which names the type and the
+//! field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is no map. Where `serde`
+//! buffers what it reads (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room for an integer that
+//! takes more than 64 bits: to read one is an error there.
 //!
 //! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
-//! its end is [`ValueError::TooDeep`]. An error that a user's own `Serialize` or `Deserialize` makes loses its text: postcard's errors have none.
+//! its end is [`ValueError::TooDeep`].
 
 use mobula_client::Client;
 use parking_lot::RwLock;
@@ -84,6 +97,7 @@ mod encode;
 mod error;
 pub mod format;
 mod payload;
+mod reference;
 mod region;
 pub(crate) mod stream;
 mod tensor;
@@ -97,9 +111,10 @@ pub use self::bytes::Bytes;
 pub(crate) use self::decode::{References, decode_lent};
 pub use self::decode::{Source, decode};
 pub use self::element::Element;
-pub(crate) use self::encode::append;
+pub(crate) use self::encode::{Appended, append};
 pub use self::encode::{Encoded, encode};
 pub use self::error::ValueError;
+pub(crate) use self::reference::Reference;
 pub use self::tensor::Tensor;
 pub use self::writable::{BytesMut, TensorMut};
 

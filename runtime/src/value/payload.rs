@@ -17,7 +17,7 @@ pub(super) const HEADER_BYTES: usize = 24;
 /// Bytes of a buffer's record.
 pub(super) const RECORD_BYTES: usize = 24;
 
-const MAGIC: [u8; 4] = *b"Mbv\x01";
+const MAGIC: [u8; 4] = *b"Mbv\x02";
 
 /// What of a type's name is stored and compared.
 pub(super) fn stored_name(type_name: &'static str) -> &'static [u8] {
@@ -56,12 +56,13 @@ impl Layout {
         out[22..24].fill(0);
     }
 
-    /// Reads the header of a payload, and checks that the payload has all the parts that it names.
-    pub(super) fn read(payload: &[u8]) -> Result<Self, ValueError> {
+    /// Reads the header at the front of `payload`, all of which or the first part that is, and checks that the payload
+    /// of `available` bytes has all the parts that it names.
+    pub(super) fn read(payload: &[u8], available: usize) -> Result<Self, ValueError> {
         if !payload.starts_with(&MAGIC) {
             return Err(ValueError::UnknownPayload { found: payload[..payload.len().min(4)].to_vec() });
         }
-        let available = payload.len() as u64;
+        let available = available as u64;
         let reach = |part, start: u64, length: u64| {
             let end = start.saturating_add(length);
             if end <= available { Ok(end) } else { Err(ValueError::Truncated { part, end, available }) }
@@ -101,14 +102,17 @@ impl Record {
         record[20..].fill(0);
     }
 
-    /// Reads the record of buffer `index`, which the layout must have.
-    pub(super) fn read(payload: &[u8], index: u32) -> Self {
-        let at = HEADER_BYTES + index as usize * RECORD_BYTES;
-        Self {
-            offset: u64_at(payload, at),
-            length: u64_at(payload, at + 8),
-            reference: u32_at(payload, at + 16).checked_sub(1),
-        }
+    /// Reads the record of buffer `index` in a payload's table.
+    pub(super) fn read(table: &[u8], index: u32) -> Result<Self, ValueError> {
+        let (records, _) = table.as_chunks::<RECORD_BYTES>();
+        let record = records.get(index as usize);
+        let count = records.len() as u32;
+        let record = record.ok_or(ValueError::NoSuchBuffer { buffer: index, count })?;
+        Ok(Self {
+            offset: u64_at(record, 0),
+            length: u64_at(record, 8),
+            reference: u32_at(record, 16).checked_sub(1),
+        })
     }
 
     /// The bytes that the record means, out of `available`.

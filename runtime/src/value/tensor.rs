@@ -14,6 +14,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::buffer::Buffer;
 use super::copied::{Copied, Form};
+use super::stream::Extension;
 use super::{Element, ValueError, context};
 
 /// An n-dimensional array of numbers (see [`Element`]), row-major and contiguous, immutable and shared. Its elements travel beside the
@@ -178,11 +179,11 @@ impl<T: Element> fmt::Debug for Tensor<T> {
 }
 
 /// A tensor in a payload's stream.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct BesideStream<N, S> {
-    element: N,
-    shape: S,
-    buffer: Buffer,
+#[derive(serde::Serialize)]
+struct BesideStream<'a> {
+    element: &'static str,
+    shape: &'a [usize],
+    buffer: &'a Buffer,
 }
 
 /// A tensor in any other format: numbers that a reader can read.
@@ -192,31 +193,72 @@ struct InLine<S, E> {
     elements: E,
 }
 
+/// Either of them.
+#[derive(serde::Deserialize)]
+struct BesideOrInLine<T> {
+    shape: Vec<usize>,
+    element: Option<String>,
+    buffer: Option<Buffer>,
+    elements: Option<Vec<T>>,
+}
+
 impl<T: Element> Serialize for Tensor<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if context::is_encoding(&serializer) {
-            let buffer = self.buffer.clone();
-            BesideStream { element: T::NAME, shape: &self.shape, buffer }.serialize(serializer)
+        serializer.serialize_newtype_struct(Extension::Tensor.name(), &Content(self))
+    }
+}
+
+struct Content<'a, T>(&'a Tensor<T>);
+
+impl<T: Element> Serialize for Content<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Tensor { shape, buffer, .. } = self.0;
+        if context::take_invitation() {
+            BesideStream { element: T::NAME, shape, buffer }.serialize(serializer)
         } else {
-            InLine { shape: &self.shape, elements: self.as_slice() }.serialize(serializer)
+            InLine { shape, elements: self.0.as_slice() }.serialize(serializer)
         }
     }
 }
 
 impl<'de, T: Element> Deserialize<'de> for Tensor<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if context::is_decoding(&deserializer) {
-            let parts = BesideStream::<String, Vec<usize>>::deserialize(deserializer)?;
-            if parts.element != T::NAME {
-                return Err(context::refuse(ValueError::WrongType {
-                    expected: std::any::type_name::<Self>(),
-                    found: format!("tensor of {}", parts.element),
-                }));
-            }
-            Self::from_buffer(&parts.shape, parts.buffer).map_err(context::refuse)
-        } else {
+        deserializer.deserialize_newtype_struct(Extension::Tensor.name(), Parts(PhantomData))
+    }
+}
+
+struct Parts<T>(PhantomData<T>);
+
+impl<'de, T: Element> de::Visitor<'de> for Parts<T> {
+    type Value = Tensor<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a tensor of {}", T::NAME)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor<T>, D::Error> {
+        // A binary format has to be told what it has, which is no payload's stream.
+        if !deserializer.is_human_readable() {
             let parts = InLine::<Vec<usize>, Vec<T>>::deserialize(deserializer)?;
-            Self::from_shape_vec(&parts.shape, parts.elements).map_err(de::Error::custom)
+            return Tensor::from_shape_vec(&parts.shape, parts.elements).map_err(de::Error::custom);
         }
+        let parts = BesideOrInLine::<T>::deserialize(deserializer)?;
+        match (parts.element, parts.buffer, parts.elements) {
+            (Some(element), Some(buffer), None) if element == T::NAME => {
+                Tensor::from_buffer(&parts.shape, buffer).map_err(context::refuse)
+            }
+            (Some(element), Some(_), None) => Err(context::refuse(ValueError::WrongType {
+                expected: std::any::type_name::<Tensor<T>>(),
+                found: format!("tensor of {element}"),
+            })),
+            (None, None, Some(elements)) => {
+                Tensor::from_shape_vec(&parts.shape, elements).map_err(context::refuse)
+            }
+            _ => Err(de::Error::custom("a tensor has a buffer of elements, or elements in line")),
+        }
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Tensor<T>, A::Error> {
+        self.visit_newtype_struct(de::value::MapAccessDeserializer::new(map))
     }
 }

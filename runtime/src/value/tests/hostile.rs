@@ -1,18 +1,21 @@
 //! Payloads that no honest process wrote. If this fails, one process with a stray write or a grudge takes others down.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ::arrow::array::*;
 use ::arrow::buffer::OffsetBuffer;
 use ::arrow::datatypes::{DataType, Field, Fields, Int16Type, Int32Type, TimeUnit};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::seed::for_each_seed;
 use super::store::{Store, get};
 use super::{aligned, from_heap, payload};
-use crate::value::payload::{Layout, Record};
+use crate::value::payload::{HEADER_BYTES, Layout, Record};
+use crate::value::stream;
 use crate::value::{Arrow, Bytes, Source, Tensor, ValueError, decode, encode, format};
 
 #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
@@ -116,7 +119,7 @@ fn no_flipped_bit_panics() {
     let whole = payload(&honest).to_vec();
     let mut panicked = Vec::new();
     for at in 0..whole.len() {
-        for flip in [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0xff] {
+        for flip in [1, 4, 0x10, 0x40, 0x80, 0xff] {
             let mut forged = whole.clone();
             forged[at] ^= flip;
             if catch_unwind(AssertUnwindSafe(|| read(&forged, &honest))).is_err() {
@@ -131,7 +134,7 @@ fn no_flipped_bit_panics() {
 fn random_damage_never_panics() {
     let honest = victim();
     let whole = payload(&honest).to_vec();
-    let stream = Layout::read(&whole).unwrap().stream;
+    let stream = Layout::read(&whole, whole.len()).unwrap().stream;
     for_each_seed(2000, |mut random| {
         let mut forged = whole.clone();
         for _ in 0..=random.below(4) {
@@ -171,7 +174,7 @@ fn forged_places_are_refused() {
     ] {
         let mut forged = honest.clone();
         record.write(&mut forged, 1);
-        assert_eq!(Record::read(&forged, 1), record);
+        assert_eq!(Record::read(&forged[HEADER_BYTES..], 1).unwrap(), record);
         match from_heap::<(Bytes, Bytes)>(forged).unwrap_err() {
             ValueError::BufferOutOfBounds { buffer: 1, available, .. } => assert_eq!(available, length),
             ValueError::NoSuchReference { reference, count: 0 } => {
@@ -185,7 +188,7 @@ fn forged_places_are_refused() {
 #[test]
 fn forged_counts_are_refused() {
     let honest = payload(&vec![Bytes::from(vec![1; 100])]).to_vec();
-    let layout = Layout::read(&honest).unwrap();
+    let layout = Layout::read(&honest, honest.len()).unwrap();
     let forge = |at: usize, bytes: &[u8]| {
         let mut forged = honest.clone();
         forged[at..at + bytes.len()].copy_from_slice(bytes);
@@ -197,41 +200,84 @@ fn forged_counts_are_refused() {
     assert!(matches!(forge(8, &[0xff; 8]), ValueError::Truncated { part: "the stream", end: u64::MAX, .. }));
     assert!(matches!(forge(16, &[0xff; 4]), ValueError::NoSuchReference { count: 0, .. }));
     assert!(matches!(forge(20, &[0xff; 2]), ValueError::Truncated { part: "the type's name", .. }));
-    // The stream is the length of the list and the index of its only element.
-    assert_eq!(honest[layout.stream.clone()], [1, 0]);
-    assert!(matches!(forge(layout.stream.start, &[2]), ValueError::Unreadable { .. }));
-    assert!(matches!(forge(layout.stream.start, &[0]), ValueError::TrailingBytes { extra: 1, .. }));
-    assert!(matches!(forge(layout.stream.start + 1, &[1]), ValueError::NoSuchBuffer { buffer: 1, count: 1 }));
+    // The stream is the length of the list, and its only element: an extension with the buffer's index.
+    let start = layout.stream.start;
+    assert_eq!(honest[layout.stream], [0x91, 0xc9, 0, 0, 0, 1, 8, 0]);
+    assert!(matches!(forge(start, &[0x92]), ValueError::Unreadable { .. }));
+    assert!(matches!(forge(start, &[0x90]), ValueError::TrailingBytes { extra: 7, .. }));
+    assert!(matches!(forge(start + 5, &[2]), ValueError::Unreadable { .. }));
+    assert!(matches!(forge(start + 6, &[9]), ValueError::Unreadable { .. }));
+    assert!(matches!(forge(start + 7, &[1]), ValueError::NoSuchBuffer { buffer: 1, count: 1 }));
 }
 
 #[test]
 fn huge_lengths_reserve_nothing() {
-    let mut forged = payload(&String::new()).to_vec();
-    let stream = Layout::read(&forged).unwrap().stream;
-    forged.truncate(stream.start);
-    forged.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-    forged[8] = 10;
-    assert!(matches!(from_heap::<String>(forged.clone()), Err(ValueError::Unreadable { .. })));
-    let name = std::any::type_name::<Vec<f64>>();
-    let mut list = payload(&Vec::<f64>::new()).to_vec();
-    list.truncate(24 + name.len());
-    list.extend(&forged[stream.start..]);
-    list[8] = 10;
-    assert!(matches!(from_heap::<Vec<f64>>(list), Err(ValueError::Unreadable { .. })));
+    #[track_caller]
+    fn check<T: Serialize + DeserializeOwned + Debug>(value: &T, streams: &[&[u8]]) {
+        for stream in streams {
+            let error = from_heap::<T>(with_stream(value, stream)).unwrap_err();
+            assert!(matches!(error, ValueError::Unreadable { .. }), "{stream:02x?}: {error}");
+        }
+    }
+    let [text, list, map] = [0xdb_u8, 0xdd, 0xdf].map(|marker| [&[marker][..], &[0xff; 4]].concat());
+    let bytes = [&[0xc6][..], &[0xff; 4]].concat();
+    // Extensions: a list of numbers, one beside the stream, text beside it, and a buffer.
+    let extensions = [4_u8, 5, 6, 8].map(|code| [&[0xc9][..], &[0xff; 4], &[code, b'd']].concat());
+    let [numbers, numbers_beside, text_beside, buffer] = &extensions;
+    check(&String::new(), &[&text, &bytes, &list, text_beside]);
+    check(&Vec::<f64>::new(), &[&list, &map, numbers, numbers_beside, &bytes]);
+    check(&Vec::<()>::new(), &[&list, numbers]);
+    check(&BTreeMap::<u8, u8>::new(), &[&map, &list]);
+    check(&serde_json::Value::Null, &[&map, &list, &text, &bytes, numbers, buffer]);
+    check(&Bytes::new(), &[&bytes, &text, buffer]);
+    // Nothing of what is passed over is looked at, but for where it ends.
+    check(&Ignoring { known: 1 }, &[&[&b"\x82\xa7unknown"[..], &list].concat()]);
+}
+
+/// Passes over what it does not know.
+#[derive(Serialize, Deserialize, Debug)]
+struct Ignoring {
+    known: u8,
+}
+
+#[test]
+fn lists_of_numbers_are_whole_and_of_a_known_kind() {
+    let numbers = |kind: u8, bytes: &[u8]| [&[0xc7, bytes.len() as u8 + 1, 4, kind], bytes].concat();
+    let read = |stream: &[u8]| from_heap::<Vec<u32>>(with_stream(&Vec::<u32>::new(), stream));
+    assert_eq!(read(&numbers(b'I', &[1, 0, 0, 0, 2, 0, 0, 0])).unwrap(), [1, 2]);
+    assert_eq!(read(&numbers(b'B', &[1, 2])).unwrap(), [1, 2]);
+    for stream in [numbers(b'I', &[1; 7]), numbers(b'x', &[1; 8]), numbers(b'd', &[0; 8]), vec![0xc7, 0, 4]] {
+        assert!(matches!(read(&stream), Err(ValueError::Unreadable { .. })), "{stream:02x?}");
+    }
+}
+
+/// The payload with another part of its stream in place of one, and everything that says how long that is.
+fn replaced(payload: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let layout = Layout::read(payload, payload.len()).unwrap();
+    let stream = &payload[layout.stream.clone()];
+    let at = stream.windows(from.len()).position(|window| window == from).unwrap();
+    let mut stream = [&stream[..at], to, &stream[at + from.len()..]].concat();
+    let longer = to.len().wrapping_sub(from.len());
+    // All of it is one extension.
+    let length = (stream.len() - 6) as u32;
+    stream[1..5].copy_from_slice(&length.to_be_bytes());
+    let mut forged = [&payload[..layout.stream.start], &stream, &payload[layout.stream.end..]].concat();
+    forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
+    for index in 0..layout.buffers {
+        let record = Record::read(&payload[HEADER_BYTES..], index).unwrap();
+        let offset = record.offset.wrapping_add(longer as u64);
+        Record { offset, ..record }.write(&mut forged, index as usize);
+    }
+    forged
 }
 
 /// Arrow data that its own checks would panic on, or reserve memory for.
 #[test]
 fn impossible_arrow_types_are_refused() {
-    // Any array's parts, and in them a type of the same stream length that does not fit.
+    // Any array's parts, and in them a type that does not fit.
     let check = |honest: ArrayRef, from: DataType, to: DataType| {
-        let mut forged = payload(&Arrow::from(honest)).to_vec();
-        let (from, to) = (postcard::to_stdvec(&from).unwrap(), postcard::to_stdvec(&to).unwrap());
-        assert_eq!(from.len(), to.len());
-        let stream = Layout::read(&forged).unwrap().stream;
-        let at = forged[stream].windows(from.len()).position(|window| window == from).unwrap();
-        let start = Layout::read(&forged).unwrap().stream.start + at;
-        forged[start..start + to.len()].copy_from_slice(&to);
+        let [from, to] = [from, to].map(|data_type| stream::write_alone(&data_type).unwrap());
+        let forged = replaced(&payload(&Arrow::from(honest)), &from, &to);
         let error = from_heap::<Arrow<ArrayRef>>(aligned(&forged)).unwrap_err();
         assert!(matches!(error, ValueError::Arrow(_)), "{error}");
     };
@@ -271,14 +317,26 @@ fn a_mask_over_elements_without_memory_is_refused() {
     assert!(matches!(error, ValueError::Arrow(_)), "{error}");
 }
 
-/// A type that may nest without end, a byte for each level.
+/// A type that may nest without end, without a byte for each level.
 #[derive(Serialize, Deserialize, Debug)]
 struct Deep(Option<Box<Deep>>);
+
+/// Another one, a byte for each level.
+#[derive(Serialize, Deserialize, Debug)]
+struct Wide(Vec<Wide>);
+
+/// One that is buffered, and then read level by level.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(untagged)]
+enum Buffered {
+    Levels(Vec<Buffered>),
+    Wide(Wide),
+}
 
 /// The payload of `outermost`, with this stream.
 fn with_stream<T: Serialize>(outermost: &T, stream: &[u8]) -> Vec<u8> {
     let mut forged = payload(outermost).to_vec();
-    forged.truncate(Layout::read(&forged).unwrap().stream.start);
+    forged.truncate(Layout::read(&forged, forged.len()).unwrap().stream.start);
     forged.extend_from_slice(stream);
     forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
     forged
@@ -288,26 +346,51 @@ fn with_stream<T: Serialize>(outermost: &T, stream: &[u8]) -> Vec<u8> {
 fn what_nests_deeper_than_the_stack_is_refused() {
     for bytes in [64 << 10, 2 << 20] {
         let thread = std::thread::Builder::new().stack_size(bytes).spawn(|| {
+            let somes = [0xc7, 4, 1, 0xff, 0xff, 0xff, 0xff];
+            let error = from_heap::<Deep>(with_stream(&Deep(None), &somes)).unwrap_err();
+            assert!(matches!(error, ValueError::TooDeep), "{error}");
             // Ten million levels, and then an end that is never reached.
-            let mut stream = vec![1; 10_000_000];
-            stream.push(0);
-            let error = from_heap::<Deep>(with_stream(&Deep(None), &stream)).unwrap_err();
+            let mut lists = vec![0x91; 10_000_000];
+            lists.push(0x90);
+            let error = from_heap::<Wide>(with_stream(&Wide(vec![]), &lists)).unwrap_err();
+            assert!(matches!(error, ValueError::TooDeep), "{error}");
+            let error = from_heap::<Buffered>(with_stream(&Buffered::Levels(vec![]), &lists)).unwrap_err();
+            assert!(matches!(error, ValueError::TooDeep), "{error}");
+            let null = serde_json::Value::Null;
+            let error = from_heap::<serde_json::Value>(with_stream(&null, &lists)).unwrap_err();
             assert!(matches!(error, ValueError::TooDeep), "{error}");
             // An Arrow type: a list of lists of lists.
             let list = Arrow::from(Arc::new(Int32Array::from(vec![1])) as ArrayRef);
-            let field = postcard::to_stdvec(&Field::new("", DataType::Null, true)).unwrap();
-            let schema = payload(&list).to_vec();
-            let stream = Layout::read(&schema).unwrap().stream;
-            let type_at = schema[stream.clone()]
-                .windows(1)
-                .position(|window| window == postcard::to_stdvec(&DataType::Int32).unwrap())
-                .unwrap();
-            let head = schema[stream.clone()][..type_at].to_vec();
-            let list_tag = postcard::to_stdvec(&DataType::new_list(DataType::Null, true)).unwrap()[0];
-            let level = [&[list_tag][..], &field[..1]].concat();
-            let forged = with_stream(&list, &[head, level.repeat(1_000_000)].concat());
+            let [int, null, lists] =
+                [DataType::Int32, DataType::Null, DataType::new_list(DataType::Null, true)]
+                    .map(|data_type| stream::write_alone(&data_type).unwrap());
+            let null_at = lists.windows(null.len()).position(|window| window == null).unwrap();
+            let whole = payload(&list);
+            let layout = Layout::read(&whole, whole.len()).unwrap();
+            let forged = replaced(&whole[..layout.stream.end], &int, &lists[..null_at].repeat(100_000));
             let error = from_heap::<Arrow<ArrayRef>>(forged).unwrap_err();
             assert!(matches!(error, ValueError::TooDeep), "{error}");
+        });
+        thread.unwrap().join().unwrap();
+    }
+}
+
+/// What fits the stack when it is buffered must fit it when it is read from the buffer.
+#[test]
+fn what_is_buffered_is_not_deeper_than_what_reads_it_goes() {
+    for bytes in [256 << 10, 2 << 20, 8 << 20] {
+        let thread = std::thread::Builder::new().stack_size(bytes).spawn(move || {
+            let (mut fits, mut too_deep) = (0, 1_000_000);
+            while fits + 1 < too_deep {
+                let levels = usize::midpoint(fits, too_deep);
+                let lists = [vec![0x91; levels], vec![0x90]].concat();
+                match from_heap::<Buffered>(with_stream(&Buffered::Levels(vec![]), &lists)) {
+                    Ok(_) => fits = levels,
+                    Err(ValueError::TooDeep) => too_deep = levels,
+                    Err(error) => panic!("{levels} levels: {error}"),
+                }
+            }
+            assert!(fits >= bytes >> 17, "{fits} levels on a stack of {bytes} bytes");
         });
         thread.unwrap().join().unwrap();
     }
@@ -331,7 +414,7 @@ fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
     let whole = encode(&honest).unwrap().to_vec();
     let read = |bytes: &[u8]| {
         let layout =
-            mobula_client::Layout { length: bytes.len() as u64, format: format::VALUE, ..Default::default() };
+            mobula_client::Layout { length: bytes.len() as u64, format: format::PLAIN, ..Default::default() };
         let mut writer = store.create(layout).unwrap();
         writer.copy_from_slice(bytes);
         let object = writer.seal();
@@ -349,7 +432,7 @@ fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
         }
         let layout = mobula_client::Layout {
             length: forged.len() as u64,
-            format: format::VALUE,
+            format: format::PLAIN,
             ..Default::default()
         };
         let mut writer = store.create(layout).unwrap();
@@ -386,36 +469,20 @@ fn buffers_in_other_objects_lie_within_them_or_are_refused() {
 
 #[test]
 fn tensors_have_the_elements_that_their_shape_says_or_are_refused() {
-    // Two dimensions: the length of the shape, the shape, and the buffer's index.
     let tensor = Tensor::from_shape_vec(&[2, 2], vec![0.5, 1.5, 2.5, 3.5]).unwrap();
     let honest = payload(&tensor).to_vec();
-    let layout = Layout::read(&honest).unwrap();
-    let stream = honest[layout.stream.clone()].to_vec();
-    let forge = |from: &[u8], to: &[u8]| {
-        let at = stream.windows(from.len()).position(|window| window == from).unwrap();
-        let mut forged = stream.clone();
-        forged[at..at + to.len()].copy_from_slice(to);
-        let mut whole = honest.clone();
-        whole[layout.stream.clone()].copy_from_slice(&forged);
-        from_heap::<Tensor<f64>>(aligned(&whole)).unwrap_err()
-    };
-    assert!(matches!(forge(&[2, 2, 2], &[2, 2, 3]), ValueError::Shape { elements: 4, .. }));
-    assert!(matches!(forge(&[2, 2, 2], &[2, 0, 2]), ValueError::Shape { elements: 4, .. }));
-    // Another element type, of the same name's length.
-    let error = forge(b"f64", b"i64");
-    assert!(!error.to_string().is_empty());
+    let read = |forged: Vec<u8>| from_heap::<Tensor<f64>>(aligned(&forged)).unwrap_err();
     // A product that overflows: 2^32 × 2^32.
-    for shape in [[1u64 << 32, 1 << 32], [u64::MAX, 2], [u64::MAX, u64::MAX], [1 << 63, 0]] {
-        let name_end = stream.windows(3).position(|window| window == [2, 2, 2]).unwrap();
-        let mut forged = stream[..name_end].to_vec();
-        forged.extend(postcard::to_stdvec(&shape.to_vec()).unwrap());
-        forged.extend(&stream[name_end + 3..]);
-        let mut whole = with_stream(&tensor, &forged);
-        // The buffer stands where it stood, which the payload no longer reaches.
-        Record { offset: 0, length: 32, reference: None }.write(&mut whole, 0);
-        let error = from_heap::<Tensor<f64>>(aligned(&whole)).unwrap_err();
-        assert!(matches!(error, ValueError::Shape { .. }), "{shape:?}: {error}");
+    for shape in [[2, 3], [0, 2], [1 << 32, 1 << 32], [u64::MAX, 2], [u64::MAX, u64::MAX], [1 << 63, 0]] {
+        let [from, to] = [[2, 2], shape].map(|shape: [u64; 2]| shape.map(u64::to_le_bytes).concat());
+        let error = read(replaced(&honest, &from, &to));
+        assert!(matches!(error, ValueError::Shape { elements: 4, .. }), "{shape:?}: {error}");
     }
+    // Other elements, and other parts.
+    let error = read(replaced(&honest, b"f64", b"i64"));
+    assert!(matches!(&error, ValueError::WrongType { found, .. } if found.contains("i64")), "{error}");
+    let error = read(replaced(&honest, b"\xa6buffer", b"\xa6bluffs"));
+    assert!(error.to_string().contains("a buffer of elements, or elements in line"), "{error}");
     // From memory that is not aligned they are copied, and are the same.
     for shift in 1..8 {
         let memory = bytes::Bytes::from([vec![0; shift], honest.clone()].concat());

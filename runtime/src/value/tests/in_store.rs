@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use ::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
-use ::arrow::datatypes::{Int32Type, Int64Type};
+use ::arrow::datatypes::{Int32Type, Int64Type, Schema};
 use mobula_client::Layout;
 
 use super::store::{Store, get, put, put_encoded};
 use super::{addresses, aligned, assert_within};
 use crate::value::region::listed_within;
 use crate::value::{
-    Arrow, Bytes, BytesMut, Source, Tensor, TensorMut, ValueError, context, decode, encode, format,
+    Arrow, Bytes, BytesMut, Reference, Source, Tensor, TensorMut, ValueError, decode, encode, format,
     install_client, remove_client,
 };
 
@@ -63,7 +63,7 @@ fn what_lies_in_the_store_goes_on_by_reference() {
     assert_eq!(encoded.copied_bytes(), 0);
     assert_eq!(encoded.references().iter().map(|handle| handle.id()).collect::<Vec<_>>(), [first.id()]);
 
-    let second = put_encoded(&store, &encoded, format::VALUE);
+    let second = put_encoded(&store, &encoded, format::PLAIN);
     assert_eq!(second.references(), [first.id()]);
     let (table, bytes): (Arrow<RecordBatch>, Vec<Option<Bytes>>) = get(&store, &second).unwrap();
     assert_eq!(*table, batch.slice(40, 20));
@@ -93,7 +93,7 @@ fn what_was_filled_in_place_is_never_copied() {
     let encoded = encode(&(&bytes, &tensor)).unwrap();
     assert_eq!((encoded.copied_bytes(), encoded.references().len()), (0, 2));
     let encoded = encode(&(bytes.clone(), tensor.clone())).unwrap();
-    let object = put_encoded(&store, &encoded, format::VALUE);
+    let object = put_encoded(&store, &encoded, format::PLAIN);
     let (read_bytes, read_tensor): (Bytes, Tensor<i32>) = get(&store, &object).unwrap();
     // Whoever wrote it reads it through the same mapping.
     assert_eq!(addresses(&read_bytes), place);
@@ -128,9 +128,25 @@ fn plain_objects_read_as_bytes_only() {
     assert!(matches!(error, ValueError::WrongType { .. }), "{error}");
 
     let encoded = encode(&1).unwrap();
-    assert_eq!(get::<i32>(&store, &put_encoded(&store, &encoded, format::ERROR)).unwrap(), 1);
-    let error = get::<i32>(&store, &put_encoded(&store, &encoded, format::FORWARD)).unwrap_err();
-    assert!(matches!(error, ValueError::NotAValue { format: format::FORWARD }), "{error}");
+    for format in [format::RAISED, format::FORWARD, format::PYTHON, 77] {
+        let error = get::<i32>(&store, &put_encoded(&store, &encoded, format)).unwrap_err();
+        assert!(matches!(error, ValueError::NotAValue { format: found } if found == format), "{error}");
+    }
+}
+
+#[test]
+fn tags_say_what_a_payload_is() {
+    let tensor = Tensor::from_shape_vec(&[2], vec![1_u8, 2]).unwrap();
+    assert_eq!(encode(&tensor).unwrap().format(), format::TENSOR);
+    assert_eq!(encode(&(tensor.clone(), 1)).unwrap().format(), format::PLAIN);
+    assert_eq!(encode(&vec![tensor]).unwrap().format(), format::PLAIN);
+    assert_eq!(encode(&Arrow::from(Int64Array::from(vec![1]))).unwrap().format(), format::ARROW);
+    assert_eq!(
+        encode(&Arrow::from(RecordBatch::new_empty(Arc::new(Schema::empty())))).unwrap().format(),
+        format::ARROW
+    );
+    assert_eq!(encode(&Bytes::new()).unwrap().format(), format::PLAIN);
+    assert_eq!(encode("text").unwrap().format(), format::PLAIN);
 }
 
 #[test]
@@ -194,24 +210,6 @@ fn forged_external_places_are_refused() {
 
 #[test]
 fn references_of_others_share_the_list() {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    /// As the runtime's references do it.
-    struct Reference(mobula_client::Handle);
-
-    impl Serialize for Reference {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            context::add_reference(self.0.clone()).expect("encoding").serialize(serializer)
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Reference {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let index = u32::deserialize(deserializer)?;
-            context::taken_reference(index).map(Self)
-        }
-    }
-
     let store = Store::start();
     let bytes = BytesMut::create_in(&store, 10).unwrap().seal();
     let (one, two) = (put(&store, &1), put(&store, &2));
@@ -229,5 +227,9 @@ fn references_of_others_share_the_list() {
         back.iter().map(|(reference, _)| reference.0.id()).collect::<Vec<_>>(),
         [one.id(), two.id(), one.id()]
     );
-    assert!(context::reference(0).is_none() && context::add_reference(one.handle()).is_none());
+    // Nothing else can hold them, also while a value is being written.
+    let error = serde_json::to_string(&Reference(one.handle())).unwrap_err();
+    assert!(error.to_string().contains("only be sent through mobula"), "{error}");
+    let error = serde_json::from_str::<Reference>("[0]").unwrap_err();
+    assert!(error.to_string().contains("only mobula can read"), "{error}");
 }

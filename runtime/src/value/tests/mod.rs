@@ -1,8 +1,10 @@
 //! Tests of values as a whole; what each file's tests protect stands at its head.
 
 mod arrow;
+mod corpus;
 mod hostile;
 mod in_store;
+mod large;
 mod random;
 mod round_trip;
 mod seed;
@@ -15,6 +17,7 @@ use std::ops::Range;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::payload::{HEADER_BYTES, Layout, Record};
 use super::{Source, ValueError, decode, encode};
 
 /// The payload of `value`, 64-byte aligned as it would be in the store.
@@ -43,4 +46,20 @@ fn addresses<T>(slice: &[T]) -> Range<usize> {
 fn assert_within<T>(part: &[T], whole: &[u8]) {
     let (part, whole) = (addresses(part), addresses(whole));
     assert!(whole.start <= part.start && part.end <= whole.end, "{part:x?} was copied out of {whole:x?}");
+}
+
+/// The payload of a value, as if it were one of another type: what is checked besides the name is left to be seen.
+fn renamed(payload: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let layout = Layout::read(payload, payload.len()).unwrap();
+    assert_eq!(&payload[layout.type_name.clone()], from.as_bytes());
+    let longer = (to.len() as u64).wrapping_sub(from.len() as u64);
+    let (head, rest) = (&payload[..layout.type_name.start], &payload[layout.type_name.end..]);
+    let mut renamed = [head, to.as_bytes(), rest].concat();
+    renamed[20..22].copy_from_slice(&(to.len() as u16).to_le_bytes());
+    for index in 0..layout.buffers {
+        let record = Record::read(&payload[HEADER_BYTES..], index).unwrap();
+        let offset = record.offset.wrapping_add(longer);
+        Record { offset, ..record }.write(&mut renamed, index as usize);
+    }
+    renamed
 }

@@ -59,7 +59,7 @@ impl Drop for Store {
 
 /// Puts a value as the runtime does.
 pub(super) fn put<T: Serialize + ?Sized>(client: &Client, value: &T) -> Object {
-    put_encoded(client, &encode(value).unwrap(), format::VALUE)
+    put_encoded(client, &encode(value).unwrap(), format::PLAIN)
 }
 
 pub(super) fn put_encoded(client: &Client, encoded: &Encoded, format: u32) -> Object {

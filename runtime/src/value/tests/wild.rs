@@ -136,7 +136,7 @@ fn a_slice_of_what_was_read_goes_on_by_reference_and_is_read_alone() {
         let encoded = encode(&Arrow::from(slice)).unwrap();
         assert!(encoded.copied_bytes() <= 10 * 16, "{}", encoded.copied_bytes());
         assert_eq!(encoded.references()[0].id(), first.id());
-        let second = super::store::put_encoded(&other, &encoded, crate::value::format::VALUE);
+        let second = super::store::put_encoded(&other, &encoded, crate::value::format::PLAIN);
         let again: Arrow<ArrayRef> = get(&store, &second).unwrap();
         assert_eq!(&*again, &array.slice(5000, 10));
         let bytes: usize = again.to_data().buffers().iter().map(|buffer| buffer.len()).sum();
