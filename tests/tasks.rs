@@ -34,6 +34,24 @@ fn fails(message: String) -> Result<i64, String> {
     Err(message)
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("outer")]
+struct Outer(#[source] Inner);
+
+#[derive(Debug, thiserror::Error)]
+#[error("inner")]
+struct Inner(#[source] mobula::Error);
+
+#[mobula::remote]
+fn fails_with_sources(failed: Vec<ObjectRef<i64>>) -> Result<i64, Outer> {
+    Err(Outer(Inner(mobula::get(failed).unwrap_err())))
+}
+
+#[mobula::remote]
+fn fails_with_a_box(failed: Vec<ObjectRef<i64>>) -> Result<i64, Box<dyn std::error::Error>> {
+    Ok(fails_with_sources(failed)?)
+}
+
 #[mobula::remote]
 fn panics(message: String) -> i64 {
     panic!("{message}")
@@ -195,6 +213,22 @@ fn errors_and_panics_say_where_and_what_also_through_chains() {
             assert_eq!(inner.message, "deep");
         }
         other => panic!("{other:?}"),
+    }
+    // An error's sources are in its message, and a task's failure among them is its cause.
+    let deep = || vec![fails::remote("deep".to_owned())];
+    for failed in [fails_with_sources::remote(deep()), fails_with_a_box::remote(deep())] {
+        match failed.get() {
+            Err(Error::Task(outer)) => {
+                assert!(
+                    outer.message.starts_with("outer: inner: tasks::fails failed in process"),
+                    "{}",
+                    outer.message
+                );
+                assert!(outer.message.ends_with(": deep"), "{}", outer.message);
+                assert_eq!(outer.cause.as_deref().unwrap().function, "tasks::fails");
+            }
+            other => panic!("{other:?}"),
+        }
     }
     // A worker that saw a panic goes on.
     assert_eq!(square::remote(4).get().unwrap(), 16);

@@ -279,7 +279,8 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let span = constructor.output.resolved_at(Span::call_site());
     let made = quote_spanned!(span=> <#actor>::new(#decoded));
     let constructed = if constructor.fallible {
-        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made))
+        let source = signature::source_of();
+        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made, #source))
     } else {
         quote_spanned!(span=> __mobula::__private::constructed::<#actor>(#made))
     };

@@ -228,6 +228,17 @@ impl Arguments {
     }
 }
 
+/// Asks an error for its source, in the only place where it is known whether its type has any.
+pub(crate) fn source_of() -> TokenStream {
+    quote! {
+        |error| {
+            #[allow(unused_imports)]
+            use __mobula::__private::{OfBox as _, OfError as _, OfText as _};
+            (&&&__mobula::__private::Returned(error)).source_of()
+        }
+    }
+}
+
 impl Returns {
     /// Reads the return type of a function or method. A `Vec` can become several objects where `lists` says so.
     pub(crate) fn read(
@@ -271,7 +282,8 @@ impl Returns {
         let span = self.written.resolved_at(Span::call_site());
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
-            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call))
+            let source = source_of();
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call, #source))
         } else {
             let outcome = format_ident!("infallible{shape}", span = span);
             quote_spanned!(span=> __mobula::__private::#outcome::<#ty>(__mobula::__private::Arguments::wanted(#arguments), #call))

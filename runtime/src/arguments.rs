@@ -239,8 +239,12 @@ pub fn infallible<T: Portable>(wanted: Wanted<'_>, value: T) -> Outcome {
 }
 
 /// The outcome of a function that returns a `Result`.
-pub fn fallible<T: Portable, E: fmt::Display + 'static>(wanted: Wanted<'_>, result: Result<T, E>) -> Outcome {
-    infallible(wanted, result.map_err(returned)?)
+pub fn fallible<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
+    result: Result<T, E>,
+    source: SourceOf<E>,
+) -> Outcome {
+    infallible(wanted, result.map_err(returned(source))?)
 }
 
 /// The outcome of a function that returns a list.
@@ -259,8 +263,9 @@ pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome
 pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<Vec<T>, E>,
+    source: SourceOf<E>,
 ) -> Outcome {
-    infallible_list(wanted, result.map_err(returned)?)
+    infallible_list(wanted, result.map_err(returned(source))?)
 }
 
 /// The outcome of a function that returns a tuple of objects.
@@ -272,8 +277,9 @@ pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome
 pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<T, E>,
+    source: SourceOf<E>,
 ) -> Outcome {
-    infallible_tuple(wanted, result.map_err(returned)?)
+    infallible_tuple(wanted, result.map_err(returned(source))?)
 }
 
 /// The outcome of a constructor that cannot fail.
@@ -282,8 +288,11 @@ pub fn constructed<T: Any>(actor: T) -> Construction {
 }
 
 /// The outcome of a constructor that returns a `Result`.
-pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(result: Result<T, E>) -> Construction {
-    constructed(result.map_err(returned)?)
+pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(
+    result: Result<T, E>,
+    source: SourceOf<E>,
+) -> Construction {
+    constructed(result.map_err(returned(source))?)
 }
 
 /// The actor of a class, of which the worker only knows that it is one.
@@ -297,6 +306,9 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
     })
 }
 
-fn returned<E: fmt::Display + 'static>(error: E) -> Failure {
-    TaskError::returned(&error).into()
+/// The source of an error, which only the macros' code can ask for; see [`sources`](crate::sources).
+type SourceOf<E> = fn(&E) -> Option<&(dyn std::error::Error + 'static)>;
+
+fn returned<E: fmt::Display + 'static>(source: SourceOf<E>) -> impl FnOnce(E) -> Failure {
+    move |error| TaskError::returned(&error, source(&error)).into()
 }

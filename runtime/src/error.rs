@@ -6,13 +6,17 @@
 use std::time::Duration;
 
 use mobula_client::{ClientError, ObjectId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use crate::exit_reason::ExitReason;
 use crate::value::ValueError;
 
 /// Bytes of an error message that travel; longer ones are cut.
 const MESSAGE_BYTES_MAX: usize = 4096;
+/// Sources of an error that its message shows.
+const SOURCES_MAX: usize = 64;
+/// Causes of an error that travel, one behind the other: each is a task that failed with the failure of another one.
+const CAUSES_MAX: usize = 64;
 
 /// The result of most operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -279,7 +283,7 @@ pub enum TaskErrorKind {
 }
 
 /// A remote function or method failed: where, how, and in its own words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     /// The function, with its module, or `Class::method`.
     pub function: String,
@@ -302,14 +306,81 @@ impl TaskError {
         Self { function: function.to_owned(), pid: std::process::id(), kind, message, cause: None }
     }
 
-    /// An error that a function returned. If it is one that `get` gave it, the task that it came from is kept.
-    pub(crate) fn returned<E: std::fmt::Display + 'static>(error: &E) -> Self {
+    /// An error that a function returned, with its first source. Where one of them is what `get` gave the function, the
+    /// task that it came from is kept.
+    pub(crate) fn returned<E: std::fmt::Display + 'static>(
+        error: &E,
+        source: Option<&(dyn std::error::Error + 'static)>,
+    ) -> Self {
         // The alternate form shows the sources of errors that know how.
-        let mut task = Self::new("", TaskErrorKind::Returned, format!("{error:#}"));
-        if let Some(Error::Task(cause)) = (error as &dyn std::any::Any).downcast_ref() {
-            task.cause = Some(Box::new(cause.clone()));
+        let mut message = format!("{error:#}");
+        let mut cause = match (error as &dyn std::any::Any).downcast_ref() {
+            Some(Error::Task(cause)) => Some(cause),
+            _ => None,
+        };
+        for source in std::iter::successors(source, |source| source.source()).take(SOURCES_MAX) {
+            let text = source.to_string();
+            if !message.ends_with(&text) && !message.contains(&format!("{text}: ")) {
+                message = format!("{message}: {text}");
+            }
+            cause = cause.or_else(|| match source.downcast_ref() {
+                Some(Error::Task(cause)) => Some(cause),
+                _ => source.downcast_ref(),
+            });
         }
+        let mut task = Self::new("", TaskErrorKind::Returned, message);
+        task.cause = cause.map(|cause| Box::new(cause.cut(CAUSES_MAX - 1)));
         task
+    }
+
+    /// A copy with so many causes at most.
+    fn cut(&self, causes: usize) -> Self {
+        let causes = std::iter::successors(Some(self), |error| error.cause.as_deref()).take(causes + 1);
+        let causes: Vec<_> = causes.map(Alone::of).collect();
+        Alone::join(causes).expect("there is one, and no more than that")
+    }
+}
+
+/// An error without its cause. Errors travel as the list of them, so that reading and writing go no deeper for a long
+/// one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Alone {
+    function: String,
+    pid: u32,
+    kind: TaskErrorKind,
+    message: String,
+}
+
+impl Alone {
+    fn of(error: &TaskError) -> Self {
+        let TaskError { function, pid, kind, message, .. } = error;
+        Self { function: function.clone(), pid: *pid, kind: *kind, message: message.clone() }
+    }
+
+    /// The first, caused by the others, each by the next one. `None` of none, and of more than there can be.
+    fn join(errors: Vec<Self>) -> Option<TaskError> {
+        if errors.len() > CAUSES_MAX + 1 {
+            return None;
+        }
+        errors.into_iter().rev().fold(None, |cause, error| {
+            let Self { function, pid, kind, message } = error;
+            Some(TaskError { function, pid, kind, message, cause: cause.map(Box::new) })
+        })
+    }
+}
+
+impl Serialize for TaskError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let causes = std::iter::successors(Some(self), |error| error.cause.as_deref());
+        serializer.collect_seq(causes.take(CAUSES_MAX + 1).map(Alone::of))
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let errors = Vec::deserialize(deserializer)?;
+        Alone::join(errors)
+            .ok_or_else(|| de::Error::custom("a task's error without an error, or with too many causes"))
     }
 }
 

@@ -67,6 +67,7 @@ mod ref_id;
 mod registry;
 mod session;
 mod slot;
+mod sources;
 mod spin;
 mod stack;
 mod submitter;
@@ -98,5 +99,6 @@ pub mod __private {
     };
     pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
+    pub use crate::sources::{OfBox, OfError, OfText, Returned};
     pub use crate::task::{Call, with_defaults};
 }

@@ -503,4 +503,25 @@ mod tests {
             read_as_everything(&record);
         }
     }
+
+    #[test]
+    fn a_failure_with_causes_without_end_is_refused() {
+        let with_causes = |count: usize| {
+            let mut error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+            for _ in 0..count {
+                let outer = TaskError::new("", TaskErrorKind::Returned, String::new());
+                error = TaskError { cause: Some(Box::new(error)), ..outer };
+            }
+            error
+        };
+        let error = with_causes(64);
+        assert_eq!(read::<TaskError>(&stream::write_alone(&error).unwrap()).unwrap(), error);
+        // What is longer than can be is cut when it is written, and refused when it is read.
+        let cut: TaskError = read(&stream::write_alone(&with_causes(65)).unwrap()).unwrap();
+        assert_eq!(std::iter::successors(Some(&cut), |error| error.cause.as_deref()).count(), 65);
+        let alone = stream::write_alone(&with_causes(0)).unwrap();
+        // The head of a longer list, and the only element of this one.
+        let forged = [&[0xdd, 0, 1, 0x86, 0xa0][..], &alone[1..].repeat(100_000)].concat();
+        assert!(read::<TaskError>(&forged).is_err());
+    }
 }
