@@ -1,6 +1,7 @@
 //! Values of every kind that is read from the store, and what must be true of each that was read, whatever its owner
 //! does to its bytes meanwhile.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -33,7 +34,11 @@ macro_rules! carrier {
     };
 }
 /// Every kind.
-pub const CARRIERS: [Carrier; 17] = [
+pub const CARRIERS: [Carrier; 21] = [
+    carrier!("a string", string, |read: &String| check_text(read)),
+    carrier!("strings", strings, |read: &Vec<String>| read.iter().for_each(|text| check_text(text))),
+    carrier!("characters", characters, |read: &Vec<char>| check_text(&read.iter().collect::<String>())),
+    carrier!("a map", map, |read: &BTreeMap<String, Vec<u8>>| read.keys().for_each(|text| check_text(text))),
     carrier!("numbers", numbers, |_: &Vec<f64>| {}),
     carrier!("bytes", || Bytes::from(vec![7; 3000]), |_: &Bytes| {}),
     carrier!("a tensor", tensor, |read: &Tensor<f64>| assert_eq!(read.view().len(), 600)),
@@ -129,6 +134,22 @@ const ROWS: i32 = 60;
 
 fn texts() -> impl Iterator<Item = Option<String>> {
     (0..ROWS).map(|i| (i % 5 > 0).then(|| format!("{i} ü{}", "ä long text ".repeat(i as usize % 4))))
+}
+
+fn string() -> String {
+    strings().concat()
+}
+
+fn strings() -> Vec<String> {
+    texts().flatten().collect()
+}
+
+fn characters() -> Vec<char> {
+    string().chars().collect()
+}
+
+fn map() -> BTreeMap<String, Vec<u8>> {
+    strings().into_iter().map(|text| (text.clone(), text.into_bytes())).collect()
 }
 
 fn numbers() -> Vec<f64> {
