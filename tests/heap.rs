@@ -31,7 +31,7 @@ fn many_calls_leave_nothing_behind_in_the_heap_of_who_made_them() {
     assert_eq!(square::remote(3).get().unwrap(), 9);
     let before = private_bytes_at_first();
     for _ in 0..3 {
-        let refs: Vec<_> = (0..CALLS).map(|x| square::remote(x)).collect();
+        let refs: Vec<_> = (0..CALLS).map(square::remote).collect();
         let results = mobula::get(&refs).unwrap();
         assert_eq!(results.iter().sum::<u64>(), (0..CALLS).map(|x| x * x).sum::<u64>());
         assert!(private_bytes() > before + 24 * MIB, "so many calls take no memory: this test shows nothing");

@@ -1,6 +1,6 @@
 //! Values: how anything that implements `serde`'s traits becomes bytes that another process can use, and comes back.
 //!
-//! A value becomes a *payload* of two parts. Small things go through a [stream], which is MessagePack and describes itself:
+//! A value becomes a *payload* of two parts. Small things go through a *stream*, which is MessagePack and describes itself:
 //! every attribute of `serde` and every type of its data model comes back as it went, and another language can read it.
 //! Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as *buffers*,
 //! at any depth of a user's type, and on reading they borrow from the memory that the payload lies in, which they keep
@@ -63,7 +63,7 @@
 //! The type's name is a check: Rust reads a value as the type that it was put as. Another language may leave it empty where
 //! it writes, which only values have that no Rust type reads yet, and passes over it where it reads.
 //!
-//! Beside a payload goes a tag that says how its bytes are to be read; see [`format`].
+//! Beside a payload goes a tag that says how its bytes are to be read; see [`mod@format`].
 //!
 //! # What this module leaves to others
 //!
