@@ -47,8 +47,9 @@ mod visible;
 /// What is copied is validated in the copy, text and offsets included. So an array cannot be made to read outside its
 /// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into what it has
 /// sealed. Such a process can change numbers and plain bytes while they are looked at. No number is wrong for Arrow by
-/// itself, but a function that looks at the same numbers twice can be misled, above all one that takes them as
-/// positions, as `arrow::compute::take` does with its indices.
+/// itself. But a function that checks numbers as positions and then, without a check, reads them again (as a kernel such
+/// as `arrow::compute::take` may do with its indices) can be led outside of its memory. Copy a column of positions before
+/// such a use, if its owner might go wild.
 ///
 /// A column of text therefore takes about as long to read as to copy. Where that is too much, read bytes: a
 /// `BinaryArray` of the same text stays in place, but for its offsets.
