@@ -77,7 +77,7 @@ struct Slab {
     free: FreeSlots,
     /// How many there are.
     slots: u16,
-    /// Pages that have gone back to the system, with the slots that touch them.
+    /// A bit for each page that the slab does not have (any more). Slots that touch such a page are not counted in `slots`.
     gone: u16,
     /// Whether the class knows it as one with free slots.
     listed: bool,
@@ -334,6 +334,11 @@ impl Allocator {
     /// Bytes of the pages of all segments.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.segments.iter().flatten().map(|segment| segment.bytes - segment.gone).sum()
+    }
+
+    /// Bytes of the pages that a segment has.
+    pub(crate) fn pages_bytes(&self, number: u32) -> u64 {
+        self.segments[number as usize].as_ref().map_or(0, |segment| segment.bytes - segment.gone)
     }
 
     /// Whether there are any leases.

@@ -586,8 +586,10 @@ impl Own {
             if bytes >= wanted {
                 break;
             }
-            let Some(segment) = &books.segments[number as usize] else { continue };
-            let segment_bytes = segment.mapping.len() as u64;
+            if books.segments[number as usize].is_none() {
+                continue;
+            }
+            let segment_bytes = books.allocator.pages_bytes(number);
             let in_it = std::mem::take(&mut entries[number as usize]);
             let Some(objects) = in_it.into_iter().map(|index| self.may_spill(index)).collect() else {
                 continue;

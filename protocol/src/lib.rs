@@ -19,4 +19,4 @@ pub mod socket;
 mod wire;
 
 /// Version of messages and of the shared structures; both sides must have the same.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

@@ -82,7 +82,7 @@ impl Region {
         place: usize,
     ) -> io::Result<Self> {
         let region = Self::place(descriptor, offset, len, protection, place)?;
-        region.advise(MmapAdvise::MADV_DONTFORK);
+        region.advise(MmapAdvise::MADV_DONTFORK)?;
         Ok(region)
     }
 
@@ -138,10 +138,10 @@ impl Region {
         std::mem::forget(self);
     }
 
-    fn advise(&self, advice: MmapAdvise) {
+    fn advise(&self, advice: MmapAdvise) -> io::Result<()> {
         // SAFETY: the range is this region's own, and the advice (`MADV_DONTFORK`) changes nothing in this process. It is
         // as old as Linux 2.6.16.
-        let _ = unsafe { madvise(self.base.cast(), self.len, advice) };
+        Ok(unsafe { madvise(self.base.cast(), self.len, advice) }?)
     }
 
     #[inline]

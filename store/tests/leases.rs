@@ -243,18 +243,19 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
 fn pages_that_went_back_to_the_system_do_not_count() {
     let store = TestStore::start();
     let (mut holder, mut asker) = (store.client(), store.client());
-    let (reply, descriptors) = holder.call(&Request::Lease { bytes: 15 * MIB, timeout_ms: 0 });
+    let (reply, descriptors) = holder.call(&Request::Lease { bytes: 14 * MIB, timeout_ms: 0 });
     let leased = segment(reply, &descriptors);
     let waiting = asker.raw.send(&Request::Lease { bytes: 8 * MIB, timeout_ms: 60_000 });
     let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::Shrink { .. }));
-    assert_eq!(notice, Notice::Shrink { bytes: 7 * MIB });
+    assert_eq!(notice, Notice::Shrink { bytes: 6 * MIB });
     // Nothing is missing yet, whatever it says.
     holder.done(&Request::Shrunk { segment: leased.number });
-    assert_eq!(holder.totals().leased_bytes, 15 * MIB);
+    assert_eq!(holder.totals().leased_bytes, 14 * MIB);
     let refusal = holder.refusal(&Request::Shrunk { segment: leased.number + 1 });
     assert_eq!(refusal, Refusal::NoSuchSegment { owner: holder.owner, segment: leased.number + 1 });
 
-    punch_hole(descriptors[0].as_fd(), MIB..8 * MIB).unwrap();
+    // Whole huge pages: the kernel may be unable to split one for a moment.
+    punch_hole(descriptors[0].as_fd(), 2 * MIB..8 * MIB).unwrap();
     holder.done(&Request::Shrunk { segment: leased.number });
     let (reply, descriptors) = asker.raw.reply(waiting);
     let granted = segment(reply, &descriptors);
@@ -279,7 +280,7 @@ fn pages_that_the_dead_gave_back_do_not_count() {
     holder.seal(0, &leased, 0, &[]);
     reader.attach(holder.owner);
     reader.pins_on(holder.owner).set(0, HELD);
-    punch_hole(descriptors[0].as_fd(), MIB..15 * MIB).unwrap();
+    punch_hole(descriptors[0].as_fd(), 2 * MIB..15 * MIB).unwrap();
     drop(holder);
-    eventually("it is adopted, with what it has", || reader.totals().adopted_bytes == MIB);
+    eventually("it is adopted, with what it has", || reader.totals().adopted_bytes == 2 * MIB);
 }

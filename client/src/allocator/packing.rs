@@ -1,8 +1,9 @@
 //! Packing: better places for small objects, so that few pages hold them.
 //!
-//! The slabs of a class are put in an order, those with the most objects first. A small object is well placed behind
-//! everything before it in that order; the last ones move into the first free slots ([`Own::pack`]), until there are none
-//! before them. What is left of each class is one slab that is partly free, and places in front of what cannot move.
+//! The slabs of a class are put in an order, those with the most objects first. Slots are filled in this order. Objects are
+//! taken from the end, and each moves into the first free slot, until no free slot lies before it ([`Own::pack`]). Objects in
+//! slabs that are needed in any case stay. What is left of each class is one slab that is partly free, and places in front
+//! of what cannot move.
 //!
 //! [`Own::pack`]: crate::own::Own::pack
 
@@ -14,6 +15,8 @@ pub(crate) struct Packing {
     slabs: Vec<Vec<u32>>,
     /// How many of them have no free slot, from the first on; by class.
     full: Vec<usize>,
+    /// How many of them, from the first on, have slots enough for all objects; by class.
+    needed: Vec<usize>,
     /// The place of each slab in the order, by its number.
     ranks: Vec<usize>,
 }
@@ -47,18 +50,34 @@ impl Allocator {
             });
             of_class.iter().enumerate().for_each(|(rank, id)| ranks[*id as usize] = rank);
         }
+        let needed = slabs.iter().map(|of_class| self.slabs_needed(of_class)).collect();
         let full = vec![0; slabs.len()];
-        Some(Packing { slabs, full, ranks })
+        Some(Packing { slabs, full, needed, ranks })
     }
 
-    /// Where an object lies in the order; `None` for one that does not move.
+    fn slabs_needed(&self, of_class: &[u32]) -> usize {
+        let slabs = || of_class.iter().map(|id| &self.slabs[*id as usize]);
+        let mut objects: u32 = slabs().map(|slab| u32::from(slab.slots - slab.free.count())).sum();
+        slabs()
+            .take_while(|slab| {
+                let is_needed = objects > 0;
+                objects = objects.saturating_sub(u32::from(slab.slots));
+                is_needed
+            })
+            .count()
+    }
+
+    /// Where an object lies in the order; `None` for one that does not move: a large one, or one in a slab that is needed
+    /// in any case, but for the last of these.
     pub(crate) fn rank(&self, packing: &Packing, place: Allocation) -> Option<Rank> {
         let part = place.part.get();
         if part & RUN != 0 {
             return None;
         }
         let rank = *packing.ranks.get((part - 1) as usize)?;
-        (rank != usize::MAX).then(|| (rank, place.offset() - self.slabs[(part - 1) as usize].offset))
+        let slab = &self.slabs[(part - 1) as usize];
+        let may_move = rank != usize::MAX && rank + 1 >= packing.needed[slab.class as usize];
+        may_move.then(|| (rank, place.offset() - slab.offset))
     }
 
     /// A free place that is better than an object's.

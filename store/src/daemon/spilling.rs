@@ -345,6 +345,10 @@ impl Daemon {
         let opened =
             place.and_then(|place| Some((self.spilling.to_keep(slot, place.file())?, place.offset())));
         let Some(((file, _), offset)) = opened else {
+            // It came back between the two looks.
+            if owner.state_of(object.index(), object.generation()) != Some(State::Spilled) {
+                return Answer::done();
+            }
             let reason = "its file cannot be opened".to_owned();
             return Err(Refusal::NotRestored { object, reason });
         };
