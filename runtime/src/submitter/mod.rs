@@ -76,8 +76,9 @@ struct Books {
     /// Actors whose channels were lost, and since when.
     lost_actors: FxHashMap<u64, Instant>,
     requests: FxHashMap<u64, Answer>,
-    /// Calls of functions that were sent to processes that are gone, until the head says how those ended.
-    dying: FxHashMap<OwnerId, Dying>,
+    /// Calls of functions that were sent to processes that are gone, until the head says how those ended. An entry for
+    /// each lost link: a process may have had more than one.
+    dying: FxHashMap<OwnerId, Vec<Dying>>,
     /// Calls that wait for results that other processes promised.
     foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
 }
@@ -102,7 +103,7 @@ impl Running {
     }
 }
 
-/// A process that is gone, and the calls that it had.
+/// A lost link to a process that is gone, and the calls that were sent through it.
 struct Dying {
     link: Arc<Link>,
     pid: u32,
@@ -414,7 +415,8 @@ impl Core {
             for (_, mut state) in std::mem::take(&mut books.actors) {
                 unsent.extend(state.queue().map(std::mem::take).unwrap_or_default());
             }
-            let dying = std::mem::take(&mut books.dying).into_values().flat_map(|dying| dying.calls);
+            let dying =
+                std::mem::take(&mut books.dying).into_values().flatten().flat_map(|dying| dying.calls);
             unsent.extend(dying.map(|running| running.task));
             (unsent, std::mem::take(&mut books.running))
         };

@@ -187,15 +187,13 @@ impl Core {
             if any {
                 self.submitter.promised(calls.len());
                 let pid = lease.as_ref().map_or(0, |worker| worker.pid);
-                books.dying.insert(link.peer, Dying { link: link.clone(), pid, calls });
+                let dying = Dying { link: link.clone(), pid, calls };
+                books.dying.entry(link.peer).or_default().push(dying);
             }
             (any, lease)
         };
         self.on_actors_lost(link);
-        if lease.is_some() {
-            // If it is the link alone that is gone, the worker may still run what it was asked.
-            self.end_lease(Ended { worker: link.peer, is_busy: true });
-        }
+        // Before the lease ends: the head leases the process to nobody, not to this one again either.
         if any {
             match self.head().filter(|_| !self.is_over()) {
                 Some(head) => _ = head.send(&ToHead::AskDeath { process: link.peer }, Vec::new()),
@@ -203,15 +201,25 @@ impl Core {
             }
             self.call_waits();
         }
+        if lease.is_some() {
+            // If it is the link alone that is gone, the worker may still run what it was asked.
+            self.end_lease(Ended { worker: link.peer, is_busy: true });
+        }
         self.send_ready();
     }
 
     /// A process has ended. Of the calls that it had, those that had not begun are sent to another one; the others too, as
     /// far as they may run again.
     pub(super) fn on_died(self: &Arc<Self>, process: OwnerId, reason: ExitReason) {
-        let Some(Dying { link, pid, mut calls }) = self.submitter.books.lock().dying.remove(&process) else {
-            return;
-        };
+        let dying = self.submitter.books.lock().dying.remove(&process).unwrap_or_default();
+        for dying in dying {
+            self.on_calls_lost(dying, reason);
+        }
+        self.send_ready();
+    }
+
+    fn on_calls_lost(self: &Arc<Self>, dying: Dying, reason: ExitReason) {
+        let Dying { link, pid, mut calls } = dying;
         let begun = link.begun();
         calls.sort_unstable_by_key(|running| running.number);
         let (again, lost): (Vec<_>, Vec<_>) =
@@ -227,6 +235,5 @@ impl Core {
             self.submitter.settled(1);
             self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
         }
-        self.send_ready();
     }
 }
