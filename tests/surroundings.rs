@@ -368,6 +368,35 @@ fn child_with_relative_paths() {
 }
 
 #[test]
+fn directories_need_not_have_names_that_are_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let base = tempfile::tempdir().unwrap();
+    let directory = base.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&directory).unwrap();
+    for variable in ["MOBULA_TEST_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"] {
+        let mut command = child("child_with_a_directory_that_is_not_text");
+        command.env_remove("XDG_RUNTIME_DIR").env(variable, &directory);
+        run(command);
+    }
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_with_a_directory_that_is_not_text() {
+    as_child(|| {
+        let builder = match std::env::var_os("MOBULA_TEST_DIRECTORY") {
+            Some(directory) => small().session_dir(&directory).spill_directory(&directory),
+            None => small(),
+        };
+        let session = builder.init().unwrap();
+        assert!(session.socket().to_str().is_none(), "{session:?}");
+        check_session(&session);
+        drop(session);
+        drop(small().init_or_join().unwrap());
+    });
+}
+
+#[test]
 #[ignore = "run as a child by another test"]
 fn child_with_a_session() {
     as_child(|| {

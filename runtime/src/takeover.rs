@@ -16,7 +16,7 @@
 //! What runs in a worker: the program's constructors, then this, then the calls. `main` does not run, nor do
 //! the destructors of statics, or functions for `atexit`: a worker ends by `_exit`.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsString, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -177,7 +177,7 @@ pub(crate) enum Role {
 /// A worker or actor process.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct WorkerRole {
-    pub(crate) socket: std::path::PathBuf,
+    pub(crate) socket: OsString,
     pub(crate) head: mobula_client::OwnerId,
     /// By which the head knows the process.
     pub(crate) token: u64,
@@ -189,15 +189,15 @@ pub(crate) struct WorkerRole {
 /// The embedded store.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct StoreRole {
-    pub(crate) socket: std::path::PathBuf,
+    pub(crate) socket: OsString,
     pub(crate) capacity_bytes: u64,
     pub(crate) clients_max: u32,
-    pub(crate) spill_directory: Option<std::path::PathBuf>,
+    pub(crate) spill_directory: Option<OsString>,
     /// `None`: what the store takes by itself.
     pub(crate) spill_bytes_max: Option<u64>,
     pub(crate) lifeline: WatchedNumbers,
     /// Leads to the session's directory, and is removed with it.
-    pub(crate) link: Option<std::path::PathBuf>,
+    pub(crate) link: Option<OsString>,
 }
 
 impl Role {
@@ -210,7 +210,7 @@ impl Role {
 
     /// As the first argument of the process.
     pub(crate) fn to_argument(&self) -> String {
-        let bytes = stream::write_alone(self).expect("a role is plain data, and its paths are text");
+        let bytes = stream::write_alone(self).expect("a role is plain data");
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{ROLE}{digits}")
     }

@@ -99,7 +99,7 @@ fn serve(role: WorkerRole) -> Result<Served, Error> {
     if role.forward_output {
         logs::enable_labels();
     }
-    let client = connect(&role.socket)?;
+    let client = connect(Path::new(&role.socket))?;
     let core = Core::new(client, Some(Executor::default()), role.spin);
     session::start_core(&core)?;
     let head = Arc::new(Link::new(core.client.connect_to(role.head)?, false));

@@ -53,7 +53,7 @@ impl Processes {
         self.token_last += 1;
         let token = self.token_last;
         let role = Role::Worker(WorkerRole {
-            socket: self.options.socket.clone(),
+            socket: self.options.socket.clone().into(),
             head: self.head,
             token,
             lifeline: self.options.lifeline.watched(),

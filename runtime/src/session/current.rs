@@ -52,11 +52,21 @@ pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<A
 }
 
 fn begin(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
-    let started = start().map(Arc::new);
-    *CURRENT.lock() =
-        started.as_ref().map_or(Current::None, |session| Current::Running(Arc::downgrade(session)));
+    let failed = Failed;
+    let session = Arc::new(start()?);
+    std::mem::forget(failed);
+    *CURRENT.lock() = Current::Running(Arc::downgrade(&session));
     CHANGED.notify_all();
-    started
+    Ok(session)
+}
+
+/// A start that ends with an error, or by a panic: dropped, it lets the next session start.
+struct Failed;
+
+impl Drop for Failed {
+    fn drop(&mut self) {
+        ended();
+    }
 }
 
 /// The session has ended: the next one can start.

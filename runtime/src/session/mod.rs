@@ -369,13 +369,13 @@ impl Running {
             options.max_processes.unwrap_or_else(|| surroundings::default_processes_max(options.workers));
         let store_program = if takes_over() { PathBuf::from(THIS_PROGRAM) } else { program.clone() };
         let role = StoreRole {
-            socket: socket.clone(),
+            socket: socket.clone().into(),
             capacity_bytes,
             clients_max: surroundings::clients_max(processes_max),
-            spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)),
+            spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)).map(Into::into),
             spill_bytes_max: options.spill_bytes_max,
             lifeline: lifeline.watched(),
-            link: directory.link.clone(),
+            link: directory.link.clone().map(Into::into),
         };
         let store = Store::start(store_program, role)?;
         let begin = || -> Result<_> {

@@ -158,7 +158,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     }
     let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     config.clients_max = role.clients_max;
-    config.spill_directory = role.spill_directory.clone();
+    config.spill_directory = role.spill_directory.clone().map(Into::into);
     config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
     let server = match mobula_store::Server::bind(config) {
         Ok(server) => server,
@@ -189,8 +189,8 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         }
     };
     // The driver may be gone: then nobody else removes the session's directory.
-    if let Some(directory) = role.socket.parent() {
-        super::directory::remove(directory, role.link.as_deref());
+    if let Some(directory) = Path::new(&role.socket).parent() {
+        super::directory::remove(directory, role.link.as_deref().map(Path::new));
     }
     code
 }
