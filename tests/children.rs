@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use mobula::{Builder, Error, Failure};
+use mobula_client::ClientError;
 use mobula_tests::{PATIENCE, eventually, is_running, session_processes};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -209,6 +210,51 @@ fn a_session_ends_although_a_child_that_the_driver_has_forked_goes_on() {
         let _ = driver.kill();
         driver.wait().unwrap();
     }
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_whose_child_drops_the_session() {
+    if argument().is_none() {
+        return;
+    }
+    let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+    // SAFETY: what the child calls takes no lock that a thread of its parent has; then it ends at once.
+    let heir = match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let is_refused = |result: mobula::Result<mobula::Session>| {
+                matches!(result, Err(Error::Store(ClientError::ForkedChild)))
+            };
+            let before = is_refused(mobula::init_or_join());
+            drop(session);
+            let code = if before && is_refused(mobula::init_or_join()) && is_refused(mobula::init()) {
+                0
+            } else {
+                1
+            };
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(code) };
+        }
+        ForkResult::Parent { child } => child,
+    };
+    let mut status = WaitStatus::StillAlive;
+    let guard = Heir(heir.as_raw() as u32);
+    eventually("the child has been refused a session", || {
+        status = waitpid(heir, Some(WaitPidFlag::WNOHANG)).unwrap();
+        status != WaitStatus::StillAlive
+    });
+    std::mem::forget(guard);
+    assert_eq!(status, WaitStatus::Exited(heir, 0));
+    assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
+    drop(session);
+    // Without one to inherit, a child is like any other process; so is this one.
+    drop(mobula::init_or_join().unwrap());
+}
+
+#[test]
+fn a_forked_child_that_drops_its_parents_session_gets_no_other_and_does_not_hang() {
+    let output = child_command("child_whose_child_drops_the_session", "drops").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn kill_driver(driver: &mut Child) {

@@ -1,14 +1,18 @@
 //! The session of this process: one at a time, which others of the process may join.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Condvar, Mutex};
+use mobula_client::ClientError;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Running;
 use crate::error::{Error, Result};
 
 static CURRENT: Mutex<Current> = Mutex::new(Current::None);
 static CHANGED: Condvar = Condvar::new();
+/// The id of the process whose session that is; 0: there is none. A forked child has a copy of both.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 enum Current {
     None,
@@ -28,17 +32,17 @@ impl Current {
 
 /// Starts a session, if there is none.
 pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
-    let mut current = CURRENT.lock();
+    check_process()?;
+    let current = CURRENT.lock();
     if !matches!(*current, Current::None) {
         return Err(Error::AlreadyInitialized);
     }
-    *current = Current::Starting;
-    drop(current);
-    begin(start)
+    begin(current, start)
 }
 
 /// Joins the session that there is, or starts one. Waits for one that starts or ends.
 pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
+    check_process()?;
     let mut current = CURRENT.lock();
     while !matches!(*current, Current::None) {
         if let Some(session) = current.session() {
@@ -46,12 +50,23 @@ pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<A
         }
         CHANGED.wait(&mut current);
     }
-    *current = Current::Starting;
-    drop(current);
-    begin(start)
+    begin(current, start)
 }
 
-fn begin(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
+/// In a forked child, the session is its parent's: nobody there ends it, nor what is starting or ending. Looked at before
+/// the lock, which a thread of the parent may have had.
+fn check_process() -> Result<()> {
+    let process = PROCESS.load(Ordering::Acquire);
+    if process == 0 || process == std::process::id() { Ok(()) } else { Err(ClientError::ForkedChild.into()) }
+}
+
+fn begin(
+    mut current: MutexGuard<'_, Current>,
+    start: impl FnOnce() -> Result<Running>,
+) -> Result<Arc<Running>> {
+    PROCESS.store(std::process::id(), Ordering::Release);
+    *current = Current::Starting;
+    drop(current);
     let failed = Failed;
     let session = Arc::new(start()?);
     std::mem::forget(failed);
@@ -71,6 +86,9 @@ impl Drop for Failed {
 
 /// The session has ended: the next one can start.
 pub(super) fn ended() {
-    *CURRENT.lock() = Current::None;
+    let mut current = CURRENT.lock();
+    *current = Current::None;
+    PROCESS.store(0, Ordering::Release);
+    drop(current);
     CHANGED.notify_all();
 }

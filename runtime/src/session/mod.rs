@@ -102,7 +102,8 @@ impl SessionNumber {
 /// from then on inherits it.
 ///
 /// # Errors
-/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`].
+/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`]; [`ClientError::ForkedChild`] in a process that was
+/// forked while its parent had a session.
 pub fn init() -> Result<Session> {
     Builder::new().init()
 }
