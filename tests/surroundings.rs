@@ -261,6 +261,29 @@ fn all_lines_reach_an_output_that_is_non_blocking_and_read_slowly() {
 }
 
 #[test]
+fn a_driver_may_hold_the_lock_of_its_output_while_it_waits_for_workers_that_print() {
+    let mut child = child("child_that_holds_the_lock_of_its_output");
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    let lines = output.lines().map_while(Result::ok).filter(|line| line.contains(") line ")).count();
+    assert_eq!(lines, LINES as usize);
+    let said = stderr_of(child);
+    assert!(!said.contains("lost"), "{said}");
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_that_holds_the_lock_of_its_output() {
+    as_child(|| {
+        let session = small().init().unwrap();
+        let locked = std::io::stdout().lock();
+        prints::remote(LINES).get_timeout(PATIENCE).unwrap();
+        drop(session);
+        drop(locked);
+    });
+}
+
+#[test]
 fn output_that_nobody_can_read_any_more_is_said_to_be_lost_once() {
     let (reader, child) = with_non_blocking_output("child_whose_worker_prints");
     // The test harness has printed what it had to say.

@@ -42,8 +42,16 @@ pub(crate) fn label(name: &'static str) {
     let name = short(name);
     label.extend_from_slice(&name.as_bytes()[..name.floor_char_boundary(NAME_BYTES_MAX)]);
     label.push(MARK);
+    flush_stdout();
     let _ = Stream::Stdout.write_all(&label);
     let _ = Stream::Stderr.write_all(&label);
+}
+
+/// Writes out what this process has printed so far.
+fn flush_stdout() {
+    while io::stdout().flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+        Stream::Stdout.takes_more_within(PollTimeout::NONE);
+    }
 }
 
 /// The last part of a path: what people call a function.
@@ -68,8 +76,11 @@ impl std::fmt::Display for Stream {
 }
 
 impl Stream {
-    /// Writes all of it, after what this process has printed before. Somebody may have made the output non-blocking, for
-    /// every process that has it: then this waits until it takes more, and others may print meanwhile.
+    /// Writes all of it. Somebody may have made the output non-blocking, for every process that has it: then this waits
+    /// until it takes more.
+    ///
+    /// Past the lock that the standard library has for the output: user code may hold that one while it waits for what
+    /// is written here. So an unfinished line of this process's own may come later, or be split.
     ///
     /// A closed output takes everything, as it does from `println!`.
     ///
@@ -78,14 +89,8 @@ impl Stream {
     pub(crate) fn write_all(self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = match self {
-                Self::Stdout => {
-                    let mut stdout = io::stdout().lock();
-                    stdout.flush().and_then(|()| write(stdout.as_fd(), bytes))
-                }
-                Self::Stderr => {
-                    let stderr = io::stderr().lock();
-                    write(stderr.as_fd(), bytes)
-                }
+                Self::Stdout => write(io::stdout().as_fd(), bytes),
+                Self::Stderr => write(io::stderr().as_fd(), bytes),
             };
             match written {
                 Ok(count) => bytes = &bytes[count..],
