@@ -142,8 +142,11 @@ impl State {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
             }
             let Some(worker) = self.pool.remove(token) else { continue };
+            // It may have been ending by itself when it was killed for being out of reach: then that is how it ended.
+            let may_be_the_kill =
+                matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
             let reason = match worker.broken {
-                Some(_) if worker.killed => ExitReason::Disconnected,
+                Some(_) if worker.killed && may_be_the_kill => ExitReason::Disconnected,
                 _ => reason,
             };
             // That it was killed from outside says nothing about whether the next one comes up.
