@@ -19,6 +19,10 @@ use crate::registry;
 
 /// So many processes in a row that do not come up, and there will be none.
 const START_FAILURES_MAX: u32 = 3;
+/// So many that are killed from outside before they come up. That says little about whether the next one comes up; but
+/// where memory is short, none does.
+const START_KILLS_MAX: u32 = 100;
+
 /// See the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
@@ -28,6 +32,7 @@ pub(super) struct State {
     /// Dropped when no process is left that was told to end.
     ending: Option<Sender<()>>,
     start_failures: u32,
+    start_kills: u32,
     is_store_lost: bool,
 }
 
@@ -40,6 +45,7 @@ impl State {
             deaths: Deaths::default(),
             ending: None,
             start_failures: 0,
+            start_kills: 0,
             is_store_lost: false,
         }
     }
@@ -119,7 +125,7 @@ impl State {
             );
             return self.no_workers(&message);
         }
-        self.start_failures = 0;
+        (self.start_failures, self.start_kills) = (0, 0);
         self.pool.register(token, from, Instant::now());
     }
 
@@ -149,16 +155,8 @@ impl State {
                 Some(_) if worker.killed && may_be_the_kill => ExitReason::Disconnected,
                 _ => reason,
             };
-            // That it was killed from outside says nothing about whether the next one comes up.
-            let is_killed = reason == (ExitReason::Killed { signal: libc::SIGKILL });
-            let failed = worker.link.is_none() && !is_killed;
-            if failed && !matches!(worker.job, Job::Exiting { .. }) {
-                self.start_failures += 1;
-                if self.start_failures >= START_FAILURES_MAX {
-                    self.no_workers(&format!(
-                        "worker processes do not come up: {reason} before it could serve"
-                    ));
-                }
+            if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
+                self.did_not_come_up(reason);
             }
             if let Some(link) = &worker.link {
                 self.deaths.died(link.peer, reason);
@@ -175,10 +173,24 @@ impl State {
         }
     }
 
+    fn did_not_come_up(&mut self, reason: ExitReason) {
+        if reason == (ExitReason::Killed { signal: libc::SIGKILL }) {
+            self.start_kills += 1;
+            if self.start_kills >= START_KILLS_MAX {
+                self.start_failures = START_FAILURES_MAX;
+            }
+        } else {
+            self.start_failures += 1;
+        }
+        if self.start_failures >= START_FAILURES_MAX {
+            self.no_workers(&format!("worker processes do not come up: {reason} before it could serve"));
+        }
+    }
+
     /// Whoever asks anew is worth another try at starting processes.
     fn try_again(&mut self) {
         if self.start_failures >= START_FAILURES_MAX {
-            self.start_failures = 0;
+            (self.start_failures, self.start_kills) = (0, 0);
         }
     }
 
