@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use mobula::{ActorOptions, Builder, Error, ExitReason, Failure};
-use mobula_tests::{PATIENCE, eventually, session, session_with};
+use mobula_tests::{PATIENCE, eventually, is_running, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -111,6 +111,23 @@ fn send(signal: Signal, pid: u32) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
 
+/// Stops a process, and waits until none of its threads runs any more.
+fn stop(pid: u32) {
+    send(Signal::SIGSTOP, pid);
+    let is_stopped = |thread: std::fs::DirEntry| {
+        // One that has ended meanwhile runs no more either.
+        let status = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        status
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next())
+            .is_none_or(|state| state == 'T')
+    };
+    eventually("the process has stopped", || {
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(is_stopped)
+    });
+}
+
 #[test]
 fn an_error_says_how_the_process_ended_of_a_function_and_of_an_actor() {
     for forward in [true, false] {
@@ -152,12 +169,13 @@ fn calls_that_had_not_begun_go_to_another_process() {
         // It has just been used, so the next call goes to it, dead or not.
         let before = pid::remote().get_timeout(PATIENCE).unwrap();
         send(Signal::SIGKILL, before);
+        eventually("the process is gone", || !is_running(before));
         assert_ne!(pid::remote().get_timeout(PATIENCE).unwrap(), before);
     }
     for _ in 0..5 {
         // What it is sent it never takes off its ring.
         let before = pid::remote().get_timeout(PATIENCE).unwrap();
-        send(Signal::SIGSTOP, before);
+        stop(before);
         let calls: Vec<_> = (0..5).map(|_| pid::remote()).collect();
         send(Signal::SIGKILL, before);
         for call in calls {
@@ -197,7 +215,7 @@ fn calls_of_an_actor_that_had_not_begun_wait_for_its_next_process() {
     let mortal = Mortal::options(ActorOptions::new().max_restarts(5)).remote();
     for _ in 0..5 {
         let before = mortal.pid().get_timeout(PATIENCE).unwrap();
-        send(Signal::SIGSTOP, before);
+        stop(before);
         let calls: Vec<_> = (0..5).map(|_| mortal.pid()).collect();
         send(Signal::SIGKILL, before);
         for call in calls {
@@ -272,6 +290,6 @@ fn a_session_ends_although_an_actor_does_not() {
     let _call = actor.waits_for(directory.path().join("never"));
     eventually("the call has begun", || directory.path().join("never.begun").exists());
     let turn = session.end();
-    assert!(!mobula_tests::is_running(pid) && !path.exists());
+    assert!(!is_running(pid) && !path.exists());
     drop(turn);
 }
