@@ -181,18 +181,16 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         logs::say(format_args!("a store without a watch on its driver does not serve: {error}"));
         return 1;
     }
-    let code = match server.run() {
-        Ok(()) => 0,
-        Err(error) => {
-            logs::say(format_args!("the store ended: {error}"));
-            1
-        }
-    };
+    if let Err(error) = server.run() {
+        // Another one is started in its place, in the same directory.
+        logs::say(format_args!("the store ended: {error}"));
+        return 1;
+    }
     // The driver may be gone: then nobody else removes the session's directory.
     if let Some(directory) = Path::new(&role.socket).parent() {
         super::directory::remove(directory, role.link.as_deref().map(Path::new));
     }
-    code
+    0
 }
 
 /// Waits for a process that has been told to end; kills it if it does not.
