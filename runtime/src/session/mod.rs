@@ -379,10 +379,11 @@ impl Running {
             link: directory.link.clone().map(Into::into),
         };
         let store = Store::start(store_program, role)?;
-        let begin = || -> Result<_> {
+        let (mut head, mut core, mut courier) = (None, None, None);
+        let begin = || -> Result<Arc<Core>> {
             let client =
                 ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;
-            let head = Head::start(HeadOptions {
+            let head = head.insert(Head::start(HeadOptions {
                 socket: socket.clone(),
                 workers: options.workers,
                 processes_max,
@@ -390,23 +391,29 @@ impl Running {
                 spin: options.spin,
                 program,
                 lifeline: lifeline.clone(),
-            })?;
-            let core = Core::new(client, None, options.spin);
-            let courier = start_core(&core)?;
+            })?);
+            let core = core.insert(Core::new(client, None, options.spin));
+            courier = Some(start_core(core)?);
             let link = crate::link::Link::new(core.client.connect_to(head.id())?, false);
             core.set_head(Arc::new(link));
-            Ok((head, core, courier))
+            Ok(core.clone())
         };
         match begin() {
-            Ok((head, core, courier)) => {
-                let (directory, store, head) = (Some(directory), Some(store), Some(head));
-                let (courier, lifeline) = (Some(courier), Some(lifeline));
+            Ok(core) => {
+                let (directory, store, lifeline) = (Some(directory), Some(store), Some(lifeline));
                 Ok(Self { directory, socket, store, head, core, courier, lifeline })
             }
             Err(error) => {
                 forget_core();
+                if let Some(core) = core {
+                    core.stop();
+                }
+                if let Some(courier) = courier {
+                    let _ = courier.join();
+                }
+                // Before the head, which waits for its workers, and they for that.
                 lifeline.cut();
-                drop(store);
+                drop((store, head));
                 Err(error)
             }
         }
