@@ -141,15 +141,37 @@ fn a_directory_that_was_given_stays_and_what_a_killed_session_left_in_it_goes() 
     let left_over = base.path().join("session-1-0");
     std::fs::create_dir(&left_over).unwrap();
     std::fs::write(left_over.join("lock"), "").unwrap();
-    let unrelated = base.path().join("unrelated");
+    let abandoned = base.path().join("new-1-0");
+    std::fs::create_dir(&abandoned).unwrap();
+    std::fs::File::open(&abandoned).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let [unrelated, fresh] = ["unrelated", "new-2-0"].map(|name| base.path().join(name));
     std::fs::create_dir(&unrelated).unwrap();
+    std::fs::create_dir(&fresh).unwrap();
     let builder = Builder::new().workers(1).capacity_bytes(64 << 20).session_dir(base.path());
     let session = builder.init().unwrap();
     assert!(session.socket().starts_with(base.path()));
-    assert!(!left_over.exists() && unrelated.exists());
+    assert!(!left_over.exists() && !abandoned.exists() && unrelated.exists() && fresh.exists());
     drop(session);
     std::fs::remove_dir(unrelated).unwrap();
+    std::fs::remove_dir(fresh).unwrap();
     assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+/// In containers that share a directory, more than one process has this number.
+#[test]
+fn a_session_takes_another_name_where_a_process_of_the_same_number_has_one() {
+    use nix::fcntl::{Flock, FlockArg};
+    let _turn = turn();
+    let base = tempfile::tempdir().unwrap();
+    let name = |number: u32| base.path().join(format!("session-{}-{number}", std::process::id()));
+    std::fs::create_dir(name(0)).unwrap();
+    let lock = std::fs::File::create(name(0).join("lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let builder = Builder::new().workers(1).capacity_bytes(64 << 20).session_dir(base.path());
+    let session = builder.init().unwrap();
+    assert_eq!(session.socket().parent(), Some(name(1).as_path()));
+    assert!(name(0).exists());
+    drop((session, lock));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mobula_client::descriptors::above_standard;
 use nix::fcntl::{Flock, FlockArg};
@@ -28,9 +29,12 @@ pub(super) struct Directory {
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session-";
+const FRESH: &str = "new-";
 const LINK: &str = "link-";
 /// How often sessions that end may get in the way of one that starts.
 const TRIES_MAX: u32 = 100;
+/// How long a directory may stay without its lock at most; it takes some microseconds.
+const FRESH_MAX: Duration = Duration::from_secs(3600);
 
 impl Directory {
     /// Makes one in `base`, or where sessions are made by default.
@@ -65,10 +69,10 @@ impl Directory {
         remove_left_over(base);
         // Under another name until it is locked, so that nobody takes it for left over.
         let (mut number, pid) = (0, std::process::id());
-        let (fresh, path) = loop {
-            let fresh = base.join(format!("new-{pid}-{number}"));
+        let fresh = loop {
+            let fresh = base.join(format!("{FRESH}{pid}-{number}"));
             match std::fs::DirBuilder::new().mode(0o700).create(&fresh) {
-                Ok(()) => break (fresh, base.join(format!("{SESSION}{pid}-{number}"))),
+                Ok(()) => break fresh,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 // Another session was the last one in it, and has just ended.
                 Err(error) if error.kind() == ErrorKind::NotFound && number < TRIES_MAX => {
@@ -78,21 +82,30 @@ impl Directory {
                 Err(error) => return Err(context(&fresh, error)),
             }
         };
-        let lock = || -> io::Result<_> {
+        let mut lock = || {
             let lock = above_standard(File::create(fresh.join(LOCK))?.into())?;
             let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock);
             let lock = lock.map_err(|(_, error)| io::Error::from(error))?;
-            std::fs::rename(&fresh, &path)?;
-            Ok(lock)
-        };
-        match lock() {
-            Ok(lock) => Ok(Self { path, link: None, _lock: lock }),
-            Err(error) => {
-                remove(&fresh, None);
-                Err(context(&path, error))
+            loop {
+                let path = base.join(format!("{SESSION}{pid}-{number}"));
+                match std::fs::rename(&fresh, &path) {
+                    Ok(()) => return Ok(Self { path, link: None, _lock: lock }),
+                    // In another container, this number is another process's.
+                    Err(error) if is_taken(&error) => number += 1,
+                    Err(error) => return Err(error),
+                }
             }
-        }
+        };
+        lock().map_err(|error| {
+            remove(&fresh, None);
+            context(&fresh, error)
+        })
     }
+}
+
+/// Whether a directory that is not empty has the name already.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
 }
 
 impl Drop for Directory {
@@ -203,6 +216,11 @@ fn is_live(directory: &Path) -> Option<bool> {
     if !directory.is_absolute() || !is_own_directory(directory) {
         return None;
     }
+    is_locked(directory)
+}
+
+/// Whether a session has the lock of a directory; `None` where there is none.
+fn is_locked(directory: &Path) -> Option<bool> {
     // What lies there need not be a file: then this does not wait for it.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let lock = File::options().read(true).custom_flags(flags).open(directory.join(LOCK)).ok()?;
@@ -210,6 +228,17 @@ fn is_live(directory: &Path) -> Option<bool> {
         Ok(_free) => Some(false),
         Err(_) => Some(true),
     }
+}
+
+/// Whether it was made for a session that never got to lock it.
+fn is_abandoned(directory: &Path) -> bool {
+    let is_fresh =
+        directory.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(FRESH));
+    let age = || std::fs::symlink_metadata(directory).ok()?.modified().ok()?.elapsed().ok();
+    is_fresh
+        && is_own_directory(directory)
+        && age().is_some_and(|age| age > FRESH_MAX)
+        && is_locked(directory) != Some(true)
 }
 
 /// Removes what sessions left whose driver and store were killed together, and links that lead to no session.
@@ -221,7 +250,7 @@ fn remove_left_over(base: &Path) {
             if session.is_ok_and(|session| is_live(&session) != Some(true)) {
                 let _ = std::fs::remove_file(&path);
             }
-        } else if is_live(&path) == Some(false) {
+        } else if is_live(&path) == Some(false) || is_abandoned(&path) {
             let _ = std::fs::remove_dir_all(&path);
         }
     }
