@@ -101,8 +101,7 @@ impl Slot {
             if unsafe { self.peer() }.id == object.owner() {
                 return Ok(Some(&entry.count));
             }
-            // SAFETY: that use is ended here, once; the slot stays, because whoever called this keeps the client.
-            drop(unsafe { Self::release(NonNull::from(self), object.index(), kind) });
+            self.take_back(object.index(), kind);
         }
         self.acquire_first(object, kind)
     }
@@ -128,9 +127,15 @@ impl Slot {
                 return Some((&entry.count, pointer, location));
             }
         }
-        // SAFETY: the use just counted is ended here, once; the slot stays, because whoever called this keeps the client.
-        drop(unsafe { Self::release(NonNull::from(self), object.index(), Use::Bytes) });
+        self.take_back(object.index(), Use::Bytes);
         None
+    }
+
+    /// Ends a use that was just counted, of what turned out to be another object.
+    #[cold]
+    fn take_back(&self, index: u32, kind: Use) {
+        // SAFETY: the use is ended here, once; the slot stays, because whoever called this keeps the client.
+        drop(unsafe { Self::release(NonNull::from(self), index, kind) });
     }
 
     fn acquire_first(&self, object: ObjectId, kind: Use) -> Result<Option<&Count>, ClientError> {

@@ -4,51 +4,41 @@
 //! does it inherit the [mappings](crate::mapping): nothing would keep what it sees there. The kernel wipes one page of
 //! every child (`MADV_WIPEONFORK`), so that one load tells.
 //!
-//! The page has one number, which names the process. A guard notes it. In a child the page has zero, and later, if the child
-//! makes guards of its own, another number, which no guard of an ancestor has noted.
+//! A child that makes guards of its own gets another page. The one before stays wiped, for the guards that were made before
+//! the fork.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 
 use crate::memory::PAGE_BYTES;
 
-/// The page, mapped once and never given back.
-struct Page(NonNull<AtomicU64>);
+const ORIGINAL: u64 = 0x6d6f_6275_6c61_0001;
 
-// SAFETY: the page holds one atomic word and stays mapped until the process ends, in a forked child too.
-unsafe impl Send for Page {}
-// SAFETY: threads that share it reach that word only atomically.
-unsafe impl Sync for Page {}
-
-impl Page {
-    fn map() -> io::Result<Self> {
-        let length = NonZeroUsize::new(PAGE_BYTES as usize).expect("not zero");
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing memory.
-        let base = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE)? };
-        // SAFETY: the range is the whole of the mapping just made, to which nothing refers yet. The advice takes effect in
-        // forked children, where the page reads as zeros, which is a value of the word.
-        unsafe { madvise(base, length.get(), MmapAdvise::MADV_WIPEONFORK)? };
-        Ok(Self(base.cast()))
-    }
-
-    fn word(&self) -> &'static AtomicU64 {
-        // SAFETY: the mapping begins at a page, so the word is aligned; it is initialised, since the kernel zeroes the page;
-        // it stays mapped for the rest of the process's life; and nobody reaches it but atomically.
-        unsafe { self.0.as_ref() }
-    }
+/// A new page, never given back; its word says that this process is the original.
+fn map_page() -> io::Result<&'static AtomicU64> {
+    let length = NonZeroUsize::new(PAGE_BYTES as usize).expect("not zero");
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new private mapping at an address of the kernel's choice touches no existing memory.
+    let base = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE)? };
+    // SAFETY: the range is the whole of the mapping just made, to which nothing refers yet. The advice takes effect in
+    // forked children, where the page reads as zeros, which is a value of the word.
+    unsafe { madvise(base, length.get(), MmapAdvise::MADV_WIPEONFORK)? };
+    let word: NonNull<AtomicU64> = base.cast();
+    // SAFETY: the mapping begins at a page, so the word is aligned; it is initialised, since the kernel zeroes the page; it
+    // stays mapped for the rest of the process's life, in a forked child too; and nobody reaches it but atomically.
+    let word: &'static AtomicU64 = unsafe { word.as_ref() };
+    word.store(ORIGINAL, Ordering::Relaxed);
+    Ok(word)
 }
 
 /// Tells whether the process that made it is the one that asks.
 #[derive(Debug, Clone, Copy)]
 pub struct ForkGuard {
     word: &'static AtomicU64,
-    process: u64,
 }
 
 impl ForkGuard {
@@ -57,32 +47,30 @@ impl ForkGuard {
     /// # Errors
     /// The system's, the first time: no memory, or a kernel older than 4.14.
     pub fn new() -> io::Result<Self> {
-        static PAGE: OnceLock<Page> = OnceLock::new();
-        // A child has a copy of it, which goes on from where the parent was: so no number comes twice in a line of
-        // processes.
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let page = match PAGE.get() {
-            Some(page) => page,
-            None => {
-                let page = Page::map()?;
-                // A second thread that loses the race leaks its page, once.
-                PAGE.get_or_init(|| page)
-            }
-        };
-        let word = page.word();
-        let mine = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        // The first guard of a process names it. The others find the name.
-        let process = match word.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => mine,
-            Err(named) => named,
-        };
-        Ok(Self { word, process })
+        // The page of this process, or of an ancestor: then its word is wiped.
+        static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
+        // Acquire: pairs with the exchange below; the word was stored before.
+        let known = PAGE.load(Ordering::Acquire);
+        // SAFETY: null, or a word that `map_page` has given out for the rest of the process's life.
+        let guard = unsafe { known.as_ref() }.map(|word| Self { word }).filter(|guard| !guard.is_child());
+        if let Some(guard) = guard {
+            return Ok(guard);
+        }
+        let word = map_page()?;
+        let page = std::ptr::from_ref(word).cast_mut();
+        match PAGE.compare_exchange(known, page, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(Self { word }),
+            // A second thread that loses the race leaks its page, once.
+            //
+            // SAFETY: a word that `map_page` has given out, for the other thread.
+            Err(faster) => Ok(Self { word: unsafe { &*faster } }),
+        }
     }
 
     /// Whether this is a forked child of the process that made the guard. One load.
     #[inline]
     pub fn is_child(&self) -> bool {
-        self.word.load(Ordering::Relaxed) != self.process
+        self.word.load(Ordering::Relaxed) != ORIGINAL
     }
 }
 
