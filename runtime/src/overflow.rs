@@ -5,10 +5,12 @@
 //! It covers the thread that runs calls. Threads that user code starts have no stack of their own for a handler, so of
 //! them only the signal is known.
 
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 use crate::lifeline::last_words;
+use crate::stack;
 
 /// The handler's stack.
 const HANDLER_STACK_BYTES: usize = 64 << 10;
@@ -30,7 +32,7 @@ static KNOWN: OnceLock<Known> = OnceLock::new();
 
 /// From here on an overflow of this thread's stack is told.
 pub(crate) fn tell_overflow(token: u64, socket: RawFd) {
-    let Some(low) = stack_low() else { return };
+    let Some(Range { start: low, .. }) = stack::bounds() else { return };
     // SAFETY: asks for a number.
     let pid = unsafe { libc::getpid() };
     if KNOWN.set(Known { low, pid, token, socket }).is_err() {
@@ -71,20 +73,5 @@ extern "C" fn on_fault(signal: libc::c_int, info: *const libc::siginfo_t, _conte
             libc::write(2, TEXT.as_ptr().cast(), TEXT.len());
             last_words(known.socket, known.token);
         }
-    }
-}
-
-/// The lowest address that this thread's stack may grow to.
-fn stack_low() -> Option<usize> {
-    // SAFETY: the attributes are initialized by the call that says so, and destroyed once.
-    unsafe {
-        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
-            return None;
-        }
-        let (mut low, mut bytes) = (std::ptr::null_mut(), 0);
-        let result = libc::pthread_attr_getstack(&raw const attributes, &raw mut low, &raw mut bytes);
-        libc::pthread_attr_destroy(&raw mut attributes);
-        (result == 0).then_some(low as usize)
     }
 }

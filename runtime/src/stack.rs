@@ -21,7 +21,7 @@ impl StackLimit {
     /// That of the stack that this runs on. The kernel is asked the first time in each thread.
     pub(crate) fn here() -> Self {
         let (start, end) = BOUNDS.get().unwrap_or_else(|| {
-            let Range { start, end } = bounds();
+            let Range { start, end } = bounds().unwrap_or_default();
             BOUNDS.set(Some((start, end)));
             (start, end)
         });
@@ -52,8 +52,8 @@ fn address() -> usize {
     (&raw const here).addr()
 }
 
-/// Where the stack of this thread lies; nowhere, if the system does not say.
-fn bounds() -> Range<usize> {
+/// Where the stack of this thread lies, if the system says.
+pub(crate) fn bounds() -> Option<Range<usize>> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let (mut start, mut bytes) = (std::ptr::null_mut(), 0);
     // SAFETY: the thread asks about itself; the attributes are initialized by the first call, when it succeeds, and
@@ -65,7 +65,7 @@ fn bounds() -> Range<usize> {
             known
         }
     };
-    if known { start.addr()..start.addr() + bytes } else { 0..0 }
+    known.then(|| start.addr()..start.addr() + bytes)
 }
 
 #[cfg(test)]
