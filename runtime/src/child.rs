@@ -1,9 +1,9 @@
 //! A process that this one has started, known by a descriptor and not by its number.
 //!
 //! The program that a session lives in may do with its children what it likes: ignore SIGCHLD (or have inherited that),
-//! ask for no zombies, or wait for whatever ends. Then a child's number is free as soon as it has ended, and may be a
-//! stranger's a moment later. So everything here goes through the child's pidfd, which means this one process for ever:
-//! hearing of its end, asking how it ended, and signals.
+//! ask for no zombies, or wait for whatever ends. Then a child's number is free as soon as it has ended, and the system
+//! may give the number to an unrelated process at once. So everything here goes through the child's pidfd, which means
+//! this one process for ever: hearing of its end, asking how it ended, and signals.
 //!
 //! What holds, and where:
 //! - The descriptor is opened by number once, right after the start, and the process behind it must then be a child of

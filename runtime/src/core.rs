@@ -59,7 +59,7 @@ pub(crate) struct Core {
     events: Receiver<Event>,
     /// Grows whenever something arrived, so that no follower sleeps through it.
     arrivals: AtomicU64,
-    /// How many calls have failed, so that who waits for many need not look at each of them to see that one has.
+    /// How many calls have failed, so that a wait for many results can tell that one has failed without checking each.
     pub(crate) failures: AtomicU64,
     turn: Mutex<Turn>,
     /// Threads that sleep, or are about to: the leader and the followers.

@@ -1,9 +1,9 @@
 //! The serving side: calls that arrived, run one after the other by the process's main thread.
 //!
 //! A call that has not begun is not bound to this process. When the running call waits for results of others, or runs
-//! for long, the calls of functions behind it are declined, and their callers send them elsewhere: so nothing waits
-//! behind what it is waited for by, and a long call holds up no short ones. Calls of an actor stay: they are bound to
-//! its state and its order.
+//! for long, the calls of functions behind it are declined, and their callers send them elsewhere: so a call never queues
+//! behind a call that is waiting for it, and a long call holds up no short ones. Calls of an actor stay: they are bound
+//! to its state and its order.
 //!
 //! The running call counts as waiting while any thread of the process waits, whichever call has started that thread: its
 //! own thread may be waiting for that one, which nobody can see from outside. Where it computes meanwhile, the process

@@ -1,4 +1,4 @@
-//! What every process of a session hangs on: a socket to the driver, and the driver's pidfd.
+//! How every process of a session learns that the session is over: a socket to the driver, and the driver's pidfd.
 //!
 //! The session ends when the driver says so, which it does by shutting its socket down, or when the driver's process
 //! ends, which the pidfd tells. Neither depends on who else has a copy of a descriptor: a child that the driver has
@@ -55,7 +55,7 @@ impl Lifeline {
     /// The tokens of processes whose stack has overflowed, since this was last asked.
     pub(crate) fn last_words(&self) -> Vec<u64> {
         let (mut tokens, mut token) = (Vec::new(), [0; 8]);
-        // Whoever sends without end sends no more than is worth reading.
+        // At most this many are read at a time, so that a process that sends without end cannot hold up the head.
         while tokens.len() < LAST_WORDS_MAX {
             match recv(self.socket.as_raw_fd(), &mut token, MsgFlags::MSG_DONTWAIT) {
                 Ok(8) => tokens.push(u64::from_le_bytes(token)),

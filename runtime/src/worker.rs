@@ -77,7 +77,7 @@ fn end_group() {
 static CANARY: AtomicI32 = AtomicI32::new(-1);
 
 /// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to become
-/// a daemon does: this one can neither call anybody nor be called any more, and everybody else had better know. One
+/// a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an error. One
 /// system call; nothing in a process that is no worker.
 pub(crate) fn end_if_descriptors_are_gone() {
     let canary = CANARY.load(Ordering::Relaxed);

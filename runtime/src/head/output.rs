@@ -21,8 +21,8 @@ use crate::logs::{self, Prefixer, Stream};
 const QUEUE_PIECES: usize = 16;
 /// Bytes that are read of a pipe at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// Pieces that are read of the pipe of a process that has ended: what the largest pipe holds. What has inherited it and
-/// goes on printing is not listened to.
+/// Pieces that are read of the pipe of a process that has ended: what the largest pipe holds. Output of child
+/// processes that still hold the pipe is not read after that.
 const PIECES_AFTER_END: usize = 64;
 /// Pipes of processes that have ended. When nobody reads, and more workers end, the oldest are closed.
 const ENDED_PIPES_MAX: usize = 128;

@@ -31,7 +31,7 @@ const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing may go on for want of processes, before somebody who wants one is refused: calls whose waits have
 /// timeouts may go on by themselves.
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
-/// The same where actors may be at work on what all wait for, and who wants a process holds up nobody.
+/// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
 /// So many processes that are only there because calls wait are worth a word, or half of all that there may be.
 const BLOCKED_WORTH_SAYING: usize = 64;

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 
 /// Descriptors that the driver of a session with one worker opens, and some for what it does with them.
 const DESCRIPTORS_MIN: usize = 48;
-/// As many as the largest session needs. Some programs close all that they might have, one by one.
+/// As many as the largest session needs. Not more: some programs close every possible descriptor number in a loop when
+/// they start a child.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
 
 /// Makes the process ready for a session.
