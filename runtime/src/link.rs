@@ -235,7 +235,8 @@ impl Link {
         self.marker.set(number);
     }
 
-    /// Up to which number the other end has begun what was asked of it. Final when its process has ended.
+    /// Up to which number the other end has begun what was asked of it. Final when its process has ended, or has let go of
+    /// the channel.
     pub(crate) fn begun(&self) -> u64 {
         self.outgoing.lock().sender.mark()
     }

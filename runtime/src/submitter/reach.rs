@@ -135,6 +135,10 @@ impl Core {
     }
 
     /// Of the calls under way, those that had not begun are sent again; what becomes of the others, nobody will say.
+    ///
+    /// Which have begun is final although the process lives: its end of a channel is there as long as a call that came
+    /// through it waits or runs, and the loss of the channel means that its end is gone. Where it is this process that
+    /// has closed the channel, because what came made no sense, the head ends the other one before this is due.
     fn reach_lost_actor(self: &Arc<Self>, actor: u64) {
         let failed = {
             let mut books = self.submitter.books.lock();
