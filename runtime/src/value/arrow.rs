@@ -20,7 +20,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use self::parts::Parts;
-use super::stream::Extension;
+use super::stream::{self, Extension};
 use super::{ValueError, context};
 
 mod parts;
@@ -231,7 +231,12 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parts, D::Error> {
-        Parts::deserialize(deserializer)
+        // A binary format has to be told what it has, which is no payload's stream.
+        if deserializer.is_human_readable() {
+            stream::content(deserializer)
+        } else {
+            Parts::deserialize(deserializer)
+        }
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Parts, M::Error> {

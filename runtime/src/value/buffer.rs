@@ -13,7 +13,7 @@ use serde::ser::{Serialize, Serializer};
 use super::context;
 use super::copied::{Copied, Form};
 use super::region::Region;
-use super::stream::Extension;
+use super::stream::{self, Extension};
 
 /// Shared bytes. Cloning and slicing copy nothing.
 #[derive(Clone, Default)]
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for Buffer {
     }
 }
 
-/// Reads the index of a buffer, which only a payload's stream has as a newtype, or a byte string, also from formats that
+/// Reads the index of a buffer, which only a payload's stream has within newtypes, or a byte string, also from formats that
 /// have only lists of numbers.
 struct BesideOrInLine;
 
@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for BesideOrInLine {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Buffer, D::Error> {
-        let index = u32::deserialize(deserializer)?;
+        let index = stream::content(deserializer)?;
         context::buffer(index).map_err(context::refuse)
     }
 

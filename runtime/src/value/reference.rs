@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 
 use super::context;
-use super::stream::Extension;
+use super::stream::{self, Extension};
 
 /// Keeps an object alive, and takes it along with the value that it stands in: as its position among the references of
 /// the payload. No other format can hold it.
@@ -48,7 +48,7 @@ impl<'de> Visitor<'de> for PositionVisitor {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Reference, D::Error> {
-        let [position] = Deserialize::deserialize(deserializer)?;
+        let [position] = stream::content(deserializer)?;
         match context::reference(position) {
             Some(Ok(handle)) => Ok(Reference(handle)),
             Some(Err(error)) => Err(context::refuse(error)),

@@ -14,7 +14,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::buffer::Buffer;
 use super::copied::{Copied, Form};
-use super::stream::Extension;
+use super::stream::{self, Extension};
 use super::{Element, ValueError, context};
 
 /// An n-dimensional array of numbers (see [`Element`]), row-major and contiguous, immutable and shared. Its elements travel beside the
@@ -242,7 +242,7 @@ impl<'de, T: Element> de::Visitor<'de> for Parts<T> {
             let parts = InLine::<Vec<usize>, Vec<T>>::deserialize(deserializer)?;
             return Tensor::from_shape_vec(&parts.shape, parts.elements).map_err(de::Error::custom);
         }
-        let parts = BesideOrInLine::<T>::deserialize(deserializer)?;
+        let parts: BesideOrInLine<T> = stream::content(deserializer)?;
         match (parts.element, parts.buffer, parts.elements) {
             (Some(element), Some(buffer), None) if element == T::NAME => {
                 Tensor::from_buffer(&parts.shape, buffer).map_err(context::refuse)

@@ -37,6 +37,9 @@
 //! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers what it reads for
 //! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for human-readable.
 //!
+//! Where `serde` has buffered it, the value of an extension 8 to 11 stands within more newtypes than any type has: so no
+//! user's type can be read from it by mistake.
+//!
 //! # Depth
 //!
 //! A few bytes for each level are enough to go deeper than any stack, so each level looks at how much of the stack is
@@ -49,11 +52,13 @@ use serde::ser::Serialize;
 use super::{ValueError, format};
 
 mod error;
+mod nested;
 mod numbers;
 mod read;
 mod write;
 
 pub(crate) use self::error::Error;
+pub(super) use self::nested::content;
 use self::read::Reader;
 use self::write::Writer;
 

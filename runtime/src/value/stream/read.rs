@@ -10,7 +10,7 @@ use serde::de::{
 
 use super::error::{Error, Step};
 use super::write::marker;
-use super::{extension, numbers};
+use super::{extension, nested, numbers};
 use crate::stack::StackLimit;
 use crate::value::buffer::Buffer;
 use crate::value::context;
@@ -251,7 +251,7 @@ impl<'de> Reader<'de> {
                     return Err(Error::new(format!("an extension of type {code} with another value in it")));
                 }
                 let end = self.at + length;
-                let value = visitor.visit_newtype_struct(&mut *self)?;
+                let value = nested::visit(self, visitor)?;
                 if self.at == end {
                     return Ok(value);
                 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ::arrow::array::StringArray;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,9 +22,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::seed::{Random, for_each_seed};
+use super::store::Store;
 use super::{from_heap, payload};
 use crate::value::payload::Layout;
-use crate::value::{Bytes, Tensor, ValueError, encode};
+use crate::value::{Arrow, Bytes, Reference, Source, Tensor, ValueError, decode, encode};
 
 /// A value, by itself and where `serde` buffers it before it is read.
 #[track_caller]
@@ -458,6 +460,54 @@ fn carriers_come_back_from_what_is_buffered() {
     let read: Untagged<Bytes> = from_heap(payload(&Untagged::It(bytes.clone()))).unwrap();
     let Untagged::It(read) = read;
     assert_eq!(encode(&read).unwrap().copied_bytes(), 5000);
+}
+
+/// Other types, which a carrier must not be taken for, tried before it.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(untagged)]
+enum Last<T> {
+    Number(u64),
+    Id(Id<u64>),
+    Maybe(Option<Id<Id<u32>>>),
+    List(Vec<u32>),
+    Position(Id<Vec<u32>>),
+    Pair(Id<(u32,)>),
+    Fields(Id<TensorLike>),
+    Map(Id<BTreeMap<String, serde_json::Value>>),
+    Json(Id<serde_json::Value>),
+    Any(serde_json::Value),
+    It(T),
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Id<T>(T);
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct TensorLike {
+    shape: Vec<usize>,
+}
+
+#[test]
+fn a_carrier_is_not_taken_for_another_type() {
+    fn check_last<T: Serialize + DeserializeOwned + PartialEq + Debug>(carrier: T) {
+        let last = Last::It(carrier);
+        assert_eq!(from_heap::<Last<T>>(payload(&last)).unwrap(), last);
+        let Last::It(carrier) = last else { unreachable!() };
+        // A newtype of the user's takes off no more than its own.
+        check(Id(Id(Id(carrier))));
+    }
+    check_last(Bytes::new());
+    check_last(Bytes::from(vec![1; 5000]));
+    check_last(Tensor::from_shape_vec(&[2], vec![1.5_f32, 2.5]).unwrap());
+    check_last(Arrow::from(StringArray::from(vec!["a", "b"])));
+    let store = Store::start();
+    let object = store.put(&[7; 10]).unwrap();
+    let encoded = encode(&Last::It(Reference(object.handle()))).unwrap();
+    let source = Source::heap(encoded.to_vec(), encoded.references().to_vec());
+    match decode(source).unwrap() {
+        Last::It(Reference(handle)) => assert_eq!(handle.id(), object.id()),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A field that a list says nothing of, with an iterator that does not know how long it is, or is wrong.
