@@ -25,6 +25,8 @@ pub(super) struct Reader<'de> {
     limit: StackLimit,
     /// Of the `Some`s around the nil that is next, how many have been read.
     somes: u32,
+    /// Where the last key of a map began.
+    key_at: Option<usize>,
     /// Levels of which it is not known what they are read as.
     buffered: usize,
 }
@@ -49,7 +51,7 @@ enum Head {
 
 impl<'de> Reader<'de> {
     pub(super) fn new(bytes: &'de [u8]) -> Self {
-        Self { bytes, at: 0, limit: StackLimit::here(), somes: 0, buffered: 0 }
+        Self { bytes, at: 0, limit: StackLimit::here(), somes: 0, key_at: None, buffered: 0 }
     }
 
     /// What has not been read.
@@ -170,6 +172,11 @@ impl<'de> Reader<'de> {
         match head {
             Head::Nil => visitor.visit_unit(),
             Head::Bool(value) => visitor.visit_bool(value),
+            // An unsigned key would be taken for the number of a field, or of a variant.
+            Head::Unsigned(value) if self.key_at == Some(start) => match i64::try_from(value) {
+                Ok(value) => visitor.visit_i64(value),
+                Err(_) => visitor.visit_u64(value),
+            },
             Head::Unsigned(value) => visitor.visit_u64(value),
             Head::Signed(value) => visitor.visit_i64(value),
             Head::F32(value) => visitor.visit_f32(value),
@@ -566,6 +573,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
         self.left = left;
         self.index += 1;
         self.key_start = self.reader.at;
+        self.reader.key_at = Some(self.key_start);
         let key = seed.deserialize(&mut *self.reader);
         key.map(Some).map_err(|error| error.at(Step::Index(self.index - 1), None))
     }

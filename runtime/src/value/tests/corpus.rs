@@ -479,7 +479,7 @@ enum Last<T> {
     It(T),
 }
 
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Id<T>(T);
 
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
@@ -508,6 +508,34 @@ fn a_carrier_is_not_taken_for_another_type() {
         Last::It(Reference(handle)) => assert_eq!(handle.id(), object.id()),
         other => panic!("{other:?}"),
     }
+}
+
+/// `serde` takes an unsigned key for the number of a field, or of a variant.
+#[test]
+fn keys_are_not_taken_for_the_numbers_of_fields() {
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    #[serde(untagged)]
+    enum Keyed<K: Ord> {
+        Fields { a: u8 },
+        Variant(Choice2),
+        Map(BTreeMap<K, u8>),
+    }
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    enum Choice2 {
+        First(u8),
+    }
+    for keys in [0..=0, 0..=1, 127..=130, 65_535..=65_536] {
+        let map = keys.map(|key| (key, 5)).collect::<BTreeMap<u32, u8>>();
+        let wrapped = Keyed::Map(map.clone());
+        assert_eq!(from_heap::<Keyed<u32>>(payload(&wrapped)).unwrap(), wrapped);
+        let wrapped = Keyed::Map(map.iter().map(|(key, value)| (Id(u64::from(*key)), *value)).collect());
+        assert_eq!(from_heap::<Keyed<Id<u64>>>(payload(&wrapped)).unwrap(), wrapped);
+        let wrapped = Keyed::Map(map.iter().map(|(key, value)| (Some(i64::from(*key)), *value)).collect());
+        assert_eq!(from_heap::<Keyed<Option<i64>>>(payload(&wrapped)).unwrap(), wrapped);
+    }
+    check(BTreeMap::from([(u64::MAX, 1), (0, 2), (i64::MAX as u64 + 1, 3)]));
+    check(BTreeMap::from([(i64::MIN, 1), (0, 2), (i64::MAX, 3)]));
+    check(BTreeMap::from([((0_u8, 1_u64), 1), ((1, 0), 2)]));
 }
 
 /// A field that a list says nothing of, with an iterator that does not know how long it is, or is wrong.
