@@ -64,8 +64,9 @@ pub(super) struct Encoding {
     buffers: Vec<Placed>,
     /// In the order of their positions, each object once.
     references: Vec<Handle>,
-    /// By address and length: a buffer that several carriers share is written once.
-    buffer_indices: FxHashMap<(usize, usize), u32>,
+    /// By address, length, and whether it goes by reference: a buffer that several carriers share is written once. The
+    /// same memory may go both ways: the offsets of an Arrow array, read from a copy, are not what the object has.
+    buffer_indices: FxHashMap<(usize, usize, bool), u32>,
     reference_positions: FxHashMap<ObjectId, u32>,
 }
 
@@ -84,12 +85,13 @@ impl Encoding {
 
     fn add_buffer(&mut self, buffer: &Buffer) -> u32 {
         // Everything that was added is kept alive here, so the same address is the same memory.
-        let key = (buffer.as_ptr().addr(), buffer.len());
+        let region = buffer.region().filter(|_| !buffer.is_empty());
+        let key = (buffer.as_ptr().addr(), buffer.len(), region.is_some());
         if let Some(&index) = self.buffer_indices.get(&key) {
             return index;
         }
         let index = self.buffers.len() as u32;
-        let external = buffer.region().filter(|_| !buffer.is_empty()).map(|region| {
+        let external = region.map(|region| {
             let offset = region.offset_of(buffer);
             (self.add_reference(region.handle()), offset)
         });

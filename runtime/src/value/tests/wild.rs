@@ -169,6 +169,16 @@ fn offsets_that_count_from_zero_are_not_those_that_lie_in_the_store() {
     let read: (Arrow<Int32Array>, Bytes, Arrow<StringArray>) = get(&other, &object).unwrap();
     assert_eq!((&*read.0, read.1), (&numbers, bytes));
     assert_eq!(*read.2, array.slice(50, 10));
+    // In whichever order they are written.
+    let read: Arrow<StringArray> = get(&store, &slice).unwrap();
+    let object = put(&other, &(read.clone(), Arrow::from(numbers_of(&read))));
+    let again: (Arrow<StringArray>, Arrow<Int32Array>) = get(&store, &object).unwrap();
+    assert_eq!((&*again.0, &again.1.values()[..]), (&array.slice(50, 10), &expected[..]));
+}
+
+/// The offsets of `array` as an array of numbers, in the same memory.
+fn numbers_of(array: &StringArray) -> Int32Array {
+    Int32Array::new(array.offsets().inner().clone(), None)
 }
 
 #[test]
