@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
 use super::buffer::Buffer;
+use super::copied::Form;
 use super::payload::{self, Layout, Record};
 use super::{Bytes, ValueError, context, format, stream};
 
@@ -73,11 +74,14 @@ impl Source {
 
     /// A payload on the heap, as it came through a ring: carriers borrow from it. `references` are the handles of
     /// [`Encoded::references`](super::Encoded::references), in their order.
+    ///
+    /// Bytes that lie in the store are copied first, since their owner could still write them.
     pub fn heap(payload: impl Into<bytes::Bytes>, references: Vec<Handle>) -> Self {
-        Self::tagged(format::PLAIN, payload.into(), references)
+        let payload = Buffer::found(payload.into()).copied_out(Form::Unchanged);
+        Self::tagged(format::PLAIN, payload.into_bytes(), references)
     }
 
-    /// As [`heap`](Self::heap), with the tag that came with it.
+    /// As [`heap`](Self::heap), for bytes of this process's own, with the tag that came with them.
     pub(crate) fn tagged(format: u32, payload: bytes::Bytes, references: Vec<Handle>) -> Self {
         Self { memory: Memory::Heap(format, payload), references: References::Held(references) }
     }

@@ -11,7 +11,7 @@ use mobula_client::Object;
 use super::store::{Store, get, put};
 use super::{addresses, assert_within};
 use crate::value::region::listed_within;
-use crate::value::{Arrow, Bytes, encode};
+use crate::value::{Arrow, Bytes, Source, decode, encode};
 
 /// Writes into an object of this process's own, as nobody should.
 pub(super) fn scribble(object: &Object, byte: u8) {
@@ -99,6 +99,19 @@ fn plain_data_stays_where_it_lies_and_changes() {
     assert_eq!((numbers.value(2), numbers.null_count(), numbers.is_null(1)), (-1, 1, true));
     assert_eq!((bytes.value(2), bytes.null_count()), (&[0xff; 5][..], 1));
     assert_eq!(fixed.value(1), [0xff; 3]);
+}
+
+#[test]
+fn a_payload_among_the_bytes_of_the_store_is_copied() {
+    let store = Store::start();
+    let other = store.another_client();
+    let texts: Vec<String> = (0..50).map(|i| format!("text {i}")).collect();
+    let object = put(&store, &Bytes::from(encode(&texts).unwrap().to_vec()));
+    let read: Bytes = get(&other, &object).unwrap();
+    let source = Source::heap(read.clone(), vec![]);
+    scribble(&object, 0xff);
+    assert!(read.iter().all(|byte| *byte == 0xff));
+    assert_eq!(decode::<Vec<String>>(source).unwrap(), texts);
 }
 
 fn arrow_of(data: ArrayData) -> Arrow<ArrayRef> {
