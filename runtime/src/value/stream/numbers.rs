@@ -87,18 +87,31 @@ pub(super) trait Receiver {
     fn receive<N: Number>(self, numbers: impl Iterator<Item = N>) -> Self::Output;
 }
 
-/// Hands the visitor a list of the numbers that `bytes` are, where they lie.
+/// Hands the visitor a list of the numbers that `bytes` are. Their owner may write them meanwhile, so each is loaded once:
+/// what the visitor checks is what it keeps.
 fn visit_list<'de, N: Number, V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Result<V::Value, Error> {
     if !bytes.len().is_multiple_of(size_of::<N>()) {
         let name = std::any::type_name::<N>();
         return Err(Error::new(format!("{} bytes are no whole number of {name}", bytes.len())));
     }
     match bytemuck::try_cast_slice::<u8, N>(bytes) {
-        Ok(numbers) => List::visit(numbers.iter().copied(), visitor),
+        Ok(numbers) => List::visit(numbers.iter().map(load_once), visitor),
         Err(_) => {
-            List::visit(bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned::<N>), visitor)
+            let load = |bytes| {
+                let mut number = N::zeroed();
+                mobula_client::copy_once(bytemuck::bytes_of_mut(&mut number), bytes);
+                number
+            };
+            List::visit(bytes.chunks_exact(size_of::<N>()).map(load), visitor)
         }
     }
+}
+
+#[inline(always)]
+fn load_once<N: Number>(number: &N) -> N {
+    // SAFETY: a reference is readable and aligned, and every value of its bytes is a number. A volatile load is done
+    // exactly once. If there is a writer, it is another process, so its stores race with nothing of this program's.
+    unsafe { std::ptr::from_ref(number).read_volatile() }
 }
 
 /// A list being read.
