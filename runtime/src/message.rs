@@ -504,6 +504,23 @@ mod tests {
         }
     }
 
+    /// A call that fails may well do so deep within a recursion.
+    #[test]
+    fn a_record_is_written_where_little_is_left_of_the_stack() {
+        let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+        let cause = Some(Box::new(error.clone()));
+        let failure = Failure::Task(TaskError { cause, ..error });
+        let record = crate::stack::near_the_end(|| {
+            let mut record = Vec::new();
+            NoResults::Failed { task: 7, failure, ran_nanos: 1 }.append_to(&mut record);
+            record
+        });
+        assert!(matches!(
+            ToCaller::read(&record),
+            Some(ToCaller::NoResults(NoResults::Failed { task: 7, .. }))
+        ));
+    }
+
     #[test]
     fn a_failure_with_causes_without_end_is_refused() {
         let with_causes = |count: usize| {

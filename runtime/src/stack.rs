@@ -18,6 +18,9 @@ thread_local! {
 pub(crate) struct StackLimit(usize);
 
 impl StackLimit {
+    /// That of what is known to need little.
+    pub(crate) const NONE: Self = Self(0);
+
     /// That of the stack that this runs on. The kernel is asked the first time in each thread.
     pub(crate) fn here() -> Self {
         let (start, end) = BOUNDS.get().unwrap_or_else(|| {
@@ -27,7 +30,7 @@ impl StackLimit {
         });
         // Of a stack that somebody else made nothing is known.
         if !(start..end).contains(&address()) {
-            return Self(0);
+            return Self::NONE;
         }
         Self(start + RESERVE_BYTES.min((end - start) / 4))
     }
@@ -66,6 +69,21 @@ pub(crate) fn bounds() -> Option<Range<usize>> {
         }
     };
     known.then(|| start.addr()..start.addr() + bytes)
+}
+
+/// Runs `work` where no more than half of what a limit keeps is left of the stack.
+#[cfg(test)]
+pub(crate) fn near_the_end<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    #[inline(never)]
+    fn descend<R>(work: impl FnOnce() -> R, level: u64) -> R {
+        let frame = std::hint::black_box([level; 64]);
+        let limit = StackLimit::here();
+        if address() < limit.0 - RESERVE_BYTES / 2 { work() } else { descend(work, frame[0] + 1) }
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(1 << 20);
+        thread.spawn_scoped(scope, || descend(work, 0)).unwrap().join().unwrap()
+    })
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ const SOME_BYTES: usize = 7;
 
 impl<'a> Writer<'a> {
     pub(super) fn new(out: &'a mut Vec<u8>, has_beside: bool) -> Self {
-        Self { out, limit: StackLimit::here(), has_beside }
+        // What has nothing beside it is a record of this program's own, of a depth that is known, and must go out.
+        let limit = if has_beside { StackLimit::here() } else { StackLimit::NONE };
+        Self { out, limit, has_beside }
     }
 
     /// One level down.
