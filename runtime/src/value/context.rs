@@ -119,6 +119,12 @@ pub(super) fn buffer(index: u32) -> Result<Buffer, ValueError> {
     read.unwrap_or(Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }))
 }
 
+/// A buffer of the payload that is being read, to be copied out of it.
+pub(super) fn buffer_to_copy(index: u32) -> Result<Buffer, ValueError> {
+    let read = with_top(&DECODING, |decoding| decoding.buffer_to_copy(index));
+    read.unwrap_or(Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }))
+}
+
 /// Runs `write`, and returns what it put beside the stream.
 pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Beside) {
     within(&ENCODING, None, write)

@@ -219,6 +219,16 @@ impl Decoding {
             None => Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }),
         }
     }
+
+    /// A buffer by its index, which is going to be copied. An honest payload names each such buffer once, so all of the
+    /// copies together are no larger than the memory that they are made of.
+    pub(super) fn buffer_to_copy(&mut self, index: u32) -> Result<Buffer, ValueError> {
+        let buffer = self.buffer(index)?;
+        if let Some(buffers) = &mut self.buffers {
+            buffers.count_copy(index, buffer.len())?;
+        }
+        Ok(buffer)
+    }
 }
 
 /// The buffers of a payload, and where they lie.
@@ -230,15 +240,33 @@ struct Buffers {
     table: Option<Box<[u8]>>,
     /// The referenced objects that buffers borrow from, by position.
     mapped: FxHashMap<u32, Buffer>,
+    /// Bytes of these objects.
+    mapped_bytes: usize,
+    /// Bytes of buffers that have been copied out.
+    copied_bytes: usize,
 }
 
 impl Buffers {
     fn whole(memory: Memory) -> Box<Self> {
-        Box::new(Self { memory, payload: None, table: None, mapped: FxHashMap::default() })
+        Box::new(Self {
+            memory,
+            payload: None,
+            table: None,
+            mapped: FxHashMap::default(),
+            mapped_bytes: 0,
+            copied_bytes: 0,
+        })
     }
 
     fn of_table(memory: Memory, table: &[u8]) -> Box<Self> {
-        Box::new(Self { memory, payload: None, table: Some(table.into()), mapped: FxHashMap::default() })
+        Box::new(Self {
+            memory,
+            payload: None,
+            table: Some(table.into()),
+            mapped: FxHashMap::default(),
+            mapped_bytes: 0,
+            copied_bytes: 0,
+        })
     }
 
     fn get(&mut self, index: u32, references: &References) -> Result<Buffer, ValueError> {
@@ -257,6 +285,16 @@ impl Buffers {
         Ok(if range.is_empty() { Buffer::default() } else { home.slice(range) })
     }
 
+    /// Counts another copy, of `length` bytes.
+    fn count_copy(&mut self, index: u32, length: usize) -> Result<(), ValueError> {
+        self.copied_bytes = self.copied_bytes.saturating_add(length);
+        let available = self.payload().len().saturating_add(self.mapped_bytes);
+        if self.copied_bytes > available {
+            return Err(ValueError::CopiedAgain { buffer: index, available: available as u64 });
+        }
+        Ok(())
+    }
+
     fn payload(&mut self) -> &Buffer {
         self.payload.get_or_insert_with(|| match &self.memory {
             Memory::Object(object) => Buffer::of_object(object.clone()),
@@ -269,7 +307,9 @@ impl Buffers {
             Entry::Occupied(mapped) => mapped.into_mut(),
             Entry::Vacant(vacant) => {
                 let handle = references.get(reference).map_err(|error| *error)?;
-                vacant.insert(Buffer::of_object(handle.object()?))
+                let object = Buffer::of_object(handle.object()?);
+                self.mapped_bytes = self.mapped_bytes.saturating_add(object.len());
+                vacant.insert(object)
             }
         })
     }

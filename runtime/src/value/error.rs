@@ -62,6 +62,16 @@ pub enum ValueError {
         /// How many there are.
         count: u32,
     },
+    /// The stream names the same buffers again and again, to be copied out.
+    #[error(
+        "with buffer {buffer}, more bytes are to be copied out than the {available} that are there: each is named once"
+    )]
+    CopiedAgain {
+        /// Which buffer.
+        buffer: u32,
+        /// Bytes of the payload, and of the objects that its buffers lie in.
+        available: u64,
+    },
     /// The payload names more references than came with it.
     #[error("the payload names reference {reference}, but {count} came with it")]
     NoSuchReference {

@@ -276,10 +276,10 @@ impl<'de> Reader<'de> {
         self.array()
     }
 
-    /// A buffer, which an extension that began `length` bytes before its end names.
+    /// A buffer to be copied out, which an extension that began `length` bytes before its end names.
     fn beside(&mut self, length: usize) -> Result<Buffer, Error> {
         let index = u32::from_le_bytes(self.data(length)?);
-        context::buffer(index).map_err(context::refuse)
+        context::buffer_to_copy(index).map_err(context::refuse)
     }
 
     /// A list of numbers: of which kind, and where.

@@ -251,6 +251,29 @@ fn lists_of_numbers_are_whole_and_of_a_known_kind() {
     }
 }
 
+/// Seven bytes of a stream are enough to name a buffer, however large, once more.
+#[test]
+fn a_buffer_is_copied_out_no_more_often_than_it_is_there() {
+    #[track_caller]
+    fn check<T: Serialize + DeserializeOwned + Debug>(value: T) {
+        let honest = payload(&vec![value]).to_vec();
+        from_heap::<Vec<T>>(aligned(&honest)).unwrap();
+        let layout = Layout::read(&honest, honest.len()).unwrap();
+        let element = &honest[layout.stream.clone()][1..];
+        let stream = [&[0xdd, 0, 1, 0x86, 0xa0][..], &element.repeat(100_000)].concat();
+        let mut forged = [&honest[..layout.stream.start], &stream, &honest[layout.stream.end..]].concat();
+        forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
+        let record = Record::read(&honest[HEADER_BYTES..], 0).unwrap();
+        let offset = record.offset + (stream.len() - layout.stream.len()) as u64;
+        Record { offset, ..record }.write(&mut forged, 0);
+        let error = from_heap::<Vec<T>>(aligned(&forged)).unwrap_err();
+        assert!(matches!(error, ValueError::CopiedAgain { buffer: 0, .. }), "{error}");
+    }
+    check("text ".repeat(200_000));
+    check(serde_bytes::ByteBuf::from(vec![1; 1_000_000]));
+    check(vec![1.5_f64; 100_000]);
+}
+
 /// The payload with another part of its stream in place of one, and everything that says how long that is.
 fn replaced(payload: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let layout = Layout::read(payload, payload.len()).unwrap();
