@@ -10,7 +10,7 @@ use serde::de::{
 
 use super::error::{Error, Step};
 use super::write::marker;
-use super::{extension, nested, numbers};
+use super::{Extension, extension, nested, numbers};
 use crate::stack::StackLimit;
 use crate::value::buffer::Buffer;
 use crate::value::context;
@@ -340,6 +340,13 @@ impl<'de> Reader<'de> {
     }
 }
 
+/// Whether the name of a newtype struct is a request to the format: our own, or that of a crate such as `serde_json`,
+/// which calls its own private. We hand over the value as it was written. Other names that begin with `$` are users'.
+#[inline]
+fn is_request(name: &str) -> bool {
+    name.starts_with('$') && (Extension::of_name(name).is_some() || name.contains("private"))
+}
+
 /// Where bytes lie.
 enum Place<'de> {
     Stream(&'de [u8]),
@@ -496,8 +503,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         self.deeper()?;
-        // Names that no struct has ask a format for something that it may know, and get what was written.
-        if name.starts_with('$') { self.value(visitor) } else { visitor.visit_newtype_struct(self) }
+        if is_request(name) { self.value(visitor) } else { visitor.visit_newtype_struct(self) }
     }
 
     #[inline]

@@ -510,6 +510,20 @@ fn a_carrier_is_not_taken_for_another_type() {
     }
 }
 
+#[test]
+fn newtypes_that_are_renamed_come_back() {
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    #[serde(rename = "$list")]
+    struct List(serde_json::Value);
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    #[serde(rename = "$ref")]
+    struct Link(String);
+
+    check(List(json!([5])));
+    check(List(json!({"$ref": [1, null]})));
+    check(Link("#/definitions".to_owned()));
+}
+
 /// `serde` takes an unsigned key for the number of a field, or of a variant.
 #[test]
 fn keys_are_not_taken_for_the_numbers_of_fields() {
