@@ -78,7 +78,9 @@
 //! What a type's own `Serialize` refuses, or `serde` for it, is [`ValueError::Unwritable`], which names the type and the
 //! field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is no map. Where `serde`
 //! buffers what it reads (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room for an integer that
-//! takes more than 64 bits: to read one is an error there.
+//! takes more than 64 bits: to read one is an error there. And there bytes that are UTF-8 are taken for text, where a variant
+//! of text is tried before one of bytes, or for the name of a field. For `String` reads bytes as text, and what it reads
+//! from is then `serde`'s buffer, which no format can tell from another reader. [`Bytes`] are never taken for text.
 //!
 //! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
 //! its end is [`ValueError::TooDeep`].
