@@ -172,7 +172,8 @@ impl<'a> Writer<'a> {
         self.deeper()?;
         let (start, announced) = (self.out.len(), length.unwrap_or(0));
         self.put_length(kind, announced)?;
-        Ok(Compound { writer: self, kind, start, announced, count: 0, key_start: 0, variant: None })
+        let key_start = self.out.len();
+        Ok(Compound { writer: self, kind, start, announced, count: 0, key_start, variant: None })
     }
 
     /// The map of one entry that a variant with content is, up to its content.
@@ -535,17 +536,31 @@ pub(super) struct Compound<'w, 'a> {
 impl Compound<'_, '_> {
     #[inline]
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        let start = self.writer.out.len();
         self.count += 1;
         let written = value.serialize(&mut *self.writer);
-        written.map_err(|error| self.place::<T>(error, Step::Index(self.count - 1)))
+        written.map_err(|error| {
+            self.cut(start);
+            self.place::<T>(error, Step::Index(self.count))
+        })
     }
 
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
+        let start = self.writer.out.len();
         self.count += 1;
-        self.writer.put_text(name)?;
-        let written = value.serialize(&mut *self.writer);
-        written.map_err(|error| self.place::<T>(error, Step::Name(name.into())))
+        let written = self.writer.put_text(name).and_then(|()| value.serialize(&mut *self.writer));
+        written.map_err(|error| {
+            self.cut(start);
+            self.place::<T>(error, Step::Name(name.into()))
+        })
+    }
+
+    /// Takes back what began at `start`: an implementation of `Serialize` may go on without what it cannot write.
+    #[cold]
+    fn cut(&mut self, start: usize) {
+        self.writer.out.truncate(start);
+        self.count = self.count.saturating_sub(1);
     }
 
     #[cold]
@@ -646,7 +661,10 @@ impl ser::SerializeMap for Compound<'_, '_> {
         self.count += 1;
         self.key_start = self.writer.out.len();
         let written = key.serialize(&mut *self.writer);
-        written.map_err(|error| error.at(Step::Index(self.count - 1), Some(std::any::type_name::<T>())))
+        written.map_err(|error| {
+            self.cut(self.key_start);
+            error.at(Step::Index(self.count), Some(std::any::type_name::<T>()))
+        })
     }
 
     #[inline]
@@ -660,6 +678,7 @@ impl ser::SerializeMap for Compound<'_, '_> {
                 Ok(name) => Step::Name(name.into()),
                 Err(_) => Step::Index(self.count.saturating_sub(1)),
             };
+            self.cut(self.key_start);
             error.at(step, Some(std::any::type_name::<T>()))
         })
     }

@@ -524,6 +524,56 @@ fn newtypes_that_are_renamed_come_back() {
     check(Link("#/definitions".to_owned()));
 }
 
+/// What a `Serialize` leaves out because it cannot be written is left out entirely.
+#[test]
+fn what_is_left_out_leaves_nothing_behind() {
+    use serde::ser::{Error as _, SerializeMap, SerializeSeq, SerializeStruct};
+
+    struct Half;
+    impl Serialize for Half {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut list = serializer.serialize_seq(Some(2))?;
+            list.serialize_element("a half")?;
+            Err(S::Error::custom("and no more"))
+        }
+    }
+    struct List;
+    impl Serialize for List {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut list = serializer.serialize_seq(Some(3))?;
+            list.serialize_element(&1)?;
+            assert!(list.serialize_element(&Half).is_err());
+            list.serialize_element(&3)?;
+            list.end()
+        }
+    }
+    struct Map;
+    impl Serialize for Map {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(4))?;
+            map.serialize_entry("one", &1)?;
+            assert!(map.serialize_entry("half", &Half).is_err());
+            assert!(map.serialize_entry(&Half, &2).is_err());
+            map.serialize_entry("three", &3)?;
+            map.end()
+        }
+    }
+    struct Fields;
+    impl Serialize for Fields {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut fields = serializer.serialize_struct("Fields", 3)?;
+            fields.serialize_field("one", &1)?;
+            assert!(fields.serialize_field("half", &(1, Half)).is_err());
+            fields.serialize_field("three", &3)?;
+            fields.end()
+        }
+    }
+    let map = BTreeMap::from([("one".to_owned(), 1), ("three".to_owned(), 3)]);
+    check_sent(&(List, 7), |back: &(Vec<u8>, u8)| *back == (vec![1, 3], 7));
+    check_sent(&(Map, 7), |back: &(BTreeMap<String, u8>, u8)| *back == (map.clone(), 7));
+    check_sent(&(Fields, 7), |back: &(BTreeMap<String, u8>, u8)| *back == (map.clone(), 7));
+}
+
 /// `serde` takes an unsigned key for the number of a field, or of a variant.
 #[test]
 fn keys_are_not_taken_for_the_numbers_of_fields() {
