@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arrow::array::*;
@@ -34,12 +35,15 @@ macro_rules! carrier {
     };
 }
 /// Every kind.
-pub const CARRIERS: [Carrier; 21] = [
+pub const CARRIERS: [Carrier; 22] = [
     carrier!("a string", string, |read: &String| check_text(read)),
     carrier!("strings", strings, |read: &Vec<String>| read.iter().for_each(|text| check_text(text))),
     carrier!("characters", characters, |read: &Vec<char>| check_text(&read.iter().collect::<String>())),
     carrier!("a map", map, |read: &BTreeMap<String, Vec<u8>>| read.keys().for_each(|text| check_text(text))),
     carrier!("numbers", numbers, |_: &Vec<f64>| {}),
+    carrier!("checked numbers", checked_numbers, |read: &Vec<NonZeroU32>| {
+        assert!(read.iter().all(|number| std::hint::black_box(number.get()) != 0));
+    }),
     carrier!("bytes", || Bytes::from(vec![7; 3000]), |_: &Bytes| {}),
     carrier!("a tensor", tensor, |read: &Tensor<f64>| assert_eq!(read.view().len(), 600)),
     carrier!("text", text, check_array),
@@ -136,8 +140,14 @@ fn texts() -> impl Iterator<Item = Option<String>> {
     (0..ROWS).map(|i| (i % 5 > 0).then(|| format!("{i} ü{}", "ä long text ".repeat(i as usize % 4))))
 }
 
+/// Large enough to lie beside the stream.
 fn string() -> String {
-    strings().concat()
+    strings().concat().repeat(8)
+}
+
+/// Numbers that are checked when they are read.
+fn checked_numbers() -> Vec<NonZeroU32> {
+    (1..2000).filter_map(NonZeroU32::new).collect()
 }
 
 fn strings() -> Vec<String> {
