@@ -11,8 +11,8 @@
 //! | *v*, or 16 | the encoded value | the object's id |
 //! | 16·*r* | the ids of its references | |
 //!
-//! Objects that payloads name are kept alive by who sends them, until their receiver has acknowledged the record, or
-//! until the call that they belong to is over.
+//! The sender keeps the named objects alive until the receiver has acknowledged the record, or until the call that they
+//! belong to is over.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! The sources of an error that a function returned, found at the place where its type is known.
 //!
-//! A function may fail with anything that can be shown: an error with sources, a box of one, or a text. Which of them a type is, only
-//! the macros' code can ask, where the type is written: a method of the same name is offered at three depths of
-//! references, and the compiler takes the first that fits.
+//! A function may fail with anything that can be shown: an error with sources, a box of one, or a text. Only the
+//! code that the macros generate knows the concrete type, so the choice is made there: a method of the same name is
+//! offered at three depths of references, and the compiler takes the first that fits.
 
 use std::error::Error;
 use std::ops::Deref;

@@ -40,7 +40,7 @@ pub(super) fn invited<R>(write: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Whether what asks is about to be written into an extension of the stream.
+/// Returns true once, if the caller is the content of an extension that our writer has begun.
 pub(super) fn take_invitation() -> bool {
     INVITED.take()
 }

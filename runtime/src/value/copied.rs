@@ -31,7 +31,7 @@ impl Copied {
         Self { words, length: bytes.len(), form }
     }
 
-    /// How it does differ.
+    /// How the copy differs from the object's bytes.
     pub(super) fn form(&self) -> Form {
         self.form
     }

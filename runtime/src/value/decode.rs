@@ -31,7 +31,7 @@ enum Memory {
 pub(crate) enum References {
     /// By handles.
     Held(Vec<Handle>),
-    /// By ids, of which handles are made as they are asked for: who has the payload knows that they live.
+    /// By ids, of which handles are made as they are asked for: the owner of the payload keeps these objects alive.
     Named(Client, Vec<ObjectId>),
 }
 
@@ -167,7 +167,8 @@ fn decode_parts<T: DeserializeOwned>(
 fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
     let (value, decoding) = context::decoding(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
-        // What was refused may have been read as something else instead.
+        // `serde` may have recovered from a refusal by trying another variant, so the refusal counts only if it caused this
+        // error.
         (Err(ValueError::Unreadable { reason, .. }), Some(refusal))
             if reason.ends_with(&refusal.to_string()) =>
         {

@@ -22,7 +22,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
     Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
 }
 
-/// What became of a value that was to be appended.
+/// The result of [`append`].
 pub(crate) enum Appended {
     /// A stream with nothing beside it: its payload stands behind the others, and has this tag.
     Whole { format: u32 },

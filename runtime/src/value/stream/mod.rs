@@ -43,8 +43,8 @@
 //! # Depth
 //!
 //! A few bytes for each level are enough to go deeper than any stack, so each level looks at how much of the stack is
-//! left. What is buffered is gone through a second time, by code that does not look: each buffered level keeps
-//! room for that.
+//! left. `serde` reads buffered values a second time without checking the stack. So each buffered level reserves stack
+//! for that.
 
 use serde::de::{Deserialize, DeserializeOwned};
 use serde::ser::Serialize;

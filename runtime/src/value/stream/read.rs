@@ -23,7 +23,7 @@ pub(super) struct Reader<'de> {
     bytes: &'de [u8],
     at: usize,
     limit: StackLimit,
-    /// Of the `Some`s around the nil that is next, how many have been read.
+    /// How many of the `Some`s around the next nil have been read already.
     somes: u32,
     /// Where the last key of a map began.
     key_at: Option<usize>,
