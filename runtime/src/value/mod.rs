@@ -82,6 +82,10 @@
 //! of text is tried before one of bytes, or for the name of a field. For `String` reads bytes as text, and what it reads
 //! from is then `serde`'s buffer, which no format can tell from another reader. [`Bytes`] are never taken for text.
 //!
+//! Text, bytes and lists of numbers that a payload has beside the stream are copied out once each: a forged payload
+//! cannot make more of them than it has. That does not hold for carriers of one buffer that have to copy it, which are a
+//! [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named with many lengths.
+//!
 //! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
 //! its end is [`ValueError::TooDeep`].
 
