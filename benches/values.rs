@@ -13,7 +13,7 @@ const WORKERS: usize = 1;
 const CAPACITY_BYTES: u64 = 1 << 30;
 const BYTES: usize = 100 << 20;
 
-/// What most arguments look like: some fields, some of them text.
+/// A typical argument: some fields, some of them text.
 type Small = (i64, String, Option<f64>, Vec<u32>);
 
 #[mobula::remote]

@@ -280,7 +280,7 @@ impl Allocator {
     /// Segments without any object that have been so since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
         // One that is leaving is looked after by whoever empties it.
-        // What pages are missing of is not kept for being warm.
+        // A segment with missing pages is not worth keeping warm.
         let is_due = |segment: &Segment| segment.emptied <= before || segment.gone > 0;
         let is_empty = |segment: &Segment| segment.used == 0 && is_due(segment) && !segment.leaving;
         let numbered = self.segments.iter().enumerate();

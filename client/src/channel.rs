@@ -180,8 +180,8 @@ impl Receiver {
         self.consumer.is_empty()
     }
 
-    /// What tells the sender how far this end has come with records that it has received, by a count of their own: it can
-    /// be read also when this process is dead.
+    /// The marker by which this end tells the sender which records it has begun, by a count of their own. The sender can
+    /// read it also when this process is dead.
     pub fn marker(&self) -> Marker {
         self.consumer.marker()
     }

@@ -1,12 +1,13 @@
 //! Spilled objects in this process's own memory: for when the store has no memory to bring one back into, and none can be
 //! made because the disk is full or everything is in use.
 //!
-//! What somebody holds must stay readable. So its record is read from the file where it lies, by a descriptor that can only
-//! read, into memory of the reader's own, and believed if the checksum matches. The object stays spilled, for everybody
-//! else, and is not freed: whoever reads it has pinned its bytes. The copy lives as long as the reader's object and its
-//! clones; it takes no memory of the store's, and another get makes another one.
+//! An object that a process holds must stay readable. So its record is read from its file, through a read-only descriptor,
+//! into memory of the reader's own, and is believed only if the checksum matches. The object stays spilled for all other
+//! processes, and it is not freed, because the reader has pinned its bytes. The copy lives as long as the reader's object
+//! and its clones. It uses memory of this process, not of the store. Each further get makes a new copy.
 //!
-//! The file is not mapped: it can be cut short, or fail, and a page that cannot be had is a signal and no error.
+//! The file is not mapped: its owner can cut it short and the disk can fail, and then a page that cannot be read is a signal
+//! and not an error.
 
 use std::fs::File;
 use std::io;

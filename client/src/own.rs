@@ -786,9 +786,10 @@ impl Own {
         taken.into_iter().map(|segment| segment.id).collect()
     }
 
-    /// Gives unused pages of segments that are in use back to the system, `wanted` bytes or all there are; returns the
-    /// segments' ids, of which the daemon is to be told, and how many bytes it were. Those of slabs only when small objects
-    /// are [packed](Self::pack).
+    /// Gives unused pages of segments that are in use back to the system, `wanted` bytes or all there are. Returns the ids of
+    /// these segments, for the daemon, and the number of bytes. Pages of slabs are given back only if `packed`, that is,
+    /// after [`pack`](Self::pack). (A huge page that the kernel cannot split at that moment stays, and counts, until its
+    /// segment goes.)
     pub(crate) fn shrink(&self, wanted: u64, packed: bool) -> (BTreeSet<u32>, u64) {
         let mut books = self.books.lock();
         let allocator = &mut books.allocator;

@@ -163,7 +163,8 @@ messages! {
             /// From [`Reply::Leased`].
             segment: u32,
         }
-        /// Pages of a segment of its own, in which no object lies, have gone back to the system: they count no more.
+        /// The client has given pages of one of its segments back to the system. No object lies in them, and the daemon
+        /// stops counting them.
         /// Answered by [`Reply::Done`].
         28 => Shrunk {
             /// From [`Reply::Leased`].

@@ -26,8 +26,8 @@ pub fn trim() {
     }
 }
 
-/// Counts something that was freed and of which there can be very many: when there were, a thread trims the heap once it is
-/// quiet again, and ends. An atomic addition, mostly.
+/// Call this for each freed thing of a kind of which there can be very many. After many calls a thread waits until it is
+/// quiet, trims the heap once, and ends. Usually one atomic addition.
 #[inline]
 pub fn freed() {
     // Relaxed: it is only a number.

@@ -200,7 +200,8 @@ impl Location {
     }
 }
 
-/// Where bytes lie, as one word. What does not fit is nobody's place: no segment is so long.
+/// Where bytes lie, as one word. An offset that does not fit becomes the largest one, which lies in no segment, so readers
+/// refuse it.
 #[inline]
 fn place_bits(segment: u32, offset: u64) -> u64 {
     let units = u32::try_from(offset / ALIGNMENT).unwrap_or(u32::MAX);

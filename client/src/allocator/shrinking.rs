@@ -47,7 +47,7 @@ impl Allocator {
             if missing == 0 {
                 return taken;
             }
-            // The end of it: what is in use lies at the beginning of a segment rather.
+            // From the end of the run: objects in use lie mostly at the beginning of a segment.
             let bytes = run.bytes.min(missing.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
             let part = UnusedPages { offset: run.offset + run.bytes - bytes, bytes, ..run };
             self.segment_mut(run.segment).cut(run.offset, run.bytes, bytes);
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(bytes(&allocator.take_unused(u64::MAX)), SEGMENT_BYTES - 4096);
     }
 
-    /// Whatever is allocated, freed and taken out: no page that has gone is ever part of a place, and everything that is
-    /// neither in use nor gone can be had.
+    /// In any order of allocating, freeing and taking out, no page that has gone is ever part of a place, and all memory
+    /// that is neither in use nor gone can be allocated.
     #[test]
     fn pages_that_have_gone_are_never_allocated() {
         // Miri is slow.

@@ -326,7 +326,8 @@ impl Daemon {
         self.notify_holders(scope, &Notice::Reclaim { bytes: missing });
     }
 
-    /// The same, once that has not been enough: also the unused pages of segments in which objects lie.
+    /// As [`make_room`](Self::make_room), for when that was not enough: owners also give back unused pages of segments that
+    /// still hold objects.
     fn make_more_room(&mut self, scope: Scope, missing: u64, now: Instant) {
         self.sweep(now);
         self.send_away(missing);
