@@ -7,7 +7,6 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use mobula::prelude::*;
 
 const WORKERS: usize = 1;
 const CAPACITY_BYTES: u64 = 1 << 30;
