@@ -24,6 +24,8 @@ mod simulation;
 
 /// A worker beyond what is needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
+/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it hangs.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process that was told to exit may take.
 pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
@@ -65,7 +67,9 @@ pub(super) struct Worker<C> {
 /// What a process is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
-    Starting,
+    Starting {
+        since: Instant,
+    },
     Idle {
         since: Instant,
     },
@@ -101,16 +105,20 @@ impl<C: Caller> Worker<C> {
         self.link.as_ref().is_some_and(|link| link.peer() == peer)
     }
 
-    /// Whether it has taken longer to end than it may.
+    /// Whether it has taken longer to start, or to end, than it may.
     fn is_late(&self, now: Instant) -> bool {
-        matches!(self.job, Job::Exiting { since } if now.duration_since(since) > EXIT_PATIENCE)
-            || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
+        let is_late = match self.job {
+            Job::Starting { since } => now.duration_since(since) > START_PATIENCE,
+            Job::Exiting { since } => now.duration_since(since) > EXIT_PATIENCE,
+            _ => false,
+        };
+        is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
     }
 
     /// Whether it will do something, be it to end, that others may wait for.
     fn goes_on(&self, now: Instant) -> bool {
         match self.job {
-            Job::Starting | Job::Exiting { .. } => true,
+            Job::Starting { .. } | Job::Exiting { .. } => true,
             Job::Idle { .. } | Job::Leased { .. } => self.broken.is_some() || !self.blocked,
             Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
             Job::Actor { .. } => self.broken.is_some(),
@@ -120,7 +128,7 @@ impl<C: Caller> Worker<C> {
     /// Whether it is, or could soon be, running a call that somebody waits for.
     fn serves(&self, now: Instant) -> bool {
         let has_part = match self.job {
-            Job::Starting | Job::Idle { .. } | Job::Leased { .. } => true,
+            Job::Starting { .. } | Job::Idle { .. } | Job::Leased { .. } => true,
             Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
             Job::Actor { .. } | Job::Exiting { .. } => false,
         };
@@ -175,6 +183,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
         let own = (self.surplus_count(now) > 0 || exiting).then_some(SURPLUS_KEPT / 4);
+        let starting = (self.starting() > 0).then_some(START_PATIENCE / 4);
         let broken = self.workers.values().any(|worker| worker.broken.is_some());
         let broken = broken.then_some(BROKEN_PATIENCE / 4);
         let finishing = self
@@ -183,7 +192,7 @@ impl<C: Caller> Pool<C> {
             .any(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now));
         let finishing = finishing.then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
-        [own, broken, finishing, stuck].into_iter().flatten().min()
+        [own, starting, broken, finishing, stuck].into_iter().flatten().min()
     }
 
     // ---- what callers and workers say ----
@@ -249,11 +258,11 @@ impl<C: Caller> Pool<C> {
     // ---- processes ----
 
     /// A process has been started.
-    pub(super) fn add(&mut self, token: u64, pid: u32) {
+    pub(super) fn add(&mut self, token: u64, pid: u32, now: Instant) {
         let worker = Worker {
             pid,
             link: None,
-            job: Job::Starting,
+            job: Job::Starting { since: now },
             lessee: None,
             blocked: false,
             broken: None,
@@ -271,7 +280,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn register(&mut self, token: u64, link: &C, now: Instant) {
         let Some(worker) = self.workers.get_mut(&token) else { return };
         worker.link = Some(link.clone());
-        if worker.job == Job::Starting {
+        if matches!(worker.job, Job::Starting { .. }) {
             worker.job = Job::Idle { since: now };
         }
     }
@@ -415,7 +424,7 @@ impl<C: Caller> Pool<C> {
     }
 
     fn starting(&self) -> usize {
-        self.workers.values().filter(|worker| worker.job == Job::Starting).count()
+        self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
     }
 
     fn surplus_count(&self, now: Instant) -> usize {

@@ -151,9 +151,10 @@ impl State {
             // It may have been ending by itself when it was killed for being out of reach: then that is how it ended.
             let may_be_the_kill =
                 matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
-            let reason = match worker.broken {
-                Some(_) if worker.killed && may_be_the_kill => ExitReason::Disconnected,
-                _ => reason,
+            let was_out_of_reach = worker.broken.is_some() || worker.link.is_none();
+            let reason = match worker.killed && may_be_the_kill && was_out_of_reach {
+                true => ExitReason::Disconnected,
+                false => reason,
             };
             if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
                 self.did_not_come_up(reason);
@@ -208,7 +209,7 @@ impl State {
     fn start_process(&mut self) -> bool {
         match self.processes.start() {
             Ok((token, pid)) => {
-                self.pool.add(token, pid);
+                self.pool.add(token, pid, Instant::now());
                 true
             }
             Err(error) => {

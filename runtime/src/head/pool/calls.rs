@@ -445,7 +445,7 @@ impl Life {
         }
         for _ in 0..self.pool.lacking(0, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1);
+            self.pool.add(self.token_last, 1, self.now);
             self.servers.insert(self.token_last, Server::default());
             self.callers.insert(self.token_last, Process::default());
         }

@@ -293,7 +293,7 @@ impl Schedule {
         }
         for _ in 0..self.pool.lacking(self.actors, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1);
+            self.pool.add(self.token_last, 1, self.now);
             self.processes.insert(self.token_last, Process::default());
         }
         for token in self.pool.surplus(self.now) {
