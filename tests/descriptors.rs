@@ -163,8 +163,12 @@ fn child_with_many_actors() {
         let answers = actors.iter().map(|actor| end_of(actor.say(1).get_timeout(PATIENCE))).sum::<i64>();
         println!("{answers} of 40 actors answer");
         drop(actors);
-        // With a limit of one's own that is too high, the starts that fail may fail all actors that still wait for theirs.
-        assert!(answers > 0 || max.is_some());
+        // A limit of one's own that is too high only has to end all calls (docs/reliability.md, "Gaps"): the starts that
+        // fail may fail all actors that still wait, and the session may stay short of descriptors.
+        if max.is_some() {
+            continue;
+        }
+        assert!(answers > 0);
         let works_again = || Echo::remote().say(2).get_timeout(PATIENCE).is_ok_and(|two| two == 2);
         mobula_tests::eventually("an actor finds room again", works_again);
         assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
