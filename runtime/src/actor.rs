@@ -12,14 +12,14 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::arguments::{ReturnTuple, SlotOf};
+use crate::call::arguments::{ReturnTuple, SlotOf};
+use crate::call::object_ref::ObjectRef;
+use crate::call::task::{ArgumentList, Slots, Target, TaskOptions, failed, submit};
 use crate::error::{Error, Failure, Result};
-use crate::message::Returns;
-use crate::object_ref::ObjectRef;
 use crate::registry::{Class, Key};
 use crate::session::{self, SessionNumber};
-use crate::task::{ArgumentList, Slots, Target, TaskOptions, failed, submit};
 use crate::value::Reference;
+use crate::wire::Returns;
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
 pub trait Actor: 'static {

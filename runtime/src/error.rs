@@ -8,7 +8,7 @@ use std::time::Duration;
 use mobula_client::{ClientError, ObjectId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use crate::exit_reason::ExitReason;
+pub use crate::process::exit_reason::ExitReason;
 use crate::value::ValueError;
 
 /// Bytes of an error message that travel; longer ones are cut.

@@ -1,8 +1,8 @@
 //! Records of other processes, read as this crate reads them: for the fuzz target `decode_record`, and in nothing else.
 
-use crate::message::{Call, FromHead, ToCaller, ToHead, read};
-use crate::payloads;
+use crate::call::payload;
 use crate::value::{format, stream};
+use crate::wire::{Call, FromHead, ToCaller, ToHead, read};
 
 /// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
 /// to write it, and read once more.
@@ -49,7 +49,7 @@ pub fn read_record(record: &[u8]) {
 fn take_payloads(mut bytes: &[u8], count: u32) {
     for _ in 0..count {
         let before = bytes.len();
-        let Ok(payload) = payloads::take(&mut bytes) else { return };
+        let Ok(payload) = payload::take(&mut bytes) else { return };
         assert!(bytes.len() < before, "a payload of no bytes");
         std::hint::black_box(payload.objects().count());
     }
@@ -60,12 +60,12 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     use mobula_client::{ObjectId, OwnerId};
 
     use crate::error::Failure;
-    use crate::message::{Callee, NoResults, Results, Returns};
     use crate::registry::Key;
+    use crate::wire::{Callee, NoResults, Results, Returns};
 
     let mut payloads = Vec::new();
-    payloads::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
-    payloads::append_stored(&mut payloads, ObjectId::from_bytes([7; ObjectId::BYTES]));
+    payload::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
+    payload::append_stored(&mut payloads, ObjectId::from_bytes([7; ObjectId::BYTES]));
     let key = Key::from_bits(0x1234_5678_9abc_def0);
     let call = |callee, returns| {
         let mut record = Vec::new();

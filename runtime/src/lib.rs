@@ -37,55 +37,41 @@
 //! }
 //! ```
 //!
-//! The path of a task through this crate: `task` (a call, encoded) → `submitter` (its arguments are there, a worker has
-//! room) → `link` (a record in a ring) → in the worker: `executor` → `arguments` (decoded, run, encoded) → `link` →
-//! `submitter` → `slot` → [`ObjectRef::get`]. The `head` hands out workers and keeps the actors; `core` is what every
-//! process of a session has; `session` starts and ends it all, and `takeover` makes a worker of the same program.
+//! The path of a task through this crate: `call` (its arguments become payloads) → `submit` (its arguments are there, a
+//! worker has room) → `mail` (a record in a ring) → in the worker: `worker` (decoded, run, encoded) → `mail` → `submit` →
+//! `call` (its result arrives) → [`ObjectRef::get`]. The `head` hands out workers and keeps the actors; `session` starts and
+//! ends it all, and `takeover` makes a worker of the same program.
 
 mod actor;
-mod arguments;
-mod child;
-mod core;
+mod call;
 mod error;
-mod executor;
-mod exit_reason;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
-mod lifeline;
-mod link;
-mod logs;
-mod message;
-mod object_ref;
-mod overflow;
-mod panics;
-mod payloads;
+mod mail;
 mod portable;
 pub mod prelude;
-mod ref_id;
+mod process;
 mod registry;
 mod session;
-mod slot;
 mod sources;
-mod spin;
-mod stack;
-mod submitter;
+mod submit;
 mod takeover;
-mod task;
 pub mod value;
+mod wire;
 mod worker;
 
 pub use mobula_macros::remote;
 
 pub use crate::actor::{Actor, ActorHandle, ActorOptions, get_actor, kill};
-pub use crate::arguments::IntoArg;
+pub use crate::call::arguments::IntoArg;
+pub use crate::call::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
+pub use crate::call::ref_id::RefId;
+pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
-pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
-pub use crate::ref_id::RefId;
 pub use crate::session::{Builder, Session, init, init_or_join, is_initialized, sessions};
 pub use crate::takeover::become_worker;
-pub use crate::task::{TaskOptions, UNLIMITED};
 
 /// What the code that the macros write refers to. Not for use by hand; it changes without notice.
 #[doc(hidden)]
@@ -93,12 +79,12 @@ pub mod __private {
     pub use linkme;
 
     pub use crate::actor::{Create, MethodCall, RawActor};
-    pub use crate::arguments::{
+    pub use crate::call::arguments::{
         Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
         fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
     };
+    pub use crate::call::task::{Call, with_defaults};
     pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
     pub use crate::sources::{OfBox, OfError, OfText, Returned};
-    pub use crate::task::{Call, with_defaults};
 }

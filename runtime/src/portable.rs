@@ -6,9 +6,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::arguments::{Arguments, EachEncoder, IntoArg};
+use crate::call::arguments::{Arguments, EachEncoder, IntoArg};
+use crate::call::task::ArgumentList;
 use crate::error::Failure;
-use crate::task::ArgumentList;
 
 /// A type whose values can go to another process: serde can write and read it, and it borrows from nothing.
 ///

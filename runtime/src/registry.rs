@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
-use crate::arguments::{Arguments, Outcome};
+use crate::call::arguments::{Arguments, Outcome};
 use crate::error::Failure;
 
 /// All remote functions of the program.

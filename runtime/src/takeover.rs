@@ -20,8 +20,8 @@ use std::ffi::{CStr, OsString, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use crate::lifeline::WatchedNumbers;
-use crate::logs;
+use crate::process::lifeline::WatchedNumbers;
+use crate::process::output;
 use crate::value::stream;
 
 /// Before what a process is to be, in its first argument.
@@ -132,7 +132,7 @@ fn run(role: &str) -> ! {
     mobula_client::descriptors::fill_standard();
     let code = match Role::from_text(role) {
         Some(Role::Worker(worker)) => {
-            call_it(crate::panics::MAIN_THREAD);
+            call_it(crate::worker::panics::MAIN_THREAD);
             crate::worker::run(worker)
         }
         Some(Role::Store(store)) => {
@@ -140,7 +140,7 @@ fn run(role: &str) -> ! {
             crate::session::store::run(&store)
         }
         None => {
-            logs::say(format_args!(
+            output::say(format_args!(
                 "the first argument begins with {ROLE}, but is not of this build of mobula"
             ));
             2

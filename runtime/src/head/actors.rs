@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, Handle, OwnerId};
 
+use crate::call::payload;
+use crate::call::task::is_within;
 use crate::error::{ExitReason, Failure};
-use crate::link::{Link, TooLarge};
-use crate::message::{FoundActor, FromHead, NewActor, ReservedActor};
-use crate::payloads;
+use crate::mail::link::{Link, TooLarge};
 use crate::registry::Key;
-use crate::task::is_within;
+use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
 
 /// How often tokens are looked at: soon after something happened, seldom when nothing does.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -95,7 +95,7 @@ impl Arguments {
         let (mut held, mut rest) = (Vec::new(), payloads);
         for _ in 0..count {
             let payload =
-                payloads::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
+                payload::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
             for object in payload.objects() {
                 held.push(client.hold(object)?);
             }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use mobula_client::OwnerId;
 
 use crate::error::ExitReason;
-use crate::link::Link;
-use crate::message::FromHead;
+use crate::mail::link::Link;
+use crate::wire::FromHead;
 
 /// Ends that are remembered, for those who ask late.
 const KNOWN_MAX: usize = 1024;

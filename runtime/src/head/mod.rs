@@ -23,8 +23,8 @@ use self::pool::Pool;
 use self::processes::Processes;
 use self::state::State;
 use crate::error::{Error, Result};
-use crate::lifeline::Lifeline;
-use crate::link::Link;
+use crate::mail::link::Link;
+use crate::process::lifeline::Lifeline;
 
 /// How much longer than it may take a process takes to end when it is killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);

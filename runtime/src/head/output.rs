@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::logs::{self, Prefixer, Stream};
+use crate::process::output::{self, Prefixer, Stream};
 
 /// Pieces of output that wait to be written; beyond that, workers wait.
 const QUEUE_PIECES: usize = 16;
@@ -76,7 +76,7 @@ impl Output {
                 {
                     let text =
                         format!("what workers print cannot be written to {stream} and is lost: {error}");
-                    logs::say(text);
+                    output::say(text);
                 }
                 *failed = result.is_err();
             }
@@ -84,7 +84,7 @@ impl Output {
         let thread =
             std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
         if let Err(error) = thread {
-            logs::say(format_args!("what workers print is lost: no thread to write it: {error}"));
+            output::say(format_args!("what workers print is lost: no thread to write it: {error}"));
         }
         Self { pieces: Some(sender), written, waiting_bytes, ended: VecDeque::new(), lost_bytes: 0 }
     }
@@ -203,7 +203,7 @@ impl Output {
                 "{lost_bytes} bytes that workers printed are lost: nobody has read this process's output for \
                  {END_PATIENCE:?} at the end of the session"
             );
-            logs::say(text);
+            output::say(text);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The processes of a session: starting them, and hearing of their end. [`output`] passes on what they print.
 //!
-//! Each is a [child](crate::child) with a process group of its own, so that what user code forks ends with it, unless it
+//! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it, unless it
 //! has left the group. And each has a share of the head's attention only: one that prints without end is read a piece at
 //! a time.
 
@@ -15,9 +15,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::HeadOptions;
 use super::output::{self, Output, Pipe};
-use crate::child::Child;
 use crate::error::ExitReason;
-use crate::logs::Stream;
+use crate::process::child::Child;
+use crate::process::output::Stream;
 use crate::takeover::{Role, WorkerRole};
 
 /// How long processes may take to end by themselves when the session ends.

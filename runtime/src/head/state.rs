@@ -12,10 +12,10 @@ use super::deaths::Deaths;
 use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
 use crate::error::{ExitReason, Failure};
-use crate::link::Link;
-use crate::logs;
-use crate::message::{self, FromHead, ToHead};
+use crate::mail::link::Link;
+use crate::process::output;
 use crate::registry;
+use crate::wire::{self, FromHead, ToHead};
 
 /// So many processes in a row that do not come up, and there will be none.
 const START_FAILURES_MAX: u32 = 3;
@@ -67,7 +67,7 @@ impl State {
     // ---- what callers and workers say ----
 
     pub(super) fn on_record(&mut self, client: &Client, from: &Arc<Link>, record: &[u8]) {
-        let record = match message::read(record) {
+        let record = match wire::read(record) {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(peer = %from.peer, %error, "a record that cannot be read");
@@ -283,7 +283,7 @@ impl State {
         if let Some(blocked) = self.pool.many_blocked() {
             let (limit, in_use) = self.pool.processes();
             tracing::warn!(blocked, in_use, limit, "processes are there only because calls wait for others");
-            logs::say(format_args!(
+            output::say(format_args!(
                 "{blocked} of the session's {in_use} processes are there only because their calls wait for others; there \
                  may be {limit} (`Builder::max_processes`)"
             ));

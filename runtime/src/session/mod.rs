@@ -1,6 +1,6 @@
 //! A session: the store, the head and the workers of one driver, from `init` to the drop of its guard.
 //!
-//! Everything a session has hangs on one [lifeline](crate::lifeline): store and workers end when the driver says so, or
+//! Everything a session has hangs on one [lifeline](crate::process::lifeline): store and workers end when the driver says so, or
 //! has ended, however that happened.
 
 mod current;
@@ -21,12 +21,12 @@ use mobula_client::{Client, ClientError, ConnectOptions};
 use self::directory::Directory;
 pub use self::directory::sessions;
 use self::store::Store;
-use crate::core::Core;
 use crate::error::{Error, Failure, Result};
 use crate::head::{Head, HeadOptions};
-use crate::lifeline::Lifeline;
-use crate::spin::SPIN_DEFAULT;
-use crate::submitter;
+use crate::mail::Core;
+use crate::mail::spin::SPIN_DEFAULT;
+use crate::process::lifeline::Lifeline;
+use crate::submit;
 use crate::takeover::{StoreRole, takes_over};
 use crate::value;
 
@@ -52,7 +52,7 @@ pub(crate) fn core() -> Result<CoreRef> {
     if client.is_forked_child() {
         return Err(ClientError::ForkedChild.into());
     }
-    if !(value::context::is_there() && submitter::is_there()) {
+    if !(value::context::is_there() && submit::is_there()) {
         return Err(Error::ThreadEnding);
     }
     Ok(CoreRef(core))
@@ -394,7 +394,7 @@ impl Running {
             })?);
             let core = core.insert(Core::new(client, None, options.spin));
             courier = Some(start_core(core)?);
-            let link = crate::link::Link::new(core.client.connect_to(head.id())?, false);
+            let link = crate::mail::link::Link::new(core.client.connect_to(head.id())?, false);
             core.set_head(Arc::new(link));
             Ok(core.clone())
         };

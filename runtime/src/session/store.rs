@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use mobula_client::descriptors::{above_standard, fill_standard};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::child::Child;
 use crate::error::{Error, ExitReason, Result};
-use crate::lifeline::Watched;
-use crate::logs::{self, Stream};
+use crate::process::child::Child;
+use crate::process::lifeline::Watched;
+use crate::process::output::{self, Stream};
 use crate::takeover::{Role, StoreRole};
 
 /// How long the store may take to start.
@@ -80,7 +80,7 @@ fn keep_running(mut child: Child, program: &Path, role: &StoreRole, stopped: &Ow
             // It has ended as it should, with the lifeline.
             return;
         }
-        logs::say(format_args!("the store has ended, and is started again: {reason}"));
+        output::say(format_args!("the store has ended, and is started again: {reason}"));
         if begun.elapsed() >= SOUND_LIFE {
             pause = Duration::ZERO;
         }
@@ -91,7 +91,7 @@ fn keep_running(mut child: Child, program: &Path, role: &StoreRole, stopped: &Ow
             pause = (pause * 2).clamp(Duration::from_millis(1), RESTART_PAUSE_MAX);
             match start(program, role) {
                 Ok(child) => break child,
-                Err(error) => logs::say(format_args!("the store does not start again: {error}")),
+                Err(error) => output::say(format_args!("the store does not start again: {error}")),
             }
         };
     }
@@ -154,7 +154,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     let lifeline = unsafe { Watched::inherit(role.lifeline) };
     // This process is there for the store alone.
     if let Err(error) = mobula_store::prepare_process() {
-        logs::say(format_args!("the store keeps the usual limits: {error}"));
+        output::say(format_args!("the store keeps the usual limits: {error}"));
     }
     let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
     config.clients_max = role.clients_max;
@@ -178,12 +178,12 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        logs::say(format_args!("a store without a watch on its driver does not serve: {error}"));
+        output::say(format_args!("a store without a watch on its driver does not serve: {error}"));
         return 1;
     }
     if let Err(error) = server.run() {
         // Another one is started in its place, in the same directory.
-        logs::say(format_args!("the store ended: {error}"));
+        output::say(format_args!("the store ended: {error}"));
         return 1;
     }
     // The driver may be gone: then nobody else removes the session's directory.

@@ -11,7 +11,7 @@ use serde::de::{
 use super::error::{Error, Step};
 use super::write::marker;
 use super::{Extension, extension, nested, numbers};
-use crate::stack::StackLimit;
+use crate::process::stack::StackLimit;
 use crate::value::buffer::Buffer;
 use crate::value::context;
 

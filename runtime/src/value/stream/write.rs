@@ -7,7 +7,7 @@ use serde::ser::{self, Serialize, Serializer};
 use super::error::{Error, Step};
 use super::numbers::{self, Number};
 use super::{BESIDE_BYTES_MIN, Extension, extension};
-use crate::stack::StackLimit;
+use crate::process::stack::StackLimit;
 use crate::value::buffer::Buffer;
 use crate::value::context;
 

@@ -28,13 +28,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use self::leases::Leases;
-use crate::core::Core;
+use crate::call::result_cell::Slot;
+use crate::call::task::{Target, Task};
 use crate::error::{Failure, Result};
-use crate::link::{Link, TooLarge};
-use crate::message::{Call, Callee};
+use crate::mail::Core;
+use crate::mail::link::{Link, TooLarge};
 use crate::registry::Key;
-use crate::slot::Slot;
-use crate::task::{Target, Task};
+use crate::wire::{Call, Callee};
 
 /// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
 /// be sent at once.

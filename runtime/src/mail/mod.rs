@@ -8,6 +8,9 @@
 //! as long as there are calls that have not been sent: they wait for arguments, for a worker, or for room. So a call
 //! and its `get` cost no switch between threads of the process, and nothing stays behind when no thread waits.
 
+pub(crate) mod link;
+pub(crate) mod spin;
+
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -19,16 +22,16 @@ use crossbeam::channel::Receiver;
 use mobula_client::{Client, ClientError, Event, Handle, Layout};
 use parking_lot::{Condvar, Mutex};
 
+use crate::call::result_cell::Slot;
 use crate::error::Failure;
-use crate::executor::Executor;
-use crate::link::{Link, take_found_asleep};
-use crate::message::ToHead;
+use crate::mail::link::{Link, take_found_asleep};
+use crate::mail::spin::Spin;
 use crate::session::SessionNumber;
-use crate::slot::Slot;
-use crate::spin::Spin;
-use crate::submitter::Submitter;
+use crate::submit::Submitter;
 use crate::value::Encoded;
+use crate::wire::ToHead;
 use crate::worker;
+use crate::worker::executor::Executor;
 
 /// How soon the courier looks after leases and acknowledgements when nobody waits; twice as late each time that it finds
 /// nothing to do, up to `TICK_MAX`.

@@ -21,9 +21,9 @@ use mobula_client::{ClientError, Handle, ObjectId};
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::core::Core;
+use crate::call::result_cell::Inline;
 use crate::error::Failure;
-use crate::slot::Inline;
+use crate::mail::Core;
 use crate::value::{self, Appended, Encoded, ValueError};
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.

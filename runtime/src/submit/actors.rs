@@ -8,12 +8,12 @@ use mobula_client::{Handle, OwnerId};
 
 use super::{ActorState, Answer, Books, Running};
 use crate::actor::ActorOptions;
-use crate::core::Core;
+use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
-use crate::link::TooLarge;
-use crate::message::{Callee, NewActor, ToHead};
+use crate::mail::Core;
+use crate::mail::link::TooLarge;
 use crate::registry::{Class, Key};
-use crate::task::{Target, Task};
+use crate::wire::{Callee, NewActor, ToHead};
 
 impl Core {
     /// A place for an actor, and what keeps it. A round trip to the head.

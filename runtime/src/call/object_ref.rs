@@ -14,11 +14,11 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use crate::core::Core;
+use crate::call::ref_id::RefId;
+use crate::call::result_cell::{self, Settled, Slot};
 use crate::error::{Error, Failure, Result};
-use crate::ref_id::RefId;
+use crate::mail::Core;
 use crate::session::{self, SessionNumber};
-use crate::slot::{self, Settled, Slot};
 use crate::value::{self, Reference};
 
 /// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
@@ -96,7 +96,7 @@ impl Referent {
     fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T> {
         match self {
             Self::Slot(slot) => slot.read(client),
-            Self::Held(handle, _) => Ok(value::decode(slot::stored(client, handle.clone())?)?),
+            Self::Held(handle, _) => Ok(value::decode(result_cell::stored(client, handle.clone())?)?),
         }
     }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::Core;
+use crate::call::object_ref::{ObjectRef, Referent};
+use crate::call::payload::{self, Payload, Payloads};
+use crate::call::result_cell::{self, Slot};
 use crate::error::{Failure, TaskError, TaskErrorKind};
-use crate::message::Returns;
-use crate::object_ref::{ObjectRef, Referent};
-use crate::payloads::{self, Payload, Payloads};
+use crate::mail::Core;
 use crate::portable::Portable;
 use crate::registry::Construction;
-use crate::slot::{self, Slot};
 use crate::value::{self, References};
+use crate::wire::Returns;
 
 /// What a remote function takes for an argument of type `T`: a `T`, or a reference to one.
 ///
@@ -101,7 +101,7 @@ impl Arguments {
             return Err(wrong(&" is missing").into());
         }
         let mut rest = self.record.get(self.at..).unwrap_or_default();
-        let payload = payloads::take(&mut rest).map_err(|malformed| wrong(&format_args!(": {malformed}")))?;
+        let payload = payload::take(&mut rest).map_err(|malformed| wrong(&format_args!(": {malformed}")))?;
         self.at = self.record.len() - rest.len();
         let client = &self.core.client;
         let value = match payload {
@@ -112,7 +112,7 @@ impl Arguments {
             }
             Payload::Stored(object) => {
                 let handle = client.hold(object).map_err(Failure::from);
-                let source = handle.and_then(|handle| slot::stored(client, handle));
+                let source = handle.and_then(|handle| result_cell::stored(client, handle));
                 value::decode(source.map_err(|failure| match failure {
                     Failure::Other(message) => wrong(&format_args!(": {message}")).into(),
                     failure => failure,

@@ -9,14 +9,14 @@ use mobula_client::OwnerId;
 
 use super::leases::Ended;
 use super::{Dying, Running};
-use crate::core::Core;
+use crate::call::payload::{self, Payload};
+use crate::call::result_cell::{Inline, InlineBytes, Settled, Slot};
+use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
-use crate::link::Link;
-use crate::message::{NoResults, Results, ToCaller, ToHead};
-use crate::payloads::{self, Payload};
+use crate::mail::Core;
+use crate::mail::link::Link;
 use crate::registry::Key;
-use crate::slot::{Inline, InlineBytes, Settled, Slot};
-use crate::task::{Target, Task};
+use crate::wire::{NoResults, Results, ToCaller, ToHead};
 
 impl Core {
     /// A record from a worker or actor that runs calls of this process.
@@ -62,7 +62,7 @@ impl Core {
         let slots = task.results.iter().skip(first as usize).take(count as usize);
         let mut lost = None;
         for slot in slots {
-            let settled = match payloads::take(&mut payloads) {
+            let settled = match payload::take(&mut payloads) {
                 Ok(payload) => self.settled_from(payload),
                 Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
             };

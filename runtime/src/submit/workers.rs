@@ -9,13 +9,13 @@ use mobula_client::OwnerId;
 use super::leases::Ended;
 use super::reach::NotReached;
 use super::{Answer, Books, Worker};
-use crate::core::Core;
-use crate::message::{self, FoundActor, FromHead, ReservedActor, ToHead};
+use crate::mail::Core;
+use crate::wire::{self, FoundActor, FromHead, ReservedActor, ToHead};
 
 impl Core {
     /// A record from the head.
     pub(crate) fn on_head(self: &Arc<Self>, record: &[u8]) {
-        let record = match message::read(record) {
+        let record = match wire::read(record) {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(%error, "a record of the head's that cannot be read");

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, shutdown, socketpair};
 use serde::{Deserialize, Serialize};
 
-use crate::child::pidfd;
+use crate::process::child::pidfd;
 use crate::takeover::inherited;
 
 /// Last words that are read at a time.

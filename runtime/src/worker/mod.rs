@@ -1,5 +1,8 @@
 //! A worker process, from its start to its end.
 
+pub(crate) mod executor;
+pub(crate) mod panics;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -7,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, ConnectOptions};
 
-use crate::core::Core;
 use crate::error::Error;
-use crate::executor::Executor;
-use crate::lifeline::Watched;
-use crate::link::Link;
-use crate::message::ToHead;
-use crate::overflow::tell_overflow;
+use crate::mail::Core;
+use crate::mail::link::Link;
+use crate::process::lifeline::Watched;
+use crate::process::output;
+use crate::process::overflow::tell_overflow;
 use crate::takeover::WorkerRole;
-use crate::{logs, panics, registry, session};
+use crate::wire::ToHead;
+use crate::worker::executor::Executor;
+use crate::{registry, session};
 
 /// How long a worker that starts waits for a store, which is started again when it is killed.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +44,7 @@ pub(crate) fn run(role: WorkerRole) -> i32 {
         // A session that ends while its workers start has nothing to complain about.
         Err(_) if lifeline.is_cut() => 0,
         Err(error) => {
-            logs::say(format_args!("this worker could not serve: {error}"));
+            output::say(format_args!("this worker could not serve: {error}"));
             1
         }
     }
@@ -56,7 +60,7 @@ fn end_with(lifeline: Arc<Watched>) {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        logs::say(format_args!("a worker without a watch on its driver does not serve: {error}"));
+        output::say(format_args!("a worker without a watch on its driver does not serve: {error}"));
         // SAFETY: as above.
         unsafe { libc::_exit(1) };
     }
@@ -97,7 +101,7 @@ enum Served {
 
 fn serve(role: WorkerRole) -> Result<Served, Error> {
     if role.forward_output {
-        logs::enable_labels();
+        output::enable_labels();
     }
     let client = connect(Path::new(&role.socket))?;
     let core = Core::new(client, Some(Executor::default()), role.spin);

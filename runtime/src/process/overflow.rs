@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-use crate::lifeline::last_words;
-use crate::stack;
+use crate::process::lifeline::last_words;
+use crate::process::stack;
 
 /// The handler's stack.
 const HANDLER_STACK_BYTES: usize = 64 << 10;

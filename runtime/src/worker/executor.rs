@@ -19,14 +19,14 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::arguments::{Arguments, Encoded};
-use crate::core::Core;
+use crate::call::arguments::{Arguments, Encoded};
+use crate::call::payload::Payloads;
 use crate::error::{Failure, TaskError, TaskErrorKind};
-use crate::link::Link;
-use crate::logs;
-use crate::message::{Call, Callee, NoResults, Results, Returns, ToHead};
-use crate::payloads::Payloads;
+use crate::mail::Core;
+use crate::mail::link::Link;
+use crate::process::output;
 use crate::registry::{self, Class, Key};
+use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
 use crate::worker;
 
 /// Results that go into one record, in bytes; a ring's record has room for them.
@@ -317,7 +317,7 @@ impl Drop for Waiting<'_> {
 
 fn construct(class: Key, arguments: &mut Arguments) -> Result<Actor, Failure> {
     let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
-    logs::label(class.name);
+    output::label(class.name);
     let state = guarded(|| (class.construct)(arguments));
     state.map(|state| (class, state)).map_err(|failure| named(&format!("{}::new", class.name), failure))
 }
@@ -326,7 +326,7 @@ fn run(callee: Callee, arguments: &mut Arguments, actor: Option<&mut Actor>) -> 
     match callee {
         Callee::Function(key) => {
             let function = registry::function(key).ok_or_else(|| not_registered("function"))?;
-            logs::label(function.name);
+            output::label(function.name);
             guarded(|| (function.call)(arguments)).map_err(|failure| named(function.name, failure))
         }
         Callee::Method(index) => {

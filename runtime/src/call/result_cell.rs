@@ -19,9 +19,9 @@ use mobula_client::{Client, ClientError, Handle, Layout, ObjectWriter, Promise};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+use crate::call::task::Task;
 use crate::error::{Error, Failure};
 use crate::session::SessionNumber;
-use crate::task::Task;
 use crate::value::{self, References, Source, format, stream};
 
 const PENDING: u8 = 0;

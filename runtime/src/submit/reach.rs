@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use mobula_client::{ClientError, OwnerId, Refusal};
 
 use super::{ActorState, Running};
-use crate::core::Core;
+use crate::call::task::Task;
 use crate::error::Failure;
-use crate::link::Link;
-use crate::task::Task;
+use crate::mail::Core;
+use crate::mail::link::Link;
 
 /// How long after the loss of its channel an actor is taken to be alive, unless the head says what became of it.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);

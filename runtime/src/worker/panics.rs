@@ -62,7 +62,7 @@ fn of_user_code(backtrace: &str) -> &str {
 const PANICKING: &[&str] =
     &["rust_begin_unwind", "panicking::", "begin_panic", "panics::report", "Backtrace"];
 /// What runs user code.
-const CALLED_BY: &str = "mobula::executor::";
+const CALLED_BY: &str = "mobula::worker::executor::";
 
 #[cfg(test)]
 mod tests {
@@ -76,10 +76,10 @@ mod tests {
             (0..).zip(names).map(|(number, name)| frame(number, name)).collect()
         };
         let all = of(&[
-            "mobula::panics::report",
+            "mobula::worker::panics::report",
             "core::panicking::panic_fmt",
             "my::task",
-            "mobula::executor::guarded",
+            "mobula::worker::executor::guarded",
         ]);
         assert_eq!(of_user_code(&all), frame(2, "my::task"));
         let thread = of(&["core::panicking::panic_fmt", "my::thread", "std::sys::thread_start"]);

@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
 
-use crate::arguments::{Arg, IntoArg, ReturnTuple, SlotOf};
-use crate::core::Core;
+use crate::call::arguments::{Arg, IntoArg, ReturnTuple, SlotOf};
+use crate::call::object_ref::{ObjectRef, Referent};
+use crate::call::payload::{self, Payload, Payloads};
+use crate::call::result_cell::{Inline, InlineBytes, Settled, Slot};
 use crate::error::{Failure, Result};
-use crate::message::Returns;
-use crate::object_ref::{ObjectRef, Referent};
-use crate::payloads::{self, Payload, Payloads};
+use crate::mail::Core;
 use crate::registry::{Function, Key};
 use crate::session::{self, SessionNumber};
-use crate::slot::{Inline, InlineBytes, Settled, Slot};
+use crate::wire::Returns;
 
 /// In place of a number of retries or restarts: as often as it takes.
 pub const UNLIMITED: u32 = u32::MAX;
@@ -193,21 +193,21 @@ impl TaskArguments {
                 Some((_, slot)) => match slot.outcome() {
                     Some(Settled::Failed(failure)) => return Err(*failure),
                     Some(Settled::Inline(Inline { format, value, references })) if !all_stored => {
-                        payloads::append_inline(&mut resolved, format, &value, &references);
+                        payload::append_inline(&mut resolved, format, &value, &references);
                     }
-                    Some(Settled::Stored(handle)) => payloads::append_stored(&mut resolved, handle.id()),
-                    _ => payloads::append_stored(&mut resolved, slot.escape(&core.client)?.0.id()),
+                    Some(Settled::Stored(handle)) => payload::append_stored(&mut resolved, handle.id()),
+                    _ => payload::append_stored(&mut resolved, slot.escape(&core.client)?.0.id()),
                 },
                 None => {
                     let mut given = self.values.bytes_of(position..position + 1);
-                    match payloads::take(&mut given) {
+                    match payload::take(&mut given) {
                         Ok(Payload::Inline { format, value, references }) if all_stored => {
                             let references = references.iter().map(|object| core.client.hold(object));
                             let references = references.collect::<Result<_, _>>()?;
                             let inline = Inline { format, value: InlineBytes::copy_of(value), references };
                             let moved =
                                 Slot::settled(core.session, Settled::Inline(inline)).escape(&core.client)?.0;
-                            payloads::append_stored(&mut resolved, moved.id());
+                            payload::append_stored(&mut resolved, moved.id());
                             self.moved.lock().push(moved);
                         }
                         _ => resolved.extend_from_slice(self.values.bytes_of(position..position + 1)),

@@ -1,6 +1,6 @@
 //! What processes of a session say to each other through their rings.
 //!
-//! Calls and results, of which there are many, have a fixed layout, with [payloads](crate::payloads) behind it.
+//! Calls and results, of which there are many, have a fixed layout, with [payloads](crate::call::payload) behind it.
 //! Everything else is a [stream](crate::value::stream) of one of the enums here, borrowed from the record where it can be.
 
 use bytemuck::{Pod, Zeroable};
@@ -461,7 +461,7 @@ mod tests {
         let _ = Call::read(bytes);
         if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {
             for _ in 0..results.count {
-                match crate::payloads::take(&mut rest) {
+                match crate::call::payload::take(&mut rest) {
                     Ok(payload) => _ = payload.objects().count(),
                     Err(_) => break,
                 }
@@ -469,7 +469,7 @@ mod tests {
         }
         let _ = read::<ToHead<'_>>(bytes);
         let _ = read::<FromHead<'_>>(bytes);
-        let _ = crate::payloads::take(&mut &bytes[..]);
+        let _ = crate::call::payload::take(&mut &bytes[..]);
     }
 
     #[test]
@@ -510,7 +510,7 @@ mod tests {
         let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
         let cause = Some(Box::new(error.clone()));
         let failure = Failure::Task(TaskError { cause, ..error });
-        let record = crate::stack::near_the_end(|| {
+        let record = crate::process::stack::near_the_end(|| {
             let mut record = Vec::new();
             NoResults::Failed { task: 7, failure, ran_nanos: 1 }.append_to(&mut record);
             record

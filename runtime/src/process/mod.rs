@@ -1,0 +1,8 @@
+//! What the processes of a session need of the operating system: children, the lifeline, output, the stack.
+
+pub(crate) mod child;
+pub(crate) mod exit_reason;
+pub(crate) mod lifeline;
+pub(crate) mod output;
+pub(crate) mod overflow;
+pub(crate) mod stack;
