@@ -16,8 +16,8 @@
 //! From the outside to the inside:
 //!
 //! * [`Config`] has every limit; [`StartError`] says why a store does not start;
-//! * `endpoint` takes the socket's path, `peer` tells who connects, `connection` queues messages, and `server` is the
-//!   event loop around them;
+//! * `server` is the event loop: in it, `endpoint` takes the socket's path, `credentials` tells which process connects, and
+//!   `connection` queues messages;
 //! * `recovery` collects what the clients of a store that was killed hand back to the one in its place;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `disk` makes the files that objects are spilled into;
@@ -26,15 +26,12 @@
 
 pub mod command;
 mod config;
-mod connection;
 mod core;
 mod daemon;
 mod disk;
-mod endpoint;
 mod error;
 pub mod machine;
 mod memory;
-mod peer;
 mod process;
 mod recovery;
 mod server;

@@ -28,7 +28,7 @@ use mobula_shm::steps::{Step, step};
 
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::peer::has_ended;
+use crate::server::credentials::has_ended;
 
 /// How long the first client is waited for.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use mobula_protocol::socket::{DESCRIPTORS_MAX, Packet, Socket};
 
 use crate::config::Config;
 use crate::daemon::Outgoing;
-use crate::peer::{Peer, refuse_descriptors};
+use crate::server::credentials::{Peer, refuse_descriptors};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

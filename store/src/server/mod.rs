@@ -23,15 +23,20 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::config::Config;
-use crate::connection::{Connection, Flush, Stage, is_shortage, say_farewell};
 use crate::daemon::{Daemon, Violation};
 use crate::disk::Disk;
-use crate::endpoint::Endpoint;
 use crate::error::{RunError, StartError};
 use crate::memory::{daemon_control_bytes, no_memory};
-use crate::peer::{Peer, refuse_descriptors};
 use crate::process::file_bytes_max;
 use crate::recovery::Recovery;
+
+pub(crate) mod connection;
+pub(crate) mod credentials;
+mod endpoint;
+
+use connection::{Connection, Flush, Stage, is_shortage, say_farewell};
+use credentials::{Peer, refuse_descriptors};
+use endpoint::Endpoint;
 
 const LISTENER: u64 = 0;
 const LIFELINE: u64 = 1;
