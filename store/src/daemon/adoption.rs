@@ -49,9 +49,9 @@ pub(crate) struct Adoption {
     /// Whether every entry has been looked at since then: only then is the grace waited for.
     looked: bool,
     /// Segments in which somebody holds an object, and which others keep for that.
-    pub(super) entrusted: BTreeSet<u32>,
+    pub(crate) entrusted: BTreeSet<u32>,
     /// Who keeps them although it is no reader.
-    pub(super) custodian: Option<u16>,
+    pub(crate) custodian: Option<u16>,
     live: Vec<LiveEntry>,
     /// Place in `live` where the sweep goes on.
     cursor: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Adoption {
     /// Entries that have come back from files, and maybe others, in the order in which they came.
     back: VecDeque<u32>,
     /// Where small objects come back to.
-    pub(super) shared_segment: Option<SharedSegment>,
+    pub(crate) shared_segment: Option<SharedSegment>,
     /// What the daemon holds on behalf of an entry.
     references: HashMap<u32, Vec<ObjectId>>,
     /// How many more references are followed.
@@ -88,7 +88,7 @@ struct Home {
 
 impl Adoption {
     /// Of which everything is still to be done, and nothing freed before `grace_ends`.
-    pub(super) fn begin(grace_ends: Instant, references_max: usize) -> Self {
+    pub(crate) fn begin(grace_ends: Instant, references_max: usize) -> Self {
         Self {
             grace_ends,
             taking: Some(0),
@@ -108,12 +108,12 @@ impl Adoption {
     }
 
     /// The entry that is taken over next; `None` once all have been.
-    pub(super) fn next_to_take(&self) -> Option<u32> {
+    pub(crate) fn next_to_take(&self) -> Option<u32> {
         self.taking
     }
 
     /// Whether the whole table has been taken over.
-    pub(super) fn is_taken_over(&self) -> bool {
+    pub(crate) fn is_taken_over(&self) -> bool {
         self.taking.is_none()
     }
 
@@ -150,12 +150,12 @@ impl Adoption {
     }
 
     /// Whether an entry is in memory, and has no record.
-    pub(super) fn is_in_memory(&self, index: u32) -> bool {
+    pub(crate) fn is_in_memory(&self, index: u32) -> bool {
         self.homes.get(&index).is_some_and(|home| home.segment.is_some() && home.file.is_none())
     }
 
     /// Those entries, by their segments; none of a segment in which there are others.
-    pub(super) fn entries_in_memory(&self) -> BTreeMap<u32, Vec<u32>> {
+    pub(crate) fn entries_in_memory(&self) -> BTreeMap<u32, Vec<u32>> {
         let mut segments: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (index, home) in &self.homes {
             if let (Some(segment), None) = (home.segment, home.file) {
@@ -167,17 +167,17 @@ impl Adoption {
     }
 
     /// The spill files in which there are objects.
-    pub(super) fn spill_files(&self) -> Vec<u32> {
+    pub(crate) fn spill_files(&self) -> Vec<u32> {
         self.files.keys().copied().collect()
     }
 
     /// One more object lies in a segment, or is on its way there.
-    pub(super) fn count_segment(&mut self, segment: u32) {
+    pub(crate) fn count_segment(&mut self, segment: u32) {
         *self.segments.entry(segment).or_default() += 1;
     }
 
     /// One object less; returns the segment if it was the last one in there.
-    pub(super) fn uncount_segment(&mut self, segment: u32) -> Option<u32> {
+    pub(crate) fn uncount_segment(&mut self, segment: u32) -> Option<u32> {
         let emptied = uncount(&mut self.segments, segment)?;
         if self.shared_segment.as_ref().is_some_and(|shared| shared.number == emptied) {
             self.shared_segment = None;
@@ -186,17 +186,17 @@ impl Adoption {
     }
 
     /// One more object is in a file, or on its way there.
-    pub(super) fn count_file(&mut self, file: u32) {
+    pub(crate) fn count_file(&mut self, file: u32) {
         *self.files.entry(file).or_default() += 1;
     }
 
     /// One object less; returns the file if it was the last one in there.
-    pub(super) fn uncount_file(&mut self, file: u32) -> Option<u32> {
+    pub(crate) fn uncount_file(&mut self, file: u32) -> Option<u32> {
         uncount(&mut self.files, file)
     }
 
     /// A spilled entry is in a segment now, where it is counted already, and still in its file.
-    pub(super) fn came_back(&mut self, index: u32, segment: u32) {
+    pub(crate) fn came_back(&mut self, index: u32, segment: u32) {
         if let Some(home) = self.homes.get_mut(&index) {
             home.segment = Some(segment);
             self.back.push_back(index);
@@ -204,12 +204,12 @@ impl Adoption {
     }
 
     /// How many entries there are to be looked at by [`next_back`](Self::next_back).
-    pub(super) fn count_back(&self) -> usize {
+    pub(crate) fn count_back(&self) -> usize {
         self.back.len()
     }
 
     /// The entry that came back longest ago and was not looked at lately.
-    pub(super) fn next_back(&mut self) -> Option<u32> {
+    pub(crate) fn next_back(&mut self) -> Option<u32> {
         loop {
             let index = self.back.pop_front()?;
             if self.homes.get(&index).is_some_and(|home| home.segment.is_some()) {
@@ -219,18 +219,18 @@ impl Adoption {
     }
 
     /// An entry stays in memory for now.
-    pub(super) fn stays_back(&mut self, index: u32) {
+    pub(crate) fn stays_back(&mut self, index: u32) {
         self.back.push_back(index);
     }
 
     /// An entry is only in its file again; returns its segment if it was the last one in there.
-    pub(super) fn went_again(&mut self, index: u32) -> Option<u32> {
+    pub(crate) fn went_again(&mut self, index: u32) -> Option<u32> {
         let segment = self.homes.get_mut(&index)?.segment.take()?;
         self.uncount_segment(segment)
     }
 
     /// An entry is only in a file now; returns its segment if it was the last one in there.
-    pub(super) fn went(&mut self, index: u32, file: u32) -> Option<u32> {
+    pub(crate) fn went(&mut self, index: u32, file: u32) -> Option<u32> {
         let home = self.homes.get_mut(&index)?;
         home.file = Some(file);
         self.count_file(file);
@@ -251,22 +251,22 @@ fn uncount(counts: &mut HashMap<u32, u32>, key: u32) -> Option<u32> {
 
 /// When the adopted are looked at next; not at all while there are none.
 #[derive(Debug, Default)]
-pub(super) struct SweepTimer {
+pub(crate) struct SweepTimer {
     due: Option<Instant>,
     period: Duration,
 }
 
 impl SweepTimer {
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
     /// Something changed that may let entries go.
-    pub(super) fn run_soon(&mut self, now: Instant) {
+    pub(crate) fn run_soon(&mut self, now: Instant) {
         self.due = Some(now);
         self.period = SWEEP_PERIOD_MIN;
     }
@@ -298,7 +298,7 @@ impl Daemon {
     }
 
     /// Goes on with everything adopted, a slice of each.
-    pub(super) fn sweep(&mut self, now: Instant) {
+    pub(crate) fn sweep(&mut self, now: Instant) {
         self.sweep.due = None;
         let mut freed = false;
         let adopted = self.owners.iter().filter(|(_, owner)| !owner.is_alive());
@@ -325,7 +325,7 @@ impl Daemon {
     }
 
     /// Makes the next slice of a dead client's table the daemon's.
-    pub(super) fn take_over(&mut self, slot: u16, now: Instant) {
+    pub(crate) fn take_over(&mut self, slot: u16, now: Instant) {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         let Some(adoption) = &mut owner.adoption else { return };
         let Some(start) = adoption.taking else { return };

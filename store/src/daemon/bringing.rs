@@ -21,8 +21,8 @@ use mobula_shm::spill::{Checksum, HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
-use super::owner::Owner;
 use super::{Daemon, limit_reached};
+use crate::daemon::client::record::Owner;
 use crate::memory::{Memory, no_memory};
 
 /// Bytes that are read in one go, before others are served.
@@ -33,7 +33,7 @@ const SMALL_BYTES_MAX: u64 = 256 << 10;
 const SHARED_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// An object that is on its way back.
-pub(super) struct Bringing {
+pub(crate) struct Bringing {
     object: ObjectId,
     location: Location,
     record: Record,
@@ -62,8 +62,8 @@ struct Room {
 
 /// A segment that small objects share, and what of it is used.
 #[derive(Debug)]
-pub(super) struct SharedSegment {
-    pub(super) number: u32,
+pub(crate) struct SharedSegment {
+    pub(crate) number: u32,
     memory: Memory,
     bytes: u64,
     used: u64,
@@ -78,7 +78,7 @@ impl Bringing {
 
 impl Daemon {
     /// Begins to bring an object of a dead owner's back, unless that has begun.
-    pub(super) fn bring_back(&mut self, object: ObjectId, now: Instant) {
+    pub(crate) fn bring_back(&mut self, object: ObjectId, now: Instant) {
         if self.spilling.bringing.iter().any(|bringing| bringing.object == object) {
             return;
         }
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// Goes on with the first object for which there is room.
-    pub(super) fn bring_next(&mut self, now: Instant) {
+    pub(crate) fn bring_next(&mut self, now: Instant) {
         let Some(at) = self.next_bringing() else { return };
         let mut bringing = self.spilling.bringing.remove(at);
         let object = bringing.object;
@@ -124,12 +124,12 @@ impl Daemon {
     }
 
     /// Whether there is something to go on with now.
-    pub(super) fn can_bring(&self) -> bool {
+    pub(crate) fn can_bring(&self) -> bool {
         self.next_bringing().is_some()
     }
 
     /// Bytes that are missing for the first object that waits for memory.
-    pub(super) fn missing_to_bring(&self) -> u64 {
+    pub(crate) fn missing_to_bring(&self) -> u64 {
         let free = self.segments.free();
         self.spilling
             .bringing
@@ -140,7 +140,7 @@ impl Daemon {
     }
 
     /// Lets what has come back go again that nobody uses the bytes of, until segments of `missing` bytes are empty.
-    pub(super) fn send_away(&mut self, missing: u64) {
+    pub(crate) fn send_away(&mut self, missing: u64) {
         let mut empty = Vec::new();
         let mut bytes = 0;
         for (slot, owner) in &mut self.owners {
@@ -166,7 +166,7 @@ impl Daemon {
 
     /// While the disk takes nothing, nobody makes room: whoever waits for an object that there is no memory for reads it in
     /// its file.
-    pub(super) fn give_up_bringing(&mut self, now: Instant) {
+    pub(crate) fn give_up_bringing(&mut self, now: Instant) {
         let Some(reason) = self.spill_failure(now) else { return };
         let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
         let too_large = |bringing: &Bringing| {
@@ -182,7 +182,7 @@ impl Daemon {
     }
 
     /// An owner is about to be forgotten: none of its objects comes back.
-    pub(super) fn stop_bringing(&mut self, owner: u16) {
+    pub(crate) fn stop_bringing(&mut self, owner: u16) {
         let of_owner = |bringing: &mut Bringing| bringing.object.owner().slot() == owner;
         let stopped: Vec<_> = self.spilling.bringing.extract_if(.., of_owner).collect();
         for bringing in stopped {

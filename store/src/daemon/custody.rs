@@ -20,7 +20,7 @@ use crate::memory::Parcel;
 
 impl Daemon {
     /// Has segments of a dead owner kept by whoever keeps the others.
-    pub(super) fn entrust(&mut self, slot: u16, segments: BTreeSet<u32>) {
+    pub(crate) fn entrust(&mut self, slot: u16, segments: BTreeSet<u32>) {
         let Some(adoption) = self.adoption_of(slot).filter(|_| !segments.is_empty()) else { return };
         adoption.entrusted.extend(&segments);
         step(Step::Entrusting);
@@ -31,7 +31,7 @@ impl Daemon {
     }
 
     /// Has the spill files of a dead owner kept.
-    pub(super) fn entrust_spill_files(&mut self, slot: u16) {
+    pub(crate) fn entrust_spill_files(&mut self, slot: u16) {
         for keeper in self.keepers(slot) {
             self.keep_spill_files(keeper, slot);
         }
@@ -39,7 +39,7 @@ impl Daemon {
     }
 
     /// No object of a dead owner's is in a spill file any more.
-    pub(super) fn discard_adopted_file(&mut self, slot: u16, file: u32) {
+    pub(crate) fn discard_adopted_file(&mut self, slot: u16, file: u32) {
         let Some(owner) = self.owners.get(&slot).map(|owner| owner.id) else { return };
         self.spilling.discard(slot, file);
         for keeper in self.keepers(slot) {
@@ -48,7 +48,7 @@ impl Daemon {
     }
 
     /// Entrusts a new reader with what the others have.
-    pub(super) fn entrust_reader(&mut self, reader: u16, slot: u16) {
+    pub(crate) fn entrust_reader(&mut self, reader: u16, slot: u16) {
         if let Some(entrusted) = self.adoption_of(slot).map(|adoption| adoption.entrusted.clone()) {
             self.keep(reader, slot, &entrusted);
             self.keep_spill_files(reader, slot);
@@ -56,7 +56,7 @@ impl Daemon {
     }
 
     /// Finds a custodian for what nobody keeps.
-    pub(super) fn entrust_the_unkept(&mut self) {
+    pub(crate) fn entrust_the_unkept(&mut self) {
         let Some(client) = self.owners.iter().find(|(_, owner)| owner.is_alive()).map(|(slot, _)| *slot)
         else {
             return;
@@ -77,7 +77,7 @@ impl Daemon {
     }
 
     /// A client that keeps something has died, and what only it kept needs another.
-    pub(super) fn lose_custodian(&mut self, client: u16) {
+    pub(crate) fn lose_custodian(&mut self, client: u16) {
         for adoption in self.owners.values_mut().filter_map(|owner| owner.adoption.as_mut()) {
             adoption.custodian.take_if(|custodian| *custodian == client);
         }
@@ -85,13 +85,13 @@ impl Daemon {
     }
 
     /// A segment need not be kept any more; returns who has kept it.
-    pub(super) fn end_custody(&mut self, slot: u16, number: u32) -> Vec<u16> {
+    pub(crate) fn end_custody(&mut self, slot: u16, number: u32) -> Vec<u16> {
         let entrusted = self.adoption_of(slot).is_some_and(|adoption| adoption.entrusted.remove(&number));
         if entrusted { self.keepers(slot) } else { Vec::new() }
     }
 
     /// Who keeps what a dead owner has left: its readers, and its custodian.
-    pub(super) fn keepers(&self, slot: u16) -> Vec<u16> {
+    pub(crate) fn keepers(&self, slot: u16) -> Vec<u16> {
         let mut keepers = self.slots.readers(slot);
         let adoption = self.owners.get(&slot).and_then(|owner| owner.adoption.as_ref());
         let custodian = adoption.and_then(|adoption| adoption.custodian);

@@ -17,7 +17,7 @@ use mobula_shm::spill::{HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::table::{Location, State};
 
 use super::Daemon;
-use super::owner::Owner;
+use crate::daemon::client::record::Owner;
 use crate::memory::Memory;
 
 /// How soon it is looked again whether a batch is on the disk.
@@ -26,7 +26,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(5);
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// A segment whose objects are being written into a file.
-pub(super) struct Emptying {
+pub(crate) struct Emptying {
     owner: OwnerId,
     file: u32,
     objects: Vec<Leaving>,
@@ -44,7 +44,7 @@ struct Leaving {
 
 impl Daemon {
     /// Begins to empty a segment of a dead owner's, unless that goes on already or there is none.
-    pub(super) fn empty_adopted(&mut self, now: Instant) {
+    pub(crate) fn empty_adopted(&mut self, now: Instant) {
         if self.spilling.emptying.is_some() || !self.spilling.can_spill() {
             return;
         }
@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     /// Lets the objects go that have been written meanwhile.
-    pub(super) fn go_on_emptying(&mut self, now: Instant) {
+    pub(crate) fn go_on_emptying(&mut self, now: Instant) {
         let Some(emptying) = &mut self.spilling.emptying else { return };
         if !emptying.is_written() {
             emptying.look_at = now + LOOK_PERIOD;
@@ -144,12 +144,12 @@ impl Daemon {
 }
 
 impl Emptying {
-    pub(super) fn look_at(&self) -> Instant {
+    pub(crate) fn look_at(&self) -> Instant {
         self.look_at
     }
 
     /// Whether everything is on the disk, or could not be written.
-    pub(super) fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.writing.is_finished()
     }
 }

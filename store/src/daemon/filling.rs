@@ -15,18 +15,18 @@ const SLICE_BYTES: u64 = 16 << 20;
 
 /// A granted lease of which pages are missing.
 #[derive(Debug)]
-pub(super) struct Filling {
-    pub(super) client: u16,
-    pub(super) correlation: u64,
-    pub(super) segment: u32,
-    pub(super) memory: Memory,
-    pub(super) bytes: u64,
-    pub(super) filled: u64,
+pub(crate) struct Filling {
+    pub(crate) client: u16,
+    pub(crate) correlation: u64,
+    pub(crate) segment: u32,
+    pub(crate) memory: Memory,
+    pub(crate) bytes: u64,
+    pub(crate) filled: u64,
 }
 
 impl Daemon {
     /// Allocates the next slice; answers the lease after the last one, or puts it behind the others.
-    pub(super) fn fill(&mut self, mut filling: Filling) -> Outcome {
+    pub(crate) fn fill(&mut self, mut filling: Filling) -> Outcome {
         let Filling { client, segment, bytes, .. } = filling;
         if self.segments.get(client, segment).is_none() {
             // Its client gave it back unseen.
@@ -48,7 +48,7 @@ impl Daemon {
     }
 
     /// Goes on with the lease whose turn it is.
-    pub(super) fn fill_next(&mut self) {
+    pub(crate) fn fill_next(&mut self) {
         let Some(filling) = self.fillings.pop_front() else { return };
         let (client, correlation) = (filling.client, filling.correlation);
         match self.fill(filling) {

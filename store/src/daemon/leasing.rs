@@ -21,9 +21,9 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRY_BYTES, State};
 
 use super::filling::Filling;
-use super::quotas::Scope;
 use super::{Answer, Daemon, Outcome, limit_reached};
 use crate::core::waiters::{Waiter, deadline};
+use crate::daemon::client::quota::Scope;
 use crate::memory::{Memory, no_memory};
 
 /// How long owners have for freeing what nobody uses before they are asked to spill; short, because a program that puts
@@ -38,7 +38,7 @@ const EVICTION_LOOKS_MAX: usize = 4096;
 
 /// A lease that somebody waits for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     bytes: u64,
     /// From then on the request may have a [turn](crate::core::turns).
     turn_from: Instant,
@@ -46,7 +46,7 @@ pub(super) struct Wanted {
 
 /// When room is made next.
 #[derive(Debug, Default)]
-pub(super) struct Pressure {
+pub(crate) struct Pressure {
     due: Option<Instant>,
     /// Who has been asked to reclaim, and until when not again.
     reclaim_from: BTreeMap<Scope, Instant>,
@@ -56,23 +56,23 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
     /// Something counts as a user's no more.
-    pub(super) fn look_again(&mut self) {
+    pub(crate) fn look_again(&mut self) {
         self.seen = None;
     }
 }
 
 impl Daemon {
     /// Leases a segment, now or as soon as there is room.
-    pub(super) fn lease(
+    pub(crate) fn lease(
         &mut self,
         client: u16,
         correlation: u64,
@@ -104,7 +104,7 @@ impl Daemon {
     }
 
     /// A client has found memory of its own, and waits for a lease no longer.
-    pub(super) fn withdraw(&mut self, client: u16, withdrawn: u64, now: Instant) -> Outcome {
+    pub(crate) fn withdraw(&mut self, client: u16, withdrawn: u64, now: Instant) -> Outcome {
         let ticket = self.leases.find(client, withdrawn);
         if let Some(waiter) = ticket.and_then(|ticket| self.leases.take(ticket)) {
             // Every request is answered once.
@@ -115,14 +115,14 @@ impl Daemon {
     }
 
     /// Makes room for what waits for memory without having asked for a lease.
-    pub(super) fn begin_pressure(&mut self, missing: u64, now: Instant) {
+    pub(crate) fn begin_pressure(&mut self, missing: u64, now: Instant) {
         self.evict(Scope::Store, missing, now);
         self.make_room(Scope::Store, missing, now);
         self.pressure.due.get_or_insert(now + FIRST_PERIOD);
     }
 
     /// Bytes that the store misses for the request that has the turn, or else for whoever has waited longest.
-    pub(super) fn missing_bytes(&mut self, now: Instant) -> u64 {
+    pub(crate) fn missing_bytes(&mut self, now: Instant) -> u64 {
         let turn = self.turn(now);
         let waiting = self.leases.iter().filter(|(ticket, _)| turn.is_none_or(|turn| *ticket == turn));
         let mut shortages =
@@ -147,7 +147,7 @@ impl Daemon {
     }
 
     /// A client gives a segment back.
-    pub(super) fn release(&mut self, client: u16, number: u32) -> Outcome {
+    pub(crate) fn release(&mut self, client: u16, number: u32) -> Outcome {
         if self.retire(client, number) {
             Answer::done()
         } else {
@@ -157,7 +157,7 @@ impl Daemon {
     }
 
     /// A client has given pages of a segment back to the system. How many, the kernel says.
-    pub(super) fn shrunk(&mut self, client: u16, number: u32) -> Outcome {
+    pub(crate) fn shrunk(&mut self, client: u16, number: u32) -> Outcome {
         let owner = self.owners[&client].id;
         let no_such_segment = Refusal::NoSuchSegment { owner, segment: number };
         // Of one that is still being made, pages are missing that will come.
@@ -169,7 +169,7 @@ impl Daemon {
     }
 
     /// Asks the kernel how many pages a segment has.
-    pub(super) fn count_pages(&mut self, owner: u16, number: u32) {
+    pub(crate) fn count_pages(&mut self, owner: u16, number: u32) {
         let Some(segment) = self.segments.get(owner, number) else { return };
         match segment.memory.allocated_bytes() {
             Ok(allocated) => self.segments.count_anew(owner, number, allocated),
@@ -178,7 +178,7 @@ impl Daemon {
     }
 
     /// No object lies in a segment any more: tells those who have it mapped. `false` when there is no such segment.
-    pub(super) fn retire(&mut self, owner: u16, number: u32) -> bool {
+    pub(crate) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
         step(Step::RetireReleased);
         let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
@@ -191,7 +191,7 @@ impl Daemon {
 
     /// Gives a client's table, and all pins on it, memory for more entries: at least twice as many as before, so that
     /// growing costs little for each of them.
-    pub(super) fn grow_table(&mut self, client: u16, needed: u32) -> Outcome {
+    pub(crate) fn grow_table(&mut self, client: u16, needed: u32) -> Outcome {
         let max = self.config.table_entries_max;
         if needed > max {
             return Err(limit_reached("table_entries_max", max.into()));
@@ -221,7 +221,7 @@ impl Daemon {
     }
 
     /// Grants every waiting request that fits, in order, as far as nobody has the turn.
-    pub(super) fn serve_leases(&mut self, now: Instant) {
+    pub(crate) fn serve_leases(&mut self, now: Instant) {
         if self.leases.is_empty() {
             if self.missing_to_bring() == 0 {
                 self.pressure.due = None;
@@ -252,7 +252,7 @@ impl Daemon {
     }
 
     /// Answers the requests that have waited long enough.
-    pub(super) fn expire_leases(&mut self, now: Instant) {
+    pub(crate) fn expire_leases(&mut self, now: Instant) {
         while let Some((_, waiter)) = self.leases.expired(now) {
             let refusal = self.no_room(waiter.client, waiter.wants.bytes, now);
             self.reply(waiter.client, waiter.correlation, &Reply::Failed { refusal }, Vec::new());
@@ -261,7 +261,7 @@ impl Daemon {
 
     /// Makes room for the request that has the turn, or else for the one that has waited longest; and for the first of
     /// each client and user that is at its quota.
-    pub(super) fn relieve(&mut self, now: Instant) {
+    pub(crate) fn relieve(&mut self, now: Instant) {
         self.pressure.due = None;
         for (scope, missing) in self.quota_shortages() {
             self.evict(scope, missing, now);
@@ -298,7 +298,7 @@ impl Daemon {
     }
 
     /// Refuses a request that would wait when the client has too many that do.
-    pub(super) fn check_waiters(&self, client: u16) -> Result<(), Refusal> {
+    pub(crate) fn check_waiters(&self, client: u16) -> Result<(), Refusal> {
         let waiting = self.leases.count(client) + self.lookups.count(client) + self.spilling.count(client);
         if waiting < self.config.waiters_max {
             Ok(())

@@ -6,10 +6,10 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | [`owner`] | one client, alive or adopted, and the views of its memory |
-//! | [`sharing`] | attaching, detaching, mapping segments |
+//! | [`client::record`] | one client, alive or adopted, and the views of its memory |
+//! | [`client::attach`] | attaching, detaching, mapping segments |
 //! | [`leasing`] | leases, the requests that wait for room, making room, growing tables |
-//! | [`quotas`] | what a client, or a user, may have at a time |
+//! | [`client::quota`] | what a client, or a user, may have at a time |
 //! | [`filling`] | allocating the pages of a lease, a slice at a time |
 //! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`bringing`] | bringing back what the dead have spilled |
@@ -18,8 +18,8 @@
 //! | [`adoption`] | what becomes of the objects of the dead |
 //! | [`custody`] | who keeps the memory of the dead, beside the daemon |
 //! | [`resuming`] | going on in the place of a daemon that was killed |
-//! | [`linking`] | channels |
-//! | [`listing`] | what `status` and `list` show |
+//! | [`client::channels`] | channels |
+//! | [`client::list`] | what `status` and `list` show |
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -48,17 +48,13 @@ use crate::memory::{Memory, Parcel, no_memory};
 
 mod adoption;
 mod bringing;
+mod client;
 mod custody;
 mod emptying;
 mod filling;
 mod leasing;
-mod linking;
-mod listing;
 mod naming;
-mod owner;
-mod quotas;
 mod resuming;
-mod sharing;
 #[cfg(test)]
 mod simulation;
 mod spilling;
@@ -66,10 +62,10 @@ mod spilling;
 mod tests;
 
 use adoption::SweepTimer;
+use client::record::Owner;
 use filling::Filling;
 use leasing::{Pressure, Wanted};
 use naming::Lookups;
-use owner::Owner;
 use spilling::Spilling;
 
 /// A message for a client.
@@ -90,19 +86,19 @@ pub(crate) struct Outgoing {
 pub(crate) struct Violation(pub(crate) String);
 
 /// What a request comes to.
-enum Answer {
+pub(crate) enum Answer {
     Now(Reply, Vec<Parcel>),
     /// The request waits; a later call answers it.
     Later,
 }
 
 impl Answer {
-    fn done() -> Outcome {
+    pub(crate) fn done() -> Outcome {
         Ok(Self::Now(Reply::Done {}, Vec::new()))
     }
 }
 
-type Outcome = Result<Answer, Refusal>;
+pub(crate) type Outcome = Result<Answer, Refusal>;
 
 /// The store's state.
 pub(crate) struct Daemon {
@@ -334,10 +330,10 @@ impl Daemon {
     }
 }
 
-fn bad_request(reason: &str) -> Refusal {
+pub(crate) fn bad_request(reason: &str) -> Refusal {
     Refusal::BadRequest { reason: reason.to_owned() }
 }
 
-fn limit_reached(limit: &str, max: u64) -> Refusal {
+pub(crate) fn limit_reached(limit: &str, max: u64) -> Refusal {
     Refusal::LimitReached { limit: limit.to_owned(), max }
 }

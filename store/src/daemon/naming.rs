@@ -20,25 +20,25 @@ const _: () = assert!(ObjectId::BYTES == mobula_shm::names::OBJECT_BYTES);
 
 /// Clients that wait for names which nobody has published yet.
 #[derive(Debug)]
-pub(super) struct Lookups {
+pub(crate) struct Lookups {
     waiters: Waiters<Vec<u8>>,
     by_name: BTreeSet<(Vec<u8>, u64)>,
 }
 
 impl Lookups {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { waiters: Waiters::new(), by_name: BTreeSet::new() }
     }
 
-    pub(super) fn count(&self, client: u16) -> usize {
+    pub(crate) fn count(&self, client: u16) -> usize {
         self.waiters.count(client)
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.waiters.next_deadline()
     }
 
-    pub(super) fn forget(&mut self, client: u16) {
+    pub(crate) fn forget(&mut self, client: u16) {
         for (ticket, waiter) in self.waiters.forget(client) {
             self.by_name.remove(&(waiter.wants, ticket));
         }
@@ -71,7 +71,7 @@ impl Lookups {
 
 impl Daemon {
     /// Gives an object a name, and with it a hold.
-    pub(super) fn publish(&mut self, name: Vec<u8>, object: ObjectId, now: Instant) -> Outcome {
+    pub(crate) fn publish(&mut self, name: Vec<u8>, object: ObjectId, now: Instant) -> Outcome {
         if name.is_empty() {
             return Err(bad_request("an empty name"));
         }
@@ -101,7 +101,7 @@ impl Daemon {
     }
 
     /// Finds the object of a name, now or as soon as somebody publishes it.
-    pub(super) fn lookup(
+    pub(crate) fn lookup(
         &mut self,
         client: u16,
         correlation: u64,
@@ -123,12 +123,12 @@ impl Daemon {
     }
 
     /// Takes a name away.
-    pub(super) fn unpublish(&mut self, name: &[u8], now: Instant) -> Outcome {
+    pub(crate) fn unpublish(&mut self, name: &[u8], now: Instant) -> Outcome {
         if self.drop_name(name, now) { Answer::done() } else { Err(Refusal::NoSuchName {}) }
     }
 
     /// Answers those who have waited long enough for a name.
-    pub(super) fn expire_lookups(&mut self, now: Instant) {
+    pub(crate) fn expire_lookups(&mut self, now: Instant) {
         while let Some(waiter) = self.lookups.expired(now) {
             let refusal = Refusal::NoSuchName {};
             self.reply(waiter.client, waiter.correlation, &Reply::Failed { refusal }, Vec::new());
@@ -136,21 +136,21 @@ impl Daemon {
     }
 
     /// Takes a name away and lets its object go; `false` when there is no such name.
-    pub(super) fn drop_name(&mut self, name: &[u8], now: Instant) -> bool {
+    pub(crate) fn drop_name(&mut self, name: &[u8], now: Instant) -> bool {
         let Some(object) = self.forget_name(name) else { return false };
         self.let_go(object, now);
         true
     }
 
     /// The same, and leaves what holds the object to the caller.
-    pub(super) fn forget_name(&mut self, name: &[u8]) -> Option<ObjectId> {
+    pub(crate) fn forget_name(&mut self, name: &[u8]) -> Option<ObjectId> {
         let (object, place) = self.names.remove(name)?;
         self.name_records.clear(place);
         Some(object)
     }
 
     /// Whether an object can be had, or will be.
-    pub(super) fn exists(&self, object: ObjectId) -> bool {
+    pub(crate) fn exists(&self, object: ObjectId) -> bool {
         let owner = self.owners.get(&object.owner().slot()).filter(|owner| owner.id == object.owner());
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
         // `Dying`: its owner is looking for pins. If it has looked already, then nobody held the object when we pinned
@@ -159,7 +159,7 @@ impl Daemon {
     }
 
     /// Pins an object in the daemon's own name: a reader's side of the handshake. `false` when it does not exist.
-    pub(super) fn hold(&mut self, object: ObjectId) -> bool {
+    pub(crate) fn hold(&mut self, object: ObjectId) -> bool {
         let (id, index) = (object.owner(), object.index());
         let Some(owner) = self.owners.get(&id.slot()).filter(|owner| owner.id == id) else { return false };
         if index >= owner.entries {
@@ -177,7 +177,7 @@ impl Daemon {
     }
 
     /// Takes back what `hold` gave.
-    pub(super) fn let_go(&mut self, object: ObjectId, now: Instant) {
+    pub(crate) fn let_go(&mut self, object: ObjectId, now: Instant) {
         self.unpin(object);
         let owner = self.owners.get(&object.owner().slot());
         if owner.is_some_and(|owner| owner.id == object.owner() && !owner.is_alive()) {

@@ -34,10 +34,10 @@ use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use super::Daemon;
 use super::adoption::Adoption;
-use super::owner::Owner;
 use crate::config::Config;
 use crate::core::segments::Class;
 use crate::core::slots::Life;
+use crate::daemon::client::record::Owner;
 use crate::memory::{Memory, Parcel};
 use crate::recovery::{Claim, Peer, Returned};
 

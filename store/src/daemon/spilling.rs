@@ -37,7 +37,7 @@ const FAILURE_PERIOD: Duration = Duration::from_secs(10);
 const REASON_BYTES_MAX: usize = 512;
 
 /// What the daemon knows of spilled objects.
-pub(super) struct Spilling {
+pub(crate) struct Spilling {
     disk: Option<Disk>,
     /// By their owner's slot and their number.
     files: BTreeMap<(u16, u32), SpillFile>,
@@ -54,9 +54,9 @@ pub(super) struct Spilling {
     /// What living owners have been asked to bring back.
     wanted: HashSet<ObjectId>,
     /// What the daemon brings back.
-    pub(super) bringing: Vec<Bringing>,
+    pub(crate) bringing: Vec<Bringing>,
     /// What of the dead is being spilled.
-    pub(super) emptying: Option<Emptying>,
+    pub(crate) emptying: Option<Emptying>,
 }
 
 struct SpillFile {
@@ -65,7 +65,7 @@ struct SpillFile {
 }
 
 impl Spilling {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             disk: None,
             files: BTreeMap::new(),
@@ -82,22 +82,22 @@ impl Spilling {
     }
 
     /// Bytes and number of all files.
-    pub(super) fn usage(&self) -> (u64, usize) {
+    pub(crate) fn usage(&self) -> (u64, usize) {
         (self.bytes, self.files.len())
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let emptying = self.emptying.as_ref().map(Emptying::look_at);
         [self.restores.next_deadline(), emptying].into_iter().flatten().min()
     }
 
     /// Whether there is a place for spilled objects.
-    pub(super) fn can_spill(&self) -> bool {
+    pub(crate) fn can_spill(&self) -> bool {
         self.disk.is_some()
     }
 
     /// Notes why something was not spilled.
-    pub(super) fn fail(&mut self, refusal: Refusal, now: Instant) {
+    pub(crate) fn fail(&mut self, refusal: Refusal, now: Instant) {
         self.fail_because(
             match refusal {
                 Refusal::SpillFailed { reason, .. } => reason,
@@ -108,23 +108,23 @@ impl Spilling {
     }
 
     /// The same in words.
-    pub(super) fn fail_because(&mut self, reason: String, now: Instant) {
+    pub(crate) fn fail_because(&mut self, reason: String, now: Instant) {
         tracing::warn!(reason, "spilling has failed");
         self.failure = Some((now, reason));
     }
 
     /// How many requests of a client wait.
-    pub(super) fn count(&self, client: u16) -> usize {
+    pub(crate) fn count(&self, client: u16) -> usize {
         self.restores.count(client)
     }
 
     /// Whether anybody waits for an object.
-    pub(super) fn is_waited_for(&self, object: ObjectId) -> bool {
+    pub(crate) fn is_waited_for(&self, object: ObjectId) -> bool {
         self.restores.first(|_, waiter| waiter.wants == object).is_some()
     }
 
     /// A file that has outlived the daemon before.
-    pub(super) fn resume_file(&mut self, owner: u16, number: u32, bytes: u64, file: File) {
+    pub(crate) fn resume_file(&mut self, owner: u16, number: u32, bytes: u64, file: File) {
         if number == 0 || self.files.contains_key(&(owner, number)) {
             return;
         }
@@ -134,26 +134,26 @@ impl Spilling {
     }
 
     /// A file of an owner's, to be kept by another client as well: to be read, and what it counts as.
-    pub(super) fn to_keep(&self, owner: u16, number: u32) -> Option<(Parcel, u64)> {
+    pub(crate) fn to_keep(&self, owner: u16, number: u32) -> Option<(Parcel, u64)> {
         let known = self.files.get(&(owner, number))?;
         let path = format!("/proc/self/fd/{}", known.file.as_raw_fd());
         Some((Parcel::File(Arc::new(File::open(path).ok()?)), known.bytes))
     }
 
     /// A file of an owner's.
-    pub(super) fn file(&self, owner: u16, number: u32) -> Option<&Arc<File>> {
+    pub(crate) fn file(&self, owner: u16, number: u32) -> Option<&Arc<File>> {
         self.files.get(&(owner, number)).map(|known| &known.file)
     }
 
     /// No record in a file is needed any more; `false` when there is no such file.
-    pub(super) fn discard(&mut self, owner: u16, number: u32) -> bool {
+    pub(crate) fn discard(&mut self, owner: u16, number: u32) -> bool {
         let Some(discarded) = self.files.remove(&(owner, number)) else { return false };
         self.bytes -= discarded.bytes;
         true
     }
 
     /// Discards all files of an owner but those to be kept.
-    pub(super) fn discard_all_but(&mut self, owner: u16, keep: impl Fn(u32) -> bool) {
+    pub(crate) fn discard_all_but(&mut self, owner: u16, keep: impl Fn(u32) -> bool) {
         let files = self.files.range((owner, 0)..=(owner, u32::MAX)).map(|((_, number), _)| *number);
         let files: Vec<u32> = files.filter(|number| !keep(*number)).collect();
         for number in files {
@@ -162,7 +162,7 @@ impl Spilling {
     }
 
     /// A client has died: it neither waits nor answers any more.
-    pub(super) fn forget(&mut self, client: u16, id: OwnerId) {
+    pub(crate) fn forget(&mut self, client: u16, id: OwnerId) {
         self.restores.forget(client);
         self.asked.remove(&client);
         self.spent.remove(&client);
@@ -170,7 +170,7 @@ impl Spilling {
     }
 
     /// The objects of an owner that are waited for.
-    pub(super) fn waited_for(&self, owner: OwnerId) -> Vec<ObjectId> {
+    pub(crate) fn waited_for(&self, owner: OwnerId) -> Vec<ObjectId> {
         let wanted = self.restores.iter().map(|(_, waiter)| waiter.wants);
         wanted.filter(|object| object.owner() == owner).collect()
     }
@@ -195,13 +195,13 @@ impl Daemon {
     // ---- files ----
 
     /// Makes a file for a client to spill into.
-    pub(super) fn spill_file(&mut self, client: u16, bytes: u64) -> Outcome {
+    pub(crate) fn spill_file(&mut self, client: u16, bytes: u64) -> Outcome {
         let (file, descriptor) = self.make_spill_file(client, bytes)?;
         Ok(Answer::Now(Reply::SpillFileMade { file }, vec![Parcel::File(descriptor)]))
     }
 
     /// Makes a file for objects of an owner's.
-    pub(super) fn make_spill_file(&mut self, owner: u16, bytes: u64) -> Result<(u32, Arc<File>), Refusal> {
+    pub(crate) fn make_spill_file(&mut self, owner: u16, bytes: u64) -> Result<(u32, Arc<File>), Refusal> {
         let (capacity_bytes, free_bytes) = (self.config.capacity_bytes, self.segments.free());
         let failed =
             |reason| Refusal::SpillFailed { requested_bytes: bytes, capacity_bytes, free_bytes, reason };
@@ -229,7 +229,7 @@ impl Daemon {
     }
 
     /// A client needs a file no more.
-    pub(super) fn discard_spill_file(&mut self, client: u16, file: u32) -> Outcome {
+    pub(crate) fn discard_spill_file(&mut self, client: u16, file: u32) -> Outcome {
         // A file of which it does not know that it got it is no reason to end it.
         self.spilling.discard(client, file);
         Answer::done()
@@ -238,7 +238,7 @@ impl Daemon {
     // ---- making room ----
 
     /// Asks the next owner to spill, so that `missing` bytes come free.
-    pub(super) fn ask_to_spill(&mut self, missing: u64, now: Instant) {
+    pub(crate) fn ask_to_spill(&mut self, missing: u64, now: Instant) {
         let spilling = &mut self.spilling;
         if spilling.disk.is_none() || missing == 0 {
             return;
@@ -258,7 +258,7 @@ impl Daemon {
     }
 
     /// An owner has spilled, or has not.
-    pub(super) fn spilled(
+    pub(crate) fn spilled(
         &mut self,
         client: u16,
         bytes: u64,
@@ -282,7 +282,7 @@ impl Daemon {
     }
 
     /// Why spilling has not made room, if it was tried lately.
-    pub(super) fn spill_failure(&self, now: Instant) -> Option<String> {
+    pub(crate) fn spill_failure(&self, now: Instant) -> Option<String> {
         let (since, reason) = self.spilling.failure.as_ref()?;
         (now < *since + FAILURE_PERIOD).then(|| reason.clone())
     }
@@ -290,7 +290,7 @@ impl Daemon {
     // ---- coming back ----
 
     /// Lets a client wait until an object of another's is back in memory.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
         client: u16,
         correlation: u64,
@@ -329,7 +329,7 @@ impl Daemon {
     }
 
     /// Lets a client read the file in which another's object is.
-    pub(super) fn open_spilled(&mut self, client: u16, object: ObjectId) -> Outcome {
+    pub(crate) fn open_spilled(&mut self, client: u16, object: ObjectId) -> Outcome {
         let (id, slot) = (object.owner(), object.owner().slot());
         let owner = self.owners.get(&slot).filter(|owner| owner.id == id);
         let Some(owner) = owner.filter(|_| self.slots.is_attached(client, slot)) else {
@@ -356,7 +356,7 @@ impl Daemon {
     }
 
     /// An owner has brought an object back, or could not.
-    pub(super) fn restored(&mut self, client: u16, object: ObjectId, refusal: Option<Refusal>) -> Outcome {
+    pub(crate) fn restored(&mut self, client: u16, object: ObjectId, refusal: Option<Refusal>) -> Outcome {
         if object.owner() != self.owners[&client].id {
             return Err(bad_request("Restored for an object of somebody else"));
         }
@@ -366,7 +366,7 @@ impl Daemon {
     }
 
     /// Tells everyone who waits for an object what became of it.
-    pub(super) fn answer_restores(&mut self, object: ObjectId, refusal: Option<Refusal>) {
+    pub(crate) fn answer_restores(&mut self, object: ObjectId, refusal: Option<Refusal>) {
         let reply = match refusal {
             None => Reply::Done {},
             // What an owner says must not look like an end of the connection.
@@ -382,7 +382,7 @@ impl Daemon {
     }
 
     /// Answers those who have waited long enough.
-    pub(super) fn expire_restores(&mut self, now: Instant) {
+    pub(crate) fn expire_restores(&mut self, now: Instant) {
         while let Some((_, waiter)) = self.spilling.restores.expired(now) {
             let object = waiter.wants;
             let alive = self

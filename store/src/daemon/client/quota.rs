@@ -10,11 +10,11 @@ use mobula_shm::pins::PIN_BYTES;
 use mobula_shm::ring::end_bytes;
 use mobula_shm::table::ENTRY_BYTES;
 
-use super::{Daemon, limit_reached};
+use crate::daemon::{Daemon, limit_reached};
 
 /// Whose memory is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     Client(u16),
     User(u32),
     Store,
@@ -22,7 +22,7 @@ pub(super) enum Scope {
 
 impl Daemon {
     /// Why a client cannot have a lease of so many bytes now: where they are missing, and how many.
-    pub(super) fn shortage(&self, client: u16, bytes: u64) -> Option<(Scope, u64)> {
+    pub(crate) fn shortage(&self, client: u16, bytes: u64) -> Option<(Scope, u64)> {
         let missing = |used: u64, max: u64| used.saturating_add(bytes).saturating_sub(max);
         let (client_max, user_max) = (self.config.client_bytes_max, self.config.user_bytes_max);
         // What is not limited is not counted either.
@@ -44,7 +44,7 @@ impl Daemon {
     }
 
     /// Whether an owner's objects count where memory is short.
-    pub(super) fn is_within(&self, scope: Scope, owner: u16) -> bool {
+    pub(crate) fn is_within(&self, scope: Scope, owner: u16) -> bool {
         match scope {
             Scope::Client(client) => owner == client,
             Scope::User(user) => self.owners.get(&owner).is_some_and(|owner| owner.user == user),
@@ -53,7 +53,7 @@ impl Daemon {
     }
 
     /// The refusal of a lease that is over a quota; `None` for the store itself.
-    pub(super) fn over_quota(&self, scope: Scope, requested: u64) -> Option<Refusal> {
+    pub(crate) fn over_quota(&self, scope: Scope, requested: u64) -> Option<Refusal> {
         let (limit, max, used) = match scope {
             Scope::Client(client) => {
                 ("client_bytes_max", self.config.client_bytes_max, self.segments.charged(client).1)
@@ -65,7 +65,7 @@ impl Daemon {
     }
 
     /// Refuses at once what no waiting can bring below a quota.
-    pub(super) fn check_quotas(&self, client: u16, bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_quotas(&self, client: u16, bytes: u64) -> Result<(), Refusal> {
         let scopes = [
             (Scope::Client(client), self.config.client_bytes_max),
             (Scope::User(self.owners[&client].user), self.config.user_bytes_max),
@@ -81,7 +81,7 @@ impl Daemon {
     }
 
     /// Refuses a client one segment more than it may have.
-    pub(super) fn check_segments(&self, client: u16) -> Result<(), Refusal> {
+    pub(crate) fn check_segments(&self, client: u16) -> Result<(), Refusal> {
         let limits = [
             ("segments_max", self.segments.count(), self.config.segments_max),
             ("segments_client_max", self.segments.charged(client).0, self.config.segments_client_max),
@@ -93,7 +93,7 @@ impl Daemon {
     }
 
     /// Refuses tables, pins or channels beyond what all of them may take.
-    pub(super) fn check_bookkeeping(&self, requested: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_bookkeeping(&self, requested: u64) -> Result<(), Refusal> {
         let tables = self.owners.values().map(|owner| {
             let pinned_by = 2 + self.slots.reader_count(owner.id.slot()) as u64;
             PAGE_BYTES + u64::from(owner.entries) * (ENTRY_BYTES + pinned_by * PIN_BYTES)
@@ -112,12 +112,12 @@ impl Daemon {
     }
 
     /// What a new client's table and pins take.
-    pub(super) fn client_bytes(&self) -> u64 {
+    pub(crate) fn client_bytes(&self) -> u64 {
         PAGE_BYTES + u64::from(self.config.table_entries_initial) * (ENTRY_BYTES + 2 * PIN_BYTES)
     }
 
     /// What a channel takes.
-    pub(super) fn channel_bytes(&self) -> u64 {
+    pub(crate) fn channel_bytes(&self) -> u64 {
         2 * end_bytes(self.config.ring_bytes)
     }
 

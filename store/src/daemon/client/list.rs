@@ -8,8 +8,8 @@ use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply,
 use mobula_protocol::socket::MESSAGE_BYTES_MAX;
 use mobula_shm::table::State;
 
-use super::owner::Owner;
-use super::{Answer, Daemon, Outcome};
+use crate::daemon::client::record::Owner;
+use crate::daemon::{Answer, Daemon, Outcome};
 
 /// Bytes of a page's records, which leaves room for the header and the fields around them.
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
@@ -24,7 +24,7 @@ const CLIENT_LOOKS_MAX: u64 = 1 << 23;
 
 impl Daemon {
     /// A page of names, behind `after`.
-    pub(super) fn list_names(&self, after: &[u8]) -> Outcome {
+    pub(crate) fn list_names(&self, after: &[u8]) -> Outcome {
         let (mut names, mut bytes, mut more) = (Vec::new(), 0, false);
         for (name, object) in self.names.after(after) {
             bytes += 4 + name.len() + ObjectId::BYTES;
@@ -38,7 +38,7 @@ impl Daemon {
     }
 
     /// A page of objects. The cursor is the slot and the entry to go on with.
-    pub(super) fn list_objects(&self, cursor: u64) -> Outcome {
+    pub(crate) fn list_objects(&self, cursor: u64) -> Outcome {
         let (mut objects, mut looks) = (Vec::new(), 0);
         let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
         for (slot, owner) in self.owners.range(first_slot..) {
@@ -56,7 +56,7 @@ impl Daemon {
     }
 
     /// Totals of the store.
-    pub(super) fn stats(&self) -> Outcome {
+    pub(crate) fn stats(&self) -> Outcome {
         let usage = self.segments.usage();
         let clients = self.clients();
         let (spill_bytes, spill_files) = self.spilling.usage();
@@ -78,7 +78,7 @@ impl Daemon {
     }
 
     /// A page of clients. The cursor is the slot to go on with.
-    pub(super) fn list_clients(&self, cursor: u32) -> Outcome {
+    pub(crate) fn list_clients(&self, cursor: u32) -> Outcome {
         let (mut clients, mut bytes, mut looks) = (Vec::new(), 0, 0);
         let first_slot = u16::try_from(cursor).map_err(|_| bad_cursor(cursor.into()))?;
         for (slot, owner) in self.owners.range(first_slot..) {

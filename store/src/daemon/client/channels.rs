@@ -5,13 +5,13 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::ring::end_bytes;
 use mobula_shm::steps::{Step, step};
 
-use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::core::slots::Life;
+use crate::daemon::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::memory::{Memory, no_memory};
 
 impl Daemon {
     /// Connects a client with another that is alive.
-    pub(super) fn connect(&mut self, asker: u16, peer: OwnerId) -> Outcome {
+    pub(crate) fn connect(&mut self, asker: u16, peer: OwnerId) -> Outcome {
         if self.slots.life(peer) != Life::Living {
             return Err(Refusal::NoSuchOwner { owner: peer });
         }
@@ -40,14 +40,14 @@ impl Daemon {
     }
 
     /// Closes a channel of a client's.
-    pub(super) fn disconnect(&mut self, client: u16, channel: u64) -> Outcome {
+    pub(crate) fn disconnect(&mut self, client: u16, channel: u64) -> Outcome {
         let peer = self.channels.close(client, channel).ok_or(Refusal::NoSuchChannel { channel })?;
         self.notify(peer, &Notice::ChannelClosed { channel }, Vec::new());
         Answer::done()
     }
 
     /// Closes every channel of a client that has died.
-    pub(super) fn disconnect_all(&mut self, client: u16) {
+    pub(crate) fn disconnect_all(&mut self, client: u16) {
         for (channel, peer) in self.channels.close_all(client) {
             self.notify(peer, &Notice::ChannelClosed { channel }, Vec::new());
         }

@@ -7,8 +7,8 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::pins::PIN_BYTES;
 use mobula_shm::steps::{Step, step};
 
-use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::core::slots::Life;
+use crate::daemon::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::memory::{Parcel, no_memory};
 
 impl Daemon {
@@ -16,7 +16,7 @@ impl Daemon {
     ///
     /// The order is what the handshake of pins stands on: memory for the pins, then the count in the directory, then
     /// the owner is told, and only then the reader, who pins nothing before.
-    pub(super) fn attach(&mut self, reader: u16, owner: OwnerId) -> Outcome {
+    pub(crate) fn attach(&mut self, reader: u16, owner: OwnerId) -> Outcome {
         let slot = owner.slot();
         let Some(target) = self.owners.get(&slot).filter(|target| target.id == owner) else {
             return Err(Refusal::NoSuchOwner { owner });
@@ -56,7 +56,7 @@ impl Daemon {
     }
 
     /// Tells an owner once more of a reader that it knows by name only. It is no new one, so nothing is counted.
-    pub(super) fn introduce(&mut self, owner: u16, reader: OwnerId) -> Outcome {
+    pub(crate) fn introduce(&mut self, owner: u16, reader: OwnerId) -> Outcome {
         let known = self.owners.get(&reader.slot()).filter(|known| known.id == reader);
         if let Some(known) = known.filter(|_| self.slots.is_attached(reader.slot(), owner)) {
             let pins = known.control.to_read().map_err(|error| no_memory(0, &error))?;
@@ -67,7 +67,7 @@ impl Daemon {
     }
 
     /// A client keeps nothing of an owner any more.
-    pub(super) fn detach(&mut self, reader: u16, owner: OwnerId, now: Instant) -> Outcome {
+    pub(crate) fn detach(&mut self, reader: u16, owner: OwnerId, now: Instant) -> Outcome {
         // Life, not `owners`: the last to leave a forgotten owner makes its slot vacant.
         if self.slots.life(owner) != Life::Vacant {
             self.part(reader, owner.slot(), now);
@@ -76,7 +76,7 @@ impl Daemon {
     }
 
     /// Ends what `attach` began, for a client that asked for it or is dead.
-    pub(super) fn part(&mut self, reader: u16, owner: u16, now: Instant) {
+    pub(crate) fn part(&mut self, reader: u16, owner: u16, now: Instant) {
         if !self.slots.is_attached(reader, owner) {
             return;
         }
@@ -98,7 +98,7 @@ impl Daemon {
     }
 
     /// Lets a client read a segment of an owner that it is attached to.
-    pub(super) fn map_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
+    pub(crate) fn map_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
         let slot = owner.slot();
         let known = matches!(self.slots.life(owner), Life::Living | Life::Adopted);
         if !known || !self.slots.is_attached(reader, slot) {
@@ -113,7 +113,7 @@ impl Daemon {
     }
 
     /// A client no longer has a segment mapped.
-    pub(super) fn unmap_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
+    pub(crate) fn unmap_segment(&mut self, reader: u16, owner: OwnerId, number: u32) -> Outcome {
         if self.slots.life(owner) != Life::Vacant {
             self.segments.unmap(reader, owner.slot(), number);
         }
