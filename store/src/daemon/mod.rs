@@ -8,9 +8,9 @@
 //! |---|---|
 //! | [`client::record`] | one client, alive or adopted, and the views of its memory |
 //! | [`client::attach`] | attaching, detaching, mapping segments |
-//! | [`leasing`] | leases, the requests that wait for room, making room, growing tables |
+//! | [`memory::lease`] | leases, the requests that wait for room, making room, growing tables |
 //! | [`client::quota`] | what a client, or a user, may have at a time |
-//! | [`filling`] | allocating the pages of a lease, a slice at a time |
+//! | [`memory::prefault`] | allocating the pages of a lease, a slice at a time |
 //! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`bringing`] | bringing back what the dead have spilled |
 //! | [`emptying`] | spilling what the dead have left in memory |
@@ -51,8 +51,7 @@ mod bringing;
 mod client;
 mod custody;
 mod emptying;
-mod filling;
-mod leasing;
+mod memory;
 mod naming;
 mod resuming;
 #[cfg(test)]
@@ -63,8 +62,8 @@ mod tests;
 
 use adoption::SweepTimer;
 use client::record::Owner;
-use filling::Filling;
-use leasing::{Pressure, Wanted};
+use memory::lease::{Pressure, Wanted};
+use memory::prefault::Filling;
 use naming::Lookups;
 use spilling::Spilling;
 

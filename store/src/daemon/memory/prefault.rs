@@ -7,7 +7,7 @@
 use mobula_protocol::message::{Refusal, Reply};
 use mobula_shm::steps::{Step, step};
 
-use super::{Answer, Daemon, Outcome};
+use crate::daemon::{Answer, Daemon, Outcome};
 use crate::memory::{Memory, no_memory};
 
 /// Bytes that are allocated in one go.
