@@ -20,7 +20,7 @@
 //!   `connection` queues messages;
 //! * `recovery` collects what the clients of a store that was killed hand back to the one in its place;
 //! * `daemon` carries out requests and deaths on shared `memory`;
-//! * `disk` makes the files that objects are spilled into;
+//!   (`daemon::spill::disk` makes the files that objects are spilled into);
 //! * `core` decides, without input or output;
 //! * [`command`] is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
 
@@ -28,7 +28,6 @@ pub mod command;
 mod config;
 mod core;
 mod daemon;
-mod disk;
 mod error;
 pub mod machine;
 mod memory;

@@ -11,7 +11,7 @@
 //! | [`memory::lease`] | leases, the requests that wait for room, making room, growing tables |
 //! | [`client::quota`] | what a client, or a user, may have at a time |
 //! | [`memory::prefault`] | allocating the pages of a lease, a slice at a time |
-//! | [`spilling`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
+//! | [`spill::files`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`bringing`] | bringing back what the dead have spilled |
 //! | [`emptying`] | spilling what the dead have left in memory |
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
@@ -56,7 +56,7 @@ mod naming;
 mod resuming;
 #[cfg(test)]
 mod simulation;
-mod spilling;
+pub(crate) mod spill;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +65,7 @@ use client::record::Owner;
 use memory::lease::{Pressure, Wanted};
 use memory::prefault::Filling;
 use naming::Lookups;
-use spilling::Spilling;
+use spill::files::Spilling;
 
 /// A message for a client.
 #[derive(Debug)]

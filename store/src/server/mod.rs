@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::config::Config;
+use crate::daemon::spill::disk::Disk;
 use crate::daemon::{Daemon, Violation};
-use crate::disk::Disk;
 use crate::error::{RunError, StartError};
 use crate::memory::{daemon_control_bytes, no_memory};
 use crate::process::file_bytes_max;

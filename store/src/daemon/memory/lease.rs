@@ -5,7 +5,7 @@
 //! Capacity comes back when owners release segments. While a request waits, the daemon takes away the names that
 //! nobody used for longest and whose objects nothing else keeps, sweeps what it has adopted, and asks everyone who has
 //! leases to free what they can. When that has not helped within [`FIRST_PERIOD`], owners are asked to shrink the segments
-//! in which objects lie, and to [spill](crate::daemon::spilling) what is held but not in use. All of it again every [`PRESSURE_PERIOD`], because nobody tells
+//! in which objects lie, and to [spill](crate::daemon::spill::files) what is held but not in use. All of it again every [`PRESSURE_PERIOD`], because nobody tells
 //! the daemon when a reader lets go. A request that does not wait costs nobody a name: what it might have brought would
 //! come too late.
 

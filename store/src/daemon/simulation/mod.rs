@@ -23,7 +23,7 @@ use super::{Answer, Daemon, Outgoing};
 use crate::config::Config;
 use crate::core::random::Random;
 use crate::core::slots::Life;
-use crate::disk::Disk;
+use crate::daemon::spill::disk::Disk;
 
 mod process;
 
