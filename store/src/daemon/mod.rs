@@ -12,11 +12,11 @@
 //! | [`client::quota`] | what a client, or a user, may have at a time |
 //! | [`memory::prefault`] | allocating the pages of a lease, a slice at a time |
 //! | [`spill::files`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
-//! | [`bringing`] | bringing back what the dead have spilled |
-//! | [`emptying`] | spilling what the dead have left in memory |
+//! | [`orphans::restore`] | bringing back what the dead have spilled |
+//! | [`orphans::evict`] | spilling what the dead have left in memory |
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
-//! | [`adoption`] | what becomes of the objects of the dead |
-//! | [`custody`] | who keeps the memory of the dead, beside the daemon |
+//! | [`orphans::takeover`] | what becomes of the objects of the dead |
+//! | [`orphans::escrow`] | who keeps the memory of the dead, beside the daemon |
 //! | [`resuming`] | going on in the place of a daemon that was killed |
 //! | [`client::channels`] | channels |
 //! | [`client::list`] | what `status` and `list` show |
@@ -46,13 +46,10 @@ use crate::core::turns::Turns;
 use crate::core::waiters::Waiters;
 use crate::memory::{Memory, Parcel, no_memory};
 
-mod adoption;
-mod bringing;
 mod client;
-mod custody;
-mod emptying;
 mod memory;
 mod naming;
+mod orphans;
 mod resuming;
 #[cfg(test)]
 mod simulation;
@@ -60,11 +57,11 @@ pub(crate) mod spill;
 #[cfg(test)]
 mod tests;
 
-use adoption::SweepTimer;
 use client::record::Owner;
 use memory::lease::{Pressure, Wanted};
 use memory::prefault::Filling;
 use naming::Lookups;
+use orphans::takeover::SweepTimer;
 use spill::files::Spilling;
 
 /// A message for a client.

@@ -33,11 +33,11 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use super::Daemon;
-use super::adoption::Adoption;
 use crate::config::Config;
 use crate::core::segments::Class;
 use crate::core::slots::Life;
 use crate::daemon::client::record::Owner;
+use crate::daemon::orphans::takeover::Adoption;
 use crate::memory::{Memory, Parcel};
 use crate::recovery::{Claim, Peer, Returned};
 

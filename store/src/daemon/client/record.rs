@@ -14,7 +14,7 @@ use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
 use nix::unistd::geteuid;
 
-use crate::daemon::adoption::Adoption;
+use crate::daemon::orphans::takeover::Adoption;
 use crate::memory::Memory;
 
 /// A client, or what is left of it.

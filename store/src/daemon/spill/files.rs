@@ -3,7 +3,7 @@
 //! What goes into a file, and when, is its owner's business: the daemon makes the file, counts its bytes, keeps a
 //! descriptor of it for the time after the owner's death, and looks into it only then. Who wants a spilled object of
 //! somebody else's asks the daemon, which asks the owner; for an owner that has died, it brings the object back itself
-//! ([`bringing`](crate::daemon::bringing)).
+//! ([`bringing`](crate::daemon::orphans::restore)).
 //!
 //! While a request for memory waits and freeing has not helped, one owner after the other is asked to spill, the one with
 //! the most memory first. Who answers that it had nothing is left alone for a while; who does not answer holds nobody up.
@@ -19,8 +19,8 @@ use mobula_protocol::message::{Notice, Refusal, Reply};
 use mobula_shm::table::State;
 
 use crate::core::waiters::{Waiter, Waiters, deadline};
-use crate::daemon::bringing::Bringing;
-use crate::daemon::emptying::Emptying;
+use crate::daemon::orphans::evict::Emptying;
+use crate::daemon::orphans::restore::Bringing;
 use crate::daemon::spill::disk::Disk;
 use crate::daemon::{Answer, Daemon, Outcome, bad_request, limit_reached};
 use crate::memory::Parcel;

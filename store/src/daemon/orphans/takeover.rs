@@ -6,10 +6,10 @@
 //!    others can still reach is now kept by the daemon.
 //! 3. *Sweeping.* After a grace, for ids that are still on their way to somebody, every entry that nobody pins is
 //!    freed, by the same handshake that owners use. A segment without entries is retired; an owner without entries is
-//!    forgotten. What is found held is [entrusted](super::custody) to those who may hold it. A spill file without entries
+//!    forgotten. What is found held is [entrusted](crate::daemon::orphans::escrow) to those who may hold it. A spill file without entries
 //!    is discarded.
 //!
-//! What the client had spilled stays in its files until somebody [wants it](super::bringing).
+//! What the client had spilled stays in its files until somebody [wants it](crate::daemon::orphans::restore).
 //!
 //! Tables can be large, so the first and the last go in slices, between which everyone else is served. What a table
 //! says is checked first: nonsense counts as free.
@@ -28,10 +28,10 @@ use mobula_shm::spill::{HEADER_BYTES, SpillPlace};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, Word};
 
-use super::Daemon;
-use super::bringing::SharedSegment;
 use crate::core::knots;
 use crate::core::segments::{Segment, Segments};
+use crate::daemon::Daemon;
+use crate::daemon::orphans::restore::SharedSegment;
 use crate::memory::Memory;
 
 /// How soon the adopted are swept again after something was freed.

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use mobula_protocol::message::Notice;
 use mobula_shm::steps::{Step, step};
 
-use super::Daemon;
-use super::adoption::Adoption;
+use crate::daemon::Daemon;
+use crate::daemon::orphans::takeover::Adoption;
 use crate::memory::Parcel;
 
 impl Daemon {

@@ -21,8 +21,8 @@ use mobula_shm::spill::{Checksum, HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
-use super::{Daemon, limit_reached};
 use crate::daemon::client::record::Owner;
+use crate::daemon::{Daemon, limit_reached};
 use crate::memory::{Memory, no_memory};
 
 /// Bytes that are read in one go, before others are served.

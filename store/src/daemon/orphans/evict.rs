@@ -16,7 +16,7 @@ use mobula_shm::pins::try_spill;
 use mobula_shm::spill::{HEADER_BYTES, Record, SpillPlace};
 use mobula_shm::table::{Location, State};
 
-use super::Daemon;
+use crate::daemon::Daemon;
 use crate::daemon::client::record::Owner;
 use crate::memory::Memory;
 
