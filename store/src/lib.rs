@@ -32,7 +32,6 @@ mod error;
 pub mod machine;
 mod memory;
 mod process;
-mod recovery;
 mod server;
 
 pub use config::Config;

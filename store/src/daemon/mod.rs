@@ -17,7 +17,7 @@
 //! | [`naming`] | names, and the daemon's own pins that they are made of |
 //! | [`orphans::takeover`] | what becomes of the objects of the dead |
 //! | [`orphans::escrow`] | who keeps the memory of the dead, beside the daemon |
-//! | [`resuming`] | going on in the place of a daemon that was killed |
+//! | [`restart::rebuild`] | going on in the place of a daemon that was killed |
 //! | [`client::channels`] | channels |
 //! | [`client::list`] | what `status` and `list` show |
 
@@ -50,7 +50,7 @@ mod client;
 mod memory;
 mod naming;
 mod orphans;
-mod resuming;
+pub(crate) mod restart;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod spill;

@@ -23,12 +23,12 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::config::Config;
+use crate::daemon::restart::collect::Recovery;
 use crate::daemon::spill::disk::Disk;
 use crate::daemon::{Daemon, Violation};
 use crate::error::{RunError, StartError};
 use crate::memory::{daemon_control_bytes, no_memory};
 use crate::process::file_bytes_max;
-use crate::recovery::Recovery;
 
 pub(crate) mod connection;
 pub(crate) mod credentials;

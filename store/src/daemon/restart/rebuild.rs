@@ -1,4 +1,4 @@
-//! Going on in the place of a daemon that was killed, with what its [clients hand back](crate::recovery).
+//! Going on in the place of a daemon that was killed, with what its [clients hand back](crate::daemon::restart::collect).
 //!
 //! Tables, pins, segments, the directory and the names are memory that outlived the daemon; its own books are made anew
 //! from what the clients say they have. Whatever it was in the middle of is finished or undone:
@@ -32,14 +32,14 @@ use mobula_shm::pins::PinWriter;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
-use super::Daemon;
 use crate::config::Config;
 use crate::core::segments::Class;
 use crate::core::slots::Life;
+use crate::daemon::Daemon;
 use crate::daemon::client::record::Owner;
 use crate::daemon::orphans::takeover::Adoption;
+use crate::daemon::restart::collect::{Claim, Peer, Returned};
 use crate::memory::{Memory, Parcel};
-use crate::recovery::{Claim, Peer, Returned};
 
 /// A client that goes on: the key of its connection, and its slot.
 pub(crate) type Resumed = (u64, u16);
