@@ -18,9 +18,7 @@
 //! * [`Config`] has every limit; [`StartError`] says why a store does not start;
 //! * `server` is the event loop: in it, `endpoint` takes the socket's path, `credentials` tells which process connects, and
 //!   `connection` queues messages;
-//! * `recovery` collects what the clients of a store that was killed hand back to the one in its place;
 //! * `daemon` carries out requests and deaths on shared `memory`;
-//!   (`daemon::spill::disk` makes the files that objects are spilled into);
 //! * `core` decides, without input or output;
 //! * [`command`] is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
 

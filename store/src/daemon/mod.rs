@@ -14,7 +14,7 @@
 //! | [`spill::files`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
 //! | [`orphans::restore`] | bringing back what the dead have spilled |
 //! | [`orphans::evict`] | spilling what the dead have left in memory |
-//! | [`naming`] | names, and the daemon's own pins that they are made of |
+//! | [`names`] | names, and the daemon's own pins that they are made of |
 //! | [`orphans::takeover`] | what becomes of the objects of the dead |
 //! | [`orphans::escrow`] | who keeps the memory of the dead, beside the daemon |
 //! | [`restart::rebuild`] | going on in the place of a daemon that was killed |
@@ -48,7 +48,7 @@ use crate::memory::{Memory, Parcel, no_memory};
 
 mod client;
 mod memory;
-mod naming;
+mod names;
 mod orphans;
 pub(crate) mod restart;
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests;
 use client::record::Owner;
 use memory::lease::{Pressure, Wanted};
 use memory::prefault::Filling;
-use naming::Lookups;
+use names::Lookups;
 use orphans::takeover::SweepTimer;
 use spill::files::Spilling;
 

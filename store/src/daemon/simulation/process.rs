@@ -19,11 +19,11 @@ use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::spill::SpillPlace;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
-use self::spilling::SpillFile;
+use self::spill::SpillFile;
 use crate::core::random::Random;
 use crate::memory::Parcel;
 
-mod spilling;
+mod spill;
 
 /// Bytes that an object may lie in: its stamp, and what it refers to behind it.
 const PLACE_BYTES: u64 = 2048;
