@@ -25,7 +25,7 @@ use crate::connection::{Connection, Received};
 use crate::error::ClientError;
 use crate::janitor;
 use crate::object::{Handle, Object};
-use crate::own::Own;
+use crate::owner::Own;
 use crate::shared::{Parts, Shared};
 use crate::spill::Spills;
 use crate::writer::{Layout, ObjectWriter, Promise};

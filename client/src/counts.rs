@@ -8,7 +8,7 @@
 //! | 0–23 | handles |
 //! | 24–43 | how often its bytes are lent out |
 //! | 44–61 | waits until it is sealed: of threads, and of calls that have it as an argument |
-//! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`own`](crate::own) |
+//! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`owner`](crate::owner) |
 //! | 63 | `BUSY`: one thread has the word to itself |
 //!
 //! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero also write the pin

@@ -13,11 +13,10 @@
 //! # Ok::<(), mobula_client::ClientError>(())
 //! ```
 //!
-//! The path of an object through this crate: [`Client`] → `own` (an entry and memory, from `allocator`) →
+//! The path of an object through this crate: [`Client`] → `owner` (an entry and memory, from `owner::alloc`) →
 //! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. Writers, objects and
 //! handles are each a counted `usage`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `connection`.
 
-mod allocator;
 mod channel;
 mod client;
 mod connection;
@@ -27,11 +26,10 @@ mod error;
 mod janitor;
 mod object;
 mod occupancy;
-mod own;
+mod owner;
 mod peer;
 mod resume;
 mod shared;
-mod slots;
 mod spill;
 mod usage;
 mod writer;

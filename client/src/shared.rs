@@ -23,7 +23,7 @@ use crate::client::ConnectOptions;
 use crate::connection::Connection;
 use crate::counts::Use;
 use crate::error::ClientError;
-use crate::own::{Begun, Need, Own};
+use crate::owner::{Begun, Need, Own};
 use crate::peer::{Peer, Slot};
 
 /// Bytes of the first lease for small objects; later ones grow with what is already leased.

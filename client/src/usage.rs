@@ -1,7 +1,7 @@
 //! One counted use of an object: what a handle, an object and a writer consist of.
 //!
 //! A [`Usage`] has no `Arc` of anything: it points to its count, and to the client or the slot that the count is part
-//! of. What it points to stays because it is counted: a client keeps itself while it is used ([`own`](crate::own)), and
+//! of. What it points to stays because it is counted: a client keeps itself while it is used ([`owner`](crate::owner)), and
 //! so does a peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::copies::Copied;
 use crate::counts::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
-use crate::own::{Begun, Own, Place};
+use crate::owner::{Begun, Own, Place};
 use crate::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 

@@ -13,7 +13,7 @@ use mobula_shm::table::Location;
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::object::{Handle, Object, dangling};
-use crate::own::Place;
+use crate::owner::Place;
 use crate::shared::Shared;
 use crate::usage::Usage;
 

@@ -2,7 +2,7 @@
 //! nobody uses what is being freed.
 //!
 //! A reader's use begins and ends as in `client/src/peer.rs` (`Slot::count_first`, `Slot::release_last`), an owner's as in
-//! `client/src/own.rs` (`acquire_first`, `release_last`, `free_batch`).
+//! `client/src/owner/mod.rs` (`acquire_first`, `release_last`, `free_batch`).
 
 #[path = "../../../client/src/counts.rs"]
 #[expect(dead_code, reason = "an object has more kinds of uses than a model")]

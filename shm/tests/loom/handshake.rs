@@ -1,7 +1,7 @@
 //! Sealing, pinning and freeing: no reader is ever lent bytes that their owner has freed.
 //!
 //! The reader does what `client/src/peer.rs` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
-//! `Slot::release_last`), the owner what `client/src/own.rs` does (`seal`, `free_batch`, `look`, `reader_joined`), the
+//! `Slot::release_last`), the owner what `client/src/owner/mod.rs` does (`seal`, `free_batch`, `look`, `reader_joined`), the
 //! daemon what `store/src/daemon/sharing.rs` does (`attach`).
 
 use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 //! Promises: whoever waits for one is rung when it is settled, also one of whom its owner has not heard yet.
 //!
-//! The owner does what `client/src/own.rs` does (`settle`, `reader_joined`), the waiter what `client/src/object.rs` and
+//! The owner does what `client/src/owner/mod.rs` does (`settle`, `reader_joined`), the waiter what `client/src/object.rs` and
 //! `client/src/shared.rs` do (`Handle::watch`, then `Shared::sleep`).
 
 use std::os::fd::AsFd;

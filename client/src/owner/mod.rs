@@ -34,6 +34,8 @@
 //! Lock order: a [`Busy`] count, then `books`, then `readers`. Nobody waits for a count while holding a
 //! lock. References that a freed object kept are handed back to the caller and dropped outside of all of them.
 
+pub(crate) mod alloc;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,9 +56,9 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::allocator::{Allocation, Allocator, Packing, UnusedPages};
 use crate::counts::{Busy, Chunks, Count, TooMany, Unused, Use};
 use crate::object::Handle;
+use crate::owner::alloc::{Allocation, Allocator, Packing, UnusedPages};
 use crate::shared::Shared;
 use crate::spill::{Leaving, Spills};
 

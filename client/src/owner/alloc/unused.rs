@@ -1,7 +1,7 @@
 //! Giving pages back: what of the segments no object needs, although objects lie in them.
 //!
 //! Whole pages of free runs go first. The pages of slabs in which no slot is in use follow once what can be
-//! [packed](super::packing) is: few slots fit into what is left of a slab. A page that has gone does not
+//! [packed](super::compaction) is: few slots fit into what is left of a slab. A page that has gone does not
 //! come back: the run, or the slots that touch it, are no part of the books any more, and the slab goes on with the others.
 
 use super::{Allocator, PAGE_BYTES, SLAB_BYTES, Slab};
@@ -150,7 +150,7 @@ fn stretches(pages: Pages) -> impl Iterator<Item = (u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allocator::Allocation;
+    use crate::owner::alloc::Allocation;
 
     const SEGMENT_BYTES: u64 = 1 << 20;
 

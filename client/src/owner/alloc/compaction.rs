@@ -5,7 +5,7 @@
 //! slabs that are needed in any case stay. What is left of each class is one slab that is partly free, and places in front
 //! of what cannot move.
 //!
-//! [`Own::pack`]: crate::own::Own::pack
+//! [`Own::pack`]: crate::owner::Own::pack
 
 use super::{Allocation, Allocator, PAGE_BYTES, RUN};
 
@@ -116,7 +116,7 @@ impl Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allocator::SLAB_BYTES;
+    use crate::owner::alloc::SLAB_BYTES;
 
     /// Moves everything that can move; how many did.
     fn pack(allocator: &mut Allocator, live: &mut [(Allocation, bool)]) -> usize {

@@ -15,7 +15,7 @@
 //! | joined runs | by place and by size; the smallest that fits is used | |
 //!
 //! A segment is empty when nothing but spare slabs and warm runs is left in it. Of one that is not, unused pages can go back
-//! to the system all the same ([`shrinking`]), the more so once small objects have moved together ([`packing`]).
+//! to the system all the same ([`unused`]), the more so once small objects have moved together ([`compaction`]).
 //!
 //! Where there is no room for a whole slab, one of as few pages as hold a slot is made, as if the others had gone.
 
@@ -25,12 +25,13 @@ use std::num::NonZeroU32;
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::table::ALIGNMENT;
 
-use crate::slots::{FreeSlots, SLOTS_MAX};
+use self::cells::{FreeSlots, SLOTS_MAX};
 
-mod packing;
-mod shrinking;
-pub(crate) use self::packing::Packing;
-pub(crate) use self::shrinking::UnusedPages;
+mod cells;
+mod compaction;
+mod unused;
+pub(crate) use self::compaction::Packing;
+pub(crate) use self::unused::UnusedPages;
 
 /// Bytes of the run that a slab is.
 const SLAB_BYTES: u64 = 64 << 10;
