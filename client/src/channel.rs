@@ -9,7 +9,7 @@ use mobula_shm::memory::check_received;
 use mobula_shm::ring::{self, Consumer, Corrupt, Marker, Peek, Producer, PushError};
 
 use crate::error::ClientError;
-use crate::peer::Peer;
+use crate::reader::peer::Peer;
 use crate::shared::Shared;
 
 /// What happens around a client without having been asked for.

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The path of an object through this crate: [`Client`] → `owner` (an entry and memory, from `owner::alloc`) →
-//! [`ObjectWriter`] → seal → in another process: `peer` (attach once, pin, check) → [`Object`]. Writers, objects and
+//! [`ObjectWriter`] → seal → in another process: `reader` (attach once, pin, check) → [`Object`]. Writers, objects and
 //! handles are each a counted `usage`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `connection`.
 
 mod channel;
@@ -27,7 +27,7 @@ mod janitor;
 mod object;
 mod occupancy;
 mod owner;
-mod peer;
+mod reader;
 mod resume;
 mod shared;
 mod spill;

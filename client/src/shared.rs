@@ -24,7 +24,7 @@ use crate::connection::Connection;
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::owner::{Begun, Need, Own};
-use crate::peer::{Peer, Slot};
+use crate::reader::peer::{Peer, Slot};
 
 /// Bytes of the first lease for small objects; later ones grow with what is already leased.
 const LEASE_BYTES_MIN: u64 = 1 << 20;

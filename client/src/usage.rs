@@ -2,7 +2,7 @@
 //!
 //! A [`Usage`] has no `Arc` of anything: it points to its count, and to the client or the slot that the count is part
 //! of. What it points to stays because it is counted: a client keeps itself while it is used ([`owner`](crate::owner)), and
-//! so does a peer, with its client ([`peer`](crate::peer)). So a clone is one compare-and-swap, and so is a drop.
+//! so does a peer, with its client ([`peer`](crate::reader::peer)). So a clone is one compare-and-swap, and so is a drop.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -18,7 +18,7 @@ use crate::counts::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
 use crate::owner::{Begun, Own, Place};
-use crate::peer::{Peer, PeerSegment, Slot};
+use crate::reader::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
 
 /// A counted use; dropping it ends it.

@@ -1,6 +1,6 @@
 //! Sealing, pinning and freeing: no reader is ever lent bytes that their owner has freed.
 //!
-//! The reader does what `client/src/peer.rs` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
+//! The reader does what `client/src/reader/peer.rs` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
 //! `Slot::release_last`), the owner what `client/src/owner/mod.rs` does (`seal`, `free_batch`, `look`, `reader_joined`), the
 //! daemon what `store/src/daemon/sharing.rs` does (`attach`).
 

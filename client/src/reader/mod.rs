@@ -1,0 +1,3 @@
+//! Other owners, as this client sees them: their tables, our pins on their objects, and their segments.
+
+pub(crate) mod peer;
