@@ -21,9 +21,9 @@ use mobula_shm::pins::{PinReader, PinWriter};
 use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use crate::channel::{Channel, Event, Incoming};
-use crate::connection::{Connection, Received};
+use crate::daemon::background;
+use crate::daemon::connection::{Connection, Received};
 use crate::error::ClientError;
-use crate::janitor;
 use crate::object::{Handle, Object};
 use crate::owner::Own;
 use crate::shared::{Parts, Shared};
@@ -177,7 +177,7 @@ impl Client {
         std::thread::Builder::new()
             .name("mobula-client".into())
             .stack_size(256 << 10)
-            .spawn(move || janitor::run(&connection, &weak))?;
+            .spawn(move || background::run(&connection, &weak))?;
         Ok(Self { inner: Arc::new(Inner { shared }) })
     }
 
@@ -514,7 +514,10 @@ fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
 }
 
 /// The first request, before there is a thread that receives.
-fn hello(connection: &Arc<Connection>, label: String) -> Result<crate::connection::Answer, ClientError> {
+fn hello(
+    connection: &Arc<Connection>,
+    label: String,
+) -> Result<crate::daemon::connection::Answer, ClientError> {
     std::thread::scope(|scope| {
         let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {
             loop {

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 
 use crate::channel::Event;
 use crate::client::ConnectOptions;
-use crate::connection::Connection;
 use crate::counts::Use;
+use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 use crate::owner::{Begun, Need, Own};
 use crate::reader::peer::{Peer, Slot};

@@ -41,7 +41,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 
-use crate::connection::Connection;
+use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 use crate::object::Handle;
 use crate::shared::Shared;

@@ -36,8 +36,8 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::connection::Answer;
 use crate::counts::{Chunks, Count, TooMany, Use};
+use crate::daemon::connection::Answer;
 use crate::error::ClientError;
 use crate::occupancy::{Guest, Occupancy};
 use crate::shared::Shared;

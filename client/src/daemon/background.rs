@@ -19,8 +19,8 @@ use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinReader;
 
 use crate::channel::{Event, Incoming};
-use crate::connection::{Connection, Received};
-use crate::resume;
+use crate::daemon::connection::{Connection, Received};
+use crate::daemon::reconnect;
 use crate::shared::{Custody, Shared};
 use crate::spill;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
         let received = connection.receive(timeout);
         if let Received::HungUp = received {
             // The client may end meanwhile.
-            let found = !connection.is_ending() && resume::find_another(connection, client);
+            let found = !connection.is_ending() && reconnect::find_another(connection, client);
             if !found {
                 connection.lose();
             }

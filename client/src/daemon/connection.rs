@@ -9,7 +9,7 @@
 //! # A daemon that is killed
 //!
 //! Then there is no socket for a while, until the receiving thread has found another daemon and
-//! [handed it](crate::resume) what this client has. What is asked meanwhile waits, and what was asked and not answered
+//! [handed it](crate::daemon::reconnect) what this client has. What is asked meanwhile waits, and what was asked and not answered
 //! is asked again: every request can be. An answer that came from the daemon before is worth nothing any more if it
 //! brought something that the new daemon was not told of: so whoever acts on one makes sure, by
 //! [`Connection::hold_still`], that no other daemon is told what this client has until that is a part of it.
@@ -347,7 +347,7 @@ impl Connection {
         }
     }
 
-    // ---- for `resume` ----
+    // ---- for `reconnect` ----
 
     /// Connects to whoever listens at the path now.
     pub(crate) fn connect_again(&self) -> io::Result<Socket> {

@@ -20,7 +20,7 @@ use mobula_protocol::socket::Socket;
 use mobula_shm::steps::{Step, step};
 use nix::poll::PollFlags;
 
-use crate::connection::{Connection, correlation_of, wait_for};
+use crate::daemon::connection::{Connection, correlation_of, wait_for};
 use crate::shared::Shared;
 
 /// How soon it is looked again whether a daemon listens.
