@@ -19,7 +19,6 @@
 
 mod channel;
 mod client;
-mod copies;
 mod counts;
 mod daemon;
 mod error;

@@ -12,10 +12,10 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
 use mobula_shm::table::{Location, State};
 
-use crate::copies::Copied;
 use crate::counts::Use;
 use crate::error::ClientError;
 use crate::shared::Shared;
+use crate::spill::copy::Copied;
 use crate::usage::Usage;
 
 /// How often a spilled object is asked for.

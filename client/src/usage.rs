@@ -13,13 +13,13 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
-use crate::copies::Copied;
 use crate::counts::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
 use crate::owner::{Begun, Own, Place};
 use crate::reader::peer::{Peer, PeerSegment, Slot};
 use crate::shared::Shared;
+use crate::spill::copy::Copied;
 
 /// A counted use; dropping it ends it.
 ///

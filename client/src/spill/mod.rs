@@ -14,13 +14,15 @@
 //! Whoever wants the bytes of a spilled object has pinned them first, so that the object stays once it is back. A thread
 //! of this client brings it back itself; for another client the daemon asks. Two threads that want the same object
 //! bring it back once. Where there is no memory for it, and none can be made, it stays where it is, and whoever wants the
-//! bytes [reads them there](crate::copies).
+//! bytes [reads them there](crate::spill::copy).
 //!
 //! # Threads
 //!
 //! Both take their time, and need the daemon's answers, which the client's thread receives: so they have threads of
 //! their own, which exist while there is something to do. Spilling has one to itself, because bringing back may have to
 //! wait until it has made room.
+
+pub(crate) mod copy;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
