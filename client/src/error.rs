@@ -8,7 +8,7 @@ use mobula_protocol::advice::explained;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{DecodeError, Refusal};
 
-use crate::counts::TooMany;
+use crate::counting::count::TooMany;
 
 /// Why an operation on the store failed. Nothing was lost unless the error says so.
 #[derive(Debug, thiserror::Error)]

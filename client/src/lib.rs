@@ -15,20 +15,19 @@
 //!
 //! The path of an object through this crate: [`Client`] → `owner` (an entry and memory, from `owner::alloc`) →
 //! [`ObjectWriter`] → seal → in another process: `reader` (attach once, pin, check) → [`Object`]. Writers, objects and
-//! handles are each a counted `usage`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `daemon::connection`.
+//! handles are each a counted `reference`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `daemon::connection`.
 
 mod channel;
 mod client;
-mod counts;
+mod counting;
 mod daemon;
 mod error;
 mod object;
-mod occupancy;
 mod owner;
 mod reader;
+mod reference;
 mod shared;
 mod spill;
-mod usage;
 mod writer;
 
 pub use channel::{Channel, Event, Incoming, Receiver, Sender};

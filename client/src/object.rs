@@ -12,11 +12,11 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
 use mobula_shm::table::{Location, State};
 
-use crate::counts::Use;
+use crate::counting::count::Use;
 use crate::error::ClientError;
+use crate::reference::Usage;
 use crate::shared::Shared;
 use crate::spill::copy::Copied;
-use crate::usage::Usage;
 
 /// How often a spilled object is asked for.
 const RESTORES_MAX: usize = 16;

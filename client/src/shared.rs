@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::channel::Event;
 use crate::client::ConnectOptions;
-use crate::counts::Use;
+use crate::counting::count::Use;
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 use crate::owner::{Begun, Need, Own};

@@ -10,12 +10,12 @@ use mobula_protocol::id::ObjectId;
 use mobula_shm::steps::{Step, step};
 use mobula_shm::table::Location;
 
-use crate::counts::Use;
+use crate::counting::count::Use;
 use crate::error::ClientError;
 use crate::object::{Handle, Object, dangling};
 use crate::owner::Place;
+use crate::reference::Usage;
 use crate::shared::Shared;
-use crate::usage::Usage;
 
 /// What an object is going to be.
 #[derive(Debug, Default)]

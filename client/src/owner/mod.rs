@@ -56,7 +56,7 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::counts::{Busy, Chunks, Count, TooMany, Unused, Use};
+use crate::counting::count::{Busy, Chunks, Count, TooMany, Unused, Use};
 use crate::object::Handle;
 use crate::owner::alloc::{Allocation, Allocator, Packing, UnusedPages};
 use crate::shared::Shared;
@@ -147,7 +147,7 @@ struct Reader {
 
 /// An entry and memory, taken but not yet visible to anybody, with one use counted: see [`Usage::begin`].
 ///
-/// [`Usage::begin`]: crate::usage::Usage::begin
+/// [`Usage::begin`]: crate::reference::Usage::begin
 pub(crate) struct Begun<'a> {
     pub(crate) index: u32,
     pub(crate) generation: u32,

@@ -7,7 +7,7 @@
 //!
 //! What this process counts of the objects of an owner stands in the [`Slot`] that the owner has, which lives as long
 //! as the client: the counts are found without a lock, and without counting a reference to the peer. The peer itself
-//! [occupies](crate::occupancy) the slot while that has *users*: one while the client knows the peer, and one for each entry
+//! [occupies](crate::counting::occupancy) the slot while that has *users*: one while the client knows the peer, and one for each entry
 //! in use. The last to leave takes the peer out, which tells the daemon; only then can the slot be given to another owner.
 //!
 //! A peer keeps the client, and with it the slot. So what ends a use refers to the slot only until it has ended it.
@@ -36,10 +36,10 @@ use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 use parking_lot::{Mutex, RwLock};
 
-use crate::counts::{Chunks, Count, TooMany, Use};
+use crate::counting::count::{Chunks, Count, TooMany, Use};
+use crate::counting::occupancy::{Guest, Occupancy};
 use crate::daemon::connection::Answer;
 use crate::error::ClientError;
-use crate::occupancy::{Guest, Occupancy};
 use crate::shared::Shared;
 
 /// How long an entry may stay in the state in which its owner looks at the pins.

@@ -1,10 +1,10 @@
-//! A process's own counts (`client/src/counts.rs`, included as it is): who finds a use counted relies on the pin, and
+//! A process's own counts (`client/src/counting/count.rs`, included as it is): who finds a use counted relies on the pin, and
 //! nobody uses what is being freed.
 //!
 //! A reader's use begins and ends as in `client/src/reader/peer.rs` (`Slot::count_first`, `Slot::release_last`), an owner's as in
 //! `client/src/owner/mod.rs` (`acquire_first`, `release_last`, `free_batch`).
 
-#[path = "../../../client/src/counts.rs"]
+#[path = "../../../client/src/counting/count.rs"]
 #[expect(dead_code, reason = "an object has more kinds of uses than a model")]
 mod real;
 

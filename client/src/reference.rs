@@ -13,7 +13,7 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_shm::table::{ENTRIES_MAX, Location, State};
 
-use crate::counts::{Count, TooMany, Use};
+use crate::counting::count::{Count, TooMany, Use};
 use crate::error::ClientError;
 use crate::object::Handle;
 use crate::owner::{Begun, Own, Place};
