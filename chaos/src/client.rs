@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{TryRecvError, unbounded};
 use mobula_client::{ClientError, ConnectOptions};
-use mobula_shm::steps;
+use mobula_shm::failpoints;
 
 use crate::load::Worker;
-use crate::message::{Command, Load, Report, Room, Work, commands, say, step_named};
+use crate::message::{Command, Load, Report, Room, Work, commands, failpoint_named, say};
 use crate::process::PATIENCE;
 use crate::{Violation, scribbler};
 
@@ -29,11 +29,15 @@ pub(crate) fn run(socket: &Path, seed: u64, room: Room) -> Result<(), Violation>
                     longest_us: LONGEST_US.swap(0, Ordering::Relaxed),
                     stalled: STALLED.swap(0, Ordering::Relaxed),
                 })),
-                Command::Arm { step, nth, victim } => {
+                Command::Arm { failpoint, nth, victim } => {
                     let victim = if victim == 0 { std::process::id() } else { victim };
-                    steps::arm(step_named(&step).expect("the same program has named it"), nth, victim);
+                    failpoints::arm(
+                        failpoint_named(&failpoint).expect("the same program has named it"),
+                        nth,
+                        victim,
+                    );
                 }
-                Command::Disarm => steps::disarm(),
+                Command::Disarm => failpoints::disarm(),
                 command => drop(sender.send(command)),
             }
         }

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 use mobula_client::ClientError;
 
-use crate::message::{Report, Room, say, step_named};
+use crate::message::{Report, Room, failpoint_named, say};
 use crate::scenarios::{Figures, SCENARIOS, Scenario};
 
 /// Kills, stops and spoils the processes of a store, and checks that nothing is lost.
@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// Kills the daemon this often at random times.
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
     daemon_kills: u64,
-    /// Kills at each step this often.
+    /// Kills at each failpoint this often.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     times: u64,
     /// How long a process is stopped.
@@ -78,7 +78,7 @@ impl Options {
 #[derive(Debug, Subcommand)]
 enum Role {
     #[command(hide = true)]
-    Store { socket: PathBuf, room: Room, step: Option<String>, nth: Option<u64> },
+    Store { socket: PathBuf, room: Room, failpoint: Option<String>, nth: Option<u64> },
     #[command(hide = true)]
     Client { socket: PathBuf, seed: u64, room: Room },
 }
@@ -110,9 +110,11 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.role {
         None => return supervise(&options),
-        Some(Role::Store { socket, room, step, nth }) => {
-            let step = step.as_deref().map(|name| step_named(name).expect("the same program has named it"));
-            as_child(|| store::run(socket, *room, step.zip(*nth)))
+        Some(Role::Store { socket, room, failpoint, nth }) => {
+            let failpoint = failpoint
+                .as_deref()
+                .map(|name| failpoint_named(name).expect("the same program has named it"));
+            as_child(|| store::run(socket, *room, failpoint.zip(*nth)))
         }
         Some(Role::Client { socket, seed, room }) => as_child(|| client::run(socket, *seed, *room)),
     };

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use mobula_client::{ObjectId, OwnerId};
-use mobula_shm::steps::Step;
+use mobula_shm::failpoints::Failpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::scribbler::KINDS;
@@ -20,8 +20,8 @@ pub(crate) enum Command {
     Resume(Load),
     /// Asks how far the work is; answered with `Work`.
     AskWork,
-    /// The `nth` time that the process passes a step, `victim` is killed.
-    Arm { step: String, nth: u64, victim: u32 },
+    /// The `nth` time that the process passes a failpoint, `victim` is killed.
+    Arm { failpoint: String, nth: u64, victim: u32 },
     /// No more.
     Disarm,
     /// What belongs to this owner may be spoilt from now on.
@@ -121,7 +121,7 @@ pub(crate) fn commands() -> impl Iterator<Item = Command> {
     lines.map_while(|line| serde_json::from_str(&line).ok())
 }
 
-/// The step that is called so.
-pub(crate) fn step_named(name: &str) -> Option<Step> {
-    Step::ALL.iter().copied().find(|step| step.name() == name)
+/// The failpoint that is called so.
+pub(crate) fn failpoint_named(name: &str) -> Option<Failpoint> {
+    Failpoint::ALL.iter().copied().find(|failpoint| failpoint.name() == name)
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mobula_shm::steps::{self, Step};
+use mobula_shm::failpoints::{self, Failpoint};
 use mobula_store::{Config, Server};
 
 use crate::Violation;
-use crate::message::{Command, Report, Room, commands, say, step_named};
+use crate::message::{Command, Report, Room, commands, failpoint_named, say};
 
 /// What may be leased in all.
 const AMPLE_BYTES: u64 = 96 << 20;
@@ -19,8 +19,8 @@ pub(crate) fn spill_directory(socket: &Path) -> PathBuf {
     socket.with_file_name("spill")
 }
 
-/// Serves until its commands end, or until it passes a step so often.
-pub(crate) fn run(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result<(), Violation> {
+/// Serves until its commands end, or until it passes a failpoint so often.
+pub(crate) fn run(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> Result<(), Violation> {
     mobula_store::raise_descriptor_limit()?;
     let mut config = match room {
         Room::Ample => Config::new(socket, AMPLE_BYTES),
@@ -34,19 +34,23 @@ pub(crate) fn run(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result
     config.adoption_grace = Duration::ZERO;
     config.table_entries_initial = 64;
     config.ring_bytes = 4096;
-    if let Some((step, nth)) = die {
-        steps::arm(step, nth, std::process::id());
+    if let Some((failpoint, nth)) = die {
+        failpoints::arm(failpoint, nth, std::process::id());
     }
     let server = Server::bind(config).map_err(|error| Violation(format!("the store: {error}")))?;
     let stopper = server.stopper();
     std::thread::spawn(move || {
         for command in commands() {
             match command {
-                Command::Arm { step, nth, victim } => {
+                Command::Arm { failpoint, nth, victim } => {
                     let victim = if victim == 0 { std::process::id() } else { victim };
-                    steps::arm(step_named(&step).expect("the same program has named it"), nth, victim);
+                    failpoints::arm(
+                        failpoint_named(&failpoint).expect("the same program has named it"),
+                        nth,
+                        victim,
+                    );
                 }
-                Command::Disarm => steps::disarm(),
+                Command::Disarm => failpoints::disarm(),
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ConnectOptions, OwnerId};
-use mobula_shm::steps::Step;
+use mobula_shm::failpoints::Failpoint;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ pub(crate) struct World {
 pub(crate) struct Worker {
     pub(crate) process: Process,
     owner: Option<OwnerId>,
-    /// Whether it may die at any time, at a step or because it scribbles.
+    /// Whether it may die at any time, at a failpoint or because it scribbles.
     pub(crate) may_die: bool,
 }
 
@@ -156,9 +156,9 @@ impl World {
 
     // ---- the daemon ----
 
-    /// Has the daemon die when it passes a step.
-    pub(crate) fn arm_store(&mut self, step: Step, nth: u64) {
-        self.store.send(&Command::Arm { step: step.name().to_owned(), nth, victim: 0 });
+    /// Has the daemon die when it passes a failpoint.
+    pub(crate) fn arm_store(&mut self, failpoint: Failpoint, nth: u64) {
+        self.store.send(&Command::Arm { failpoint: failpoint.name().to_owned(), nth, victim: 0 });
     }
 
     /// Whether the daemon has died where it was meant to.
@@ -188,8 +188,8 @@ impl World {
         Ok(())
     }
 
-    /// Another daemon takes the place of the one that is dead, and perhaps dies at a step.
-    pub(crate) fn start_store(&mut self, die: Option<(Step, u64)>) -> Result<(), Violation> {
+    /// Another daemon takes the place of the one that is dead, and perhaps dies at a failpoint.
+    pub(crate) fn start_store(&mut self, die: Option<(Failpoint, u64)>) -> Result<(), Violation> {
         self.store = start_store(&self.socket(), self.room, die)?;
         Ok(())
     }
@@ -241,10 +241,10 @@ impl World {
         Ok(())
     }
 
-    /// Arms a step in the process of a client, or for a client's death in the daemon.
-    pub(crate) fn arm(&mut self, passer: Passer, step: Step, nth: u64, victim: usize) {
+    /// Arms a failpoint in the process of a client, or for a client's death in the daemon.
+    pub(crate) fn arm(&mut self, passer: Passer, failpoint: Failpoint, nth: u64, victim: usize) {
         self.clients[victim].may_die = true;
-        let arm = |victim| Command::Arm { step: step.name().to_owned(), nth, victim };
+        let arm = |victim| Command::Arm { failpoint: failpoint.name().to_owned(), nth, victim };
         match passer {
             Passer::Itself => self.clients[victim].process.send(&arm(0)),
             Passer::Daemon => {
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// Nobody dies at a step any more.
+    /// Nobody dies at a failpoint any more.
     pub(crate) fn disarm(&mut self) {
         for worker in &mut self.clients {
             worker.process.send(&Command::Disarm);
@@ -469,10 +469,10 @@ impl World {
     }
 }
 
-fn start_store(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result<Process, Violation> {
+fn start_store(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> Result<Process, Violation> {
     let mut arguments = vec!["store".to_owned(), socket.display().to_string(), room.word().to_owned()];
-    if let Some((step, nth)) = die {
-        arguments.extend([step.name().to_owned(), nth.to_string()]);
+    if let Some((failpoint, nth)) = die {
+        arguments.extend([failpoint.name().to_owned(), nth.to_string()]);
     }
     let mut store = Process::start(&arguments)?;
     match store.report()? {
@@ -481,7 +481,7 @@ fn start_store(socket: &Path, room: Room, die: Option<(Step, u64)>) -> Result<Pr
     }
 }
 
-/// Who passes an armed step.
+/// Who passes an armed failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passer {
     /// The client that dies.

@@ -11,10 +11,10 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::{check_received, round_up_to_pages};
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location};
 use parking_lot::Mutex;
 
@@ -170,9 +170,9 @@ impl Shared {
                 break (still, answer);
             }
         };
-        step(Step::AttachGranted);
+        failpoint(Failpoint::AttachGranted);
         let attached = Peer::attached(self, id, answer)?;
-        step(Step::AttachMapped);
+        failpoint(Failpoint::AttachMapped);
         let slot = place.get_or_init(|| Box::new(Slot::new(self.guard)));
         let is_installed = slot.install(attached.clone());
         let is_forgotten = self.attached_next.lock().take().is_some_and(|(_, forgotten)| forgotten);
@@ -302,9 +302,9 @@ impl Shared {
     pub(crate) fn release_empty(&self, before: u64) -> bool {
         let empty = self.own.take_empty_segments(before);
         for segment in &empty {
-            step(Step::ReleaseTaken);
+            failpoint(Failpoint::ReleaseTaken);
             self.connection.tell(&Request::Release { segment: *segment });
-            step(Step::ReleaseTold);
+            failpoint(Failpoint::ReleaseTold);
         }
         !empty.is_empty()
     }
@@ -325,7 +325,7 @@ impl Shared {
         let (segments, bytes) = self.own.shrink(wanted, packed);
         for segment in segments {
             self.connection.tell(&Request::Shrunk { segment });
-            step(Step::ShrinkTold);
+            failpoint(Failpoint::HoleTold);
         }
         bytes
     }
@@ -338,7 +338,7 @@ impl Shared {
         let request = Request::GrowTable { entries: at_least };
         match self.connection.request("grow the object table", &request)?.reply {
             Reply::TableGrown { entries } if entries >= at_least => {
-                step(Step::GrowGranted);
+                failpoint(Failpoint::GrowGranted);
                 self.own.grow_table(entries);
             }
             other => return Err(ClientError::BadReply(format!("{other:?}"))),
@@ -389,7 +389,7 @@ impl Shared {
     }
 
     fn take_lease(&self, bytes: u64, timeout: Duration) -> Result<(), ClientError> {
-        step(Step::LeaseAsked);
+        failpoint(Failpoint::LeaseAsked);
         let request =
             Request::Lease { bytes, timeout_ms: timeout.as_millis().min(u128::from(u64::MAX)) as u64 };
         let has_room = || {
@@ -410,7 +410,7 @@ impl Shared {
             Reply::Leased { segment, bytes } if Some(bytes) == asked => (segment, bytes),
             other => return Err(ClientError::BadReply(format!("{other:?}"))),
         };
-        step(Step::LeaseGranted);
+        failpoint(Failpoint::LeaseGranted);
         let mapping = answer.descriptors().and_then(|[descriptor]| {
             check_received(descriptor.as_fd(), bytes)?;
             Ok((WriteMapping::map(descriptor.as_fd(), 0, bytes as usize)?, descriptor))
@@ -418,7 +418,7 @@ impl Shared {
         let (mapping, descriptor) =
             mapping.inspect_err(|_| self.connection.tell(&Request::Release { segment }))?;
         self.own.add_segment(segment, mapping, descriptor);
-        step(Step::LeaseNoted);
+        failpoint(Failpoint::LeaseNoted);
         Ok(())
     }
 

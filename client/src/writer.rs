@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
-use mobula_shm::steps::{Step, step};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::table::Location;
 
 use crate::counting::count::Use;
@@ -105,7 +105,7 @@ impl ObjectWriter {
                 target.write_unaligned(handle.id().to_bytes());
             }
         }
-        step(Step::SealReferenced);
+        failpoint(Failpoint::SealReferenced);
     }
 }
 
@@ -125,7 +125,7 @@ impl Deref for ObjectWriter {
 impl DerefMut for ObjectWriter {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        step(Step::Write);
+        failpoint(Failpoint::Write);
         // Memory that is written is not mapped in a forked child.
         self.usage.shared().assert_process();
         // SAFETY: the range was allocated for this writer and lies inside a mapping, which stays while its entry is in

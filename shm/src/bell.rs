@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::steps::{Step, step};
+use crate::failpoints::{Failpoint, failpoint};
 
 /// An eventfd that wakes the one process that blocks on it.
 #[derive(Debug)]
@@ -66,9 +66,9 @@ impl Bell {
 
     /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
     pub fn ring(&self) {
-        step(Step::BellRinging);
+        failpoint(Failpoint::BellRinging);
         while nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes()) == Err(Errno::EINTR) {}
-        step(Step::BellRung);
+        failpoint(Failpoint::BellRung);
     }
 
     /// Blocks until the bell rings or `timeout` has passed (`None`: without end); `true` when it rang.

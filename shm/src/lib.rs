@@ -13,7 +13,7 @@
 //! * [`copy`] is how large objects get into the memory, and how what must be checked is taken out of it;
 //! * [`fork`] notices that a process is a forked child;
 //! * [`heap`] gives back what the process's own heap has too much of;
-//! * [`steps`] are the places where processes are killed on purpose, to show that nothing is lost;
+//! * [`failpoints`] are the places where processes are killed on purpose, to show that nothing is lost;
 //! * [`sync`] is where atomics come from. Under `--cfg mobula_loom` that is a model checker, and `model` stands in for
 //!   the rest of the machine: `shm/tests/loom` proves what is said here of orderings.
 //!
@@ -31,6 +31,7 @@ pub mod bell;
 pub mod control;
 pub mod copy;
 pub mod directory;
+pub mod failpoints;
 pub mod fork;
 pub mod heap;
 #[cfg(not(mobula_loom))]
@@ -45,6 +46,5 @@ pub mod names;
 pub mod pins;
 pub mod ring;
 pub mod spill;
-pub mod steps;
 pub mod sync;
 pub mod table;

@@ -48,8 +48,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::control::pin_extent_offset;
+use crate::failpoints::{Failpoint, failpoint};
 use crate::mapping::{ReadMapping, WriteMapping};
-use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{ENTRIES_MAX, State, Word};
 
@@ -100,14 +100,14 @@ impl PinWriter {
         if before == 0 && bits != 0 {
             // Relaxed: the fence below puts it before the load of the word, as it does the pin.
             self.group(index).fetch_add(GROUP_ONE, Ordering::Relaxed);
-            step(Step::PinCounted);
+            failpoint(Failpoint::PinCounted);
         }
         // Release: as in `clear`, for a bit that is taken back.
         self.store(index, before, bits, Ordering::Release);
         // SeqCst: pairs with the owner's fence behind its store of `Dying`; see the module's documentation. WAITING pairs with
         // the fence of `TableWriter::settle` in the same way.
         fence(Ordering::SeqCst);
-        step(Step::PinStored);
+        failpoint(Failpoint::PinStored);
         if before != 0 && bits == 0 {
             self.uncount(index);
         }
@@ -120,7 +120,7 @@ impl PinWriter {
         debug_assert!(before != 0 && bits != 0);
         // Release: as in `clear`, for a bit that is taken back.
         self.store(index, before, bits, Ordering::Release);
-        step(Step::PinChanged);
+        failpoint(Failpoint::PinChanged);
     }
 
     /// Takes a pin back.
@@ -129,7 +129,7 @@ impl PinWriter {
         let before = self.bits(index);
         // Release: the reads of the object's bytes come before; pairs with the owner's load.
         self.store(index, before, 0, Ordering::Release);
-        step(Step::UnpinCleared);
+        failpoint(Failpoint::UnpinCleared);
         if before != 0 {
             self.uncount(index);
         }
@@ -179,7 +179,7 @@ impl PinWriter {
     fn uncount(&self, index: u32) {
         // Release: as in `clear`, for an owner that looks at the count alone.
         self.group(index).fetch_sub(GROUP_ONE, Ordering::Release);
-        step(Step::UnpinUncounted);
+        failpoint(Failpoint::UnpinUncounted);
     }
 
     #[inline]
@@ -249,7 +249,7 @@ impl PinReader {
 /// `true` as well when it does not know all readers. It is called after the fence.
 pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
     store_dying(word, generation);
-    step(Step::SweepDying);
+    failpoint(Failpoint::SweepDying);
     if held() {
         // Release, so that a reader that finds it sealed again also finds the location.
         word.store(Word::new(generation, from).bits(), Ordering::Release);
@@ -271,7 +271,14 @@ pub fn try_spill(
     mapped: impl FnOnce() -> bool,
     commit: impl FnOnce(),
 ) -> bool {
-    try_leave(word, generation, mapped, commit, State::Spilled, [Step::SpillDying, Step::SpillNoted])
+    try_leave(
+        word,
+        generation,
+        mapped,
+        commit,
+        State::Spilled,
+        [Failpoint::SpillDying, Failpoint::SpillNoted],
+    )
 }
 
 /// The owner's side of the handshake for a sealed object that is to move to another place in memory: `true` when it has,
@@ -286,7 +293,14 @@ pub fn try_move(
     mapped: impl FnOnce() -> bool,
     commit: impl FnOnce(),
 ) -> bool {
-    try_leave(word, generation, mapped, commit, State::Sealed, [Step::MoveDying, Step::MoveNoted])
+    try_leave(
+        word,
+        generation,
+        mapped,
+        commit,
+        State::Sealed,
+        [Failpoint::CompactDying, Failpoint::CompactNoted],
+    )
 }
 
 fn try_leave(
@@ -295,14 +309,14 @@ fn try_leave(
     mapped: impl FnOnce() -> bool,
     commit: impl FnOnce(),
     then: State,
-    steps: [Step; 2],
+    failpoints: [Failpoint; 2],
 ) -> bool {
     store_dying(word, generation);
-    step(steps[0]);
+    failpoint(failpoints[0]);
     let stays = mapped();
     if !stays {
         commit();
-        step(steps[1]);
+        failpoint(failpoints[1]);
     }
     let state = if stays { State::Sealed } else { then };
     // Release, so that a reader that finds it sealed again also finds the location.
@@ -344,19 +358,19 @@ pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mu
         let dying = Word::new(candidate.from.generation(), State::Dying);
         // Relaxed: the fence puts it before the look at the pins.
         candidate.word.store(dying.bits(), Ordering::Relaxed);
-        step(Step::FreeDying);
+        failpoint(Failpoint::FreeDying);
     }
     // SeqCst: pairs with the reader's fence between its store of the pin and its load of the word.
     fence(Ordering::SeqCst);
-    step(Step::FreeFenced);
+    failpoint(Failpoint::FreeFenced);
     look(candidates);
-    step(Step::FreeLooked);
+    failpoint(Failpoint::FreeLooked);
     for candidate in candidates.iter() {
         let from = candidate.from;
         let next = Word::new(from.generation().wrapping_add(1), State::Free);
         // Release, so that a reader that finds it sealed again also finds the location.
         candidate.word.store(if candidate.held { from } else { next }.bits(), Ordering::Release);
-        step(Step::FreeStored);
+        failpoint(Failpoint::FreeStored);
     }
 }
 

@@ -27,9 +27,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use crate::failpoints::{Failpoint, failpoint};
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
-use crate::steps::{Step, step};
 use crate::sync::{Ordering, fence};
 
 const TAIL: usize = 0;
@@ -132,7 +132,7 @@ impl Producer {
             // SeqCst: pairs with the consumer's fence in `Consumer::advance`. Either the head is seen here, or the flag
             // there.
             fence(Ordering::SeqCst);
-            step(Step::PushStarved);
+            failpoint(Failpoint::PushStarved);
             self.starved = true;
             if !self.has_room(needed) {
                 return Err(PushError::Full);
@@ -143,16 +143,16 @@ impl Producer {
             self.starved = false;
         }
         self.mine.word64(self.offset(self.tail)).store(record.len() as u64, Ordering::Relaxed);
-        step(Step::PushBegun);
+        failpoint(Failpoint::PushBegun);
         let start = self.offset(self.tail + WORD as u64);
         let (first, second) = record.split_at(record.len().min(DATA + self.capacity as usize - start));
         self.mine.store_words(start, first);
         self.mine.store_words(DATA, second);
-        step(Step::PushWritten);
+        failpoint(Failpoint::PushWritten);
         self.tail += needed;
         // Release: publishes the record. The fence that puts it before the look at the sleeper is the waker's (see `bell`).
         self.mine.word64(TAIL).store(self.tail, Ordering::Release);
-        step(Step::PushPublished);
+        failpoint(Failpoint::PushPublished);
         Ok(self.tail)
     }
 
@@ -244,7 +244,7 @@ impl Consumer {
         self.theirs.load_words(start, first, record);
         self.theirs.load_words(DATA, length as usize - first, record);
         self.pending = Some(self.head + WORD as u64 + padded);
-        step(Step::PopCopied);
+        failpoint(Failpoint::PopCopied);
         Ok(true)
     }
 
@@ -257,7 +257,7 @@ impl Consumer {
         self.mine.word64(HEAD).store(head, Ordering::Release);
         // SeqCst: pairs with the producer's fence behind its flag (see `Producer::push`).
         fence(Ordering::SeqCst);
-        step(Step::PopAdvanced);
+        failpoint(Failpoint::PopAdvanced);
         self.theirs.load64_relaxed(STARVED) != 0
     }
 

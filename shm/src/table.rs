@@ -37,10 +37,10 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use crate::failpoints::{Failpoint, failpoint};
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
 use crate::spill::SpillPlace;
-use crate::steps::{Step, step};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// What the bytes of every object are aligned to, as Arrow wants it.
@@ -297,7 +297,7 @@ impl TableWriter {
         word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::Relaxed);
         // SeqCst: pairs with the waker's fence in `TableReader::sleep`.
         fence(Ordering::SeqCst);
-        step(Step::SleepBegun);
+        failpoint(Failpoint::SleepBegun);
         Asleep { word }
     }
 }
@@ -313,7 +313,7 @@ impl Drop for Asleep<'_> {
         // Relaxed: a waker that still finds the sleep rings in vain, and whatever one that finds it ended has published is
         // seen by the look after the next sleep's fence.
         self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
-        step(Step::SleepEnded);
+        failpoint(Failpoint::SleepEnded);
     }
 }
 

@@ -1,4 +1,4 @@
-//! SIGKILL for the daemon: at random times under load, at every step that it passes, and while the next one takes
+//! SIGKILL for the daemon: at random times under load, at every failpoint that it passes, and while the next one takes
 //! everything up; and for clients while they hand over what they have. Another daemon takes its place each time.
 //!
 //! What is held must be there afterwards, byte for byte. A client that dies at the same time as the daemon is an
@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use mobula_shm::steps::{PassedBy, Step};
+use mobula_shm::failpoints::{Failpoint, PassedBy};
 
-use super::steps::{helpers, room_of};
+use super::failpoints::{helpers, room_of};
 use super::{CLIENTS, Figures, Progress, percentile_ms};
 use crate::message::{Load, Room};
 use crate::world::{Passer, World};
@@ -18,9 +18,9 @@ use crate::{Options, Violation};
 const ROUND_KILLS: u64 = 4;
 /// How long a daemon lives at most after it has taken everything up.
 const WAIT_US_MAX: u64 = 30_000;
-/// How long a step may take to be passed.
+/// How long a failpoint may take to be passed.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Tries after which a step counts as never reached.
+/// Tries after which a failpoint counts as never reached.
 const TRIES_MAX: u32 = 50;
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
@@ -43,17 +43,17 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     audit(&mut world)?;
     let mut audits = world.end()?;
     let mut deaths = 0;
-    let steps = Step::ALL.iter().filter(|step| step.passed_by() != PassedBy::Client);
+    let failpoints = Failpoint::ALL.iter().filter(|failpoint| failpoint.passed_by() != PassedBy::Client);
     for room in [Room::Ample, Room::Scarce] {
         let mut world = World::start(seed, CLIENTS, room)?;
-        for step in steps.clone().filter(|step| room_of(**step) == room) {
+        for failpoint in failpoints.clone().filter(|failpoint| room_of(**failpoint) == room) {
             for _ in 0..options.times {
-                die_at(&mut world, *step)?;
+                die_at(&mut world, *failpoint)?;
                 deaths += 1;
                 if deaths % ROUND_KILLS == 0 {
                     audit(&mut world)?;
                 }
-                progress.show(|| format!("{deaths} deaths at steps"));
+                progress.show(|| format!("{deaths} deaths at failpoints"));
             }
         }
         audit(&mut world)?;
@@ -62,8 +62,8 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     figures.add("daemons killed at random times", options.daemon_kills);
     figures.add("until the next one served, p50", format!("{:.2} ms", percentile_ms(&mut away, 0.5)));
     figures.add("until the next one served, at most", format!("{:.2} ms", percentile_ms(&mut away, 1.0)));
-    figures.add("steps, all reached", steps.count());
-    figures.add("deaths at steps", deaths);
+    figures.add("failpoints, all reached", failpoints.count());
+    figures.add("deaths at failpoints", deaths);
     figures.add("comparisons of the accounts, all agreeing", audits);
     Ok(())
 }
@@ -75,14 +75,14 @@ fn audit(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// One death at a step, whosever it is, and everything goes on.
-fn die_at(world: &mut World, step: Step) -> Result<(), Violation> {
+/// One death at a failpoint, whosever it is, and everything goes on.
+fn die_at(world: &mut World, failpoint: Failpoint) -> Result<(), Violation> {
     for _ in 0..TRIES_MAX {
         let nth = 1 + world.random.below(3);
-        let reached = match step.passed_by() {
-            PassedBy::Daemon => daemon_dies(world, step, nth)?,
-            PassedBy::NextDaemon => next_daemon_dies(world, step, nth)?,
-            PassedBy::Client | PassedBy::ReturningClient => client_dies(world, step)?,
+        let reached = match failpoint.passed_by() {
+            PassedBy::Daemon => daemon_dies(world, failpoint, nth)?,
+            PassedBy::NextDaemon => next_daemon_dies(world, failpoint, nth)?,
+            PassedBy::Client | PassedBy::ReturningClient => client_dies(world, failpoint)?,
         };
         world.disarm();
         if reached {
@@ -90,12 +90,12 @@ fn die_at(world: &mut World, step: Step) -> Result<(), Violation> {
         }
         audit(world)?;
     }
-    Err(Violation(format!("step {} is never reached", step.name())))
+    Err(Violation(format!("failpoint {} is never reached", failpoint.name())))
 }
 
-/// The daemon dies at a step, while clients die of other things, so that it has something to do.
-fn daemon_dies(world: &mut World, step: Step, nth: u64) -> Result<bool, Violation> {
-    world.arm_store(step, nth);
+/// The daemon dies at a failpoint, while clients die of other things, so that it has something to do.
+fn daemon_dies(world: &mut World, failpoint: Failpoint, nth: u64) -> Result<bool, Violation> {
+    world.arm_store(failpoint, nth);
     let (since, mut armed) = (Instant::now(), [false; CLIENTS]);
     while !world.store_is_dead()? {
         if since.elapsed() > PATIENCE {
@@ -112,14 +112,14 @@ fn daemon_dies(world: &mut World, step: Step, nth: u64) -> Result<bool, Violatio
 }
 
 /// The daemon is killed, and the next one dies while it takes everything up.
-fn next_daemon_dies(world: &mut World, step: Step, nth: u64) -> Result<bool, Violation> {
-    if step == Step::TakeUpDead {
+fn next_daemon_dies(world: &mut World, failpoint: Failpoint, nth: u64) -> Result<bool, Violation> {
+    if failpoint == Failpoint::RestartDead {
         // Somebody must be dead of whom others hold something.
         let victim = world.random.below(CLIENTS as u64) as usize;
         world.kill(victim)?;
     }
     world.kill_store()?;
-    world.start_store(Some((step, nth)))?;
+    world.start_store(Some((failpoint, nth)))?;
     let since = Instant::now();
     while !world.store_is_dead()? {
         if since.elapsed() > PATIENCE {
@@ -133,9 +133,9 @@ fn next_daemon_dies(world: &mut World, step: Step, nth: u64) -> Result<bool, Vio
 }
 
 /// The daemon is killed, and a client dies while it hands over what it has.
-fn client_dies(world: &mut World, step: Step) -> Result<bool, Violation> {
+fn client_dies(world: &mut World, failpoint: Failpoint) -> Result<bool, Violation> {
     let victim = world.random.below(CLIENTS as u64) as usize;
-    world.arm(Passer::Itself, step, 1, victim);
+    world.arm(Passer::Itself, failpoint, 1, victim);
     world.kill_store()?;
     world.start_store(None)?;
     let since = Instant::now();

@@ -1,10 +1,10 @@
 //! What is done to a store and its clients: a row and a module for each.
 
 mod daemon;
+mod failpoints;
 mod kills;
 mod scribble;
 mod soak;
-mod steps;
 mod stops;
 
 use std::fmt;
@@ -29,10 +29,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "clients are killed at random times, while what they hold goes to files and comes back",
         run: kills::run_spilling,
     },
-    Scenario { name: "steps", about: "clients are killed at every step of every operation", run: steps::run },
+    Scenario {
+        name: "failpoints",
+        about: "clients are killed at every failpoint of every operation",
+        run: failpoints::run,
+    },
     Scenario {
         name: "daemon",
-        about: "the daemon is killed, at random times and at every step, and another takes its place",
+        about: "the daemon is killed, at random times and at every failpoint, and another takes its place",
         run: daemon::run,
     },
     Scenario { name: "stops", about: "every process in turn is stopped for a while", run: stops::run },

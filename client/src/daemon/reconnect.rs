@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Reply, Request, is_notice};
 use mobula_protocol::socket::Socket;
-use mobula_shm::steps::{Step, step};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use nix::poll::PollFlags;
 
 use crate::daemon::connection::{Connection, correlation_of, wait_for};
@@ -71,15 +71,15 @@ pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) 
 
 /// Tells a daemon everything, and waits until it goes on with it.
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
-    step(Step::ResumeFound);
+    failpoint(Failpoint::ResumeFound);
     let mut teller = Teller { shared, socket, deadline };
     // What is had from here on is had from that daemon.
     let grown = shared.connection.begin_another();
     let correlation = teller.tell_all()?;
     drop(grown);
-    step(Step::ResumeTold);
+    failpoint(Failpoint::ResumeTold);
     teller.wait_for_answer(correlation)?;
-    step(Step::ResumeAnswered);
+    failpoint(Failpoint::ResumeAnswered);
     Ok(())
 }
 
@@ -103,7 +103,7 @@ impl Teller<'_> {
         };
         let descriptors = [shared.control.as_fd(), shared.bell.as_fd(), shared.daemon_control.as_fd()];
         self.tell(&introduction, &descriptors)?;
-        step(Step::ResumeIntroduced);
+        failpoint(Failpoint::ResumeIntroduced);
         for (segment, bytes, descriptor) in &holdings.segments {
             let request = Request::ResumeSegment { segment: *segment, bytes: *bytes };
             self.tell(&request, &[descriptor.as_fd()])?;

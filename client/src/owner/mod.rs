@@ -46,13 +46,13 @@ use std::sync::{Arc, Weak};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_shm::bell::Bell;
 use mobula_shm::directory::DirectoryReader;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::punch_hole;
 use mobula_shm::pins::{
     Candidate, MAPPED, PinReader, PinWriter, WAITING, free_together, try_move, try_spill,
 };
 use mobula_shm::spill::SpillPlace;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, Location, State, TableWriter, Word};
 use parking_lot::{Mutex, RwLock};
 
@@ -243,7 +243,7 @@ impl Own {
         // The entry is vacant: its count is zero, which nobody else changes, and its pin nobody else writes.
         let generation = Word::from_bits(self.table.word(index).load(Ordering::Relaxed)).generation();
         self.pins.set_own(index, kind.pin_bits());
-        step(Step::CreatePinned);
+        failpoint(Failpoint::CreatePinned);
         let count = self.counts.get_or_make(index);
         count.begin(kind);
         Ok(Begun { index, generation, count, place })
@@ -256,16 +256,16 @@ impl Own {
             self.books.lock().keep(index, references);
         }
         self.table.fill(index, location);
-        step(Step::SealFilled);
+        failpoint(Failpoint::SealFilled);
         // Release: publishes the bytes and the location to whoever finds the word sealed.
         self.table.word(index).store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
-        step(Step::SealStored);
+        failpoint(Failpoint::SealStored);
     }
 
     /// Shows a begun object as promised.
     pub(crate) fn promise(&self, index: u32, generation: u32) {
         self.table.word(index).store(Word::new(generation, State::Promised).bits(), Ordering::Release);
-        step(Step::PromiseStored);
+        failpoint(Failpoint::PromiseStored);
     }
 
     /// Keeps a promise with what was begun under another index, which becomes vacant when its use ends.
@@ -285,7 +285,7 @@ impl Own {
             }
         }
         self.table.fill(promised.index(), location);
-        step(Step::FulfilFilled);
+        failpoint(Failpoint::FulfilFilled);
         self.settle(promised, State::Sealed);
     }
 
@@ -296,13 +296,13 @@ impl Own {
 
     fn settle(&self, promised: ObjectId, state: State) {
         self.table.settle(promised.index(), Word::new(promised.generation(), state));
-        step(Step::SettleStored);
+        failpoint(Failpoint::SettleStored);
         for reader in self.readers.read().iter() {
             if reader.pins.get(promised.index()) & WAITING != 0
                 && let Some(bell) = &reader.bell
             {
                 bell.ring();
-                step(Step::SettleRung);
+                failpoint(Failpoint::SettleRung);
             }
         }
     }
@@ -436,7 +436,7 @@ impl Own {
         let word = self.table.word(object.index());
         // Release, as every store of the word: those that hold the object follow its location, deleted or not.
         let done = word.compare_exchange(sealed, deleted, Ordering::Release, Ordering::Relaxed).is_ok();
-        step(Step::DeleteStored);
+        failpoint(Failpoint::DeleteStored);
         busy.finish();
         done
     }
@@ -566,7 +566,7 @@ impl Own {
     fn vacate(&self, books: &mut Books, index: u32, word: Word) {
         let next = Word::new(word.generation().wrapping_add(1), State::Free);
         self.table.word(index).store(next.bits(), Ordering::Release);
-        step(Step::AbortFreed);
+        failpoint(Failpoint::AbortFreed);
         books.end(index, &mut Vec::new());
     }
 
@@ -647,7 +647,7 @@ impl Own {
             || self.table.set_spill_place(index, Some(place)),
         );
         if spilled {
-            step(Step::SpillStored);
+            failpoint(Failpoint::SpillStored);
             let mut books = self.books.lock();
             if let Some(allocation) = books.entries[index as usize].allocation.take() {
                 books.allocator.free(allocation);
@@ -681,10 +681,10 @@ impl Own {
         books.entries[index as usize].allocation = allocation;
         drop(books);
         self.table.fill(index, location);
-        step(Step::RestoreFilled);
+        failpoint(Failpoint::RestoreFilled);
         // Release: as for an object that is sealed for the first time.
         self.table.word(index).store(Word::new(object.generation(), State::Sealed).bits(), Ordering::Release);
-        step(Step::RestoreStored);
+        failpoint(Failpoint::RestoreStored);
         self.table.set_spill_place(index, None);
         busy.finish();
         true
@@ -743,7 +743,7 @@ impl Own {
             || self.table.set_place(index, target.0, to.offset()),
         );
         if moved {
-            step(Step::MoveStored);
+            failpoint(Failpoint::CompactStored);
             books.entries[index as usize].allocation = Some(to);
         }
         books.allocator.free(if moved { from } else { to });
@@ -806,7 +806,7 @@ impl Own {
         for (id, descriptor, UnusedPages { offset, bytes: length, .. }) in parts {
             match punch_hole(descriptor.as_fd(), offset..offset + length) {
                 Ok(()) => {
-                    step(Step::ShrinkPunched);
+                    failpoint(Failpoint::HolePunched);
                     shrunk.insert(id);
                     bytes += length;
                 }
@@ -880,7 +880,7 @@ impl Own {
             return;
         }
         readers.push(Reader { id, pins, bell: Some(bell) });
-        step(Step::ReaderNoted);
+        failpoint(Failpoint::ReaderNoted);
         // Release, and after the push: who sees the count also sees the reader.
         self.readers_heard.fetch_add(1, Ordering::Release);
         // It may wait already for a promise that was settled before it was known here.

@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::bell::Bell;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::fork::ForkGuard;
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 use parking_lot::{Mutex, RwLock};
 
@@ -537,7 +537,7 @@ impl Peer {
         let Reply::SegmentMapped { bytes } = answer.reply else {
             return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
         };
-        step(Step::MapGranted);
+        failpoint(Failpoint::MapGranted);
         let mapping = answer.descriptors().and_then(|[descriptor]| {
             check_received(descriptor.as_fd(), bytes)?;
             Ok((ReadMapping::map(descriptor.as_fd(), 0, bytes as usize)?, descriptor))
@@ -545,7 +545,7 @@ impl Peer {
         let (mapping, descriptor) = mapping.inspect_err(|_| {
             self.shared.connection.tell(&Request::UnmapSegment { owner: self.id, segment });
         })?;
-        step(Step::MapMapped);
+        failpoint(Failpoint::MapMapped);
         let mut segments = self.segments.write();
         let place = match segments.find(segment) {
             Ok(place) => return Ok(segments.mapped[place].clone()),
@@ -565,7 +565,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         if !self.shared.guard.is_child() {
             self.shared.connection.tell(&Request::Detach { owner: self.id });
-            step(Step::DetachTold);
+            failpoint(Failpoint::DetachTold);
         }
     }
 }
@@ -575,7 +575,7 @@ impl Drop for PeerSegment {
         if !self.shared.guard.is_child() {
             let request = Request::UnmapSegment { owner: self.owner, segment: self.segment };
             self.shared.connection.tell(&request);
-            step(Step::UnmapTold);
+            failpoint(Failpoint::UnmapTold);
         }
     }
 }

@@ -34,8 +34,8 @@ use std::time::Duration;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Reply, Request};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::spill::{HEADER_BYTES, RECORD_ALIGNMENT, Record, SpillPlace};
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::Location;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -258,10 +258,10 @@ fn spill_batch(shared: &Shared, batch: Vec<Handle>) -> Result<(), ClientError> {
     let own = &shared.own;
     let bytes = batch.iter().map(|handle| record_bytes(shared, handle)).sum();
     let (number, file) = own.spills.make_file(bytes)?;
-    step(Step::SpillMade);
+    failpoint(Failpoint::SpillMade);
     let places = write(&file, number, bytes, &batch);
     if let Ok(places) = &places {
-        step(Step::SpillWritten);
+        failpoint(Failpoint::SpillWritten);
         for (handle, place) in batch.iter().zip(places) {
             own.spills.add_record(number);
             if !own.spill(handle.id(), *place) {
@@ -428,7 +428,7 @@ fn restore_alone(shared: &Arc<Shared>, object: ObjectId) -> Result<(), ClientErr
     if checksum.finish() != claimed {
         return Err(damaged());
     }
-    step(Step::RestoreRead);
+    failpoint(Failpoint::RestoreRead);
     if writer.bring_back(object, &location) {
         shared.own.spills.remove_record(place.file());
     }

@@ -31,9 +31,9 @@ use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request}
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
 use mobula_shm::directory::{DirectoryWriter, Record};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::names::NameRecords;
 use mobula_shm::pins::PinWriter;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::TableWriter;
 
 use crate::config::Config;
@@ -175,7 +175,7 @@ impl Daemon {
         });
         match equipped {
             Ok(parcels) => {
-                step(Step::HelloEquipped);
+                failpoint(Failpoint::HelloEquipped);
                 let record = Record { epoch: id.epoch(), committed: entries, process: pid };
                 self.directory_writer.set_owner(id.slot(), record);
                 let (slots, capacity_bytes) = (self.config.slots(), self.config.capacity_bytes);

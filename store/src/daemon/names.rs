@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{NAME_BYTES_MAX, Refusal, Reply};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::pins::HELD;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::State;
 
 use super::{Answer, Daemon, Outcome, bad_request, limit_reached};
@@ -92,7 +92,7 @@ impl Daemon {
             return Err(no_memory(NAME_BYTES_MAX as u64, &error));
         }
         self.name_records.store(self.names.next_place(), &name, object.to_bytes());
-        step(Step::NameStored);
+        failpoint(Failpoint::NameStored);
         for waiter in self.lookups.take(&name) {
             self.reply(waiter.client, waiter.correlation, &Reply::Found { object }, Vec::new());
         }
@@ -167,7 +167,7 @@ impl Daemon {
         }
         if self.holds.add(id, index) {
             owner.daemon_pins.set(index, HELD);
-            step(Step::HoldPinned);
+            failpoint(Failpoint::HoldPinned);
         }
         let exists = self.exists(object);
         if !exists {
@@ -191,7 +191,7 @@ impl Daemon {
             && let Some(owner) = self.owners.get(&id.slot()).filter(|owner| owner.id == id)
         {
             owner.daemon_pins.clear(index);
-            step(Step::HoldCleared);
+            failpoint(Failpoint::HoldCleared);
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Refusal, Reply};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::pins::PIN_BYTES;
-use mobula_shm::steps::{Step, step};
 
 use crate::core::slots::Life;
 use crate::daemon::{Answer, Daemon, Outcome, bad_request, limit_reached};
@@ -38,14 +38,14 @@ impl Daemon {
             let joined = Notice::ReaderJoined { reader: client.id };
             let pins = control.allocate_pins(slot, 0..entries).and_then(|()| control.to_read());
             let pins = pins.inspect_err(|_| control.free_pins(slot)).map_err(refuse)?;
-            step(Step::AttachAllocated);
+            failpoint(Failpoint::AttachAllocated);
             let introduction = vec![pins, Parcel::Bell(client.bell.clone())];
             self.slots.attach(reader, slot);
             if let Some(target) = self.owners.get_mut(&slot) {
                 target.add_reader(reader, control);
             }
             self.directory_writer.count_reader(slot);
-            step(Step::AttachCounted);
+            failpoint(Failpoint::AttachCounted);
             if adopted {
                 self.entrust_reader(reader, slot);
             } else {
@@ -84,7 +84,7 @@ impl Daemon {
         let gone = Notice::ReaderGone { reader: self.owners[&reader].id };
         if let Some(target) = self.owners.get_mut(&owner) {
             target.remove_reader(reader);
-            step(Step::PartUnpinned);
+            failpoint(Failpoint::DetachUnpinned);
             if target.is_alive() {
                 self.notify(owner, &gone, Vec::new());
             } else {

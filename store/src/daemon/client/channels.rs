@@ -2,8 +2,8 @@
 
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Refusal, Reply};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::ring::end_bytes;
-use mobula_shm::steps::{Step, step};
 
 use crate::core::slots::Life;
 use crate::daemon::{Answer, Daemon, Outcome, bad_request, limit_reached};
@@ -33,7 +33,7 @@ impl Daemon {
         let for_asker = vec![asker_end.to_write(), peer_end.to_read().map_err(refuse)?];
         let for_peer = vec![peer_end.to_write(), asker_end.to_read().map_err(refuse)?];
         let channel = self.channels.open(asker, peer.slot());
-        step(Step::ConnectOpened);
+        failpoint(Failpoint::ConnectOpened);
         let opened = Notice::ChannelOpened { channel, peer: self.owners[&asker].id, data_bytes };
         self.notify(peer.slot(), &opened, for_peer);
         Ok(Answer::Now(Reply::Connected { channel, data_bytes }, for_asker))

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use mobula_protocol::id::ObjectId;
 
 use mobula_protocol::message::{Notice, Refusal, Reply};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::PIN_BYTES;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRY_BYTES, State};
 
 use crate::core::waiters::{Waiter, deadline};
@@ -180,7 +180,7 @@ impl Daemon {
     /// No object lies in a segment any more: tells those who have it mapped. `false` when there is no such segment.
     pub(crate) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
-        step(Step::RetireReleased);
+        failpoint(Failpoint::RetireReleased);
         let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
         let told: BTreeSet<u16> = mappers.into_iter().chain(self.end_custody(owner, number)).collect();
         for client in told {
@@ -212,7 +212,7 @@ impl Daemon {
         allocate().map_err(|error| {
             no_memory(u64::from(entries - before) * (ENTRY_BYTES + 2 * PIN_BYTES), &error)
         })?;
-        step(Step::GrowAllocated);
+        failpoint(Failpoint::GrowAllocated);
         if let Some(owner) = self.owners.get_mut(&client) {
             owner.entries = entries;
         }

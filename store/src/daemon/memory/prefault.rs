@@ -5,7 +5,7 @@
 //! own client that time.
 
 use mobula_protocol::message::{Refusal, Reply};
-use mobula_shm::steps::{Step, step};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 
 use crate::daemon::{Answer, Daemon, Outcome};
 use crate::memory::{Memory, no_memory};
@@ -38,7 +38,7 @@ impl Daemon {
             self.retire(client, segment);
             return Err(no_memory(bytes, &error));
         }
-        step(Step::LeaseFilled);
+        failpoint(Failpoint::LeasePrefaulted);
         if end == bytes {
             return Ok(Answer::Now(Reply::Leased { segment, bytes }, vec![filling.memory.to_write()]));
         }

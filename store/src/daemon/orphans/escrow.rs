@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use mobula_protocol::message::Notice;
-use mobula_shm::steps::{Step, step};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 
 use crate::daemon::Daemon;
 use crate::daemon::orphans::takeover::Adoption;
@@ -23,7 +23,7 @@ impl Daemon {
     pub(crate) fn entrust(&mut self, slot: u16, segments: BTreeSet<u32>) {
         let Some(adoption) = self.adoption_of(slot).filter(|_| !segments.is_empty()) else { return };
         adoption.entrusted.extend(&segments);
-        step(Step::Entrusting);
+        failpoint(Failpoint::EscrowBegun);
         for keeper in self.keepers(slot) {
             self.keep(keeper, slot, &segments);
         }

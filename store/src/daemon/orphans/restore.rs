@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::try_spill;
 use mobula_shm::spill::{Checksum, HEADER_BYTES, Record, SpillPlace};
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
 use crate::daemon::client::record::Owner;
@@ -239,7 +239,7 @@ impl Daemon {
         };
         let end = bringing.extent.min(target.done + SLICE_BYTES);
         let result = target.copy_until(end, bringing);
-        step(Step::BringRead);
+        failpoint(Failpoint::OrphanRestoreRead);
         let is_whole = end == bringing.extent;
         let matches = target.checksum.finish() == target.claimed;
         let room = target.room.clone();
@@ -262,11 +262,11 @@ impl Daemon {
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         let location = Location { segment: room.segment, offset: room.offset, ..bringing.location };
         owner.view.fill(index, &location);
-        step(Step::BringFilled);
+        failpoint(Failpoint::OrphanRestoreFilled);
         let sealed = Word::new(bringing.object.generation(), State::Sealed);
         // Release: the location and the bytes come before.
         owner.view.word(index).store(sealed.bits(), Ordering::Release);
-        step(Step::BringStored);
+        failpoint(Failpoint::OrphanRestoreStored);
         if let Some(adoption) = &mut owner.adoption {
             adoption.came_back(index, room.segment);
         }

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Notice;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::mapping::ReadMapping;
 use mobula_shm::pins::try_free;
 use mobula_shm::spill::{HEADER_BYTES, SpillPlace};
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{Location, State, Word};
 
 use crate::core::knots;
@@ -291,7 +291,7 @@ impl Daemon {
         self.segments.adopt(slot);
         // It may have given pages back, and died before it said so.
         self.segments.numbers(slot).into_iter().for_each(|number| self.count_pages(slot, number));
-        step(Step::AdoptBegun);
+        failpoint(Failpoint::TakeoverBegun);
         self.take_over(slot, now);
         self.lose_custodian(slot);
         self.serve_leases(now);
@@ -347,7 +347,7 @@ impl Daemon {
                 Some(State::Promised | State::Lost) => {
                     // Release: for the waiters. They are told afterwards, whether their pins say that they wait or not.
                     word.store(Word::new(generation, State::Lost).bits(), Ordering::Release);
-                    step(Step::AdoptLost);
+                    failpoint(Failpoint::TakeoverLost);
                     adoption.add(index, generation, Home::default());
                 }
                 // Left in the middle of freeing or spilling: with a place in a file it is spilled; see `table`.
@@ -362,7 +362,7 @@ impl Daemon {
                     };
                     if state == State::Dying {
                         word.store(Word::new(generation, State::Spilled).bits(), Ordering::Release);
-                        step(Step::AdoptSpilled);
+                        failpoint(Failpoint::TakeoverSpilled);
                     }
                     if location.references > 0 {
                         let references = spilled_references(file, place, &location, adoption.references_left);
@@ -380,7 +380,7 @@ impl Daemon {
                     };
                     if state == State::Dying {
                         word.store(Word::new(generation, State::Sealed).bits(), Ordering::Release);
-                        step(Step::AdoptSealed);
+                        failpoint(Failpoint::TakeoverSealed);
                     }
                     // Of the record that it may still have nobody is to know.
                     owner.view.set_spill_place(index, None);
@@ -402,7 +402,7 @@ impl Daemon {
         }
         let done = stopped.is_none() && end == owner.entries;
         adoption.taking = if done { None } else { Some(stopped.unwrap_or(end)) };
-        step(Step::AdoptTaken);
+        failpoint(Failpoint::TakeoverSliced);
         self.cut_knots(slot, &mut recorded);
         for (index, references) in recorded {
             let held: Vec<ObjectId> = references.into_iter().filter(|object| self.hold(*object)).collect();
@@ -478,7 +478,7 @@ impl Daemon {
         }
         let Some(owner) = self.owners.get_mut(&slot) else { return };
         owner.remove_reader(slot);
-        step(Step::AdoptParted);
+        failpoint(Failpoint::TakeoverDetached);
         let id = owner.id;
         let Some(adoption) = &owner.adoption else { return };
         let (forgotten, grace_ends) = (adoption.live.is_empty(), adoption.grace_ends);
@@ -538,7 +538,7 @@ impl Daemon {
                 continue;
             }
             freed = true;
-            step(Step::SweepFreed);
+            failpoint(Failpoint::SweepFreed);
             let (entry, emptied) = adoption.remove_at_cursor();
             empty.extend(emptied.segment);
             empty_files.extend(emptied.file);
@@ -575,7 +575,7 @@ impl Daemon {
         }
         self.holds.forget(owner.id);
         self.directory_writer.clear_owner(slot);
-        step(Step::SweepForgotten);
+        failpoint(Failpoint::SweepForgotten);
         for keeper in keepers {
             self.notify(keeper, &Notice::OwnerForgotten { owner: owner.id }, Vec::new());
         }

@@ -22,9 +22,9 @@ use mobula_protocol::message::{LABEL_BYTES_MAX, Refusal, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
 use mobula_shm::directory::{DirectoryWriter, Record};
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::identity;
 use mobula_shm::names::names_bytes;
-use mobula_shm::steps::{Step, step};
 
 use crate::config::Config;
 use crate::memory::Memory;
@@ -133,7 +133,7 @@ impl Recovery {
                 let claim = self.claim(came, descriptors)?;
                 tracing::info!(%owner, pid, "client has come back");
                 self.claims.insert(key, claim);
-                step(Step::TakeUpClaimed);
+                failpoint(Failpoint::RestartClaimed);
                 Ok(())
             }
             (Some(claim), request) if claim.correlation.is_none() => {

@@ -27,9 +27,9 @@ use mobula_protocol::message::{Notice, Reply};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
 use mobula_shm::directory::Record;
+use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::identity;
 use mobula_shm::pins::PinWriter;
-use mobula_shm::steps::{Step, step};
 use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use crate::config::Config;
@@ -69,7 +69,7 @@ impl Daemon {
             // First of all that it gets.
             daemon.reply(id.slot(), correlation.unwrap_or(0), &Reply::Resumed {}, Vec::new());
         }
-        step(Step::TakeUpLiving);
+        failpoint(Failpoint::RestartLiving);
         daemon.resume_the_dead(&occupied, &attached, now)?;
         daemon.resume_readers(attached);
         daemon.resume_introductions(known);
@@ -77,11 +77,11 @@ impl Daemon {
         let looked_through = daemon.look_through_the_dead(now);
         daemon.resume_custody();
         daemon.resume_names();
-        step(Step::TakeUpNames);
+        failpoint(Failpoint::RestartNames);
         if looked_through {
             daemon.drop_unexplained_pins();
         }
-        step(Step::TakeUpDone);
+        failpoint(Failpoint::RestartDone);
         tracing::info!(clients = resumed.len(), "the store goes on in the place of one that was killed");
         Ok((daemon, resumed))
     }
@@ -158,7 +158,7 @@ impl Daemon {
         owner.remove_reader(slot);
         owner.adoption = Some(Adoption::begin(now + self.config.adoption_grace, self.config.references_max));
         self.owners.insert(slot, owner);
-        step(Step::TakeUpDead);
+        failpoint(Failpoint::RestartDead);
         Ok(())
     }
 
@@ -272,7 +272,7 @@ impl Daemon {
             }
             // Before they are told, as ever; and it is never what the owner has heard while it has one to hear of.
             self.directory_writer.set_readers(slot, heard.wrapping_add(joined));
-            step(Step::TakeUpReaders);
+            failpoint(Failpoint::RestartReaders);
             for (notice, parcels) in notices {
                 self.notify(slot, &notice, parcels);
             }

@@ -1,12 +1,12 @@
-//! SIGKILL at every step: in the middle of an operation, between the stores that it consists of.
+//! SIGKILL at every failpoint: in the middle of an operation, between the stores that it consists of.
 //!
-//! At a step that clients pass, the client dies that passes it. At one that the daemon passes, a client dies while the
+//! At a failpoint that clients pass, the client dies that passes it. At one that the daemon passes, a client dies while the
 //! daemon is at work there, for it or for another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use mobula_shm::steps::{PassedBy, Step};
+use mobula_shm::failpoints::{Failpoint, PassedBy};
 
 use super::{CLIENTS, Figures, Progress};
 use crate::message::{Load, Room};
@@ -15,30 +15,35 @@ use crate::{Options, Violation};
 
 /// Deaths between two comparisons of the accounts.
 const ROUND_DEATHS: u64 = 8;
-/// How long a step may take to be passed so often, before it is tried with the first passing of another process.
+/// How long a failpoint may take to be passed so often, before it is tried with the first passing of another process.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// Tries after which a step counts as never reached.
+/// Tries after which a failpoint counts as never reached.
 const TRIES_MAX: u32 = 50;
-/// How the names of steps begin that are only passed where memory is scarce.
-const SCARCE: [&str; 6] = ["shrink.", "move.", "spill.", "restore.", "bring.", "adopt.spilled"];
+/// How the names of failpoints begin that are only passed where memory is scarce.
+const SCARCE: [&str; 6] = ["hole.", "compact.", "spill.", "restore.", "orphan-restore.", "takeover.spilled"];
 
-/// Where a step is passed.
-pub(super) fn room_of(step: Step) -> Room {
-    if SCARCE.iter().any(|name| step.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
+/// Where a failpoint is passed.
+pub(super) fn room_of(failpoint: Failpoint) -> Room {
+    if SCARCE.iter().any(|name| failpoint.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
 }
 
-/// What others die of while the daemon's steps are waited for: at these, the daemon has the more to do.
-pub(super) fn helpers(room: Room) -> &'static [Step] {
+/// What others die of while the daemon's failpoints are waited for: at these, the daemon has the more to do.
+pub(super) fn helpers(room: Room) -> &'static [Failpoint] {
     match room {
-        Room::Ample => &[Step::FreeLooked, Step::PromiseStored, Step::SealStored, Step::AttachGranted],
-        Room::Scarce => &[Step::SpillNoted, Step::SpillStored],
+        Room::Ample => &[
+            Failpoint::FreeLooked,
+            Failpoint::PromiseStored,
+            Failpoint::SealStored,
+            Failpoint::AttachGranted,
+        ],
+        Room::Scarce => &[Failpoint::SpillNoted, Failpoint::SpillStored],
     }
 }
 
 /// A death that is still to come.
 #[derive(Debug, Clone, Copy)]
 struct Job {
-    step: Step,
+    failpoint: Failpoint,
     nth: u64,
     tries: u32,
     since: Instant,
@@ -48,7 +53,7 @@ impl Job {
     /// Not reached in time: once more, at the first passing.
     fn again(self) -> Result<Self, Violation> {
         if self.tries == TRIES_MAX {
-            return Err(Violation(format!("step {} is never reached", self.step.name())));
+            return Err(Violation(format!("failpoint {} is never reached", self.failpoint.name())));
         }
         Ok(Self { nth: 1, tries: self.tries + 1, ..self })
     }
@@ -63,8 +68,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, step: Step) {
-        *self.deaths.entry(step.name()).or_default() += 1;
+    fn count(&mut self, failpoint: Failpoint) {
+        *self.deaths.entry(failpoint.name()).or_default() += 1;
         self.round += 1;
         self.all += 1;
     }
@@ -82,16 +87,16 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
         die_beside_daemon(&mut world, daemon, &mut tally, &mut progress)?;
         audits += world.end()?;
     }
-    let steps = || Step::ALL.iter().filter(|step| is_passed_anyway(step.passed_by()));
-    for step in steps() {
-        if tally.deaths.get(step.name()).copied().unwrap_or(0) < options.times {
-            return Err(Violation(format!("step {} was not reached often enough", step.name())));
+    let failpoints = || Failpoint::ALL.iter().filter(|failpoint| is_passed_anyway(failpoint.passed_by()));
+    for failpoint in failpoints() {
+        if tally.deaths.get(failpoint.name()).copied().unwrap_or(0) < options.times {
+            return Err(Violation(format!("failpoint {} was not reached often enough", failpoint.name())));
         }
     }
-    figures.add("steps, all reached", steps().count());
+    figures.add("failpoints, all reached", failpoints().count());
     figures.add("deaths", tally.all);
     let least = tally.deaths.iter().min_by_key(|(_, deaths)| **deaths);
-    figures.add("deaths at a step, at least", least.map_or(0, |(_, deaths)| *deaths));
+    figures.add("deaths at a failpoint, at least", least.map_or(0, |(_, deaths)| *deaths));
     figures.add("comparisons of the accounts, all agreeing", audits);
     Ok(())
 }
@@ -101,12 +106,14 @@ fn is_passed_anyway(party: PassedBy) -> bool {
     matches!(party, PassedBy::Client | PassedBy::Daemon)
 }
 
-/// Every step of a party's so often, in any order: those that are passed where there is so much room.
+/// Every failpoint of a party's so often, in any order: those that are passed where there is so much room.
 fn jobs(world: &mut World, room: Room, party: PassedBy, times: u64) -> VecDeque<Job> {
-    let steps = Step::ALL.iter().filter(|step| step.passed_by() == party && room_of(**step) == room);
-    let mut jobs: Vec<Job> = steps
-        .flat_map(|step| (0..times).map(|_| *step))
-        .map(|step| Job { step, nth: nth(world, party), tries: 0, since: Instant::now() })
+    let failpoints = Failpoint::ALL
+        .iter()
+        .filter(|failpoint| failpoint.passed_by() == party && room_of(**failpoint) == room);
+    let mut jobs: Vec<Job> = failpoints
+        .flat_map(|failpoint| (0..times).map(|_| *failpoint))
+        .map(|failpoint| Job { failpoint, nth: nth(world, party), tries: 0, since: Instant::now() })
         .collect();
     for at in (1..jobs.len()).rev() {
         jobs.swap(at, world.random.below(at as u64 + 1) as usize);
@@ -114,7 +121,7 @@ fn jobs(world: &mut World, room: Room, party: PassedBy, times: u64) -> VecDeque<
     jobs.into()
 }
 
-/// At which passing of a step a process dies; few are likelier than many. What deaths lead to does not come often.
+/// At which passing of a failpoint a process dies; few are likelier than many. What deaths lead to does not come often.
 fn nth(world: &mut World, party: PassedBy) -> u64 {
     let max = match party {
         PassedBy::Client => 1 + world.random.below(12),
@@ -123,7 +130,7 @@ fn nth(world: &mut World, party: PassedBy) -> u64 {
     1 + world.random.below(max)
 }
 
-/// Every client has a step to die at, all the time.
+/// Every client has a failpoint to die at, all the time.
 fn die_in_clients(
     world: &mut World,
     mut jobs: VecDeque<Job>,
@@ -136,7 +143,7 @@ fn die_in_clients(
             match *armed {
                 Some(job) if world.clients[at].process.ended()?.is_some() => {
                     world.bury(at)?;
-                    tally.count(job.step);
+                    tally.count(job.failpoint);
                     *armed = None;
                 }
                 Some(job) if job.since.elapsed() > PATIENCE => {
@@ -148,12 +155,12 @@ fn die_in_clients(
                 Some(_) => {}
                 None => {
                     if let Some(mut job) = jobs.pop_front() {
-                        if job.step == Step::GrowGranted {
+                        if job.failpoint == Failpoint::GrowGranted {
                             // A table grows while its client is young.
                             world.kill(at)?;
                             job.nth = 1;
                         }
-                        world.arm(Passer::Itself, job.step, job.nth, at);
+                        world.arm(Passer::Itself, job.failpoint, job.nth, at);
                         *armed = Some(Job { since: Instant::now(), ..job });
                     }
                 }
@@ -167,7 +174,7 @@ fn die_in_clients(
                 let Some(job) = armed.take() else { continue };
                 if world.clients[at].process.ended()?.is_some() {
                     world.bury(at)?;
-                    tally.count(job.step);
+                    tally.count(job.failpoint);
                 } else {
                     jobs.push_back(job);
                 }
@@ -182,7 +189,7 @@ fn die_in_clients(
     Ok(())
 }
 
-/// One client dies when the daemon passes a step, while others die of other things.
+/// One client dies when the daemon passes a failpoint, while others die of other things.
 fn die_beside_daemon(
     world: &mut World,
     mut jobs: VecDeque<Job>,
@@ -197,7 +204,7 @@ fn die_beside_daemon(
     let mut armed = [false; CLIENTS];
     while let Some(job) = jobs.pop_front() {
         let victim = world.random.below(CLIENTS as u64) as usize;
-        world.arm(Passer::Daemon, job.step, job.nth, victim);
+        world.arm(Passer::Daemon, job.failpoint, job.nth, victim);
         let since = Instant::now();
         let mut reached = false;
         while !reached && since.elapsed() < PATIENCE {
@@ -207,7 +214,7 @@ fn die_beside_daemon(
                     armed[at] = false;
                 }
             }
-            for at in (1..=dying_at_a_time).map(|step| (victim + step) % CLIENTS) {
+            for at in (1..=dying_at_a_time).map(|distance| (victim + distance) % CLIENTS) {
                 if !std::mem::replace(&mut armed[at], true) {
                     let helpers = helpers(world.room());
                     let helper = helpers[world.random.below(helpers.len() as u64) as usize];
@@ -220,7 +227,7 @@ fn die_beside_daemon(
             std::thread::sleep(Duration::from_micros(500));
         }
         if reached {
-            tally.count(job.step);
+            tally.count(job.failpoint);
             world.bury(victim)?;
             armed[victim] = false;
         } else {
@@ -234,7 +241,7 @@ fn die_beside_daemon(
             tally.round = 0;
         }
         progress.show(|| {
-            let (name, all, left) = (job.step.name(), tally.all, jobs.len());
+            let (name, all, left) = (job.failpoint.name(), tally.all, jobs.len());
             format!("{all} deaths, {left} to come beside the daemon, the last at {name}")
         });
     }

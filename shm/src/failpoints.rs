@@ -1,14 +1,14 @@
-//! Steps: named places in every operation that changes shared state, between its stores, where a process can be made
+//! Failpoints: named places in every operation that changes shared state, between its stores, where a process can be made
 //! to die.
 //!
-//! With the feature `steps`, for which nobody asks but the program that kills processes on purpose (`chaos/`), a process
-//! can arm one step (`arm`): the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
-//! [`step`] is nothing, and no build that anybody uses has a trace of it.
+//! With the feature `failpoints`, for which nobody asks but the program that kills processes on purpose (`chaos/`), a process
+//! can arm one failpoint (`arm`): the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
+//! [`failpoint`] is nothing, and no build that anybody uses has a trace of it.
 //!
-//! A step is one row of the table below and one call of [`step`](fn@step) where it is. Most are named for what has just been
+//! A failpoint is one row of the table below and one call of [`failpoint`](fn@failpoint) where it is. Most are named for what has just been
 //! done: what a process leaves behind that dies there.
 
-/// Whose code passes a step.
+/// Whose code passes a failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassedBy {
     /// A client's.
@@ -21,31 +21,31 @@ pub enum PassedBy {
     NextDaemon,
 }
 
-macro_rules! steps {
-    ($($(#[$doc:meta])* $step:ident = $name:literal by $party:ident,)*) => {
+macro_rules! failpoints {
+    ($($(#[$doc:meta])* $failpoint:ident = $name:literal by $party:ident,)*) => {
         /// A place to die at.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Step { $($(#[$doc])* $step,)* }
+        pub enum Failpoint { $($(#[$doc])* $failpoint,)* }
 
-        impl Step {
+        impl Failpoint {
             /// All of them.
-            pub const ALL: &[Step] = &[$(Step::$step,)*];
+            pub const ALL: &[Failpoint] = &[$(Failpoint::$failpoint,)*];
 
             /// What it is called: operation and what has been done of it.
             pub fn name(self) -> &'static str {
-                match self { $(Step::$step => $name,)* }
+                match self { $(Failpoint::$failpoint => $name,)* }
             }
 
             /// Whose code passes it.
             pub fn passed_by(self) -> PassedBy {
-                match self { $(Step::$step => PassedBy::$party,)* }
+                match self { $(Failpoint::$failpoint => PassedBy::$party,)* }
             }
         }
     };
 }
 
-steps! {
+failpoints! {
     /// An entry and memory are taken, and one's own pin is set; the word says free.
     CreatePinned = "create.pinned" by Client,
     /// Bytes of an object are about to be written.
@@ -87,15 +87,15 @@ steps! {
     /// One entry of a batch is free, or what it was before.
     FreeStored = "free.stored" by Client,
     /// Pages of a segment are out of the books and back with the system; the daemon does not know it.
-    ShrinkPunched = "shrink.punched" by Client,
+    HolePunched = "hole.punched" by Client,
     /// The daemon has been told.
-    ShrinkTold = "shrink.told" by Client,
+    HoleTold = "hole.told" by Client,
     /// The bytes of an object are in another place as well; its entry says dying.
-    MoveDying = "move.dying" by Client,
+    CompactDying = "compact.dying" by Client,
     /// The entry says the other place, and dying.
-    MoveNoted = "move.noted" by Client,
+    CompactNoted = "compact.noted" by Client,
     /// The object has moved; its old place is not free in the books.
-    MoveStored = "move.stored" by Client,
+    CompactStored = "compact.stored" by Client,
     /// A file to spill into is made; nothing is in it.
     SpillMade = "spill.made" by Client,
     /// The records of objects are on the disk; all entries say sealed.
@@ -166,9 +166,9 @@ steps! {
     /// A new reader is counted; its owner has not been told.
     AttachCounted = "attach.counted" by Daemon,
     /// A reader's pins do not count any more.
-    PartUnpinned = "part.unpinned" by Daemon,
+    DetachUnpinned = "detach.unpinned" by Daemon,
     /// Some pages of a lease are there.
-    LeaseFilled = "lease.filled" by Daemon,
+    LeasePrefaulted = "lease.prefaulted" by Daemon,
     /// A table and the pins on it have more pages; the directory does not say so.
     GrowAllocated = "grow.allocated" by Daemon,
     /// A segment is retired; those who have it mapped have not been told.
@@ -180,23 +180,23 @@ steps! {
     /// A channel is open; neither end has been told.
     ConnectOpened = "connect.opened" by Daemon,
     /// A client is dead; its table is not taken over.
-    AdoptBegun = "adopt.begun" by Daemon,
+    TakeoverBegun = "takeover.begun" by Daemon,
     /// One promise of a dead client's is lost.
-    AdoptLost = "adopt.lost" by Daemon,
+    TakeoverLost = "takeover.lost" by Daemon,
     /// One object that a dead client was about to free is sealed again.
-    AdoptSealed = "adopt.sealed" by Daemon,
+    TakeoverSealed = "takeover.sealed" by Daemon,
     /// One object that a dead client was about to spill is spilled.
-    AdoptSpilled = "adopt.spilled" by Daemon,
+    TakeoverSpilled = "takeover.spilled" by Daemon,
     /// A slice of a dead client's table is taken over; what its objects refer to is not held.
-    AdoptTaken = "adopt.taken" by Daemon,
+    TakeoverSliced = "takeover.sliced" by Daemon,
     /// A dead client's own pins do not count any more; its readers have not been told.
-    AdoptParted = "adopt.parted" by Daemon,
+    TakeoverDetached = "takeover.detached" by Daemon,
     /// A slice of what a dead client had spilled is in memory.
-    BringRead = "bring.read" by Daemon,
+    OrphanRestoreRead = "orphan-restore.read" by Daemon,
     /// The new location is in a dead client's entry, which says spilled.
-    BringFilled = "bring.filled" by Daemon,
+    OrphanRestoreFilled = "orphan-restore.filled" by Daemon,
     /// A dead client's entry says sealed again.
-    BringStored = "bring.stored" by Daemon,
+    OrphanRestoreStored = "orphan-restore.stored" by Daemon,
     /// An adopted entry says dying; the pins have not been looked at.
     SweepDying = "sweep.dying" by Daemon,
     /// An adopted entry is free; what its object referred to is still held.
@@ -204,7 +204,7 @@ steps! {
     /// An owner without objects is forgotten; its readers have not been told.
     SweepForgotten = "sweep.forgotten" by Daemon,
     /// What is held of a dead client is about to be entrusted to others.
-    Entrusting = "entrust.begun" by Daemon,
+    EscrowBegun = "escrow.begun" by Daemon,
     /// A name has its record; it is in no books.
     NameStored = "name.stored" by Daemon,
 
@@ -218,39 +218,39 @@ steps! {
     ResumeAnswered = "resume.answered" by ReturningClient,
 
     /// A client has introduced itself.
-    TakeUpClaimed = "take-up.claimed" by NextDaemon,
+    RestartClaimed = "restart.claimed" by NextDaemon,
     /// The living are there; the dead are not.
-    TakeUpLiving = "take-up.living" by NextDaemon,
+    RestartLiving = "restart.living" by NextDaemon,
     /// One of the dead is taken over from those who had kept it.
-    TakeUpDead = "take-up.dead" by NextDaemon,
+    RestartDead = "restart.dead" by NextDaemon,
     /// The directory says how many readers an owner has to hear of; it has not heard.
-    TakeUpReaders = "take-up.readers" by NextDaemon,
+    RestartReaders = "restart.readers" by NextDaemon,
     /// The names are held again; pins without a reason are still there.
-    TakeUpNames = "take-up.names" by NextDaemon,
+    RestartNames = "restart.names" by NextDaemon,
     /// Everything is made; nobody has been told.
-    TakeUpDone = "take-up.done" by NextDaemon,
+    RestartDone = "restart.done" by NextDaemon,
 }
 
-/// Passes a step.
+/// Passes a failpoint.
 #[inline(always)]
-pub fn step(step: Step) {
-    #[cfg(feature = "steps")]
-    armed::pass(step);
-    #[cfg(not(feature = "steps"))]
-    let _ = step;
+pub fn failpoint(failpoint: Failpoint) {
+    #[cfg(feature = "failpoints")]
+    armed::pass(failpoint);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = failpoint;
 }
 
-#[cfg(feature = "steps")]
+#[cfg(feature = "failpoints")]
 pub use armed::{arm, disarm};
 
-#[cfg(feature = "steps")]
+#[cfg(feature = "failpoints")]
 mod armed {
     use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    use super::Step;
+    use super::Failpoint;
 
     const NONE: u32 = u32::MAX;
 
@@ -258,14 +258,14 @@ mod armed {
     static PASSES_LEFT: AtomicU64 = AtomicU64::new(0);
     static VICTIM: AtomicI32 = AtomicI32::new(0);
 
-    /// The `nth` time (counted from 1) that this process passes `step` from now on, `victim` is killed. Whatever was
+    /// The `nth` time (counted from 1) that this process passes `failpoint` from now on, `victim` is killed. Whatever was
     /// armed before is not any more.
-    pub fn arm(step: Step, nth: u64, victim: u32) {
+    pub fn arm(failpoint: Failpoint, nth: u64, victim: u32) {
         disarm();
         VICTIM.store(victim as i32, Ordering::Relaxed);
         PASSES_LEFT.store(nth.max(1), Ordering::Relaxed);
         // Release: pairs with the load in `pass`.
-        ARMED.store(step as u32, Ordering::Release);
+        ARMED.store(failpoint as u32, Ordering::Release);
     }
 
     /// Nobody is killed any more.
@@ -273,8 +273,10 @@ mod armed {
         ARMED.store(NONE, Ordering::Relaxed);
     }
 
-    pub(super) fn pass(step: Step) {
-        if ARMED.load(Ordering::Acquire) == step as u32 && PASSES_LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+    pub(super) fn pass(failpoint: Failpoint) {
+        if ARMED.load(Ordering::Acquire) == failpoint as u32
+            && PASSES_LEFT.fetch_sub(1, Ordering::Relaxed) == 1
+        {
             disarm();
             let victim = Pid::from_raw(VICTIM.load(Ordering::Relaxed));
             let _ = kill(victim, Signal::SIGKILL);
@@ -292,8 +294,8 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_step_has_a_name_of_its_own() {
-        let names: HashSet<&str> = Step::ALL.iter().map(|step| step.name()).collect();
-        assert_eq!(names.len(), Step::ALL.len());
+    fn every_failpoint_has_a_name_of_its_own() {
+        let names: HashSet<&str> = Failpoint::ALL.iter().map(|failpoint| failpoint.name()).collect();
+        assert_eq!(names.len(), Failpoint::ALL.len());
     }
 }
