@@ -77,14 +77,20 @@
 //!
 //! What a type's own `Serialize` refuses, or `serde` for it, is [`ValueError::Unwritable`], which names the type and the
 //! field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is no map. Where `serde`
-//! buffers what it reads (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room for an integer that
-//! takes more than 64 bits: to read one is an error there. And there bytes that are UTF-8 are taken for text, where a variant
-//! of text is tried before one of bytes, or for the name of a field. For `String` reads bytes as text, and what it reads
-//! from is then `serde`'s buffer, which no format can tell from another reader. [`Bytes`] are never taken for text.
+//! buffers what it reads (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room for an integer
+//! that takes more than 64 bits: to read one is an error there. A flattened map cannot have bytes as keys: to read one
+//! is an error, too.
+//!
+//! And there bytes that are no [`Bytes`] (`serde_bytes` has such) are a list of numbers, as in JSON, because `serde`
+//! reads bytes as text as well; only 4 KiB or more that are not UTF-8 stay bytes. So `untagged` variants are told apart
+//! as `serde_json` tells them apart: text and bytes are, but the first variant that can be read takes the value where
+//! several can be. A `Vec<u64>` takes bytes, and a `ByteBuf` takes text. A type of any value, such as an enum with a
+//! variant for each kind, has a list there in place of bytes, as it has from JSON everywhere. [`Bytes`] are never taken
+//! for anything else.
 //!
 //! Text, bytes and lists of numbers that a payload has beside the stream are copied out once each: a forged payload
-//! cannot make more of them than it has. That does not hold for carriers of one buffer that have to copy it, which are a
-//! [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named with many lengths.
+//! cannot make more of them than it has. That does not hold for carriers of one buffer that have to copy it, which are
+//! a [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named with many lengths.
 //!
 //! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
 //! its end is [`ValueError::TooDeep`].

@@ -37,8 +37,13 @@
 //! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers what it reads for
 //! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for human-readable.
 //!
-//! Where `serde` has buffered it, the value of an extension 8 to 11 stands within more newtypes than any type has: so no
-//! user's type can be read from it by mistake.
+//! Where `serde` has buffered it, the value of an extension 8 to 11 stands within more newtypes than any type has: so
+//! no user's type can be read from it by mistake.
+//!
+//! Binary is a list of numbers to `serde`'s buffer, as JSON has it, since text is read from buffered bytes, too, where
+//! they are UTF-8, and some ids are, where they have the right length. What lies beside the stream is too long for an
+//! id: it stays bytes unless it is UTF-8, because a buffered list takes 32 times the memory. In place of the name of a
+//! field, binary is a list, too, and is refused.
 //!
 //! # Depth
 //!
@@ -51,6 +56,7 @@ use serde::ser::Serialize;
 
 use super::{ValueError, format};
 
+mod buffering;
 mod error;
 mod nested;
 mod numbers;

@@ -10,7 +10,7 @@ use serde::de::{
 
 use super::error::{Error, Step};
 use super::write::marker;
-use super::{Extension, extension, nested, numbers};
+use super::{Extension, buffering, extension, nested, numbers};
 use crate::process::stack::StackLimit;
 use crate::value::buffer::Buffer;
 use crate::value::context;
@@ -202,6 +202,26 @@ impl<'de> Reader<'de> {
                 }
             }
             Head::Extension(code, length) => self.value_of_extension(start, code, length, visitor),
+        }
+    }
+
+    /// The same, but bytes are a list of numbers where they could be taken for text, or for an id.
+    fn value_with_bytes_listed<V: Visitor<'de>>(
+        &mut self,
+        start: usize,
+        head: Head,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match head {
+            Head::Binary(length) => numbers::visit(b'B', self.take(length)?, visitor),
+            Head::Extension(extension::BYTES_BESIDE, length) => {
+                let bytes = self.beside(length)?.copy_once();
+                match std::str::from_utf8(&bytes) {
+                    Ok(_) => numbers::visit(b'B', &bytes, visitor),
+                    Err(_) => visitor.visit_byte_buf(bytes),
+                }
+            }
+            head => self.value_of(start, head, visitor),
         }
     }
 
@@ -405,9 +425,24 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.buffered += 1;
-        let value = self.value(visitor);
+        let start = self.at;
+        let value = self.head().and_then(|head| match head {
+            Head::Binary(_) | Head::Extension(extension::BYTES_BESIDE, _) if buffering::is_buffer::<V>() => {
+                self.value_with_bytes_listed(start, head, visitor)
+            }
+            head => self.value_of(start, head, visitor),
+        });
         self.buffered -= 1;
         value
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        match self.head()? {
+            Head::Text(length) => visitor.visit_borrowed_str(self.text(length)?),
+            head => self.value_with_bytes_listed(start, head, visitor),
+        }
     }
 
     integers! {
@@ -433,7 +468,6 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         deserialize_unit_struct(&'static str);
         deserialize_map();
         deserialize_struct(&'static str, &'static [&'static str]);
-        deserialize_identifier();
     }
 
     lists! {

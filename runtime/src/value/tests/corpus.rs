@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ::arrow::array::StringArray;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,19 +21,40 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::seed::{Random, for_each_seed};
-use super::store::Store;
 use super::{from_heap, payload};
 use crate::value::payload::Layout;
-use crate::value::{Arrow, Bytes, Reference, Source, Tensor, ValueError, decode, encode};
+use crate::value::{ValueError, encode};
 
 /// A value, by itself and where `serde` buffers it before it is read.
 #[track_caller]
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+pub(super) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
     let back = check_unbuffered(value);
     let wrapped = Untagged::It(back);
-    assert_eq!(from_heap::<Untagged<T>>(payload(&wrapped)).unwrap(), wrapped);
+    check_back(&wrapped);
     let wrapped = Internal::It { it: wrapped };
-    assert_eq!(from_heap::<Internal<Untagged<T>>>(payload(&wrapped)).unwrap(), wrapped);
+    check_back(&wrapped);
+    // After others that it could be taken for.
+    let Internal::It { it: Untagged::It(value) } = wrapped;
+    let wrapped = NoList::It(value);
+    check_if_json_does(&wrapped);
+    let wrapped = Internal::It { it: wrapped };
+    check_if_json_does(&wrapped);
+    let Internal::It { it: NoList::It(value) } = wrapped else { unreachable!() };
+    check_if_json_does(&List::It(value));
+}
+
+#[track_caller]
+pub(super) fn check_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    assert_eq!(from_heap::<T>(payload(value)).unwrap_or_else(|error| panic!("{value:?}: {error}")), *value);
+}
+
+/// A value that JSON tells apart from the others that its type may have comes back.
+#[track_caller]
+fn check_if_json_does<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    let json = serde_json::to_string(value).ok();
+    if json.is_some_and(|json| serde_json::from_str::<T>(&json).is_ok_and(|back| back == *value)) {
+        check_back(value);
+    }
 }
 
 /// The same for what `serde` cannot buffer.
@@ -64,15 +84,45 @@ fn check_unbuffered<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: 
 
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
 #[serde(untagged)]
-enum Untagged<T> {
+pub(super) enum Untagged<T> {
+    It(T),
+}
+
+/// Types that a value could be taken for, but no list, since bytes are one to JSON.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(untagged)]
+enum NoList<T> {
+    Unit(()),
+    Flag(bool),
+    Number(Id<u64>),
+    Letter(char),
+    Text(Id<String>),
+    Path(PathBuf),
+    Name(Choice),
+    Uuid(Uuid),
+    Map(BTreeMap<String, u8>),
+    It(T),
+}
+
+/// Types that a value could be taken for, where it is a list, or a struct.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(untagged)]
+enum List<T> {
+    Numbers(Vec<u64>),
+    Texts(Vec<String>),
+    Pair(Id<(u8, u8)>),
+    Fields { a: u8 },
     It(T),
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
 #[serde(tag = "type")]
-enum Internal<T> {
+pub(super) enum Internal<T> {
     It { it: T },
 }
+
+#[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Id<T>(pub(super) T);
 
 #[derive(Serialize)]
 struct Known<T> {
@@ -441,76 +491,6 @@ impl PartialEq for BitsList {
 }
 
 #[test]
-fn carriers_come_back_from_what_is_buffered() {
-    let tensor = Tensor::from_shape_vec(&[2], vec![1.5_f32, 2.5]).unwrap();
-    let bytes = Bytes::from(vec![1; 5000]);
-    check((
-        tensor.clone(),
-        bytes.clone(),
-        Some(tensor.clone()),
-        BTreeMap::from([("a".to_owned(), bytes.clone())]),
-    ));
-    /// A map is all that a tag can be added to, so the tensor is written in line.
-    #[derive(Serialize, Deserialize, PartialEq, Debug)]
-    #[serde(tag = "type")]
-    enum Scene {
-        Image(Tensor<f32>),
-    }
-    check(Scene::Image(tensor));
-    let read: Untagged<Bytes> = from_heap(payload(&Untagged::It(bytes.clone()))).unwrap();
-    let Untagged::It(read) = read;
-    assert_eq!(encode(&read).unwrap().copied_bytes(), 5000);
-}
-
-/// Other types, which a carrier must not be taken for, tried before it.
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
-#[serde(untagged)]
-enum Last<T> {
-    Number(u64),
-    Id(Id<u64>),
-    Maybe(Option<Id<Id<u32>>>),
-    List(Vec<u32>),
-    Position(Id<Vec<u32>>),
-    Pair(Id<(u32,)>),
-    Fields(Id<TensorLike>),
-    Map(Id<BTreeMap<String, serde_json::Value>>),
-    Json(Id<serde_json::Value>),
-    Any(serde_json::Value),
-    It(T),
-}
-
-#[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Id<T>(T);
-
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
-struct TensorLike {
-    shape: Vec<usize>,
-}
-
-#[test]
-fn a_carrier_is_not_taken_for_another_type() {
-    fn check_last<T: Serialize + DeserializeOwned + PartialEq + Debug>(carrier: T) {
-        let last = Last::It(carrier);
-        assert_eq!(from_heap::<Last<T>>(payload(&last)).unwrap(), last);
-        let Last::It(carrier) = last else { unreachable!() };
-        // A newtype of the user's takes off no more than its own.
-        check(Id(Id(Id(carrier))));
-    }
-    check_last(Bytes::new());
-    check_last(Bytes::from(vec![1; 5000]));
-    check_last(Tensor::from_shape_vec(&[2], vec![1.5_f32, 2.5]).unwrap());
-    check_last(Arrow::from(StringArray::from(vec!["a", "b"])));
-    let store = Store::start();
-    let object = store.put(&[7; 10]).unwrap();
-    let encoded = encode(&Last::It(Reference(object.handle()))).unwrap();
-    let source = Source::heap(encoded.to_vec(), encoded.references().to_vec());
-    match decode(source).unwrap() {
-        Last::It(Reference(handle)) => assert_eq!(handle.id(), object.id()),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn newtypes_that_are_renamed_come_back() {
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
     #[serde(rename = "$list")]
@@ -572,34 +552,6 @@ fn what_is_left_out_leaves_nothing_behind() {
     check_sent(&(List, 7), |back: &(Vec<u8>, u8)| *back == (vec![1, 3], 7));
     check_sent(&(Map, 7), |back: &(BTreeMap<String, u8>, u8)| *back == (map.clone(), 7));
     check_sent(&(Fields, 7), |back: &(BTreeMap<String, u8>, u8)| *back == (map.clone(), 7));
-}
-
-/// `serde` takes an unsigned key for the number of a field, or of a variant.
-#[test]
-fn keys_are_not_taken_for_the_numbers_of_fields() {
-    #[derive(Serialize, Deserialize, PartialEq, Debug)]
-    #[serde(untagged)]
-    enum Keyed<K: Ord> {
-        Fields { a: u8 },
-        Variant(Choice2),
-        Map(BTreeMap<K, u8>),
-    }
-    #[derive(Serialize, Deserialize, PartialEq, Debug)]
-    enum Choice2 {
-        First(u8),
-    }
-    for keys in [0..=0, 0..=1, 127..=130, 65_535..=65_536] {
-        let map = keys.map(|key| (key, 5)).collect::<BTreeMap<u32, u8>>();
-        let wrapped = Keyed::Map(map.clone());
-        assert_eq!(from_heap::<Keyed<u32>>(payload(&wrapped)).unwrap(), wrapped);
-        let wrapped = Keyed::Map(map.iter().map(|(key, value)| (Id(u64::from(*key)), *value)).collect());
-        assert_eq!(from_heap::<Keyed<Id<u64>>>(payload(&wrapped)).unwrap(), wrapped);
-        let wrapped = Keyed::Map(map.iter().map(|(key, value)| (Some(i64::from(*key)), *value)).collect());
-        assert_eq!(from_heap::<Keyed<Option<i64>>>(payload(&wrapped)).unwrap(), wrapped);
-    }
-    check(BTreeMap::from([(u64::MAX, 1), (0, 2), (i64::MAX as u64 + 1, 3)]));
-    check(BTreeMap::from([(i64::MIN, 1), (0, 2), (i64::MAX, 3)]));
-    check(BTreeMap::from([((0_u8, 1_u64), 1), ((1, 0), 2)]));
 }
 
 /// A field that a list says nothing of, with an iterator that does not know how long it is, or is wrong.

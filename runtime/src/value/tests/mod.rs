@@ -1,6 +1,7 @@
 //! Tests of values as a whole; what each file's tests protect stands at its head.
 
 mod arrow;
+mod buffered;
 mod corpus;
 mod hostile;
 mod in_store;
