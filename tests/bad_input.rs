@@ -287,7 +287,7 @@ fn the_id_of_a_client_that_had_the_same_slot_means_nothing() {
         peer.kill();
         eventually("its slot is free", || {
             let totals = observer.stats().unwrap().totals;
-            (totals.clients, totals.adopted_owners) == (1, 0)
+            (totals.clients, totals.dead_clients) == (1, 0)
         });
     }
     assert!(again > 0, "no slot was used again");

@@ -28,7 +28,7 @@ fn objects_of_a_killed_owner_stay_with_those_who_hold_them_and_the_rest_goes() {
     holder.ok(format_args!("hold {handle_only}"));
     let mine = client.get(held).unwrap();
     owner.kill();
-    eventually("the daemon has adopted", || client.stats().unwrap().totals.adopted_owners == 1);
+    eventually("the daemon has taken over", || client.stats().unwrap().totals.dead_clients == 1);
     eventually("what nobody holds is gone", || !client.contains(unheld).unwrap());
     assert_eq!(error_kind(client.get(unheld)), "NoSuchObject");
     // The rest is there, for those who hold it and for those who have never met its owner.

@@ -359,7 +359,7 @@ impl Traces {
             let stats = client.stats().unwrap();
             let processes = workers(socket).len();
             let is_back = (now.objects, now.pins) == (self.objects, self.pins)
-                && (stats.totals.adopted_owners, stats.totals.adopted_bytes, stats.totals.names) == (0, 0, 0)
+                && (stats.totals.dead_clients, stats.totals.orphaned_bytes, stats.totals.names) == (0, 0, 0)
                 // The driver, the head, and the workers.
                 && stats.totals.clients as usize == WORKERS + 2
                 && processes == WORKERS

@@ -333,7 +333,7 @@ impl Suite {
     fn settle(&mut self, name: &str) {
         eventually(&format!("{name}: everyone hostile is gone"), || {
             let totals = self.watcher.totals();
-            totals.clients == BYSTANDERS + 1 && totals.adopted_owners == 0 && totals.channels == 0
+            totals.clients == BYSTANDERS + 1 && totals.dead_clients == 0 && totals.channels == 0
         });
     }
 

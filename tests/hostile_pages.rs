@@ -182,7 +182,7 @@ fn states() -> Vec<Case<'static>> {
             read(&reader(store), owner.id(index))
         }));
     }
-    cases.push(case("a table full of noise, listed and adopted", "listed", |store| {
+    cases.push(case("a table full of noise, listed and taken over", "listed", |store| {
         let owner = Owner::new(store);
         let mut random = Random::from_seed(7);
         let mut word = || random.below(u64::MAX);
@@ -350,7 +350,7 @@ fn flips() -> Vec<Case<'static>> {
             gets.unwrap_or_else(|| "typed".to_owned())
         })
     }));
-    cases.push(case("an entry that changes while it is adopted", "gone", |store| {
+    cases.push(case("an entry that changes while it is taken over", "gone", |store| {
         // Its writer outlives its connection: the mapping is still there when the daemon has taken the table over.
         let owner = Owner::new(store);
         let client = reader(store);
@@ -401,7 +401,7 @@ fn references() -> Vec<Case<'static>> {
             let client = reader(store);
             let kept = client.get(a).expect("it is there");
             drop((left, right));
-            eventually("its owner is adopted", || client.stats().expect("counted").totals.adopted_owners > 0);
+            eventually("its owner is dead", || client.stats().expect("counted").totals.dead_clients > 0);
             // What is in use stays, whatever becomes of the other.
             let other = read(&client, b);
             if !is_typed(&other) || kept.iter().any(|byte| *byte != BYTE) {
@@ -416,7 +416,7 @@ fn references() -> Vec<Case<'static>> {
             owner.publish("circle", id);
             drop(owner);
             let client = reader(store);
-            eventually("it is adopted", || client.stats().expect("counted").totals.adopted_owners == 1);
+            eventually("its owner is dead", || client.stats().expect("counted").totals.dead_clients == 1);
             std::thread::sleep(Duration::from_millis(300));
             let said = read(&client, client.lookup("circle").expect("answered").expect("it has its name"));
             client.unpublish("circle").expect("it has its name");
@@ -439,7 +439,7 @@ fn references() -> Vec<Case<'static>> {
             forged.iter().map(|id| read(&client, *id)).find(|said| said != "NoSuchObject").unwrap_or_default()
                 + "NoSuchObject"
         }),
-        case("65,000 references of one to itself, adopted", "gone", |store| {
+        case("65,000 references of one to itself, taken over", "gone", |store| {
             let mut owner = Owner::with(store, 1 << 20);
             let own = owner.id(1).to_bytes();
             let count = (1 << 20) / 16 - 64;
@@ -449,7 +449,7 @@ fn references() -> Vec<Case<'static>> {
             owner.publish("many", id);
             drop(owner);
             let client = reader(store);
-            eventually("it is adopted", || client.stats().expect("counted").totals.adopted_owners == 1);
+            eventually("its owner is dead", || client.stats().expect("counted").totals.dead_clients == 1);
             client.unpublish("many").expect("it has its name");
             "gone".to_owned()
         }),
@@ -470,7 +470,7 @@ fn half_written() -> Vec<Case<'static>> {
         drop(owner);
         eventually("its death is noticed", || {
             let said = watcher.answer(&Request::Attach { owner: dead });
-            said.contains("adopted: true") || said.contains("NoSuchOwner")
+            said.contains("dead: true") || said.contains("NoSuchOwner")
         });
         match handle {
             Ok(handle) => match handle.object() {

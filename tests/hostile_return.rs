@@ -260,7 +260,7 @@ fn all(check: impl Fn(&'static str, &'static str, Act)) {
                 &[memory(control_bytes(it.pages.slots)), bell()],
             );
             it.send(&Request::ResumeMapped { owner, segment: 1, bytes: 4096 }, &[memory(4096)]);
-            it.send(&Request::ResumeKept { owner, segment: 2, bytes: 4096 }, &[memory(4096)]);
+            it.send(&Request::ResumeEscrowedSegment { owner, segment: 2, bytes: 4096 }, &[memory(4096)]);
         }
         it.end()
     });

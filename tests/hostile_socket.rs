@@ -639,7 +639,7 @@ fn a_daemon_without_descriptors_says_so_and_serves_who_is_there() {
             drop(raw);
             eventually("what was taken is back", || {
                 let totals = other.totals();
-                totals.clients == 4 && totals.adopted_owners == 0
+                totals.clients == 4 && totals.dead_clients == 0
             });
             said
         };
@@ -681,15 +681,15 @@ fn reused_number(store: &mut Store) -> Result<String, String> {
     if !mobula_tests::is_content_of(&kept, object) || reader.get(new).is_err() {
         return Ok("lost an object".to_owned());
     }
-    eventually("the dead one is adopted", || {
+    eventually("the dead client is listed", || {
         let clients = reader.stats().expect("the daemon answers").clients;
-        let adopted = |owner| clients.iter().find(|info| info.owner == owner).map(|info| info.adopted);
-        adopted(object.owner()) == Some(true) && adopted(new.owner()) == Some(false)
+        let is_dead = |owner| clients.iter().find(|info| info.owner == owner).map(|info| info.dead);
+        is_dead(object.owner()) == Some(true) && is_dead(new.owner()) == Some(false)
     });
     second.kill();
     eventually("the second death is noticed", || {
         let clients = reader.stats().expect("the daemon answers").clients;
-        !clients.iter().any(|info| info.owner == new.owner() && !info.adopted)
+        !clients.iter().any(|info| info.owner == new.owner() && !info.dead)
     });
     Ok("another client".to_owned())
 }

@@ -216,7 +216,7 @@ fn honest(request: &Request) -> Answer {
             with(Reply::Leased { segment: 1, bytes }, vec![memory(bytes)])
         }
         Request::GrowTable { entries } => reply(Reply::TableGrown { entries: *entries }),
-        Request::Attach { .. } => with(Reply::Attached { adopted: false }, vec![table_of_another(), bell()]),
+        Request::Attach { .. } => with(Reply::Attached { dead: false }, vec![table_of_another(), bell()]),
         Request::MapSegment { .. } => {
             with(Reply::SegmentMapped { bytes: PAGE_BYTES }, vec![read_only(PAGE_BYTES)])
         }
@@ -237,11 +237,11 @@ fn totals() -> Totals {
     Totals {
         capacity_bytes: CAPACITY,
         leased_bytes: 0,
-        adopted_bytes: 0,
+        orphaned_bytes: 0,
         retired_bytes: 0,
         free_bytes: CAPACITY,
         clients: 1,
-        adopted_owners: 0,
+        dead_clients: 0,
         segments: 0,
         names: 0,
         channels: 0,
@@ -531,7 +531,7 @@ fn lies(cases: &mut Cases) {
     let attached = |descriptors: fn() -> Vec<OwnedFd>| {
         move |request: &Request| {
             matches!(request, Request::Attach { .. })
-                .then(|| with(Reply::Attached { adopted: false }, descriptors()))
+                .then(|| with(Reply::Attached { dead: false }, descriptors()))
         }
     };
     cases.request("attach: no descriptors", NONSENSE, attached(Vec::new), get);
@@ -652,7 +652,7 @@ fn lies(cases: &mut Cases) {
                     owner: owner(OTHER),
                     pid: 1,
                     label: "x".into(),
-                    adopted: false,
+                    dead: false,
                     leased_bytes: u64::MAX,
                     segments: u32::MAX,
                     objects: u64::MAX,

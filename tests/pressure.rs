@@ -129,11 +129,11 @@ fn all_clients_of_a_user_share_its_quota_and_what_the_dead_left_counts() {
     other.ok(format_args!("get {theirs}"));
     assert_eq!(error_kind(client.create(Layout { length: 3 << 20, ..Layout::default() })), "QuotaReached");
     one.kill();
-    eventually("it is adopted", || client.stats().unwrap().totals.adopted_owners == 1);
+    eventually("its owner is dead", || client.stats().unwrap().totals.dead_clients == 1);
     assert_eq!(error_kind(client.create(Layout { length: 3 << 20, ..Layout::default() })), "QuotaReached");
     other.ok("verify");
     other.ok(format_args!("drop {theirs}"));
-    eventually("what it left is gone", || client.stats().unwrap().totals.adopted_owners == 0);
+    eventually("what it left is gone", || client.stats().unwrap().totals.dead_clients == 0);
     drop(put_content(&client, 3 << 20).unwrap());
 }
 

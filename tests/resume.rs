@@ -20,7 +20,7 @@ fn books(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
         .map(|client| {
             let (owner, segments) = (client.owner.bits(), client.segments);
             let counts = (client.objects, client.object_bytes, client.pins);
-            (owner, client.adopted, client.leased_bytes, segments, counts.0, counts.1, counts.2)
+            (owner, client.dead, client.leased_bytes, segments, counts.0, counts.1, counts.2)
         })
         .collect();
     books.sort_unstable();
@@ -62,10 +62,10 @@ fn everything_that_anybody_has_outlives_the_daemon() {
     client.publish("mine", mine.id()).unwrap();
     mortal.kill();
     named.kill();
-    eventually("the dead are adopted", || client.stats().unwrap().totals.adopted_owners == 2);
+    eventually("the dead clients are listed", || client.stats().unwrap().totals.dead_clients == 2);
     // What is held of them is entrusted to this client within a look at their tables.
     eventually("nothing is kept that nobody holds", || {
-        client.stats().unwrap().clients.iter().all(|client| !client.adopted || client.objects <= 4)
+        client.stats().unwrap().clients.iter().all(|client| !client.dead || client.objects <= 4)
     });
     let many: Vec<Object> = (0..6000).map(|_| put_content(&client, 100).unwrap()).collect();
     let before = client.stats().unwrap();
@@ -187,7 +187,7 @@ fn a_client_that_was_stopped_while_the_others_came_back_is_a_stranger_and_harms_
     store.start_again();
     wait_for_resumption(&events);
     let stats = client.stats().unwrap();
-    assert!(stats.clients.iter().any(|client| client.adopted), "{stats:#?}");
+    assert!(stats.clients.iter().any(|client| client.dead), "{stats:#?}");
     stopped.signal(Signal::SIGCONT);
     eventually("it learns that its store is lost", || stopped.ask("stats") == Err("StoreLost".to_owned()));
     stopped.ok("verify");

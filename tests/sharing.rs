@@ -479,10 +479,10 @@ fn an_object_keeps_what_it_refers_to_alive_after_its_owner_has_died() {
     drop(mine);
     bystander.ok(format_args!("drop {others}"));
     maker.kill();
-    eventually("the daemon has adopted its objects", || client.stats().unwrap().totals.adopted_owners == 1);
+    eventually("the daemon has taken over its objects", || client.stats().unwrap().totals.dead_clients == 1);
     // And the owner of another one dies after it.
     bystander.kill();
-    eventually("so has this one's", || client.stats().unwrap().totals.adopted_owners == 2);
+    eventually("so has this one's", || client.stats().unwrap().totals.dead_clients == 2);
     for _ in 0..100 {
         drop(put_content(&client, 10_000).unwrap());
     }

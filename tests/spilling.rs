@@ -254,7 +254,7 @@ fn what_is_spilled_outlives_the_daemon() {
     }
     // And when its owner has died before: by the one who holds it.
     owner.kill();
-    eventually("the owner is adopted", || client.stats().unwrap().totals.adopted_owners == 1);
+    eventually("the owner is dead", || client.stats().unwrap().totals.dead_clients == 1);
     // Whatever it was told comes before the answer.
     reader.ok("stats");
     drop(client);

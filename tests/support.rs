@@ -329,11 +329,11 @@ impl Store {
         let capacity = self.capacity_bytes;
         let is_empty = |stats: &Stats| {
             let totals = &stats.totals;
-            let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+            let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
             used == 0
                 && totals.free_bytes == capacity
                 && (totals.spill_bytes, totals.spill_files) == (0, 0)
-                && (totals.segments, totals.names, totals.adopted_owners) == (0, 0, 0)
+                && (totals.segments, totals.names, totals.dead_clients) == (0, 0, 0)
                 && (stats.objects(), stats.pins()) == (0, 0)
         };
         let mut last = client.stats().unwrap();

@@ -580,7 +580,7 @@ impl Worker {
         while began.elapsed() < NEWS_TIMEOUT {
             self.take_events(true)?;
             let stats = self.client.stats().map_err(|error| Violation(format!("statistics: {error}")))?;
-            let alive = stats.clients.iter().any(|client| client.owner == peer && !client.adopted);
+            let alive = stats.clients.iter().any(|client| client.owner == peer && !client.dead);
             let open = self.channels.iter().any(|link| link.channel.id == channel);
             if !alive || !open {
                 return Ok(false);

@@ -101,34 +101,34 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let living: HashSet<OwnerId> = known.living.iter().map(|(owner, _)| *owner).collect();
 
     // Bytes: every one of the capacity is somebody's, or free.
-    let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+    let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
     found.equal(
-        "leased + adopted + retired + free",
+        "leased + orphaned + retired + free",
         used + totals.free_bytes,
         "capacity",
         totals.capacity_bytes,
     );
-    let bytes_of = |adopted: bool| -> u64 {
-        let rows = seen.stats.clients.iter().filter(|client| client.adopted == adopted);
+    let bytes_of = |dead: bool| -> u64 {
+        let rows = seen.stats.clients.iter().filter(|client| client.dead == dead);
         rows.map(|client| client.leased_bytes).sum()
     };
     found.equal("leased bytes", totals.leased_bytes, "those of all clients", bytes_of(false));
-    found.equal("adopted bytes", totals.adopted_bytes, "those of all the dead", bytes_of(true));
+    found.equal("orphaned bytes", totals.orphaned_bytes, "those of all the dead", bytes_of(true));
 
     if known.suspects.is_empty() {
         found.equal("retired bytes", totals.retired_bytes, "needed by nobody", 0);
     }
 
     // Who is there.
-    let rows = |adopted: bool| -> BTreeSet<OwnerId> {
-        let rows = seen.stats.clients.iter().filter(|client| client.adopted == adopted);
+    let rows = |dead: bool| -> BTreeSet<OwnerId> {
+        let rows = seen.stats.clients.iter().filter(|client| client.dead == dead);
         rows.map(|client| client.owner).collect()
     };
     let expected: BTreeSet<OwnerId> = living.iter().copied().chain([known.asker]).collect();
     found.equal("clients", rows(false), "those that live", expected.clone());
     found.equal("clients in the totals", totals.clients as usize, "those that live", expected.len());
     let dead = rows(true);
-    found.equal("the dead in the totals", totals.adopted_owners as usize, "those listed", dead.len());
+    found.equal("the dead in the totals", totals.dead_clients as usize, "those listed", dead.len());
 
     // Objects: what somebody keeps is there, and nothing else is.
     let listed: HashSet<ObjectId> = seen.objects.iter().map(|info| info.object).collect();
@@ -145,7 +145,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let pins: HashMap<OwnerId, HashSet<ObjectId>> =
         known.living.iter().map(|(owner, ledger)| (*owner, pins_of(*owner, ledger, &listed))).collect();
     let mut kept_alive = HashSet::new();
-    for row in seen.stats.clients.iter().filter(|row| !row.adopted) {
+    for row in seen.stats.clients.iter().filter(|row| !row.dead) {
         let Some(pins) = pins.get(&row.owner) else {
             found.equal("pins of the one that asks", row.pins, "none", 0);
             continue;
@@ -250,7 +250,7 @@ mod tests {
         ObjectId::new(owner(slot), 5, 1)
     }
 
-    fn row(slot: u16, adopted: bool, bytes: u64, objects: u64, pins: u64) -> ClientInfo {
+    fn row(slot: u16, dead: bool, bytes: u64, objects: u64, pins: u64) -> ClientInfo {
         let segments = u32::from(bytes > 0);
         let (label, pid) = (String::new(), 1);
         let owner = owner(slot);
@@ -258,7 +258,7 @@ mod tests {
             owner,
             pid,
             label,
-            adopted,
+            dead,
             leased_bytes: bytes,
             segments,
             objects,
@@ -274,11 +274,11 @@ mod tests {
         let totals = Totals {
             capacity_bytes: 100,
             leased_bytes: 20,
-            adopted_bytes: 30,
+            orphaned_bytes: 30,
             retired_bytes: 0,
             free_bytes: 50,
             clients: 2,
-            adopted_owners: 1,
+            dead_clients: 1,
             segments: 2,
             names: 1,
             channels: 0,
@@ -339,7 +339,7 @@ mod tests {
         check("has 3 pins", &|seen, _| seen.stats.clients[1].pins += 1);
         check("holders", &|seen, _| seen.objects[0].holders = 2);
         check("pins of the one that asks", &|seen, _| seen.stats.clients[0].pins = 1);
-        check("clients", &|seen, _| seen.stats.clients[2].adopted = false);
+        check("clients", &|seen, _| seen.stats.clients[2].dead = false);
         check("nobody keeps anything of it", &|_, known| {
             known.alive.remove(&object(DEAD));
             known.living[0].1.held.pop();

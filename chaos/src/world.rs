@@ -207,7 +207,7 @@ impl World {
             let Some(row) = stats.clients.iter().find(|row| row.pid == pid) else { return Ok(()) };
             let owner = row.owner;
             // What others may hold is theirs to give back; the rest is gone when nothing private is listed.
-            if row.adopted
+            if row.dead
                 && !self
                     .client
                     .list()?

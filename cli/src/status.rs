@@ -13,12 +13,12 @@
 //! {
 //!   "socket": "/run/user/1000/mobula/session-4711-0/store.sock",
 //!   "totals": {
-//!     "capacity_bytes": 0, "leased_bytes": 0, "adopted_bytes": 0, "retired_bytes": 0, "free_bytes": 0,
-//!     "clients": 0, "adopted_owners": 0, "segments": 0, "names": 0, "channels": 0, "spill_bytes": 0,
+//!     "capacity_bytes": 0, "leased_bytes": 0, "orphaned_bytes": 0, "retired_bytes": 0, "free_bytes": 0,
+//!     "clients": 0, "dead_clients": 0, "segments": 0, "names": 0, "channels": 0, "spill_bytes": 0,
 //!     "spill_files": 0
 //!   },
 //!   "clients": [{
-//!     "id": "3@00005f0c1d2e", "pid": 4711, "label": "driver 4711", "adopted": false, "leased_bytes": 0,
+//!     "id": "3@00005f0c1d2e", "pid": 4711, "label": "driver 4711", "dead": false, "leased_bytes": 0,
 //!     "segments": 0, "objects": 0, "object_bytes": 0, "pins": 0, "spilled_objects": 0, "spilled_bytes": 0
 //!   }],
 //!   "names": [{"name": "scores", "name_hex": "73636f726573", "object": "0003-…", "bytes": 0, "holders": 0}]
@@ -26,7 +26,7 @@
 //! ```
 //!
 //! `name` is `null` where a name is not UTF-8; `bytes` and `holders` are `null` where the object was gone before it was
-//! looked at. An `adopted` client has died, and the store keeps those of its objects that others use.
+//! looked at. A `dead` client has left objects that others use, which the store keeps.
 //!
 //! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "totals": {…}}]}`.
 
@@ -49,9 +49,9 @@ use crate::table::{Side, columns, printable};
 JSON: one object; sizes are numbers of bytes.
   With --socket:    {socket, totals, clients: [client], names: [name]}
   Without:          {sessions: [{socket, totals}]}
-  totals:           {capacity_bytes, leased_bytes, adopted_bytes, retired_bytes, free_bytes,
-                     clients, adopted_owners, segments, names, channels, spill_bytes, spill_files}
-  client:           {id, pid, label, adopted, leased_bytes, segments, objects, object_bytes, pins,
+  totals:           {capacity_bytes, leased_bytes, orphaned_bytes, retired_bytes, free_bytes,
+                     clients, dead_clients, segments, names, channels, spill_bytes, spill_files}
+  client:           {id, pid, label, dead, leased_bytes, segments, objects, object_bytes, pins,
                      spilled_objects, spilled_bytes}
   name:             {name, name_hex, object, bytes, holders}; null where a name is no UTF-8,
                     or an object gone")]
@@ -81,8 +81,8 @@ impl StatusCommand {
 #[derive(Debug, Serialize)]
 struct StoreStatus {
     socket: String,
-    totals: TotalsStatus,
-    clients: Vec<ClientStatus>,
+    totals: Totals,
+    clients: Vec<ClientInfo>,
     names: Vec<NameStatus>,
 }
 
@@ -95,38 +95,7 @@ struct SessionList {
 #[derive(Debug, Serialize)]
 struct SessionStatus {
     socket: String,
-    totals: TotalsStatus,
-}
-
-#[derive(Debug, Serialize)]
-struct TotalsStatus {
-    capacity_bytes: u64,
-    leased_bytes: u64,
-    adopted_bytes: u64,
-    retired_bytes: u64,
-    free_bytes: u64,
-    clients: u32,
-    adopted_owners: u32,
-    segments: u32,
-    names: u64,
-    channels: u32,
-    spill_bytes: u64,
-    spill_files: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct ClientStatus {
-    id: String,
-    pid: u32,
-    label: String,
-    adopted: bool,
-    leased_bytes: u64,
-    segments: u32,
-    objects: u64,
-    object_bytes: u64,
-    pins: u64,
-    spilled_objects: u64,
-    spilled_bytes: u64,
+    totals: Totals,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,19 +126,19 @@ impl StoreStatus {
         });
         Ok(Self {
             socket: socket.to_string_lossy().into_owned(),
-            totals: TotalsStatus::without_us(stats.totals),
-            clients: others.map(ClientStatus::from).collect(),
+            totals: without_us(stats.totals),
+            clients: others.collect(),
             names: names.collect(),
         })
     }
 
     fn to_text(&self) -> String {
         let mut text = format!("store at {}\n", printable(&self.socket));
-        text += &self.totals.to_text();
+        text += &totals_text(&self.totals);
         if !self.clients.is_empty() {
-            let rows: Vec<_> = self.clients.iter().map(ClientStatus::row).collect();
+            let rows: Vec<_> = self.clients.iter().map(client_row).collect();
             text += "\nclients\n";
-            text += &columns(ClientStatus::HEAD, &rows);
+            text += &columns(CLIENT_HEAD, &rows);
         }
         if !self.names.is_empty() {
             let rows: Vec<_> = self.names.iter().map(NameStatus::row).collect();
@@ -188,7 +157,7 @@ impl SessionList {
             match connect(&socket).and_then(|client| client.stats()) {
                 Ok(stats) => sessions.push(SessionStatus {
                     socket: socket.to_string_lossy().into_owned(),
-                    totals: TotalsStatus::without_us(stats.totals),
+                    totals: without_us(stats.totals),
                 }),
                 Err(error) if has_ended(&error) => {}
                 Err(error) => return Err(explain(&socket, error)),
@@ -202,100 +171,65 @@ impl SessionList {
             return "no session of this user's is running\n".to_owned();
         }
         let texts = self.sessions.iter().map(|session| {
-            format!("session at {}\n{}", printable(&session.socket), session.totals.to_text())
+            format!("session at {}\n{}", printable(&session.socket), totals_text(&session.totals))
         });
         texts.collect::<Vec<_>>().join("\n")
     }
 }
 
-impl TotalsStatus {
-    /// The totals as they were before this process connected, which leased nothing.
-    fn without_us(totals: Totals) -> Self {
-        Self {
-            capacity_bytes: totals.capacity_bytes,
-            leased_bytes: totals.leased_bytes,
-            adopted_bytes: totals.adopted_bytes,
-            retired_bytes: totals.retired_bytes,
-            free_bytes: totals.free_bytes,
-            clients: totals.clients.saturating_sub(1),
-            adopted_owners: totals.adopted_owners,
-            segments: totals.segments,
-            names: totals.names,
-            channels: totals.channels,
-            spill_bytes: totals.spill_bytes,
-            spill_files: totals.spill_files,
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = String::new();
-        for (name, bytes, remark) in [
-            ("capacity", self.capacity_bytes, String::new()),
-            ("leased", self.leased_bytes, format!("to {}", count(self.clients, "client"))),
-            ("adopted", self.adopted_bytes, format!("from {}", count(self.adopted_owners, "dead client"))),
-            ("retired", self.retired_bytes, "given back, but still mapped".to_owned()),
-            ("free", self.free_bytes, String::new()),
-            ("spilled", self.spill_bytes, format!("on disk, in {}", count(self.spill_files, "file"))),
-        ] {
-            let line = format!("  {name:<10}{:<11}{remark}", ByteSize(bytes).to_string());
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-        for (name, number) in [
-            ("segments", u64::from(self.segments)),
-            ("names", self.names),
-            ("channels", u64::from(self.channels)),
-        ] {
-            let _ = writeln!(text, "  {name:<10}{number}");
-        }
-        text
-    }
+/// The totals as they were before this process connected, which leased nothing.
+fn without_us(totals: Totals) -> Totals {
+    Totals { clients: totals.clients.saturating_sub(1), ..totals }
 }
 
-impl From<ClientInfo> for ClientStatus {
-    fn from(info: ClientInfo) -> Self {
-        Self {
-            id: info.owner.to_string(),
-            pid: info.pid,
-            label: info.label,
-            adopted: info.adopted,
-            leased_bytes: info.leased_bytes,
-            segments: info.segments,
-            objects: info.objects,
-            object_bytes: info.object_bytes,
-            pins: info.pins,
-            spilled_objects: info.spilled_objects,
-            spilled_bytes: info.spilled_bytes,
-        }
+fn totals_text(totals: &Totals) -> String {
+    let mut text = String::new();
+    for (name, bytes, remark) in [
+        ("capacity", totals.capacity_bytes, String::new()),
+        ("leased", totals.leased_bytes, format!("to {}", count(totals.clients, "client"))),
+        ("orphaned", totals.orphaned_bytes, format!("from {}", count(totals.dead_clients, "dead client"))),
+        ("retired", totals.retired_bytes, "given back, but still mapped".to_owned()),
+        ("free", totals.free_bytes, String::new()),
+        ("spilled", totals.spill_bytes, format!("on disk, in {}", count(totals.spill_files, "file"))),
+    ] {
+        let line = format!("  {name:<10}{:<11}{remark}", ByteSize(bytes).to_string());
+        let _ = writeln!(text, "{}", line.trim_end());
     }
+    for (name, number) in [
+        ("segments", u64::from(totals.segments)),
+        ("names", totals.names),
+        ("channels", u64::from(totals.channels)),
+    ] {
+        let _ = writeln!(text, "  {name:<10}{number}");
+    }
+    text
 }
 
-impl ClientStatus {
-    const HEAD: [(&str, Side); 9] = [
-        ("ID", Side::Left),
-        ("PID", Side::Right),
-        ("LABEL", Side::Left),
-        ("LEASED", Side::Right),
-        ("SEGMENTS", Side::Right),
-        ("OBJECTS", Side::Right),
-        ("BYTES", Side::Right),
-        ("PINS", Side::Right),
-        ("SPILLED", Side::Right),
-    ];
+const CLIENT_HEAD: [(&str, Side); 9] = [
+    ("ID", Side::Left),
+    ("PID", Side::Right),
+    ("LABEL", Side::Left),
+    ("LEASED", Side::Right),
+    ("SEGMENTS", Side::Right),
+    ("OBJECTS", Side::Right),
+    ("BYTES", Side::Right),
+    ("PINS", Side::Right),
+    ("SPILLED", Side::Right),
+];
 
-    fn row(&self) -> [String; 9] {
-        let dead = if self.adopted { " (dead)" } else { "" };
-        [
-            self.id.clone(),
-            self.pid.to_string(),
-            printable(&self.label) + dead,
-            ByteSize(self.leased_bytes).to_string(),
-            self.segments.to_string(),
-            self.objects.to_string(),
-            ByteSize(self.object_bytes).to_string(),
-            self.pins.to_string(),
-            ByteSize(self.spilled_bytes).to_string(),
-        ]
-    }
+fn client_row(client: &ClientInfo) -> [String; 9] {
+    let dead = if client.dead { " (dead)" } else { "" };
+    [
+        client.owner.to_string(),
+        client.pid.to_string(),
+        printable(&client.label) + dead,
+        ByteSize(client.leased_bytes).to_string(),
+        client.segments.to_string(),
+        client.objects.to_string(),
+        ByteSize(client.object_bytes).to_string(),
+        client.pins.to_string(),
+        ByteSize(client.spilled_bytes).to_string(),
+    ]
 }
 
 impl NameStatus {

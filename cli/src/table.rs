@@ -1,4 +1,6 @@
-//! Text in columns, for people and terminals.
+//! Tables for people and terminals.
+
+use comfy_table::{CellAlignment, Table, presets};
 
 /// On which side of its column a text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,27 +11,15 @@ pub(crate) enum Side {
 
 /// Rows under a head, each column as wide as its widest cell, each line indented by two blanks and ended by `\n`.
 pub(crate) fn columns<const N: usize>(head: [(&str, Side); N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|(name, _)| name.chars().count());
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head.map(|(name, _)| name)).add_rows(rows);
+    for (column, (_, side)) in table.column_iter_mut().zip(head) {
+        column.set_padding((2, 0)).set_cell_alignment(match side {
+            Side::Left => CellAlignment::Left,
+            Side::Right => CellAlignment::Right,
+        });
     }
-    let names = head.map(|(name, _)| name.to_owned());
-    let mut text = String::new();
-    for row in std::iter::once(&names).chain(rows) {
-        let mut line = String::new();
-        for ((cell, width), (_, side)) in row.iter().zip(widths).zip(head) {
-            line += "  ";
-            line += &match side {
-                Side::Left => format!("{cell:<width$}"),
-                Side::Right => format!("{cell:>width$}"),
-            };
-        }
-        text += line.trim_end();
-        text += "\n";
-    }
-    text
+    table.trim_fmt() + "\n"
 }
 
 /// The text with whatever could steer a terminal replaced: labels and names are other programs' words.
@@ -47,6 +37,9 @@ mod tests {
         let rows = [["käse".to_owned(), "7".to_owned()], ["b".to_owned(), "12345".to_owned()]];
         let text = columns([("A", Side::Left), ("BYTES", Side::Right)], &rows);
         assert_eq!(text, "  A     BYTES\n  käse      7\n  b     12345\n");
+        // A character of these takes two columns of a terminal.
+        let text = columns([("A", Side::Left), ("B", Side::Left)], &[["日本".to_owned(), "x".to_owned()]]);
+        assert_eq!(text, "  A     B\n  日本  x\n");
     }
 
     #[test]

@@ -52,8 +52,8 @@ fn clients_and_named_objects_are_shown() {
     assert_eq!(totals["capacity_bytes"], 16 * MIB);
     assert_eq!(totals["clients"], 2, "{totals}");
     assert_eq!(totals["names"], 2);
-    assert_eq!(totals["adopted_bytes"], 0);
-    assert_eq!(totals["adopted_owners"], 0);
+    assert_eq!(totals["orphaned_bytes"], 0);
+    assert_eq!(totals["dead_clients"], 0);
     assert_eq!(totals["channels"], 0);
     let bytes = |key: &str| totals[key].as_u64().unwrap_or_else(|| panic!("no {key} in {totals}"));
     assert_eq!(bytes("leased_bytes") + bytes("retired_bytes") + bytes("free_bytes"), 16 * MIB);
@@ -62,7 +62,7 @@ fn clients_and_named_objects_are_shown() {
     let row = client_row(&shown, "the owner");
     assert_eq!(row["id"], owner.id().to_string());
     assert_eq!(row["pid"], std::process::id());
-    assert_eq!(row["adopted"], false);
+    assert_eq!(row["dead"], false);
     assert_eq!(row["leased_bytes"], totals["leased_bytes"]);
     assert!(row["segments"].as_u64().unwrap() >= 1);
     assert_eq!(row["objects"], 2);
@@ -112,14 +112,14 @@ fn a_dead_client_whose_object_is_held_is_shown_as_dead() {
     let object = reader.get(owner.put(&vec![1; MIB as usize]).unwrap().id());
     drop(owner);
     let object = object.unwrap();
-    eventually("the owner is adopted", || {
-        reader.stats().unwrap().clients.iter().any(|info| info.adopted && info.owner == object.id().owner())
+    eventually("the owner is dead", || {
+        reader.stats().unwrap().clients.iter().any(|info| info.dead && info.owner == object.id().owner())
     });
     settle(&reader, 2);
     let shown = status_json(&["--socket", socket], store.directory.path());
-    assert_eq!(client_row(&shown, "short-lived")["adopted"], true);
+    assert_eq!(client_row(&shown, "short-lived")["dead"], true);
     assert_eq!(shown["totals"]["clients"], 1);
-    assert_eq!(shown["totals"]["adopted_owners"], 1);
+    assert_eq!(shown["totals"]["dead_clients"], 1);
     let text = status(&["--socket", socket], store.directory.path());
     assert!(text.contains("short-lived (dead)") && text.contains("from 1 dead client\n"), "{text}");
 }

@@ -324,7 +324,7 @@ impl Shared {
     fn give_back_pages(&self, wanted: u64, packed: bool) -> u64 {
         let (segments, bytes) = self.own.shrink(wanted, packed);
         for segment in segments {
-            self.connection.tell(&Request::Shrunk { segment });
+            self.connection.tell(&Request::HolesPunched { segment });
             failpoint(Failpoint::HoleTold);
         }
         bytes

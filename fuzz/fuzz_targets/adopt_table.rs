@@ -94,7 +94,7 @@ fuzz_target!(|steps: Vec<Step>| {
     drop(uses);
     let _ = honest.unpublish("name");
     observer().settle("nothing is left of the dead", |totals| {
-        totals.adopted_owners == 0 && totals.adopted_bytes == 0 && totals.names == 0
+        totals.dead_clients == 0 && totals.orphaned_bytes == 0 && totals.names == 0
     });
     assert_eq!(&kept[..], b"kept by the honest");
 });

@@ -206,7 +206,7 @@ impl World {
             Operation::Replace { client } => self.replace(usize::from(client)),
             Operation::Count => {
                 let totals = observer().totals();
-                let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+                let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
                 assert_eq!(used + totals.free_bytes, totals.capacity_bytes);
             }
         }
@@ -340,7 +340,7 @@ impl World {
         });
         drop(self.clients);
         observer().settle("nothing is left of anybody", |totals| {
-            (totals.clients, totals.adopted_owners, totals.segments, totals.names) == (1, 0, 0, 0)
+            (totals.clients, totals.dead_clients, totals.segments, totals.names) == (1, 0, 0, 0)
         });
     }
 

@@ -45,7 +45,7 @@ fn none_is_left_when_clients_have_gone() {
         drop(clients);
         eventually("everyone is gone", || {
             let totals = watcher.totals();
-            totals.clients == 1 && totals.adopted_owners == 0 && totals.free_bytes == totals.capacity_bytes
+            totals.clients == 1 && totals.dead_clients == 0 && totals.free_bytes == totals.capacity_bytes
         });
         // It was asked to keep what some of them had left.
         watcher.raw.forget_notices();

@@ -246,24 +246,24 @@ fn pages_that_went_back_to_the_system_do_not_count() {
     let (reply, descriptors) = holder.call(&Request::Lease { bytes: 14 * MIB, timeout_ms: 0 });
     let leased = segment(reply, &descriptors);
     let waiting = asker.raw.send(&Request::Lease { bytes: 8 * MIB, timeout_ms: 60_000 });
-    let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::Shrink { .. }));
-    assert_eq!(notice, Notice::Shrink { bytes: 6 * MIB });
+    let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::PunchHoles { .. }));
+    assert_eq!(notice, Notice::PunchHoles { bytes: 6 * MIB });
     // Nothing is missing yet, whatever it says.
-    holder.done(&Request::Shrunk { segment: leased.number });
+    holder.done(&Request::HolesPunched { segment: leased.number });
     assert_eq!(holder.totals().leased_bytes, 14 * MIB);
-    let refusal = holder.refusal(&Request::Shrunk { segment: leased.number + 1 });
+    let refusal = holder.refusal(&Request::HolesPunched { segment: leased.number + 1 });
     assert_eq!(refusal, Refusal::NoSuchSegment { owner: holder.owner, segment: leased.number + 1 });
 
     // Whole huge pages: the kernel may be unable to split one for a moment.
     punch_hole(descriptors[0].as_fd(), 2 * MIB..8 * MIB).unwrap();
-    holder.done(&Request::Shrunk { segment: leased.number });
+    holder.done(&Request::HolesPunched { segment: leased.number });
     let (reply, descriptors) = asker.raw.reply(waiting);
     let granted = segment(reply, &descriptors);
     let totals = holder.totals();
     assert_eq!((totals.leased_bytes, totals.free_bytes), (16 * MIB, 0));
     // Pages that come again by themselves are no lease.
     leased.mapping.word64(2 * MIB as usize).store(1, std::sync::atomic::Ordering::Relaxed);
-    holder.done(&Request::Shrunk { segment: leased.number });
+    holder.done(&Request::HolesPunched { segment: leased.number });
     assert_eq!(holder.totals().free_bytes, 0);
     holder.done(&Request::Release { segment: leased.number });
     asker.done(&Request::Release { segment: granted.number });
@@ -282,5 +282,5 @@ fn pages_that_the_dead_gave_back_do_not_count() {
     reader.pins_on(holder.owner).set(0, HELD);
     punch_hole(descriptors[0].as_fd(), 2 * MIB..15 * MIB).unwrap();
     drop(holder);
-    eventually("it is adopted, with what it has", || reader.totals().adopted_bytes == 2 * MIB);
+    eventually("it is adopted, with what it has", || reader.totals().orphaned_bytes == 2 * MIB);
 }

@@ -97,14 +97,14 @@ fn a_name_keeps_the_object_of_a_dead_owner() {
     assert_eq!(owner.publish(b"kept", object), Reply::Done {});
     assert_eq!(owner.publish(b"lost", promise), Reply::Done {});
     drop(owner);
-    eventually("the owner is adopted", || other.totals().adopted_owners == 1);
+    eventually("the owner is adopted", || other.totals().dead_clients == 1);
     assert_eq!(other.lookup(b"kept"), Reply::Found { object });
     assert_eq!(other.lookup(b"lost"), Reply::Failed { refusal: Refusal::NoSuchName {} });
     assert_eq!(other.publish(b"again", object), Reply::Done {});
     other.done(&Request::Unpublish { name: b"kept".to_vec() });
     assert_eq!(other.lookup(b"again"), Reply::Found { object });
     other.done(&Request::Unpublish { name: b"again".to_vec() });
-    eventually("the owner is forgotten", || other.totals().adopted_owners == 0);
+    eventually("the owner is forgotten", || other.totals().dead_clients == 0);
     assert_eq!(other.refusal(&Request::Attach { owner: id }), Refusal::NoSuchOwner { owner: id });
 }
 

@@ -19,7 +19,7 @@ use mobula_shm::table::{Location, State, Word};
 const LONG: Duration = Duration::from_secs(3600);
 
 fn is_empty(totals: &Totals) -> bool {
-    totals.free_bytes == totals.capacity_bytes && totals.adopted_owners == 0 && totals.segments == 0
+    totals.free_bytes == totals.capacity_bytes && totals.dead_clients == 0 && totals.segments == 0
 }
 
 /// Sees that an owner has died and been taken over.
@@ -46,11 +46,11 @@ fn a_pin_keeps_an_object_of_the_dead_until_it_is_taken_back() {
     pins.set(5, HELD);
     drop(owner);
     told_of_death(&mut reader, id);
-    eventually("only what is pinned is left", || reader.totals().adopted_bytes == MIB);
+    eventually("only what is pinned is left", || reader.totals().orphaned_bytes == MIB);
 
     assert_eq!(table.word(5), Word::new(0, State::Sealed));
     assert_eq!(table.word(6), Word::new(1, State::Free));
-    assert_eq!(reader.call(&Request::Attach { owner: id }).0, Reply::Attached { adopted: true });
+    assert_eq!(reader.call(&Request::Attach { owner: id }).0, Reply::Attached { dead: true });
     let (reply, descriptors) = reader.call(&Request::MapSegment { owner: id, segment: kept.number });
     assert_eq!(reply, Reply::SegmentMapped { bytes: MIB });
     let bytes = ReadMapping::map(descriptors[0].as_fd(), 0, MIB as usize).unwrap();
@@ -108,7 +108,7 @@ fn what_an_object_of_the_dead_refers_to_stays_pinned_with_it() {
     assert!(!daemon_holds(&inner, 8), "an object that is not there is held");
     pins.clear(2);
     eventually("the references are let go", || !daemon_holds(&inner, 7));
-    eventually("the dead owner is forgotten", || reader.totals().adopted_owners == 0);
+    eventually("the dead owner is forgotten", || reader.totals().dead_clients == 0);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn references_across_two_dead_owners_unravel() {
     drop(a);
     told_of_death(&mut reader, a_id);
     assert_eq!(table.word(0), Word::new(0, State::Sealed));
-    assert_eq!(reader.totals().adopted_owners, 2);
+    assert_eq!(reader.totals().dead_clients, 2);
     pins.clear(0);
     eventually("both are forgotten", || is_empty(&reader.totals()));
 }
@@ -160,7 +160,7 @@ fn what_was_made_to_refer_to_what_keeps_it_is_not_kept_for_ever() {
     assert!(daemon_holds(&owner, 4), "what leads nowhere is kept");
     theirs.clear(0);
     eventually("the rest goes", || !daemon_holds(&owner, 4));
-    eventually("the dead owner is forgotten", || reader.totals().adopted_owners == 0);
+    eventually("the dead owner is forgotten", || reader.totals().dead_clients == 0);
 }
 
 #[test]
@@ -202,12 +202,12 @@ fn within_the_grace_what_nobody_pins_can_still_be_pinned() {
     owner.seal(0, &segment, 0, &[]);
     let id = owner.owner;
     drop(owner);
-    eventually("the owner is adopted", || reader.totals().adopted_owners == 1);
+    eventually("the owner is adopted", || reader.totals().dead_clients == 1);
     reader.refusal(&Request::Lease { bytes: 16 * MIB, timeout_ms: 0 });
     let table = reader.attach(id);
     reader.pins_on(id).set(0, HELD);
     assert_eq!(table.word(0), Word::new(0, State::Sealed));
-    assert_eq!(reader.totals().adopted_bytes, MIB);
+    assert_eq!(reader.totals().orphaned_bytes, MIB);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_reader_that_dies_pins_nothing_more() {
     reader.call(&Request::MapSegment { owner: id, segment: segment.number });
     drop(owner);
     told_of_death(&mut reader, id);
-    assert_eq!(watcher.totals().adopted_bytes, MIB);
+    assert_eq!(watcher.totals().orphaned_bytes, MIB);
     drop(reader);
     eventually("everything is given back", || is_empty(&watcher.totals()));
 }
@@ -374,7 +374,7 @@ fn clients_that_come_and_go_leave_nothing() {
         let name = round.to_string().into_bytes();
         assert_eq!(b.publish(&name, object), Reply::Done {});
         drop((a, b));
-        eventually("the name is all that holds", || watcher.totals().adopted_owners == 1);
+        eventually("the name is all that holds", || watcher.totals().dead_clients == 1);
         watcher.done(&Request::Unpublish { name });
         eventually("nothing is left", || is_empty(&watcher.totals()));
     }

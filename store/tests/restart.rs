@@ -136,7 +136,7 @@ fn what_comes_back_is_the_store_that_it_was() {
             Request::ResumePeer { owner: dead.id, attached: true },
             vec![dead.control.read_only().unwrap(), bell()],
         ),
-        (Request::ResumeKept { owner: dead.id, segment: 7, bytes: PAGE_BYTES }, vec![segment]),
+        (Request::ResumeEscrowedSegment { owner: dead.id, segment: 7, bytes: PAGE_BYTES }, vec![segment]),
     ];
     let mut second = come_back(&store, &left, &b, &more);
     assert_eq!(first.reply(9).0, Reply::Resumed {});
@@ -146,8 +146,8 @@ fn what_comes_back_is_the_store_that_it_was() {
     first.notice(|notice| *notice == Notice::ChannelClosed { channel: 5 });
     second.notice(|notice| *notice == Notice::OwnerDied { owner: dead.id });
     let Reply::Stats { totals } = first.call(&Request::Stats {}).0 else { panic!("no statistics") };
-    assert_eq!((totals.clients, totals.adopted_owners, totals.names), (2, 1, 1));
-    assert_eq!((totals.leased_bytes, totals.adopted_bytes), (2 * PAGE_BYTES, PAGE_BYTES));
+    assert_eq!((totals.clients, totals.dead_clients, totals.names), (2, 1, 1));
+    assert_eq!((totals.leased_bytes, totals.orphaned_bytes), (2 * PAGE_BYTES, PAGE_BYTES));
     let (found, _) = second.call(&Request::Lookup { name: b"name".to_vec(), timeout_ms: 0 });
     assert_eq!(found, Reply::Found { object });
     let pins = PinReader::map(left.control.writable(), 1).unwrap();

@@ -75,7 +75,7 @@ pub(crate) fn run(connection: &Arc<Connection>, client: &Weak<Shared>) {
             Received::Nothing => {
                 tick = if tidy(&shared) { TICK_MIN } else { (tick * 2).min(TICK_MAX) };
                 for reader in &unmet {
-                    connection.tell(&Request::Introduce { reader: *reader });
+                    connection.tell(&Request::RepeatReader { reader: *reader });
                 }
             }
         }
@@ -140,19 +140,19 @@ fn handle(
                 peer.retire(segment);
             }
         }
-        Notice::Keep { owner } => {
+        Notice::EscrowOwner { owner } => {
             let (control, bell) = (take()?, take()?);
             let (segments, spill_files) = (BTreeMap::new(), BTreeMap::new());
             let custody = Custody { control, bell, segments, spill_files };
             shared.custody.lock().entry(owner).or_insert(custody);
         }
-        Notice::KeepSegment { owner, segment, bytes } => {
+        Notice::EscrowSegment { owner, segment, bytes } => {
             let descriptor = take()?;
             if let Some(custody) = shared.custody.lock().get_mut(&owner) {
                 custody.segments.insert(segment, (bytes, descriptor));
             }
         }
-        Notice::KeepSpillFile { owner, file, bytes } => {
+        Notice::EscrowSpillFile { owner, file, bytes } => {
             let descriptor = take()?;
             if let Some(custody) = shared.custody.lock().get_mut(&owner) {
                 custody.spill_files.insert(file, (bytes, descriptor));
@@ -167,7 +167,7 @@ fn handle(
             shared.collect();
             shared.release_empty(u64::MAX);
         }
-        Notice::Shrink { bytes } => {
+        Notice::PunchHoles { bytes } => {
             shared.collect();
             shared.release_empty(u64::MAX);
             shared.shrink(bytes);

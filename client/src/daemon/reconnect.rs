@@ -144,11 +144,11 @@ impl Teller<'_> {
                 self.tell(&request, &[kept.control.as_fd(), kept.bell.as_fd()])?;
             }
             for (segment, (bytes, descriptor)) in &kept.segments {
-                let request = Request::ResumeKept { owner, segment: *segment, bytes: *bytes };
+                let request = Request::ResumeEscrowedSegment { owner, segment: *segment, bytes: *bytes };
                 self.tell(&request, &[descriptor.as_fd()])?;
             }
             for (file, (bytes, descriptor)) in &kept.spill_files {
-                let request = Request::ResumeKeptSpillFile { owner, file: *file, bytes: *bytes };
+                let request = Request::ResumeEscrowedSpillFile { owner, file: *file, bytes: *bytes };
                 self.tell(&request, &[descriptor.as_fd()])?;
             }
         }

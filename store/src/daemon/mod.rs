@@ -214,10 +214,10 @@ impl Daemon {
             Request::Lease { bytes, timeout_ms } => self.lease(client, correlation, bytes, timeout_ms, now),
             Request::Withdraw { correlation } => self.withdraw(client, correlation, now),
             Request::Release { segment } => self.release(client, segment),
-            Request::Shrunk { segment } => self.shrunk(client, segment),
+            Request::HolesPunched { segment } => self.shrunk(client, segment),
             Request::GrowTable { entries } => self.grow_table(client, entries),
             Request::Attach { owner } => self.attach(client, owner),
-            Request::Introduce { reader } => self.introduce(client, reader),
+            Request::RepeatReader { reader } => self.introduce(client, reader),
             Request::Detach { owner } => self.detach(client, owner, now),
             Request::MapSegment { owner, segment } => self.map_segment(client, owner, segment),
             Request::UnmapSegment { owner, segment } => self.unmap_segment(client, owner, segment),
@@ -321,7 +321,7 @@ impl Daemon {
     }
 
     fn notify(&mut self, client: u16, notice: &Notice, parcels: Vec<Parcel>) {
-        let hint = matches!(notice, Notice::Reclaim { .. } | Notice::Shrink { .. });
+        let hint = matches!(notice, Notice::Reclaim { .. } | Notice::PunchHoles { .. });
         self.outbox.push(Outgoing { client, bytes: notice.encode(0), parcels, hint });
     }
 }

@@ -166,7 +166,7 @@ fn random_lives_are_accounted_for_and_leave_nothing() {
         for step in 0..300 {
             world.random_step(&mut random);
             let totals = world.totals();
-            let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+            let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
             assert_eq!(used + totals.free_bytes, CAPACITY, "seed {seed}, step {step}");
             assert_eq!(totals.clients as usize, world.clients.len(), "seed {seed}, step {step}");
         }
@@ -180,7 +180,7 @@ fn random_lives_are_accounted_for_and_leave_nothing() {
             world.advance(Duration::from_millis(300));
         }
         let totals = world.totals();
-        assert_eq!((totals.free_bytes, totals.adopted_owners), (CAPACITY, 0), "seed {seed}");
+        assert_eq!((totals.free_bytes, totals.dead_clients), (CAPACITY, 0), "seed {seed}");
         assert_eq!((totals.segments, totals.names, totals.channels), (0, 0, 0), "seed {seed}");
         assert_eq!(
             world.daemon.next_deadline(world.now),

@@ -24,7 +24,7 @@ impl Daemon {
         if slot == reader {
             return Err(bad_request("Attach to oneself"));
         }
-        let (adopted, entries) = (!target.is_alive(), target.entries);
+        let (dead, entries) = (!target.is_alive(), target.entries);
         let refuse = |error| no_memory(u64::from(entries) * PIN_BYTES, &error);
         let parcels = vec![target.control.to_read().map_err(refuse)?, Parcel::Bell(target.bell.clone())];
         if !self.slots.is_attached(reader, slot) {
@@ -46,13 +46,13 @@ impl Daemon {
             }
             self.directory_writer.count_reader(slot);
             failpoint(Failpoint::AttachCounted);
-            if adopted {
+            if dead {
                 self.entrust_reader(reader, slot);
             } else {
                 self.notify(slot, &joined, introduction);
             }
         }
-        Ok(Answer::Now(Reply::Attached { adopted }, parcels))
+        Ok(Answer::Now(Reply::Attached { dead }, parcels))
     }
 
     /// Tells an owner once more of a reader that it knows by name only. It is no new one, so nothing is counted.

@@ -332,7 +332,7 @@ impl Daemon {
         self.sweep(now);
         self.send_away(missing);
         self.pressure.reclaim_from.insert(scope, now + RECLAIM_PERIOD);
-        self.notify_holders(scope, &Notice::Shrink { bytes: missing });
+        self.notify_holders(scope, &Notice::PunchHoles { bytes: missing });
     }
 
     /// Tells everyone alive who has leases where memory is short.

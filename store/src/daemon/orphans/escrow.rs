@@ -113,10 +113,10 @@ impl Daemon {
         if files.is_empty() {
             return;
         }
-        self.notify(reader, &Notice::Keep { owner: id }, vec![control, Parcel::Bell(bell)]);
+        self.notify(reader, &Notice::EscrowOwner { owner: id }, vec![control, Parcel::Bell(bell)]);
         for file in files {
             let Some((parcel, bytes)) = self.spilling.to_keep(slot, file) else { continue };
-            self.notify(reader, &Notice::KeepSpillFile { owner: id, file, bytes }, vec![parcel]);
+            self.notify(reader, &Notice::EscrowSpillFile { owner: id, file, bytes }, vec![parcel]);
         }
     }
 
@@ -132,9 +132,9 @@ impl Daemon {
             let Ok(parcel) = segment.memory.to_read() else { continue };
             if !std::mem::replace(&mut told, true) {
                 let parcels = vec![control.clone(), Parcel::Bell(bell.clone())];
-                self.notify(reader, &Notice::Keep { owner: id }, parcels);
+                self.notify(reader, &Notice::EscrowOwner { owner: id }, parcels);
             }
-            let notice = Notice::KeepSegment { owner: id, segment: *number, bytes };
+            let notice = Notice::EscrowSegment { owner: id, segment: *number, bytes };
             self.notify(reader, &notice, vec![parcel]);
         }
     }

@@ -279,7 +279,7 @@ impl Claim {
                 let [descriptor] = expect(descriptors)?;
                 self.spill_files.push((file, bytes, returned("a spill file", regular(descriptor))?));
             }
-            Request::ResumeKeptSpillFile { owner, file, bytes } => {
+            Request::ResumeEscrowedSpillFile { owner, file, bytes } => {
                 let kept = &mut self.peer(owner)?.kept_files;
                 within("spill_files_max", kept.len(), config.spill_files_max)?;
                 let [descriptor] = expect(descriptors)?;
@@ -303,7 +303,7 @@ impl Claim {
                 let [descriptor] = expect(descriptors)?;
                 mapped.insert(segment, (bytes, descriptor));
             }
-            Request::ResumeKept { owner, segment, bytes } => {
+            Request::ResumeEscrowedSegment { owner, segment, bytes } => {
                 self.count(bytes)?;
                 let kept = &mut self.peer(owner)?.kept;
                 within("segments_max", kept.len(), config.segments_max)?;

@@ -314,9 +314,9 @@ impl Schedule {
                 assert_eq!(*reply, Reply::Done {});
                 self.leases.remove(&(id, *segment)).expect("it was leased");
             }
-            (Request::Attach { owner }, Reply::Attached { adopted }) => {
+            (Request::Attach { owner }, Reply::Attached { dead }) => {
                 let lives = self.processes.iter().any(|process| process.id == *owner);
-                assert_eq!(*adopted, !lives, "{owner}");
+                assert_eq!(*dead, !lives, "{owner}");
                 self.attached.insert((id, *owner));
             }
             (Request::Detach { owner }, _) => drop(self.attached.remove(&(id, *owner))),
@@ -349,7 +349,7 @@ impl Schedule {
 
     fn check(&mut self) {
         let totals = self.totals();
-        let used = totals.leased_bytes + totals.adopted_bytes + totals.retired_bytes;
+        let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
         assert_eq!(used + totals.free_bytes, totals.capacity_bytes);
         assert_eq!(totals.leased_bytes, self.leases.values().sum::<u64>());
         for process in &self.processes {
@@ -471,7 +471,7 @@ impl Schedule {
             }
             self.check();
             let totals = self.totals();
-            let is_empty = totals.free_bytes == totals.capacity_bytes && totals.adopted_owners == 0;
+            let is_empty = totals.free_bytes == totals.capacity_bytes && totals.dead_clients == 0;
             if is_empty && self.processes.iter().all(Process::is_idle) {
                 assert_eq!((totals.segments, totals.names), (0, 0));
                 assert_eq!((totals.spill_files, totals.spill_bytes), (0, 0));
@@ -494,7 +494,7 @@ impl Schedule {
         self.drop_names();
         self.pass(Duration::from_secs(60));
         let totals = self.totals();
-        assert_eq!((totals.free_bytes, totals.adopted_owners), (totals.capacity_bytes, 0));
+        assert_eq!((totals.free_bytes, totals.dead_clients), (totals.capacity_bytes, 0));
         assert_eq!((totals.segments, totals.names, totals.channels), (0, 0, 0));
         assert_eq!((totals.spill_files, totals.spill_bytes), (0, 0));
         assert_eq!(self.daemon.next_deadline(self.now), None, "an empty store has something to do");

@@ -5,14 +5,16 @@ use std::fmt;
 use bytes::{Buf, BufMut};
 
 use crate::id::{ObjectId, OwnerId};
-use crate::message::DecodeError;
+use crate::message::error::DecodeError;
 
-/// Something that a message is made of.
+/// A value that messages are made of.
 pub(crate) trait Field: Sized + fmt::Debug {
+    /// Appends the value's bytes.
     fn put(&self, out: &mut Vec<u8>);
+    /// Takes the value from the front of the input.
     fn take(input: &mut &[u8]) -> Result<Self, DecodeError>;
 
-    /// Shows it to people.
+    /// Shows the value to people.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -23,7 +25,7 @@ pub(crate) trait Field: Sized + fmt::Debug {
     }
 }
 
-/// A field whose `Debug` is for people: a list of bytes is a name, and is shown as text.
+/// A field whose `Debug` is for people: a list of bytes is a name, which is shown as text.
 pub(crate) struct Shown<'a, T>(pub(crate) &'a T);
 
 impl<T: Field> fmt::Debug for Shown<'_, T> {
@@ -132,7 +134,7 @@ impl<T: Field> Field for Vec<T> {
 
     fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
         let count = u32::take(input)? as usize;
-        // Every item takes a byte at least, so a length that lies cannot make us reserve more than the input has.
+        // Every item takes a byte at least, so a forged length cannot reserve more than the input has.
         if count > input.len() {
             return Err(DecodeError::Truncated);
         }

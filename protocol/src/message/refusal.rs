@@ -1,88 +1,88 @@
-//! Refusals: why the daemon does not do what was asked, in words for people and fields for programs.
+//! Refusals: why the daemon does not carry out a request, in words for people and fields for programs.
 
 use bytes::BufMut;
 
 use crate::advice::explained;
 use crate::id::{ObjectId, OwnerId};
-use crate::message::DecodeError;
-use crate::wire::Field;
+use crate::message::error::DecodeError;
+use crate::message::field::Field;
 
-/// What a number of the system's means, and what can be done.
+/// What an error number of the system means, and what can be done about it.
 fn reason(errno: u32) -> String {
     explained(&std::io::Error::from_raw_os_error(errno as i32))
 }
 
-/// Why the daemon does not do what was asked.
+/// Why the daemon does not carry out a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No room for a lease, and none came up in time.
+    /// There was no room for a lease, and none became free in time.
     #[error(
         "the store is full: {requested_bytes} bytes requested, {free_bytes} free of {capacity_bytes}, \
          and nothing could be evicted in time; drop references that are not needed, or start it with a larger capacity"
     )]
     StoreFull {
-        /// What was asked for.
+        /// Bytes requested.
         requested_bytes: u64,
-        /// What there is in all.
+        /// Bytes that the store may lease in all.
         capacity_bytes: u64,
-        /// What was free for it at the end: nothing, while another request that has waited for longer has its turn.
+        /// Bytes available to this request at its deadline; 0 while they are reserved for an older request.
         free_bytes: u64,
     },
-    /// It can never fit.
+    /// The request can never fit.
     #[error(
         "an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes: start it with a larger capacity"
     )]
     TooLarge {
-        /// What was asked for.
+        /// Bytes requested.
         requested_bytes: u64,
-        /// What there is in all.
+        /// Bytes that the store may lease in all.
         capacity_bytes: u64,
     },
-    /// The machine itself has no memory (or no descriptors) left.
+    /// The machine has no memory, or no descriptors, left.
     #[error("the system refused the store {bytes} bytes of memory, or the descriptors for them: {}", reason(*errno))]
     NoMemory {
-        /// What was to be allocated.
+        /// Bytes that were to be allocated.
         bytes: u64,
-        /// The system's number for the reason.
+        /// The system's error number.
         errno: u32,
     },
-    /// There is no such owner, any more or at all.
+    /// There is no such owner: it is forgotten, or never was.
     #[error("owner {owner} is not known to this store: its objects are gone, or its ids come from elsewhere")]
     NoSuchOwner {
-        /// Who was asked for.
+        /// The owner in the request.
         owner: OwnerId,
     },
     /// The owner has no such segment.
     #[error("owner {owner} has no segment {segment}")]
     NoSuchSegment {
-        /// Whose.
+        /// The owner in the request.
         owner: OwnerId,
-        /// Which.
+        /// The segment's number in the request.
         segment: u32,
     },
     /// There is no such object.
     #[error("object {object} does not exist: it was freed when nobody held it any more, or the id is wrong")]
     NoSuchObject {
-        /// Which.
+        /// The object in the request.
         object: ObjectId,
     },
-    /// Nothing was published under the name in time.
+    /// No object was published under the name in time.
     #[error("no object has this name, and none was given it within the time to wait")]
     NoSuchName {},
-    /// The name stands for another object.
-    #[error("the name is that of object {object}: choose another, or take it away from that object first")]
+    /// Another object has the name.
+    #[error("the name is that of object {object}: choose another, or unpublish it first")]
     NameTaken {
-        /// Which.
+        /// The object that has the name.
         object: ObjectId,
     },
-    /// No such channel of this client's.
+    /// The client has no such channel.
     #[error("channel {channel} is not open: one of its ends has closed it, or it never was")]
     NoSuchChannel {
-        /// Which.
+        /// The channel's number in the request.
         channel: u64,
     },
-    /// A configured limit.
+    /// A configured limit is reached.
     #[error("over a limit of the store's configuration: {limit} = {max}")]
     LimitReached {
         /// The field of the daemon's configuration.
@@ -90,42 +90,42 @@ pub enum Refusal {
         /// Its value.
         max: u64,
     },
-    /// A client cannot be taken up again; the connection ends.
-    #[error("the store cannot take up a client of the one before it: {reason}")]
+    /// A client cannot go on with the daemon after the one that was killed; the connection ends.
+    #[error("a client of the store before cannot go on with this one: {reason}")]
     CannotResume {
         /// What was expected and what came.
         reason: String,
     },
-    /// No room for a lease, and none could be made by spilling objects to files.
+    /// There was no room for a lease, and spilling could not make any.
     #[error(
         "the store is full: {requested_bytes} bytes requested, {free_bytes} free of {capacity_bytes}, \
          and spilling objects to disk failed: {reason}"
     )]
     SpillFailed {
-        /// What was asked for.
+        /// Bytes requested.
         requested_bytes: u64,
-        /// What there is in all.
+        /// Bytes that the store may lease in all.
         capacity_bytes: u64,
-        /// What was free at the end.
+        /// Bytes free at the deadline.
         free_bytes: u64,
-        /// What went wrong.
+        /// The error.
         reason: String,
     },
-    /// A spilled object did not come back; it is still in its file.
-    #[error("object {object} is spilled to disk, and could not be brought back: {reason}")]
+    /// A spilled object was not restored; it is still in its file.
+    #[error("object {object} is spilled to disk, and could not be restored: {reason}")]
     NotRestored {
-        /// Which.
+        /// The object in the request.
         object: ObjectId,
-        /// What went wrong.
+        /// The error.
         reason: String,
     },
-    /// What a spilled object's file has is not what was written into it.
+    /// The spill file of an object does not contain what was written into it.
     #[error("object {object} was spilled to disk, and its file is damaged: the checksum does not match")]
     SpillDamaged {
-        /// Which.
+        /// The object in the request.
         object: ObjectId,
     },
-    /// A configured limit of memory, and what there is of it.
+    /// A configured limit of memory is reached.
     #[error(
         "over a limit of the store's configuration: {requested} bytes requested, {used} used of {limit} = {max}"
     )]
@@ -134,12 +134,12 @@ pub enum Refusal {
         limit: String,
         /// Its value, in bytes.
         max: u64,
-        /// What counts towards it already.
+        /// Bytes that count towards the limit already.
         used: u64,
-        /// What was asked for.
+        /// Bytes requested.
         requested: u64,
     },
-    /// The request makes no sense here; the connection ends.
+    /// The request makes no sense in this state of the connection, which ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
         /// What was expected and what came.

@@ -1,0 +1,127 @@
+//! The rows of listings: names, objects, clients and totals, as replies carry them and as programs print them.
+//!
+//! They implement `Serialize` for the tools of people, such as `mobula status --json`: ids are text there, and names are
+//! lists of bytes.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::id::{ObjectId, OwnerId};
+use crate::message::error::DecodeError;
+use crate::message::field::{Field, Shown};
+
+/// Declares structs that are fields of messages.
+macro_rules! infos {
+    ($($(#[$doc:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Serialize)]
+        $vis struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))$(.field(stringify!($field), &Shown(&self.$field)))*.finish()
+            }
+        }
+
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                $(self.$field.put(out);)*
+            }
+            fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+                Ok(Self { $($field: Field::take(input)?,)* })
+            }
+        }
+    )*};
+}
+
+infos! {
+    /// A name and its object.
+    pub struct NameInfo {
+        /// 1 to [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes.
+        name: Vec<u8>,
+        /// The object that the name keeps.
+        #[serde(serialize_with = "as_text")]
+        object: ObjectId,
+    }
+
+    /// An object as `list` shows it.
+    pub struct ObjectInfo {
+        /// The object's id.
+        #[serde(serialize_with = "as_text")]
+        object: ObjectId,
+        /// Bytes of its payload.
+        bytes: u64,
+        /// The payload's format tag, which its writer has given.
+        format: u32,
+        /// Clients that hold it, its owner included.
+        holders: u32,
+        /// Whether a name keeps it.
+        named: bool,
+        /// Whether it is still a promise.
+        promised: bool,
+        /// Whether its bytes are in a spill file.
+        spilled: bool,
+    }
+
+    /// The store as a whole.
+    pub struct Totals {
+        /// Bytes that may be leased in all.
+        capacity_bytes: u64,
+        /// Bytes of segments that are leased to living clients.
+        leased_bytes: u64,
+        /// Bytes of segments in which orphans lie.
+        orphaned_bytes: u64,
+        /// Bytes of segments that were given back, and that somebody still has mapped.
+        retired_bytes: u64,
+        /// Bytes that can be leased now.
+        free_bytes: u64,
+        /// Connected clients.
+        clients: u32,
+        /// Dead clients of which objects remain.
+        dead_clients: u32,
+        /// Segments: leased, orphaned or retired.
+        segments: u32,
+        /// Named objects.
+        names: u64,
+        /// Channels between clients.
+        channels: u32,
+        /// Bytes of all spill files.
+        spill_bytes: u64,
+        /// Number of spill files.
+        spill_files: u32,
+    }
+
+    /// One client, or a dead one of which objects remain.
+    pub struct ClientInfo {
+        /// The client's id.
+        #[serde(rename = "id", serialize_with = "as_text")]
+        owner: OwnerId,
+        /// Its process id.
+        pid: u32,
+        /// The label that it gave itself.
+        label: String,
+        /// Whether it has died, and the store keeps those of its objects that others use.
+        dead: bool,
+        /// Bytes leased to it.
+        leased_bytes: u64,
+        /// Segments leased to it.
+        segments: u32,
+        /// Its objects.
+        objects: u64,
+        /// Bytes of their payloads.
+        object_bytes: u64,
+        /// Objects that it pins, its own included.
+        pins: u64,
+        /// Those of its objects that are spilled.
+        spilled_objects: u64,
+        /// Bytes of their payloads.
+        spilled_bytes: u64,
+    }
+}
+
+fn as_text<S: Serializer>(id: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
