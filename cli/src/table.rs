@@ -12,7 +12,7 @@ pub(crate) enum Side {
 /// Rows under a head, each column as wide as its widest cell, each line indented by two blanks and ended by `\n`.
 pub(crate) fn columns<const N: usize>(head: [(&str, Side); N], rows: &[[String; N]]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head.map(|(name, _)| name)).add_rows(rows);
+    table.load_style(presets::NOTHING).set_header(head.map(|(name, _)| name)).add_rows(rows);
     for (column, (_, side)) in table.column_iter_mut().zip(head) {
         column.set_padding((2, 0)).set_cell_alignment(match side {
             Side::Left => CellAlignment::Left,
