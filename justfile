@@ -58,6 +58,10 @@ sanitize:
 miri:
     .ci/run miri
 
+# The pictures of docs/how-it-works.md, from the Mermaid text in it; needs npx and a Chromium.
+pictures:
+    docs/pictures
+
 # How many lines of shm, protocol, store and client the tests run, and which they do not.
 coverage:
     MOBULA_FETCH=1 .ci/run coverage
