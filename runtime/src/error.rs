@@ -154,7 +154,8 @@ pub enum Failure {
     },
     /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
     ProcessLimit {
-        /// How many there may be; see [`Builder::max_processes`](crate::Builder::max_processes).
+        /// How many there may be: [`Builder::max_processes`](crate::Builder::max_processes), or fewer, where the driver
+        /// has no descriptors for so many.
         limit: usize,
         /// How many there are.
         in_use: usize,
@@ -203,7 +204,8 @@ impl std::fmt::Display for Failure {
             Self::ProcessLimit { limit, in_use } => write!(
                 f,
                 "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls wait \
-                 for others, or actors have them; allow more with `Builder::max_processes`, or nest and keep fewer"
+                 for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's limit of open \
+                 descriptors (RLIMIT_NOFILE), or nest and keep fewer"
             ),
             Self::NameTaken { name } => write!(
                 f,

@@ -316,6 +316,10 @@ impl Actors {
         self.interval = LOOK_SOON;
     }
 
+    pub(super) fn look_now(&mut self) {
+        self.looked = None;
+    }
+
     /// Actors that nobody has a handle to any more, if it is time to look. What is over and asked for by nobody is
     /// forgotten.
     pub(super) fn out_of_scope(&mut self) -> Vec<u64> {

@@ -7,7 +7,8 @@
 //! before it begins more.
 //!
 //! There is a limit to all processes, of which actors leave so many that calls have their places. When it is reached and
-//! all that run wait for others, whoever wants one more gets an error instead: nothing else would go on.
+//! all that run wait for others, whoever wants one more gets an error instead: nothing else would go on. The limit is
+//! lower while the driver has no room for so many.
 //!
 //! A call whose caller has died runs on, but nobody waits for it, and it may never end: its worker holds no place, and
 //! nobody gets it until it says that it is free.
@@ -35,6 +36,9 @@ const FREE_PATIENCE: Duration = Duration::from_millis(100);
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
+/// A session may have so many processes whatever room there is: a worker, and an actor or what the worker's call waits for.
+/// If they cannot be started, the system says why.
+const PROCESSES_MIN: usize = 2;
 /// So many processes that are only there because calls wait are worth a word, or half of all that there may be.
 const BLOCKED_WORTH_SAYING: usize = 64;
 /// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
@@ -165,6 +169,8 @@ pub(super) enum Refused<C> {
 pub(super) struct Pool<C> {
     places: usize,
     processes_max: usize,
+    /// How many more processes the driver has room for.
+    room: usize,
     workers: HashMap<u64, Worker<C>>,
     wants: Vec<Want<C>>,
     /// Since when nothing goes on for want of processes.
@@ -176,7 +182,8 @@ impl<C: Caller> Pool<C> {
     /// `processes_max` is more than `places`.
     pub(super) fn new(places: usize, processes_max: usize) -> Self {
         let (workers, wants) = (HashMap::new(), Vec::new());
-        Self { places, processes_max, workers, wants, stuck: None, has_said_blocked: false }
+        let room = usize::MAX;
+        Self { places, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
     }
 
     /// How long nothing has to be looked after.
@@ -335,19 +342,40 @@ impl<C: Caller> Pool<C> {
 
     /// Whether there may be one more actor: calls of functions keep their places.
     pub(super) fn has_room_for_actor(&self) -> bool {
-        let actors = self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. }));
-        actors.count() + self.places < self.processes_max
+        self.actors() + self.places < self.limit()
     }
 
     /// The limit of processes, and how many there are.
     pub(super) fn processes(&self) -> (usize, usize) {
-        (self.processes_max, self.workers.len())
+        (self.limit(), self.workers.len())
+    }
+
+    /// How many processes start, and have yet to take what they take in the driver.
+    pub(super) fn starting(&self) -> usize {
+        self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
+    }
+
+    /// The driver has room for so many more processes; by the limit of its descriptors alone, for `in_limit` together.
+    pub(super) fn set_room(&mut self, in_limit: usize, more: usize) {
+        // One for an actor, or for what a call waits for, whatever the limit says.
+        let in_limit = in_limit.max(self.places + 1);
+        self.room = more.min(in_limit.saturating_sub(self.workers.len()));
+    }
+
+    fn limit(&self) -> usize {
+        let with_room = self.workers.len().saturating_add(self.room);
+        // Calls have one place whatever room there is.
+        self.processes_max.min(with_room.max(self.actors() + 1).max(PROCESSES_MIN))
+    }
+
+    fn actors(&self) -> usize {
+        self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. })).count()
     }
 
     /// Processes that are only there because calls wait for others, when that is worth a word for the first time.
     pub(super) fn many_blocked(&mut self) -> Option<usize> {
         let blocked = self.workers.values().filter(|worker| worker.blocked).count();
-        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.places).min(self.processes_max / 2).max(1);
+        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.places).min(self.limit() / 2).max(1);
         let is_new = blocked >= worth_saying
             && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
         is_new.then_some(blocked)
@@ -375,12 +403,12 @@ impl<C: Caller> Pool<C> {
     pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
         let lacking =
             self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()));
-        lacking.min(self.processes_max.saturating_sub(self.workers.len()))
+        lacking.min(self.limit().saturating_sub(self.workers.len()))
     }
 
     /// Who is not to get the process that it wants, because there are as many as there may be and none of them goes on.
     pub(super) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
-        let is_full = self.workers.len() >= self.processes_max;
+        let is_full = self.workers.len() >= self.limit();
         let waits = actors > 0 || !self.wants.is_empty();
         if !(is_full && waits) || self.workers.values().any(|worker| worker.goes_on(now)) {
             self.stuck = None;
@@ -421,10 +449,6 @@ impl<C: Caller> Pool<C> {
     fn busy(&self) -> usize {
         let is_busy = |worker: &&Worker<C>| !worker.blocked && matches!(worker.job, Job::Leased { .. });
         self.workers.values().filter(is_busy).count()
-    }
-
-    fn starting(&self) -> usize {
-        self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
     }
 
     fn surplus_count(&self, now: Instant) -> usize {

@@ -13,7 +13,7 @@ use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
 use crate::error::{ExitReason, Failure};
 use crate::mail::link::Link;
-use crate::process::output;
+use crate::process::{descriptors, output};
 use crate::registry;
 use crate::wire::{self, FromHead, ToHead};
 
@@ -239,6 +239,12 @@ impl State {
             return;
         }
         let now = Instant::now();
+        self.measure_room();
+        if !self.actors.waiting().is_empty() && !self.pool.has_room_for_actor() {
+            // Those that nobody has a handle to any more make room for them.
+            self.actors.look_now();
+            self.look_after_actors();
+        }
         for actor in self.actors.waiting() {
             if !self.pool.has_room_for_actor() {
                 self.actors.over(actor, 0, self.process_limit());
@@ -288,6 +294,12 @@ impl State {
                  may be {limit} (`Builder::max_processes`)"
             ));
         }
+    }
+
+    /// Looks how many more processes this process has room for: what its program opens and closes changes that.
+    fn measure_room(&mut self) {
+        let more = descriptors::room_now(self.pool.starting());
+        self.pool.set_room(descriptors::processes_in_limit(), more);
     }
 
     fn process_limit(&self) -> Failure {

@@ -1,6 +1,7 @@
-//! What the processes of a session need of the operating system: children, the lifeline, output, the stack.
+//! What the processes of a session need of the operating system: children, descriptors, the lifeline, output, the stack.
 
 pub(crate) mod child;
+pub(crate) mod descriptors;
 pub(crate) mod exit_reason;
 pub(crate) mod lifeline;
 pub(crate) mod output;

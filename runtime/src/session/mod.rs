@@ -193,6 +193,9 @@ impl Builder {
     /// calls that need one more is [`Failure::ProcessLimit`]. So is an actor that would leave fewer than
     /// [`workers`](Self::workers) for calls.
     ///
+    /// There are fewer while this process has no descriptors for so many (`RLIMIT_NOFILE`, 10 for each): no process is
+    /// started that it could not serve.
+    ///
     /// Default: what the limits of this process, its control groups and the machine have room for: descriptors (10 in
     /// this process for each), processes and threads, and 16 MiB of memory for each. More than `workers`, at most 30,000.
     pub fn max_processes(mut self, processes: usize) -> Self {

@@ -6,23 +6,18 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use mobula_client::explained;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
-
-/// Descriptors that the driver of a session with one worker opens, and some for what it does with them.
-const DESCRIPTORS_MIN: usize = 48;
-/// As many as the largest session needs. Not more: some programs close every possible descriptor number in a loop when
-/// they start a child.
-const DESCRIPTORS_WANTED: u64 = 1 << 16;
+use crate::process::descriptors;
 
 /// Makes the process ready for a session.
 pub(super) fn prepare() -> Result<()> {
-    let max = raise_descriptor_limit();
+    let max = descriptors::raise_limit();
     let mut free = Vec::new();
     let error = match File::open("/proc/self/exe") {
         Ok(program) => {
-            let more = std::iter::repeat_with(|| program.try_clone()).take(DESCRIPTORS_MIN);
+            let more = std::iter::repeat_with(|| program.try_clone()).take(descriptors::SESSION);
             more.filter_map(|copy| copy.map(|copy| free.push(copy)).err()).next()
         }
         Err(error) => Some(error),
@@ -36,21 +31,13 @@ pub(super) fn prepare() -> Result<()> {
         )),
         Some(error) if error.raw_os_error() == Some(libc::EMFILE) => Err(Error::Start(format!(
             "this process has {} left of the {max} descriptors that it may open (RLIMIT_NOFILE), and a session needs \
-             {DESCRIPTORS_MIN} with one worker, and about 8 for each further one: raise the hard limit, as in `ulimit \
+             {needed} with one worker, and about 8 for each further one: raise the hard limit, as in `ulimit \
              -n 1024`, or close some",
-            free.len()
+            free.len(),
+            needed = descriptors::SESSION
         ))),
         Some(error) => Err(Error::Start(format!("/proc/self/exe, by which it starts its processes: {}", explained(&error)))),
     }
-}
-
-/// Raises the soft limit of open descriptors where the hard one allows; what it is then. Processes that this one starts
-/// inherit it.
-fn raise_descriptor_limit() -> u64 {
-    let limit = Resource::RLIMIT_NOFILE;
-    let Ok((soft, hard)) = getrlimit(limit) else { return 0 };
-    let wanted = DESCRIPTORS_WANTED.min(hard);
-    if soft < wanted && setrlimit(limit, wanted, hard).is_ok() { wanted } else { soft }
 }
 
 /// A path that stays the same when the process changes its directory.
@@ -72,8 +59,7 @@ pub(super) fn default_capacity_bytes() -> u64 {
 
 /// Processes that a session can have at most: the store has a slot for each, and for as many that have just died.
 pub(super) const PROCESSES_MAX: usize = 30_000;
-/// What a process of the session takes: descriptors of this process, threads, and memory.
-const DESCRIPTORS_EACH: u64 = 10;
+/// What a process of the session takes: threads, and memory.
 const THREADS_EACH: u64 = 4;
 const MEMORY_BYTES_EACH: u64 = 16 << 20;
 /// Slots of the store for whoever else uses it.
@@ -83,9 +69,7 @@ const CLIENTS_MIN: usize = 1024;
 
 /// How many processes a session may have, by itself: what there is room for, half of it where others take part.
 pub(super) fn default_processes_max(workers: usize) -> usize {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).ok();
-    let descriptors =
-        descriptors.map(|(soft, _)| soft.saturating_sub(DESCRIPTORS_MIN as u64) / DESCRIPTORS_EACH);
+    let descriptors = Some(descriptors::processes_in_limit() as u64);
     // The superuser is not subject to it.
     let of_user = getrlimit(Resource::RLIMIT_NPROC).ok().filter(|_| !nix::unistd::geteuid().is_root());
     let of_user = of_user.map(|(soft, _)| soft / 2 / THREADS_EACH);

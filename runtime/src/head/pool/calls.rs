@@ -5,7 +5,8 @@
 //! anybody but the head dies at any time, which the others hear late. After each step, a call that waits is known to the
 //! head. In the end nobody dies any more, and every call must come to its end, although calls whose callers are dead
 //! never do, and one more does not either if there are places enough. In half of the lives there is a limit of processes,
-//! and calls come to their ends by being refused, too.
+//! and calls come to their ends by being refused, too; so it is in half of them because the driver has no room for more
+//! processes, which changes all the time.
 //!
 //! Seeds and replays are those of the [other simulation](super::simulation).
 
@@ -27,6 +28,8 @@ const HEAD: u64 = 50;
 const TOKENS: u64 = 100;
 /// How deep calls make calls.
 const DEPTH_MAX: usize = 4;
+/// Processes that the driver has room for, where that is limited, are fewer.
+const ROOM_MAX: usize = 8;
 /// How long calls of each function run: those of the first are sent ahead, those of the last never.
 const RAN_NANOS: [u64; 3] = [100, 20_000, 10_000_000];
 
@@ -92,6 +95,8 @@ struct Life {
     pool: Pool<End>,
     places: usize,
     processes_max: usize,
+    /// So many processes the driver has room for.
+    room: usize,
     now: Instant,
     token_last: u64,
     wires: BTreeMap<(u64, u64), VecDeque<Record>>,
@@ -107,11 +112,13 @@ impl Life {
         let mut random = Random::new(seed);
         let places = 1 + random.below(4);
         let processes_max = if random.below(2) == 0 { usize::MAX } else { places + 1 + random.below(4) };
+        let room = if random.below(2) == 0 { usize::MAX } else { random.below(ROOM_MAX) };
         let mut life = Self {
             random,
             pool: Pool::new(places, processes_max),
             places,
             processes_max,
+            room,
             now: Instant::now(),
             token_last: TOKENS,
             wires: BTreeMap::new(),
@@ -155,7 +162,13 @@ impl Life {
                     self.end_leases(caller);
                 }
             }
-            36 => self.now += Duration::from_millis(self.random.below(60) as u64),
+            36 => {
+                self.now += Duration::from_millis(self.random.below(60) as u64);
+                if self.room != usize::MAX {
+                    self.room = self.random.below(ROOM_MAX);
+                    self.arrange();
+                }
+            }
             37 => {
                 if let Some(token) = self.any_server(|server| !server.registered) {
                     self.register(token);
@@ -432,6 +445,8 @@ impl Life {
 
     /// As the head carries it out.
     fn arrange(&mut self) {
+        let there = self.servers.len() + self.unnoticed.len();
+        self.pool.set_room(usize::MAX, self.room.saturating_sub(there));
         for decision in self.pool.arrange() {
             match decision {
                 Decision::Grant { caller, worker, .. } => {
@@ -451,10 +466,8 @@ impl Life {
         }
         if let Some(refused) = self.pool.refuse(0, self.now) {
             let Refused::Caller(caller) = refused else { panic!("an actor is refused, and there is none") };
-            assert!(
-                self.servers.len() + self.unnoticed.len() >= self.processes_max,
-                "refused with room for more"
-            );
+            let may_be = self.processes_max.min(self.room.max(PROCESSES_MIN));
+            assert!(self.servers.len() + self.unnoticed.len() >= may_be, "refused with room for more");
             self.send(HEAD, caller.0, Record::NoWorkers);
         }
         assert!(self.servers.len() <= self.processes_max, "more processes than there may be");
@@ -481,7 +494,10 @@ impl Life {
         let leaves =
             self.servers.values().filter(|server| !server.blocked).filter_map(|server| server.running);
         let leaves: Vec<u64> = leaves.map(|(_, call)| call).collect();
-        let held = self.random.any(&leaves).filter(|_| self.places > 1 && self.processes_max == usize::MAX);
+        let held = self
+            .random
+            .any(&leaves)
+            .filter(|_| self.places > 1 && self.processes_max == usize::MAX && self.room == usize::MAX);
         let mut rounds = 0;
         while self.is_anything_left(held) {
             rounds += 1;

@@ -1,0 +1,72 @@
+//! How many processes the descriptors of this process have room for.
+//!
+//! The driver has several descriptors for each process of its session. It must not run out of them: without a
+//! descriptor it cannot meet a new reader of its objects, and until it has met all readers it takes every object for
+//! held. Then no actor ends by its last handle, and the actors keep the descriptors. So a process is started only where
+//! this process has room for all that it takes here.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Descriptors that the driver of a session with one worker opens, and some for what it does with them.
+pub(crate) const SESSION: usize = 48;
+/// Descriptors that each process of a session takes in the driver.
+const PROCESS: usize = 10;
+/// Descriptors that stay free for what opens one only for a moment.
+const KEPT_FREE: usize = 4;
+/// As many as the largest session needs. Not more: some programs close every possible descriptor number in a loop when
+/// they start a child.
+const WANTED: u64 = 1 << 16;
+
+/// Raises the soft limit where the hard one allows; returns what it is then. Processes that this one starts inherit it.
+pub(crate) fn raise_limit() -> u64 {
+    let resource = Resource::RLIMIT_NOFILE;
+    let Ok((soft, hard)) = getrlimit(resource) else { return 0 };
+    let wanted = WANTED.min(hard);
+    if soft < wanted && setrlimit(resource, wanted, hard).is_ok() { wanted } else { soft }
+}
+
+/// How many processes a session may have by the limit alone.
+pub(crate) fn processes_in_limit() -> usize {
+    limit().saturating_sub(SESSION) / PROCESS
+}
+
+/// How many more processes this process has room for now, where so many are starting, which have yet to take theirs. A
+/// few system calls.
+pub(crate) fn room_now(starting: usize) -> usize {
+    let free = limit().saturating_sub(open()).saturating_sub(KEPT_FREE);
+    (free / PROCESS).saturating_sub(starting)
+}
+
+fn limit() -> usize {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// How many descriptors this process has open. The size of the directory says so from Linux 6.2 on, where nothing has to
+/// be opened for it.
+fn open() -> usize {
+    const OF_THIS_PROCESS: &str = "/proc/self/fd";
+    let by_size = fs::metadata(OF_THIS_PROCESS).map_or(0, |directory| directory.size() as usize);
+    if by_size > 0 {
+        return by_size;
+    }
+    // Where there is no descriptor to look with, there is none for a process either.
+    fs::read_dir(OF_THIS_PROCESS).map_or(usize::MAX, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_descriptors_are_counted() {
+        let before = open();
+        let files: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").expect("it opens")).collect();
+        // Other tests of this process open and close some meanwhile.
+        assert!((before + 50..before + 150).contains(&open()), "{before}, then {}", open());
+        drop(files);
+    }
+}
