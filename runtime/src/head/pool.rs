@@ -212,9 +212,17 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// There will be no workers; who wanted some.
-    pub(super) fn give_up_wants(&mut self) -> Vec<C> {
+    /// There will be no more workers; who wanted some, where none of those that there are will have time for them.
+    pub(super) fn give_up_wants(&mut self, now: Instant) -> Vec<C> {
+        if self.serving(now) > 0 {
+            return Vec::new();
+        }
         self.wants.drain(..).map(|want| want.caller).collect()
+    }
+
+    /// Whether workers are wanted, and none of those that there are, or that start, will have time.
+    pub(super) fn is_hopeless(&self, now: Instant) -> bool {
+        !self.wants.is_empty() && self.serving(now) == 0
     }
 
     /// A caller does not need a worker any more that was leased to it. It is busy if it may still run what others have
@@ -353,6 +361,12 @@ impl<C: Caller> Pool<C> {
     /// How many processes start, and have yet to take what they take in the driver.
     pub(super) fn starting(&self) -> usize {
         self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
+    }
+
+    /// How many processes are there, or on their way, for actors that wait for one.
+    pub(super) fn coming(&self) -> usize {
+        let comes = |worker: &&Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
+        self.workers.values().filter(comes).count()
     }
 
     /// The driver has room for so many more processes; by the limit of its descriptors alone, for `in_limit` together.

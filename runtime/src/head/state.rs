@@ -148,6 +148,10 @@ impl State {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
             }
             let Some(worker) = self.pool.remove(token) else { continue };
+            if worker.link.is_some() {
+                // What it had is free for another.
+                self.try_again();
+            }
             // It may have been ending by itself when it was killed for being out of reach: then that is how it ended.
             let may_be_the_kill =
                 matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
@@ -188,19 +192,20 @@ impl State {
         }
     }
 
-    /// Whoever asks anew is worth another try at starting processes.
+    /// Who asks anew, and what comes free, is worth another try at starting processes.
     fn try_again(&mut self) {
         if self.start_failures >= START_FAILURES_MAX {
             (self.start_failures, self.start_kills) = (0, 0);
         }
     }
 
+    /// There will be no more processes: fails what none of those that there are, or that start, can be for.
     fn no_workers(&mut self, message: &str) {
         let failure = Failure::Other(message.to_owned());
-        for caller in self.pool.give_up_wants() {
+        for caller in self.pool.give_up_wants(Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { failure: failure.clone() }, Vec::new());
         }
-        for actor in self.actors.waiting() {
+        for actor in self.actors.waiting().into_iter().skip(self.pool.coming()) {
             self.actors.over(actor, 0, failure.clone());
         }
     }
@@ -267,6 +272,10 @@ impl State {
                     let _ = worker.send(&FromHead::SayWhenFree, Vec::new());
                 }
             }
+        }
+        if self.start_failures >= START_FAILURES_MAX && self.pool.is_hopeless(now) {
+            // Those that were to serve do not any more: one more try, and where that fails, too, nobody waits for more.
+            self.start_failures = START_FAILURES_MAX - 1;
         }
         for _ in 0..self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.
