@@ -303,8 +303,8 @@ fn page(measured: &[Measured], about: &About) -> String {
     let arguments = if arguments.is_empty() { arguments } else { format!(" --{arguments}") };
     let _ = writeln!(
         page,
-        "Written by `cargo run --release -p mobula-compare{arguments}`, which measures everything below anew \
-         ({} s after compiling{}); do not edit it. What bounds a row that is not reached stands in \
+        "Written by `cargo run --release -p mobula-compare{arguments}`, which measures everything below again \
+         ({} s after compiling{}); do not edit it. What limits a row that misses its goal stands in \
          `benches/compare/src/notes.rs`.\n",
         about.taken.as_secs(),
         if about.quick { "; a quick run, so trust it less" } else { "" }
@@ -319,7 +319,10 @@ fn page(measured: &[Measured], about: &About) -> String {
         let _ = writeln!(page, "| {name} | {value} |");
     }
     let _ = writeln!(page, "| versions | {} |\n", about.versions.join(" · "));
-    page.push_str("## Results\n\nMedians, and from the least to the most of the rounds.\n\n");
+    page.push_str(
+        "## Results\n\nEach figure is the median of the rounds; the small figures are the lowest and the highest \
+         round.\n\n",
+    );
     page.push_str("| work | Mobula | others | ratio | to reach | reached |\n|---|---|---|---|---|---|\n");
     for entry in &entries {
         let number = || missed(&entries).position(|missed| missed.key == entry.key).map_or(0, |at| at + 1);
@@ -346,13 +349,14 @@ fn page(measured: &[Measured], about: &About) -> String {
 }
 
 const METHOD: &str = "\
-Each row is measured for everybody in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each; a round gives a median \
-(or a rate), and the table has the median of the rounds. Everybody’s work is done by processes of their own, in their own \
-language: Mobula’s and the Rust rivals’ in Rust, Plasma’s in C++, Ray’s in Python. Every result is checked while it is \
-measured; a wrong one ends the run with an error. Whoever is not at work sleeps; Ray, whose processes poll also when \
-nothing is asked of them, is stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it is \
-started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: a virtual machine’s host takes free \
-memory away, and nobody’s figure should be its host’s. Ratios say how many times as fast Mobula is, or how many times as little it takes: above 1 is better.";
+In each row, all systems are measured in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each. A round gives a \
+median (or a rate), and the table has the median of the rounds. Each system works in processes of its own, in its own \
+language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray in Python. Each result is checked while it is \
+measured; a wrong one ends the run with an error. A system that is not measured sleeps. Ray’s processes poll also when \
+they have nothing to do, so Ray is stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it \
+is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a virtual machine \
+takes free memory away, and the cost of getting it back should be in no figure. A ratio says how many times as fast \
+Mobula is, or how many times as little it takes: above 1 is better.";
 
 fn missed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(|entry| entry.verdict == Some(Verdict::Missed))
@@ -381,7 +385,7 @@ fn notes(page: &mut String, entries: &[Entry]) {
     if missed(entries).next().is_none() {
         return;
     }
-    page.push_str("## What is not reached, and why\n\n");
+    page.push_str("## Goals that are missed, and why\n\n");
     for (number, entry) in missed(entries).enumerate() {
         let text = note(&entry.key).unwrap_or("Not explained yet.");
         let number = number + 1;
@@ -464,7 +468,7 @@ mod tests {
         assert!(line.contains("| 100 ns <sub>50.0 ns–200 ns</sub> |"), "{line}");
         assert!(line.contains("Plasma: 50.0 µs") && line.contains("LMDB: SKIP not there"), "{line}");
         assert!(line.contains("| 500 × Plasma |") && line.ends_with("| 300 × Plasma | ✓ |"), "{line}");
-        assert!(!page.contains("not reached, and why"));
+        assert!(!page.contains("that are missed, and why"));
         assert!(page.contains("- **Put 8 B**: Put."));
     }
 

@@ -19,8 +19,8 @@ fn waits() -> Vec<Row> {
     vec![
         Row::new("actor-call", "actor call and wait, callee spinning", Unit::Seconds)
             .method(
-                "`actor.add(1).get()` back to back. iceoryx2: a `u64` there and back by publish and subscribe, both \
-                 processes polling all the time. The limit is a cache line there and back.",
+                "`actor.add(1).get()` back to back. iceoryx2: a `u64` there and back by publish and subscribe; both \
+                 processes poll all the time. The limit is a cache line there and back.",
             )
             .ask(Who::Mobula, "actor-call")
             .ask(Who::Iceoryx, "there-and-back")
@@ -29,9 +29,9 @@ fn waits() -> Vec<Row> {
             .headline(),
         Row::new("actor-call-asleep", "actor call and wait, callee asleep", Unit::Seconds)
             .method(
-                "The same call after 2 ms in which the caller sleeps too (not timed). The limit is an eventfd that wakes \
-                 another process, and one back, after the same pause; ipc-channel sends 64 bytes there and back, after \
-                 the same pause too.",
+                "The same call after a pause of 2 ms in which the caller sleeps too (not timed). The limit is an \
+                 eventfd that wakes another process, and one back, after the same pause. ipc-channel sends 64 bytes \
+                 there and back, after the same pause.",
             )
             .ask(Who::Mobula, "actor-call-asleep 2000")
             .ask_as("an eventfd wake there and back", Who::Limit, "wake 2000")
@@ -56,7 +56,9 @@ fn waits() -> Vec<Row> {
 fn many() -> Vec<Row> {
     vec![
         Row::new("actor-many", "actor calls, many at once", Unit::PerSecond)
-            .method("10,000 calls of one actor (Ray: 500) are submitted, then all results are got, in order.")
+            .method(
+                "The caller submits 10,000 calls of one actor (Ray: 500), then gets all results, in order.",
+            )
             .ask(Who::Mobula, "actor-many")
             .ask(Who::Ray, "actor-many")
             .times(Who::Ray, 200.0)
@@ -77,21 +79,21 @@ fn references() -> Vec<Row> {
     vec![
         Row::new("wait-1k", "`wait` on 1,000 refs, one at a time", Unit::PerSecond)
             .method(
-                "Ray’s microbenchmark “single client wait 1k refs”: 1,000 small tasks are submitted and waited for with \
-                 `wait(refs, 1)` until none is left; loops a second.",
+                "Ray’s microbenchmark “single client wait 1k refs”: the caller submits 1,000 small tasks and waits \
+                 with `wait(refs, 1)` until none is left. The figure is loops a second.",
             )
             .ask(Who::Mobula, "wait-1k")
             .ask_rarely(Who::Ray, "wait-1k", 3)
             .times(Who::Ray, 1000.0)
             .headline(),
         Row::new("wait-1k-done", "the same of finished tasks", Unit::PerSecond)
-            .method("The same loop over results that are there already, so that `wait` alone counts.")
+            .method("The same loop over results that have arrived already, so only `wait` is measured.")
             .ask(Who::Mobula, "wait-1k-done")
             .ask(Who::Ray, "wait-1k-done"),
         Row::new("refs-10k", "get an object that holds 10,000 refs", Unit::PerSecond)
             .method(
                 "Ray’s microbenchmark “single client get object containing 10k refs”: a list of 10,000 references to \
-                 values that were put is put, and got again and again; gets a second.",
+                 put values is put, and then got repeatedly. The figure is gets a second.",
             )
             .ask(Who::Mobula, "refs-10k")
             .ask(Who::Ray, "refs-10k")
@@ -138,7 +140,9 @@ fn arrays() -> Vec<Row> {
     }
     rows.push(
         Row::new("pass-asleep", "pass a stored array of 100 MB, callee asleep", Unit::Seconds)
-            .method("As in the chart of it, after 2 ms in which caller and callee sleep.")
+            .method(
+                "As in the chart of the same name, after a pause of 2 ms in which caller and callee sleep.",
+            )
             .ask(Who::Mobula, "pass-asleep 100000000")
             .ask(Who::Ray, "pass 100000000 asleep")
             .times(Who::Ray, 20.0)
@@ -147,8 +151,9 @@ fn arrays() -> Vec<Row> {
     rows.push(
         Row::new("make", "an actor makes 500 MB, the driver reads it", Unit::Seconds)
             .method(
-                "The first of each round not counted. The actor fills an array of 500 MB in store memory and returns it, the driver sums it and lets it go \
-                 (Ray: `numpy.full` and `sum`). In one process: a new `Vec` each time, filled, summed and freed.",
+                "The actor fills an array of 500 MB in store memory and returns it; the driver sums it and drops it \
+                 (Ray: `numpy.full` and `sum`). The first of each round is not counted. One process alone: it fills, \
+                 sums and frees a new `Vec` each time.",
             )
             .bytes(MADE_BYTES)
             .ask(Who::Mobula, format!("make {MADE_BYTES}"))
@@ -168,8 +173,9 @@ pub(super) fn series() -> Vec<Series> {
         axis: "pause before each call, in µs",
         axis_unit: AxisUnit::Count,
         unit: Unit::Seconds,
-        method: "As in the row of the callee that is asleep, after pauses in which the caches of both processes go colder. \
-                 The limit is an eventfd there and back, in processes that do nothing else, after the same pause.",
+        method: "As in the row of the callee that is asleep, after longer pauses, in which the caches of both \
+                 processes become colder. The limit is an eventfd there and back after the same pause, in processes \
+                 that do nothing else.",
         goals: Vec::new(),
         log: true,
     };
@@ -179,8 +185,9 @@ pub(super) fn series() -> Vec<Series> {
         axis: "size of the array",
         axis_unit: AxisUnit::Bytes,
         unit: Unit::Seconds,
-        method: "An array of `f64` that lies in the store is given to an actor, which looks at its first and last \
-                 element; the call and its result. Back to back, and after 2 ms of sleep. Ray: numpy, back to back.",
+        method: "A caller passes an array of `f64` in the store to an actor, which looks at its first and last \
+                 element. The figure is the call and its result, back to back and after 2 ms of sleep. Ray: numpy, \
+                 back to back.",
         goals: vec![SeriesGoal::Flat(0.2)],
         log: true,
     };

@@ -44,9 +44,10 @@ pub(super) fn rows() -> Vec<Row> {
     rows.push(
         Row::new("object-memory", "memory for an object beside its bytes", Unit::Bytes)
             .method(
-                "What store and owner take more with 1,000,000 objects of 64 bytes than with none, the handles in the \
-                 owner’s `Vec` included (PSS and all shared memory), less the 64 bytes, for each object. Objects lie at \
-                 multiples of 64 bytes, as Arrow wants it: smaller ones leave the rest empty.",
+                "The memory that store and owner take with 1,000,000 objects of 64 bytes, less the memory that they \
+                 take with none, for each object and without its 64 bytes (PSS and all shared memory; the handles in \
+                 the owner’s `Vec` are included). Objects lie at multiples of 64 bytes, as Arrow requires: a smaller \
+                 object leaves the rest empty.",
             )
             .contender(
                 Who::Mobula.name(),
@@ -64,11 +65,10 @@ pub(super) fn rows() -> Vec<Row> {
             .within(Who::MobulaSleeping, 1.05)
             .rounds(9, 250)
     };
-    rows.push(
-        crowded("crowd-tasks", "tasks, many at once, 8 workers", Unit::PerSecond, "task-many 8").method(
-            "As with 2 workers, beside the same with `Builder::spin` of zero: nobody looks twice before sleeping.",
-        ),
-    );
+    rows
+        .push(crowded("crowd-tasks", "tasks, many at once, 8 workers", Unit::PerSecond, "task-many 8").method(
+        "As with 2 workers, beside the same with `Builder::spin` of zero: no process spins before it sleeps.",
+    ));
     rows.push(
         crowded(
             "crowd-call",
@@ -89,9 +89,9 @@ pub(super) fn series() -> Vec<Series> {
             axis: "objects alive",
             axis_unit: AxisUnit::Count,
             unit: Unit::Seconds,
-            method: "Objects of 8 bytes. Put and drop of one more; get (and letting go) of all of them in another process, \
-                     in the order in which they were put, and in a random one. The limit is a load from a random one of \
-                     as many cache lines, of which the next load’s address depends.",
+            method: "Objects of 8 bytes. Put and drop of one more; get and drop of all of them in another process, in \
+                     the order in which they were put, and in a random order. The limit is a load from a random one \
+                     of as many cache lines; the address of the next load depends on it.",
             goals: vec![SeriesGoal::Flat(0.2)],
             log: false,
         },
@@ -101,8 +101,8 @@ pub(super) fn series() -> Vec<Series> {
             axis: "other clients, each with an object of the owner’s",
             axis_unit: AxisUnit::Count,
             unit: Unit::Seconds,
-            method: "Each client is a process that has got an object of the owner’s and holds it. Put and drop at the \
-                     owner; the first get of new objects in one of the clients.",
+            method: "Each client is a process that holds an object of the owner. Put and drop at the owner; the first \
+                     get of new objects in one of the clients.",
             goals: vec![SeriesGoal::Flat(0.2)],
             log: false,
         },
@@ -112,7 +112,7 @@ pub(super) fn series() -> Vec<Series> {
             axis: "workers",
             axis_unit: AxisUnit::Count,
             unit: Unit::PerSecond,
-            method: "10,000 tasks are submitted, then all results are got.",
+            method: "The caller submits 10,000 tasks, then gets all results.",
             goals: vec![SeriesGoal::NoWorseThanAt(2.0, 0.05)],
             log: false,
         },

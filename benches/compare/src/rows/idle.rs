@@ -16,14 +16,14 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         idle("idle-cpu", "idle: store, driver, 2 workers: CPU", Unit::Percent, Task::IdleCpu)
             .method(
-                "A session that has run tasks is left alone for 3 s; then the CPU time of all its processes over the \
-                 next 5 s, as a part of one core.",
+                "A session that has run tasks is left alone for 3 s. The figure is the CPU time of all its processes \
+                 over the next 5 s, as a part of one core.",
             )
             .at_most(IDLE_PERCENT),
         idle("idle-memory", "idle: store, driver, 2 workers: memory", Unit::Bytes, Task::IdleMemory)
             .method(
-                "At the same time: private memory and each one’s part of what is shared (PSS) of all its processes, \
-                 and all shared memory that they have open, mapped or not.",
+                "At the same time: of all its processes, the private memory and their part of the memory that they \
+                 share (PSS), and all shared memory that they have open, mapped or not.",
             )
             .at_most(30e6)
             .headline(),

@@ -11,9 +11,10 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = vec![
         large("put-large", "put 256 MiB, steady")
             .method(
-                "The same 256 MiB of heap are put again and again, the first of each round not counted; Mobula drops each (not timed), Plasma makes room by \
-                 evicting old ones. Both write to memory that they have written to before. The limit is \
-                 `memcpy` of the same bytes into a memfd whose huge pages are there.",
+                "The same 256 MiB of heap are put repeatedly; the first of each round is not counted. Mobula drops \
+                 each object (not timed), Plasma makes room by evicting old ones. Both write to memory that they have \
+                 written to before. The limit is `memcpy` of the same bytes into a memfd whose huge pages are \
+                 allocated.",
             )
             .ask(Who::Mobula, format!("put-large {LARGE_BYTES}"))
             .ask(Who::Plasma, format!("put-large {LARGE_BYTES}"))
@@ -22,16 +23,17 @@ pub(super) fn rows() -> Vec<Row> {
             .times(Who::Plasma, 3.0)
             .headline(),
         large("put-large-first", "put 256 MiB, first after start-up")
-            .method("A new store process, a new client, and the first put of all, at once.")
+            .method("A new store process, a new client, and the very first put.")
             .ask(Who::Mobula, format!("put-large-first {LARGE_BYTES}"))
             .ask(Who::Plasma, format!("put-large-first {LARGE_BYTES}"))
             .times(Who::Plasma, 5.0)
             .headline(),
         large("read-large-first", "first read of 256 MiB in another process")
             .method(
-                "A process that has just started gets an object of 256 MiB and sums it as 64-bit words; mapping it is \
-                 part of the time, meeting its owner (by the get of a small object) is not, as Plasma's client, too, has \
-                 connected before. The limit is the same sum over a warm `Vec` of the process's own.",
+                "A process that has just started gets an object of 256 MiB and sums it as 64-bit words. Mapping the \
+                 object is part of the time. Attaching to its owner is not (a get of a small object does it before), \
+                 because Plasma's client has connected before, too. The limit is the same sum over a warm `Vec` of \
+                 the process's own.",
             )
             .ask(Who::Mobula, format!("read-large-first {LARGE_BYTES}"))
             .ask(Who::Plasma, format!("read-large-first {LARGE_BYTES}"))
@@ -65,8 +67,8 @@ pub(super) fn series() -> Vec<Series> {
         axis: "size of the object",
         axis_unit: AxisUnit::Bytes,
         unit: Unit::Seconds,
-        method: "An `ObjectWriter` is filled, every byte of it; then its `seal` alone is timed, one at a time, the \
-                 clock’s own 20–50 ns included.",
+        method: "Every byte of an `ObjectWriter` is filled. Then only its `seal` is timed, one at a time; the figure \
+                 includes the clock’s own 20–50 ns.",
         goals: vec![SeriesGoal::AtMost(1e-6)],
         log: false,
     }]

@@ -14,10 +14,10 @@ pub(super) fn rows() -> Vec<Row> {
             .times(Who::Lmdb, 1.0);
         if bytes == 8 {
             row = row.headline().method(
-                "Mobula: `Client::put` and dropping the object, which frees it (more than the others do), while 1,000 \
-                 others are alive. Plasma: \
-                 Create, copy, Seal and Release of a new id. LMDB: one write transaction with one put, on tmpfs, \
-                 with `NOSYNC`, `NOMETASYNC` and `WRITEMAP`, so that nothing ever waits for a disk.",
+                "Mobula: `Client::put`, and a drop of the object, which frees it (the others free nothing), while \
+                 1,000 other objects are alive. Plasma: Create, copy, Seal and Release of a new id. LMDB: one write \
+                 transaction with one put, on tmpfs, with `NOSYNC`, `NOMETASYNC` and `WRITEMAP`, so that it never \
+                 waits for a disk.",
             );
         }
         rows.push(row);
@@ -25,9 +25,9 @@ pub(super) fn rows() -> Vec<Row> {
     rows.push(
         Row::new("get-first", "get 8 B in another process, first time", Unit::Seconds)
             .method(
-                "A process gets objects that it has never seen, one after the other, looks at both ends, and lets \
-                 each go again (Plasma: Get and Release; LMDB: a read transaction with one get, in the process that \
-                 has put). It has met the owner before.",
+                "A process gets objects that are new to it, one after the other, looks at both ends, and drops each \
+                 (Plasma: Get and Release; LMDB: a read transaction with one get, in the process that has put). It is \
+                 attached to the owner before.",
             )
             .ask(Who::Mobula, "get-first 8")
             .ask(Who::Plasma, "get-first 8")
@@ -37,7 +37,7 @@ pub(super) fn rows() -> Vec<Row> {
     );
     rows.push(
         Row::new("get-held", "get 8 B again while it is held", Unit::Seconds)
-            .method("The same get of one object that this process holds already, and letting go of the second one.")
+            .method("The same get of one object that this process holds already, and a drop of the second reference.")
             .ask(Who::Mobula, "get-held 8")
             .ask(Who::Plasma, "get-held 8")
             .times(Who::Plasma, 4.0)
