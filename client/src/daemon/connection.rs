@@ -175,7 +175,20 @@ impl Connection {
         let (correlation, receiver) = self.ask(request, deadline)?;
         loop {
             let left = left(deadline);
-            match receiver.recv_timeout(left.min(every)) {
+            let mut received = receiver.recv_timeout(left.min(every));
+            if matches!(received, Err(RecvTimeoutError::Timeout)) && left <= every {
+                let mut link = self.link.lock();
+                if link.give_up(correlation) {
+                    return match link.socket {
+                        Some(_) => Err(ClientError::Timeout { operation, waited }),
+                        None => Err(ClientError::StoreLost),
+                    };
+                }
+                drop(link);
+                // Its answer is on the way, and may bring something that must not be lost.
+                received = receiver.recv().map_err(RecvTimeoutError::from);
+            }
+            match received {
                 Ok((packet, daemon)) => {
                     let (_, reply) = Reply::decode(&packet.bytes)?;
                     return match reply {
@@ -187,14 +200,6 @@ impl Connection {
                     };
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::StoreLost),
-                Err(RecvTimeoutError::Timeout) if left <= every => {
-                    let mut link = self.link.lock();
-                    link.give_up(correlation);
-                    return match link.socket {
-                        Some(_) => Err(ClientError::Timeout { operation, waited }),
-                        None => Err(ClientError::StoreLost),
-                    };
-                }
                 // Who finds it gone from the list has its answer on the way.
                 Err(RecvTimeoutError::Timeout) => {
                     if is_needless() && self.link.lock().give_up(correlation) {
@@ -430,4 +435,37 @@ fn left(deadline: Option<Instant>) -> Duration {
 
 pub(crate) fn correlation_of(bytes: &[u8]) -> Option<u64> {
     bytes.get(8..16).map(|field| u64::from_le_bytes(field.try_into().expect("eight bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_when_patience_ends_is_not_lost() {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let directory = std::env::temp_dir().join(format!("mobula-answer-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("socket");
+        let _silent = Socket::listen(&path, 1).unwrap();
+        let connection = Connection::open(&path, PATIENCE).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| connection.request("ask", &Request::Stats {}));
+            let mut link = connection.link.lock();
+            while link.waiting.is_empty() {
+                assert!(!asker.is_finished(), "patience ended before the request was seen");
+                drop(link);
+                std::thread::yield_now();
+                link = connection.link.lock();
+            }
+            // While the answer is taken off the list, the asker's patience ends.
+            std::thread::sleep(2 * PATIENCE);
+            let (correlation, waiting) = link.waiting.pop_first().unwrap();
+            drop(link);
+            let bytes = Reply::Done {}.encode(correlation);
+            waiting.answer.send((Packet { bytes, ..Packet::default() }, 0)).unwrap();
+            assert!(matches!(asker.join().unwrap(), Ok(Answer { reply: Reply::Done {}, .. })));
+        });
+    }
 }
