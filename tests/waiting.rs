@@ -413,6 +413,17 @@ fn calls_that_wait_for_one_that_finds_no_process_end() {
 }
 
 #[test]
+fn actors_take_the_places_of_those_whose_last_handles_are_gone() {
+    let _session = few_processes(2);
+    for _ in 0..5 {
+        let actors: Vec<_> = (0..PROCESSES_MAX - 2).map(|_| Nine::remote()).collect();
+        for actor in &actors {
+            assert_eq!(actor.get().get_timeout(PATIENCE).unwrap(), 9);
+        }
+    }
+}
+
+#[test]
 fn actors_beyond_the_limit_say_so_and_leave_room_for_calls() {
     let _session = few_processes(2);
     let actors: Vec<_> = (0..PROCESSES_MAX + 3).map(|_| Nine::remote()).collect();
