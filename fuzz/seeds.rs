@@ -140,7 +140,8 @@ mod values {
     use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
     use arrow::datatypes::Int32Type;
     use mobula::value::{Tensor, encode};
-    use mobula_fuzz::values::{Any, Tagged, Victim};
+    use mobula_fuzz::values::{Any, Tagged, Victim, home};
+    use serde_bytes::ByteBuf;
 
     pub(super) fn values() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
         let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
@@ -164,7 +165,10 @@ mod values {
             any: Any::List(vec![
                 Any::Map(BTreeMap::from([("key".into(), Any::Number(-7)), ("other".into(), Any::Nothing)])),
                 Any::Tagged(Tagged::Pair(1, vec![2, 3])),
+                Any::Bytes(ByteBuf::from(vec![b'x'; 5])),
+                Any::Bytes(ByteBuf::from(vec![0xff; 5000])),
             ]),
+            references: vec![],
         };
         let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
         let empty = Victim {
@@ -179,7 +183,27 @@ mod values {
             maybe: None,
             letters: BTreeMap::new(),
             any: Any::Text("text".into()),
+            references: vec![None],
         };
-        Ok(vec![("full", encode(&full)?.to_vec()), ("empty", encode(&empty)?.to_vec())])
+        // What lies in the store goes by reference.
+        let home = home();
+        let bytes = home.bytes();
+        let batch = home.batch()?;
+        let stored = Victim {
+            name: "stored".into(),
+            numbers: BTreeMap::new(),
+            bytes: bytes.slice(100..200),
+            tensor: Tensor::from_shape_vec(&[1], vec![1.5])?,
+            more: vec![],
+            array: batch.column(1).clone().into(),
+            batch: batch.clone(),
+            floats: vec![],
+            maybe: Some(None),
+            letters: BTreeMap::new(),
+            any: Any::Bytes(ByteBuf::from(vec![b'x'; 5000])),
+            references: vec![Some(home.reference()), None, Some(home.reference())],
+        };
+        let input = |victim: &Victim| Ok::<_, mobula::value::ValueError>(home.write(&encode(victim)?));
+        Ok(vec![("full", input(&full)?), ("empty", input(&empty)?), ("stored", input(&stored)?)])
     }
 }

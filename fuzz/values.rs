@@ -1,13 +1,20 @@
-//! The type that `decode_value` decodes to: each carrier once, among ordinary fields.
+//! The type that `decode_value` decodes to: each carrier once, among ordinary fields. And the objects that its payloads
+//! can refer to.
 //!
 //! A payload names its type, so the seeds must be written of the same one that the target reads: that is why it has a
 //! place of its own.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, RecordBatch};
-use mobula::value::{Arrow, Bytes, Tensor};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use mobula::fuzzing::Reference;
+use mobula::value::{Arrow, Bytes, Encoded, Source, Tensor, ValueError, decode, encode, format};
+use mobula_client::{Client, Handle, Layout, Object};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::store;
 
 /// See the module's documentation.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +41,8 @@ pub struct Victim {
     pub letters: BTreeMap<(i128, char), u128>,
     /// What is buffered before it is known what it is.
     pub any: Any,
+    /// References to objects.
+    pub references: Vec<Option<Reference>>,
 }
 
 /// Anything, level by level.
@@ -46,6 +55,8 @@ pub enum Any {
     Number(i64),
     /// Text.
     Text(String),
+    /// Bytes, which are a list there.
+    Bytes(ByteBuf),
     /// A list.
     List(Vec<Any>),
     /// A map.
@@ -61,4 +72,90 @@ pub enum Tagged {
     Nothing,
     /// With a list as its content.
     Pair(u8, Vec<u16>),
+}
+
+/// Objects of a store, as one of its clients sees what another has put.
+pub struct Home {
+    owner: Client,
+    reader: Client,
+    /// Kept alive.
+    objects: Vec<Object>,
+    handles: Vec<Handle>,
+}
+
+/// The same objects in each process.
+pub fn home() -> &'static Home {
+    static HOME: OnceLock<Home> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let connect = || Client::connect(store::socket()).expect("the store accepts");
+        let mut home = Home { owner: connect(), reader: connect(), objects: vec![], handles: vec![] };
+        home.add(home.put(&[7; 8192], format::RAW));
+        home.add(home.put(&[], format::RAW));
+        home.add(home.put(&encode(&batch()).expect("a batch").to_vec(), format::PLAIN));
+        home
+    })
+}
+
+fn batch() -> Arrow<RecordBatch> {
+    let numbers = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as ArrayRef;
+    let words = Arc::new(StringArray::from(vec![Some("one"), Some("two"), None])) as ArrayRef;
+    RecordBatch::try_from_iter([("numbers", numbers), ("words", words)])
+        .expect("columns of one length")
+        .into()
+}
+
+impl Home {
+    fn add(&mut self, object: Object) {
+        self.handles.push(self.reader.hold(object.id()).expect("its owner keeps it"));
+        self.objects.push(object);
+    }
+
+    fn put(&self, bytes: &[u8], format: u32) -> Object {
+        let layout = Layout { length: bytes.len() as u64, format, references: vec![] };
+        let mut writer = self.owner.create(layout).expect("the store has room");
+        writer.copy_from_slice(bytes);
+        writer.seal()
+    }
+
+    /// An input: how many references there are, to which objects, and the payload.
+    pub fn write(&self, encoded: &Encoded) -> Vec<u8> {
+        let position = |handle: &Handle| {
+            let position = self.objects.iter().position(|object| object.id() == handle.id());
+            position.expect("a payload refers to these objects") as u8
+        };
+        let references = encoded.references();
+        let mut input = vec![references.len() as u8];
+        input.extend(references.iter().map(position));
+        input.extend(encoded.to_vec());
+        input
+    }
+
+    /// The payload of an input, and the references that go with it. There are few.
+    pub fn read<'a>(&self, input: &'a [u8]) -> (&'a [u8], Vec<Handle>) {
+        let Some((count, rest)) = input.split_first() else { return (input, vec![]) };
+        let (positions, payload) = rest.split_at(rest.len().min((count % 8).into()));
+        let handle = |position: &u8| self.handles[usize::from(*position) % self.handles.len()].clone();
+        (payload, positions.iter().map(handle).collect())
+    }
+
+    /// The payload as an object that another process has put.
+    pub fn object(&self, payload: &[u8]) -> Object {
+        let object = self.put(payload, format::PLAIN);
+        self.reader.get(object.id()).expect("it is there")
+    }
+
+    /// Bytes of an object.
+    pub fn bytes(&self) -> Bytes {
+        self.reader.get(self.objects[0].id()).expect("it is there").into()
+    }
+
+    /// A value whose memory is an object's.
+    pub fn batch(&self) -> Result<Arrow<RecordBatch>, ValueError> {
+        decode(Source::object(self.reader.get(self.objects[2].id())?, vec![]))
+    }
+
+    /// A reference to an object.
+    pub fn reference(&self) -> Reference {
+        Reference::new(self.handles[0].clone())
+    }
 }

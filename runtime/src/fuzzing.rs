@@ -1,7 +1,11 @@
-//! Records of other processes, read as this crate reads them: for the fuzz target `decode_record`, and in nothing else.
+//! For the fuzz targets, and for nothing else: records of other processes, read as this crate reads them, and references
+//! to objects as they stand in a value.
+
+use mobula_client::{Handle, ObjectId};
+use serde::{Deserialize, Serialize};
 
 use crate::call::payload;
-use crate::value::{format, stream};
+use crate::value::{self, format, stream};
 use crate::wire::{Call, FromHead, ToCaller, ToHead, read};
 
 /// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
@@ -45,6 +49,23 @@ pub fn read_record(record: &[u8]) {
     }
 }
 
+/// A reference to an object, as an `ObjectRef` has one that is sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reference(value::Reference);
+
+impl Reference {
+    /// Keeps the object of `handle` alive.
+    pub fn new(handle: Handle) -> Self {
+        Self(value::Reference(handle))
+    }
+
+    /// The object.
+    pub fn id(&self) -> ObjectId {
+        self.0.0.id()
+    }
+}
+
 /// As many payloads as a record says that follow, or as are there.
 fn take_payloads(mut bytes: &[u8], count: u32) {
     for _ in 0..count {
@@ -57,7 +78,7 @@ fn take_payloads(mut bytes: &[u8], count: u32) {
 
 /// A record of each kind, to begin with.
 pub fn records() -> Vec<(&'static str, Vec<u8>)> {
-    use mobula_client::{ObjectId, OwnerId};
+    use mobula_client::OwnerId;
 
     use crate::error::Failure;
     use crate::registry::Key;
