@@ -8,6 +8,7 @@ use mobula_store::{Config, Server};
 
 use crate::Violation;
 use crate::message::{Command, Report, Room, commands, failpoint_named, say};
+use crate::process::PATIENCE;
 
 /// What may be leased in all.
 const AMPLE_BYTES: u64 = 96 << 20;
@@ -32,6 +33,8 @@ pub(crate) fn run(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> R
     config.clients_max = 64;
     // No grace: what is measured is how soon memory is free, not how long it is kept.
     config.adoption_grace = Duration::ZERO;
+    // Clients come back as soon as the machine has a processor for them.
+    config.resume_window = PATIENCE;
     config.table_entries_initial = 64;
     config.ring_bytes = 4096;
     if let Some((failpoint, nth)) = die {
