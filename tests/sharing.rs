@@ -80,7 +80,7 @@ fn bytes_and_buffers_of_an_object_are_its_memory_and_outlive_everything_else() {
     let ids = [mine.id(), theirs.id()];
     let addresses = [mine.as_ptr(), theirs.as_ptr()];
     let [mine_bytes, theirs_bytes] = [Bytes::from(mine.clone()), Bytes::from(theirs.clone())];
-    let [mine_buffer, theirs_buffer] = [Buffer::from(mine), Buffer::from(theirs)];
+    let [mine_buffer, theirs_buffer] = [Buffer::from(Bytes::from(mine)), Buffer::from(Bytes::from(theirs))];
     drop(client);
     for (at, (bytes, buffer)) in
         [(&mine_bytes, &mine_buffer), (&theirs_bytes, &theirs_buffer)].iter().enumerate()

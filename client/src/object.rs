@@ -140,12 +140,12 @@ pub(crate) fn dangling() -> NonNull<u8> {
 
 /// Sealed bytes, read where they lie; derefs to `&[u8]`, 64-byte aligned.
 ///
-/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` or `Buffer` made from it)
+/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` made from it)
 /// lives, whatever happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are
 /// lent out in this process 1,048,575 times, which is what it can count.
 ///
 /// A forked child has no objects: nothing would keep them there. Its memory lacks them, so to deref an object panics, and to
-/// read a slice, a `Bytes` or a `Buffer` from before the fork ends the child with SIGSEGV. It can connect to the store for
+/// read a slice, a `Bytes` from before the fork ends the child with SIGSEGV. It can connect to the store for
 /// itself.
 pub struct Object {
     usage: Usage,
@@ -329,12 +329,5 @@ impl From<Object> for bytes::Bytes {
     /// The same bytes, without a copy; they keep the object alive.
     fn from(object: Object) -> Self {
         bytes::Bytes::from_owner(object)
-    }
-}
-
-impl From<Object> for arrow_buffer::Buffer {
-    /// The same bytes, without a copy; they keep the object alive.
-    fn from(object: Object) -> Self {
-        Self::from(bytes::Bytes::from(object))
     }
 }
