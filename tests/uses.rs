@@ -313,25 +313,27 @@ fn a_forked_child_sees_no_bytes_of_any_object() {
     assert!(is_content_of(&mine, mine.id()) && is_content_of(&theirs, theirs.id()));
 }
 
-/// As many loans of one object as a process can count.
+/// As many borrows of one object as a process can count.
 #[test]
-fn a_loan_too_many_is_an_error_that_names_the_limit() {
-    const LOANS_MAX: u64 = (1 << 20) - 1;
+fn a_borrow_too_many_is_an_error_that_names_the_limit() {
+    const BORROWS_MAX: u64 = (1 << 20) - 1;
     let store = Store::start(PEER, CAPACITY);
     let (other, client) = (store.client(), store.client());
     let put = put_content(&other, 1000).unwrap();
     for object in [put_content(&client, 1000).unwrap(), client.get(put.id()).unwrap()] {
         let (id, handle) = (object.id(), object.handle());
         // One is there already.
-        (1..LOANS_MAX).for_each(|_| std::mem::forget(client.get(id).unwrap()));
+        (1..BORROWS_MAX).for_each(|_| std::mem::forget(client.get(id).unwrap()));
         for refused in [client.get(id), handle.object()] {
             match refused.unwrap_err() {
-                ClientError::TooManyUses { object, max, .. } => assert_eq!((object, max), (id, LOANS_MAX)),
+                ClientError::TooManyReferences { object, max, .. } => {
+                    assert_eq!((object, max), (id, BORROWS_MAX))
+                }
                 other => panic!("{other}"),
             }
         }
         let text = client.get(id).unwrap_err().to_string();
-        assert!(text.contains("1048575 loans"), "{text}");
+        assert!(text.contains("1048575 borrows"), "{text}");
         // There is room for one again.
         assert!(is_content_of(&object, id));
         drop(object);

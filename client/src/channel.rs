@@ -1,5 +1,6 @@
 //! Channels: a pair of rings between this process and another, set up by the daemon and then used without it.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -7,26 +8,12 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::memory::check_received;
 use mobula_shm::ring::{self, Consumer, Corrupt, Marker, Peek, Producer, PushError};
+use parking_lot::Mutex;
 
+use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 use crate::reader::peer::Peer;
-use crate::shared::Shared;
-
-/// What happens around a client without having been asked for.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// Another client has connected; see [`Client::accept`](crate::Client::accept).
-    ChannelOpened(Incoming),
-    /// The other end of a channel was closed, or its process has died.
-    ChannelClosed(u64),
-    /// An owner whose objects are used here has died: what it promised is lost.
-    OwnerDied(OwnerId),
-    /// The daemon was killed, and another one has taken its place: everything goes on.
-    StoreResumed,
-    /// There is no daemon any more.
-    StoreLost,
-}
+use crate::reader::peers::Peers;
 
 /// A connection from another client, not yet accepted.
 #[derive(Debug)]
@@ -44,7 +31,7 @@ impl Incoming {
         self.channel
     }
 
-    /// Who connected.
+    /// The client that connected.
     pub fn peer(&self) -> OwnerId {
         self.peer
     }
@@ -63,62 +50,96 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn connect(shared: &Arc<Shared>, peer: OwnerId) -> Result<Self, ClientError> {
-        let attached = shared.peer(peer)?;
-        let (_still, answer) = loop {
-            let answer = shared.connection.request("connect", &Request::Connect { peer })?;
-            if let Some(still) = shared.connection.hold_still(answer.daemon) {
-                break (still, answer);
-            }
-        };
+    pub(crate) fn connect(
+        peers: &Peers,
+        channels: &Arc<Channels>,
+        peer: OwnerId,
+    ) -> Result<Self, ClientError> {
+        let attached = peers.attach(peer)?;
+        let connection = channels.connection();
+        let (_still, answer) = connection.request_still("connect", &Request::Connect { peer })?;
         let Reply::Connected { channel, data_bytes } = answer.reply else {
-            return Err(ClientError::BadReply(format!("{:?}", answer.reply)));
+            return Err(ClientError::unexpected(&answer.reply));
         };
+        channels.add(channel, peer);
         let opened = answer.descriptors().and_then(|[mine, theirs]| {
-            Self::open(attached, Incoming { channel, peer, data_bytes, mine, theirs })
+            Self::open(attached, channels.clone(), Incoming { channel, peer, data_bytes, mine, theirs })
         });
-        if opened.is_err() {
-            shared.connection.tell(&Request::Disconnect { channel });
-        } else {
-            shared.channels.lock().insert(channel, peer);
-        }
-        opened
+        opened.inspect_err(|_| channels.close(channel))
     }
 
-    pub(crate) fn accept(shared: &Arc<Shared>, incoming: Incoming) -> Result<Self, ClientError> {
+    pub(crate) fn accept(
+        peers: &Peers,
+        channels: &Arc<Channels>,
+        incoming: Incoming,
+    ) -> Result<Self, ClientError> {
         let channel = incoming.channel;
-        let opened = shared.peer(incoming.peer).and_then(|peer| Self::open(peer, incoming));
-        opened.inspect_err(|_| {
-            // The other end hears that nobody is there.
-            shared.channels.lock().remove(&channel);
-            shared.connection.tell(&Request::Disconnect { channel });
-        })
+        let attached = peers.attach(incoming.peer);
+        let opened = attached.and_then(|peer| Self::open(peer, channels.clone(), incoming));
+        // The other end hears that there is no one at this one.
+        opened.inspect_err(|_| channels.close(channel))
     }
 
-    fn open(peer: Arc<Peer>, parts: Incoming) -> Result<Self, ClientError> {
-        let Incoming { channel: id, data_bytes, mine, theirs, .. } = parts;
+    fn open(peer: Arc<Peer>, channels: Arc<Channels>, ends: Incoming) -> Result<Self, ClientError> {
+        let Incoming { channel: id, data_bytes, mine, theirs, .. } = ends;
         for end in [&mine, &theirs] {
             check_received(end.as_fd(), ring::end_bytes(data_bytes))?;
         }
         let (producer, consumer) = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
-        let link = Arc::new(Link { id, peer: peer.clone() });
-        let sender = Sender { producer, link: link.clone(), found_asleep: false };
-        Ok(Self { id, peer: peer.id, sender, receiver: Receiver { consumer, link } })
+        let open = Arc::new(OpenChannel { id, peer: peer.clone(), channels });
+        let sender = Sender { producer, channel: open.clone(), found_asleep: false };
+        Ok(Self { id, peer: peer.id, sender, receiver: Receiver { consumer, channel: open } })
     }
 }
 
-/// Tells the daemon when both halves are gone.
-struct Link {
-    id: u64,
-    peer: Arc<Peer>,
+/// The channels of a client that are open, each with the client at its other end.
+pub(crate) struct Channels {
+    connection: Arc<Connection>,
+    open: Mutex<BTreeMap<u64, OwnerId>>,
 }
 
-impl Drop for Link {
+impl Channels {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, open: Mutex::default() }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The daemon has opened a channel.
+    pub(crate) fn add(&self, channel: u64, peer: OwnerId) {
+        self.open.lock().insert(channel, peer);
+    }
+
+    /// The daemon has closed a channel.
+    pub(crate) fn remove(&self, channel: u64) {
+        self.open.lock().remove(&channel);
+    }
+
+    /// Closes a channel from this side.
+    pub(crate) fn close(&self, channel: u64) {
+        self.remove(channel);
+        self.connection.tell(&Request::Disconnect { channel });
+    }
+
+    pub(crate) fn all(&self) -> Vec<(u64, OwnerId)> {
+        self.open.lock().iter().map(|(channel, peer)| (*channel, *peer)).collect()
+    }
+}
+
+/// Tells the daemon when both halves of a channel are gone.
+struct OpenChannel {
+    id: u64,
+    peer: Arc<Peer>,
+    channels: Arc<Channels>,
+}
+
+impl Drop for OpenChannel {
     fn drop(&mut self) {
-        let shared = &self.peer.shared;
-        if !shared.guard.is_child() {
-            shared.channels.lock().remove(&self.id);
-            shared.connection.tell(&Request::Disconnect { channel: self.id });
+        // In a forked child another thread of the parent's may have the lock for ever.
+        if !self.peer.is_child() {
+            self.channels.close(self.id);
         }
     }
 }
@@ -126,7 +147,7 @@ impl Drop for Link {
 /// The sending half of a channel.
 pub struct Sender {
     producer: Producer,
-    link: Arc<Link>,
+    channel: Arc<OpenChannel>,
     found_asleep: bool,
 }
 
@@ -143,7 +164,7 @@ impl Sender {
     /// [`PushError::Full`]: the other end rings when there is room again.
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
-        self.found_asleep = self.link.peer.wake();
+        self.found_asleep = self.channel.peer.wake();
         Ok(position)
     }
 
@@ -171,7 +192,7 @@ impl Sender {
 /// The receiving half of a channel.
 pub struct Receiver {
     consumer: Consumer,
-    link: Arc<Link>,
+    channel: Arc<OpenChannel>,
 }
 
 impl Receiver {
@@ -202,7 +223,7 @@ impl Receiver {
     /// Acknowledges the record from [`next`](Self::next): what the sender held on its behalf can go.
     pub fn done(&mut self) {
         if self.consumer.advance() {
-            self.link.peer.wake();
+            self.channel.peer.wake();
         }
     }
 }

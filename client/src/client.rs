@@ -6,92 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::channel::Receiver;
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{
-    ClientInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, Totals,
-};
-use mobula_shm::bell::Bell;
-use mobula_shm::control::control_bytes;
+use mobula_protocol::message::{NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request};
 use mobula_shm::copy::copy;
-use mobula_shm::directory::DirectoryReader;
-use mobula_shm::fork::ForkGuard;
-use mobula_shm::memory::check_received;
-use mobula_shm::pins::{PinReader, PinWriter};
-use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
-use crate::channel::{Channel, Event, Incoming};
-use crate::daemon::background;
-use crate::daemon::connection::{Connection, Received};
+use crate::channel::{Channel, Incoming};
+use crate::connect::connect;
 use crate::error::ClientError;
+use crate::event::Event;
 use crate::object::{Handle, Object};
-use crate::owner::Own;
-use crate::shared::{Parts, Shared};
-use crate::spill::Spills;
-use crate::writer::{Layout, ObjectWriter, Promise};
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct ConnectOptions {
-    pub(crate) label: String,
-    pub(crate) lease_timeout: Duration,
-    pub(crate) resume_timeout: Duration,
-    patience: Duration,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        let program = std::env::args_os().next().unwrap_or_default();
-        let label = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let [lease_timeout, resume_timeout, patience] = [Duration::from_secs(10); 3];
-        Self { label, lease_timeout, resume_timeout, patience }
-    }
-}
-
-impl ConnectOptions {
-    /// The defaults: labelled with the program's name, 10 s of waiting for memory, for the daemon, and for another one.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What people see this client called; cut to 256 bytes.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
-        let max = self.label.floor_char_boundary(mobula_protocol::message::LABEL_BYTES_MAX);
-        self.label.truncate(max);
-        self
-    }
-
-    /// How long a put waits for room in a full store before it fails with `StoreFull`. Default: 10 s.
-    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
-        self.lease_timeout = timeout;
-        self
-    }
-
-    /// How long the daemon may take to answer. Default: 10 s.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    /// For how long another daemon is looked for in the place of one that was killed. It is handed what this client has,
-    /// and goes on; what is asked meanwhile waits. When the time has passed the store is lost for good. Zero: at once.
-    /// Default: 10 s.
-    ///
-    /// A daemon that ends on purpose says so, and is not waited for.
-    pub fn resume_timeout(mut self, timeout: Duration) -> Self {
-        self.resume_timeout = timeout;
-        self
-    }
-
-    /// Connects to the store that listens at `path`.
-    ///
-    /// # Errors
-    /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
-    pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, ClientError> {
-        Client::open(path.as_ref(), self)
-    }
-}
+use crate::options::ConnectOptions;
+use crate::promise::Promise;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::writer::{Layout, ObjectWriter};
 
 /// A connection to a store. Clones share it; the last clone, and the last object in use, end it.
 ///
@@ -115,6 +44,16 @@ impl Drop for Inner {
     }
 }
 
+impl ConnectOptions {
+    /// Connects to the store that listens at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
+    pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, ClientError> {
+        Ok(Client { inner: Arc::new(Inner { shared: connect(path.as_ref(), self)? }) })
+    }
+}
+
 impl Client {
     /// Connects with the default [options](ConnectOptions).
     ///
@@ -124,63 +63,6 @@ impl Client {
         ConnectOptions::new().connect(path)
     }
 
-    fn open(path: &Path, options: ConnectOptions) -> Result<Self, ClientError> {
-        let guard = ForkGuard::new()?;
-        let no_store = |reason| ClientError::NoStore { path: path.to_owned(), reason };
-        let connection = Arc::new(Connection::open(path, options.patience).map_err(no_store)?);
-        let welcome = hello(&connection, options.label.clone())?;
-        let Reply::Welcome { owner, slots, entries, capacity_bytes } = welcome.reply else {
-            return Err(ClientError::BadReply(format!("{:?} as a welcome", welcome.reply)));
-        };
-        // Slot 0 is the daemon's. A slot has 16 bits, and a place in every control memory.
-        if owner.slot() == 0 || u32::from(owner.slot()) >= slots || slots > u32::from(u16::MAX) + 1 {
-            return Err(ClientError::BadReply(format!("slot {} of {slots}", owner.slot())));
-        }
-        if entries > ENTRIES_MAX {
-            return Err(ClientError::BadReply(format!("a table of {entries} entries")));
-        }
-        let [control, bell, daemon_control] = welcome.descriptors()?;
-        for descriptor in [&control, &daemon_control] {
-            check_received(descriptor.as_fd(), control_bytes(slots))?;
-        }
-        let bell = Bell::check_received(bell)?;
-        let directory = Arc::new(DirectoryReader::map(daemon_control.as_fd(), slots)?);
-        let daemon_pins = PinReader::map(daemon_control.as_fd(), owner.slot())?;
-        let view = TableWriter::map(control.as_fd())?;
-        let own_pins = PinWriter::map(control.as_fd(), owner.slot())?;
-        let shared = Arc::new_cyclic(|client| {
-            let spills = Spills::new(connection.clone());
-            let own = Own::new(
-                owner,
-                view,
-                own_pins,
-                daemon_pins,
-                directory.clone(),
-                entries,
-                spills,
-                client.clone(),
-            );
-            Shared::new(Parts {
-                guard,
-                connection: connection.clone(),
-                directory,
-                own,
-                bell,
-                slots,
-                capacity_bytes,
-                options,
-                control,
-                daemon_control,
-            })
-        });
-        let weak = Arc::downgrade(&shared);
-        std::thread::Builder::new()
-            .name("mobula-client".into())
-            .stack_size(256 << 10)
-            .spawn(move || background::run(&connection, &weak))?;
-        Ok(Self { inner: Arc::new(Inner { shared }) })
-    }
-
     #[inline]
     fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
@@ -188,18 +70,18 @@ impl Client {
 
     /// Who this client is.
     pub fn id(&self) -> OwnerId {
-        self.shared().own.id
+        self.shared().owner.id()
     }
 
     /// Whether this process is a forked child of the one that connected: then nothing of the client can be used. A
     /// load.
     pub fn is_forked_child(&self) -> bool {
-        self.shared().guard.is_child()
+        self.shared().owner.guard.is_child()
     }
 
     /// What the store may lease in all, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
-        self.shared().capacity_bytes
+        self.shared().owner.capacity_bytes
     }
 
     // ---- objects ----
@@ -222,7 +104,7 @@ impl Client {
     /// As [`put`](Self::put).
     #[inline]
     pub fn create(&self, layout: Layout) -> Result<ObjectWriter, ClientError> {
-        ObjectWriter::begin(self.shared(), layout)
+        ObjectWriter::new(&self.shared().owner, layout)
     }
 
     /// The bytes of a sealed object, where they lie. Memory operations only, except that the first object of an
@@ -234,7 +116,7 @@ impl Client {
     /// that was spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put.
     #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
-        Object::get(self.shared(), object)
+        Object::get(&self.shared().owner, &self.shared().peers, object)
     }
 
     /// Keeps an object, sealed or promised, alive without its bytes. Costs as [`get`](Self::get).
@@ -242,7 +124,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoSuchObject`].
     pub fn hold(&self, object: ObjectId) -> Result<Handle, ClientError> {
-        Handle::hold(self.shared(), object)
+        Handle::hold(&self.shared().owner, &self.shared().peers, object)
     }
 
     /// Whether an object is there to be read.
@@ -264,21 +146,21 @@ impl Client {
     /// [`ClientError::NotOwner`] for somebody else's; [`ClientError::NoSuchObject`]. One that is spilled comes back for it,
     /// so also as [`get`](Self::get).
     pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
-        self.shared().check_process()?;
-        let own = &self.shared().own;
-        if object.owner() != own.id {
+        let owner = &self.shared().owner;
+        owner.check_process()?;
+        if object.owner() != owner.id() {
             return Err(ClientError::NotOwner { object, owner: object.owner(), operation: "delete" });
         }
-        if own.delete(object) {
+        if owner.delete(object) {
             return Ok(());
         }
-        if own.spilled(object).is_some() {
-            // While it is deleted it stays where it is, so it must be in memory, and used until then.
+        if owner.table.spill_record(object).is_some() {
+            // A deleted object is not restored, so it must be in memory first, and borrowed until it is deleted.
             let _object = self.get(object)?;
-            if own.delete(object) {
+            if owner.delete(object) {
                 return Ok(());
             }
-            if own.spilled(object).is_some() {
+            if owner.table.spill_record(object).is_some() {
                 let reason = "the store has no memory for it, in which it could be deleted".to_owned();
                 return Err(Refusal::NotRestored { object, reason }.into());
             }
@@ -291,7 +173,7 @@ impl Client {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn promise(&self) -> Result<Promise, ClientError> {
-        Promise::make(self.shared())
+        Promise::new(&self.shared().owner)
     }
 
     // ---- names ----
@@ -356,7 +238,7 @@ impl Client {
                     }
                     check_goes_on(goes_on)?;
                 }
-                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+                other => return Err(ClientError::unexpected(&other)),
             }
         }
     }
@@ -377,7 +259,7 @@ impl Client {
                     check_goes_on(next > cursor)?;
                     cursor = next;
                 }
-                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+                other => return Err(ClientError::unexpected(&other)),
             }
         }
     }
@@ -389,7 +271,7 @@ impl Client {
     pub fn stats(&self) -> Result<Stats, ClientError> {
         let totals = match self.ask("statistics", &Request::Stats {})? {
             Reply::Stats { totals } => totals,
-            other => return Err(ClientError::BadReply(format!("{other:?}"))),
+            other => return Err(ClientError::unexpected(&other)),
         };
         let (mut clients, mut cursor) = (Vec::new(), 0);
         loop {
@@ -400,7 +282,7 @@ impl Client {
                     check_goes_on(next > cursor)?;
                     cursor = next;
                 }
-                other => return Err(ClientError::BadReply(format!("{other:?}"))),
+                other => return Err(ClientError::unexpected(&other)),
             }
         }
     }
@@ -408,19 +290,19 @@ impl Client {
     /// Objects of this client's that are alive, those included that are promised or being made. No message.
     pub fn live_objects(&self) -> u64 {
         // What has been let go of is looked at now rather than soon.
-        if !self.shared().guard.is_child() {
-            self.shared().free_pending();
+        if !self.is_forked_child() {
+            self.shared().owner.free_retire_list();
         }
-        self.shared().own.live()
+        self.shared().owner.live()
     }
 
     /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while.
     pub fn release_unused(&self) {
-        if self.shared().guard.is_child() {
+        if self.is_forked_child() {
             return;
         }
-        self.shared().collect();
-        self.shared().release_empty(u64::MAX);
+        self.shared().owner.collect();
+        self.shared().owner.release_empty(u64::MAX);
     }
 
     // ---- channels ----
@@ -430,8 +312,8 @@ impl Client {
     /// # Errors
     /// [`Refusal::NoSuchOwner`] when it is not alive.
     pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
-        self.shared().check_process()?;
-        Channel::connect(self.shared(), peer)
+        let Shared { peers, channels, .. } = &**self.shared();
+        Channel::connect(peers, channels, peer)
     }
 
     /// Takes up a channel that another client has opened. A round trip, the first time that client is met.
@@ -439,27 +321,27 @@ impl Client {
     /// # Errors
     /// [`Refusal::NoSuchOwner`] when it has died meanwhile.
     pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
-        Channel::accept(self.shared(), incoming)
+        Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
 
     /// What happens around this client from now on. A later call takes over from an earlier one.
     pub fn events(&self) -> Receiver<Event> {
-        let (sender, receiver) = unbounded();
-        *self.shared().events.lock() = Some(sender);
-        receiver
+        self.shared().events.subscribe()
     }
 
     /// Blocks until somebody rings this client (a record in a channel, room in one, a settled promise, an event) or
     /// `timeout` has passed. `ready` takes the last look before the process really sleeps; at most one thread of a
     /// client sleeps at a time.
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
-        self.shared().sleep(ready, |bell| _ = bell.wait(timeout));
+        let Shared { events, owner, .. } = &**self.shared();
+        events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
     }
 
     /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the one that becomes
     /// readable when this client is rung.
     pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
-        self.shared().sleep(ready, |bell| {
+        let Shared { events, owner, .. } = &**self.shared();
+        events.sleep(owner, ready, |bell| {
             block(bell.as_fd());
             bell.drain();
         });
@@ -467,28 +349,26 @@ impl Client {
 
     /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again.
     pub fn ring(&self) {
-        self.shared().bell.ring();
+        self.shared().events.bell().ring();
     }
 
     fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {
-        self.shared().check_process()?;
         let timeout_ms = timeout.as_millis().min(u128::from(u64::MAX)) as u64;
         let request = Request::Lookup { name: checked_name(name)?, timeout_ms };
         match self.shared().connection.request_within("look a name up", &request, timeout)?.reply {
             Reply::Found { object } => Ok(object),
-            other => Err(ClientError::BadReply(format!("{other:?}"))),
+            other => Err(ClientError::unexpected(&other)),
         }
     }
 
     fn ask_for_done(&self, operation: &'static str, request: &Request) -> Result<(), ClientError> {
         match self.ask(operation, request)? {
             Reply::Done {} => Ok(()),
-            other => Err(ClientError::BadReply(format!("{other:?}"))),
+            other => Err(ClientError::unexpected(&other)),
         }
     }
 
     fn ask(&self, operation: &'static str, request: &Request) -> Result<Reply, ClientError> {
-        self.shared().check_process()?;
         Ok(self.shared().connection.request(operation, request)?.reply)
     }
 }
@@ -511,74 +391,4 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
 fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
     let reason = || ClientError::BadReply("a page that does not come behind the one before".to_owned());
     goes_on.then_some(()).ok_or_else(reason)
-}
-
-/// The first request, before there is a thread that receives.
-fn hello(
-    connection: &Arc<Connection>,
-    label: String,
-) -> Result<crate::daemon::connection::Answer, ClientError> {
-    std::thread::scope(|scope| {
-        let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {
-            loop {
-                match connection.receive(None) {
-                    Received::Notice(..) => {}
-                    Received::HungUp => return connection.lose(),
-                    Received::Nothing | Received::Orphan(_) => return,
-                }
-            }
-        })?;
-        let answer = connection.request("say hello", &Request::Hello { label });
-        if answer.is_err() {
-            connection.close();
-        }
-        let _ = receiver.join();
-        match answer {
-            Err(ClientError::StoreLost) => {
-                Err(connection.farewell().map_or(ClientError::StoreLost, ClientError::Refused))
-            }
-            answer => answer,
-        }
-    })
-}
-
-/// A store in numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
-    /// The store as a whole.
-    pub totals: Totals,
-    /// Each client, and each dead one of which objects remain.
-    pub clients: Vec<ClientInfo>,
-}
-
-impl Stats {
-    /// Objects of all clients.
-    pub fn objects(&self) -> u64 {
-        self.sum(|client| client.objects)
-    }
-
-    /// Bytes of all objects' payloads.
-    pub fn object_bytes(&self) -> u64 {
-        self.sum(|client| client.object_bytes)
-    }
-
-    /// Objects of all clients that are spilled to disk.
-    pub fn spilled_objects(&self) -> u64 {
-        self.clients.iter().map(|client| client.spilled_objects).sum()
-    }
-
-    /// Bytes of their payloads.
-    pub fn spilled_bytes(&self) -> u64 {
-        self.clients.iter().map(|client| client.spilled_bytes).sum()
-    }
-
-    /// Objects that clients pin, counted for each client.
-    pub fn pins(&self) -> u64 {
-        self.sum(|client| client.pins)
-    }
-
-    /// Lengths are what owners say, which may be anything.
-    fn sum(&self, number: impl Fn(&ClientInfo) -> u64) -> u64 {
-        self.clients.iter().map(number).fold(0, u64::saturating_add)
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mobula_protocol::advice::explained;
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{DecodeError, Refusal};
+use mobula_protocol::message::{DecodeError, Refusal, Reply};
 
 use crate::counting::count::TooMany;
 
@@ -82,15 +82,13 @@ pub enum ClientError {
         /// The id.
         object: ObjectId,
     },
-    /// This process uses the object in so many ways that no more can be counted.
-    #[error(
-        "this process has {max} {uses} of object {object}, and cannot count more: drop some of them first"
-    )]
-    TooManyUses {
+    /// This process has as many references of one kind to the object as can be counted.
+    #[error("this process has {max} {kind} object {object}, and cannot count more: drop some of them first")]
+    TooManyReferences {
         /// The id.
         object: ObjectId,
-        /// What there are so many of.
-        uses: &'static str,
+        /// The kind of which there are so many, in the plural.
+        kind: &'static str,
         /// How many there can be.
         max: u64,
     },
@@ -115,11 +113,19 @@ pub enum ClientError {
     System(#[from] io::Error),
 }
 
+impl ClientError {
+    /// The daemon's reply is none that belongs to the request.
+    #[cold]
+    pub(crate) fn unexpected(reply: &Reply) -> Self {
+        Self::BadReply(format!("{reply:?}"))
+    }
+}
+
 impl TooMany {
-    /// The error for uses of this object.
+    /// The error for references to this object.
     #[cold]
     pub(crate) fn of(self, object: ObjectId) -> ClientError {
-        ClientError::TooManyUses { object, uses: self.kind.plural(), max: self.max }
+        ClientError::TooManyReferences { object, kind: self.kind.plural(), max: self.max }
     }
 }
 

@@ -13,26 +13,48 @@
 //! # Ok::<(), mobula_client::ClientError>(())
 //! ```
 //!
-//! The path of an object through this crate: [`Client`] → `owner` (an entry and memory, from `owner::alloc`) →
-//! [`ObjectWriter`] → seal → in another process: `reader` (attach once, pin, check) → [`Object`]. Writers, objects and
-//! handles are each a counted `reference`. When the store is full, `spill` moves objects to files, and back. The slow paths, where the daemon is asked, all go through `daemon::connection`.
+//! # The path of an object
+//!
+//! | step | room |
+//! |---|---|
+//! | [`Client::put`], [`Client::create`] | `client`, `writer`, `draft` |
+//! | an entry and memory are reserved | `owner/create`, with `owner/entries` and `owner/alloc`; slowly with `owner/lease` |
+//! | [`ObjectWriter::seal`] stores the state word | `owner/table` |
+//! | [`Client::get`] in another process | `client`, `object`, `reference` |
+//! | counts a borrow, pins, loads the state word | `reader/peers`, `reader/slot`, `reader/peer` |
+//! | finds the bytes | `reader/segment` |
+//! | clones and drops | `reference`, `counting/count` |
+//! | the last drop lets the owner free it | `owner/uses`, `owner/reclaim` |
+//!
+//! When the store is full, `spill` moves objects to files, and back. Only slow paths ask the daemon, by
+//! `daemon/connection`, and the thread in `background` acts on what the daemon sends. `connect` makes the parts of a
+//! client, and `shared` lists them.
 
+mod background;
 mod channel;
 mod client;
+mod connect;
 mod counting;
 mod daemon;
+mod draft;
 mod error;
+mod event;
+mod located;
 mod object;
+mod options;
 mod owner;
+mod promise;
 mod reader;
 mod reference;
 mod shared;
 mod spill;
+mod stats;
 mod writer;
 
-pub use channel::{Channel, Event, Incoming, Receiver, Sender};
-pub use client::{Client, ConnectOptions, Stats};
+pub use channel::{Channel, Incoming, Receiver, Sender};
+pub use client::Client;
 pub use error::ClientError;
+pub use event::Event;
 pub use mobula_protocol::advice::explained;
 pub use mobula_protocol::descriptors;
 pub use mobula_protocol::id::{ObjectId, OwnerId};
@@ -41,4 +63,7 @@ pub use mobula_shm::copy::{copy, copy_once};
 pub use mobula_shm::heap;
 pub use mobula_shm::ring::{Marker, Peek};
 pub use object::{Handle, Object, Watch};
-pub use writer::{Layout, ObjectWriter, Promise};
+pub use options::ConnectOptions;
+pub use promise::Promise;
+pub use stats::Stats;
+pub use writer::{Layout, ObjectWriter};

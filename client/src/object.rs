@@ -1,7 +1,7 @@
-//! Objects in use: [`Object`] lends out sealed bytes where they lie, [`Handle`] only keeps an object alive.
+//! Objects in use: an [`Object`] gives its sealed bytes where they lie, a [`Handle`] only keeps an object alive.
 //!
-//! Both are counted privately to the process; the first use of an object pins it, the last one takes the pin back (and
-//! frees the object, where this client owns it). Cloning and dropping are memory operations.
+//! Both are references that are counted within the process. The first reference to an object pins it; the last one takes
+//! the pin back, and lets the object be freed where this client owns it. To clone and to drop are memory operations.
 
 use std::fmt;
 use std::ops::Deref;
@@ -12,51 +12,51 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
 use mobula_shm::table::{Location, State};
 
-use crate::counting::count::Use;
+use crate::counting::count::Kind;
 use crate::error::ClientError;
-use crate::reference::Usage;
-use crate::shared::Shared;
-use crate::spill::copy::Copied;
+use crate::located::Located;
+use crate::owner::Owner;
+use crate::reader::peers::Peers;
+use crate::reference::Reference;
+use crate::spill::copy::{Copied, copy_spilled};
+use crate::spill::restore::restore;
 
-/// How often a spilled object is asked for.
+/// So often a reader asks for a spilled object to be restored.
 const RESTORES_MAX: usize = 16;
-
-/// Drops handles and what they alone kept, and so on, without recursion: chains of objects can be long.
-pub(crate) fn drop_all(mut garbage: Vec<Handle>) {
-    while let Some(handle) = garbage.pop() {
-        handle.usage.end(&mut garbage);
-    }
-}
 
 /// Keeps an object alive without mapping its bytes.
 ///
-/// Clone and drop are memory operations; the object is freed when no process has a handle or its bytes any more. A clone
-/// panics when this process has 16,777,215 handles of the object, which is what it can count.
+/// Clone and drop are memory operations. The object is freed when no process has a handle to it or borrows its bytes any
+/// more. A clone panics when this process has 16,777,215 handles to the object, which is as many as it can count.
 #[derive(Clone)]
 pub struct Handle {
-    usage: Usage,
+    reference: Reference,
 }
 
 impl Handle {
     #[inline]
-    pub(crate) fn hold(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        let usage = Usage::acquire(shared, id, Use::Handle)?;
-        usage.state()?;
-        Ok(Self { usage })
+    pub(crate) fn hold(owner: &Owner, peers: &Peers, id: ObjectId) -> Result<Self, ClientError> {
+        let reference = Reference::acquire(owner, peers, id, Kind::Handle)?;
+        reference.state()?;
+        Ok(Self { reference })
     }
 
-    /// Made of a use of kind `Handle`.
-    pub(crate) fn of(usage: Usage) -> Self {
-        Self { usage }
+    /// Made of a reference of kind `Handle`.
+    pub(crate) fn of(reference: Reference) -> Self {
+        Self { reference }
     }
 
-    pub(crate) fn usage(&self) -> &Usage {
-        &self.usage
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    pub(crate) fn into_reference(self) -> Reference {
+        self.reference
     }
 
     /// Its id.
     pub fn id(&self) -> ObjectId {
-        self.usage.id()
+        self.reference.id()
     }
 
     /// Whether its bytes are there: `false` while it is promised. One load.
@@ -65,64 +65,64 @@ impl Handle {
     /// [`ClientError::ForkedChild`] in a forked child;
     /// [`ClientError::Lost`] when it never will be.
     pub fn is_ready(&self) -> Result<bool, ClientError> {
-        if self.usage.is_child() {
+        if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
         }
-        match self.usage.state() {
+        match self.reference.state() {
             Ok(State::Promised) => Ok(false),
             Ok(State::Lost) => Err(ClientError::Lost { object: self.id() }),
-            // Deleted for others; who holds it keeps it.
+            // Deleted for others; a process that holds it keeps it.
             Ok(_) | Err(ClientError::Deleted { .. }) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. One
-    /// that was spilled to disk is brought back first; where the store has no memory for that, and none can be made, it is
-    /// read into memory of this process's own.
+    /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. A
+    /// spilled object is restored first. Where the store has no memory for it, and none can be made, it is read into this
+    /// process's own memory.
     ///
     /// # Errors
-    /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For one that was
-    /// spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put. [`ClientError::TooManyUses`] when its bytes
-    /// are lent out in this process 1,048,575 times.
+    /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For a spilled
+    /// object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
+    /// [`ClientError::TooManyReferences`] when its bytes are borrowed in this process 1,048,575 times.
     pub fn object(&self) -> Result<Object, ClientError> {
-        if self.usage.is_child() {
+        if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
         }
-        // Pinned first: what is sealed might be spilled until then.
-        let usage = self.usage.again(Use::Bytes)?;
-        let state = match usage.state() {
-            // For others; who holds it keeps it.
+        // Borrowed first: until then a sealed object may be spilled.
+        let reference = self.reference.again(Kind::Borrow)?;
+        let state = match reference.state() {
+            // For others; a process that holds it keeps it.
             Err(ClientError::Deleted { .. }) => State::Sealed,
             state => state?,
         };
-        Object::lend(usage, state)
+        Object::of_state(reference, state)
     }
 
     /// Says in this client's pin that a thread is going to sleep until the promised object is there: its owner then
     /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping.
     ///
     /// # Errors
-    /// [`ClientError::TooManyUses`] when 262,143 threads and calls of this process wait for it already.
+    /// [`ClientError::TooManyReferences`] when 262,143 threads and calls of this process wait for it already.
     pub fn watch(&self) -> Result<Watch, ClientError> {
-        Ok(Watch { usage: self.usage.again(Use::Wait)? })
+        Ok(Watch { reference: self.reference.again(Kind::Wait)? })
     }
 
-    /// Whether anybody else, in this process or another, keeps the object beside `own_handles` handles of this
-    /// process. Only its owner can tell: `true` for objects of others.
+    /// Whether anyone else, in this process or another, keeps the object beside `own_handles` handles of this process.
+    /// Only its owner can tell: `true` for objects of others.
     pub fn is_held_elsewhere(&self, own_handles: u64) -> bool {
-        self.usage.is_held_elsewhere(own_handles)
+        self.reference.is_held_elsewhere(own_handles)
     }
 }
 
 /// While it lives, the owner of a promised object rings this client when the promise is settled.
 pub struct Watch {
-    usage: Usage,
+    reference: Reference,
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Watch").field(&self.usage.id()).finish()
+        f.debug_tuple("Watch").field(&self.reference.id()).finish()
     }
 }
 
@@ -132,112 +132,106 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Where empty slices point: not null, aligned as everything else.
-#[inline]
-pub(crate) fn dangling() -> NonNull<u8> {
-    NonNull::without_provenance(std::num::NonZeroUsize::new(64).expect("not zero"))
-}
-
 /// Sealed bytes, read where they lie; derefs to `&[u8]`, 64-byte aligned.
 ///
-/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` made from it)
-/// lives, whatever happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are
-/// lent out in this process 1,048,575 times, which is what it can count.
+/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` made from it) lives, whatever
+/// happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are borrowed in
+/// this process 1,048,575 times, which is as many as it can count.
 ///
-/// A forked child has no objects: nothing would keep them there. Its memory lacks them, so to deref an object panics, and to
-/// read a slice, a `Bytes` from before the fork ends the child with SIGSEGV. It can connect to the store for
-/// itself.
+/// A forked child has no objects: nothing would keep them there. They are not mapped in its memory, so to deref an object
+/// panics, and to read a slice or a `Bytes` from before the fork ends the child with SIGSEGV. The child can connect to the
+/// store for itself.
 pub struct Object {
-    usage: Usage,
+    reference: Reference,
     pointer: NonNull<u8>,
     length: usize,
     format: u32,
     references: u32,
-    /// What `pointer` points into, where that is no memory of the store's.
+    /// The memory that `pointer` points into, where that is not the store's.
     copied: Option<Arc<Copied>>,
 }
 
-// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever thread, and
-// its parts but the pointer to them are themselves Send.
+// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever thread. Its
+// parts but the pointer to them are Send.
 unsafe impl Send for Object {}
-// SAFETY: threads that share it read those bytes, and its parts but the pointer to them are themselves Sync.
+// SAFETY: threads that share it read those bytes. Its parts but the pointer to them are Sync.
 unsafe impl Sync for Object {}
 
 impl Object {
     #[inline]
-    pub(crate) fn get(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        match Usage::lend_again(shared, id) {
-            Some((usage, pointer, location)) => Ok(Self::at(usage, pointer, &location)),
-            None => Self::get_first(shared, id),
+    pub(crate) fn get(owner: &Owner, peers: &Peers, id: ObjectId) -> Result<Self, ClientError> {
+        match Reference::borrow(owner, peers, id)? {
+            (reference, Some(located)) => Ok(Self::at(reference, located)),
+            (reference, None) => Self::of_borrow(reference),
         }
     }
 
-    fn get_first(shared: &Arc<Shared>, id: ObjectId) -> Result<Self, ClientError> {
-        let usage = Usage::acquire(shared, id, Use::Bytes)?;
-        let state = usage.state()?;
-        Self::lend(usage, state)
-    }
-
-    /// Made of a use of kind `Bytes`, by which the state was seen.
+    /// Made of a borrow of a sealed object, and of where it lies.
     #[inline]
-    fn lend(usage: Usage, state: State) -> Result<Self, ClientError> {
+    pub(crate) fn at(reference: Reference, located: Located) -> Self {
+        let Location { length, format, references, .. } = located.location;
+        let (pointer, length) = (located.pointer, length as usize);
+        Self { reference, pointer, length, format, references, copied: None }
+    }
+
+    /// Made of a borrow.
+    fn of_borrow(reference: Reference) -> Result<Self, ClientError> {
+        let state = reference.state()?;
+        Self::of_state(reference, state)
+    }
+
+    /// Made of a borrow that saw the state.
+    #[inline]
+    fn of_state(reference: Reference, state: State) -> Result<Self, ClientError> {
         match state {
-            State::Sealed => Self::locate(usage),
-            State::Spilled => Self::lend_spilled(usage),
-            State::Lost => Err(ClientError::Lost { object: usage.id() }),
-            _ => Err(ClientError::NotReady { object: usage.id() }),
+            State::Sealed => Self::of_sealed(reference),
+            State::Spilled => Self::of_spilled(reference),
+            State::Lost => Err(ClientError::Lost { object: reference.id() }),
+            _ => Err(ClientError::NotReady { object: reference.id() }),
         }
+    }
+
+    #[inline]
+    fn of_sealed(reference: Reference) -> Result<Self, ClientError> {
+        let located = reference.locate()?;
+        Ok(Self::at(reference, located))
     }
 
     #[cold]
-    fn lend_spilled(usage: Usage) -> Result<Self, ClientError> {
+    fn of_spilled(reference: Reference) -> Result<Self, ClientError> {
         for _ in 0..RESTORES_MAX {
-            if let Err(error) = usage.restore() {
-                match usage.copy_spilled() {
+            if let Err(error) = restore(&reference) {
+                match copy_spilled(&reference) {
                     Ok(Some((copied, location))) => {
                         let (pointer, copied) = (copied.pointer(), Some(copied));
-                        return Ok(Self { copied, ..Self::at(usage, pointer, &location) });
+                        return Ok(Self { copied, ..Self::at(reference, Located { pointer, location }) });
                     }
-                    // It is back after all.
+                    // It is in memory after all.
                     Ok(None) => {}
                     Err(damaged @ ClientError::Refused(Refusal::SpillDamaged { .. })) => return Err(damaged),
-                    // That is why it was tried.
+                    // The first error is why the file was read at all.
                     Err(_) => return Err(error),
                 }
             }
-            match usage.state() {
+            match reference.state() {
                 // Its owner was looking whether to free it when the daemon looked.
                 Ok(State::Spilled) => {}
-                Ok(State::Sealed) | Err(ClientError::Deleted { .. }) => return Self::locate(usage),
+                Ok(State::Sealed) | Err(ClientError::Deleted { .. }) => return Self::of_sealed(reference),
                 Ok(_) => break,
                 Err(error) => return Err(error),
             }
         }
-        let reason = "its owner says that it is back, and it is not".to_owned();
-        Err(Refusal::NotRestored { object: usage.id(), reason }.into())
-    }
-
-    /// Finds the bytes of a sealed object.
-    #[inline]
-    fn locate(usage: Usage) -> Result<Self, ClientError> {
-        let (pointer, location) = usage.locate()?;
-        Ok(Self::at(usage, pointer, &location))
-    }
-
-    /// Made of a use of kind `Bytes` of a sealed object, and of where it lies.
-    #[inline]
-    pub(crate) fn at(usage: Usage, pointer: NonNull<u8>, location: &Location) -> Self {
-        let Location { length, format, references, .. } = *location;
-        Self { usage, pointer, length: length as usize, format, references, copied: None }
+        let reason = "its owner says that it was restored, and it was not".to_owned();
+        Err(Refusal::NotRestored { object: reference.id(), reason }.into())
     }
 
     /// Its id, which any process of the same store can get it by.
     #[inline]
     pub fn id(&self) -> ObjectId {
-        self.usage.id()
+        self.reference.id()
     }
 
-    /// What its bytes are, in the words of those who put it; 0 for plain bytes.
+    /// The format tag of its bytes, as its maker gave it; 0 for plain bytes.
     pub fn format(&self) -> u32 {
         self.format
     }
@@ -247,7 +241,7 @@ impl Object {
     /// # Panics
     /// As a clone of a handle.
     pub fn handle(&self) -> Handle {
-        Handle::of(self.usage.again_or_panic(Use::Handle))
+        Handle::of(self.reference.again_or_panic(Kind::Handle))
     }
 
     /// The objects that it keeps alive, in the order in which they were given.
@@ -259,9 +253,10 @@ impl Object {
         }
         // The payload begins at a multiple of 64, so this is where `Location::references_offset` says.
         let start = self.length.next_multiple_of(ObjectId::BYTES);
-        // SAFETY: payload and references were found to lie inside the mapping (in `Own::begin` and `locate`, or in
-        // `Slot::locate`), which the counted use keeps, or inside the copy (in `Copied::read`), which this object keeps. They were sealed together, and nobody writes them while the object is
-        // pinned, which the use does: all as for the payload in `deref`. Not in a forked child, which has panicked.
+        // SAFETY: payload and references were found to lie inside the mapping (in `Owner::reserve` or `Reference::locate`),
+        // which the counted reference keeps, or inside the copy (in `Copied::read`), which this object keeps. They were sealed
+        // together, and nobody writes them while the object is pinned, as the reference does: all as for the payload in
+        // `deref`. Not in a forked child, which has panicked.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
         };
@@ -272,7 +267,7 @@ impl Object {
     /// No memory of the store is mapped in a forked child. One load.
     #[inline]
     fn assert_process(&self) {
-        if self.usage.is_child() {
+        if self.reference.is_child() {
             self.refuse_child();
         }
     }
@@ -282,7 +277,7 @@ impl Object {
         panic!(
             "object {} belongs to the parent process: the memory of the store is not mapped in a forked child, \
              which must connect for itself",
-            self.usage.id()
+            self.reference.id()
         );
     }
 }
@@ -293,12 +288,12 @@ impl Deref for Object {
     #[inline]
     fn deref(&self) -> &[u8] {
         self.assert_process();
-        // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was allocated or located. The
-        // counted use keeps that mapping: an owner does not give back a segment in which an entry has memory, and lets no
-        // object go from its memory of which bytes are in use; a reader keeps the segment of which it lends out bytes. A forked
-        // child, in which none of that is mapped, has panicked. The bytes are initialised: the file's zeros, or what was
-        // written. The object was sealed, and the use keeps it pinned: its owner neither writes nor reuses the memory. Its own
-        // client's writers end when they seal; every other process has it mapped read-only. Or the pointer points into
+        // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was reserved or located. The counted
+        // reference keeps that mapping: an owner does not give back a segment in which an entry has memory, and evicts no object
+        // whose bytes are borrowed; a reader keeps the segment that it borrows bytes from. A forked child, in which none of
+        // that is mapped, has panicked. The bytes are initialised: the file's zeros, or what was written. The object was
+        // sealed, and the reference keeps it pinned: its owner neither writes nor reuses the memory. A writer of its own
+        // client ends when it seals, and every other process has the memory mapped read-only. Or the pointer points into
         // `copied`, which has as many bytes behind it, and which this object keeps and nobody changes.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }
@@ -314,8 +309,8 @@ impl Clone for Object {
     #[inline]
     fn clone(&self) -> Self {
         let Self { pointer, length, format, references, .. } = *self;
-        let (usage, copied) = (self.usage.again_or_panic(Use::Bytes), self.copied.clone());
-        Self { usage, pointer, length, format, references, copied }
+        let (reference, copied) = (self.reference.again_or_panic(Kind::Borrow), self.copied.clone());
+        Self { reference, pointer, length, format, references, copied }
     }
 }
 

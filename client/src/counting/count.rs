@@ -20,11 +20,8 @@
 //! count, come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes
 //! the last use back, which acquires them when it makes the word busy. `shm/tests/loom/counts.rs` explores both.
 
-use std::sync::OnceLock;
-
 use mobula_shm::pins::{HELD, MAPPED, WAITING};
 use mobula_shm::sync::{AtomicU64, Ordering, spin_loop, yield_now};
-use mobula_shm::table::ENTRIES_MAX;
 
 const QUEUED: u64 = 1 << 62;
 const BUSY: u64 = 1 << 63;
@@ -35,21 +32,21 @@ const SPINS: u32 = 64;
 
 /// Why a process keeps an object; each is counted for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum Kind {
     /// A handle: it stays alive.
     Handle,
-    /// Its bytes are lent out.
-    Bytes,
+    /// Its bytes are used.
+    Borrow,
     /// A thread waits until it is sealed.
     Wait,
 }
 
-impl Use {
+impl Kind {
     #[inline]
     const fn shift(self) -> u32 {
         match self {
             Self::Handle => 0,
-            Self::Bytes => 24,
+            Self::Borrow => 24,
             Self::Wait => 44,
         }
     }
@@ -63,7 +60,7 @@ impl Use {
     const fn max(self) -> u64 {
         match self {
             Self::Handle => (1 << 24) - 1,
-            Self::Bytes => (1 << 20) - 1,
+            Self::Borrow => (1 << 20) - 1,
             Self::Wait => (1 << 18) - 1,
         }
     }
@@ -79,12 +76,12 @@ impl Use {
         pin_bits(self.one())
     }
 
-    /// What there are many of, for people.
+    /// The kind in the plural, as it stands before the object in a message.
     pub(crate) const fn plural(self) -> &'static str {
         match self {
-            Self::Handle => "handles",
-            Self::Bytes => "loans of its bytes",
-            Self::Wait => "waits for it",
+            Self::Handle => "handles to",
+            Self::Borrow => "borrows of",
+            Self::Wait => "waits for",
         }
     }
 }
@@ -92,7 +89,7 @@ impl Use {
 /// There are as many uses of one kind of an object as a word can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany {
-    pub(crate) kind: Use,
+    pub(crate) kind: Kind,
     pub(crate) max: u64,
 }
 
@@ -113,7 +110,7 @@ pub(crate) enum Unused<'a> {
 impl Count {
     /// Counts one more use of a kind of which there is one; `false` where it takes [`lock`](Self::lock).
     #[inline]
-    pub(crate) fn add(&self, kind: Use) -> bool {
+    pub(crate) fn add(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let count = kind.of(word);
@@ -130,7 +127,7 @@ impl Count {
 
     /// Counts one use less of a kind of which there are more; `false` where it takes [`lock`](Self::lock).
     #[inline]
-    pub(crate) fn sub(&self, kind: Use) -> bool {
+    pub(crate) fn sub(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             if kind.of(word) <= 1 || word & BUSY != 0 {
@@ -176,21 +173,21 @@ impl Count {
 
     /// The first use of an object that is just being made: the word is zero, and so nobody else's.
     #[inline]
-    pub(crate) fn begin(&self, kind: Use) {
+    pub(crate) fn begin(&self, kind: Kind) {
         debug_assert_eq!(self.0.load(Ordering::Relaxed), 0);
         self.0.store(kind.one(), Ordering::Release);
     }
 
     /// Whether its bytes are lent out, or about to be.
-    pub(crate) fn is_lent(&self) -> bool {
+    pub(crate) fn is_borrowed(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
-        word & BUSY != 0 || Use::Bytes.of(word) > 0
+        word & BUSY != 0 || Kind::Borrow.of(word) > 0
     }
 
     /// How many handles and lent bytes there are.
-    pub(crate) fn handles(&self) -> u64 {
+    pub(crate) fn keeping(&self) -> u64 {
         let word = self.0.load(Ordering::Acquire);
-        Use::Handle.of(word) + Use::Bytes.of(word)
+        Kind::Handle.of(word) + Kind::Borrow.of(word)
     }
 
     #[inline]
@@ -226,7 +223,7 @@ pub(crate) struct Busy<'a> {
 impl Busy<'_> {
     /// Counts one more use, if a word can count so many.
     #[inline]
-    pub(crate) fn add(&mut self, kind: Use) -> Result<(), TooMany> {
+    pub(crate) fn add(&mut self, kind: Kind) -> Result<(), TooMany> {
         if kind.of(self.word) == kind.max() {
             return Err(TooMany { kind, max: kind.max() });
         }
@@ -236,14 +233,14 @@ impl Busy<'_> {
 
     /// Counts one use less.
     #[inline]
-    pub(crate) fn sub(&mut self, kind: Use) {
+    pub(crate) fn sub(&mut self, kind: Kind) {
         assert!(kind.of(self.word) > 0, "a use that was never counted");
         self.word -= kind.one();
     }
 
     /// Whether there is no use of a kind.
     #[inline]
-    pub(crate) fn is_without(&self, kind: Use) -> bool {
+    pub(crate) fn is_without(&self, kind: Kind) -> bool {
         kind.of(self.word) == 0
     }
 
@@ -295,40 +292,8 @@ impl Drop for Busy<'_> {
 
 #[inline]
 fn pin_bits(word: u64) -> u32 {
-    let bit = |kind: Use, bit| if kind.of(word) > 0 { bit } else { 0 };
-    bit(Use::Handle, HELD) | bit(Use::Bytes, HELD | MAPPED) | bit(Use::Wait, HELD | WAITING)
-}
-
-const CHUNK: usize = 4096;
-
-/// Something for each entry of one owner; memory for it comes as indices are used, and stays.
-#[derive(Debug)]
-pub(crate) struct Chunks<T> {
-    chunks: Box<[OnceLock<Box<[T]>>]>,
-}
-
-impl<T: Default> Chunks<T> {
-    pub(crate) fn new() -> Self {
-        Self { chunks: (0..ENTRIES_MAX as usize / CHUNK).map(|_| OnceLock::new()).collect() }
-    }
-
-    /// What there is for an entry; `None` where no entry of its neighbourhood was ever used.
-    #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        let chunk = self.chunks.get(index as usize / CHUNK)?.get()?;
-        Some(&chunk[index as usize % CHUNK])
-    }
-
-    /// The same, made if need be.
-    ///
-    /// # Panics
-    /// Beyond [`ENTRIES_MAX`].
-    #[inline]
-    pub(crate) fn get_or_make(&self, index: u32) -> &T {
-        let chunk = self.chunks[index as usize / CHUNK]
-            .get_or_init(|| std::iter::repeat_with(T::default).take(CHUNK).collect());
-        &chunk[index as usize % CHUNK]
-    }
+    let bit = |kind: Kind, bit| if kind.of(word) > 0 { bit } else { 0 };
+    bit(Kind::Handle, HELD) | bit(Kind::Borrow, HELD | MAPPED) | bit(Kind::Wait, HELD | WAITING)
 }
 
 // Not where these atomics are a model checker's: `shm/tests/loom/counts.rs` includes this file.
@@ -348,7 +313,7 @@ mod tests {
     }
 
     impl Pinned {
-        fn acquire(&self, kind: Use) {
+        fn acquire(&self, kind: Kind) {
             if self.count.add(kind) {
                 return;
             }
@@ -358,7 +323,7 @@ mod tests {
             busy.finish();
         }
 
-        fn release(&self, kind: Use) {
+        fn release(&self, kind: Kind) {
             if self.count.sub(kind) {
                 return;
             }
@@ -380,15 +345,15 @@ mod tests {
             step(&pinned);
             assert_eq!(pinned.pin(), expected);
         };
-        check(&|it| it.acquire(Use::Handle), HELD);
-        check(&|it| it.acquire(Use::Handle), HELD);
-        check(&|it| it.acquire(Use::Bytes), HELD | MAPPED);
-        check(&|it| it.acquire(Use::Wait), HELD | MAPPED | WAITING);
+        check(&|it| it.acquire(Kind::Handle), HELD);
+        check(&|it| it.acquire(Kind::Handle), HELD);
+        check(&|it| it.acquire(Kind::Borrow), HELD | MAPPED);
+        check(&|it| it.acquire(Kind::Wait), HELD | MAPPED | WAITING);
         assert!(matches!(pinned.count.lock_unused(), Unused::InUse));
-        check(&|it| it.release(Use::Handle), HELD | MAPPED | WAITING);
-        check(&|it| it.release(Use::Handle), HELD | MAPPED | WAITING);
-        check(&|it| it.release(Use::Wait), HELD | MAPPED);
-        check(&|it| it.release(Use::Bytes), 0);
+        check(&|it| it.release(Kind::Handle), HELD | MAPPED | WAITING);
+        check(&|it| it.release(Kind::Handle), HELD | MAPPED | WAITING);
+        check(&|it| it.release(Kind::Wait), HELD | MAPPED);
+        check(&|it| it.release(Kind::Borrow), 0);
         assert!(matches!(pinned.count.lock_unused(), Unused::Locked(_)));
     }
 
@@ -397,31 +362,31 @@ mod tests {
         let count = Count::default();
         assert!(count.lock_known().is_none());
         let mut busy = count.lock();
-        busy.add(Use::Bytes).unwrap();
+        busy.add(Kind::Borrow).unwrap();
         assert!(matches!(count.lock_unused(), Unused::Busy));
         drop(busy);
         assert!(count.lock_known().is_none());
-        count.begin(Use::Bytes);
+        count.begin(Kind::Borrow);
         let mut busy = count.lock_known().unwrap();
-        busy.sub(Use::Bytes);
+        busy.sub(Kind::Borrow);
         assert!(busy.queue() && !busy.queue());
         busy.finish();
         // A queued one that is used again is queued no more once it has been looked at.
         let mut busy = count.lock_known().unwrap();
-        busy.add(Use::Handle).unwrap();
+        busy.add(Kind::Handle).unwrap();
         busy.finish();
         assert!(matches!(count.lock_unused(), Unused::InUse));
         let mut busy = count.lock();
         assert!(busy.queue());
         busy.unqueue();
-        busy.sub(Use::Handle);
+        busy.sub(Kind::Handle);
         busy.finish();
         assert!(count.lock_known().is_none());
     }
 
     #[test]
     fn a_use_too_many_is_an_error_that_names_the_limit_and_changes_nothing() {
-        for (kind, max) in [(Use::Handle, 16_777_215), (Use::Bytes, 1_048_575), (Use::Wait, 262_143)] {
+        for (kind, max) in [(Kind::Handle, 16_777_215), (Kind::Borrow, 1_048_575), (Kind::Wait, 262_143)] {
             let count = Count(AtomicU64::new(kind.one() * max));
             assert!(!count.add(kind));
             let mut busy = count.lock();
@@ -442,9 +407,9 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..ROUNDS {
                         let (kind, bits) = match (thread + step) % 3 {
-                            0 => (Use::Handle, HELD),
-                            1 => (Use::Bytes, HELD | MAPPED),
-                            _ => (Use::Wait, HELD | WAITING),
+                            0 => (Kind::Handle, HELD),
+                            1 => (Kind::Borrow, HELD | MAPPED),
+                            _ => (Kind::Wait, HELD | WAITING),
                         };
                         pinned.acquire(kind);
                         assert_eq!(pinned.pin() & bits, bits, "used without a pin");
@@ -465,9 +430,9 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         for _ in 0..ROUNDS {
-                            pinned.acquire(Use::Bytes);
+                            pinned.acquire(Kind::Borrow);
                             assert_eq!(freeing.load(Ordering::SeqCst), 0, "used while it is freed");
-                            pinned.release(Use::Bytes);
+                            pinned.release(Kind::Borrow);
                         }
                     })
                 })

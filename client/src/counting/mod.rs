@@ -1,4 +1,15 @@
-//! How often this process uses what: nothing here knows what an object is, or a client.
+//! How often this process refers to what. Nothing here knows what an object is, or a client.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`count`] | the references to one object, as one word |
+//! | [`lazy`] | a table with a place for each entry of an owner, made where it is used |
+//! | [`occupancy`] | a place that one thing after the other occupies while it has users |
+//! | [`raw`] | one reference, as plain data |
+//! | [`keeper`] | how a part of a client keeps all of it |
 
 pub(crate) mod count;
+pub(crate) mod keeper;
+pub(crate) mod lazy;
 pub(crate) mod occupancy;
+pub(crate) mod raw;

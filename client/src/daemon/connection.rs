@@ -1,18 +1,22 @@
-//! The connection to the daemon: requests from any thread, one thread that receives.
+//! The connection to the daemon: any thread sends requests, one thread receives.
 //!
-//! Replies find their requester by correlation number. Notices go to whoever calls [`Connection::receive`]. Nothing on
-//! the path of a put or get of leased memory comes here.
+//! A reply finds its requester by the correlation number. [`Connection::receive`] returns notices to the background
+//! thread. A put or a get in leased memory never comes here.
 //!
-//! No thread blocks on the socket itself: while the daemon does not read, requests wait as long as they may, and what
-//! is only told is kept until there is room. It cannot pile up: what is told gives back something that a request got.
+//! No thread blocks on the socket itself. While the daemon does not read, a request waits until its deadline, and a
+//! message without an answer is kept until the socket has room. These messages cannot pile up: each gives back
+//! something that an earlier request got.
+//!
+//! A forked child shares the socket with its parent, so nothing is sent there: a request is an error, and a message
+//! without an answer is dropped.
 //!
 //! # A daemon that is killed
 //!
-//! Then there is no socket for a while, until the receiving thread has found another daemon and
-//! [handed it](crate::daemon::reconnect) what this client has. What is asked meanwhile waits, and what was asked and not answered
-//! is asked again: every request can be. An answer that came from the daemon before is worth nothing any more if it
-//! brought something that the new daemon was not told of: so whoever acts on one makes sure, by
-//! [`Connection::hold_still`], that no other daemon is told what this client has until that is a part of it.
+//! Then there is no socket for a while, until the background thread has found another daemon and told it what this
+//! client has. New requests wait meanwhile, and requests without an answer are sent again: every request can be
+//! repeated. An answer of the old daemon is worth nothing if it brought something that the new daemon does not know.
+//! So a thread that acts on an answer first calls [`Connection::hold_still`]: until it drops the guard, no other daemon
+//! is told what this client has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -25,6 +29,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
+use mobula_shm::fork::ForkGuard;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
@@ -32,20 +37,34 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::ClientError;
 
-/// How long the receiving thread leaves the socket alone when the system has no memory for what it brings.
+/// How long the receiving thread waits when the system has no memory for the next packet.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the daemon may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// For the answer to a request that the daemon does not let wait.
+    pub(crate) answer: Duration,
+    /// For memory, in a store that is full.
+    pub(crate) memory: Duration,
+    /// For another daemon, in the place of one that was killed.
+    pub(crate) reconnect: Duration,
+}
 
 /// A reply and the descriptors that came with it.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     pub(crate) descriptors: Vec<OwnedFd>,
     descriptors_lost: bool,
-    /// Which of the daemons it is from.
+    /// The number of the daemon that sent it.
     pub(crate) daemon: u64,
 }
 
 impl Answer {
-    /// Exactly `N` descriptors, or the reply is nonsense; an error where this process had no room for them.
+    /// The `N` descriptors of the answer.
+    ///
+    /// # Errors
+    /// [`ClientError::BadReply`] for another number of them; the system's where this process had no room for them.
     pub(crate) fn descriptors<const N: usize>(self) -> Result<[OwnedFd; N], ClientError> {
         if self.descriptors_lost {
             return Err(io::Error::from(Errno::EMFILE).into());
@@ -57,12 +76,12 @@ impl Answer {
     }
 }
 
-/// What the receiving thread found.
+/// The outcome of one [`Connection::receive`].
 pub(crate) enum Received {
     Notice(Notice, Vec<OwnedFd>),
-    /// A reply that nobody waits for any more.
-    Orphan(Reply),
-    /// The time given to `receive` has passed, or a reply was handed on.
+    /// A reply whose requester has given up waiting.
+    Unclaimed(Reply),
+    /// The timeout has passed, or a reply was handed to its requester.
     Nothing,
     HungUp,
 }
@@ -71,22 +90,23 @@ pub(crate) enum Received {
 #[derive(Debug)]
 struct Waiting {
     answer: Sender<(Packet, u64)>,
-    /// To ask another daemon.
+    /// The request itself, to be sent to another daemon.
     message: Vec<u8>,
 }
 
+/// The socket, and the messages on their way.
 #[derive(Debug)]
-struct Link {
+struct Traffic {
     /// `None` while there is no daemon.
     socket: Option<Arc<Socket>>,
-    /// By correlation number, so in the order in which they were asked.
+    /// By correlation number, so in the order in which they were sent.
     waiting: BTreeMap<u64, Waiting>,
-    /// What is still to be sent, in order; with the correlation number of a request that waits.
+    /// Messages still to be sent, in order: each with its correlation number, or 0 where no answer is wanted.
     unsent: VecDeque<(u64, Vec<u8>)>,
 }
 
-impl Link {
-    /// Sends what the socket takes. What goes wrong is noticed by the receiving thread.
+impl Traffic {
+    /// Sends as many messages as the socket takes. The receiving thread notices an error.
     fn flush(&mut self) {
         let Some(socket) = &self.socket else { return };
         while let Some((_, message)) = self.unsent.front() {
@@ -101,47 +121,57 @@ impl Link {
         self.unsent.iter().any(|(number, _)| *number == correlation)
     }
 
-    /// Waits no more for an answer; `false` when it has come.
+    /// Takes a request back; `false` if its answer has come.
     fn give_up(&mut self, correlation: u64) -> bool {
         self.unsent.retain(|(number, _)| *number != correlation);
         self.waiting.remove(&correlation).is_some()
     }
 }
 
-/// The way to the daemon and the requests that wait for an answer.
+/// A client's connection to its store, whichever daemon serves that.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    guard: ForkGuard,
     path: PathBuf,
+    timeouts: Timeouts,
     correlation: AtomicU64,
-    link: Mutex<Link>,
-    /// How many daemons there have been before this one.
+    traffic: Mutex<Traffic>,
+    /// The number of the current daemon: 0 for the first one.
     daemon: RwLock<u64>,
     /// There will be no daemon any more.
     lost: AtomicBool,
-    /// What the daemon said before it ended the connection.
-    farewell: Mutex<Option<Refusal>>,
-    /// This client ends, or the daemon has said that it does: nobody else is looked for.
+    /// The daemon's reason for ending the connection.
+    goodbye: Mutex<Option<Refusal>>,
+    /// This client ends, or the daemon has said goodbye: no other daemon is looked for.
     ending: AtomicBool,
-    /// How long a request without a timeout of its own may take.
-    patience: Duration,
 }
 
 impl Connection {
-    pub(crate) fn open(path: &Path, patience: Duration) -> io::Result<Self> {
-        // Another daemon is looked for at the same place, also when the process has changed its directory.
+    pub(crate) fn open(path: &Path, guard: ForkGuard, timeouts: Timeouts) -> io::Result<Self> {
+        // The next daemon listens at the same path, also when this process has changed its directory.
         let path = std::path::absolute(path)?;
-        let socket = connect(&path)?;
-        let link = Link { socket: Some(Arc::new(socket)), waiting: BTreeMap::new(), unsent: VecDeque::new() };
+        let socket = Some(Arc::new(connect(&path)?));
+        let traffic = Traffic { socket, waiting: BTreeMap::new(), unsent: VecDeque::new() };
         Ok(Self {
+            guard,
             path,
+            timeouts,
             correlation: AtomicU64::new(0),
-            link: Mutex::new(link),
+            traffic: Mutex::new(traffic),
             daemon: RwLock::new(0),
             lost: AtomicBool::new(false),
-            farewell: Mutex::default(),
+            goodbye: Mutex::default(),
             ending: AtomicBool::new(false),
-            patience,
         })
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Whether this process is a forked child of the one that has connected.
+    pub(crate) fn is_child(&self) -> bool {
+        self.guard.is_child()
     }
 
     /// Sends a request and waits for its answer. A round trip to the daemon.
@@ -149,7 +179,7 @@ impl Connection {
         self.request_within(operation, request, Duration::ZERO)
     }
 
-    /// The same for a request that the daemon itself may let wait for `timeout`.
+    /// As [`request`](Self::request), for a request that the daemon may let wait for `timeout`.
     pub(crate) fn request_within(
         &self,
         operation: &'static str,
@@ -160,8 +190,25 @@ impl Connection {
         Ok(answer.expect("it was not withdrawn"))
     }
 
-    /// The same for a lease that may turn out not to be needed, which `is_needless` is asked `every` so often: then it
-    /// is withdrawn, and there is no answer. It keeps its place in the daemon's queue meanwhile.
+    /// As [`request`](Self::request), for an answer that brings something to this client. Until the caller has put it in
+    /// its place and drops the guard, no other daemon is told what this client has. An answer that is too late for
+    /// that, because another daemon has been told already, is dropped, and the request repeated.
+    pub(crate) fn request_still(
+        &self,
+        operation: &'static str,
+        request: &Request,
+    ) -> Result<(RwLockReadGuard<'_, u64>, Answer), ClientError> {
+        loop {
+            let answer = self.request(operation, request)?;
+            if let Some(still) = self.hold_still(answer.daemon) {
+                return Ok((still, answer));
+            }
+        }
+    }
+
+    /// As [`request_within`](Self::request_within), for a lease that may turn out not to be needed: `is_needless` is
+    /// called at intervals of `every`. When it says so, the request is withdrawn, and there is no answer. Until then
+    /// the request keeps its place in the daemon's queue.
     pub(crate) fn request_unless(
         &self,
         operation: &'static str,
@@ -170,21 +217,24 @@ impl Connection {
         every: Duration,
         mut is_needless: impl FnMut() -> bool,
     ) -> Result<Option<Answer>, ClientError> {
-        let waited = timeout.saturating_add(self.patience);
+        if self.guard.is_child() {
+            return Err(ClientError::ForkedChild);
+        }
+        let waited = timeout.saturating_add(self.timeouts.answer);
         let deadline = Instant::now().checked_add(waited);
-        let (correlation, receiver) = self.ask(request, deadline)?;
+        let (correlation, receiver) = self.send(request, deadline)?;
         loop {
             let left = left(deadline);
             let mut received = receiver.recv_timeout(left.min(every));
             if matches!(received, Err(RecvTimeoutError::Timeout)) && left <= every {
-                let mut link = self.link.lock();
-                if link.give_up(correlation) {
-                    return match link.socket {
+                let mut traffic = self.traffic.lock();
+                if traffic.give_up(correlation) {
+                    return match traffic.socket {
                         Some(_) => Err(ClientError::Timeout { operation, waited }),
                         None => Err(ClientError::StoreLost),
                     };
                 }
-                drop(link);
+                drop(traffic);
                 // Its answer is on the way, and may bring something that must not be lost.
                 received = receiver.recv().map_err(RecvTimeoutError::from);
             }
@@ -200,9 +250,9 @@ impl Connection {
                     };
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::StoreLost),
-                // Who finds it gone from the list has its answer on the way.
+                // A request that is gone from the list has its answer on the way.
                 Err(RecvTimeoutError::Timeout) => {
-                    if is_needless() && self.link.lock().give_up(correlation) {
+                    if is_needless() && self.traffic.lock().give_up(correlation) {
                         self.tell(&Request::Withdraw { correlation });
                         return Ok(None);
                     }
@@ -211,8 +261,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request, now or when there is a daemon again; returns what ties its answer to it, and where that comes.
-    fn ask(
+    /// Sends a request, now or when there is a daemon again. Returns its correlation number and its answer's channel.
+    fn send(
         &self,
         request: &Request,
         deadline: Option<Instant>,
@@ -220,25 +270,25 @@ impl Connection {
         let correlation = self.next_correlation();
         let (sender, receiver) = bounded(1);
         let message = request.encode(correlation);
-        let mut link = self.link.lock();
-        // Looked at inside the lock: whoever loses the store empties the list afterwards.
+        let mut traffic = self.traffic.lock();
+        // Inside the lock: `lose` empties the list afterwards.
         if self.is_lost() {
             return Err(ClientError::StoreLost);
         }
-        link.waiting.insert(correlation, Waiting { answer: sender, message: message.clone() });
-        link.unsent.push_back((correlation, message));
-        link.flush();
-        while link.is_unsent(correlation)
-            && let Some(socket) = link.socket.clone()
+        traffic.waiting.insert(correlation, Waiting { answer: sender, message: message.clone() });
+        traffic.unsent.push_back((correlation, message));
+        traffic.flush();
+        while traffic.is_unsent(correlation)
+            && let Some(socket) = traffic.socket.clone()
         {
             // The daemon does not read.
-            drop(link);
+            drop(traffic);
             let left = left(deadline);
             if !left.is_zero() {
                 wait_for(&socket, PollFlags::POLLOUT, left);
             }
-            link = self.link.lock();
-            link.flush();
+            traffic = self.traffic.lock();
+            traffic.flush();
             if left.is_zero() {
                 break;
             }
@@ -246,31 +296,35 @@ impl Connection {
         Ok((correlation, receiver))
     }
 
-    /// Sends a request whose answer nobody needs, now or when the daemon reads again.
+    /// Sends a request whose answer nobody needs, now or when the daemon reads again. Does nothing in a forked child.
     pub(crate) fn tell(&self, request: &Request) {
+        if self.guard.is_child() {
+            return;
+        }
         let message = request.encode(self.next_correlation());
-        let mut link = self.link.lock();
+        let mut traffic = self.traffic.lock();
         if !self.is_lost() {
-            link.unsent.push_back((0, message));
-            link.flush();
+            traffic.unsent.push_back((0, message));
+            traffic.flush();
         }
     }
 
-    /// Whatever this client has while the guard lives, another daemon will be told of; `None` where there is another
-    /// already, which was told before.
+    /// While the guard lives, no other daemon is told what this client has. `None` if another daemon than the one with
+    /// this number has been told already.
     pub(crate) fn hold_still(&self, daemon: u64) -> Option<RwLockReadGuard<'_, u64>> {
         let current = self.daemon.read();
         (*current == daemon).then_some(current)
     }
 
-    /// For the receiving thread: hands replies on, returns the next notice.
+    /// For the background thread: hands replies to their requesters, and returns the next notice.
     pub(crate) fn receive(&self, timeout: Option<Duration>) -> Received {
         loop {
-            // What could not be sent while the daemon did not read: as it reads, it answers, so we come by here.
+            // Messages that could not be sent while the daemon did not read. When it reads again, it answers, and this
+            // thread wakes up.
             let socket = {
-                let mut link = self.link.lock();
-                link.flush();
-                link.socket.clone()
+                let mut traffic = self.traffic.lock();
+                traffic.flush();
+                traffic.socket.clone()
             };
             let Some(socket) = socket else { return Received::HungUp };
             let wait = timeout.map_or(PollTimeout::NONE, |timeout| {
@@ -301,7 +355,7 @@ impl Connection {
                     Err(error) => tracing::error!(%error, "dropped a notice from the store"),
                 }
             } else if let Some(correlation) = correlation_of(&packet.bytes) {
-                let requester = self.link.lock().waiting.remove(&correlation);
+                let requester = self.traffic.lock().waiting.remove(&correlation);
                 if let Some(requester) = requester {
                     let daemon = *self.daemon.read();
                     let _ = requester.answer.send((packet, daemon));
@@ -310,23 +364,23 @@ impl Connection {
                 match Reply::decode(&packet.bytes) {
                     Ok((0, Reply::Failed { refusal })) => {
                         tracing::error!(%refusal, "the store ends the connection");
-                        *self.farewell.lock() = Some(refusal);
+                        *self.goodbye.lock() = Some(refusal);
                     }
-                    Ok((_, reply)) => return Received::Orphan(reply),
+                    Ok((_, reply)) => return Received::Unclaimed(reply),
                     Err(error) => tracing::error!(%error, "dropped a reply from the store"),
                 }
             }
         }
     }
 
-    /// Why the daemon has ended the connection, if it said so.
-    pub(crate) fn farewell(&self) -> Option<Refusal> {
-        self.farewell.lock().take()
+    /// The daemon's reason for ending the connection, if it gave one.
+    pub(crate) fn goodbye(&self) -> Option<Refusal> {
+        self.goodbye.lock().take()
     }
 
-    /// Whether something was told that could not be sent yet.
+    /// Whether messages wait until the daemon reads again.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.link.lock().unsent.is_empty()
+        !self.traffic.lock().unsent.is_empty()
     }
 
     /// Whether there will be no daemon any more.
@@ -334,27 +388,30 @@ impl Connection {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Whether nobody is looked for when the daemon hangs up.
+    /// Whether no other daemon is looked for when this one hangs up.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// The daemon ends on purpose.
-    pub(crate) fn daemon_ends(&self) {
+    /// The daemon has said goodbye.
+    pub(crate) fn end_with_daemon(&self) {
         self.ending.store(true, Ordering::Release);
     }
 
-    /// Ends the connection from this side.
+    /// Ends the connection from this side. Does nothing in a forked child: the parent has the same socket.
     pub(crate) fn close(&self) {
+        if self.guard.is_child() {
+            return;
+        }
         self.ending.store(true, Ordering::Release);
-        if let Some(socket) = &self.link.lock().socket {
+        if let Some(socket) = &self.traffic.lock().socket {
             socket.shutdown();
         }
     }
 
-    // ---- for `reconnect` ----
+    // ---- for reconnecting ----
 
-    /// Connects to whoever listens at the path now.
+    /// Connects to the daemon that listens at the path now.
     pub(crate) fn connect_again(&self) -> io::Result<Socket> {
         connect(&self.path)
     }
@@ -363,40 +420,39 @@ impl Connection {
         self.correlation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// From now on answers of the daemon before are worth nothing. While the guard lives, what this client has does not
-    /// grow.
-    pub(crate) fn begin_another(&self) -> RwLockWriteGuard<'_, u64> {
+    /// From now on, answers of the old daemon are worth nothing. While the guard lives, this client gets nothing new.
+    pub(crate) fn begin_reconnecting(&self) -> RwLockWriteGuard<'_, u64> {
         let mut daemon = self.daemon.write();
         *daemon += 1;
         daemon
     }
 
     /// Goes on with another daemon, which knows what this client has.
-    pub(crate) fn go_on(&self, socket: Socket) {
-        let mut link = self.link.lock();
-        link.socket = Some(Arc::new(socket));
-        link.flush();
+    pub(crate) fn finish_reconnecting(&self, socket: Socket) {
+        let mut traffic = self.traffic.lock();
+        traffic.socket = Some(Arc::new(socket));
+        traffic.flush();
         if self.is_ending()
-            && let Some(socket) = &link.socket
+            && let Some(socket) = &traffic.socket
         {
             socket.shutdown();
         }
     }
 
-    /// No other daemon was found: every request ends.
+    /// No other daemon was found: every request fails.
     pub(crate) fn lose(&self) {
-        let mut link = self.link.lock();
+        let mut traffic = self.traffic.lock();
         self.lost.store(true, Ordering::Release);
-        link.socket = None;
-        link.waiting.clear();
-        link.unsent.clear();
+        traffic.socket = None;
+        traffic.waiting.clear();
+        traffic.unsent.clear();
     }
 
     fn hang_up(&self) -> Received {
-        let mut link = self.link.lock();
-        link.socket = None;
-        // What was told belongs to what is gone; what was asked is asked again.
-        link.unsent = link
+        let mut traffic = self.traffic.lock();
+        traffic.socket = None;
+        // A message without an answer concerned the old daemon's state; a request is repeated.
+        traffic.unsent = traffic
             .waiting
             .iter()
             .map(|(correlation, waiting)| (*correlation, waiting.message.clone()))
@@ -405,7 +461,7 @@ impl Connection {
     }
 }
 
-/// Connects to a store, of this user's or root's: to whoever else listens there nothing is told, and nothing handed.
+/// Connects to a store of this user or of root. A process of another user that listens there is told nothing.
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::connect(path)?;
     let (user, ours) = (socket.peer_user()?, geteuid().as_raw());
@@ -447,22 +503,23 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("mobula-answer-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         let path = directory.join("socket");
+        let timeouts = Timeouts { answer: PATIENCE, memory: PATIENCE, reconnect: PATIENCE };
         let _silent = Socket::listen(&path, 1).unwrap();
-        let connection = Connection::open(&path, PATIENCE).unwrap();
+        let connection = Connection::open(&path, ForkGuard::new().unwrap(), timeouts).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         std::thread::scope(|scope| {
             let asker = scope.spawn(|| connection.request("ask", &Request::Stats {}));
-            let mut link = connection.link.lock();
-            while link.waiting.is_empty() {
+            let mut traffic = connection.traffic.lock();
+            while traffic.waiting.is_empty() {
                 assert!(!asker.is_finished(), "patience ended before the request was seen");
-                drop(link);
+                drop(traffic);
                 std::thread::yield_now();
-                link = connection.link.lock();
+                traffic = connection.traffic.lock();
             }
             // While the answer is taken off the list, the asker's patience ends.
             std::thread::sleep(2 * PATIENCE);
-            let (correlation, waiting) = link.waiting.pop_first().unwrap();
-            drop(link);
+            let (correlation, waiting) = traffic.waiting.pop_first().unwrap();
+            drop(traffic);
             let bytes = Reply::Done {}.encode(correlation);
             waiting.answer.send((Packet { bytes, ..Packet::default() }, 0)).unwrap();
             assert!(matches!(asker.join().unwrap(), Ok(Answer { reply: Reply::Done {}, .. })));

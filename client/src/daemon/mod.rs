@@ -1,5 +1,5 @@
-//! This client's end of the connection to the daemon: requests, notices, and what happens when a daemon is killed.
+//! The daemon, as this client sees it: the [`connection`] to it, and the descriptors that are kept for the next one
+//! ([`escrow`]).
 
-pub(crate) mod background;
 pub(crate) mod connection;
-pub(crate) mod reconnect;
+pub(crate) mod escrow;

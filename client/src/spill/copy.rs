@@ -1,26 +1,22 @@
-//! Spilled objects in this process's own memory: for when the store has no memory to bring one back into, and none can be
-//! made because the disk is full or everything is in use.
+//! Spilled objects in this process's own memory: for when the store has no memory to restore one, and none can be made
+//! because the disk is full or every byte is borrowed.
 //!
-//! An object that a process holds must stay readable. So its record is read from its file, through a read-only descriptor,
-//! into memory of the reader's own, and is believed only if the checksum matches. The object stays spilled for all other
-//! processes, and it is not freed, because the reader has pinned its bytes. The copy lives as long as the reader's object
-//! and its clones. It uses memory of this process, not of the store. Each further get makes a new copy.
-//!
-//! The file is not mapped: its owner can cut it short and the disk can fail, and then a page that cannot be read is a signal
-//! and not an error.
+//! An object that a process holds must stay readable. So its spill record is read from its file, through a read-only
+//! descriptor, into memory of the reader's own. The object stays spilled for all other processes, and it is not freed,
+//! because the reader borrows its bytes. The copy lives as long as the reader's object and its clones. It uses memory of
+//! this process, not of the store. Each further get makes a new copy.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mobula_protocol::id::ObjectId;
-use mobula_protocol::message::Refusal;
-use mobula_shm::spill::{HEADER_BYTES, Record};
+use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_shm::table::{ALIGNMENT, Location};
 
 use crate::error::ClientError;
+use crate::reference::{Reference, Source};
+use crate::spill::record::RecordReader;
 
 /// Payload and references of an object, aligned as in a segment.
 #[derive(Debug)]
@@ -30,49 +26,48 @@ pub(crate) struct Copied {
     start: usize,
 }
 
-impl Copied {
-    /// Reads the record of an object, of which the table says what it is.
-    ///
-    /// # Errors
-    /// [`Refusal::SpillDamaged`]; [`Refusal::NotRestored`] where the file cannot be read, or this process has no memory.
-    pub(crate) fn read(
-        object: ObjectId,
-        location: &Location,
-        file: &File,
-        offset: u64,
-    ) -> Result<Arc<Self>, ClientError> {
-        let not_restored = |reason: String| ClientError::from(Refusal::NotRestored { object, reason });
-        let damaged = || ClientError::from(Refusal::SpillDamaged { object });
-        let record = Record::of(object.to_bytes(), location);
-        let extent = record.extent().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(damaged)?;
-        let mut bytes = Vec::new();
-        // What a peer says of its length is not what there is: a file has an end.
-        let length = file.metadata().map_err(|error| not_restored(error.to_string()))?.len();
-        if length < extent as u64 {
-            return Err(damaged());
+/// Reads a spilled object; `None` if it is in memory by now. The reference must be a borrow, so that its file stays.
+///
+/// # Errors
+/// As [`RecordReader::open`]; [`Refusal::NotRestored`] where this process has no memory; the daemon's.
+#[cold]
+pub(crate) fn copy_spilled(borrow: &Reference) -> Result<Option<(Arc<Copied>, Location)>, ClientError> {
+    let object = borrow.id();
+    let (location, file, offset) = match borrow.source() {
+        Source::Own(owner) => {
+            let Some((location, place)) = owner.table.spill_record(object) else { return Ok(None) };
+            let Some(file) = owner.spilled.file(place.file()) else { return Ok(None) };
+            (location, file, place.offset())
         }
-        bytes
-            .try_reserve_exact(extent + ALIGNMENT as usize)
-            .map_err(|_| not_restored(format!("this process has no {extent} bytes of memory for it")))?;
+        Source::Peer(peer) => {
+            let request = Request::OpenSpilled { object };
+            let answer = peer.connection.request("open a spilled object", &request)?;
+            let offset = match answer.reply {
+                Reply::SpillFileOpened { offset } => offset,
+                Reply::Done {} => return Ok(None),
+                other => return Err(ClientError::unexpected(&other)),
+            };
+            let [descriptor] = answer.descriptors()?;
+            (peer.location(object.index()), Arc::new(File::from(descriptor)), offset)
+        }
+    };
+    let copied = Copied::read(RecordReader::open(&file, offset, object, &location)?, object)?;
+    Ok(Some((Arc::new(copied), location)))
+}
+
+impl Copied {
+    fn read(record: RecordReader<'_>, object: ObjectId) -> Result<Self, ClientError> {
+        let no_memory = || {
+            let reason = format!("this process has no {} bytes of memory for it", record.extent());
+            ClientError::from(Refusal::NotRestored { object, reason })
+        };
+        let extent = usize::try_from(record.extent()).map_err(|_| no_memory())?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(extent + ALIGNMENT as usize).map_err(|_| no_memory())?;
         bytes.resize(extent + ALIGNMENT as usize, 0);
         let start = bytes.as_ptr().align_offset(ALIGNMENT as usize);
-        let read = |bytes: &mut [u8], offset| {
-            file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => damaged(),
-                _ => not_restored(error.to_string()),
-            })
-        };
-        let mut header = [0; HEADER_BYTES];
-        read(&mut header, offset)?;
-        let claimed = record.claimed_checksum(&header).ok_or_else(damaged)?;
-        let target = &mut bytes[start..start + extent];
-        read(target, offset + HEADER_BYTES as u64)?;
-        let mut checksum = record.checksum();
-        checksum.add(target);
-        if checksum.finish() != claimed {
-            return Err(damaged());
-        }
-        Ok(Arc::new(Self { bytes, start }))
+        record.read(&mut bytes[start..start + extent])?;
+        Ok(Self { bytes, start })
     }
 
     /// Where the payload begins; the references follow as in a segment.
@@ -84,39 +79,21 @@ impl Copied {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spill::record::RecordWriter;
     use mobula_protocol::id::OwnerId;
 
     #[test]
-    fn a_record_is_read_as_it_was_written_and_nothing_else_is_believed() {
+    fn a_copy_has_the_bytes_and_is_aligned_as_in_a_segment() {
         let object = ObjectId::new(OwnerId::new(3, 4), 5, 6);
-        let location = Location { segment: 1, offset: 64, length: 1000, format: 7, references: 2 };
-        let record = Record::of(object.to_bytes(), &location);
-        let content: Vec<u8> = (0..record.extent().unwrap()).map(|at| (at * 7) as u8).collect();
-        let mut checksum = record.checksum();
-        checksum.add(&content);
-        let written = [&[9; 128][..], &record.header(checksum.finish()), &content].concat();
-        let file = |bytes: &[u8]| {
-            let file = tempfile::tempfile().unwrap();
-            file.write_all_at(bytes, 0).unwrap();
-            file
-        };
-        let copied = Copied::read(object, &location, &file(&written), 128).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = RecordWriter::new(&file, 1);
+        let content: Vec<u8> = (0..1000).map(|at| (at * 7) as u8).collect();
+        let place = writer.write(object, 7, &content, &[]).unwrap();
+        writer.finish().unwrap();
+        let location = Location { length: 1000, format: 7, ..Location::default() };
+        let record = RecordReader::open(&file, place.offset(), object, &location).unwrap();
+        let copied = Copied::read(record, object).unwrap();
         assert_eq!(copied.bytes[copied.start..][..content.len()], content);
         assert!(copied.pointer().as_ptr().addr().is_multiple_of(ALIGNMENT as usize));
-
-        let fails = |bytes: &[u8], location: &Location, offset| {
-            let error = Copied::read(object, location, &file(bytes), offset).unwrap_err();
-            assert!(matches!(error, ClientError::Refused(Refusal::SpillDamaged { .. })), "{error}");
-        };
-        for at in [128, 140, 170, 200, written.len() - 1] {
-            let mut damaged = written.clone();
-            damaged[at] ^= 1;
-            fails(&damaged, &location, 128);
-        }
-        fails(&written[..written.len() - 1], &location, 128);
-        fails(&written, &location, 64);
-        fails(&written, &Location { length: 999, ..location }, 128);
-        fails(&written, &Location { length: u64::MAX, ..location }, 128);
-        fails(&written, &Location { length: 1 << 50, ..location }, 128);
     }
 }

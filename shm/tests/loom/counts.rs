@@ -1,11 +1,11 @@
-//! A process's own counts (`client/src/counting/count.rs`, included as it is): who finds a use counted relies on the pin, and
-//! nobody uses what is being freed.
+//! A process's own counts (`client/src/counting/count.rs`, included as it is): a thread that finds a reference counted relies
+//! on the pin, and no thread uses an object that is being freed.
 //!
-//! A reader's use begins and ends as in `client/src/reader/peer.rs` (`Slot::count_first`, `Slot::release_last`), an owner's as in
-//! `client/src/owner/mod.rs` (`acquire_first`, `release_last`, `free_batch`).
+//! A reader's reference begins and ends as in `client/src/reader/slot.rs` (`Slot::count_first`, `Slot::release_last`), an
+//! owner's as in `client/src/owner/uses.rs` (`acquire_first`, `release_last`) and `reclaim.rs` (`free_batch`).
 
 #[path = "../../../client/src/counting/count.rs"]
-#[expect(dead_code, reason = "an object has more kinds of uses than a model")]
+#[expect(dead_code, reason = "an object has more kinds of references than a model")]
 mod real;
 
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use mobula_shm::model::atomics::{Access, Kind};
 use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release};
 
-use self::real::{Count, Unused, Use};
+use self::real::{Count, Kind as ReferenceKind, Unused};
 use crate::{Bytes, fails, holds};
 
 /// Another's object, as the threads of a reader use it.
@@ -34,7 +34,7 @@ impl Pinned {
         Arc::new(Self { count: Count::default(), file, pins })
     }
 
-    fn acquire(&self, kind: Use) {
+    fn acquire(&self, kind: ReferenceKind) {
         if self.count.add(kind) {
             return;
         }
@@ -46,7 +46,7 @@ impl Pinned {
         busy.finish();
     }
 
-    fn release(&self, kind: Use) {
+    fn release(&self, kind: ReferenceKind) {
         if self.count.sub(kind) {
             return;
         }
@@ -70,16 +70,16 @@ fn threads_of_a_reader() {
     let other = {
         let pinned = pinned.clone();
         spawn(move || {
-            pinned.acquire(Use::Bytes);
+            pinned.acquire(ReferenceKind::Borrow);
             assert_eq!(pinned.pin() & MAPPED, MAPPED, "lent without a pin");
-            pinned.release(Use::Bytes);
+            pinned.release(ReferenceKind::Borrow);
         })
     };
-    pinned.acquire(Use::Handle);
-    pinned.acquire(Use::Bytes);
-    pinned.release(Use::Handle);
+    pinned.acquire(ReferenceKind::Handle);
+    pinned.acquire(ReferenceKind::Borrow);
+    pinned.release(ReferenceKind::Handle);
     assert_eq!(pinned.pin(), HELD | MAPPED, "lent without a pin");
-    pinned.release(Use::Bytes);
+    pinned.release(ReferenceKind::Borrow);
     other.join().unwrap();
     assert_eq!(pinned.pin(), 0, "a pin is left behind");
     assert!(pinned.count.lock_known().is_none(), "a use is left behind");
@@ -126,28 +126,28 @@ struct Queued {
 impl Queued {
     fn new() -> Arc<Self> {
         let queued = Self { count: Count::default(), bytes: Bytes::new(5) };
-        queued.count.begin(Use::Handle);
+        queued.count.begin(ReferenceKind::Handle);
         queued.release();
         Arc::new(queued)
     }
 
     /// Whether there is anything to use.
     fn acquire(&self) -> bool {
-        if self.count.add(Use::Handle) {
+        if self.count.add(ReferenceKind::Handle) {
             return true;
         }
         let Some(mut busy) = self.count.lock_known() else { return false };
-        busy.add(Use::Handle).unwrap();
+        busy.add(ReferenceKind::Handle).unwrap();
         busy.finish();
         true
     }
 
     fn release(&self) {
-        if self.count.sub(Use::Handle) {
+        if self.count.sub(ReferenceKind::Handle) {
             return;
         }
         let mut busy = self.count.lock();
-        busy.sub(Use::Handle);
+        busy.sub(ReferenceKind::Handle);
         if busy.is_unused() {
             busy.queue();
         }

@@ -1,7 +1,8 @@
 //! Sealing, pinning and freeing: no reader is ever lent bytes that their owner has freed.
 //!
-//! The reader does what `client/src/reader/peer.rs` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
-//! `Slot::release_last`), the owner what `client/src/owner/mod.rs` does (`seal`, `free_batch`, `look`, `reader_joined`), the
+//! The reader does what `client/src/reader/` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
+//! `Slot::release_last`), the owner what `client/src/owner/` does (`Table::seal`, `Owner::free_batch`, `Readers::mark_held`,
+//! `Readers::join`), the
 //! daemon what `store/src/daemon/sharing.rs` does (`attach`).
 
 use std::os::fd::AsFd;

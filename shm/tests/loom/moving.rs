@@ -1,7 +1,7 @@
 //! Moving: bytes that are lent stay where they are, a reader finds an object in one place or in the other, and an owner
 //! that dies leaves it in one of them, whole.
 //!
-//! The owner does what `client/src/owner/mod.rs` does (`move_object`), the reader what `client/src/reader/peer.rs` does with an object
+//! The owner does what `client/src/owner/compact.rs` does (`move_object`), the reader what `client/src/reader/` does with an object
 //! that it has held for a while (`Peer::settled_state`, `Slot::locate`), the daemon what `store/src/daemon/adoption.rs`
 //! does (`take_over`). The owner is killed before each of its stores, one after the other.
 

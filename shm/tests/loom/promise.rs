@@ -1,7 +1,7 @@
 //! Promises: whoever waits for one is rung when it is settled, also one of whom its owner has not heard yet.
 //!
-//! The owner does what `client/src/owner/mod.rs` does (`settle`, `reader_joined`), the waiter what `client/src/object.rs` and
-//! `client/src/shared.rs` do (`Handle::watch`, then `Shared::sleep`).
+//! The owner does what `client/src/owner/` does (`Table::settle`, `Readers::join`), the waiter what `client/src/object.rs` and
+//! `client/src/event.rs` do (`Handle::watch`, then `Events::sleep`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Spilling and bringing back: bytes that are lent stay where they are, and an owner that dies leaves its object in
 //! memory, or in a file, whole.
 //!
-//! The owner does what `client/src/owner/mod.rs` does (`spill`, `bring_back`, `free_batch`), the reader what
-//! `client/src/reader/peer.rs` does with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the
+//! The owner does what `client/src/owner/` does (`evict`, `restore`, `free_batch`), the reader what
+//! `client/src/reader/` does with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the
 //! daemon what `store/src/daemon/adoption.rs` does (`take_over`). The owner is killed before each of its stores, one after
 //! the other.
 

@@ -1,4 +1,4 @@
-//! Packing: better places for small objects, so that few pages hold them.
+//! Compaction: better places for small objects, so that few pages hold them.
 //!
 //! The slabs of a class are put in an order, those with the most objects first. Slots are filled in this order. Objects are
 //! taken from the end, and each moves into the first free slot, until no free slot lies before it ([`Own::pack`]). Objects in
@@ -10,7 +10,7 @@
 use super::{Allocation, Allocator, PAGE_BYTES, RUN};
 
 /// The order of the slabs.
-pub(crate) struct Packing {
+pub(crate) struct Compaction {
     /// By class.
     slabs: Vec<Vec<u32>>,
     /// How many of them have no free slot, from the first on; by class.
@@ -26,13 +26,12 @@ pub(crate) type Rank = (usize, u64);
 
 impl Allocator {
     /// Puts the slabs in order, if it may pay: if pages would come free.
-    pub(crate) fn begin_packing(&self) -> Option<Packing> {
+    pub(crate) fn begin_compaction(&self) -> Option<Compaction> {
         let mut slabs = vec![Vec::new(); self.classes.len()];
         let mut ranks = vec![usize::MAX; self.slabs.len()];
         for (id, slab) in self.slabs.iter().enumerate() {
-            let is_leaving =
-                || self.segments[slab.segment as usize].as_ref().is_none_or(|known| known.leaving);
-            if slab.slots > slab.free.count() && !is_leaving() {
+            let is_closed = || self.segments[slab.segment as usize].as_ref().is_none_or(|known| known.closed);
+            if slab.slots > slab.free.count() && !is_closed() {
                 slabs[slab.class as usize].push(id as u32);
             }
         }
@@ -52,7 +51,7 @@ impl Allocator {
         }
         let needed = slabs.iter().map(|of_class| self.slabs_needed(of_class)).collect();
         let full = vec![0; slabs.len()];
-        Some(Packing { slabs, full, needed, ranks })
+        Some(Compaction { slabs, full, needed, ranks })
     }
 
     fn slabs_needed(&self, of_class: &[u32]) -> usize {
@@ -69,35 +68,38 @@ impl Allocator {
 
     /// Where an object lies in the order; `None` for one that does not move: a large one, or one in a slab that is needed
     /// in any case, but for the last of these.
-    pub(crate) fn rank(&self, packing: &Packing, place: Allocation) -> Option<Rank> {
+    pub(crate) fn rank(&self, compaction: &Compaction, place: Allocation) -> Option<Rank> {
         let part = place.part.get();
         if part & RUN != 0 {
             return None;
         }
-        let rank = *packing.ranks.get((part - 1) as usize)?;
+        let rank = *compaction.ranks.get((part - 1) as usize)?;
         let slab = &self.slabs[(part - 1) as usize];
-        let may_move = rank != usize::MAX && rank + 1 >= packing.needed[slab.class as usize];
+        let may_move = rank != usize::MAX && rank + 1 >= compaction.needed[slab.class as usize];
         may_move.then(|| (rank, place.offset() - slab.offset))
     }
 
     /// A free place that is better than an object's.
-    pub(crate) fn take_better(&mut self, packing: &mut Packing, from: Allocation) -> Option<Allocation> {
-        let (from_rank, from_offset) = self.rank(packing, from)?;
+    pub(crate) fn take_better(
+        &mut self,
+        compaction: &mut Compaction,
+        from: Allocation,
+    ) -> Option<Allocation> {
+        let (from_rank, from_offset) = self.rank(compaction, from)?;
         let class_number = self.slabs[(from.part.get() - 1) as usize].class as usize;
         let class_bytes = self.classes[class_number].bytes;
         loop {
-            let rank = packing.full[class_number];
-            let id = *packing.slabs[class_number].get(rank)?;
+            let rank = compaction.full[class_number];
+            let id = *compaction.slabs[class_number].get(rank)?;
             if rank > from_rank {
                 return None;
             }
             let slab = &mut self.slabs[id as usize];
             let is_same = slab.class as usize == class_number && slab.slots > slab.free.count();
-            let is_staying =
-                self.segments[slab.segment as usize].as_ref().is_some_and(|known| !known.leaving);
-            let first = if is_same && is_staying { slab.free.first() } else { None };
+            let is_open = self.segments[slab.segment as usize].as_ref().is_some_and(|known| !known.closed);
+            let first = if is_same && is_open { slab.free.first() } else { None };
             let Some(slot) = first else {
-                packing.full[class_number] += 1;
+                compaction.full[class_number] += 1;
                 continue;
             };
             if rank == from_rank && u64::from(slot) * class_bytes > from_offset {
@@ -120,17 +122,17 @@ mod tests {
 
     /// Moves everything that can move; how many did.
     fn pack(allocator: &mut Allocator, live: &mut [(Allocation, bool)]) -> usize {
-        let Some(mut packing) = allocator.begin_packing() else { return 0 };
+        let Some(mut compaction) = allocator.begin_compaction() else { return 0 };
         let mut order: Vec<_> = live
             .iter()
             .enumerate()
             .filter(|(_, (_, moves))| *moves)
-            .filter_map(|(at, (place, _))| Some((allocator.rank(&packing, *place)?, at)))
+            .filter_map(|(at, (place, _))| Some((allocator.rank(&compaction, *place)?, at)))
             .collect();
         order.sort_unstable();
         let mut moved = 0;
         for (_, at) in order.into_iter().rev() {
-            if let Some(better) = allocator.take_better(&mut packing, live[at].0) {
+            if let Some(better) = allocator.take_better(&mut compaction, live[at].0) {
                 allocator.free(std::mem::replace(&mut live[at].0, better));
                 moved += 1;
             }

@@ -30,7 +30,7 @@ use self::cells::{FreeSlots, SLOTS_MAX};
 mod cells;
 mod compaction;
 mod unused;
-pub(crate) use self::compaction::Packing;
+pub(crate) use self::compaction::Compaction;
 pub(crate) use self::unused::UnusedPages;
 
 /// Bytes of the run that a slab is.
@@ -110,7 +110,7 @@ struct Segment {
     /// When it last became empty, in the caller's ticks.
     emptied: u64,
     /// Its objects are being moved out: nothing is allocated in it.
-    leaving: bool,
+    closed: bool,
 }
 
 impl Segment {
@@ -124,7 +124,7 @@ impl Segment {
             sizes,
             warm: Vec::with_capacity(WARM_MAX),
             emptied: now,
-            leaving: false,
+            closed: false,
         }
     }
 
@@ -280,10 +280,10 @@ impl Allocator {
 
     /// Segments without any object that have been so since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
-        // One that is leaving is looked after by whoever empties it.
+        // One that is closed is looked after by whoever empties it.
         // A segment with missing pages is not worth keeping warm.
         let is_due = |segment: &Segment| segment.emptied <= before || segment.gone > 0;
-        let is_empty = |segment: &Segment| segment.used == 0 && is_due(segment) && !segment.leaving;
+        let is_empty = |segment: &Segment| segment.used == 0 && is_due(segment) && !segment.closed;
         let numbered = self.segments.iter().enumerate();
         let empty = numbered.filter(|(_, segment)| segment.as_ref().is_some_and(is_empty));
         empty.map(|(number, _)| number as u32).collect()
@@ -295,8 +295,8 @@ impl Allocator {
     }
 
     /// From now on nothing is allocated in a segment, so that it becomes empty: to be [taken out](Self::remove_segment),
-    /// or [to stay](Self::stay) after all.
-    pub(crate) fn leave(&mut self, number: u32) {
+    /// or [to stay](Self::reopen) after all.
+    pub(crate) fn close(&mut self, number: u32) {
         for class in 0..self.classes.len() {
             if let Some(spare) = self.classes[class].spare
                 && self.slabs[spare as usize].segment == number
@@ -312,12 +312,12 @@ impl Allocator {
             });
         }
         self.order.retain(|other| *other != number);
-        self.segment_mut(number).leaving = true;
+        self.segment_mut(number).closed = true;
     }
 
     /// A segment that was to leave is used again.
-    pub(crate) fn stay(&mut self, number: u32) {
-        self.segment_mut(number).leaving = false;
+    pub(crate) fn reopen(&mut self, number: u32) {
+        self.segment_mut(number).closed = false;
         self.order.push(number);
         for (id, slab) in self.slabs.iter_mut().enumerate() {
             if slab.segment == number && slab.slots > 0 && slab.free.count() > 0 {
@@ -376,10 +376,10 @@ impl Allocator {
         // Divided as 32 bits: half the cost, and a slab's bytes fit.
         let slot = (allocation.offset() - slab.offset) as u32 / class.bytes as u32;
         slab.free.give(slot as u16);
-        // None of a segment that is leaving is listed, so this is off the usual path.
+        // None of a segment that is closed is listed, so this is off the usual path.
         if !slab.listed {
-            if self.segments[slab.segment as usize].as_ref().is_some_and(|segment| segment.leaving) {
-                return self.free_in_leaving(id);
+            if self.segments[slab.segment as usize].as_ref().is_some_and(|segment| segment.closed) {
+                return self.free_in_closed(id);
             }
             slab.listed = true;
             class.listed.push(id);
@@ -396,9 +396,9 @@ impl Allocator {
         }
     }
 
-    /// A slot of a slab in a segment that is leaving has been given back.
+    /// A slot of a slab in a segment that is closed has been given back.
     #[cold]
-    fn free_in_leaving(&mut self, id: u32) {
+    fn free_in_closed(&mut self, id: u32) {
         let slab = &self.slabs[id as usize];
         if slab.free.count() == slab.slots {
             let (number, class, now) = (slab.segment, slab.class as usize, self.now);
@@ -620,7 +620,7 @@ mod tests {
         let places: Vec<_> = [64, 64, 5000, 100_000].map(|bytes| allocator.allocate(bytes).unwrap()).into();
         let spare = allocator.allocate(1000).unwrap();
         allocator.free(spare);
-        allocator.leave(number);
+        allocator.close(number);
         assert!([64, 1000, 5000, 100_000].iter().all(|bytes| allocator.allocate(*bytes).is_none()));
         let other = allocator.add_segment(1 << 20);
         assert_eq!(allocator.allocate(64).map(|place| place.segment), Some(other));
@@ -629,13 +629,13 @@ mod tests {
         assert_eq!(allocator.allocate(64).map(|place| place.segment), Some(other));
         assert!(!allocator.remove_segment(number));
         // It stays: what is free in it can be used again, and what is not is not.
-        allocator.stay(number);
+        allocator.reopen(number);
         assert_eq!(allocator.least_recent().collect::<Vec<_>>(), [number, other]);
-        allocator.leave(other);
+        allocator.close(other);
         assert_eq!(allocator.allocate(64), Some(places[1]));
         assert!(allocator.allocate(500_000).is_some_and(|place| place.segment == number));
         // It leaves in the end.
-        allocator.leave(number);
+        allocator.close(number);
         let mut allocator_empty = |places: &[Allocation]| {
             places.iter().for_each(|place| allocator.free(*place));
             allocator.empty_since(u64::MAX).is_empty()

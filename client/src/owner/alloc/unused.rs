@@ -61,8 +61,8 @@ impl Allocator {
         let numbered = self.segments.iter().enumerate();
         numbered
             .filter_map(|(number, segment)| Some((number as u32, segment.as_ref()?)))
-            // One that is leaving is looked after by whoever empties it.
-            .filter(|(_, segment)| !segment.leaving)
+            // One that is closed is looked after by whoever empties it.
+            .filter(|(_, segment)| !segment.closed)
             .flat_map(|(segment, known)| {
                 known.free.iter().map(move |(offset, bytes)| UnusedPages {
                     segment,
@@ -74,9 +74,9 @@ impl Allocator {
 
     fn take_unused_of_slab(&mut self, id: u32) -> Vec<UnusedPages> {
         let slab = &mut self.slabs[id as usize];
-        let is_leaving =
-            |slab: &Slab| self.segments[slab.segment as usize].as_ref().is_none_or(|segment| segment.leaving);
-        if slab.slots == 0 || slab.free.count() == 0 || is_leaving(slab) {
+        let is_closed =
+            |slab: &Slab| self.segments[slab.segment as usize].as_ref().is_none_or(|segment| segment.closed);
+        if slab.slots == 0 || slab.free.count() == 0 || is_closed(slab) {
             return Vec::new();
         }
         let class = &mut self.classes[slab.class as usize];
@@ -192,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_is_leaving_is_left_alone() {
+    fn a_segment_that_is_closed_is_left_alone() {
         let mut allocator = Allocator::new();
         let number = allocator.add_segment(SEGMENT_BYTES);
         allocator.allocate(100).unwrap();
-        allocator.leave(number);
+        allocator.close(number);
         assert!(allocator.take_unused(u64::MAX).is_empty());
-        allocator.stay(number);
+        allocator.reopen(number);
         assert_eq!(bytes(&allocator.take_unused(u64::MAX)), SEGMENT_BYTES - 4096);
     }
 

@@ -1,14 +1,14 @@
-//! Another daemon in the place of one that was killed: found, and handed what this client has.
+//! Another daemon in the place of one that was killed: this client finds it, and tells it what it has.
 //!
-//! Everything that the daemon before had made for this client is memory that this client still has: its table, its pins,
-//! its segments, its spill files; of other owners what it has mapped, and of the dead what it
-//! [keeps](crate::shared::Custody); and what belongs to all, the directory and the daemon's pins. The new daemon gets the
-//! descriptors, a message for each thing, and makes its books of them. It answers when the other clients have done the
+//! Everything that the old daemon had made for this client is memory that this client still has: its table, its pins, its
+//! segments, its spill files; of other owners what it has mapped; of the dead what it has in
+//! [escrow](crate::daemon::escrow); and what all clients have, the directory and the daemon's pins. The new daemon gets
+//! the descriptors, a message for each, and rebuilds its state from them. It answers when the other clients have done the
 //! same.
 //!
-//! Puts and gets in leased memory go on meanwhile. What is begun and ended in between need not be known: of what the
-//! daemon hands out nothing is added while it is told ([`Connection::begin_another`]), and what is given back then, it
-//! is told afterwards.
+//! Puts and gets in leased memory go on meanwhile. The daemon need not know the objects that come and go in between:
+//! this client gets nothing new while it tells what it has ([`Connection::begin_reconnecting`]), and what it gives back
+//! then, it tells afterwards.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,27 +23,27 @@ use nix::poll::PollFlags;
 use crate::daemon::connection::{Connection, correlation_of, wait_for};
 use crate::shared::Shared;
 
-/// How soon it is looked again whether a daemon listens.
+/// How soon this client looks again whether a daemon listens.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long to leave a socket alone that has no room for descriptors.
 const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why a daemon did not take this client up.
+/// Why a daemon did not take this client.
 enum Failure {
-    /// Perhaps the next one does.
+    /// It is gone: the next one may take this client.
     Gone,
-    /// None will.
+    /// It has refused, as every other one would.
     Refused(String),
 }
 
 /// Looks for another daemon; `false` when none was found in time, none takes this client, or the client has ended.
-pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) -> bool {
+pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bool {
     let began = Instant::now();
     let mut pause = PAUSE_MIN;
     loop {
         let Some(shared) = client.upgrade() else { return false };
-        let deadline = began.checked_add(shared.resume_timeout);
+        let deadline = began.checked_add(connection.timeouts().reconnect);
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if connection.is_ending() || is_late() {
             return false;
@@ -53,7 +53,7 @@ pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) 
             Ok(socket)
         }) {
             Ok(socket) => {
-                connection.go_on(socket);
+                connection.finish_reconnecting(socket);
                 tracing::info!("the store was killed, and another one has taken its place");
                 return true;
             }
@@ -69,14 +69,14 @@ pub(crate) fn find_another(connection: &Arc<Connection>, client: &Weak<Shared>) 
     }
 }
 
-/// Tells a daemon everything, and waits until it goes on with it.
+/// Tells a daemon everything that this client has, and waits until it has rebuilt its state.
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
     failpoint(Failpoint::ResumeFound);
     let mut teller = Teller { shared, socket, deadline };
-    // What is had from here on is had from that daemon.
-    let grown = shared.connection.begin_another();
+    // Whatever this client gets from here on, it gets from that daemon.
+    let still = shared.connection.begin_reconnecting();
     let correlation = teller.tell_all()?;
-    drop(grown);
+    drop(still);
     failpoint(Failpoint::ResumeTold);
     teller.wait_for_answer(correlation)?;
     failpoint(Failpoint::ResumeAnswered);
@@ -90,54 +90,53 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Everything, in the order in which the daemon wants it; returns what the last message is answered by.
+    /// Tells everything, in the order that the daemon expects; returns the correlation number of the last message.
     fn tell_all(&mut self) -> Result<u64, Failure> {
         let shared = self.shared;
-        let holdings = shared.own.holdings()?;
+        let (segments, segment_last) = shared.owner.held_segments()?;
+        let (readers, readers_heard) = shared.owner.readers.known();
         let introduction = Request::Resume {
-            owner: shared.own.id,
+            owner: shared.owner.id(),
             label: shared.label.clone(),
-            slots: shared.slots(),
-            segment_last: holdings.segment_last,
-            readers_heard: holdings.readers_heard,
+            slots: shared.peers.slots(),
+            segment_last,
+            readers_heard,
         };
-        let descriptors = [shared.control.as_fd(), shared.bell.as_fd(), shared.daemon_control.as_fd()];
+        let descriptors =
+            [shared.peers.control(), shared.events.bell().as_fd(), shared.daemon_control.as_fd()];
         self.tell(&introduction, &descriptors)?;
         failpoint(Failpoint::ResumeIntroduced);
-        for (segment, bytes, descriptor) in &holdings.segments {
-            let request = Request::ResumeSegment { segment: *segment, bytes: *bytes };
-            self.tell(&request, &[descriptor.as_fd()])?;
+        for held in &segments {
+            let request = Request::ResumeSegment { segment: held.id, bytes: held.bytes };
+            self.tell(&request, &[held.descriptor.as_fd()])?;
         }
-        for (file, bytes, descriptor) in shared.own.spills.files() {
+        for (file, bytes, descriptor) in shared.owner.spilled.files() {
             self.tell(&Request::ResumeSpillFile { file, bytes }, &[descriptor.as_fd()])?;
         }
-        for reader in holdings.readers {
+        for reader in readers {
             self.tell(&Request::ResumeReader { reader }, &[])?;
         }
         self.tell_of_peers()?;
-        let channels: Vec<_> =
-            shared.channels.lock().iter().map(|(channel, peer)| (*channel, *peer)).collect();
-        for (channel, peer) in channels {
+        for (channel, peer) in shared.channels.all() {
             self.tell(&Request::ResumeChannel { channel, peer }, &[])?;
         }
         self.tell(&Request::Resumed {}, &[])
     }
 
-    /// Other owners, the living and the dead.
+    /// Tells of other owners, the living and the dead.
     fn tell_of_peers(&mut self) -> Result<(), Failure> {
         let shared = self.shared;
-        let peers = shared.peers();
-        // Only this thread changes it.
-        let custody = shared.custody.lock();
+        let peers = shared.peers.all();
+        let deposits = shared.escrow.deposits();
         for peer in &peers {
             let owner = peer.id;
             self.tell(&Request::ResumePeer { owner, attached: true }, &peer.descriptors())?;
-            for (segment, bytes, descriptor) in peer.mapped()? {
+            for (segment, bytes, descriptor) in peer.segments.descriptors()? {
                 let request = Request::ResumeMapped { owner, segment, bytes };
                 self.tell(&request, &[descriptor.as_fd()])?;
             }
         }
-        for (owner, kept) in custody.iter() {
+        for (owner, kept) in deposits.iter() {
             let owner = *owner;
             if !peers.iter().any(|peer| peer.id == owner) {
                 let request = Request::ResumePeer { owner, attached: false };
@@ -164,7 +163,7 @@ impl Teller<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     wait_for(self.socket, PollFlags::POLLOUT, self.left()?);
                 }
-                // More descriptors are under way than the system lets a user have: the daemon will fetch some.
+                // More descriptors are on their way than the system allows a user: the daemon will fetch some.
                 Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ETOOMANYREFS as i32) => {
                     std::thread::sleep(self.left()?.min(ROOM_PAUSE));
                 }
@@ -173,7 +172,7 @@ impl Teller<'_> {
         }
     }
 
-    /// Waits for the last message's answer. Nothing else is to come before it.
+    /// Waits for the answer to the last message. No other reply may come before it.
     fn wait_for_answer(&mut self, expected: u64) -> Result<(), Failure> {
         loop {
             wait_for(self.socket, PollFlags::POLLIN, self.left()?);
@@ -193,7 +192,7 @@ impl Teller<'_> {
         }
     }
 
-    /// Why the daemon does not listen any more: it may have said so.
+    /// Why the daemon does not read any more: it may have said so.
     fn reason(&mut self) -> Failure {
         match self.socket.receive() {
             Ok(Some(packet)) => match Reply::decode(&packet.bytes) {

@@ -1,0 +1,107 @@
+//! The client's background thread: it receives what the daemon sends, and looks after memory.
+//!
+//! While there are leases it also wakes by itself, every 10 ms and, with nothing to do, more and more seldom up to every
+//! half second. At each tick it looks again at objects that others still used when they were dropped here, frees the
+//! last few that were dropped, gives a segment back that has been empty for a while, and gives the heap back what the
+//! owner's state took for objects that are gone. Without leases, and with a state that is no larger than it must be, the
+//! thread sleeps until the daemon sends something.
+
+mod notices;
+pub(crate) mod reconnect;
+
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::{Reply, Request};
+use mobula_shm::heap;
+
+use crate::daemon::connection::{Connection, Received};
+use crate::event::Event;
+use crate::owner::Owner;
+use crate::shared::Shared;
+
+const TICK_MIN: Duration = Duration::from_millis(10);
+const TICK_MAX: Duration = Duration::from_millis(500);
+/// How long an empty segment is kept, because its pages are warm.
+const KEEP_EMPTY_MS: u64 = 1000;
+
+/// Runs until the store is lost or the client is gone.
+pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
+    let began = Instant::now();
+    let (mut tick, mut pending) = (TICK_MIN, PendingReaders::default());
+    loop {
+        let timeout = match client.upgrade() {
+            Some(shared) => {
+                let has_work =
+                    shared.owner.may_have_work() || connection.has_unsent() || !pending.readers.is_empty();
+                has_work.then_some(tick)
+            }
+            None => return,
+        };
+        let received = connection.receive(timeout);
+        if let Received::HungUp = received {
+            // The client may end meanwhile.
+            let is_found = !connection.is_ending() && reconnect::find_another(connection, client);
+            if !is_found {
+                connection.lose();
+            }
+            let Some(shared) = client.upgrade() else { return };
+            shared.events.send(if is_found { Event::StoreResumed } else { Event::StoreLost });
+            if !is_found {
+                return;
+            }
+            // The next daemon announces every reader that this client does not know.
+            pending.readers.clear();
+            continue;
+        }
+        let Some(shared) = client.upgrade() else { return };
+        match received {
+            Received::Notice(notice, descriptors) => {
+                if let Err(error) = notices::handle(&shared, notice, descriptors, &mut pending) {
+                    tracing::error!(%error, "could not act on a notice from the store");
+                    tick = TICK_MIN;
+                }
+            }
+            Received::Unclaimed(reply) => give_back(connection, &reply),
+            Received::Nothing => {
+                let now_ms = began.elapsed().as_millis() as u64;
+                tick = if tidy(&shared.owner, now_ms) { TICK_MIN } else { (tick * 2).min(TICK_MAX) };
+                for reader in &pending.readers {
+                    connection.tell(&Request::RepeatReader { reader: *reader });
+                }
+            }
+            Received::HungUp => {}
+        }
+    }
+}
+
+/// Readers that the daemon has announced, and whose pins could not be mapped for lack of descriptors or memory. Until they
+/// are, nothing is freed, because they may pin anything.
+#[derive(Default)]
+struct PendingReaders {
+    readers: Vec<OwnerId>,
+}
+
+/// Frees and gives back what can be; `true` if there was anything that no other thread would have looked after.
+fn tidy(owner: &Owner, now_ms: u64) -> bool {
+    owner.set_now(now_ms);
+    let freed = owner.free_retry_list();
+    // While a program puts and drops, the retire list is never empty, and its own threads work it off: no reason to come back
+    // soon.
+    owner.free_retire_list();
+    let released = now_ms.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| owner.release_empty(before));
+    if owner.trim() {
+        heap::trim();
+    }
+    freed || released
+}
+
+/// The requester has given up waiting, so nobody has what the reply brought.
+fn give_back(connection: &Connection, reply: &Reply) {
+    match reply {
+        Reply::Leased { segment, .. } => connection.tell(&Request::Release { segment: *segment }),
+        Reply::Connected { channel, .. } => connection.tell(&Request::Disconnect { channel: *channel }),
+        _ => {}
+    }
+}

@@ -1,0 +1,61 @@
+//! How to connect to a store.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mobula_protocol::message::LABEL_BYTES_MAX;
+
+use crate::daemon::connection::Timeouts;
+
+/// How to connect to a store.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    pub(crate) label: String,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        let program = std::env::args_os().next().unwrap_or_default();
+        let label = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let [answer, memory, reconnect] = [Duration::from_secs(10); 3];
+        Self { label, timeouts: Timeouts { answer, memory, reconnect } }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults: the program's name as the label, and 10 s for each of the three timeouts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name that people see this client by; cut to 256 bytes. Default: the program's name.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        let max = self.label.floor_char_boundary(LABEL_BYTES_MAX);
+        self.label.truncate(max);
+        self
+    }
+
+    /// How long a put waits for room in a full store before it fails with `StoreFull`. Default: 10 s.
+    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.memory = timeout;
+        self
+    }
+
+    /// How long the daemon may take to answer. Default: 10 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.timeouts.answer = patience;
+        self
+    }
+
+    /// How long this client looks for another daemon in the place of one that was killed. It tells the new daemon what it
+    /// has, and goes on; requests wait meanwhile. When the time has passed, the store is lost for good. Zero: at once.
+    /// Default: 10 s.
+    ///
+    /// A daemon that ends on purpose says goodbye, and no other one is looked for.
+    pub fn resume_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.reconnect = timeout;
+        self
+    }
+}

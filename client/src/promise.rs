@@ -1,0 +1,60 @@
+//! An object that somebody is still to make: [`Promise`] has its id already.
+
+use std::fmt;
+
+use mobula_shm::table::Location;
+
+use crate::counting::count::Kind;
+use crate::error::ClientError;
+use crate::object::Handle;
+use crate::owner::Owner;
+use crate::reference::{Reference, Source};
+use crate::writer::ObjectWriter;
+
+/// An object that is not there yet: its id can be passed on, and a process that gets it waits.
+///
+/// Dropped unfulfilled, the object is lost, and waiters get an error.
+pub struct Promise {
+    handle: Handle,
+    is_open: bool,
+}
+
+impl Promise {
+    pub(crate) fn new(owner: &Owner) -> Result<Self, ClientError> {
+        let reserved = owner.reserve(Location::default(), Kind::Handle)?;
+        let reference = Reference::of_own(owner, reserved.count, reserved.id, Kind::Handle);
+        owner.table.promise(reserved.id);
+        Ok(Self { handle: Handle::of(reference), is_open: true })
+    }
+
+    /// Keeps the promised object alive, and is how others are told of it.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy.
+    ///
+    /// # Panics
+    /// In a forked child.
+    pub fn fulfil(mut self, writer: ObjectWriter) {
+        writer.into_draft().fulfil(self.handle.id());
+        self.is_open = false;
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.is_open
+            && !self.handle.reference().is_child()
+            && let Source::Own(owner) = self.handle.reference().source()
+        {
+            owner.break_promise(self.handle.id());
+        }
+    }
+}
+
+impl fmt::Debug for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Promise").field(&self.handle.id()).finish()
+    }
+}
