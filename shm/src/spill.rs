@@ -1,5 +1,5 @@
-//! How an object lies in a spill file: a record, written by the object's owner, read back by the owner or, once that has
-//! died, by the daemon.
+//! How objects lie in a spill file: one spill record each. The object's owner writes the records, by a [`RecordWriter`], or
+//! the daemon does after the owner's death. The owner, the daemon and readers read them, by a [`RecordReader`].
 //!
 //! # Layout of a record
 //!
@@ -8,16 +8,20 @@
 //! | 8 | [`MAGIC`] |
 //! | 16 | the object's id |
 //! | 8 | bytes of the payload |
-//! | 4 | what the payload is |
+//! | 4 | format tag of the payload |
 //! | 4 | number of references |
 //! | 8 | checksum of everything else |
 //! | 16 | zero |
 //! | … | payload and references, as they lie in a segment (see [`Location`]) |
 //!
-//! Records begin at multiples of [`RECORD_ALIGNMENT`]. What comes from a file is believed when the header is that of the
-//! object that is looked for, and the checksum matches: a disk that lies is an error, never wrong bytes.
+//! Records begin at multiples of [`RECORD_ALIGNMENT`]. A record is believed if its header is that of the object that is looked
+//! for, and the checksum matches: a damaged file is an error, never wrong bytes.
 
+use std::borrow::Borrow;
+use std::fs::File;
 use std::hash::Hasher;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use twox_hash::XxHash3_64;
 
@@ -32,6 +36,8 @@ pub const MAGIC: [u8; 8] = *b"mbl spl\x01";
 
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 40;
+/// Bytes that a writer gathers before it writes them.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Where a record lies: in which of its owner's files, and where in there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +125,7 @@ impl Record {
         header
     }
 
-    /// The checksum that a header in a file claims, if the header is just that of this record.
+    /// The checksum in a header, if the rest of the header is that of this record.
     pub fn claimed_checksum(&self, header: &[u8; HEADER_BYTES]) -> Option<u64> {
         let checksum = u64::from_le_bytes(header[40..48].try_into().expect("eight bytes"));
         (*header == self.header(checksum)).then_some(checksum)
@@ -127,16 +133,15 @@ impl Record {
 }
 
 /// A checksum in the making: XXH3 with 64 bits, which no accident passes, and which costs less than reading the memory.
-#[derive(Clone)]
 pub struct Checksum(XxHash3_64);
 
 impl Checksum {
-    /// Takes the next bytes in.
+    /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The checksum of all that was taken in.
+    /// The checksum of all bytes.
     pub fn finish(&self) -> u64 {
         self.0.finish()
     }
@@ -146,6 +151,165 @@ impl std::fmt::Debug for Checksum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Checksum").field(&self.finish()).finish()
     }
+}
+
+/// Writes the records of objects one after the other into a file.
+///
+/// It gathers small pieces and writes large ones as they are. Nothing is written for certain before
+/// [`sync`](Self::sync).
+#[derive(Debug)]
+pub struct RecordWriter<'a> {
+    file: &'a File,
+    number: u32,
+    /// The record that is being written: where it begins, and what it is.
+    current: Option<(u64, Record, Checksum)>,
+    /// Bytes that are not in the file yet; they belong behind `written`.
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl<'a> RecordWriter<'a> {
+    /// A writer into the file with this number among its owner's, from a byte offset on.
+    pub fn new(file: &'a File, number: u32, start: u64) -> Self {
+        Self { file, number, current: None, buffer: Vec::new(), written: start }
+    }
+
+    /// Begins a record, of which payload and references are still to be [added](Self::add).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(&mut self, record: Record) -> io::Result<()> {
+        self.current = Some((self.offset(), record, record.checksum()));
+        self.append(&[0; HEADER_BYTES])
+    }
+
+    /// Adds the next bytes of the record: payload, padding or references, as they lie in a segment.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some((_, _, checksum)) = &mut self.current {
+            checksum.add(bytes);
+        }
+        self.append(bytes)
+    }
+
+    /// Ends the record; returns where it lies.
+    ///
+    /// # Errors
+    /// The system's; `FileTooLarge` for a place that cannot be noted.
+    ///
+    /// # Panics
+    /// When no record was begun.
+    pub fn end(&mut self) -> io::Result<SpillPlace> {
+        let (offset, record, checksum) = self.current.take().expect("a record was begun");
+        let header = record.header(checksum.finish());
+        match offset.checked_sub(self.written) {
+            Some(start) => self.buffer[start as usize..][..HEADER_BYTES].copy_from_slice(&header),
+            None => self.file.write_all_at(&header, offset)?,
+        }
+        let end = self.offset();
+        let padding = (end.next_multiple_of(RECORD_ALIGNMENT) - end) as usize;
+        self.append(&[0; RECORD_ALIGNMENT as usize][..padding])?;
+        SpillPlace::new(self.number, offset).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+    }
+
+    /// Waits until the disk has all records.
+    ///
+    /// # Errors
+    /// The system's. A disk that fails says so here.
+    pub fn sync(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync_data()
+    }
+
+    fn offset(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let is_small = bytes.len() < BUFFER_BYTES / 4;
+        if !is_small || self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.flush()?;
+        }
+        if is_small {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.file.write_all_at(bytes, self.written)?;
+            self.written += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Reads the record of one object, in pieces, and checks it.
+#[derive(Debug)]
+pub struct RecordReader<F> {
+    file: F,
+    /// Where the next piece lies.
+    offset: u64,
+    claimed: u64,
+    checksum: Checksum,
+}
+
+impl<F: Borrow<File>> RecordReader<F> {
+    /// Begins to read what should be this record, at an offset of a file.
+    ///
+    /// # Errors
+    /// `InvalidData` where the file has another record or none there, else the system's.
+    pub fn open(record: Record, file: F, offset: u64) -> io::Result<Self> {
+        let mut header = [0; HEADER_BYTES];
+        read_at(file.borrow(), &mut header, offset)?;
+        let claimed = record.claimed_checksum(&header).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { file, offset: offset + HEADER_BYTES as u64, claimed, checksum: record.checksum() })
+    }
+
+    /// Reads the next bytes of payload and references. They are not to be believed before [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// `InvalidData` where the file ends, else the system's.
+    pub fn read(&mut self, piece: &mut [u8]) -> io::Result<()> {
+        read_at(self.file.borrow(), piece, self.offset)?;
+        self.checksum.add(piece);
+        self.offset += piece.len() as u64;
+        Ok(())
+    }
+
+    /// Compares the checksum, after all bytes were read.
+    ///
+    /// # Errors
+    /// `InvalidData` where it does not match.
+    pub fn finish(&self) -> io::Result<()> {
+        if self.checksum.finish() == self.claimed { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+/// The ids of the references in a record, `max` at most. Nothing is checked: an owner may have written anything.
+///
+/// # Errors
+/// `InvalidData` where the file ends, else the system's.
+pub fn read_references(record: Record, file: &File, offset: u64, max: usize) -> io::Result<Vec<[u8; 16]>> {
+    let bytes = u64::from(record.references) * Location::REFERENCE_BYTES;
+    let start = record.extent().and_then(|extent| (offset + HEADER_BYTES as u64).checked_add(extent - bytes));
+    let start = start.ok_or(io::ErrorKind::InvalidData)?;
+    let mut ids = vec![[0; 16]; (record.references as usize).min(max)];
+    read_at(file, ids.as_flattened_mut(), start)?;
+    Ok(ids)
+}
+
+/// Fills a buffer; a file that ends too soon is damaged.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
+        _ => error,
+    })
 }
 
 #[cfg(test)]
@@ -210,5 +374,41 @@ mod tests {
         assert_eq!(Record { length: 0, references: 0, ..record() }.bytes(), Some(64));
         assert_eq!(Record { length: u64::MAX, ..record() }.bytes(), None);
         assert_eq!(Record { length: u64::MAX - 70, references: 0, ..record() }.bytes(), None);
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written_and_damaged_ones_are_not() {
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = RecordWriter::new(&file, 3, 64);
+        // Small ones share a write; one is larger than the buffer, and its header is written afterwards.
+        let lengths = [0, 1, 1000, 100, BUFFER_BYTES as u64 + 5, 7];
+        let content = |length: u64| (0..length).map(|at| (at * 7) as u8).collect::<Vec<u8>>();
+        let record = |length| Record { id: [7; 16], length, format: 1, references: 0 };
+        let places = lengths.map(|length| {
+            writer.begin(record(length)).unwrap();
+            content(length).chunks(1 << 21).for_each(|piece| writer.add(piece).unwrap());
+            writer.end().unwrap()
+        });
+        writer.sync().unwrap();
+        let read = |length: u64, offset| -> io::Result<Vec<u8>> {
+            let mut reader = RecordReader::open(record(length), &file, offset)?;
+            let mut bytes = vec![0; length as usize];
+            bytes.chunks_mut(300_000).try_for_each(|piece| reader.read(piece))?;
+            reader.finish().map(|()| bytes)
+        };
+        for (length, place) in lengths.into_iter().zip(places) {
+            assert_eq!(read(length, place.offset()).unwrap(), content(length), "{length}");
+            assert_eq!(read(length + 1, place.offset()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        let last = places[5].offset();
+        for at in [last, last + 20, last + 44, last + 64, last + 70] {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            assert_eq!(read(7, last).unwrap_err().kind(), io::ErrorKind::InvalidData, "{at}");
+            file.write_all_at(&byte, at).unwrap();
+        }
+        file.set_len(last + 70).unwrap();
+        assert_eq!(read(7, last).unwrap_err().kind(), io::ErrorKind::InvalidData, "cut short");
     }
 }

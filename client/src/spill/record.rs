@@ -1,17 +1,17 @@
-//! A spill record is written by a [`RecordWriter`] and read by a [`RecordReader`]; [`mobula_shm::spill`] has its layout.
+//! Spill records of objects, as the client writes and reads them: [`mobula_shm::spill`] with objects and the client's
+//! errors.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
-use mobula_shm::spill::{HEADER_BYTES, RECORD_ALIGNMENT, Record, SpillPlace};
+use mobula_shm::spill::{self, Record, SpillPlace};
 use mobula_shm::table::Location;
 
 use crate::error::ClientError;
 
-/// Bytes that are written, or read, in one go.
+/// Bytes that are read at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes of the spill record of an object, up to where the next one may begin.
@@ -19,18 +19,15 @@ pub(crate) fn record_bytes(object: ObjectId, location: &Location) -> u64 {
     Record::of(object.to_bytes(), location).bytes().expect("an object that is in memory has a record")
 }
 
-/// Writes records into a file, one behind the other: small ones together, large ones as they are.
+/// Writes records into an empty file, one behind the other.
 pub(crate) struct RecordWriter<'a> {
-    file: &'a File,
-    number: u32,
-    buffer: Vec<u8>,
-    written: u64,
+    records: spill::RecordWriter<'a>,
 }
 
 impl<'a> RecordWriter<'a> {
     /// Writes into the file that its owner knows by `number`.
     pub(crate) fn new(file: &'a File, number: u32) -> Self {
-        Self { file, number, buffer: Vec::with_capacity(PIECE_BYTES), written: 0 }
+        Self { records: spill::RecordWriter::new(file, number, 0) }
     }
 
     /// Writes the record of an object; returns where it lies.
@@ -47,55 +44,19 @@ impl<'a> RecordWriter<'a> {
             references: references.len() as u32,
             ..Location::default()
         };
-        let record = Record::of(object.to_bytes(), &location);
         let references: Vec<u8> = references.iter().flat_map(|id| id.to_bytes()).collect();
         let padding =
             if references.is_empty() { 0 } else { payload.len().next_multiple_of(16) - payload.len() };
-        let padding = &[0; 16][..padding];
-        let mut checksum = record.checksum();
-        [payload, padding, &references].into_iter().for_each(|part| checksum.add(part));
-        let header = record.header(checksum.finish());
-        let place = SpillPlace::new(self.number, self.offset()).ok_or(io::ErrorKind::FileTooLarge)?;
-        [&header[..], payload, padding, &references].into_iter().try_for_each(|part| self.put(part))?;
-        self.align()?;
-        Ok(place)
+        self.records.begin(Record::of(object.to_bytes(), &location))?;
+        [payload, &[0; 16][..padding], &references]
+            .into_iter()
+            .try_for_each(|part| self.records.add(part))?;
+        self.records.end()
     }
 
-    /// Sees to it that the disk has all records. A disk that fails says so now, while the memory still has every object.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.flush()?;
-        self.file.sync_data()
-    }
-
-    fn offset(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + bytes.len() > PIECE_BYTES {
-            self.flush()?;
-        }
-        if bytes.len() < PIECE_BYTES / 4 {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.flush()?;
-        self.file.write_all_at(bytes, self.written)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn align(&mut self) -> io::Result<()> {
-        let offset = self.offset();
-        let padding = offset.next_multiple_of(RECORD_ALIGNMENT) - offset;
-        self.put(&[0; RECORD_ALIGNMENT as usize][..padding as usize])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+    /// Waits until the disk has all records. A disk that fails says so now, while the memory still has every object.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.records.sync()
     }
 }
 
@@ -104,14 +65,10 @@ impl<'a> RecordWriter<'a> {
 /// The file is not mapped: its owner can cut it short and the disk can fail, and then a page that cannot be read is a
 /// signal and not an error.
 pub(crate) struct RecordReader<'a> {
-    file: &'a File,
+    record: spill::RecordReader<&'a File>,
     object: ObjectId,
-    record: Record,
-    /// Where the payload begins.
-    offset: u64,
     /// Bytes of payload and references.
     extent: u64,
-    claimed_checksum: u64,
 }
 
 impl<'a> RecordReader<'a> {
@@ -125,19 +82,17 @@ impl<'a> RecordReader<'a> {
         object: ObjectId,
         location: &Location,
     ) -> Result<Self, ClientError> {
-        let damaged = || ClientError::from(Refusal::SpillDamaged { object });
         let record = Record::of(object.to_bytes(), location);
-        let mut header = [0; HEADER_BYTES];
-        read(file, &mut header, offset, object)?;
-        let claimed_checksum = record.claimed_checksum(&header).ok_or_else(damaged)?;
+        let opened = spill::RecordReader::open(record, file, offset);
+        let opened = opened.map_err(|error| not_read(object, &error))?;
+        let damaged = || ClientError::from(Refusal::SpillDamaged { object });
         let extent = record.extent().ok_or_else(damaged)?;
-        let offset = offset + HEADER_BYTES as u64;
         // The length is what a peer says: the file must have as many bytes, before memory is taken for them.
-        let length = file.metadata().map_err(|error| not_restored(object, &error))?.len();
+        let length = file.metadata().map_err(|error| not_read(object, &error))?.len();
         if offset.checked_add(extent).is_none_or(|end| length < end) {
             return Err(damaged());
         }
-        Ok(Self { file, object, record, offset, extent, claimed_checksum })
+        Ok(Self { record: opened, object, extent })
     }
 
     /// Bytes of payload and references.
@@ -149,36 +104,26 @@ impl<'a> RecordReader<'a> {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub(crate) fn read(self, target: &mut [u8]) -> Result<(), ClientError> {
-        let (mut offset, mut checksum) = (self.offset, self.record.checksum());
-        for piece in target.chunks_mut(PIECE_BYTES) {
-            read(self.file, piece, offset, self.object)?;
-            checksum.add(piece);
-            offset += piece.len() as u64;
-        }
-        if checksum.finish() == self.claimed_checksum {
-            Ok(())
-        } else {
-            Err(Refusal::SpillDamaged { object: self.object }.into())
-        }
+    pub(crate) fn read(mut self, target: &mut [u8]) -> Result<(), ClientError> {
+        let read = target.chunks_mut(PIECE_BYTES).try_for_each(|piece| self.record.read(piece));
+        read.and_then(|()| self.record.finish()).map_err(|error| not_read(self.object, &error))
     }
 }
 
-fn read(file: &File, target: &mut [u8], offset: u64, object: ObjectId) -> Result<(), ClientError> {
-    file.read_exact_at(target, offset).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Refusal::SpillDamaged { object }.into(),
-        _ => not_restored(object, &error),
+fn not_read(object: ObjectId, error: &io::Error) -> ClientError {
+    ClientError::from(match error.kind() {
+        io::ErrorKind::InvalidData => Refusal::SpillDamaged { object },
+        _ => Refusal::NotRestored { object, reason: error.to_string() },
     })
-}
-
-fn not_restored(object: ObjectId, error: &io::Error) -> ClientError {
-    Refusal::NotRestored { object, reason: error.to_string() }.into()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
     use mobula_protocol::id::OwnerId;
+    use mobula_shm::spill::HEADER_BYTES;
 
     fn object(index: u32) -> ObjectId {
         ObjectId::new(OwnerId::new(3, 4), index, 6)
