@@ -20,7 +20,7 @@ pub fn socket() -> &'static Path {
         let socket = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         let mut config = Config::new(&socket, 32 << 20);
         // What nobody pins goes at once.
-        config.adoption_grace = Duration::ZERO;
+        config.orphan_grace = Duration::ZERO;
         config.clients_max = 8;
         config.table_entries_initial = 64;
         let server = Server::bind(config).expect("a store");

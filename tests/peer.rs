@@ -50,7 +50,7 @@ fn main() {
 fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&str, u64)>, limits: &[&str]) {
     mobula_store::raise_descriptor_limit().expect("descriptors");
     let mut config = Config::new(socket, capacity_bytes);
-    config.adoption_grace = Duration::from_millis(20);
+    config.orphan_grace = Duration::from_millis(20);
     config.clients_max = clients_max as u32;
     if let Some((directory, bytes_max)) = spill {
         config.spill_directory = Some(directory.into());

@@ -107,14 +107,14 @@ impl Record {
     }
 
     /// A checksum to which payload and references are still to be [added](Checksum::add).
-    pub fn checksum(&self) -> Checksum {
+    fn checksum(&self) -> Checksum {
         let mut checksum = Checksum(XxHash3_64::new());
         checksum.add(&self.header(0)[..CHECKED_BYTES]);
         checksum
     }
 
     /// The header as bytes.
-    pub fn header(&self, checksum: u64) -> [u8; HEADER_BYTES] {
+    fn header(&self, checksum: u64) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..24].copy_from_slice(&self.id);
@@ -126,23 +126,21 @@ impl Record {
     }
 
     /// The checksum in a header, if the rest of the header is that of this record.
-    pub fn claimed_checksum(&self, header: &[u8; HEADER_BYTES]) -> Option<u64> {
+    fn claimed_checksum(&self, header: &[u8; HEADER_BYTES]) -> Option<u64> {
         let checksum = u64::from_le_bytes(header[40..48].try_into().expect("eight bytes"));
         (*header == self.header(checksum)).then_some(checksum)
     }
 }
 
 /// A checksum in the making: XXH3 with 64 bits, which no accident passes, and which costs less than reading the memory.
-pub struct Checksum(XxHash3_64);
+struct Checksum(XxHash3_64);
 
 impl Checksum {
-    /// Adds the next bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The checksum of all bytes.
-    pub fn finish(&self) -> u64 {
+    fn finish(&self) -> u64 {
         self.0.finish()
     }
 }

@@ -25,7 +25,7 @@ const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 ///
 /// let mut config = Config::new("/run/user/1000/mobula.sock", 2 << 30);
 /// config.clients_max = 64;
-/// config.adoption_grace = Duration::from_millis(100);
+/// config.orphan_grace = Duration::from_millis(100);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -76,10 +76,10 @@ pub struct Config {
     pub waiters_max: usize,
     /// How long a request that waits for memory may be passed by later ones that need less, and how long, after that,
     /// none of them may pass it. Default 500 ms.
-    pub lease_turn: Duration,
+    pub lease_reservation: Duration,
     /// How long the objects of a dead client are kept although nobody pins them, for those whose ids are still
     /// on their way to somebody. Default 1 s.
-    pub adoption_grace: Duration,
+    pub orphan_grace: Duration,
     /// Entries of a dead client's table that are looked at in one go, before other clients have their turn.
     /// Default 65,536.
     pub sweep_entries_max: u32,
@@ -122,8 +122,8 @@ impl Config {
             segments_client_max: 8192,
             names_max: 65_536,
             waiters_max: 1024,
-            lease_turn: Duration::from_millis(500),
-            adoption_grace: Duration::from_secs(1),
+            lease_reservation: Duration::from_millis(500),
+            orphan_grace: Duration::from_secs(1),
             sweep_entries_max: 65_536,
             resume_window: Duration::from_secs(5),
             references_max: 1 << 20,
@@ -184,8 +184,8 @@ impl Config {
         within("user_bytes_max", self.user_bytes_max, PAGE_BYTES, u64::MAX)?;
         for (limit, value) in [
             ("hello_timeout in ms", self.hello_timeout),
-            ("lease_turn in ms", self.lease_turn),
-            ("adoption_grace in ms", self.adoption_grace),
+            ("lease_reservation in ms", self.lease_reservation),
+            ("orphan_grace in ms", self.orphan_grace),
             ("resume_window in ms", self.resume_window),
         ] {
             within(limit, u64::try_from(value.as_millis()).unwrap_or(u64::MAX), 0, TIMEOUT_MS_MAX)?;
@@ -238,7 +238,7 @@ mod tests {
         check(Config { clients_max: 65_536, ..config() }, "65535");
         check(Config { ring_bytes: 1024, ..config() }, "ring_bytes");
         check(Config { ring_bytes: 12_288, ..config() }, "power of two");
-        check(Config { adoption_grace: Duration::MAX, ..config() }, "adoption_grace");
+        check(Config { orphan_grace: Duration::MAX, ..config() }, "orphan_grace");
         check(Config { table_entries_initial: 0, ..config() }, "table_entries_initial");
         check(Config { table_entries_max: 100, ..config() }, "table_entries_initial = 512");
         check(Config { table_entries_max: u32::MAX, ..config() }, "table_entries_max");

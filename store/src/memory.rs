@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use mobula_protocol::message::Refusal;
 use mobula_shm::bell::Bell;
 use mobula_shm::control::{control_bytes, pin_extent_offset};
 use mobula_shm::directory::directory_bytes;
@@ -115,17 +114,17 @@ impl Memory {
     }
 
     /// To send: the descriptor that may write.
-    pub(crate) fn to_write(&self) -> Parcel {
-        Parcel::Writable(self.clone())
+    pub(crate) fn to_write(&self) -> Attachment {
+        Attachment::Writable(self.clone())
     }
 
     /// To send: the descriptor that may only read. A system call the first time.
-    pub(crate) fn to_read(&self) -> io::Result<Parcel> {
+    pub(crate) fn to_read(&self) -> io::Result<Attachment> {
         if self.inner.read_only.get().is_none() {
             // There is one thread; were there two, the loser's descriptor would be closed.
             let _ = self.inner.read_only.set(self.inner.memory.read_only()?);
         }
-        Ok(Parcel::ReadOnly(self.clone()))
+        Ok(Attachment::ReadOnly(self.clone()))
     }
 
     /// In a segment: reads a part.
@@ -181,27 +180,22 @@ fn entry_offset(entry: u32) -> u64 {
 
 /// A descriptor that travels with a message, kept open until it has been sent.
 #[derive(Debug, Clone)]
-pub(crate) enum Parcel {
+pub(crate) enum Attachment {
     Writable(Memory),
     ReadOnly(Memory),
     Bell(Arc<Bell>),
     File(Arc<File>),
 }
 
-impl AsFd for Parcel {
+impl AsFd for Attachment {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Writable(memory) => memory.writable(),
             Self::ReadOnly(memory) => {
-                memory.inner.read_only.get().expect("opened when the parcel was made").as_fd()
+                memory.inner.read_only.get().expect("opened when the attachment was made").as_fd()
             }
             Self::Bell(bell) => bell.as_fd(),
             Self::File(file) => file.as_fd(),
         }
     }
-}
-
-/// The refusal for a request that the machine has no memory or descriptors for.
-pub(crate) fn no_memory(bytes: u64, error: &io::Error) -> Refusal {
-    Refusal::NoMemory { bytes, errno: error.raw_os_error().unwrap_or(0) as u32 }
 }

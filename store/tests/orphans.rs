@@ -183,7 +183,7 @@ fn who_waits_for_what_its_owner_has_just_brought_back_is_told_to_look_again() {
 
 #[test]
 fn who_leaves_nothing_is_forgotten_at_once_whatever_the_grace() {
-    let store = TestStore::with(|config| config.adoption_grace = LONG);
+    let store = TestStore::with(|config| config.orphan_grace = LONG);
     let (mut owner, mut reader) = (store.client(), store.client());
     owner.lease(MIB);
     let id = owner.owner;
@@ -196,7 +196,7 @@ fn who_leaves_nothing_is_forgotten_at_once_whatever_the_grace() {
 
 #[test]
 fn within_the_grace_what_nobody_pins_can_still_be_pinned() {
-    let store = TestStore::with(|config| config.adoption_grace = LONG);
+    let store = TestStore::with(|config| config.orphan_grace = LONG);
     let (mut owner, mut reader) = (store.client(), store.client());
     let segment = owner.lease(MIB);
     owner.seal(0, &segment, 0, &[]);

@@ -48,7 +48,7 @@ fn a_client_has_no_more_than_its_quota_and_what_readers_keep_of_it_counts() {
 fn who_waits_at_its_quota_is_served_though_another_takes_what_it_gives_back() {
     let store = TestStore::with(|config| {
         config.client_bytes_max = 4 * MIB;
-        config.lease_turn = std::time::Duration::from_secs(3600);
+        config.lease_reservation = std::time::Duration::from_secs(3600);
     });
     let mut others = [store.client(), store.client(), store.client()];
     for (other, mib) in others.iter_mut().zip([4, 4, 3]) {
@@ -103,7 +103,7 @@ fn all_clients_of_a_user_share_its_quota_with_the_dead() {
 fn who_is_at_its_quota_holds_up_nobody() {
     let store = TestStore::with(|config| {
         config.client_bytes_max = 4 * MIB;
-        config.lease_turn = std::time::Duration::ZERO;
+        config.lease_reservation = std::time::Duration::ZERO;
     });
     let (mut client, mut other) = (store.client(), store.client());
     client.lease(4 * MIB);

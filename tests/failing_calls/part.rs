@@ -25,7 +25,7 @@ pub(crate) fn count_of(process: &str) -> (usize, usize) {
 /// A daemon that lives until its standard input ends; a failure to start is said in one line.
 pub(crate) fn store(socket: &str, capacity: &str) {
     let mut config = Config::new(socket, capacity.parse().expect("a number"));
-    config.adoption_grace = Duration::ZERO;
+    config.orphan_grace = Duration::ZERO;
     config.clients_max = 8;
     config.table_entries_initial = 64;
     config.ring_bytes = 4096;

@@ -1,26 +1,26 @@
 //! The decisions of the store, apart from all input and output.
 //!
-//! Nothing here has a descriptor, a clock or a thread: what happens comes in as calls, time as a parameter, and what
-//! is to be done goes out as return values. The [daemon](crate::daemon) carries it out.
+//! Nothing here has a descriptor, a clock or a thread: events come in as calls, time as a parameter, and what is to be done
+//! goes out as return values. The [daemon](crate::daemon) carries it out.
 //!
 //! * [`slots`]: which client has which slot, who is attached to whom, and when a slot may be used again;
-//! * [`segments`]: what is leased, adopted and retired, and what that leaves free;
+//! * [`segments`]: which segments are leased, orphaned or retired, and how many bytes that leaves free;
 //! * [`waiters`]: requests that are answered later, in order, at the latest at their deadline;
-//! * [`turns`]: whom of them nobody may pass for a while;
-//! * [`names`]: names, and how long ago each was asked for;
-//! * [`holds`]: how often the daemon itself wants an object kept;
-//! * [`knots`]: references that lead back to where they come from;
-//! * [`channels`]: who is connected with whom.
+//! * [`fair`]: which of them has a reservation, so that none starves;
+//! * [`names`]: names, and how long ago each was looked up;
+//! * [`holds`]: how many reasons the daemon has to pin an object;
+//! * [`cycles`]: references that lead back to their object;
+//! * [`channels`]: which clients are connected.
 //!
-//! Clients are known here by their slot, which is theirs alone until everybody has forgotten them.
+//! A client is known here by its slot, which is its own until every other client has forgotten it.
 
 pub(crate) mod channels;
+pub(crate) mod cycles;
+pub(crate) mod fair;
 pub(crate) mod holds;
-pub(crate) mod knots;
 pub(crate) mod names;
 pub(crate) mod segments;
 pub(crate) mod slots;
-pub(crate) mod turns;
 pub(crate) mod waiters;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Segments and the capacity that they use up.
 //!
-//! | class | means | its bytes count as |
+//! | phase | means | its bytes count as |
 //! |---|---|---|
 //! | `Leased` | a living client puts objects in it | leased |
-//! | `Adopted` | its client is dead, and objects remain | adopted |
+//! | `Orphaned` | its client is dead, and objects remain | orphaned |
 //! | `Retired` | no object lies in it, but somebody still has it mapped | retired |
 //!
 //! What counts is the segment's pages: all of its length at first, and less once its owner has given some of them back.
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a segment is at the moment; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum Phase {
     Leased,
-    Adopted,
+    Orphaned,
     Retired,
 }
 
@@ -29,17 +29,17 @@ pub(crate) struct Segment<M> {
     /// Bytes of its pages, which count.
     counted: u64,
     /// What it is.
-    pub(crate) class: Class,
+    pub(crate) phase: Phase,
     /// Its memory.
     pub(crate) memory: M,
     mappers: BTreeSet<u16>,
 }
 
-/// Bytes by class.
+/// Bytes by phase.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) leased: u64,
-    pub(crate) adopted: u64,
+    pub(crate) orphaned: u64,
     pub(crate) retired: u64,
 }
 
@@ -62,7 +62,7 @@ impl<M> Segments<M> {
     /// What can be leased now.
     pub(crate) fn free(&self) -> u64 {
         // A store that goes on with another's segments may have been given less capacity than they take.
-        let used = self.usage.leased + self.usage.adopted + self.usage.retired;
+        let used = self.usage.leased + self.usage.orphaned + self.usage.retired;
         self.capacity.saturating_sub(used)
     }
 
@@ -88,21 +88,21 @@ impl<M> Segments<M> {
         let number = *last;
         self.usage.leased += bytes;
         let segment =
-            Segment { bytes, counted: bytes, class: Class::Leased, memory, mappers: BTreeSet::new() };
+            Segment { bytes, counted: bytes, phase: Phase::Leased, memory, mappers: BTreeSet::new() };
         self.segments.insert((owner, number), segment);
         number
     }
 
     /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much. It
     /// counts as all of its length until it is [counted anew](Self::count_anew).
-    pub(crate) fn resume(&mut self, owner: u16, number: u32, class: Class, bytes: u64, memory: M) -> bool {
-        let used = self.usage.leased + self.usage.adopted + self.usage.retired;
+    pub(crate) fn resume(&mut self, owner: u16, number: u32, phase: Phase, bytes: u64, memory: M) -> bool {
+        let used = self.usage.leased + self.usage.orphaned + self.usage.retired;
         if self.contains(owner, number) || used.checked_add(bytes).is_none_or(|sum| sum > i64::MAX as u64) {
             return false;
         }
         self.leased_up_to(owner, number);
-        *bytes_of(&mut self.usage, class) += bytes;
-        let segment = Segment { bytes, counted: bytes, class, memory, mappers: BTreeSet::new() };
+        *bytes_of(&mut self.usage, phase) += bytes;
+        let segment = Segment { bytes, counted: bytes, phase, memory, mappers: BTreeSet::new() };
         self.segments.insert((owner, number), segment);
         true
     }
@@ -127,14 +127,14 @@ impl<M> Segments<M> {
 
     /// A segment that has, or may have, objects in it.
     pub(crate) fn get(&self, owner: u16, number: u32) -> Option<&Segment<M>> {
-        self.segments.get(&(owner, number)).filter(|segment| segment.class != Class::Retired)
+        self.segments.get(&(owner, number)).filter(|segment| segment.phase != Phase::Retired)
     }
 
     /// No object lies in a segment any more; returns who has to unmap it before its bytes are free. `None` when there
     /// is no such segment.
     pub(crate) fn release(&mut self, owner: u16, number: u32) -> Option<Vec<u16>> {
         self.get(owner, number)?;
-        self.reclassify(owner, number, Class::Retired);
+        self.set_phase(owner, number, Phase::Retired);
         let mappers = self.segments[&(owner, number)].mappers.iter().copied().collect();
         self.drop_unmapped(owner, number);
         Some(mappers)
@@ -144,7 +144,7 @@ impl<M> Segments<M> {
     pub(crate) fn count_anew(&mut self, owner: u16, number: u32, allocated: u64) {
         let Some(segment) = self.segments.get_mut(&(owner, number)) else { return };
         if allocated < segment.counted {
-            *bytes_of(&mut self.usage, segment.class) -= segment.counted - allocated;
+            *bytes_of(&mut self.usage, segment.phase) -= segment.counted - allocated;
             segment.counted = allocated;
             self.lessened += 1;
         }
@@ -153,7 +153,7 @@ impl<M> Segments<M> {
     /// Notes that `reader` has a segment mapped; returns the segment, or `None` when there is no such segment.
     pub(crate) fn map(&mut self, reader: u16, owner: u16, number: u32) -> Option<&Segment<M>> {
         let segment = self.segments.get_mut(&(owner, number))?;
-        if segment.class == Class::Retired {
+        if segment.phase == Phase::Retired {
             return None;
         }
         segment.mappers.insert(reader);
@@ -176,10 +176,10 @@ impl<M> Segments<M> {
     }
 
     /// An owner has died.
-    pub(crate) fn adopt(&mut self, owner: u16) {
+    pub(crate) fn owner_died(&mut self, owner: u16) {
         for number in self.numbers(owner) {
-            if self.segments[&(owner, number)].class == Class::Leased {
-                self.reclassify(owner, number, Class::Adopted);
+            if self.segments[&(owner, number)].phase == Phase::Leased {
+                self.set_phase(owner, number, Phase::Orphaned);
             }
         }
     }
@@ -198,7 +198,7 @@ impl<M> Segments<M> {
     /// How many segments are leased to an owner, and their bytes.
     pub(crate) fn held_by(&self, owner: u16) -> (u32, u64) {
         let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
-        let held = segments.filter(|(_, segment)| segment.class != Class::Retired);
+        let held = segments.filter(|(_, segment)| segment.phase != Phase::Retired);
         held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
     }
 
@@ -219,16 +219,16 @@ impl<M> Segments<M> {
         self.lessened
     }
 
-    fn reclassify(&mut self, owner: u16, number: u32, class: Class) {
+    fn set_phase(&mut self, owner: u16, number: u32, phase: Phase) {
         let segment = self.segments.get_mut(&(owner, number)).expect("the caller has just found it");
-        *bytes_of(&mut self.usage, segment.class) -= segment.counted;
-        *bytes_of(&mut self.usage, class) += segment.counted;
-        segment.class = class;
+        *bytes_of(&mut self.usage, segment.phase) -= segment.counted;
+        *bytes_of(&mut self.usage, phase) += segment.counted;
+        segment.phase = phase;
     }
 
     fn drop_unmapped(&mut self, owner: u16, number: u32) {
         let segment = &self.segments[&(owner, number)];
-        if segment.class == Class::Retired && segment.mappers.is_empty() {
+        if segment.phase == Phase::Retired && segment.mappers.is_empty() {
             self.usage.retired -= segment.counted;
             self.segments.remove(&(owner, number));
             self.lessened += 1;
@@ -236,11 +236,11 @@ impl<M> Segments<M> {
     }
 }
 
-fn bytes_of(usage: &mut Usage, class: Class) -> &mut u64 {
-    match class {
-        Class::Leased => &mut usage.leased,
-        Class::Adopted => &mut usage.adopted,
-        Class::Retired => &mut usage.retired,
+fn bytes_of(usage: &mut Usage, phase: Phase) -> &mut u64 {
+    match phase {
+        Phase::Leased => &mut usage.leased,
+        Phase::Orphaned => &mut usage.orphaned,
+        Phase::Retired => &mut usage.retired,
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
         owner: u16,
         number: u32,
         counted: u64,
-        class: Class,
+        phase: Phase,
         mappers: Vec<u16>,
     }
 
@@ -281,21 +281,21 @@ mod tests {
                         let bytes = 1 + random.below(200);
                         if bytes <= segments.free() {
                             let number = segments.lease(owner, bytes, ());
-                            let class = Class::Leased;
-                            model.push(Model { owner, number, counted: bytes, class, mappers: Vec::new() });
+                            let phase = Phase::Leased;
+                            model.push(Model { owner, number, counted: bytes, phase, mappers: Vec::new() });
                         }
                     }
                     2 => {
                         let released = segments.release(target.0, target.1);
-                        let known = known.filter(|known| known.class != Class::Retired);
+                        let known = known.filter(|known| known.phase != Phase::Retired);
                         assert_eq!(released.is_some(), known.is_some(), "seed {seed}, step {step}");
                         if let Some(known) = known {
-                            known.class = Class::Retired;
+                            known.phase = Phase::Retired;
                         }
                     }
                     3 => {
                         let mapped = segments.map(reader, target.0, target.1).is_some();
-                        let known = known.filter(|known| known.class != Class::Retired);
+                        let known = known.filter(|known| known.phase != Phase::Retired);
                         assert_eq!(mapped, known.is_some(), "seed {seed}, step {step}");
                         if let Some(known) = known.filter(|known| !known.mappers.contains(&reader)) {
                             known.mappers.push(reader);
@@ -315,22 +315,22 @@ mod tests {
                         }
                     }
                     _ => {
-                        segments.adopt(owner);
+                        segments.owner_died(owner);
                         for known in model.iter_mut().filter(|known| known.owner == owner) {
-                            if known.class == Class::Leased {
-                                known.class = Class::Adopted;
+                            if known.phase == Phase::Leased {
+                                known.phase = Phase::Orphaned;
                             }
                         }
                     }
                 }
-                model.retain(|known| known.class != Class::Retired || !known.mappers.is_empty());
-                let sum = |class| {
-                    model.iter().filter(|known| known.class == class).map(|known| known.counted).sum()
+                model.retain(|known| known.phase != Phase::Retired || !known.mappers.is_empty());
+                let sum = |phase| {
+                    model.iter().filter(|known| known.phase == phase).map(|known| known.counted).sum()
                 };
-                let (leased, adopted, retired) =
-                    (sum(Class::Leased), sum(Class::Adopted), sum(Class::Retired));
-                assert_eq!(segments.usage(), Usage { leased, adopted, retired }, "seed {seed}, step {step}");
-                assert_eq!(segments.free(), 1000 - leased - adopted - retired, "seed {seed}, step {step}");
+                let (leased, orphaned, retired) =
+                    (sum(Phase::Leased), sum(Phase::Orphaned), sum(Phase::Retired));
+                assert_eq!(segments.usage(), Usage { leased, orphaned, retired }, "seed {seed}, step {step}");
+                assert_eq!(segments.free(), 1000 - leased - orphaned - retired, "seed {seed}, step {step}");
                 assert_eq!(segments.count(), model.len(), "seed {seed}, step {step}");
             }
         }
@@ -339,11 +339,11 @@ mod tests {
     #[test]
     fn what_another_store_leased_counts_and_its_numbers_are_not_used_again() {
         let mut segments = Segments::new(100);
-        assert!(segments.resume(1, 7, Class::Leased, 60, ()));
-        assert!(!segments.resume(1, 7, Class::Leased, 60, ()), "counted twice");
-        assert!(segments.resume(2, 1, Class::Retired, 50, ()) && segments.resume_map(1, 2, 1));
+        assert!(segments.resume(1, 7, Phase::Leased, 60, ()));
+        assert!(!segments.resume(1, 7, Phase::Leased, 60, ()), "counted twice");
+        assert!(segments.resume(2, 1, Phase::Retired, 50, ()) && segments.resume_map(1, 2, 1));
         assert!(!segments.resume_map(1, 2, 9));
-        assert_eq!((segments.free(), segments.usage()), (0, Usage { leased: 60, adopted: 0, retired: 50 }));
+        assert_eq!((segments.free(), segments.usage()), (0, Usage { leased: 60, orphaned: 0, retired: 50 }));
         segments.unmap(1, 2, 1);
         assert_eq!(segments.free(), 40);
         segments.leased_up_to(1, 9);

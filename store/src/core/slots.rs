@@ -5,8 +5,8 @@
 //! | life | means | left when |
 //! |---|---|---|
 //! | `Vacant` | nobody's | a client comes: `Living` |
-//! | `Living` | a connected client's | it dies: `Adopted` |
-//! | `Adopted` | a dead client's of which objects may remain | none remains: `Forgotten` |
+//! | `Living` | a connected client's | it dies: `Dead` |
+//! | `Dead` | a dead client's of which objects may remain | none remains: `Forgotten` |
 //! | `Forgotten` | readers may still have its table and their pins on it mapped | the last reader detaches or dies: `Vacant` |
 //!
 //! Vacant slots are taken round-robin, and each client gets an epoch of its own, so that a stale id is noticed.
@@ -20,7 +20,7 @@ use mobula_protocol::id::OwnerId;
 pub(crate) enum Life {
     Vacant,
     Living,
-    Adopted,
+    Dead,
     Forgotten,
 }
 
@@ -116,13 +116,13 @@ impl Slots {
     pub(crate) fn die(&mut self, owner: u16) {
         let slot = &mut self.slots[usize::from(owner)];
         assert_eq!(slot.life, Life::Living, "died twice");
-        slot.life = Life::Adopted;
+        slot.life = Life::Dead;
     }
 
     /// No object of a dead client remains; `true` when that made its slot vacant.
     pub(crate) fn forget(&mut self, owner: u16) -> bool {
         let slot = &mut self.slots[usize::from(owner)];
-        assert_eq!(slot.life, Life::Adopted, "only the dead are forgotten");
+        assert_eq!(slot.life, Life::Dead, "only the dead are forgotten");
         assert!(slot.attached.is_empty(), "forgotten while it counts as a reader");
         slot.life = Life::Forgotten;
         self.vacate(owner)
@@ -176,7 +176,7 @@ mod tests {
         assert!(slots.attach(b.slot(), a.slot()));
         assert!(!slots.attach(b.slot(), a.slot()), "attached twice");
         slots.die(a.slot());
-        assert_eq!((slots.life(a), slots.open()), (Life::Adopted, None));
+        assert_eq!((slots.life(a), slots.open()), (Life::Dead, None));
         assert!(!slots.forget(a.slot()));
         assert_eq!((slots.life(a), slots.open()), (Life::Forgotten, None));
         assert!(slots.detach(b.slot(), a.slot()));

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 /// One request that waits for a `T`.
 #[derive(Debug)]
 pub(crate) struct Waiter<T> {
-    /// Who asked.
+    /// Slot of the client.
     pub(crate) client: u16,
-    /// What ties the reply to the request.
+    /// Correlation number of the request.
     pub(crate) correlation: u64,
     /// When to give up; `None` for never.
     pub(crate) deadline: Option<Instant>,
-    /// What it waits for.
+    /// The thing that it waits for.
     pub(crate) wants: T,
 }
 
-/// The requests that wait for a `T`, by ticket: a smaller one came earlier.
+/// The requests that wait for a `T`, by ticket: a request with a smaller ticket came earlier.
 #[derive(Debug)]
 pub(crate) struct Waiters<T> {
     waiting: BTreeMap<u64, Waiter<T>>,
@@ -58,8 +58,8 @@ impl<T> Waiters<T> {
 
     /// The first ticket, in order, whose request can be served.
     ///
-    /// A request that cannot be served yet does not hold up the ones behind it: nobody waits for room that is there,
-    /// except while another has its [turn](super::turns).
+    /// A request that cannot be served yet does not delay the ones behind it, except while it has a
+    /// [reservation](super::fair).
     pub(crate) fn first(&self, mut can_serve: impl FnMut(u64, &Waiter<T>) -> bool) -> Option<u64> {
         self.iter().find(|(ticket, waiter)| can_serve(*ticket, waiter)).map(|(ticket, _)| ticket)
     }
@@ -87,7 +87,7 @@ impl<T> Waiters<T> {
         Some((ticket, self.take(ticket)?))
     }
 
-    /// Takes out every request of a client that is gone.
+    /// Takes out every request of a client that has died.
     pub(crate) fn forget(&mut self, client: u16) -> Vec<(u64, Waiter<T>)> {
         let of_client = self.waiting.iter().filter(|(_, waiter)| waiter.client == client);
         let tickets: Vec<u64> = of_client.map(|(ticket, _)| *ticket).collect();
@@ -104,13 +104,13 @@ impl<T> Waiters<T> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Whether nobody waits.
+    /// Whether no request waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }
 
-/// The moment `timeout_ms` from now; `None` for one that nobody will live to see.
+/// The moment `timeout_ms` from now; `None` for one beyond the clock.
 pub(crate) fn deadline(now: Instant, timeout_ms: u64) -> Option<Instant> {
     now.checked_add(Duration::from_millis(timeout_ms))
 }

@@ -1,55 +1,39 @@
 //! The daemon without its sockets: requests, deaths and the time come in, messages for clients go out.
 //!
-//! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a
-//! request is answered at once, or kept and answered by a later call. What clients wrote, into messages or into
-//! shared memory, is checked before it is used and never a reason to panic.
+//! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a request
+//! is answered at once, or kept and answered by a later call. The words of clients, in messages or in shared memory, are
+//! checked before they are used and never a reason to panic.
 //!
-//! | module | has |
+//! A request goes one way: [`Daemon::request`] hands it to the part that it is for, the part works on the registry, and the
+//! reply goes into the registry's outbox. The parts, from the ground up; each uses those above it in this table:
+//!
+//! | part | has |
 //! |---|---|
-//! | [`client::record`] | one client, alive or adopted, and the views of its memory |
-//! | [`client::attach`] | attaching, detaching, mapping segments |
-//! | [`memory::lease`] | leases, the requests that wait for room, making room, growing tables |
-//! | [`client::quota`] | what a client, or a user, may have at a time |
-//! | [`memory::prefault`] | allocating the pages of a lease, a slice at a time |
-//! | [`spill::files`] | files for spilled objects, whom to ask to spill, waiting for objects to come back |
-//! | [`orphans::restore`] | bringing back what the dead have spilled |
-//! | [`orphans::evict`] | spilling what the dead have left in memory |
-//! | [`names`] | names, and the daemon's own pins that they are made of |
-//! | [`orphans::takeover`] | what becomes of the objects of the dead |
-//! | [`orphans::escrow`] | who keeps the memory of the dead, beside the daemon |
-//! | [`restart::rebuild`] | going on in the place of a daemon that was killed |
-//! | [`client::channels`] | channels |
-//! | [`client::list`] | what `status` and `list` show |
+//! | [`registry`] | clients, alive and dead, with their segments, spill files and channels; the daemon's own pins; the outbox |
+//! | [`client`] | hello, attach, channels, quotas, listings: functions on the registry |
+//! | [`names`] | names, and clients that wait for one |
+//! | [`spill`] | spill files, the owner that is asked to spill, clients that wait for spilled objects |
+//! | [`orphans`] | the objects of the dead: takeover, sweep, eviction, restoring, descriptor escrow |
+//! | [`contents`] | all of these together |
+//! | [`memory`] | leases, the queue for them, prefaulting, making room |
+//! | [`restart`] | going on in the place of a daemon that was killed |
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mobula_protocol::id::OwnerId;
-use mobula_protocol::message::{LABEL_BYTES_MAX, Notice, Refusal, Reply, Request};
-use mobula_shm::bell::Bell;
-use mobula_shm::control::control_bytes;
-use mobula_shm::directory::{DirectoryWriter, Record};
-use mobula_shm::failpoints::{Failpoint, failpoint};
-use mobula_shm::names::NameRecords;
-use mobula_shm::pins::PinWriter;
-use mobula_shm::table::TableWriter;
+use mobula_protocol::message::{Refusal, Reply, Request};
 
 use crate::config::Config;
-use crate::core::channels::Channels;
-use crate::core::holds::Holds;
-use crate::core::names::Names;
-use crate::core::segments::Segments;
-use crate::core::slots::Slots;
-use crate::core::turns::Turns;
-use crate::core::waiters::Waiters;
-use crate::memory::{Memory, Parcel, no_memory};
+use crate::memory::Memory;
 
+pub(crate) mod answer;
 mod client;
+mod contents;
 mod memory;
 mod names;
 mod orphans;
+pub(crate) mod registry;
 pub(crate) mod restart;
 #[cfg(test)]
 mod simulation;
@@ -57,146 +41,67 @@ pub(crate) mod spill;
 #[cfg(test)]
 mod tests;
 
-use client::record::Owner;
-use memory::lease::{Pressure, Wanted};
-use memory::prefault::Filling;
-use names::Lookups;
-use orphans::takeover::SweepTimer;
-use spill::files::Spilling;
+use answer::{Answer, Patient, bad_request, limit_reached};
+use client::{attach, channels, hello, list};
+use contents::Contents;
+use memory::lease::Leases;
+use memory::table;
+use registry::outbox::Outgoing;
+use restart::collect::Returned;
+use restart::rebuild::{Resumed, rebuild};
+use spill::disk::Disk;
+use spill::waiting;
 
-/// A message for a client.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    /// To whom.
-    pub(crate) client: u16,
-    /// The message as bytes.
-    pub(crate) bytes: Vec<u8>,
-    /// Its descriptors.
-    pub(crate) parcels: Vec<Parcel>,
-    /// Whether the message may be dropped when others already wait for the client, because it will be sent again.
-    pub(crate) hint: bool,
-}
-
-/// Why a client must go: what it sent makes no sense where it stands.
+/// Why a connection must end: its request makes no sense where it stands.
 #[derive(Debug)]
 pub(crate) struct Violation(pub(crate) String);
 
-/// What a request comes to.
-pub(crate) enum Answer {
-    Now(Reply, Vec<Parcel>),
-    /// The request waits; a later call answers it.
-    Later,
-}
-
-impl Answer {
-    pub(crate) fn done() -> Outcome {
-        Ok(Self::Now(Reply::Done {}, Vec::new()))
-    }
-}
-
-pub(crate) type Outcome = Result<Answer, Refusal>;
-
-/// The store's state.
+/// The daemon.
 pub(crate) struct Daemon {
-    config: Config,
-    /// The daemon's own, in slot 0's name: directory, pins and names.
-    control: Memory,
-    directory_writer: DirectoryWriter,
-    /// The names, for the daemon after this one.
-    name_records: NameRecords,
-    slots: Slots,
-    /// Everyone who lives or is adopted, by slot.
-    owners: BTreeMap<u16, Owner>,
-    segments: Segments<Memory>,
-    names: Names,
-    holds: Holds,
-    channels: Channels,
-    leases: Waiters<Wanted>,
-    turns: Turns,
-    /// Segments that are being allocated, in order.
-    fillings: VecDeque<Filling>,
-    lookups: Lookups,
-    pressure: Pressure,
-    spilling: Spilling,
-    sweep: SweepTimer,
-    outbox: Vec<Outgoing>,
+    contents: Contents,
+    leases: Leases,
 }
 
 impl Daemon {
-    /// A store without clients; `epoch` tells its owners from those of stores before it.
+    /// A daemon without clients. `epoch` tells its owners from those of stores before it.
     pub(crate) fn new(config: Config, epoch: u64) -> io::Result<Self> {
-        let slots = config.slots();
-        let control = Memory::daemon_control(slots, config.names_max as u32)?;
-        Self::with(config, epoch, control)
+        let control = Memory::daemon_control(config.slots(), config.names_max as u32)?;
+        Ok(Self { leases: Leases::new(&config), contents: Contents::new(config, epoch, control)? })
     }
 
-    /// The same, with a control memory that exists.
-    fn with(config: Config, epoch: u64, control: Memory) -> io::Result<Self> {
-        let slots = config.slots();
-        let directory_writer = DirectoryWriter::map(control.writable(), slots)?;
-        let name_records =
-            NameRecords::map(control.writable(), control_bytes(slots), config.names_max as u32)?;
-        Ok(Self {
-            control,
-            directory_writer,
-            name_records,
-            slots: Slots::new(slots, epoch),
-            owners: BTreeMap::new(),
-            segments: Segments::new(config.capacity_bytes),
-            names: Names::default(),
-            holds: Holds::default(),
-            // Other numbers than those of the stores before.
-            channels: Channels::new(epoch << 16),
-            leases: Waiters::new(),
-            turns: Turns::new(config.lease_turn),
-            fillings: VecDeque::new(),
-            lookups: Lookups::new(),
-            pressure: Pressure::default(),
-            spilling: Spilling::new(),
-            sweep: SweepTimer::default(),
-            outbox: Vec::new(),
-            config,
-        })
+    /// A daemon that goes on with what the clients of a killed one handed back. The replies that tell them so are in the
+    /// outbox.
+    pub(crate) fn resume(
+        config: Config,
+        epoch: u64,
+        returned: Returned,
+        now: Instant,
+    ) -> io::Result<(Self, Vec<Resumed>)> {
+        let leases = Leases::new(&config);
+        let (contents, resumed) = rebuild(config, epoch, returned, now)?;
+        let mut daemon = Self { contents, leases };
+        daemon.settle(now);
+        Ok((daemon, resumed))
     }
 
-    /// Takes in a client that has introduced itself; the reply is in the outbox.
+    /// From now on objects are spilled, if there is a disk for them.
+    pub(crate) fn spill_into(&mut self, disk: Option<Disk>) {
+        self.contents.registry.spill_files.set_disk(disk);
+    }
+
+    /// The disk for spilled objects, for another daemon of this store.
+    pub(crate) fn take_disk(&mut self) -> Option<Disk> {
+        self.contents.registry.spill_files.take_disk()
+    }
+
+    /// Takes in a client that has introduced itself. The reply is in the outbox.
     pub(crate) fn hello(&mut self, pid: u32, label: String, correlation: u64) -> Result<OwnerId, Refusal> {
-        if label.len() > LABEL_BYTES_MAX {
-            let reason = format!("a label of {} bytes, over {LABEL_BYTES_MAX}", label.len());
-            return Err(Refusal::BadRequest { reason });
-        }
-        let Some(id) = self.slots.open() else {
-            return Err(limit_reached("clients_max", self.config.clients_max.into()));
-        };
-        let entries = self.config.table_entries_initial;
-        let checked = self.check_bookkeeping(self.client_bytes());
-        let equipped = checked.and_then(|()| {
-            self.equip(id, pid, label).map_err(|error| no_memory(self.client_bytes(), &error))
-        });
-        match equipped {
-            Ok(parcels) => {
-                failpoint(Failpoint::HelloEquipped);
-                let record = Record { epoch: id.epoch(), committed: entries, process: pid };
-                self.directory_writer.set_owner(id.slot(), record);
-                let (slots, capacity_bytes) = (self.config.slots(), self.config.capacity_bytes);
-                let welcome = Reply::Welcome { owner: id, slots, entries, capacity_bytes };
-                self.reply(id.slot(), correlation, &welcome, parcels);
-                self.entrust_the_unkept();
-                Ok(id)
-            }
-            Err(refusal) => {
-                self.slots.die(id.slot());
-                if self.slots.forget(id.slot()) {
-                    self.vacate(id.slot());
-                }
-                Err(refusal)
-            }
-        }
+        hello::hello(&mut self.contents.registry, pid, label, correlation)
     }
 
-    /// A client that has been taken in belongs to this user; to the daemon's own, unless that is said.
+    /// A client belongs to this user. Without that, it belongs to the daemon's own user.
     pub(crate) fn belongs_to(&mut self, client: u16, user: u32) {
-        if let Some(owner) = self.owners.get_mut(&client) {
+        if let Some(owner) = self.contents.registry.owners.get_mut(&client) {
             owner.user = user;
         }
     }
@@ -209,127 +114,133 @@ impl Daemon {
         request: Request,
         now: Instant,
     ) -> Result<(), Violation> {
+        let may_wait = self.check_waiting(client);
+        let patient = |timeout_ms| Patient { client, correlation, timeout_ms, now, may_wait };
+        let Self { contents, leases } = self;
+        let Contents { registry, names, spill_policy, .. } = &mut *contents;
         let outcome = match request {
             Request::Hello { .. } => Err(bad_request("a second Hello")),
-            Request::Lease { bytes, timeout_ms } => self.lease(client, correlation, bytes, timeout_ms, now),
-            Request::Withdraw { correlation } => self.withdraw(client, correlation, now),
-            Request::Release { segment } => self.release(client, segment),
-            Request::HolesPunched { segment } => self.shrunk(client, segment),
-            Request::GrowTable { entries } => self.grow_table(client, entries),
-            Request::Attach { owner } => self.attach(client, owner),
-            Request::RepeatReader { reader } => self.introduce(client, reader),
-            Request::Detach { owner } => self.detach(client, owner, now),
-            Request::MapSegment { owner, segment } => self.map_segment(client, owner, segment),
-            Request::UnmapSegment { owner, segment } => self.unmap_segment(client, owner, segment),
-            Request::Publish { name, object } => self.publish(name, object, now),
-            Request::Lookup { name, timeout_ms } => self.lookup(client, correlation, name, timeout_ms, now),
-            Request::Unpublish { name } => self.unpublish(&name, now),
-            Request::ListNames { after } => self.list_names(&after),
-            Request::ListObjects { cursor } => self.list_objects(cursor),
-            Request::Stats {} => self.stats(),
-            Request::ListClients { cursor } => self.list_clients(cursor),
-            Request::Connect { peer } => self.connect(client, peer),
-            Request::Disconnect { channel } => self.disconnect(client, channel),
-            Request::SpillFile { bytes } => self.spill_file(client, bytes),
-            Request::DiscardSpillFile { file } => self.discard_spill_file(client, file),
-            Request::Spilled { bytes, failure } => self.spilled(client, bytes, failure, now),
-            Request::Restore { object, timeout_ms } => {
-                self.restore(client, correlation, object, timeout_ms, now)
+            Request::Attach { owner } => attach::attach(registry, client, owner),
+            Request::RepeatReader { reader } => attach::repeat_reader(registry, client, reader),
+            Request::Detach { owner } => attach::detach(registry, client, owner),
+            Request::MapSegment { owner, segment } => attach::map_segment(registry, client, owner, segment),
+            Request::UnmapSegment { owner, segment } => {
+                attach::unmap_segment(registry, client, owner, segment)
             }
-            Request::OpenSpilled { object } => self.open_spilled(client, object),
-            Request::Restored { object, refusal } => self.restored(client, object, refusal),
+            Request::Connect { peer } => channels::connect(registry, client, peer),
+            Request::Disconnect { channel } => channels::disconnect(registry, client, channel),
+            Request::ListNames { after } => list::list_names(names.known(), &after),
+            Request::ListObjects { cursor } => list::list_objects(registry, names.known(), cursor),
+            Request::ListClients { cursor } => list::list_clients(registry, cursor),
+            Request::Stats {} => list::stats(registry, names.known()),
+
+            Request::Publish { name, object } => names.publish(registry, name, object),
+            Request::Lookup { name, timeout_ms } => names.lookup(registry, patient(timeout_ms), name),
+            Request::Unpublish { name } => names.unpublish(registry, &name),
+
+            Request::SpillFile { bytes } => spill::make_file(registry, client, bytes),
+            Request::DiscardSpillFile { file } => spill::discard_file(registry, client, file),
+            Request::OpenSpilled { object } => waiting::open(registry, client, object),
+            Request::Restore { object, timeout_ms } => contents.restore(patient(timeout_ms), object),
+            Request::Restored { object, refusal } => contents.restored(client, object, refusal),
+            Request::Spilled { bytes, failure } => {
+                spill_policy.answered(client, bytes, failure, now);
+                leases.serve(contents, now);
+                leases.ask_to_spill(contents, now);
+                Answer::done()
+            }
+
+            Request::GrowTable { entries } => table::grow(registry, client, entries),
+            Request::Lease { bytes, timeout_ms } => leases.lease(contents, patient(timeout_ms), bytes),
+            Request::Withdraw { correlation } => leases.withdraw(contents, client, correlation, now),
+            Request::Release { segment } => leases.release(registry, client, segment),
+            Request::HolesPunched { segment } => leases.holes_punched(registry, client, segment),
             _ => Err(bad_request("a request that this store does not know")),
         };
+        let registry = &mut self.contents.registry;
         match outcome {
-            Ok(Answer::Now(reply, parcels)) => self.reply(client, correlation, &reply, parcels),
+            Ok(Answer::Now(reply, attachments)) => registry.reply(client, correlation, &reply, attachments),
             Ok(Answer::Later) => {}
             Err(Refusal::BadRequest { reason }) => return Err(Violation(reason)),
-            Err(refusal) => self.reply(client, correlation, &Reply::Failed { refusal }, Vec::new()),
+            Err(refusal) => registry.reply(client, correlation, &Reply::Failed { refusal }, Vec::new()),
         }
-        self.serve_leases(now);
+        self.settle(now);
         Ok(())
+    }
+
+    /// A client's process or its connection is gone.
+    pub(crate) fn died(&mut self, slot: u16, now: Instant) {
+        if self.contents.registry.owners.get(&slot).is_some_and(|owner| owner.is_alive()) {
+            self.leases.client_died(slot);
+            self.contents.client_died(slot, now);
+            self.settle(now);
+        }
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.fill_next();
-        self.go_on_emptying(now);
-        self.bring_next(now);
-        self.expire_leases(now);
-        self.expire_restores(now);
-        self.expire_lookups(now);
-        if self.pressure.is_due(now) {
-            self.relieve(now);
+        let Self { contents, leases } = self;
+        leases.go_on_prefaulting(&mut contents.registry);
+        if contents.go_on_evicting(now) && leases.missing_bytes(contents, now) > 0 {
+            contents.evict_orphans(now);
         }
-        if self.sweep.is_due(now) {
-            self.sweep(now);
+        contents.go_on_restoring();
+        leases.expire(contents, now);
+        contents.restore_requests.expire(&mut contents.registry, now);
+        contents.names.expire(&mut contents.registry, now);
+        if leases.pressure_is_due(now) {
+            leases.make_room(contents, now);
         }
-        self.serve_leases(now);
+        if contents.orphans.sweep_is_due(now) {
+            contents.sweep(now);
+        }
+        self.settle(now);
     }
 
-    /// When [`tick`](Self::tick) has something to do; `None` while nobody waits and nothing is adopted.
+    /// When [`tick`](Self::tick) has something to do; `None` while nothing waits and no client is dead.
     pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.fillings.is_empty() || self.can_bring() {
-            return Some(now);
-        }
-        let turn = self.turns.ends().filter(|_| !self.leases.is_empty());
-        let waits =
-            [self.leases.next_deadline(), self.lookups.next_deadline(), self.spilling.next_deadline()];
-        let deadlines = waits.into_iter().chain([turn]);
-        deadlines.chain([self.pressure.due(), self.sweep.due()]).flatten().min()
+        let contents = &self.contents;
+        let deadlines = [
+            contents.can_restore().then_some(now),
+            self.leases.next_deadline(now),
+            contents.names.next_deadline(),
+            contents.restore_requests.next_deadline(),
+            contents.orphans.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The messages that clients are to get, in order.
     pub(crate) fn take_outbox(&mut self) -> Vec<Outgoing> {
-        std::mem::take(&mut self.outbox)
+        self.contents.registry.take_outbox()
     }
 
-    /// How many clients are connected.
-    pub(crate) fn clients(&self) -> usize {
-        self.owners.values().filter(|owner| owner.is_alive()).count()
+    /// Removes a name, as making room does.
+    #[cfg(test)]
+    fn remove_name(&mut self, name: &[u8], now: Instant) {
+        let Contents { registry, names, .. } = &mut self.contents;
+        names.remove(registry, name);
+        self.settle(now);
     }
 
-    /// Makes everything that a new client needs; the descriptors of its `Welcome`.
-    fn equip(&mut self, id: OwnerId, pid: u32, label: String) -> io::Result<Vec<Parcel>> {
-        let (slot, entries) = (id.slot(), self.config.table_entries_initial);
-        let control = Memory::control(self.config.slots(), entries)?;
-        control.allocate_pins(slot, 0..entries)?;
-        self.control.allocate_pins(slot, 0..entries)?;
-        let bell = Arc::new(Bell::create()?);
-        let parcels = vec![control.to_write(), Parcel::Bell(bell.clone()), self.control.to_read()?];
-        // Mapped now, so that adopting the client's objects needs nothing that the machine could refuse.
-        let view = TableWriter::map(control.writable())?;
-        let daemon_pins = PinWriter::map(self.control.writable(), slot)?;
-        let owner = Owner::new(id, pid, label, entries, control, view, bell, daemon_pins);
-        self.owners.insert(slot, owner);
-        Ok(parcels)
-    }
-
-    /// Nobody knows the last owner of a slot any more: what was allocated for it goes back.
-    fn vacate(&mut self, slot: u16) {
-        self.control.free_pins(slot);
-        // Only who was attached has pins there: when thousands end at once, it is not for each to go through all others.
-        let readers = self.slots.take_readers_ever(slot);
-        for reader in readers.iter().filter_map(|reader| self.owners.get(reader)) {
-            reader.control.free_pins(slot);
+    /// Does what an event has left to do: makes room for an orphan that is to be restored, has orphans looked at that may be
+    /// free, and serves the queue for memory.
+    fn settle(&mut self, now: Instant) {
+        let Self { contents, leases } = self;
+        if contents.orphans.restores().take_lack_of_memory() {
+            leases.make_room_to_restore(contents, now);
         }
-        self.segments.vacate(slot);
+        if contents.registry.take_orphans_changed() {
+            contents.orphans.sweep_soon(now);
+        }
+        leases.serve(contents, now);
     }
 
-    fn reply(&mut self, client: u16, correlation: u64, reply: &Reply, parcels: Vec<Parcel>) {
-        self.outbox.push(Outgoing { client, bytes: reply.encode(correlation), parcels, hint: false });
+    /// The refusal of a request that would wait, if the client has too many that do.
+    fn check_waiting(&self, client: u16) -> Result<(), Refusal> {
+        let Contents { registry, names, restore_requests, .. } = &self.contents;
+        let waiting = self.leases.waiting(client) + names.waiting(client) + restore_requests.count(client);
+        let max = registry.config.waiters_max;
+        if waiting < max { Ok(()) } else { Err(limit_reached("waiters_max", max as u64)) }
     }
-
-    fn notify(&mut self, client: u16, notice: &Notice, parcels: Vec<Parcel>) {
-        let hint = matches!(notice, Notice::Reclaim { .. } | Notice::PunchHoles { .. });
-        self.outbox.push(Outgoing { client, bytes: notice.encode(0), parcels, hint });
-    }
-}
-
-pub(crate) fn bad_request(reason: &str) -> Refusal {
-    Refusal::BadRequest { reason: reason.to_owned() }
-}
-
-pub(crate) fn limit_reached(limit: &str, max: u64) -> Refusal {
-    Refusal::LimitReached { limit: limit.to_owned(), max }
 }

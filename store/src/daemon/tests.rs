@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{Reply, Request, Totals, is_notice};
+use mobula_protocol::message::{Notice, Reply, Request, Totals, is_notice};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{HELD, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
@@ -38,14 +38,14 @@ impl World {
         config.clients_max = 8;
         config.table_entries_initial = 16;
         config.sweep_entries_max = 5;
-        config.adoption_grace = Duration::from_millis(50);
+        config.orphan_grace = Duration::from_millis(50);
         let daemon = Daemon::new(config.validate().unwrap(), 1).unwrap();
         Self { daemon, now: Instant::now(), clients: Vec::new(), answered: 0 }
     }
 
     fn connect(&mut self) -> bool {
         let Ok(id) = self.daemon.hello(1, "test".into(), 0) else { return false };
-        let owner = &self.daemon.owners[&id.slot()];
+        let owner = &self.daemon.contents.registry.owners[&id.slot()];
         let table = TableWriter::map(owner.control.writable()).unwrap();
         let control = owner.control.clone();
         self.clients.push(TestClient { id, table, control, segments: Vec::new() });
@@ -98,7 +98,7 @@ impl World {
     }
 
     fn totals(&self) -> Totals {
-        match self.daemon.stats() {
+        match list::stats(&self.daemon.contents.registry, self.daemon.contents.names.known()) {
             Ok(Answer::Now(Reply::Stats { totals }, _)) => totals,
             _ => unreachable!("statistics are never refused"),
         }
@@ -171,7 +171,7 @@ fn random_lives_are_accounted_for_and_leave_nothing() {
             assert_eq!(totals.clients as usize, world.clients.len(), "seed {seed}, step {step}");
         }
         for name in [b"a", b"b", b"c", b"d"] {
-            world.daemon.drop_name(name, world.now);
+            world.daemon.remove_name(name, world.now);
         }
         while !world.clients.is_empty() {
             world.die(0);
@@ -301,7 +301,7 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
         kept.iter().for_each(|index| pins.set(*index, HELD));
         // As an adopted object's reference does.
         let held = random.below(12) as u32;
-        assert!(world.daemon.hold(ObjectId::new(owner, held, 0)));
+        assert!(world.daemon.contents.registry.hold(ObjectId::new(owner, held, 0)));
         kept.push(held);
 
         let missing = 1 + random.below(12);
@@ -316,9 +316,15 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
             }
         }
         let expected: Vec<_> = names.iter().filter(|(_, index)| !gone.contains(index)).cloned().collect();
-        let names = world.daemon.names.least_recent().map(|(name, object)| (name.to_vec(), object.index()));
+        let names = world
+            .daemon
+            .contents
+            .names
+            .known()
+            .least_recent()
+            .map(|(name, object)| (name.to_vec(), object.index()));
         assert_eq!(names.collect::<Vec<_>>(), expected, "seed {seed}: {missing} missing, kept {kept:?}");
-        assert!(world.daemon.owners.contains_key(&reader.slot()));
+        assert!(world.daemon.contents.registry.owners.contains_key(&reader.slot()));
     }
 }
 
@@ -348,5 +354,5 @@ fn names_in_use_do_not_hide_the_others_from_eviction() {
         world.advance(Duration::from_millis(100));
     }
     assert_eq!(world.totals().names, u64::from(IN_USE));
-    assert!(world.daemon.names.get(&IN_USE.to_le_bytes()).is_none());
+    assert!(world.daemon.contents.names.known().get(&IN_USE.to_le_bytes()).is_none());
 }

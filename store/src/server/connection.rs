@@ -8,7 +8,7 @@ use std::time::Instant;
 use mobula_protocol::socket::{DESCRIPTORS_MAX, Packet, Socket};
 
 use crate::config::Config;
-use crate::daemon::Outgoing;
+use crate::daemon::registry::outbox::Outgoing;
 use crate::server::credentials::{Peer, refuse_descriptors};
 
 /// How far a connection has come.
@@ -91,7 +91,7 @@ impl Connection {
     /// Sends what the socket takes.
     pub(crate) fn flush(&mut self) -> Flush {
         while let Some(message) = self.queue.front() {
-            let descriptors: Vec<BorrowedFd<'_>> = message.parcels.iter().map(AsFd::as_fd).collect();
+            let descriptors: Vec<BorrowedFd<'_>> = message.attachments.iter().map(AsFd::as_fd).collect();
             match self.socket.send(&message.bytes, &descriptors) {
                 Ok(()) => {
                     self.queue_bytes -= message.bytes.len();

@@ -23,11 +23,12 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::config::Config;
+use crate::daemon::answer::no_memory;
 use crate::daemon::restart::collect::Recovery;
 use crate::daemon::spill::disk::Disk;
 use crate::daemon::{Daemon, Violation};
 use crate::error::{RunError, StartError};
-use crate::memory::{daemon_control_bytes, no_memory};
+use crate::memory::daemon_control_bytes;
 use crate::process::file_bytes_max;
 
 pub(crate) mod connection;

@@ -52,7 +52,7 @@ impl TestStore {
     fn start_in(directory: TempDir, adjust: impl FnOnce(&mut Config)) -> Self {
         let socket = directory.path().join("store.sock");
         let mut config = Config::new(&socket, 16 * MIB);
-        config.adoption_grace = Duration::ZERO;
+        config.orphan_grace = Duration::ZERO;
         adjust(&mut config);
         let server = Server::bind(config).unwrap();
         let stopper = server.stopper();

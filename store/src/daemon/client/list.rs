@@ -1,164 +1,164 @@
 //! What `status` and `list` show: pages of names, objects and clients, and totals.
 //!
-//! Objects and pins are counted by looking at their owners' tables and their holders' pins, in bounded steps: a page
-//! may be empty although more follow. Nothing is locked meanwhile, so a listing is no snapshot.
+//! Objects and pins are counted from their owners' tables and their holders' pins. One page looks at a bounded number of
+//! entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply, Totals};
 use mobula_protocol::socket::MESSAGE_BYTES_MAX;
 use mobula_shm::table::State;
 
-use crate::daemon::client::record::Owner;
-use crate::daemon::{Answer, Daemon, Outcome};
+use crate::core::names::Names;
+use crate::daemon::answer::{Answer, Outcome};
+use crate::daemon::registry::Registry;
+use crate::daemon::registry::owner::Owner;
 
-/// Bytes of a page's records, which leaves room for the header and the fields around them.
+/// Bytes of a page's rows. The rest is for the header and the fields around them.
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
-/// Bytes of an object's record at most.
+/// Bytes of an object's row, at most.
 const OBJECT_INFO_BYTES: usize = 16 + 8 + 4 + 4 + 3;
-/// Bytes of a client's record, without its label.
+/// Bytes of a client's row without its label.
 const CLIENT_INFO_BYTES: usize = 8 + 4 + 4 + 1 + 8 + 4 + 8 + 8 + 8 + 8 + 8;
-/// Entries that are looked at for one page.
+/// Entries that one page looks at.
 const LOOKS_MAX: u64 = 1 << 16;
-/// Entries and pins that are looked at for one client; of one that has more, the pins on some owners are not counted.
+/// Entries and pins that one client's row looks at. Beyond them, pins on further owners are not counted.
 const CLIENT_LOOKS_MAX: u64 = 1 << 23;
 
-impl Daemon {
-    /// A page of names, behind `after`.
-    pub(crate) fn list_names(&self, after: &[u8]) -> Outcome {
-        let (mut names, mut bytes, mut more) = (Vec::new(), 0, false);
-        for (name, object) in self.names.after(after) {
-            bytes += 4 + name.len() + ObjectId::BYTES;
-            if bytes > PAGE_BYTES_MAX {
-                more = true;
-                break;
-            }
-            names.push(NameInfo { name: name.to_vec(), object });
+/// A page of names, behind `after`.
+pub(crate) fn list_names(names: &Names, after: &[u8]) -> Outcome {
+    let (mut page, mut bytes, mut more) = (Vec::new(), 0, false);
+    for (name, object) in names.after(after) {
+        bytes += 4 + name.len() + ObjectId::BYTES;
+        if bytes > PAGE_BYTES_MAX {
+            more = true;
+            break;
         }
-        Ok(Answer::Now(Reply::Names { names, more }, Vec::new()))
+        page.push(NameInfo { name: name.to_vec(), object });
     }
+    Ok(Answer::Now(Reply::Names { names: page, more }, Vec::new()))
+}
 
-    /// A page of objects. The cursor is the slot and the entry to go on with.
-    pub(crate) fn list_objects(&self, cursor: u64) -> Outcome {
-        let (mut objects, mut looks) = (Vec::new(), 0);
-        let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
-        for (slot, owner) in self.owners.range(first_slot..) {
-            let first = if *slot == first_slot { cursor as u32 } else { 0 };
-            for index in first..owner.entries.max(first) {
-                if looks == LOOKS_MAX || (objects.len() + 1) * OBJECT_INFO_BYTES > PAGE_BYTES_MAX {
-                    let next = Some(u64::from(*slot) << 32 | u64::from(index));
-                    return Ok(Answer::Now(Reply::Objects { objects, next }, Vec::new()));
+/// A page of objects. The cursor is the slot and the entry to go on with.
+pub(crate) fn list_objects(registry: &Registry, names: &Names, cursor: u64) -> Outcome {
+    let (mut objects, mut looks) = (Vec::new(), 0);
+    let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
+    for (slot, owner) in registry.owners.range(first_slot..) {
+        let first = if *slot == first_slot { cursor as u32 } else { 0 };
+        for index in first..owner.entries.max(first) {
+            if looks == LOOKS_MAX || (objects.len() + 1) * OBJECT_INFO_BYTES > PAGE_BYTES_MAX {
+                let next = Some(u64::from(*slot) << 32 | u64::from(index));
+                return Ok(Answer::Now(Reply::Objects { objects, next }, Vec::new()));
+            }
+            looks += 1;
+            objects.extend(object_info(names, owner, index));
+        }
+    }
+    Ok(Answer::Now(Reply::Objects { objects, next: None }, Vec::new()))
+}
+
+/// Totals of the store.
+pub(crate) fn stats(registry: &Registry, names: &Names) -> Outcome {
+    let usage = registry.segments.usage();
+    let clients = registry.living().count();
+    let (spill_bytes, spill_files) = registry.spill_files.usage();
+    let totals = Totals {
+        capacity_bytes: registry.config.capacity_bytes,
+        leased_bytes: usage.leased,
+        orphaned_bytes: usage.orphaned,
+        retired_bytes: usage.retired,
+        free_bytes: registry.segments.free(),
+        clients: clients as u32,
+        dead_clients: (registry.owners.len() - clients) as u32,
+        segments: registry.segments.count() as u32,
+        names: names.count() as u64,
+        channels: registry.channels.count() as u32,
+        spill_bytes,
+        spill_files: spill_files as u32,
+    };
+    Ok(Answer::Now(Reply::Stats { totals }, Vec::new()))
+}
+
+/// A page of clients. The cursor is the slot to go on with.
+pub(crate) fn list_clients(registry: &Registry, cursor: u32) -> Outcome {
+    let (mut clients, mut bytes, mut looks) = (Vec::new(), 0, 0);
+    let first_slot = u16::try_from(cursor).map_err(|_| bad_cursor(cursor.into()))?;
+    for (slot, owner) in registry.owners.range(first_slot..) {
+        bytes += CLIENT_INFO_BYTES + owner.label.len();
+        // One client is always counted to the end, whatever it takes, or a large one would never be shown.
+        if bytes > PAGE_BYTES_MAX || looks > LOOKS_MAX {
+            let next = Some(u32::from(*slot));
+            return Ok(Answer::Now(Reply::Clients { clients, next }, Vec::new()));
+        }
+        clients.push(client_info(registry, *slot, owner, &mut looks));
+    }
+    Ok(Answer::Now(Reply::Clients { clients, next: None }, Vec::new()))
+}
+
+fn object_info(names: &Names, owner: &Owner, index: u32) -> Option<ObjectInfo> {
+    let word = owner.word(index);
+    let promised = match word.state()? {
+        State::Free | State::Lost => return None,
+        State::Promised => true,
+        State::Sealed | State::Dying | State::Deleted | State::Spilled => false,
+    };
+    let location = owner.location(index);
+    let object = ObjectId::new(owner.id, index, word.generation());
+    Some(ObjectInfo {
+        object,
+        bytes: if promised { 0 } else { location.length },
+        format: if promised { 0 } else { location.format },
+        holders: owner.holders(index),
+        named: names.has_name(object),
+        promised,
+        spilled: word.state() == Some(State::Spilled),
+    })
+}
+
+fn client_info(registry: &Registry, slot: u16, owner: &Owner, looks: &mut u64) -> ClientInfo {
+    let (mut objects, mut object_bytes) = (0, 0u64);
+    let (mut spilled_objects, mut spilled_bytes) = (0, 0u64);
+    for index in 0..owner.entries {
+        match owner.word(index).state() {
+            Some(state @ (State::Sealed | State::Dying | State::Deleted | State::Spilled)) => {
+                let length = owner.location(index).length;
+                objects += 1;
+                object_bytes = object_bytes.saturating_add(length);
+                if state == State::Spilled {
+                    spilled_objects += 1;
+                    spilled_bytes = spilled_bytes.saturating_add(length);
                 }
-                looks += 1;
-                objects.extend(self.object_info(owner, index));
             }
+            Some(State::Promised) => objects += 1,
+            Some(State::Free | State::Lost) | None => {}
         }
-        Ok(Answer::Now(Reply::Objects { objects, next: None }, Vec::new()))
     }
-
-    /// Totals of the store.
-    pub(crate) fn stats(&self) -> Outcome {
-        let usage = self.segments.usage();
-        let clients = self.clients();
-        let (spill_bytes, spill_files) = self.spilling.usage();
-        let totals = Totals {
-            capacity_bytes: self.config.capacity_bytes,
-            leased_bytes: usage.leased,
-            orphaned_bytes: usage.adopted,
-            retired_bytes: usage.retired,
-            free_bytes: self.segments.free(),
-            clients: clients as u32,
-            dead_clients: (self.owners.len() - clients) as u32,
-            segments: self.segments.count() as u32,
-            names: self.names.count() as u64,
-            channels: self.channels.count() as u32,
-            spill_bytes,
-            spill_files: spill_files as u32,
-        };
-        Ok(Answer::Now(Reply::Stats { totals }, Vec::new()))
+    let last_look = *looks + CLIENT_LOOKS_MAX;
+    *looks += u64::from(owner.entries);
+    let mut pins = 0;
+    let pinned = registry.slots.attached(slot).into_iter().chain([slot]);
+    for pinned in pinned.filter_map(|pinned| registry.owners.get(&pinned)) {
+        *looks += u64::from(pinned.entries);
+        if *looks > last_look {
+            break;
+        }
+        pins += pinned.pins_of(slot);
     }
-
-    /// A page of clients. The cursor is the slot to go on with.
-    pub(crate) fn list_clients(&self, cursor: u32) -> Outcome {
-        let (mut clients, mut bytes, mut looks) = (Vec::new(), 0, 0);
-        let first_slot = u16::try_from(cursor).map_err(|_| bad_cursor(cursor.into()))?;
-        for (slot, owner) in self.owners.range(first_slot..) {
-            bytes += CLIENT_INFO_BYTES + owner.label.len();
-            // One client is always counted to the end, whatever it takes, or a large one would never be shown.
-            if bytes > PAGE_BYTES_MAX || looks > LOOKS_MAX {
-                let next = Some(u32::from(*slot));
-                return Ok(Answer::Now(Reply::Clients { clients, next }, Vec::new()));
-            }
-            clients.push(self.client_info(*slot, owner, &mut looks));
-        }
-        Ok(Answer::Now(Reply::Clients { clients, next: None }, Vec::new()))
-    }
-
-    fn object_info(&self, owner: &Owner, index: u32) -> Option<ObjectInfo> {
-        let word = owner.word(index);
-        let promised = match word.state()? {
-            State::Free | State::Lost => return None,
-            State::Promised => true,
-            State::Sealed | State::Dying | State::Deleted | State::Spilled => false,
-        };
-        let location = owner.location(index);
-        let object = ObjectId::new(owner.id, index, word.generation());
-        Some(ObjectInfo {
-            object,
-            bytes: if promised { 0 } else { location.length },
-            format: if promised { 0 } else { location.format },
-            holders: owner.holders(index),
-            named: self.names.has_name(object),
-            promised,
-            spilled: word.state() == Some(State::Spilled),
-        })
-    }
-
-    fn client_info(&self, slot: u16, owner: &Owner, looks: &mut u64) -> ClientInfo {
-        let (mut objects, mut object_bytes) = (0, 0u64);
-        let (mut spilled_objects, mut spilled_bytes) = (0, 0u64);
-        for index in 0..owner.entries {
-            match owner.word(index).state() {
-                Some(state @ (State::Sealed | State::Dying | State::Deleted | State::Spilled)) => {
-                    let length = owner.location(index).length;
-                    objects += 1;
-                    object_bytes = object_bytes.saturating_add(length);
-                    if state == State::Spilled {
-                        spilled_objects += 1;
-                        spilled_bytes = spilled_bytes.saturating_add(length);
-                    }
-                }
-                Some(State::Promised) => objects += 1,
-                Some(State::Free | State::Lost) | None => {}
-            }
-        }
-        let last_look = *looks + CLIENT_LOOKS_MAX;
-        *looks += u64::from(owner.entries);
-        let mut pins = 0;
-        let pinned = self.slots.attached(slot).into_iter().chain([slot]);
-        for pinned in pinned.filter_map(|pinned| self.owners.get(&pinned)) {
-            *looks += u64::from(pinned.entries);
-            if *looks > last_look {
-                break;
-            }
-            pins += pinned.pins_of(slot);
-        }
-        let (segments, leased_bytes) = self.segments.held_by(slot);
-        ClientInfo {
-            owner: owner.id,
-            pid: owner.pid,
-            label: owner.label.clone(),
-            dead: !owner.is_alive(),
-            leased_bytes,
-            segments,
-            objects,
-            object_bytes,
-            pins,
-            spilled_objects,
-            spilled_bytes,
-        }
+    let (segments, leased_bytes) = registry.segments.held_by(slot);
+    ClientInfo {
+        owner: owner.id,
+        pid: owner.pid,
+        label: owner.label.clone(),
+        dead: !owner.is_alive(),
+        leased_bytes,
+        segments,
+        objects,
+        object_bytes,
+        pins,
+        spilled_objects,
+        spilled_bytes,
     }
 }
 
 fn bad_cursor(cursor: u64) -> Refusal {
-    Refusal::BadRequest { reason: format!("{cursor} is no cursor of a page") }
+    Refusal::BadRequest { reason: format!("{cursor} is not the cursor of a page") }
 }

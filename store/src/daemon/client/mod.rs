@@ -1,7 +1,8 @@
-//! A client of the daemon: its record, and what it asks for that is neither memory nor a name.
+//! What a client asks for that is neither memory, nor a name, nor a spilled object. Each module is a few functions on the
+//! [registry](crate::daemon::registry), which has all the state.
 
 pub(crate) mod attach;
 pub(crate) mod channels;
+pub(crate) mod hello;
 pub(crate) mod list;
 pub(crate) mod quota;
-pub(crate) mod record;

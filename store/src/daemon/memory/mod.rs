@@ -1,4 +1,6 @@
-//! Memory for clients: granting leases, allocating their pages, and making room while requests wait.
+//! Memory for clients: leases, the queue of requests that wait for them, and making room.
 
 pub(crate) mod lease;
 pub(crate) mod prefault;
+pub(crate) mod pressure;
+pub(crate) mod table;

@@ -1,141 +1,115 @@
-//! Who keeps the memory of the dead, beside the daemon.
+//! Descriptor escrow: clients hold the descriptors of what dead owners have left, beside the daemon.
 //!
-//! A living client has its own memory, and hands it to the next daemon if this one is killed. What the dead have left,
-//! only the daemon would have. So it entrusts every segment of a dead owner in which somebody holds an object to all the
-//! owner's readers: who may hold an object can also hand it on. Where there is no reader, because only a name or
-//! another dead one's object holds it, it entrusts one client that has nothing to do with it, the *custodian*.
+//! A living client has the descriptors of its own memory, and hands them to the next daemon if this one is killed. Only the
+//! daemon would have those of a dead owner. So it deposits every segment of a dead owner in which somebody holds an object
+//! with all of the owner's readers: a client that may hold an object can also hand it on. Where there is no reader,
+//! because only a name or another orphan holds the object, it deposits them with one client that is no reader, the
+//! *escrow holder* of that owner.
 //!
-//! What is entrusted does not count as mapped. A client that is told that a segment is retired closes it, but nobody
-//! waits for one that does not get to it: its bytes count as free, although a stopped client keeps them from the machine.
-//! Spill files of the dead are kept by the same clients, all of them from the beginning.
+//! A segment in escrow does not count as mapped. Its holders close it when they are told that it is retired, but the daemon
+//! does not wait for them: its bytes count as free at once, although a stopped client keeps them from the machine. Spill
+//! files of dead owners are in escrow with the same clients, all of them from the beginning.
 
 use std::collections::BTreeSet;
 
 use mobula_protocol::message::Notice;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 
-use crate::daemon::Daemon;
-use crate::daemon::orphans::takeover::Adoption;
-use crate::memory::Parcel;
+use crate::daemon::registry::Registry;
+use crate::memory::Attachment;
 
-impl Daemon {
-    /// Has segments of a dead owner kept by whoever keeps the others.
-    pub(crate) fn entrust(&mut self, slot: u16, segments: BTreeSet<u32>) {
-        let Some(adoption) = self.adoption_of(slot).filter(|_| !segments.is_empty()) else { return };
-        adoption.entrusted.extend(&segments);
-        failpoint(Failpoint::EscrowBegun);
-        for keeper in self.keepers(slot) {
-            self.keep(keeper, slot, &segments);
+/// Deposits segments of a dead owner.
+pub(crate) fn deposit_segments(registry: &mut Registry, slot: u16, segments: BTreeSet<u32>) {
+    let Some(estate) = registry.estate_mut(slot).filter(|_| !segments.is_empty()) else { return };
+    estate.escrowed.extend(&segments);
+    failpoint(Failpoint::EscrowBegun);
+    for holder in registry.escrow_holders(slot) {
+        send_segments(registry, holder, slot, &segments);
+    }
+    find_missing_holders(registry);
+}
+
+/// Deposits the spill files of a dead owner.
+pub(crate) fn deposit_spill_files(registry: &mut Registry, slot: u16) {
+    for holder in registry.escrow_holders(slot) {
+        send_spill_files(registry, holder, slot);
+    }
+    find_missing_holders(registry);
+}
+
+/// Discards a spill file of a dead owner in which no object is any more, here and with its escrow holders.
+pub(crate) fn discard_spill_file(registry: &mut Registry, slot: u16, file: u32) {
+    let Some(owner) = registry.owners.get(&slot).map(|owner| owner.id) else { return };
+    registry.spill_files.discard(slot, file);
+    for holder in registry.escrow_holders(slot) {
+        registry.notify(holder, &Notice::SpillFileRetired { owner, file }, Vec::new());
+    }
+}
+
+/// Gives one more client what the other escrow holders of a dead owner have.
+pub(crate) fn add_holder(registry: &mut Registry, client: u16, slot: u16) {
+    if let Some(escrowed) = registry.estate(slot).map(|estate| estate.escrowed.clone()) {
+        send_segments(registry, client, slot, &escrowed);
+        send_spill_files(registry, client, slot);
+    }
+}
+
+/// Finds an escrow holder for every dead owner that has none.
+pub(crate) fn find_missing_holders(registry: &mut Registry) {
+    let Some(client) = registry.living().next() else { return };
+    let is_missing = |slot: &u16| {
+        let to_deposit = registry
+            .estate(*slot)
+            .is_some_and(|estate| !estate.escrowed.is_empty() || !estate.spill_files().is_empty());
+        to_deposit && registry.escrow_holders(*slot).is_empty()
+    };
+    let missing: Vec<u16> = registry.owners.keys().copied().filter(is_missing).collect();
+    for slot in missing {
+        let Some(estate) = registry.estate_mut(slot) else { continue };
+        estate.escrow_holder = Some(client);
+        add_holder(registry, client, slot);
+    }
+}
+
+/// A client has died: owners of which it was the only escrow holder need another.
+pub(crate) fn holder_died(registry: &mut Registry, client: u16) {
+    for estate in registry.owners.values_mut().filter_map(|owner| owner.estate.as_mut()) {
+        estate.escrow_holder.take_if(|holder| *holder == client);
+    }
+    find_missing_holders(registry);
+}
+
+fn send_segments(registry: &mut Registry, holder: u16, slot: u16, segments: &BTreeSet<u32>) {
+    let Some(owner) = registry.owners.get(&slot) else { return };
+    let (id, bell) = (owner.id, owner.bell.clone());
+    let Ok(control) = owner.control.to_read() else { return };
+    let mut told = false;
+    for number in segments {
+        let Some(segment) = registry.segments.get(slot, *number) else { continue };
+        let bytes = segment.bytes;
+        // Without a descriptor to send there is no escrow: the object lives as long as the daemon.
+        let Ok(attachment) = segment.memory.to_read() else { continue };
+        if !std::mem::replace(&mut told, true) {
+            let attachments = vec![control.clone(), Attachment::Bell(bell.clone())];
+            registry.notify(holder, &Notice::EscrowOwner { owner: id }, attachments);
         }
-        self.entrust_the_unkept();
+        let notice = Notice::EscrowSegment { owner: id, segment: *number, bytes };
+        registry.notify(holder, &notice, vec![attachment]);
     }
+}
 
-    /// Has the spill files of a dead owner kept.
-    pub(crate) fn entrust_spill_files(&mut self, slot: u16) {
-        for keeper in self.keepers(slot) {
-            self.keep_spill_files(keeper, slot);
-        }
-        self.entrust_the_unkept();
+fn send_spill_files(registry: &mut Registry, holder: u16, slot: u16) {
+    let Some(owner) = registry.owners.get(&slot) else { return };
+    let Some(estate) = owner.estate.as_ref().filter(|estate| estate.is_taken_over()) else { return };
+    let (id, bell, files) = (owner.id, owner.bell.clone(), estate.spill_files());
+    let Ok(control) = owner.control.to_read() else { return };
+    if files.is_empty() {
+        return;
     }
-
-    /// No object of a dead owner's is in a spill file any more.
-    pub(crate) fn discard_adopted_file(&mut self, slot: u16, file: u32) {
-        let Some(owner) = self.owners.get(&slot).map(|owner| owner.id) else { return };
-        self.spilling.discard(slot, file);
-        for keeper in self.keepers(slot) {
-            self.notify(keeper, &Notice::SpillFileRetired { owner, file }, Vec::new());
-        }
-    }
-
-    /// Entrusts a new reader with what the others have.
-    pub(crate) fn entrust_reader(&mut self, reader: u16, slot: u16) {
-        if let Some(entrusted) = self.adoption_of(slot).map(|adoption| adoption.entrusted.clone()) {
-            self.keep(reader, slot, &entrusted);
-            self.keep_spill_files(reader, slot);
-        }
-    }
-
-    /// Finds a custodian for what nobody keeps.
-    pub(crate) fn entrust_the_unkept(&mut self) {
-        let Some(client) = self.owners.iter().find(|(_, owner)| owner.is_alive()).map(|(slot, _)| *slot)
-        else {
-            return;
-        };
-        let unkept = self.owners.iter().filter(|(slot, owner)| {
-            let entrusted = owner
-                .adoption
-                .as_ref()
-                .is_some_and(|adoption| !adoption.entrusted.is_empty() || !adoption.spill_files().is_empty());
-            entrusted && self.keepers(**slot).is_empty()
-        });
-        let unkept: Vec<u16> = unkept.map(|(slot, _)| *slot).collect();
-        for slot in unkept {
-            let Some(adoption) = self.adoption_of(slot) else { continue };
-            adoption.custodian = Some(client);
-            self.entrust_reader(client, slot);
-        }
-    }
-
-    /// A client that keeps something has died, and what only it kept needs another.
-    pub(crate) fn lose_custodian(&mut self, client: u16) {
-        for adoption in self.owners.values_mut().filter_map(|owner| owner.adoption.as_mut()) {
-            adoption.custodian.take_if(|custodian| *custodian == client);
-        }
-        self.entrust_the_unkept();
-    }
-
-    /// A segment need not be kept any more; returns who has kept it.
-    pub(crate) fn end_custody(&mut self, slot: u16, number: u32) -> Vec<u16> {
-        let entrusted = self.adoption_of(slot).is_some_and(|adoption| adoption.entrusted.remove(&number));
-        if entrusted { self.keepers(slot) } else { Vec::new() }
-    }
-
-    /// Who keeps what a dead owner has left: its readers, and its custodian.
-    pub(crate) fn keepers(&self, slot: u16) -> Vec<u16> {
-        let mut keepers = self.slots.readers(slot);
-        let adoption = self.owners.get(&slot).and_then(|owner| owner.adoption.as_ref());
-        let custodian = adoption.and_then(|adoption| adoption.custodian);
-        keepers.extend(custodian.filter(|custodian| !keepers.contains(custodian)));
-        keepers
-    }
-
-    fn adoption_of(&mut self, slot: u16) -> Option<&mut Adoption> {
-        self.owners.get_mut(&slot)?.adoption.as_mut()
-    }
-
-    fn keep_spill_files(&mut self, reader: u16, slot: u16) {
-        let Some(owner) = self.owners.get(&slot) else { return };
-        let Some(adoption) = owner.adoption.as_ref().filter(|adoption| adoption.is_taken_over()) else {
-            return;
-        };
-        let (id, bell, files) = (owner.id, owner.bell.clone(), adoption.spill_files());
-        let Ok(control) = owner.control.to_read() else { return };
-        if files.is_empty() {
-            return;
-        }
-        self.notify(reader, &Notice::EscrowOwner { owner: id }, vec![control, Parcel::Bell(bell)]);
-        for file in files {
-            let Some((parcel, bytes)) = self.spilling.to_keep(slot, file) else { continue };
-            self.notify(reader, &Notice::EscrowSpillFile { owner: id, file, bytes }, vec![parcel]);
-        }
-    }
-
-    fn keep(&mut self, reader: u16, slot: u16, segments: &BTreeSet<u32>) {
-        let Some(owner) = self.owners.get(&slot) else { return };
-        let (id, bell) = (owner.id, owner.bell.clone());
-        let Ok(control) = owner.control.to_read() else { return };
-        let mut told = false;
-        for number in segments {
-            let Some(segment) = self.segments.get(slot, *number) else { continue };
-            let bytes = segment.bytes;
-            // Without a descriptor to send it is as if there were no custody: the object lives as long as the daemon.
-            let Ok(parcel) = segment.memory.to_read() else { continue };
-            if !std::mem::replace(&mut told, true) {
-                let parcels = vec![control.clone(), Parcel::Bell(bell.clone())];
-                self.notify(reader, &Notice::EscrowOwner { owner: id }, parcels);
-            }
-            let notice = Notice::EscrowSegment { owner: id, segment: *number, bytes };
-            self.notify(reader, &notice, vec![parcel]);
-        }
+    registry.notify(holder, &Notice::EscrowOwner { owner: id }, vec![control, Attachment::Bell(bell)]);
+    for file in files {
+        let Some((attachment, bytes)) = registry.spill_files.to_read(slot, file) else { continue };
+        let notice = Notice::EscrowSpillFile { owner: id, file, bytes };
+        registry.notify(holder, &notice, vec![attachment]);
     }
 }

@@ -75,9 +75,9 @@ pub(crate) struct Peer {
     /// Segments that it has mapped: bytes, and a descriptor that can only read.
     pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
     /// The same of those that it keeps, if the owner is dead.
-    pub(crate) kept: BTreeMap<u32, (u64, OwnedFd)>,
+    pub(crate) escrowed: BTreeMap<u32, (u64, OwnedFd)>,
     /// The same of spill files.
-    pub(crate) kept_files: BTreeMap<u32, (u64, File)>,
+    pub(crate) escrowed_files: BTreeMap<u32, (u64, File)>,
 }
 
 /// Everything that came back.
@@ -280,10 +280,10 @@ impl Claim {
                 self.spill_files.push((file, bytes, returned("a spill file", regular(descriptor))?));
             }
             Request::ResumeEscrowedSpillFile { owner, file, bytes } => {
-                let kept = &mut self.peer(owner)?.kept_files;
-                within("spill_files_max", kept.len(), config.spill_files_max)?;
+                let files = &mut self.peer(owner)?.escrowed_files;
+                within("spill_files_max", files.len(), config.spill_files_max)?;
                 let [descriptor] = expect(descriptors)?;
-                kept.insert(file, (bytes, returned("a spill file", regular(descriptor))?));
+                files.insert(file, (bytes, returned("a spill file", regular(descriptor))?));
             }
             Request::ResumeReader { reader } => {
                 within("clients_max", self.readers.len(), config.clients_max as usize)?;
@@ -293,8 +293,8 @@ impl Claim {
             Request::ResumePeer { owner, attached } => {
                 within("clients_max", self.peers.len(), config.clients_max as usize)?;
                 let [control, bell] = expect(descriptors)?;
-                let (mapped, kept, kept_files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-                self.peers.insert(owner, Peer { attached, control, bell, mapped, kept, kept_files });
+                let (mapped, escrowed, escrowed_files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+                self.peers.insert(owner, Peer { attached, control, bell, mapped, escrowed, escrowed_files });
             }
             Request::ResumeMapped { owner, segment, bytes } => {
                 self.count(bytes)?;
@@ -305,10 +305,10 @@ impl Claim {
             }
             Request::ResumeEscrowedSegment { owner, segment, bytes } => {
                 self.count(bytes)?;
-                let kept = &mut self.peer(owner)?.kept;
-                within("segments_max", kept.len(), config.segments_max)?;
+                let escrowed = &mut self.peer(owner)?.escrowed;
+                within("segments_max", escrowed.len(), config.segments_max)?;
                 let [descriptor] = expect(descriptors)?;
-                kept.insert(segment, (bytes, descriptor));
+                escrowed.insert(segment, (bytes, descriptor));
             }
             Request::ResumeChannel { channel, peer } => {
                 within("channels_max", self.channels.len(), config.channels_max)?;

@@ -19,7 +19,10 @@ use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::table::State;
 
 use self::process::{Mail, Process, Truths, deadline, names};
-use super::{Answer, Daemon, Outgoing};
+use super::Daemon;
+use super::answer::Answer;
+use super::client::list;
+use super::registry::outbox::Outgoing;
 use crate::config::Config;
 use crate::core::random::Random;
 use crate::core::slots::Life;
@@ -103,8 +106,8 @@ struct Schedule {
     names: BTreeMap<Vec<u8>, (ObjectId, bool)>,
     owners: BTreeSet<OwnerId>,
     /// Segments of the dead that the daemon has begun to spill, and whether it is at one.
-    emptied: u64,
-    is_emptying: bool,
+    evictions: u64,
+    is_evicting: bool,
     /// How often somebody got an object back from a file, of the living and of the dead.
     restored: [u64; 2],
 }
@@ -117,7 +120,7 @@ impl Schedule {
         config.ring_bytes = PAGE_BYTES as u32;
         config.table_entries_initial = 16;
         config.sweep_entries_max = 3 + random.below(20) as u32;
-        config.adoption_grace = Duration::from_millis(random.below(2) * 50);
+        config.orphan_grace = Duration::from_millis(random.below(2) * 50);
         config.waiters_max = 3;
         config.names_max = 3;
         if random.below(3) == 0 {
@@ -140,8 +143,8 @@ impl Schedule {
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
             owners: BTreeSet::new(),
-            emptied: 0,
-            is_emptying: false,
+            evictions: 0,
+            is_evicting: false,
             restored: [0; 2],
         }
     }
@@ -160,7 +163,7 @@ impl Schedule {
             self.check();
         }
         self.end();
-        [self.truths.spilled, self.emptied, self.restored[0], self.restored[1]]
+        [self.truths.spilled, self.evictions, self.restored[0], self.restored[1]]
     }
 
     fn step(&mut self) {
@@ -195,7 +198,7 @@ impl Schedule {
 
     fn arrive(&mut self) {
         let Ok(id) = self.daemon.hello(1, "simulated".into(), 0) else {
-            let taken = self.daemon.owners.len();
+            let taken = self.daemon.contents.registry.owners.len();
             assert!(taken >= PROCESSES_MAX - 1 || !self.attached.is_empty(), "no room with {taken} owners");
             return self.pass(Duration::from_millis(100));
         };
@@ -204,14 +207,14 @@ impl Schedule {
             assert_ne!(owner.slot(), id.slot(), "{id} got the slot of {owner}, which {reader} knows");
         }
         let mut messages = self.daemon.take_outbox();
-        let Outgoing { client, bytes, parcels, .. } = messages.remove(0);
+        let Outgoing { client, bytes, attachments, .. } = messages.remove(0);
         let (0, Reply::Welcome { owner, slots, entries, .. }) = Reply::decode(&bytes).unwrap() else {
             panic!("not a Welcome");
         };
         assert_eq!((client, owner), (id.slot(), id));
-        self.processes.push(Process::new(id, slots, entries, parcels));
+        self.processes.push(Process::new(id, slots, entries, attachments));
         // It may be asked at once to keep what a dead one has left.
-        self.daemon.outbox = messages;
+        self.daemon.contents.registry.put_back(messages);
         self.collect(None);
     }
 
@@ -267,11 +270,13 @@ impl Schedule {
     /// Brings the daemon's messages to the clients: the answer to what it has just read first into the model's books.
     fn collect(&mut self, current: Option<(OwnerId, u64)>) {
         // The thread that writes is waited for, so that the seed says everything.
-        while self.daemon.spilling.emptying.as_ref().is_some_and(|emptying| !emptying.is_written()) {
+        let now = self.now;
+        while self.daemon.contents.orphans.eviction().is_some_and(|eviction| !eviction.is_written(now)) {
             std::thread::yield_now();
         }
-        let was_emptying = std::mem::replace(&mut self.is_emptying, self.daemon.spilling.emptying.is_some());
-        self.emptied += u64::from(self.is_emptying && !was_emptying);
+        let is_evicting = self.daemon.contents.orphans.eviction().is_some();
+        let was_evicting = std::mem::replace(&mut self.is_evicting, is_evicting);
+        self.evictions += u64::from(is_evicting && !was_evicting);
         let mut messages = self.daemon.take_outbox();
         if let Some((id, correlation)) = current {
             let is_current = |message: &Outgoing| {
@@ -281,12 +286,12 @@ impl Schedule {
             };
             messages.sort_by_key(|message| !is_current(message));
         }
-        for Outgoing { client, bytes, parcels, .. } in messages {
+        for Outgoing { client, bytes, attachments, .. } in messages {
             let Some(place) = self.processes.iter().position(|process| process.id.slot() == client) else {
                 continue;
             };
             let mail = if is_notice(&bytes) {
-                Mail::Notice(Notice::decode(&bytes).unwrap().1, parcels)
+                Mail::Notice(Notice::decode(&bytes).unwrap().1, attachments)
             } else {
                 let (correlation, reply) = Reply::decode(&bytes).unwrap();
                 let id = self.processes[place].id;
@@ -294,10 +299,10 @@ impl Schedule {
                     self.waiting.remove(&(id, correlation)).expect("an answer to one question");
                 self.answered(id, &request, &reply);
                 if let Reply::Leased { .. } = reply {
-                    let inode = nix::sys::stat::fstat(parcels[0].as_fd()).unwrap().st_ino;
+                    let inode = nix::sys::stat::fstat(attachments[0].as_fd()).unwrap().st_ino;
                     assert!(self.memories.insert(inode), "memory was leased twice");
                 }
-                Mail::Reply(correlation, reply, parcels)
+                Mail::Reply(correlation, reply, attachments)
             };
             self.processes[place].inbox.push_back(mail);
         }
@@ -326,7 +331,10 @@ impl Schedule {
             }
             (Request::Publish { name, .. }, Reply::Failed { refusal: Refusal::NameTaken { object } })
             | (Request::Lookup { name, .. }, Reply::Found { object }) => {
-                assert!(self.daemon.exists(*object), "{name:?} is of {object}, which is gone");
+                assert!(
+                    self.daemon.contents.registry.exists(*object),
+                    "{name:?} is of {object}, which is gone"
+                );
                 assert_eq!(self.names.get(name).map(|named| named.0), Some(*object), "{name:?}");
             }
             (Request::Restore { object, .. }, Reply::Done {}) => {
@@ -355,7 +363,7 @@ impl Schedule {
         for process in &self.processes {
             let leased = self.leases.range((process.id, 0)..=(process.id, u32::MAX)).map(|(_, bytes)| bytes);
             assert!(
-                leased.sum::<u64>() <= self.daemon.config.client_bytes_max,
+                leased.sum::<u64>() <= self.daemon.contents.registry.config.client_bytes_max,
                 "{} is over its quota",
                 process.id
             );
@@ -369,23 +377,27 @@ impl Schedule {
         self.check_mappings();
     }
 
-    /// Nobody waits for what is there, unless another has its turn, and the daemon wakes before anybody's time is over.
+    /// No request waits for memory that is free, unless another has a reservation, and the daemon wakes before every deadline.
     fn check_waiting(&self, totals: &Totals) {
         let wakes = self.daemon.next_deadline(self.now);
         for ((id, _), (request, deadline)) in &self.waiting {
             assert!(wakes.is_some_and(|wakes| deadline.is_none_or(|due| wakes <= due)), "{request:?}");
             match request {
                 Request::Lease { bytes, .. } => {
-                    let has_turn = self.daemon.turns.ends().is_some_and(|ends| ends > self.now);
-                    let charged = self.daemon.segments.charged(id.slot()).1;
-                    let is_at_quota = charged + bytes > self.daemon.config.client_bytes_max;
+                    let is_reserved =
+                        self.daemon.leases.reservation_ends().is_some_and(|ends| ends > self.now);
+                    let charged = self.daemon.contents.registry.segments.charged(id.slot()).1;
+                    let is_at_quota = charged + bytes > self.daemon.contents.registry.config.client_bytes_max;
                     assert!(
-                        *bytes > totals.free_bytes || has_turn || is_at_quota,
+                        *bytes > totals.free_bytes || is_reserved || is_at_quota,
                         "{bytes} bytes are free, and somebody waits for them"
                     )
                 }
                 Request::Lookup { name, .. } => {
-                    assert!(self.daemon.names.get(name).is_none(), "{name:?} is there, and somebody waits")
+                    assert!(
+                        self.daemon.contents.names.known().get(name).is_none(),
+                        "{name:?} is there, and somebody waits"
+                    )
                 }
                 Request::Restore { .. } => {}
                 other => panic!("{other:?} waits"),
@@ -395,8 +407,14 @@ impl Schedule {
 
     /// Names are what was published last, and only those may have been taken away that nobody holds an object by.
     fn check_names(&mut self) {
-        let known: BTreeMap<Vec<u8>, ObjectId> =
-            self.daemon.names.after(b"").map(|(name, object)| (name.to_vec(), object)).collect();
+        let known: BTreeMap<Vec<u8>, ObjectId> = self
+            .daemon
+            .contents
+            .names
+            .known()
+            .after(b"")
+            .map(|(name, object)| (name.to_vec(), object))
+            .collect();
         for (name, object) in &known {
             let (expected, was_sealed) = self.names.get(name).expect("it was published");
             assert_eq!(object, expected, "{name:?}");
@@ -417,8 +435,8 @@ impl Schedule {
     /// Memory that somebody has mapped is not free.
     fn check_mappings(&self) {
         for (process, owner, segment) in self.processes.iter().flat_map(Process::mapped) {
-            let is_counted = self.daemon.slots.life(owner) != Life::Vacant
-                && self.daemon.segments.numbers(owner.slot()).contains(&segment);
+            let is_counted = self.daemon.contents.registry.slots.life(owner) != Life::Vacant
+                && self.daemon.contents.registry.segments.numbers(owner.slot()).contains(&segment);
             assert!(is_counted, "segment {segment} of {owner} counts as free, and {process} has it mapped");
         }
     }
@@ -441,14 +459,14 @@ impl Schedule {
 
     /// Whether an object that was sealed has not been freed.
     fn exists(&self, object: ObjectId) -> bool {
-        let owner = self.daemon.owners.get(&object.owner().slot());
+        let owner = self.daemon.contents.registry.owners.get(&object.owner().slot());
         let owner = owner.filter(|owner| owner.id == object.owner());
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
         matches!(state, Some(State::Sealed | State::Dying | State::Deleted | State::Spilled))
     }
 
     fn totals(&self) -> Totals {
-        match self.daemon.stats() {
+        match list::stats(&self.daemon.contents.registry, self.daemon.contents.names.known()) {
             Ok(Answer::Now(Reply::Stats { totals }, _)) => totals,
             _ => unreachable!("statistics are never refused"),
         }
@@ -484,7 +502,7 @@ impl Schedule {
 
     fn drop_names(&mut self) {
         for name in names() {
-            self.daemon.drop_name(&name, self.now);
+            self.daemon.remove_name(&name, self.now);
             self.names.remove(&name);
         }
     }
@@ -499,7 +517,11 @@ impl Schedule {
         assert_eq!((totals.spill_files, totals.spill_bytes), (0, 0));
         assert_eq!(self.daemon.next_deadline(self.now), None, "an empty store has something to do");
         for owner in &self.owners {
-            assert_eq!(self.daemon.slots.life(*owner), Life::Vacant, "{owner} is not forgotten");
+            assert_eq!(
+                self.daemon.contents.registry.slots.life(*owner),
+                Life::Vacant,
+                "{owner} is not forgotten"
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
 use self::spill::SpillFile;
 use crate::core::random::Random;
-use crate::memory::Parcel;
+use crate::memory::Attachment;
 
 mod spill;
 
@@ -56,8 +56,8 @@ pub(super) struct Truth {
 
 /// A message of the daemon's that its client has not read.
 pub(super) enum Mail {
-    Reply(u64, Reply, Vec<Parcel>),
-    Notice(Notice, Vec<Parcel>),
+    Reply(u64, Reply, Vec<Attachment>),
+    Notice(Notice, Vec<Attachment>),
 }
 
 pub(super) struct Process {
@@ -71,7 +71,7 @@ pub(super) struct Process {
     last_correlation: u64,
     table: TableWriter,
     directory: DirectoryReader,
-    control: Parcel,
+    control: Attachment,
     own_pins: PinWriter,
     daemon_pins: PinReader,
     readers: BTreeMap<OwnerId, PinReader>,
@@ -132,20 +132,20 @@ enum Stage {
     /// The word says `Dying`; the pins are looked at in the next step.
     Dying(State),
     /// Its record is written and the word says `Dying`; it is looked at in the next step whether anybody has its bytes.
-    Leaving,
+    Evicting,
     /// Nobody has, and the record's place is noted; the word says `Spilled` in the next step.
     Noted,
     /// It has bytes and a location again; the word says `Sealed` in the next step.
-    Returning,
+    Restoring,
     /// The word does; the record's place is forgotten in the next step.
-    Returned,
+    Restored,
 }
 
 impl Stage {
     /// Whether there is an object that was sealed.
     fn is_sealed(self) -> bool {
         let visible = matches!(self, Self::Visible(State::Sealed | State::Spilled));
-        visible || matches!(self, Self::Leaving | Self::Noted | Self::Returning | Self::Returned)
+        visible || matches!(self, Self::Evicting | Self::Noted | Self::Restoring | Self::Restored)
     }
 }
 
@@ -198,9 +198,9 @@ enum Found {
 
 impl Process {
     /// A client that got this `Welcome`.
-    pub(super) fn new(id: OwnerId, slots: u32, entries: u32, parcels: Vec<Parcel>) -> Self {
+    pub(super) fn new(id: OwnerId, slots: u32, entries: u32, attachments: Vec<Attachment>) -> Self {
         let [control, _bell, of_daemon] =
-            <[Parcel; 3]>::try_from(parcels).expect("the descriptors of a Welcome");
+            <[Attachment; 3]>::try_from(attachments).expect("the descriptors of a Welcome");
         let mut process = Self {
             id,
             outgoing: VecDeque::new(),
@@ -261,7 +261,7 @@ impl Process {
             24 => self.use_again(random),
             25..=27 => self.begin_to_spill(random),
             28..=30 => self.go_on_spilling(random, truths),
-            31 => self.bring_one_back(random),
+            31 => self.restore_one(random),
             _ => match random.below(5) {
                 0 if other != self.id => self.ask(Request::Connect { peer: other }),
                 1 => {
@@ -387,10 +387,10 @@ impl Process {
     pub(super) fn receive(&mut self, truths: &Truths) {
         match self.inbox.pop_front() {
             None => {}
-            Some(Mail::Notice(notice, parcels)) => self.notice(notice, parcels),
-            Some(Mail::Reply(correlation, reply, parcels)) => {
+            Some(Mail::Notice(notice, attachments)) => self.notice(notice, attachments),
+            Some(Mail::Reply(correlation, reply, attachments)) => {
                 let request = self.asked.remove(&correlation).expect("an answer to a question");
-                self.answer(request, reply, parcels, truths);
+                self.answer(request, reply, attachments, truths);
             }
         }
     }
@@ -401,10 +401,10 @@ impl Process {
         self.outgoing.push_back((self.last_correlation, request));
     }
 
-    fn answer(&mut self, request: Request, reply: Reply, parcels: Vec<Parcel>, truths: &Truths) {
+    fn answer(&mut self, request: Request, reply: Reply, attachments: Vec<Attachment>, truths: &Truths) {
         match (request, reply) {
             (Request::Lease { .. }, Reply::Leased { segment, bytes }) => {
-                let mapping = WriteMapping::map(parcels[0].as_fd(), 0, bytes as usize).unwrap();
+                let mapping = WriteMapping::map(attachments[0].as_fd(), 0, bytes as usize).unwrap();
                 for offset in (0..bytes).step_by(PLACE_BYTES as usize) {
                     let word = mapping.word64(offset as usize).load(Ordering::Relaxed);
                     assert_eq!(word, 0, "a lease shows what was in memory before");
@@ -415,7 +415,7 @@ impl Process {
             (Request::GrowTable { .. }, Reply::TableGrown { entries }) => self.add_entries(entries),
             (Request::Attach { owner }, Reply::Attached { .. }) => {
                 let peer = Peer {
-                    table: TableReader::map(parcels[0].as_fd()).unwrap(),
+                    table: TableReader::map(attachments[0].as_fd()).unwrap(),
                     pins: PinWriter::map(self.control.as_fd(), owner.slot()).unwrap(),
                     segments: BTreeMap::new(),
                     holds: BTreeMap::new(),
@@ -424,7 +424,7 @@ impl Process {
                 self.peers.insert(owner, peer);
             }
             (Request::MapSegment { owner, segment }, Reply::SegmentMapped { bytes }) => {
-                let mapping = ReadMapping::map(parcels[0].as_fd(), 0, bytes as usize).unwrap();
+                let mapping = ReadMapping::map(attachments[0].as_fd(), 0, bytes as usize).unwrap();
                 self.peers.get_mut(&owner).expect("attached").segments.insert(segment, mapping);
                 self.end_reading(owner, segment);
             }
@@ -440,7 +440,7 @@ impl Process {
                 self.channels.insert(channel);
             }
             (Request::SpillFile { .. }, Reply::SpillFileMade { file }) => {
-                let descriptor = parcels[0].as_fd().try_clone_to_owned().unwrap();
+                let descriptor = attachments[0].as_fd().try_clone_to_owned().unwrap();
                 let made = SpillFile::new(descriptor);
                 assert!(self.files.insert(file, made).is_none(), "file {file} was made twice");
             }
@@ -449,10 +449,10 @@ impl Process {
         }
     }
 
-    fn notice(&mut self, notice: Notice, parcels: Vec<Parcel>) {
+    fn notice(&mut self, notice: Notice, attachments: Vec<Attachment>) {
         match notice {
             Notice::ReaderJoined { reader } => {
-                let pins = PinReader::map(parcels[0].as_fd(), self.id.slot()).unwrap();
+                let pins = PinReader::map(attachments[0].as_fd(), self.id.slot()).unwrap();
                 self.readers.insert(reader, pins);
                 self.readers_heard += 1;
             }

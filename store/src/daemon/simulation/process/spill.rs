@@ -1,14 +1,12 @@
-//! How a process lets its objects go to files, and brings them back: what `client/spill` and `client/own` do, a store to
-//! memory at a time.
+//! How a process spills and restores its objects: what the client's `spill` and `owner` do, one store to memory at a time.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use mobula_protocol::message::{Refusal, Request};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::MAPPED;
-use mobula_shm::spill::{HEADER_BYTES, Record, SpillPlace};
+use mobula_shm::spill::{Record, RecordReader, RecordWriter, SpillPlace};
 use mobula_shm::table::{State, Word};
 
 use super::{Entry, PLACE_BYTES, Process, Stage, Truths};
@@ -32,7 +30,7 @@ impl SpillFile {
 }
 
 impl Process {
-    /// Writes the record of an object, and begins to let it go from memory. Asks for a file if there is none.
+    /// Writes the spill record of an object, and begins to evict it. Asks for a file if there is none.
     pub(super) fn begin_to_spill(&mut self, random: &mut Random) {
         let sealed = self.find(random, |entry| entry.stage == Stage::Visible(State::Sealed));
         let Some(index) = sealed else { return };
@@ -55,12 +53,12 @@ impl Process {
         let words = record.extent().expect("small") / 8;
         let word = |at: u64| mapping.word64((location.offset + at * 8) as usize).load(Ordering::Relaxed);
         let bytes: Vec<u8> = (0..words).flat_map(|at| word(at).to_ne_bytes()).collect();
-        let mut checksum = record.checksum();
-        checksum.add(&bytes);
-        let written = [&record.header(checksum.finish())[..], &bytes].concat();
-        self.files[&place.file()].file.write_all_at(&written, place.offset()).expect("a disk");
+        let mut writer = RecordWriter::new(&self.files[&place.file()].file, place.file(), place.offset());
+        writer.begin(record).and_then(|()| writer.add(&bytes)).expect("a disk");
+        assert_eq!(writer.end().expect("a disk"), place);
+        writer.sync().expect("a disk");
         let entry = &mut self.entries[index as usize];
-        (entry.stage, entry.record) = (Stage::Leaving, Some(place));
+        (entry.stage, entry.record) = (Stage::Evicting, Some(place));
         let dying = Word::new(entry.generation, State::Dying);
         self.table.word(index).swap(dying.bits(), Ordering::SeqCst);
     }
@@ -73,7 +71,7 @@ impl Process {
         }
     }
 
-    /// Goes on with an object that is on its way to a file or back, until it is there.
+    /// Goes on with an object that is being spilled or restored, until that is done.
     pub(super) fn end_spilling(&mut self, index: u32, truths: &mut Truths) {
         (0..3).for_each(|_| self.next_stage(index, truths));
     }
@@ -82,7 +80,7 @@ impl Process {
         let entry = &mut self.entries[index as usize];
         let record = entry.record;
         match entry.stage {
-            Stage::Leaving => {
+            Stage::Evicting => {
                 let is_mapped = self.directory.readers(self.id.slot()) != self.readers_heard
                     || self.readers.values().any(|pins| pins.get(index) & MAPPED != 0);
                 if is_mapped {
@@ -100,11 +98,11 @@ impl Process {
                 self.segments.get_mut(&place.segment).expect("it was there").taken.remove(&place.offset);
                 self.spilling.iter_mut().for_each(|bytes| *bytes += PLACE_BYTES);
             }
-            Stage::Returning => {
+            Stage::Restoring => {
                 self.settle(index, State::Sealed);
-                self.entries[index as usize].stage = Stage::Returned;
+                self.entries[index as usize].stage = Stage::Restored;
             }
-            Stage::Returned => {
+            Stage::Restored => {
                 self.table.set_spill_place(index, None);
                 (entry.stage, entry.record) = (Stage::Visible(State::Sealed), None);
                 self.remove_record(record.expect("it was in a file"));
@@ -113,36 +111,33 @@ impl Process {
         }
     }
 
-    pub(super) fn bring_one_back(&mut self, random: &mut Random) {
+    pub(super) fn restore_one(&mut self, random: &mut Random) {
         if let Some(index) = self.find(random, |entry| entry.stage == Stage::Visible(State::Spilled)) {
-            self.bring_back(index);
+            self.restore(index);
         }
     }
 
-    /// Gives a spilled object memory and its bytes again; `false` if there is no room.
-    fn bring_back(&mut self, index: u32) -> bool {
+    /// Restores a spilled object; `false` if there is no room.
+    fn restore(&mut self, index: u32) -> bool {
         let Some(place) = self.take_place() else { return false };
         let object = self.object(index);
         let (from, mut location) = (self.entries[index as usize].record, self.table.location(index));
         let from = from.expect("it is in a file");
         assert_eq!(self.table.spill_place(index), Some(from), "the record of {object}");
         let record = Record::of(object.to_bytes(), &location);
-        let (file, mut header) = (&self.files[&from.file()].file, [0; HEADER_BYTES]);
-        file.read_exact_at(&mut header, from.offset()).expect("a disk");
         let mut bytes = vec![0; record.extent().expect("small") as usize];
-        file.read_exact_at(&mut bytes, from.offset() + HEADER_BYTES as u64).expect("a disk");
-        let mut checksum = record.checksum();
-        checksum.add(&bytes);
-        assert_eq!(record.claimed_checksum(&header), Some(checksum.finish()), "the record of {object}");
+        let file = &self.files[&from.file()].file;
+        let mut reader = RecordReader::open(record, file, from.offset()).expect("the record of the object");
+        reader.read(&mut bytes).and_then(|()| reader.finish()).expect("the record of the object");
         self.segments[&place.segment].mapping.store_words(place.offset as usize, &bytes);
         (location.segment, location.offset) = (place.segment, place.offset);
         self.table.fill(index, &location);
         let entry = &mut self.entries[index as usize];
-        (entry.stage, entry.place) = (Stage::Returning, Some(place));
+        (entry.stage, entry.place) = (Stage::Restoring, Some(place));
         true
     }
 
-    /// Answers what the daemon has asked for.
+    /// Answers the daemon's notices.
     pub(super) fn answer_wishes(&mut self, truths: &mut Truths) {
         if let Some(bytes) = self.spilling.take() {
             self.ask(Request::Spilled { bytes, failure: None });
@@ -151,7 +146,7 @@ impl Process {
             let entry = &self.entries[object.index() as usize];
             let is_spilled =
                 self.object(object.index()) == object && entry.stage == Stage::Visible(State::Spilled);
-            let is_back = !is_spilled || self.bring_back(object.index());
+            let is_back = !is_spilled || self.restore(object.index());
             self.end_spilling(object.index(), truths);
             let reason = || "it has no room".to_owned();
             let refusal = (!is_back).then(|| Refusal::NotRestored { object, reason: reason() });

@@ -1,7 +1,7 @@
-//! One client as the daemon sees it, from its hello until the last of its objects is gone.
+//! An owner: one client as the daemon sees it, from its hello until the last of its objects is gone.
 //!
-//! The client's table is mapped writable from the beginning, but written only once its owner has died: until then the
-//! client is its one writer. Pins are mapped when they are looked at first.
+//! The daemon maps the client's table writable from the beginning, but writes to it only after the client's death: until
+//! then the client is its one writer. The daemon maps pins when it looks at them first.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -14,26 +14,27 @@ use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
 use nix::unistd::geteuid;
 
-use crate::daemon::orphans::takeover::Adoption;
+use crate::daemon::registry::estate::Estate;
 use crate::memory::Memory;
 
-/// A client, or what is left of it.
+/// A client, alive or dead.
 pub(crate) struct Owner {
     pub(crate) id: OwnerId,
     pub(crate) pid: u32,
-    /// Whose quota it counts for.
+    /// The user whose quota it counts for.
     pub(crate) user: u32,
     pub(crate) label: String,
     /// Entries of the table, and of all pins on it, that have memory behind them.
     pub(crate) entries: u32,
-    /// Its object table and its pins.
+    /// Its control memory: object table and pins.
     pub(crate) control: Memory,
+    /// Its object table, mapped.
     pub(crate) view: TableWriter,
     pub(crate) bell: Arc<Bell>,
     /// The daemon's pins on this owner.
     pub(crate) daemon_pins: PinWriter,
-    /// What is done about its objects, from its death on.
-    pub(crate) adoption: Option<Adoption>,
+    /// Its objects, from its death on.
+    pub(crate) estate: Option<Estate>,
     /// Its readers' pins on it, by their slots, and its own while it lives.
     pins: BTreeMap<u16, Pins>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Owner {
 impl Owner {
     #[expect(
         clippy::too_many_arguments,
-        reason = "all of it is made, and can fail, before there is an owner"
+        reason = "all of it is made before there is an owner, and each can fail"
     )]
     pub(crate) fn new(
         id: OwnerId,
@@ -63,16 +64,16 @@ impl Owner {
             view,
             bell,
             daemon_pins,
-            adoption: None,
+            estate: None,
             pins: BTreeMap::new(),
         };
         owner.add_reader(id.slot(), control);
         owner
     }
 
-    /// Whether its process still has it.
+    /// Whether its process is connected.
     pub(crate) fn is_alive(&self) -> bool {
-        self.adoption.is_none()
+        self.estate.is_none()
     }
 
     /// From now on the pins in the control memory of `reader` count.
@@ -85,7 +86,7 @@ impl Owner {
         self.pins.remove(&reader);
     }
 
-    /// Its word for an entry.
+    /// The state word of an entry.
     pub(crate) fn word(&self, index: u32) -> Word {
         // Acquire: for the daemon's own pins, the second half of the reader's side of the handshake (see `mobula_shm::pins`).
         Word::from_bits(self.view.word(index).load(Ordering::Acquire))
@@ -100,7 +101,7 @@ impl Owner {
         word.state().filter(|_| word.generation() == generation)
     }
 
-    /// What it says about where an entry's object lies.
+    /// Where the object of an entry lies, as the owner has written it.
     pub(crate) fn location(&self, index: u32) -> Location {
         self.view.location(index)
     }
@@ -127,7 +128,7 @@ impl Owner {
     }
 }
 
-/// What a pin is taken for that cannot be looked at.
+/// The value of a pin that cannot be looked at.
 const UNKNOWN: u32 = HELD | MAPPED;
 
 /// The pins of one client on one owner.
@@ -138,13 +139,13 @@ struct Pins {
 }
 
 impl Pins {
-    /// The pin word of an entry. Pins that cannot be looked at count as set: nothing is freed by mistake.
+    /// The pin word of an entry. A pin that cannot be looked at counts as set, so nothing is freed by mistake.
     fn get(&self, index: u32) -> u32 {
         if self.mapping.get().is_none() {
             match PinReader::map(self.control.writable(), self.slot) {
                 Ok(mapping) => drop(self.mapping.set(mapping)),
                 Err(error) => {
-                    tracing::warn!(owner = self.slot, %error, "cannot look at a reader's pins");
+                    tracing::warn!(owner = self.slot, %error, "cannot map the pins of a reader");
                     return UNKNOWN;
                 }
             }

@@ -1,23 +1,23 @@
-//! Knots: objects that keep themselves alive, through what they refer to.
+//! Reference cycles: objects that keep each other alive.
 //!
-//! An object refers to what was there before it, so an honest one does not lead back to itself. (But for one that
-//! refers to a promise, which is then kept by one that refers to it.) Yet a client can write anything into its memory
-//! until it dies, and a knot of which a part is held on its behalf would be kept for ever.
+//! An object refers to older ones, so the references of an honest client do not lead back to where they come from. (Except
+//! where an object refers to a promise that is kept by an object which refers back.) But a client can write anything into
+//! its memory until it dies, and a cycle of which the daemon holds a part would be kept for ever.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// Takes out of `recorded`, which says what objects of one owner refer to, whatever leads back to where it comes from.
+/// Removes from `recorded`, the references of one owner's objects, those that lead back to the object that has them.
 ///
-/// `refers` says what any other object refers to. It is asked about `looks_max` references at most: what lies behind
-/// them is not followed, and nothing is taken out because of it.
+/// `refers` tells the references of any other object. At most `looks_max` references are followed in all; nothing is removed
+/// because of references beyond them.
 pub(crate) fn cut<T: Copy + Eq + Hash + Ord>(
     recorded: &mut HashMap<T, Vec<T>>,
     mut refers: impl FnMut(T) -> Vec<T>,
     mut looks_max: usize,
 ) {
     let mut places: HashMap<T, Place> = HashMap::new();
-    // From where to where. Taken out at the end: one by one would take as many steps as there are references, each time.
+    // Pairs of from and to. They are removed at the end: one by one, each would cost a walk through all references.
     let mut taken_out: HashSet<(T, T)> = HashSet::new();
     let mut roots: Vec<T> = recorded.keys().copied().collect();
     roots.sort_unstable();
@@ -29,8 +29,8 @@ pub(crate) fn cut<T: Copy + Eq + Hash + Ord>(
                 match places.get(&object) {
                     Some(Place::Behind) => {}
                     Some(Place::OnPath(first)) => {
-                        // The last place on the way round where something can be taken out; without one, it is no knot
-                        // of ours.
+                        // The last place on the way round where a reference can be removed. Without one, the cycle is of
+                        // other owners.
                         let cut =
                             (*first..path.len()).rev().find(|at| recorded.contains_key(&path[*at].object));
                         if let Some(cut) = cut {
@@ -106,18 +106,18 @@ mod tests {
         check(&[(1, &[2, 3, 2])], &[], &[(1, &[2, 3, 2])]);
         // Through another's object.
         check(&[(1, &[7, 8])], &[(7, &[1]), (8, &[])], &[(1, &[8])]);
-        // A diamond is no knot.
+        // A diamond is no cycle.
         check(&[(1, &[7, 8])], &[(7, &[9]), (8, &[9])], &[(1, &[7, 8])]);
         // Two of ours, one of which has to give way.
         check(&[(1, &[2]), (2, &[1])], &[], &[(1, &[2]), (2, &[])]);
-        // A knot of others is not ours to cut.
+        // A cycle of other owners' objects is not cut.
         check(&[(1, &[7])], &[(7, &[8]), (8, &[7])], &[(1, &[7])]);
         // Everything on the way round is looked at again, for what else it leads to.
         check(&[(1, &[7, 9]), (2, &[7])], &[(7, &[8]), (8, &[1])], &[(1, &[9]), (2, &[7])]);
     }
 
     #[test]
-    fn random_references_end_without_a_knot_of_ours() {
+    fn random_references_end_without_a_cycle_of_ours() {
         for seed in 0..300 {
             let mut random = Random::new(seed);
             let objects = 2 + random.below(12);

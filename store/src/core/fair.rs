@@ -1,46 +1,46 @@
-//! Turns: how a request for much memory comes to it although requests for less keep coming.
+//! Fair queueing: a request for much memory is served although requests for less keep coming.
 //!
-//! Whoever fits is served, also past others that wait for more than there is: a large request does not hold up small
-//! ones. But small ones that never stop would take all that is given back, for ever. So a request that has been passed
-//! over for a *period* gets a turn: until it is served, or for a period at most, nothing is granted to those who came
-//! after it, and what is given back gathers for it. Then everyone may pass again, for a period at least, and the next
-//! turn is that of the next request in the queue, round and round.
+//! A request that fits is served, also past older ones that wait for more than is free: a large request does not delay small
+//! ones. But small requests that never stop would take all memory that is given back. So a request that has been passed over
+//! for a *period* gets a *reservation*: until it is served, or for one period at most, later requests are granted nothing, and
+//! memory that is given back gathers for it. Then all requests may pass again, for one period at least, and the next
+//! reservation is that of the next request in the queue, round and round.
 //!
-//! So a small request waits for a large one for a period at most, as long as there is room for it; and a large one is
-//! served at the latest in that turn of its own in which others give back as much as it asked for.
+//! So a small request waits for a large one for one period at most, as long as there is room for it. A large request is served
+//! at the latest in a reservation of its own in which other clients give back as much as it asked for.
 
 use std::time::{Duration, Instant};
 
-/// Who has the turn.
+/// The request that has a reservation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Turns {
+pub(crate) struct FairQueueing {
     period: Duration,
-    /// Ticket of whoever has the turn, or had it last.
+    /// Ticket of the request that has the reservation, or had the last one.
     ticket: u64,
-    /// When the turn that is running ends.
+    /// When the current reservation ends.
     ends: Option<Instant>,
-    /// Until then nobody gets one.
+    /// No reservation begins before.
     next_from: Option<Instant>,
 }
 
-impl Turns {
+impl FairQueueing {
     pub(crate) fn new(period: Duration) -> Self {
         Self { period, ticket: 0, ends: None, next_from: None }
     }
 
-    /// When a request that comes now may have a turn, which must be well before it gives up.
+    /// The earliest moment at which a request that comes now may get a reservation. It is well before the request gives up.
     pub(crate) fn earliest(&self, now: Instant, timeout: Duration) -> Instant {
         now + self.period.min(timeout / 2)
     }
 
-    /// When the turn that is running ends.
+    /// When the current reservation ends.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.ends
     }
 
-    /// Ends the turn that is over, and begins one if it is time; returns the ticket that has the turn. `waiting` is
-    /// everyone who might be served were there more room, in order: tickets, and when each may have a turn.
-    pub(crate) fn advance(
+    /// Ends the reservation that is over, and begins one if it is time; returns the ticket that has it. `waiting` are all
+    /// requests that might be served were there more room, in order: each ticket, and when it may get a reservation.
+    pub(crate) fn reserved(
         &mut self,
         now: Instant,
         waiting: impl Iterator<Item = (u64, Instant)> + Clone,
@@ -49,7 +49,7 @@ impl Turns {
             if now < ends && waiting.clone().any(|(ticket, _)| ticket == self.ticket) {
                 return Some(self.ticket);
             }
-            // From when this is noticed: others have their time however late that is.
+            // Counted from when the end is noticed: other requests have their time, however late that is.
             self.ends = None;
             self.next_from = Some(now + self.period);
         }
@@ -73,24 +73,24 @@ mod tests {
     const PERIOD: Duration = Duration::from_millis(100);
 
     #[test]
-    fn who_is_passed_over_gets_a_turn_then_others_and_then_the_next() {
-        let (start, mut turns) = (Instant::now(), Turns::new(PERIOD));
+    fn a_request_that_is_passed_over_gets_a_reservation_then_others_may_pass_and_then_the_next_gets_one() {
+        let (start, mut fair) = (Instant::now(), FairQueueing::new(PERIOD));
         let at = |ms: u64| start + Duration::from_millis(ms);
         let waiting = [(1, at(100)), (2, at(100)), (7, at(150))];
         let mut seen = Vec::new();
         for ms in (0..1000).step_by(50) {
-            seen.push(turns.advance(at(ms), waiting.iter().copied()).unwrap_or(0));
+            seen.push(fair.reserved(at(ms), waiting.iter().copied()).unwrap_or(0));
         }
         assert_eq!(seen, [0, 0, 1, 1, 0, 0, 2, 2, 0, 0, 7, 7, 0, 0, 1, 1, 0, 0, 2, 2]);
     }
 
     #[test]
-    fn a_turn_ends_with_the_request_that_has_it() {
-        let (start, mut turns) = (Instant::now(), Turns::new(PERIOD));
+    fn a_reservation_ends_with_the_request_that_has_it() {
+        let (start, mut fair) = (Instant::now(), FairQueueing::new(PERIOD));
         let waiting = [(1, start), (2, start)];
-        assert_eq!(turns.advance(start, waiting.into_iter()), Some(1));
-        assert_eq!(turns.advance(start, waiting[1..].iter().copied()), None);
-        assert_eq!(turns.earliest(start, Duration::from_millis(10)), start + Duration::from_millis(5));
+        assert_eq!(fair.reserved(start, waiting.into_iter()), Some(1));
+        assert_eq!(fair.reserved(start, waiting[1..].iter().copied()), None);
+        assert_eq!(fair.earliest(start, Duration::from_millis(10)), start + Duration::from_millis(5));
     }
 
     /// A store of 100 units in which small requests come without end, each for a random time; a large one needs all.
@@ -100,10 +100,10 @@ mod tests {
         const SEEDS: u64 = if cfg!(miri) { 2 } else { 200 };
         for seed in 0..SEEDS {
             let (mut random, start) = (Random::new(seed), Instant::now());
-            let mut turns = Turns::new(PERIOD);
-            // When each that is held is given back, and how much it is.
+            let mut fair = FairQueueing::new(PERIOD);
+            // When each lease is given back, and how much it is.
             let (mut free, mut held) = (60, vec![(1 + random.below(60), 40u64)]);
-            // Tickets of those who wait, with the time at which each came and what it wants.
+            // The tickets that wait, with the time at which each came and what it wants.
             let (mut waiting, mut next_ticket) = (vec![(1u64, 0u64, 100u64)], 2);
             let mut passed = 0;
             for ms in 0..5000 {
@@ -119,9 +119,9 @@ mod tests {
                     let short = waiting
                         .iter()
                         .map(|(ticket, came, _)| (*ticket, start + Duration::from_millis(*came) + PERIOD));
-                    let turn = turns.advance(now, short);
+                    let reserved = fair.reserved(now, short);
                     let fits = |(ticket, _, wants): &(u64, u64, u64)| {
-                        *wants <= free && turn.is_none_or(|turn| *ticket <= turn)
+                        *wants <= free && reserved.is_none_or(|reserved| *ticket <= reserved)
                     };
                     let Some(place) = waiting.iter().position(fits) else { break };
                     let (ticket, came, wants) = waiting.remove(place);
@@ -138,7 +138,7 @@ mod tests {
                     break;
                 }
             }
-            assert!(passed > 0, "seed {seed}: nobody was served before the large one");
+            assert!(passed > 0, "seed {seed}: no request was served before the large one");
             let first = waiting.first().map(|(ticket, ..)| *ticket);
             assert_ne!(first, Some(1), "seed {seed}: the large request starved");
         }
