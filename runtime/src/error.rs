@@ -9,7 +9,6 @@ use mobula_client::{ClientError, ObjectId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use crate::process::exit_reason::ExitReason;
-use crate::value::ValueError;
 
 /// Bytes of an error message that travel; longer ones are cut.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -91,9 +90,9 @@ pub enum Error {
         /// What it is.
         found: String,
     },
-    /// A value could not be encoded or decoded.
+    /// A value could not be encoded or decoded; the front says why. In Rust it is a `mobula::value::ValueError`.
     #[error(transparent)]
-    Value(#[from] ValueError),
+    Value(Box<dyn std::error::Error + Send + Sync>),
     /// The store refused or is gone.
     #[error(transparent)]
     Store(#[from] ClientError),
@@ -154,7 +153,7 @@ pub enum Failure {
     },
     /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
     ProcessLimit {
-        /// How many there may be: [`Builder::max_processes`](crate::Builder::max_processes), or fewer, where the driver
+        /// How many there may be: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer, where the driver
         /// has no descriptors for so many.
         limit: usize,
         /// How many there are.
@@ -258,12 +257,6 @@ impl From<ClientError> for Failure {
     }
 }
 
-impl From<ValueError> for Failure {
-    fn from(error: ValueError) -> Self {
-        Self::Other(error.to_string())
-    }
-}
-
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
         Self::Task(error)
@@ -300,7 +293,8 @@ pub struct TaskError {
 }
 
 impl TaskError {
-    pub(crate) fn new(function: &str, kind: TaskErrorKind, mut message: String) -> Self {
+    /// An error of this process. A longer message than 4 KiB is cut.
+    pub fn new(function: &str, kind: TaskErrorKind, mut message: String) -> Self {
         if message.len() > MESSAGE_BYTES_MAX {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             message.push('…');
@@ -310,7 +304,7 @@ impl TaskError {
 
     /// An error that a function returned, with its first source. Where one of them is what `get` gave the function, the
     /// task that it came from is kept.
-    pub(crate) fn returned<E: std::fmt::Display + 'static>(
+    pub fn returned<E: std::fmt::Display + 'static>(
         error: &E,
         source: Option<&(dyn std::error::Error + 'static)>,
     ) -> Self {
@@ -374,7 +368,8 @@ impl Alone {
 impl Serialize for TaskError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let causes = std::iter::successors(Some(self), |error| error.cause.as_deref());
-        serializer.collect_seq(causes.take(CAUSES_MAX + 1).map(Alone::of))
+        // A list, because its length comes first.
+        causes.take(CAUSES_MAX + 1).map(Alone::of).collect::<Vec<_>>().serialize(serializer)
     }
 }
 

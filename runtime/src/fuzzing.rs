@@ -1,12 +1,8 @@
-//! For the fuzz targets, and for nothing else: records of other processes, read as this crate reads them, and references
-//! to objects as they stand in a value.
-
-use mobula_client::{Handle, ObjectId};
-use serde::{Deserialize, Serialize};
+//! Records of other processes, read as this crate reads them: for the fuzz targets, and for nothing else.
 
 use crate::call::payload;
-use crate::value::{self, format, stream};
 use crate::wire::{Call, FromHead, ToCaller, ToHead, read};
+use crate::{format, wire};
 
 /// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
 /// to write it, and read once more.
@@ -37,32 +33,15 @@ pub fn read_record(record: &[u8]) {
         if let ToHead::StartActor { arguments, payloads, .. } = to_head {
             take_payloads(payloads, arguments);
         }
-        let again = stream::write_alone(&to_head).expect("what was read can be written");
+        let again = wire::to_vec(&to_head);
         read::<ToHead<'_>>(&again).expect("what was written can be read");
     }
     if let Ok(from_head) = read::<FromHead<'_>>(record) {
         if let FromHead::Construct { arguments, payloads, .. } = from_head {
             take_payloads(payloads, arguments);
         }
-        let again = stream::write_alone(&from_head).expect("what was read can be written");
+        let again = wire::to_vec(&from_head);
         read::<FromHead<'_>>(&again).expect("what was written can be read");
-    }
-}
-
-/// A reference to an object, as an `ObjectRef` has one that is sent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Reference(value::Reference);
-
-impl Reference {
-    /// Keeps the object of `handle` alive.
-    pub fn new(handle: Handle) -> Self {
-        Self(value::Reference(handle))
-    }
-
-    /// The object.
-    pub fn id(&self) -> ObjectId {
-        self.0.0.id()
     }
 }
 
@@ -78,10 +57,10 @@ fn take_payloads(mut bytes: &[u8], count: u32) {
 
 /// A record of each kind, to begin with.
 pub fn records() -> Vec<(&'static str, Vec<u8>)> {
-    use mobula_client::OwnerId;
+    use mobula_client::{ObjectId, OwnerId};
 
     use crate::error::Failure;
-    use crate::registry::Key;
+    use crate::host::Key;
     use crate::wire::{Callee, NoResults, Results, Returns};
 
     let mut payloads = Vec::new();
@@ -103,8 +82,8 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         record
     };
     let failure = || Failure::from(mobula_client::ClientError::StoreLost);
-    let to_head = |record: ToHead<'_>| stream::write_alone(&record).expect("a record");
-    let from_head = |record: FromHead<'_>| stream::write_alone(&record).expect("a record");
+    let to_head = |record: ToHead<'_>| wire::to_vec(&record);
+    let from_head = |record: FromHead<'_>| wire::to_vec(&record);
     let (class, worker) = (key, OwnerId::new(3, 99));
     vec![
         ("call_function", call(Callee::Function(key), Returns::One)),

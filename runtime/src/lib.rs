@@ -1,90 +1,52 @@
-//! Mobula: tasks, actors and objects for the processes of one machine, on shared memory.
+//! The core of Mobula: tasks, actors, scheduling, workers and sessions, for any language.
 //!
-//! ```
-//! use mobula::prelude::*;
+//! This crate deals in function keys, [payloads](Payload) (bytes with a [format tag](mod@format), and the objects that they
+//! refer to) and object ids. It knows no types: a *front* turns values of its language into payloads and back, and gives
+//! the core a [`Host`], which runs the functions that it has. The Rust front is the crate `mobula`; programs use that.
 //!
-//! #[mobula::remote]
-//! fn square(x: i64) -> i64 {
-//!     x * x
-//! }
-//!
-//! struct Counter {
-//!     value: i64,
-//! }
-//!
-//! #[mobula::remote]
-//! impl Counter {
-//!     fn new() -> Self {
-//!         Counter { value: 0 }
-//!     }
-//!     fn increment(&mut self) -> i64 {
-//!         self.value += 1;
-//!         self.value
-//!     }
-//! }
-//!
-//! fn main() -> mobula::Result<()> {
-//!     let _mobula = mobula::init()?; // store, workers; all gone when dropped
-//!
-//!     let nine: ObjectRef<i64> = square::remote(3);
-//!     let eighty_one = square::remote(nine); // a value or a reference to one
-//!     assert_eq!(eighty_one.get()?, 81);
-//!
-//!     let counters: Vec<_> = (0..3).map(|_| Counter::remote()).collect();
-//!     let ones = mobula::get(counters.iter().map(|c| c.increment()))?;
-//!     assert_eq!(ones, [1, 1, 1]);
-//!     Ok(())
-//! }
+//! ```text
+//! front (caller)                                            front (callee)
+//!   value → payload → ArgumentList → submit ──record──► worker → Invocation → Host::call
+//!   value ← Resolved ← Ref ← results        ◄──record── worker ← Invocation::give
 //! ```
 //!
-//! The path of a task through this crate: `call` (its arguments become payloads) → `submit` (its arguments are there, a
-//! worker has room) → `mail` (a record in a ring) → in the worker: `worker` (decoded, run, encoded) → `mail` → `submit` →
-//! `call` (its result arrives) → [`ObjectRef::get`]. The `head` hands out workers and keeps the actors; `session` starts and
-//! ends it all, and `takeover` makes a worker of the same program.
+//! The path of a task through this crate: `call` (its arguments are payloads) → `submit` (its arguments are there, a worker
+//! has room) → `mail` (a record in a ring) → in the worker: `worker` (the host runs it) → `mail` → `submit` → `call` (its
+//! result arrives in a cell, which a [`Ref`] points to). The `head` starts processes and hands out workers, `session` starts
+//! and ends it all, and `runtime` is what every process of a session has.
 
-mod actor;
 mod call;
 mod error;
+pub mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
+mod host;
 mod mail;
-mod portable;
-pub mod prelude;
 mod process;
-mod registry;
+mod runtime;
 mod session;
-mod sources;
 mod submit;
-mod takeover;
-pub mod value;
 mod wire;
 mod worker;
 
-pub use mobula_macros::remote;
-
-pub use crate::actor::{Actor, ActorHandle, ActorOptions, get_actor, kill};
-pub use crate::call::arguments::IntoArg;
-pub use crate::call::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
+pub use crate::call::actor::{ActorOptions, ActorRef, ExportedActor};
+pub use crate::call::arguments::ArgumentList;
+pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};
 pub use crate::call::ref_id::RefId;
-pub use crate::call::task::{TaskOptions, UNLIMITED};
+pub use crate::call::reference::{Ref, Resolved, wait, wait_all};
+pub use crate::call::result_cell::{Inline, InlineBytes, stored};
+pub use crate::call::task::{TaskOptions, UNLIMITED, call_function};
 pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
-pub use crate::session::{Builder, Session, init, init_or_join, is_initialized, sessions};
-pub use crate::takeover::become_worker;
-
-/// What the code that the macros write refers to. Not for use by hand; it changes without notice.
-#[doc(hidden)]
-pub mod __private {
-    pub use linkme;
-
-    pub use crate::actor::{Create, MethodCall, RawActor};
-    pub use crate::call::arguments::{
-        Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
-        fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
-    };
-    pub use crate::call::task::{Call, with_defaults};
-    pub use crate::portable::Portable;
-    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
-    pub use crate::sources::{OfBox, OfError, OfText, Returned};
-}
+pub use crate::host::{Definition, Host, Instance, Key, Name};
+pub use crate::process::output::label;
+pub use crate::process::role::{ROLE, run_role};
+pub use crate::process::stack;
+pub use crate::runtime::Runtime;
+pub use crate::session::{
+    Launch, RuntimeRef, Session, SessionNumber, SessionOptions, is_initialized, number, runtime, runtime_of,
+    sessions,
+};
+pub use crate::wire::Returns;
+pub use crate::worker::invocation::Invocation;

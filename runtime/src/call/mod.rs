@@ -1,11 +1,12 @@
-//! Calls as the side that makes them sees them: their arguments, their options, and the references to their results.
+//! Calls as the side that makes them sees them.
 //!
-//! On its way a call goes through `arguments` (values become payloads), `task` (the call, with a cell for each result), the
-//! submitter, and comes back into its `result_cell`, which an `object_ref` points to.
+//! On its way a call goes through `arguments` (payloads are collected), `task` (the call, with a cell for each result), the
+//! submitter, and comes back into its `result_cell`, which a `reference` points to. `actor` is who has methods.
 
+pub(crate) mod actor;
 pub(crate) mod arguments;
-pub(crate) mod object_ref;
 pub(crate) mod payload;
 pub(crate) mod ref_id;
+pub(crate) mod reference;
 pub(crate) mod result_cell;
 pub(crate) mod task;

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 4 | length of the encoded value, *v* | 2³² − 1 |
 //! | 2 | number of its references, *r* | zero |
-//! | 2 | its [format tag](crate::value::format) | zero: the object has one |
+//! | 2 | its [format tag](crate::format) | zero: the object has one |
 //! | *v*, or 16 | the encoded value | the object's id |
 //! | 16·*r* | the ids of its references | |
 //!
@@ -18,13 +18,11 @@ use std::fmt;
 use std::ops::Range;
 
 use mobula_client::{ClientError, Handle, ObjectId};
-use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::call::result_cell::Inline;
 use crate::error::Failure;
-use crate::mail::Core;
-use crate::value::{self, Appended, Encoded, ValueError};
+use crate::runtime::Runtime;
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.
 const INLINE_BYTES_MAX: usize = 4096;
@@ -36,21 +34,57 @@ const STORED: u32 = u32::MAX;
 const HEAD_BYTES: usize = 8;
 
 /// Why a value did not become a payload.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PushError {
-    #[error(transparent)]
-    Value(ValueError),
-    #[error(transparent)]
+#[derive(Debug)]
+pub enum PushError<E> {
+    /// The front could not write it.
+    Value(E),
+    /// The store had no room for it, or is gone.
     Store(ClientError),
 }
 
-impl From<PushError> for Failure {
-    fn from(error: PushError) -> Self {
+impl<E: Into<Failure>> From<PushError<E>> for Failure {
+    fn from(error: PushError<E>) -> Self {
         match error {
             PushError::Value(error) => error.into(),
             PushError::Store(error) => error.into(),
         }
     }
+}
+
+impl<E: fmt::Display> fmt::Display for PushError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What a front has made of a value that is to become a payload.
+#[derive(Debug)]
+pub enum Written<A> {
+    /// All of it stands behind the other payloads, and refers to no object.
+    Whole {
+        /// Its [tag](crate::format).
+        format: u32,
+    },
+    /// Nothing was written yet: it is large, or refers to objects.
+    Apart(A),
+}
+
+/// A value that a front has encoded, and that is not yet where it shall lie.
+pub trait Encoded {
+    /// Bytes of the payload.
+    fn payload_bytes(&self) -> usize;
+
+    /// Its [tag](crate::format).
+    fn format(&self) -> u32;
+
+    /// The objects that it refers to, each once.
+    fn references(&self) -> &[Handle];
+
+    /// Writes the payload: every byte of `out`, which has [`payload_bytes`](Self::payload_bytes).
+    fn write_into(&self, out: &mut [u8]);
 }
 
 /// Payloads to be sent, and what keeps the objects that they name.
@@ -63,47 +97,62 @@ pub(crate) struct Payloads {
 }
 
 impl Payloads {
-    /// Appends a value: inline if it is small, else by way of the store.
-    pub(crate) fn push<T: Serialize + ?Sized>(&mut self, core: &Core, value: &T) -> Result<(), PushError> {
+    /// Appends a value: inline if it is small, else by way of the store. `write` appends it to the bytes that it is given,
+    /// and to nothing else.
+    pub(crate) fn push<A: Encoded, E>(
+        &mut self,
+        runtime: &Runtime,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
+    ) -> Result<(), PushError<E>> {
+        let start = self.begin();
+        match write(&mut self.bytes).map_err(PushError::Value)? {
+            Written::Whole { format } => self.end_whole(runtime, start, format).map_err(PushError::Store),
+            Written::Apart(encoded) => {
+                self.bytes.truncate(start);
+                self.push_encoded(runtime, &encoded).map_err(PushError::Store)
+            }
+        }
+    }
+
+    /// Makes room for what stands before an inline value; where that is.
+    fn begin(&mut self) -> usize {
         if self.bytes.capacity() == 0 {
             self.bytes = spare::take();
         }
         let start = self.bytes.len();
         append_head(&mut self.bytes, 0, 0, 0);
-        match value::append(value, &mut self.bytes).map_err(PushError::Value)? {
-            Appended::Whole { format } => {
-                let length = self.bytes.len() - start - HEAD_BYTES;
-                if length <= INLINE_BYTES_MAX {
-                    self.bytes[start..start + HEAD_BYTES].copy_from_slice(&head(length, 0, format));
-                } else {
-                    let payload = &self.bytes[start + HEAD_BYTES..];
-                    let stored = core.store_payload(format, payload).map_err(PushError::Store)?;
-                    self.bytes.truncate(start);
-                    // What went through here is in the store: the call need not keep memory for it, too.
-                    self.bytes.shrink_to(INLINE_BYTES_MAX);
-                    self.push_stored(stored);
-                    return Ok(());
-                }
-            }
-            Appended::Apart(encoded) => {
-                self.bytes.truncate(start);
-                return self.push_encoded(core, &encoded).map_err(PushError::Store);
-            }
+        start
+    }
+
+    /// The value that begins behind `start` is whole.
+    fn end_whole(&mut self, runtime: &Runtime, start: usize, format: u32) -> Result<(), ClientError> {
+        let length = self.bytes.len() - start - HEAD_BYTES;
+        if length <= INLINE_BYTES_MAX {
+            self.bytes[start..start + HEAD_BYTES].copy_from_slice(&head(length, 0, format));
+            self.end_one();
+        } else {
+            let payload = &self.bytes[start + HEAD_BYTES..];
+            let stored = runtime.store_payload(format, payload)?;
+            self.bytes.truncate(start);
+            // What went through here is in the store: the call need not keep memory for it, too.
+            self.bytes.shrink_to(INLINE_BYTES_MAX);
+            self.push_stored(stored);
         }
-        self.end_one();
         Ok(())
     }
 
-    fn push_encoded(&mut self, core: &Core, encoded: &Encoded) -> Result<(), ClientError> {
-        let references = encoded.references();
-        if encoded.len() <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
-            append_head(&mut self.bytes, encoded.len(), references.len(), encoded.format());
-            encoded.append_to(&mut self.bytes);
+    fn push_encoded(&mut self, runtime: &Runtime, encoded: &impl Encoded) -> Result<(), ClientError> {
+        let (length, references) = (encoded.payload_bytes(), encoded.references());
+        if length <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
+            append_head(&mut self.bytes, length, references.len(), encoded.format());
+            let start = self.bytes.len();
+            self.bytes.resize(start + length, 0);
+            encoded.write_into(&mut self.bytes[start..]);
             append_ids(&mut self.bytes, references);
             self.held.extend_from_slice(references);
             self.end_one();
         } else {
-            self.push_stored(core.store(encoded)?);
+            self.push_stored(runtime.store(encoded)?);
         }
         Ok(())
     }
@@ -233,9 +282,16 @@ fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
 
 /// An argument, or a result, as it came.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Payload<'a> {
-    /// Small: the encoded value itself with its tag, and the objects that it refers to.
-    Inline { format: u32, value: &'a [u8], references: ObjectIds<'a> },
+pub enum Payload<'a> {
+    /// Small: the encoded value itself.
+    Inline {
+        /// Its [tag](crate::format).
+        format: u32,
+        /// Its bytes.
+        value: &'a [u8],
+        /// The objects that it refers to.
+        references: ObjectIds<'a>,
+    },
     /// Large, or in the store anyway.
     Stored(ObjectId),
 }
@@ -253,17 +309,18 @@ impl Payload<'_> {
 
 /// Ids, as they lie in a record.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ObjectIds<'a>(&'a [[u8; ObjectId::BYTES]]);
+pub struct ObjectIds<'a>(&'a [[u8; ObjectId::BYTES]]);
 
 impl<'a> ObjectIds<'a> {
-    pub(crate) fn iter(self) -> impl Iterator<Item = ObjectId> + 'a {
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = ObjectId> + 'a {
         self.0.iter().map(|bytes| ObjectId::from_bytes(*bytes))
     }
 }
 
 /// The bytes are not the payloads that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -293,7 +350,7 @@ pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Payload<'a>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::format;
+    use crate::format;
 
     #[test]
     fn what_was_appended_is_taken_in_order() {

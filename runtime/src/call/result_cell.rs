@@ -1,4 +1,4 @@
-//! A slot is where a result arrives: what an [`ObjectRef`](crate::ObjectRef) points to within a process.
+//! A result cell is where a result arrives: what a [`Ref`](crate::Ref) points to within a process.
 //!
 //! | state | what is there |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | stored | a handle to an object, which may itself be another process's promise |
 //! | failed | why there is no value |
 //!
-//! A slot leaves `pending` once. To be passed on inside a value it needs an object id: [`Slot::escape`] gives it
+//! A cell leaves `pending` once. To be passed on inside a value it needs an object id: [`ResultCell::export`] gives it
 //! one, by a promise if need be, and from then on both are settled together.
 
 use std::ops::Deref;
@@ -15,14 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
-use mobula_client::{Client, ClientError, Handle, Layout, ObjectWriter, Promise};
+use mobula_client::{Client, ClientError, Handle, Layout, Object, ObjectWriter, Promise};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
 use crate::call::task::Task;
-use crate::error::{Error, Failure};
+use crate::error::Failure;
 use crate::session::SessionNumber;
-use crate::value::{self, References, Source, format, stream};
+use crate::{format, wire};
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;
@@ -35,23 +34,32 @@ const FORWARDS_MAX: u32 = 1024;
 
 /// A small encoded value and what it refers to.
 #[derive(Debug, Clone)]
-pub(crate) struct Inline {
-    /// The value's tag; see [`format`].
-    pub(crate) format: u32,
-    pub(crate) value: InlineBytes,
-    pub(crate) references: Vec<Handle>,
+pub struct Inline {
+    /// The value's [tag](mod@format).
+    pub format: u32,
+    /// Its bytes.
+    pub value: InlineBytes,
+    /// The objects that it refers to.
+    pub references: Vec<Handle>,
 }
 
 /// The bytes of a small value: right here if they are few, as those of numbers are, else in the heap.
 #[derive(Clone)]
-pub(crate) enum InlineBytes {
-    Few { count: u8, bytes: [u8; InlineBytes::FEW_MAX] },
+pub enum InlineBytes {
+    /// The first `count` of `bytes`.
+    Few {
+        /// How many.
+        count: u8,
+        /// With zeros behind them.
+        bytes: [u8; InlineBytes::FEW_MAX],
+    },
+    /// In the heap, shared.
     Many(Bytes),
 }
 
 impl InlineBytes {
     /// As many as fit a cache line with what else there is.
-    const FEW_MAX: usize = 62;
+    pub const FEW_MAX: usize = 62;
 
     pub(crate) fn copy_of(value: &[u8]) -> Self {
         let mut bytes = [0; Self::FEW_MAX];
@@ -103,13 +111,13 @@ enum State {
 }
 
 /// See the module's documentation.
-pub(crate) struct Slot {
+pub(crate) struct ResultCell {
     phase: AtomicU8,
     pub(crate) session: SessionNumber,
     state: Mutex<State>,
 }
 
-impl Slot {
+impl ResultCell {
     pub(crate) fn pending(session: SessionNumber) -> Arc<Self> {
         let state = State::Pending { promise: None, dependents: Vec::new() };
         Arc::new(Self { phase: AtomicU8::new(PENDING), session, state: Mutex::new(state) })
@@ -152,7 +160,7 @@ impl Slot {
         }
     }
 
-    /// A handle to watch, while the slot waits for another process's promise.
+    /// A handle to watch, while the cell waits for another process's promise.
     pub(crate) fn foreign_promise(&self) -> Option<Handle> {
         if self.phase.load(Ordering::Acquire) != FOREIGN || self.is_ready() {
             return None;
@@ -163,7 +171,7 @@ impl Slot {
         }
     }
 
-    /// Makes a task wait for the slot; `false` if it need not.
+    /// Makes a task wait for the cell; `false` if it need not.
     pub(crate) fn add_dependent(&self, task: &Arc<Task>) -> bool {
         match &mut *self.state.lock() {
             State::Pending { dependents, .. } => {
@@ -197,7 +205,7 @@ impl Slot {
     }
 
     /// A handle to an object that has, or will have, the result. The second is whether a promise was made for it.
-    pub(crate) fn escape(&self, client: &Client) -> Result<(Handle, bool), ClientError> {
+    pub(crate) fn export(&self, client: &Client) -> Result<(Handle, bool), ClientError> {
         let mut state = self.state.lock();
         match &mut *state {
             State::Pending { promise: Some(promise), .. } => Ok((promise.handle().clone(), false)),
@@ -216,27 +224,17 @@ impl Slot {
             }
         }
     }
-
-    /// The value, decoded. The slot must be ready.
-    pub(crate) fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T, Error> {
-        match self.outcome() {
-            Some(Settled::Inline(Inline { format, value, references })) => match value {
-                InlineBytes::Many(bytes) => Ok(value::decode(Source::tagged(format, bytes, references))?),
-                few => Ok(value::decode_lent(format, &few, References::Held(references))?),
-            },
-            Some(Settled::Stored(handle)) => Ok(value::decode(stored(client, handle)?)?),
-            Some(Settled::Failed(failure)) => Err((*failure).into()),
-            None => Err(Failure::Other("the result is not there yet".into()).into()),
-        }
-    }
 }
 
 fn phase_of(settled: &Settled) -> u8 {
     if matches!(settled, Settled::Stored(_)) { FOREIGN } else { READY }
 }
 
-/// Where a stored result can be decoded from, following forwards; an error where it stands for one.
-pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Failure> {
+/// The object that a stored result is, following forwards.
+///
+/// # Errors
+/// The one that the object stands for, if it does; or why it cannot be read.
+pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
     let first = handle.id();
     for _ in 0..FORWARDS_MAX {
         let object = handle.object()?;
@@ -244,7 +242,7 @@ pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Fail
             format::RAISED => {
                 let mut bytes = vec![0; object.len()];
                 mobula_client::copy_once(&mut bytes, &object);
-                return Err(stream::read_alone(&bytes).unwrap_or_else(|_| {
+                return Err(wire::read(&bytes).unwrap_or_else(|_| {
                     Failure::Other(format!(
                         "object {} says that it is an error, but cannot be read",
                         object.id()
@@ -253,9 +251,9 @@ pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Fail
             }
             format::FORWARD => match object.references()[..] {
                 [to] => handle = client.hold(to)?,
-                _ => return Ok(Source::object_of(client, object)),
+                _ => return Ok(object),
             },
-            _ => return Ok(Source::object_of(client, object)),
+            _ => return Ok(object),
         }
     }
     Err(Failure::Other(format!(
@@ -263,7 +261,7 @@ pub(crate) fn stored(client: &Client, mut handle: Handle) -> Result<Source, Fail
     )))
 }
 
-/// An object, not yet sealed, with what a slot has.
+/// An object, not yet sealed, with what a cell has.
 fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError> {
     let write = |format, bytes: &[u8], references: Vec<Handle>| {
         let mut writer = client.create(Layout { length: bytes.len() as u64, format, references })?;
@@ -274,20 +272,20 @@ fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError
         Settled::Inline(inline) => write(inline.format, &inline.value, inline.references.clone()),
         Settled::Stored(handle) => write(format::FORWARD, &[], vec![handle.clone()]),
         Settled::Failed(failure) => {
-            let bytes = stream::write_alone(&**failure).expect("a failure is plain data");
+            let bytes = wire::to_vec(&**failure);
             write(format::RAISED, &bytes, Vec::new())
         }
     }
 }
 
-impl Drop for Slot {
+impl Drop for ResultCell {
     fn drop(&mut self) {
         // With it go its call's arguments and its result.
         mobula_client::heap::freed();
     }
 }
 
-impl std::fmt::Debug for Slot {
+impl std::fmt::Debug for ResultCell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.state.lock() {
             State::Pending { .. } => f.write_str("Pending"),
@@ -316,10 +314,10 @@ mod tests {
             let inline = || Inline { format, value: value.clone(), references: Vec::new() };
             // What was there before it was promised, and what was promised before it was there.
             let (settled, promised) =
-                (Slot::settled(session, Settled::Inline(inline())), Slot::pending(session));
-            let (handle, _) = promised.escape(&client).unwrap();
+                (ResultCell::settled(session, Settled::Inline(inline())), ResultCell::pending(session));
+            let (handle, _) = promised.export(&client).unwrap();
             promised.settle(&client, Settled::Inline(inline()));
-            for handle in [settled.escape(&client).unwrap().0, handle] {
+            for handle in [settled.export(&client).unwrap().0, handle] {
                 let object = handle.object().unwrap();
                 assert_eq!((object.format(), &object[..]), (format, &b"a payload"[..]));
             }

@@ -20,8 +20,8 @@ use mobula_client::{Client, Handle, OwnerId};
 use crate::call::payload;
 use crate::call::task::is_within;
 use crate::error::{ExitReason, Failure};
+use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
-use crate::registry::Key;
 use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
 
 /// How often tokens are looked at: soon after something happened, seldom when nothing does.

@@ -25,6 +25,7 @@ use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
 use crate::process::lifeline::Lifeline;
+use crate::session::Launch;
 
 /// How much longer than it may take a process takes to end when it is killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
@@ -38,7 +39,9 @@ pub(crate) struct HeadOptions {
     pub(crate) processes_max: usize,
     pub(crate) forward_output: bool,
     pub(crate) spin: Duration,
-    pub(crate) program: PathBuf,
+    /// What workers run.
+    pub(crate) launch: Launch,
+    pub(crate) build_id: u64,
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
@@ -65,10 +68,11 @@ impl Head {
         let (commands, received) = unbounded();
         let pool = Pool::new(options.workers, options.processes_max);
         let its_client = client.clone();
+        let build_id = options.build_id;
         let processes = Processes::new(options, client.id());
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
-            .spawn(move || run(its_client, State::new(pool, processes), &events, &received))
+            .spawn(move || run(its_client, State::new(pool, processes, build_id), &events, &received))
             .map_err(|error| Error::Start(error.to_string()))?;
         Ok(Self { client, commands, thread: Some(thread) })
     }

@@ -6,8 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
@@ -18,7 +17,7 @@ use super::output::{self, Output, Pipe};
 use crate::error::ExitReason;
 use crate::process::child::Child;
 use crate::process::output::Stream;
-use crate::takeover::{Role, WorkerRole};
+use crate::process::role::{Role, WorkerRole};
 
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,13 +60,8 @@ impl Processes {
             spin: self.options.spin,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
-        let mut command = Command::new(&self.options.program);
-        command
-            .arg0("mobula-worker")
-            .arg(role.to_argument())
-            .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output());
+        let mut command = self.options.launch.command("mobula-worker", &role);
+        command.stdin(Stdio::null()).stdout(output()).stderr(output());
         let (child, stdout, stderr) = Child::start(&mut command)?;
         let pid = child.pid();
         let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe));

@@ -14,7 +14,6 @@ use super::processes::Processes;
 use crate::error::{ExitReason, Failure};
 use crate::mail::link::Link;
 use crate::process::{descriptors, output};
-use crate::registry;
 use crate::wire::{self, FromHead, ToHead};
 
 /// So many processes in a row that do not come up, and there will be none.
@@ -27,6 +26,8 @@ const START_KILLS_MAX: u32 = 100;
 pub(super) struct State {
     pub(super) processes: Processes,
     pool: Pool<Arc<Link>>,
+    /// That of the driver's host, which workers must have.
+    build_id: u64,
     pub(super) actors: Actors,
     deaths: Deaths,
     /// Dropped when no process is left that was told to end.
@@ -37,10 +38,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(pool: Pool<Arc<Link>>, processes: Processes) -> Self {
+    pub(super) fn new(pool: Pool<Arc<Link>>, processes: Processes, build_id: u64) -> Self {
         Self {
             processes,
             pool,
+            build_id,
             actors: Actors::default(),
             deaths: Deaths::default(),
             ending: None,
@@ -76,7 +78,7 @@ impl State {
             }
         };
         match record {
-            ToHead::Register { token, pid, fingerprint } => self.register(from, token, pid, fingerprint),
+            ToHead::Register { token, pid, build_id } => self.register(from, token, pid, build_id),
             ToHead::Want { workers } => {
                 if workers > 0 {
                     self.try_again();
@@ -110,13 +112,13 @@ impl State {
         }
     }
 
-    fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, fingerprint: u64) {
+    fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, build_id: u64) {
         if !self.pool.is_starting(token) {
             tracing::warn!(pid, "a process registered that was not started here, or could not be watched");
             let _ = from.send(&FromHead::Exit, Vec::new());
             return;
         }
-        if fingerprint != registry::fingerprint() {
+        if build_id != self.build_id {
             self.processes.kill(token);
             self.pool.exit(token, Instant::now());
             self.start_failures = START_FAILURES_MAX;

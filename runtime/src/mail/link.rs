@@ -9,7 +9,7 @@ use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use crate::value::stream;
+use crate::wire;
 
 /// A channel with its backlog.
 pub(crate) struct Link {
@@ -88,7 +88,7 @@ impl Link {
     /// Sends a record (now, or when there is room), and keeps `held` until the other end has dealt with it.
     pub(crate) fn send(&self, record: &impl Serialize, held: Vec<Handle>) -> Result<(), TooLarge> {
         let sent = self.send_with(held, |scratch| {
-            stream::append_alone(record, scratch).expect("records are plain data");
+            wire::append(record, scratch);
         });
         sent.map(drop)
     }

@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, re
 use serde::{Deserialize, Serialize};
 
 use crate::process::child::pidfd;
-use crate::takeover::inherited;
+use crate::process::role::inherited;
 
 /// Last words that are read at a time.
 const LAST_WORDS_MAX: usize = 1000;

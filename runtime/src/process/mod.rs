@@ -6,4 +6,5 @@ pub(crate) mod exit_reason;
 pub(crate) mod lifeline;
 pub(crate) mod output;
 pub(crate) mod overflow;
-pub(crate) mod stack;
+pub(crate) mod role;
+pub mod stack;

@@ -6,7 +6,7 @@
 //! It is a control character that text does not contain, the name, and the character again. What is printed may look the
 //! same: then it is a label, or, if it is no name, output as any other. The process's id comes from the head.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,8 @@ const NAME_BYTES_MAX: usize = 128;
 static FORWARDED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    static LABEL: Cell<&'static str> = const { Cell::new("") };
+    /// The name that this thread has said last.
+    static LABEL: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// This worker's output is forwarded: labels are wanted.
@@ -33,8 +34,15 @@ pub(crate) fn enable_labels() {
 }
 
 /// What is printed from here on belongs to `name`. Two system calls, and only when it is another one than before.
-pub(crate) fn label(name: &'static str) {
-    if LABEL.replace(name) == name || !FORWARDED.load(Ordering::Relaxed) {
+pub fn label(name: &str) {
+    let is_new = LABEL.with_borrow_mut(|label| {
+        let is_new = label != name;
+        if is_new {
+            name.clone_into(label);
+        }
+        is_new
+    });
+    if !is_new || !FORWARDED.load(Ordering::Relaxed) {
         return;
     }
     let mut label = Vec::with_capacity(name.len() + 2);

@@ -15,14 +15,14 @@ thread_local! {
 
 /// The address that the stack of this thread is not to grow beyond.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StackLimit(usize);
+pub struct StackLimit(usize);
 
 impl StackLimit {
     /// That of what is known to need little.
-    pub(crate) const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
 
     /// That of the stack that this runs on. The kernel is asked the first time in each thread.
-    pub(crate) fn here() -> Self {
+    pub fn here() -> Self {
         let (start, end) = BOUNDS.get().unwrap_or_else(|| {
             let Range { start, end } = bounds().unwrap_or_default();
             BOUNDS.set(Some((start, end)));
@@ -37,13 +37,13 @@ impl StackLimit {
 
     /// Whether what runs now is beyond it. An addition and a comparison.
     #[inline(always)]
-    pub(crate) fn is_reached(self) -> bool {
+    pub fn is_reached(self) -> bool {
         address() < self.0
     }
 
     /// Whether there are no more than `bytes` up to it.
     #[inline(always)]
-    pub(crate) fn is_within(self, bytes: usize) -> bool {
+    pub fn is_within(self, bytes: usize) -> bool {
         address() < self.0.saturating_add(bytes)
     }
 }

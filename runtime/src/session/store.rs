@@ -3,20 +3,20 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mobula_client::descriptors::{above_standard, fill_standard};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::Launch;
 use crate::error::{Error, ExitReason, Result};
 use crate::process::child::Child;
 use crate::process::lifeline::Watched;
 use crate::process::output::{self, Stream};
-use crate::takeover::{Role, StoreRole};
+use crate::process::role::{Role, StoreRole};
 
 /// How long the store may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub(super) struct Store {
 
 impl Store {
     /// Starts the store, and waits until it can be connected to.
-    pub(super) fn start(program: PathBuf, role: StoreRole) -> Result<Self> {
-        let child = start(&program, &role)?;
+    pub(super) fn start(launch: Launch, role: StoreRole) -> Result<Self> {
+        let child = start(&launch, &role)?;
         let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let (stopped, stop) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error))?;
@@ -52,7 +52,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("mobula-keeper".into())
             .stack_size(256 << 10)
-            .spawn(move || keep_running(child, &program, &role, &stopped))
+            .spawn(move || keep_running(child, &launch, &role, &stopped))
             .map_err(|error| system(&error))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -68,7 +68,7 @@ impl Drop for Store {
     }
 }
 
-fn keep_running(mut child: Child, program: &Path, role: &StoreRole, stopped: &OwnedFd) {
+fn keep_running(mut child: Child, launch: &Launch, role: &StoreRole, stopped: &OwnedFd) {
     let mut pause = Duration::ZERO;
     loop {
         let begun = Instant::now();
@@ -89,7 +89,7 @@ fn keep_running(mut child: Child, program: &Path, role: &StoreRole, stopped: &Ow
                 return;
             }
             pause = (pause * 2).clamp(Duration::from_millis(1), RESTART_PAUSE_MAX);
-            match start(program, role) {
+            match start(launch, role) {
                 Ok(child) => break child,
                 Err(error) => output::say(format_args!("the store does not start again: {error}")),
             }
@@ -110,13 +110,9 @@ fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
     matches!(poll(&mut [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
 }
 
-fn start(program: &Path, role: &StoreRole) -> Result<Child> {
-    let mut command = Command::new(program);
-    command
-        .arg0("mobula-store")
-        .arg(Role::Store(role.clone()).to_argument())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+fn start(launch: &Launch, role: &StoreRole) -> Result<Child> {
+    let mut command = launch.command("mobula-store", &Role::Store(role.clone()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let (child, stdout, _) =
         Child::start(&mut command).map_err(|error| Error::Start(format!("the store's process: {error}")))?;
     let said = stdout.map(|stdout| read_line_within(stdout, START_PATIENCE)).unwrap_or_default();

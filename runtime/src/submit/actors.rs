@@ -6,26 +6,26 @@ use std::sync::atomic::Ordering;
 
 use mobula_client::{Handle, OwnerId};
 
-use super::{ActorState, Answer, Books, Running};
-use crate::actor::ActorOptions;
+use super::{ActorState, Answer, Books, Found, Running};
+use crate::call::actor::ActorOptions;
 use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
-use crate::mail::Core;
+use crate::host::Definition;
 use crate::mail::link::TooLarge;
-use crate::registry::{Class, Key};
+use crate::runtime::Runtime;
 use crate::wire::{Callee, NewActor, ToHead};
 
-impl Core {
+impl Runtime {
     /// A place for an actor, and what keeps it. A round trip to the head.
     pub(crate) fn reserve_actor(
         self: &Arc<Self>,
-        class: &'static Class,
+        class: &Definition,
         options: &ActorOptions,
     ) -> Result<(u64, Handle), Failure> {
         let request = self.submitter.next_id();
         let actor = NewActor {
-            class: class.key(),
-            class_name: class.name,
+            class: class.key,
+            class_name: &class.name,
             name: options.name.as_deref(),
             max_restarts: options.max_restarts.unwrap_or(0),
             max_task_retries: options.max_task_retries.unwrap_or(0),
@@ -36,10 +36,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn find_actor(
-        self: &Arc<Self>,
-        name: &str,
-    ) -> Result<Option<(u64, Key, String, Handle)>, Failure> {
+    pub(crate) fn find_actor(self: &Arc<Self>, name: &str) -> Result<Option<Found>, Failure> {
         let request = self.submitter.next_id();
         match self.ask_head(request, &ToHead::FindActor { request, name })? {
             Answer::Found(found) => Ok(found),
@@ -195,8 +192,8 @@ impl Core {
             self.call_waits();
         }
         for task in &failed {
-            if let Target::Method { class, name, .. } = task.target {
-                let (class, method) = (class.to_owned(), name.to_owned());
+            if let Target::Method { class, name, .. } = &task.target {
+                let (class, method) = (class.to_string(), name.to_string());
                 self.settle_all(task, &Failure::ActorUnavailable { class, method, pid, reason });
             }
         }
@@ -257,6 +254,6 @@ pub(super) fn of_actor(target: &Target, pid: u32, failure: &Failure) -> Failure 
         Failure::ActorDied { cause, reason, .. } => (cause, *reason),
         _ => return failure.clone(),
     };
-    let (class, method) = ((*class).to_owned(), (*name).to_owned());
+    let (class, method) = (class.to_string(), name.to_string());
     Failure::ActorDied { class, method, pid, cause: cause.clone(), reason }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 use rustc_hash::FxHashMap;
 
-use crate::registry::Key;
+use crate::host::Key;
 
 /// A worker gets calls that together are likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;

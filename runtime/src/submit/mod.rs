@@ -28,12 +28,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use self::leases::Leases;
-use crate::call::result_cell::Slot;
+use crate::call::result_cell::ResultCell;
 use crate::call::task::{Target, Task};
 use crate::error::{Failure, Result};
-use crate::mail::Core;
+use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
-use crate::registry::Key;
+use crate::runtime::Runtime;
 use crate::wire::{Call, Callee};
 
 /// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
@@ -80,7 +80,7 @@ struct Books {
     /// each lost link: a process may have had more than one.
     dying: FxHashMap<OwnerId, Vec<Dying>>,
     /// Calls that wait for results that other processes promised.
-    foreign: Vec<(Watch, Arc<Slot>, Arc<Task>)>,
+    foreign: Vec<(Watch, Arc<ResultCell>, Arc<Task>)>,
 }
 
 /// A worker on lease.
@@ -149,9 +149,18 @@ impl ActorState {
     }
 }
 
+/// An actor that was found by its name.
+pub(crate) struct Found {
+    pub(crate) actor: u64,
+    pub(crate) class: Key,
+    pub(crate) class_name: String,
+    /// Keeps it alive.
+    pub(crate) token: Handle,
+}
+
 enum Answer {
     Reserved(Result<(u64, Handle), Failure>),
-    Found(Option<(u64, Key, String, Handle)>),
+    Found(Option<Found>),
 }
 
 impl Submitter {
@@ -172,7 +181,7 @@ impl Submitter {
     /// Whether a result has come that another process promised, and that a call waits for. A load, mostly.
     pub(crate) fn has_ready_foreign(&self) -> bool {
         self.foreign.load(Ordering::Acquire) > 0
-            && self.books.lock().foreign.iter().any(|(_, slot, _)| slot.is_ready())
+            && self.books.lock().foreign.iter().any(|(_, cell, _)| cell.is_ready())
     }
 
     pub(crate) fn has_leases(&self) -> bool {
@@ -190,7 +199,7 @@ impl Submitter {
     }
 }
 
-impl Core {
+impl Runtime {
     /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it.
     ///
     /// Whoever makes many calls without waiting for them looks at the mail now and then, so that their results do not
@@ -261,22 +270,22 @@ impl Core {
         if let Target::Method { actor, .. } = task.target {
             self.queue_for_actor(actor, task.clone());
         }
-        for slot in task.arguments.results() {
+        for cell in task.arguments.results() {
             // Counted first: the result may come at any moment.
             task.unready.fetch_add(1, Ordering::AcqRel);
-            if slot.add_dependent(task) {
+            if cell.add_dependent(task) {
                 continue;
             }
-            if let Some(handle) = slot.foreign_promise() {
+            if let Some(handle) = cell.foreign_promise() {
                 let watch = match handle.watch() {
-                    Ok(watch) => (watch, slot.clone(), task.clone()),
+                    Ok(watch) => (watch, cell.clone(), task.clone()),
                     // It stays counted as unready, so that nothing sends it.
                     Err(error) => return self.fail_unsent(task, &error.into()),
                 };
                 self.submitter.books.lock().foreign.push(watch);
                 self.submitter.foreign.fetch_add(1, Ordering::AcqRel);
                 // It may have come before its owner could see that somebody waits.
-                if slot.is_ready() {
+                if cell.is_ready() {
                     self.submit_what_became_ready();
                 }
                 continue;
@@ -321,7 +330,7 @@ impl Core {
     }
 
     fn on_arguments_ready(self: &Arc<Self>, task: &Arc<Task>) {
-        let failed = task.arguments.results().find_map(|slot| slot.failure());
+        let failed = task.arguments.results().find_map(|cell| cell.failure());
         if let Some(failure) = failed {
             return self.fail_unsent(task, &failure);
         }
@@ -346,7 +355,7 @@ impl Core {
             return false;
         }
         let ready: Vec<_> =
-            self.submitter.books.lock().foreign.extract_if(.., |(_, slot, _)| slot.is_ready()).collect();
+            self.submitter.books.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
         self.submitter.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
         for (_, _, task) in &ready {
             self.one_argument_ready(task);

@@ -14,8 +14,8 @@ use mobula_client::{ClientError, OwnerId, Refusal};
 use super::{ActorState, Running};
 use crate::call::task::Task;
 use crate::error::Failure;
-use crate::mail::Core;
 use crate::mail::link::Link;
+use crate::runtime::Runtime;
 
 /// How long after the loss of its channel an actor is taken to be alive, unless the head says what became of it.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl From<ClientError> for NotReached {
     }
 }
 
-impl Core {
+impl Runtime {
     /// The link to a process that runs calls; opened the first time.
     pub(super) fn link_to(self: &Arc<Self>, process: OwnerId) -> Result<Arc<Link>, NotReached> {
         // One at a time: a second channel to one process would stay, and nobody would use it.

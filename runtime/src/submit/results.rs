@@ -10,15 +10,15 @@ use mobula_client::OwnerId;
 use super::leases::Ended;
 use super::{Dying, Running};
 use crate::call::payload::{self, Payload};
-use crate::call::result_cell::{Inline, InlineBytes, Settled, Slot};
+use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
 use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
-use crate::mail::Core;
+use crate::host::Key;
 use crate::mail::link::Link;
-use crate::registry::Key;
+use crate::runtime::Runtime;
 use crate::wire::{NoResults, Results, ToCaller, ToHead};
 
-impl Core {
+impl Runtime {
     /// A record from a worker or actor that runs calls of this process.
     pub(crate) fn on_results(self: &Arc<Self>, link: &Arc<Link>, record: &[u8]) {
         match ToCaller::read(record) {
@@ -59,9 +59,9 @@ impl Core {
             };
             running.task.clone()
         };
-        let slots = task.results.iter().skip(first as usize).take(count as usize);
+        let cells = task.results.iter().skip(first as usize).take(count as usize);
         let mut lost = None;
-        for slot in slots {
+        for cell in cells {
             let settled = match payload::take(&mut payloads) {
                 Ok(payload) => self.settled_from(payload),
                 Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
@@ -76,7 +76,7 @@ impl Core {
                 lost = Some(*key);
                 continue;
             }
-            self.settle(slot, settled);
+            self.settle(cell, settled);
         }
         if let Some(key) = lost {
             self.begin_again(key, task);
@@ -125,9 +125,9 @@ impl Core {
         Some(running)
     }
 
-    pub(super) fn settle(self: &Arc<Self>, slot: &Slot, settled: Settled) {
+    pub(super) fn settle(self: &Arc<Self>, cell: &ResultCell, settled: Settled) {
         let has_failed = matches!(settled, Settled::Failed(_));
-        let (dependents, promised) = slot.settle(&self.client, settled);
+        let (dependents, promised) = cell.settle(&self.client, settled);
         if has_failed {
             // Counted when it can be seen: who sees the count looks for the failure.
             self.failures.fetch_add(1, Ordering::AcqRel);
@@ -141,8 +141,8 @@ impl Core {
     }
 
     pub(super) fn settle_all(self: &Arc<Self>, task: &Task, failure: &Failure) {
-        for slot in &task.results {
-            self.settle(slot, Settled::failed(failure.clone()));
+        for cell in &task.results {
+            self.settle(cell, Settled::failed(failure.clone()));
         }
         self.announce();
     }

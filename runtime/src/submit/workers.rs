@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use mobula_client::OwnerId;
 
+use super::Found;
 use super::leases::Ended;
 use super::reach::NotReached;
 use super::{Answer, Books, Worker};
-use crate::mail::Core;
+use crate::runtime::Runtime;
 use crate::wire::{self, FoundActor, FromHead, ReservedActor, ToHead};
 
-impl Core {
+impl Runtime {
     /// A record from the head.
     pub(crate) fn on_head(self: &Arc<Self>, record: &[u8]) {
         let record = match wire::read(record) {
@@ -42,7 +43,7 @@ impl Core {
             }
             FromHead::ActorFound { request, actor } => {
                 let found = actor.and_then(|FoundActor { actor, token, class, class_name }| {
-                    Some((actor, class, class_name, self.client.hold(token).ok()?))
+                    Some(Found { actor, class, class_name, token: self.client.hold(token).ok()? })
                 });
                 self.submitter.books.lock().requests.insert(request, Answer::Found(found));
             }

@@ -1,19 +1,34 @@
 //! What processes of a session say to each other through their rings.
 //!
 //! Calls and results, of which there are many, have a fixed layout, with [payloads](crate::call::payload) behind it.
-//! Everything else is a [stream](crate::value::stream) of one of the enums here, borrowed from the record where it can be.
+//! Everything else is one of the enums here in the form of `postcard`, borrowed from the record where it can be. Both ends are
+//! the same build, so the form need not describe itself. A [`Failure`] that is stored in place of a result has it too.
 
 use bytemuck::{Pod, Zeroable};
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ExitReason, Failure};
-use crate::registry::Key;
-use crate::value::stream;
+use crate::host::Key;
 
-/// A record that is a stream, and nothing behind it.
-pub(crate) fn read<'a, T: Deserialize<'a>>(record: &'a [u8]) -> Result<T, stream::Error> {
-    stream::read_alone(record)
+/// Reads a record, or a failure, with nothing behind it.
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, postcard::Error> {
+    match postcard::take_from_bytes(bytes)? {
+        (record, []) => Ok(record),
+        _ => Err(postcard::Error::DeserializeBadEncoding),
+    }
+}
+
+/// Appends a record, or a failure, to `out`.
+pub(crate) fn append(record: &impl Serialize, out: &mut Vec<u8>) {
+    postcard::to_io(record, out).expect("records are plain data, and memory takes all of it");
+}
+
+/// A record, or a failure, alone.
+pub(crate) fn to_vec(record: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append(record, &mut bytes);
+    bytes
 }
 
 /// What is to be run.
@@ -25,7 +40,7 @@ pub(crate) enum Callee {
 
 /// How many objects the result of a call becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Returns {
+pub enum Returns {
     /// One, whatever its type.
     One,
     /// The elements of a tuple of this many.
@@ -35,7 +50,8 @@ pub(crate) enum Returns {
 }
 
 impl Returns {
-    pub(crate) fn count(self) -> usize {
+    /// That number.
+    pub fn count(self) -> usize {
         match self {
             Self::One => 1,
             Self::Tuple(count) | Self::List(count) => count as usize,
@@ -157,7 +173,7 @@ pub(crate) enum NoResults {
 impl NoResults {
     pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
         record.extend_from_slice(&NO_RESULTS.to_le_bytes());
-        stream::append_alone(self, record).expect("records are plain data");
+        append(self, record);
     }
 }
 
@@ -193,7 +209,7 @@ pub(crate) enum ToHead<'a> {
     Register {
         token: u64,
         pid: u32,
-        fingerprint: u64,
+        build_id: u64,
     },
     /// So many more workers would be welcome; replaces what was said before.
     Want {
@@ -427,7 +443,7 @@ mod tests {
         let actor =
             NewActor { class: key, class_name: "C", name: Some("n"), max_restarts: 1, max_task_retries: 2 };
         for record in [
-            ToHead::Register { token: 1, pid: 2, fingerprint: 3 },
+            ToHead::Register { token: 1, pid: 2, build_id: 3 },
             ToHead::Want { workers: 300 },
             ToHead::Broken { process: owner },
             ToHead::ReserveActor { request: 1, actor },
@@ -435,7 +451,7 @@ mod tests {
             ToHead::FindActor { request: 1, name: "n" },
             ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
         ] {
-            records.push(stream::write_alone(&record).unwrap());
+            records.push(to_vec(&record));
         }
         let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
         for record in [
@@ -451,7 +467,7 @@ mod tests {
             },
             FromHead::ActorOver { actor: 1, pid: 2, failure },
         ] {
-            records.push(stream::write_alone(&record).unwrap());
+            records.push(to_vec(&record));
         }
         records
     }
@@ -532,13 +548,13 @@ mod tests {
             error
         };
         let error = with_causes(64);
-        assert_eq!(read::<TaskError>(&stream::write_alone(&error).unwrap()).unwrap(), error);
+        assert_eq!(read::<TaskError>(&to_vec(&error)).unwrap(), error);
         // What is longer than can be is cut when it is written, and refused when it is read.
-        let cut: TaskError = read(&stream::write_alone(&with_causes(65)).unwrap()).unwrap();
+        let cut: TaskError = read(&to_vec(&with_causes(65))).unwrap();
         assert_eq!(std::iter::successors(Some(&cut), |error| error.cause.as_deref()).count(), 65);
-        let alone = stream::write_alone(&with_causes(0)).unwrap();
-        // The head of a longer list, and the only element of this one.
-        let forged = [&[0xdd, 0, 1, 0x86, 0xa0][..], &alone[1..].repeat(100_000)].concat();
+        let alone = to_vec(&with_causes(0));
+        // The length of a longer list, 100,000 as a varint, and the only element of this one.
+        let forged = [&[0xa0, 0x8d, 0x06][..], &alone[1..].repeat(100_000)].concat();
         assert!(read::<TaskError>(&forged).is_err());
     }
 }

@@ -9,25 +9,21 @@
 //! own thread may be waiting for that one, which nobody can see from outside. Where it computes meanwhile, the process
 //! computes without a place. That is a core too much in use for a while; the other way round it would be a deadlock.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::call::arguments::{Arguments, Encoded};
 use crate::call::payload::Payloads;
-use crate::error::{Failure, TaskError, TaskErrorKind};
-use crate::mail::Core;
+use crate::error::Failure;
+use crate::host::{Host, Instance, Key};
 use crate::mail::link::Link;
-use crate::process::output;
-use crate::registry::{self, Class, Key};
+use crate::runtime::Runtime;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
 use crate::worker;
+use crate::worker::invocation::Invocation;
 
 /// Results that go into one record, in bytes; a ring's record has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
@@ -35,8 +31,8 @@ const RESULTS_BYTES_MAX: usize = 8 << 10;
 const SPARE_MAX: usize = 64;
 
 /// What this process runs for others.
-#[derive(Debug, Default)]
 pub(crate) struct Executor {
+    host: &'static dyn Host,
     queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
@@ -81,6 +77,22 @@ enum Work {
 }
 
 impl Executor {
+    pub(crate) fn new(host: &'static dyn Host) -> Self {
+        Self {
+            host,
+            queue: Mutex::default(),
+            is_actor: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+            telling: Mutex::default(),
+            asked: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+            begun_before: AtomicU64::new(0),
+        }
+    }
+
     // ---- arriving, on whatever thread deals with the mail ----
 
     pub(crate) fn on_call(&self, from: &Arc<Link>, record: &mut Vec<u8>) {
@@ -202,13 +214,13 @@ impl Executor {
     }
 
     /// A call has begun, or is over.
-    fn call_changed(&self, core: &Core) {
+    fn call_changed(&self, runtime: &Runtime) {
         let is_blocked = self.blocked.load(Ordering::SeqCst);
         let (is_asked, waits) = (self.asked.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst) > 0);
         if !(is_blocked || is_asked || waits) {
             return;
         }
-        if let Some(head) = core.head() {
+        if let Some(head) = runtime.head() {
             self.tell_whether_blocked(head);
             self.say_if_free(Some(head));
         }
@@ -217,16 +229,16 @@ impl Executor {
     // ---- running, on the main thread ----
 
     /// Runs what arrives until the session, or this process's part in it, is over.
-    pub(crate) fn serve(&self, core: &Arc<Core>) {
+    pub(crate) fn serve(&self, runtime: &Arc<Runtime>) {
         let mut actor = None;
         let mut used = None;
         loop {
             // What was printed is seen at the latest when there is nothing more to do.
             let idle = || {
-                flush_output();
+                self.host.idle();
                 worker::end_if_descriptors_are_gone();
             };
-            let next = core.wait_for_work(idle, || {
+            let next = runtime.wait_for_work(idle, || {
                 if self.stopping.load(Ordering::Acquire) {
                     return Some(None);
                 }
@@ -242,16 +254,16 @@ impl Executor {
                 Some(Some(work))
             });
             let Some(Some(work)) = next else { break };
-            self.call_changed(core);
+            self.call_changed(runtime);
             if !self.is_actor.load(Ordering::Acquire) {
-                core.call_begins();
+                runtime.call_begins();
             }
             match work {
                 Work::Construct { actor: id, class, arguments, payloads } => {
-                    let mut arguments = Arguments::new(core, payloads, 0, arguments, Returns::One);
-                    let result = construct(class, &mut arguments).map(|made| actor = Some(made));
-                    end_forked_child(core);
-                    if let Some(head) = core.head() {
+                    let mut on = Invocation::new(runtime, payloads, 0, arguments, Returns::One);
+                    let result = self.host.construct(class, &mut on).map(|made| actor = Some(made));
+                    end_forked_child(runtime);
+                    if let Some(head) = runtime.head() {
                         let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                     }
                 }
@@ -259,43 +271,52 @@ impl Executor {
                     // Should this process die, the caller knows by this which calls have not begun.
                     from.begin(number);
                     let Call { task, callee, returns, arguments: count } = call;
-                    let mut arguments = Arguments::new(core, record, Call::BYTES, count, returns);
+                    let mut on = Invocation::new(runtime, record, Call::BYTES, count, returns);
                     // Only how many calls of functions to send ahead depends on how long they run.
                     let started = matches!(callee, Callee::Function(_)).then(Instant::now);
-                    let outcome = run(callee, &mut arguments, actor.as_mut());
-                    end_forked_child(core);
+                    let ran = self.run(callee, &mut on, actor.as_deref_mut());
+                    end_forked_child(runtime);
                     let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
-                    reply(&from, task, outcome, ran_nanos);
+                    let (results, record) = on.into_parts();
+                    reply(&from, task, ran.map(|()| results), ran_nanos);
                     // What is kept for the caller, or waits for room, is looked after although nothing else may come.
                     if from.holds_anything() {
-                        core.call_begins();
+                        runtime.call_begins();
                     }
-                    used = Some(arguments.into_record());
+                    used = Some(record);
                 }
             }
             self.over.fetch_add(1, Ordering::SeqCst);
-            self.call_changed(core);
+            self.call_changed(runtime);
         }
         // The state's destructor runs, as that of any value whose owner is done.
-        drop_guarded(actor);
-        flush_output();
+        drop(actor);
+        self.host.idle();
+    }
+
+    fn run(
+        &self,
+        callee: Callee,
+        on: &mut Invocation,
+        actor: Option<&mut dyn Instance>,
+    ) -> Result<(), Failure> {
+        match (callee, actor) {
+            (Callee::Function(key), _) => self.host.call(key, on),
+            (Callee::Method(method), Some(actor)) => actor.call(method, on),
+            (Callee::Method(_), None) => Err(Failure::Other(
+                "a method was called before the actor of this process was constructed".into(),
+            )),
+        }
     }
 }
-
-/// The actor of this process.
-type Actor = (&'static Class, Box<dyn Any>);
 
 /// User code that forked may return in the child as well. The child is no worker: the rings, and the connection to the
 /// store, are its parent's. A load.
-fn end_forked_child(core: &Core) {
-    if core.client.is_forked_child() {
+fn end_forked_child(runtime: &Runtime) {
+    if runtime.client.is_forked_child() {
         // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
         unsafe { libc::_exit(0) };
     }
-}
-
-fn flush_output() {
-    let _ = std::io::stdout().flush();
 }
 
 fn decline(from: &Link, task: u64) {
@@ -315,72 +336,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn construct(class: Key, arguments: &mut Arguments) -> Result<Actor, Failure> {
-    let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
-    output::label(class.name);
-    let state = guarded(|| (class.construct)(arguments));
-    state.map(|state| (class, state)).map_err(|failure| named(&format!("{}::new", class.name), failure))
-}
-
-fn run(callee: Callee, arguments: &mut Arguments, actor: Option<&mut Actor>) -> Result<Encoded, Failure> {
-    match callee {
-        Callee::Function(key) => {
-            let function = registry::function(key).ok_or_else(|| not_registered("function"))?;
-            output::label(function.name);
-            guarded(|| (function.call)(arguments)).map_err(|failure| named(function.name, failure))
-        }
-        Callee::Method(index) => {
-            let (class, state) = actor.ok_or_else(|| {
-                Failure::Other("a method was called before the actor of this process was constructed".into())
-            })?;
-            let method = class.methods.get(index as usize).ok_or_else(|| not_registered("method"))?;
-            guarded(|| (method.call)(&mut **state, arguments))
-                .map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
-        }
-    }
-}
-
-/// Runs user code: a panic becomes an error.
-fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
-        drop_guarded(panic);
-        Err(TaskError::new("", TaskErrorKind::Panicked, message).into())
-    })
-}
-
-/// Drops what belongs to user code, whose destructor may panic, too; and so may what it panics with.
-fn drop_guarded<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        std::mem::forget(panic);
-    }
-}
-
-/// Errors of user code learn the function's name.
-fn named(name: &str, failure: Failure) -> Failure {
-    match failure {
-        Failure::Task(mut error) if error.function.is_empty() => {
-            name.clone_into(&mut error.function);
-            error.into()
-        }
-        failure => failure,
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
-}
-
-fn not_registered(what: &str) -> Failure {
-    let message = format!("the {what} is not registered in this worker: is it another build of the program?");
-    TaskError::new(what, TaskErrorKind::NotCalled, message).into()
-}
-
 /// Sends the results, in as many records as they need.
-fn reply(to: &Link, task: u64, outcome: Result<Encoded, Failure>, ran_nanos: u64) {
+fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u64) {
     let mut payloads = match outcome {
-        Ok(Encoded(payloads)) => payloads,
+        Ok(payloads) => payloads,
         Err(failure) => {
             let failed = NoResults::Failed { task, failure, ran_nanos };
             let _ = to.send_with(Vec::new(), |record| failed.append_to(record));

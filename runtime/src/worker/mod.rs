@@ -1,7 +1,7 @@
 //! A worker process, from its start to its end.
 
 pub(crate) mod executor;
-pub(crate) mod panics;
+pub(crate) mod invocation;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, ClientError, ConnectOptions};
 
 use crate::error::Error;
-use crate::mail::Core;
+use crate::host::Host;
 use crate::mail::link::Link;
 use crate::process::lifeline::Watched;
 use crate::process::output;
 use crate::process::overflow::tell_overflow;
-use crate::takeover::WorkerRole;
+use crate::process::role::WorkerRole;
+use crate::runtime::Runtime;
+use crate::session;
 use crate::wire::ToHead;
 use crate::worker::executor::Executor;
-use crate::{registry, session};
 
 /// How long a worker that starts waits for a store, which is started again when it is killed.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -27,14 +28,14 @@ const STORE_PATIENCE: Duration = Duration::from_secs(10);
 const STORE_RETRY: Duration = Duration::from_millis(10);
 
 /// Serves until the head says that it is enough, or the session is over. The process's exit code.
-pub(crate) fn run(role: WorkerRole) -> i32 {
-    panics::install();
+pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
+    host.started();
     // SAFETY: the numbers came with the role, which a process has one of, and begins with.
     let lifeline = Arc::new(unsafe { Watched::inherit(role.lifeline) });
     CANARY.store(lifeline.number(), Ordering::Relaxed);
     end_with(lifeline.clone());
     tell_overflow(role.token, lifeline.number());
-    match serve(role) {
+    match serve(role, host) {
         Ok(Served::UntilExit) => 0,
         // The head may be gone: then nobody else ends what user code has forked.
         Ok(Served::UntilSessionOver) => {
@@ -99,20 +100,20 @@ enum Served {
     UntilSessionOver,
 }
 
-fn serve(role: WorkerRole) -> Result<Served, Error> {
+fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     if role.forward_output {
         output::enable_labels();
     }
     let client = connect(Path::new(&role.socket))?;
-    let core = Core::new(client, Some(Executor::default()), role.spin);
-    session::start_core(&core)?;
-    let head = Arc::new(Link::new(core.client.connect_to(role.head)?, false));
-    core.set_head(head.clone());
-    let (token, pid, fingerprint) = (role.token, std::process::id(), registry::fingerprint());
-    let _ = head.send(&ToHead::Register { token, pid, fingerprint }, Vec::new());
-    let executor = core.executor.as_ref().expect("it was just given one");
-    executor.serve(&core);
-    Ok(if core.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
+    let runtime = Runtime::new(client, Some(Executor::new(host)), role.spin);
+    session::start_runtime(&runtime)?;
+    let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
+    runtime.set_head(head.clone());
+    let (token, pid, build_id) = (role.token, std::process::id(), host.build_id());
+    let _ = head.send(&ToHead::Register { token, pid, build_id }, Vec::new());
+    let executor = runtime.executor.as_ref().expect("it was just given one");
+    executor.serve(&runtime);
+    Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
 }
 
 /// Connects to the session's store. While that is started again in the place of one that was killed, nobody listens; when

@@ -1,0 +1,449 @@
+//! The expansion of `#[remote]` on an `impl` block.
+//!
+//! ```text
+//! impl Counter → the block itself
+//!                const _ = {
+//!                    use ::mobula as __mobula   by the path that the option `crate` gives
+//!                    fn __new, __m0, __m1, …    decode the arguments, call `Counter`'s functions
+//!                    static __CLASS             the registration: name, `__new` and the methods
+//!                    enum __Method              the methods' numbers; `#[cfg]` can take methods away, so not literals
+//!                    struct __Methods           what a handle dereferences to: the methods as the caller sees them
+//!                    impl Actor for Counter     ties these to the type
+//!                    impl Counter               `Counter::remote`, `Counter::options`
+//!                }
+//! ```
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Attribute, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, ReceiverKind, ReturnType, Type};
+
+use crate::options::{self, ActorOptions, MethodOptions, Mobula};
+use crate::signature::{self, Arguments, Returns};
+use crate::{Errors, with_error};
+
+/// `new`, as the expansion needs it.
+struct Constructor {
+    vis: TokenStream,
+    arguments: Arguments,
+    fallible: bool,
+    /// What it returns, as written: where an error about it should point.
+    output: Span,
+}
+
+/// A method of the handle.
+struct Method {
+    vis: TokenStream,
+    name: Ident,
+    arguments: Arguments,
+    returns: Returns,
+    cfg: Vec<Attribute>,
+    /// Its documentation and whatever else its callers should see.
+    attributes: Vec<Attribute>,
+}
+
+/// Expands the attribute with these options on this block.
+pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
+    let mut errors = Errors::default();
+    let mut options = errors.take(ActorOptions::parse(options));
+    check_block(&block, &mut errors);
+
+    let actor = signature::bare(&block.self_ty).clone();
+    let mut constructor = None;
+    let mut methods = Vec::new();
+    for item in &mut block.items {
+        let ImplItem::Fn(function) = item else {
+            refuse_options(item, &mut errors);
+            continue;
+        };
+        let has_options = function.attrs.iter().find(|attribute| options::is_remote(attribute)).cloned();
+        let options = errors.take(MethodOptions::take(&mut function.attrs));
+        if function.sig.ident == "remote" || function.sig.ident == "options" {
+            errors.push(
+                &function.sig.ident,
+                "this name is taken by what `#[mobula::remote]` adds to the type: choose another",
+            );
+        } else if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
+            if !options.local {
+                check_receiver(receiver, &mut errors);
+                check_name(&function.sig.ident, &mut errors);
+                methods.push(method(function, options, &actor, &mut errors));
+            }
+        } else {
+            if let Some(attribute) = has_options {
+                errors.push(attribute, "options are for methods: a function without `self` has none");
+            }
+            if function.sig.ident == "new" {
+                constructor = Some(read_constructor(function, &actor, &mut errors));
+            }
+        }
+    }
+    if constructor.is_none() && block.trait_.is_none() {
+        errors.push(
+            &block.self_ty,
+            "an actor needs a function `new` in this block, which its process starts with: `fn new(…) -> Self`",
+        );
+    }
+
+    match (constructor, errors.0) {
+        (_, Some(error)) => with_error(block.into_token_stream(), error),
+        (None, None) => block.into_token_stream(),
+        (Some(constructor), None) => {
+            let mobula = options.mobula.take().unwrap_or_default();
+            let glue = glue(&block, &mobula, &actor, &options, &constructor, &methods);
+            quote!(#block #glue)
+        }
+    }
+}
+
+fn check_block(block: &ItemImpl, errors: &mut Errors) {
+    if let Some((path, _)) = &block.trait_ {
+        errors.push(path, "an actor's methods stand in an `impl` block of the type itself, not of a trait");
+    }
+    if let Some(token) = &block.unsafety {
+        errors.push(token, "an actor's `impl` block is not `unsafe`");
+    }
+    if !block.generics.params.is_empty() {
+        errors.push(
+            &block.generics.params,
+            "an actor has no generic parameters: it is registered once, by its name; write a type for each",
+        );
+    }
+    if let Some(clause) = &block.generics.where_clause {
+        errors.push(clause, "an actor has no `where` clause: it is registered once, for one set of types");
+    }
+    match signature::bare(&block.self_ty) {
+        Type::Path(path) if path.qself.is_none() => {
+            if let Some(segment) = path.path.segments.iter().find(|segment| !segment.arguments.is_empty()) {
+                // The error about the parameters that these mention is enough.
+                if block.generics.params.is_empty() {
+                    errors.push(
+                        &segment.arguments,
+                        "an actor has no generic arguments: put the type into a struct of its own",
+                    );
+                }
+            }
+        }
+        other => errors.push(other, "an actor is a type with a name of its own"),
+    }
+}
+
+/// An option on a constant or a type of the block means nothing.
+fn refuse_options(item: &mut ImplItem, errors: &mut Errors) {
+    let attributes = match item {
+        ImplItem::Const(item) => &mut item.attrs,
+        ImplItem::Type(item) => &mut item.attrs,
+        ImplItem::Macro(item) => &mut item.attrs,
+        _ => return,
+    };
+    for attribute in attributes.extract_if(.., |attribute| options::is_remote(attribute)) {
+        errors.push(attribute, "options are for methods: this item stays local as it is");
+    }
+}
+
+fn check_receiver(receiver: &Receiver, errors: &mut Errors) {
+    let borrows = match &receiver.kind {
+        ReceiverKind::Reference(..) => true,
+        ReceiverKind::Typed(_, ty) => match signature::bare(ty) {
+            Type::Reference(reference) => {
+                matches!(signature::bare(&reference.elem), Type::Path(path) if path.path.is_ident("Self"))
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    if !borrows {
+        errors.push(
+            receiver,
+            "an actor's methods take `&self` or `&mut self`: its state stays where it is; \
+             `#[remote(local)]` keeps this one off the handle",
+        );
+    }
+}
+
+/// Refuses a method that a handle's own method of the same name would hide: `handle.clone()` is a second handle.
+///
+/// A handle derefs to the actor's methods, so the compiler looks among the handle's own first: those of the traits of
+/// the standard library and of serde that it implements. A method of a trait that is not in scope hides nothing, but
+/// would begin to with one more `use`.
+fn check_name(name: &Ident, errors: &mut Errors) {
+    let (plain, own) = (name.unraw().to_string(), |(method, _): &&(&str, &str)| name.unraw() == method);
+    if let Some((_, of)) = HANDLE_METHODS.iter().find(own) {
+        errors.push(
+            name,
+            format!(
+                "a handle has a method `{plain}` of its own, from `{of}`, and `handle.{plain}()` would mean that one: \
+                 choose another name, or keep this method off the handle with `#[remote(local)]`"
+            ),
+        );
+    }
+}
+
+/// The methods that every handle has, and the traits that they come from.
+const HANDLE_METHODS: &[(&str, &str)] = &[
+    ("borrow", "Borrow"),
+    ("borrow_mut", "BorrowMut"),
+    ("clone", "Clone"),
+    ("clone_from", "Clone"),
+    ("clone_into", "ToOwned"),
+    ("deref", "Deref"),
+    ("eq", "PartialEq"),
+    ("fmt", "Debug"),
+    ("hash", "Hash"),
+    ("into", "Into"),
+    ("ne", "PartialEq"),
+    ("serialize", "Serialize"),
+    ("to_owned", "ToOwned"),
+    ("try_into", "TryInto"),
+    ("type_id", "Any"),
+];
+
+fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, errors: &mut Errors) -> Method {
+    let mut sig = function.sig.clone();
+    signature::replace_self(&mut sig, actor);
+    signature::check_qualifiers(&sig, "an actor's method", errors);
+    let arguments = Arguments::read(&sig, errors);
+    let returns = Returns::read(&sig, options.num_returns.as_ref(), false, errors);
+    signature::strip_argument_docs(&mut function.sig);
+    let seen = ["doc", "deprecated"];
+    let attributes =
+        function.attrs.iter().filter(|attribute| seen.iter().any(|name| attribute.path().is_ident(name)));
+    Method {
+        vis: signature::repeated(&function.vis),
+        name: sig.ident,
+        arguments,
+        returns,
+        cfg: signature::cfg(&function.attrs),
+        attributes: attributes.cloned().collect(),
+    }
+}
+
+fn read_constructor(function: &mut ImplItemFn, actor: &Type, errors: &mut Errors) -> Constructor {
+    let mut sig = function.sig.clone();
+    signature::replace_self(&mut sig, actor);
+    signature::check_qualifiers(&sig, "an actor's `new`", errors);
+    if let Some(cfg) = signature::cfg(&function.attrs).first() {
+        errors.push(cfg, "an actor always has a `new`: put `#[cfg]` on the whole block, or inside the body");
+    }
+    let arguments = Arguments::read(&sig, errors);
+    signature::strip_argument_docs(&mut function.sig);
+    let (fallible, output) = match &sig.output {
+        ReturnType::Type(_, ty) => (signature::result_of(ty).is_some(), ty.span()),
+        ReturnType::Default => {
+            errors.push(&sig.ident, "an actor's `new` returns `Self` or `Result<Self, E>`");
+            (false, sig.ident.span())
+        }
+    };
+    Constructor { vis: signature::repeated(&function.vis), arguments, fallible, output }
+}
+
+/// All that is added, hidden in a constant without a name.
+fn glue(
+    block: &ItemImpl,
+    mobula: &Mobula,
+    actor: &Type,
+    options: &ActorOptions,
+    constructor: &Constructor,
+    methods: &[Method],
+) -> TokenStream {
+    let shared = signature::shared(&block.attrs);
+    let functions = block.items.iter().filter_map(|item| match item {
+        ImplItem::Fn(function) => Some(&function.attrs),
+        _ => None,
+    });
+    let allow = signature::allow_deprecated(functions.flatten());
+    let registration = registration(actor, constructor, methods);
+    let handle = handle(actor, methods);
+    let creation = creation(mobula, actor, options, constructor);
+    let import = mobula.import();
+    quote! {
+        #(#shared)*
+        #allow
+        const _: () = {
+            #import
+            #registration
+            #handle
+            #creation
+        };
+    }
+}
+
+/// How a worker finds the type, makes it and calls its methods.
+fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> TokenStream {
+    let encoded = Ident::new("arguments", Span::mixed_site());
+    let state = Ident::new("actor", Span::mixed_site());
+
+    let (decode, decoded) = (constructor.arguments.decode(&encoded), constructor.arguments.decoded());
+    // An error about what it returns then points there.
+    let span = constructor.output.resolved_at(Span::call_site());
+    let made = quote_spanned!(span=> <#actor>::new(#decoded));
+    let constructed = if constructor.fallible {
+        let source = signature::source_of();
+        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made, #source))
+    } else {
+        quote_spanned!(span=> __mobula::__private::constructed::<#actor>(#made))
+    };
+
+    let mut calls = TokenStream::new();
+    let mut entries = TokenStream::new();
+    let mut numbers = TokenStream::new();
+    for (index, method) in methods.iter().enumerate() {
+        let Method { name, arguments, returns, cfg, .. } = method;
+        let (call, shown, item) = (number(index), name.unraw().to_string(), signature::repeated(name));
+        let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
+        let outcome = returns.outcome(&encoded, &quote!(<#actor>::#item(#state, #decoded)));
+        calls.extend(quote! {
+            #(#cfg)*
+            fn #call(
+                #state: &mut dyn ::core::any::Any,
+                #encoded: &mut __mobula::__private::Arguments<'_>,
+            ) -> __mobula::__private::Outcome {
+                let #state = __mobula::__private::downcast::<#actor>(#state)?;
+                #decode
+                #outcome
+            }
+        });
+        entries.extend(quote!(#(#cfg)* __mobula::__private::Method::new(#shown, #call),));
+        numbers.extend(quote!(#(#cfg)* #call,));
+    }
+
+    let class = class_name(actor);
+    quote! {
+        fn __new(#encoded: &mut __mobula::__private::Arguments<'_>) -> __mobula::__private::Construction {
+            #decode
+            #constructed
+        }
+
+        #calls
+
+        enum __Method { #numbers }
+
+        #[__mobula::__private::linkme::distributed_slice(__mobula::__private::CLASSES)]
+        #[linkme(crate = __mobula::__private::linkme)]
+        static __CLASS: __mobula::__private::Class = __mobula::__private::Class::new(
+            ::core::concat!(::core::module_path!(), "::", #class),
+            __new,
+            &[#entries],
+        );
+    }
+}
+
+/// The methods as the callers of a handle see them.
+fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
+    let class = class_name(actor);
+    let call = Ident::new("call", Span::mixed_site());
+    let methods = methods.iter().enumerate().map(|(index, method)| {
+        let Method { vis, name, arguments, returns, cfg, attributes } = method;
+        let (number, parameters, reference) = (number(index), arguments.parameters(), returns.reference());
+        let (attach, submit) = (arguments.attach(&call), returns.submit(&call));
+        let item = signature::repeated(name);
+        let summary = format!("Calls `{class}::{}` in the actor's process.", name.unraw());
+        let documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
+        let summary = (!documented).then(|| quote!(#[doc = #summary]));
+        let argument_docs = arguments.docs();
+        quote! {
+            #(#cfg)*
+            #(#attributes)*
+            #summary
+            #argument_docs
+            #vis fn #item(&self, #parameters) -> #reference {
+                let #call = __mobula::__private::RawActor::call(
+                    &self.0,
+                    __Method::#number as ::core::primitive::usize,
+                );
+                #attach
+                #submit
+            }
+        }
+    });
+    quote! {
+        #[doc(hidden)]
+        #[derive(::core::clone::Clone)]
+        pub struct __Methods(__mobula::__private::RawActor);
+
+        impl __Methods {
+            #(#methods)*
+        }
+
+        impl __mobula::Actor for #actor {
+            type Methods = __Methods;
+
+            fn class() -> &'static __mobula::__private::Class {
+                &__CLASS
+            }
+
+            fn methods(raw: __mobula::__private::RawActor) -> __Methods {
+                __Methods(raw)
+            }
+
+            fn raw(methods: &__Methods) -> &__mobula::__private::RawActor {
+                &methods.0
+            }
+        }
+    }
+}
+
+/// `Counter::remote` and `Counter::options`.
+fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
+    // What the caller leaves open, the attribute says.
+    let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
+    let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
+    let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries);
+    let Constructor { vis, arguments, .. } = constructor;
+    let class = class_name(actor);
+    let create = Ident::new("create", Span::mixed_site());
+    let (parameters, names, attach) = (arguments.parameters(), arguments.names(), arguments.attach(&create));
+    let argument_docs = arguments.docs();
+    let summary = format!(
+        "Starts a `{class}` in a process of its own, and returns an {} to it at once.",
+        mobula.link("ActorHandle")
+    );
+    let option_summary = format!("Sets the options that a `{class}` is started with.");
+    quote! {
+        #[doc(hidden)]
+        #[must_use = "no actor is started before `remote` is called"]
+        pub struct __Options(__mobula::ActorOptions);
+
+        impl __Options {
+            #vis fn remote(self, #parameters) -> __mobula::ActorHandle<#actor> {
+                let #create = __mobula::__private::Create::<#actor>::new(self.0, #defaults);
+                #attach
+                #create.submit()
+            }
+        }
+
+        impl #actor {
+            #[doc = #summary]
+            #[doc = ""]
+            #[doc = "The arguments are those of `new`, each a value or a reference to one. The actor is gone when the"]
+            #[doc = "last handle to it is."]
+            #argument_docs
+            #vis fn remote(#parameters) -> __mobula::ActorHandle<#actor> {
+                Self::options(__mobula::ActorOptions::new()).remote(#names)
+            }
+
+            #[doc = #option_summary]
+            #vis fn options(options: __mobula::ActorOptions) -> __Options {
+                __Options(options)
+            }
+        }
+    }
+}
+
+/// The type's name as the user knows it: `Counter`, or `shapes::Counter` where the block names it so.
+fn class_name(actor: &Type) -> String {
+    match actor {
+        Type::Path(path) => {
+            let names: Vec<_> =
+                path.path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
+            names.join("::")
+        }
+        other => other.to_token_stream().to_string(),
+    }
+}
+
+/// The name of a method's number, and of the function that calls it.
+fn number(index: usize) -> Ident {
+    format_ident!("__m{}", index)
+}

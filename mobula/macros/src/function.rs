@@ -1,0 +1,222 @@
+//! The expansion of `#[remote]` on a function.
+//!
+//! ```text
+//! fn add(…) → the function itself              value namespace
+//!             enum add {}                      type namespace: `add::remote`, `add::options`
+//!             const _ = {
+//!                 use ::mobula as __mobula     by the path that the option `crate` gives
+//!                 fn __call                    decodes the arguments, calls `add`, hands back the outcome
+//!                 static __FUNCTION            the registration: name and `__call`
+//!                 struct __Options, __Several  calls that options were given to
+//!                 impl add                     what the user calls
+//!             }
+//! ```
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
+use syn::{FnArg, ItemFn};
+
+use crate::options::{FunctionOptions, Mobula};
+use crate::signature::{self, Arguments, Returns};
+use crate::{Errors, with_error};
+
+/// Expands the attribute with these options on this function.
+pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream {
+    let mut errors = Errors::default();
+    let mut options = errors.take(FunctionOptions::parse(options));
+    if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
+        errors.push(
+            receiver,
+            "a remote function has no `self`: to call methods remotely, put `#[mobula::remote]` on the `impl` block",
+        );
+    }
+    signature::check_qualifiers(&function.sig, "a remote function", &mut errors);
+    let arguments = Arguments::read(&function.sig, &mut errors);
+    let returns = Returns::read(&function.sig, options.num_returns.as_ref(), true, &mut errors);
+    signature::strip_argument_docs(&mut function.sig);
+    if let Some(error) = errors.0 {
+        return with_error(function.into_token_stream(), error);
+    }
+
+    let mobula = options.mobula.take().unwrap_or_default();
+    let face = face(&function, &mobula, &arguments, &returns);
+    let glue = glue(&function, &mobula, &options, &arguments, &returns);
+    quote!(#function #face #glue)
+}
+
+/// The type that `add::remote` goes through.
+fn face(function: &ItemFn, mobula: &Mobula, arguments: &Arguments, returns: &Returns) -> TokenStream {
+    let (name, shared) = (&function.sig.ident, signature::shared(&function.attrs));
+    let (vis, item) = (signature::repeated(&function.vis), signature::repeated(name));
+    let deprecated = function.attrs.iter().filter(|attribute| attribute.path().is_ident("deprecated"));
+    let docs = [
+        format!("[`{name}`](fn@{name}) as a remote function."),
+        String::new(),
+        format!(
+            "`{name}::remote({})` calls it in a worker process, and returns {} at once.",
+            arguments.shown(),
+            returns.shown(mobula)
+        ),
+    ];
+    quote! {
+        #(#shared)*
+        #(#deprecated)*
+        #(#[doc = #docs])*
+        #vis enum #item {}
+    }
+}
+
+/// Everything else: hidden in a constant without a name.
+fn glue(
+    function: &ItemFn,
+    mobula: &Mobula,
+    options: &FunctionOptions,
+    arguments: &Arguments,
+    returns: &Returns,
+) -> TokenStream {
+    let (name, shared) = (&function.sig.ident, signature::shared(&function.attrs));
+    let (vis, item) = (signature::repeated(&function.vis), signature::repeated(name));
+    let allow = signature::allow_deprecated(&function.attrs);
+    let registration = registration(name, options, arguments, returns);
+    let calls = calls(&vis, arguments, returns);
+    let import = mobula.import();
+
+    // What the caller leaves open, the attribute says.
+    let given = match &options.max_retries {
+        Some(retries) => quote! {
+            __mobula::__private::with_defaults(options, __mobula::TaskOptions::new().max_retries(#retries))
+        },
+        None => quote!(options),
+    };
+    let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());
+    let summary = format!(
+        "Calls [`{name}`](fn@{name}) in a worker process, and returns {} at once.",
+        returns.shown(mobula)
+    );
+    let (argument_docs, option_summary) =
+        (arguments.docs(), format!("Sets the options of one call of `{name}`."));
+    let several = returns.list().map(|_| {
+        let docs = [
+            format!("Makes each element of what [`{name}`](fn@{name}) returns an object of its own."),
+            String::new(),
+            "The result must have exactly `count` elements, else each of the objects is an error.".to_owned(),
+        ];
+        quote! {
+            #(#[doc = #docs])*
+            #vis fn num_returns(count: ::core::primitive::usize) -> __Several {
+                Self::options(__mobula::TaskOptions::new()).num_returns(count)
+            }
+        }
+    });
+
+    quote! {
+        #(#shared)*
+        #allow
+        const _: () = {
+            #import
+            #registration
+            #calls
+
+            impl #item {
+                #[doc = #summary]
+                #[doc = ""]
+                #[doc = "Each argument is a value, or a reference to one. A value is encoded before this returns."]
+                #argument_docs
+                #vis fn remote(#parameters) -> #reference {
+                    Self::options(__mobula::TaskOptions::new()).remote(#names)
+                }
+
+                #[doc = #option_summary]
+                #vis fn options(options: __mobula::TaskOptions) -> __Options {
+                    __Options(#given)
+                }
+
+                #several
+            }
+        };
+    }
+}
+
+/// How a worker finds the function, and calls it.
+fn registration(
+    name: &Ident,
+    options: &FunctionOptions,
+    arguments: &Arguments,
+    returns: &Returns,
+) -> TokenStream {
+    let encoded = Ident::new("arguments", Span::mixed_site());
+    let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
+    let item = signature::repeated(name);
+    let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
+    let registered = match &options.name {
+        Some(given) => given.to_token_stream(),
+        None => {
+            let plain = name.unraw().to_string();
+            quote!(::core::concat!(::core::module_path!(), "::", #plain))
+        }
+    };
+    quote! {
+        fn __call(#encoded: &mut __mobula::__private::Arguments<'_>) -> __mobula::__private::Outcome {
+            #decode
+            #outcome
+        }
+
+        #[__mobula::__private::linkme::distributed_slice(__mobula::__private::FUNCTIONS)]
+        #[linkme(crate = __mobula::__private::linkme)]
+        static __FUNCTION: __mobula::__private::Function =
+            __mobula::__private::Function::new(#registered, __call);
+    }
+}
+
+/// The types of a call that options were given to, but not yet its arguments.
+fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenStream {
+    let call = Ident::new("call", Span::mixed_site());
+    let (parameters, attach) = (arguments.parameters(), arguments.attach(&call));
+    let (reference, submit) = (returns.reference(), returns.submit(&call));
+    let struct_attributes = quote! {
+        #[doc(hidden)]
+        #[must_use = "nothing is called before `remote` is"]
+    };
+
+    let (num_returns, several) = match returns.list() {
+        None => (None, None),
+        Some(element) => {
+            let num_returns = quote! {
+                #vis fn num_returns(self, count: ::core::primitive::usize) -> __Several {
+                    __Several(self.0, count)
+                }
+            };
+            let several = quote! {
+                #struct_attributes
+                pub struct __Several(__mobula::TaskOptions, ::core::primitive::usize);
+
+                impl __Several {
+                    #vis fn remote(self, #parameters) -> ::std::vec::Vec<__mobula::ObjectRef<#element>> {
+                        let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
+                        #attach
+                        #call.submit_list::<#element>(self.1)
+                    }
+                }
+            };
+            (Some(num_returns), Some(several))
+        }
+    };
+
+    quote! {
+        #struct_attributes
+        pub struct __Options(__mobula::TaskOptions);
+
+        impl __Options {
+            #vis fn remote(self, #parameters) -> #reference {
+                let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
+                #attach
+                #submit
+            }
+
+            #num_returns
+        }
+
+        #several
+    }
+}

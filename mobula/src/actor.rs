@@ -1,0 +1,228 @@
+//! Actors as their users see them: classes, handles, and calls of methods.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use mobula_runtime::{ActorOptions, ActorRef, ArgumentList, ExportedActor, Key, Name, Ref, Result, Returns};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::arguments::ReturnTuple;
+use crate::object_ref::ObjectRef;
+use crate::registry::Class;
+use crate::value::Reference;
+
+/// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
+pub trait Actor: 'static {
+    /// What a handle offers: the class's methods, as remote calls.
+    type Methods;
+    #[doc(hidden)]
+    fn class() -> &'static Class;
+    #[doc(hidden)]
+    fn methods(raw: RawActor) -> Self::Methods;
+    #[doc(hidden)]
+    fn raw(methods: &Self::Methods) -> &RawActor;
+}
+
+/// A handle to an actor: derefs to its methods.
+///
+/// Calls through one process's handles run in order. A handle can be cloned, given as an argument, or sent inside a
+/// value; the actor ends when the last one, anywhere, is gone.
+///
+/// # How an actor ends
+///
+/// With its last handle, or with the [session](crate::Session): the call that runs is finished, calls that wait are not
+/// begun, and the state is dropped, so its destructor runs; after 2 seconds the process is killed. By [`kill`](fn@kill), or
+/// when its process dies, it ends at once, and no destructor runs.
+///
+/// Handles that actors hold count as any others do. So actors that hold handles to each other, or one that holds its own,
+/// live on when nobody else has one: they end with the session, or by [`kill`](fn@kill). Where that is not wanted, let one
+/// of them drop what it holds (a method that takes it out of the state does), or look the other up by its name
+/// ([`get_actor`]) when it is needed.
+pub struct ActorHandle<A: Actor> {
+    methods: A::Methods,
+}
+
+impl<A: Actor> ActorHandle<A> {
+    fn from_raw(raw: RawActor) -> Self {
+        Self { methods: A::methods(raw) }
+    }
+
+    fn raw(&self) -> &RawActor {
+        A::raw(&self.methods)
+    }
+}
+
+impl<A: Actor> Deref for ActorHandle<A> {
+    type Target = A::Methods;
+
+    fn deref(&self) -> &A::Methods {
+        &self.methods
+    }
+}
+
+impl<A: Actor> Clone for ActorHandle<A> {
+    fn clone(&self) -> Self {
+        Self::from_raw(self.raw().clone())
+    }
+}
+
+/// A handle is equal to all other handles to the same actor, in every process and after every restart.
+impl<A: Actor> PartialEq for ActorHandle<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw().actor == other.raw().actor
+    }
+}
+
+impl<A: Actor> Eq for ActorHandle<A> {}
+
+impl<A: Actor> Hash for ActorHandle<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw().actor.hash(state);
+    }
+}
+
+// As of an `ObjectRef`: nothing is half changed while code of users runs that may panic.
+impl<A: Actor> UnwindSafe for ActorHandle<A> {}
+impl<A: Actor> RefUnwindSafe for ActorHandle<A> {}
+
+impl<A: Actor> fmt::Debug for ActorHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorHandle<{}>({:?})", A::class().name, self.raw())
+    }
+}
+
+/// The actor of a class that has a name. A round trip to the head.
+///
+/// # Errors
+/// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
+pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
+    let class = A::class();
+    let actor = ActorRef::named(name, class.definition())?;
+    Ok(ActorHandle::from_raw(RawActor { actor, class }))
+}
+
+/// Ends an actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A round
+/// trip to the head.
+///
+/// # Errors
+/// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the handle's session has ended.
+pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
+    handle.raw().actor.kill()
+}
+
+/// A handle whose class the type system does not know.
+#[derive(Clone)]
+pub struct RawActor {
+    actor: ActorRef,
+    class: &'static Class,
+}
+
+impl RawActor {
+    /// A call of the method of this index.
+    pub fn call(&self, method: usize) -> MethodCall {
+        MethodCall { actor: self.clone(), method, arguments: ArgumentList::default() }
+    }
+}
+
+impl fmt::Debug for RawActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.actor.fmt(f)
+    }
+}
+
+/// A call of a method, being put together by the macros' code.
+#[derive(Debug)]
+pub struct MethodCall {
+    actor: RawActor,
+    method: usize,
+    arguments: ArgumentList,
+}
+
+impl AsMut<ArgumentList> for MethodCall {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
+    }
+}
+
+impl MethodCall {
+    /// Makes the call; its result is one object.
+    pub fn submit<T>(self) -> ObjectRef<T> {
+        ObjectRef::first_of(self.make(Returns::One))
+    }
+
+    /// Makes the call; each element of its result is an object.
+    pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
+        T::references(&mut self.make(Returns::Tuple(T::COUNT)))
+    }
+
+    fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {
+        let RawActor { actor, class } = self.actor;
+        let name = Name::Static(class.methods[self.method].name);
+        actor.call(self.method as u32, name, self.arguments, returns)
+    }
+}
+
+/// An actor about to be made, being put together by the macros' code.
+#[derive(Debug)]
+pub struct Create<A> {
+    options: ActorOptions,
+    arguments: ArgumentList,
+    of: PhantomData<fn() -> A>,
+}
+
+impl<A> AsMut<ArgumentList> for Create<A> {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
+    }
+}
+
+impl<A: Actor> Create<A> {
+    /// A constructor call without arguments yet, with the options of whoever makes it; what those leave open, the
+    /// attribute says.
+    pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
+        Self { options: options.or(defaults), arguments: ArgumentList::default(), of: PhantomData }
+    }
+
+    /// Makes the actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.
+    /// Whatever goes wrong is reported by its calls.
+    pub fn submit(self) -> ActorHandle<A> {
+        let class = A::class();
+        let actor = ActorRef::create(class.definition(), &self.options, self.arguments);
+        ActorHandle::from_raw(RawActor { actor, class })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Passed {
+    actor: u64,
+    class: Key,
+    token: Reference,
+}
+
+impl<A: Actor> Serialize for ActorHandle<A> {
+    /// As the actor's number, and its token's position among the references of the value that is being encoded.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let ExportedActor { actor, class, token } = self.raw().actor.export().map_err(S::Error::custom)?;
+        Passed { actor, class, token: Reference(token) }.serialize(serializer)
+    }
+}
+
+impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let Passed { actor, class: key, token } = Passed::deserialize(deserializer)?;
+        let class = A::class();
+        let exported = ExportedActor { actor, class: key, token: token.0 };
+        let Some(actor) = ActorRef::import(exported, class.definition()) else {
+            return Err(D::Error::custom(format!(
+                "expected a handle to an actor of class {}, and this is one to another class",
+                class.name
+            )));
+        };
+        Ok(Self::from_raw(RawActor { actor, class }))
+    }
+}

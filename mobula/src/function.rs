@@ -1,0 +1,54 @@
+//! Calls of remote functions, as the macros' code puts them together.
+
+use mobula_runtime::{ArgumentList, Ref, Returns, TaskOptions, call_function};
+
+use crate::arguments::ReturnTuple;
+use crate::object_ref::ObjectRef;
+use crate::registry::Function;
+
+/// The options of a call, where the caller left them open as the attribute has them.
+#[doc(hidden)]
+pub fn with_defaults(options: TaskOptions, defaults: TaskOptions) -> TaskOptions {
+    options.or(defaults)
+}
+
+/// A call of a remote function, being put together by the macros' code.
+#[derive(Debug)]
+pub struct Call {
+    function: &'static Function,
+    options: TaskOptions,
+    arguments: ArgumentList,
+}
+
+impl AsMut<ArgumentList> for Call {
+    fn as_mut(&mut self) -> &mut ArgumentList {
+        &mut self.arguments
+    }
+}
+
+impl Call {
+    /// A call without arguments yet.
+    pub fn new(function: &'static Function, options: TaskOptions) -> Self {
+        Self { function, options, arguments: ArgumentList::default() }
+    }
+
+    /// Makes the call; its result is one object.
+    pub fn submit<T>(self) -> ObjectRef<T> {
+        ObjectRef::first_of(self.make(Returns::One))
+    }
+
+    /// Makes the call; each element of its result is an object.
+    pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
+        T::references(&mut self.make(Returns::Tuple(T::COUNT)))
+    }
+
+    /// Makes the call; each of the `count` elements of its result is an object.
+    pub fn submit_list<T>(self, count: usize) -> Vec<ObjectRef<T>> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.make(Returns::List(count)).map(ObjectRef::new).collect()
+    }
+
+    fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {
+        call_function(self.function.definition(), self.arguments, returns, self.options)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a worker of a Rust program runs: the functions and classes that the macros have registered.
+
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskErrorKind, label};
+
+use crate::arguments::Arguments;
+use crate::panics;
+use crate::registry::{self, Class};
+
+/// This program, as a worker runs it.
+pub(crate) static RUST: Rust = Rust;
+
+pub(crate) struct Rust;
+
+impl Host for Rust {
+    fn build_id(&self) -> u64 {
+        registry::fingerprint()
+    }
+
+    fn started(&self) {
+        panics::install();
+    }
+
+    fn call(&self, function: Key, on: &mut Invocation) -> Result<(), Failure> {
+        let function = registry::function(function).ok_or_else(|| not_registered("function"))?;
+        label(function.name);
+        guarded(|| (function.call)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
+    }
+
+    fn construct(&self, class: Key, on: &mut Invocation) -> Result<Box<dyn Instance>, Failure> {
+        let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
+        label(class.name);
+        let state = guarded(|| (class.construct)(&mut Arguments::new(on)))
+            .map_err(|failure| named(&format!("{}::new", class.name), failure))?;
+        Ok(Box::new(Actor { class, state: Some(state) }))
+    }
+
+    fn idle(&self) {
+        let _ = std::io::stdout().flush();
+    }
+}
+
+/// An actor in its process.
+struct Actor {
+    class: &'static Class,
+    /// Until it is dropped.
+    state: Option<Box<dyn Any>>,
+}
+
+impl Instance for Actor {
+    fn call(&mut self, method: u32, on: &mut Invocation) -> Result<(), Failure> {
+        let Self { class, state } = self;
+        let method = class.methods.get(method as usize).ok_or_else(|| not_registered("method"))?;
+        let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
+        guarded(|| (method.call)(state, &mut Arguments::new(on)))
+            .map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        drop_guarded(self.state.take());
+    }
+}
+
+/// Runs user code: a panic becomes an error.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        drop_guarded(panic);
+        Err(TaskError::new("", TaskErrorKind::Panicked, message).into())
+    })
+}
+
+/// Drops what belongs to user code, whose destructor may panic, too; and so may what it panics with.
+fn drop_guarded<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        std::mem::forget(panic);
+    }
+}
+
+/// Errors of user code learn the function's name.
+fn named(name: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Task(mut error) if error.function.is_empty() => {
+            name.clone_into(&mut error.function);
+            error.into()
+        }
+        failure => failure,
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
+}
+
+fn not_registered(what: &str) -> Failure {
+    let message = format!("the {what} is not registered in this worker: is it another build of the program?");
+    TaskError::new(what, TaskErrorKind::NotCalled, message).into()
+}

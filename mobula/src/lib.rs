@@ -1,0 +1,88 @@
+//! Mobula: tasks, actors and objects for the processes of one machine, on shared memory.
+//!
+//! ```
+//! use mobula::prelude::*;
+//!
+//! #[mobula::remote]
+//! fn square(x: i64) -> i64 {
+//!     x * x
+//! }
+//!
+//! struct Counter {
+//!     value: i64,
+//! }
+//!
+//! #[mobula::remote]
+//! impl Counter {
+//!     fn new() -> Self {
+//!         Counter { value: 0 }
+//!     }
+//!     fn increment(&mut self) -> i64 {
+//!         self.value += 1;
+//!         self.value
+//!     }
+//! }
+//!
+//! fn main() -> mobula::Result<()> {
+//!     let _mobula = mobula::init()?; // store, workers; all gone when dropped
+//!
+//!     let nine: ObjectRef<i64> = square::remote(3);
+//!     let eighty_one = square::remote(nine); // a value or a reference to one
+//!     assert_eq!(eighty_one.get()?, 81);
+//!
+//!     let counters: Vec<_> = (0..3).map(|_| Counter::remote()).collect();
+//!     let ones = mobula::get(counters.iter().map(|c| c.increment()))?;
+//!     assert_eq!(ones, [1, 1, 1]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! This crate is the Rust face of Mobula: it has the types. `value` turns what implements serde's traits into bytes and back,
+//! `#[remote]` registers functions and classes (`registry`), `function`, `actor` and `object_ref` make calls and get their
+//! results, `arguments` and `host` run them in a worker, and `takeover` makes a worker of the same program. What happens
+//! between a call and its result is the crate `mobula-runtime`, which knows no types.
+
+mod actor;
+mod arguments;
+mod function;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod host;
+mod object_ref;
+mod panics;
+mod portable;
+pub mod prelude;
+mod registry;
+mod session;
+mod sources;
+mod takeover;
+pub mod value;
+
+pub use mobula_macros::remote;
+pub use mobula_runtime::{
+    ActorOptions, Error, ExitReason, Failure, RefId, Result, Session, TaskError, TaskErrorKind, TaskOptions,
+    UNLIMITED, is_initialized, sessions,
+};
+
+pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
+pub use crate::arguments::IntoArg;
+pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
+pub use crate::session::{Builder, init, init_or_join};
+pub use crate::takeover::become_worker;
+
+/// What the code that the macros write refers to. Not for use by hand; it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use linkme;
+
+    pub use crate::actor::{Create, MethodCall, RawActor};
+    pub use crate::arguments::{
+        Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
+        fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
+    };
+    pub use crate::function::{Call, with_defaults};
+    pub use crate::portable::Portable;
+    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
+    pub use crate::sources::{OfBox, OfError, OfText, Returned};
+}

@@ -1,0 +1,69 @@
+//! What may be an argument or a result of a remote call, and what the compiler says about what may not.
+//!
+//! The macros' code asks for [`Portable`] wherever it needs one of serde's traits, always in the same words, so that
+//! the compiler has one thing to say about a type, and says it once.
+
+use mobula_runtime::{ArgumentList, Failure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::arguments::{Arg, Arguments, EachEncoder, IntoArg};
+use crate::value;
+
+/// A type whose values can go to another process: serde can write and read it, and it borrows from nothing.
+///
+/// Those bounds stand on the implementation alone: as supertraits, each would be an error of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot go to another process: it needs serde's `Serialize` and `Deserialize`",
+    label = "does not implement both `Serialize` and `Deserialize`",
+    note = "for a type of your own, and for the types in it, add `#[derive(serde::Serialize, serde::Deserialize)]`",
+    note = "for a type of another crate, see whether that crate has a feature `serde`",
+    note = "a type that borrows cannot be read in another process: take one that owns, as `String` for `&str`"
+)]
+pub trait Portable: Sized {
+    /// The next argument of a call that is about to run.
+    #[doc(hidden)]
+    fn take(arguments: &mut Arguments<'_>) -> Result<Self, Failure>;
+
+    /// Adds an argument of this type to a call that is being made.
+    #[doc(hidden)]
+    fn give<C: AsMut<ArgumentList>>(call: C, argument: impl IntoArg<Self>) -> C;
+
+    /// Encodes a result.
+    #[doc(hidden)]
+    fn encode(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+
+    /// Encodes a list of results as one.
+    #[doc(hidden)]
+    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+}
+
+// Else the compiler would name the bound that is not met, in serde's words, and one error for each.
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
+    fn take(arguments: &mut Arguments<'_>) -> Result<Self, Failure> {
+        arguments.next()
+    }
+
+    fn give<C: AsMut<ArgumentList>>(mut call: C, argument: impl IntoArg<Self>) -> C {
+        attach(call.as_mut(), argument.into_arg());
+        call
+    }
+
+    fn encode(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+        encoder.push(self)
+    }
+
+    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+        encoder.push(&list)
+    }
+}
+
+/// Adds an argument to those of a call.
+fn attach<T: Serialize>(arguments: &mut ArgumentList, argument: Arg<T>) {
+    match argument {
+        Arg::Reference(reference) => arguments.push_reference(&reference.0),
+        Arg::Value(_) if !value::context::is_there() => arguments.fail(mobula_runtime::Error::ThreadEnding),
+        Arg::Value(value) => arguments.push_value(|out| value::append(&value, out)),
+    }
+}

@@ -1,0 +1,151 @@
+//! What this program can do remotely: the functions and actor classes that the macros registered at link time.
+//!
+//! Functions go over the wire as a hash of their name. That is safe because driver and workers are one program: a
+//! worker proves with [`fingerprint`] that it is the same build before it serves.
+
+use std::any::Any;
+use std::sync::OnceLock;
+
+use mobula_runtime::{Definition, Failure, Key, Name};
+use rustc_hash::FxHashMap;
+
+use crate::arguments::{Arguments, Outcome};
+
+/// All remote functions of the program.
+#[linkme::distributed_slice]
+pub static FUNCTIONS: [Function];
+
+/// All actor classes of the program.
+#[linkme::distributed_slice]
+pub static CLASSES: [Class];
+
+/// What tells a registered function from all others: its name, and its place in the program, because functions in different
+/// bodies may share a name.
+const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn placed(name: u64, place: usize) -> Key {
+    Key::from_bits(name ^ offset(place).wrapping_mul(PLACE))
+}
+
+/// FNV-1a (Fowler, Noll, Vo) of the name.
+const fn hash_of(name: &str) -> u64 {
+    let (bytes, mut hash, mut i) = (name.as_bytes(), 0xcbf2_9ce4_8422_2325u64, 0);
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+/// A registered remote function.
+#[derive(Debug)]
+pub struct Function {
+    pub(crate) name: &'static str,
+    named: u64,
+    pub(crate) call: fn(&mut Arguments<'_>) -> Outcome,
+}
+
+impl Function {
+    /// Made by the macro.
+    pub const fn new(name: &'static str, call: fn(&mut Arguments<'_>) -> Outcome) -> Self {
+        Self { name, named: hash_of(name), call }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        placed(self.named, self.call as *const () as usize)
+    }
+
+    /// As the core knows it.
+    pub(crate) fn definition(&self) -> Definition {
+        Definition { key: self.key(), name: Name::Static(self.name) }
+    }
+}
+
+/// What a constructor gives: the actor's state.
+pub type Construction = Result<Box<dyn Any>, Failure>;
+
+/// A registered actor class.
+#[derive(Debug)]
+pub struct Class {
+    pub(crate) name: &'static str,
+    named: u64,
+    pub(crate) construct: fn(&mut Arguments<'_>) -> Construction,
+    pub(crate) methods: &'static [Method],
+}
+
+impl Class {
+    /// Made by the macro.
+    pub const fn new(
+        name: &'static str,
+        construct: fn(&mut Arguments<'_>) -> Construction,
+        methods: &'static [Method],
+    ) -> Self {
+        Self { name, named: hash_of(name), construct, methods }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        placed(self.named, self.construct as *const () as usize)
+    }
+
+    /// As the core knows it.
+    pub(crate) fn definition(&self) -> Definition {
+        Definition { key: self.key(), name: Name::Static(self.name) }
+    }
+}
+
+/// A method of an actor class.
+#[derive(Debug)]
+pub struct Method {
+    pub(crate) name: &'static str,
+    pub(crate) call: fn(&mut dyn Any, &mut Arguments<'_>) -> Outcome,
+}
+
+impl Method {
+    /// Made by the macro.
+    pub const fn new(name: &'static str, call: fn(&mut dyn Any, &mut Arguments<'_>) -> Outcome) -> Self {
+        Self { name, call }
+    }
+}
+
+struct Registry {
+    functions: FxHashMap<Key, &'static Function>,
+    classes: FxHashMap<Key, &'static Class>,
+}
+
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| Registry {
+        functions: FUNCTIONS.iter().map(|function| (function.key(), function)).collect(),
+        classes: CLASSES.iter().map(|class| (class.key(), class)).collect(),
+    })
+}
+
+pub(crate) fn function(key: Key) -> Option<&'static Function> {
+    registry().functions.get(&key).copied()
+}
+
+pub(crate) fn class(key: Key) -> Option<&'static Class> {
+    registry().classes.get(&key).copied()
+}
+
+/// A number that two builds of a program (practically) never share: made from every registered name, and from where
+/// the linker placed each function relative to this one.
+///
+/// Any change of code moves what lies behind it, and relative places do not depend on where the program was loaded.
+pub(crate) fn fingerprint() -> u64 {
+    let mut hash = hash_of(concat!(env!("CARGO_PKG_VERSION"), "/", module_path!()));
+    let mut mix = |value: u64| hash = (hash ^ value).wrapping_mul(PLACE).rotate_left(29);
+    for function in FUNCTIONS {
+        mix(function.key().bits());
+    }
+    for class in CLASSES {
+        mix(class.key().bits());
+        class.methods.iter().for_each(|method| mix(offset(method.call as *const () as usize)));
+    }
+    hash
+}
+
+/// Where in the program an address lies, wherever the program was loaded.
+fn offset(address: usize) -> u64 {
+    address.wrapping_sub(fingerprint as *const () as usize) as u64
+}

@@ -1,0 +1,216 @@
+//! Starting a session from Rust: workers are copies of this program.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobula_runtime::{Error, Launch, Result, RuntimeRef, Session, SessionNumber, SessionOptions};
+
+use crate::takeover::takes_over;
+use crate::{registry, value};
+
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The runtime of this process, for a thread that can still read and write values.
+pub(crate) fn runtime() -> Result<RuntimeRef> {
+    check_thread(mobula_runtime::runtime()?)
+}
+
+/// The runtime of this process, for what came from the session with this number.
+pub(crate) fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
+    check_thread(mobula_runtime::runtime_of(session)?)
+}
+
+/// When a thread ends, its thread-local values are dropped, and those that values are read and written with among them.
+fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
+    if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
+}
+
+/// Starts a session with the default [options](Builder): a store, and a worker for each runtime. Everything is gone when
+/// the returned guard is dropped, also by a panic, and when the process is killed.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let three = mobula::put(&3)?;
+/// assert_eq!(three.get()?, 3);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// Raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that; what it starts
+/// from then on inherits it.
+///
+/// # Errors
+/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`]; [`ClientError::ForkedChild`](mobula_client::ClientError::ForkedChild) in a process that was
+/// forked while its parent had a session.
+pub fn init() -> Result<Session> {
+    Builder::new().init()
+}
+
+/// Joins the session that this process has, or starts one as [`init`] does. It ends when the last of its guards is
+/// dropped.
+///
+/// For tests, which run at the same time in one process, and for libraries that need a session and do not know whether
+/// their program has one:
+///
+/// ```
+/// fn test_of_one_thing() -> mobula::Result<()> {
+///     let _mobula = mobula::init_or_join()?;
+///     assert_eq!(mobula::put(&1)?.get()?, 1);
+///     Ok(())
+/// }
+///
+/// // The test harness calls each in a thread of its own.
+/// let another = std::thread::spawn(test_of_one_thing);
+/// test_of_one_thing()?;
+/// another.join().expect("it does not panic")?;
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`init`], but for [`Error::AlreadyInitialized`].
+pub fn init_or_join() -> Result<Session> {
+    Builder::new().init_or_join()
+}
+
+/// How to start a session.
+///
+/// ```
+/// let _mobula = mobula::Builder::new().workers(1).capacity_bytes(64 << 20).init()?;
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Builder {
+    options: SessionOptions,
+    worker_program: Option<PathBuf>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let options = SessionOptions::new(registry::fingerprint(), Launch::program(THIS_PROGRAM));
+        Self { options, worker_program: None }
+    }
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tasks that run at the same time: so many worker processes, and more while some of them wait for results of
+    /// others. Default: one for each core that this process may run on, by its affinity mask and the quotas
+    /// of its control groups. At least 1.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.options.workers = workers;
+        self
+    }
+
+    /// Processes that the session may have at a time: workers, also those whose calls only wait for others, and actors.
+    /// Beyond that, calls wait for processes to become free; where none will, because all wait for others, one of the
+    /// calls that need one more is [`Failure::ProcessLimit`](crate::Failure::ProcessLimit). So is an actor that would leave fewer than
+    /// [`workers`](Self::workers) for calls.
+    ///
+    /// There are fewer while this process has no descriptors for so many (`RLIMIT_NOFILE`, 10 for each): no process is
+    /// started that it could not serve.
+    ///
+    /// Default: what the limits of this process, its control groups and the machine have room for: descriptors (10 in
+    /// this process for each), processes and threads, and 16 MiB of memory for each. More than `workers`, at most 30,000.
+    pub fn max_processes(mut self, processes: usize) -> Self {
+        self.options.max_processes = Some(processes);
+        self
+    }
+
+    /// What the store may hold, in bytes. Default: 30 % of the memory that the machine, or the control group (container)
+    /// that this process is in, has. At least 1, at most that memory.
+    pub fn capacity_bytes(mut self, bytes: u64) -> Self {
+        self.options.capacity_bytes = Some(bytes);
+        self
+    }
+
+    /// Where objects go that are held but not in use when the store is full; it makes a directory of its own in there, and
+    /// leaves nothing behind. Should be on a disk. Default: `/var/tmp`, if there is one.
+    pub fn spill_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.options.spill_directory = Some(directory.into());
+        self
+    }
+
+    /// What such objects may take on the disk, in bytes; 0: none goes there, and a store that is full stays full.
+    /// Default: eight times the capacity.
+    pub fn spill_bytes_max(mut self, bytes: u64) -> Self {
+        self.options.spill_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Where the session's directory, with the store's socket, is made. Default: `$XDG_RUNTIME_DIR/mobula`, or the first of
+    /// `mobula-UID` in `$TMPDIR`, `/tmp`, `/var/tmp` and `/dev/shm` that can be made.
+    pub fn session_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.options.session_dir = Some(directory.into());
+        self
+    }
+
+    /// Whether what workers print appears in this process's output, with a prefix. Default: yes. If not, it is
+    /// discarded.
+    pub fn forward_output(mut self, forward: bool) -> Self {
+        self.options.forward_output = forward;
+        self
+    }
+
+    /// For how long, at most, a process of the session that waits looks whether something has come before it sleeps;
+    /// zero: not at all. Default: 30 µs, about what the answer of a process that sleeps takes.
+    ///
+    /// Less, or not at all, is spent on it by itself where it has not paid off lately, as on a machine whose cores are
+    /// all busy.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.options.spin = spin;
+        self
+    }
+
+    /// The program that workers run. Default: this one. It must be the same build: a worker of another one is refused.
+    ///
+    /// Where mobula is in a library that this program has loaded while it ran (`dlopen`), there is no default: see
+    /// [`become_worker`](crate::become_worker).
+    pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.worker_program = Some(program.into());
+        self
+    }
+
+    /// Starts the session. Workers start meanwhile.
+    ///
+    /// # Errors
+    /// As [`init`], and [`Error::Config`] for what cannot be.
+    pub fn init(self) -> Result<Session> {
+        self.into_options()?.start()
+    }
+
+    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
+    /// is starting or ending. See [`init_or_join`].
+    ///
+    /// # Errors
+    /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`].
+    pub fn init_or_join(self) -> Result<Session> {
+        self.into_options()?.start_or_join()
+    }
+
+    fn into_options(self) -> Result<SessionOptions> {
+        let Self { mut options, worker_program } = self;
+        match worker_program {
+            Some(program) => {
+                options.launch = Launch::program(program);
+                if !takes_over() {
+                    options.store_launch = options.launch.clone();
+                }
+            }
+            None if takes_over() => {}
+            None => {
+                let expected = "mobula is in a library that this program has loaded, or the C library is linked statically, so \
+                                that its copies do not become workers by themselves: call `mobula::become_worker()` first in \
+                                `main`, or name a program here that does";
+                return Err(Error::Config {
+                    field: "worker_program",
+                    value: "this program".into(),
+                    expected: expected.into(),
+                });
+            }
+        }
+        Ok(options)
+    }
+}

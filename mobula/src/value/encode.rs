@@ -1,0 +1,160 @@
+//! From a value to a payload, in two steps: [`encode`] walks the value and learns how large the payload is; then
+//! [`Encoded::write_into`] writes it where it shall lie, which is the only time that buffers are copied.
+
+use mobula_client::Handle;
+use mobula_runtime::Written;
+use serde::Serialize;
+
+use super::ValueError;
+use super::buffer::Buffer;
+use super::context::{self, Beside, Placed};
+use super::payload::{self, ALIGNMENT, Layout, Record};
+use super::stream;
+
+/// Walks `value`. Its carriers are shared, not copied.
+///
+/// # Errors
+///
+/// When the value's `Serialize` refuses.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
+    let mut stream = Vec::with_capacity(64);
+    let (written, beside) = context::encoding(|| stream::append(value, &mut stream));
+    written?;
+    Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
+}
+
+/// Appends the payload of `value` to `out`, if it is a stream with nothing beside it.
+///
+/// # Errors
+///
+/// As [`encode`]; `out` is as it was.
+pub(crate) fn append<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<Written<Encoded>, ValueError> {
+    let start = out.len();
+    let type_name = payload::stored_name(std::any::type_name::<T>());
+    out.resize(start + payload::HEADER_BYTES, 0);
+    out.extend_from_slice(type_name);
+    let stream_start = out.len();
+    let (written, beside) = context::encoding(|| stream::append(value, out));
+    let stream_bytes = out.len() - stream_start;
+    match (written, beside) {
+        (Ok(()), None) => {
+            Layout::new(0, 0, type_name.len(), stream_bytes).write(&mut out[start..]);
+            Ok(Written::Whole { format: stream::format_of(&out[stream_start..]) })
+        }
+        (written, beside) => {
+            let stream = out[stream_start..].to_vec();
+            out.truncate(start);
+            written.map(|()| Written::Apart(Encoded::new(std::any::type_name::<T>(), stream, beside)))
+        }
+    }
+}
+
+/// A value on its way into a payload.
+#[must_use]
+pub struct Encoded {
+    type_name: &'static [u8],
+    stream: Vec<u8>,
+    buffers: Vec<(Record, Buffer)>,
+    references: Vec<Handle>,
+    layout: Layout,
+    length: usize,
+    copied_bytes: u64,
+}
+
+impl Encoded {
+    fn new(name: &'static str, stream: Vec<u8>, beside: Beside) -> Self {
+        let (placed, references) = beside.map_or_else(Default::default, |beside| beside.into_parts());
+        let type_name = payload::stored_name(name);
+        let layout = Layout::new(placed.len(), references.len(), type_name.len(), stream.len());
+        let mut length = layout.stream.end;
+        let mut copied_bytes = 0;
+        let mut place = |Placed { buffer, external }| {
+            let (offset, reference) = match external {
+                Some((reference, offset)) => (offset, Some(reference)),
+                None if buffer.is_empty() => (0, None),
+                None => {
+                    let offset = length.next_multiple_of(ALIGNMENT);
+                    length = offset + buffer.len();
+                    copied_bytes += buffer.len() as u64;
+                    (offset as u64, None)
+                }
+            };
+            (Record { offset, length: buffer.len() as u64, reference }, buffer)
+        };
+        let buffers = placed.into_iter().map(&mut place).collect();
+        Self { type_name, stream, buffers, references, layout, length, copied_bytes }
+    }
+
+    /// Bytes of the payload.
+    #[expect(clippy::len_without_is_empty, reason = "no payload is empty")]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The tag that tells how the payload is to be read; see [`format`](super::format).
+    pub fn format(&self) -> u32 {
+        stream::format_of(&self.stream)
+    }
+
+    /// How many bytes of buffers [`write_into`](Self::write_into) copies: none when all of them lie in the store.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
+    }
+
+    /// Every object of the store that the value refers to, each once, in the order in which [`decode`](super::decode)
+    /// wants them back.
+    pub fn references(&self) -> &[Handle] {
+        &self.references
+    }
+
+    /// Writes the payload, every byte of `out`.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is not exactly [`len`](Self::len) bytes long.
+    pub fn write_into(&self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.length, "the payload needs exactly the memory that it asked for");
+        self.layout.write(out);
+        out[self.layout.type_name.clone()].copy_from_slice(self.type_name);
+        out[self.layout.stream.clone()].copy_from_slice(&self.stream);
+        let mut written = self.layout.stream.end;
+        for (index, (record, buffer)) in self.buffers.iter().enumerate() {
+            record.write(out, index);
+            if record.reference.is_none() && !buffer.is_empty() {
+                let start = record.offset as usize;
+                // The memory may hold what an earlier object left there.
+                out[written..start].fill(0);
+                written = start + buffer.len();
+                mobula_client::copy(&mut out[start..written], buffer);
+            }
+        }
+    }
+
+    /// The payload on the heap.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut payload = vec![0; self.length];
+        self.write_into(&mut payload);
+        payload
+    }
+}
+
+impl mobula_runtime::Encoded for Encoded {
+    fn payload_bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn format(&self) -> u32 {
+        self.format()
+    }
+
+    fn references(&self) -> &[Handle] {
+        self.references()
+    }
+
+    fn write_into(&self, out: &mut [u8]) {
+        self.write_into(out);
+    }
+}

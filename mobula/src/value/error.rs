@@ -1,0 +1,145 @@
+//! Why a value could not be written or read.
+//!
+//! What another process wrote is an error here, whatever it is; none of it panics. Each error carries the numbers that
+//! tell a cut payload from a forged one.
+
+use arrow::error::ArrowError;
+use mobula_client::ClientError;
+
+/// Why a value could not become bytes, or bytes a value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// The bytes hold a value of another type.
+    #[error("asked for a value of type `{expected}`, but it is a `{found}`")]
+    WrongType {
+        /// The type that was asked for.
+        expected: &'static str,
+        /// The type that was written.
+        found: String,
+    },
+    /// The format tag says that this is something other than a value.
+    #[error("there is no value to read: what is there is {} (format tag {format})", mobula_runtime::format::shown(*format))]
+    NotAValue {
+        /// The tag; see [`format`](super::format).
+        format: u32,
+    },
+    /// The bytes do not begin as a payload of this version does.
+    #[error("not a payload of this version: it begins with {found:02x?}")]
+    UnknownPayload {
+        /// The first bytes, up to four.
+        found: Vec<u8>,
+    },
+    /// The payload ends before what its header promises.
+    #[error("the payload is cut short: {part} ends at byte {end}, but there are only {available}")]
+    Truncated {
+        /// Which part of the payload.
+        part: &'static str,
+        /// Where it would end.
+        end: u64,
+        /// Bytes of the payload.
+        available: u64,
+    },
+    /// A buffer lies outside the memory that it is said to lie in.
+    #[error(
+        "buffer {buffer} ({length} bytes at {offset}) does not lie within the {available} bytes it is said to"
+    )]
+    BufferOutOfBounds {
+        /// Which of the payload's buffers.
+        buffer: u32,
+        /// Where it is said to start.
+        offset: u64,
+        /// How long it is said to be.
+        length: u64,
+        /// Bytes of the payload, or of the object.
+        available: u64,
+    },
+    /// The stream names a buffer that the payload does not have.
+    #[error("the stream names buffer {buffer}, but the payload has {count}")]
+    NoSuchBuffer {
+        /// Which buffer.
+        buffer: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The stream names the same buffers again and again, to be copied out.
+    #[error(
+        "with buffer {buffer}, more bytes are to be copied out than the {available} that are there: each is named once"
+    )]
+    CopiedAgain {
+        /// Which buffer.
+        buffer: u32,
+        /// Bytes of the payload, and of the objects that its buffers lie in.
+        available: u64,
+    },
+    /// The payload names more references than came with it.
+    #[error("the payload names reference {reference}, but {count} came with it")]
+    NoSuchReference {
+        /// Which reference.
+        reference: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The stream is not what the type reads.
+    #[error("the bytes do not hold a `{type_name}`: {reason}")]
+    Unreadable {
+        /// The type that was asked for.
+        type_name: &'static str,
+        /// What its reading said.
+        reason: String,
+    },
+    /// To write or read the value would take more of the stack than the thread has left.
+    #[error("the value nests deeper than the stack of this thread allows")]
+    TooDeep,
+    /// The stream goes on after the value has ended.
+    #[error("{extra} bytes follow the end of a `{type_name}`")]
+    TrailingBytes {
+        /// The type that was asked for.
+        type_name: &'static str,
+        /// How many bytes too many.
+        extra: usize,
+    },
+    /// The type's `Serialize` refused.
+    #[error("cannot write a `{type_name}`: {reason}")]
+    Unwritable {
+        /// The type.
+        type_name: &'static str,
+        /// What its writing said.
+        reason: String,
+    },
+    /// The shape does not fit the number of elements, or is larger than memory.
+    #[error("the shape {shape:?} does not hold {elements} elements")]
+    Shape {
+        /// The shape.
+        shape: Vec<usize>,
+        /// How many elements there are.
+        elements: usize,
+    },
+    /// Bytes of a tensor that are none of its elements.
+    #[error("the tensor has bytes that are no `{element}`")]
+    Elements {
+        /// The elements' type.
+        element: &'static str,
+    },
+    /// Arrow data that is not valid: lengths, offsets, text or types do not fit together.
+    #[error("not valid Arrow data: {0}")]
+    Arrow(#[from] ArrowError),
+    /// There is no session in which store memory could be had.
+    #[error("this process has no session: call `mobula::init()` first")]
+    NoSession,
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] ClientError),
+}
+
+impl From<ValueError> for mobula_runtime::Error {
+    fn from(error: ValueError) -> Self {
+        Self::Value(Box::new(error))
+    }
+}
+
+impl From<ValueError> for mobula_runtime::Failure {
+    fn from(error: ValueError) -> Self {
+        Self::Other(error.to_string())
+    }
+}

@@ -1,0 +1,181 @@
+//! The stream of a payload: [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), which describes
+//! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which go in
+//! one piece.
+//!
+//! | value | in the stream |
+//! |---|---|
+//! | `bool`, integers up to 64 bits, `f32`, `f64` | a boolean; an integer, in the shortest form; a float of its width, bit by bit |
+//! | text, `char` | a string |
+//! | bytes (of `serialize_bytes`) | binary |
+//! | list, tuple, tuple struct | an array; a list of numbers: see below |
+//! | map | a map, with keys of any kind |
+//! | struct | a map by the names of its fields, as `serde` renames them; fields that are skipped are not there |
+//! | `()`, unit struct, `None` | nil |
+//! | `Some(x)`, newtype struct | as *x* itself; where *x* would be nil, see below |
+//! | variant | without content: its name as a string; else a map of one entry, from its name to its content |
+//!
+//! What MessagePack has no form for is an extension. Their numbers are little-endian, as all of a payload's.
+//!
+//! | type | data | value |
+//! |---|---|---|
+//! | 1 | *n*: 4 bytes | nil inside of *n* `Some`s: `Some(None)`, `Some(())` |
+//! | 2 | 16 bytes | an integer that 64 bits do not hold, signed |
+//! | 3 | 16 bytes | an integer that 127 bits do not hold, unsigned |
+//! | 4 | element: 1 byte; the numbers | a list of numbers |
+//! | 5 | element: 1 byte; buffer: 4 bytes | a list of numbers, beside the stream |
+//! | 6 | buffer: 4 bytes | a string, beside the stream |
+//! | 7 | buffer: 4 bytes | binary, beside the stream |
+//! | 8 | one MessagePack value: the buffer's index | bytes that are read where they lie: a [`Bytes`](super::Bytes) |
+//! | 9 | one MessagePack value: an array of one position | a reference to an object |
+//! | 10 | one MessagePack value: a map of `element`, `shape` and `buffer` | a [`Tensor`](super::Tensor) |
+//! | 11 | one MessagePack value: a map of `schema`, `rows` and `nodes` | [`Arrow`](super::Arrow) data |
+//!
+//! An element is named by its letter in Python's `struct` module and in NumPy: `b` `h` `i` `q` are signed integers of 1, 2,
+//! 4 and 8 bytes, `B` `H` `I` `Q` unsigned ones, `f` and `d` are floats. What takes 4 KiB or more goes beside the stream, as a
+//! buffer of the payload.
+//!
+//! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers what it reads for
+//! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for human-readable.
+//!
+//! Where `serde` has buffered it, the value of an extension 8 to 11 stands within more newtypes than any type has: so
+//! no user's type can be read from it by mistake.
+//!
+//! Binary is a list of numbers to `serde`'s buffer, as JSON has it, since text is read from buffered bytes, too, where
+//! they are UTF-8, and some ids are, where they have the right length. What lies beside the stream is too long for an
+//! id: it stays bytes unless it is UTF-8, because a buffered list takes 32 times the memory. In place of the name of a
+//! field, binary is a list, too, and is refused.
+//!
+//! # Depth
+//!
+//! A few bytes for each level are enough to go deeper than any stack, so each level looks at how much of the stack is
+//! left. `serde` reads buffered values a second time without checking the stack. So each buffered level reserves stack
+//! for that.
+
+use serde::de::{Deserialize, DeserializeOwned};
+use serde::ser::Serialize;
+
+use super::{ValueError, format};
+
+mod buffering;
+mod error;
+mod nested;
+mod numbers;
+mod read;
+mod write;
+
+pub(crate) use self::error::Error;
+pub(super) use self::nested::content;
+use self::read::Reader;
+use self::write::Writer;
+
+/// What takes so many bytes goes beside the stream.
+const BESIDE_BYTES_MIN: usize = 4096;
+
+/// The extensions, by their types.
+mod extension {
+    pub(super) const SOME: u8 = 1;
+    pub(super) const SIGNED: u8 = 2;
+    pub(super) const UNSIGNED: u8 = 3;
+    pub(super) const NUMBERS: u8 = 4;
+    pub(super) const NUMBERS_BESIDE: u8 = 5;
+    pub(super) const TEXT_BESIDE: u8 = 6;
+    pub(super) const BYTES_BESIDE: u8 = 7;
+    pub(super) const BUFFER: u8 = 8;
+    pub(super) const REFERENCE: u8 = 9;
+    pub(super) const TENSOR: u8 = 10;
+    pub(super) const ARROW: u8 = 11;
+}
+
+/// The stream of a [`Bytes`](super::Bytes) that is the payload's first buffer.
+pub(super) const BUFFER_0: [u8; 3] = [write::marker::FIXEXT_1, extension::BUFFER, 0];
+
+/// The tag of a payload with this stream.
+pub(super) fn format_of(stream: &[u8]) -> u32 {
+    match *stream {
+        [write::marker::EXT_32, _, _, _, _, extension::TENSOR, ..] => format::TENSOR,
+        [write::marker::EXT_32, _, _, _, _, extension::ARROW, ..] => format::ARROW,
+        _ => format::PLAIN,
+    }
+}
+
+/// A type that has an extension of its own. It is written as a newtype struct of this name, whose content asks
+/// [`context::is_invited`](super::context::is_invited) whether it goes into the extension: any other format only sees a
+/// newtype struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extension {
+    Buffer,
+    Reference,
+    Tensor,
+    Arrow,
+}
+
+impl Extension {
+    /// No type of Rust's has such a name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Buffer => "$mobula::buffer",
+            Self::Reference => "$mobula::reference",
+            Self::Tensor => "$mobula::tensor",
+            Self::Arrow => "$mobula::arrow",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        if !name.starts_with('$') {
+            return None;
+        }
+        [Self::Buffer, Self::Reference, Self::Tensor, Self::Arrow]
+            .into_iter()
+            .find(|extension| extension.name() == name)
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Buffer => extension::BUFFER,
+            Self::Reference => extension::REFERENCE,
+            Self::Tensor => extension::TENSOR,
+            Self::Arrow => extension::ARROW,
+        }
+    }
+}
+
+/// Appends the stream of `value`; what is large goes beside it. What an error leaves behind is for the caller to cut off.
+pub(super) fn append<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    value.serialize(&mut Writer::new(out)).map_err(|error| match error.is_too_deep() {
+        true => ValueError::TooDeep,
+        false => ValueError::Unwritable { type_name: std::any::type_name::<T>(), reason: error.to_string() },
+    })
+}
+
+/// The value that all of `stream` makes up.
+pub(super) fn read<T: DeserializeOwned>(stream: &[u8]) -> Result<T, ValueError> {
+    let type_name = std::any::type_name::<T>();
+    let (value, rest) = take(stream).map_err(|error| match error.is_too_deep() {
+        true => ValueError::TooDeep,
+        false => ValueError::Unreadable { type_name, reason: error.to_string() },
+    })?;
+    if rest.is_empty() { Ok(value) } else { Err(ValueError::TrailingBytes { type_name, extra: rest.len() }) }
+}
+
+/// A stream that has nothing beside it, as a part of one to look for.
+#[cfg(test)]
+pub(crate) fn write_alone<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
+    let mut stream = Vec::new();
+    value.serialize(&mut Writer::new(&mut stream))?;
+    Ok(stream)
+}
+
+/// The value that all of a stream makes up that has nothing beside it. It may borrow from it.
+pub(crate) fn read_alone<'de, T: Deserialize<'de>>(stream: &'de [u8]) -> Result<T, Error> {
+    match take(stream)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(Error::new(format!("{} bytes follow the end of the value", rest.len()))),
+    }
+}
+
+/// The value at the front of bytes, and what is behind it.
+fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Error> {
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader)?;
+    Ok((value, reader.rest()))
+}

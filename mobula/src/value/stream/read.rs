@@ -1,0 +1,687 @@
+//! From the stream to `serde`'s data model.
+//!
+//! The stream comes from another process. Each length is checked against the bytes that are left before anything is
+//! taken or promised for it.
+
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
+};
+
+use super::error::{Error, Step};
+use super::write::marker;
+use super::{Extension, buffering, extension, nested, numbers};
+use crate::value::buffer::Buffer;
+use crate::value::context;
+use mobula_runtime::stack::StackLimit;
+
+/// Room on the stack for each level that is buffered, which is gone through again by code that does not look.
+const BUFFERED_LEVEL_BYTES: usize = 16 << 10;
+
+/// Reads one value after the other.
+pub(super) struct Reader<'de> {
+    bytes: &'de [u8],
+    at: usize,
+    limit: StackLimit,
+    /// How many of the `Some`s around the next nil have been read already.
+    somes: u32,
+    /// Where the last key of a map began.
+    key_at: Option<usize>,
+    /// Levels of which it is not known what they are read as.
+    buffered: usize,
+}
+
+/// What a value begins with.
+#[derive(Clone, Copy)]
+enum Head {
+    Nil,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    F32(f32),
+    F64(f64),
+    /// With their bytes to come.
+    Text(usize),
+    Binary(usize),
+    Extension(u8, usize),
+    /// With so many elements, or entries, to come.
+    Array(usize),
+    Map(usize),
+}
+
+impl<'de> Reader<'de> {
+    pub(super) fn new(bytes: &'de [u8]) -> Self {
+        Self { bytes, at: 0, limit: StackLimit::here(), somes: 0, key_at: None, buffered: 0 }
+    }
+
+    /// What has not been read.
+    pub(super) fn rest(&self) -> &'de [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// One level down.
+    #[inline]
+    fn deeper(&self) -> Result<(), Error> {
+        if self.limit.is_within(self.buffered * BUFFERED_LEVEL_BYTES) {
+            return Err(Error::too_deep());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize) -> Result<&'de [u8], Error> {
+        match self.rest().get(..length) {
+            Some(taken) => {
+                self.at += length;
+                Ok(taken)
+            }
+            None => Err(self.cut_short(length)),
+        }
+    }
+
+    #[cold]
+    fn cut_short(&self, wanted: usize) -> Error {
+        let (at, left) = (self.at, self.rest().len());
+        Error::new(format!(
+            "the stream is cut short: {wanted} bytes should follow its byte {at}, but {left} do"
+        ))
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        Ok(self.take(N)?.try_into().expect("as many as were taken"))
+    }
+
+    #[inline]
+    fn short(&mut self) -> Result<usize, Error> {
+        Ok(self.array::<1>()?[0].into())
+    }
+
+    #[inline]
+    fn medium(&mut self) -> Result<usize, Error> {
+        Ok(u16::from_be_bytes(self.array()?).into())
+    }
+
+    #[inline]
+    fn long(&mut self) -> Result<usize, Error> {
+        Ok(u32::from_be_bytes(self.array()?) as usize)
+    }
+
+    #[inline]
+    fn head(&mut self) -> Result<Head, Error> {
+        Ok(match self.array::<1>()?[0] {
+            byte @ 0..=0x7f => Head::Unsigned(byte.into()),
+            byte @ 0x80..=0x8f => Head::Map((byte & 0x0f).into()),
+            byte @ 0x90..=0x9f => Head::Array((byte & 0x0f).into()),
+            byte @ 0xa0..=0xbf => Head::Text((byte & 0x1f).into()),
+            byte @ 0xe0.. => Head::Signed((byte as i8).into()),
+            marker::NIL => Head::Nil,
+            marker::FALSE => Head::Bool(false),
+            marker::TRUE => Head::Bool(true),
+            marker::U8 => Head::Unsigned(u8::from_be_bytes(self.array()?).into()),
+            marker::U16 => Head::Unsigned(u16::from_be_bytes(self.array()?).into()),
+            marker::U32 => Head::Unsigned(u32::from_be_bytes(self.array()?).into()),
+            marker::U64 => Head::Unsigned(u64::from_be_bytes(self.array()?)),
+            marker::I8 => Head::Signed(i8::from_be_bytes(self.array()?).into()),
+            marker::I16 => Head::Signed(i16::from_be_bytes(self.array()?).into()),
+            marker::I32 => Head::Signed(i32::from_be_bytes(self.array()?).into()),
+            marker::I64 => Head::Signed(i64::from_be_bytes(self.array()?)),
+            marker::F32 => Head::F32(f32::from_be_bytes(self.array()?)),
+            marker::F64 => Head::F64(f64::from_be_bytes(self.array()?)),
+            marker::STR_8 => Head::Text(self.short()?),
+            marker::STR_16 => Head::Text(self.medium()?),
+            marker::STR_32 => Head::Text(self.long()?),
+            marker::BIN_8 => Head::Binary(self.short()?),
+            marker::BIN_16 => Head::Binary(self.medium()?),
+            marker::BIN_32 => Head::Binary(self.long()?),
+            marker::ARRAY_16 => Head::Array(self.medium()?),
+            marker::ARRAY_32 => Head::Array(self.long()?),
+            marker::MAP_16 => Head::Map(self.medium()?),
+            marker::MAP_32 => Head::Map(self.long()?),
+            byte @ marker::FIXEXT_1..=marker::FIXEXT_16 => self.extension(1 << (byte - marker::FIXEXT_1))?,
+            marker::EXT_8 => {
+                let length = self.short()?;
+                self.extension(length)?
+            }
+            marker::EXT_16 => {
+                let length = self.medium()?;
+                self.extension(length)?
+            }
+            marker::EXT_32 => {
+                let length = self.long()?;
+                self.extension(length)?
+            }
+            byte => return Err(Error::new(format!("no value begins with the byte {byte:#04x}"))),
+        })
+    }
+
+    fn extension(&mut self, length: usize) -> Result<Head, Error> {
+        Ok(Head::Extension(self.array::<1>()?[0], length))
+    }
+
+    /// Reads a value, as what it is.
+    #[inline]
+    fn value<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        let head = self.head()?;
+        self.value_of(start, head, visitor)
+    }
+
+    /// Reads the value that began with `head`, at `start`.
+    fn value_of<V: Visitor<'de>>(&mut self, start: usize, head: Head, visitor: V) -> Result<V::Value, Error> {
+        match head {
+            Head::Nil => visitor.visit_unit(),
+            Head::Bool(value) => visitor.visit_bool(value),
+            // An unsigned key would be taken for the number of a field, or of a variant.
+            Head::Unsigned(value) if self.key_at == Some(start) => match i64::try_from(value) {
+                Ok(value) => visitor.visit_i64(value),
+                Err(_) => visitor.visit_u64(value),
+            },
+            Head::Unsigned(value) => visitor.visit_u64(value),
+            Head::Signed(value) => visitor.visit_i64(value),
+            Head::F32(value) => visitor.visit_f32(value),
+            Head::F64(value) => visitor.visit_f64(value),
+            Head::Text(length) => visitor.visit_borrowed_str(self.text(length)?),
+            Head::Binary(length) => visitor.visit_borrowed_bytes(self.take(length)?),
+            Head::Array(length) => {
+                self.deeper()?;
+                let mut items = Items { reader: self, left: length, index: 0 };
+                let value = visitor.visit_seq(&mut items)?;
+                match items.left {
+                    0 => Ok(value),
+                    left => Err(Error::new(format!("a list has {left} elements more than are read"))),
+                }
+            }
+            Head::Map(length) => {
+                self.deeper()?;
+                let mut entries = Entries { reader: self, left: length, index: 0, key_start: 0 };
+                let value = visitor.visit_map(&mut entries)?;
+                match entries.left {
+                    0 => Ok(value),
+                    left => Err(Error::new(format!("a map has {left} entries more than are read"))),
+                }
+            }
+            Head::Extension(code, length) => self.value_of_extension(start, code, length, visitor),
+        }
+    }
+
+    /// The same, but bytes are a list of numbers where they could be taken for text, or for an id.
+    fn value_with_bytes_listed<V: Visitor<'de>>(
+        &mut self,
+        start: usize,
+        head: Head,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match head {
+            Head::Binary(length) => numbers::visit(b'B', self.take(length)?, visitor),
+            Head::Extension(extension::BYTES_BESIDE, length) => {
+                let bytes = self.beside(length)?.copy_once();
+                match std::str::from_utf8(&bytes) {
+                    Ok(_) => numbers::visit(b'B', &bytes, visitor),
+                    Err(_) => visitor.visit_byte_buf(bytes),
+                }
+            }
+            head => self.value_of(start, head, visitor),
+        }
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'de str, Error> {
+        let bytes = self.take(length)?;
+        std::str::from_utf8(bytes).map_err(|error| Error::new(format!("text that is not UTF-8: {error}")))
+    }
+
+    fn value_of_extension<V: Visitor<'de>>(
+        &mut self,
+        start: usize,
+        code: u8,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match code {
+            extension::SOME => {
+                if self.some_is_next(start, length)? {
+                    self.deeper()?;
+                    return visitor.visit_some(self);
+                }
+                visitor.visit_unit()
+            }
+            extension::SIGNED => visitor.visit_i128(i128::from_le_bytes(self.data(length)?)),
+            extension::UNSIGNED => visitor.visit_u128(u128::from_le_bytes(self.data(length)?)),
+            extension::NUMBERS | extension::NUMBERS_BESIDE => {
+                self.deeper()?;
+                match self.numbers(code, length)? {
+                    (code, Place::Stream(bytes)) => numbers::visit(code, bytes, visitor),
+                    (code, Place::Buffer(buffer)) => numbers::visit(code, &buffer, visitor),
+                }
+            }
+            extension::TEXT_BESIDE => {
+                let bytes = self.beside(length)?.copy_once();
+                let text = String::from_utf8(bytes);
+                visitor.visit_string(
+                    text.map_err(|error| {
+                        Error::new(format!("text that is not UTF-8: {}", error.utf8_error()))
+                    })?,
+                )
+            }
+            extension::BYTES_BESIDE => visitor.visit_byte_buf(self.beside(length)?.copy_once()),
+            extension::BUFFER | extension::REFERENCE | extension::TENSOR | extension::ARROW => {
+                self.deeper()?;
+                // Each has another form, by which they are told apart where `serde` has buffered them.
+                let data = self.rest().get(..length).ok_or_else(|| self.cut_short(length))?;
+                let is_right = matches!(
+                    (code, data),
+                    (extension::BUFFER, [0..=0x7f | marker::U8..=marker::U64, ..])
+                        | (extension::REFERENCE, [0x91, ..])
+                        | (extension::TENSOR | extension::ARROW, [0x80..=0x8f, ..])
+                );
+                if !is_right {
+                    return Err(Error::new(format!("an extension of type {code} with another value in it")));
+                }
+                let end = self.at + length;
+                let value = nested::visit(self, visitor)?;
+                if self.at == end {
+                    return Ok(value);
+                }
+                Err(Error::new(format!("an extension of {length} bytes ends elsewhere than the value in it")))
+            }
+            _ => Err(Error::new(format!("an extension of the unknown type {code}"))),
+        }
+    }
+
+    /// The data of an extension that has `N` bytes.
+    fn data<const N: usize>(&mut self, length: usize) -> Result<[u8; N], Error> {
+        if length != N {
+            return Err(Error::new(format!("an extension of {length} bytes, where {N} belong")));
+        }
+        self.array()
+    }
+
+    /// A buffer to be copied out, which an extension that began `length` bytes before its end names.
+    fn beside(&mut self, length: usize) -> Result<Buffer, Error> {
+        let index = u32::from_le_bytes(self.data(length)?);
+        context::buffer_to_copy(index).map_err(context::refuse)
+    }
+
+    /// A list of numbers: of which kind, and where.
+    fn numbers(&mut self, code: u8, length: usize) -> Result<(u8, Place<'de>), Error> {
+        let [element] = self.array()?;
+        let Some(length) = length.checked_sub(1) else {
+            return Err(Error::new("a list of numbers of no kind"));
+        };
+        let place = match code {
+            extension::NUMBERS => Place::Stream(self.take(length)?),
+            _ => Place::Buffer(self.beside(length)?),
+        };
+        Ok((element, place))
+    }
+
+    /// Whether what began at `start`, nil inside of `Some`s, is a `Some` once more, which is then counted; else it has been
+    /// read.
+    fn some_is_next(&mut self, start: usize, length: usize) -> Result<bool, Error> {
+        let somes = u32::from_le_bytes(self.data(length)?);
+        if self.somes < somes {
+            self.somes += 1;
+            self.at = start;
+            return Ok(true);
+        }
+        self.somes = 0;
+        Ok(false)
+    }
+
+    /// Passes over a value, however deep.
+    fn skip(&mut self) -> Result<(), Error> {
+        let mut left = 1u64;
+        while left > 0 {
+            left -= 1;
+            match self.head()? {
+                Head::Text(length) | Head::Binary(length) | Head::Extension(_, length) => {
+                    self.take(length)?;
+                }
+                Head::Array(length) => left += length as u64,
+                Head::Map(length) => left += 2 * length as u64,
+                _ => {}
+            }
+        }
+        self.somes = 0;
+        Ok(())
+    }
+
+    /// The step to an entry, by its key.
+    #[cold]
+    fn step_to(&self, key_start: usize, index: usize) -> Step {
+        let mut reader = Self { bytes: self.bytes, at: key_start, ..*self };
+        match reader.head() {
+            Ok(Head::Text(length)) => match reader.text(length) {
+                Ok(name) => Step::Name(name.to_owned().into()),
+                Err(_) => Step::Index(index),
+            },
+            _ => Step::Index(index),
+        }
+    }
+}
+
+/// Whether the name of a newtype struct is a request to the format: our own, or that of a crate such as `serde_json`,
+/// which calls its own private. We hand over the value as it was written. Other names that begin with `$` are users'.
+#[inline]
+fn is_request(name: &str) -> bool {
+    name.starts_with('$') && (Extension::of_name(name).is_some() || name.contains("private"))
+}
+
+/// Where bytes lie.
+enum Place<'de> {
+    Stream(&'de [u8]),
+    Buffer(Buffer),
+}
+
+/// Numbers come as the type that is asked for where they fit: there are visitors that take nothing else.
+macro_rules! integers {
+    ($($deserialize:ident $visit:ident $number:ty;)*) => {$(
+        #[inline]
+        fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let start = self.at;
+            let head = self.head()?;
+            let number = match head {
+                Head::Unsigned(number) => <$number>::try_from(number).ok(),
+                Head::Signed(number) => <$number>::try_from(number).ok(),
+                _ => None,
+            };
+            match number {
+                Some(number) => visitor.$visit(number),
+                None => self.value_of(start, head, visitor),
+            }
+        }
+    )*};
+}
+
+/// What is read as what it is.
+macro_rules! values {
+    ($($deserialize:ident($($parameter:ty),*);)*) => {$(
+        #[inline]
+        fn $deserialize<V: Visitor<'de>>(self, $(_: $parameter,)* visitor: V) -> Result<V::Value, Error> {
+            self.value(visitor)
+        }
+    )*};
+}
+
+/// Lists, which may have been written as bytes.
+macro_rules! lists {
+    ($($deserialize:ident($($parameter:ty),*);)*) => {$(
+        #[inline]
+        fn $deserialize<V: Visitor<'de>>(self, $(_: $parameter,)* visitor: V) -> Result<V::Value, Error> {
+            let start = self.at;
+            match self.head()? {
+                Head::Binary(length) => numbers::visit(b'B', self.take(length)?, visitor),
+                Head::Extension(extension::BYTES_BESIDE, length) => {
+                    numbers::visit(b'B', &self.beside(length)?, visitor)
+                }
+                head => self.value_of(start, head, visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &mut Reader<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.buffered += 1;
+        let start = self.at;
+        let value = self.head().and_then(|head| match head {
+            Head::Binary(_) | Head::Extension(extension::BYTES_BESIDE, _) if buffering::is_buffer::<V>() => {
+                self.value_with_bytes_listed(start, head, visitor)
+            }
+            head => self.value_of(start, head, visitor),
+        });
+        self.buffered -= 1;
+        value
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        match self.head()? {
+            Head::Text(length) => visitor.visit_borrowed_str(self.text(length)?),
+            head => self.value_with_bytes_listed(start, head, visitor),
+        }
+    }
+
+    integers! {
+        deserialize_i8 visit_i8 i8;
+        deserialize_i16 visit_i16 i16;
+        deserialize_i32 visit_i32 i32;
+        deserialize_i64 visit_i64 i64;
+        deserialize_i128 visit_i128 i128;
+        deserialize_u8 visit_u8 u8;
+        deserialize_u16 visit_u16 u16;
+        deserialize_u32 visit_u32 u32;
+        deserialize_u64 visit_u64 u64;
+        deserialize_u128 visit_u128 u128;
+    }
+
+    values! {
+        deserialize_bool();
+        deserialize_f32();
+        deserialize_f64();
+        deserialize_str();
+        deserialize_string();
+        deserialize_unit();
+        deserialize_unit_struct(&'static str);
+        deserialize_map();
+        deserialize_struct(&'static str, &'static [&'static str]);
+    }
+
+    lists! {
+        deserialize_seq();
+        deserialize_tuple(usize);
+        deserialize_tuple_struct(&'static str, usize);
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        match self.head()? {
+            Head::Text(length) => {
+                let text = self.text(length)?;
+                let mut letters = text.chars();
+                match (letters.next(), letters.next()) {
+                    (Some(letter), None) => visitor.visit_char(letter),
+                    _ => visitor.visit_borrowed_str(text),
+                }
+            }
+            head => self.value_of(start, head, visitor),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        match self.head()? {
+            Head::Extension(code @ (extension::NUMBERS | extension::NUMBERS_BESIDE), length) => {
+                match self.numbers(code, length)? {
+                    (b'B', Place::Stream(bytes)) => visitor.visit_borrowed_bytes(bytes),
+                    (b'B', Place::Buffer(buffer)) => visitor.visit_byte_buf(buffer.copy_once()),
+                    (code, Place::Stream(bytes)) => numbers::visit(code, bytes, visitor),
+                    (code, Place::Buffer(buffer)) => numbers::visit(code, &buffer, visitor),
+                }
+            }
+            head => self.value_of(start, head, visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.at;
+        match self.head()? {
+            Head::Nil => visitor.visit_none(),
+            Head::Extension(extension::SOME, length) => {
+                if self.some_is_next(start, length)? {
+                    self.deeper()?;
+                    return visitor.visit_some(self);
+                }
+                visitor.visit_none()
+            }
+            _ => {
+                self.deeper()?;
+                self.at = start;
+                visitor.visit_some(self)
+            }
+        }
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deeper()?;
+        if is_request(name) { self.value(visitor) } else { visitor.visit_newtype_struct(self) }
+    }
+
+    #[inline]
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deeper()?;
+        let start = self.at;
+        match self.head()? {
+            Head::Text(_) => {
+                self.at = start;
+                visitor.visit_enum(Variant { reader: self, has_content: false })
+            }
+            Head::Map(1) => visitor.visit_enum(Variant { reader: self, has_content: true }),
+            Head::Map(_) => Err(Error::invalid_value(
+                Unexpected::Map,
+                &"the name of a variant, or a map from it to its content",
+            )),
+            head => self.value_of(start, head, visitor),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.skip()?;
+        visitor.visit_unit()
+    }
+}
+
+/// An array being read.
+struct Items<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    left: usize,
+    index: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        self.index += 1;
+        let value = seed.deserialize(&mut *self.reader);
+        value
+            .map(Some)
+            .map_err(|error| error.at(Step::Index(self.index - 1), Some(std::any::type_name::<T::Value>())))
+    }
+
+    /// No more than there are bytes for.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(self.reader.rest().len()))
+    }
+}
+
+/// A map being read.
+struct Entries<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    left: usize,
+    index: usize,
+    key_start: usize,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        self.index += 1;
+        self.key_start = self.reader.at;
+        self.reader.key_at = Some(self.key_start);
+        let key = seed.deserialize(&mut *self.reader);
+        key.map(Some).map_err(|error| error.at(Step::Index(self.index - 1), None))
+    }
+
+    #[inline]
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        let value = seed.deserialize(&mut *self.reader);
+        value.map_err(|error| {
+            let step = self.reader.step_to(self.key_start, self.index.saturating_sub(1));
+            error.at(step, Some(std::any::type_name::<T::Value>()))
+        })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(self.reader.rest().len()))
+    }
+}
+
+/// A variant being read: its name, and then its content.
+struct Variant<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    has_content: bool,
+}
+
+impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    #[inline]
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        let name = seed.deserialize(&mut *self.reader)?;
+        Ok((name, self))
+    }
+}
+
+impl Variant<'_, '_> {
+    fn content(&self, expected: &dyn de::Expected) -> Result<(), Error> {
+        if self.has_content { Ok(()) } else { Err(Error::invalid_type(Unexpected::UnitVariant, expected)) }
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn unit_variant(self) -> Result<(), Error> {
+        if self.has_content { de::Deserialize::deserialize(self.reader) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        self.content(&"a variant with a value")?;
+        seed.deserialize(self.reader)
+    }
+
+    #[inline]
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
+        self.content(&"a variant with values")?;
+        self.reader.deserialize_tuple(length, visitor)
+    }
+
+    #[inline]
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.content(&"a variant with fields")?;
+        self.reader.deserialize_struct("", fields, visitor)
+    }
+}

@@ -1,0 +1,241 @@
+//! Actors, whatever their class: their options, and references to them.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use mobula_client::{Handle, ObjectId};
+
+use crate::call::arguments::ArgumentList;
+use crate::call::reference::Ref;
+use crate::call::task::{ResultCells, Target, TaskOptions, failed, references, submit};
+use crate::error::{Error, Failure, Result};
+use crate::host::{Definition, Key, Name};
+use crate::session::{self, SessionNumber};
+use crate::wire::Returns;
+
+/// Options of an actor.
+///
+/// ```
+/// # use mobula_runtime::ActorOptions;
+/// let options = ActorOptions::new().name("scores").max_restarts(3);
+/// ```
+///
+/// # When its process dies
+///
+/// Without options an actor is over when its process dies: calls that were under way, and all later ones, fail with
+/// [`Failure::ActorDied`].
+///
+/// With [`max_restarts`](Self::max_restarts) it is started again: a new process runs the constructor with the same
+/// arguments, which are kept for that. The state is a new one; what the old one had become is lost, unless the actor
+/// keeps it elsewhere. Handles and the name stay, in whatever process they are, and lead to the new process. Then
+///
+/// - a call that had begun when the process died, and whose result is not yet there, fails with
+///   [`Failure::ActorUnavailable`]: it was carried out **at most once**. With
+///   [`max_task_retries`](Self::max_task_retries) it is sent again instead, and is carried out **at least once** if it
+///   succeeds, at most once more than there are retries;
+/// - a call that had not begun, or is made while the actor starts again, waits for the new process;
+/// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent again
+///   before those that waited.
+///
+/// It is not started again when it was ended: with its last handle, by [`ActorRef::kill`], or by a constructor that fails
+/// when it runs again. Its calls then fail with what the constructor said.
+#[derive(Debug, Clone, Default)]
+pub struct ActorOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) max_restarts: Option<u32>,
+    pub(crate) max_task_retries: Option<u32>,
+}
+
+impl ActorOptions {
+    /// The defaults: no name, no restarts, no retries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A name by which any process of the session finds the actor: see [`ActorRef::named`]. It is the actor's as long as it
+    /// lives; a name alone does not keep it alive.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How often the actor is started again when its process dies, however that happens but by [`ActorRef::kill`]: it
+    /// crashed, it was killed from outside, or its own code ended it. [`UNLIMITED`](crate::UNLIMITED) is possible.
+    /// Default: 0.
+    pub fn max_restarts(mut self, restarts: u32) -> Self {
+        self.max_restarts = Some(restarts);
+        self
+    }
+
+    /// How often a call that was under way when the actor's process died is sent again to the one that takes its place;
+    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It takes restarts to be of any use.
+    pub fn max_task_retries(mut self, retries: u32) -> Self {
+        self.max_task_retries = Some(retries);
+        self
+    }
+
+    /// What is not set here, as `defaults` has it.
+    pub fn or(self, defaults: Self) -> Self {
+        Self {
+            name: self.name.or(defaults.name),
+            max_restarts: self.max_restarts.or(defaults.max_restarts),
+            max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
+        }
+    }
+}
+
+/// A reference to an actor, which keeps it alive.
+///
+/// Two are equal if they are to the same actor, in every process and after every restart.
+#[derive(Clone)]
+pub struct ActorRef {
+    session: SessionNumber,
+    actor: u64,
+    class: Definition,
+    token: Token,
+}
+
+/// What keeps the actor alive, or why there is none.
+#[derive(Debug, Clone)]
+enum Token {
+    Held(Arc<Handle>),
+    Failed(Arc<Failure>),
+}
+
+/// What an [`ActorRef`] is inside a value.
+#[derive(Debug, Clone)]
+pub struct ExportedActor {
+    /// The actor's number.
+    pub actor: u64,
+    /// Its class.
+    pub class: Key,
+    /// Keeps it alive.
+    pub token: Handle,
+}
+
+impl ActorRef {
+    /// Makes an actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.
+    /// What goes wrong is reported by its calls.
+    pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
+        let reserved = session::runtime()
+            .map_err(Failure::from)
+            .and_then(|runtime| Ok((runtime.session, runtime.reserve_actor(&class, options)?)));
+        match reserved {
+            Ok((session, (actor, handle))) => {
+                let target = Target::Constructor { actor, class: class.name.clone() };
+                drop(submit(target, arguments, Returns::One, TaskOptions::new()));
+                Self { session, actor, class, token: Token::Held(Arc::new(handle)) }
+            }
+            Err(failure) => {
+                let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
+                Self { session, actor: 0, class, token }
+            }
+        }
+    }
+
+    /// The actor of a class that has a name. A round trip to the head.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
+    pub fn named(name: &str, class: Definition) -> Result<Self> {
+        let runtime = session::runtime()?;
+        let Some(found) = runtime.find_actor(name)? else {
+            return Err(Error::NoSuchActor { name: name.to_owned() });
+        };
+        if found.class != class.key {
+            let (expected, found) = (class.name.to_string(), found.class_name);
+            return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
+        }
+        let token = Token::Held(Arc::new(found.token));
+        Ok(Self { session: runtime.session, actor: found.actor, class, token })
+    }
+
+    /// Calls a method; a reference to each of its results. Costs what [`call_function`](crate::call_function) does.
+    pub fn call(
+        self,
+        method: u32,
+        name: Name,
+        arguments: ArgumentList,
+        returns: Returns,
+    ) -> impl Iterator<Item = Ref> {
+        references(self.submit(method, name, arguments, returns))
+    }
+
+    fn submit(self, method: u32, name: Name, arguments: ArgumentList, returns: Returns) -> ResultCells {
+        let Self { session, actor, class, token } = self;
+        if let Err(error) = session::runtime_of(session) {
+            return failed(session, returns, &error.into());
+        }
+        let token = match token {
+            Token::Held(token) => token,
+            Token::Failed(failure) => return failed(session, returns, &failure),
+        };
+        let target = Target::Method { actor, method, class: class.name, name, token };
+        submit(target, arguments, returns, TaskOptions::new())
+    }
+
+    /// Ends the actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A
+    /// round trip to the head.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the reference's session has ended.
+    pub fn kill(&self) -> Result<()> {
+        session::runtime_of(self.session)?.kill_actor(self.actor);
+        Ok(())
+    }
+
+    /// What stands for it inside a value.
+    ///
+    /// # Errors
+    /// Why there is no actor; [`Failure::SessionOver`].
+    pub fn export(&self) -> Result<ExportedActor> {
+        session::runtime_of(self.session)?;
+        match &self.token {
+            Token::Held(token) => {
+                let token = (**token).clone();
+                Ok(ExportedActor { actor: self.actor, class: self.class.key, token })
+            }
+            Token::Failed(failure) => Err((**failure).clone().into()),
+        }
+    }
+
+    /// The actor that came inside a value, if it is of this class.
+    pub fn import(exported: ExportedActor, class: Definition) -> Option<Self> {
+        let ExportedActor { actor, class: key, token } = exported;
+        let (session, token) = (session::number(), Token::Held(Arc::new(token)));
+        (key == class.key).then_some(Self { session, actor, class, token })
+    }
+
+    /// What tells the actor from all others: its token. One that could not be made has none, and is known by its failure,
+    /// which does not leave the process.
+    fn identity(&self) -> (u64, Option<ObjectId>, usize) {
+        match &self.token {
+            Token::Held(token) => (self.actor, Some(token.id()), 0),
+            Token::Failed(failure) => (self.actor, None, Arc::as_ptr(failure).addr()),
+        }
+    }
+}
+
+impl PartialEq for ActorRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for ActorRef {}
+
+impl Hash for ActorRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl fmt::Debug for ActorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.token {
+            Token::Held(_) => write!(f, "{:016x}", self.actor),
+            Token::Failed(failure) => write!(f, "{failure}"),
+        }
+    }
+}

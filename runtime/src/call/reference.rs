@@ -1,0 +1,237 @@
+//! References to objects, whatever is in them, and waiting for them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mobula_client::{Client, ClientError, Handle, Object};
+use smallvec::SmallVec;
+
+use crate::call::ref_id::RefId;
+use crate::call::result_cell::{Inline, ResultCell, Settled, stored};
+use crate::error::{Error, Failure, Result};
+use crate::runtime::Runtime;
+use crate::session::{self, SessionNumber};
+
+/// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
+///
+/// A reference is equal to its clones, in whatever process they are, and to no other.
+#[derive(Debug, Clone)]
+pub struct Ref {
+    to: Referent,
+    id: RefId,
+}
+
+/// What a reference refers to.
+#[derive(Debug, Clone)]
+enum Referent {
+    /// A result of a call, where it arrives.
+    Result(Arc<ResultCell>),
+    /// An object that was put, or whose id came inside a value: it may be a result that another process promised.
+    Held(Handle, SessionNumber),
+}
+
+/// What a reference turned out to refer to.
+#[derive(Debug)]
+pub enum Resolved {
+    /// A small value, in this process's heap.
+    Inline(Inline),
+    /// A value in the store.
+    Stored(Object),
+}
+
+impl Ref {
+    /// A reference to the result of a call, which nobody else has yet.
+    pub(crate) fn to_result(cell: Arc<ResultCell>) -> Self {
+        Self { id: RefId::unique(), to: Referent::Result(cell) }
+    }
+
+    /// A reference to an object of this process's session, that was put, or whose handle came inside a value. There it has
+    /// an `id` of its own, unless it is the object's.
+    pub fn to_object(handle: Handle, id: Option<RefId>) -> Self {
+        let id = id.unwrap_or_else(|| RefId::of(handle.id()));
+        Self { id, to: Referent::Held(handle, session::number()) }
+    }
+
+    /// What tells the reference, and its clones in all processes, from all others. It never changes.
+    pub fn id(&self) -> RefId {
+        self.id
+    }
+
+    /// The session that it came from.
+    pub fn session(&self) -> SessionNumber {
+        match &self.to {
+            Referent::Result(cell) => cell.session,
+            Referent::Held(_, session) => *session,
+        }
+    }
+
+    /// Whether there is a value or an error. Does not look for new results: see [`wait`]. A load or two.
+    pub fn is_ready(&self) -> bool {
+        match &self.to {
+            Referent::Result(cell) => cell.is_ready(),
+            // An error is a result too.
+            Referent::Held(handle, _) => !matches!(handle.is_ready(), Ok(false)),
+        }
+    }
+
+    /// The value, or the error that is there in place of it. The reference must be ready.
+    ///
+    /// # Errors
+    /// What the call failed with, or why the object cannot be had.
+    pub fn resolve(&self, client: &Client) -> Result<Resolved, Failure> {
+        match self.outcome() {
+            Some(Settled::Inline(inline)) => Ok(Resolved::Inline(inline)),
+            Some(Settled::Stored(handle)) => Ok(Resolved::Stored(stored(client, handle)?)),
+            Some(Settled::Failed(failure)) => Err(*failure),
+            None => Err(Failure::Other("the result is not there yet".into())),
+        }
+    }
+
+    /// A handle to an object that is, or will be, the value, so that the reference can be passed on inside another value;
+    /// and the reference's own id where that is not the object's. A result that has none becomes an object of the store.
+    ///
+    /// # Errors
+    /// Those of the store; [`Failure::SessionOver`].
+    pub fn export(&self) -> Result<(Handle, Option<RefId>)> {
+        let runtime = session::runtime_of(self.session())?;
+        let handle = match &self.to {
+            Referent::Result(cell) => runtime.export(cell)?,
+            Referent::Held(handle, _) => handle.clone(),
+        };
+        let id = (self.id != RefId::of(handle.id())).then_some(self.id);
+        Ok((handle, id))
+    }
+
+    /// What there is, once it is ready here; a stored object may still be a promise.
+    pub(crate) fn outcome(&self) -> Option<Settled> {
+        match &self.to {
+            Referent::Result(cell) => cell.outcome(),
+            Referent::Held(handle, _) => Some(Settled::Stored(handle.clone())),
+        }
+    }
+
+    /// A cell of it, to wait for.
+    pub(crate) fn to_cell(&self) -> Arc<ResultCell> {
+        match &self.to {
+            Referent::Result(cell) => cell.clone(),
+            Referent::Held(handle, session) => ResultCell::settled(*session, Settled::Stored(handle.clone())),
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match &self.to {
+            Referent::Result(cell) => cell.failure(),
+            Referent::Held(..) => None,
+        }
+    }
+
+    fn foreign_promise(&self) -> Option<Handle> {
+        match &self.to {
+            Referent::Result(cell) => cell.foreign_promise(),
+            Referent::Held(handle, _) => (!self.is_ready()).then(|| handle.clone()),
+        }
+    }
+}
+
+/// Waits until all are ready, or one has failed, at most for `timeout` (`None`: without end).
+///
+/// # Errors
+/// The failure of the first that failed, [`Error::Timeout`]; [`Failure::SessionOver`] when one of them is of a session that
+/// has ended, or the session ends meanwhile.
+pub fn wait_all<R: AsRef<Ref>>(runtime: &Arc<Runtime>, refs: &[R], timeout: Option<Duration>) -> Result<()> {
+    check_session(runtime, refs)?;
+    let _watches = watches(refs)?;
+    let mut next = 0;
+    let mut failures_seen = None;
+    let mut failed = None;
+    let done = runtime.wait(deadline(timeout), || {
+        while next < refs.len() && refs[next].as_ref().is_ready() {
+            next += 1;
+        }
+        if next == refs.len() {
+            return Some(());
+        }
+        // A later one that failed ends the wait for an earlier one that is not there yet.
+        let failures = runtime.failures.load(Ordering::Acquire);
+        if failures_seen.replace(failures) != Some(failures) {
+            failed = refs[next..].iter().find_map(|reference| reference.as_ref().failure());
+        }
+        failed.is_some().then_some(())
+    });
+    if let Some(failure) = failed {
+        return Err(failure.into());
+    }
+    match done {
+        Some(()) => Ok(()),
+        None if runtime.is_over() => Err(Failure::SessionOver.into()),
+        None => Err(Error::Timeout {
+            waited: timeout.unwrap_or_default(),
+            ready: refs.iter().filter(|reference| reference.as_ref().is_ready()).count(),
+            wanted: refs.len(),
+        }),
+    }
+}
+
+/// Waits until `num_ready` of the references are ready, or `timeout` has passed (`None`: without end). Returns those
+/// that are ready, at most `num_ready` of them, and all others, both in the order in which they came.
+///
+/// # Errors
+/// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
+/// one of them is of a session that has ended.
+pub fn wait<R: AsRef<Ref>>(
+    runtime: &Arc<Runtime>,
+    mut rest: Vec<R>,
+    num_ready: usize,
+    timeout: Option<Duration>,
+) -> Result<(Vec<R>, Vec<R>)> {
+    check_session(runtime, &rest)?;
+    if num_ready > rest.len() {
+        let expected = format!("at most the {} references that were given", rest.len());
+        return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
+    }
+    // Where the first of them are that are ready; those that are not yet are looked at again.
+    let mut positions = SmallVec::<[usize; 8]>::new();
+    let mut enough = || {
+        positions.clear();
+        let ready = rest.iter().enumerate().filter(|(_, reference)| reference.as_ref().is_ready());
+        positions.extend(ready.map(|(position, _)| position).take(num_ready));
+        (positions.len() >= num_ready).then_some(())
+    };
+    if enough().is_none() {
+        let _watches = watches(&rest)?;
+        runtime.wait(deadline(timeout), enough);
+    }
+    let ready = match positions[..] {
+        // One at a time is how most loops wait.
+        [position] => vec![rest.remove(position)],
+        _ => {
+            let (mut at, mut next) = (0, positions.iter().peekable());
+            let is_ready = |_: &mut R| {
+                at += 1;
+                next.next_if(|position| **position == at - 1).is_some()
+            };
+            rest.extract_if(.., is_ready).collect()
+        }
+    };
+    Ok((ready, rest))
+}
+
+/// Refuses references of a session that has ended.
+fn check_session<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
+    let is_of_it = |session: SessionNumber| session == runtime.session || session == SessionNumber::NONE;
+    if refs.iter().all(|reference| is_of_it(reference.as_ref().session())) {
+        Ok(())
+    } else {
+        Err(Failure::SessionOver.into())
+    }
+}
+
+fn watches<R: AsRef<Ref>>(refs: &[R]) -> Result<Vec<mobula_client::Watch>> {
+    let promises = refs.iter().filter_map(|reference| reference.as_ref().foreign_promise());
+    Ok(promises.map(|handle| handle.watch()).collect::<Result<_, ClientError>>()?)
+}
+
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}

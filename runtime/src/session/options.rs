@@ -1,0 +1,130 @@
+//! How a session is to be, and how its processes are started.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{RUNTIME, Running, Session, current, surroundings};
+use crate::error::{Error, Result};
+use crate::mail::spin::SPIN_DEFAULT;
+use crate::process::role::Role;
+
+/// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role) before
+/// it does anything else.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The program; a name alone is looked for in `PATH`.
+    pub program: PathBuf,
+    /// Arguments behind the first.
+    pub arguments: Vec<OsString>,
+    /// Variables that its environment has beside those of this process.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Launch {
+    /// A program without further arguments.
+    pub fn program(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// The command, in which `shown` is the name that lists of processes show.
+    pub(crate) fn command(&self, shown: &str, role: &Role) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg0(shown).arg(role.to_argument()).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// What a session is started with; fronts fill it in.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for results
+    /// of others. From 1 to 1000.
+    pub workers: usize,
+    /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of this
+    /// process, its control groups and the machine have room for.
+    pub max_processes: Option<usize>,
+    /// What the store may hold, in bytes. `None`: 30 % of the memory that this process may have.
+    pub capacity_bytes: Option<u64>,
+    /// Where objects go that are held but not in use when the store is full. `None`: `/var/tmp`, if there is one.
+    pub spill_directory: Option<PathBuf>,
+    /// What such objects may take on the disk, in bytes. `None`: eight times the capacity.
+    pub spill_bytes_max: Option<u64>,
+    /// Where the session's directory is made. `None`: in the user's runtime directory.
+    pub session_dir: Option<PathBuf>,
+    /// Whether what workers print appears in this process's output, with a prefix.
+    pub forward_output: bool,
+    /// For how long, at most, a process that waits looks whether something has come before it sleeps.
+    pub spin: Duration,
+    /// What workers run. They must have the same `build_id`.
+    pub launch: Launch,
+    /// What the store runs.
+    pub store_launch: Launch,
+    /// That of this process's [host](crate::Host::build_id).
+    pub build_id: u64,
+}
+
+impl SessionOptions {
+    /// The defaults.
+    pub fn new(build_id: u64, launch: Launch) -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            max_processes: None,
+            capacity_bytes: None,
+            spill_directory: None,
+            spill_bytes_max: None,
+            session_dir: None,
+            forward_output: true,
+            spin: SPIN_DEFAULT,
+            store_launch: launch.clone(),
+            launch,
+            build_id,
+        }
+    }
+
+    /// Starts the session. Workers start meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`], [`Error::Config`] for what cannot be;
+    /// `ClientError::ForkedChild` in a process that was forked while its parent had a session.
+    pub fn start(self) -> Result<Session> {
+        self.check()?;
+        Ok(Session { running: current::start(|| Running::start(self))? })
+    }
+
+    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
+    /// is starting or ending.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), but for [`Error::AlreadyInitialized`].
+    pub fn start_or_join(self) -> Result<Session> {
+        self.check()?;
+        Ok(Session { running: current::start_or_join(|| Running::start(self))? })
+    }
+
+    fn check(&self) -> Result<()> {
+        if RUNTIME.load().as_ref().is_some_and(|runtime| runtime.executor.is_some()) {
+            return Err(Error::InWorker);
+        }
+        let cannot = |field, value: String, expected: &str| {
+            Err(Error::Config { field, value, expected: expected.to_owned() })
+        };
+        if self.workers == 0 || self.workers > 1000 {
+            return cannot("workers", self.workers.to_string(), "between 1 and 1000 processes");
+        }
+        if let Some(max) = self.max_processes
+            && (max <= self.workers || max > surroundings::PROCESSES_MAX)
+        {
+            let expected =
+                format!("more than the {} workers, at most {}", self.workers, surroundings::PROCESSES_MAX);
+            return cannot("max_processes", max.to_string(), &expected);
+        }
+        if self.capacity_bytes == Some(0) {
+            return cannot("capacity_bytes", "0".into(), "at least 1 byte");
+        }
+        Ok(())
+    }
+}
