@@ -9,7 +9,7 @@ use mobula_protocol::socket::{DESCRIPTORS_MAX, Packet, Socket};
 
 use crate::config::Config;
 use crate::daemon::registry::outbox::Outgoing;
-use crate::server::credentials::{Peer, refuse_descriptors};
+use crate::server::credentials::{Credentials, refuse_descriptors};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) enum Flush {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stage: Stage,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Credentials,
     /// Whether the loop waits until the socket is writable.
     pub(crate) waits_to_write: bool,
     socket: Socket,
@@ -51,7 +51,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, peer: Peer, deadline: Instant) -> Self {
+    pub(crate) fn new(socket: Socket, peer: Credentials, deadline: Instant) -> Self {
         let stage = Stage::Greeting { deadline };
         Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new(), queue_bytes: 0 }
     }
@@ -106,9 +106,9 @@ impl Connection {
     }
 
     /// Sends one last message if the socket takes it.
-    pub(crate) fn farewell(&mut self, message: &[u8]) {
+    pub(crate) fn goodbye(&mut self, message: &[u8]) {
         let _ = self.flush();
-        say_farewell(&self.socket, message);
+        say_goodbye(&self.socket, message);
     }
 }
 
@@ -116,7 +116,7 @@ impl Connection {
 ///
 /// What the peer has sent is thrown away first: a socket that is closed with unread messages looks to the peer as if it
 /// had been reset, and hides the reason.
-pub(crate) fn say_farewell(socket: &Socket, message: &[u8]) {
+pub(crate) fn say_goodbye(socket: &Socket, message: &[u8]) {
     const UNREAD_MAX: usize = 64;
     let _ = socket.send(message, &[]);
     for _ in 0..UNREAD_MAX {

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 
 /// The process that connected.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct Credentials {
     /// Its number; 0 where it is not visible from here.
     pub(crate) pid: u32,
     /// Its user: this process's own, or root.
@@ -23,12 +23,12 @@ pub(crate) struct Peer {
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
-impl Peer {
+impl Credentials {
     /// Identifies the peer.
     ///
     /// # Errors
     /// `PermissionDenied` for another user's process; `NotFound` for one that is dead already; else the system's.
-    pub(crate) fn identify(socket: &Socket) -> io::Result<Self> {
+    pub(crate) fn of(socket: &Socket) -> io::Result<Self> {
         let credentials = getsockopt(socket, PeerCredentials)?;
         if credentials.uid() != geteuid().as_raw() && credentials.uid() != 0 {
             let text = format!("process {} belongs to user {}", credentials.pid(), credentials.uid());
@@ -128,7 +128,7 @@ mod tests {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let socket = Socket::from_descriptor(ours);
         refuse_descriptors(&socket);
-        let peer = Peer::identify(&socket).unwrap();
+        let peer = Credentials::of(&socket).unwrap();
         assert_eq!(peer.pid, std::process::id());
     }
 }
