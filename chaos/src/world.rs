@@ -331,7 +331,8 @@ impl World {
         }
     }
 
-    /// Ends all work for now, and waits until the accounts agree. Clients that die meanwhile, as they may, are replaced.
+    /// Ends all work for now, and waits until the accounts agree. Clients that die meanwhile, as they may, are
+    /// replaced.
     pub(crate) fn audit(&mut self) -> Result<(), Violation> {
         self.audit_after(&Command::Pause)
     }
@@ -355,9 +356,9 @@ impl World {
         Ok(())
     }
 
-    /// Compares the accounts until they agree. What is on its way between processes takes time of the processor, and not of
-    /// the clock: on a machine that has none for them, a single comparison may take longer than the patience. So it also
-    /// takes a number of comparisons, in each of which every process has answered, until a disagreement counts.
+    /// Compares the accounts until they agree. What is on its way between processes takes time of the processor, and
+    /// not of the clock: on a machine that has none for them, a single comparison may take longer than the patience. So
+    /// it also takes a number of comparisons, in each of which every process has answered, until a disagreement counts.
     fn audit_after(&mut self, command: &Command) -> Result<(), Violation> {
         let began = Instant::now();
         for comparison in 1u32.. {

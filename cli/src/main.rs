@@ -1,7 +1,7 @@
 //! `mobula`: the command line. `store` runs a store until it is told to stop, `status` shows what is in one.
 //!
-//! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that make
-//! no sense are exit code 2, with an explanation.
+//! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
+//! make no sense are exit code 2, with an explanation.
 
 mod status;
 mod table;

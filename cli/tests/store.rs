@@ -1,5 +1,5 @@
-//! `mobula store` starts, serves and ends, or says in one line why it does not. If this fails, a user's file is deleted,
-//! a running store is cut off, or somebody is left without a word about what was wrong.
+//! `mobula store` starts, serves and ends, or says in one line why it does not. If this fails, a user's file is
+//! deleted, a running store is cut off, or somebody is left without a word about what was wrong.
 
 mod common;
 

@@ -11,8 +11,8 @@ pub fn explained(error: &io::Error) -> String {
             "raise the process's limit of file sizes (RLIMIT_FSIZE, `ulimit -f`), which counts for shared memory too"
         }
         Some(libc::EAGAIN) => {
-            "raise the limit of processes and threads (RLIMIT_NPROC, `ulimit -u`, or pids.max of a control group), if that \
-             is what this is about"
+            "raise the limit of processes and threads (RLIMIT_NPROC, `ulimit -u`, or pids.max of a control group), if \
+             that is what this is about"
         }
         _ => return error.to_string(),
     };

@@ -1,8 +1,8 @@
 //! Keeping away from descriptors 0, 1 and 2.
 //!
-//! A program may close its standard input and outputs. The kernel then gives their numbers to whatever is opened next, and
-//! what anybody prints goes there: into a socket, or into shared memory. So descriptors of this library's own are moved
-//! above them in a process that belongs to somebody else ([`above_standard`]), and a process that is this library's own
+//! A program may close its standard input and outputs. The kernel then gives their numbers to whatever is opened next,
+//! and everything that is printed goes there: into a socket, or into shared memory. So the library's own descriptors
+//! are moved above them in a process of another program ([`above_standard`]), and a process that is this library's own
 //! opens `/dev/null` in their places ([`fill_standard`]).
 
 use std::io;
@@ -28,7 +28,7 @@ pub fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Opens `/dev/null` in the places of 0, 1 and 2 that are closed, for this process and those that it starts. For a
-/// process of this library's own: in another it would be a surprise to whoever has closed them.
+/// process of the library's own: another program may have closed them on purpose.
 pub fn fill_standard() {
     // The kernel gives out the lowest number that is free.
     while let Ok(descriptor) = open("/dev/null", OFlag::O_RDWR, Mode::empty()) {

@@ -30,8 +30,8 @@ const PATH_BYTES_MAX: usize = 107;
 /// Bytes of the last part of a socket's path: what is left of an address beside `/proc/self/fd/2147483647/`.
 pub const NAME_BYTES_MAX: usize = 82;
 
-/// Room for the control messages of a packet, as the kernel writes them. The C library's functions read headers in it where
-/// they lie, so it is aligned as a header is: an array of bytes need not be.
+/// Room for the control messages of a packet, as the kernel writes them. The C library's functions read headers in it
+/// where they lie, so it is aligned as a header is: an array of bytes need not be.
 #[repr(C)]
 struct ControlBuffer {
     headers: [libc::cmsghdr; CONTROL_BYTES.div_ceil(size_of::<libc::cmsghdr>())],
@@ -219,8 +219,8 @@ impl Socket {
         // Not more than is needed, however large the buffer is: what a packet has beyond is cut off, and noticed.
         message.msg_controllen = CONTROL_BYTES;
         let length = loop {
-            // SAFETY: the message refers to buffers of at least the lengths that it says, which outlive the call and are
-            // referred to by nothing else meanwhile; it asks for no address.
+            // SAFETY: the message refers to buffers of at least the lengths that it says, which outlive the call and
+            // are referred to by nothing else meanwhile; it asks for no address.
             let result = unsafe {
                 libc::recvmsg(self.descriptor.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
             };
@@ -233,24 +233,25 @@ impl Socket {
         // SAFETY: the kernel has filled the control buffer, which is still there, as far as the message says now; the
         // function stays within that.
         let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-        // SAFETY: null, or the place of a header that lies whole inside the control buffer, is initialised, and is aligned: the
-        // buffer begins so, and the kernel puts each header at a multiple of its alignment behind that. Nothing writes there.
+        // SAFETY: null, or the place of a header that lies whole inside the control buffer, is initialised, and is
+        // aligned: the buffer begins so, and the kernel puts each header at a multiple of its alignment behind that.
+        // Nothing writes there.
         while let Some(&libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. }) = unsafe { header.as_ref() } {
             if (cmsg_level, cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
                 // SAFETY: computes with a number.
                 let before = unsafe { libc::CMSG_LEN(0) } as usize;
                 let count = cmsg_len.saturating_sub(before) / size_of::<RawFd>();
                 for at in 0..count {
-                    // SAFETY: the kernel wrote so many descriptors behind the header, inside the control buffer. It has just
-                    // installed them for this message, and each is read once: nobody else owns them.
+                    // SAFETY: the kernel wrote so many descriptors behind the header, inside the control buffer. It has
+                    // just installed them for this message, and each is read once: nobody else owns them.
                     descriptors.push(unsafe {
                         let place = libc::CMSG_DATA(header).cast::<RawFd>().add(at);
                         OwnedFd::from_raw_fd(place.read_unaligned())
                     });
                 }
             }
-            // SAFETY: the header is one of the control buffer's, which is still there; the function returns another one of it,
-            // whole, or null.
+            // SAFETY: the header is one of the control buffer's, which is still there; the function returns another one
+            // of it, whole, or null.
             header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
         }
         Ok((length, message.msg_flags, descriptors))

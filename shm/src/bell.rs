@@ -48,14 +48,14 @@ impl Bell {
         Self { descriptor }
     }
 
-    /// The same where the daemon may be none. Whoever rings a pipe is killed when nobody reads it, and whoever waits for
-    /// a file never sleeps. Two system calls.
+    /// The same for a descriptor of a process that may not be a daemon: writing to a pipe without a reader kills the
+    /// writer, and waiting for a file never blocks. Two system calls.
     ///
     /// # Errors
     /// `InvalidData` for what cannot be an eventfd.
     pub fn check_received(descriptor: OwnedFd) -> io::Result<Self> {
-        // An eventfd is nothing that a file system has: it is of no type. So are a few others, of which none kills or
-        // holds up who writes or reads it.
+        // An eventfd is in no file system: its file has no type. The few other kinds without a type neither kill nor
+        // block a process that writes or reads them.
         let status = nix::sys::stat::fstat(&descriptor)?;
         if status.st_mode & libc::S_IFMT != 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "received a bell that is none"));
@@ -64,7 +64,7 @@ impl Bell {
         Ok(Self { descriptor })
     }
 
-    /// Wakes whoever blocks. One system call; errors have no meaning here (a full counter wakes as well).
+    /// Wakes the process that blocks. One system call; errors have no meaning here (a full counter wakes as well).
     pub fn ring(&self) {
         failpoint(Failpoint::BellRinging);
         while nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes()) == Err(Errno::EINTR) {}
@@ -93,12 +93,13 @@ impl Bell {
         }
     }
 
-    /// Forgets rings that nobody waited for.
+    /// Forgets rings for which no thread waited.
     pub fn drain(&self) {
         let mut counter = [0u8; 8];
         let part = libc::iovec { iov_base: counter.as_mut_ptr().cast(), iov_len: counter.len() };
-        // Everyone who may ring shares the descriptor's flags, and can make it a blocking one; this read never blocks.
-        // SAFETY: one buffer, of the length that is said, which outlives the call and is referred to by nothing else meanwhile.
+        // All processes that may ring share the descriptor's flags, and can make it a blocking one; this read never
+        // blocks. SAFETY: one buffer, of the length that is said, which outlives the call and is referred to by nothing
+        // else meanwhile.
         let result =
             unsafe { libc::preadv2(self.descriptor.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
         // Linux before 5.8.
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_that_somebody_made_blocking_holds_up_nobody_who_listens() {
+    fn a_bell_that_another_process_made_blocking_does_not_block_its_reader() {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         let bell = Bell::create().unwrap();
         fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();

@@ -9,8 +9,12 @@
 //!
 //! It is sparse: the daemon allocates the pages of what is in use.
 
-use crate::pins::PIN_EXTENT_BYTES;
-use crate::table::TABLE_BYTES;
+use crate::table::{ENTRIES_MAX, TABLE_BYTES};
+
+/// Bytes of one pin word.
+pub const PIN_BYTES: u64 = 4;
+/// Bytes of one client's pins on one owner.
+pub const PIN_EXTENT_BYTES: u64 = ENTRIES_MAX as u64 * PIN_BYTES;
 
 /// Bytes of the control memory of a client where there are `slots` owners.
 pub fn control_bytes(slots: u32) -> u64 {

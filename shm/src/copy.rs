@@ -1,16 +1,17 @@
 //! Copying bytes into the shared memory, and out of it.
 //!
-//! [`copy`] is for objects, which may be larger than the caches. An ordinary copy reads every cache line that it is about to overwrite. Streaming stores do not, so a third of the
-//! memory traffic falls away. In `docs/performance.md` a steady put of 256 MiB shows it beside the C library's `memcpy`. They also leave the caches alone, which is right for what is larger, and wrong for
-//! what somebody is going to read from them.
+//! [`copy`] is for objects, which may be larger than the caches. An ordinary copy reads every cache line that it is
+//! about to overwrite. Streaming stores do not, so a third of the memory traffic falls away. In `docs/performance.md` a
+//! steady put of 256 MiB shows it beside the C library's `memcpy`. They also leave the caches alone, which is right for
+//! objects larger than the caches, and wrong for objects that are read soon.
 //!
-//! [`copy_once`] is for bytes that must be checked before they are used, and that their owner can still write, sealed or
-//! not: lengths, offsets, text. The compiler may read a `&[u8]` as often as it likes, also again after a check, so the
-//! check has to look at a copy, and the copy has to be made by loads that the compiler cannot repeat.
+//! [`copy_once`] is for bytes that must be checked before they are used, and that their owner can still write, sealed
+//! or not: lengths, offsets, text. The compiler may read a `&[u8]` as often as it likes, also again after a check, so
+//! the check has to look at a copy, and the copy has to be made by loads that the compiler cannot repeat.
 
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// From here on a copy is taken to be larger than what the caches would keep of it for its reader.
+/// Copies of at least so many bytes use streaming stores: the caches would not keep them for a reader.
 const STREAMING_BYTES_MIN: usize = 32 << 20;
 
 /// Copies all of `source`.
@@ -67,10 +68,10 @@ fn stream(target: &mut [u8], source: &[u8]) {
     let (source_lines, source_rest) = source.as_chunks::<LINE>();
     for (target, source) in target_lines.iter_mut().zip(source_lines) {
         let (target, source) = (target.as_mut_ptr().cast::<__m128i>(), source.as_ptr().cast::<__m128i>());
-        // SAFETY: four times 16 bytes are the 64 that each of the two has, initialised, and borrowed here alone. The loads need
-        // no alignment. The stores need 16: the target is aligned to 64, as everything behind its lead is a multiple of that
-        // away from an aligned place. That they are ordered with nothing, the fence below mends before anything else is done
-        // with the target. SSE2 is a part of x86-64.
+        // SAFETY: four times 16 bytes are the 64 that each of the two has, initialised, and borrowed here alone. The
+        // loads need no alignment. The stores need 16: the target is aligned to 64, as everything behind its lead is a
+        // multiple of that away from an aligned place. That they are ordered with nothing, the fence below mends before
+        // anything else is done with the target. SSE2 is a part of x86-64.
         unsafe {
             let words = [0, 1, 2, 3].map(|at| _mm_loadu_si128(source.add(at)));
             words.into_iter().enumerate().for_each(|(at, word)| _mm_stream_si128(target.add(at), word));

@@ -9,8 +9,8 @@
 //! | `committed` | entries of the owner's table, and of all pins on it, that have memory behind them |
 //! | `process` | the owner's process id; 0 where the daemon cannot see it |
 //!
-//! It lies at the beginning of the daemon's [control memory](crate::control), which outlives the daemon, since clients have
-//! it: one that takes the place of a daemon that was killed goes on with it.
+//! It lies at the beginning of the daemon's [control memory](crate::control), which outlives the daemon, since clients
+//! have it: one that takes the place of a daemon that was killed goes on with it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -27,7 +27,7 @@ const COMMITTED: usize = 16;
 const PROCESS: usize = 24;
 const _: () = assert!((u16::MAX as u64 + 1) * RECORD_BYTES as u64 <= TABLE_BYTES);
 
-/// What the directory says of the owner in a slot.
+/// The record of the owner in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     /// The owner's epoch.
@@ -73,12 +73,12 @@ impl DirectoryWriter {
         self.mapping.word64(record + EPOCH).store(owner.epoch, Ordering::Release);
     }
 
-    /// The owner in a slot is no more.
+    /// The slot has no owner any more.
     pub fn clear_owner(&self, slot: u16) {
         self.mapping.word64(usize::from(slot) * RECORD_BYTES + EPOCH).store(0, Ordering::Release);
     }
 
-    /// Who has a slot; `None` for nobody.
+    /// The owner of a slot; `None` for a vacant one.
     pub fn owner(&self, slot: u16) -> Option<Record> {
         let record = usize::from(slot) * RECORD_BYTES;
         let load = |field| self.mapping.word64(record + field).load(Ordering::Acquire);
@@ -86,8 +86,8 @@ impl DirectoryWriter {
         (epoch != 0).then_some(Record { epoch, committed, process })
     }
 
-    /// Says how many readers an owner has to have heard of, by a daemon that goes on with what it finds: as many as the
-    /// owner says that it has, and those that it is about to be told of.
+    /// Sets how many readers an owner must have heard of. For a daemon that goes on after another: as many as the owner
+    /// says that it has heard of, and those of which it is about to be told.
     pub fn set_readers(&self, slot: u16, readers: u64) {
         self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).store(readers, Ordering::Release);
     }

@@ -1,23 +1,23 @@
-//! Failpoints: named places in every operation that changes shared state, between its stores, where a process can be made
-//! to die.
+//! Failpoints: named places in every operation that changes shared state, between its stores, where a process can be
+//! made to die.
 //!
-//! With the feature `failpoints`, for which nobody asks but the program that kills processes on purpose (`chaos/`), a process
-//! can arm one failpoint (`arm`): the n-th time that it passes there, a process is killed, itself as a rule. Without the feature
-//! [`failpoint`] is nothing, and no build that anybody uses has a trace of it.
+//! Only the program that kills processes on purpose (`chaos/`) uses the feature `failpoints`. With it, a process can
+//! arm one failpoint (`arm`): the n-th time that it passes there, a process is killed, usually itself. Without the
+//! feature, [`failpoint`] does nothing and leaves no trace in a build.
 //!
-//! A failpoint is one row of the table below and one call of [`failpoint`](fn@failpoint) where it is. Most are named for what has just been
-//! done: what a process leaves behind that dies there.
+//! A failpoint is one row of the table below and one call of [`failpoint`](fn@failpoint). Most are named for what has
+//! just been done, which is what a process leaves behind that dies there.
 
-/// Whose code passes a failpoint.
+/// The process whose code passes a failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassedBy {
-    /// A client's.
+    /// A client.
     Client,
-    /// The daemon's, on behalf of a client.
+    /// The daemon, on behalf of a client.
     Daemon,
-    /// A client's whose daemon was killed, while it hands over to the next one.
+    /// A client whose daemon was killed, while it hands its descriptors to the next daemon.
     ReturningClient,
-    /// The next daemon's, while it takes everything up.
+    /// The next daemon, while it rebuilds its state.
     NextDaemon,
 }
 
@@ -32,12 +32,12 @@ macro_rules! failpoints {
             /// All of them.
             pub const ALL: &[Failpoint] = &[$(Failpoint::$failpoint,)*];
 
-            /// What it is called: operation and what has been done of it.
+            /// Its name: the operation, and what has been done of it.
             pub fn name(self) -> &'static str {
                 match self { $(Failpoint::$failpoint => $name,)* }
             }
 
-            /// Whose code passes it.
+            /// The process whose code passes it.
             pub fn passed_by(self) -> PassedBy {
                 match self { $(Failpoint::$failpoint => PassedBy::$party,)* }
             }
@@ -50,7 +50,7 @@ failpoints! {
     CreatePinned = "create.pinned" by Client,
     /// Bytes of an object are about to be written.
     Write = "write.begun" by Client,
-    /// An entry that was never sealed has its next generation; it is not in the books again.
+    /// An entry that was never sealed has its next generation; it is not in the list of free entries.
     AbortFreed = "abort.freed" by Client,
     /// References are written behind the payload.
     SealReferenced = "seal.referenced" by Client,
@@ -86,7 +86,7 @@ failpoints! {
     FreeLooked = "free.looked" by Client,
     /// One entry of a batch is free, or what it was before.
     FreeStored = "free.stored" by Client,
-    /// Pages of a segment are out of the books and back with the system; the daemon does not know it.
+    /// Pages of a segment are not in use any more and back with the system; the daemon does not know it.
     HolePunched = "hole.punched" by Client,
     /// The daemon has been told.
     HoleTold = "hole.told" by Client,
@@ -94,7 +94,7 @@ failpoints! {
     CompactDying = "compact.dying" by Client,
     /// The entry says the other place, and dying.
     CompactNoted = "compact.noted" by Client,
-    /// The object has moved; its old place is not free in the books.
+    /// The object has moved; its old place is not free in the allocator.
     CompactStored = "compact.stored" by Client,
     /// A file to spill into is made; nothing is in it.
     SpillMade = "spill.made" by Client,
@@ -104,9 +104,9 @@ failpoints! {
     SpillDying = "spill.dying" by Client,
     /// The place of its record is noted; the entry says dying.
     SpillNoted = "spill.noted" by Client,
-    /// An entry says spilled; its memory is not free in the books.
+    /// An entry says spilled; its memory is not free in the allocator.
     SpillStored = "spill.stored" by Client,
-    /// What was spilled is in memory again; the entry says spilled.
+    /// A spilled object is in memory again; the entry says spilled.
     RestoreRead = "restore.read" by Client,
     /// The new location is in the entry, which says spilled.
     RestoreFilled = "restore.filled" by Client,
@@ -116,13 +116,13 @@ failpoints! {
     LeaseAsked = "lease.asked" by Client,
     /// A segment was granted; it is mapped nowhere.
     LeaseGranted = "lease.granted" by Client,
-    /// A segment is in the books.
+    /// The allocator has the segment.
     LeaseNoted = "lease.noted" by Client,
-    /// Empty segments are out of the books; the daemon does not know.
+    /// The allocator has given up empty segments; the daemon does not know.
     ReleaseTaken = "release.taken" by Client,
     /// One of them has been given back.
     ReleaseTold = "release.told" by Client,
-    /// The table may grow; the books do not say so.
+    /// The daemon has made memory for more entries; the client does not use them.
     GrowGranted = "grow.granted" by Client,
     /// The daemon counts this client as a reader, which has mapped nothing.
     AttachGranted = "attach.granted" by Client,
@@ -171,7 +171,7 @@ failpoints! {
     LeasePrefaulted = "lease.prefaulted" by Daemon,
     /// A table and the pins on it have more pages; the directory does not say so.
     GrowAllocated = "grow.allocated" by Daemon,
-    /// A segment is retired; those who have it mapped have not been told.
+    /// A segment is retired; clients that have it mapped have not been told.
     RetireReleased = "retire.released" by Daemon,
     /// The daemon's own pin is set; the word has not been looked at.
     HoldPinned = "hold.pinned" by Daemon,
@@ -197,15 +197,15 @@ failpoints! {
     OrphanRestoreFilled = "orphan-restore.filled" by Daemon,
     /// A dead client's entry says sealed again.
     OrphanRestoreStored = "orphan-restore.stored" by Daemon,
-    /// An adopted entry says dying; the pins have not been looked at.
+    /// The entry of an orphan says dying; the pins have not been looked at.
     SweepDying = "sweep.dying" by Daemon,
-    /// An adopted entry is free; what its object referred to is still held.
+    /// The entry of an orphan is free; the objects that it referred to are still held.
     SweepFreed = "sweep.freed" by Daemon,
     /// An owner without objects is forgotten; its readers have not been told.
     SweepForgotten = "sweep.forgotten" by Daemon,
-    /// What is held of a dead client is about to be entrusted to others.
+    /// Segments of a dead owner are about to be put into escrow.
     EscrowBegun = "escrow.begun" by Daemon,
-    /// A name has its record; it is in no books.
+    /// A name has its record; the daemon's state does not have it.
     NameStored = "name.stored" by Daemon,
 
     /// Another daemon is found; it has been told nothing.
@@ -219,15 +219,15 @@ failpoints! {
 
     /// A client has introduced itself.
     RestartClaimed = "restart.claimed" by NextDaemon,
-    /// The living are there; the dead are not.
+    /// Living clients are taken up; dead owners are not.
     RestartLiving = "restart.living" by NextDaemon,
-    /// One of the dead is taken over from those who had kept it.
+    /// A dead owner is taken up from its escrow holders.
     RestartDead = "restart.dead" by NextDaemon,
     /// The directory says how many readers an owner has to hear of; it has not heard.
     RestartReaders = "restart.readers" by NextDaemon,
     /// The names are held again; pins without a reason are still there.
     RestartNames = "restart.names" by NextDaemon,
-    /// Everything is made; nobody has been told.
+    /// The daemon's state is complete; no client has been told.
     RestartDone = "restart.done" by NextDaemon,
 }
 
@@ -258,8 +258,8 @@ mod armed {
     static PASSES_LEFT: AtomicU64 = AtomicU64::new(0);
     static VICTIM: AtomicI32 = AtomicI32::new(0);
 
-    /// The `nth` time (counted from 1) that this process passes `failpoint` from now on, `victim` is killed. Whatever was
-    /// armed before is not any more.
+    /// The `nth` time (counted from 1) that this process passes `failpoint` from now on, `victim` is killed. This
+    /// replaces what was armed before.
     pub fn arm(failpoint: Failpoint, nth: u64, victim: u32) {
         disarm();
         VICTIM.store(victim as i32, Ordering::Relaxed);
@@ -268,7 +268,7 @@ mod armed {
         ARMED.store(failpoint as u32, Ordering::Release);
     }
 
-    /// Nobody is killed any more.
+    /// No process is killed any more.
     pub fn disarm() {
         ARMED.store(NONE, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
 //! Noticing that this process is a forked child, without a system call.
 //!
-//! A forked child inherits a client's descriptors, but not its identity: its pins and its table belong to the parent. Nor
-//! does it inherit the [mappings](crate::mapping): nothing would keep what it sees there. The kernel wipes one page of
-//! every child (`MADV_WIPEONFORK`), so that one load tells.
+//! A forked child inherits a client's descriptors, but not its identity: its pins and its table belong to the parent.
+//! Nor does it inherit the [mappings](crate::mapping): nothing would keep what it sees there. The kernel wipes one page
+//! of every child (`MADV_WIPEONFORK`), so that one load tells.
 //!
-//! A child that makes guards of its own gets another page. The one before stays wiped, for the guards that were made before
-//! the fork.
+//! A child that makes guards of its own gets another page. The one before stays wiped, for the guards that were made
+//! before the fork.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 
-use crate::memory::PAGE_BYTES;
+use crate::page::PAGE_BYTES;
 
 const ORIGINAL: u64 = 0x6d6f_6275_6c61_0001;
 
@@ -28,14 +28,15 @@ fn map_page() -> io::Result<&'static AtomicU64> {
     // forked children, where the page reads as zeros, which is a value of the word.
     unsafe { madvise(base, length.get(), MmapAdvise::MADV_WIPEONFORK)? };
     let word: NonNull<AtomicU64> = base.cast();
-    // SAFETY: the mapping begins at a page, so the word is aligned; it is initialised, since the kernel zeroes the page; it
-    // stays mapped for the rest of the process's life, in a forked child too; and nobody reaches it but atomically.
+    // SAFETY: the mapping begins at a page, so the word is aligned; it is initialised, since the kernel zeroes the
+    // page; it stays mapped for the rest of the process's life, in a forked child too; and it is reached only
+    // atomically.
     let word: &'static AtomicU64 = unsafe { word.as_ref() };
     word.store(ORIGINAL, Ordering::Relaxed);
     Ok(word)
 }
 
-/// Tells whether the process that made it is the one that asks.
+/// Tells whether this is the process that made it.
 #[derive(Debug, Clone, Copy)]
 pub struct ForkGuard {
     word: &'static AtomicU64,

@@ -1,13 +1,14 @@
 //! The heap after a spike: what was freed goes back to the system.
 //!
-//! The C library keeps what is freed in the midst of its heap, for good: a program that once had a hundred thousand calls under
-//! way holds the memory of them until it ends. It gives whole free pages back when it is asked ([`trim`]). That walks through
-//! all free pieces and locks the heap meanwhile, so it is asked only when much was freed, and when it has become quiet.
+//! The C library keeps what is freed in the midst of its heap, for good: a program that once had a hundred thousand
+//! calls under way holds the memory of them until it ends. It gives whole free pages back when it is asked ([`trim`]).
+//! That walks through all free pieces and locks the heap meanwhile, so it is asked only when much was freed, and when
+//! it has become quiet.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Frees that make it worth to look after the heap: some megabytes.
+/// Frees after which trimming pays: some megabytes.
 const MANY: u32 = 1 << 14;
 /// It is quiet when fewer than [`MANY`] things were freed for this long.
 const QUIET: Duration = Duration::from_secs(1);
@@ -19,15 +20,15 @@ static IS_WATCHED: AtomicBool = AtomicBool::new(false);
 /// Gives the heap's free pages back to the system, where it is the GNU C library's.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number; the C library's heap may be trimmed by any thread at any time, and stays what it was for whoever
-    // has allocated in it.
+    // SAFETY: takes a number; the C library's heap may be trimmed by any thread at any time, and stays as it was for
+    // the code that has allocated in it.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Call this for each freed thing of a kind of which there can be very many. After many calls a thread waits until it is
-/// quiet, trims the heap once, and ends. Usually one atomic addition.
+/// Call this for each freed thing of a kind of which there can be very many. After many calls a thread waits until it
+/// is quiet, trims the heap once, and ends. Usually one atomic addition.
 #[inline]
 pub fn freed() {
     // Relaxed: it is only a number.
@@ -58,7 +59,7 @@ fn trim_when_quiet() {
         }
         trim();
         IS_WATCHED.store(false, Ordering::Release);
-        // Whoever freed as many meanwhile has found the heap watched.
+        // Threads that freed as many things meanwhile have found the heap watched.
         let passed_by = FREED.load(Ordering::Relaxed) / MANY != freed / MANY;
         if !passed_by || IS_WATCHED.swap(true, Ordering::AcqRel) {
             return;

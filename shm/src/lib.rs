@@ -3,16 +3,16 @@
 //! This crate knows nothing of messages, daemons or tasks. It owns nearly all of the project's unsafe code and
 //! offers it behind safe types:
 //!
-//! * [`memory`] makes and seals the memory, [`mapping`] brings it into an address space;
+//! * [`memory`] makes and seals the memory, [`mapping`] maps it into an address space;
 //! * [`control`] is the memory that each process writes for the others, and has in it: [`table`], a client's objects;
-//!   [`pins`], which say who uses which object; [`directory`] and [`names`], which are the daemon's. Together they are
-//!   the path of an object;
-//! * [`spill`] is how objects lie in files while memory is short;
+//!   [`pins`], which say which client uses which object; [`directory`] and [`names`], which are the daemon's. Together
+//!   they are the path of an object;
+//! * [`spill`] writes and reads objects in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
 //! * [`copy`] is how large objects get into the memory, and how what must be checked is taken out of it;
 //! * [`fork`] notices that a process is a forked child;
-//! * [`heap`] gives back what the process's own heap has too much of;
+//! * [`heap`] gives back free pages of the process's own heap;
 //! * [`failpoints`] are the places where processes are killed on purpose, to show that nothing is lost;
 //! * [`sync`] is where atomics come from. Under `--cfg mobula_loom` that is a model checker, and `model` stands in for
 //!   the rest of the machine: `shm/tests/loom` proves what is said here of orderings.
@@ -43,6 +43,7 @@ pub mod memory;
 #[cfg(mobula_loom)]
 pub mod model;
 pub mod names;
+pub mod page;
 pub mod pins;
 pub mod ring;
 pub mod spill;

@@ -1,25 +1,25 @@
-//! Memory brought into this address space: [`WriteMapping`] by its one writer, [`ReadMapping`] by everyone else.
+//! Memory mapped into this address space: [`WriteMapping`] by its one writer, [`ReadMapping`] by all other processes.
 //!
 //! This is where raw addresses live and end. Words are reached as atomics, with their place checked on every access;
-//! bulk bytes only through the `unsafe` slices, whose callers say why nobody writes them meanwhile.
+//! bulk bytes only through the `unsafe` slices, whose callers say why no process writes them meanwhile.
 //!
 //! Large mappings are placed so that address and file offset agree modulo 2 MiB: only then can the kernel back them
 //! with huge pages.
 //!
 //! # Forked children
 //!
-//! No mapping is inherited by a forked child (`MADV_DONTFORK`). What a parent writes, a child must not; and what a parent
-//! reads is kept by its pins, which say nothing of its children, so that it would change under a child's eyes as soon as the
-//! parent lets go. A child that follows an address from before the fork is ended by SIGSEGV. Since other things may lie there
-//! by then, a mapping that is dropped in a child is not unmapped.
+//! No mapping is inherited by a forked child (`MADV_DONTFORK`). What a parent writes, a child must not; and what a
+//! parent reads is kept by its pins, which say nothing of its children, so that it would change under a child's eyes as
+//! soon as the parent lets go. A child that follows an address from before the fork is ended by SIGSEGV. Since other
+//! things may lie there by then, a mapping that is dropped in a child is not unmapped.
 //!
 //! # Loads from memory that is mapped read-only
 //!
-//! The standard library promises one kind of atomic access to such memory: a `Relaxed` load of at most a machine word, on
-//! the targets that it lists. Every other one is undefined behaviour, also a compare-and-swap that fails: a processor may
-//! implement it by writing. So [`ReadMapping`] has no way to name an ordering, and hands out no reference to a word. It has
-//! relaxed loads of 32 and 64 bits, and [`load64_acquire`](ReadMapping::load64_acquire), which is one with a fence behind it.
-//! Larger things are loaded word by word.
+//! The standard library promises one kind of atomic access to such memory: a `Relaxed` load of at most a machine word,
+//! on the targets that it lists. Every other one is undefined behaviour, also a compare-and-swap that fails: a
+//! processor may implement it by writing. So [`ReadMapping`] has no way to name an ordering, and hands out no reference
+//! to a word. It has relaxed loads of 32 and 64 bits, and [`load64_acquire`](ReadMapping::load64_acquire), which is one
+//! with a fence behind it. Larger things are loaded word by word.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -30,11 +30,11 @@ use std::sync::atomic::AtomicUsize;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::fork::ForkGuard;
-use crate::memory::PAGE_BYTES;
+use crate::page::{HUGE_PAGE_BYTES, PAGE_BYTES};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-// Of the targets that the standard library lists, those on which 64 bits are a word. On any other one a relaxed load from
-// memory mapped read-only might be done by a write.
+// Of the targets that the standard library lists, those on which 64 bits are a word. On any other one a relaxed load
+// from memory mapped read-only might be done by a write.
 #[cfg(not(any(
     target_arch = "x86_64",
     target_arch = "aarch64",
@@ -50,9 +50,6 @@ compile_error!(
 );
 
 const WORD_BYTES: usize = size_of::<u64>();
-
-/// Bytes of a huge page: what large mappings are aligned to.
-pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// An address range that is unmapped on drop, by the process that mapped it.
 #[derive(Debug)]
@@ -139,8 +136,8 @@ impl Region {
     }
 
     fn advise(&self, advice: MmapAdvise) -> io::Result<()> {
-        // SAFETY: the range is this region's own, and the advice (`MADV_DONTFORK`) changes nothing in this process. It is
-        // as old as Linux 2.6.16.
+        // SAFETY: the range is this region's own, and the advice (`MADV_DONTFORK`) changes nothing in this process. It
+        // is as old as Linux 2.6.16.
         Ok(unsafe { madvise(self.base.cast(), self.len, advice) }?)
     }
 
@@ -153,7 +150,8 @@ impl Region {
             self.len
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned word at {offset}");
-        // SAFETY: the offset was just found to lie inside the region, which is one mapping and smaller than `isize::MAX`.
+        // SAFETY: the offset was just found to lie inside the region, which is one mapping and smaller than
+        // `isize::MAX`.
         unsafe { self.base.byte_add(offset).cast() }
     }
 
@@ -165,8 +163,8 @@ impl Region {
             "{count} words at {offset} of a mapping of {} bytes",
             self.len
         );
-        // SAFETY: in range and aligned (just checked; a mapping begins at a page), initialised (what nobody wrote reads as
-        // zero), mapped for as long as `self`, and words are reached only atomically.
+        // SAFETY: in range and aligned (just checked; a mapping begins at a page), initialised (bytes that were
+        // never written are zero), mapped for as long as `self`, and words are reached only atomically.
         unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
@@ -181,8 +179,8 @@ impl Drop for Region {
         if self.guard.is_child() {
             return;
         }
-        // SAFETY: the region owns this range, and every borrow of it has ended. It is this process's: a forked child, in
-        // which something else may lie there, has returned.
+        // SAFETY: the region owns this range, and every borrow of it has ended. It is this process's: a forked child,
+        // in which something else may lie there, has returned.
         let _ = unsafe { munmap(self.base.cast(), self.len) };
     }
 }
@@ -211,8 +209,8 @@ impl WriteMapping {
     pub fn collapse(&self) -> bool {
         // As the kernel's headers have it; neither `nix` nor `libc` names it yet.
         const MADV_COLLAPSE: libc::c_int = 25;
-        // SAFETY: the range is mapped for as long as `self`, and the advice changes what backs it, never what is read from
-        // it, so that nothing that refers into it notices.
+        // SAFETY: the range is mapped for as long as `self`, and the advice changes what backs it, never what is read
+        // from it, so that nothing that refers into it notices.
         unsafe { libc::madvise(self.region.base.as_ptr().cast(), self.region.len, MADV_COLLAPSE) == 0 }
     }
 
@@ -341,8 +339,9 @@ impl ReadMapping {
     /// Where the offset is misaligned or out of range: check a peer's offset first.
     #[inline]
     pub fn load64_relaxed(&self, offset: usize) -> u64 {
-        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically by
-        // every process. The page is read-only: the reference lives for this one load, which is relaxed and of a word.
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically
+        // by every process. The page is read-only: the reference lives for this one load, which is relaxed and of a
+        // word.
         unsafe { self.region.word::<AtomicU64>(offset).as_ref() }.load(Ordering::Relaxed)
     }
 
@@ -352,9 +351,9 @@ impl ReadMapping {
     /// As [`load64_relaxed`](Self::load64_relaxed).
     #[inline]
     pub fn load32_relaxed(&self, offset: usize) -> u32 {
-        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically by
-        // every process. The page is read-only: the reference lives for this one load, which is relaxed and of half a
-        // word.
+        // SAFETY: in range and aligned (checked by `word`), mapped for as long as `self`, and reached only atomically
+        // by every process. The page is read-only: the reference lives for this one load, which is relaxed and of half
+        // a word.
         unsafe { self.region.word::<AtomicU32>(offset).as_ref() }.load(Ordering::Relaxed)
     }
 
@@ -404,8 +403,9 @@ impl ReadMapping {
     pub fn or_words32(&self, offset: usize, count: usize) -> u32 {
         let pointer = self.pointer(offset, count.saturating_mul(size_of::<u32>())).cast::<AtomicU32>();
         assert!(pointer.is_aligned(), "misaligned words at {offset}");
-        // SAFETY: in range (checked by `pointer`) and aligned (just checked), mapped for as long as `self`, and reached only
-        // atomically by every process. The page is read-only: the slice is used for relaxed loads of half a word each.
+        // SAFETY: in range (checked by `pointer`) and aligned (just checked), mapped for as long as `self`, and reached
+        // only atomically by every process. The page is read-only: the slice is used for relaxed loads of half a word
+        // each.
         let words = unsafe { std::slice::from_raw_parts(pointer.as_ptr(), count) };
         // Four at a time, none of which waits for the others; the compiler does not reorder atomic loads.
         let (fours, rest) = words.as_chunks::<4>();
@@ -425,9 +425,9 @@ impl ReadMapping {
     /// As [`load64_relaxed`](Self::load64_relaxed).
     #[inline]
     pub fn load_words64<const N: usize>(&self, offset: usize) -> [u64; N] {
-        // SAFETY: the array is in range and aligned as a whole (checked by `word`), mapped for as long as `self`, and its
-        // words are reached only atomically by every process. The page is read-only: the reference is used for relaxed
-        // loads of a word each.
+        // SAFETY: the array is in range and aligned as a whole (checked by `word`), mapped for as long as `self`, and
+        // its words are reached only atomically by every process. The page is read-only: the reference is used for
+        // relaxed loads of a word each.
         let words = unsafe { self.region.word::<[AtomicU64; N]>(offset).as_ref() };
         std::array::from_fn(|at| words[at].load(Ordering::Relaxed))
     }

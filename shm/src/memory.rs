@@ -1,4 +1,4 @@
-//! Anonymous shared memory: memfds that only their owner may write and that nobody can resize.
+//! Anonymous shared memory: memfds that only their owner may write and that no process can resize.
 //!
 //! A memory is made by the daemon, sealed against resizing *before* anyone else sees it, and given the mode 0400, so
 //! that a read-only descriptor cannot be reopened for writing through `/proc` by another user. Pages are allocated
@@ -14,17 +14,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{ftruncate, geteuid};
 
-use crate::mapping::{HUGE_PAGE_BYTES, WriteMapping};
+use crate::mapping::WriteMapping;
+use crate::page::HUGE_PAGE_BYTES;
 
-/// Bytes of a page; every length and offset of a mapping is a multiple of it.
-pub const PAGE_BYTES: u64 = 4096;
+pub use crate::page::{PAGE_BYTES, round_up_to_pages};
 
-/// Rounds up to whole pages; `None` where that would not fit 63 bits.
-pub fn round_up_to_pages(bytes: u64) -> Option<u64> {
-    bytes.checked_next_multiple_of(PAGE_BYTES).filter(|rounded| *rounded <= i64::MAX as u64)
-}
-
-/// A memory this process made: it holds the writable descriptor and decides who gets which.
+/// A memory this process made: it has the writable descriptor, and decides which process gets which descriptor.
 #[derive(Debug)]
 pub struct SharedMemory {
     writable: OwnedFd,
@@ -95,8 +90,8 @@ impl SharedMemory {
         }
     }
 
-    /// As [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time, and whoever
-    /// touches the memory first takes one page fault for each 2 MiB instead of 512.
+    /// As [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time, and one page
+    /// fault for each 2 MiB instead of 512 at the first touch.
     ///
     /// One small page in each 2 MiB is allocated, and the kernel asked to make a huge page of it. It zeroes the rest
     /// right there, where small pages for all of it would be zeroed, copied and thrown away.
@@ -115,7 +110,7 @@ impl SharedMemory {
                 let _in_part_at_most = mapping.collapse();
             }
         }
-        // What is there already costs next to nothing.
+        // Pages that are there already cost next to nothing.
         self.allocate(range)
     }
 
@@ -137,7 +132,7 @@ impl SharedMemory {
         Ok((blocks * BLOCK_BYTES).min(self.bytes))
     }
 
-    /// The descriptor that may write. It goes to the memory's one writer and to nobody else.
+    /// The descriptor that may write. It goes to the memory's one writer only.
     pub fn writable(&self) -> BorrowedFd<'_> {
         self.writable.as_fd()
     }
@@ -157,8 +152,8 @@ impl SharedMemory {
     }
 }
 
-/// Gives the pages of a range of a memory back to the system; the range then reads as zeros. The one writer of the memory
-/// has such a descriptor.
+/// Gives the pages of a range of a memory back to the system; the range then reads as zeros. The one writer of the
+/// memory has such a descriptor.
 ///
 /// # Errors
 /// The system's.
@@ -175,7 +170,7 @@ pub fn punch_hole(writable: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()>
     }
 }
 
-/// What tells a memory from every other: two descriptors with one identity are of the same memory.
+/// The identity of a memory: two descriptors with the same identity are of the same memory.
 ///
 /// # Errors
 /// The system's.

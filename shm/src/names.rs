@@ -8,8 +8,8 @@
 //! | 8 | the object, 16 bytes |
 //! | 64 | the name |
 //!
-//! The daemon writes a record whole before it stores the length, and clears it by the same word: one that is killed in
-//! between has given no name, or taken none. Nobody but the next daemon reads it.
+//! The daemon writes a record whole before it stores the length, and clears it by the same word: a daemon that is
+//! killed in between has given no name, or removed none. Only the next daemon reads it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -50,7 +50,7 @@ impl NameRecords {
         Ok(Self { mapping: WriteMapping::map(descriptor, offset, names_bytes(count) as usize)? })
     }
 
-    /// What must be allocated before a record is written, beside the first page: bytes from the beginning.
+    /// Bytes, counted from the beginning, that must be allocated before a record is written, beside the first page.
     pub fn extent(place: u32) -> std::ops::Range<u64> {
         let start = record(place) as u64;
         start / PAGE_BYTES * PAGE_BYTES..(start + RECORD_BYTES as u64).next_multiple_of(PAGE_BYTES)
@@ -64,7 +64,7 @@ impl NameRecords {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "a name of {} bytes", name.len());
         let record = record(place);
         let used = self.mapping.word64(USED);
-        // Before the record: whoever reads them must not overlook one.
+        // Before the record: the next daemon must not overlook it.
         used.store(used.load(Ordering::Relaxed).max(u64::from(place) + 1), Ordering::Relaxed);
         self.mapping.store_words(record + OBJECT, &object);
         self.mapping.store_words(record + NAME, name);

@@ -1,12 +1,13 @@
-//! Pins: who uses which object, and the handshake by which an owner frees what nobody uses.
+//! Pins: which client uses which object, and the handshake by which an owner frees objects that no client uses.
 //!
-//! Each process has pins in its [control memory](crate::control), which it alone writes: an extent for each owner, in the
-//! order of their slots, and in it a word for each entry. The pages are allocated by the daemon when a client attaches to
-//! an owner, and finding a word needs no directory. An owner maps, of every reader, the extent that concerns it.
+//! Each process has pins in its [control memory](crate::control), which it alone writes: an extent for each owner, in
+//! the order of their slots, and in it a word for each entry. The daemon allocates the pages when a client attaches to
+//! an owner. Finding a word needs no directory. An owner maps the extent that concerns it of every reader.
 //!
 //! In the word of the first entry of each group of 1024, above that entry's own bits, the client counts the pins of the
-//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader has nothing
-//! of what it would like to free. A client that dies in between leaves a count that is too high, which costs looks.
+//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader pins
+//! none of the objects that it would like to free. A client that dies in between leaves a count that is too high, which
+//! costs looks.
 //!
 //! # The handshake
 //!
@@ -17,50 +18,48 @@
 //! word.load() == gen|Sealed?             any pin.load() != 0?
 //! ```
 //! This is Dekker's algorithm: at least one of the two loads sees the other side's store, because one of the two fences
-//! comes first in the one order of all `SeqCst` fences, and what was stored before it is seen after the other one. Either the
-//! reader finds the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back. Without one of
-//! the fences both could pass. The loads themselves are relaxed, with an acquire fence behind them: each side has the other's
-//! word [mapped read-only](crate::mapping).
+//! comes first in the one order of all `SeqCst` fences, and what was stored before it is seen after the other one.
+//! Either the reader finds the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back.
+//! Without one of the fences both could pass. The loads themselves are relaxed, with an acquire fence behind them: each
+//! side has the other's word [mapped read-only](crate::mapping).
 //!
-//! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one fence.
+//! An owner that frees many entries at once ([`free_together`]) stores `Dying` to all of them and then passes one
+//! fence.
 //!
-//! A group's count takes part as a pin does: it lies before the same fence. An owner that sees no count, or then no pin, has
-//! its fence before the reader's.
+//! A group's count takes part as a pin does: it lies before the same fence. An owner that sees no count, or then no
+//! pin, has its fence before the reader's.
 //!
-//! Spilling is the same handshake, for other bits: an object goes to a file ([`try_spill`]) while nobody has it
-//! [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and believes the
-//! word only afterwards; what it knew from its other pins may be out of date.
+//! Spilling is the same handshake for other bits: an object may be evicted from memory ([`try_spill`]) while no client
+//! has it [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and
+//! believes the word only afterwards; what it knew from its other pins may be out of date.
 //!
-//! Moving is the same once more ([`try_move`]): the object goes to another place in memory, for which nobody may have its
-//! bytes in the old one.
+//! Compaction is the same once more ([`try_compact`]): the object moves to another place in memory, which needs that no
+//! client has its bytes mapped.
 //!
-//! An owner's pins on its own entries take no part: it does not free what it uses itself.
+//! An owner's pins on its own entries take no part: it does not free objects that it uses itself.
 //!
 //! A reader that the owner has not heard of would break it, so the owner also checks, between its fence and
 //! its look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
 //! *before* it tells a new reader that it may pin.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
-//! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (bytes that are lent stay in
-//! memory), `moving.rs` (and where they are) and `adoption.rs` (the owner dies at any store).
+//! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (borrowed bytes stay in
+//! memory), `compaction.rs` (and where they are) and `takeover.rs` (the owner dies at any store).
 
 use std::io;
 use std::os::fd::BorrowedFd;
+
+pub use crate::control::{PIN_BYTES, PIN_EXTENT_BYTES};
 
 use crate::control::pin_extent_offset;
 use crate::failpoints::{Failpoint, failpoint};
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::table::{ENTRIES_MAX, State, Word};
-
-/// Bytes of one client's pins on one owner.
-pub const PIN_EXTENT_BYTES: u64 = ENTRIES_MAX as u64 * PIN_BYTES;
-/// Bytes of one pin word.
-pub const PIN_BYTES: u64 = 4;
+use crate::table::{State, Word};
 
 /// The client has a reference to the object.
 pub const HELD: u32 = 1;
-/// The client lends out the object's bytes.
+/// The client borrows the object's bytes.
 pub const MAPPED: u32 = 2;
 /// The client sleeps until the promised object is there.
 pub const WAITING: u32 = 4;
@@ -104,8 +103,8 @@ impl PinWriter {
         }
         // Release: as in `clear`, for a bit that is taken back.
         self.store(index, before, bits, Ordering::Release);
-        // SeqCst: pairs with the owner's fence behind its store of `Dying`; see the module's documentation. WAITING pairs with
-        // the fence of `TableWriter::settle` in the same way.
+        // SeqCst: pairs with the owner's fence behind its store of `Dying`; see the module's documentation. WAITING
+        // pairs with the fence of `TableWriter::settle` in the same way.
         fence(Ordering::SeqCst);
         failpoint(Failpoint::PinStored);
         if before != 0 && bits == 0 {
@@ -224,7 +223,7 @@ impl PinReader {
     /// pins in it. The second half of the handshake for an owner that has passed a fence.
     ///
     /// # Panics
-    /// Beyond [`ENTRIES_MAX`].
+    /// Beyond [`ENTRIES_MAX`](crate::table::ENTRIES_MAX).
     #[inline]
     pub fn may_hold(&self, indices: std::ops::RangeInclusive<u32>) -> bool {
         let (first, last) = indices.into_inner();
@@ -245,7 +244,8 @@ impl PinReader {
 
 /// The owner's side of the handshake: `true` when the entry is free now, with the next generation.
 ///
-/// `from` is the state that the entry is in, `Sealed`, `Deleted` or `Spilled`; `held` looks at every reader's pin, and says
+/// `from` is the state that the entry is in, `Sealed`, `Deleted` or `Spilled`; `held` looks at every reader's pin, and
+/// says
 /// `true` as well when it does not know all readers. It is called after the fence.
 pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() -> bool) -> bool {
     store_dying(word, generation);
@@ -259,12 +259,12 @@ pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() 
     true
 }
 
-/// The owner's side of the handshake for a sealed object that is to go from memory to a file: `true` when it has, and
-/// its memory can be used for others.
+/// The owner's side of the handshake for a sealed object that is to be evicted from memory: `true` when it is spilled,
+/// and its memory can be used for other objects.
 ///
-/// Its record is whole already. `mapped` looks for [`MAPPED`] in every reader's pin, and says `true` as well when it does
-/// not know all readers; `commit` notes where the record lies. A process that is killed in between leaves the object
-/// sealed, or spilled: with [what is noted](crate::table) it is the one, without it the other.
+/// Its spill record is whole already. `mapped` looks for [`MAPPED`] in every reader's pin, and says `true` as well when
+/// it does not know all readers; `commit` notes where the record lies. A process that is killed in between leaves the
+/// object sealed, or spilled: with a [place](crate::table) noted it is spilled, without one it is sealed.
 pub fn try_spill(
     word: &AtomicU64,
     generation: u32,
@@ -281,13 +281,13 @@ pub fn try_spill(
     )
 }
 
-/// The owner's side of the handshake for a sealed object that is to move to another place in memory: `true` when it has,
-/// and the old place can be used for others.
+/// The owner's side of the handshake for a sealed object that is to move to another place in memory: `true` when it
+/// has, and the old place can be used for others.
 ///
 /// The bytes are in the new place already. `mapped` is as for [`try_spill`]; `commit`
-/// [says](crate::table::TableWriter::set_place) in one store where that is. A process that is killed in between leaves the
-/// object in the old place or in the new one.
-pub fn try_move(
+/// [says](crate::table::TableWriter::set_place) in one store where that is. A process that is killed in between leaves
+/// the object in the old place or in the new one.
+pub fn try_compact(
     word: &AtomicU64,
     generation: u32,
     mapped: impl FnOnce() -> bool,
@@ -335,24 +335,24 @@ fn store_dying(word: &AtomicU64, generation: u32) {
 /// An entry that its owner would like to free together with others.
 #[derive(Debug)]
 pub struct Candidate<'a> {
-    /// Which one.
+    /// Index of the entry.
     pub index: u32,
-    /// Its word.
+    /// Its state word.
     pub word: &'a AtomicU64,
-    /// What the word is: a generation, and `Sealed`, `Deleted`, `Spilled` or `Lost`.
+    /// The value of the word: a generation, and `Sealed`, `Deleted`, `Spilled` or `Lost`.
     pub from: Word,
-    /// Whether somebody has been found to hold it.
+    /// Whether a client has been found to hold it.
     pub held: bool,
 }
 
-/// The owner's side of the handshake for many entries, with one fence for all of them. Those that are not `held`
-/// afterwards are free, with the next generation; the others are what they were.
+/// The owner's side of the handshake for many entries, with one fence for all of them. Entries that are not `held`
+/// afterwards are free, with the next generation; the others are as before.
 ///
 /// `look` looks at every reader's pins on every candidate and marks those that are held: all of them, when it does not
 /// know all readers. It is called after the fence.
 pub fn free_together<'a>(candidates: &mut [Candidate<'a>], look: impl FnOnce(&mut [Candidate<'a>])) {
-    // A lost promise has no bytes to protect, and must never be taken for an object: if this process dies now, whoever
-    // finds an entry dying makes it sealed, or spilled.
+    // A lost promise has no bytes to protect, and must never be taken for an object: if this process dies now, the
+    // daemon makes an entry that it finds dying sealed, or spilled.
     let with_bytes = candidates.iter().filter(|candidate| candidate.from.state() != Some(State::Lost));
     for candidate in with_bytes {
         let dying = Word::new(candidate.from.generation(), State::Dying);
@@ -381,7 +381,7 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     #[test]
-    fn freeing_moves_to_the_next_generation_only_when_nobody_holds() {
+    fn freeing_goes_to_the_next_generation_only_while_no_client_holds() {
         let word = AtomicU64::new(Word::new(7, State::Sealed).bits());
         assert!(!try_free(&word, 7, State::Sealed, || true));
         assert_eq!(word.load(Ordering::Relaxed), Word::new(7, State::Sealed).bits());
@@ -412,7 +412,7 @@ mod tests {
                 let freed = try_free(&word, generation, State::Sealed, || pin.load(Ordering::Acquire) != 0);
                 (reader.join().unwrap(), freed)
             });
-            // A reader may have passed before the swap or after it was taken back, but never an entry that went.
+            // A reader may have passed before the swap or after it was taken back, but never an entry that was freed.
             assert!(!(pinned && freed), "generation {generation} was freed under a reader");
         }
     }
@@ -426,13 +426,13 @@ mod tests {
             // Held throughout, which is no reason to stay in memory.
             pin.store(HELD, Ordering::SeqCst);
             let mut noted = false;
-            let (lent, spilled) = std::thread::scope(|scope| {
+            let (borrowed, spilled) = std::thread::scope(|scope| {
                 let reader = scope.spawn(|| pin_then_load(&pin, HELD | MAPPED, &word) == sealed.bits());
                 let mapped = || pin.load(Ordering::Acquire) & MAPPED != 0;
                 let spilled = try_spill(&word, generation, mapped, || noted = true);
                 (reader.join().unwrap(), spilled)
             });
-            assert!(!(lent && spilled), "generation {generation} was spilled under a reader");
+            assert!(!(borrowed && spilled), "generation {generation} was spilled under a reader");
             assert_eq!(noted, spilled);
             let state = if spilled { State::Spilled } else { State::Sealed };
             assert_eq!(word.load(Ordering::Relaxed), Word::new(generation, state).bits());
@@ -471,7 +471,10 @@ mod tests {
                 reader.join().unwrap()
             });
             for (at, candidate) in candidates.iter().enumerate() {
-                assert!(!pinned[at] || candidate.held, "{at} in generation {generation} went under a reader");
+                assert!(
+                    !pinned[at] || candidate.held,
+                    "{at} in generation {generation} was freed under a reader"
+                );
                 let next = Word::new(generation + 1, State::Free);
                 let expected = if candidate.held { sealed } else { next };
                 assert_eq!(words[at].load(Ordering::Relaxed), expected.bits());

@@ -16,11 +16,11 @@
 //! `head` is also the acknowledgement: a record that the head has passed has been dealt with, so what the
 //! producer held on its behalf can go.
 //!
-//! `mark` outlives its process as all of an end does: the producer reads in it what a consumer that was killed had come
-//! to.
+//! `mark` outlives its process, as all of an end does: the producer reads in it which record a killed consumer had
+//! begun.
 //!
-//! Proved by exploring this code: `shm/tests/loom/ring.rs` (records arrive whole and in order across the wrap; a producer
-//! without room hears of it).
+//! Proved by exploring this code: `shm/tests/loom/ring.rs` (records arrive whole and in order across the wrap; a
+//! producer without room hears of it).
 
 use std::fmt;
 use std::io;
@@ -61,7 +61,7 @@ pub enum PushError {
     TooLarge,
 }
 
-/// The other process wrote something that no honest one writes; the channel is to be closed.
+/// The other process wrote something that no honest process writes; the channel must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt;
 
@@ -107,7 +107,7 @@ pub struct Producer {
     capacity: u64,
     tail: u64,
     head_seen: u64,
-    /// What `starved` says.
+    /// The value of `starved`.
     starved: bool,
 }
 
@@ -150,7 +150,8 @@ impl Producer {
         self.mine.store_words(DATA, second);
         failpoint(Failpoint::PushWritten);
         self.tail += needed;
-        // Release: publishes the record. The fence that puts it before the look at the sleeper is the waker's (see `bell`).
+        // Release: publishes the record. The fence that puts it before the look at the sleeper is the waker's (see
+        // `bell`).
         self.mine.word64(TAIL).store(self.tail, Ordering::Release);
         failpoint(Failpoint::PushPublished);
         Ok(self.tail)
@@ -165,14 +166,14 @@ impl Producer {
     pub fn consumed(&mut self) -> u64 {
         // Acquire: what the consumer did with the records comes before.
         let head = self.theirs.load64_acquire(HEAD);
-        // A head that went backwards or ran ahead is a lie: believe what was seen before.
+        // A head that goes backwards or runs ahead is forged: the last one counts.
         if head >= self.head_seen && head <= self.tail {
             self.head_seen = head;
         }
         self.head_seen
     }
 
-    /// What the consumer's process has [marked](Marker::set) last; 0 before. Whatever it is, it is only that process's word.
+    /// The last [mark](Marker::set) of the consumer's process; 0 before the first. It is only that process's word.
     pub fn mark(&self) -> u64 {
         // Relaxed: it is final once the kernel has said that the process has ended.
         self.theirs.load64_relaxed(MARK)
@@ -261,7 +262,7 @@ impl Consumer {
         self.theirs.load64_relaxed(STARVED) != 0
     }
 
-    /// For those who deal with records later than they are received.
+    /// The position for a thread that deals with records later than they are received.
     pub fn marker(&self) -> Marker {
         Marker { mine: self.mine.clone() }
     }
@@ -281,7 +282,7 @@ pub struct Marker {
 impl Marker {
     /// Replaces what was said before. One store.
     pub fn set(&self, mark: u64) {
-        // Relaxed: nobody reads it before this process has ended.
+        // Relaxed: no process reads it before this one has ended.
         self.mine.word64(MARK).store(mark, Ordering::Relaxed);
     }
 }
@@ -296,7 +297,7 @@ pub struct Peek {
 impl Peek {
     /// Whether every record that was sent has been dealt with. Two loads.
     pub fn is_empty(&self) -> bool {
-        // Acquire, both: as in `Consumer::is_empty`; a record that was dealt with is so for whoever looks.
+        // Acquire, both: as in `Consumer::is_empty`; what was done with a record comes before.
         self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)
     }
 }

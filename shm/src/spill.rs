@@ -1,5 +1,6 @@
-//! How objects lie in a spill file: one spill record each. The object's owner writes the records, by a [`RecordWriter`], or
-//! the daemon does after the owner's death. The owner, the daemon and readers read them, by a [`RecordReader`].
+//! How objects lie in a spill file: one spill record each. The object's owner writes the records, by a
+//! [`RecordWriter`], or the daemon does after the owner's death. The owner, the daemon and readers read them, by a
+//! [`RecordReader`].
 //!
 //! # Layout of a record
 //!
@@ -14,8 +15,8 @@
 //! | 16 | zero |
 //! | … | payload and references, as they lie in a segment (see [`Location`]) |
 //!
-//! Records begin at multiples of [`RECORD_ALIGNMENT`]. A record is believed if its header is that of the object that is looked
-//! for, and the checksum matches: a damaged file is an error, never wrong bytes.
+//! Records begin at multiples of [`RECORD_ALIGNMENT`]. A record is believed if its header is that of the object that is
+//! looked for, and the checksum matches: a damaged file is an error, never wrong bytes.
 
 use std::borrow::Borrow;
 use std::fs::File;
@@ -76,14 +77,14 @@ impl SpillPlace {
     }
 }
 
-/// What a record's header says of its object.
+/// The header of a spill record: what object it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     /// The object's id, as bytes.
     pub id: [u8; 16],
     /// Bytes of the payload.
     pub length: u64,
-    /// What the payload is.
+    /// Format tag of the payload.
     pub format: u32,
     /// Number of references behind the payload.
     pub references: u32,
@@ -341,7 +342,7 @@ mod tests {
             let mut damaged = header;
             damaged[bit / 8] ^= 1 << (bit % 8);
             let claimed = record.claimed_checksum(&damaged);
-            // What is flipped is noticed here, or is the checksum itself, which then does not match.
+            // A flipped bit is noticed here, or is one of the checksum, which then does not match.
             assert!(claimed.is_none() || (claimed != Some(42) && (40..48).contains(&(bit / 8))), "bit {bit}");
         }
         assert_eq!(Record { length: 1001, ..record }.claimed_checksum(&header), None);

@@ -3,36 +3,38 @@
 //! # Layout
 //!
 //! A header page, then [`ENTRIES_MAX`] entries. The file is sparse: the daemon allocates the pages of as many entries
-//! as it *committed* to (see [`directory`](crate::directory)), and nobody touches an entry beyond.
+//! as it *committed* to (see [`directory`](crate::directory)), and no process touches an entry beyond them.
 //!
 //! # States of an entry
 //!
-//! | state | means | who leaves it, for what |
+//! | state | means | next states, and which process stores them |
 //! |---|---|---|
 //! | `Free` | no object; the generation is that of the next one | owner: `Promised`, `Sealed` |
-//! | `Promised` | a result that is not there yet | owner: `Sealed`; daemon, for a dead owner: `Lost` |
-//! | `Sealed` | location valid, bytes final | owner: `Dying`, `Deleted`; daemon, for a dead owner: `Dying` |
-//! | `Dying` | its owner is looking whether anyone pins it | owner: back to what it was, `Spilled`, or `Free` with the next generation |
+//! | `Promised` | a result that is not there yet | owner: `Sealed`; daemon*: `Lost` |
+//! | `Sealed` | location valid, bytes final | owner: `Dying`, `Deleted`; daemon*: `Dying` |
+//! | `Dying` | its owner looks at the pins | owner: the state before, `Spilled`, or `Free` with the next generation |
 //! | `Deleted` | pins stay valid, new ones are refused | owner: `Free` with the next generation |
-//! | `Lost` | a promise whose owner died | daemon: `Free` |
-//! | `Spilled` | its bytes are in a file; length, format and references are valid, segment and offset are not | owner: `Sealed` at a new location, `Dying`; daemon, for a dead owner: the same |
+//! | `Lost` | a promise whose owner died | daemon*: `Free` |
+//! | `Spilled` | its bytes are in a file; segment and offset are not valid | owner, daemon*: `Sealed` elsewhere, `Dying` |
 //!
-//! Where the bytes lie, segment and offset, is one word. So an object *moves* to another place in memory by one store of
-//! that word, in the time in which its own is `Dying`: an owner that dies in between leaves it in the one place or in the
-//! other, and in both the bytes are whole.
+//! \* The daemon stores states only for a dead owner.
+//!
+//! Where the bytes lie, segment and offset, is one word. So an object *moves* to another place in memory by one store
+//! of that word, in the time in which its own is `Dying`: an owner that dies in between leaves it in the one place or
+//! in the other, and in both the bytes are whole.
 //!
 //! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
 //! is set, there is a whole record there, whatever the word says: it is set before the word says `Spilled`, and taken
-//! away after the word says something else, if at all. So each of the two changes is one store of the word; and an entry
-//! that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
+//! away after the word says something else, if at all. So each of the two changes is one store of the word; and an
+//! entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
-//! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found the
-//! word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed. The pairing
-//! of pins and words is [`pins`](crate::pins)' business.
+//! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found
+//! the word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed.
+//! The pairing of pins and words is [`pins`](crate::pins)' business.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
-//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies), `moving.rs`
-//! (or in one of two places in memory) and `adoption.rs` (a lost promise never becomes an object).
+//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies),
+//! `compaction.rs` (or in one of two places in memory) and `takeover.rs` (a lost promise never becomes an object).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -43,7 +45,7 @@ use crate::memory::PAGE_BYTES;
 use crate::spill::SpillPlace;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// What the bytes of every object are aligned to, as Arrow wants it.
+/// Alignment of the bytes of every object, as Arrow wants it.
 pub const ALIGNMENT: u64 = 64;
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 64;
@@ -54,8 +56,8 @@ pub const TABLE_BYTES: u64 = PAGE_BYTES + ENTRIES_MAX as u64 * ENTRY_BYTES;
 
 pub(crate) const HEADER_SLEEPS: usize = 64;
 
-/// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; offset, in units of
-/// [`ALIGNMENT`] (low half), and segment; length; format (low half) and number of references.
+/// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; offset, in units
+/// of [`ALIGNMENT`] (low half), and segment; length; format (low half) and number of references.
 const WORDS: usize = 4;
 /// Byte offset of the word that says where the bytes lie in an entry.
 const PLACE: usize = size_of::<u64>();
@@ -73,13 +75,13 @@ pub enum State {
     Promised = 1,
     /// Readable.
     Sealed = 2,
-    /// Being looked at by its owner, who wants to free it.
+    /// Its owner wants to free it and looks at the pins.
     Dying = 3,
     /// Freed once the last pin is gone; no new pins.
     Deleted = 4,
-    /// A promise that nobody can keep any more.
+    /// A promise that no client can keep any more.
     Lost = 5,
-    /// In a file; comes back when somebody wants its bytes.
+    /// In a spill file; restored when a client wants its bytes.
     Spilled = 6,
 }
 
@@ -111,13 +113,13 @@ impl Word {
         Self(u64::from(generation) << 32 | state as u64)
     }
 
-    /// As it was loaded from memory that somebody else may have written.
+    /// The word as it was loaded from memory that another process may have written.
     #[inline]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// As it is stored.
+    /// The word as it is stored.
     #[inline]
     pub fn bits(self) -> u64 {
         self.0
@@ -129,7 +131,7 @@ impl Word {
         (self.0 >> 32) as u32
     }
 
-    /// The state; `None` for bits that nobody honest wrote.
+    /// The state; `None` for bits that no honest process stores.
     #[inline]
     pub fn state(self) -> Option<State> {
         if self.0 & 0xffff_ff00 != 0 {
@@ -142,13 +144,13 @@ impl Word {
 /// Where the bytes of an object lie, and what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Location {
-    /// Segment of the owner's.
+    /// Number among the owner's segments.
     pub segment: u32,
     /// Byte offset in the segment: a multiple of [`ALIGNMENT`], below 256 GiB. An entry has no room for any other.
     pub offset: u64,
     /// Bytes of the payload.
     pub length: u64,
-    /// What the payload is; the store does not care.
+    /// Format tag of the payload, which the store does not interpret.
     pub format: u32,
     /// Ids of other objects that this one keeps alive; 16 bytes each, behind the payload at
     /// [`references_offset`](Self::references_offset).
@@ -200,8 +202,8 @@ impl Location {
     }
 }
 
-/// Where bytes lie, as one word. An offset that does not fit becomes the largest one, which lies in no segment, so readers
-/// refuse it.
+/// Where bytes lie, as one word. An offset that does not fit becomes the largest one, which lies in no segment, so
+/// readers refuse it.
 #[inline]
 fn place_bits(segment: u32, offset: u64) -> u64 {
     let units = u32::try_from(offset / ALIGNMENT).unwrap_or(u32::MAX);
@@ -243,8 +245,8 @@ impl TableWriter {
         self.mapping.word64(entry(index))
     }
 
-    /// Stores what has become of a promise, and passes a fence. Look for [`WAITING`](crate::pins::WAITING) in every reader's
-    /// pin afterwards, and ring those that wait.
+    /// Stores the final state of a promise, and passes a fence. Look for [`WAITING`](crate::pins::WAITING) in every
+    /// reader's pin afterwards, and ring those that wait.
     pub fn settle(&self, index: u32, word: Word) {
         // Release: publishes the bytes and the location of a promise that is kept.
         self.word(index).store(word.bits(), Ordering::Release);
@@ -263,10 +265,11 @@ impl TableWriter {
         }
     }
 
-    /// Says that the bytes lie in another place. One store; see [`try_move`](crate::pins::try_move).
+    /// Says that the bytes lie in another place. One store; see [`try_compact`](crate::pins::try_compact).
     #[inline]
     pub fn set_place(&self, index: u32, segment: u32, offset: u64) {
-        // Release: the bytes there, and the word before, come before; a killed process leaves what it stored in this order.
+        // Release: the bytes there, and the word before, come before; a killed process leaves what it stored in this
+        // order.
         self.mapping.word64(entry(index) + PLACE).store(place_bits(segment, offset), Ordering::Release);
     }
 
@@ -310,14 +313,14 @@ pub struct Asleep<'a> {
 
 impl Drop for Asleep<'_> {
     fn drop(&mut self) {
-        // Relaxed: a waker that still finds the sleep rings in vain, and whatever one that finds it ended has published is
-        // seen by the look after the next sleep's fence.
+        // Relaxed: a waker that still finds the sleep rings in vain, and whatever one that finds it ended has published
+        // is seen by the look after the next sleep's fence.
         self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
         failpoint(Failpoint::SleepEnded);
     }
 }
 
-/// A table as everyone but its owner sees it. Everything read from it is the owner's word for it: check, then use.
+/// A table as every process but its owner sees it. All that is read from it is the owner's word: check, then use.
 #[derive(Debug)]
 pub struct TableReader {
     mapping: ReadMapping,
@@ -348,10 +351,11 @@ impl TableReader {
         Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
-    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake. A fence and a load, for a
-    /// waker that has published something.
+    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake. A fence and a load, for
+    /// a waker that has published something.
     pub fn sleep(&self) -> Option<u32> {
-        // SeqCst: puts what was published before the load; pairs with the sleeper's fence in `TableWriter::begin_sleep`.
+        // SeqCst: puts what was published before the load; pairs with the sleeper's fence in
+        // `TableWriter::begin_sleep`.
         fence(Ordering::SeqCst);
         Some(self.mapping.load32_relaxed(HEADER_SLEEPS)).filter(|sleeps| sleeps % 2 == 1)
     }

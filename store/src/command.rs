@@ -12,7 +12,7 @@ use crate::{Config, Server, prepare_process};
 
 /// Runs a store: shared memory for the objects of this user's processes. SIGTERM or SIGINT ends it.
 ///
-/// What the store has to say goes to standard error; MOBULA_LOG chooses how much (debug, mobula_store=trace, …).
+/// The store's log goes to standard error; MOBULA_LOG chooses how much (debug, mobula_store=trace, …).
 #[derive(Debug, clap::Args)]
 pub struct StoreCommand {
     /// Where to listen. Its directory must exist and be safe from other users.
@@ -25,7 +25,7 @@ pub struct StoreCommand {
     /// own in it, and leaves nothing behind. Without it: /var/tmp.
     #[arg(long, value_name = "DIR")]
     spill_directory: Option<PathBuf>,
-    /// What spilled objects may take on disk; 0: nothing is spilled. Without it: eight times the capacity.
+    /// How much spilled objects may take on disk; 0: nothing is spilled. Without it: eight times the capacity.
     #[arg(long, value_name = "SIZE")]
     spill_capacity: Option<ByteSize>,
     /// Clients at a time.
@@ -52,7 +52,7 @@ impl StoreCommand {
         let filter = EnvFilter::try_from_env("MOBULA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         // A program that logs in its own way keeps doing so.
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        // That nobody can read it is no reason to panic, which saying so on standard error would be.
+        // A log that cannot be written is no reason to panic, which an error message on standard error would be.
         let _ = log.log_internal_errors(false).try_init();
         // Blocked before there is a second thread, so that only the one below ever takes these signals.
         let mut signals = SigSet::empty();

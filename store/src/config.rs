@@ -14,7 +14,7 @@ use mobula_shm::table::ENTRIES_MAX;
 use crate::error::StartError;
 use crate::machine;
 
-/// A day: every moment that the store computes can be represented.
+/// A day, so that every moment that the store computes can be represented.
 const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// The limits of one store. Every field has a default but the first two.
@@ -35,20 +35,20 @@ pub struct Config {
     /// Bytes that may be leased in all, rounded up to whole pages; at most what the [machine](crate::machine), or the
     /// control group of this process, has. The objects' bytes count, the bookkeeping (tables, pins, channels) does not.
     pub capacity_bytes: u64,
-    /// Clients at a time, with the dead of which objects remain. Default 1024, at most 65,535.
+    /// Clients at a time, dead ones of which objects remain included. Default 1024, at most 65,535.
     pub clients_max: u32,
-    /// Connections that have not introduced themselves yet; when more come, the oldest of them are closed. Default 256.
+    /// Connections without a hello; when more come, the oldest are closed. Default 256.
     pub greetings_max: usize,
-    /// How long a connection may wait before it introduces itself. Default 5 s.
+    /// How long a connection may wait before it sends its hello. Default 5 s.
     pub hello_timeout: Duration,
     /// Messages that wait for a client to read them; one that lets more pile up is disconnected. Default 4096.
     pub out_queue_messages_max: usize,
     /// Bytes of the messages that wait for a client to read them, likewise. Default 4 MiB.
     pub out_queue_bytes_max: usize,
-    /// Bytes that one client may have leased, with what it has given back and others still have mapped. Default: as
-    /// many as the capacity has.
+    /// Bytes that one client may have leased. Segments that it has given back count while others have them mapped.
+    /// Default: as many as the capacity has.
     pub client_bytes_max: u64,
-    /// Bytes that all clients of one user may have so, with what the dead ones have left. Default: as many as the
+    /// Bytes that all clients of one user may have leased together, dead ones included. Default: as many as the
     /// capacity has.
     pub user_bytes_max: u64,
     /// Bytes of all tables, pins and channels, which the capacity does not count. Default 4 GiB.
@@ -63,8 +63,8 @@ pub struct Config {
     pub table_entries_initial: u32,
     /// Entries of one client's table: objects that it can have at a time. Default, and at most, 4,194,304.
     pub table_entries_max: u32,
-    /// Owners whose objects one client can use at a time; each costs it pins, as many as that owner's table has entries.
-    /// Default 65,535.
+    /// Owners whose objects one client can use at a time; each costs it pins, as many as that owner's table has
+    /// entries. Default 65,535.
     pub attached_client_max: usize,
     /// Segments, in all; each costs the daemon one or two descriptors. Default 16,384.
     pub segments_max: usize,
@@ -74,25 +74,25 @@ pub struct Config {
     pub names_max: usize,
     /// Requests of one client that wait, for memory or for a name. Default 1024.
     pub waiters_max: usize,
-    /// How long a request that waits for memory may be passed by later ones that need less, and how long, after that,
-    /// none of them may pass it. Default 500 ms.
+    /// How long later requests for less memory may pass a request that waits, and how long, after that, they may not:
+    /// it has a reservation. Default 500 ms.
     pub lease_reservation: Duration,
-    /// How long the objects of a dead client are kept although nobody pins them, for those whose ids are still
-    /// on their way to somebody. Default 1 s.
+    /// How long orphans are kept although no client pins them, because their ids may still be on their way to a client.
+    /// Default 1 s.
     pub orphan_grace: Duration,
-    /// Entries of a dead client's table that are looked at in one go, before other clients have their turn.
-    /// Default 65,536.
+    /// Entries of a dead client's table that the daemon looks at before it serves other clients. Default 65,536.
     pub sweep_entries_max: u32,
-    /// How long a store that takes the place of one that was killed waits for that one's clients, if their processes
-    /// are there; who comes later is a stranger. New clients are let in afterwards. Default 5 s.
+    /// How long a store that takes the place of a killed one waits for the clients of that one whose processes are
+    /// alive. New clients are let in afterwards. Default 5 s.
     pub resume_window: Duration,
     /// References recorded in the objects of one dead client that are followed. Default 1,048,576.
     pub references_max: usize,
-    /// Where objects go that are held but not in use when the store is full: the store makes a directory of its own in
-    /// it. It must exist, and belong to this user or to root; a symbolic link is refused. Should not be in memory itself,
-    /// as `tmpfs` is. Default `None`: nothing is spilled, and a store that is full stays full.
+    /// Directory for spilled objects: those that are held but not in use when the store is full. The store makes a
+    /// directory of its own in it. It must exist, and belong to this user or to root; a symbolic link is refused.
+    /// Should not be in memory itself, as `tmpfs` is. Default `None`: nothing is spilled, and a store that is full
+    /// stays full.
     pub spill_directory: Option<PathBuf>,
-    /// What spilled objects may take in files, in bytes. Default eight times the capacity.
+    /// Bytes that spilled objects may take in files. Default eight times the capacity.
     pub spill_bytes_max: u64,
     /// Files of spilled objects; each costs the daemon and its owner a descriptor. Default 4096.
     pub spill_files_max: usize,
@@ -133,18 +133,19 @@ impl Config {
         }
     }
 
-    /// Where a store spills that was not told where to: `/var/tmp`, which is there for large files that need not last;
+    /// The spill directory of a store that was not given one: `/var/tmp`, which is there for large files that need not
+    /// last;
     /// `None` on a machine without it.
     pub fn default_spill_directory() -> Option<PathBuf> {
         let path = Path::new("/var/tmp");
         std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()).then(|| path.to_owned())
     }
 
-    /// The configuration as the store will use it, with the capacity in whole pages, and paths that stay the same when the
-    /// process changes its directory.
+    /// The configuration as the store will use it, with the capacity in whole pages, and paths that stay the same when
+    /// the process changes its directory.
     ///
     /// # Errors
-    /// [`StartError`] with the first value that cannot be.
+    /// [`StartError`] with the first value that is impossible.
     pub fn validate(mut self) -> Result<Self, StartError> {
         if self.capacity_bytes == 0 {
             return Err(StartError::CapacityZero);

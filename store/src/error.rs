@@ -56,32 +56,33 @@ pub enum StartError {
     /// A store without memory.
     #[error("a store with a capacity of 0 bytes could hold nothing")]
     CapacityZero,
-    /// More than there is.
+    /// More capacity than memory.
     #[error(
         "a capacity of {capacity} is more than the {memory} of memory that this machine, or the control group that the \
          store runs in, has"
     )]
     CapacityAboveMemory {
-        /// What was configured.
+        /// The capacity in the configuration.
         capacity: ByteSize,
-        /// What there is.
+        /// Memory that there is.
         memory: ByteSize,
     },
     /// The store's own memory is a sparse file, larger than this process may make one.
     #[error(
-        "the limit of file sizes (RLIMIT_FSIZE, `ulimit -f`) is {max}, and counts for shared memory too: the store needs \
-         {needed} of address space for its bookkeeping, of which it uses little; raise the limit, or lower clients_max"
+        "the limit of file sizes (RLIMIT_FSIZE, `ulimit -f`) is {max}, and counts for shared memory too: the store \
+         needs {needed} of address space for its bookkeeping, of which it uses little; raise the limit, \
+         or lower clients_max"
     )]
     FileSizeLimit {
         /// The limit.
         max: ByteSize,
-        /// What the store needs.
+        /// Bytes that the store needs.
         needed: ByteSize,
     },
-    /// The file system that the kernel's own files are in is not there.
+    /// `/proc` is not mounted.
     #[error(
-        "/proc is not mounted, and the store needs it, to open shared memory read-only for others: mount it, as in `mount \
-         -t proc proc /proc`"
+        "/proc is not mounted, and the store needs it, to open shared memory read-only for others: mount it, as in \
+         `mount -t proc proc /proc`"
     )]
     NoProc,
     /// A limit out of its range.
@@ -105,15 +106,15 @@ pub enum StartError {
     /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {
-        /// What was tried.
+        /// The action that the system refused.
         action: &'static str,
-        /// Its reason.
+        /// The system's reason.
         source: io::Error,
     },
 }
 
 impl StartError {
-    /// Says what was tried when the system refused.
+    /// An error of the system in an action.
     pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { action, source }
     }

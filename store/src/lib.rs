@@ -1,6 +1,6 @@
 //! The daemon of Mobula: it leases memory to the processes of one user, passes descriptors between them, notices when
-//! one dies, and keeps what the dead leave to others. It knows objects only as entries of tables; it never looks into
-//! their bytes, and takes no part while they are written, sealed, pinned and read.
+//! one dies, and keeps the objects of the dead that others use. It knows objects only as entries of tables; it never
+//! looks into their bytes, and takes no part while they are written, sealed, pinned and read.
 //!
 //! ```no_run
 //! use mobula_store::{Config, Server};
@@ -16,7 +16,8 @@
 //! From the outside to the inside:
 //!
 //! * [`Config`] has every limit; [`StartError`] says why a store does not start;
-//! * `server` is the event loop: in it, `endpoint` takes the socket's path, `credentials` tells which process connects, and
+//! * `server` is the event loop: in it, `endpoint` takes the socket's path, `credentials` tells which process connects,
+//!   and
 //!   `connection` queues messages;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;

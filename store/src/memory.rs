@@ -1,6 +1,7 @@
 //! Making the shared memories that the store hands out, each allocated before anyone may touch it.
 //!
-//! What goes into them, and who may have which descriptor, is decided elsewhere; the layouts are `mobula_shm`'s.
+//! Other modules decide what goes into them and which process gets which descriptor; the layouts are those of
+//! `mobula_shm`.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -19,8 +20,8 @@ use mobula_shm::ring::end_bytes;
 use mobula_shm::table::ENTRY_BYTES;
 use nix::sys::uio::{pread, pwrite};
 
-/// A shared memory, and the one read-only descriptor of it that everyone but its writer gets a copy of. Cloning it
-/// opens nothing: messages that wait in a queue cost no descriptors.
+/// A shared memory, and the one read-only descriptor of it of which every process but its writer gets a copy. Cloning
+/// it opens nothing: messages that wait in a queue cost no descriptors.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     inner: Arc<Inner>,
@@ -100,7 +101,7 @@ impl Memory {
         self.inner.memory.allocate(offset(entries.start)..offset(entries.end))
     }
 
-    /// In a control memory: takes back what was allocated for the pins on an owner that nobody knows any more.
+    /// In a control memory: gives back the pages of the pins on an owner that no client knows any more.
     pub(crate) fn free_pins(&self, slot: u16) {
         let start = pin_extent_offset(slot);
         if let Err(error) = self.inner.memory.punch_hole(start..start + PIN_EXTENT_BYTES) {

@@ -1,4 +1,5 @@
-//! What the process of a store takes for itself: descriptors, file sizes, and no signal for one that is too large.
+//! Limits and signals of a store's process: descriptors, file sizes, and an error instead of a signal for a file that
+//! is too large.
 
 use std::io;
 
@@ -12,8 +13,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 /// * descriptors 0, 1 and 2 that are closed become `/dev/null`, so that nothing of the store's gets their numbers;
 /// * the limit of open descriptors is raised as far as the system allows. A store needs four for each client (three
 ///   when they become scarce), one more when others use its objects or it uses theirs, and one or two for each segment;
-/// * the limit of file sizes is raised likewise: it counts for shared memory. What is larger is an error, and no longer a
-///   signal (`SIGXFSZ`) that ends the process.
+/// * the limit of file sizes is raised likewise: it counts for shared memory. What is larger is an error, and no longer
+///   a signal (`SIGXFSZ`) that ends the process.
 ///
 /// # Errors
 /// The system's.

@@ -238,7 +238,8 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
     owner.set(0, 1, State::Free);
 }
 
-/// Pages that a client has given back are another's; what it says of them, and what they are, is compared with the kernel.
+/// Pages that a client has given back are another's; what it says of them, and what they are, is compared with the
+/// kernel.
 #[test]
 fn pages_that_went_back_to_the_system_do_not_count() {
     let store = TestStore::start();

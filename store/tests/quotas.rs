@@ -1,5 +1,5 @@
-//! What one client, or one user, may have at a time. If this fails, one takes what belongs to all, or is refused what it
-//! may have.
+//! What one client, or one user, may have at a time. If this fails, one takes what belongs to all, or is refused what
+//! it may have.
 
 mod common;
 

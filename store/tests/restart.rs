@@ -1,5 +1,5 @@
-//! What the clients of a store that was killed hand to the one in its place, by clients that hand over nonsense. If these
-//! fail, a mistake of one client costs the others their store.
+//! What the clients of a store that was killed hand to the one in its place, by clients that hand over nonsense. If
+//! these fail, a mistake of one client costs the others their store.
 //!
 //! The memories are made here, as the store before would have made them.
 

@@ -2,7 +2,8 @@
 //! everything up; and for clients while they hand over what they have. Another daemon takes its place each time.
 //!
 //! What is held must be there afterwards, byte for byte. A client that dies at the same time as the daemon is an
-//! exception: what others held of it without having mapped it may be lost, which is then an error and never wrong bytes.
+//! exception: what others held of it without having mapped it may be lost, which is then an error and never wrong
+//! bytes.
 
 use std::time::{Duration, Instant};
 

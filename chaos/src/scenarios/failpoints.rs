@@ -1,7 +1,7 @@
 //! SIGKILL at every failpoint: in the middle of an operation, between the stores that it consists of.
 //!
-//! At a failpoint that clients pass, the client dies that passes it. At one that the daemon passes, a client dies while the
-//! daemon is at work there, for it or for another.
+//! At a failpoint that clients pass, the client dies that passes it. At one that the daemon passes, a client dies while
+//! the daemon is at work there, for it or for another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

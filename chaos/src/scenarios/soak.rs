@@ -1,7 +1,7 @@
 //! Mixed load for a long time: memory, descriptors and mappings of every process return to where they began.
 //!
-//! At quiet points, when everyone has let go of everything, the processes are looked at: those of the clients that stay,
-//! and the daemon's. Another client comes and goes in between, in order or killed.
+//! At quiet points, when everyone has let go of everything, the processes are looked at: those of the clients that
+//! stay, and the daemon's. Another client comes and goes in between, in order or killed.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use crate::process::PATIENCE;
 use crate::world::World;
 use crate::{Options, Violation, procfs};
 
-/// Looks at the processes. So many that those who come and go have had all slots of the store before it counts: a client
-/// keeps a little memory for each slot in which it has met somebody.
+/// Looks at the processes. So many that those who come and go have had all slots of the store before it counts: a
+/// client keeps a little memory for each slot in which it has met somebody.
 const SAMPLES: u32 = 600;
 /// Part of the time that does not count: caches fill, and everyone has to meet everyone.
 const WARM_UP: f64 = 0.2;

@@ -5,7 +5,7 @@
 //! [allocator](crate::owner::alloc::compaction) finds for them.
 
 use mobula_shm::failpoints::{Failpoint, failpoint};
-use mobula_shm::pins::try_move;
+use mobula_shm::pins::try_compact;
 use mobula_shm::table::{Location, State as ObjectState};
 
 use crate::counting::count::{Count, Kind};
@@ -53,7 +53,7 @@ impl Owner {
         // SAFETY: both ranges lie inside mappings, which stay while the state is locked. They are different cells, so they do
         // not overlap. The source is sealed, so nobody writes it; the target was free until now, so nobody uses it.
         unsafe { target.copy_from_nonoverlapping(source, bytes as usize) };
-        let is_moved = try_move(
+        let is_moved = try_compact(
             self.table.atomic_word(index),
             word.generation(),
             || self.readers.borrow(index),

@@ -1,7 +1,7 @@
 //! The rows of listings: names, objects, clients and totals, as replies carry them and as programs print them.
 //!
-//! They implement `Serialize` for the tools of people, such as `mobula status --json`: ids are text there, and names are
-//! lists of bytes.
+//! They implement `Serialize` for the tools of people, such as `mobula status --json`: ids are text there, and names
+//! are lists of bytes.
 
 use std::fmt;
 

@@ -6,7 +6,8 @@ use crate::message::layout::messages;
 messages! {
     /// What the daemon tells a client without having been asked.
     pub enum Notice {
-        /// Another client may pin this client's objects now. Descriptors: the reader's control memory, read-only; its bell.
+        /// Another client may pin this client's objects now. Descriptors: the reader's control memory, read-only; its
+        /// bell.
         64 => ReaderJoined {
             /// The reader.
             reader: OwnerId,
@@ -16,20 +17,20 @@ messages! {
             /// The reader.
             reader: OwnerId,
         }
-        /// An owner that this client is attached to has died. Its promises are lost; the daemon has taken over its sealed
-        /// objects.
+        /// An owner that this client is attached to has died. Its promises are lost; the daemon has taken over its
+        /// sealed objects.
         66 => OwnerDied {
             /// The owner.
             owner: OwnerId,
         }
-        /// The last object of a dead owner is gone. The client answers with [`Request::Detach`](super::Request::Detach) when it
-        /// uses nothing of the owner any more.
+        /// The last object of a dead owner is gone. The client answers with [`Request::Detach`](super::Request::Detach)
+        /// when it uses nothing of the owner any more.
         67 => OwnerForgotten {
             /// The owner.
             owner: OwnerId,
         }
-        /// An owner gave a segment back. The client answers with [`Request::UnmapSegment`](super::Request::UnmapSegment) when it
-        /// does not use the segment any more.
+        /// An owner gave a segment back. The client answers with
+        /// [`Request::UnmapSegment`](super::Request::UnmapSegment) when it does not use the segment any more.
         68 => SegmentRetired {
             /// The owner.
             owner: OwnerId,
@@ -41,14 +42,15 @@ messages! {
             /// Bytes that are missing.
             bytes: u64,
         }
-        /// A request still waits after [`Reclaim`](Notice::Reclaim): the client does the same, and also gives back the unused
-        /// pages of segments in which objects lie. It answers with [`Request::HolesPunched`](super::Request::HolesPunched).
+        /// A request still waits after [`Reclaim`](Notice::Reclaim): the client does the same, and also gives back the
+        /// unused pages of segments in which objects lie. It answers with
+        /// [`Request::HolesPunched`](super::Request::HolesPunched).
         76 => PunchHoles {
             /// Bytes that are missing.
             bytes: u64,
         }
-        /// Freeing has not made room: the client spills objects whose bytes are not in use, and releases the segments that this
-        /// empties. It answers with [`Request::Spilled`](super::Request::Spilled).
+        /// Freeing has not made room: the client spills objects whose bytes are not in use, and releases the segments
+        /// that this empties. It answers with [`Request::Spilled`](super::Request::Spilled).
         72 => Spill {
             /// Bytes of segments to release, approximately.
             bytes: u64,
@@ -73,15 +75,15 @@ messages! {
             /// Number of the channel.
             channel: u64,
         }
-        /// An owner has died. This client, attached or not, becomes an escrow holder of the owner's descriptors, so that held
-        /// objects also outlive the daemon. It holds them until [`OwnerForgotten`](Notice::OwnerForgotten). Descriptors: the
-        /// owner's control memory, read-only; its bell.
+        /// An owner has died. This client, attached or not, becomes an escrow holder of the owner's descriptors, so
+        /// that held objects also outlive the daemon. It holds them until [`OwnerForgotten`](Notice::OwnerForgotten).
+        /// Descriptors: the owner's control memory, read-only; its bell.
         81 => EscrowOwner {
             /// The owner.
             owner: OwnerId,
         }
-        /// A segment to hold in escrow until it is retired or its owner forgotten. It does not count as mapped: the daemon does
-        /// not wait for this client to close it. Descriptor: the segment, read-only.
+        /// A segment to hold in escrow until it is retired or its owner forgotten. It does not count as mapped: the
+        /// daemon does not wait for this client to close it. Descriptor: the segment, read-only.
         82 => EscrowSegment {
             /// The owner, named by an `EscrowOwner` before.
             owner: OwnerId,
@@ -90,7 +92,8 @@ messages! {
             /// Length of the segment.
             bytes: u64,
         }
-        /// A spill file to hold in escrow, as in [`EscrowSegment`](Notice::EscrowSegment). Descriptor: the file, to read.
+        /// A spill file to hold in escrow, as in [`EscrowSegment`](Notice::EscrowSegment). Descriptor: the file, to
+        /// read.
         74 => EscrowSpillFile {
             /// The owner, named by an `EscrowOwner` before.
             owner: OwnerId,

@@ -31,7 +31,8 @@ pub enum Refusal {
     },
     /// The request can never fit.
     #[error(
-        "an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes: start it with a larger capacity"
+        "an object of {requested_bytes} bytes cannot fit a store of {capacity_bytes} bytes: start it with a larger \
+         capacity"
     )]
     TooLarge {
         /// Bytes requested.

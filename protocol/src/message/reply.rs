@@ -15,8 +15,8 @@ messages! {
             /// The reason.
             refusal: Refusal,
         }
-        /// The client is connected. Descriptors: the client's control memory, writable; its bell; the daemon's control memory,
-        /// read-only.
+        /// The client is connected. Descriptors: the client's control memory, writable; its bell; the daemon's control
+        /// memory, read-only.
         130 => Welcome {
             /// The client's id.
             owner: OwnerId,

@@ -12,22 +12,22 @@ messages! {
             /// The client's name for people: its program, or its part in a session.
             label: String,
         }
-        /// Memory to put objects in. Answered by [`Reply::Leased`](super::Reply::Leased) as soon as there is room, or by
-        /// [`Refusal::StoreFull`] after the timeout.
+        /// Memory to put objects in. Answered by [`Reply::Leased`](super::Reply::Leased) as soon as there is room, or
+        /// by [`Refusal::StoreFull`] after the timeout.
         2 => Lease {
             /// Bytes needed, rounded up to whole pages.
             bytes: u64,
             /// How long to wait for room, in milliseconds.
             timeout_ms: u64,
         }
-        /// The client does not need a lease any more that it has asked for and not got. The lease is refused, unless it has
-        /// been granted meanwhile. Answered by [`Reply::Done`](super::Reply::Done).
+        /// The client does not need a lease any more that it has asked for and not got. The lease is refused, unless it
+        /// has been granted meanwhile. Answered by [`Reply::Done`](super::Reply::Done).
         26 => Withdraw {
             /// Correlation number of the lease request.
             correlation: u64,
         }
-        /// Gives a segment back in which no object lies. Answered by [`Reply::Done`](super::Reply::Done) at once; its bytes
-        /// are free when every client that has it mapped has unmapped it.
+        /// Gives a segment back in which no object lies. Answered by [`Reply::Done`](super::Reply::Done) at once; its
+        /// bytes are free when every client that has it mapped has unmapped it.
         3 => Release {
             /// Number from [`Reply::Leased`](super::Reply::Leased).
             segment: u32,
@@ -49,14 +49,15 @@ messages! {
             /// The owner of the objects.
             owner: OwnerId,
         }
-        /// This client has no pins and no mappings of an owner any more. Answered by [`Reply::Done`](super::Reply::Done).
+        /// This client has no pins and no mappings of an owner any more. Answered by
+        /// [`Reply::Done`](super::Reply::Done).
         6 => Detach {
             /// An owner that this client is attached to.
             owner: OwnerId,
         }
         /// The client could not take up a reader, because it had no descriptors left, and asks for
-        /// [`Notice::ReaderJoined`](super::Notice::ReaderJoined) once more. Answered by [`Reply::Done`](super::Reply::Done),
-        /// after the notice if the reader is still attached.
+        /// [`Notice::ReaderJoined`](super::Notice::ReaderJoined) once more. Answered by
+        /// [`Reply::Done`](super::Reply::Done), after the notice if the reader is still attached.
         27 => RepeatReader {
             /// The reader that the notice named.
             reader: OwnerId,
@@ -82,8 +83,8 @@ messages! {
             /// An object that this client holds.
             object: ObjectId,
         }
-        /// The object that has a name. Answered by [`Reply::Found`](super::Reply::Found), or by [`Refusal::NoSuchName`] after
-        /// the timeout.
+        /// The object that has a name. Answered by [`Reply::Found`](super::Reply::Found), or by [`Refusal::NoSuchName`]
+        /// after the timeout.
         10 => Lookup {
             /// A name that was published or will be.
             name: Vec<u8>,
@@ -112,8 +113,8 @@ messages! {
             /// Cursor from the page before; 0 for the first page.
             cursor: u32,
         }
-        /// A channel to another client: a pair of rings. Answered by [`Reply::Connected`](super::Reply::Connected); the other
-        /// end gets [`Notice::ChannelOpened`](super::Notice::ChannelOpened).
+        /// A channel to another client: a pair of rings. Answered by [`Reply::Connected`](super::Reply::Connected); the
+        /// other end gets [`Notice::ChannelOpened`](super::Notice::ChannelOpened).
         16 => Connect {
             /// The client at the other end, which must be alive.
             peer: OwnerId,
@@ -160,15 +161,15 @@ messages! {
             refusal: Option<Refusal>,
         }
         /// The file with the bytes of a spilled object, because there is no memory to restore them into. Answered by
-        /// [`Reply::SpillFileOpened`](super::Reply::SpillFileOpened), or by [`Reply::Done`](super::Reply::Done) if the object
-        /// is not spilled any more.
+        /// [`Reply::SpillFileOpened`](super::Reply::SpillFileOpened), or by [`Reply::Done`](super::Reply::Done) if the
+        /// object is not spilled any more.
         29 => OpenSpilled {
             /// An object whose bytes this client has pinned.
             object: ObjectId,
         }
-        /// In place of `Hello`: a client whose daemon was killed introduces itself to the next daemon. Messages about all that
-        /// it has follow; the daemon answers none of them before [`Request::Resumed`]. Descriptors: the client's control
-        /// memory, writable; its bell; the daemon's control memory, read-only.
+        /// In place of `Hello`: a client whose daemon was killed introduces itself to the next daemon. Messages about
+        /// all that it has follow; the daemon answers none of them before [`Request::Resumed`]. Descriptors: the
+        /// client's control memory, writable; its bell; the daemon's control memory, read-only.
         30 => Resume {
             /// The client's id from the daemon before.
             owner: OwnerId,
@@ -200,8 +201,8 @@ messages! {
             /// The reader.
             reader: OwnerId,
         }
-        /// After `Resume`: an owner of which the client has descriptors. Descriptors: the owner's control memory, read-only;
-        /// its bell.
+        /// After `Resume`: an owner of which the client has descriptors. Descriptors: the owner's control memory,
+        /// read-only; its bell.
         33 => ResumePeer {
             /// The owner.
             owner: OwnerId,
@@ -244,8 +245,8 @@ messages! {
             /// The client at the other end.
             peer: OwnerId,
         }
-        /// The end of what `Resume` began. Answered by [`Reply::Resumed`](super::Reply::Resumed) when the other clients have
-        /// come back too.
+        /// The end of what `Resume` began. Answered by [`Reply::Resumed`](super::Reply::Resumed) when the other clients
+        /// have come back too.
         36 => Resumed {}
     }
 }

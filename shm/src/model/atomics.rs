@@ -9,15 +9,15 @@
 //!
 //! # Weakening
 //!
-//! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind. A
-//! fence has the file and the offset of the word that its thread has accessed last: the one behind whose store, or load,
-//! it stands. That is how a test plants a mistake into code that it does not own a copy of.
+//! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind.
+//! A fence has the file and the offset of the word that its thread has accessed last: the one behind whose store, or
+//! load, it stands. That is how a test plants a mistake into code that it does not own a copy of.
 //!
 //! # Waiting
 //!
 //! A thread that waits for another one looks again and again, and every look is a branch: there would be no end of
-//! executions in which only those run that wait. So an execution is explored up to its first [`YIELDS_MAX`] waits, and from
-//! there on ends in the one order in which everyone gets a turn.
+//! executions in which only those run that wait. So an execution is explored up to its first [`YIELDS_MAX`] waits, and
+//! from there on ends in the one order in which every thread runs.
 //!
 //! # Killing
 //!
@@ -32,7 +32,7 @@ use std::thread::panicking;
 use loom::sync::atomic as inner;
 use loom::thread::ThreadId;
 
-/// What is done to a word.
+/// An operation on a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It is loaded.
@@ -48,12 +48,12 @@ pub enum Kind {
 /// One access, before it is done.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
-    /// What the file with the word is called; empty for words outside of all files. For a fence: of the word that its
+    /// Name of the file with the word; empty for words outside of all files. For a fence: of the word that its
     /// thread has accessed last.
     pub file: &'static str,
     /// Where in the file the word is.
     pub offset: usize,
-    /// What is done.
+    /// The operation.
     pub kind: Kind,
     /// The ordering that the code asks for.
     pub ordering: Ordering,
@@ -70,7 +70,7 @@ impl Settings {
     const PLAIN: Self = Self { weaken: |access| access.ordering };
 }
 
-/// Somebody who is to be killed: the thread that it is, and the stores that it has left.
+/// A process that is to be killed: its thread, and the stores that it has left.
 #[derive(Debug, Clone, Copy)]
 struct Doomed {
     thread: ThreadId,

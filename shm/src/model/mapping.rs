@@ -10,9 +10,6 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// Bytes of a huge page.
-pub const HUGE_PAGE_BYTES: usize = 2 << 20;
-
 #[derive(Debug)]
 struct Region {
     words: Arc<Words>,

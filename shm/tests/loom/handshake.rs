@@ -1,9 +1,10 @@
 //! Sealing, pinning and freeing: no reader is ever lent bytes that their owner has freed.
 //!
 //! The reader does what `client/src/reader/` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
-//! `Slot::release_last`), the owner what `client/src/owner/` does (`Table::seal`, `Owner::free_batch`, `Readers::mark_held`,
+//! `Slot::release_last`), the owner what `client/src/owner/` does (`Table::seal`, `Owner::free_batch`,
+//! `Readers::mark_held`,
 //! `Readers::join`), the
-//! daemon what `store/src/daemon/sharing.rs` does (`attach`).
+//! daemon what `store/src/daemon/client/attach.rs` does (`attach`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -190,7 +191,7 @@ fn planted_a_word_that_does_not_acquire() {
 
 // ---- pin against free ----
 
-/// One entry, freed by itself: what the daemon does with what it has adopted.
+/// One entry, freed by itself: what the daemon does with orphans.
 fn pin_against_try_free() {
     let world = World::sealed(1);
     let reader = {

@@ -5,8 +5,8 @@
 //!
 //! The code itself: `mobula_shm`'s pins, tables, directory, rings and their words, over atomics and mappings that are
 //! the checker's (`mobula_shm::sync`, `mobula_shm::model`), and the client's counts, whose file is included. Where a
-//! protocol goes on in another crate, with sockets and locks that the checker cannot run, a model follows that code line
-//! by line and says which.
+//! protocol goes on in another crate, with sockets and locks that the checker cannot run, a model follows that code
+//! line by line and says which.
 //!
 //! # What it proves, and what not
 //!
@@ -18,24 +18,25 @@
 //! * Where threads wait for each other without sleeping, only the first few rounds are explored in every order.
 //! * The models are small: two or three processes, two or three objects, two or three records.
 //!
-//! An object's bytes are a cell whose accesses loom checks for races: a reader that may still read what its owner writes
-//! again is found even where it would have read the right value.
+//! An object's bytes are a cell whose accesses loom checks for races: a reader that may still read what its owner
+//! writes again is found even where it would have read the right value.
 //!
 //! # What shows that it can fail
 //!
-//! Beside each model stands the mistake that it is there to find, planted by a switch that exists only here: an ordering
-//! that is weakened, a fence that is left out, or two steps in the wrong order. The test demands that a failure is found, and which.
+//! Beside each model stands the mistake that it is there to find, planted by a switch that exists only here: an
+//! ordering that is weakened, a fence that is left out, or two steps in the wrong order. The test demands that a
+//! failure is found, and which.
 
 #![cfg(mobula_loom)]
 
-mod adoption;
+mod compaction;
 mod counts;
 mod doorbell;
 mod handshake;
-mod moving;
 mod promise;
 mod ring;
 mod spilling;
+mod takeover;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,7 @@
 //! Rings: records arrive whole and in order, and a producer that finds no room hears of it when there is some.
 //!
-//! Who finds no room goes to sleep as `runtime/src/core.rs` does, with a last look at the room, and who has dealt with a
-//! record wakes it as `client/src/channel.rs` does (`Receiver::done`).
+//! Who finds no room goes to sleep as `runtime/src/core.rs` does, with a last look at the room, and who has dealt with
+//! a record wakes it as `client/src/channel.rs` does (`Receiver::done`).
 
 use std::os::fd::AsFd;
 

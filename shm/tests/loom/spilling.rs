@@ -3,8 +3,8 @@
 //!
 //! The owner does what `client/src/owner/` does (`evict`, `restore`, `free_batch`), the reader what
 //! `client/src/reader/` does with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the
-//! daemon what `store/src/daemon/adoption.rs` does (`take_over`). The owner is killed before each of its stores, one after
-//! the other.
+//! daemon what `store/src/daemon/orphans/takeover.rs` does (`take_slice`). The owner is killed before each of its
+//! stores, one after the other.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl World {
     // ---- the daemon ----
 
     /// Becomes the table's writer, and looks whether the object that is held is there.
-    fn adopt(&self) {
+    fn take_over(&self) {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let entry = table.word(OBJECT);
         let state = Word::from_bits(entry.load(Acquire)).state().expect("nobody writes such a word");
@@ -266,11 +266,11 @@ fn planted_a_relaxed_coming_back() {
 type Owner = fn(&World);
 
 /// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
-fn adopted(owner: Owner, stores: usize) -> bool {
+fn taken_over(owner: Owner, stores: usize) -> bool {
     let mut killed = false;
     read_while(|world| {
         killed = killed_after(stores, || owner(world));
-        world.adopt();
+        world.take_over();
     });
     killed
 }
@@ -278,8 +278,8 @@ fn adopted(owner: Owner, stores: usize) -> bool {
 #[test]
 fn an_owner_that_dies_leaves_its_object_in_memory_or_in_a_file() {
     let (back, free): (Owner, Owner) = (World::spill_and_bring_back, World::spill_and_free);
-    holds_wherever_it_is_killed("spilling, killed", move |stores| adopted(back, stores));
-    holds_wherever_it_is_killed("spilling and freeing, killed", move |stores| adopted(free, stores));
+    holds_wherever_it_is_killed("spilling, killed", move |stores| taken_over(back, stores));
+    holds_wherever_it_is_killed("spilling and freeing, killed", move |stores| taken_over(free, stores));
 }
 
 /// Breaks: an owner that dies in between leaves an object in a file, and nobody knows where.
@@ -292,7 +292,7 @@ fn planted_a_place_that_is_noted_too_late() {
                 table.set_spill_place(OBJECT, Some(place()));
             }
         };
-        _ = adopted(owner, 2);
+        _ = taken_over(owner, 2);
     });
 }
 
@@ -307,6 +307,6 @@ fn planted_a_place_that_is_forgotten_too_early() {
                 table.word(OBJECT).store(word(State::Sealed).bits(), Release);
             }
         };
-        _ = adopted(owner, 4);
+        _ = taken_over(owner, 4);
     });
 }

@@ -1,4 +1,4 @@
-//! Channels: who is connected with whom. The rings themselves belong to the two clients.
+//! Channels: which clients are connected. The rings themselves belong to the two clients.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Channels {
 
     /// Opens a channel between two clients; returns its number, which is never used again.
     pub(crate) fn open(&mut self, asker: u16, peer: u16) -> u64 {
-        // What clients say of the numbers they had from another store may be anything.
+        // Clients can claim any numbers from another store.
         self.last = self.last.wrapping_add(1);
         while self.open.contains_key(&self.last) {
             self.last = self.last.wrapping_add(1);

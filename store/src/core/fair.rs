@@ -1,13 +1,13 @@
 //! Fair queueing: a request for much memory is served although requests for less keep coming.
 //!
-//! A request that fits is served, also past older ones that wait for more than is free: a large request does not delay small
-//! ones. But small requests that never stop would take all memory that is given back. So a request that has been passed over
-//! for a *period* gets a *reservation*: until it is served, or for one period at most, later requests are granted nothing, and
-//! memory that is given back gathers for it. Then all requests may pass again, for one period at least, and the next
-//! reservation is that of the next request in the queue, round and round.
+//! A request that fits is served, also past older ones that wait for more than is free: a large request does not delay
+//! small ones. But small requests that never stop would take all memory that is given back. So a request that has been
+//! passed over for a *period* gets a *reservation*: until it is served, or for one period at most, later requests are
+//! granted nothing, and memory that is given back gathers for it. Then all requests may pass again, for one period at
+//! least, and the next reservation is that of the next request in the queue, round and round.
 //!
-//! So a small request waits for a large one for one period at most, as long as there is room for it. A large request is served
-//! at the latest in a reservation of its own in which other clients give back as much as it asked for.
+//! So a small request waits for a large one for one period at most, as long as there is room for it. A large request is
+//! served at the latest in a reservation of its own in which other clients give back as much as it asked for.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ impl FairQueueing {
         Self { period, ticket: 0, ends: None, next_from: None }
     }
 
-    /// The earliest moment at which a request that comes now may get a reservation. It is well before the request gives up.
+    /// The earliest moment at which a request that comes now may get a reservation. It is well before the request gives
+    /// up.
     pub(crate) fn earliest(&self, now: Instant, timeout: Duration) -> Instant {
         now + self.period.min(timeout / 2)
     }
@@ -38,8 +39,9 @@ impl FairQueueing {
         self.ends
     }
 
-    /// Ends the reservation that is over, and begins one if it is time; returns the ticket that has it. `waiting` are all
-    /// requests that might be served were there more room, in order: each ticket, and when it may get a reservation.
+    /// Ends the reservation that is over, and begins one if it is time; returns the ticket that has it. `waiting` are
+    /// all requests that might be served were there more room, in order: each ticket, and when it may get a
+    /// reservation.
     pub(crate) fn reserved(
         &mut self,
         now: Instant,

@@ -1,8 +1,8 @@
-//! How often the daemon itself wants an object kept: once for each name and for each adopted reference.
+//! Holds: how many reasons the daemon has to pin an object, one for each name and for each reference of an orphan.
 //!
-//! The daemon has one pin word for an entry, like everyone else; this counts who shares it. An entry is counted
-//! whatever its generation: a hold that came too late for its object keeps the next one a little longer, until
-//! whoever asked notices and lets go.
+//! The daemon has one pin word for an entry, like every client; this counts the reasons that share it. An entry is
+//! counted whatever its generation: a hold that came too late for its object keeps the next one for a moment, until the
+//! caller notices and lets go.
 
 use std::collections::HashMap;
 

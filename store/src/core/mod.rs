@@ -1,7 +1,7 @@
 //! The decisions of the store, apart from all input and output.
 //!
-//! Nothing here has a descriptor, a clock or a thread: events come in as calls, time as a parameter, and what is to be done
-//! goes out as return values. The [daemon](crate::daemon) carries it out.
+//! Nothing here has a descriptor, a clock or a thread: events come in as calls, time as a parameter, and what is to be
+//! done goes out as return values. The [daemon](crate::daemon) carries it out.
 //!
 //! * [`slots`]: which client has which slot, who is attached to whom, and when a slot may be used again;
 //! * [`segments`]: which segments are leased, orphaned or retired, and how many bytes that leaves free;

@@ -1,7 +1,7 @@
-//! Names of objects, in order, and which of them was asked for least recently. Each has a place of its own, a number as
+//! Names of objects, in order, and which of them was looked up least recently. Each has a place of its own, a number as
 //! small as possible, under which its record outlives the daemon.
 //!
-//! A name holds its object; what the hold is made of is not this module's business.
+//! A name holds its object, by means that this module does not know.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -60,12 +60,12 @@ impl Names {
         assert!(before.is_none(), "a name was given twice");
     }
 
-    /// What a name stands for.
+    /// The object of a name.
     pub(crate) fn get(&self, name: &[u8]) -> Option<ObjectId> {
         self.by_name.get(name).map(|named| named.object)
     }
 
-    /// Notes that a name was asked for.
+    /// Notes that a name was looked up.
     pub(crate) fn touch(&mut self, name: &[u8]) {
         let Some(named) = self.by_name.get_mut(name) else { return };
         self.uses += 1;
@@ -75,7 +75,7 @@ impl Names {
         named.used = self.uses;
     }
 
-    /// Takes a name away; returns the object that it no longer holds, and its place.
+    /// Removes a name; returns the object that it no longer holds, and its place.
     pub(crate) fn remove(&mut self, name: &[u8]) -> Option<(ObjectId, u32)> {
         let named = self.by_name.remove(name)?;
         self.vacant.insert(named.place);
@@ -105,7 +105,7 @@ impl Names {
         self.by_name.range::<[u8], _>(range).map(|(name, named)| (name.as_slice(), named.object))
     }
 
-    /// Names and objects, the one that was asked for least recently first.
+    /// Names and objects, the one that was looked up least recently first.
     pub(crate) fn least_recent(&self) -> impl Iterator<Item = (&[u8], ObjectId)> {
         self.by_use.values().filter_map(|name| Some((name.as_slice(), self.get(name)?)))
     }

@@ -6,14 +6,14 @@
 //! | `Orphaned` | its client is dead, and objects remain | orphaned |
 //! | `Retired` | no object lies in it, but somebody still has it mapped | retired |
 //!
-//! What counts is the segment's pages: all of its length at first, and less once its owner has given some of them back.
+//! The segment's pages count: all of its length at first, and less once its owner has given some of them back.
 //!
 //! A segment that is neither goes with its memory: it is never leased to a second client, so nobody can find another
 //! client's bytes in what it gets. `M` is that memory, of which nothing else is known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a segment is at the moment; the module's documentation has the table.
+/// The phase of a segment; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Leased,
@@ -26,16 +26,16 @@ pub(crate) enum Phase {
 pub(crate) struct Segment<M> {
     /// Its length.
     pub(crate) bytes: u64,
-    /// Bytes of its pages, which count.
+    /// Bytes that it counts as: those of its pages.
     counted: u64,
-    /// What it is.
+    /// Its phase.
     pub(crate) phase: Phase,
     /// Its memory.
     pub(crate) memory: M,
     mappers: BTreeSet<u16>,
 }
 
-/// Bytes by phase.
+/// Bytes by the phases of their segments.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) leased: u64,
@@ -59,14 +59,14 @@ impl<M> Segments<M> {
         Self { capacity, usage: Usage::default(), segments, last, lessened: 0 }
     }
 
-    /// What can be leased now.
+    /// Bytes that can be leased now.
     pub(crate) fn free(&self) -> u64 {
         // A store that goes on with another's segments may have been given less capacity than they take.
         let used = self.usage.leased + self.usage.orphaned + self.usage.retired;
         self.capacity.saturating_sub(used)
     }
 
-    /// What is used, and for what.
+    /// Bytes that are used, by phase.
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
@@ -78,8 +78,8 @@ impl<M> Segments<M> {
     pub(crate) fn lease(&mut self, owner: u16, bytes: u64, memory: M) -> u32 {
         assert!(bytes <= self.free(), "leased more than is free");
         let last = self.last.entry(owner).or_default();
-        // Four billion leases of one client later, old numbers are long out of use. What a client says of the numbers it
-        // had from another store may be anything.
+        // Four billion leases of one client later, old numbers are long out of use. What a client says of the numbers
+        // it had from another store may be anything.
         let taken = |number: u32| self.segments.contains_key(&(owner, number));
         *last = last.wrapping_add(1).max(1);
         while taken(*last) {
@@ -93,8 +93,8 @@ impl<M> Segments<M> {
         number
     }
 
-    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much. It
-    /// counts as all of its length until it is [counted anew](Self::count_anew).
+    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much.
+    /// It counts as all of its length until it is [counted anew](Self::count_anew).
     pub(crate) fn resume(&mut self, owner: u16, number: u32, phase: Phase, bytes: u64, memory: M) -> bool {
         let used = self.usage.leased + self.usage.orphaned + self.usage.retired;
         if self.contains(owner, number) || used.checked_add(bytes).is_none_or(|sum| sum > i64::MAX as u64) {
@@ -113,12 +113,12 @@ impl<M> Segments<M> {
         *last = number.max(*last);
     }
 
-    /// Whether there is a segment, whatever it is.
+    /// Whether there is a segment, in whatever phase.
     pub(crate) fn contains(&self, owner: u16, number: u32) -> bool {
         self.segments.contains_key(&(owner, number))
     }
 
-    /// Notes that `reader` still has a segment mapped, whatever it is; `false` when there is none.
+    /// Notes that `reader` still has a segment mapped, in whatever phase; `false` when there is none.
     pub(crate) fn resume_map(&mut self, reader: u16, owner: u16, number: u32) -> bool {
         let Some(segment) = self.segments.get_mut(&(owner, number)) else { return false };
         segment.mappers.insert(reader);
@@ -140,7 +140,8 @@ impl<M> Segments<M> {
         Some(mappers)
     }
 
-    /// Notes how many bytes of pages a segment has by now. It never counts as more than before: pages come with the lease.
+    /// Notes how many bytes of pages a segment has by now. It never counts as more than before: pages come with the
+    /// lease.
     pub(crate) fn count_anew(&mut self, owner: u16, number: u32, allocated: u64) {
         let Some(segment) = self.segments.get_mut(&(owner, number)) else { return };
         if allocated < segment.counted {
@@ -184,7 +185,7 @@ impl<M> Segments<M> {
         }
     }
 
-    /// An owner's slot is vacant: whoever has it next counts from the beginning.
+    /// An owner's slot is vacant: its next owner counts from the beginning.
     pub(crate) fn vacate(&mut self, owner: u16) {
         debug_assert!(self.numbers(owner).is_empty(), "a vacant slot has segments");
         self.last.remove(&owner);
@@ -214,7 +215,7 @@ impl<M> Segments<M> {
         self.segments.len()
     }
 
-    /// How often what counts as anybody's has become less.
+    /// How often the bytes that count have become less.
     pub(crate) fn lessened(&self) -> u64 {
         self.lessened
     }

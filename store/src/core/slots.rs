@@ -1,13 +1,13 @@
-//! Slots: which client has which, and who is attached to whom.
+//! Client slots: which client has which, and which clients are attached to which.
 //!
 //! A slot is an index into the directory and into everybody's pins, so it outlives its client:
 //!
 //! | life | means | left when |
 //! |---|---|---|
-//! | `Vacant` | nobody's | a client comes: `Living` |
+//! | `Vacant` | no owner | a client comes: `Living` |
 //! | `Living` | a connected client's | it dies: `Dead` |
 //! | `Dead` | a dead client's of which objects may remain | none remains: `Forgotten` |
-//! | `Forgotten` | readers may still have its table and their pins on it mapped | the last reader detaches or dies: `Vacant` |
+//! | `Forgotten` | readers may still have its table mapped | the last reader detaches or dies: `Vacant` |
 //!
 //! Vacant slots are taken round-robin, and each client gets an epoch of its own, so that a stale id is noticed.
 
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use mobula_protocol::id::OwnerId;
 
-/// What a slot is at the moment; the module's documentation has the table.
+/// The life of a slot; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     Vacant,
@@ -75,7 +75,7 @@ impl Slots {
         Some(owner)
     }
 
-    /// Puts an owner of another store into its slot; `false` when somebody is there already, or there is no such slot.
+    /// Puts an owner of another store into its slot; `false` when the slot is taken, or there is no such slot.
     pub(crate) fn resume(&mut self, owner: OwnerId, life: Life) -> bool {
         let Some(slot) = self.slots.get_mut(usize::from(owner.slot())) else { return false };
         if owner.slot() == 0 || slot.life != Life::Vacant {
@@ -86,7 +86,7 @@ impl Slots {
         true
     }
 
-    /// What became of an owner; `Vacant` for one that this store does not know.
+    /// The life of an owner; `Vacant` for one that this store does not know.
     pub(crate) fn life(&self, owner: OwnerId) -> Life {
         match self.slots.get(usize::from(owner.slot())) {
             Some(slot) if slot.owner == owner => slot.life,
@@ -94,14 +94,14 @@ impl Slots {
         }
     }
 
-    /// Lets `reader` pin what `owner` has; `false` when it could already.
+    /// Lets `reader` pin the objects of `owner`; `false` when it could already.
     pub(crate) fn attach(&mut self, reader: u16, owner: u16) -> bool {
         self.slots[usize::from(reader)].attached.insert(owner);
         self.slots[usize::from(owner)].readers_ever.insert(reader);
         self.slots[usize::from(owner)].readers.insert(reader)
     }
 
-    /// Whether `reader` may pin what `owner` has.
+    /// Whether `reader` may pin the objects of `owner`.
     pub(crate) fn is_attached(&self, reader: u16, owner: u16) -> bool {
         self.slots[usize::from(owner)].readers.contains(&reader)
     }
@@ -112,7 +112,7 @@ impl Slots {
         self.slots[usize::from(owner)].readers.remove(&reader) && self.vacate(owner)
     }
 
-    /// A living client has died; whom it was attached to stays so until each has been [detached](Self::detach).
+    /// A living client has died. It stays attached to other owners until it is [detached](Self::detach) from each.
     pub(crate) fn die(&mut self, owner: u16) {
         let slot = &mut self.slots[usize::from(owner)];
         assert_eq!(slot.life, Life::Living, "died twice");

@@ -23,14 +23,14 @@ impl Answer {
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 pub(crate) type Outcome = Result<Answer, Refusal>;
 
 /// A request that may wait for what it asks for.
 pub(crate) struct Patient {
     /// Slot of the client.
     pub(crate) client: u16,
-    /// What ties the reply to the request.
+    /// Correlation number of the request.
     pub(crate) correlation: u64,
     /// How long the client waits.
     pub(crate) timeout_ms: u64,

@@ -28,7 +28,8 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// A store without clients, on the daemon's control memory. `epoch` tells its owners from those of stores before it.
+    /// A store without clients, on the daemon's control memory. `epoch` tells its owners from those of stores before
+    /// it.
     pub(crate) fn new(config: Config, epoch: u64, control: Memory) -> io::Result<Self> {
         let registry = Registry::new(config, epoch, control)?;
         Ok(Self {

@@ -1,15 +1,15 @@
 //! The daemon without its sockets: requests, deaths and the time come in, messages for clients go out.
 //!
-//! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a request
-//! is answered at once, or kept and answered by a later call. The words of clients, in messages or in shared memory, are
-//! checked before they are used and never a reason to panic.
+//! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a
+//! request is answered at once, or kept and answered by a later call. The words of clients, in messages or in shared
+//! memory, are checked before they are used and never a reason to panic.
 //!
-//! A request goes one way: [`Daemon::request`] hands it to the part that it is for, the part works on the registry, and the
-//! reply goes into the registry's outbox. The parts, from the ground up; each uses those above it in this table:
+//! A request goes one way: [`Daemon::request`] hands it to the part that it is for, the part works on the registry, and
+//! the reply goes into the registry's outbox. The parts, from the ground up; each uses those above it in this table:
 //!
 //! | part | has |
 //! |---|---|
-//! | [`registry`] | clients, alive and dead, with their segments, spill files and channels; the daemon's own pins; the outbox |
+//! | [`registry`] | clients, alive and dead, with all that belongs to them; the daemon's own pins; the outbox |
 //! | [`client`] | hello, attach, channels, quotas, listings: functions on the registry |
 //! | [`names`] | names, and clients that wait for one |
 //! | [`spill`] | spill files, the owner that is asked to spill, clients that wait for spilled objects |
@@ -69,8 +69,8 @@ impl Daemon {
         Ok(Self { leases: Leases::new(&config), contents: Contents::new(config, epoch, control)? })
     }
 
-    /// A daemon that goes on with what the clients of a killed one handed back. The replies that tell them so are in the
-    /// outbox.
+    /// A daemon that goes on with what the clients of a killed one handed back. The replies that tell them so are in
+    /// the outbox.
     pub(crate) fn resume(
         config: Config,
         epoch: u64,
@@ -223,8 +223,8 @@ impl Daemon {
         self.settle(now);
     }
 
-    /// Does what an event has left to do: makes room for an orphan that is to be restored, has orphans looked at that may be
-    /// free, and serves the queue for memory.
+    /// Does what an event has left to do: makes room for an orphan that is to be restored, has orphans looked at that
+    /// may be free, and serves the queue for memory.
     fn settle(&mut self, now: Instant) {
         let Self { contents, leases } = self;
         if contents.orphans.restores().take_lack_of_memory() {

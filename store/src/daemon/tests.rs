@@ -1,6 +1,6 @@
 //! The daemon driven without sockets: random requests and deaths from a seed, with a time that the test makes.
 //!
-//! Memory is real, so that adoption has tables and pins to look at; clients write them here as they would elsewhere.
+//! Memory is real, so that takeovers have tables and pins to look at; clients write them here as they would elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ struct World {
     answered: u64,
 }
 
-/// What a client process would have mapped.
+/// The mappings of a client process.
 struct TestClient {
     id: OwnerId,
     table: TableWriter,
@@ -219,7 +219,7 @@ fn every_request_is_answered_once() {
 }
 
 #[test]
-fn a_store_that_nobody_asks_anything_of_has_nothing_to_do() {
+fn a_store_without_requests_has_nothing_to_do() {
     let mut world = World::new();
     for _ in 0..3 {
         world.connect();
@@ -299,7 +299,7 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
         }
         let mut kept: Vec<u32> = (0..12).filter(|_| random.below(4) == 0).collect();
         kept.iter().for_each(|index| pins.set(*index, HELD));
-        // As an adopted object's reference does.
+        // As a reference of an orphan does.
         let held = random.below(12) as u32;
         assert!(world.daemon.contents.registry.hold(ObjectId::new(owner, held, 0)));
         kept.push(held);

@@ -67,7 +67,8 @@ impl Acceptor {
         }
     }
 
-    /// Tells the next connection that there are no descriptors, by means of the spare one; `false` where none could be told.
+    /// Tells the next connection that there are no descriptors, by means of the spare one; `false` where none could be
+    /// told.
     fn refuse_one(&mut self, error: &io::Error) -> bool {
         let mut told = false;
         if self.spare.take().is_some()
@@ -88,8 +89,8 @@ impl Acceptor {
     }
 }
 
-/// The message to a connection that the system has no means for. The connection has asked for nothing yet, so the message
-/// answers no request.
+/// The message to a connection that the system has no means for. The connection has asked for nothing yet, so the
+/// message answers no request.
 pub(crate) fn refusal(error: &io::Error) -> Vec<u8> {
     Reply::Failed { refusal: no_memory(0, error) }.encode(0)
 }

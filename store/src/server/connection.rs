@@ -1,4 +1,4 @@
-//! One connection: who is behind it, and the messages that wait until it takes them.
+//! One connection: which process is at its other end, and the messages that wait for its socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,26 +14,26 @@ use crate::server::credentials::{Credentials, refuse_descriptors};
 /// How far a connection has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It has not introduced itself, and must until then.
+    /// It has not sent a hello, and must before the deadline.
     Greeting { deadline: Instant },
-    /// It has introduced itself, and is let in when the clients of the store before are back.
+    /// It has sent a hello, and becomes a client when those of the store before are back.
     Waiting { correlation: u64, label: String },
-    /// It was a client of the store before, and hands back what it has.
+    /// It was a client of the store before, and hands back its descriptors.
     Returning,
     /// The client with this slot.
     Client { slot: u16 },
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flush {
-    /// Nothing waits any more.
+    /// No message waits any more.
     Empty,
-    /// The peer does not read fast enough: go on when the socket is writable.
+    /// The client does not read fast enough: sending goes on when the socket is writable.
     Blocked,
     /// The system is short of something other than room in the socket: go on a little later.
     Later,
-    /// The peer is gone.
+    /// The connection is broken.
     Gone,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Flush {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stage: Stage,
-    pub(crate) peer: Credentials,
+    pub(crate) credentials: Credentials,
     /// Whether the loop waits until the socket is writable.
     pub(crate) waits_to_write: bool,
     socket: Socket,
@@ -51,17 +51,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, peer: Credentials, deadline: Instant) -> Self {
+    pub(crate) fn new(socket: Socket, credentials: Credentials, deadline: Instant) -> Self {
         let stage = Stage::Greeting { deadline };
-        Self { stage, peer, waits_to_write: false, socket, queue: VecDeque::new(), queue_bytes: 0 }
+        Self { stage, credentials, waits_to_write: false, socket, queue: VecDeque::new(), queue_bytes: 0 }
     }
 
-    /// From now on the kernel refuses descriptors from it, where it can.
+    /// From now on the kernel refuses descriptors from the client, where it can.
     pub(crate) fn refuse_descriptors(&self) {
         refuse_descriptors(&self.socket);
     }
 
-    /// The next message; `None` when the peer has hung up.
+    /// The next message; `None` when the client has hung up.
     pub(crate) fn receive(&self) -> io::Result<Option<Packet>> {
         match self.socket.receive()? {
             Some(packet) if packet.descriptors_lost => {
@@ -114,8 +114,8 @@ impl Connection {
 
 /// Sends one last message on a socket if it takes it.
 ///
-/// What the peer has sent is thrown away first: a socket that is closed with unread messages looks to the peer as if it
-/// had been reset, and hides the reason.
+/// Messages that the other process has sent are thrown away first: a socket that is closed with unread messages looks
+/// to it as if the connection had been reset, which hides the reason.
 pub(crate) fn say_goodbye(socket: &Socket, message: &[u8]) {
     const UNREAD_MAX: usize = 64;
     let _ = socket.send(message, &[]);
@@ -128,8 +128,8 @@ pub(crate) fn say_goodbye(socket: &Socket, message: &[u8]) {
     }
 }
 
-/// Whether the system refused for now: no memory for the packet, or too many descriptors are under way to clients that
-/// do not fetch them.
+/// Whether the system refused for now: it has no memory for the packet, or too many descriptors are on their way to
+/// clients that do not fetch them.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().unwrap_or(0);
     [libc::ETOOMANYREFS, libc::ENOBUFS, libc::ENOMEM].contains(&errno)

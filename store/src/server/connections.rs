@@ -38,7 +38,7 @@ impl Connections {
     pub(crate) fn add(&mut self, poller: &Poller, mut connection: Connection) {
         let key = self.next_key;
         self.next_key += 2;
-        let watched = poller.watch(&connection, key).and_then(|()| match &connection.peer.pidfd {
+        let watched = poller.watch(&connection, key).and_then(|()| match &connection.credentials.pidfd {
             Some(pidfd) => poller.watch(pidfd, key + 1),
             None => Ok(()),
         });
@@ -92,8 +92,8 @@ impl Connections {
         self.by_key.len() - self.by_slot.len() - returning
     }
 
-    /// The connections that have not introduced themselves, with their deadlines, the youngest first. They are among the
-    /// youngest of all, so the search seldom goes far.
+    /// The connections that have not introduced themselves, with their deadlines, the youngest first. They are among
+    /// the youngest of all, so the search seldom goes far.
     pub(crate) fn greeting(&self, returning: usize) -> impl Iterator<Item = (u64, Instant)> {
         let strangers =
             self.by_key.iter().rev().filter(|(_, connection)| {
@@ -109,8 +109,8 @@ impl Connections {
 
     // ---- sending ----
 
-    /// Adds a message to the queue of its client; returns the client's key, if it is connected. The error is the key of a
-    /// client that has let too many messages pile up.
+    /// Adds a message to the queue of its client; returns the client's key, if it is connected. The error is the key of
+    /// a client that has let too many messages pile up.
     pub(crate) fn enqueue(&mut self, message: Outgoing, config: &Config) -> Result<Option<u64>, u64> {
         let Some(key) = self.by_slot.get(&message.client).copied() else { return Ok(None) };
         let Some(connection) = self.by_key.get_mut(&key) else { return Ok(None) };
@@ -162,7 +162,7 @@ impl Connections {
 
 fn unwatch(poller: &Poller, connection: &Connection) {
     poller.unwatch(connection);
-    if let Some(pidfd) = &connection.peer.pidfd {
+    if let Some(pidfd) = &connection.credentials.pidfd {
         poller.unwatch(pidfd);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and how its death is noticed.
+//! The credentials of the process at the other end of a connection, and a descriptor that tells its death.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 /// The process that connected.
 #[derive(Debug)]
 pub(crate) struct Credentials {
-    /// Its number; 0 where it is not visible from here.
+    /// Its process id; 0 where it is not visible from here.
     pub(crate) pid: u32,
     /// Its user: this process's own, or root.
     pub(crate) user: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Identifies the peer.
+    /// The credentials of the process that connected.
     ///
     /// # Errors
     /// `PermissionDenied` for another user's process; `NotFound` for one that is dead already; else the system's.
@@ -40,7 +40,7 @@ impl Credentials {
     }
 }
 
-/// Whether no process has a number any more, or it is one that has ended and not been waited for.
+/// Whether no process has this id any more, or only one that has ended and was not waited for.
 pub(crate) fn has_ended(pid: u32) -> bool {
     match open_pidfd(pid) {
         Ok(Some(pidfd)) => {
@@ -59,15 +59,15 @@ fn descriptors_are_scarce(latest: &Socket) -> bool {
     latest.as_raw_fd() as u64 >= limit / 4 * 3
 }
 
-/// Makes the kernel refuse messages with descriptors, where it can: nobody sends any to the daemon in good faith.
+/// Makes the kernel refuse messages with descriptors, where it can: no client sends the daemon any in good faith.
 ///
 /// Elsewhere they are closed unseen.
 pub(crate) fn refuse_descriptors(socket: &Socket) {
     // Linux 6.16; not in `libc` yet.
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;
-    // SAFETY: the option's value is an int that outlives the call, with its true length; the kernel only reads it, and refuses
-    // an option that it does not know.
+    // SAFETY: the option's value is an int that outlives the call, with its true length; the kernel only reads it, and
+    // refuses an option that it does not know.
     unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -97,7 +97,8 @@ fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
     // SAFETY: takes two integers and touches no memory.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     match Errno::result(raw) {
-        // SAFETY: a descriptor that the kernel just made: it is open, and nobody else owns it. It fits an int, as all do.
+        // SAFETY: a descriptor that the kernel just made: it is open, and nothing else owns it. It fits an int, as all
+        // do.
         Ok(raw) => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw as libc::c_int) })),
         Err(Errno::ENOSYS) => Ok(None),
         Err(Errno::ESRCH) => Err(io::ErrorKind::NotFound.into()),

@@ -1,8 +1,8 @@
-//! The socket's place in the file system: taken without disturbing anyone, given up at the end.
+//! The socket's place in the file system: taken without disturbing another store, and given up at the end.
 //!
-//! What lies at the path already decides: nothing, then the path is taken; a socket on which nobody listens any more,
-//! then it is replaced; anything else is left alone. Two stores that start at once take turns, by a lock on the
-//! directory that ends with the process, so that neither can remove what the other has just made.
+//! If nothing lies at the path, the store takes it. If a socket lies there on which no process listens any more, the
+//! store replaces it. Anything else is left alone. Two stores that start at the same time wait for each other, by a
+//! lock on the directory that ends with the process, so that neither can remove the socket of the other.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -43,7 +43,8 @@ impl Endpoint {
         let directory = open_directory(path)?;
         let _lock = lock(directory)?;
         let takes_place = remove_leftover(path)?;
-        // What a start that fails leaves here would tell the next one that clients may come back; where they may, it must.
+        // A socket that a failed start leaves would tell the next store that clients may come back. So it is removed,
+        // except where clients really may.
         let undo = || _ = (!takes_place).then(|| fs::remove_file(path));
         let socket = Socket::listen(path, BACKLOG)
             .inspect_err(|error| _ = (error.kind() != io::ErrorKind::AddrInUse).then(undo))
@@ -82,7 +83,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// The directory of a path, if nobody but this user and root can move files in it.
+/// The directory of a path, if only this user and root can move files in it.
 fn open_directory(path: &Path) -> Result<File, StartError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -138,7 +139,7 @@ fn remove_leftover(path: &Path) -> Result<bool, StartError> {
             Ok(true)
         }
         Err(io::ErrorKind::NotFound) => Ok(false),
-        // Whoever answers, in whatever way, lives.
+        // A process that answers, in whatever way, is alive.
         _ => Err(StartError::AlreadyRunning { path: path.to_owned() }),
     }
 }

@@ -1,9 +1,9 @@
 //! The event loop: sockets, deaths and time on one side, the [daemon](crate::daemon) on the other.
 //!
 //! One thread, which blocks in one place, until a descriptor is ready or something is due; while clients do nothing, it
-//! sleeps. Requests take priority over disconnects: each iteration of the loop serves one message of every connection that has
-//! sent one, and handles at most [`ENDS_MAX`] hang-ups, each of which can take as long as many requests. So neither a client
-//! that sends without end nor thousands that die at once delay the others for long.
+//! sleeps. Requests take priority over disconnects: each iteration of the loop serves one message of every connection
+//! that has sent one, and handles at most [`ENDS_MAX`] hang-ups, each of which can take as long as many requests. So
+//! neither a client that sends without end nor thousands that die at once delay the others for long.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -110,9 +110,9 @@ impl EventLoop {
             refuse_descriptors(&socket);
         }
         match Credentials::of(&socket) {
-            Ok(peer) => {
+            Ok(credentials) => {
                 let deadline = Instant::now() + self.config.hello_timeout;
-                self.connections.add(&self.poller, Connection::new(socket, peer, deadline));
+                self.connections.add(&self.poller, Connection::new(socket, credentials, deadline));
             }
             Err(error) => {
                 tracing::warn!(%error, "refused a connection");
@@ -136,8 +136,8 @@ impl EventLoop {
         }
     }
 
-    /// Serves one message of a connection. Its replies go out before the next message is read, so that the queue holds only
-    /// messages that the client does not fetch.
+    /// Serves one message of a connection. Its replies go out before the next message is read, so that the queue holds
+    /// only messages that the client does not fetch.
     fn read(&mut self, key: u64) {
         let Some(connection) = self.connections.get(key) else { return };
         match connection.receive() {
@@ -183,7 +183,7 @@ impl EventLoop {
     /// Tells a connection that its message makes no sense, and closes it.
     fn refuse(&mut self, key: u64, correlation: u64, reason: String) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        tracing::warn!(pid = connection.peer.pid, reason, "refused a request");
+        tracing::warn!(pid = connection.credentials.pid, reason, "refused a request");
         let reply = Reply::Failed { refusal: Refusal::BadRequest { reason } };
         connection.goodbye(&reply.encode(correlation));
         self.close(key, "its message makes no sense");
@@ -192,14 +192,14 @@ impl EventLoop {
     /// Tells a connection why it cannot be a client, which is not its fault, and closes it.
     fn turn_away(&mut self, key: u64, correlation: u64, refusal: Refusal) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        tracing::warn!(pid = connection.peer.pid, %refusal, "a connection cannot be a client");
+        tracing::warn!(pid = connection.credentials.pid, %refusal, "a connection cannot be a client");
         connection.goodbye(&Reply::Failed { refusal }.encode(correlation));
         self.close(key, "it cannot be a client");
     }
 
     fn close(&mut self, key: u64, reason: &str) {
         let Some(connection) = self.connections.remove(&self.poller, key) else { return };
-        tracing::debug!(pid = connection.peer.pid, reason, "connection closed");
+        tracing::debug!(pid = connection.credentials.pid, reason, "connection closed");
         match connection.stage {
             Stage::Client { slot } => {
                 drop(connection);
@@ -222,7 +222,7 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Waiting { correlation, label } = &connection.stage else { return };
         let (correlation, label, pid, user) =
-            (*correlation, label.clone(), connection.peer.pid, connection.peer.user);
+            (*correlation, label.clone(), connection.credentials.pid, connection.credentials.user);
         match self.daemon.hello(pid, label, correlation) {
             Ok(owner) => {
                 tracing::info!(%owner, pid, "client has connected");
@@ -243,7 +243,7 @@ impl EventLoop {
             return self.turn_away(key, correlation, Refusal::CannotResume { reason });
         };
         connection.stage = Stage::Returning;
-        match recovery.message(key, connection.peer.pid, correlation, request, descriptors) {
+        match recovery.message(key, connection.credentials.pid, correlation, request, descriptors) {
             Ok(()) => self.end_recovery_if_over(),
             Err(refusal) => self.turn_away(key, correlation, refusal),
         }
@@ -264,7 +264,7 @@ impl EventLoop {
                 self.daemon = daemon;
                 for (key, slot) in resumed {
                     if let Some(connection) = self.connections.get(key) {
-                        self.daemon.belongs_to(slot, connection.peer.user);
+                        self.daemon.belongs_to(slot, connection.credentials.user);
                     }
                     self.connections.set_client(key, slot);
                 }

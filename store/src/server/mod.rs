@@ -97,8 +97,8 @@ impl Server {
         self.serve(None)
     }
 
-    /// Serves until it is stopped, or until every process that has the other end of `lifeline` has ended: the read end of a
-    /// pipe of which another process keeps the write end.
+    /// Serves until it is stopped, or until every process that has the other end of `lifeline` has ended: the read end
+    /// of a pipe of which another process keeps the write end.
     ///
     /// # Errors
     /// As [`run`](Self::run).

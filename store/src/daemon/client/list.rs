@@ -1,7 +1,7 @@
 //! What `status` and `list` show: pages of names, objects and clients, and totals.
 //!
-//! Objects and pins are counted from their owners' tables and their holders' pins. One page looks at a bounded number of
-//! entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.
+//! Objects and pins are counted from their owners' tables and their holders' pins. One page looks at a bounded number
+//! of entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply, Totals};

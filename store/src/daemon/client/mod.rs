@@ -1,5 +1,5 @@
-//! What a client asks for that is neither memory, nor a name, nor a spilled object. Each module is a few functions on the
-//! [registry](crate::daemon::registry), which has all the state.
+//! What a client asks for that is neither memory, nor a name, nor a spilled object. Each module is a few functions on
+//! the [registry](crate::daemon::registry), which has all the state.
 
 pub(crate) mod attach;
 pub(crate) mod channels;

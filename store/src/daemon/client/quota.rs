@@ -1,8 +1,8 @@
 //! Quotas: what one client, or all clients of one user together, may have at a time.
 //!
 //! A client at its quota of bytes is treated as all clients are when the store is full, but alone: it waits up to its
-//! timeout, is asked to free what it can, and loses only names of its own objects. Segments that a client has given back
-//! count as its own while others have them mapped. What dead clients have left counts as their user's.
+//! timeout, is asked to free what it can, and loses only names of its own objects. Segments that a client has given
+//! back count as its own while others have them mapped. What dead clients have left counts as their user's.
 
 use mobula_protocol::message::Refusal;
 use mobula_shm::memory::PAGE_BYTES;
@@ -113,12 +113,12 @@ pub(crate) fn check_bookkeeping(registry: &Registry, requested: u64) -> Result<(
     Ok(())
 }
 
-/// What a new client's table and pins take.
+/// Bytes of a new client's table and pins.
 pub(crate) fn client_bytes(registry: &Registry) -> u64 {
     PAGE_BYTES + u64::from(registry.config.table_entries_initial) * (ENTRY_BYTES + 2 * PIN_BYTES)
 }
 
-/// What a channel takes.
+/// Bytes of a channel.
 pub(crate) fn channel_bytes(registry: &Registry) -> u64 {
     2 * end_bytes(registry.config.ring_bytes)
 }

@@ -1,8 +1,9 @@
 //! Leases: granting them, and the queue of requests that wait for room.
 //!
-//! While a request waits, room is [made](super::pressure). When that has not helped within [`FIRST_PERIOD`], owners punch
-//! holes into the segments in which objects lie, and [spill](crate::daemon::spill::policy) objects that are not in use. All of
-//! it is done again every [`PRESSURE_PERIOD`], because nobody tells the daemon when a reader drops an object.
+//! While a request waits, room is [made](super::pressure). When that has not helped within [`FIRST_PERIOD`], owners
+//! punch holes into the segments in which objects lie, and [spill](crate::daemon::spill::policy) objects that are not
+//! in use. All of it is done again every [`PRESSURE_PERIOD`], because nobody tells the daemon when a reader drops an
+//! object.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use crate::daemon::memory::pressure::{Pressure, remove_names};
 use crate::daemon::registry::Registry;
 use crate::memory::Memory;
 
-/// How long owners have for freeing objects that nobody uses before they are asked to spill. It is short, because a program
-/// that puts more than there is room for waits so long again and again.
+/// How long owners have for freeing objects that nobody uses before they are asked to spill. It is short, because a
+/// program that puts more than there is room for waits so long again and again.
 const FIRST_PERIOD: Duration = Duration::from_millis(10);
 /// How often room is made while a request waits for it: enough time for owners to give memory back.
 const PRESSURE_PERIOD: Duration = Duration::from_millis(100);
@@ -43,8 +44,8 @@ pub(crate) struct Leases {
     pressure: Pressure,
     /// When room is made next.
     pressure_due: Option<Instant>,
-    /// The [relief count](Registry::relief_count) and the reservation of the last look through the queue. While they are the
-    /// same, no request in the queue fits.
+    /// The [relief count](Registry::relief_count) and the reservation of the last look through the queue. While they
+    /// are the same, no request in the queue fits.
     looked_through: Option<(u64, Option<u64>)>,
 }
 
@@ -216,8 +217,8 @@ impl Leases {
         self.pressure_due.is_some_and(|due| due <= now)
     }
 
-    /// Makes room for the request that has a reservation, or else for the oldest one; and for the oldest request of each
-    /// client and user that is at its quota.
+    /// Makes room for the request that has a reservation, or else for the oldest one; and for the oldest request of
+    /// each client and user that is at its quota.
     pub(crate) fn make_room(&mut self, contents: &mut Contents, now: Instant) {
         self.pressure_due = None;
         for (scope, missing) in self.quota_shortages(&contents.registry) {
@@ -278,8 +279,8 @@ impl Leases {
         short
     }
 
-    /// The ticket of the request that has a reservation. A client at its quota gets none: the memory that others give back
-    /// would not help it.
+    /// The ticket of the request that has a reservation. A client at its quota gets none: the memory that others give
+    /// back would not help it.
     fn reserved(&mut self, registry: &Registry, now: Instant) -> Option<u64> {
         let served_by_others = self.queue.iter().filter(|(_, waiter)| {
             let shortage = quota::shortage(registry, waiter.client, waiter.wants.bytes);
@@ -289,7 +290,8 @@ impl Leases {
         self.fair.reserved(now, waiting)
     }
 
-    /// Makes a segment: the only place for that. Its bytes count from now on, although its pages may still have to come.
+    /// Makes a segment: the only place for that. Its bytes count from now on, although its pages may still have to
+    /// come.
     fn grant(&mut self, registry: &mut Registry, client: u16, correlation: u64, bytes: u64) -> Outcome {
         quota::check_segments(registry, client)?;
         let memory = Memory::segment(bytes).map_err(|error| no_memory(bytes, &error))?;

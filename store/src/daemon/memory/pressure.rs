@@ -1,8 +1,9 @@
 //! Making room: which memory is taken back while a request waits for it.
 //!
-//! Capacity comes back when owners release segments. The daemon removes the names that nobody has used for longest and whose
-//! objects nothing else keeps, sweeps the orphans, evicts those that were restored, and asks all clients that have leases to
-//! free what they can. A request that does not wait costs nobody a name: the memory would come too late for it.
+//! Capacity comes back when owners release segments. The daemon removes the names that nobody has used for longest and
+//! whose objects nothing else keeps, sweeps the orphans, evicts those that were restored, and asks all clients that
+//! have leases to free what they can. A request that does not wait costs nobody a name: the memory would come too late
+//! for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -40,8 +41,8 @@ impl Pressure {
         notify_holders(&mut contents.registry, scope, &Notice::Reclaim { bytes: missing });
     }
 
-    /// As [`reclaim`](Self::reclaim), for when that was not enough: clients also punch holes into segments in which objects
-    /// lie.
+    /// As [`reclaim`](Self::reclaim), for when that was not enough: clients also punch holes into segments in which
+    /// objects lie.
     pub(crate) fn punch_holes(&mut self, contents: &mut Contents, scope: Scope, missing: u64, now: Instant) {
         contents.sweep(now);
         evict_restored(&mut contents.registry, missing);
@@ -50,8 +51,8 @@ impl Pressure {
     }
 }
 
-/// Removes names, the least recently used first, until objects of `missing` bytes have lost theirs. An object is used as
-/// recently as the last of its names.
+/// Removes names, the least recently used first, until objects of `missing` bytes have lost theirs. An object is used
+/// as recently as the last of its names.
 pub(crate) fn remove_names(contents: &mut Contents, scope: Scope, missing: u64) {
     let (registry, names) = (&mut contents.registry, &mut contents.names);
     let mut removed = Vec::new();

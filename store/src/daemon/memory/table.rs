@@ -9,8 +9,8 @@ use crate::daemon::answer::{Answer, Outcome, limit_reached, no_memory};
 use crate::daemon::client::quota;
 use crate::daemon::registry::Registry;
 
-/// Gives a client's table, and all pins on it, memory for more entries: at least twice as many as before, so that growing
-/// costs little for each entry.
+/// Gives a client's table, and all pins on it, memory for more entries: at least twice as many as before, so that
+/// growing costs little for each entry.
 pub(crate) fn grow(registry: &mut Registry, client: u16, needed: u32) -> Outcome {
     let max = registry.config.table_entries_max;
     if needed > max {

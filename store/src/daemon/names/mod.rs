@@ -1,7 +1,8 @@
 //! Names of objects: publish, lookup, unpublish.
 //!
-//! A name keeps its object by the daemon's own pin. A name is found only while its object exists: each lookup checks, and
-//! removes a name whose object is gone. The records of the names lie in the daemon's control memory, for the next daemon.
+//! A name keeps its object by the daemon's own pin. A name is found only while its object exists: each lookup checks,
+//! and removes a name whose object is gone. The records of the names lie in the daemon's control memory, for the next
+//! daemon.
 
 use std::io;
 use std::time::Instant;

@@ -1,14 +1,15 @@
 //! Descriptor escrow: clients hold the descriptors of what dead owners have left, beside the daemon.
 //!
-//! A living client has the descriptors of its own memory, and hands them to the next daemon if this one is killed. Only the
-//! daemon would have those of a dead owner. So it deposits every segment of a dead owner in which somebody holds an object
-//! with all of the owner's readers: a client that may hold an object can also hand it on. Where there is no reader,
-//! because only a name or another orphan holds the object, it deposits them with one client that is no reader, the
+//! A living client has the descriptors of its own memory, and hands them to the next daemon if this one is killed. Only
+//! the daemon would have those of a dead owner. So it deposits every segment of a dead owner in which a client holds an
+//! object with all of the owner's readers: a client that may hold an object can also hand it on. Where there is no
+//! reader, because only a name or another orphan holds the object, it deposits them with one client that is no reader,
+//! the
 //! *escrow holder* of that owner.
 //!
-//! A segment in escrow does not count as mapped. Its holders close it when they are told that it is retired, but the daemon
-//! does not wait for them: its bytes count as free at once, although a stopped client keeps them from the machine. Spill
-//! files of dead owners are in escrow with the same clients, all of them from the beginning.
+//! A segment in escrow does not count as mapped. Its holders close it when they are told that it is retired, but the
+//! daemon does not wait for them: its bytes count as free at once, although a stopped client keeps them from the
+//! machine. Spill files of dead owners are in escrow with the same clients, all of them from the beginning.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,10 @@
-//! Eviction of orphans: the daemon spills what the dead have left in memory. Without it, a store that is full of orphans
-//! would stay full.
+//! Eviction of orphans: the daemon spills what the dead have left in memory. Without it, a store that is full of
+//! orphans would stay full.
 //!
-//! The daemon does as an owner does, one segment at a time: it writes all objects of the segment into a file first, and then
-//! lets each go from memory by the handshake, unless somebody uses its bytes. Writing and syncing can take long, so a thread
-//! does that, one segment at a time. The thread touches only the file and the segment, whose objects do not change.
+//! The daemon does as an owner does, one segment at a time: it writes all objects of the segment into a file first, and
+//! then lets each go from memory by the handshake, unless somebody uses its bytes. Writing and syncing can take long,
+//! so a thread does that, one segment at a time. The thread touches only the file and the segment, whose objects do not
+//! change.
 
 use std::fs::File;
 use std::io;

@@ -1,13 +1,15 @@
-//! The objects of the dead.
+//! Orphans: the objects of dead owners.
 //!
 //! 1. *[Takeover](takeover).* The daemon becomes the one writer of the dead client's table.
-//! 2. *Detaching.* Only then do the dead client's own pins stop to count: the objects that it kept alive through an object
-//!    which others can still reach are kept by the daemon now.
-//! 3. *[Sweep](sweep).* After a grace, for ids that are still on their way to some client, every entry that nobody pins is
-//!    freed. An owner without entries is forgotten. Segments in which somebody holds an object go into [escrow].
+//! 2. *Detaching.* Only then do the dead client's own pins stop to count: the objects that it kept alive through an
+//!    object which others can still reach are kept by the daemon now.
+//! 3. *[Sweep](sweep).* After a grace, for ids that are still on their way to some client, every entry that no client
+//!    pins is freed. An owner without entries is forgotten. Segments in which a client holds an object go into
+//!    [escrow].
 //!
-//! Objects that the client had spilled stay in its files until a client [waits](restore) for them. When memory is short,
-//! objects that it had in memory are [evicted](evict). Everything goes in slices, between which clients are served.
+//! Objects that the client had spilled stay in its files until a client [waits](restore) for them. When memory is
+//! short, objects that it had in memory are [evicted](evict). Everything goes in slices, between which clients are
+//! served.
 
 use std::time::Instant;
 
@@ -34,7 +36,7 @@ use restore::OrphanRestores;
 use sweep::{SWEEP_PERIOD_MIN, SweepTimer, Swept};
 use takeover::Progress;
 
-/// What the daemon is doing about the objects of the dead.
+/// The work on orphans that is going on.
 #[derive(Default)]
 pub(crate) struct Orphans {
     sweep: SweepTimer,
@@ -187,7 +189,8 @@ impl Orphans {
         [self.sweep.due(), eviction].into_iter().flatten().min()
     }
 
-    /// The whole table of a dead client is the daemon's: its own pins and mappings stop to count, and its readers are told.
+    /// The whole table of a dead client is the daemon's: its own pins and mappings stop to count, and its readers are
+    /// told.
     fn finish_takeover(
         &mut self,
         registry: &mut Registry,
@@ -219,8 +222,9 @@ impl Orphans {
         escrow::deposit_spill_files(registry, slot);
         names.remove_lost(registry, id);
         for reader in readers {
-            // A process that waits for a promise hears of it from its client, which rings its own bell. The daemon rings no
-            // bell: a client that has one can fill it, and can make the descriptor that all share a blocking one.
+            // A process that waits for a promise hears of it from its client, which rings its own bell. The daemon
+            // rings no bell: a client that has one can fill it, and can make the descriptor that all share a blocking
+            // one.
             registry.notify(reader, &Notice::OwnerDied { owner: id }, Vec::new());
         }
         if is_empty {

@@ -1,4 +1,4 @@
-//! What the objects of the dead refer to: read from their segments or spill files, and freed of reference cycles.
+//! The references of orphans: read from their segments or spill files, and freed of reference cycles.
 //!
 //! References are the dead client's word. They are only used to keep objects, never to find bytes.
 
@@ -27,8 +27,8 @@ impl<'a> MappedSegments<'a> {
         Self { slot, segments, mappings: BTreeMap::new() }
     }
 
-    /// The segment in which an object lies; an object without bytes lies in none. `None` for a location where the client
-    /// cannot have put an object.
+    /// The segment in which an object lies; an object without bytes lies in none. `None` for a location where the
+    /// client cannot have put an object.
     pub(crate) fn segment_of(&self, location: &Location) -> Option<Option<u32>> {
         if Location::extent(location.length, location.references) == Some(0) {
             return Some(None);
@@ -37,7 +37,8 @@ impl<'a> MappedSegments<'a> {
         location.fits(segment.bytes).then_some(Some(location.segment))
     }
 
-    /// The references of an object whose location fits its segment, `max` at most; `None` when they cannot be read for now.
+    /// The references of an object whose location fits its segment, `max` at most; `None` when they cannot be read for
+    /// now.
     pub(crate) fn references(&mut self, location: &Location, max: usize) -> Option<Vec<ObjectId>> {
         let (Some(start), Some(segment)) =
             (location.references_offset(), self.segments.get(self.slot, location.segment))
@@ -79,7 +80,8 @@ pub(crate) fn spilled_references(
     }
 }
 
-/// Removes from what a dead client's objects refer to every reference that would keep its object for ever; see [`cycles`].
+/// Removes from what a dead client's objects refer to every reference that would keep its object for ever; see
+/// [`cycles`].
 pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, Vec<ObjectId>)]) {
     let Some(owner) = registry.owners.get(&slot) else { return };
     let object = |index: u32| ObjectId::new(owner.id, index, owner.word(index).generation());
@@ -93,7 +95,7 @@ pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, V
     }
 }
 
-/// What any object refers to: as the estate of its dead owner says, or as the memory of its living owner says.
+/// The references of any object: as the estate of its dead owner says, or as the memory of its living owner says.
 fn references_of<'a>(
     registry: &'a Registry,
     object: ObjectId,

@@ -1,11 +1,11 @@
 //! Restoring what a dead owner has spilled: into segments in the owner's name, a slice at a time.
 //!
-//! An object that a client waits for is read from its file into memory, compared with its checksum, and only then shown as
-//! sealed: one store of its state word. Small objects share segments. An object for which there is no memory waits for it,
-//! as leases do, and does not delay smaller ones that fit.
+//! An object that a client waits for is read from its file into memory, compared with its checksum, and only then shown
+//! as sealed: one store of its state word. Small objects share segments. An object for which there is no memory waits
+//! for it, as leases do, and does not delay smaller ones that fit.
 //!
-//! A restored object keeps its spill record, so it can be evicted again at once: when memory is short, an object whose bytes
-//! nobody uses becomes spilled again by the handshake alone.
+//! A restored object keeps its spill record, so it can be evicted again at once: when memory is short, an object whose
+//! bytes nobody uses becomes spilled again by the handshake alone.
 
 use std::fs::File;
 use std::io;
@@ -137,7 +137,8 @@ impl OrphanRestores {
         std::mem::take(&mut self.lacks_memory)
     }
 
-    /// Spilling has failed, so no memory comes free: clients that wait for an object without memory read it from its file.
+    /// Spilling has failed, so no memory comes free: clients that wait for an object without memory read it from its
+    /// file.
     pub(crate) fn give_up(&mut self, registry: &mut Registry, requests: &mut RestoreRequests, reason: &str) {
         let (capacity_bytes, free_bytes) = (registry.config.capacity_bytes, registry.segments.free());
         for restore in &self.queue {
@@ -195,7 +196,7 @@ pub(crate) fn evict_restored(registry: &mut Registry, missing: u64) {
 }
 
 impl Restore {
-    /// What the table of a dead owner says of a spilled object.
+    /// A spilled object, as the table of its dead owner describes it.
     fn of(registry: &Registry, object: ObjectId) -> Result<Self, Refusal> {
         let damaged = Refusal::SpillDamaged { object };
         let (slot, index) = (object.owner().slot(), object.index());

@@ -1,7 +1,7 @@
-//! The sweep: frees the objects of the dead that nobody pins.
+//! The sweep: frees the orphans that no client pins.
 //!
-//! It uses the same handshake as owners do, and goes through an estate in slices. A segment without objects is retired, a
-//! spill file without objects is discarded. Segments in which somebody holds an object go into
+//! It uses the same handshake as owners do, and goes through an estate in slices. A segment without objects is retired,
+//! a spill file without objects is discarded. Segments in which a client holds an object go into
 //! [escrow](super::escrow).
 
 use std::collections::BTreeSet;
@@ -68,7 +68,7 @@ impl SweepTimer {
     }
 }
 
-/// What one slice of a sweep has found.
+/// The result of one slice of a sweep.
 pub(crate) struct Swept {
     /// Whether another slice may free more.
     pub(crate) goes_on: bool,
@@ -76,8 +76,8 @@ pub(crate) struct Swept {
     pub(crate) is_empty: bool,
 }
 
-/// Frees what nobody pins in the next slice of an estate, once the grace is over. Puts segments in which somebody holds an
-/// object into escrow.
+/// Frees the objects in the next slice of an estate that no client pins, once the grace is over. Puts segments in which
+/// a client holds an object into escrow.
 pub(crate) fn sweep_slice(registry: &mut Registry, slot: u16, now: Instant) -> Option<Swept> {
     let slice_max = registry.config.sweep_entries_max;
     let owner = registry.owners.get_mut(&slot)?;
@@ -130,7 +130,8 @@ fn try_free_orphan(word: &AtomicU64, generation: u32, held: impl Fn() -> bool) -
         Some(from @ (State::Sealed | State::Deleted | State::Spilled)) if seen.generation() == generation => {
             try_free(word, generation, from, held)
         }
-        // A lost promise has no bytes to protect. It never becomes `Dying`: the next daemon would take it for an object.
+        // A lost promise has no bytes to protect. It never becomes `Dying`: the next daemon would take it for an
+        // object.
         Some(State::Lost) if seen.generation() == generation && held() => false,
         // The daemon wrote none of these: some process still writes into a dead client's table.
         _ => {

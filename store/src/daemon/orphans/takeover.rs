@@ -1,8 +1,8 @@
 //! Orphan takeover: the daemon becomes the one writer of a dead client's table.
 //!
-//! Promises become `Lost`, operations in which the client died are finished or undone, and the objects that its objects refer
-//! to are pinned in the daemon's name. Tables can be large, so a takeover goes in slices. What a table says is checked first:
-//! nonsense counts as free.
+//! Promises become `Lost`, operations in which the client died are finished or undone, and the objects that its objects
+//! refer to are pinned in the daemon's name. Tables can be large, so a takeover goes in slices. What a table says is
+//! checked first: nonsense counts as free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,8 +47,8 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
         match seen.state() {
             Some(State::Free) => {}
             Some(State::Promised | State::Lost) => {
-                // Release: for the clients that wait for it. They are told afterwards, whether their pins say that they wait
-                // or not.
+                // Release: for the clients that wait for it. They are told afterwards, whether their pins say that they
+                // wait or not.
                 word.store(Word::new(generation, State::Lost).bits(), Ordering::Release);
                 failpoint(Failpoint::TakeoverLost);
                 estate.add(index, generation, Home::default());

@@ -19,7 +19,7 @@ pub(crate) struct Estate {
     pub(crate) next_to_take: Option<u32>,
     /// Whether the sweep has looked at every entry since the takeover: only then does it wait for the end of the grace.
     pub(crate) looked_at_all: bool,
-    /// Segments whose descriptors are in escrow, because somebody holds an object in them.
+    /// Segments whose descriptors are in escrow, because a client holds an object in them.
     pub(crate) escrowed: BTreeSet<u32>,
     /// The escrow holder that is no reader of the owner.
     pub(crate) escrow_holder: Option<u16>,
@@ -32,8 +32,8 @@ pub(crate) struct Estate {
     files: HashMap<u32, u32>,
     /// Where the bytes of the entries lie that have any.
     homes: HashMap<u32, Home>,
-    /// Entries that have been restored from files and may be evicted again, in the order in which they were restored. Some
-    /// of them may be free by now.
+    /// Entries that have been restored from files and may be evicted again, in the order in which they were restored.
+    /// Some of them may be free by now.
     restored: VecDeque<u32>,
     /// The segment into which small objects are restored.
     pub(crate) shared_segment: Option<SharedSegment>,
@@ -263,8 +263,8 @@ impl Estate {
         self.uncount_segment(segment)
     }
 
-    /// An entry has a spill record in a file and is in memory no more; returns its segment if that was the last object in
-    /// it.
+    /// An entry has a spill record in a file and is in memory no more; returns its segment if that was the last object
+    /// in it.
     pub(crate) fn evicted_into(&mut self, index: u32, file: u32) -> Option<u32> {
         let home = self.homes.get_mut(&index)?;
         home.file = Some(file);

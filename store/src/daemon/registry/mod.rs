@@ -1,12 +1,12 @@
 //! The registry: which clients there are, alive or dead, what belongs to each of them, and the messages for them.
 //!
-//! Every other part of the daemon stands on it. It knows for each owner its memory, its segments and its spill files, who
-//! is attached to whom, which channels are open, and which objects the daemon itself pins. It decides nothing.
+//! Every other part of the daemon stands on it. It knows for each owner its memory, its segments and its spill files,
+//! who is attached to whom, which channels are open, and which objects the daemon itself pins. It decides nothing.
 //!
 //! # The daemon's own pins
 //!
-//! A name keeps its object, and an orphan keeps the objects that it refers to. For both, the daemon pins the object in its
-//! own control memory ([`hold`](Registry::hold)) and counts how many reasons it has.
+//! A name keeps its object, and an orphan keeps the objects that it refers to. For both, the daemon pins the object in
+//! its own control memory ([`hold`](Registry::hold)) and counts how many reasons it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -160,7 +160,8 @@ impl Registry {
     /// Gives back what was allocated for the last owner of a slot that is vacant now.
     pub(crate) fn vacate(&mut self, slot: u16) {
         self.control.free_pins(slot);
-        // Only clients that were attached have pins there. When thousands end at once, none of them walks through all others.
+        // Only clients that were attached have pins there. When thousands end at once, none of them walks through all
+        // others.
         let readers = self.slots.take_readers_ever(slot);
         for reader in readers.iter().filter_map(|reader| self.owners.get(reader)) {
             reader.control.free_pins(slot);
@@ -170,7 +171,8 @@ impl Registry {
 
     // ---- segments ----
 
-    /// Retires a segment in which no object lies any more, and tells the clients that have it mapped or hold it in escrow.
+    /// Retires a segment in which no object lies any more, and tells the clients that have it mapped or hold it in
+    /// escrow.
     /// `false` when there is no such segment.
     pub(crate) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
@@ -202,8 +204,8 @@ impl Registry {
         }
     }
 
-    /// Grows whenever fewer bytes count as used by anybody: while it stays the same, a request that did not fit still does
-    /// not.
+    /// Grows whenever fewer bytes count as used by anybody: while it stays the same, a request that did not fit still
+    /// does not.
     pub(crate) fn relief_count(&self) -> u64 {
         self.segments.lessened() + self.owners_forgotten
     }
@@ -214,9 +216,9 @@ impl Registry {
     pub(crate) fn exists(&self, object: ObjectId) -> bool {
         let owner = self.owner(object.owner());
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
-        // `Dying`: its owner is looking for pins. If it has looked already, then nobody held the object when the daemon
-        // pinned it, and the next lookup notices that the object is gone. Else it finds the daemon's pin and puts `Sealed`
-        // back.
+        // `Dying`: its owner is looking for pins. If it has looked already, then no client held the object when the
+        // daemon pinned it, and the next lookup notices that the object is gone. Else it finds the daemon's pin and
+        // puts `Sealed` back.
         matches!(state, Some(State::Sealed | State::Promised | State::Spilled | State::Dying))
     }
 

@@ -1,7 +1,7 @@
 //! An owner: one client as the daemon sees it, from its hello until the last of its objects is gone.
 //!
-//! The daemon maps the client's table writable from the beginning, but writes to it only after the client's death: until
-//! then the client is its one writer. The daemon maps pins when it looks at them first.
+//! The daemon maps the client's table writable from the beginning, but writes to it only after the client's death:
+//! until then the client is its one writer. The daemon maps pins when it looks at them first.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -88,7 +88,8 @@ impl Owner {
 
     /// The state word of an entry.
     pub(crate) fn word(&self, index: u32) -> Word {
-        // Acquire: for the daemon's own pins, the second half of the reader's side of the handshake (see `mobula_shm::pins`).
+        // Acquire: for the daemon's own pins, the second half of the reader's side of the handshake (see
+        // `mobula_shm::pins`).
         Word::from_bits(self.view.word(index).load(Ordering::Acquire))
     }
 

@@ -1,15 +1,16 @@
-//! What comes back after a store was killed: its clients, one after the other, with what it had given them.
+//! Collecting what a killed daemon has left: its clients come back, one after the other, with the descriptors that it
+//! gave them.
 //!
-//! A store that finds the socket of one that was killed does not serve at first. Each client of that one that connects
-//! says who it is and hands its descriptors back; a new client waits. When everybody is there, or can no longer come,
-//! the [daemon](crate::daemon) is made of it all.
+//! A store that finds the socket of a killed one does not serve at first. Each client of the killed store connects,
+//! says which owner it is, and hands its descriptors back; a new client waits. When all clients are there, or can no
+//! longer come, the [contents](super::rebuild) of the store are rebuilt from them.
 //!
-//! Who else is to come, the directory says, which every client has: who had which slot, and in which process. So nobody
-//! is waited for whose process has ended. Until the first client is there, nothing is known, and the store waits for
-//! [`FIRST_WINDOW`] only.
+//! The directory, which every client has, tells which clients are missing: the owner of each slot, and its process. So
+//! the store does not wait for a client whose process has ended. Before the first client comes, nothing is known, and
+//! the store waits for [`FIRST_WINDOW`] only.
 //!
-//! What comes is checked: that the directory calls the client what it calls itself, that it comes from the same process,
-//! that memories are of the size and sealed as stores make them.
+//! Everything is checked: the directory must know the client by the id that it gives, in the same process, and memories
+//! must have the size and the seals that stores give them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -30,16 +31,16 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::server::credentials::has_ended;
 
-/// How long the first client is waited for.
+/// How long the store waits for the first client.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
-/// How often it is looked whether those who are missing can still come.
+/// How often the store looks whether the missing clients can still come.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// Bytes of all segments that one client may say it has, whatever store leased them: more than any machine's memory, and
-/// so little that the sum for all clients can be computed. One that lies then leaves the others' segments what they are.
+/// Bytes of all segments that one client may claim: more than any machine's memory, and so little that the sum for all
+/// clients can be computed. So a client that lies does not spoil the count of the others.
 const CLAIM_BYTES_MAX: u64 = 1 << 46;
 
-/// A client that has come back, with all that it said.
+/// A client that has come back, with all that it has handed back.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) owner: OwnerId,
@@ -49,49 +50,49 @@ pub(crate) struct Claim {
     pub(crate) readers_heard: u64,
     pub(crate) control: Memory,
     pub(crate) bell: Bell,
-    /// Bytes of all segments that it has told of.
+    /// Bytes of all segments that it claims.
     pub(crate) bytes: u64,
     /// Its own segments: number, bytes, memory.
     pub(crate) segments: Vec<(u32, u64, Memory)>,
     /// Its own spill files: number, bytes, file.
     pub(crate) spill_files: Vec<(u32, u64, File)>,
-    /// Clients that it knows as readers.
+    /// Readers of its objects that it knows.
     pub(crate) readers: BTreeSet<OwnerId>,
-    /// Owners of which it has something.
+    /// Owners of which it has descriptors.
     pub(crate) peers: BTreeMap<OwnerId, Peer>,
     /// Channels: number and the other end.
     pub(crate) channels: BTreeMap<u64, OwnerId>,
-    /// What ties the reply to the last of its messages, once that has come.
+    /// Correlation number of its last message, once that has come.
     pub(crate) correlation: Option<u64>,
 }
 
-/// What a client has of another owner.
+/// The descriptors that a client has of another owner.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Whether it may pin the owner's objects, or only keeps what the owner has left.
+    /// Whether it is attached to the owner; else it only holds the owner's descriptors in escrow.
     pub(crate) attached: bool,
     pub(crate) control: OwnedFd,
     pub(crate) bell: OwnedFd,
     /// Segments that it has mapped: bytes, and a descriptor that can only read.
     pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
-    /// The same of those that it keeps, if the owner is dead.
+    /// Segments that it holds in escrow, if the owner is dead, likewise.
     pub(crate) escrowed: BTreeMap<u32, (u64, OwnedFd)>,
-    /// The same of spill files.
+    /// Spill files that it holds in escrow, likewise.
     pub(crate) escrowed_files: BTreeMap<u32, (u64, File)>,
 }
 
 /// Everything that came back.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    /// The daemon's.
+    /// The control memory of the daemon before.
     pub(crate) control: Memory,
-    /// Who had a slot when the store was killed.
+    /// The owners of the slots when the store was killed.
     pub(crate) occupied: BTreeMap<u16, Record>,
-    /// By the keys of their connections; all are complete.
+    /// All clients that have come back completely, by the keys of their connections.
     pub(crate) claims: BTreeMap<u64, Claim>,
 }
 
-/// What the daemon before has left, from the first client that had it.
+/// The memory of the daemon before, from the first client that has handed it back.
 #[derive(Debug)]
 struct Left {
     control: Memory,
@@ -129,7 +130,7 @@ impl Recovery {
     ) -> Result<(), Refusal> {
         match (self.claims.get_mut(&key), request) {
             (None, Request::Resume { owner, label, slots, segment_last, readers_heard }) => {
-                let came = Introduction { owner, pid, label, slots, segment_last, readers_heard };
+                let came = Resume { owner, pid, label, slots, segment_last, readers_heard };
                 let claim = self.claim(came, descriptors)?;
                 tracing::info!(%owner, pid, "client has come back");
                 self.claims.insert(key, claim);
@@ -143,7 +144,7 @@ impl Recovery {
         }
     }
 
-    /// A client has gone again.
+    /// A client is gone again.
     pub(crate) fn gone(&mut self, key: u64) {
         self.claims.remove(&key);
     }
@@ -153,7 +154,7 @@ impl Recovery {
         self.look_at
     }
 
-    /// Whether everybody is there who can come, or was waited for long enough.
+    /// Whether all clients are there that can come, or the store has waited long enough.
     pub(crate) fn is_over(&mut self, now: Instant) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
@@ -170,8 +171,7 @@ impl Recovery {
         missing.all(|(_, record)| record.process != 0 && has_ended(record.process))
     }
 
-    /// What the next daemon is made of; `None` when nobody has come back. The keys of those who did not finish come
-    /// with it.
+    /// All that has come back, `None` when no client has; and the keys of clients that have not finished.
     pub(crate) fn finish(self) -> (Option<Returned>, Vec<u64>) {
         let (claims, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.claims.into_iter().partition(|(_, claim)| claim.correlation.is_some());
@@ -180,8 +180,8 @@ impl Recovery {
         (returned, unfinished.into_keys().collect())
     }
 
-    /// A client's introduction, with its three descriptors.
-    fn claim(&mut self, came: Introduction, descriptors: Vec<OwnedFd>) -> Result<Claim, Refusal> {
+    /// The first message of a client, with its three descriptors.
+    fn claim(&mut self, came: Resume, descriptors: Vec<OwnedFd>) -> Result<Claim, Refusal> {
         let slots = self.config.slots();
         if came.slots != slots {
             return Err(cannot(&format!(
@@ -247,8 +247,8 @@ impl Recovery {
     }
 }
 
-/// What a client says of itself.
-struct Introduction {
+/// The first message of a client.
+struct Resume {
     owner: OwnerId,
     pid: u32,
     label: String,
@@ -258,7 +258,7 @@ struct Introduction {
 }
 
 impl Claim {
-    /// One of the messages that follow the introduction.
+    /// One of the messages that follow the first.
     fn add(
         &mut self,
         config: &Config,
@@ -319,7 +319,7 @@ impl Claim {
                 let [] = expect(descriptors)?;
                 self.correlation = Some(correlation);
             }
-            _ => return Err(cannot("a request before it was taken up")),
+            _ => return Err(cannot("a request before it has gone on")),
         }
         Ok(())
     }

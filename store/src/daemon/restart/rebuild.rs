@@ -1,13 +1,13 @@
 //! Going on in the place of a daemon that was killed, with what its [clients hand back](super::collect).
 //!
-//! Tables, pins, segments, the directory and the names are memory that outlived the daemon. Its own state is made anew from
-//! what the clients say they have. Operations in which it was killed are finished or undone:
+//! Tables, pins, segments, the directory and the names are memory that outlived the daemon. Its own state is made anew
+//! from what the clients say they have. Operations in which it was killed are finished or undone:
 //!
 //! | found | means |
 //! |---|---|
-//! | an owner that has not come back, of which a client has the control memory | it is dead: its objects are taken over from the beginning |
-//! | one of which no client has it | no object of it was held: forgotten |
-//! | an owner that the directory no longer knows, to which a client is attached | forgotten before: its slot is vacant when the last reader has detached |
+//! | an owner that has not come back, of which a client has descriptors | it is dead: taken over from the beginning |
+//! | one of which no client has any | no object of it was held: forgotten |
+//! | an owner that the directory does not know, to which a client is attached | forgotten until the last detaches |
 //! | a reader that its owner knows, but that is not attached | it has died or detached: the owner is told |
 //! | a reader that its owner does not know | it was attached just before: the owner is told, and counts it |
 //! | a segment that a reader has mapped and its living owner does not have | retired |
@@ -84,7 +84,7 @@ pub(crate) fn rebuild(
     Ok((contents, resumed))
 }
 
-/// What a client has said of others.
+/// What a returning client has of other owners.
 struct Claimed {
     owner: OwnerId,
     readers_heard: u64,
@@ -283,8 +283,8 @@ fn resume_channels(registry: &mut Registry, claimed: &[Claimed]) {
     }
 }
 
-/// Takes over all objects of the dead before any is freed: they keep others. `false` when something cannot be read for now
-/// and is tried again later; then it is not known what it keeps.
+/// Takes over all objects of the dead before any is freed: they keep others. `false` when something cannot be read for
+/// now and is tried again later; then it is not known what it keeps.
 fn take_over_the_dead(contents: &mut Contents, now: Instant) -> bool {
     let next_to_take = |contents: &Contents, slot| contents.registry.estate(slot)?.next_to_take;
     for slot in contents.registry.dead() {

@@ -1,11 +1,13 @@
 //! The daemon among honest clients, simulated: what they do, and when they die, follows from a seed.
 //!
 //! A schedule is the life of one store. Clients lease, seal, pin, spill, restore, publish, connect, let go and detach,
-//! [one atomic step](process) at a time; their requests wait until the daemon reads them, and its messages until they do; time
-//! passes when the schedule says so. After each step the store must be what a simple model says, and in the end nothing
-//! may be left of anybody. Memory is real: everyone has mapped what it would have mapped in a process of its own.
+//! [one atomic step](process) at a time; their requests wait until the daemon reads them, and its messages until they
+//! do; time passes when the schedule says so. After each step the store must be what a simple model says, and in the
+//! end nothing may be left of anybody. Memory is real: everyone has mapped what it would have mapped in a process of
+//! its own.
 //!
-//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED` on.
+//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -63,11 +65,12 @@ fn every_schedule_leaves_the_store_as_the_model_says() {
     });
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!("{count} schedules of the store, {:.0} a minute", count as f64 / minutes);
-    let [spilled, emptied, restored, restored_of_the_dead] = counts.map(AtomicU64::into_inner);
+    let [spilled, evicted, restored, restored_of_the_dead] = counts.map(AtomicU64::into_inner);
     println!(
-        "spilled {spilled} times, segments of the dead {emptied}; for others restored {restored}, of the dead {restored_of_the_dead}"
+        "spilled {spilled} times, segments of the dead {evicted}; for others restored {restored}, of the dead \
+         {restored_of_the_dead}"
     );
-    let least = spilled.min(emptied).min(restored).min(restored_of_the_dead);
+    let least = spilled.min(evicted).min(restored).min(restored_of_the_dead);
     assert!(least > 0 || count < SCHEDULES, "something is never tried");
 }
 
@@ -377,7 +380,8 @@ impl Schedule {
         self.check_mappings();
     }
 
-    /// No request waits for memory that is free, unless another has a reservation, and the daemon wakes before every deadline.
+    /// No request waits for memory that is free, unless another has a reservation, and the daemon wakes before every
+    /// deadline.
     fn check_waiting(&self, totals: &Totals) {
         let wakes = self.daemon.next_deadline(self.now);
         for ((id, _), (request, deadline)) in &self.waiting {

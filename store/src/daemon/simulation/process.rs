@@ -2,8 +2,8 @@
 //!
 //! It does what `mobula_client` does with its memory and its messages, by the same structures, in pieces between which
 //! others get their turn, and between which it may die: an object is begun, filled, sealed; a pin is set, and only
-//! later is the word looked at; an entry is dying, and only later are the pins looked at; its record's place is noted, and
-//! only later does the word say so. What it wrote into memory stays as it was when it dies.
+//! later is the word looked at; an entry is dying, and only later are the pins looked at; its record's place is noted,
+//! and only later does the word say so. What it wrote into memory stays as it was when it dies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
@@ -771,7 +771,8 @@ impl Process {
     fn restored(&mut self, object: ObjectId, reply: &Reply, truths: &Truths) {
         let (owner, index) = (object.owner(), object.index());
         match reply {
-            // It may still be in its file: then its owner was looking whether it can be freed, and it is asked for again.
+            // It may still be in its file: then its owner was looking whether it can be freed, and it is asked for
+            // again.
             Reply::Done {} => {}
             Reply::Failed { refusal: Refusal::NotRestored { .. } | Refusal::LimitReached { .. } } => {}
             reply => assert!(truths.deleted.contains(&object), "{object} is held: {reply:?}"),

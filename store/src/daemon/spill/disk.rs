@@ -1,10 +1,11 @@
-//! Where spilled objects go: a directory of the store's own, and files in it that have no name.
+//! The disk: a directory of the store's own, and spill files in it that have no name.
 //!
-//! Nothing is left behind, whoever dies. A file never has a name where the file system can do that (`O_TMPFILE`), and
-//! elsewhere loses it as soon as it is made. The directory is made with the first file and removed with the store; it is
-//! locked meanwhile, so that the one of a store that was killed is told from one in use, and removed by the next store.
+//! No death leaves anything behind. A file never has a name where the file system can do that (`O_TMPFILE`), and
+//! elsewhere loses it as soon as it is made. The directory is made with the first file and removed with the store; it
+//! is locked meanwhile, so that the one of a store that was killed is told from one in use, and removed by the next
+//! store.
 //!
-//! Nobody else can put anything in the way: all is done relative to a descriptor of the configured directory, which
+//! No other user can put anything in the way: all is done relative to a descriptor of the configured directory, which
 //! belongs to this user or to root; links are not followed; and what is made must not exist.
 
 use std::fs::File;
@@ -76,7 +77,7 @@ impl Disk {
     /// # Errors
     /// The system's: a file system that is full or read-only, no descriptors left.
     pub(crate) fn create(&mut self) -> io::Result<File> {
-        // The first time, and when somebody has removed it.
+        // With the first file, and when another program has removed it.
         if self.own.as_ref().is_none_or(|own| !self.is_at(&own.directory, &own.name)) {
             self.own = Some(self.make_own()?);
         }
@@ -102,7 +103,7 @@ impl Disk {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Locks a store's directory that is this user's and nobody else's; `None` for anything else.
+    /// Locks a store's directory that only this user can use; `None` for anything else.
     fn lock(&self, name: &str) -> Option<Flock<File>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = File::from(openat(&self.base, name, flags, Mode::empty()).ok()?);
@@ -153,7 +154,7 @@ impl OwnDirectory {
         // With O_EXCL it cannot be given a name later.
         match openat(&*self.directory, ".", common | OFlag::O_TMPFILE, mode) {
             Ok(file) => return Ok(File::from(file)),
-            // What file systems and kernels say that cannot do it.
+            // The errors of file systems and kernels that cannot do it.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {}
             Err(error) => return Err(error),
         }
@@ -199,7 +200,7 @@ mod tests {
         let own = base.path().join(&names(base.path())[0]);
         assert!(names(&own).is_empty());
         assert_eq!(std::fs::metadata(&own).unwrap().mode() & 0o777, 0o700);
-        // Somebody cleans up: nothing is lost, and the next file has a directory again.
+        // Another program removes it: nothing is lost, and the next file has a directory again.
         std::fs::remove_dir(&own).unwrap();
         disk.create().unwrap();
         let mut read = [0; 5];

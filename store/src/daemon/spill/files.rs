@@ -1,5 +1,5 @@
-//! Spill files: the daemon makes them, counts their bytes, and keeps a descriptor of each for the time after the owner's
-//! death. It looks into a file only then.
+//! Spill files: the daemon makes them, counts their bytes, and keeps a descriptor of each for the time after the
+//! owner's death. It looks into a file only then.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! Clients that wait for spilled objects of other owners.
 //!
-//! A client that wants a spilled object asks the daemon. The daemon asks a living owner to restore it; the objects of a dead
-//! owner it [restores](crate::daemon::orphans::restore) itself. Where there is no memory to restore an object into, the
-//! client reads it from the file.
+//! A client that wants a spilled object asks the daemon. The daemon asks a living owner to restore it; the objects of a
+//! dead owner it [restores](crate::daemon::orphans::restore) itself. Where there is no memory to restore an object
+//! into, the client reads it from the file.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -28,8 +28,8 @@ impl RestoreRequests {
         Self { waiters: Waiters::new(), asked: HashSet::new() }
     }
 
-    /// Lets a client wait until an object of another owner is back in memory. The second value is `true` if the daemon must
-    /// restore the object itself.
+    /// Lets a client wait until an object of another owner is back in memory. The second value is `true` if the daemon
+    /// must restore the object itself.
     pub(crate) fn wait(
         &mut self,
         registry: &mut Registry,
@@ -142,8 +142,8 @@ pub(crate) fn open(registry: &Registry, client: u16, object: ObjectId) -> Outcom
     Ok(Answer::Now(Reply::SpillFileOpened { offset }, vec![file]))
 }
 
-/// The owner of a spilled object to which a client is attached. `None` when the object is in memory again, or will be what
-/// it was in a moment: the client looks again.
+/// The owner of a spilled object to which a client is attached. `None` when the object is in memory again, or will be
+/// what it was in a moment: the client looks again.
 fn spilled(registry: &Registry, client: u16, object: ObjectId) -> Result<Option<&Owner>, Refusal> {
     let owner = registry.owner(object.owner());
     let Some(owner) = owner.filter(|_| registry.slots.is_attached(client, object.owner().slot())) else {

@@ -1,4 +1,5 @@
-//! How a process spills and restores its objects: what the client's `spill` and `owner` do, one store to memory at a time.
+//! How a process spills and restores its objects: what the client's `spill` and `owner` do, one store to memory at a
+//! time.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;

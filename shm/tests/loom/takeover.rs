@@ -1,8 +1,8 @@
-//! Adoption: whatever a dead owner was about to do, its readers keep what they have, and a promise that is lost stays so.
+//! Takeover: a dead owner's readers keep the objects that they have, and a lost promise stays lost.
 //!
-//! The daemon does what `store/src/daemon/adoption.rs` does (`take_over`, `bury`, `sweep_owner`, `try_free_adopted`)
-//! and `store/src/daemon/naming.rs` (`hold`). The owner is killed before each of its stores, one after the other; as in
-//! the system, what it stored before is there when the daemon begins.
+//! The daemon does what `store/src/daemon/orphans/takeover.rs` and `sweep.rs` beside it do (`take_slice`,
+//! `sweep_slice`), and `hold` in `store/src/daemon/registry/mod.rs`. The owner is killed before each of its stores, one
+//! after the other; as in the system, what it stored before is there when the daemon begins.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// The daemon becomes the writer of the table, and frees what nobody pins.
-    fn adopt(&self, how: Adopting) {
+    fn take_over(&self, how: Takeover) {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let mut live = Vec::new();
         for index in 0..ENTRIES {
@@ -95,7 +95,7 @@ impl World {
                     entry.store(Word::new(generation, State::Lost).bits(), Release);
                     live.push((index, generation));
                 }
-                Some(State::Dying) if how == Adopting::TakesDyingForFree => {
+                Some(State::Dying) if how == Takeover::TakesDyingForFree => {
                     self.free(&table, index, generation);
                 }
                 Some(state) => {
@@ -110,7 +110,7 @@ impl World {
         for (index, generation) in live {
             let entry = table.word(index);
             let from = Word::from_bits(entry.load(Relaxed)).state().unwrap();
-            let held = || how != Adopting::LooksOnce && pins.get(index) != 0;
+            let held = || how != Takeover::LooksOnce && pins.get(index) != 0;
             if pins.get(index) == 0 && try_free(entry, generation, from, held) && index == OBJECT {
                 // Its segment is retired.
                 self.bytes.write(0);
@@ -152,7 +152,7 @@ impl World {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Adopting {
+enum Takeover {
     AsItIs,
     TakesDyingForFree,
     LooksOnce,
@@ -187,41 +187,41 @@ type Owner = fn(&World);
 type Reader = fn(&World);
 
 /// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
-fn adopted(promise: State, owner: Owner, reader: Reader, how: Adopting, stores: usize) -> bool {
+fn taken_over(promise: State, owner: Owner, reader: Reader, how: Takeover, stores: usize) -> bool {
     let world = World::new(promise);
     let reader = {
         let world = world.clone();
         spawn(move || reader(&world))
     };
     let killed = killed_after(stores, || owner(&world));
-    world.adopt(how);
+    world.take_over(how);
     reader.join().unwrap();
     killed
 }
 
-fn adoption_holds(name: &str, promise: State, owner: Owner, reader: Reader) {
+fn takeover_holds(name: &str, promise: State, owner: Owner, reader: Reader) {
     holds_wherever_it_is_killed(name, move |stores| {
-        adopted(promise, owner, reader, Adopting::AsItIs, stores)
+        taken_over(promise, owner, reader, Takeover::AsItIs, stores)
     });
 }
 
 #[test]
 fn an_owner_that_dies_while_it_frees_takes_nothing_from_its_readers() {
-    adoption_holds("adoption, freeing, a reader", State::Lost, World::free_both, World::read);
+    takeover_holds("takeover, freeing, a reader", State::Lost, World::free_both, World::read);
 }
 
 #[test]
 fn a_lost_promise_stays_lost() {
     let (free, fulfil): (Owner, Owner) = (World::free_both, World::fulfil);
-    adoption_holds("adoption, freeing, a waiter", State::Lost, free, World::look_twice);
-    adoption_holds("adoption, fulfilling, a waiter", State::Promised, fulfil, World::look_twice);
+    takeover_holds("takeover, freeing, a waiter", State::Lost, free, World::look_twice);
+    takeover_holds("takeover, fulfilling, a waiter", State::Promised, fulfil, World::look_twice);
 }
 
 /// Breaks: the bytes go while a reader, whom the dead owner's look would have found, is lent them.
 #[test]
 fn planted_a_daemon_that_takes_dying_for_free() {
     fails("dying taken for free", "Causality violation", as_it_is, || {
-        _ = adopted(State::Lost, World::free_both, World::read, Adopting::TakesDyingForFree, 1);
+        _ = taken_over(State::Lost, World::free_both, World::read, Takeover::TakesDyingForFree, 1);
     });
 }
 
@@ -229,12 +229,12 @@ fn planted_a_daemon_that_takes_dying_for_free() {
 #[test]
 fn planted_a_sweep_that_looks_once() {
     fails("sweep that looks once", "Causality violation", as_it_is, || {
-        _ = adopted(State::Lost, |_| (), World::read, Adopting::LooksOnce, 0);
+        _ = taken_over(State::Lost, |_| (), World::read, Takeover::LooksOnce, 0);
     });
 }
 
-/// Breaks: an owner that dies while it frees a lost promise leaves it dying, which the daemon takes for an object; it was
-/// never put anywhere.
+/// Breaks: an owner that dies while it frees a lost promise leaves it dying, which the daemon takes for an object; it
+/// was never put anywhere.
 #[test]
 fn planted_a_lost_promise_that_dies_as_objects_do() {
     fails("a lost promise dies", "another object's location", as_it_is, || {
@@ -242,7 +242,7 @@ fn planted_a_lost_promise_that_dies_as_objects_do() {
             let (table, pins) = (world.table_writer(), world.pin_reader());
             try_free(table.word(PROMISE), GENERATION, State::Lost, || pins.get(PROMISE) != 0);
         };
-        _ = adopted(State::Lost, owner, World::look_twice, Adopting::AsItIs, 1);
+        _ = taken_over(State::Lost, owner, World::look_twice, Takeover::AsItIs, 1);
     });
 }
 

@@ -1,9 +1,10 @@
 //! Moving: bytes that are lent stay where they are, a reader finds an object in one place or in the other, and an owner
 //! that dies leaves it in one of them, whole.
 //!
-//! The owner does what `client/src/owner/compact.rs` does (`move_object`), the reader what `client/src/reader/` does with an object
-//! that it has held for a while (`Peer::settled_state`, `Slot::locate`), the daemon what `store/src/daemon/adoption.rs`
-//! does (`take_over`). The owner is killed before each of its stores, one after the other.
+//! The owner does what `client/src/owner/compact.rs` does (`move_object`), the reader what `client/src/reader/` does
+//! with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the daemon what
+//! `store/src/daemon/orphans/takeover.rs` does (`take_slice`). The owner is killed before each of its stores, one after
+//! the other.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind, killed_after};
-use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter, try_move};
+use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter, try_compact};
 use mobula_shm::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use mobula_shm::sync::yield_now;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
@@ -65,12 +66,13 @@ impl World {
 
     // ---- the owner ----
 
-    /// Moves the object to the other place if nobody is lent its bytes, and writes others into the place that is free then.
+    /// Moves the object to the other place if nobody is lent its bytes, and writes others into the place that is free
+    /// then.
     fn move_to(&self, place: u32) -> bool {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         self.memory[place as usize].write(CONTENT);
         let Location { segment, offset, .. } = location(place);
-        let moved = try_move(
+        let moved = try_compact(
             table.word(OBJECT),
             GENERATION,
             || pins.get(OBJECT) & MAPPED != 0,
@@ -107,7 +109,7 @@ impl World {
     // ---- the daemon ----
 
     /// Becomes the table's writer, and looks whether the object that is held is there.
-    fn adopt(&self) {
+    fn take_over(&self) {
         let entry = self.table_writer();
         let state = Word::from_bits(entry.word(OBJECT).load(Acquire)).state();
         assert!(matches!(state, Some(State::Sealed | State::Dying)), "the object is lost: {state:?}");
@@ -203,7 +205,7 @@ fn planted_a_place_that_changes_too_early() {
             let Location { segment, offset, .. } = location(1);
             table.set_place(OBJECT, segment, offset);
             let mapped = || pins.get(OBJECT) & MAPPED != 0;
-            _ = try_move(table.word(OBJECT), GENERATION, mapped, || world.memory[1].write(CONTENT));
+            _ = try_compact(table.word(OBJECT), GENERATION, mapped, || world.memory[1].write(CONTENT));
         });
     });
 }
@@ -216,7 +218,7 @@ fn an_owner_that_dies_leaves_its_object_in_one_of_the_places() {
         let mut killed = false;
         read_while(|world| {
             killed = killed_after(stores, || world.move_there_and_back());
-            world.adopt();
+            world.take_over();
         });
         killed
     });
@@ -232,12 +234,12 @@ fn planted_a_place_in_two_words() {
                 let mapped = || pins.get(OBJECT) & MAPPED != 0;
                 let Location { segment, offset, .. } = location(1);
                 world.memory[1].write(CONTENT);
-                try_move(table.word(OBJECT), GENERATION, mapped, || {
+                try_compact(table.word(OBJECT), GENERATION, mapped, || {
                     table.set_place(OBJECT, segment, location(0).offset);
                     table.set_place(OBJECT, segment, offset);
                 });
             });
-            world.adopt();
+            world.take_over();
         });
     });
 }
