@@ -22,7 +22,7 @@ use crate::value::{Arrow, Bytes, Reference, Source, Tensor, decode, encode};
 /// Types that `serde` reads from bytes, too, tried before that of bytes.
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
 #[serde(untagged)]
-enum Text<T> {
+enum Others<T> {
     Text(String),
     Maybe(Option<Id<Box<str>>>),
     Path(PathBuf),
@@ -89,7 +89,7 @@ struct WithBytes<T> {
 fn bytes_are_not_taken_for_text() {
     fn check_bytes<T: Serialize + DeserializeOwned + PartialEq + Debug>(make: impl Fn() -> T) {
         check(make());
-        let text = || Text::It(make());
+        let text = || Others::It(make());
         check_back(&text());
         check_back(&Internal::It { it: text() });
         check_back(&Adjacent::It(text()));
