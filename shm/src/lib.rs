@@ -34,6 +34,7 @@ pub mod directory;
 pub mod failpoints;
 pub mod fork;
 pub mod heap;
+pub mod location;
 #[cfg(not(mobula_loom))]
 pub mod mapping;
 #[cfg(mobula_loom)]

@@ -26,12 +26,11 @@ use std::os::unix::fs::FileExt;
 
 use twox_hash::XxHash3_64;
 
-use crate::table::Location;
+use crate::location::Location;
+pub use crate::location::{RECORD_ALIGNMENT, SpillPlace};
 
 /// Bytes of a record before the payload.
 pub const HEADER_BYTES: usize = 64;
-/// Where records begin.
-pub const RECORD_ALIGNMENT: u64 = 64;
 /// How every record begins.
 pub const MAGIC: [u8; 8] = *b"mbl spl\x01";
 
@@ -39,43 +38,6 @@ pub const MAGIC: [u8; 8] = *b"mbl spl\x01";
 const CHECKED_BYTES: usize = 40;
 /// Bytes that a writer gathers before it writes them.
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// Where a record lies: in which of its owner's files, and where in there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpillPlace {
-    file: u32,
-    /// In units of [`RECORD_ALIGNMENT`].
-    offset_units: u32,
-}
-
-impl SpillPlace {
-    /// A place in a file; `None` for an offset at which no record begins, and for file 0, which there is not.
-    pub fn new(file: u32, offset: u64) -> Option<Self> {
-        let offset_units = u32::try_from(offset / RECORD_ALIGNMENT).ok()?;
-        (file != 0 && offset.is_multiple_of(RECORD_ALIGNMENT)).then_some(Self { file, offset_units })
-    }
-
-    /// The file's number among its owner's.
-    pub fn file(self) -> u32 {
-        self.file
-    }
-
-    /// Byte offset of the record in the file.
-    pub fn offset(self) -> u64 {
-        u64::from(self.offset_units) * RECORD_ALIGNMENT
-    }
-
-    /// As it is stored; never 0.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.file) << 32 | u64::from(self.offset_units)
-    }
-
-    /// As it was loaded; `None` for no place.
-    pub fn from_bits(bits: u64) -> Option<Self> {
-        let (file, offset_units) = ((bits >> 32) as u32, bits as u32);
-        (file != 0).then_some(Self { file, offset_units })
-    }
-}
 
 /// The header of a spill record: what object it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

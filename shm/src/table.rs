@@ -12,10 +12,10 @@
 //! | `Free` | no object; the generation is that of the next one | owner: `Promised`, `Sealed` |
 //! | `Promised` | a result that is not there yet | owner: `Sealed`; daemon*: `Lost` |
 //! | `Sealed` | location valid, bytes final | owner: `Dying`, `Deleted`; daemon*: `Dying` |
-//! | `Dying` | its owner looks at the pins | owner: the state before, `Spilled`, or `Free` with the next generation |
+//! | `Dying` | its owner looks at the pins | owner: the state before, `Spilled`, `Free` (next generation) |
 //! | `Deleted` | pins stay valid, new ones are refused | owner: `Free` with the next generation |
 //! | `Lost` | a promise whose owner died | daemon*: `Free` |
-//! | `Spilled` | its bytes are in a file; segment and offset are not valid | owner, daemon*: `Sealed` elsewhere, `Dying` |
+//! | `Spilled` | its bytes are in a file; its location is not valid | owner, daemon*: `Sealed` elsewhere, `Dying` |
 //!
 //! \* The daemon stores states only for a dead owner.
 //!
@@ -40,13 +40,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::failpoints::{Failpoint, failpoint};
+pub use crate::location::{ALIGNMENT, Location};
+use crate::location::{LOCATION_WORDS as WORDS, SpillPlace, place_bits};
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
-use crate::spill::SpillPlace;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Alignment of the bytes of every object, as Arrow wants it.
-pub const ALIGNMENT: u64 = 64;
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 64;
 /// Objects that one owner can have alive at a time.
@@ -58,7 +57,6 @@ pub(crate) const HEADER_SLEEPS: usize = 64;
 
 /// 64-bit words of an entry that are read together, all of them accessed as a whole: the state word; offset, in units
 /// of [`ALIGNMENT`] (low half), and segment; length; format (low half) and number of references.
-const WORDS: usize = 4;
 /// Byte offset of the word that says where the bytes lie in an entry.
 const PLACE: usize = size_of::<u64>();
 /// Byte offset of the place in a spill file in an entry: the next word.
@@ -139,75 +137,6 @@ impl Word {
         }
         State::from_bits(self.0 as u8)
     }
-}
-
-/// Where the bytes of an object lie, and what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Location {
-    /// Number among the owner's segments.
-    pub segment: u32,
-    /// Byte offset in the segment: a multiple of [`ALIGNMENT`], below 256 GiB. An entry has no room for any other.
-    pub offset: u64,
-    /// Bytes of the payload.
-    pub length: u64,
-    /// Format tag of the payload, which the store does not interpret.
-    pub format: u32,
-    /// Ids of other objects that this one keeps alive; 16 bytes each, behind the payload at
-    /// [`references_offset`](Self::references_offset).
-    pub references: u32,
-}
-
-impl Location {
-    /// Bytes of one recorded reference.
-    pub const REFERENCE_BYTES: u64 = 16;
-
-    /// As an entry's words, of which the first is the state word's place.
-    #[inline]
-    fn to_words(self) -> [u64; WORDS] {
-        let what = u64::from(self.format) | u64::from(self.references) << 32;
-        [0, place_bits(self.segment, self.offset), self.length, what]
-    }
-
-    #[inline]
-    fn from_words(words: [u64; WORDS]) -> Self {
-        let [_, place, length, what] = words;
-        let (segment, offset) = ((place >> 32) as u32, u64::from(place as u32) * ALIGNMENT);
-        Self { segment, offset, length, format: what as u32, references: (what >> 32) as u32 }
-    }
-
-    /// Where the recorded references begin; `None` where a forged length overflows.
-    #[inline]
-    pub fn references_offset(&self) -> Option<u64> {
-        self.offset.checked_add(self.length)?.checked_next_multiple_of(16)
-    }
-
-    /// Bytes of payload and references together, from `offset`.
-    #[inline]
-    pub fn extent(length: u64, references: u32) -> Option<u64> {
-        let payload =
-            if references == 0 { length } else { length.checked_next_multiple_of(Self::REFERENCE_BYTES)? };
-        payload.checked_add(u64::from(references) * Self::REFERENCE_BYTES)
-    }
-
-    /// Whether payload and references lie inside a segment of `segment_bytes`.
-    #[inline]
-    pub fn fits(&self, segment_bytes: u64) -> bool {
-        let end = if self.references == 0 {
-            self.offset.checked_add(self.length)
-        } else {
-            self.references_offset()
-                .and_then(|start| start.checked_add(u64::from(self.references) * Self::REFERENCE_BYTES))
-        };
-        end.is_some_and(|end| end <= segment_bytes)
-    }
-}
-
-/// Where bytes lie, as one word. An offset that does not fit becomes the largest one, which lies in no segment, so
-/// readers refuse it.
-#[inline]
-fn place_bits(segment: u32, offset: u64) -> u64 {
-    let units = u32::try_from(offset / ALIGNMENT).unwrap_or(u32::MAX);
-    u64::from(segment) << 32 | u64::from(units)
 }
 
 #[inline]

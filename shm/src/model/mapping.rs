@@ -11,13 +11,13 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 const WORD_BYTES: usize = size_of::<u64>();
 
 #[derive(Debug)]
-struct Region {
+struct AddressRange {
     words: Arc<Words>,
     start: usize,
     len: usize,
 }
 
-impl Region {
+impl AddressRange {
     fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
         Ok(Self { words: File::words(descriptor), start: offset as usize, len })
     }
@@ -34,13 +34,13 @@ impl Region {
 /// Memory that this process alone writes.
 #[derive(Debug)]
 pub struct WriteMapping {
-    region: Region,
+    range: AddressRange,
 }
 
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "these are those of the real mapping")]
 impl WriteMapping {
     pub fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
-        Ok(Self { region: Region::map(descriptor, offset, len)? })
+        Ok(Self { range: AddressRange::map(descriptor, offset, len)? })
     }
 
     pub fn collapse(&self) -> bool {
@@ -48,19 +48,19 @@ impl WriteMapping {
     }
 
     pub fn len(&self) -> usize {
-        self.region.len
+        self.range.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.region.len == 0
+        self.range.len == 0
     }
 
     pub fn word64(&self, offset: usize) -> &AtomicU64 {
-        self.region.wide(offset)
+        self.range.wide(offset)
     }
 
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
-        self.region.narrow(offset)
+        self.range.narrow(offset)
     }
 
     pub fn store_words(&self, offset: usize, bytes: &[u8]) {
@@ -79,13 +79,13 @@ impl WriteMapping {
 /// Memory that another process writes, or wrote.
 #[derive(Debug)]
 pub struct ReadMapping {
-    region: Region,
+    range: AddressRange,
 }
 
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "these are those of the real mapping")]
 impl ReadMapping {
     pub fn map(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
-        Ok(Self { region: Region::map(descriptor, offset, len)? })
+        Ok(Self { range: AddressRange::map(descriptor, offset, len)? })
     }
 
     pub fn map_scattered(descriptor: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
@@ -93,19 +93,19 @@ impl ReadMapping {
     }
 
     pub fn len(&self) -> usize {
-        self.region.len
+        self.range.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.region.len == 0
+        self.range.len == 0
     }
 
     pub fn load64_relaxed(&self, offset: usize) -> u64 {
-        self.region.wide(offset).load(Ordering::Relaxed)
+        self.range.wide(offset).load(Ordering::Relaxed)
     }
 
     pub fn load32_relaxed(&self, offset: usize) -> u32 {
-        self.region.narrow(offset).load(Ordering::Relaxed)
+        self.range.narrow(offset).load(Ordering::Relaxed)
     }
 
     pub fn load64_acquire(&self, offset: usize) -> u64 {
