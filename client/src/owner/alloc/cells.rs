@@ -1,48 +1,48 @@
-//! Which slots of a slab are free: a bit for each, and the one that was freed last, which is taken first.
+//! Which cells of a slab are free: a bit for each, and the one that was freed last, which is taken first.
 
-/// As many slots as a slab has at most.
-pub(crate) const SLOTS_MAX: usize = 1024;
+/// As many cells as a slab has at most.
+pub(crate) const CELLS_MAX: usize = 1024;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
-/// The free ones among a slab's slots.
+/// The free ones among a slab's cells.
 #[derive(Debug, Clone)]
-pub(crate) struct FreeSlots {
-    words: [u64; SLOTS_MAX / WORD_BITS],
+pub(crate) struct FreeCells {
+    words: [u64; CELLS_MAX / WORD_BITS],
     count: u16,
     freed_last: u16,
 }
 
-impl FreeSlots {
-    /// All of the first `slots`.
+impl FreeCells {
+    /// All of the first `cells`.
     ///
     /// # Panics
-    /// Above [`SLOTS_MAX`].
-    pub(crate) fn all(slots: u16) -> Self {
-        assert!(usize::from(slots) <= SLOTS_MAX, "{slots} slots");
-        let word = |at: usize| match usize::from(slots).saturating_sub(at * WORD_BITS) {
+    /// Above [`CELLS_MAX`].
+    pub(crate) fn all(cells: u16) -> Self {
+        assert!(usize::from(cells) <= CELLS_MAX, "{cells} cells");
+        let word = |at: usize| match usize::from(cells).saturating_sub(at * WORD_BITS) {
             0 => 0,
             some if some < WORD_BITS => (1 << some) - 1,
             _ => u64::MAX,
         };
-        Self { words: std::array::from_fn(word), count: slots, freed_last: 0 }
+        Self { words: std::array::from_fn(word), count: cells, freed_last: 0 }
     }
 
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
 
-    /// Whether a slot is free.
-    pub(crate) fn is_free(&self, slot: u16) -> bool {
-        self.words[usize::from(slot) / WORD_BITS] & 1 << (usize::from(slot) % WORD_BITS) != 0
+    /// Whether a cell is free.
+    pub(crate) fn is_free(&self, cell: u16) -> bool {
+        self.words[usize::from(cell) / WORD_BITS] & 1 << (usize::from(cell) % WORD_BITS) != 0
     }
 
-    /// Free slots become slots that there are not; returns how many.
+    /// Free cells become cells that there are not; returns how many.
     pub(crate) fn remove_where(&mut self, gone: impl Fn(u16) -> bool) -> u16 {
         let before = self.count;
-        for slot in 0..SLOTS_MAX as u16 {
-            if self.is_free(slot) && gone(slot) {
-                self.words[usize::from(slot) / WORD_BITS] &= !(1 << (usize::from(slot) % WORD_BITS));
+        for cell in 0..CELLS_MAX as u16 {
+            if self.is_free(cell) && gone(cell) {
+                self.words[usize::from(cell) / WORD_BITS] &= !(1 << (usize::from(cell) % WORD_BITS));
                 self.count -= 1;
             }
         }
@@ -52,9 +52,9 @@ impl FreeSlots {
     /// The one that was freed last, or else the first.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<u16> {
-        let slot = if self.is_free(self.freed_last) { self.freed_last } else { self.first()? };
-        self.take_this(slot);
-        Some(slot)
+        let cell = if self.is_free(self.freed_last) { self.freed_last } else { self.first()? };
+        self.take_this(cell);
+        Some(cell)
     }
 
     /// The first one.
@@ -66,21 +66,21 @@ impl FreeSlots {
 
     /// Takes one that is free.
     #[inline]
-    pub(crate) fn take_this(&mut self, slot: u16) {
-        debug_assert!(self.is_free(slot));
-        self.words[usize::from(slot) / WORD_BITS] &= !(1 << (usize::from(slot) % WORD_BITS));
+    pub(crate) fn take_this(&mut self, cell: u16) {
+        debug_assert!(self.is_free(cell));
+        self.words[usize::from(cell) / WORD_BITS] &= !(1 << (usize::from(cell) % WORD_BITS));
         self.count -= 1;
     }
 
     /// Takes one back.
     #[inline]
-    pub(crate) fn give(&mut self, slot: u16) {
+    pub(crate) fn give(&mut self, cell: u16) {
         let (word, bit) =
-            (&mut self.words[usize::from(slot) / WORD_BITS], 1 << (usize::from(slot) % WORD_BITS));
-        debug_assert!(*word & bit == 0, "slot {slot} is freed twice");
+            (&mut self.words[usize::from(cell) / WORD_BITS], 1 << (usize::from(cell) % WORD_BITS));
+        debug_assert!(*word & bit == 0, "cell {cell} is freed twice");
         *word |= bit;
         self.count += 1;
-        self.freed_last = slot;
+        self.freed_last = cell;
     }
 }
 
@@ -89,27 +89,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_slot_is_taken_once_and_the_one_freed_last_first() {
-        for slots in [1, 4, 63, 64, 65, 1000, SLOTS_MAX as u16] {
-            let mut free = FreeSlots::all(slots);
+    fn each_cell_is_taken_once_and_the_one_freed_last_first() {
+        for cells in [1, 4, 63, 64, 65, 1000, CELLS_MAX as u16] {
+            let mut free = FreeCells::all(cells);
             let taken: Vec<_> = std::iter::from_fn(|| free.take()).collect();
-            assert!(taken.iter().copied().eq(0..slots), "{slots} slots: {taken:?}");
+            assert!(taken.iter().copied().eq(0..cells), "{cells} cells: {taken:?}");
             assert_eq!(free.count(), 0);
-            for slot in (0..slots).rev() {
-                free.give(slot);
-                assert_eq!(free.take(), Some(slot));
-                free.give(slot);
+            for cell in (0..cells).rev() {
+                free.give(cell);
+                assert_eq!(free.take(), Some(cell));
+                free.give(cell);
             }
-            assert_eq!(free.count(), slots);
+            assert_eq!(free.count(), cells);
         }
-        assert_eq!(FreeSlots::all(0).take(), None);
+        assert_eq!(FreeCells::all(0).take(), None);
     }
 
     #[test]
-    fn slots_that_are_removed_are_not_taken() {
-        let mut free = FreeSlots::all(100);
+    fn cells_that_are_removed_are_not_taken() {
+        let mut free = FreeCells::all(100);
         assert_eq!(free.take(), Some(0));
-        assert_eq!(free.remove_where(|slot| slot < 64), 63);
+        assert_eq!(free.remove_where(|cell| cell < 64), 63);
         assert_eq!(
             (free.count(), free.is_free(0), free.is_free(1), free.is_free(64)),
             (36, false, false, true)

@@ -1,21 +1,22 @@
 //! Compaction: better places for small objects, so that few pages hold them.
 //!
-//! The slabs of a class are put in an order, those with the most objects first. Slots are filled in this order. Objects are
-//! taken from the end, and each moves into the first free slot, until no free slot lies before it ([`Own::pack`]). Objects in
-//! slabs that are needed in any case stay. What is left of each class is one slab that is partly free, and places in front
-//! of what cannot move.
-//!
-//! [`Own::pack`]: crate::owner::Own::pack
+//! The slabs of a size class are put in an order, those with the most objects first, and their cells are filled in this
+//! order. The [owner](crate::owner) takes objects from the end, and each moves into the first free cell, until no free cell
+//! lies before it. Objects in slabs that are needed in any case stay. In the end each class has one slab that is partly
+//! free, and free cells before objects that cannot move.
 
-use super::{Allocation, Allocator, PAGE_BYTES, RUN};
+use mobula_shm::memory::PAGE_BYTES;
+
+use super::allocation::{Allocation, RUN};
+use super::allocator::Allocator;
 
 /// The order of the slabs.
 pub(crate) struct Compaction {
     /// By class.
     slabs: Vec<Vec<u32>>,
-    /// How many of them have no free slot, from the first on; by class.
+    /// How many of them have no free cell, from the first on; by class.
     full: Vec<usize>,
-    /// How many of them, from the first on, have slots enough for all objects; by class.
+    /// How many of them, from the first on, have cells enough for all objects; by class.
     needed: Vec<usize>,
     /// The place of each slab in the order, by its number.
     ranks: Vec<usize>,
@@ -25,13 +26,13 @@ pub(crate) struct Compaction {
 pub(crate) type Rank = (usize, u64);
 
 impl Allocator {
-    /// Puts the slabs in order, if it may pay: if pages would come free.
+    /// Puts the slabs in order, if pages may come free by it.
     pub(crate) fn begin_compaction(&self) -> Option<Compaction> {
         let mut slabs = vec![Vec::new(); self.classes.len()];
         let mut ranks = vec![usize::MAX; self.slabs.len()];
         for (id, slab) in self.slabs.iter().enumerate() {
             let is_closed = || self.segments[slab.segment as usize].as_ref().is_none_or(|known| known.closed);
-            if slab.slots > slab.free.count() && !is_closed() {
+            if slab.cells > slab.free.count() && !is_closed() {
                 slabs[slab.class as usize].push(id as u32);
             }
         }
@@ -45,7 +46,7 @@ impl Allocator {
         for of_class in &mut slabs {
             of_class.sort_by_key(|id| {
                 let slab = &self.slabs[*id as usize];
-                std::cmp::Reverse(slab.slots - slab.free.count())
+                std::cmp::Reverse(slab.cells - slab.free.count())
             });
             of_class.iter().enumerate().for_each(|(rank, id)| ranks[*id as usize] = rank);
         }
@@ -56,11 +57,11 @@ impl Allocator {
 
     fn slabs_needed(&self, of_class: &[u32]) -> usize {
         let slabs = || of_class.iter().map(|id| &self.slabs[*id as usize]);
-        let mut objects: u32 = slabs().map(|slab| u32::from(slab.slots - slab.free.count())).sum();
+        let mut objects: u32 = slabs().map(|slab| u32::from(slab.cells - slab.free.count())).sum();
         slabs()
             .take_while(|slab| {
                 let is_needed = objects > 0;
-                objects = objects.saturating_sub(u32::from(slab.slots));
+                objects = objects.saturating_sub(u32::from(slab.cells));
                 is_needed
             })
             .count()
@@ -95,21 +96,21 @@ impl Allocator {
                 return None;
             }
             let slab = &mut self.slabs[id as usize];
-            let is_same = slab.class as usize == class_number && slab.slots > slab.free.count();
+            let is_same = slab.class as usize == class_number && slab.cells > slab.free.count();
             let is_open = self.segments[slab.segment as usize].as_ref().is_some_and(|known| !known.closed);
             let first = if is_same && is_open { slab.free.first() } else { None };
-            let Some(slot) = first else {
+            let Some(cell) = first else {
                 compaction.full[class_number] += 1;
                 continue;
             };
-            if rank == from_rank && u64::from(slot) * class_bytes > from_offset {
+            if rank == from_rank && u64::from(cell) * class_bytes > from_offset {
                 return None;
             }
-            slab.free.take_this(slot);
+            slab.free.take_this(cell);
             if slab.free.count() == 0 && std::mem::take(&mut slab.listed) {
                 self.classes[class_number].listed.retain(|other| *other != id);
             }
-            let offset = slab.offset + u64::from(slot) * class_bytes;
+            let offset = slab.offset + u64::from(cell) * class_bytes;
             return Some(Allocation::new(slab.segment, offset, id + 1));
         }
     }
@@ -118,10 +119,10 @@ impl Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owner::alloc::SLAB_BYTES;
+    use crate::owner::alloc::slab::SLAB_BYTES;
 
     /// Moves everything that can move; how many did.
-    fn pack(allocator: &mut Allocator, live: &mut [(Allocation, bool)]) -> usize {
+    fn compact(allocator: &mut Allocator, live: &mut [(Allocation, bool)]) -> usize {
         let Some(mut compaction) = allocator.begin_compaction() else { return 0 };
         let mut order: Vec<_> = live
             .iter()
@@ -153,17 +154,17 @@ mod tests {
             }
             allocator.take_unused_runs(u64::MAX);
             let before = allocator.held_bytes();
-            assert!(pack(&mut allocator, &mut live) > 0, "{bytes} bytes");
+            assert!(compact(&mut allocator, &mut live) > 0, "{bytes} bytes");
             allocator.take_unused(u64::MAX);
             let (after, needed) = (allocator.held_bytes(), live.len() as u64 * bytes);
-            // A slot wastes a quarter at most, a slab its end, and the last one a slot and a page.
+            // A cell wastes a quarter at most, a slab its end, and the last one a cell and a page.
             assert!(after <= needed * 5 / 4 * 5 / 4 + SLAB_BYTES / 2, "{after} of {before} for {needed}");
-            assert_eq!(pack(&mut allocator, &mut live), 0, "{bytes} bytes: packed twice");
+            assert_eq!(compact(&mut allocator, &mut live), 0, "{bytes} bytes: compacted twice");
         }
     }
 
     #[test]
-    fn what_does_not_move_stays_and_is_packed_around() {
+    fn what_does_not_move_stays_and_is_compacted_around() {
         let mut allocator = Allocator::new();
         allocator.add_segment(1 << 20);
         let all: Vec<_> = std::iter::from_fn(|| allocator.allocate(1024)).collect();
@@ -172,7 +173,7 @@ mod tests {
             if at % 8 == 0 { live.push((place, at % 64 == 0)) } else { allocator.free(place) }
         }
         let before = live.clone();
-        assert!(pack(&mut allocator, &mut live) > 0);
+        assert!(compact(&mut allocator, &mut live) > 0);
         for ((place, moves), (old, _)) in live.iter().zip(before) {
             assert!(*moves || *place == old);
         }

@@ -1,12 +1,15 @@
-//! Giving pages back: what of the segments no object needs, although objects lie in them.
+//! Unused pages: memory of segments that no object needs, although objects lie in them. They go back to the system.
 //!
-//! Whole pages of free runs go first. The pages of slabs in which no slot is in use follow once what can be
-//! [packed](super::compaction) is: few slots fit into what is left of a slab. A page that has gone does not
-//! come back: the run, or the slots that touch it, are no part of the books any more, and the slab goes on with the others.
+//! Whole pages of free runs go first. Pages of slabs in which no cell is in use follow once small objects have been
+//! [compacted](super::compaction): few cells fit into the rest of a slab. A page that has gone does not come back: the
+//! allocator forgets the run, or the cells that touch the page, and the slab goes on with its other cells.
 
-use super::{Allocator, PAGE_BYTES, SLAB_BYTES, Slab};
+use mobula_shm::memory::PAGE_BYTES;
 
-/// Pages of a segment that nobody needs, and nobody has any more.
+use super::allocator::Allocator;
+use super::slab::{Slab, stretches};
+
+/// Pages of a segment that the allocator has forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnusedPages {
     pub(crate) segment: u32,
@@ -14,13 +17,8 @@ pub(crate) struct UnusedPages {
     pub(crate) bytes: u64,
 }
 
-/// Pages of a slab: a bit for each.
-type Pages = u16;
-const SLAB_PAGES: u32 = (SLAB_BYTES / PAGE_BYTES) as u32;
-const _: () = assert!(SLAB_PAGES == Pages::BITS);
-
 impl Allocator {
-    /// Takes unused pages out of the books: `wanted` bytes, or all there are.
+    /// Forgets unused pages: `wanted` bytes, or all there are.
     pub(crate) fn take_unused(&mut self, wanted: u64) -> Vec<UnusedPages> {
         let mut taken = self.take_unused_runs(wanted);
         let mut missing = wanted.saturating_sub(taken.iter().map(|part| part.bytes).sum());
@@ -36,7 +34,7 @@ impl Allocator {
         taken
     }
 
-    /// The same of free runs alone. The largest pieces come first.
+    /// As [`take_unused`](Self::take_unused), of free runs alone. The largest runs come first.
     pub(crate) fn take_unused_runs(&mut self, wanted: u64) -> Vec<UnusedPages> {
         self.join_all_that_is_free();
         let mut taken = Vec::new();
@@ -61,7 +59,7 @@ impl Allocator {
         let numbered = self.segments.iter().enumerate();
         numbered
             .filter_map(|(number, segment)| Some((number as u32, segment.as_ref()?)))
-            // One that is closed is looked after by whoever empties it.
+            // A closed segment is removed by the thread that closed it.
             .filter(|(_, segment)| !segment.closed)
             .flat_map(|(segment, known)| {
                 known.free.iter().map(move |(offset, bytes)| UnusedPages {
@@ -76,7 +74,7 @@ impl Allocator {
         let slab = &mut self.slabs[id as usize];
         let is_closed =
             |slab: &Slab| self.segments[slab.segment as usize].as_ref().is_none_or(|segment| segment.closed);
-        if slab.slots == 0 || slab.free.count() == 0 || is_closed(slab) {
+        if slab.cells == 0 || slab.free.count() == 0 || is_closed(slab) {
             return Vec::new();
         }
         let class = &mut self.classes[slab.class as usize];
@@ -97,56 +95,6 @@ impl Allocator {
     }
 }
 
-impl Slab {
-    /// The runs of pages that a slab still has: where they begin in it, and their bytes.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        stretches(!self.gone)
-    }
-
-    /// Pages that are there, and in which no slot is in use.
-    fn unused_pages(&self, slot_bytes: u64) -> Pages {
-        let mut used = self.gone;
-        for slot in 0..(SLAB_BYTES / slot_bytes) as u16 {
-            let pages = pages_of(slot, slot_bytes);
-            // A slot of which a page has gone is not in use.
-            if pages & self.gone == 0 && !self.free.is_free(slot) {
-                used |= pages;
-            }
-        }
-        !used
-    }
-
-    /// Does without all pages but the first few.
-    pub(super) fn keep_only(&mut self, bytes: u64, slot_bytes: u64) {
-        self.give_up(!pages_of(0, bytes), slot_bytes);
-    }
-
-    /// Does without some pages.
-    fn give_up(&mut self, pages: Pages, slot_bytes: u64) {
-        self.gone |= pages;
-        let gone = self.gone;
-        let lost = self.free.remove_where(|slot| pages_of(slot, slot_bytes) & gone != 0);
-        self.slots -= lost;
-    }
-}
-
-/// The pages that a slot lies in.
-fn pages_of(slot: u16, slot_bytes: u64) -> Pages {
-    let (start, end) = (u64::from(slot) * slot_bytes, (u64::from(slot) + 1) * slot_bytes);
-    let (first, last) = ((start / PAGE_BYTES) as u32, ((end - 1) / PAGE_BYTES) as u32);
-    (Pages::MAX >> (SLAB_PAGES - 1 - last)) & (Pages::MAX << first)
-}
-
-/// Pages that lie side by side, as places in a slab: where they begin, and their bytes.
-fn stretches(pages: Pages) -> impl Iterator<Item = (u64, u64)> {
-    let is_in = move |page: u32| page < SLAB_PAGES && pages & 1 << page != 0;
-    let begins = move |page: &u32| is_in(*page) && (*page == 0 || !is_in(page - 1));
-    (0..SLAB_PAGES).filter(begins).map(move |first| {
-        let count = (first..SLAB_PAGES).take_while(|page| is_in(*page)).count() as u64;
-        (u64::from(first) * PAGE_BYTES, count * PAGE_BYTES)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,17 +104,6 @@ mod tests {
 
     fn bytes(parts: &[UnusedPages]) -> u64 {
         parts.iter().map(|part| part.bytes).sum()
-    }
-
-    #[test]
-    fn pages_of_slots_and_stretches_of_pages() {
-        assert_eq!((pages_of(0, 64), pages_of(63, 64), pages_of(64, 64)), (1, 1, 2));
-        assert_eq!((pages_of(0, 5120), pages_of(1, 5120), pages_of(11, 5120)), (0b11, 0b110, 0x6000));
-        assert_eq!(pages_of(3, 16 << 10), 0xf000);
-        assert_eq!(stretches(0).count(), 0);
-        assert_eq!(stretches(Pages::MAX).collect::<Vec<_>>(), [(0, SLAB_BYTES)]);
-        let two: Vec<_> = stretches(0b1000_0000_0000_0110).collect();
-        assert_eq!(two, [(4096, 8192), (15 * 4096, 4096)]);
     }
 
     #[test]
