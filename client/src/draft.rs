@@ -35,8 +35,8 @@ impl Draft {
         references: Vec<Reference>,
     ) -> Result<Self, ClientError> {
         let what = Location { length, format, references: references.len() as u32, ..Location::default() };
-        let Reserved { id, count, located } = owner.reserve(what, Kind::Borrow)?;
-        let draft = Self { reference: Reference::of_own(owner, count, id, Kind::Borrow), located };
+        let Reserved { reference, located, .. } = owner.reserve(what, Kind::Borrow)?;
+        let draft = Self { reference: Reference::of_raw(reference), located };
         if !references.is_empty() {
             draft.keep(owner, references);
         }

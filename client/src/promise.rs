@@ -22,9 +22,8 @@ pub struct Promise {
 impl Promise {
     pub(crate) fn new(owner: &Owner) -> Result<Self, ClientError> {
         let reserved = owner.reserve(Location::default(), Kind::Handle)?;
-        let reference = Reference::of_own(owner, reserved.count, reserved.id, Kind::Handle);
         owner.table.promise(reserved.id);
-        Ok(Self { handle: Handle::of(reference), is_open: true })
+        Ok(Self { handle: Handle::of(Reference::of_raw(reserved.reference)), is_open: true })
     }
 
     /// Keeps the promised object alive, and is how others are told of it.

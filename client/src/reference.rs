@@ -63,11 +63,10 @@ impl Reference {
         kind: Kind,
     ) -> Result<Self, ClientError> {
         if object.owner() == owner.id() {
-            return Ok(Self::of_own(owner, owner.acquire(object, kind)?, object, kind));
+            return owner.acquire(object, kind).map(Self);
         }
         owner.check_process()?;
-        let (slot, count) = peers.acquire(object, kind)?;
-        Ok(Self::of_peer(slot, count, object, kind))
+        peers.acquire(object, kind).map(Self)
     }
 
     /// As [`acquire`](Self::acquire), for a borrow. Also finds the bytes of a peer's object that is borrowed already and
@@ -79,30 +78,17 @@ impl Reference {
         object: ObjectId,
     ) -> Result<(Self, Option<Located>), ClientError> {
         if object.owner() == owner.id() {
-            let count = owner.acquire(object, Kind::Borrow)?;
-            return Ok((Self::of_own(owner, count, object, Kind::Borrow), None));
+            return Ok((Self(owner.acquire(object, Kind::Borrow)?), None));
         }
         owner.check_process()?;
-        let (slot, (count, located)) = peers.borrow(object)?;
-        Ok((Self::of_peer(slot, count, object, Kind::Borrow), located))
+        let (reference, located) = peers.borrow(object)?;
+        Ok((Self(reference), located))
     }
 
-    /// The reference to an object of this client's for which `count` was just counted up.
+    /// The reference that is this plain data: it ends when it is dropped.
     #[inline]
-    pub(crate) fn of_own(owner: &Owner, count: &Count, object: ObjectId, kind: Kind) -> Self {
-        let source = NonNull::from(owner).cast();
-        // SAFETY: an owner may be used by any thread. A reference that is counted there keeps the client, of which both are
-        // parts.
-        Self(unsafe { RawReference::new(source, true, count, object.index(), object.generation(), kind) })
-    }
-
-    /// The reference to an object of the peer in a slot for which `count` was just counted up.
-    #[inline]
-    fn of_peer(slot: &Slot, count: &Count, object: ObjectId, kind: Kind) -> Self {
-        let source = NonNull::from(slot).cast();
-        // SAFETY: a slot may be used by any thread. A reference that is counted there keeps the peer, which keeps the client,
-        // of which both are parts.
-        Self(unsafe { RawReference::new(source, false, count, object.index(), object.generation(), kind) })
+    pub(crate) fn of_raw(reference: RawReference) -> Self {
+        Self(reference)
     }
 
     /// One more reference to the same object.
@@ -143,10 +129,10 @@ impl Reference {
     #[inline]
     pub(crate) fn source(&self) -> Source<'_> {
         if self.0.is_own() {
-            // SAFETY: `of_own` made the pointer, and this reference keeps the client.
+            // SAFETY: the owner made the pointer of itself, and this reference keeps the client.
             Source::Own(unsafe { self.0.source().cast::<Owner>().as_ref() })
         } else {
-            // SAFETY: `of_peer` made the pointer, and this reference keeps the slot, and is a user of it.
+            // SAFETY: this reference keeps the slot, and is a user of it.
             Source::Peer(unsafe { self.slot().as_ref().peer() })
         }
     }
@@ -251,7 +237,7 @@ impl Reference {
     #[inline]
     fn guard(&self) -> ForkGuard {
         if self.0.is_own() {
-            // SAFETY: `of_own` made the pointer, and this reference keeps the client.
+            // SAFETY: the owner made the pointer of itself, and this reference keeps the client.
             unsafe { self.0.source().cast::<Owner>().as_ref() }.guard
         } else {
             // SAFETY: this reference keeps the slot.
@@ -259,7 +245,7 @@ impl Reference {
         }
     }
 
-    /// The slot of the peer's object: `of_peer` made the pointer.
+    /// The slot of the peer's object, which made the pointer of itself.
     #[inline]
     fn slot(&self) -> NonNull<Slot> {
         debug_assert!(!self.0.is_own());

@@ -4,7 +4,7 @@ use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
 use mobula_shm::table::Location;
 
-use crate::counting::count::{Count, Kind};
+use crate::counting::count::Kind;
 use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::{Located, dangling};
@@ -12,9 +12,9 @@ use crate::owner::entries::TableFull;
 use crate::owner::{Owner, State};
 
 /// An entry and memory, reserved for an object that no process sees yet, with one reference counted.
-pub(crate) struct Reserved<'a> {
+pub(crate) struct Reserved {
     pub(crate) id: ObjectId,
-    pub(crate) count: &'a Count,
+    pub(crate) reference: RawReference,
     /// The memory, and what the object is going to be. It is mapped for as long as the entry is not vacant.
     pub(crate) located: Located,
 }
@@ -30,7 +30,7 @@ impl Owner {
     /// Reserves an entry and memory for an object, of which `what` gives length, format and number of references: from
     /// the leases if they have room, else from the daemon.
     #[inline]
-    pub(crate) fn reserve(&self, what: Location, kind: Kind) -> Result<Reserved<'_>, ClientError> {
+    pub(crate) fn reserve(&self, what: Location, kind: Kind) -> Result<Reserved, ClientError> {
         self.check_process()?;
         let bytes = self.extent(&what)?;
         let reserved = self.state.lock().reserve(bytes, what);
@@ -39,7 +39,8 @@ impl Owner {
             Err(missing) => self.make_room(missing, bytes, |state| state.reserve(bytes, what))?,
         };
         let (count, generation) = self.table.take(index, kind);
-        Ok(Reserved { id: ObjectId::new(self.id(), index, generation), count, located })
+        let id = ObjectId::new(self.id(), index, generation);
+        Ok(Reserved { id, reference: self.reference(count, id, kind), located })
     }
 
     /// Lets a reserved object keep references, until it is freed.

@@ -7,6 +7,7 @@ use mobula_shm::table::{Location, State as ObjectState};
 
 use crate::counting::count::{Count, Kind, TooMany};
 use crate::counting::keeper::ClientKeeper;
+use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::{Located, dangling};
 use crate::owner::reclaim::BATCH;
@@ -18,13 +19,22 @@ const LARGE_BYTES_MIN: u64 = 64 << 10;
 impl Owner {
     /// Counts a reference to an object, whatever its state; an error where there is nothing. Memory operations only.
     #[inline]
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<&Count, ClientError> {
+    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
         self.check_process()?;
         let no_such_object = || ClientError::NoSuchObject { object };
         let count = self.table.count(object.index()).ok_or_else(no_such_object)?;
         let is_counted = count.add(kind)
             || self.acquire_first(object.index(), count, kind).map_err(|too_many| too_many.of(object))?;
-        is_counted.then_some(count).ok_or_else(no_such_object)
+        if is_counted { Ok(self.reference(count, object, kind)) } else { Err(no_such_object()) }
+    }
+
+    /// The reference that `count` was just counted up for.
+    #[inline]
+    pub(super) fn reference(&self, count: &Count, object: ObjectId, kind: Kind) -> RawReference {
+        let (owner, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
+        // SAFETY: an owner may be used by any thread. A reference that is counted here keeps the client, of which owner and
+        // count are parts.
+        unsafe { RawReference::new(owner, true, count, index, generation, kind) }
     }
 
     /// Counts the first reference of its kind; `false` where there is nothing.

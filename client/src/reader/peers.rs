@@ -11,12 +11,14 @@ use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::fork::ForkGuard;
 use parking_lot::Mutex;
 
-use crate::counting::count::{Count, Kind};
+use crate::counting::count::Kind;
 use crate::counting::keeper::WeakKeeper;
+use crate::counting::raw::RawReference;
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
+use crate::located::Located;
 use crate::reader::peer::Peer;
-use crate::reader::slot::{CountedBorrow, Slot};
+use crate::reader::slot::Slot;
 
 /// The other owners, as this client sees them.
 pub(crate) struct Peers {
@@ -61,12 +63,12 @@ impl Peers {
 
     /// Counts a reference to a peer's object, whatever its state, and pins it if it is the first. Memory operations
     /// only, except for the first object of an owner.
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<(&Slot, &Count), ClientError> {
+    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
         loop {
             if let Some(slot) = self.slot(object.owner().slot())
-                && let Some(count) = slot.acquire(object, kind)?
+                && let Some(reference) = slot.acquire(object, kind)?
             {
-                return Ok((slot, count));
+                return Ok(reference);
             }
             self.attach_owner_of(object)?;
         }
@@ -74,12 +76,12 @@ impl Peers {
 
     /// Counts a borrow, as [`acquire`](Self::acquire) does, and finds the bytes of an object that is borrowed already.
     #[inline]
-    pub(crate) fn borrow(&self, object: ObjectId) -> Result<(&Slot, CountedBorrow<'_>), ClientError> {
+    pub(crate) fn borrow(&self, object: ObjectId) -> Result<(RawReference, Option<Located>), ClientError> {
         loop {
             if let Some(slot) = self.slot(object.owner().slot())
-                && let Some(counted) = slot.borrow(object)?
+                && let Some(borrow) = slot.borrow(object)?
             {
-                return Ok((slot, counted));
+                return Ok(borrow);
             }
             self.attach_owner_of(object)?;
         }

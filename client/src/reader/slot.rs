@@ -24,6 +24,7 @@ use mobula_shm::table::Location;
 use crate::counting::count::{Count, Kind, TooMany};
 use crate::counting::lazy::Lazy;
 use crate::counting::occupancy::{Guest, Occupancy};
+use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::{Located, dangling};
 use crate::reader::peer::Peer;
@@ -43,9 +44,6 @@ struct Entry {
     /// The pointer of an `Arc`, or null; the module's documentation has the table.
     segment: AtomicPtr<PeerSegment>,
 }
-
-/// A borrow that was just counted: the count, and the bytes if another borrow has located them before.
-pub(crate) type CountedBorrow<'a> = (&'a Count, Option<Located>);
 
 /// Memory and peer that nothing refers to any more. To drop them tells the daemon, which is done after the reference has
 /// ended, so that no other thread waits for it. It may also drop the client.
@@ -80,14 +78,17 @@ impl Slot {
     /// Counts a reference to an object, whatever its state; `None` when its owner is not in this slot. The first
     /// reference pins the object. Memory operations only.
     #[inline]
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<Option<&Count>, ClientError> {
-        Ok(self.count(object, kind)?.map(|entry| &entry.count))
+    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<Option<RawReference>, ClientError> {
+        Ok(self.count(object, kind)?.map(|entry| self.reference(entry, object, kind)))
     }
 
     /// Counts a borrow of an object, as [`acquire`](Self::acquire) does, and finds the bytes of one that is borrowed
     /// already and sealed.
     #[inline]
-    pub(crate) fn borrow(&self, object: ObjectId) -> Result<Option<CountedBorrow<'_>>, ClientError> {
+    pub(crate) fn borrow(
+        &self,
+        object: ObjectId,
+    ) -> Result<Option<(RawReference, Option<Located>)>, ClientError> {
         let Some(entry) = self.count(object, Kind::Borrow)? else { return Ok(None) };
         // SAFETY: a borrow was just counted, so the entry is in use, and its segment is not taken out.
         let (peer, segment) = unsafe { (self.peer(), entry.segment()) };
@@ -95,7 +96,7 @@ impl Slot {
             let location = peer.location(object.index());
             Some(Located { pointer: segment.find(&location)?, location })
         });
-        Ok(Some((&entry.count, located)))
+        Ok(Some((self.reference(entry, object, Kind::Borrow), located)))
     }
 
     /// Counts a reference of another kind to an object that this process already refers to.
@@ -155,6 +156,15 @@ impl Slot {
     pub(crate) unsafe fn peer(&self) -> &Peer {
         // SAFETY: the caller is, or has, a user of the slot for as long as it uses the peer.
         unsafe { self.peer.occupant() }
+    }
+
+    /// The reference that was just counted.
+    #[inline]
+    fn reference(&self, entry: &Entry, object: ObjectId, kind: Kind) -> RawReference {
+        let (slot, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
+        // SAFETY: a slot may be used by any thread. A reference that is counted here keeps the peer, which keeps the client,
+        // of which slot and count are parts.
+        unsafe { RawReference::new(slot, false, &entry.count, index, generation, kind) }
     }
 
     #[inline]
