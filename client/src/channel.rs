@@ -76,7 +76,7 @@ impl Channel {
         let channel = incoming.channel;
         let attached = peers.attach(incoming.peer);
         let opened = attached.and_then(|peer| Self::open(peer, channels.clone(), incoming));
-        // The other end hears that there is no one at this one.
+        // The other end hears that nothing reads at this end.
         opened.inspect_err(|_| channels.close(channel))
     }
 
@@ -178,12 +178,12 @@ impl Sender {
         self.producer.has_room_for(bytes)
     }
 
-    /// The position up to which the other end has dealt with records. One load.
+    /// The position up to which the other end has acknowledged records. One load.
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
     }
 
-    /// How far the other end says to have come with what it has received; see [`Receiver::marker`]. One load.
+    /// The number of records that the other end says to have begun; see [`Receiver::marker`]. One load.
     pub fn mark(&self) -> u64 {
         self.producer.mark()
     }
@@ -201,18 +201,19 @@ impl Receiver {
         self.consumer.is_empty()
     }
 
-    /// The marker by which this end tells the sender which records it has begun, by a count of their own. The sender can
-    /// read it also when this process is dead.
+    /// The marker by which this end tells the sender how many records it has begun. The sender can read it also when
+    /// this process is dead.
     pub fn marker(&self) -> Marker {
         self.consumer.marker()
     }
 
-    /// A look from outside, by threads that do not receive themselves.
+    /// A look at the ring for threads that do not receive themselves.
     pub fn peek(&self) -> Peek {
         self.consumer.peek()
     }
 
-    /// Copies the next record out; `false` when there is none. Call [`done`](Self::done) when it has been dealt with.
+    /// Copies the next record out; `false` when there is none. Call [`done`](Self::done) when the record is no longer
+    /// needed.
     ///
     /// # Errors
     /// [`Corrupt`] when the other end wrote nonsense: close the channel.
@@ -220,7 +221,7 @@ impl Receiver {
         self.consumer.next(record)
     }
 
-    /// Acknowledges the record from [`next`](Self::next): what the sender held on its behalf can go.
+    /// Acknowledges the record from [`next`](Self::next): the sender can drop what it holds for the record.
     pub fn done(&mut self) {
         if self.consumer.advance() {
             self.channel.peer.wake();

@@ -30,7 +30,7 @@ pub struct Client {
     inner: Arc<Inner>,
 }
 
-// No code of users runs while what clones share is half changed, so none of their panics can leave it so.
+// No code of users runs while a part that clones share is half changed, so none of their panics can leave it so.
 impl UnwindSafe for Client {}
 impl RefUnwindSafe for Client {}
 
@@ -68,7 +68,7 @@ impl Client {
         &self.inner.shared
     }
 
-    /// Who this client is.
+    /// The id of this client, as the owner of its objects.
     pub fn id(&self) -> OwnerId {
         self.shared().owner.id()
     }
@@ -79,7 +79,7 @@ impl Client {
         self.shared().owner.guard.is_child()
     }
 
-    /// What the store may lease in all, in bytes.
+    /// Bytes that the store may lease in all.
     pub fn capacity_bytes(&self) -> u64 {
         self.shared().owner.capacity_bytes
     }
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout, or
-    /// [`Refusal::SpillFailed`] where objects were to be spilled to disk and could not.
+    /// [`Refusal::SpillFailed`] where objects could not be spilled to disk.
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
@@ -107,13 +107,13 @@ impl Client {
         ObjectWriter::new(&self.shared().owner, layout)
     }
 
-    /// The bytes of a sealed object, where they lie. Memory operations only, except that the first object of an
-    /// owner and the first of a segment cost a round trip each, and that one that was spilled to disk is brought back,
-    /// or, where the store has no memory for that and none can be made, read into memory of this process's own.
+    /// The bytes of a sealed object, where they lie. Memory operations only, with two exceptions: the first object of
+    /// an owner and the first of a segment cost a round trip each; and a spilled object is restored, or, where the
+    /// store has no memory for it and none can be made, read into this process's own memory.
     ///
     /// # Errors
-    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For one
-    /// that was spilled, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and as for a put.
+    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For a
+    /// spilled object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
     #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
         Object::get(&self.shared().owner, &self.shared().peers, object)
@@ -130,7 +130,7 @@ impl Client {
     /// Whether an object is there to be read.
     ///
     /// # Errors
-    /// When the store cannot be asked; an id that means nothing is just `false`.
+    /// When the store cannot be asked. An id that means nothing is just `false`.
     pub fn contains(&self, object: ObjectId) -> Result<bool, ClientError> {
         match self.hold(object) {
             Ok(handle) => Ok(handle.is_ready().unwrap_or(false)),
@@ -139,12 +139,12 @@ impl Client {
         }
     }
 
-    /// Deletes an object of one's own: nobody can get it any more, who has it keeps it, and its memory is free when the
-    /// last of them (and the last name) lets go.
+    /// Deletes an object of this client's. No process can get it any more, and a process that holds it keeps it. Its
+    /// memory is freed when no process holds it, and it has no name.
     ///
     /// # Errors
-    /// [`ClientError::NotOwner`] for somebody else's; [`ClientError::NoSuchObject`]. One that is spilled comes back for it,
-    /// so also as [`get`](Self::get).
+    /// [`ClientError::NotOwner`] for another client's object; [`ClientError::NoSuchObject`]. A spilled object is
+    /// restored first, so also the errors of [`get`](Self::get).
     pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
         let owner = &self.shared().owner;
         owner.check_process()?;
@@ -185,7 +185,7 @@ impl Client {
     /// [`NAME_BYTES_MAX`] bytes, [`Refusal::BadRequest`] for an empty one.
     pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
         let name = checked_name(name.as_ref())?;
-        // Asked for an impossible name, the daemon would end the connection.
+        // The daemon would end the connection for an impossible name.
         if name.is_empty() {
             return Err(Refusal::BadRequest { reason: "an empty name".into() }.into());
         }
@@ -289,7 +289,7 @@ impl Client {
 
     /// Objects of this client's that are alive, those included that are promised or being made. No message.
     pub fn live_objects(&self) -> u64 {
-        // What has been let go of is looked at now rather than soon.
+        // Frees dropped objects now rather than soon.
         if !self.is_forked_child() {
             self.shared().owner.free_retire_list();
         }
@@ -316,7 +316,7 @@ impl Client {
         Channel::connect(peers, channels, peer)
     }
 
-    /// Takes up a channel that another client has opened. A round trip, the first time that client is met.
+    /// Accepts a channel that another client has opened. A round trip, the first time for each client.
     ///
     /// # Errors
     /// [`Refusal::NoSuchOwner`] when it has died meanwhile.
@@ -324,14 +324,14 @@ impl Client {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
 
-    /// What happens around this client from now on. A later call takes over from an earlier one.
+    /// The events around this client from now on. A later call takes over from an earlier one.
     pub fn events(&self) -> Receiver<Event> {
         self.shared().events.subscribe()
     }
 
-    /// Blocks until somebody rings this client (a record in a channel, room in one, a settled promise, an event) or
-    /// `timeout` has passed. `ready` takes the last look before the process really sleeps; at most one thread of a
-    /// client sleeps at a time.
+    /// Blocks until this client is rung (for a record in a channel, for room in one, for a settled promise, for an
+    /// event) or `timeout` has passed. `ready` takes the last look before the process really sleeps; at most one thread
+    /// of a client sleeps at a time.
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
@@ -387,8 +387,9 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
     Ok(name.to_vec())
 }
 
-/// A list that does not go on from page to page would have no end.
+/// A list whose pages do not go on would have no end.
 fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
-    let reason = || ClientError::BadReply("a page that does not come behind the one before".to_owned());
+    let reason =
+        || ClientError::BadReply("a page of a list that does not follow the page before it".to_owned());
     goes_on.then_some(()).ok_or_else(reason)
 }

@@ -19,10 +19,11 @@ pub(crate) struct Draft {
     located: Located,
 }
 
-// SAFETY: the draft alone gives access to its bytes, in whatever thread it is. Its parts but the pointer to them are Send.
+// SAFETY: the draft alone gives access to its bytes, in whatever thread it is. Its parts but the pointer to them are
+// Send.
 unsafe impl Send for Draft {}
-// SAFETY: threads that share it can only read its bytes, which are written through a `&mut` of it. Its parts but the pointer
-// to them are Sync.
+// SAFETY: threads that share it can only read its bytes, which are written through a `&mut` of it. Its parts but the
+// pointer to them are Sync.
 unsafe impl Sync for Draft {}
 
 impl Draft {
@@ -71,24 +72,24 @@ impl Draft {
         owner.fulfil(promised, self.reference.id(), &self.located.location);
     }
 
-    /// Gives the memory, into which payload and references of a spilled object were written, to that object; `false` if it is
-    /// not spilled any more. The caller has a reference to the object.
+    /// Gives the memory, into which payload and references of a spilled object were written, to that object; `false` if
+    /// it is not spilled any more. The caller has a reference to the object.
     pub(crate) fn restore(self, object: ObjectId, location: &Location) -> bool {
         let Location { segment, offset, .. } = self.located.location;
         self.owner().restore(object, self.reference.id(), &Location { segment, offset, ..*location })
     }
 
-    /// Writes the ids of the references behind the payload, for the process that looks after the object when this one is
-    /// gone, and lets the object keep them.
+    /// Writes the ids of the references behind the payload, for the process that looks after the object when this one
+    /// is gone, and lets the object keep them.
     #[cold]
     fn keep(&self, owner: &Owner, references: Vec<Reference>) {
         let location = &self.located.location;
         let start = location.references_offset().expect("memory was reserved for them") - location.offset;
         for (position, reference) in references.iter().enumerate() {
             let offset = start as usize + position * ObjectId::BYTES;
-            // SAFETY: payload and references were reserved together (`Location::extent`), and the pointer was checked against
-            // the mapping for all of it. This draft is the only user, and its reference keeps the mapping. The write need not
-            // be aligned. Not in a forked child, where none of it is mapped: `reserve` has refused that.
+            // SAFETY: payload and references were reserved together (`Location::extent`), and the pointer was checked
+            // against the mapping for all of it. This draft is the only user, and its reference keeps the mapping. The
+            // write need not be aligned. Not in a forked child, where none of it is mapped: `reserve` has refused that.
             unsafe {
                 let target = self.pointer().byte_add(offset).cast::<[u8; ObjectId::BYTES]>();
                 target.write_unaligned(reference.id().to_bytes());
@@ -123,9 +124,9 @@ impl Deref for Draft {
     #[inline]
     fn deref(&self) -> &[u8] {
         self.owner().assert_process();
-        // SAFETY: as in `deref_mut`, of which this is the shared half: the range was reserved for this draft and lies inside a
-        // mapping that its reference keeps; its bytes are initialised; and they are written only through a `&mut` of the
-        // draft. A forked child has panicked.
+        // SAFETY: as in `deref_mut`, of which this is the shared half: the range was reserved for this draft and lies
+        // inside a mapping that its reference keeps; its bytes are initialised; and they are written only through a
+        // `&mut` of the draft. A forked child has panicked.
         unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.length()) }
     }
 }
@@ -136,10 +137,10 @@ impl DerefMut for Draft {
         failpoint(Failpoint::Write);
         // Memory that is written is not mapped in a forked child.
         self.owner().assert_process();
-        // SAFETY: the range was reserved for this draft and lies inside a mapping, which stays while its entry is in use: an
-        // owner does not give back a segment in which such an entry has memory. Its bytes are initialised (the file's zeros,
-        // or an earlier object's). No object refers to it before `seal`, which takes the draft, and nobody pins what is not
-        // sealed.
+        // SAFETY: the range was reserved for this draft and lies inside a mapping, which stays while its entry is in
+        // use: an owner does not give back a segment in which such an entry has memory. Its bytes are initialised (the
+        // file's zeros, or an earlier object's). No object refers to it before `seal`, which takes the draft, and
+        // nobody pins what is not sealed.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.length()) }
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between an application and its store.
+//! The errors of this crate.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,42 +14,48 @@ use crate::counting::count::TooMany;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody listens at the socket, or it cannot be reached.
-    #[error("no store at {path}: {reason}; start one with `mobula-store --socket {path} --capacity 2GiB`", path = path.display())]
+    /// No store listens at the socket, or it cannot be reached.
+    #[error(
+        "no store at {path}: {reason}; start one with `mobula-store --socket {path} --capacity 2GiB`",
+        path = path.display()
+    )]
     NoStore {
         /// The socket's path.
         path: PathBuf,
-        /// The system's word for it.
+        /// The system's reason.
         reason: io::Error,
     },
-    /// The daemon is gone, and no other has taken its place in time. Objects that are held stay readable; whatever needs
-    /// the daemon fails.
+    /// The daemon is gone, and no other has taken its place in time. Objects that are held stay readable; every
+    /// operation that needs the daemon fails.
     #[error(
-        "the store is lost: its daemon has hung up, and no other has taken its place; what this process holds stays readable, \
-         for anything else connect to another store"
+        "the store is lost: its daemon has hung up, and no other has taken its place; the objects that this process \
+         holds stay readable, for anything else connect to another store"
     )]
     StoreLost,
     /// The daemon did not answer in time.
     #[error(
-        "the store did not answer the request `{operation}` within {waited:?}: its process is stopped, or the machine is too busy"
+        "the store did not answer the request `{operation}` within {waited:?}: its process is stopped, or the machine \
+         is too busy"
     )]
     Timeout {
-        /// What was asked.
+        /// The request.
         operation: &'static str,
-        /// For how long.
+        /// How long this process has waited.
         waited: Duration,
     },
-    /// The daemon said no.
+    /// The daemon has refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The object does not exist (any more): it was freed, or the id was never given out.
-    #[error("object {object} does not exist: it was freed when nobody held it any more, or the id is wrong")]
+    #[error(
+        "object {object} does not exist: it was freed when no process held it any more, or the id is wrong"
+    )]
     NoSuchObject {
         /// The id.
         object: ObjectId,
     },
-    /// Its owner has deleted it; those who hold it keep it.
-    #[error("object {object} was deleted by its owner: only those who held it before still have it")]
+    /// Its owner has deleted it; a process that holds it keeps it.
+    #[error("object {object} was deleted by its owner: only processes that held it before still have it")]
     Deleted {
         /// The id.
         object: ObjectId,
@@ -60,7 +66,7 @@ pub enum ClientError {
         /// The id.
         object: ObjectId,
     },
-    /// Whoever promised it has died.
+    /// The client that promised it has died.
     #[error("object {object} is lost: its owner died before it was sealed")]
     Lost {
         /// The id.
@@ -68,7 +74,8 @@ pub enum ClientError {
     },
     /// Its owner keeps it in a state that does not end: it was stopped in the middle of looking at its pins.
     #[error(
-        "object {object} is being freed by its owner, whose process does not go on: it was stopped, as by SIGSTOP or a debugger"
+        "object {object} is being freed by its owner, whose process does not go on: it was stopped, as by SIGSTOP or a \
+         debugger"
     )]
     OwnerStalled {
         /// The id.
@@ -76,7 +83,8 @@ pub enum ClientError {
     },
     /// The owner wrote a place that does not exist; the object cannot be read.
     #[error(
-        "object {object} cannot be read: its owner's table says that it lies where no memory is, so that process has a bug"
+        "object {object} cannot be read: its owner's table says that it lies where no memory is, so that process has a \
+         bug"
     )]
     Corrupt {
         /// The id.
@@ -99,7 +107,7 @@ pub enum ClientError {
         object: ObjectId,
         /// Its owner.
         owner: OwnerId,
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
     },
     /// The client was made before a fork, and this is the child.

@@ -1,4 +1,4 @@
-//! Events: what happens around a client without having been asked for, and the bell by which it hears.
+//! Events around a client that it has not asked for, and the bell that wakes it.
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_protocol::id::OwnerId;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::channel::Incoming;
 use crate::owner::Owner;
 
-/// What happens around a client without having been asked for.
+/// An event around a client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -16,7 +16,7 @@ pub enum Event {
     ChannelOpened(Incoming),
     /// The other end of a channel was closed, or its process has died.
     ChannelClosed(u64),
-    /// An owner whose objects are used here has died: what it promised is lost.
+    /// An owner whose objects are used here has died: its open promises are lost.
     OwnerDied(OwnerId),
     /// The daemon was killed, and another one has taken its place: everything goes on.
     StoreResumed,

@@ -1,5 +1,5 @@
-//! What an application sees of a Mobula store: objects are put once, in place, and read by every process where they
-//! lie.
+//! The client of a Mobula store, as an application uses it: objects are put once, in place, and read by every process
+//! where they lie.
 //!
 //! ```no_run
 //! use mobula_client::Client;
@@ -18,7 +18,7 @@
 //! | step | room |
 //! |---|---|
 //! | [`Client::put`], [`Client::create`] | `client`, `writer`, `draft` |
-//! | an entry and memory are reserved | `owner/create`, with `owner/entries` and `owner/alloc`; slowly with `owner/lease` |
+//! | an entry and memory are reserved | `owner/create`, `owner/entries`, `owner/alloc`; slowly `owner/lease` |
 //! | [`ObjectWriter::seal`] stores the state word | `owner/table` |
 //! | [`Client::get`] in another process | `client`, `object`, `reference` |
 //! | counts a borrow, pins, loads the state word | `reader/peers`, `reader/slot`, `reader/peer` |

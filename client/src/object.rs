@@ -1,7 +1,8 @@
 //! Objects in use: an [`Object`] gives its sealed bytes where they lie, a [`Handle`] only keeps an object alive.
 //!
-//! Both are references that are counted within the process. The first reference to an object pins it; the last one takes
-//! the pin back, and lets the object be freed where this client owns it. To clone and to drop are memory operations.
+//! Both are references that are counted within the process. The first reference to an object pins it; the last one
+//! takes the pin back, and lets the object be freed where this client owns it. To clone and to drop are memory
+//! operations.
 
 use std::fmt;
 use std::ops::Deref;
@@ -26,8 +27,8 @@ const RESTORES_MAX: usize = 16;
 
 /// Keeps an object alive without mapping its bytes.
 ///
-/// Clone and drop are memory operations. The object is freed when no process has a handle to it or borrows its bytes any
-/// more. A clone panics when this process has 16,777,215 handles to the object, which is as many as it can count.
+/// Clone and drop are memory operations. The object is freed when no process has a handle to it or borrows its bytes
+/// any more. A clone panics when this process has 16,777,215 handles to the object, which is as many as it can count.
 #[derive(Clone)]
 pub struct Handle {
     reference: Reference,
@@ -78,8 +79,8 @@ impl Handle {
     }
 
     /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. A
-    /// spilled object is restored first. Where the store has no memory for it, and none can be made, it is read into this
-    /// process's own memory.
+    /// spilled object is restored first. Where the store has no memory for it, and none can be made, it is read into
+    /// this process's own memory.
     ///
     /// # Errors
     /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For a spilled
@@ -134,13 +135,13 @@ impl fmt::Debug for Handle {
 
 /// Sealed bytes, read where they lie; derefs to `&[u8]`, 64-byte aligned.
 ///
-/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` made from it) lives, whatever
-/// happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are borrowed in
-/// this process 1,048,575 times, which is as many as it can count.
+/// The bytes never change, and the memory stays while the object (or a clone, or a `Bytes` made from it) lives,
+/// whatever happens to its owner or the daemon. Clone and drop are memory operations. A clone panics when the bytes are
+/// borrowed in this process 1,048,575 times, which is as many as it can count.
 ///
-/// A forked child has no objects: nothing would keep them there. They are not mapped in its memory, so to deref an object
-/// panics, and to read a slice or a `Bytes` from before the fork ends the child with SIGSEGV. The child can connect to the
-/// store for itself.
+/// A forked child has no objects: nothing would keep them there. They are not mapped in its memory, so to deref an
+/// object panics, and to read a slice or a `Bytes` from before the fork ends the child with SIGSEGV. The child can
+/// connect to the store for itself.
 pub struct Object {
     reference: Reference,
     pointer: NonNull<u8>,
@@ -151,8 +152,8 @@ pub struct Object {
     copied: Option<Arc<Copied>>,
 }
 
-// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever thread. Its
-// parts but the pointer to them are Send.
+// SAFETY: an object gives out shared access to bytes that nobody writes while it lives (see `deref`), in whatever
+// thread. Its parts but the pointer to them are Send.
 unsafe impl Send for Object {}
 // SAFETY: threads that share it read those bytes. Its parts but the pointer to them are Sync.
 unsafe impl Sync for Object {}
@@ -253,10 +254,10 @@ impl Object {
         }
         // The payload begins at a multiple of 64, so this is where `Location::references_offset` says.
         let start = self.length.next_multiple_of(ObjectId::BYTES);
-        // SAFETY: payload and references were found to lie inside the mapping (in `Owner::reserve` or `Reference::locate`),
-        // which the counted reference keeps, or inside the copy (in `Copied::read`), which this object keeps. They were sealed
-        // together, and nobody writes them while the object is pinned, as the reference does: all as for the payload in
-        // `deref`. Not in a forked child, which has panicked.
+        // SAFETY: payload and references were found to lie inside the mapping (in `Owner::reserve` or
+        // `Reference::locate`), which the counted reference keeps, or inside the copy (in `Copied::read`), which this
+        // object keeps. They were sealed together, and nobody writes them while the object is pinned, as the reference
+        // does: all as for the payload in `deref`. Not in a forked child, which has panicked.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
         };
@@ -288,13 +289,14 @@ impl Deref for Object {
     #[inline]
     fn deref(&self) -> &[u8] {
         self.assert_process();
-        // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was reserved or located. The counted
-        // reference keeps that mapping: an owner does not give back a segment in which an entry has memory, and evicts no object
-        // whose bytes are borrowed; a reader keeps the segment that it borrows bytes from. A forked child, in which none of
-        // that is mapped, has panicked. The bytes are initialised: the file's zeros, or what was written. The object was
-        // sealed, and the reference keeps it pinned: its owner neither writes nor reuses the memory. A writer of its own
-        // client ends when it seals, and every other process has the memory mapped read-only. Or the pointer points into
-        // `copied`, which has as many bytes behind it, and which this object keeps and nobody changes.
+        // SAFETY: `pointer..pointer + length` was found to lie inside a mapping, when it was reserved or located. The
+        // counted reference keeps that mapping: an owner does not give back a segment in which an entry has memory, and
+        // evicts no object whose bytes are borrowed; a reader keeps the segment that it borrows bytes from. A forked
+        // child, in which none of that is mapped, has panicked. The bytes are initialised: the file's zeros, or what
+        // was written. The object was sealed, and the reference keeps it pinned: its owner neither writes nor reuses
+        // the memory. A writer of its own client ends when it seals, and every other process has the memory mapped
+        // read-only. Or the pointer points into `copied`, which has as many bytes behind it, and which this object
+        // keeps and nobody changes.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
     }
 }

@@ -49,9 +49,9 @@ impl ConnectOptions {
         self
     }
 
-    /// How long this client looks for another daemon in the place of one that was killed. It tells the new daemon what it
-    /// has, and goes on; requests wait meanwhile. When the time has passed, the store is lost for good. Zero: at once.
-    /// Default: 10 s.
+    /// How long this client looks for another daemon in the place of one that was killed. It tells the new daemon what
+    /// it has, and goes on; requests wait meanwhile. When the time has passed, the store is lost for good. Zero: at
+    /// once. Default: 10 s.
     ///
     /// A daemon that ends on purpose says goodbye, and no other one is looked for.
     pub fn resume_timeout(mut self, timeout: Duration) -> Self {

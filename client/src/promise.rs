@@ -1,4 +1,4 @@
-//! An object that somebody is still to make: [`Promise`] has its id already.
+//! An object that is still to be made: a [`Promise`] has its id already.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! A counted reference to an object, of this client's own or of a peer's: what handles, objects and writers consist of.
 //!
-//! A [`Reference`] has no `Arc` of anything: it points to its count, and to the owner or the slot that the count is a part
-//! of. They stay because the reference is counted: a client keeps itself while it is used ([`owner`](crate::owner)), and a
-//! peer keeps its client while it is used ([`slot`](crate::reader::slot)). So a clone is one compare-and-swap, and so is
-//! a drop.
+//! A [`Reference`] has no `Arc` of anything: it points to its count, and to the owner or the slot that the count is a
+//! part of. They stay because the reference is counted: a client keeps itself while it is used
+//! ([`owner`](crate::owner)), and a peer keeps its client while it is used ([`slot`](crate::reader::slot)). So a clone
+//! is one compare-and-swap, and so is a drop.
 //!
 //! This is the one place that tells own objects from those of peers; everything above asks the reference.
 
@@ -51,8 +51,8 @@ impl std::panic::UnwindSafe for Reference {}
 impl std::panic::RefUnwindSafe for Reference {}
 
 impl Reference {
-    /// Counts a reference to an object, and pins it if it is the first. Look at its [`state`](Self::state) before anything
-    /// else. Memory operations only, except for the first object of a peer.
+    /// Counts a reference to an object, and pins it if it is the first. Look at its [`state`](Self::state) before
+    /// anything else. Memory operations only, except for the first object of a peer.
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`]; [`ClientError::TooManyReferences`]; [`ClientError::ForkedChild`].
@@ -69,8 +69,8 @@ impl Reference {
         peers.acquire(object, kind).map(Self)
     }
 
-    /// As [`acquire`](Self::acquire), for a borrow. Also finds the bytes of a peer's object that is borrowed already and
-    /// sealed: then there is nothing else to look at.
+    /// As [`acquire`](Self::acquire), for a borrow. Also finds the bytes of a peer's object that is borrowed already
+    /// and sealed: then there is nothing else to look at.
     #[inline]
     pub(crate) fn borrow(
         owner: &Owner,
@@ -162,8 +162,8 @@ impl Reference {
         }
     }
 
-    /// Whether anyone else keeps the object beside `expected` references of this process; `true` for objects of peers, and
-    /// in a forked child.
+    /// Whether anyone else keeps the object beside `expected` references of this process; `true` for objects of peers,
+    /// and in a forked child.
     pub(crate) fn is_held_elsewhere(&self, expected: u64) -> bool {
         if self.is_child() {
             return true;
@@ -273,8 +273,8 @@ impl Drop for Reference {
     }
 }
 
-/// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects can be
-/// long.
+/// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects can
+/// be long.
 #[cold]
 fn end_all(mut garbage: Garbage) {
     while let Some(reference) = garbage.pop() {

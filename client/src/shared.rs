@@ -34,7 +34,7 @@ impl Shared {
     /// The last [`Client`](crate::Client) is gone: from now on this stays only while anything of it is in use.
     pub(crate) fn close(self: &Arc<Self>) {
         if self.connection.is_child() {
-            // Nothing is counted in a forked child, so nobody knows when the last object is dropped there. And another
+            // Nothing is counted in a forked child, so the drop of the last object is not noticed there. And another
             // thread of the parent's may have a lock for ever.
             std::mem::forget(self.clone());
             return;

@@ -1,10 +1,10 @@
 //! The client's background thread: it receives what the daemon sends, and looks after memory.
 //!
-//! While there are leases it also wakes by itself, every 10 ms and, with nothing to do, more and more seldom up to every
-//! half second. At each tick it looks again at objects that others still used when they were dropped here, frees the
-//! last few that were dropped, gives a segment back that has been empty for a while, and gives the heap back what the
-//! owner's state took for objects that are gone. Without leases, and with a state that is no larger than it must be, the
-//! thread sleeps until the daemon sends something.
+//! While there are leases it also wakes by itself, every 10 ms and, with nothing to do, more and more seldom up to
+//! every half second. At each tick it looks again at objects that others still used when they were dropped here, frees
+//! the last few that were dropped, gives a segment back that has been empty for a while, and gives the heap back what
+//! the owner's state took for objects that are gone. Without leases, and with a state that is no larger than it must
+//! be, the thread sleeps until the daemon sends something.
 
 mod notices;
 pub(crate) mod reconnect;
@@ -76,8 +76,8 @@ pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
     }
 }
 
-/// Readers that the daemon has announced, and whose pins could not be mapped for lack of descriptors or memory. Until they
-/// are, nothing is freed, because they may pin anything.
+/// Readers that the daemon has announced, and whose pins could not be mapped for lack of descriptors or memory. Until
+/// they are, nothing is freed, because they may pin anything.
 #[derive(Default)]
 struct PendingReaders {
     readers: Vec<OwnerId>,
@@ -87,8 +87,8 @@ struct PendingReaders {
 fn tidy(owner: &Owner, now_ms: u64) -> bool {
     owner.set_now(now_ms);
     let freed = owner.free_retry_list();
-    // While a program puts and drops, the retire list is never empty, and its own threads work it off: no reason to come back
-    // soon.
+    // While a program puts and drops, the retire list is never empty, and its own threads work it off: no reason to
+    // come back soon.
     owner.free_retire_list();
     let released = now_ms.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| owner.release_empty(before));
     if owner.trim() {
@@ -97,7 +97,7 @@ fn tidy(owner: &Owner, now_ms: u64) -> bool {
     freed || released
 }
 
-/// The requester has given up waiting, so nobody has what the reply brought.
+/// Gives back what a reply brought whose requester has given up waiting.
 fn give_back(connection: &Connection, reply: &Reply) {
     match reply {
         Reply::Leased { segment, .. } => connection.tell(&Request::Release { segment: *segment }),

@@ -1,10 +1,10 @@
 //! Another daemon in the place of one that was killed: this client finds it, and tells it what it has.
 //!
-//! Everything that the old daemon had made for this client is memory that this client still has: its table, its pins, its
-//! segments, its spill files; of other owners what it has mapped; of the dead what it has in
+//! Everything that the old daemon had made for this client is memory that this client still has: its table, its pins,
+//! its segments, its spill files; of other owners what it has mapped; of the dead what it has in
 //! [escrow](crate::daemon::escrow); and what all clients have, the directory and the daemon's pins. The new daemon gets
-//! the descriptors, a message for each, and rebuilds its state from them. It answers when the other clients have done the
-//! same.
+//! the descriptors, a message for each, and rebuilds its state from them. It answers when the other clients have done
+//! the same.
 //!
 //! Puts and gets in leased memory go on meanwhile. The daemon need not know the objects that come and go in between:
 //! this client gets nothing new while it tells what it has ([`Connection::begin_reconnecting`]), and what it gives back

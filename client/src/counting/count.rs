@@ -1,41 +1,42 @@
-//! How often this process uses an object, and why. Private to the process: other processes see only the pin word, which
-//! changes when a count leaves zero or comes back to it.
+//! How many references this process has to an object, and of which kinds. The count is private to the process: other
+//! processes see only the pin word, which changes when the count of a kind leaves zero or comes back to it.
 //!
 //! # The word
 //!
 //! | bits | hold |
 //! |---|---|
 //! | 0–23 | handles |
-//! | 24–43 | how often its bytes are lent out |
+//! | 24–43 | borrows of its bytes |
 //! | 44–61 | waits until it is sealed: of threads, and of calls that have it as an argument |
-//! | 62 | `QUEUED`: an object of one's own that waits in a list to be freed; see [`owner`](crate::owner) |
+//! | 62 | `QUEUED`: this client's own object, which waits in a list to be freed; see [`owner`](crate::owner) |
 //! | 63 | `BUSY`: one thread has the word to itself |
 //!
 //! A count that stays above zero is changed with one compare-and-swap. The changes from and to zero also write the pin
 //! word (or free the object): they make the word [`Busy`] with a compare-and-swap, do their work, and store the new
-//! word. Whoever meets a busy word waits: for some instructions, as a rule. So a pin that one thread takes back cannot
-//! erase the pin that another one has just set, and a thread that finds a count above zero relies on the pin.
+//! word. A thread that meets a busy word waits: for some instructions, as a rule. So a pin that one thread takes back
+//! cannot erase the pin that another one has just set, and a thread that finds a count above zero relies on the pin.
 //!
-//! Acquire on the way in pairs with the release of whoever stored the word: the pin, and what is recorded beside the
-//! count, come before. Release on the way out passes a thread's reads of the object's bytes on to the one that takes
-//! the last use back, which acquires them when it makes the word busy. `shm/tests/loom/counts.rs` explores both.
+//! Acquire, when a reference begins, pairs with the release of the thread that stored the word: the pin, and the
+//! segment that is noted beside the count, come before. Release, when a reference ends, passes a thread's reads of the
+//! object's bytes on to the thread that ends the last one, which acquires them when it makes the word busy.
+//! `shm/tests/loom/counts.rs` explores both.
 
 use mobula_shm::pins::{HELD, MAPPED, WAITING};
 use mobula_shm::sync::{AtomicU64, Ordering, spin_loop, yield_now};
 
 const QUEUED: u64 = 1 << 62;
 const BUSY: u64 = 1 << 63;
-const USES: u64 = QUEUED - 1;
+const REFERENCES: u64 = QUEUED - 1;
 
-/// Looks at a busy word before the thread lets others run.
+/// So often a thread looks at a busy word before it lets others run.
 const SPINS: u32 = 64;
 
-/// Why a process keeps an object; each is counted for itself.
+/// The kind of a reference; each kind is counted for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A handle: it stays alive.
+    /// The object stays alive.
     Handle,
-    /// Its bytes are used.
+    /// Its bytes are read.
     Borrow,
     /// A thread waits until it is sealed.
     Wait,
@@ -70,7 +71,7 @@ impl Kind {
         word >> self.shift() & self.max()
     }
 
-    /// The pin bits of one use alone.
+    /// The pin bits of one reference alone.
     #[inline]
     pub(crate) fn pin_bits(self) -> u32 {
         pin_bits(self.one())
@@ -86,29 +87,29 @@ impl Kind {
     }
 }
 
-/// There are as many uses of one kind of an object as a word can count.
+/// There are as many references of one kind to an object as a word can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany {
     pub(crate) kind: Kind,
     pub(crate) max: u64,
 }
 
-/// The counted uses of one object.
+/// The references to one object.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
-/// What [`Count::lock_unused`] found.
+/// The outcome of [`Count::lock_unused`].
 pub(crate) enum Unused<'a> {
-    /// Nothing uses the object, and nothing can until this is finished.
+    /// There is no reference to the object, and can be none until this is finished.
     Locked(Busy<'a>),
-    /// It is used, and no longer marked as queued.
+    /// There are references, and the object is no longer marked as queued.
     InUse,
     /// Another thread has the word; it is queued as before.
     Busy,
 }
 
 impl Count {
-    /// Counts one more use of a kind of which there is one; `false` where it takes [`lock`](Self::lock).
+    /// Counts one more reference of a kind of which there is one; `false` where it takes [`lock`](Self::lock).
     #[inline]
     pub(crate) fn add(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
@@ -125,7 +126,7 @@ impl Count {
         }
     }
 
-    /// Counts one use less of a kind of which there are more; `false` where it takes [`lock`](Self::lock).
+    /// Counts one reference less of a kind of which there are more; `false` where it takes [`lock`](Self::lock).
     #[inline]
     pub(crate) fn sub(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
@@ -147,21 +148,21 @@ impl Count {
         self.lock_if(|_| true).expect("any word will do")
     }
 
-    /// The same, except where there is nothing: neither a use nor a mark. Such a word is never changed but by
-    /// [`begin`](Self::begin).
+    /// As [`lock`](Self::lock), except where there is nothing: neither a reference nor a mark. Only
+    /// [`begin`](Self::begin) ever changes such a word.
     #[inline]
     pub(crate) fn lock_known(&self) -> Option<Busy<'_>> {
         self.lock_if(|word| word != 0)
     }
 
-    /// Makes a queued word busy if nothing uses the object, and else takes the mark away.
+    /// Makes a queued word busy if there is no reference to the object, and else takes the mark away.
     pub(crate) fn lock_unused(&self) -> Unused<'_> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             if word & BUSY != 0 {
                 return Unused::Busy;
             }
-            let used = word & USES != 0;
+            let used = word & REFERENCES != 0;
             let next = if used { word & !QUEUED } else { word | BUSY };
             match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) if used => return Unused::InUse,
@@ -171,20 +172,21 @@ impl Count {
         }
     }
 
-    /// The first use of an object that is just being made: the word is zero, and so nobody else's.
+    /// Counts the first reference to an object that is just being made: the word is zero, so no other thread changes
+    /// it.
     #[inline]
     pub(crate) fn begin(&self, kind: Kind) {
         debug_assert_eq!(self.0.load(Ordering::Relaxed), 0);
         self.0.store(kind.one(), Ordering::Release);
     }
 
-    /// Whether its bytes are lent out, or about to be.
+    /// Whether its bytes are borrowed, or about to be.
     pub(crate) fn is_borrowed(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word & BUSY != 0 || Kind::Borrow.of(word) > 0
     }
 
-    /// How many handles and lent bytes there are.
+    /// The number of handles and borrows: of references that keep the object alive.
     pub(crate) fn keeping(&self) -> u64 {
         let word = self.0.load(Ordering::Acquire);
         Kind::Handle.of(word) + Kind::Borrow.of(word)
@@ -212,7 +214,7 @@ impl Count {
     }
 }
 
-/// A count that this thread has to itself; dropped without [`finish`](Self::finish), it is as it was.
+/// A count that one thread has to itself. Dropped without [`finish`](Self::finish), the count is as it was before.
 #[derive(Debug)]
 pub(crate) struct Busy<'a> {
     count: &'a Count,
@@ -221,7 +223,7 @@ pub(crate) struct Busy<'a> {
 }
 
 impl Busy<'_> {
-    /// Counts one more use, if a word can count so many.
+    /// Counts one more reference, if a word can count so many.
     #[inline]
     pub(crate) fn add(&mut self, kind: Kind) -> Result<(), TooMany> {
         if kind.of(self.word) == kind.max() {
@@ -231,26 +233,26 @@ impl Busy<'_> {
         Ok(())
     }
 
-    /// Counts one use less.
+    /// Counts one reference less.
     #[inline]
     pub(crate) fn sub(&mut self, kind: Kind) {
-        assert!(kind.of(self.word) > 0, "a use that was never counted");
+        assert!(kind.of(self.word) > 0, "a reference that was never counted");
         self.word -= kind.one();
     }
 
-    /// Whether there is no use of a kind.
+    /// Whether there is no reference of a kind.
     #[inline]
     pub(crate) fn is_without(&self, kind: Kind) -> bool {
         kind.of(self.word) == 0
     }
 
-    /// Whether there is no use at all.
+    /// Whether there is no reference at all.
     #[inline]
     pub(crate) fn is_unused(&self) -> bool {
-        self.word & USES == 0
+        self.word & REFERENCES == 0
     }
 
-    /// Marks the object as one in a list; `false` if it was marked before.
+    /// Marks the object as one in a list of objects to be freed; `false` if it was marked before.
     #[inline]
     pub(crate) fn queue(&mut self) -> bool {
         let queued = self.word & QUEUED != 0;
@@ -305,7 +307,7 @@ mod tests {
     /// Miri is slow.
     const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };
 
-    /// Takes and ends uses as owners and readers do, with the pin in a variable.
+    /// Takes and ends references as owners and readers do, with the pin in a variable.
     #[derive(Default)]
     struct Pinned {
         count: Count,
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_nothing_of_is_not_locked_and_what_is_not_finished_stays() {
+    fn an_unused_count_is_not_locked_and_an_unfinished_change_is_undone() {
         let count = Count::default();
         assert!(count.lock_known().is_none());
         let mut busy = count.lock();
@@ -371,7 +373,7 @@ mod tests {
         busy.sub(Kind::Borrow);
         assert!(busy.queue() && !busy.queue());
         busy.finish();
-        // A queued one that is used again is queued no more once it has been looked at.
+        // A queued object that is used again is no longer queued after the next look.
         let mut busy = count.lock_known().unwrap();
         busy.add(Kind::Handle).unwrap();
         busy.finish();
@@ -385,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_too_many_is_an_error_that_names_the_limit_and_changes_nothing() {
+    fn a_reference_too_many_is_an_error_that_names_the_limit_and_changes_nothing() {
         for (kind, max) in [(Kind::Handle, 16_777_215), (Kind::Borrow, 1_048_575), (Kind::Wait, 262_143)] {
             let count = Count(AtomicU64::new(kind.one() * max));
             assert!(!count.add(kind));
@@ -393,7 +395,7 @@ mod tests {
             assert_eq!(busy.add(kind), Err(TooMany { kind, max }));
             drop(busy);
             assert_eq!(count.0.load(Ordering::Relaxed), kind.one() * max);
-            // What is counted beside it is not touched, and there is room again once one has ended.
+            // Other kinds are not touched, and there is room again once one reference has ended.
             assert!(count.sub(kind) && count.add(kind) && !count.add(kind));
         }
     }
@@ -421,9 +423,9 @@ mod tests {
         assert_eq!(pinned.pin(), 0);
     }
 
-    /// One thread frees what nobody uses, others come and go: nobody ever uses what is being freed.
+    /// One thread frees an unused object, others come and go: no thread ever uses it while it is being freed.
     #[test]
-    fn what_is_locked_as_unused_is_used_by_nobody() {
+    fn a_count_that_is_locked_as_unused_is_used_by_no_thread() {
         let (pinned, freeing) = (Pinned::default(), AtomicU32::new(0));
         std::thread::scope(|scope| {
             let users: Vec<_> = (0..3)

@@ -1,20 +1,20 @@
-//! A place that one thing after the other occupies, each for as long as it has users.
+//! A place for one occupant after the other, each for as long as it has users.
 //!
 //! The users are counted beside the place, so that to become one is a compare-and-swap, without a lock and without a
 //! reference to the occupant. The last user to leave takes the occupant out; only then can another one move in.
 //!
-//! An occupant may be what keeps the memory that the place itself is a part of. So the place may be gone as soon as a user has
-//! left. That is why [`leave`](Occupancy::leave) takes no `&self`, which would have to be valid until it returns, and gives
-//! back what the last user takes out instead of dropping it.
+//! The occupant may keep the memory that the place itself is a part of. So the place may be gone as soon as a user has
+//! left. That is why [`leave`](Occupancy::leave) takes no `&self`, which would have to be valid until it returns, and
+//! returns the occupant to the last user instead of dropping it.
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
-/// A place, and who uses what is in it.
+/// A place, and the number of users of its occupant.
 pub(crate) struct Occupancy<T> {
     users: AtomicU64,
-    /// Whether the one who installed the occupant still counts as a user.
+    /// Whether the client that installed the occupant still counts as a user.
     known: AtomicBool,
     /// An `Arc` that was made a pointer; null exactly when the place is empty.
     occupant: AtomicPtr<T>,
@@ -22,7 +22,7 @@ pub(crate) struct Occupancy<T> {
 
 /// A counted user: while it lives, there is an occupant.
 ///
-/// It has a reference to the place, so somebody else keeps that for as long.
+/// It borrows the place, so its caller keeps that for as long.
 pub(crate) struct Guest<'a, T> {
     place: &'a Occupancy<T>,
 }
@@ -58,15 +58,15 @@ impl<T> Occupancy<T> {
     #[inline]
     pub(crate) unsafe fn leave(place: NonNull<Self>) -> Option<Arc<T>> {
         let place = place.as_ptr();
-        // SAFETY: the place is there, because this user has not left yet. Nothing but the count is borrowed, and that not
-        // beyond the instruction that changes it: it is an atomic, of which a reference may dangle.
+        // SAFETY: the place is there, because this user has not left yet. Nothing but the count is borrowed, and that
+        // not beyond the instruction that changes it: it is an atomic, of which a reference may dangle.
         let users = unsafe { &(*place).users };
-        // Release: whatever this user did with the occupant comes before; Acquire: and before the last one drops it.
+        // Release: this user's work with the occupant comes before. Acquire: and before the last user drops it.
         if users.fetch_sub(1, Ordering::AcqRel) > 1 {
             return None;
         }
-        // SAFETY: there is no user any more, and until the occupant is taken out below nobody makes another: so the occupant
-        // is there, and with it whatever it keeps.
+        // SAFETY: there is no user any more, and there can be none until the occupant is taken out below. So the
+        // occupant is there, and with it the memory that it keeps.
         let occupant = unsafe { &(*place).occupant };
         // Release: pairs with `install`, which does not begin before.
         let occupant = occupant.swap(ptr::null_mut(), Ordering::AcqRel);
@@ -75,7 +75,7 @@ impl<T> Occupancy<T> {
         Some(unsafe { Arc::from_raw(occupant) })
     }
 
-    /// Lets something move in; `false` if there is something else that is still used. One thread at a time.
+    /// Lets an occupant move in; `false` if another one is still used. One thread at a time.
     pub(crate) fn install(&self, occupant: Arc<T>) -> bool {
         self.forget(|_| true);
         // The last user may be about to take the old occupant out.
@@ -92,12 +92,13 @@ impl<T> Occupancy<T> {
         true
     }
 
-    /// The one who installed the occupant ends being a user, if the occupant is a `wanted` one: it goes once nobody uses it.
+    /// If the occupant is a `wanted` one, the client that installed it stops being a user: the occupant goes when its
+    /// last user leaves.
     pub(crate) fn forget(&self, wanted: impl FnOnce(&T) -> bool) {
         let Some(guest) = self.enter() else { return };
         if wanted(guest.occupant()) && self.known.swap(false, Ordering::AcqRel) {
-            // SAFETY: `known` said that there is a user who has not left and does nothing else, and says so no more. The guest
-            // is another user, so this is not the last one.
+            // SAFETY: `known` stood for a user that had not left, and does so no more. The guest is another user, so
+            // this is not the last one.
             let last = unsafe { Self::leave(NonNull::from(self)) };
             debug_assert!(last.is_none());
         }
@@ -108,7 +109,7 @@ impl<T> Occupancy<T> {
     #[inline]
     pub(crate) unsafe fn occupant(&self) -> &T {
         // SAFETY: `install` stored the pointer of an `Arc` before there was a user, and it is taken out after the last
-        // one has left, who is the caller at the earliest. Acquire: pairs with that store.
+        // user has left, which is the caller at the earliest. Acquire: pairs with that store.
         unsafe { &*self.occupant.load(Ordering::Acquire) }
     }
 }
@@ -127,19 +128,20 @@ impl<T> Guest<'_, T> {
         unsafe { self.place.occupant() }
     }
 
-    /// The occupant, for longer.
+    /// A reference to the occupant that outlives this user.
     pub(crate) fn to_arc(&self) -> Arc<T> {
         // Acquire: pairs with the store in `install`.
         let occupant = self.place.occupant.load(Ordering::Acquire);
-        // SAFETY: the pointer is the one of `Arc::into_raw` itself (in `install`), from which the count can be reached, and
-        // that `Arc` lives as long as this user: so its count is above zero, and one more is counted for the new `Arc`.
+        // SAFETY: the pointer is the one of `Arc::into_raw` itself (in `install`), from which the count can be reached,
+        // and that `Arc` lives as long as this user: so its count is above zero, and one more is counted for the new
+        // `Arc`.
         unsafe {
             Arc::increment_strong_count(occupant);
             Arc::from_raw(occupant)
         }
     }
 
-    /// Stays a user, without being noted here. Whoever it is notes that, and [leaves](Occupancy::leave) in the end.
+    /// Stays a user without this guard. The caller remembers that, and [leaves](Occupancy::leave) in the end.
     #[inline]
     pub(crate) fn stay(self) {
         std::mem::forget(self);
@@ -171,7 +173,7 @@ mod tests {
     /// Miri is slow.
     const ROUNDS: usize = if cfg!(miri) { 20 } else { 2000 };
 
-    /// A client whose place has one user for each of so many uses, and which nothing else keeps.
+    /// A client whose place has so many users, and which nothing else keeps.
     fn used(users: usize) -> NonNull<Client> {
         let client = Arc::new(Client { name: "client", place: Occupancy::new() });
         assert!(client.place.install(Arc::new(Peer { client: client.clone() })));
@@ -182,9 +184,9 @@ mod tests {
         NonNull::from(&*client)
     }
 
-    /// Ends a use as a slot does.
+    /// Ends a reference as a slot does.
     fn release(client: NonNull<Client>) -> bool {
-        // SAFETY: each use is ended once, and until then keeps the peer, and with it the client.
+        // SAFETY: each user leaves once, and until then keeps the peer, and with it the client.
         let last = unsafe { Occupancy::leave(NonNull::from(&(*client.as_ptr()).place)) };
         last.is_some()
     }

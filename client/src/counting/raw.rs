@@ -9,8 +9,8 @@ use mobula_shm::table::ENTRIES_MAX;
 
 use crate::counting::count::{Count, Kind};
 
-/// One counted reference. It does not end by itself: it is made and ended by a `Reference`, and an owner keeps it in this
-/// form for its objects.
+/// One counted reference. It does not end by itself: it is made and ended by a `Reference`, and an owner keeps it in
+/// this form for its objects.
 #[must_use]
 pub(crate) struct RawReference {
     /// What the count is a part of.

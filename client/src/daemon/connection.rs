@@ -18,15 +18,13 @@
 //! So a thread that acts on an answer first calls [`Connection::hold_still`]: until it drops the guard, no other daemon
 //! is told what this client has.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
 use mobula_shm::fork::ForkGuard;
@@ -35,6 +33,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::daemon::traffic::Traffic;
 use crate::error::ClientError;
 
 /// How long the receiving thread waits when the system has no memory for the next packet.
@@ -86,48 +85,6 @@ pub(crate) enum Received {
     HungUp,
 }
 
-/// A request that waits for its answer.
-#[derive(Debug)]
-struct Waiting {
-    answer: Sender<(Packet, u64)>,
-    /// The request itself, to be sent to another daemon.
-    message: Vec<u8>,
-}
-
-/// The socket, and the messages on their way.
-#[derive(Debug)]
-struct Traffic {
-    /// `None` while there is no daemon.
-    socket: Option<Arc<Socket>>,
-    /// By correlation number, so in the order in which they were sent.
-    waiting: BTreeMap<u64, Waiting>,
-    /// Messages still to be sent, in order: each with its correlation number, or 0 where no answer is wanted.
-    unsent: VecDeque<(u64, Vec<u8>)>,
-}
-
-impl Traffic {
-    /// Sends as many messages as the socket takes. The receiving thread notices an error.
-    fn flush(&mut self) {
-        let Some(socket) = &self.socket else { return };
-        while let Some((_, message)) = self.unsent.front() {
-            if socket.send(message, &[]).is_err() {
-                return;
-            }
-            self.unsent.pop_front();
-        }
-    }
-
-    fn is_unsent(&self, correlation: u64) -> bool {
-        self.unsent.iter().any(|(number, _)| *number == correlation)
-    }
-
-    /// Takes a request back; `false` if its answer has come.
-    fn give_up(&mut self, correlation: u64) -> bool {
-        self.unsent.retain(|(number, _)| *number != correlation);
-        self.waiting.remove(&correlation).is_some()
-    }
-}
-
 /// A client's connection to its store, whichever daemon serves that.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -150,8 +107,7 @@ impl Connection {
     pub(crate) fn open(path: &Path, guard: ForkGuard, timeouts: Timeouts) -> io::Result<Self> {
         // The next daemon listens at the same path, also when this process has changed its directory.
         let path = std::path::absolute(path)?;
-        let socket = Some(Arc::new(connect(&path)?));
-        let traffic = Traffic { socket, waiting: BTreeMap::new(), unsent: VecDeque::new() };
+        let traffic = Traffic::new(connect(&path)?);
         Ok(Self {
             guard,
             path,
@@ -190,8 +146,8 @@ impl Connection {
         Ok(answer.expect("it was not withdrawn"))
     }
 
-    /// As [`request`](Self::request), for an answer that brings something to this client. Until the caller has put it in
-    /// its place and drops the guard, no other daemon is told what this client has. An answer that is too late for
+    /// As [`request`](Self::request), for an answer that brings something to this client. Until the caller has put it
+    /// in its place and drops the guard, no other daemon is told what this client has. An answer that is too late for
     /// that, because another daemon has been told already, is dropped, and the request repeated.
     pub(crate) fn request_still(
         &self,
@@ -275,9 +231,7 @@ impl Connection {
         if self.is_lost() {
             return Err(ClientError::StoreLost);
         }
-        traffic.waiting.insert(correlation, Waiting { answer: sender, message: message.clone() });
-        traffic.unsent.push_back((correlation, message));
-        traffic.flush();
+        traffic.send_request(correlation, message, sender);
         while traffic.is_unsent(correlation)
             && let Some(socket) = traffic.socket.clone()
         {
@@ -296,7 +250,7 @@ impl Connection {
         Ok((correlation, receiver))
     }
 
-    /// Sends a request whose answer nobody needs, now or when the daemon reads again. Does nothing in a forked child.
+    /// Sends a request whose answer is not needed, now or when the daemon reads again. Does nothing in a forked child.
     pub(crate) fn tell(&self, request: &Request) {
         if self.guard.is_child() {
             return;
@@ -304,8 +258,7 @@ impl Connection {
         let message = request.encode(self.next_correlation());
         let mut traffic = self.traffic.lock();
         if !self.is_lost() {
-            traffic.unsent.push_back((0, message));
-            traffic.flush();
+            traffic.send_message(message);
         }
     }
 
@@ -355,7 +308,7 @@ impl Connection {
                     Err(error) => tracing::error!(%error, "dropped a notice from the store"),
                 }
             } else if let Some(correlation) = correlation_of(&packet.bytes) {
-                let requester = self.traffic.lock().waiting.remove(&correlation);
+                let requester = self.traffic.lock().take_waiting(correlation);
                 if let Some(requester) = requester {
                     let daemon = *self.daemon.read();
                     let _ = requester.answer.send((packet, daemon));
@@ -380,7 +333,7 @@ impl Connection {
 
     /// Whether messages wait until the daemon reads again.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.traffic.lock().unsent.is_empty()
+        self.traffic.lock().has_unsent()
     }
 
     /// Whether there will be no daemon any more.
@@ -430,8 +383,7 @@ impl Connection {
     /// Goes on with another daemon, which knows what this client has.
     pub(crate) fn finish_reconnecting(&self, socket: Socket) {
         let mut traffic = self.traffic.lock();
-        traffic.socket = Some(Arc::new(socket));
-        traffic.flush();
+        traffic.go_on(socket);
         if self.is_ending()
             && let Some(socket) = &traffic.socket
         {
@@ -443,20 +395,11 @@ impl Connection {
     pub(crate) fn lose(&self) {
         let mut traffic = self.traffic.lock();
         self.lost.store(true, Ordering::Release);
-        traffic.socket = None;
-        traffic.waiting.clear();
-        traffic.unsent.clear();
+        traffic.lose();
     }
 
     fn hang_up(&self) -> Received {
-        let mut traffic = self.traffic.lock();
-        traffic.socket = None;
-        // A message without an answer concerned the old daemon's state; a request is repeated.
-        traffic.unsent = traffic
-            .waiting
-            .iter()
-            .map(|(correlation, waiting)| (*correlation, waiting.message.clone()))
-            .collect();
+        self.traffic.lock().hang_up();
         Received::HungUp
     }
 }

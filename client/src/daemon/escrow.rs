@@ -1,5 +1,5 @@
-//! Descriptor escrow: this client keeps descriptors of what dead owners have left, so that objects which are held outlive
-//! the daemon too. The next daemon gets them when this client [reconnects](crate::background::reconnect).
+//! Descriptor escrow: this client keeps descriptors of the memory and the files of dead owners, so that their objects
+//! outlive the daemon too. The next daemon gets them when this client [reconnects](crate::background::reconnect).
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use mobula_protocol::id::OwnerId;
 use parking_lot::{Mutex, MutexGuard};
 
-/// What is kept here, by the dead owner whose it was.
+/// The deposits that are kept here, by dead owner.
 pub(crate) struct Escrow {
     deposits: Mutex<BTreeMap<OwnerId, Deposit>>,
 }
 
-/// What a dead owner has left, as far as it is kept here.
+/// The descriptors of one dead owner that are kept here.
 pub(crate) struct Deposit {
     pub(crate) control: OwnedFd,
     pub(crate) bell: OwnedFd,
@@ -48,7 +48,7 @@ impl Escrow {
         }
     }
 
-    /// An owner is forgotten, with all that is kept of it.
+    /// Drops the deposit of an owner that is forgotten.
     pub(crate) fn drop_owner(&self, owner: OwnerId) {
         let deposit = self.deposits.lock().remove(&owner);
         drop(deposit);
@@ -66,7 +66,7 @@ impl Escrow {
         drop(deposits.get_mut(&owner).and_then(|deposit| deposit.spill_files.remove(&file)));
     }
 
-    /// All that is kept. Only the background thread changes it.
+    /// All deposits. Only the background thread changes them.
     pub(crate) fn deposits(&self) -> MutexGuard<'_, BTreeMap<OwnerId, Deposit>> {
         self.deposits.lock()
     }

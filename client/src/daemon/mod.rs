@@ -1,5 +1,6 @@
-//! The daemon, as this client sees it: the [`connection`] to it, and the descriptors that are kept for the next one
-//! ([`escrow`]).
+//! The daemon, as this client sees it: the [`connection`] to it, the messages on their way ([`traffic`]), and the
+//! descriptors that are kept for the next daemon ([`escrow`]).
 
 pub(crate) mod connection;
 pub(crate) mod escrow;
+mod traffic;

@@ -50,8 +50,9 @@ impl Owner {
         };
         let Some(to) = state.segments.allocator.take_better(compaction, from) else { return false };
         let [(_, source), (segment, target)] = [from, to].map(|place| state.segments.address(place, bytes));
-        // SAFETY: both ranges lie inside mappings, which stay while the state is locked. They are different cells, so they do
-        // not overlap. The source is sealed, so nobody writes it; the target was free until now, so nobody uses it.
+        // SAFETY: both ranges lie inside mappings, which stay while the state is locked. They are different cells, so
+        // they do not overlap. The source is sealed, so nobody writes it; the target was free until now, so nobody uses
+        // it.
         unsafe { target.copy_from_nonoverlapping(source, bytes as usize) };
         let is_moved = try_compact(
             self.table.atomic_word(index),

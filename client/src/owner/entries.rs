@@ -146,9 +146,9 @@ impl Entries {
         entries >= TRIM_ENTRIES_MIN && vacant >= entries / 2 && !is_done
     }
 
-    /// Gives back what the heap has for the vacant entries behind the last used one; `true` if those were many. They are
-    /// fresh again: their generations stand in the table. Does nothing while objects come and go: it takes two calls
-    /// without any object in between.
+    /// Gives back what the heap has for the vacant entries behind the last used one; `true` if those were many. They
+    /// are fresh again: their generations stand in the table. Does nothing while objects come and go: it takes two
+    /// calls without any object in between.
     pub(crate) fn trim(&mut self) -> bool {
         let seen = (self.begun, self.vacant.len());
         if self.trimmed.seen != seen {

@@ -1,8 +1,8 @@
 //! The memory copy of an object that has a spill record goes, and comes back.
 //!
 //! An object goes although processes hold it, as long as none borrows its bytes. Its count is busy meanwhile, and the
-//! owner and its readers run the handshake of [`mobula_shm::pins`] for the bit that says *mapped*. The object has no memory
-//! afterwards, and its entry says where its spill record lies. It is freed as other objects are.
+//! owner and its readers run the handshake of [`mobula_shm::pins`] for the bit that says *mapped*. The object has no
+//! memory afterwards, and its entry says where its spill record lies. It is freed as other objects are.
 
 use mobula_protocol::id::ObjectId;
 use mobula_shm::failpoints::{Failpoint, failpoint};
@@ -22,8 +22,8 @@ pub(crate) struct Evicting {
 }
 
 impl Owner {
-    /// Chooses segments of `wanted` bytes in which nobody seems to borrow any bytes, the least recently used ones first.
-    /// Each must be given to [`end_evicting`](Self::end_evicting).
+    /// Chooses segments of `wanted` bytes in which nobody seems to borrow any bytes, the least recently used ones
+    /// first. Each must be given to [`end_evicting`](Self::end_evicting).
     pub(crate) fn begin_evicting(&self, wanted: u64) -> Vec<Evicting> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -63,8 +63,8 @@ impl Owner {
         removed
     }
 
-    /// Evicts an object with a spill record at `place`; `false` if it stays, because its bytes are borrowed or it is not
-    /// sealed. The caller has a handle.
+    /// Evicts an object with a spill record at `place`; `false` if it stays, because its bytes are borrowed or it is
+    /// not sealed. The caller has a handle.
     pub(crate) fn evict(&self, object: ObjectId, place: SpillPlace) -> bool {
         let index = object.index();
         let sealed = Word::new(object.generation(), ObjectState::Sealed);
@@ -91,8 +91,8 @@ impl Owner {
         is_evicted
     }
 
-    /// Gives a spilled object the memory of a reserved one, whose entry becomes vacant when its last reference ends; `false`
-    /// if the object is not spilled any more. The caller has a reference to it.
+    /// Gives a spilled object the memory of a reserved one, whose entry becomes vacant when its last reference ends;
+    /// `false` if the object is not spilled any more. The caller has a reference to it.
     pub(crate) fn restore(&self, object: ObjectId, reserved: ObjectId, location: &Location) -> bool {
         let busy = self.table.known_count(object.index()).lock();
         if self.table.spill_record(object).is_none() {

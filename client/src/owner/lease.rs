@@ -85,8 +85,8 @@ impl Owner {
         self.connection.tell(&Request::Release { segment });
     }
 
-    /// Gives the system `wanted` bytes of unused pages back, of segments in which objects lie. Compacts small objects where
-    /// that helps.
+    /// Gives the system `wanted` bytes of unused pages back, of segments in which objects lie. Compacts small objects
+    /// where that helps.
     pub(crate) fn punch_holes(&self, wanted: u64) {
         let given_back = self.give_back_pages(wanted, false);
         if given_back < wanted {
@@ -97,8 +97,8 @@ impl Owner {
         }
     }
 
-    /// Returns the bytes that went back. (A huge page that the kernel cannot split at that moment stays, and counts, until
-    /// its segment goes.)
+    /// Returns the bytes that went back. (A huge page that the kernel cannot split at that moment stays, and counts,
+    /// until its segment goes.)
     fn give_back_pages(&self, wanted: u64, is_compacted: bool) -> u64 {
         let unused = self.state.lock().segments.take_unused(wanted, is_compacted);
         let (mut segments, mut bytes) = (BTreeSet::new(), 0);
@@ -140,8 +140,8 @@ impl Owner {
         }
     }
 
-    /// Gets memory in which `bytes` fit: a generous lease if the store has room for it, else just what is needed, for which
-    /// it waits. Returns early, without a lease, when this client's own memory has room by then.
+    /// Gets memory in which `bytes` fit: a generous lease if the store has room for it, else just what is needed, for
+    /// which it waits. Returns early, without a lease, when this client's own memory has room by then.
     fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
         let leased_bytes = self.state.lock().segments.leased_bytes();
         let mut generous = leased_bytes.clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX).min(self.capacity_bytes / 8);

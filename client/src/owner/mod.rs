@@ -29,8 +29,8 @@
 //! A reference here needs the client's memory and state, although it has no `Arc` of them. So a client that is closed
 //! while its objects are in use keeps itself, in `State::keeper`, until the last reference ends.
 //!
-//! Lock order: a [`Busy`](crate::counting::count::Busy) count, then `state`, then the readers. No thread waits for a count
-//! while it holds a lock. References that a freed object kept end outside of all locks.
+//! Lock order: a [`Busy`](crate::counting::count::Busy) count, then `state`, then the readers. No thread waits for a
+//! count while it holds a lock. References that a freed object kept end outside of all locks.
 
 pub(crate) mod alloc;
 mod compact;
@@ -196,8 +196,8 @@ impl Owner {
         self.state.lock().segments.set_now(now);
     }
 
-    /// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects can
-    /// be long.
+    /// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects
+    /// can be long.
     fn end_all(&self, mut garbage: Garbage) {
         while let Some(reference) = garbage.pop() {
             (self.end_reference)(reference, &mut garbage);
@@ -207,8 +207,8 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // Objects that other clients use live on, and from here on the daemon keeps what they refer to. The references that
-        // they kept here may be those of another client of this process.
+        // Objects that other clients use live on, and from here on the daemon keeps what they refer to. The references
+        // that they kept here may be those of another client of this process.
         let garbage = self.state.get_mut().entries.take_kept();
         self.end_all(garbage);
     }

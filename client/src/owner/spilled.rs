@@ -38,8 +38,8 @@ impl Spilled {
         Self { connection, files: Mutex::default(), restoring: Mutex::default(), restored: Condvar::new() }
     }
 
-    /// Asks the daemon for a file. It stays until its last record is removed, and one record more: the caller removes that
-    /// when it has filled the file.
+    /// Asks the daemon for a file. It stays until its last record is removed, and one record more: the caller removes
+    /// that when it has filled the file.
     pub(crate) fn make_file(&self, bytes: u64) -> Result<(u32, Arc<File>), ClientError> {
         let request = Request::SpillFile { bytes };
         let (_still, answer) = self.connection.request_still("make a spill file", &request)?;

@@ -1,7 +1,7 @@
 //! The object table as its owner writes it, beside this process's counts of its entries.
 //!
-//! Each operation here commits by one store of an entry's state word. Nothing here takes a lock: the caller has the entry
-//! to itself, because it made it, or because it made the entry's count busy.
+//! Each operation here commits by one store of an entry's state word. Nothing here takes a lock: the caller has the
+//! entry to itself, because it made it, or because it made the entry's count busy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,7 +132,8 @@ impl Table {
         failpoint(Failpoint::PromiseStored);
     }
 
-    /// Ends a promise: with the object's location, or as lost. Passes a fence; the caller then looks for waiting readers.
+    /// Ends a promise: with the object's location, or as lost. Passes a fence; the caller then looks for waiting
+    /// readers.
     pub(crate) fn settle(&self, promised: ObjectId, location: Option<&Location>) {
         let index = promised.index();
         if let Some(location) = location {
@@ -155,8 +156,8 @@ impl Table {
         done
     }
 
-    /// Lets an entry that was reserved and never sealed be used again, with the next generation: its maker may have told
-    /// others the id, which must not come to mean the next object.
+    /// Lets an entry that was reserved and never sealed be used again, with the next generation: its maker may have
+    /// told others the id, which must not come to mean the next object.
     pub(crate) fn vacate(&self, index: u32, generation: u32) {
         let next = Word::new(generation.wrapping_add(1), State::Free);
         self.words.word(index).store(next.bits(), Ordering::Release);

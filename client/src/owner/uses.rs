@@ -32,8 +32,8 @@ impl Owner {
     #[inline]
     pub(super) fn reference(&self, count: &Count, object: ObjectId, kind: Kind) -> RawReference {
         let (owner, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
-        // SAFETY: an owner may be used by any thread. A reference that is counted here keeps the client, of which owner and
-        // count are parts.
+        // SAFETY: an owner may be used by any thread. A reference that is counted here keeps the client, of which owner
+        // and count are parts.
         unsafe { RawReference::new(owner, true, count, index, generation, kind) }
     }
 
@@ -81,15 +81,15 @@ impl Owner {
         is_deleted
     }
 
-    /// Ends the last reference of a kind. After the last reference of all, the object can be freed. References that a freed
-    /// object kept go to the garbage.
+    /// Ends the last reference of a kind. After the last reference of all, the object can be freed. References that a
+    /// freed object kept go to the garbage.
     ///
-    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have ended
-    /// it: the last access to it is the store of the count, or to unlock the state.
+    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have
+    /// ended it: the last access to it is the store of the count, or to unlock the state.
     ///
     /// # Safety
-    /// A reference of this kind to the entry at `index` is counted in `count`, and this call ends it. The count keeps the
-    /// client until then, and nothing else needs to.
+    /// A reference of this kind to the entry at `index` is counted in `count`, and this call ends it. The count keeps
+    /// the client until then, and nothing else needs to.
     pub(crate) unsafe fn release_last(
         owner: NonNull<Self>,
         index: u32,
@@ -99,8 +99,8 @@ impl Owner {
     ) -> Option<ClientKeeper> {
         // No reference to any of it is an argument, which would have to be valid until the end.
         //
-        // SAFETY: the counted reference keeps the client, of which both are parts, until the count is stored, and the state
-        // is unlocked, below. Neither is used after that.
+        // SAFETY: the counted reference keeps the client, of which both are parts, until the count is stored, and the
+        // state is unlocked, below. Neither is used after that.
         let (this, count) = unsafe { (owner.as_ref(), count.as_ref()) };
         let mut busy = count.lock();
         busy.sub(kind);

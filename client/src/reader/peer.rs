@@ -144,8 +144,8 @@ impl Peer {
         })
     }
 
-    /// Wakes the other process if it sleeps, and returns whether it did. A load, and a system call the first time for each
-    /// of its sleeps.
+    /// Wakes the other process if it sleeps, and returns whether it did. A load, and a system call the first time for
+    /// each of its sleeps.
     pub(crate) fn wake(&self) -> bool {
         let Some(sleep) = self.table.sleep() else { return false };
         if self.rung_for.swap(sleep, Ordering::Relaxed) != sleep {

@@ -1,8 +1,8 @@
 //! The segments of a peer that are mapped here.
 //!
-//! A segment is mapped when the first object in it is borrowed, and stays mapped until its owner retires it and the last
-//! borrow from it ends. For the daemon a segment is mapped once for each client, so one thread at a time maps, and only
-//! the end of the last mapping is told.
+//! A segment is mapped when the first object in it is borrowed, and stays mapped until its owner retires it and the
+//! last borrow from it ends. For the daemon a segment is mapped once for each client, so one thread at a time maps, and
+//! only the end of the last mapping is told.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,8 +31,8 @@ pub(crate) struct PeerSegment {
 }
 
 impl PeerSegment {
-    /// The address of an object that lies in here with its references; `None` where its owner wrote nonsense. (An honest
-    /// owner does not move an object while its bytes are borrowed.)
+    /// The address of an object that lies in here with its references; `None` where its owner wrote nonsense. (An
+    /// honest owner does not move an object while its bytes are borrowed.)
     #[inline]
     pub(crate) fn find(&self, location: &Location) -> Option<NonNull<u8>> {
         let lies_here = location.segment == self.number && location.fits(self.mapping.len() as u64);

@@ -2,8 +2,8 @@
 //!
 //! A [`Slot`] lives as long as the client: its counts are found without a lock, and without a reference to the peer.
 //! The peer itself [occupies](crate::counting::occupancy) the slot while that has *users*: one while the client knows
-//! the peer, and one for each entry in use. The last user to leave takes the peer out, which tells the daemon. Only then
-//! can the daemon give the slot to another owner.
+//! the peer, and one for each entry in use. The last user to leave takes the peer out, which tells the daemon. Only
+//! then can the daemon give the slot to another owner.
 //!
 //! A peer keeps the client, and with it the slot. So a reference that ends uses the slot only until it has ended.
 //!
@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | 0 | none | the first reference: enters the slot, sets the pin |
 //! | references, no borrow | none | the first borrow |
-//! | references with borrows | none, then the segment that the object lies in | a borrower notes the segment, once; the last borrow takes it out, while it has the count to itself |
+//! | references with borrows | none, then the object's segment | a borrower, once; the last borrow takes it out |
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -45,8 +45,8 @@ struct Entry {
     segment: AtomicPtr<PeerSegment>,
 }
 
-/// Memory and peer that nothing refers to any more. To drop them tells the daemon, which is done after the reference has
-/// ended, so that no other thread waits for it. It may also drop the client.
+/// Memory and peer that nothing refers to any more. To drop them tells the daemon, which is done after the reference
+/// has ended, so that no other thread waits for it. It may also drop the client.
 #[must_use]
 #[derive(Default)]
 pub(crate) struct Released {
@@ -112,8 +112,8 @@ impl Slot {
     /// Ends a reference; the owner notices by itself. Memory operations only.
     ///
     /// # Safety
-    /// A reference of this kind to the entry at `index` is counted, and this call ends it. The count keeps the slot until
-    /// then, and nothing else needs to: the slot may be gone when this returns, or when its result is dropped.
+    /// A reference of this kind to the entry at `index` is counted, and this call ends it. The count keeps the slot
+    /// until then, and nothing else needs to: the slot may be gone when this returns, or when its result is dropped.
     #[inline]
     pub(crate) unsafe fn release(slot: NonNull<Self>, index: u32, kind: Kind) -> Released {
         // SAFETY: the counted reference keeps the slot.
@@ -162,8 +162,8 @@ impl Slot {
     #[inline]
     fn reference(&self, entry: &Entry, object: ObjectId, kind: Kind) -> RawReference {
         let (slot, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
-        // SAFETY: a slot may be used by any thread. A reference that is counted here keeps the peer, which keeps the client,
-        // of which slot and count are parts.
+        // SAFETY: a slot may be used by any thread. A reference that is counted here keeps the peer, which keeps the
+        // client, of which slot and count are parts.
         unsafe { RawReference::new(slot, false, &entry.count, index, generation, kind) }
     }
 
@@ -254,7 +254,8 @@ impl Slot {
         let place = NonNull::from(&this.peer);
         busy.finish();
         let peer = if unused {
-            // SAFETY: the entry was in use until now, and so a user, which leaves once. Nothing uses the peer afterwards.
+            // SAFETY: the entry was in use until now, and so a user, which leaves once. Nothing uses the peer
+            // afterwards.
             unsafe { Occupancy::leave(place) }
         } else {
             None
@@ -293,8 +294,8 @@ impl Entry {
     unsafe fn take_segment(&self) -> Option<Arc<PeerSegment>> {
         let segment = self.segment.load(Ordering::Acquire);
         self.segment.store(ptr::null_mut(), Ordering::Release);
-        // SAFETY: `note_segment` made the pointer of an `Arc`; it is taken out once, because this thread alone is at the
-        // entry.
+        // SAFETY: `note_segment` made the pointer of an `Arc`; it is taken out once, because this thread alone is at
+        // the entry.
         (!segment.is_null()).then(|| unsafe { Arc::from_raw(segment) })
     }
 }

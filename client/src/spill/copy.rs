@@ -3,8 +3,8 @@
 //!
 //! An object that a process holds must stay readable. So its spill record is read from its file, through a read-only
 //! descriptor, into memory of the reader's own. The object stays spilled for all other processes, and it is not freed,
-//! because the reader borrows its bytes. The copy lives as long as the reader's object and its clones. It uses memory of
-//! this process, not of the store. Each further get makes a new copy.
+//! because the reader borrows its bytes. The copy lives as long as the reader's object and its clones. It uses memory
+//! of this process, not of the store. Each further get makes a new copy.
 
 use std::fs::File;
 use std::ptr::NonNull;

@@ -1,9 +1,9 @@
 //! A spilled object comes back into memory.
 //!
-//! A thread that wants the bytes of a spilled object has borrowed them first, so that the object stays once it is back. A
-//! thread of its owner restores it itself; for another client the daemon asks the owner. Two threads that want the same
-//! object restore it once. Where there is no memory for it, and none can be made, it stays where it is, and the reader
-//! [copies it](crate::spill::copy).
+//! A thread that wants the bytes of a spilled object has borrowed them first, so that the object stays once it is back.
+//! A thread of its owner restores it itself; for another client the daemon asks the owner. Two threads that want the
+//! same object restore it once. Where there is no memory for it, and none can be made, it stays where it is, and the
+//! reader [copies it](crate::spill::copy).
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::spill::record::RecordReader;
 /// How long it may take to find out that the disk is full.
 const DISK_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Has a spilled object restored: by this thread, or by its owner at the daemon's request. The reference must be a borrow,
-/// so that the object stays in memory.
+/// Has a spilled object restored: by this thread, or by its owner at the daemon's request. The reference must be a
+/// borrow, so that the object stays in memory.
 ///
 /// # Errors
-/// [`Refusal::SpillDamaged`]; [`Refusal::NotRestored`] where the file cannot be read; the errors of a put, where there is no
-/// room in time; the daemon's.
+/// [`Refusal::SpillDamaged`]; [`Refusal::NotRestored`] where the file cannot be read; the errors of a put, where there
+/// is no room in time; the daemon's.
 #[cold]
 pub(crate) fn restore(borrow: &Reference) -> Result<(), ClientError> {
     let object = borrow.id();

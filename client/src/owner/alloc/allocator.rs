@@ -1,6 +1,7 @@
 //! The allocator: which segment, and where in it.
 //!
-//! Where there is no room for a whole slab, a slab of as few pages as hold a cell is made, as if its other pages had gone.
+//! Where there is no room for a whole slab, a slab of as few pages as hold a cell is made, as if its other pages had
+//! gone.
 
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::table::ALIGNMENT;
@@ -85,7 +86,8 @@ impl Allocator {
 
     /// The segments that have been empty since `before`.
     pub(crate) fn empty_since(&self, before: u64) -> Vec<u32> {
-        // A segment with missing pages is not worth keeping warm. A closed segment is removed by the thread that closed it.
+        // A segment with missing pages is not worth keeping warm. A closed segment is removed by the thread that closed
+        // it.
         let is_due = |segment: &Segment| segment.emptied <= before || segment.gone > 0;
         let is_empty = |segment: &Segment| segment.used == 0 && is_due(segment) && !segment.closed;
         let numbered = self.segments.iter().enumerate();

@@ -1,9 +1,9 @@
 //! Compaction: better places for small objects, so that few pages hold them.
 //!
 //! The slabs of a size class are put in an order, those with the most objects first, and their cells are filled in this
-//! order. The [owner](crate::owner) takes objects from the end, and each moves into the first free cell, until no free cell
-//! lies before it. Objects in slabs that are needed in any case stay. In the end each class has one slab that is partly
-//! free, and free cells before objects that cannot move.
+//! order. The [owner](crate::owner) takes objects from the end, and each moves into the first free cell, until no free
+//! cell lies before it. Objects in slabs that are needed in any case stay. In the end each class has one slab that is
+//! partly free, and free cells before objects that cannot move.
 
 use mobula_shm::memory::PAGE_BYTES;
 
@@ -67,8 +67,8 @@ impl Allocator {
             .count()
     }
 
-    /// Where an object lies in the order; `None` for one that does not move: a large one, or one in a slab that is needed
-    /// in any case, but for the last of these.
+    /// Where an object lies in the order; `None` for one that does not move: a large one, or one in a slab that is
+    /// needed in any case, but for the last of these.
     pub(crate) fn rank(&self, compaction: &Compaction, place: Allocation) -> Option<Rank> {
         let part = place.part.get();
         if part & RUN != 0 {

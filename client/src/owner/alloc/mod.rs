@@ -10,21 +10,21 @@
 //! | [`compaction`] | better places for small objects |
 //! | [`unused`] | pages that can go back to the system |
 //!
-//! Small objects come from *slabs*: runs of 64 KiB cut into cells of one size class, four classes to each doubling. Larger
-//! objects are *runs* of whole pages. In both, memory that was freed last is used first, because its pages are warm.
-//! Everything is aligned to 64 bytes.
+//! Small objects come from *slabs*: runs of 64 KiB cut into cells of one size class, four classes to each doubling.
+//! Larger objects are *runs* of whole pages. In both, memory that was freed last is used first, because its pages are
+//! warm. Everything is aligned to 64 bytes.
 //!
 //! Free memory is kept in two stages, so that a loop of put and drop costs neither a tree nor a heap allocation:
 //!
 //! | free | is kept | becomes the next stage |
 //! |---|---|---|
 //! | a cell | in its slab; the one freed last is used first | with the last object of the slab: a spare slab |
-//! | a slab without objects | as its class's spare, at most one | with a second one, or when memory is short: a run |
-//! | a run | in the segment's `warm` list, for a next one of just that size | when the list is full, or memory is short: joined with its free neighbours |
-//! | joined runs | by place and by size; the smallest that fits is used | |
+//! | an empty slab | as its class's spare, at most one | with a second one, or when memory is short: a run |
+//! | a run | as it is, for the next one of its size | with too many of them, or when memory is short: joined runs |
+//! | joined runs | joined with their neighbours; the smallest that fits is used | |
 //!
-//! A segment is empty when nothing but spare slabs and warm runs is left in it. Of a segment that is not empty, unused pages
-//! can go back to the system all the same, the more so once small objects have been compacted.
+//! A segment is empty when nothing but spare slabs and warm runs is left in it. Of a segment that is not empty, unused
+//! pages can go back to the system all the same, the more so once small objects have been compacted.
 
 mod allocation;
 mod allocator;

@@ -1,7 +1,7 @@
 //! Free runs of whole pages in one segment.
 //!
-//! A run that was just freed is kept as it is, for the next object of just that size: its pages are warm. Other free runs
-//! are joined with their neighbours, and the smallest that fits is used.
+//! A run that was just freed is kept as it is, for the next object of just that size: its pages are warm. Other free
+//! runs are joined with their neighbours, and the smallest that fits is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 

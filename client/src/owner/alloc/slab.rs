@@ -20,7 +20,8 @@ pub(super) struct Slab {
     pub(super) free: FreeCells,
     /// The number of cells, free or in use.
     pub(super) cells: u16,
-    /// A bit for each page that the slab does not have (any more). Cells that touch such a page do not count in `cells`.
+    /// A bit for each page that the slab does not have (any more). Cells that touch such a page do not count in
+    /// `cells`.
     pub(super) gone: u16,
     /// Whether the class knows it as one with free cells.
     pub(super) listed: bool,

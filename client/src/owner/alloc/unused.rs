@@ -139,8 +139,8 @@ mod tests {
         assert_eq!(bytes(&allocator.take_unused(u64::MAX)), SEGMENT_BYTES - 4096);
     }
 
-    /// In any order of allocating, freeing and taking out, no page that has gone is ever part of a place, and all memory
-    /// that is neither in use nor gone can be allocated.
+    /// In any order of allocating, freeing and taking out, no page that has gone is ever part of a place, and all
+    /// memory that is neither in use nor gone can be allocated.
     #[test]
     fn pages_that_have_gone_are_never_allocated() {
         // Miri is slow.
