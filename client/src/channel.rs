@@ -26,7 +26,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Names the channel, as in [`Event::ChannelClosed`].
+    /// Names the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
     pub fn channel(&self) -> u64 {
         self.channel
     }
@@ -39,7 +39,7 @@ impl Incoming {
 
 /// One end of a channel.
 pub struct Channel {
-    /// Names the channel, as in [`Event::ChannelClosed`].
+    /// Names the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
     pub id: u64,
     /// The client at the other end.
     pub peer: OwnerId,
