@@ -15,7 +15,7 @@ use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
 use crate::background;
 use crate::channel::Channels;
-use crate::counting::keeper::WeakKeeper;
+use crate::counting::keep_alive::WeakKeepAlive;
 use crate::daemon::connection::{Answer, Connection, Received};
 use crate::daemon::escrow::Escrow;
 use crate::error::ClientError;
@@ -96,7 +96,7 @@ fn make(
     let (words, pins) = (TableWriter::map(control.as_fd())?, PinWriter::map(control.as_fd(), id.slot())?);
     let (table, readers) = (Table::new(id, words, pins), Readers::new(id, directory.clone(), daemon_pins));
     Ok(Arc::new_cyclic(|client: &Weak<Shared>| {
-        let client: WeakKeeper = client.clone();
+        let client: WeakKeepAlive = client.clone();
         Shared {
             label,
             owner: Owner::new(

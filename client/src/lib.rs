@@ -24,7 +24,7 @@
 //! | counts a borrow, pins, loads the state word | `reader/peers`, `reader/slot`, `reader/peer` |
 //! | finds the bytes | `reader/segment` |
 //! | clones and drops | `reference`, `counting/count` |
-//! | the last drop lets the owner free it | `owner/uses`, `owner/reclaim` |
+//! | the last drop lets the owner free it | `owner/references`, `owner/reclaim` |
 //!
 //! When the store is full, `spill` moves objects to files, and back. Only slow paths ask the daemon, by
 //! `daemon/connection`, and the thread in `background` acts on what the daemon sends. `connect` makes the parts of a

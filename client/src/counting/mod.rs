@@ -6,10 +6,10 @@
 //! | [`lazy`] | a table with a place for each entry of an owner, made where it is used |
 //! | [`occupancy`] | a place that one thing after the other occupies while it has users |
 //! | [`raw`] | one reference, as plain data |
-//! | [`keeper`] | how a part of a client keeps all of it |
+//! | [`keep_alive`] | how a part of a client keeps all of it |
 
 pub(crate) mod count;
-pub(crate) mod keeper;
+pub(crate) mod keep_alive;
 pub(crate) mod lazy;
 pub(crate) mod occupancy;
 pub(crate) mod raw;

@@ -40,7 +40,9 @@ impl Owner {
         };
         let (count, generation) = self.table.take(index, kind);
         let id = ObjectId::new(self.id(), index, generation);
-        Ok(Reserved { id, reference: self.reference(count, id, kind), located })
+        // SAFETY: `take` has just counted it.
+        let reference = unsafe { self.reference(count, id, kind) };
+        Ok(Reserved { id, reference, located })
     }
 
     /// Lets a reserved object keep references, until it is freed.

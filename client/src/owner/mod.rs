@@ -9,7 +9,7 @@
 //! | [`segments`] | the leased memory; [`alloc`] says where in it an object lies |
 //! | [`spilled`] | the files of spilled objects |
 //! | [`create`] | an object comes to be: reserved, sealed or promised |
-//! | [`uses`] | it is referred to in this process, until the last reference ends |
+//! | [`references`] | references to it begin and end in this process |
 //! | [`reclaim`] | it is freed, with others |
 //! | [`evict`] | its memory copy goes, and comes back |
 //! | [`compact`] | it moves to another place |
@@ -27,7 +27,7 @@
 //! # Who keeps the client
 //!
 //! A reference here needs the client's memory and state, although it has no `Arc` of them. So a client that is closed
-//! while its objects are in use keeps itself, in `State::keeper`, until the last reference ends.
+//! while its objects are in use keeps itself, in `State::keep_alive`, until the last reference ends.
 //!
 //! Lock order: a [`Busy`](crate::counting::count::Busy) count, then `state`, then the readers. No thread waits for a
 //! count while it holds a lock. References that a freed object kept end outside of all locks.
@@ -41,10 +41,10 @@ mod kept;
 mod lease;
 mod readers;
 mod reclaim;
+mod references;
 mod segments;
 mod spilled;
 mod table;
-mod uses;
 
 use std::io;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) use self::segments::HeldSegment;
 use self::segments::Segments;
 pub(crate) use self::spilled::Spilled;
 pub(crate) use self::table::Table;
-use crate::counting::keeper::{ClientKeeper, WeakKeeper};
+use crate::counting::keep_alive::{KeepAlive, WeakKeepAlive};
 use crate::counting::raw::RawReference;
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
@@ -84,7 +84,7 @@ pub(crate) struct Owner {
     /// Leases that were requested and whose segments are not in the state yet.
     leasing: AtomicUsize,
     end_reference: EndReference,
-    client: WeakKeeper,
+    client: WeakKeepAlive,
 }
 
 /// What an owner knows of its objects and its memory.
@@ -96,7 +96,7 @@ struct State {
     in_use: u32,
     is_closed: bool,
     /// The client itself, once it is closed and while anything is in use.
-    keeper: Option<ClientKeeper>,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl Owner {
@@ -109,7 +109,7 @@ impl Owner {
         capacity_bytes: u64,
         connection: Arc<Connection>,
         end_reference: EndReference,
-        client: WeakKeeper,
+        client: WeakKeepAlive,
     ) -> Self {
         let state = State {
             entries: Entries::new(entries_committed),
@@ -117,7 +117,7 @@ impl Owner {
             retired: Retired::default(),
             in_use: 0,
             is_closed: false,
-            keeper: None,
+            keep_alive: None,
         };
         Self {
             guard,
@@ -156,11 +156,11 @@ impl Owner {
     }
 
     /// From now on the client lives only as long as anything of it is in use. The caller frees what is not.
-    pub(crate) fn close(&self, client: ClientKeeper) {
+    pub(crate) fn close(&self, client: KeepAlive) {
         let mut state = self.state.lock();
         state.is_closed = true;
         if state.in_use > 0 {
-            state.keeper = Some(client);
+            state.keep_alive = Some(client);
         }
     }
 

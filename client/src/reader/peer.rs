@@ -17,7 +17,7 @@ use mobula_shm::memory::check_received;
 use mobula_shm::pins::PinWriter;
 use mobula_shm::table::{Location, State, TABLE_BYTES, TableReader, Word};
 
-use crate::counting::keeper::ClientKeeper;
+use crate::counting::keep_alive::KeepAlive;
 use crate::daemon::connection::{Answer, Connection};
 use crate::error::ClientError;
 use crate::reader::segment::{PeerSegment, PeerSegments};
@@ -39,7 +39,7 @@ pub(crate) struct Peer {
     /// The sleep of the other process for which this process has rung last.
     rung_for: AtomicU32,
     /// The slot, which the peer is reached through, is a part of it.
-    _client: ClientKeeper,
+    _client: KeepAlive,
 }
 
 impl Peer {
@@ -51,7 +51,7 @@ impl Peer {
         own_control: BorrowedFd<'_>,
         directory: Arc<DirectoryReader>,
         connection: Arc<Connection>,
-        client: ClientKeeper,
+        client: KeepAlive,
     ) -> Result<Self, ClientError> {
         let Reply::Attached { .. } = answer.reply else {
             return Err(ClientError::unexpected(&answer.reply));

@@ -12,7 +12,7 @@ use mobula_shm::fork::ForkGuard;
 use parking_lot::Mutex;
 
 use crate::counting::count::Kind;
-use crate::counting::keeper::WeakKeeper;
+use crate::counting::keep_alive::WeakKeepAlive;
 use crate::counting::raw::RawReference;
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
@@ -35,7 +35,7 @@ pub(crate) struct Peers {
     attaching: Mutex<()>,
     /// The owner that a thread is attaching to, and whether the daemon has forgotten it meanwhile.
     attaching_to: Mutex<Option<(OwnerId, bool)>>,
-    client: WeakKeeper,
+    client: WeakKeepAlive,
 }
 
 impl Peers {
@@ -46,7 +46,7 @@ impl Peers {
         directory: Arc<DirectoryReader>,
         guard: ForkGuard,
         connection: Arc<Connection>,
-        client: WeakKeeper,
+        client: WeakKeepAlive,
     ) -> Self {
         Self {
             own,

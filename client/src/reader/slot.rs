@@ -79,7 +79,8 @@ impl Slot {
     /// reference pins the object. Memory operations only.
     #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<Option<RawReference>, ClientError> {
-        Ok(self.count(object, kind)?.map(|entry| self.reference(entry, object, kind)))
+        // SAFETY: `count` has just counted it.
+        Ok(self.count(object, kind)?.map(|entry| unsafe { self.reference(entry, object, kind) }))
     }
 
     /// Counts a borrow of an object, as [`acquire`](Self::acquire) does, and finds the bytes of one that is borrowed
@@ -96,7 +97,9 @@ impl Slot {
             let location = peer.location(object.index());
             Some(Located { pointer: segment.find(&location)?, location })
         });
-        Ok(Some((self.reference(entry, object, Kind::Borrow), located)))
+        // SAFETY: `count` has just counted it.
+        let reference = unsafe { self.reference(entry, object, Kind::Borrow) };
+        Ok(Some((reference, located)))
     }
 
     /// Counts a reference of another kind to an object that this process already refers to.
@@ -158,12 +161,15 @@ impl Slot {
         unsafe { self.peer.occupant() }
     }
 
-    /// The reference that was just counted.
+    /// The reference to an object that was just counted.
+    ///
+    /// # Safety
+    /// The entry is the object's, and its count was counted up for this reference alone.
     #[inline]
-    fn reference(&self, entry: &Entry, object: ObjectId, kind: Kind) -> RawReference {
+    unsafe fn reference(&self, entry: &Entry, object: ObjectId, kind: Kind) -> RawReference {
         let (slot, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
-        // SAFETY: a slot may be used by any thread. A reference that is counted here keeps the peer, which keeps the
-        // client, of which slot and count are parts.
+        // SAFETY: a slot may be used by any thread. The caller has counted the reference, and a counted one keeps the
+        // peer, which keeps the client, of which slot and count are parts.
         unsafe { RawReference::new(slot, false, &entry.count, index, generation, kind) }
     }
 

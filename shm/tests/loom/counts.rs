@@ -2,7 +2,7 @@
 //! relies on the pin, and no thread uses an object that is being freed.
 //!
 //! A reader's reference begins and ends as in `client/src/reader/slot.rs` (`Slot::count_first`, `Slot::release_last`),
-//! an owner's as in `client/src/owner/uses.rs` (`acquire_first`, `release_last`) and `reclaim.rs` (`free_batch`).
+//! an owner's as in `client/src/owner/references.rs` (`acquire_first`, `release_last`) and `reclaim.rs` (`free_batch`).
 
 #[path = "../../../client/src/counting/count.rs"]
 #[expect(dead_code, reason = "an object has more kinds of references than a model")]

@@ -2,9 +2,7 @@
 //!
 //! The reader does what `client/src/reader/` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
 //! `Slot::release_last`), the owner what `client/src/owner/` does (`Table::seal`, `Owner::free_batch`,
-//! `Readers::mark_held`,
-//! `Readers::join`), the
-//! daemon what `store/src/daemon/client/attach.rs` does (`attach`).
+//! `Readers::mark_held`, `Readers::join`), the daemon what `store/src/daemon/client/attach.rs` does (`attach`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

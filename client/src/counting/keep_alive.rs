@@ -6,7 +6,7 @@
 use std::sync::{Arc, Weak};
 
 /// Keeps a whole client. Nothing is ever called through it.
-pub(crate) type ClientKeeper = Arc<dyn Send + Sync>;
+pub(crate) type KeepAlive = Arc<dyn Send + Sync>;
 
 /// The same, as each part has it from the beginning.
-pub(crate) type WeakKeeper = Weak<dyn Send + Sync>;
+pub(crate) type WeakKeepAlive = Weak<dyn Send + Sync>;

@@ -6,7 +6,7 @@ use mobula_protocol::id::ObjectId;
 use mobula_shm::table::{Location, State as ObjectState};
 
 use crate::counting::count::{Count, Kind, TooMany};
-use crate::counting::keeper::ClientKeeper;
+use crate::counting::keep_alive::KeepAlive;
 use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::{Located, dangling};
@@ -25,15 +25,22 @@ impl Owner {
         let count = self.table.count(object.index()).ok_or_else(no_such_object)?;
         let is_counted = count.add(kind)
             || self.acquire_first(object.index(), count, kind).map_err(|too_many| too_many.of(object))?;
-        if is_counted { Ok(self.reference(count, object, kind)) } else { Err(no_such_object()) }
+        if !is_counted {
+            return Err(no_such_object());
+        }
+        // SAFETY: it was just counted, here or by `acquire_first`.
+        Ok(unsafe { self.reference(count, object, kind) })
     }
 
-    /// The reference that `count` was just counted up for.
+    /// The reference to an object that was just counted.
+    ///
+    /// # Safety
+    /// `count` is the object's, and was counted up for this reference alone.
     #[inline]
-    pub(super) fn reference(&self, count: &Count, object: ObjectId, kind: Kind) -> RawReference {
+    pub(super) unsafe fn reference(&self, count: &Count, object: ObjectId, kind: Kind) -> RawReference {
         let (owner, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
-        // SAFETY: an owner may be used by any thread. A reference that is counted here keeps the client, of which owner
-        // and count are parts.
+        // SAFETY: an owner may be used by any thread. The caller has counted the reference, and a counted one keeps the
+        // client, of which owner and count are parts.
         unsafe { RawReference::new(owner, true, count, index, generation, kind) }
     }
 
@@ -96,7 +103,7 @@ impl Owner {
         count: NonNull<Count>,
         kind: Kind,
         garbage: &mut Garbage,
-    ) -> Option<ClientKeeper> {
+    ) -> Option<KeepAlive> {
         // No reference to any of it is an argument, which would have to be valid until the end.
         //
         // SAFETY: the counted reference keeps the client, of which both are parts, until the count is stored, and the
@@ -119,7 +126,7 @@ impl Owner {
             let state = &mut *guard;
             state.in_use -= 1;
             // It was the last reference, for which a closed client was kept.
-            let mut client = if state.in_use == 0 { state.keeper.take() } else { None };
+            let mut client = if state.in_use == 0 { state.keep_alive.take() } else { None };
             if word.state() == Some(ObjectState::Free) {
                 // It was reserved and never sealed, or a promise has got its content.
                 this.table.vacate(index, word.generation());
