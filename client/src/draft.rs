@@ -140,7 +140,7 @@ impl DerefMut for Draft {
         // SAFETY: the range was reserved for this draft and lies inside a mapping, which stays while its entry is in
         // use: an owner does not give back a segment in which such an entry has memory. Its bytes are initialised (the
         // file's zeros, or an earlier object's). No object refers to it before `seal`, which takes the draft, and
-        // nobody pins what is not sealed.
+        // nobody pins an object before that.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.length()) }
     }
 }

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use mobula_shm::table::{ALIGNMENT, Location};
 
-/// The bytes of an object: their address here, and what its owner's table says of it.
+/// The bytes of an object: their address here, and the location in its owner's table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Located {
     /// Payload and references are mapped here, or copied, for as long as the object is borrowed.

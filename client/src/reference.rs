@@ -1,4 +1,4 @@
-//! A counted reference to an object, of this client's own or of a peer's: what handles, objects and writers consist of.
+//! A counted reference to an object of this client or of a peer. Handles, objects and writers consist of one.
 //!
 //! A [`Reference`] has no `Arc` of anything: it points to its count, and to the owner or the slot that the count is a
 //! part of. They stay because the reference is counted: a client keeps itself while it is used
@@ -32,7 +32,7 @@ pub(crate) struct Reference(RawReference);
 pub(crate) enum Source<'a> {
     /// This client.
     Own(&'a Owner),
-    /// Another one.
+    /// Another client.
     Peer(&'a Peer),
 }
 
@@ -147,7 +147,7 @@ impl Reference {
         }
     }
 
-    /// Where the bytes lie, and what they are. They stay there as long as there is a borrow, which this must be, of an
+    /// Where the bytes lie. They stay there as long as there is a borrow, which this must be, of an
     /// object that is sealed.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Reference {
         }
     }
 
-    // ---- what it points to ----
+    // ---- its count ----
 
     /// Counts the first reference of another kind.
     fn acquire_again(&self, kind: Kind) -> Result<(), TooMany> {

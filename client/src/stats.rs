@@ -37,7 +37,7 @@ impl Stats {
         self.sum(|client| client.pins)
     }
 
-    /// Lengths are what owners say, which may be anything.
+    /// Lengths come from the owners, and may be anything.
     fn sum(&self, number: impl Fn(&ClientInfo) -> u64) -> u64 {
         self.clients.iter().map(number).fold(0, u64::saturating_add)
     }

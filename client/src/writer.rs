@@ -10,7 +10,7 @@ use crate::error::ClientError;
 use crate::object::{Handle, Object};
 use crate::owner::Owner;
 
-/// What an object is going to be.
+/// Length, format and references of an object that is to be made.
 #[derive(Debug, Default)]
 pub struct Layout {
     /// Bytes of its payload.

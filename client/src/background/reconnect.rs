@@ -73,7 +73,7 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
     failpoint(Failpoint::ResumeFound);
     let mut teller = Teller { shared, socket, deadline };
-    // Whatever this client gets from here on, it gets from that daemon.
+    // From here on, this client gets everything from that daemon.
     let still = shared.connection.begin_reconnecting();
     let correlation = teller.tell_all()?;
     drop(still);

@@ -266,13 +266,13 @@ impl Busy<'_> {
         self.word &= !QUEUED;
     }
 
-    /// The pin bits that say what the count says now.
+    /// The pin bits that belong to the count as it is now.
     #[inline]
     pub(crate) fn pin_bits(&self) -> u32 {
         pin_bits(self.word)
     }
 
-    /// The pin bits that said what the count said before.
+    /// The pin bits that belonged to the count before.
     #[inline]
     pub(crate) fn pin_bits_before(&self) -> u32 {
         pin_bits(self.before)

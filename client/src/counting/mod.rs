@@ -1,4 +1,4 @@
-//! How often this process refers to what. Nothing here knows what an object is, or a client.
+//! Counts of references and of users. Nothing here knows an object or a client.
 //!
 //! | file | owns |
 //! |---|---|

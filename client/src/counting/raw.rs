@@ -13,7 +13,7 @@ use crate::counting::count::{Count, Kind};
 /// this form for its objects.
 #[must_use]
 pub(crate) struct RawReference {
-    /// What the count is a part of.
+    /// The owner or the slot that the count is a part of.
     source: NonNull<()>,
     count: NonNull<Count>,
     /// The generation above, and below it whether the object is this client's own, the kind, and the index. It is one
@@ -50,7 +50,7 @@ impl RawReference {
         generation: u32,
         kind: Kind,
     ) -> Self {
-        // What is counted has an entry, so its index is below the bits of the kind.
+        // A counted object has an entry, so its index is below the bits of the kind.
         debug_assert!(u64::from(index) <= INDEX);
         let own = if is_own { OWN } else { 0 };
         let place = u64::from(index) | (kind as u64) << KIND_SHIFT | own;

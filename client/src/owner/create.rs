@@ -15,11 +15,11 @@ use crate::owner::{Owner, State};
 pub(crate) struct Reserved {
     pub(crate) id: ObjectId,
     pub(crate) reference: RawReference,
-    /// The memory, and what the object is going to be. It is mapped for as long as the entry is not vacant.
+    /// The memory, and the object's location. It is mapped for as long as the entry is not vacant.
     pub(crate) located: Located,
 }
 
-/// What is missing for an object, and must be asked of the daemon.
+/// The memory or the entries that are missing for an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     Memory,
@@ -50,7 +50,7 @@ impl Owner {
         self.state.lock().entries.keep(object.index(), references);
     }
 
-    /// Keeps a promise with what was written under another id, whose entry becomes vacant when its last reference ends.
+    /// Keeps a promise with the content of another id, whose entry becomes vacant when its last reference ends.
     /// Wakes the readers that wait.
     pub(crate) fn fulfil(&self, promised: ObjectId, written: ObjectId, location: &Location) {
         self.state.lock().entries.move_content(written.index(), promised.index());

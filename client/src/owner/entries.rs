@@ -1,5 +1,5 @@
-//! What each entry of the table needs in the owner's heap, which index the next object gets, and the lists of objects
-//! that are to be freed.
+//! The data that each entry of the table needs in the owner's heap, the index that the next object gets, and the lists
+//! of objects that are to be freed.
 
 use std::collections::VecDeque;
 

@@ -24,7 +24,7 @@
 //! | `QUEUED` | is an object that waits in exactly one list, or is being freed | `acquire` (it stays in its list) |
 //! | references and `QUEUED` | is an object in use again | the next look at the list, which forgets it |
 //!
-//! # Who keeps the client
+//! # How the client is kept
 //!
 //! A reference here needs the client's memory and state, although it has no `Arc` of them. So a client that is closed
 //! while its objects are in use keeps itself, in `State::keep_alive`, until the last reference ends.
@@ -87,7 +87,7 @@ pub(crate) struct Owner {
     client: WeakKeepAlive,
 }
 
-/// What an owner knows of its objects and its memory.
+/// The entries, the memory and the lists of an owner.
 struct State {
     entries: Entries,
     segments: Segments,

@@ -17,7 +17,7 @@ use crate::owner::{Garbage, Owner};
 const LARGE_BYTES_MIN: u64 = 64 << 10;
 
 impl Owner {
-    /// Counts a reference to an object, whatever its state; an error where there is nothing. Memory operations only.
+    /// Counts a reference to an object in any state; an error where there is none. Memory operations only.
     #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
         self.check_process()?;

@@ -20,7 +20,7 @@ pub(crate) struct Table {
     id: OwnerId,
     words: TableWriter,
     counts: Lazy<Count>,
-    /// What this process uses of its own objects, for the daemon to show.
+    /// This process's references to its own objects, for the daemon to show.
     pins: PinWriter,
 }
 
@@ -34,7 +34,7 @@ impl Table {
         self.id
     }
 
-    // ---- what an entry says ----
+    // ---- the words of an entry ----
 
     /// The state word of an entry.
     #[inline]
@@ -49,7 +49,7 @@ impl Table {
         self.words.word(index)
     }
 
-    /// Where an object lies, and what it is. Of a spilled object, segment and offset mean nothing.
+    /// The location of an object. Segment and offset of a spilled object mean nothing.
     #[inline]
     pub(crate) fn location(&self, index: u32) -> Location {
         self.words.location(index)
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    /// What a spilled object is, and where its spill record lies; `None` if it is not spilled.
+    /// The location of a spilled object, and the place of its spill record; `None` if it is not spilled.
     pub(crate) fn spill_record(&self, object: ObjectId) -> Option<(Location, SpillPlace)> {
         let index = object.index();
         let spilled = Word::new(object.generation(), State::Spilled);
@@ -81,7 +81,7 @@ impl Table {
         Some((self.words.location(index), self.words.spill_place(index)?))
     }
 
-    // ---- what this process counts ----
+    // ---- the counts of this process ----
 
     /// The count of an entry; `None` where no entry of its neighbourhood was ever used.
     #[inline]
@@ -107,13 +107,13 @@ impl Table {
         (count, generation)
     }
 
-    /// Shows what this process uses of an entry.
+    /// Shows this process's references to an entry's object.
     #[inline]
     pub(crate) fn set_pin(&self, index: u32, bits: u32) {
         self.pins.set_own(index, bits);
     }
 
-    // ---- what becomes of an entry ----
+    // ---- changes of an entry ----
 
     /// Makes an object visible: from here on its bytes never change.
     #[inline]

@@ -95,7 +95,7 @@ impl Peer {
         self.directory.committed(self.id.slot())
     }
 
-    /// What its table says of an entry. Nothing of it is checked.
+    /// The location in an entry of its table. Nothing of it is checked.
     #[inline]
     pub(crate) fn location(&self, index: u32) -> Location {
         self.table.location(index)

@@ -61,7 +61,7 @@ impl Peers {
         }
     }
 
-    /// Counts a reference to a peer's object, whatever its state, and pins it if it is the first. Memory operations
+    /// Counts a reference to a peer's object in any state, and pins it if it is the first. Memory operations
     /// only, except for the first object of an owner.
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
         loop {

@@ -75,7 +75,7 @@ impl Slot {
         self.peer.forget(|peer| id.is_none_or(|id| peer.id == id));
     }
 
-    /// Counts a reference to an object, whatever its state; `None` when its owner is not in this slot. The first
+    /// Counts a reference to an object in any state; `None` when its owner is not in this slot. The first
     /// reference pins the object. Memory operations only.
     #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<Option<RawReference>, ClientError> {

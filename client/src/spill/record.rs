@@ -72,7 +72,7 @@ pub(crate) struct RecordReader<'a> {
 }
 
 impl<'a> RecordReader<'a> {
-    /// Reads the header of the record at `offset`, of an object of which the table says what it is.
+    /// Reads the header of the record at `offset`, which must be that of an object with this location in the table.
     ///
     /// # Errors
     /// [`Refusal::SpillDamaged`]; [`Refusal::NotRestored`] where the file cannot be read.
@@ -87,7 +87,7 @@ impl<'a> RecordReader<'a> {
         let opened = opened.map_err(|error| not_read(object, &error))?;
         let damaged = || ClientError::from(Refusal::SpillDamaged { object });
         let extent = record.extent().ok_or_else(damaged)?;
-        // The length is what a peer says: the file must have as many bytes, before memory is taken for them.
+        // The length comes from a peer: the file must have as many bytes, before memory is taken for them.
         let length = file.metadata().map_err(|error| not_read(object, &error))?.len();
         if offset.checked_add(extent).is_none_or(|end| length < end) {
             return Err(damaged());

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::spill::out::spill;
 use crate::spill::restore::restore_own;
 
-/// Has bytes spilled, and says to the daemon what came of it.
+/// Has bytes spilled, and tells the daemon the outcome.
 pub(crate) fn spill_soon(shared: &Arc<Shared>, bytes: u64) {
     if !shared.spill_jobs.add_spill(bytes) {
         return;
@@ -29,7 +29,7 @@ pub(crate) fn spill_soon(shared: &Arc<Shared>, bytes: u64) {
     }
 }
 
-/// Has an object restored that another client wants, and says to the daemon what came of it.
+/// Has an object restored that another client wants, and tells the daemon the outcome.
 pub(crate) fn restore_soon(shared: &Arc<Shared>, object: ObjectId) {
     if !shared.spill_jobs.add_restore(object) {
         return;

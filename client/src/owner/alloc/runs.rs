@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Runs that a segment remembers just as they were freed.
 const WARM_MAX: usize = 64;
 
-/// What the allocator knows of a segment.
+/// A segment, as the allocator knows it.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) bytes: u64,
