@@ -235,6 +235,25 @@ fn the_last_use_of_a_closed_client_ends_it_in_whatever_thread_it_is() {
     eventually("the closed clients are gone", || witness.stats().unwrap().totals.clients == 2);
 }
 
+/// The handle that an object keeps may be another client's: it ends with the client that owned the object, although the
+/// object lives on.
+#[test]
+fn a_reference_that_an_object_keeps_ends_with_the_client_of_the_object() {
+    let store = Store::start(PEER, CAPACITY);
+    let (witness, owner, other) = (store.client(), store.client(), store.client());
+    let kept = put_content(&other, 1000).unwrap();
+    let references = vec![kept.handle()];
+    let object = put_layout(&owner, Layout { length: 1, format: 0, references }).unwrap();
+    let held = witness.get(object.id()).unwrap();
+    drop((object, kept, owner, other));
+    eventually("both clients are gone", || {
+        let clients = witness.stats().unwrap().clients;
+        clients.iter().filter(|client| !client.dead).count() == 1
+    });
+    drop(held);
+    store.is_empty_again(&witness);
+}
+
 #[test]
 fn a_forked_child_may_drop_its_client_before_its_objects() {
     let store = Store::start(PEER, CAPACITY);
