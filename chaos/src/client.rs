@@ -44,7 +44,7 @@ pub(crate) fn run(socket: &Path, seed: u64, room: Room) -> Result<(), Violation>
         // SAFETY: ends the process without running what others are in the middle of.
         unsafe { libc::_exit(0) }
     });
-    // Nobody gives up because the machine has no processor for another.
+    // No client gives up because the machine has no processor for another.
     let options = ConnectOptions::new().label("chaos").lease_timeout(Duration::from_secs(5));
     let options = options.patience(PATIENCE).resume_timeout(PATIENCE);
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! What a client does: every operation there is, chosen at random, on objects under names that all clients share.
+//! The work of a client: every operation, chosen at random, on objects under names that all clients share.
 //!
 //! It checks as it goes. What it holds must be there with the bytes of its id, and so must what that refers to; what a
 //! living client sent it must be there until it has taken it. Errors that the death of another explains are taken;
@@ -18,7 +18,7 @@ use crate::Violation;
 use crate::content::{Random, fill, is_content_of};
 use crate::message::{Held, Ledger, Load, Room};
 
-/// Formats, by which the supervisor tells what an object is for: nobody but its owner ever knows its id;
+/// Formats, by which the supervisor tells the purpose of an object, of which only the owner knows the id;
 pub(crate) const PRIVATE: u32 = 1;
 /// others may;
 const SHARED: u32 = 2;
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
     record: Vec<u8>,
     load: Load,
     room: Room,
-    /// Objects of which nobody uses the bytes: what a full store spills.
+    /// Objects whose bytes no client uses: a full store spills them.
     hoard: VecDeque<Handle>,
     pub(crate) suspects: HashSet<OwnerId>,
     /// Owners of whom something may be lost, because they have died at the same time as the daemon.
@@ -127,14 +127,14 @@ impl Worker {
         Ok(())
     }
 
-    /// What it has now, when all that has been let go of is gone.
+    /// The objects that it has now, after all dropped ones are gone.
     pub(crate) fn ledger(&mut self) -> Checked<Ledger> {
         self.take_events(true)?;
         for object in &self.objects {
             self.verify(object)?;
         }
         if self.room == Room::Scarce {
-            // Whoever looks at everything now needs the room.
+            // The supervisor that now reads everything needs the room.
             self.hoard.extend(self.objects.drain(..).map(|object| object.handle()));
         }
         let mut held: Vec<(ObjectId, Held)> =
@@ -184,7 +184,7 @@ impl Worker {
     // ---- objects ----
 
     fn length(&mut self) -> u64 {
-        // What is leased must do for local work.
+        // Local work must do with the leased memory.
         let kinds = if self.load == Load::Local { 2 } else { 4 };
         let max = [64, 1000, 20_000, 100_000][self.random.below(kinds) as usize];
         self.random.below(max)
@@ -308,7 +308,7 @@ impl Worker {
     /// Another use of what is used already.
     fn again(&mut self) -> Checked {
         let Some(handle) = self.any_object(0) else { return Ok(()) };
-        // What is deleted, nobody gets any more, not even who has it.
+        // No client gets a deleted object any more, not even one that has it.
         match self.client.get(handle.id()) {
             Ok(object) => self.verify(&object)?,
             Err(ClientError::Deleted { .. }) => {}
@@ -402,7 +402,7 @@ impl Worker {
             .handles
             .iter()
             .position(|handle| handle.id().owner() != own && matches!(handle.is_ready(), Ok(false)));
-        // What it becomes may lie where only the daemon can help.
+        // Its bytes may lie where only the daemon can help.
         let promised = promised.filter(|_| self.load == Load::Everything);
         let Some(at) = promised else {
             let channels = &self.channels;
@@ -549,7 +549,8 @@ impl Worker {
         Ok(())
     }
 
-    /// What a living client sent is there, because it keeps it until it sees that it was taken, or closes the channel;
+    /// An object that a living client sent is there, because it keeps it until it sees that it was taken, or closes the
+    /// channel;
     /// `false` when it has, or is dead.
     fn receive_object(&mut self, at: usize, id: Option<ObjectId>) -> Checked<bool> {
         let (channel, peer) = (self.channels[at].channel.id, self.channels[at].channel.peer);
@@ -617,7 +618,7 @@ impl Worker {
         self.suspects.contains(&id.owner())
     }
 
-    /// What the death of others explains, for something that was not held.
+    /// An outcome that the death of others explains, for an object that was not held.
     fn excuse(&self, error: &ClientError, about: Option<ObjectId>, what: &str) -> Checked {
         match error {
             ClientError::NoSuchObject { .. }

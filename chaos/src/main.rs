@@ -42,7 +42,7 @@ use crate::scenarios::{Figures, SCENARIOS, Scenario};
 #[derive(Debug, Parser)]
 #[command(name = "mobula-chaos", version)]
 pub(crate) struct Options {
-    /// What to do, in this order; everything by default.
+    /// The scenarios to run, in this order; all by default.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<&'static Scenario>,
     /// How long each scenario goes on that has no other end.
@@ -74,7 +74,7 @@ impl Options {
     }
 }
 
-/// What this program is when the supervisor starts it.
+/// The role of this program when the supervisor starts it.
 #[derive(Debug, Subcommand)]
 enum Role {
     #[command(hide = true)]
@@ -83,7 +83,7 @@ enum Role {
     Client { socket: PathBuf, seed: u64, room: Room },
 }
 
-/// What must not be, and was seen; or what kept the run from going on.
+/// A broken promise, or an obstacle to the run.
 #[derive(Debug)]
 pub(crate) struct Violation(pub(crate) String);
 

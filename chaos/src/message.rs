@@ -1,4 +1,4 @@
-//! What the supervisor and its processes say to each other: a line of JSON each, through the processes' standard input
+//! The messages between the supervisor and its processes: a line of JSON each, through the processes' standard input
 //! and output.
 
 use std::io::Write;
@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Arm { failpoint: String, nth: u64, victim: u32 },
     /// No more.
     Disarm,
-    /// What belongs to this owner may be spoilt from now on.
+    /// The objects of this owner may be spoilt from now on.
     Suspect(OwnerId),
     /// This owner has died at the same time as the daemon: what others held of it may be lost, and never anything else.
     Bereft(OwnerId),
@@ -32,12 +32,12 @@ pub(crate) enum Command {
     Scribble { milliseconds: u64 },
 }
 
-/// What a client works on.
+/// The kind of work of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Load {
     /// Every operation there is.
     Everything,
-    /// What needs nobody but oneself and those who are known: puts into leased memory, gets, records, drops.
+    /// Work that needs only the client itself and its peers: puts into leased memory, gets, records, drops.
     Local,
 }
 
@@ -67,7 +67,7 @@ pub(crate) enum Report {
     Ready { owner: Option<OwnerId> },
     /// It works no more, and has this.
     Paused(Ledger),
-    /// What it has done since the last time it was asked.
+    /// Its work since the last question.
     Work(Work),
     /// So many words were written, by [kind](KINDS).
     Scribbled { words: [u64; KINDS.len()] },
@@ -84,18 +84,18 @@ pub(crate) struct Work {
     pub(crate) stalled: u64,
 }
 
-/// What a client has, by its own account.
+/// The holdings of a client, by its own account.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     /// Every object that it uses in any way, once or more often.
     pub(crate) held: Vec<(ObjectId, Held)>,
-    /// What its own objects keep alive, those included that it does not use itself any more.
+    /// Objects that its own objects keep alive, those included that it does not use itself any more.
     pub(crate) references: Vec<(ObjectId, Vec<ObjectId>)>,
     /// Channels of which it has an end.
     pub(crate) channels: Vec<u64>,
 }
 
-/// What a client has of an object.
+/// A client's share in an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Held {
     /// It is sealed.

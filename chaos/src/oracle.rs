@@ -11,7 +11,7 @@ use crate::Violation;
 use crate::content::is_content_of;
 use crate::message::{Held, Ledger};
 
-/// What the store and the kernel say.
+/// The accounts of the store and of the kernel.
 pub(crate) struct Seen {
     pub(crate) stats: Stats,
     pub(crate) objects: Vec<ObjectInfo>,
@@ -24,12 +24,12 @@ pub(crate) struct Seen {
     pub(crate) written_segments: HashMap<OwnerId, usize>,
 }
 
-/// What must be so.
+/// The accounts as they must be.
 pub(crate) struct Known {
     /// The client that asks, which holds nothing.
     pub(crate) asker: OwnerId,
     pub(crate) living: Vec<(OwnerId, Ledger)>,
-    /// Everything that is sealed or promised and that somebody, something or a name keeps.
+    /// Every sealed or promised object that a client, another object or a name keeps.
     pub(crate) alive: HashSet<ObjectId>,
     /// Owners that have scribbled: whatever is said of theirs may be wrong.
     pub(crate) suspects: HashSet<OwnerId>,
@@ -37,7 +37,7 @@ pub(crate) struct Known {
     pub(crate) bereft: HashSet<OwnerId>,
 }
 
-/// What can be reached from what clients hold and from names: all of it is read, and must be what it was.
+/// The objects that can be reached from held ones and from names: all are read, and must have their bytes.
 pub(crate) fn reach(
     client: &Client,
     living: &[(OwnerId, Ledger)],
@@ -46,7 +46,7 @@ pub(crate) fn reach(
     bereft: &HashSet<OwnerId>,
 ) -> Result<HashSet<ObjectId>, Violation> {
     let (mut alive, mut next) = (HashSet::new(), Vec::new());
-    // What keeps others alive must not go before they have been looked at.
+    // An object that keeps others alive must not be dropped before they have been read.
     let mut kept = Vec::new();
     for (owner, ledger) in living {
         for (id, held) in &ledger.held {
@@ -72,7 +72,7 @@ pub(crate) fn reach(
                 next.extend(object.references().into_iter().map(|inner| (inner, format!("kept by {id}"))));
                 kept.push(object.handle());
             }
-            // Who has it keeps it, and nobody else gets it.
+            // A client that has it keeps it, and no other client gets it.
             Err(ClientError::Deleted { .. } | ClientError::NotReady { .. }) => {}
             Err(ClientError::NoSuchObject { .. } | ClientError::Lost { .. } | ClientError::Refused(_))
                 if bereft.contains(&id.owner()) =>
@@ -81,7 +81,7 @@ pub(crate) fn reach(
             }
             // A name of a promise that its living owner has broken.
             Err(ClientError::Lost { .. }) if why.starts_with("named") => _ = alive.remove(&id),
-            // A name that was evicted since it was listed, for whoever waits for room.
+            // A name that was removed since it was listed, to make room.
             Err(ClientError::NoSuchObject { .. })
                 if why.starts_with("named") && !client.names()?.iter().any(|name| name.object == id) =>
             {
@@ -100,7 +100,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let is_suspect = |owner: OwnerId| known.suspects.contains(&owner) || known.bereft.contains(&owner);
     let living: HashSet<OwnerId> = known.living.iter().map(|(owner, _)| *owner).collect();
 
-    // Bytes: every one of the capacity is somebody's, or free.
+    // Bytes: each byte of the capacity belongs to a client, or is free.
     let used = totals.leased_bytes + totals.orphaned_bytes + totals.retired_bytes;
     found.equal(
         "leased + orphaned + retired + free",
@@ -116,10 +116,10 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     found.equal("orphaned bytes", totals.orphaned_bytes, "those of all the dead", bytes_of(true));
 
     if known.suspects.is_empty() {
-        found.equal("retired bytes", totals.retired_bytes, "needed by nobody", 0);
+        found.equal("retired bytes", totals.retired_bytes, "needed by no client", 0);
     }
 
-    // Who is there.
+    // Clients.
     let rows = |dead: bool| -> BTreeSet<OwnerId> {
         let rows = seen.stats.clients.iter().filter(|client| client.dead == dead);
         rows.map(|client| client.owner).collect()
@@ -130,15 +130,15 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let dead = rows(true);
     found.equal("the dead in the totals", totals.dead_clients as usize, "those listed", dead.len());
 
-    // Objects: what somebody keeps is there, and nothing else is.
+    // Objects: those that are kept are there, and no others.
     let listed: HashSet<ObjectId> = seen.objects.iter().map(|info| info.object).collect();
     for id in known.alive.difference(&listed).filter(|id| !is_suspect(id.owner())) {
         found.say(format!("object {id} is lost"));
     }
-    // What is left of one that has scribbled may refer to anything, and keeps it as long as somebody keeps that.
+    // An object of a client that has scribbled may refer to anything, and keeps it as long as the object is kept.
     let spoilt = seen.stats.clients.iter().any(|row| is_suspect(row.owner));
     for id in listed.difference(&known.alive).filter(|id| !is_suspect(id.owner()) && !spoilt) {
-        found.say(format!("object {id} is leaked: nobody keeps it"));
+        found.say(format!("object {id} is leaked: nothing keeps it"));
     }
 
     // Pins: exactly the handles of the living.
@@ -165,7 +165,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     // The dead are remembered as long as anything of theirs is kept.
     for owner in dead.iter().filter(|owner| !is_suspect(**owner)) {
         if !kept_alive.contains(owner) && !known.alive.iter().any(|id| id.owner() == *owner) {
-            found.say(format!("client {owner} is dead, remembered, and nobody keeps anything of it"));
+            found.say(format!("client {owner} is dead, remembered, and nothing of it is kept"));
         }
     }
 
@@ -200,7 +200,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let channels = ends.values().filter(|ends| **ends == 2).count();
     found.equal("channels", totals.channels as usize, "those with both ends", channels);
 
-    // What the daemon has open is what it says that it has.
+    // The daemon has as many descriptors open as its accounts explain.
     let open = |kind: &str| seen.daemon_memories.get(kind).copied().unwrap_or(0);
     found.equal("segments", totals.segments as usize, "open in the daemon", open("segment"));
     let owners = expected.len() + dead.len();
@@ -211,7 +211,7 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     found.0
 }
 
-/// What a client pins: what it uses, and what its objects keep that somebody still uses.
+/// The pins of a client: on objects that it uses, and on objects that its own used objects keep.
 fn pins_of(owner: OwnerId, ledger: &Ledger, listed: &HashSet<ObjectId>) -> HashSet<ObjectId> {
     let used = ledger.held.iter().map(|(id, _)| *id);
     let alive = ledger.references.iter().filter(|(id, _)| id.owner() == owner && listed.contains(id));
@@ -340,7 +340,7 @@ mod tests {
         check("holders", &|seen, _| seen.objects[0].holders = 2);
         check("pins of the one that asks", &|seen, _| seen.stats.clients[0].pins = 1);
         check("clients", &|seen, _| seen.stats.clients[2].dead = false);
-        check("nobody keeps anything of it", &|_, known| {
+        check("nothing of it is kept", &|_, known| {
             known.alive.remove(&object(DEAD));
             known.living[0].1.held.pop();
         });

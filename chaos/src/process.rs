@@ -75,7 +75,7 @@ impl Process {
         self.reports.try_recv().ok()
     }
 
-    /// What it has found wrong, after which it ends.
+    /// A broken promise that it has found, after which it ends.
     pub(crate) fn complaint(&self) -> Option<Violation> {
         self.complaints.try_recv().ok().map(|what| Violation(format!("process {}: {what}", self.pid)))
     }

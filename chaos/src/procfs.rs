@@ -1,4 +1,4 @@
-//! What the kernel says about a process: its descriptors, its mappings, its memory.
+//! The kernel's account of a process: its descriptors, its mappings, its memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;

@@ -7,10 +7,10 @@ use crate::procfs::{self, Mapping};
 
 const PAGE_BYTES: usize = 4096;
 const WORD_BYTES: usize = size_of::<u64>();
-/// Words written before others have a turn on the processor.
+/// Words written before the processor is given to other threads.
 const TURN: u64 = 256;
 
-/// What there is to be written.
+/// The memory that can be written.
 pub(crate) const KINDS: [&str; 4] = ["tables", "pins", "segments", "rings"];
 
 /// Scribbles for a while; returns how many words it wrote, by kind.
@@ -43,7 +43,7 @@ pub(crate) fn scribble(seed: u64, duration: Duration) -> [u64; KINDS.len()] {
     words
 }
 
-/// What is written: noise, and what looks more like the truth.
+/// The kinds of words: noise, and words that look like real ones.
 fn value(random: &mut Random, before: u64, copied: u64) -> u64 {
     match random.below(6) {
         0 => random.below(u64::MAX),

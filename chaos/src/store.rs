@@ -10,7 +10,7 @@ use crate::Violation;
 use crate::message::{Command, Report, Room, commands, failpoint_named, say};
 use crate::process::PATIENCE;
 
-/// What may be leased in all.
+/// Capacity of the store.
 const AMPLE_BYTES: u64 = 96 << 20;
 /// The same where objects have to be spilled: the clients hold several times as much.
 const SCARCE_BYTES: u64 = 24 << 20;

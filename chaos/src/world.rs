@@ -48,7 +48,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Who it is, as soon as it is anybody; `None` when it has died before.
+    /// Its id, once it is connected; `None` when it has died before.
     pub(crate) fn owner(&mut self) -> Result<Option<OwnerId>, Violation> {
         while self.owner.is_none() {
             match self.process.report()? {
@@ -151,7 +151,7 @@ impl World {
         if !was_killed(status) && !self.clients[at].may_die {
             return Err(self.crash(at, &format!("{status}")));
         }
-        // What it said last may not have been read.
+        // Its last report may not have been read.
         self.died.extend(self.clients[at].owner()?);
         self.clients[at] = self.new_worker()?;
         Ok(())
@@ -177,7 +177,8 @@ impl World {
     pub(crate) fn kill_store(&mut self) -> Result<(), Violation> {
         self.store.signal(Signal::SIGKILL);
         self.store.wait()?;
-        // Who has died just before, or may do so now, may take with it what others hold and nobody has mapped.
+        // A client that has died just before, or dies now, may take objects with it that others hold and no client has
+        // mapped.
         let mut bereft = std::mem::take(&mut self.died);
         bereft
             .extend(self.clients.iter_mut().filter(|worker| worker.may_die).filter_map(Worker::owner_so_far));
@@ -209,7 +210,7 @@ impl World {
             let stats = self.client.stats()?;
             let Some(row) = stats.clients.iter().find(|row| row.pid == pid) else { return Ok(()) };
             let owner = row.owner;
-            // What others may hold is theirs to give back; the rest is gone when nothing private is listed.
+            // Objects that others may hold are theirs to drop; the rest is gone when no private object is listed.
             if row.dead
                 && !self
                     .client

@@ -30,6 +30,7 @@ mod daemon;
 mod error;
 pub mod machine;
 mod memory;
+mod pidfd;
 mod process;
 mod server;
 

@@ -1,7 +1,7 @@
 //! SIGKILL for the daemon: at random times under load, at every failpoint that it passes, and while the next one takes
 //! everything up; and for clients while they hand over what they have. Another daemon takes its place each time.
 //!
-//! What is held must be there afterwards, byte for byte. A client that dies at the same time as the daemon is an
+//! Held objects must be there afterwards, byte for byte. A client that dies at the same time as the daemon is an
 //! exception: what others held of it without having mapped it may be lost, which is then an error and never wrong
 //! bytes.
 
@@ -115,7 +115,7 @@ fn daemon_dies(world: &mut World, failpoint: Failpoint, nth: u64) -> Result<bool
 /// The daemon is killed, and the next one dies while it takes everything up.
 fn next_daemon_dies(world: &mut World, failpoint: Failpoint, nth: u64) -> Result<bool, Violation> {
     if failpoint == Failpoint::RestartDead {
-        // Somebody must be dead of whom others hold something.
+        // There must be a dead owner of which other clients hold objects.
         let victim = world.random.below(CLIENTS as u64) as usize;
         world.kill(victim)?;
     }

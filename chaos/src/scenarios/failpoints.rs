@@ -27,7 +27,7 @@ pub(super) fn room_of(failpoint: Failpoint) -> Room {
     if SCARCE.iter().any(|name| failpoint.name().starts_with(name)) { Room::Scarce } else { Room::Ample }
 }
 
-/// What others die of while the daemon's failpoints are waited for: at these, the daemon has the more to do.
+/// The failpoints at which other clients die while the daemon's failpoints are waited for: they give the daemon work.
 pub(super) fn helpers(room: Room) -> &'static [Failpoint] {
     match room {
         Room::Ample => &[
@@ -59,7 +59,7 @@ impl Job {
     }
 }
 
-/// What has been done so far.
+/// The deaths so far.
 struct Tally {
     deaths: BTreeMap<&'static str, u64>,
     /// Since the accounts were compared.
@@ -147,7 +147,7 @@ fn die_in_clients(
                     *armed = None;
                 }
                 Some(job) if job.since.elapsed() > PATIENCE => {
-                    // What it has behind it, as a table that has grown, does not come again.
+                    // A client does not do again what lasts, such as growing its table.
                     jobs.push_back(job.again()?);
                     world.kill(at)?;
                     *armed = None;

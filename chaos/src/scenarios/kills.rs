@@ -11,7 +11,7 @@ use crate::{Options, Violation};
 const ROUND_KILLS: u64 = 8;
 /// How long a client lives at most after the last one was killed.
 const WAIT_US_MAX: u64 = 12_000;
-/// What is to be reached, and what fails the run: the machine may be busy with other things.
+/// The wanted number of kills, and the number below which the run fails: the machine may be busy.
 const RECLAIM_MS_GOAL: f64 = 50.0;
 const RECLAIM_MS_MAX: f64 = 1000.0;
 

@@ -1,4 +1,4 @@
-//! What is done to a store and its clients: a row and a module for each.
+//! The scenarios: a row and a module for each.
 
 mod daemon;
 mod failpoints;
@@ -39,7 +39,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "the daemon is killed, at random times and at every failpoint, and another takes its place",
         run: daemon::run,
     },
-    Scenario { name: "stops", about: "every process in turn is stopped for a while", run: stops::run },
+    Scenario {
+        name: "stops",
+        about: "every process is stopped for a while, one after the other",
+        run: stops::run,
+    },
     Scenario {
         name: "scribble",
         about: "clients fill what they can write with random words",
@@ -51,7 +55,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// Clients of a store.
 const CLIENTS: usize = 4;
 
-/// What was counted and measured.
+/// The figures of a scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     /// Whose figures are added.

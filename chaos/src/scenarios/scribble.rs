@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
             return Err(Violation("a client does not connect".to_owned()));
         };
         std::thread::sleep(Duration::from_millis(world.random.below(WARM_UP_MS)));
-        // Everyone knows before it begins, so that nobody takes its objects at their word.
+        // All clients know before it begins, so that none trusts its objects.
         world.suspect(owner)?;
         let milliseconds = 1 + world.random.below(SCRIBBLE_MS_MAX);
         world.clients[victim].may_die = true;
@@ -66,7 +66,7 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     for (kind, words) in KINDS.iter().zip(words) {
         figures.add(format!("random words written into {kind}"), words);
         if words == 0 && rounds >= ROUNDS_MIN {
-            return Err(Violation(format!("nobody has scribbled into {kind}")));
+            return Err(Violation(format!("no client has scribbled into {kind}")));
         }
     }
     figures.add("scribblers that harmed themselves", crashed);

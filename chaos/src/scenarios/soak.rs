@@ -12,17 +12,17 @@ use crate::world::World;
 use crate::{Options, Violation, procfs};
 
 /// Looks at the processes. So many that those who come and go have had all slots of the store before it counts: a
-/// client keeps a little memory for each slot in which it has met somebody.
+/// client keeps a little memory for each slot to which it was ever attached.
 const SAMPLES: u32 = 600;
 /// Part of the time that does not count: caches fill, and everyone has to meet everyone.
 const WARM_UP: f64 = 0.2;
-/// What memory may grow by.
+/// Bytes by which memory may grow.
 const SLOPE_MAX_BYTES: f64 = (1 << 20) as f64;
 const SLOPE_SECONDS: f64 = 600.0;
 /// A shorter run says nothing about the slope: what a page more or less comes to in ten minutes is above the limit.
 const SLOPE_RUN_MIN: Duration = Duration::from_secs(240);
 
-/// What a process has at a quiet point.
+/// The resources of a process at a quiet point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Things {
     descriptors: usize,
@@ -103,7 +103,7 @@ impl Series {
         Self { name: name.to_owned(), pid, base: None, private: Vec::new() }
     }
 
-    /// What the process has must be what it had at the first quiet point, in a moment at the latest.
+    /// The resources of a process must be those of the first quiet point, within a moment.
     fn compare(&mut self) -> Result<(), Violation> {
         let began = Instant::now();
         loop {

@@ -9,7 +9,7 @@ use crate::message::{Load, Room, Work};
 use crate::world::World;
 use crate::{Options, Violation};
 
-/// How long clients work before somebody is stopped.
+/// How long clients work before a process is stopped.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// How long an operation may take that finds an object which the stopped one was just about to free: it waits a second
 /// for it, and then gives up.
@@ -21,13 +21,13 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     let mut progress = Progress::new();
     let (mut least, mut longest, mut stalled) = (u64::MAX, 0, 0);
     let mut least_local = u64::MAX;
-    // Each client in turn, and the daemon behind the last one.
+    // One client after the other, and then the daemon.
     for stopped in 0..=CLIENTS {
         world.resume(Load::Everything);
         std::thread::sleep(WARM_UP);
         let is_daemon = stopped == CLIENTS;
         if is_daemon {
-            // What needs the daemon waits for it; what does not is what has to go on.
+            // Only work that does not need the daemon has to go on.
             world.resume(Load::Local);
             std::thread::sleep(WARM_UP);
         }
@@ -61,18 +61,18 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     Ok(())
 }
 
-/// What a client has done while somebody was stopped, who still is.
+/// The work of a client while another process is stopped.
 fn going_on(world: &mut World, at: usize) -> Result<Work, Violation> {
     let since = Instant::now();
     loop {
         let Some(work) = world.work(at)? else {
-            return Err(Violation(format!("client {at} has ended while somebody was stopped")));
+            return Err(Violation(format!("client {at} has ended while another process was stopped")));
         };
         if work.operations > 0 {
             return Ok(work);
         }
         if since.elapsed() > STALL_MAX {
-            return Err(Violation(format!("client {at} stands still while somebody is stopped")));
+            return Err(Violation(format!("client {at} stands still while another process is stopped")));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,11 +1,10 @@
 //! The credentials of the process at the other end of a connection, and a descriptor that tells its death.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mobula_protocol::socket::Socket;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
@@ -37,18 +36,6 @@ impl Credentials {
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
         let pidfd = if descriptors_are_scarce(socket) { None } else { pidfd(socket, pid)? };
         Ok(Self { pid, user: credentials.uid(), pidfd })
-    }
-}
-
-/// Whether no process has this id any more, or only one that has ended and was not waited for.
-pub(crate) fn has_ended(pid: u32) -> bool {
-    match open_pidfd(pid) {
-        Ok(Some(pidfd)) => {
-            let mut descriptors = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            matches!(poll(&mut descriptors, PollTimeout::ZERO), Ok(1..))
-        }
-        Ok(None) => false,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -89,39 +76,13 @@ fn pidfd(socket: &Socket, pid: u32) -> io::Result<Option<OwnedFd>> {
         Err(Errno::ESRCH | Errno::EINVAL) => return Err(io::ErrorKind::NotFound.into()),
         Err(error) => return Err(error.into()),
     }
-    open_pidfd(pid)
-}
-
-/// `NotFound` where there is no such process; `None` on a kernel without such descriptors.
-fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
-    // SAFETY: takes two integers and touches no memory.
-    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-    match Errno::result(raw) {
-        // SAFETY: a descriptor that the kernel just made: it is open, and nothing else owns it. It fits an int, as all
-        // do.
-        Ok(raw) => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw as libc::c_int) })),
-        Err(Errno::ENOSYS) => Ok(None),
-        Err(Errno::ESRCH) => Err(io::ErrorKind::NotFound.into()),
-        Err(error) => Err(error.into()),
-    }
+    crate::pidfd::open(pid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-
-    #[test]
-    fn a_process_that_has_ended_has_ended_whether_it_was_waited_for_or_not() {
-        assert!(!has_ended(std::process::id()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let begun = std::time::Instant::now();
-        while !has_ended(child.id()) {
-            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "it does not end");
-        }
-        child.wait().unwrap();
-        assert!(has_ended(child.id()));
-    }
 
     #[test]
     fn this_process_is_recognised() {

@@ -23,7 +23,7 @@ use crate::process::file_bytes_max;
 mod accept;
 mod connection;
 mod connections;
-pub(crate) mod credentials;
+mod credentials;
 mod endpoint;
 mod event_loop;
 mod poller;

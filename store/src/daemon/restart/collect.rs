@@ -29,7 +29,7 @@ use mobula_shm::names::names_bytes;
 
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::server::credentials::has_ended;
+use crate::pidfd::has_ended;
 
 /// How long the store waits for the first client.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
