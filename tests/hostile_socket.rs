@@ -192,9 +192,9 @@ fn lengths() -> Vec<Case<'static>> {
             raw.answer(&Request::Publish { name: Vec::new(), object: ObjectId::new(pages.owner, 0, 0) })
         }),
         case("a lease of 0 bytes", "bytes: 4096", ask(Request::Lease { bytes: 0, timeout_ms: 0 })),
-        case("a cursor of 2^62", "no cursor", ask(Request::ListObjects { cursor: 1 << 62 })),
+        case("a cursor of 2^62", "not the cursor", ask(Request::ListObjects { cursor: 1 << 62 })),
         case("the last cursor", "next: None", ask(Request::ListObjects { cursor: (1 << 48) - 1 })),
-        case("a client's cursor of 2^31", "no cursor", ask(Request::ListClients { cursor: 1 << 31 })),
+        case("a client's cursor of 2^31", "not the cursor", ask(Request::ListClients { cursor: 1 << 31 })),
         case("a table of no entries", "TableGrown", ask(Request::GrowTable { entries: 0 })),
     ];
     for bytes in [CAPACITY + 1, 1 << 31, 1 << 62, i64::MAX as u64, u64::MAX - 4095, u64::MAX] {
