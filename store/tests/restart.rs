@@ -249,8 +249,8 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
     check("a segment without memory", "0 descriptors", &after(segment(4096), vec![]));
     let mapped = Request::ResumeMapped { owner: good.id, segment: 7, bytes: PAGE_BYTES };
     check("a segment of nobody", "not told of", &after(mapped, vec![memory(4096)]));
-    check("an ordinary request", "before it was taken up", &after(Request::Stats {}, vec![]));
-    check("two introductions", "before it was taken up", &after(bad.introduction(), vec![]));
+    check("an ordinary request", "before the answer to Resumed", &after(Request::Stats {}, vec![]));
+    check("Resume twice", "before the answer to Resumed", &after(bad.introduction(), vec![]));
     // Its place is still its own, and the store goes on with both.
     let mut back = come_back(&store, &left, &bad, &[]);
     assert_eq!(back.reply(9).0, Reply::Resumed {});

@@ -319,7 +319,7 @@ impl Claim {
                 let [] = expect(descriptors)?;
                 self.correlation = Some(correlation);
             }
-            _ => return Err(cannot("a request before it has gone on")),
+            _ => return Err(cannot("a request before the answer to Resumed")),
         }
         Ok(())
     }
