@@ -326,7 +326,13 @@ impl Client {
 
     /// The events around this client from now on. A later call takes over from an earlier one.
     pub fn events(&self) -> Receiver<Event> {
-        self.shared().events.subscribe()
+        self.events_with(|| {})
+    }
+
+    /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when one comes: `wake` is
+    /// called behind each event, on the client's background thread. It must not block.
+    pub fn events_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
+        self.shared().events.subscribe(wake)
     }
 
     /// Blocks until this client is rung (for a record in a channel, for room in one, for a settled promise, for an

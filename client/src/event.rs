@@ -1,5 +1,7 @@
 //! Events around a client that it has not asked for, and the bell that wakes it.
 
+use std::sync::Arc;
+
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_protocol::id::OwnerId;
 use mobula_shm::bell::Bell;
@@ -26,26 +28,36 @@ pub enum Event {
 
 /// The way of a client's events to the program.
 pub(crate) struct Events {
-    sender: Mutex<Option<Sender<Event>>>,
+    subscriber: Mutex<Option<Subscriber>>,
     bell: Bell,
+}
+
+/// The part of the program that events go to.
+#[derive(Clone)]
+struct Subscriber {
+    sender: Sender<Event>,
+    /// Called behind each event.
+    wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Events {
     pub(crate) fn new(bell: Bell) -> Self {
-        Self { sender: Mutex::new(None), bell }
+        Self { subscriber: Mutex::new(None), bell }
     }
 
-    /// The events from now on. A later call takes over from an earlier one.
-    pub(crate) fn subscribe(&self) -> Receiver<Event> {
+    /// The events from now on, with a function that is called behind each. A later call takes over from an earlier one.
+    pub(crate) fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
         let (sender, receiver) = unbounded();
-        *self.sender.lock() = Some(sender);
+        *self.subscriber.lock() = Some(Subscriber { sender, wake: Arc::new(wake) });
         receiver
     }
 
     /// Passes an event on, and rings: a thread that sleeps on the bell looks at the events too.
     pub(crate) fn send(&self, event: Event) {
-        if let Some(sender) = &*self.sender.lock() {
+        let subscriber = self.subscriber.lock().clone();
+        if let Some(Subscriber { sender, wake }) = subscriber {
             let _ = sender.send(event);
+            wake();
         }
         self.bell.ring();
     }

@@ -18,6 +18,7 @@
 mod call;
 mod error;
 pub mod format;
+mod front;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -27,26 +28,28 @@ mod mail;
 mod process;
 mod runtime;
 mod session;
+mod session_number;
 mod submit;
 mod wire;
 mod worker;
 
-pub use crate::call::actor::{ActorOptions, ActorRef, ExportedActor};
-pub use crate::call::arguments::ArgumentList;
 pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};
 pub use crate::call::ref_id::RefId;
-pub use crate::call::reference::{Ref, Resolved, wait, wait_all};
 pub use crate::call::result_cell::{Inline, InlineBytes, stored};
-pub use crate::call::task::{TaskOptions, UNLIMITED, call_function};
+pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
+pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
+pub use crate::front::arguments::ArgumentList;
+pub use crate::front::function::call_function;
+pub use crate::front::reference::{Ref, Resolved, wait, wait_all};
 pub use crate::host::{Definition, Host, Instance, Key, Name};
 pub use crate::process::output::label;
 pub use crate::process::role::{ROLE, run_role};
 pub use crate::process::stack;
 pub use crate::runtime::Runtime;
 pub use crate::session::{
-    Launch, RuntimeRef, Session, SessionNumber, SessionOptions, is_initialized, number, runtime, runtime_of,
-    sessions,
+    Launch, RuntimeRef, Session, SessionOptions, is_initialized, number, runtime, runtime_of, sessions,
 };
+pub use crate::session_number::SessionNumber;
 pub use crate::wire::Returns;
 pub use crate::worker::invocation::Invocation;

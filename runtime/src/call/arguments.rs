@@ -1,24 +1,22 @@
 //! The arguments of a call: payloads, and references to results that are still to come.
 
-use mobula_client::Handle;
+use mobula_client::{Client, Handle};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-use crate::call::payload::{self, Encoded, Payload, Payloads, Written};
-use crate::call::reference::Ref;
+use crate::call::payload::{self, Payload, Payloads};
 use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
 use crate::error::Failure;
-use crate::runtime::Runtime;
-use crate::session;
+use crate::session_number::SessionNumber;
 
 /// The arguments of a call. They keep the objects that they name alive.
 #[derive(Debug, Default)]
 pub(crate) struct TaskArguments {
     /// The values, with nothing in the places of results.
-    values: Payloads,
+    pub(crate) values: Payloads,
     /// By their positions: the results of other calls, resolved before this one is sent.
-    results: SmallVec<[(u32, Arc<ResultCell>); 1]>,
+    pub(crate) results: SmallVec<[(u32, Arc<ResultCell>); 1]>,
     /// Objects that values were moved to because they were too large for one record together.
     moved: Mutex<Vec<Handle>>,
 }
@@ -54,7 +52,12 @@ impl TaskArguments {
     }
 
     /// All payloads, with the results in their places, which must be there; with `all_stored`, nothing is inline.
-    pub(crate) fn resolve(&self, runtime: &Runtime, all_stored: bool) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn resolve(
+        &self,
+        client: &Client,
+        session: SessionNumber,
+        all_stored: bool,
+    ) -> Result<Vec<u8>, Failure> {
         let mut resolved = Vec::new();
         let mut results = self.results.iter().peekable();
         for position in 0..self.count() {
@@ -65,18 +68,17 @@ impl TaskArguments {
                         payload::append_inline(&mut resolved, format, &value, &references);
                     }
                     Some(Settled::Stored(handle)) => payload::append_stored(&mut resolved, handle.id()),
-                    _ => payload::append_stored(&mut resolved, cell.export(&runtime.client)?.0.id()),
+                    _ => payload::append_stored(&mut resolved, cell.export(client)?.0.id()),
                 },
                 None => {
                     let mut given = self.values.bytes_of(position..position + 1);
                     match payload::take(&mut given) {
                         Ok(Payload::Inline { format, value, references }) if all_stored => {
-                            let references = references.iter().map(|object| runtime.client.hold(object));
+                            let references = references.iter().map(|object| client.hold(object));
                             let references = references.collect::<Result<_, _>>()?;
                             let inline = Inline { format, value: InlineBytes::copy_of(value), references };
-                            let moved = ResultCell::settled(runtime.session, Settled::Inline(inline))
-                                .export(&runtime.client)?
-                                .0;
+                            let moved =
+                                ResultCell::settled(session, Settled::Inline(inline)).export(client)?.0;
                             payload::append_stored(&mut resolved, moved.id());
                             self.moved.lock().push(moved);
                         }
@@ -86,61 +88,5 @@ impl TaskArguments {
             }
         }
         Ok(resolved)
-    }
-}
-
-/// Arguments being collected for a call.
-#[derive(Debug, Default)]
-pub struct ArgumentList {
-    pub(crate) arguments: TaskArguments,
-    pub(crate) failure: Option<Box<Failure>>,
-}
-
-impl ArgumentList {
-    /// Adds a value: one copy of what is not in the store, into a record if it is small, else into the store. `write`
-    /// appends it to the bytes that it is given, or says that it goes apart. An error is that of the call.
-    pub fn push_value<A: Encoded, E: Into<Failure>>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
-    ) {
-        let pushed = match session::runtime() {
-            Ok(runtime) => self.arguments.values.push(&runtime, write).map_err(Failure::from),
-            Err(error) => Err(error.into()),
-        };
-        self.note(pushed);
-    }
-
-    /// Adds what a reference refers to: the callee gets its value. What is there already goes along like a value; what is
-    /// not is waited for, and a failure is found then.
-    pub fn push_reference(&mut self, reference: &Ref) {
-        let pushed = self.try_push_reference(reference);
-        self.note(pushed);
-    }
-
-    fn try_push_reference(&mut self, reference: &Ref) -> Result<(), Failure> {
-        session::runtime_of(reference.session())?;
-        let TaskArguments { values, results, .. } = &mut self.arguments;
-        match reference.is_ready().then(|| reference.outcome()).flatten() {
-            Some(Settled::Inline(inline)) => values.push_inline(&inline),
-            Some(Settled::Stored(handle)) => values.push_stored(handle),
-            Some(Settled::Failed(_)) | None => {
-                results.push((values.count() as u32, reference.to_cell()));
-                values.push_nothing();
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds no argument, for this reason: the call fails with the first.
-    pub fn fail(&mut self, failure: impl Into<Failure>) {
-        self.note(Err(failure.into()));
-    }
-
-    fn note(&mut self, pushed: Result<(), Failure>) {
-        if let Err(failure) = pushed
-            && self.failure.is_none()
-        {
-            self.failure = Some(Box::new(failure));
-        }
     }
 }

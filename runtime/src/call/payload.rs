@@ -17,12 +17,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use mobula_client::{ClientError, Handle, ObjectId};
+use mobula_client::{Client, ClientError, Handle, Layout, ObjectId};
 use smallvec::SmallVec;
 
 use crate::call::result_cell::Inline;
 use crate::error::Failure;
-use crate::runtime::Runtime;
 
 /// Bytes of a value that travels in a record; a larger one goes through the store.
 const INLINE_BYTES_MAX: usize = 4096;
@@ -101,15 +100,15 @@ impl Payloads {
     /// and to nothing else.
     pub(crate) fn push<A: Encoded, E>(
         &mut self,
-        runtime: &Runtime,
+        client: &Client,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
     ) -> Result<(), PushError<E>> {
         let start = self.begin();
         match write(&mut self.bytes).map_err(PushError::Value)? {
-            Written::Whole { format } => self.end_whole(runtime, start, format).map_err(PushError::Store),
+            Written::Whole { format } => self.end_whole(client, start, format).map_err(PushError::Store),
             Written::Apart(encoded) => {
                 self.bytes.truncate(start);
-                self.push_encoded(runtime, &encoded).map_err(PushError::Store)
+                self.push_encoded(client, &encoded).map_err(PushError::Store)
             }
         }
     }
@@ -125,14 +124,14 @@ impl Payloads {
     }
 
     /// The value that begins behind `start` is whole.
-    fn end_whole(&mut self, runtime: &Runtime, start: usize, format: u32) -> Result<(), ClientError> {
+    fn end_whole(&mut self, client: &Client, start: usize, format: u32) -> Result<(), ClientError> {
         let length = self.bytes.len() - start - HEAD_BYTES;
         if length <= INLINE_BYTES_MAX {
             self.bytes[start..start + HEAD_BYTES].copy_from_slice(&head(length, 0, format));
             self.end_one();
         } else {
             let payload = &self.bytes[start + HEAD_BYTES..];
-            let stored = runtime.store_payload(format, payload)?;
+            let stored = store_bytes(client, format, payload)?;
             self.bytes.truncate(start);
             // What went through here is in the store: the call need not keep memory for it, too.
             self.bytes.shrink_to(INLINE_BYTES_MAX);
@@ -141,7 +140,7 @@ impl Payloads {
         Ok(())
     }
 
-    fn push_encoded(&mut self, runtime: &Runtime, encoded: &impl Encoded) -> Result<(), ClientError> {
+    fn push_encoded(&mut self, client: &Client, encoded: &impl Encoded) -> Result<(), ClientError> {
         let (length, references) = (encoded.payload_bytes(), encoded.references());
         if length <= INLINE_BYTES_MAX && references.len() <= INLINE_REFERENCES_MAX {
             append_head(&mut self.bytes, length, references.len(), encoded.format());
@@ -152,7 +151,7 @@ impl Payloads {
             self.held.extend_from_slice(references);
             self.end_one();
         } else {
-            self.push_stored(runtime.store(encoded)?);
+            self.push_stored(store(client, encoded)?);
         }
         Ok(())
     }
@@ -248,6 +247,23 @@ mod spare {
             }
         });
     }
+}
+
+/// Puts an encoded value into the store.
+pub(crate) fn store(client: &Client, encoded: &impl Encoded) -> Result<Handle, ClientError> {
+    let references = encoded.references().to_vec();
+    let layout = Layout { length: encoded.payload_bytes() as u64, format: encoded.format(), references };
+    let mut writer = client.create(layout)?;
+    encoded.write_into(&mut writer);
+    Ok(writer.seal().handle())
+}
+
+/// Puts a value into the store that refers to no objects.
+fn store_bytes(client: &Client, format: u32, value: &[u8]) -> Result<Handle, ClientError> {
+    let layout = Layout { length: value.len() as u64, format, references: Vec::new() };
+    let mut writer = client.create(layout)?;
+    writer.copy_from_slice(value);
+    Ok(writer.seal().handle())
 }
 
 /// Appends an inline payload.

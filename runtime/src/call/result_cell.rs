@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::call::task::Task;
 use crate::error::Failure;
-use crate::session::SessionNumber;
+use crate::session_number::SessionNumber;
 use crate::{format, wire};
 
 const PENDING: u8 = 0;
@@ -308,7 +308,7 @@ mod tests {
         let stopper = server.stopper();
         let thread = std::thread::spawn(move || server.run());
         let client = Client::connect(&socket).unwrap();
-        let session = crate::session::number();
+        let session = SessionNumber::NONE;
         for format in [format::PLAIN, format::TENSOR, format::ARROW, format::PYTHON] {
             let value = InlineBytes::copy_of(b"a payload");
             let inline = || Inline { format, value: value.clone(), references: Vec::new() };

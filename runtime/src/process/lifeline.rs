@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use mobula_client::descriptors::above_standard;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -122,8 +123,28 @@ impl Watched {
         matches!(poll(&mut descriptors, timeout), Ok(1..))
     }
 
-    /// The number of one of its descriptors, to be asked whether it is still open.
+    /// The number of its socket.
     pub(crate) fn number(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// From here on [`end_if_descriptors_are_gone`] does its work.
+    pub(crate) fn watch_descriptors(&self) {
+        CANARY.store(self.number(), Ordering::Relaxed);
+    }
+}
+
+/// The lifeline's number, to be asked whether it is still open.
+static CANARY: AtomicI32 = AtomicI32::new(-1);
+
+/// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to become
+/// a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an error. One
+/// system call; nothing in a process that is no worker.
+pub(crate) fn end_if_descriptors_are_gone() {
+    let canary = CANARY.load(Ordering::Relaxed);
+    // SAFETY: asks about a number, whatever it is now.
+    if canary >= 0 && unsafe { libc::fcntl(canary, libc::F_GETFD) } == -1 {
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(1) };
     }
 }

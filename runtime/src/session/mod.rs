@@ -13,7 +13,6 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
 use mobula_client::{Client, ClientError, ConnectOptions};
@@ -27,6 +26,7 @@ use crate::head::{Head, HeadOptions};
 use crate::process::lifeline::Lifeline;
 use crate::process::role::StoreRole;
 use crate::runtime::Runtime;
+use crate::session_number::SessionNumber;
 use crate::submit;
 
 static RUNTIME: ArcSwapOption<Runtime> = ArcSwapOption::const_empty();
@@ -74,21 +74,6 @@ pub fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
 /// The number of the session that this process has now.
 pub fn number() -> SessionNumber {
     RUNTIME.load().as_ref().map_or(SessionNumber::NONE, |runtime| runtime.session)
-}
-
-/// Tells the sessions that this process has had apart: what came from one is of no use in another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionNumber(u32);
-
-impl SessionNumber {
-    /// Of what came from no session.
-    pub const NONE: Self = Self(0);
-
-    /// For the next session.
-    pub(crate) fn next() -> Self {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
-    }
 }
 
 /// Whether this process has a session.
@@ -139,7 +124,7 @@ struct Running {
     store: Option<Store>,
     head: Option<Head>,
     runtime: Arc<Runtime>,
-    courier: Option<std::thread::JoinHandle<()>>,
+    poller: Option<std::thread::JoinHandle<()>>,
     lifeline: Option<Arc<Lifeline>>,
 }
 
@@ -172,7 +157,7 @@ impl Running {
             link: directory.link.clone().map(Into::into),
         };
         let store = Store::start(store_launch, role)?;
-        let (mut head, mut runtime, mut courier) = (None, None, None);
+        let (mut head, mut runtime, mut poller) = (None, None, None);
         let begin = || -> Result<Arc<Runtime>> {
             let client =
                 ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;
@@ -187,7 +172,7 @@ impl Running {
                 lifeline: lifeline.clone(),
             })?);
             let runtime = runtime.insert(Runtime::new(client, None, options.spin));
-            courier = Some(start_runtime(runtime)?);
+            poller = Some(start_runtime(runtime)?);
             let link = crate::mail::link::Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));
             Ok(runtime.clone())
@@ -195,15 +180,15 @@ impl Running {
         match begin() {
             Ok(runtime) => {
                 let (directory, store, lifeline) = (Some(directory), Some(store), Some(lifeline));
-                Ok(Self { directory, socket, store, head, runtime, courier, lifeline })
+                Ok(Self { directory, socket, store, head, runtime, poller, lifeline })
             }
             Err(error) => {
                 forget_runtime();
                 if let Some(runtime) = runtime {
                     runtime.stop();
                 }
-                if let Some(courier) = courier {
-                    let _ = courier.join();
+                if let Some(poller) = poller {
+                    let _ = poller.join();
                 }
                 // Before the head, which waits for its workers, and they for that.
                 lifeline.cut();
@@ -220,7 +205,7 @@ impl Drop for Running {
         if self.runtime.client.is_forked_child() {
             std::mem::forget((
                 self.head.take(),
-                self.courier.take(),
+                self.poller.take(),
                 self.lifeline.take(),
                 self.directory.take(),
                 self.store.take(),
@@ -230,8 +215,8 @@ impl Drop for Running {
         forget_runtime();
         self.runtime.on_session_over();
         self.runtime.stop();
-        if let Some(courier) = self.courier.take() {
-            let _ = courier.join();
+        if let Some(poller) = self.poller.take() {
+            let _ = poller.join();
         }
         // While everything is there that their destructors may use.
         if let Some(head) = &self.head {
@@ -249,14 +234,14 @@ impl Drop for Running {
     }
 }
 
-/// Makes a core this process's, with its courier.
+/// Makes a core this process's, with its poller.
 pub(crate) fn start_runtime(runtime: &Arc<Runtime>) -> Result<std::thread::JoinHandle<()>> {
     RUNTIME.store(Some(runtime.clone()));
-    let courier = runtime.clone();
+    let poller = runtime.clone();
     std::thread::Builder::new()
-        .name("mobula-courier".into())
+        .name("mobula-poller".into())
         .stack_size(512 << 10)
-        .spawn(move || courier.run_courier())
+        .spawn(move || poller.run_poller())
         .map_err(|error| Error::Start(error.to_string()))
 }
 

@@ -4,79 +4,50 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mobula_client::{Handle, OwnerId};
+use mobula_client::OwnerId;
 
-use super::{ActorState, Answer, Books, Found, Running};
-use crate::call::actor::ActorOptions;
+use super::{ActorState, Answer, Books, Running, Submitter};
 use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
-use crate::host::Definition;
 use crate::mail::link::TooLarge;
-use crate::runtime::Runtime;
-use crate::wire::{Callee, NewActor, ToHead};
+use crate::wire::{Callee, ToHead};
 
-impl Runtime {
-    /// A place for an actor, and what keeps it. A round trip to the head.
-    pub(crate) fn reserve_actor(
-        self: &Arc<Self>,
-        class: &Definition,
-        options: &ActorOptions,
-    ) -> Result<(u64, Handle), Failure> {
-        let request = self.submitter.next_id();
-        let actor = NewActor {
-            class: class.key,
-            class_name: &class.name,
-            name: options.name.as_deref(),
-            max_restarts: options.max_restarts.unwrap_or(0),
-            max_task_retries: options.max_task_retries.unwrap_or(0),
-        };
-        match self.ask_head(request, &ToHead::ReserveActor { request, actor })? {
-            Answer::Reserved(result) => result,
-            Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),
-        }
-    }
-
-    pub(crate) fn find_actor(self: &Arc<Self>, name: &str) -> Result<Option<Found>, Failure> {
-        let request = self.submitter.next_id();
-        match self.ask_head(request, &ToHead::FindActor { request, name })? {
-            Answer::Found(found) => Ok(found),
-            Answer::Reserved(_) => Err(Failure::Other("the head answered another question".into())),
-        }
-    }
-
-    /// Ends an actor. A round trip: when this returns, no call of it succeeds any more.
-    pub(crate) fn kill_actor(self: &Arc<Self>, actor: u64) {
-        let Some(head) = self.head() else { return };
-        self.get_to_know(actor, &mut self.submitter.books.lock());
+impl Submitter {
+    /// Has the head end an actor.
+    pub(crate) fn kill_actor(&self, actor: u64) {
+        let Some(head) = self.links.head() else { return };
+        self.get_to_know(actor, &mut self.books.lock());
         let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
-        self.wait(None, || self.actor_failure(actor).map(drop));
     }
 
     /// Asks the head, the first time, to say where an actor is and what becomes of it.
     fn get_to_know<'a>(&self, actor: u64, books: &'a mut Books) -> &'a mut ActorState {
         books.actors.entry(actor).or_insert_with(|| {
-            if let Some(head) = self.head() {
+            if let Some(head) = self.links.head() {
                 let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
             }
             ActorState::Unknown { queue: VecDeque::new() }
         })
     }
 
-    pub(super) fn ask_head(self: &Arc<Self>, request: u64, message: &ToHead<'_>) -> Result<Answer, Failure> {
-        let head = self.head().ok_or(Failure::SessionOver)?;
-        head.send(message, Vec::new())
-            .map_err(|TooLarge| Failure::Other("a name of more bytes than a record takes".into()))?;
-        let answer = self.wait(None, || {
-            let answer = self.submitter.books.lock().requests.remove(&request);
-            answer.map(Ok).or_else(|| head.is_closed().then_some(Err(Failure::SessionOver)))
-        });
-        answer.unwrap_or(Err(Failure::SessionOver))
+    /// Asks the head something; its [`answer`](Self::answer) comes by the request's number.
+    pub(crate) fn ask_head(&self, question: &ToHead<'_>) -> Result<(), Failure> {
+        let head = self.links.head().ok_or(Failure::SessionOver)?;
+        head.send(question, Vec::new())
+            .map_err(|TooLarge| Failure::Other("a name of more bytes than a record takes".into()))
+    }
+
+    /// The head's answer, or that there will be none; `None` before it comes.
+    pub(crate) fn answer(&self, request: u64) -> Option<Result<Answer, Failure>> {
+        let answer = self.books.lock().requests.remove(&request);
+        let is_closed = || self.links.head().is_none_or(|head| head.is_closed());
+        answer.map(Ok).or_else(|| is_closed().then_some(Err(Failure::SessionOver)))
     }
 
     /// The arguments of a constructor are there.
-    pub(super) fn start_actor(self: &Arc<Self>, actor: u64, task: &Arc<Task>) {
-        self.submitter.settled(1);
-        let Some(head) = self.head() else { return };
+    pub(super) fn start_actor(&self, actor: u64, task: &Arc<Task>) {
+        self.settled(1);
+        let Some(head) = self.links.head() else { return };
         let arguments = task.arguments.count() as u32;
         let sent = self.send_arguments(task, |payloads| {
             head.send(&ToHead::StartActor { actor, arguments, payloads }, task.arguments.held())
@@ -87,7 +58,7 @@ impl Runtime {
     }
 
     pub(super) fn queue_for_actor(&self, actor: u64, task: Arc<Task>) {
-        match self.get_to_know(actor, &mut self.submitter.books.lock()) {
+        match self.get_to_know(actor, &mut self.books.lock()) {
             ActorState::Unknown { queue }
             | ActorState::Known { queue, .. }
             | ActorState::At { queue, .. } => {
@@ -99,10 +70,10 @@ impl Runtime {
     }
 
     /// Sends the calls at the front of an actor's queue whose arguments are there.
-    pub(super) fn send_to_actor(self: &Arc<Self>, actor: u64) {
+    pub(super) fn send_to_actor(&self, actor: u64) {
         let mut failed = Vec::new();
         {
-            let mut guard = self.submitter.books.lock();
+            let mut guard = self.books.lock();
             let books = &mut *guard;
             let is_ready = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) == 0;
             let (link, queue) = match books.actors.get_mut(&actor) {
@@ -129,7 +100,7 @@ impl Runtime {
                 match self.send(link, &task, Callee::Method(method)) {
                     Ok(number) => {
                         books.running.insert(task.id, Running::new(task, link, number));
-                        self.submitter.settled(1);
+                        self.settled(1);
                     }
                     Err(failure) => failed.push((task, failure)),
                 }
@@ -140,15 +111,15 @@ impl Runtime {
         }
     }
 
-    pub(super) fn actor_failure(&self, actor: u64) -> Option<(u32, Failure)> {
-        match self.submitter.books.lock().actors.get(&actor) {
+    pub(crate) fn actor_failure(&self, actor: u64) -> Option<(u32, Failure)> {
+        match self.books.lock().actors.get(&actor) {
             Some(ActorState::Over { pid, failure }) => Some((*pid, failure.clone())),
             _ => None,
         }
     }
 
-    pub(super) fn on_actor_at(self: &Arc<Self>, actor: u64, process: OwnerId) {
-        let mut books = self.submitter.books.lock();
+    pub(super) fn on_actor_at(&self, actor: u64, process: OwnerId) {
+        let mut books = self.books.lock();
         let state = books.actors.get_mut(&actor);
         let queue = state.and_then(ActorState::queue).map(std::mem::take).unwrap_or_default();
         books.actors.insert(actor, ActorState::Known { process, queue });
@@ -158,16 +129,10 @@ impl Runtime {
 
     /// The actor's process has died, and another one is to take its place: what was under way fails, or is sent again
     /// before everything else. What had not begun waits.
-    pub(super) fn on_actor_restarts(
-        self: &Arc<Self>,
-        actor: u64,
-        pid: u32,
-        reason: ExitReason,
-        max_task_retries: u32,
-    ) {
+    pub(super) fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason, max_task_retries: u32) {
         self.take_last_results(actor);
         let (again, failed) = {
-            let mut books = self.submitter.books.lock();
+            let mut books = self.books.lock();
             let begun = match books.actors.get(&actor) {
                 Some(ActorState::At { link, .. }) => link.begun(),
                 _ => u64::MAX,
@@ -184,12 +149,12 @@ impl Runtime {
                 task.unready.store(0, Ordering::Release);
                 queue.push_front(task.clone());
             }
-            self.submitter.promised(again.len());
+            self.promised(again.len());
             books.actors.insert(actor, ActorState::Unknown { queue });
             (again, failed)
         };
         if !again.is_empty() {
-            self.call_waits();
+            self.waiters.call_waits();
         }
         for task in &failed {
             if let Target::Method { class, name, .. } = &task.target {
@@ -200,18 +165,18 @@ impl Runtime {
     }
 
     /// What an actor's process said before it ended still counts. The head may have been quicker with the news.
-    fn take_last_results(self: &Arc<Self>, actor: u64) {
-        let link = match self.submitter.books.lock().actors.get(&actor) {
+    fn take_last_results(&self, actor: u64) {
+        let link = match self.books.lock().actors.get(&actor) {
             Some(ActorState::At { link, .. }) => link.clone(),
             _ => return,
         };
-        self.receive_the_rest(&link);
+        link.receive_the_rest(&mut |record| self.on_results(&link, record));
     }
 
-    pub(super) fn on_actor_over(self: &Arc<Self>, actor: u64, pid: u32, failure: &Failure) {
+    pub(super) fn on_actor_over(&self, actor: u64, pid: u32, failure: &Failure) {
         self.take_last_results(actor);
         let (queue, running) = {
-            let mut books = self.submitter.books.lock();
+            let mut books = self.books.lock();
             let calls = books.take_calls_of(actor);
             books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() });
             calls
@@ -225,7 +190,7 @@ impl Runtime {
                 self.settle_all(task, &of_actor(&task.target, pid, failure));
             }
             if task.unready.load(Ordering::Acquire) == 0 {
-                self.submitter.settled(1);
+                self.settled(1);
             }
         }
     }

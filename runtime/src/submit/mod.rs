@@ -18,7 +18,7 @@ mod reach;
 mod results;
 mod workers;
 
-use mobula_client::{Handle, OwnerId, Watch};
+use mobula_client::{Client, ClientError, Handle, OwnerId, Watch};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -33,7 +33,9 @@ use crate::call::task::{Target, Task};
 use crate::error::{Failure, Result};
 use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
-use crate::runtime::Runtime;
+use crate::mail::links::Links;
+use crate::mail::waiters::Waiters;
+use crate::session_number::SessionNumber;
 use crate::wire::{Call, Callee};
 
 /// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
@@ -52,8 +54,11 @@ pub(crate) fn is_there() -> bool {
 }
 
 /// What this process has called and not yet got.
-#[derive(Default)]
 pub(crate) struct Submitter {
+    session: SessionNumber,
+    client: Client,
+    links: Arc<Links>,
+    waiters: Arc<Waiters>,
     books: Mutex<Books>,
     /// Held while a channel is opened.
     connecting: Mutex<()>,
@@ -64,6 +69,8 @@ pub(crate) struct Submitter {
     foreign: AtomicUsize,
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
+    /// How many calls have failed, so that a wait for many results can tell that one has failed without checking each.
+    failures: AtomicU64,
 }
 
 #[derive(Default)]
@@ -158,12 +165,49 @@ pub(crate) struct Found {
     pub(crate) token: Handle,
 }
 
-enum Answer {
+pub(crate) enum Answer {
     Reserved(Result<(u64, Handle), Failure>),
     Found(Option<Found>),
 }
 
 impl Submitter {
+    pub(crate) fn new(
+        session: SessionNumber,
+        client: Client,
+        links: Arc<Links>,
+        waiters: Arc<Waiters>,
+    ) -> Self {
+        Self {
+            session,
+            client,
+            links,
+            waiters,
+            books: Mutex::default(),
+            connecting: Mutex::default(),
+            id_last: AtomicU64::new(0),
+            unsettled: AtomicUsize::new(0),
+            foreign: AtomicUsize::new(0),
+            has_leases: AtomicBool::new(false),
+            has_lost_actors: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// How many calls have failed, ever.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// An object for a call's result, to be passed on inside a value.
+    pub(crate) fn export(&self, cell: &ResultCell) -> Result<Handle, ClientError> {
+        let (handle, promised) = cell.export(&self.client)?;
+        if promised {
+            self.promised(1);
+            self.waiters.wake_poller();
+        }
+        Ok(handle)
+    }
+
     pub(crate) fn next_id(&self) -> u64 {
         self.id_last.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -199,12 +243,13 @@ impl Submitter {
     }
 }
 
-impl Runtime {
-    /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it.
+impl Submitter {
+    /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it. `true` when it is time to
+    /// look at the mail.
     ///
-    /// Whoever makes many calls without waiting for them looks at the mail now and then, so that their results do not
-    /// pile up, and the next ones find room.
-    pub(crate) fn submit(self: &Arc<Self>, task: Arc<Task>) {
+    /// A thread that makes many calls without waiting for them looks now and then, so that their results do not pile up,
+    /// and the next ones find room.
+    pub(crate) fn submit(&self, task: Arc<Task>) -> bool {
         let number = task.id;
         let period = match self.send_at_once(task) {
             Sent::Now => LOOK_PERIOD,
@@ -215,11 +260,9 @@ impl Runtime {
             }
         };
         if period == LOOK_PERIOD_WAITING {
-            self.call_waits();
+            self.waiters.call_waits();
         }
-        if number.is_multiple_of(period) {
-            self.look();
-        }
+        number.is_multiple_of(period)
     }
 
     /// Sends a call that needs to wait for nothing: the short way of most calls.
@@ -227,10 +270,10 @@ impl Runtime {
         if task.arguments.results().next().is_some() {
             return Sent::Not(task);
         }
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         let books = &mut *books;
         // With the books locked: what is on them when the session ends is failed then.
-        if self.is_over() {
+        if self.waiters.is_over() {
             return Sent::Not(task);
         }
         let (link, callee, worker) = match task.target {
@@ -262,9 +305,9 @@ impl Runtime {
     }
 
     /// Takes on a call that has to wait for its arguments, for a worker, or for calls before it.
-    fn submit_waiting(self: &Arc<Self>, task: &Arc<Task>) {
-        self.submitter.promised(1);
-        if self.is_over() {
+    fn submit_waiting(&self, task: &Arc<Task>) {
+        self.promised(1);
+        if self.waiters.is_over() {
             return self.fail_unsent(task, &Failure::SessionOver);
         }
         if let Target::Method { actor, .. } = task.target {
@@ -282,8 +325,8 @@ impl Runtime {
                     // It stays counted as unready, so that nothing sends it.
                     Err(error) => return self.fail_unsent(task, &error.into()),
                 };
-                self.submitter.books.lock().foreign.push(watch);
-                self.submitter.foreign.fetch_add(1, Ordering::AcqRel);
+                self.books.lock().foreign.push(watch);
+                self.foreign.fetch_add(1, Ordering::AcqRel);
                 // It may have come before its owner could see that somebody waits.
                 if cell.is_ready() {
                     self.submit_what_became_ready();
@@ -299,7 +342,7 @@ impl Runtime {
     ///
     /// One call's failure may settle the arguments of the next, and so on along chains of any length. So what becomes
     /// ready meanwhile waits for its turn instead of being dealt with in depth.
-    fn one_argument_ready(self: &Arc<Self>, task: &Arc<Task>) {
+    fn one_argument_ready(&self, task: &Arc<Task>) {
         if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
@@ -329,14 +372,14 @@ impl Runtime {
         }
     }
 
-    fn on_arguments_ready(self: &Arc<Self>, task: &Arc<Task>) {
+    fn on_arguments_ready(&self, task: &Arc<Task>) {
         let failed = task.arguments.results().find_map(|cell| cell.failure());
         if let Some(failure) = failed {
             return self.fail_unsent(task, &failure);
         }
         match task.target {
             Target::Function { key, .. } => {
-                self.submitter.books.lock().leases.queue(key, task.clone());
+                self.books.lock().leases.queue(key, task.clone());
                 self.send_ready();
             }
             Target::Method { actor, .. } => match self.actor_failure(actor) {
@@ -350,13 +393,13 @@ impl Runtime {
     }
 
     /// Calls whose foreign arguments have come; `true` if there were any.
-    pub(crate) fn submit_what_became_ready(self: &Arc<Self>) -> bool {
-        if !self.submitter.has_ready_foreign() {
+    pub(crate) fn submit_what_became_ready(&self) -> bool {
+        if !self.has_ready_foreign() {
             return false;
         }
         let ready: Vec<_> =
-            self.submitter.books.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
-        self.submitter.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
+            self.books.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
+        self.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
         for (_, _, task) in &ready {
             self.one_argument_ready(task);
         }
@@ -364,9 +407,9 @@ impl Runtime {
     }
 
     /// Sends queued calls of functions to workers that have room for them, and asks for more workers if need be.
-    fn send_ready(self: &Arc<Self>) {
+    fn send_ready(&self) {
         let mut failed = Vec::new();
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         while let Some((task, id)) = books.leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
             let worker = books.leases.worker(id).expect("one that is leased");
@@ -375,7 +418,7 @@ impl Runtime {
                     let running = Running::new(task, &worker.link, number);
                     books.running.insert(running.task.id, running);
                     books.leases.sent(id);
-                    self.submitter.settled(1);
+                    self.settled(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }
@@ -407,18 +450,18 @@ impl Runtime {
     ) -> Result<T, Failure> {
         let sent = match task.arguments.as_given() {
             Some(payloads) => send(payloads),
-            None => send(&task.arguments.resolve(self, false)?),
+            None => send(&task.arguments.resolve(&self.client, self.session, false)?),
         };
         sent.or_else(|TooLarge| {
-            send(&task.arguments.resolve(self, true)?)
+            send(&task.arguments.resolve(&self.client, self.session, true)?)
                 .map_err(|TooLarge| Failure::Other("too many arguments for a record".into()))
         })
     }
 
     /// Nothing that is pending will come any more.
-    pub(crate) fn fail_everything(self: &Arc<Self>, failure: &Failure) {
+    pub(crate) fn fail_everything(&self, failure: &Failure) {
         let (unsent, running) = {
-            let mut books = self.submitter.books.lock();
+            let mut books = self.books.lock();
             let mut unsent = books.leases.take_waiting();
             unsent.extend(std::mem::take(&mut books.foreign).into_iter().map(|(_, _, task)| task));
             for (_, mut state) in std::mem::take(&mut books.actors) {
@@ -432,6 +475,6 @@ impl Runtime {
         for task in unsent.iter().chain(running.values().map(|running| &running.task)) {
             self.settle_all(task, failure);
         }
-        self.submitter.unsettled.store(0, Ordering::Release);
+        self.unsettled.store(0, Ordering::Release);
     }
 }

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{ClientError, OwnerId, Refusal};
 
-use super::{ActorState, Running};
+use super::{ActorState, Running, Submitter};
 use crate::call::task::Task;
 use crate::error::Failure;
 use crate::mail::link::Link;
-use crate::runtime::Runtime;
 
 /// How long after the loss of its channel an actor is taken to be alive, unless the head says what became of it.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
@@ -37,12 +36,12 @@ impl From<ClientError> for NotReached {
     }
 }
 
-impl Runtime {
+impl Submitter {
     /// The link to a process that runs calls; opened the first time.
-    pub(super) fn link_to(self: &Arc<Self>, process: OwnerId) -> Result<Arc<Link>, NotReached> {
+    pub(super) fn link_to(&self, process: OwnerId) -> Result<Arc<Link>, NotReached> {
         // One at a time: a second channel to one process would stay, and nobody would use it.
-        let connecting = self.submitter.connecting.lock();
-        if let Some(link) = self.submitter.books.lock().links.get(&process) {
+        let connecting = self.connecting.lock();
+        if let Some(link) = self.books.lock().links.get(&process) {
             return Ok(link.clone());
         }
         let channel = self.client.connect_to(process).inspect_err(|error| {
@@ -50,28 +49,31 @@ impl Runtime {
         })?;
         let link = Arc::new(Link::new(channel, false));
         // Before it is added: if it has closed by then, it is taken off the books again.
-        self.submitter.books.lock().links.insert(process, link.clone());
+        self.books.lock().links.insert(process, link.clone());
         drop(connecting);
-        self.add_link(link.clone());
+        if !self.links.add(&link) {
+            link.close();
+            self.on_worker_gone(&link);
+        }
         Ok(link)
     }
 
     /// Opens the channel to an actor whose process is known, and sends what waits for that.
-    pub(super) fn reach_actor(self: &Arc<Self>, actor: u64) {
-        let process = match self.submitter.books.lock().actors.get(&actor) {
+    pub(super) fn reach_actor(&self, actor: u64) {
+        let process = match self.books.lock().actors.get(&actor) {
             Some(ActorState::Known { process, .. }) => *process,
             _ => return,
         };
         match self.link_to(process) {
             Ok(link) => {
-                let mut books = self.submitter.books.lock();
+                let mut books = self.books.lock();
                 match books.actors.get_mut(&actor) {
                     Some(ActorState::Known { process: now, queue }) if *now == process => {
                         let queue = std::mem::take(queue);
                         // What closes from here on finds the actor.
                         if link.is_closed() {
                             books.lost_actors.insert(actor, Instant::now());
-                            self.submitter.has_lost_actors.store(true, Ordering::Release);
+                            self.has_lost_actors.store(true, Ordering::Release);
                         }
                         books.actors.insert(actor, ActorState::At { link, queue });
                     }
@@ -87,10 +89,10 @@ impl Runtime {
     }
 
     /// Fails the calls that wait for nothing but the way to their actor.
-    fn fail_queue_of(self: &Arc<Self>, actor: u64, failure: &Failure) {
+    fn fail_queue_of(&self, actor: u64, failure: &Failure) {
         let waits = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) > 0;
         let mut failed = VecDeque::new();
-        if let Some(queue) = self.submitter.books.lock().actors.get_mut(&actor).and_then(ActorState::queue) {
+        if let Some(queue) = self.books.lock().actors.get_mut(&actor).and_then(ActorState::queue) {
             (*queue, failed) = std::mem::take(queue).into_iter().partition(waits);
         }
         for task in failed {
@@ -100,34 +102,34 @@ impl Runtime {
 
     /// A channel to actors is closed. Mostly, their process has died, and the head is about to say so.
     pub(super) fn on_actors_lost(&self, link: &Link) {
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         let books = &mut *books;
         let lost = books.actors.iter().filter_map(|(actor, state)| match state {
             ActorState::At { link: its, .. } if its.id == link.id => Some((*actor, Instant::now())),
             _ => None,
         });
         books.lost_actors.extend(lost);
-        self.submitter.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
+        self.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
     }
 
     /// Whether an actor's channel has been lost, of which the head has said nothing yet.
     pub(crate) fn has_lost_actors(&self) -> bool {
-        self.submitter.has_lost_actors.load(Ordering::Acquire)
+        self.has_lost_actors.load(Ordering::Acquire)
     }
 
     /// Opens another channel to actors of which the head has said nothing for a while: they live, and the channel alone
     /// is lost.
-    pub(crate) fn reach_lost_actors(self: &Arc<Self>) {
+    pub(crate) fn reach_lost_actors(&self) {
         if !self.has_lost_actors() {
             return;
         }
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         let due: Vec<u64> = books
             .lost_actors
             .extract_if(|_, since| since.elapsed() >= DEATH_PATIENCE)
             .map(|(actor, _)| actor)
             .collect();
-        self.submitter.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
+        self.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
         drop(books);
         for actor in due {
             self.reach_lost_actor(actor);
@@ -139,9 +141,9 @@ impl Runtime {
     /// Which have begun is final although the process lives: its end of a channel is there as long as a call that came
     /// through it waits or runs, and the loss of the channel means that its end is gone. Where it is this process that
     /// has closed the channel, because what came made no sense, the head ends the other one before this is due.
-    fn reach_lost_actor(self: &Arc<Self>, actor: u64) {
+    fn reach_lost_actor(&self, actor: u64) {
         let failed = {
-            let mut books = self.submitter.books.lock();
+            let mut books = self.books.lock();
             let link = match books.actors.get(&actor) {
                 Some(ActorState::At { link, .. }) if link.is_closed() => link.clone(),
                 _ => return,
@@ -151,7 +153,7 @@ impl Runtime {
             let (again, failed): (Vec<_>, Vec<_>) = running
                 .into_iter()
                 .partition(|Running { task, number, .. }| *number > begun && task.may_be_sent_again());
-            self.submitter.promised(again.len());
+            self.promised(again.len());
             for Running { task, .. } in again.into_iter().rev() {
                 // Its arguments are there, and it keeps them.
                 task.unready.store(0, Ordering::Release);

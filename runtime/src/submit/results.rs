@@ -8,19 +8,18 @@ use std::time::Instant;
 use mobula_client::OwnerId;
 
 use super::leases::Ended;
-use super::{Dying, Running};
+use super::{Dying, Running, Submitter};
 use crate::call::payload::{self, Payload};
 use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
 use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
 use crate::host::Key;
 use crate::mail::link::Link;
-use crate::runtime::Runtime;
 use crate::wire::{NoResults, Results, ToCaller, ToHead};
 
-impl Runtime {
+impl Submitter {
     /// A record from a worker or actor that runs calls of this process.
-    pub(crate) fn on_results(self: &Arc<Self>, link: &Arc<Link>, record: &[u8]) {
+    pub(crate) fn on_results(&self, link: &Arc<Link>, record: &[u8]) {
         match ToCaller::read(record) {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
@@ -47,13 +46,13 @@ impl Runtime {
         }
     }
 
-    fn on_some_results(self: &Arc<Self>, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
+    fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
         let Results { task, first, count, is_last, ran_nanos } = results;
         let task = if is_last {
             let Some(running) = self.end_call(link, task, Some(ran_nanos)) else { return };
             running.task
         } else {
-            let books = self.submitter.books.lock();
+            let books = self.books.lock();
             let Some(running) = books.running.get(&task).filter(|running| running.link == link.id) else {
                 return;
             };
@@ -105,8 +104,8 @@ impl Runtime {
     }
 
     /// Takes a call off the books; its worker has room again, and gets the next one if one waits.
-    fn end_call(self: &Arc<Self>, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<Running> {
-        let mut books = self.submitter.books.lock();
+    fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<Running> {
+        let mut books = self.books.lock();
         let running = match books.running.entry(task) {
             Entry::Occupied(running) if running.get().link == link.id => running.remove(),
             _ => return None,
@@ -125,7 +124,7 @@ impl Runtime {
         Some(running)
     }
 
-    pub(super) fn settle(self: &Arc<Self>, cell: &ResultCell, settled: Settled) {
+    pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) {
         let has_failed = matches!(settled, Settled::Failed(_));
         let (dependents, promised) = cell.settle(&self.client, settled);
         if has_failed {
@@ -133,24 +132,24 @@ impl Runtime {
             self.failures.fetch_add(1, Ordering::AcqRel);
         }
         if promised {
-            self.submitter.settled(1);
+            self.settled(1);
         }
         for task in dependents {
             self.one_argument_ready(&task);
         }
     }
 
-    pub(super) fn settle_all(self: &Arc<Self>, task: &Task, failure: &Failure) {
+    pub(super) fn settle_all(&self, task: &Task, failure: &Failure) {
         for cell in &task.results {
             self.settle(cell, Settled::failed(failure.clone()));
         }
-        self.announce();
+        self.waiters.announce();
     }
 
-    pub(super) fn fail_unsent(self: &Arc<Self>, task: &Arc<Task>, failure: &Failure) {
-        self.submitter.settled(1);
+    pub(super) fn fail_unsent(&self, task: &Arc<Task>, failure: &Failure) {
+        self.settled(1);
         if let Target::Constructor { actor, .. } = task.target
-            && let Some(head) = self.head()
+            && let Some(head) = self.links.head()
         {
             let _ = head.send(&ToHead::AbandonActor { actor, failure: failure.clone() }, Vec::new());
         }
@@ -162,22 +161,22 @@ impl Runtime {
 
     /// A call of a function waits for a worker once more, before those that have not had one.
     fn begin_again(&self, key: Key, task: Arc<Task>) {
-        self.submitter.promised(1);
-        self.submitter.books.lock().leases.queue_again(key, task);
-        self.call_waits();
+        self.promised(1);
+        self.books.lock().leases.queue_again(key, task);
+        self.waiters.call_waits();
     }
 
     /// A process that ran calls of this one is gone (or a link to it is). What becomes of the calls is decided when the
     /// process has ended: until then it may begin one of them.
-    pub(crate) fn on_worker_gone(self: &Arc<Self>, link: &Arc<Link>) {
+    pub(crate) fn on_worker_gone(&self, link: &Arc<Link>) {
         let (any, lease) = {
-            let mut books = self.submitter.books.lock();
+            let mut books = self.books.lock();
             if books.links.get(&link.peer).is_some_and(|other| other.id == link.id) {
                 books.links.remove(&link.peer);
             }
             let is_leased = books.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
             let lease = if is_leased { books.leases.gone(link.peer) } else { None };
-            self.submitter.has_leases.store(!books.leases.is_empty(), Ordering::Release);
+            self.has_leases.store(!books.leases.is_empty(), Ordering::Release);
             // What became of an actor, and so of its calls, the head will say.
             let calls = books.running.extract_if(|_, running| {
                 running.link == link.id && matches!(running.task.target, Target::Function { .. })
@@ -185,7 +184,7 @@ impl Runtime {
             let calls: Vec<_> = calls.map(|(_, running)| running).collect();
             let any = !calls.is_empty();
             if any {
-                self.submitter.promised(calls.len());
+                self.promised(calls.len());
                 let pid = lease.as_ref().map_or(0, |worker| worker.pid);
                 let dying = Dying { link: link.clone(), pid, calls };
                 books.dying.entry(link.peer).or_default().push(dying);
@@ -195,11 +194,11 @@ impl Runtime {
         self.on_actors_lost(link);
         // Before the lease ends: the head leases the process to nobody, not to this one again either.
         if any {
-            match self.head().filter(|_| !self.is_over()) {
+            match self.links.head().filter(|_| !self.waiters.is_over()) {
                 Some(head) => _ = head.send(&ToHead::AskDeath { process: link.peer }, Vec::new()),
                 None => self.fail_everything(&Failure::SessionOver),
             }
-            self.call_waits();
+            self.waiters.call_waits();
         }
         if lease.is_some() {
             // If it is the link alone that is gone, the worker may still run what it was asked.
@@ -210,15 +209,15 @@ impl Runtime {
 
     /// A process has ended. Of the calls that it had, those that had not begun are sent to another one; the others too, as
     /// far as they may run again.
-    pub(super) fn on_died(self: &Arc<Self>, process: OwnerId, reason: ExitReason) {
-        let dying = self.submitter.books.lock().dying.remove(&process).unwrap_or_default();
+    pub(super) fn on_died(&self, process: OwnerId, reason: ExitReason) {
+        let dying = self.books.lock().dying.remove(&process).unwrap_or_default();
         for dying in dying {
             self.on_calls_lost(dying, reason);
         }
         self.send_ready();
     }
 
-    fn on_calls_lost(self: &Arc<Self>, dying: Dying, reason: ExitReason) {
+    fn on_calls_lost(&self, dying: Dying, reason: ExitReason) {
         let Dying { link, pid, mut calls } = dying;
         let begun = link.begun();
         calls.sort_unstable_by_key(|running| running.number);
@@ -228,11 +227,11 @@ impl Runtime {
             });
         for Running { task, .. } in again.into_iter().rev() {
             if let Target::Function { key, .. } = task.target {
-                self.submitter.books.lock().leases.queue_again(key, task);
+                self.books.lock().leases.queue_again(key, task);
             }
         }
         for Running { task, .. } in lost {
-            self.submitter.settled(1);
+            self.settled(1);
             self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
         }
     }

@@ -1,6 +1,5 @@
 //! Workers on lease, and what the head says.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,27 +8,16 @@ use mobula_client::OwnerId;
 use super::Found;
 use super::leases::Ended;
 use super::reach::NotReached;
-use super::{Answer, Books, Worker};
-use crate::runtime::Runtime;
-use crate::wire::{self, FoundActor, FromHead, ReservedActor, ToHead};
+use super::{Answer, Books, Submitter, Worker};
+use crate::wire::{FoundActor, FromHead, ReservedActor, ToHead};
 
-impl Runtime {
-    /// A record from the head.
-    pub(crate) fn on_head(self: &Arc<Self>, record: &[u8]) {
-        let record = match wire::read(record) {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::error!(%error, "a record of the head's that cannot be read");
-                if let Some(head) = self.head() {
-                    head.close();
-                }
-                return;
-            }
-        };
+impl Submitter {
+    /// What the head says to a caller.
+    pub(crate) fn on_head(&self, record: FromHead<'_>) {
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
             FromHead::NoWorkers { failure } => {
-                let waiting = self.submitter.books.lock().leases.take_waiting();
+                let waiting = self.books.lock().leases.take_waiting();
                 for task in waiting {
                     self.fail_unsent(&task, &failure);
                 }
@@ -39,60 +27,48 @@ impl Runtime {
             FromHead::ActorReserved { request, result } => {
                 let held =
                     result.and_then(|ReservedActor { actor, token }| Ok((actor, self.client.hold(token)?)));
-                self.submitter.books.lock().requests.insert(request, Answer::Reserved(held));
+                self.books.lock().requests.insert(request, Answer::Reserved(held));
             }
             FromHead::ActorFound { request, actor } => {
                 let found = actor.and_then(|FoundActor { actor, token, class, class_name }| {
                     Some(Found { actor, class, class_name, token: self.client.hold(token).ok()? })
                 });
-                self.submitter.books.lock().requests.insert(request, Answer::Found(found));
+                self.books.lock().requests.insert(request, Answer::Found(found));
             }
             FromHead::ActorAt { actor, process } => self.on_actor_at(actor, process),
             FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
                 self.on_actor_restarts(actor, pid, reason, max_task_retries);
             }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
-            FromHead::Construct { actor, class, arguments, payloads } => {
-                if let Some(executor) = &self.executor {
-                    executor.on_construct(actor, class, arguments, payloads);
-                }
-            }
-            FromHead::SayWhenFree => {
-                if let (Some(executor), Some(head)) = (&self.executor, self.head()) {
-                    executor.say_when_free(head);
-                }
-            }
-            FromHead::Exit => {
-                if let Some(executor) = &self.executor {
-                    executor.stop();
-                }
+            FromHead::Construct { .. } | FromHead::SayWhenFree | FromHead::Exit => {
+                tracing::warn!("the head takes this process for a worker");
             }
         }
     }
 
     pub(super) fn tell_wants(&self, books: &mut Books) {
         if let Some(workers) = books.leases.want()
-            && let Some(head) = self.head()
+            && let Some(head) = self.links.head()
         {
             let _ = head.send(&ToHead::Want { workers }, Vec::new());
         }
     }
 
-    pub(super) fn on_granted(self: &Arc<Self>, worker: OwnerId, pid: u32) {
+    pub(super) fn on_granted(&self, worker: OwnerId, pid: u32) {
         let (link, no_room) = match self.link_to(worker) {
             Ok(link) => (Some(link), None),
             Err(NotReached::Gone) => (None, None),
             Err(NotReached::NoRoom(failure)) => (None, Some(failure)),
         };
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         // A link that closes from here on finds the lease; one that has closed before must not get one.
         let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
         let is_reached = reached.is_some();
         books.leases.granted(worker, reached, Instant::now());
         if is_reached {
-            self.submitter.has_leases.store(true, Ordering::Release);
+            self.has_leases.store(true, Ordering::Release);
             drop(books);
-            self.wake_courier();
+            self.waiters.wake_poller();
         } else {
             // The next worker would be no better. Where this process has others, they will have room.
             let is_hopeless = no_room.is_some() && books.leases.is_empty();
@@ -107,22 +83,22 @@ impl Runtime {
     }
 
     pub(super) fn end_lease(&self, Ended { worker, is_busy }: Ended) {
-        if let Some(head) = self.head() {
+        if let Some(head) = self.links.head() {
             let _ = head.send(&ToHead::Return { worker, is_busy }, Vec::new());
         }
     }
 
     /// Another process of the session has no worker at all: this one goes back as soon as it is done.
     pub(super) fn recall(&self, worker: OwnerId) {
-        self.submitter.books.lock().leases.recall(worker);
+        self.books.lock().leases.recall(worker);
         self.return_idle_workers();
     }
 
     /// Gives back workers that have had nothing to do for a while, or that the head wants back.
     pub(crate) fn return_idle_workers(&self) {
-        let mut books = self.submitter.books.lock();
+        let mut books = self.books.lock();
         let ended = books.leases.take_ended(Instant::now());
-        self.submitter.has_leases.store(!books.leases.is_empty(), Ordering::Release);
+        self.has_leases.store(!books.leases.is_empty(), Ordering::Release);
         drop(books);
         for ended in ended {
             self.end_lease(ended);

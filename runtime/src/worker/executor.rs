@@ -12,21 +12,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::call::payload::Payloads;
-use crate::error::Failure;
-use crate::host::{Host, Instance, Key};
+use crate::host::{Host, Key};
 use crate::mail::link::Link;
-use crate::runtime::Runtime;
-use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
-use crate::worker;
-use crate::worker::invocation::Invocation;
+use crate::wire::{Call, Callee, NoResults, ToHead};
 
-/// Results that go into one record, in bytes; a ring's record has room for them.
-const RESULTS_BYTES_MAX: usize = 8 << 10;
 /// Memory of records that is kept to be used again.
 const SPARE_MAX: usize = 64;
 
@@ -59,7 +51,7 @@ struct Queue {
 }
 
 #[derive(Debug)]
-enum Work {
+pub(super) enum Work {
     /// The record still has the arguments.
     Call {
         from: Arc<Link>,
@@ -214,108 +206,48 @@ impl Executor {
     }
 
     /// A call has begun, or is over.
-    fn call_changed(&self, runtime: &Runtime) {
+    pub(super) fn call_changed(&self, head: Option<&Arc<Link>>) {
         let is_blocked = self.blocked.load(Ordering::SeqCst);
         let (is_asked, waits) = (self.asked.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst) > 0);
         if !(is_blocked || is_asked || waits) {
             return;
         }
-        if let Some(head) = runtime.head() {
+        if let Some(head) = head {
             self.tell_whether_blocked(head);
             self.say_if_free(Some(head));
         }
     }
 
-    // ---- running, on the main thread ----
+    // ---- what the thread that runs calls does ----
 
-    /// Runs what arrives until the session, or this process's part in it, is over.
-    pub(crate) fn serve(&self, runtime: &Arc<Runtime>) {
-        let mut actor = None;
-        let mut used = None;
-        loop {
-            // What was printed is seen at the latest when there is nothing more to do.
-            let idle = || {
-                self.host.idle();
-                worker::end_if_descriptors_are_gone();
-            };
-            let next = runtime.wait_for_work(idle, || {
-                if self.stopping.load(Ordering::Acquire) {
-                    return Some(None);
-                }
-                let mut queue = self.queue.lock();
-                if let Some(record) = used.take()
-                    && queue.spare.len() < SPARE_MAX
-                {
-                    queue.spare.push(record);
-                }
-                let work = queue.work.pop_front()?;
-                // SeqCst: before the look at whether the courier sleeps.
-                self.begun.fetch_add(1, Ordering::SeqCst);
-                Some(Some(work))
-            });
-            let Some(Some(work)) = next else { break };
-            self.call_changed(runtime);
-            if !self.is_actor.load(Ordering::Acquire) {
-                runtime.call_begins();
-            }
-            match work {
-                Work::Construct { actor: id, class, arguments, payloads } => {
-                    let mut on = Invocation::new(runtime, payloads, 0, arguments, Returns::One);
-                    let result = self.host.construct(class, &mut on).map(|made| actor = Some(made));
-                    end_forked_child(runtime);
-                    if let Some(head) = runtime.head() {
-                        let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
-                    }
-                }
-                Work::Call { from, number, call, record } => {
-                    // Should this process die, the caller knows by this which calls have not begun.
-                    from.begin(number);
-                    let Call { task, callee, returns, arguments: count } = call;
-                    let mut on = Invocation::new(runtime, record, Call::BYTES, count, returns);
-                    // Only how many calls of functions to send ahead depends on how long they run.
-                    let started = matches!(callee, Callee::Function(_)).then(Instant::now);
-                    let ran = self.run(callee, &mut on, actor.as_deref_mut());
-                    end_forked_child(runtime);
-                    let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
-                    let (results, record) = on.into_parts();
-                    reply(&from, task, ran.map(|()| results), ran_nanos);
-                    // What is kept for the caller, or waits for room, is looked after although nothing else may come.
-                    if from.holds_anything() {
-                        runtime.call_begins();
-                    }
-                    used = Some(record);
-                }
-            }
-            self.over.fetch_add(1, Ordering::SeqCst);
-            self.call_changed(runtime);
+    /// The next call, if one waits; `Some(None)` when there will be no more. `spare` is memory to be used again.
+    pub(super) fn next(&self, spare: &mut Option<Vec<u8>>) -> Option<Option<Work>> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some(None);
         }
-        // The state's destructor runs, as that of any value whose owner is done.
-        drop(actor);
-        self.host.idle();
+        let mut queue = self.queue.lock();
+        if let Some(record) = spare.take()
+            && queue.spare.len() < SPARE_MAX
+        {
+            queue.spare.push(record);
+        }
+        let work = queue.work.pop_front()?;
+        // SeqCst: before the look at whether the background poller sleeps.
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Some(Some(work))
     }
 
-    fn run(
-        &self,
-        callee: Callee,
-        on: &mut Invocation,
-        actor: Option<&mut dyn Instance>,
-    ) -> Result<(), Failure> {
-        match (callee, actor) {
-            (Callee::Function(key), _) => self.host.call(key, on),
-            (Callee::Method(method), Some(actor)) => actor.call(method, on),
-            (Callee::Method(_), None) => Err(Failure::Other(
-                "a method was called before the actor of this process was constructed".into(),
-            )),
-        }
+    /// The call that was taken last is over.
+    pub(super) fn call_over(&self) {
+        self.over.fetch_add(1, Ordering::SeqCst);
     }
-}
 
-/// User code that forked may return in the child as well. The child is no worker: the rings, and the connection to the
-/// store, are its parent's. A load.
-fn end_forked_child(runtime: &Runtime) {
-    if runtime.client.is_forked_child() {
-        // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
-        unsafe { libc::_exit(0) };
+    pub(super) fn host(&self) -> &'static dyn Host {
+        self.host
+    }
+
+    pub(super) fn is_actor(&self) -> bool {
+        self.is_actor.load(Ordering::Acquire)
     }
 }
 
@@ -334,42 +266,4 @@ impl Drop for Waiting<'_> {
         self.executor.waiting.fetch_sub(1, Ordering::SeqCst);
         self.executor.tell_whether_blocked(self.head);
     }
-}
-
-/// Sends the results, in as many records as they need.
-fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u64) {
-    let mut payloads = match outcome {
-        Ok(payloads) => payloads,
-        Err(failure) => {
-            let failed = NoResults::Failed { task, failure, ran_nanos };
-            let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
-            return;
-        }
-    };
-    let mut held = payloads.take_held();
-    let mut first = 0;
-    loop {
-        let next = end_of_part(&payloads, first);
-        let is_last = next == payloads.count();
-        let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
-        // What the earlier records name is kept until the last one has been dealt with.
-        let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
-        let sent = to.send_with(held, |record| {
-            results.append_to(record);
-            record.extend_from_slice(payloads.bytes_of(first..next));
-        });
-        debug_assert!(sent.is_ok(), "a part of the results fits a record");
-        if is_last {
-            return;
-        }
-        first = next;
-    }
-}
-
-/// Where the results end that go into one record with those from `first` on: behind at least one, if there are any.
-fn end_of_part(payloads: &Payloads, first: usize) -> usize {
-    let count = payloads.count();
-    (first + 1..count)
-        .find(|end| payloads.bytes_of(first..end + 1).len() > RESULTS_BYTES_MAX)
-        .unwrap_or(count)
 }

@@ -1,16 +1,13 @@
 //! A call that runs: its arguments as they came, and its results as they go.
 
-use std::sync::Arc;
-
 use mobula_client::Client;
 
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
-use crate::runtime::Runtime;
 use crate::wire::Returns;
 
 /// A call that is about to run, as its host sees it.
 pub struct Invocation {
-    runtime: Arc<Runtime>,
+    client: Client,
     record: Vec<u8>,
     /// Where the next payload begins.
     at: usize,
@@ -22,15 +19,9 @@ pub struct Invocation {
 
 impl Invocation {
     /// With the `count` payloads that begin at a place in a record as its arguments.
-    pub(crate) fn new(
-        runtime: &Arc<Runtime>,
-        record: Vec<u8>,
-        at: usize,
-        count: u32,
-        returns: Returns,
-    ) -> Self {
-        let (runtime, results) = (runtime.clone(), Payloads::default());
-        Self { runtime, record, at, count, position: 0, returns, results }
+    pub(crate) fn new(client: &Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
+        let (client, results) = (client.clone(), Payloads::default());
+        Self { client, record, at, count, position: 0, returns, results }
     }
 
     /// The results, and the record, to be used again.
@@ -51,7 +42,7 @@ impl Invocation {
         let mut rest = self.record.get(self.at..).unwrap_or_default();
         let taken = payload::take(&mut rest);
         self.at = self.record.len() - rest.len();
-        Some(taken.map(|payload| (payload, &self.runtime.client)))
+        Some(taken.map(|payload| (payload, &self.client)))
     }
 
     /// How many arguments there are.
@@ -71,7 +62,7 @@ impl Invocation {
 
     /// The client of this process.
     pub fn client(&self) -> &Client {
-        &self.runtime.client
+        &self.client
     }
 
     /// Gives the next result. `write` appends it to the bytes that it is given, and to nothing else, or says that it goes
@@ -83,6 +74,6 @@ impl Invocation {
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
     ) -> Result<(), PushError<E>> {
-        self.results.push(&self.runtime, write)
+        self.results.push(&self.client, write)
     }
 }

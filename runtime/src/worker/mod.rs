@@ -2,10 +2,10 @@
 
 pub(crate) mod executor;
 pub(crate) mod invocation;
+mod serve;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, ConnectOptions};
@@ -32,7 +32,7 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     host.started();
     // SAFETY: the numbers came with the role, which a process has one of, and begins with.
     let lifeline = Arc::new(unsafe { Watched::inherit(role.lifeline) });
-    CANARY.store(lifeline.number(), Ordering::Relaxed);
+    lifeline.watch_descriptors();
     end_with(lifeline.clone());
     tell_overflow(role.token, lifeline.number());
     match serve(role, host) {
@@ -78,21 +78,6 @@ fn end_group() {
     }
 }
 
-/// The lifeline's number, to be asked whether it is still open.
-static CANARY: AtomicI32 = AtomicI32::new(-1);
-
-/// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to become
-/// a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an error. One
-/// system call; nothing in a process that is no worker.
-pub(crate) fn end_if_descriptors_are_gone() {
-    let canary = CANARY.load(Ordering::Relaxed);
-    // SAFETY: asks about a number, whatever it is now.
-    if canary >= 0 && unsafe { libc::fcntl(canary, libc::F_GETFD) } == -1 {
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(1) };
-    }
-}
-
 /// Why a worker is done.
 enum Served {
     /// The head has no use for it.
@@ -112,7 +97,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let (token, pid, build_id) = (role.token, std::process::id(), host.build_id());
     let _ = head.send(&ToHead::Register { token, pid, build_id }, Vec::new());
     let executor = runtime.executor.as_ref().expect("it was just given one");
-    executor.serve(&runtime);
+    serve::serve(&runtime, executor);
     Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
 }
 

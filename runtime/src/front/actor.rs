@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use mobula_client::{Handle, ObjectId};
 
-use crate::call::arguments::ArgumentList;
-use crate::call::reference::Ref;
-use crate::call::task::{ResultCells, Target, TaskOptions, failed, references, submit};
+use crate::call::task::{ResultCells, Target, TaskOptions};
 use crate::error::{Error, Failure, Result};
+use crate::front::arguments::ArgumentList;
+use crate::front::function::{failed, references, submit};
+use crate::front::reference::Ref;
 use crate::host::{Definition, Key, Name};
-use crate::session::{self, SessionNumber};
-use crate::wire::Returns;
+use crate::runtime::Runtime;
+use crate::session;
+use crate::session_number::SessionNumber;
+use crate::submit::{Answer, Found};
+use crate::wire::{NewActor, Returns, ToHead};
 
 /// Options of an actor.
 ///
@@ -120,7 +124,7 @@ impl ActorRef {
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
         let reserved = session::runtime()
             .map_err(Failure::from)
-            .and_then(|runtime| Ok((runtime.session, runtime.reserve_actor(&class, options)?)));
+            .and_then(|runtime| Ok((runtime.session, reserve(&runtime, &class, options)?)));
         match reserved {
             Ok((session, (actor, handle))) => {
                 let target = Target::Constructor { actor, class: class.name.clone() };
@@ -140,7 +144,7 @@ impl ActorRef {
     /// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
     pub fn named(name: &str, class: Definition) -> Result<Self> {
         let runtime = session::runtime()?;
-        let Some(found) = runtime.find_actor(name)? else {
+        let Some(found) = find(&runtime, name)? else {
             return Err(Error::NoSuchActor { name: name.to_owned() });
         };
         if found.class != class.key {
@@ -181,7 +185,10 @@ impl ActorRef {
     /// # Errors
     /// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the reference's session has ended.
     pub fn kill(&self) -> Result<()> {
-        session::runtime_of(self.session)?.kill_actor(self.actor);
+        let runtime = session::runtime_of(self.session)?;
+        runtime.submitter.kill_actor(self.actor);
+        // When this returns, no call of it succeeds any more.
+        runtime.wait(None, || runtime.submitter.actor_failure(self.actor).map(drop));
         Ok(())
     }
 
@@ -215,6 +222,36 @@ impl ActorRef {
             Token::Failed(failure) => (self.actor, None, Arc::as_ptr(failure).addr()),
         }
     }
+}
+
+/// A place for an actor, and what keeps it. A round trip to the head.
+fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Result<(u64, Handle), Failure> {
+    let actor = NewActor {
+        class: class.key,
+        class_name: &class.name,
+        name: options.name.as_deref(),
+        max_restarts: options.max_restarts.unwrap_or(0),
+        max_task_retries: options.max_task_retries.unwrap_or(0),
+    };
+    match ask(runtime, |request| ToHead::ReserveActor { request, actor })? {
+        Answer::Reserved(result) => result,
+        Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),
+    }
+}
+
+/// The actor of a name. A round trip to the head.
+fn find(runtime: &Runtime, name: &str) -> Result<Option<Found>, Failure> {
+    match ask(runtime, |request| ToHead::FindActor { request, name })? {
+        Answer::Found(found) => Ok(found),
+        Answer::Reserved(_) => Err(Failure::Other("the head answered another question".into())),
+    }
+}
+
+fn ask<'a>(runtime: &Runtime, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
+    let request = runtime.submitter.next_id();
+    runtime.submitter.ask_head(&question(request))?;
+    let answer = runtime.wait(None, || runtime.submitter.answer(request));
+    answer.unwrap_or(Err(Failure::SessionOver))
 }
 
 impl PartialEq for ActorRef {

@@ -1,7 +1,6 @@
 //! References to objects, whatever is in them, and waiting for them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, Handle, Object};
@@ -11,7 +10,8 @@ use crate::call::ref_id::RefId;
 use crate::call::result_cell::{Inline, ResultCell, Settled, stored};
 use crate::error::{Error, Failure, Result};
 use crate::runtime::Runtime;
-use crate::session::{self, SessionNumber};
+use crate::session;
+use crate::session_number::SessionNumber;
 
 /// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
 ///
@@ -96,7 +96,7 @@ impl Ref {
     pub fn export(&self) -> Result<(Handle, Option<RefId>)> {
         let runtime = session::runtime_of(self.session())?;
         let handle = match &self.to {
-            Referent::Result(cell) => runtime.export(cell)?,
+            Referent::Result(cell) => runtime.submitter.export(cell)?,
             Referent::Held(handle, _) => handle.clone(),
         };
         let id = (self.id != RefId::of(handle.id())).then_some(self.id);
@@ -139,7 +139,7 @@ impl Ref {
 /// # Errors
 /// The failure of the first that failed, [`Error::Timeout`]; [`Failure::SessionOver`] when one of them is of a session that
 /// has ended, or the session ends meanwhile.
-pub fn wait_all<R: AsRef<Ref>>(runtime: &Arc<Runtime>, refs: &[R], timeout: Option<Duration>) -> Result<()> {
+pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Duration>) -> Result<()> {
     check_session(runtime, refs)?;
     let _watches = watches(refs)?;
     let mut next = 0;
@@ -153,7 +153,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Arc<Runtime>, refs: &[R], timeout: Opti
             return Some(());
         }
         // A later one that failed ends the wait for an earlier one that is not there yet.
-        let failures = runtime.failures.load(Ordering::Acquire);
+        let failures = runtime.submitter.failures();
         if failures_seen.replace(failures) != Some(failures) {
             failed = refs[next..].iter().find_map(|reference| reference.as_ref().failure());
         }
@@ -180,7 +180,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Arc<Runtime>, refs: &[R], timeout: Opti
 /// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
 /// one of them is of a session that has ended.
 pub fn wait<R: AsRef<Ref>>(
-    runtime: &Arc<Runtime>,
+    runtime: &Runtime,
     mut rest: Vec<R>,
     num_ready: usize,
     timeout: Option<Duration>,

@@ -1,0 +1,64 @@
+//! The arguments of a call, as a front collects them.
+
+use crate::call::arguments::TaskArguments;
+use crate::call::payload::{Encoded, Written};
+use crate::call::result_cell::Settled;
+use crate::error::Failure;
+use crate::front::reference::Ref;
+use crate::session;
+
+/// Arguments being collected for a call.
+#[derive(Debug, Default)]
+pub struct ArgumentList {
+    pub(crate) arguments: TaskArguments,
+    pub(crate) failure: Option<Box<Failure>>,
+}
+
+impl ArgumentList {
+    /// Adds a value: one copy of what is not in the store, into a record if it is small, else into the store. `write`
+    /// appends it to the bytes that it is given, or says that it goes apart. An error is that of the call.
+    pub fn push_value<A: Encoded, E: Into<Failure>>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
+    ) {
+        let pushed = match session::runtime() {
+            Ok(runtime) => self.arguments.values.push(&runtime.client, write).map_err(Failure::from),
+            Err(error) => Err(error.into()),
+        };
+        self.note(pushed);
+    }
+
+    /// Adds what a reference refers to: the callee gets its value. What is there already goes along like a value; what is
+    /// not is waited for, and a failure is found then.
+    pub fn push_reference(&mut self, reference: &Ref) {
+        let pushed = self.try_push_reference(reference);
+        self.note(pushed);
+    }
+
+    fn try_push_reference(&mut self, reference: &Ref) -> Result<(), Failure> {
+        session::runtime_of(reference.session())?;
+        let TaskArguments { values, results, .. } = &mut self.arguments;
+        match reference.is_ready().then(|| reference.outcome()).flatten() {
+            Some(Settled::Inline(inline)) => values.push_inline(&inline),
+            Some(Settled::Stored(handle)) => values.push_stored(handle),
+            Some(Settled::Failed(_)) | None => {
+                results.push((values.count() as u32, reference.to_cell()));
+                values.push_nothing();
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds no argument, for this reason: the call fails with the first.
+    pub fn fail(&mut self, failure: impl Into<Failure>) {
+        self.note(Err(failure.into()));
+    }
+
+    fn note(&mut self, pushed: Result<(), Failure>) {
+        if let Err(failure) = pushed
+            && self.failure.is_none()
+        {
+            self.failure = Some(Box::new(failure));
+        }
+    }
+}

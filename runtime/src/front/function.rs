@@ -1,0 +1,77 @@
+//! Making calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+use smallvec::smallvec;
+
+use crate::call::result_cell::{ResultCell, Settled};
+use crate::call::task::{ResultCells, Target, Task, TaskOptions};
+use crate::error::Failure;
+use crate::front::arguments::ArgumentList;
+use crate::front::reference::Ref;
+use crate::host::Definition;
+use crate::mail::waiters::Mail;
+use crate::session;
+use crate::session_number::SessionNumber;
+use crate::wire::Returns;
+
+/// Calls a function; a reference to each of its results.
+///
+/// Small calls cost no system call where the worker is awake, and no message to the store's daemon. What goes wrong is the
+/// result.
+pub fn call_function(
+    function: Definition,
+    arguments: ArgumentList,
+    returns: Returns,
+    options: TaskOptions,
+) -> impl Iterator<Item = Ref> {
+    let Definition { key, name } = function;
+    references(submit(Target::Function { key, name }, arguments, returns, options))
+}
+
+/// A reference to each cell, which nobody else has yet.
+pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
+    cells.into_iter().map(Ref::to_result)
+}
+
+/// Makes a call; the cells of its results.
+pub(crate) fn submit(
+    target: Target,
+    arguments: ArgumentList,
+    returns: Returns,
+    options: TaskOptions,
+) -> ResultCells {
+    let runtime = match session::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(SessionNumber::NONE, returns, &error.into()),
+    };
+    let ArgumentList { arguments, failure } = arguments;
+    if let Some(failure) = failure {
+        return failed(SessionNumber::NONE, returns, &failure);
+    }
+    let results: ResultCells = match returns.count() {
+        1 => smallvec![ResultCell::pending(runtime.session)],
+        count => (0..count).map(|_| ResultCell::pending(runtime.session)).collect(),
+    };
+    let task = Task {
+        id: runtime.submitter.next_id(),
+        target,
+        arguments,
+        returns,
+        results: results.clone(),
+        unready: AtomicUsize::new(1),
+        max_retries: options.max_retries.unwrap_or(0),
+        begun_again: AtomicU32::new(0),
+        sent_in_vain: AtomicU32::new(0),
+    };
+    if runtime.submitter.submit(Arc::new(task)) {
+        runtime.look();
+    }
+    results
+}
+
+/// The cells of a call that failed before it was made.
+pub(crate) fn failed(session: SessionNumber, returns: Returns, failure: &Failure) -> ResultCells {
+    (0..returns.count()).map(|_| ResultCell::settled(session, Settled::failed(failure.clone()))).collect()
+}

@@ -1,0 +1,6 @@
+//! What a front calls: arguments, calls, references and actors, without types.
+
+pub(crate) mod actor;
+pub(crate) mod arguments;
+pub(crate) mod function;
+pub(crate) mod reference;

@@ -1,0 +1,120 @@
+//! Running calls, one after the other, on the process's main thread.
+
+use std::time::Instant;
+
+use crate::call::payload::Payloads;
+use crate::error::Failure;
+use crate::host::Instance;
+use crate::mail::link::Link;
+use crate::process::lifeline::end_if_descriptors_are_gone;
+use crate::runtime::Runtime;
+use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
+use crate::worker::executor::{Executor, Work};
+use crate::worker::invocation::Invocation;
+
+/// Results that go into one record, in bytes; a ring's record has room for them.
+const RESULTS_BYTES_MAX: usize = 8 << 10;
+/// Runs what arrives until the session, or this process's part in it, is over.
+pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
+    let host = executor.host();
+    let mut actor: Option<Box<dyn Instance>> = None;
+    let mut used = None;
+    loop {
+        // What was printed is seen at the latest when there is nothing more to do.
+        let idle = || {
+            host.idle();
+            end_if_descriptors_are_gone();
+        };
+        let Some(Some(work)) = runtime.wait_for_work(idle, || executor.next(&mut used)) else { break };
+        executor.call_changed(runtime.head());
+        if !executor.is_actor() {
+            runtime.call_begins();
+        }
+        match work {
+            Work::Construct { actor: id, class, arguments, payloads } => {
+                let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
+                let result = host.construct(class, &mut on).map(|made| actor = Some(made));
+                end_forked_child(runtime);
+                if let Some(head) = runtime.head() {
+                    let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
+                }
+            }
+            Work::Call { from, number, call, record } => {
+                // Should this process die, the caller knows by this which calls have not begun.
+                from.begin(number);
+                let Call { task, callee, returns, arguments: count } = call;
+                let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
+                // Only how many calls of functions to send ahead depends on how long they run.
+                let started = matches!(callee, Callee::Function(_)).then(Instant::now);
+                let ran = match (callee, actor.as_deref_mut()) {
+                    (Callee::Function(key), _) => host.call(key, &mut on),
+                    (Callee::Method(method), Some(actor)) => actor.call(method, &mut on),
+                    (Callee::Method(_), None) => Err(Failure::Other(
+                        "a method was called before the actor of this process was constructed".into(),
+                    )),
+                };
+                end_forked_child(runtime);
+                let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
+                let (results, record) = on.into_parts();
+                reply(&from, task, ran.map(|()| results), ran_nanos);
+                // What is kept for the caller, or waits for room, is looked after although nothing else may come.
+                if from.holds_anything() {
+                    runtime.call_begins();
+                }
+                used = Some(record);
+            }
+        }
+        executor.call_over();
+        executor.call_changed(runtime.head());
+    }
+    // The state's destructor runs, as that of any value whose owner is done.
+    drop(actor);
+    host.idle();
+}
+
+/// User code that forked may return in the child as well. The child is no worker: the rings, and the connection to the
+/// store, are its parent's. A load.
+fn end_forked_child(runtime: &Runtime) {
+    if runtime.client.is_forked_child() {
+        // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
+        unsafe { libc::_exit(0) };
+    }
+}
+
+/// Sends the results, in as many records as they need.
+fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u64) {
+    let mut payloads = match outcome {
+        Ok(payloads) => payloads,
+        Err(failure) => {
+            let failed = NoResults::Failed { task, failure, ran_nanos };
+            let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
+            return;
+        }
+    };
+    let mut held = payloads.take_held();
+    let mut first = 0;
+    loop {
+        let next = end_of_part(&payloads, first);
+        let is_last = next == payloads.count();
+        let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
+        // What the earlier records name is kept until the last one has been dealt with.
+        let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
+        let sent = to.send_with(held, |record| {
+            results.append_to(record);
+            record.extend_from_slice(payloads.bytes_of(first..next));
+        });
+        debug_assert!(sent.is_ok(), "a part of the results fits a record");
+        if is_last {
+            return;
+        }
+        first = next;
+    }
+}
+
+/// Where the results end that go into one record with those from `first` on: behind at least one, if there are any.
+fn end_of_part(payloads: &Payloads, first: usize) -> usize {
+    let count = payloads.count();
+    (first + 1..count)
+        .find(|end| payloads.bytes_of(first..end + 1).len() > RESULTS_BYTES_MAX)
+        .unwrap_or(count)
+}
