@@ -495,7 +495,7 @@ fn every_thread_has_a_name() {
         });
     };
     let worker = || threads::remote().get().unwrap();
-    check(&worker, &["mobula-worker", "mobula-client", "mobula-courier", "mobula-lifeline"]);
+    check(&worker, &["mobula-worker", "mobula-client", "mobula-poller", "mobula-lifeline"]);
     let [store] = children_called("mobula-store")[..] else { panic!("one store") };
     let store = || threads_of(store);
     check(&store, &["mobula-store", "mobula-lifeline"]);
@@ -504,7 +504,30 @@ fn every_thread_has_a_name() {
     }
     // The test harness has threads of its own here.
     let driver = || threads_of(std::process::id());
-    check(&driver, &["mobula-head", "mobula-client", "mobula-courier", "mobula-keeper"]);
+    check(&driver, &["mobula-head", "mobula-client", "mobula-poller", "mobula-keeper"]);
+}
+
+/// What a driver has of a process (a channel, a table, bells: some five descriptors) goes back when that ends, also while
+/// no thread of the driver calls or waits for anything.
+#[test]
+fn what_a_driver_has_of_ended_processes_goes_back_while_it_is_idle() {
+    const ACTORS: usize = 4;
+    let _session = session(1);
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(pid::remote().get().unwrap() > 0);
+    let before = open();
+    let parrots: Vec<_> = (0..ACTORS).map(|_| Parrot::remote()).collect();
+    for parrot in &parrots {
+        parrot.say("hello".to_owned()).get().unwrap();
+    }
+    let with_actors = open();
+    assert!(
+        with_actors >= before + 3 * ACTORS,
+        "{before} descriptors, and {with_actors} with {ACTORS} actors"
+    );
+    // Nobody looks at the driver's mail from here on: the process of a handle's actor ends some time after it.
+    drop(parrots);
+    eventually("the descriptors go back", || open() < before + ACTORS);
 }
 
 #[test]

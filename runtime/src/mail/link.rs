@@ -122,7 +122,7 @@ impl Link {
             return Ok(outgoing.number);
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
-        // SeqCst: before the look at what the courier does.
+        // SeqCst: before the look at what the background poller does.
         self.wants_flush.store(true, Ordering::SeqCst);
         Ok(outgoing.number)
     }
@@ -153,7 +153,7 @@ impl Link {
 
     /// Whether something is kept alive for the other end, or waits for room. A load.
     pub(crate) fn holds_anything(&self) -> bool {
-        // SeqCst: pairs with the sender of what waits, who looks at the courier then.
+        // SeqCst: pairs with the sender of what waits, which looks at the background poller then.
         self.wants_flush.load(Ordering::SeqCst)
     }
 

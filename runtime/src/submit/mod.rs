@@ -234,7 +234,7 @@ impl Submitter {
 
     /// Counts promises that stand for results still to come.
     pub(crate) fn promised(&self, count: usize) {
-        // SeqCst: before the look at what the courier does.
+        // SeqCst: before the look at what the background poller does.
         self.unsettled.fetch_add(count, Ordering::SeqCst);
     }
 

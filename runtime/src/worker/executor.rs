@@ -37,7 +37,7 @@ pub(crate) struct Executor {
     /// The head wants to be told when there is nothing more to run.
     asked: AtomicBool,
     stopping: AtomicBool,
-    /// Calls begun so far, how many of them are over, and how many had begun when the courier last looked.
+    /// Calls begun so far, how many of them are over, and how many had begun when the background poller last looked.
     begun: AtomicU64,
     over: AtomicU64,
     begun_before: AtomicU64,
