@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mobula::{ActorOptions, Builder, Error, ExitReason, Failure};
+use mobula::{ActorEnd, ActorOptions, Builder, Error, ExitReason, Failure};
 use mobula_tests::{PATIENCE, eventually, is_running, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -144,8 +144,8 @@ fn an_error_says_how_the_process_ended_of_a_function_and_of_an_actor() {
 
             let error = Mortal::remote().ends(end).get_timeout(PATIENCE).unwrap_err();
             assert!(error.to_string().contains(text), "{end:?}: {error}");
-            let Error::Failed(Failure::ActorDied { reason, .. }) = error else { panic!("{end:?}: {error}") };
-            assert_eq!(reason, Some(expected), "{end:?}");
+            let Error::Failed(Failure::ActorDied { cause, .. }) = error else { panic!("{end:?}: {error}") };
+            assert_eq!(cause, ActorEnd::Process { reason: expected, restarts: 0 }, "{end:?}");
 
             let options = ActorOptions::new().max_restarts(1);
             let error = Mortal::options(options).remote().ends(end).get_timeout(PATIENCE).unwrap_err();
@@ -158,7 +158,10 @@ fn an_error_says_how_the_process_ended_of_a_function_and_of_an_actor() {
         let mortal = Mortal::remote();
         mobula::kill(&mortal).unwrap();
         let error = mortal.ends(End::Exits).get_timeout(PATIENCE).unwrap_err();
-        assert!(matches!(error, Error::Failed(Failure::ActorDied { reason: None, .. })), "{error}");
+        assert!(
+            matches!(error, Error::Failed(Failure::ActorDied { cause: ActorEnd::Killed, .. })),
+            "{error}"
+        );
     }
 }
 

@@ -205,7 +205,7 @@ fn errors_and_panics_say_where_and_what_also_through_chains() {
     // A task that fails with another task's error says both.
     match sum_all::remote(vec![fails::remote("deep".to_owned())]).get() {
         Err(Error::Task(outer)) => {
-            let inner = outer.cause.as_deref().unwrap();
+            let Some(Failure::Task(inner)) = outer.cause.as_deref() else { panic!("{outer:?}") };
             assert_eq!(
                 (outer.function.as_str(), inner.function.as_str()),
                 ("tasks::sum_all", "tasks::fails")
@@ -225,7 +225,8 @@ fn errors_and_panics_say_where_and_what_also_through_chains() {
                     outer.message
                 );
                 assert!(outer.message.ends_with(": deep"), "{}", outer.message);
-                assert_eq!(outer.cause.as_deref().unwrap().function, "tasks::fails");
+                let Some(Failure::Task(inner)) = outer.cause.as_deref() else { panic!("{outer:?}") };
+                assert_eq!(inner.function, "tasks::fails");
             }
             other => panic!("{other:?}"),
         }

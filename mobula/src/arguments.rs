@@ -79,6 +79,7 @@ impl<'a> Arguments<'a> {
         let wrong = |what: &dyn fmt::Display| {
             TaskError::new("", TaskErrorKind::NotCalled, format!("argument {position}{what}"))
         };
+        let caused = |cause: Failure| wrong(&format_args!(": {cause}")).caused_by(cause);
         let taken = self.0.next().ok_or_else(|| wrong(&" is missing"))?;
         let (payload, client) = taken.map_err(|malformed| wrong(&format_args!(": {malformed}")))?;
         let value = match payload {
@@ -92,13 +93,13 @@ impl<'a> Arguments<'a> {
                 value::decode(Source::object_of(
                     client,
                     object.map_err(|failure| match failure {
-                        Failure::Other(message) => wrong(&format_args!(": {message}")).into(),
+                        Failure::Store { .. } | Failure::Other(_) => caused(failure).into(),
                         failure => failure,
                     })?,
                 ))
             }
         };
-        value.map_err(|error| wrong(&format_args!(": {error}")).into())
+        value.map_err(|error| caused(error.into()).into())
     }
 
     /// Says that all have been taken.
@@ -135,7 +136,10 @@ pub struct EachEncoder<'a>(&'a mut Invocation);
 impl EachEncoder<'_> {
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let given: Result<(), PushError<ValueError>> = self.0.give(|out| value::append(value, out));
-        Ok(given.map_err(|error| TaskError::new("", TaskErrorKind::NotReturned, error.to_string()))?)
+        Ok(given.map_err(|error| {
+            let failed = TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
+            failed.caused_by(error)
+        })?)
     }
 }
 
@@ -195,9 +199,9 @@ pub fn infallible<T: Portable>(wanted: Wanted<'_>, value: T) -> Outcome {
 pub fn fallible<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<T, E>,
-    source: SourceOf<E>,
+    as_error: AsError<E>,
 ) -> Outcome {
-    infallible(wanted, result.map_err(returned(source))?)
+    infallible(wanted, result.map_err(returned(as_error))?)
 }
 
 /// The outcome of a function that returns a list.
@@ -219,9 +223,9 @@ pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome
 pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<Vec<T>, E>,
-    source: SourceOf<E>,
+    as_error: AsError<E>,
 ) -> Outcome {
-    infallible_list(wanted, result.map_err(returned(source))?)
+    infallible_list(wanted, result.map_err(returned(as_error))?)
 }
 
 /// The outcome of a function that returns a tuple of objects.
@@ -233,9 +237,9 @@ pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome
 pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
     wanted: Wanted<'_>,
     result: Result<T, E>,
-    source: SourceOf<E>,
+    as_error: AsError<E>,
 ) -> Outcome {
-    infallible_tuple(wanted, result.map_err(returned(source))?)
+    infallible_tuple(wanted, result.map_err(returned(as_error))?)
 }
 
 /// The outcome of a constructor that cannot fail.
@@ -246,9 +250,9 @@ pub fn constructed<T: Any>(actor: T) -> Construction {
 /// The outcome of a constructor that returns a `Result`.
 pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(
     result: Result<T, E>,
-    source: SourceOf<E>,
+    as_error: AsError<E>,
 ) -> Construction {
-    constructed(result.map_err(returned(source))?)
+    constructed(result.map_err(returned(as_error))?)
 }
 
 /// The actor of a class, of which the worker only knows that it is one.
@@ -262,9 +266,9 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
     })
 }
 
-/// The source of an error, which only the macros' code can ask for; see [`sources`](crate::sources).
-type SourceOf<E> = fn(&E) -> Option<&(dyn std::error::Error + 'static)>;
+/// What is returned as an error, which only the macros' code can ask for; see [`sources`](crate::sources).
+type AsError<E> = fn(&E) -> Option<&(dyn std::error::Error + 'static)>;
 
-fn returned<E: fmt::Display + 'static>(source: SourceOf<E>) -> impl FnOnce(E) -> Failure {
-    move |error| TaskError::returned(&error, source(&error)).into()
+fn returned<E: fmt::Display + 'static>(as_error: AsError<E>) -> impl FnOnce(E) -> Failure {
+    move |error| TaskError::returned(&error, as_error(&error)).into()
 }

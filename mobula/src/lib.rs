@@ -59,10 +59,11 @@ mod sources;
 mod takeover;
 pub mod value;
 
+pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::remote;
 pub use mobula_runtime::{
-    ActorOptions, Error, ExitReason, Failure, RefId, Result, Session, TaskError, TaskErrorKind, TaskOptions,
-    UNLIMITED, is_initialized, sessions,
+    ActorEnd, ActorOptions, Error, ExitReason, Failure, RefId, Result, Session, StoreFailure, TaskError,
+    TaskErrorKind, TaskOptions, UNLIMITED, is_initialized, sessions,
 };
 
 pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
@@ -84,5 +85,5 @@ pub mod __private {
     pub use crate::function::{Call, with_defaults};
     pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
-    pub use crate::sources::{OfBox, OfError, OfText, Returned};
+    pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

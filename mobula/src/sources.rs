@@ -1,11 +1,10 @@
-//! The sources of an error that a function returned, found at the place where its type is known.
+//! The error that a function returned, with its sources, found at the place where its type is known.
 //!
 //! A function may fail with anything that can be shown: an error with sources, a box of one, or a text. Only the
 //! code that the macros generate knows the concrete type, so the choice is made there: a method of the same name is
-//! offered at three depths of references, and the compiler takes the first that fits.
+//! offered at four depths of references, and the compiler takes the first that fits.
 
 use std::error::Error;
-use std::ops::Deref;
 
 /// An error of any type.
 #[derive(Debug)]
@@ -13,36 +12,48 @@ pub struct Returned<'a, E>(pub &'a E);
 
 /// Of what implements [`Error`].
 pub trait OfError<'a> {
-    /// Its source.
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)>;
+    /// The error itself.
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 
-impl<'a, E: Error> OfError<'a> for &&Returned<'a, E> {
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)> {
-        self.0.source()
+impl<'a, E: Error + 'static> OfError<'a> for &&&Returned<'a, E> {
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
+        Some(self.0)
     }
 }
 
-/// Of what holds something that does, as `Box<dyn Error>` and the boxes of error libraries.
-pub trait OfBox<'a> {
-    /// Its source.
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)>;
+/// Of what holds an error that goes from thread to thread, as most boxes do, and those of error libraries.
+pub trait OfSendBox<'a> {
+    /// What it holds.
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 
-impl<'a, E: Deref<Target: Error>> OfBox<'a> for &Returned<'a, E> {
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)> {
-        self.0.deref().source()
+impl<'a, E: AsRef<dyn Error + Send + Sync>> OfSendBox<'a> for &&Returned<'a, E> {
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+/// Of what holds another error.
+pub trait OfBox<'a> {
+    /// What it holds.
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
+}
+
+impl<'a, E: AsRef<dyn Error>> OfBox<'a> for &Returned<'a, E> {
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
+        Some(self.0.as_ref())
     }
 }
 
 /// Of everything else: there is none.
 pub trait OfText<'a> {
     /// Nothing.
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)>;
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 
 impl<'a, E> OfText<'a> for Returned<'a, E> {
-    fn source_of(&self) -> Option<&'a (dyn Error + 'static)> {
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
         None
     }
 }
@@ -57,17 +68,16 @@ mod tests {
 
     #[test]
     #[expect(clippy::needless_borrow, reason = "as many as the macros' code has, which decide")]
-    fn sources_are_found_in_errors_and_in_boxes() {
+    fn an_error_is_found_by_itself_and_in_boxes() {
         let outer = || Outer("x".parse::<u8>().unwrap_err());
-        let shown = |source: Option<&(dyn Error + 'static)>| source.map(ToString::to_string);
-        let inner = Some(outer().0.to_string());
-        assert_eq!(shown((&&&Returned(&outer())).source_of()), inner);
-        assert_eq!(shown((&&&Returned(&Box::new(outer()))).source_of()), inner);
+        let is_outer = |error: Option<&(dyn Error + 'static)>| error.is_some_and(|error| error.is::<Outer>());
+        assert!(is_outer((&&&&Returned(&outer())).as_error()));
         let boxed: Box<dyn Error> = Box::new(outer());
-        assert_eq!(shown((&&&Returned(&boxed)).source_of()), inner);
+        assert!(is_outer((&&&&Returned(&boxed)).as_error()));
         let boxed: Box<dyn Error + Send + Sync> = Box::new(outer());
-        assert_eq!(shown((&&&Returned(&boxed)).source_of()), inner);
-        assert_eq!(shown((&&&Returned(&"text")).source_of()), None);
-        assert_eq!(shown((&&&Returned(&String::new())).source_of()), None);
+        assert!(is_outer((&&&&Returned(&boxed)).as_error()));
+        assert!((&&&&Returned(&Box::new(outer()))).as_error().unwrap().source().is_some());
+        assert!((&&&&Returned(&"text")).as_error().is_none());
+        assert!((&&&&Returned(&String::new())).as_error().is_none());
     }
 }

@@ -37,7 +37,9 @@ pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError
 pub use crate::call::ref_id::RefId;
 pub use crate::call::result_cell::{Inline, InlineBytes, stored};
 pub use crate::call::task::{TaskOptions, UNLIMITED};
-pub use crate::error::{Error, ExitReason, Failure, Result, TaskError, TaskErrorKind};
+pub use crate::error::{
+    ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind,
+};
 pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::function::call_function;

@@ -279,8 +279,8 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let span = constructor.output.resolved_at(Span::call_site());
     let made = quote_spanned!(span=> <#actor>::new(#decoded));
     let constructed = if constructor.fallible {
-        let source = signature::source_of();
-        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made, #source))
+        let as_error = signature::as_error();
+        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made, #as_error))
     } else {
         quote_spanned!(span=> __mobula::__private::constructed::<#actor>(#made))
     };

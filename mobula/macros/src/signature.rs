@@ -228,13 +228,13 @@ impl Arguments {
     }
 }
 
-/// Asks an error for its source, in the only place where it is known whether its type has any.
-pub(crate) fn source_of() -> TokenStream {
+/// Asks for what is returned as an error with sources, in the only place where it is known whether its type is one.
+pub(crate) fn as_error() -> TokenStream {
     quote! {
         |error| {
             #[allow(unused_imports)]
-            use __mobula::__private::{OfBox as _, OfError as _, OfText as _};
-            (&&&__mobula::__private::Returned(error)).source_of()
+            use __mobula::__private::{OfBox as _, OfError as _, OfSendBox as _, OfText as _};
+            (&&&&__mobula::__private::Returned(error)).as_error()
         }
     }
 }
@@ -282,8 +282,8 @@ impl Returns {
         let span = self.written.resolved_at(Span::call_site());
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
-            let source = source_of();
-            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call, #source))
+            let as_error = as_error();
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call, #as_error))
         } else {
             let outcome = format_ident!("infallible{shape}", span = span);
             quote_spanned!(span=> __mobula::__private::#outcome::<#ty>(__mobula::__private::Arguments::wanted(#arguments), #call))

@@ -134,12 +134,16 @@ pub enum ValueError {
 
 impl From<ValueError> for mobula_runtime::Error {
     fn from(error: ValueError) -> Self {
-        Self::Value(Box::new(error))
+        match error {
+            ValueError::NoSession => Self::NotInitialized,
+            ValueError::Store(error) => Self::Store(error),
+            error => Self::Value(Box::new(error)),
+        }
     }
 }
 
 impl From<ValueError> for mobula_runtime::Failure {
     fn from(error: ValueError) -> Self {
-        Self::Other(error.to_string())
+        mobula_runtime::Error::from(error).into()
     }
 }

@@ -1,6 +1,7 @@
 //! Refusals: why the daemon does not carry out a request, in words for people and fields for programs.
 
 use bytes::BufMut;
+use serde::{Deserialize, Serialize};
 
 use crate::advice::explained;
 use crate::id::{ObjectId, OwnerId};
@@ -13,7 +14,7 @@ fn reason(errno: u32) -> String {
 }
 
 /// Why the daemon does not carry out a request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// There was no room for a lease, and none became free in time.

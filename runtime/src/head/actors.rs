@@ -19,7 +19,7 @@ use mobula_client::{Client, Handle, OwnerId};
 
 use crate::call::payload;
 use crate::call::task::is_within;
-use crate::error::{ExitReason, Failure};
+use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
 use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
@@ -188,7 +188,8 @@ impl Actors {
                 true
             }
             Err(TooLarge) => {
-                self.over(actor, 0, Failure::Other("too many arguments for a record".into()));
+                let (function, count) = (format!("{}::new", record.class_name), *arguments as usize);
+                self.over(actor, 0, Failure::TooManyArguments { function, count });
                 false
             }
         }
@@ -209,6 +210,12 @@ impl Actors {
         self.actors.get(&actor).map(|record| record.class_name.clone()).unwrap_or_default()
     }
 
+    /// What the calls of an actor that is gone fail with. Callers know which method they have called, and which process was
+    /// the actor's.
+    pub(super) fn died(&self, actor: u64, cause: ActorEnd) -> Failure {
+        Failure::ActorDied { class: self.class_name(actor), method: String::new(), pid: 0, cause }
+    }
+
     /// The constructor has run.
     pub(super) fn alive(&mut self, actor: u64, at: OwnerId, pid: u32) {
         let Some(record) = self.actors.get_mut(&actor) else { return };
@@ -224,14 +231,8 @@ impl Actors {
     pub(super) fn process_ended(&mut self, actor: u64, pid: u32, reason: ExitReason) {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         if !record.may_restart() {
-            let cause = match record.restarts {
-                0 => reason.to_string(),
-                restarts => format!("{reason}, after {restarts} restarts"),
-            };
-            // Callers know which method they have called.
-            let (class, method) = (record.class_name.clone(), String::new());
-            let failure = Failure::ActorDied { class, method, pid, cause, reason: Some(reason) };
-            return self.over(actor, pid, failure);
+            let cause = ActorEnd::Process { reason, restarts: record.restarts };
+            return self.over(actor, pid, self.died(actor, cause));
         }
         record.restarts = record.restarts.saturating_add(1);
         record.stage = Stage::Waiting;
@@ -271,7 +272,7 @@ impl Actors {
                 }
             }
             None => {
-                let failure = Failure::Other("it is not known in this session any more".into());
+                let failure = self.died(actor, ActorEnd::Forgotten);
                 let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
             }
         }

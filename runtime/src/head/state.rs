@@ -11,7 +11,7 @@ use super::actors::Actors;
 use super::deaths::Deaths;
 use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
-use crate::error::{ExitReason, Failure};
+use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::Link;
 use crate::process::{descriptors, output};
 use crate::wire::{self, FromHead, ToHead};
@@ -106,7 +106,7 @@ impl State {
             ToHead::WatchActor { actor } => self.actors.watch(from, actor),
             ToHead::FindActor { request, name } => self.actors.find(from, request, name),
             ToHead::KillActor { actor } => {
-                self.end_actor(actor, Failure::Other("it was killed by `mobula::kill`".into()));
+                self.end_actor(actor, self.actors.died(actor, ActorEnd::Killed));
             }
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
         }
@@ -135,7 +135,7 @@ impl State {
         self.pool.caller_gone(link, Instant::now());
         self.deaths.on_caller_gone(link);
         for actor in self.actors.on_caller_gone(link) {
-            self.end_actor(actor, Failure::Other("its creator died before it was started".into()));
+            self.end_actor(actor, self.actors.died(actor, ActorEnd::CreatorDied));
         }
     }
 
@@ -203,7 +203,7 @@ impl State {
 
     /// There will be no more processes: fails what none of those that there are, or that start, can be for.
     fn no_workers(&mut self, message: &str) {
-        let failure = Failure::Other(message.to_owned());
+        let failure = Failure::NoWorkers { reason: message.to_owned() };
         for caller in self.pool.give_up_wants(Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { failure: failure.clone() }, Vec::new());
         }
@@ -324,7 +324,7 @@ impl State {
     pub(super) fn look_after_actors(&mut self) {
         for actor in self.actors.out_of_scope() {
             let token = self.actors.process_of(actor);
-            self.actors.over(actor, 0, Failure::Other("its last handle is gone".into()));
+            self.actors.over(actor, 0, self.actors.died(actor, ActorEnd::LastHandleGone));
             if let Some(token) = token {
                 self.exit(token);
             }

@@ -33,8 +33,14 @@ impl Submitter {
     /// Asks the head something; its [`answer`](Self::answer) comes by the request's number.
     pub(crate) fn ask_head(&self, question: &ToHead<'_>) -> Result<(), Failure> {
         let head = self.links.head().ok_or(Failure::SessionOver)?;
-        head.send(question, Vec::new())
-            .map_err(|TooLarge| Failure::Other("a name of more bytes than a record takes".into()))
+        head.send(question, Vec::new()).map_err(|TooLarge| {
+            let name = match question {
+                ToHead::ReserveActor { actor, .. } => actor.name.unwrap_or_default(),
+                ToHead::FindActor { name, .. } => name,
+                _ => "",
+            };
+            Failure::NameTooLong { bytes: name.len() }
+        })
     }
 
     /// The head's answer, or that there will be none; `None` before it comes.
@@ -214,11 +220,6 @@ impl Books {
 /// Why a call of an actor that is over failed.
 pub(super) fn of_actor(target: &Target, pid: u32, failure: &Failure) -> Failure {
     let Target::Method { class, name, .. } = target else { return failure.clone() };
-    let (cause, reason) = match failure {
-        Failure::Other(cause) => (cause, None),
-        Failure::ActorDied { cause, reason, .. } => (cause, *reason),
-        _ => return failure.clone(),
-    };
-    let (class, method) = (class.to_string(), name.to_string());
-    Failure::ActorDied { class, method, pid, cause: cause.clone(), reason }
+    let Failure::ActorDied { cause, .. } = failure else { return failure.clone() };
+    Failure::ActorDied { class: class.to_string(), method: name.to_string(), pid, cause: *cause }
 }

@@ -453,8 +453,10 @@ impl Submitter {
             None => send(&task.arguments.resolve(&self.client, self.session, false)?),
         };
         sent.or_else(|TooLarge| {
-            send(&task.arguments.resolve(&self.client, self.session, true)?)
-                .map_err(|TooLarge| Failure::Other("too many arguments for a record".into()))
+            send(&task.arguments.resolve(&self.client, self.session, true)?).map_err(|TooLarge| {
+                let (function, count) = (task.target.name(), task.arguments.count());
+                Failure::TooManyArguments { function, count }
+            })
         })
     }
 

@@ -524,8 +524,7 @@ mod tests {
     #[test]
     fn a_record_is_written_where_little_is_left_of_the_stack() {
         let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
-        let cause = Some(Box::new(error.clone()));
-        let failure = Failure::Task(TaskError { cause, ..error });
+        let failure = Failure::Task(error.clone().caused_by(error));
         let record = crate::process::stack::near_the_end(|| {
             let mut record = Vec::new();
             NoResults::Failed { task: 7, failure, ran_nanos: 1 }.append_to(&mut record);
@@ -543,7 +542,7 @@ mod tests {
             let mut error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
             for _ in 0..count {
                 let outer = TaskError::new("", TaskErrorKind::Returned, String::new());
-                error = TaskError { cause: Some(Box::new(error)), ..outer };
+                error = outer.caused_by(error);
             }
             error
         };
@@ -551,10 +550,24 @@ mod tests {
         assert_eq!(read::<TaskError>(&to_vec(&error)).unwrap(), error);
         // What is longer than can be is cut when it is written, and refused when it is read.
         let cut: TaskError = read(&to_vec(&with_causes(65))).unwrap();
-        assert_eq!(std::iter::successors(Some(&cut), |error| error.cause.as_deref()).count(), 65);
+        let (mut count, mut last) = (1, &cut);
+        while let Some(Failure::Task(cause)) = last.cause.as_deref() {
+            (count, last) = (count + 1, cause);
+        }
+        assert_eq!(count, 65);
         let alone = to_vec(&with_causes(0));
+        let [length, link @ .., end] = &alone[..] else { unreachable!() };
+        assert_eq!((length, end), (&1, &0), "a list of one, and nothing behind it");
         // The length of a longer list, 100,000 as a varint, and the only element of this one.
-        let forged = [&[0xa0, 0x8d, 0x06][..], &alone[1..].repeat(100_000)].concat();
+        let forged = [&[0xa0, 0x8d, 0x06][..], &link.repeat(100_000), &[0]].concat();
         assert!(read::<TaskError>(&forged).is_err());
+        // A list in the place of the failure behind it, again and again.
+        let failure = to_vec(&Failure::Task(with_causes(0)));
+        let deeper = [&failure[..failure.len() - 1], &[1]].concat();
+        for depth in [1, 100_000] {
+            let forged = [&deeper.repeat(depth)[..], &failure].concat();
+            assert!(read::<Failure>(&forged).is_err());
+        }
+        assert_eq!(read::<Failure>(&failure).unwrap(), Failure::Task(with_causes(0)));
     }
 }

@@ -1,0 +1,392 @@
+//! Why there is an error instead of a result, as it travels between processes.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use mobula_client::{ClientError, ObjectId, Refusal};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, ExitReason, TaskError};
+
+/// Why there is an error instead of a result; travels between processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The function ran, and failed.
+    Task(TaskError),
+    /// The process that ran it ended.
+    WorkerDied {
+        /// The remote function.
+        function: String,
+        /// The process's id.
+        pid: u32,
+        /// How it ended.
+        reason: ExitReason,
+    },
+    /// The actor is gone, so the call was not (or not fully) carried out.
+    ActorDied {
+        /// The actor's class.
+        class: String,
+        /// The method that was called.
+        method: String,
+        /// Its process's id; 0 where it never came to be.
+        pid: u32,
+        /// Why the actor is gone.
+        cause: ActorEnd,
+    },
+    /// The actor's process died before the result was there, and the actor is being started again. The call may have
+    /// been carried out, or not, but not twice.
+    ActorUnavailable {
+        /// The actor's class.
+        class: String,
+        /// The method that was called.
+        method: String,
+        /// The id of the process that died.
+        pid: u32,
+        /// How.
+        reason: ExitReason,
+    },
+    /// The constructor failed, so there is no actor.
+    ConstructorFailed {
+        /// The actor's class.
+        class: String,
+        /// What the constructor said.
+        error: TaskError,
+    },
+    /// No channel to the process that is to run the call could be opened, or the channel was lost; for want of
+    /// descriptors or memory, here or there. The next call tries again.
+    Unreachable {
+        /// What the system, or the store, said.
+        reason: String,
+    },
+    /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
+    ProcessLimit {
+        /// How many there may be: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer, where
+        /// the driver has no descriptors for so many.
+        limit: usize,
+        /// How many there are.
+        in_use: usize,
+    },
+    /// No worker process can be started, or each ends before it can serve, so nothing runs the call.
+    NoWorkers {
+        /// What happened to the last one that was tried.
+        reason: String,
+    },
+    /// The name is taken.
+    NameTaken {
+        /// What was asked for.
+        name: String,
+    },
+    /// The arguments do not fit a record, even though each of them is there by its object's id alone.
+    TooManyArguments {
+        /// What was called.
+        function: String,
+        /// How many arguments it was given.
+        count: usize,
+    },
+    /// An actor's name does not fit a record.
+    NameTooLong {
+        /// Bytes of the name.
+        bytes: usize,
+    },
+    /// The object is lost with its owner.
+    ObjectLost {
+        /// The object's id.
+        object: ObjectId,
+    },
+    /// The store refused, or is gone, or could not be asked: for an argument, for a result, or in the task.
+    Store {
+        /// What kind of error it is, with its numbers.
+        kind: StoreFailure,
+        /// The text of the [`ClientError`].
+        message: String,
+    },
+    /// A value could not be encoded or decoded.
+    Value {
+        /// What the front said.
+        reason: String,
+    },
+    /// A task waited, and no result came within the time that it gave: [`Error::Timeout`].
+    Timeout {
+        /// For how long.
+        waited: Duration,
+        /// How many were ready.
+        ready: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// A task asked for an actor by a name that none has: [`Error::NoSuchActor`].
+    NoSuchActor {
+        /// What was asked for.
+        name: String,
+    },
+    /// A task asked for an actor by a name that one of another class has: [`Error::WrongActorClass`].
+    WrongActorClass {
+        /// The actor's name.
+        name: String,
+        /// The class that was asked for.
+        expected: String,
+        /// The class that the actor has.
+        found: String,
+    },
+    /// This process has no session.
+    NotInitialized,
+    /// A task wanted to start a session: [`Error::InWorker`].
+    InWorker,
+    /// The thread that called is ending: [`Error::ThreadEnding`].
+    ThreadEnding,
+    /// The session that the reference, the call or the actor belongs to has ended.
+    SessionOver,
+    /// A record, or an object, of the session makes no sense: a process has a bug, or wrote wildly; or a task failed with an
+    /// error of starting a session.
+    Other(String),
+}
+
+/// Why an actor is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ActorEnd {
+    /// Its process ended, and the actor is not started again.
+    Process {
+        /// How the process ended.
+        reason: ExitReason,
+        /// How often the actor had been started again before.
+        restarts: u32,
+    },
+    /// It was killed on purpose, by `mobula::kill`.
+    Killed,
+    /// Its last handle was dropped.
+    LastHandleGone,
+    /// The process that made it died before the constructor's arguments were there.
+    CreatorDied,
+    /// It ended some time ago, and nobody knows any more why.
+    Forgotten,
+}
+
+impl fmt::Display for ActorEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { reason, restarts: 0 } => reason.fmt(f),
+            Self::Process { reason, restarts } => write!(f, "{reason}, after {restarts} restarts"),
+            Self::Killed => f.write_str("it was killed by `mobula::kill`"),
+            Self::LastHandleGone => f.write_str("its last handle is gone"),
+            Self::CreatorDied => f.write_str("its creator died before it was started"),
+            Self::Forgotten => f.write_str("it is not known in this session any more"),
+        }
+    }
+}
+
+/// What kind of [`ClientError`] another process had, with its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StoreFailure {
+    /// The daemon refused: the store is full, the object does not fit, a limit is reached, spilling failed, and so on.
+    Refused(Refusal),
+    /// The daemon is gone, and no other has taken its place.
+    StoreLost,
+    /// The daemon did not answer in time.
+    Timeout {
+        /// How long the process waited for it.
+        waited: Duration,
+    },
+    /// An object cannot be had, although it is not lost with its owner: it was deleted, it is not there yet, its owner is
+    /// stopped, its table makes no sense, or it has too many references.
+    Object {
+        /// The object's id.
+        object: ObjectId,
+    },
+    /// The call ran in a forked child of a worker, which has no connection of its own.
+    ForkedChild,
+    /// The system refused memory, descriptors or mappings.
+    System {
+        /// The system's error number, if it gave one.
+        errno: Option<i32>,
+    },
+    /// Anything else, which the text says.
+    Other,
+}
+
+impl From<&ClientError> for StoreFailure {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Refused(refusal) => Self::Refused(refusal.clone()),
+            ClientError::StoreLost => Self::StoreLost,
+            ClientError::Timeout { waited, .. } => Self::Timeout { waited: *waited },
+            ClientError::Deleted { object }
+            | ClientError::NotReady { object }
+            | ClientError::OwnerStalled { object }
+            | ClientError::Corrupt { object }
+            | ClientError::TooManyReferences { object, .. }
+            | ClientError::NotOwner { object, .. } => Self::Object { object: *object },
+            ClientError::ForkedChild => Self::ForkedChild,
+            ClientError::System(error) => Self::System { errno: error.raw_os_error() },
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Failure {
+    /// What the store refused, where that is why.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        let mut failure = self;
+        loop {
+            match failure {
+                Self::Store { kind: StoreFailure::Refused(refusal), .. } => return Some(refusal),
+                Self::Task(error) | Self::ConstructorFailed { error, .. } => {
+                    failure = error.cause.as_deref()?
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// What travels of an error that user code had from this crate or from the client; `None` if it is another one.
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return Some(error.into());
+        }
+        if let Some(error) = error.downcast_ref::<TaskError>() {
+            return Some(Self::Task(error.cut()));
+        }
+        let client = || error.downcast_ref::<ClientError>().map(Self::from);
+        error.downcast_ref::<Self>().cloned().or_else(client)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(error) => error.fmt(f),
+            Self::WorkerDied { function, pid, reason } => {
+                write!(f, "the worker process {pid} died while it ran {function}: {reason}")
+            }
+            Self::ActorDied { class, method, pid, cause } => {
+                write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")
+            }
+            Self::ActorUnavailable { class, method, pid, reason } => {
+                write!(
+                    f,
+                    "{class}::{method} may or may not have been carried out: its actor's process ({pid}) died, and \
+                     the actor is being started again: {reason}"
+                )
+            }
+            Self::ConstructorFailed { class, error } => {
+                write!(f, "actor {class} was not constructed: {error}")
+            }
+            Self::Unreachable { reason } => {
+                write!(f, "the process that is to run the call cannot be reached: {reason}")
+            }
+            Self::ProcessLimit { limit, in_use } => write!(
+                f,
+                "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls wait \
+                 for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's limit of \
+                 open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
+            ),
+            Self::NoWorkers { reason } => f.write_str(reason),
+            Self::NameTaken { name } => write!(
+                f,
+                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
+                 `mobula::get_actor`"
+            ),
+            Self::TooManyArguments { function, count } => write!(
+                f,
+                "{function} was not called: its {count} arguments are too many for one record; give them as one list"
+            ),
+            Self::NameTooLong { bytes } => {
+                write!(f, "an actor's name of {bytes} bytes does not fit a record: choose a shorter one")
+            }
+            Self::ObjectLost { object } => {
+                write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died")
+            }
+            Self::Store { message: text, .. } | Self::Value { reason: text } | Self::Other(text) => {
+                f.write_str(text)
+            }
+            Self::Timeout { waited, ready, wanted } => {
+                Error::Timeout { waited: *waited, ready: *ready, wanted: *wanted }.fmt(f)
+            }
+            Self::NoSuchActor { name } => Error::NoSuchActor { name: name.clone() }.fmt(f),
+            Self::WrongActorClass { name, expected, found } => {
+                let (name, expected, found) = (name.clone(), expected.clone(), found.clone());
+                Error::WrongActorClass { name, expected, found }.fmt(f)
+            }
+            Self::NotInitialized => Error::NotInitialized.fmt(f),
+            Self::InWorker => Error::InWorker.fmt(f),
+            Self::ThreadEnding => Error::ThreadEnding.fmt(f),
+            Self::SessionOver => f.write_str(
+                "it is of a session that has ended: references and actor handles last as long as the session that they \
+                 came from",
+            ),
+        }
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            // It is the error itself.
+            Self::Task(error) => error.source(),
+            Self::ConstructorFailed { error, .. } => Some(error),
+            Self::Store { kind: StoreFailure::Refused(refusal), .. } => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Task(error) => Self::Task(error),
+            Error::Failed(failure) => failure,
+            other => (&other).into(),
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Task(error) => Self::Task(error.cut()),
+            Error::Failed(failure) => failure.clone(),
+            Error::Timeout { waited, ready, wanted } => {
+                Self::Timeout { waited: *waited, ready: *ready, wanted: *wanted }
+            }
+            Error::NoSuchActor { name } => Self::NoSuchActor { name: name.clone() },
+            Error::WrongActorClass { name, expected, found } => {
+                let (name, expected, found) = (name.clone(), expected.clone(), found.clone());
+                Self::WrongActorClass { name, expected, found }
+            }
+            Error::NotInitialized => Self::NotInitialized,
+            Error::InWorker => Self::InWorker,
+            Error::ThreadEnding => Self::ThreadEnding,
+            Error::Value(error) => Self::Value { reason: error.to_string() },
+            Error::Store(error) => error.into(),
+            Error::AlreadyInitialized | Error::Start(_) | Error::Config { .. } => {
+                Self::Other(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        (&error).into()
+    }
+}
+
+impl From<&ClientError> for Failure {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Lost { object } | ClientError::NoSuchObject { object } => {
+                Self::ObjectLost { object: *object }
+            }
+            other => Self::Store { kind: other.into(), message: other.to_string() },
+        }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}

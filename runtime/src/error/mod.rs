@@ -1,0 +1,141 @@
+//! What can go wrong between a call and its result.
+//!
+//! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it is the result of a
+//! task instead of a value, is stored, passed on through chains of tasks, and comes out of `get` inside an [`Error`]. A
+//! [`TaskError`] says which function failed, and has the failure that it failed with as its cause.
+//!
+//! Every text is complete by itself: it says what its sources say. The sources are for programs, which match them.
+
+mod failure;
+mod task;
+
+use std::time::Duration;
+
+use mobula_client::{ClientError, Refusal};
+
+pub use self::failure::{ActorEnd, Failure, StoreFailure};
+pub use self::task::{TaskError, TaskErrorKind};
+pub use crate::process::exit_reason::ExitReason;
+
+/// The result of most operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no session in this process.
+    #[error(
+        "mobula is not initialized: call `let _mobula = mobula::init()?` first, and keep the guard while you use it"
+    )]
+    NotInitialized,
+    /// There is one already.
+    #[error(
+        "mobula is already initialized in this process: drop the first session's guard before starting another, or share it \
+         by mobula::init_or_join()"
+    )]
+    AlreadyInitialized,
+    /// A worker process starts no session of its own.
+    #[error("this is a worker process: it is part of its driver's session, and cannot start another")]
+    InWorker,
+    /// The thread is ending, and its thread-local values are being dropped.
+    #[error(
+        "this thread is ending: a destructor of one of its thread-local values can neither call nor get anything; do that \
+         before the thread ends, or in another one"
+    )]
+    ThreadEnding,
+    /// The session could not be started.
+    #[error("the session could not start: {0}")]
+    Start(String),
+    /// A configuration that cannot be.
+    #[error("{field} cannot be {value}: {expected}")]
+    Config {
+        /// The builder's setter.
+        field: &'static str,
+        /// What came.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A remote function or method ran, and failed; or it could not be called, or its result not be passed on. What it
+    /// failed with is the error's [cause](TaskError::cause).
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// There is no result, and no function that failed: a process died, an actor is gone, an object is lost, the store
+    /// had no room for an argument, or no worker could be had. The [`Failure`] says which.
+    #[error(transparent)]
+    Failed(Failure),
+    /// No result within the time given.
+    #[error(
+        "not ready within {waited:?}: {ready} of {wanted} results were there, and the others may still come"
+    )]
+    Timeout {
+        /// For how long.
+        waited: Duration,
+        /// How many were ready.
+        ready: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// No living actor has the name.
+    #[error("no actor of this session is named {name:?}: none was started under that name, or it has ended")]
+    NoSuchActor {
+        /// What was asked for.
+        name: String,
+    },
+    /// The named actor is of another class.
+    #[error("the actor named {name:?} is of class {found}, not {expected}")]
+    WrongActorClass {
+        /// Its name.
+        name: String,
+        /// What was asked for.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A value could not be encoded or decoded; the front says why. In Rust it is a `mobula::value::ValueError`.
+    #[error(transparent)]
+    Value(Box<dyn std::error::Error + Send + Sync>),
+    /// The store refused this process something, or is gone. What it refused another process, in which a call ran, is
+    /// [`Failure::Store`].
+    #[error(transparent)]
+    Store(#[from] ClientError),
+}
+
+impl Error {
+    /// What the store refused, where that is why: to this process, or to one that a call ran in, behind any number of
+    /// tasks that failed with each other's failure.
+    ///
+    /// ```
+    /// use mobula::{Error, Refusal};
+    ///
+    /// #[mobula::remote]
+    /// fn zeros(count: usize) -> Vec<u64> {
+    ///     vec![0; count]
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().capacity_bytes(16 << 20).init()?;
+    /// let error = zeros::remote(4_000_000).get().unwrap_err();
+    /// assert!(matches!(error.refusal(), Some(Refusal::TooLarge { requested_bytes: 32_000_000.., .. })));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Store(ClientError::Refused(refusal)) => Some(refusal),
+            Self::Failed(failure) => failure.refusal(),
+            Self::Task(error) => error.cause.as_deref().and_then(Failure::refusal),
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Task(error) => Self::Task(error),
+            Failure::NotInitialized => Self::NotInitialized,
+            Failure::ThreadEnding => Self::ThreadEnding,
+            other => Self::Failed(other),
+        }
+    }
+}

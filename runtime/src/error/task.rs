@@ -1,0 +1,206 @@
+//! A remote function or method that failed.
+
+use std::cell::Cell;
+use std::error::Error as StdError;
+use std::fmt;
+use std::iter;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Failure;
+
+/// Bytes of an error message that travel; longer ones are cut.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// Sources of an error that its message shows.
+const SOURCES_MAX: usize = 64;
+/// Tasks that failed with each other's failure, of which the first one's error keeps the errors.
+const CAUSES_MAX: usize = 64;
+
+/// How a remote function or method failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// It returned an `Err`.
+    Returned,
+    /// It panicked.
+    Panicked,
+    /// It could not be called: an argument did not decode, or the function is not registered.
+    NotCalled,
+    /// What it returned could not be encoded, or stored.
+    NotReturned,
+}
+
+/// A remote function or method failed: where, how, and in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskError {
+    /// The function, with its module, or `Class::method`.
+    pub function: String,
+    /// The process that ran it.
+    pub pid: u32,
+    /// How it failed.
+    pub kind: TaskErrorKind,
+    /// The error's `Display` with its sources, or the panic's message.
+    pub message: String,
+    /// The failure that this one comes from: of another task, where the function returned the [`mobula::Error`](super::Error)
+    /// that it got; of the store, where there was no room for what the function put or returned.
+    pub cause: Option<Box<Failure>>,
+}
+
+impl TaskError {
+    /// An error of this process. A longer message than 4 KiB is cut.
+    pub fn new(function: &str, kind: TaskErrorKind, mut message: String) -> Self {
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push('…');
+        }
+        Self { function: function.to_owned(), pid: std::process::id(), kind, message, cause: None }
+    }
+
+    /// The same, with the failure that it comes from.
+    pub fn caused_by(self, cause: impl Into<Failure>) -> Self {
+        Self { cause: Some(Box::new(cause.into())), ..self }
+    }
+
+    /// What a function returned as its error, and the same as an error with sources, if it is one. Where one of them is what
+    /// an operation of the runtime gave the function, that is its cause.
+    pub fn returned<E: fmt::Display>(shown: &E, error: Option<&(dyn StdError + 'static)>) -> Self {
+        // The alternate form shows the sources of errors that know how.
+        let mut message = format!("{shown:#}");
+        let mut cause = error.and_then(Failure::of);
+        let source = error.and_then(StdError::source);
+        for source in iter::successors(source, |source| (**source).source()).take(SOURCES_MAX) {
+            let text = source.to_string();
+            if !message.ends_with(&text) && !message.contains(&format!("{text}: ")) {
+                message = format!("{message}: {text}");
+            }
+            cause = cause.or_else(|| Failure::of(source));
+        }
+        let task = Self { cause: cause.map(Box::new), ..Self::new("", TaskErrorKind::Returned, message) };
+        task.cut()
+    }
+
+    /// A copy with no more causes than travel.
+    pub(super) fn cut(&self) -> Self {
+        let (links, end) = self.links();
+        Link::join(links, end.cloned()).expect("there is a link, and no more than there may be")
+    }
+
+    /// The errors of the tasks that failed with each other's failure, from this one on, and the failure behind them.
+    fn links(&self) -> (Vec<Link>, Option<&Failure>) {
+        let mut links = vec![Link::of(None, self)];
+        let mut cause = self.cause.as_deref();
+        let end = loop {
+            let (class, error) = match cause {
+                Some(Failure::Task(error)) => (None, error),
+                Some(Failure::ConstructorFailed { class, error }) => (Some(class), error),
+                end => break end,
+            };
+            if links.len() > CAUSES_MAX {
+                break None;
+            }
+            links.push(Link::of(class, error));
+            cause = error.cause.as_deref();
+        };
+        (links, end)
+    }
+}
+
+/// An error without its cause. Errors travel as the list of them, so that reading and writing go no deeper for a long
+/// one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Link {
+    /// Of the actor, where it is the constructor's error that caused the one before it.
+    class: Option<String>,
+    function: String,
+    pid: u32,
+    kind: TaskErrorKind,
+    message: String,
+}
+
+impl Link {
+    fn of(class: Option<&String>, error: &TaskError) -> Self {
+        let TaskError { function, pid, kind, message, cause: _ } = error;
+        let (function, message) = (function.clone(), message.clone());
+        Self { class: class.cloned(), function, pid: *pid, kind: *kind, message }
+    }
+
+    /// The first, caused by the others, each by the next one, and the last one by the failure. `None` of none, and of more
+    /// than there can be.
+    fn join(links: Vec<Self>, end: Option<Failure>) -> Option<TaskError> {
+        if links.len() > CAUSES_MAX + 1 {
+            return None;
+        }
+        let mut links = links.into_iter();
+        let first = links.next()?;
+        let cause = links.rfold(end, |cause, mut link| {
+            let class = link.class.take();
+            let error = link.into_error(cause);
+            Some(match class {
+                Some(class) => Failure::ConstructorFailed { class, error },
+                None => Failure::Task(error),
+            })
+        });
+        Some(first.into_error(cause))
+    }
+
+    fn into_error(self, cause: Option<Failure>) -> TaskError {
+        let Self { class: _, function, pid, kind, message } = self;
+        TaskError { function, pid, kind, message, cause: cause.map(Box::new) }
+    }
+}
+
+impl Serialize for TaskError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.links().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let _reading =
+            Reading::begin().ok_or_else(|| de::Error::custom("a task's error within another one"))?;
+        let (links, end) = Deserialize::deserialize(deserializer)?;
+        Link::join(links, end)
+            .ok_or_else(|| de::Error::custom("a task's error without an error, or with too many causes"))
+    }
+}
+
+thread_local! {
+    static IS_READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A task's error is being read by this thread. The failure at its end has none in it, since all of them are in the list:
+/// one that is there all the same was forged, to go deep.
+struct Reading;
+
+impl Reading {
+    fn begin() -> Option<Self> {
+        (!IS_READING.replace(true)).then(|| Self)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        IS_READING.set(false);
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { function, pid, kind, message, .. } = self;
+        let verb = match kind {
+            TaskErrorKind::Returned => "failed",
+            TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::NotCalled => "could not be called",
+            TaskErrorKind::NotReturned => "returned what could not be passed on",
+        };
+        write!(f, "{function} {verb} in process {pid}: {message}")
+    }
+}
+
+impl StdError for TaskError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
