@@ -504,7 +504,7 @@ fn every_thread_has_a_name() {
     }
     // The test harness has threads of its own here.
     let driver = || threads_of(std::process::id());
-    check(&driver, &["mobula-head", "mobula-client", "mobula-poller", "mobula-keeper"]);
+    check(&driver, &["mobula-head", "mobula-client", "mobula-poller", "mobula-restart"]);
 }
 
 /// What a driver has of a process (a channel, a table, bells: some five descriptors) goes back when that ends, also while

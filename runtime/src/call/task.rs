@@ -1,4 +1,4 @@
-//! A call on its way: its options, its arguments, and the cells that its results go to.
+//! A task: a call with its options, its arguments, and the cells that its results go to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use crate::call::result_cell::ResultCell;
 use crate::host::{Key, Name};
 use crate::wire::Returns;
 
-/// In place of a number of retries or restarts: as often as it takes.
+/// As a number of retries or restarts: no limit.
 pub const UNLIMITED: u32 = u32::MAX;
 
-/// Whether something that has been begun again so often may be begun again once more.
-pub(crate) fn is_within(begun_again: u32, max: u32) -> bool {
-    max == UNLIMITED || begun_again < max
+/// Whether a call or an actor that has had `retries` may have one more.
+pub(crate) fn is_within(retries: u32, max: u32) -> bool {
+    max == UNLIMITED || retries < max
 }
 
 /// Options of a call.
@@ -36,20 +36,20 @@ impl TaskOptions {
         Self::default()
     }
 
-    /// How often the call is begun again when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a
-    /// panic is a result, and not retried.
+    /// How often the call is retried when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a panic
+    /// is a result, and not retried.
     ///
-    /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died is
-    /// [`Failure::WorkerDied`]. One that had not begun goes to another process, which is no retry. With *n* retries it runs at most *n* + 1 times, and at least
-    /// once if it succeeds; what an attempt had already done to the world when its process died is not undone, so such
-    /// a function should be one that may run twice. An attempt that runs again also makes the calls again that the
-    /// function makes.
+    /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died fails with
+    /// [`Failure::WorkerDied`]. A call that had not begun goes to another process; that is no retry. With *n* retries
+    /// the function runs at most *n* + 1 times, and at least once if it succeeds. The effects of an attempt whose
+    /// process died are not undone, so such a function must be able to run twice. A retry also repeats the calls that
+    /// the function makes.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self
     }
 
-    /// What is not set here, as `defaults` has it.
+    /// These options, with the values of `defaults` for those that are not set.
     pub fn or(self, defaults: Self) -> Self {
         Self { max_retries: self.max_retries.or(defaults.max_retries) }
     }
@@ -58,10 +58,9 @@ impl TaskOptions {
 /// What a task runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Function {
-        key: Key,
-        name: Name,
-    },
+    /// A function, which any worker of the session can run.
+    Function { key: Key, name: Name },
+    /// A method of an actor.
     Method {
         actor: u64,
         method: u32,
@@ -71,15 +70,12 @@ pub(crate) enum Target {
         #[expect(dead_code, reason = "held, not read")]
         token: Arc<Handle>,
     },
-    /// The start of an actor: its arguments go to the head.
-    Constructor {
-        actor: u64,
-        class: Name,
-    },
+    /// The start of an actor. The arguments go to the head.
+    Constructor { actor: u64, class: Name },
 }
 
 impl Target {
-    /// As people read it.
+    /// The name in errors and output.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Function { name, .. } => name.to_string(),
@@ -102,29 +98,30 @@ pub(crate) struct Task {
     pub(crate) results: ResultCells,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
-    /// How often the call may be begun again; of a method, the head says so when it matters.
+    /// How often the call of a function may be retried. For a method, the head says it when the actor restarts.
     pub(crate) max_retries: u32,
-    pub(crate) begun_again: AtomicU32,
+    /// How often it was retried.
+    pub(crate) retries: AtomicU32,
     /// How often it was sent to a process that died before it began.
     pub(crate) sent_in_vain: AtomicU32,
 }
 
-/// So often a call is sent to processes that die before they begin it: by then it is no accident.
+/// The most processes that may die before they begin the same call. After so many it is no accident.
 const SENT_IN_VAIN_MAX: u32 = 100;
 
 impl Task {
-    /// Whether the call, which has not begun in a process that died, goes to another one; if so, that is counted.
+    /// Whether a call that had not begun when its process died may go to another process; counts it if so.
     pub(crate) fn may_be_sent_again(&self) -> bool {
         self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX
     }
 
-    /// Whether the call may be begun again after the process that had it died; if so, that is counted.
-    pub(crate) fn may_begin_again(&self, max: u32) -> bool {
-        // Only whoever took the call off the books asks, so nobody counts at the same time.
-        let begun_again = self.begun_again.load(Ordering::Relaxed);
-        let may = is_within(begun_again, max);
+    /// Whether the call may be retried after the process that ran it died; counts the retry if so.
+    pub(crate) fn may_retry(&self, max: u32) -> bool {
+        // Only the thread that removed the call from the state asks, so no other thread counts at the same time.
+        let retries = self.retries.load(Ordering::Relaxed);
+        let may = is_within(retries, max);
         if may {
-            self.begun_again.store(begun_again.saturating_add(1), Ordering::Relaxed);
+            self.retries.store(retries.saturating_add(1), Ordering::Relaxed);
         }
         may
     }

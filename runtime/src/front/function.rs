@@ -62,7 +62,7 @@ pub(crate) fn submit(
         results: results.clone(),
         unready: AtomicUsize::new(1),
         max_retries: options.max_retries.unwrap_or(0),
-        begun_again: AtomicU32::new(0),
+        retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
     };
     if runtime.submitter.submit(Arc::new(task)) {

@@ -50,7 +50,7 @@ impl Store {
         let (stopped, stop) =
             stopped.and_then(|stopped| Ok((stopped, stop?))).map_err(|error| system(&error))?;
         let thread = std::thread::Builder::new()
-            .name("mobula-keeper".into())
+            .name("mobula-restart".into())
             .stack_size(256 << 10)
             .spawn(move || keep_running(child, &launch, &role, &stopped))
             .map_err(|error| system(&error))?;

@@ -57,14 +57,15 @@ pub(super) fn default_capacity_bytes() -> u64 {
     (memory / 10 * 3).max(64 << 20).min(memory)
 }
 
-/// Processes that a session can have at most: the store has a slot for each, and for as many that have just died.
+/// The most processes that a session can have. The store has a client slot for each, and one for each of as many that
+/// have just died.
 pub(super) const PROCESSES_MAX: usize = 30_000;
-/// What a process of the session takes: threads, and memory.
+/// The threads and the memory that are reckoned for a process of the session.
 const THREADS_EACH: u64 = 4;
 const MEMORY_BYTES_EACH: u64 = 16 << 20;
-/// Slots of the store for whoever else uses it.
+/// Client slots of the store for clients that are not processes of the session.
 const OTHER_CLIENTS: usize = 64;
-/// Slots that every store has: a slot costs next to nothing.
+/// The fewest client slots of a store: a slot costs next to nothing.
 const CLIENTS_MIN: usize = 1024;
 
 /// How many processes a session may have, by itself: what there is room for, half of it where others take part.

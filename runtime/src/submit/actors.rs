@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mobula_client::OwnerId;
 
-use super::{ActorState, Answer, Books, Running, Submitter};
+use super::{ActorState, Answer, Running, State, Submitter};
 use crate::call::task::{Target, Task};
 use crate::error::{ExitReason, Failure, Result};
 use crate::mail::link::TooLarge;
@@ -16,13 +16,13 @@ impl Submitter {
     /// Has the head end an actor.
     pub(crate) fn kill_actor(&self, actor: u64) {
         let Some(head) = self.links.head() else { return };
-        self.get_to_know(actor, &mut self.books.lock());
+        self.get_to_know(actor, &mut self.state.lock());
         let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
     }
 
     /// Asks the head, the first time, to say where an actor is and what becomes of it.
-    fn get_to_know<'a>(&self, actor: u64, books: &'a mut Books) -> &'a mut ActorState {
-        books.actors.entry(actor).or_insert_with(|| {
+    fn get_to_know<'a>(&self, actor: u64, state: &'a mut State) -> &'a mut ActorState {
+        state.actors.entry(actor).or_insert_with(|| {
             if let Some(head) = self.links.head() {
                 let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
             }
@@ -45,7 +45,7 @@ impl Submitter {
 
     /// The head's answer, or that there will be none; `None` before it comes.
     pub(crate) fn answer(&self, request: u64) -> Option<Result<Answer, Failure>> {
-        let answer = self.books.lock().requests.remove(&request);
+        let answer = self.state.lock().requests.remove(&request);
         let is_closed = || self.links.head().is_none_or(|head| head.is_closed());
         answer.map(Ok).or_else(|| is_closed().then_some(Err(Failure::SessionOver)))
     }
@@ -64,7 +64,7 @@ impl Submitter {
     }
 
     pub(super) fn queue_for_actor(&self, actor: u64, task: Arc<Task>) {
-        match self.get_to_know(actor, &mut self.books.lock()) {
+        match self.get_to_know(actor, &mut self.state.lock()) {
             ActorState::Unknown { queue }
             | ActorState::Known { queue, .. }
             | ActorState::At { queue, .. } => {
@@ -79,10 +79,10 @@ impl Submitter {
     pub(super) fn send_to_actor(&self, actor: u64) {
         let mut failed = Vec::new();
         {
-            let mut guard = self.books.lock();
-            let books = &mut *guard;
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
             let is_ready = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) == 0;
-            let (link, queue) = match books.actors.get_mut(&actor) {
+            let (link, queue) = match state.actors.get_mut(&actor) {
                 Some(ActorState::At { link, queue }) => (link, queue),
                 Some(ActorState::Known { queue, .. }) if queue.iter().any(is_ready) => {
                     // As the channel could not be opened before, this call tries again.
@@ -95,9 +95,9 @@ impl Submitter {
             while !link.is_closed()
                 && let Some(task) = queue.pop_front_if(|task| task.unready.load(Ordering::Acquire) == 0)
             {
-                // It has failed already, for want of an argument, or is about to, when its own turn comes.
-                let has_failed = task.arguments.results().any(|slot| slot.failure().is_some());
-                if has_failed || task.results.iter().all(|slot| slot.is_ready()) {
+                // An argument failed: the call has failed already, or fails when the thread that handles it gets to it.
+                let has_failed = task.arguments.results().any(|cell| cell.failure().is_some());
+                if has_failed || task.results.iter().all(|cell| cell.is_ready()) {
                     continue;
                 }
                 let Target::Method { method, .. } = task.target else {
@@ -105,7 +105,7 @@ impl Submitter {
                 };
                 match self.send(link, &task, Callee::Method(method)) {
                     Ok(number) => {
-                        books.running.insert(task.id, Running::new(task, link, number));
+                        state.running.insert(task.id, Running::new(task, link, number));
                         self.settled(1);
                     }
                     Err(failure) => failed.push((task, failure)),
@@ -118,18 +118,18 @@ impl Submitter {
     }
 
     pub(crate) fn actor_failure(&self, actor: u64) -> Option<(u32, Failure)> {
-        match self.books.lock().actors.get(&actor) {
+        match self.state.lock().actors.get(&actor) {
             Some(ActorState::Over { pid, failure }) => Some((*pid, failure.clone())),
             _ => None,
         }
     }
 
     pub(super) fn on_actor_at(&self, actor: u64, process: OwnerId) {
-        let mut books = self.books.lock();
-        let state = books.actors.get_mut(&actor);
-        let queue = state.and_then(ActorState::queue).map(std::mem::take).unwrap_or_default();
-        books.actors.insert(actor, ActorState::Known { process, queue });
-        drop(books);
+        let mut state = self.state.lock();
+        let known = state.actors.get_mut(&actor);
+        let queue = known.and_then(ActorState::queue).map(std::mem::take).unwrap_or_default();
+        state.actors.insert(actor, ActorState::Known { process, queue });
+        drop(state);
         self.reach_actor(actor);
     }
 
@@ -138,15 +138,15 @@ impl Submitter {
     pub(super) fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason, max_task_retries: u32) {
         self.take_last_results(actor);
         let (again, failed) = {
-            let mut books = self.books.lock();
-            let begun = match books.actors.get(&actor) {
+            let mut state = self.state.lock();
+            let begun = match state.actors.get(&actor) {
                 Some(ActorState::At { link, .. }) => link.begun(),
                 _ => u64::MAX,
             };
-            let (mut queue, running) = books.take_calls_of(actor);
+            let (mut queue, running) = state.take_calls_of(actor);
             let (again, failed): (Vec<_>, Vec<_>) =
                 running.into_iter().partition(|Running { task, number, .. }| {
-                    (*number > begun && task.may_be_sent_again()) || task.may_begin_again(max_task_retries)
+                    (*number > begun && task.may_be_sent_again()) || task.may_retry(max_task_retries)
                 });
             let tasks = |running: Vec<Running>| running.into_iter().map(|running| running.task);
             let (again, failed): (Vec<_>, Vec<_>) = (tasks(again).collect(), tasks(failed).collect());
@@ -156,7 +156,7 @@ impl Submitter {
                 queue.push_front(task.clone());
             }
             self.promised(again.len());
-            books.actors.insert(actor, ActorState::Unknown { queue });
+            state.actors.insert(actor, ActorState::Unknown { queue });
             (again, failed)
         };
         if !again.is_empty() {
@@ -172,7 +172,7 @@ impl Submitter {
 
     /// What an actor's process said before it ended still counts. The head may have been quicker with the news.
     fn take_last_results(&self, actor: u64) {
-        let link = match self.books.lock().actors.get(&actor) {
+        let link = match self.state.lock().actors.get(&actor) {
             Some(ActorState::At { link, .. }) => link.clone(),
             _ => return,
         };
@@ -182,9 +182,9 @@ impl Submitter {
     pub(super) fn on_actor_over(&self, actor: u64, pid: u32, failure: &Failure) {
         self.take_last_results(actor);
         let (queue, running) = {
-            let mut books = self.books.lock();
-            let calls = books.take_calls_of(actor);
-            books.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() });
+            let mut state = self.state.lock();
+            let calls = state.take_calls_of(actor);
+            state.actors.insert(actor, ActorState::Over { pid, failure: failure.clone() });
             calls
         };
         for Running { task, .. } in &running {
@@ -192,7 +192,7 @@ impl Submitter {
         }
         for task in &queue {
             // One that waits for arguments fails now, and is done with when they come.
-            if !task.results.iter().all(|slot| slot.is_ready()) {
+            if !task.results.iter().all(|cell| cell.is_ready()) {
                 self.settle_all(task, &of_actor(&task.target, pid, failure));
             }
             if task.unready.load(Ordering::Acquire) == 0 {
@@ -202,12 +202,12 @@ impl Submitter {
     }
 }
 
-impl Books {
-    /// Takes an actor's calls off the books: those that wait, and those that were sent, each in the order in which they
-    /// were made.
+impl State {
+    /// Removes and returns an actor's calls: those that wait and those that were sent. Both are in the order in which
+    /// they were made.
     pub(super) fn take_calls_of(&mut self, actor: u64) -> (VecDeque<Arc<Task>>, Vec<Running>) {
         self.lost_actors.remove(&actor);
-        let queue = self.actors.remove(&actor).and_then(|mut state| state.queue().map(std::mem::take));
+        let queue = self.actors.remove(&actor).and_then(|mut actor| actor.queue().map(std::mem::take));
         let queue = queue.unwrap_or_default();
         let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
         let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running);

@@ -9,8 +9,8 @@
 //! Making calls is here; `leases` decides which worker gets which call, `reach` opens the channels to those who run them,
 //! `results` is what comes back, `workers` all that the head says, `actors` the queues of actors.
 //!
-//! Nothing here runs user code or decodes values, and nothing waits while the books are locked but for the daemon's
-//! answer when a channel is opened.
+//! Nothing here runs user code or decodes values. Opening a channel waits for the daemon's answer; only `connecting` is
+//! locked meanwhile, not `State`.
 
 mod actors;
 pub(crate) mod leases;
@@ -44,13 +44,13 @@ const LOOK_PERIOD: u64 = 64;
 const LOOK_PERIOD_WAITING: u64 = 8;
 
 thread_local! {
-    /// Calls whose arguments are there, while this thread deals with another one.
-    static TURN: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
+    /// Calls whose arguments became ready while this thread handles another call; `None` when it handles none.
+    static READY: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
 }
 
-/// Whether this thread can still make calls: when it ends, its thread-local values are dropped, this one among them.
+/// Whether this thread can still make calls. A thread that ends drops its thread-local values, `READY` among them.
 pub(crate) fn is_there() -> bool {
-    TURN.try_with(|_| ()).is_ok()
+    READY.try_with(|_| ()).is_ok()
 }
 
 /// What this process has called and not yet got.
@@ -59,7 +59,7 @@ pub(crate) struct Submitter {
     client: Client,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
-    books: Mutex<Books>,
+    state: Mutex<State>,
     /// Held while a channel is opened.
     connecting: Mutex<()>,
     id_last: AtomicU64,
@@ -74,7 +74,7 @@ pub(crate) struct Submitter {
 }
 
 #[derive(Default)]
-struct Books {
+struct State {
     leases: Leases<Arc<Task>, Worker>,
     /// Links that this process opened; they stay when a lease ends.
     links: FxHashMap<OwnerId, Arc<Link>>,
@@ -182,7 +182,7 @@ impl Submitter {
             client,
             links,
             waiters,
-            books: Mutex::default(),
+            state: Mutex::default(),
             connecting: Mutex::default(),
             id_last: AtomicU64::new(0),
             unsettled: AtomicUsize::new(0),
@@ -225,7 +225,7 @@ impl Submitter {
     /// Whether a result has come that another process promised, and that a call waits for. A load, mostly.
     pub(crate) fn has_ready_foreign(&self) -> bool {
         self.foreign.load(Ordering::Acquire) > 0
-            && self.books.lock().foreign.iter().any(|(_, cell, _)| cell.is_ready())
+            && self.state.lock().foreign.iter().any(|(_, cell, _)| cell.is_ready())
     }
 
     pub(crate) fn has_leases(&self) -> bool {
@@ -270,14 +270,14 @@ impl Submitter {
         if task.arguments.results().next().is_some() {
             return Sent::Not(task);
         }
-        let mut books = self.books.lock();
-        let books = &mut *books;
-        // With the books locked: what is on them when the session ends is failed then.
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        // Checked with the state locked: the end of the session fails every call that is in it.
         if self.waiters.is_over() {
             return Sent::Not(task);
         }
         let (link, callee, worker) = match task.target {
-            Target::Method { actor, method, .. } => match books.actors.get(&actor) {
+            Target::Method { actor, method, .. } => match state.actors.get(&actor) {
                 // Calls that were made before go first.
                 Some(ActorState::At { link, queue }) if queue.is_empty() && !link.is_closed() => {
                     (link, Callee::Method(method), None)
@@ -285,8 +285,8 @@ impl Submitter {
                 _ => return Sent::Not(task),
             },
             Target::Function { key, .. } => {
-                let Some(id) = books.leases.worker_at_once(key) else { return Sent::Not(task) };
-                let Some(worker) = books.leases.worker(id) else { return Sent::Not(task) };
+                let Some(id) = state.leases.worker_at_once(key) else { return Sent::Not(task) };
+                let Some(worker) = state.leases.worker(id) else { return Sent::Not(task) };
                 (&worker.link, Callee::Function(key), Some(id))
             }
             Target::Constructor { .. } => return Sent::Not(task),
@@ -297,9 +297,9 @@ impl Submitter {
         };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
         let running = Running::new(task, link, number);
-        books.running.insert(running.task.id, running);
+        state.running.insert(running.task.id, running);
         if let Some(worker) = worker {
-            books.leases.sent(worker);
+            state.leases.sent(worker);
         }
         sent
     }
@@ -325,7 +325,7 @@ impl Submitter {
                     // It stays counted as unready, so that nothing sends it.
                     Err(error) => return self.fail_unsent(task, &error.into()),
                 };
-                self.books.lock().foreign.push(watch);
+                self.state.lock().foreign.push(watch);
                 self.foreign.fetch_add(1, Ordering::AcqRel);
                 // It may have come before its owner could see that somebody waits.
                 if cell.is_ready() {
@@ -340,32 +340,32 @@ impl Submitter {
 
     /// Counts down; the last one sends the call.
     ///
-    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So what becomes
-    /// ready meanwhile waits for its turn instead of being dealt with in depth.
+    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So a call
+    /// that becomes ready meanwhile goes to `READY`, and the outermost invocation handles it: the recursion has one level.
     fn one_argument_ready(&self, task: &Arc<Task>) {
         if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        let is_turn = TURN.with_borrow_mut(|turn| match turn {
-            Some(waiting) => {
-                waiting.push_back(task.clone());
+        let is_outermost = READY.with_borrow_mut(|ready| match ready {
+            Some(ready) => {
+                ready.push_back(task.clone());
                 false
             }
             None => {
-                *turn = Some(VecDeque::new());
+                *ready = Some(VecDeque::new());
                 true
             }
         });
-        if !is_turn {
+        if !is_outermost {
             return;
         }
         let mut next = Some(task.clone());
         while let Some(task) = next {
             self.on_arguments_ready(&task);
-            next = TURN.with_borrow_mut(|turn| {
-                let next = turn.as_mut().and_then(VecDeque::pop_front);
+            next = READY.with_borrow_mut(|calls| {
+                let next = calls.as_mut().and_then(VecDeque::pop_front);
                 if next.is_none() {
-                    *turn = None;
+                    *calls = None;
                 }
                 next
             });
@@ -379,7 +379,7 @@ impl Submitter {
         }
         match task.target {
             Target::Function { key, .. } => {
-                self.books.lock().leases.queue(key, task.clone());
+                self.state.lock().leases.queue(key, task.clone());
                 self.send_ready();
             }
             Target::Method { actor, .. } => match self.actor_failure(actor) {
@@ -398,7 +398,7 @@ impl Submitter {
             return false;
         }
         let ready: Vec<_> =
-            self.books.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
+            self.state.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
         self.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
         for (_, _, task) in &ready {
             self.one_argument_ready(task);
@@ -409,22 +409,22 @@ impl Submitter {
     /// Sends queued calls of functions to workers that have room for them, and asks for more workers if need be.
     fn send_ready(&self) {
         let mut failed = Vec::new();
-        let mut books = self.books.lock();
-        while let Some((task, id)) = books.leases.next() {
+        let mut state = self.state.lock();
+        while let Some((task, id)) = state.leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
-            let worker = books.leases.worker(id).expect("one that is leased");
+            let worker = state.leases.worker(id).expect("one that is leased");
             match self.send(&worker.link, &task, Callee::Function(key)) {
                 Ok(number) => {
                     let running = Running::new(task, &worker.link, number);
-                    books.running.insert(running.task.id, running);
-                    books.leases.sent(id);
+                    state.running.insert(running.task.id, running);
+                    state.leases.sent(id);
                     self.settled(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }
         }
-        self.tell_wants(&mut books);
-        drop(books);
+        self.tell_wants(&mut state);
+        drop(state);
         for (task, failure) in failed {
             self.fail_unsent(&task, &failure);
         }
@@ -463,16 +463,16 @@ impl Submitter {
     /// Nothing that is pending will come any more.
     pub(crate) fn fail_everything(&self, failure: &Failure) {
         let (unsent, running) = {
-            let mut books = self.books.lock();
-            let mut unsent = books.leases.take_waiting();
-            unsent.extend(std::mem::take(&mut books.foreign).into_iter().map(|(_, _, task)| task));
-            for (_, mut state) in std::mem::take(&mut books.actors) {
-                unsent.extend(state.queue().map(std::mem::take).unwrap_or_default());
+            let mut state = self.state.lock();
+            let mut unsent = state.leases.take_waiting();
+            unsent.extend(std::mem::take(&mut state.foreign).into_iter().map(|(_, _, task)| task));
+            for (_, mut actor) in std::mem::take(&mut state.actors) {
+                unsent.extend(actor.queue().map(std::mem::take).unwrap_or_default());
             }
             let dying =
-                std::mem::take(&mut books.dying).into_values().flatten().flat_map(|dying| dying.calls);
+                std::mem::take(&mut state.dying).into_values().flatten().flat_map(|dying| dying.calls);
             unsent.extend(dying.map(|running| running.task));
-            (unsent, std::mem::take(&mut books.running))
+            (unsent, std::mem::take(&mut state.running))
         };
         for task in unsent.iter().chain(running.values().map(|running| &running.task)) {
             self.settle_all(task, failure);

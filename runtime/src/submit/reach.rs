@@ -41,15 +41,15 @@ impl Submitter {
     pub(super) fn link_to(&self, process: OwnerId) -> Result<Arc<Link>, NotReached> {
         // One at a time: a second channel to one process would stay, and nobody would use it.
         let connecting = self.connecting.lock();
-        if let Some(link) = self.books.lock().links.get(&process) {
+        if let Some(link) = self.state.lock().links.get(&process) {
             return Ok(link.clone());
         }
         let channel = self.client.connect_to(process).inspect_err(|error| {
             tracing::debug!(%process, %error, "no channel could be opened to a process");
         })?;
         let link = Arc::new(Link::new(channel, false));
-        // Before it is added: if it has closed by then, it is taken off the books again.
-        self.books.lock().links.insert(process, link.clone());
+        // This comes before `add`: if the link has closed by then, `on_worker_gone` removes it again.
+        self.state.lock().links.insert(process, link.clone());
         drop(connecting);
         if !self.links.add(&link) {
             link.close();
@@ -60,27 +60,27 @@ impl Submitter {
 
     /// Opens the channel to an actor whose process is known, and sends what waits for that.
     pub(super) fn reach_actor(&self, actor: u64) {
-        let process = match self.books.lock().actors.get(&actor) {
+        let process = match self.state.lock().actors.get(&actor) {
             Some(ActorState::Known { process, .. }) => *process,
             _ => return,
         };
         match self.link_to(process) {
             Ok(link) => {
-                let mut books = self.books.lock();
-                match books.actors.get_mut(&actor) {
+                let mut state = self.state.lock();
+                match state.actors.get_mut(&actor) {
                     Some(ActorState::Known { process: now, queue }) if *now == process => {
                         let queue = std::mem::take(queue);
                         // What closes from here on finds the actor.
                         if link.is_closed() {
-                            books.lost_actors.insert(actor, Instant::now());
+                            state.lost_actors.insert(actor, Instant::now());
                             self.has_lost_actors.store(true, Ordering::Release);
                         }
-                        books.actors.insert(actor, ActorState::At { link, queue });
+                        state.actors.insert(actor, ActorState::At { link, queue });
                     }
                     // Another thread was quicker, or the actor is elsewhere by now.
                     _ => return,
                 }
-                drop(books);
+                drop(state);
                 self.send_to_actor(actor);
             }
             Err(NotReached::Gone) => {}
@@ -92,7 +92,7 @@ impl Submitter {
     fn fail_queue_of(&self, actor: u64, failure: &Failure) {
         let waits = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) > 0;
         let mut failed = VecDeque::new();
-        if let Some(queue) = self.books.lock().actors.get_mut(&actor).and_then(ActorState::queue) {
+        if let Some(queue) = self.state.lock().actors.get_mut(&actor).and_then(ActorState::queue) {
             (*queue, failed) = std::mem::take(queue).into_iter().partition(waits);
         }
         for task in failed {
@@ -102,14 +102,14 @@ impl Submitter {
 
     /// A channel to actors is closed. Mostly, their process has died, and the head is about to say so.
     pub(super) fn on_actors_lost(&self, link: &Link) {
-        let mut books = self.books.lock();
-        let books = &mut *books;
-        let lost = books.actors.iter().filter_map(|(actor, state)| match state {
-            ActorState::At { link: its, .. } if its.id == link.id => Some((*actor, Instant::now())),
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let lost = state.actors.iter().filter_map(|(id, actor)| match actor {
+            ActorState::At { link: its, .. } if its.id == link.id => Some((*id, Instant::now())),
             _ => None,
         });
-        books.lost_actors.extend(lost);
-        self.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
+        state.lost_actors.extend(lost);
+        self.has_lost_actors.store(!state.lost_actors.is_empty(), Ordering::Release);
     }
 
     /// Whether an actor's channel has been lost, of which the head has said nothing yet.
@@ -123,14 +123,14 @@ impl Submitter {
         if !self.has_lost_actors() {
             return;
         }
-        let mut books = self.books.lock();
-        let due: Vec<u64> = books
+        let mut state = self.state.lock();
+        let due: Vec<u64> = state
             .lost_actors
             .extract_if(|_, since| since.elapsed() >= DEATH_PATIENCE)
             .map(|(actor, _)| actor)
             .collect();
-        self.has_lost_actors.store(!books.lost_actors.is_empty(), Ordering::Release);
-        drop(books);
+        self.has_lost_actors.store(!state.lost_actors.is_empty(), Ordering::Release);
+        drop(state);
         for actor in due {
             self.reach_lost_actor(actor);
         }
@@ -143,13 +143,13 @@ impl Submitter {
     /// has closed the channel, because what came made no sense, the head ends the other one before this is due.
     fn reach_lost_actor(&self, actor: u64) {
         let failed = {
-            let mut books = self.books.lock();
-            let link = match books.actors.get(&actor) {
+            let mut state = self.state.lock();
+            let link = match state.actors.get(&actor) {
                 Some(ActorState::At { link, .. }) if link.is_closed() => link.clone(),
                 _ => return,
             };
             let begun = link.begun();
-            let (mut queue, running) = books.take_calls_of(actor);
+            let (mut queue, running) = state.take_calls_of(actor);
             let (again, failed): (Vec<_>, Vec<_>) = running
                 .into_iter()
                 .partition(|Running { task, number, .. }| *number > begun && task.may_be_sent_again());
@@ -159,7 +159,7 @@ impl Submitter {
                 task.unready.store(0, Ordering::Release);
                 queue.push_front(task);
             }
-            books.actors.insert(actor, ActorState::Known { process: link.peer, queue });
+            state.actors.insert(actor, ActorState::Known { process: link.peer, queue });
             failed
         };
         for Running { task, .. } in failed {

@@ -35,7 +35,7 @@ impl Submitter {
                             Failure::Other(format!("{name} was declined, which only functions can be"));
                         return self.settle_all(&running.task, &failure);
                     };
-                    self.begin_again(key, running.task);
+                    self.retry(key, running.task);
                     self.send_ready();
                 }
             }
@@ -52,8 +52,8 @@ impl Submitter {
             let Some(running) = self.end_call(link, task, Some(ran_nanos)) else { return };
             running.task
         } else {
-            let books = self.books.lock();
-            let Some(running) = books.running.get(&task).filter(|running| running.link == link.id) else {
+            let state = self.state.lock();
+            let Some(running) = state.running.get(&task).filter(|running| running.link == link.id) else {
                 return;
             };
             running.task.clone()
@@ -70,7 +70,7 @@ impl Submitter {
             if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
                 && matches!(**failure, Failure::ObjectLost { .. })
                 && is_last
-                && (lost.is_some() || task.may_begin_again(task.max_retries))
+                && (lost.is_some() || task.may_retry(task.max_retries))
             {
                 lost = Some(*key);
                 continue;
@@ -78,7 +78,7 @@ impl Submitter {
             self.settle(cell, settled);
         }
         if let Some(key) = lost {
-            self.begin_again(key, task);
+            self.retry(key, task);
             return self.send_ready();
         }
         // A worker that says it is done without having sent every result leaves none pending.
@@ -103,17 +103,17 @@ impl Submitter {
         held.unwrap_or_else(Settled::failed)
     }
 
-    /// Takes a call off the books; its worker has room again, and gets the next one if one waits.
+    /// Removes a call that has ended. Its worker has room again, and gets the next call if one waits.
     fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<Running> {
-        let mut books = self.books.lock();
-        let running = match books.running.entry(task) {
+        let mut state = self.state.lock();
+        let running = match state.running.entry(task) {
             Entry::Occupied(running) if running.get().link == link.id => running.remove(),
             _ => return None,
         };
         if let Target::Function { key, .. } = running.task.target {
-            let next_waits = books.leases.has_waiting();
-            let is_due = books.leases.call_over(running.on, key, ran_nanos, Instant::now);
-            drop(books);
+            let next_waits = state.leases.has_waiting();
+            let is_due = state.leases.call_over(running.on, key, ran_nanos, Instant::now);
+            drop(state);
             if is_due {
                 self.return_idle_workers();
             }
@@ -159,10 +159,10 @@ impl Submitter {
         }
     }
 
-    /// A call of a function waits for a worker once more, before those that have not had one.
-    fn begin_again(&self, key: Key, task: Arc<Task>) {
+    /// Queues a call of a function again, before the calls that have not been sent yet.
+    fn retry(&self, key: Key, task: Arc<Task>) {
         self.promised(1);
-        self.books.lock().leases.queue_again(key, task);
+        self.state.lock().leases.queue_again(key, task);
         self.waiters.call_waits();
     }
 
@@ -170,15 +170,15 @@ impl Submitter {
     /// process has ended: until then it may begin one of them.
     pub(crate) fn on_worker_gone(&self, link: &Arc<Link>) {
         let (any, lease) = {
-            let mut books = self.books.lock();
-            if books.links.get(&link.peer).is_some_and(|other| other.id == link.id) {
-                books.links.remove(&link.peer);
+            let mut state = self.state.lock();
+            if state.links.get(&link.peer).is_some_and(|other| other.id == link.id) {
+                state.links.remove(&link.peer);
             }
-            let is_leased = books.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
-            let lease = if is_leased { books.leases.gone(link.peer) } else { None };
-            self.has_leases.store(!books.leases.is_empty(), Ordering::Release);
+            let is_leased = state.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
+            let lease = if is_leased { state.leases.gone(link.peer) } else { None };
+            self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
             // What became of an actor, and so of its calls, the head will say.
-            let calls = books.running.extract_if(|_, running| {
+            let calls = state.running.extract_if(|_, running| {
                 running.link == link.id && matches!(running.task.target, Target::Function { .. })
             });
             let calls: Vec<_> = calls.map(|(_, running)| running).collect();
@@ -187,7 +187,7 @@ impl Submitter {
                 self.promised(calls.len());
                 let pid = lease.as_ref().map_or(0, |worker| worker.pid);
                 let dying = Dying { link: link.clone(), pid, calls };
-                books.dying.entry(link.peer).or_default().push(dying);
+                state.dying.entry(link.peer).or_default().push(dying);
             }
             (any, lease)
         };
@@ -210,7 +210,7 @@ impl Submitter {
     /// A process has ended. Of the calls that it had, those that had not begun are sent to another one; the others too, as
     /// far as they may run again.
     pub(super) fn on_died(&self, process: OwnerId, reason: ExitReason) {
-        let dying = self.books.lock().dying.remove(&process).unwrap_or_default();
+        let dying = self.state.lock().dying.remove(&process).unwrap_or_default();
         for dying in dying {
             self.on_calls_lost(dying, reason);
         }
@@ -223,11 +223,11 @@ impl Submitter {
         calls.sort_unstable_by_key(|running| running.number);
         let (again, lost): (Vec<_>, Vec<_>) =
             calls.into_iter().partition(|Running { task, number, .. }| {
-                (*number > begun && task.may_be_sent_again()) || task.may_begin_again(task.max_retries)
+                (*number > begun && task.may_be_sent_again()) || task.may_retry(task.max_retries)
             });
         for Running { task, .. } in again.into_iter().rev() {
             if let Target::Function { key, .. } = task.target {
-                self.books.lock().leases.queue_again(key, task);
+                self.state.lock().leases.queue_again(key, task);
             }
         }
         for Running { task, .. } in lost {

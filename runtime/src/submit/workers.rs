@@ -8,7 +8,7 @@ use mobula_client::OwnerId;
 use super::Found;
 use super::leases::Ended;
 use super::reach::NotReached;
-use super::{Answer, Books, Submitter, Worker};
+use super::{Answer, State, Submitter, Worker};
 use crate::wire::{FoundActor, FromHead, ReservedActor, ToHead};
 
 impl Submitter {
@@ -17,7 +17,7 @@ impl Submitter {
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
             FromHead::NoWorkers { failure } => {
-                let waiting = self.books.lock().leases.take_waiting();
+                let waiting = self.state.lock().leases.take_waiting();
                 for task in waiting {
                     self.fail_unsent(&task, &failure);
                 }
@@ -27,13 +27,13 @@ impl Submitter {
             FromHead::ActorReserved { request, result } => {
                 let held =
                     result.and_then(|ReservedActor { actor, token }| Ok((actor, self.client.hold(token)?)));
-                self.books.lock().requests.insert(request, Answer::Reserved(held));
+                self.state.lock().requests.insert(request, Answer::Reserved(held));
             }
             FromHead::ActorFound { request, actor } => {
                 let found = actor.and_then(|FoundActor { actor, token, class, class_name }| {
                     Some(Found { actor, class, class_name, token: self.client.hold(token).ok()? })
                 });
-                self.books.lock().requests.insert(request, Answer::Found(found));
+                self.state.lock().requests.insert(request, Answer::Found(found));
             }
             FromHead::ActorAt { actor, process } => self.on_actor_at(actor, process),
             FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
@@ -46,8 +46,8 @@ impl Submitter {
         }
     }
 
-    pub(super) fn tell_wants(&self, books: &mut Books) {
-        if let Some(workers) = books.leases.want()
+    pub(super) fn tell_wants(&self, state: &mut State) {
+        if let Some(workers) = state.leases.want()
             && let Some(head) = self.links.head()
         {
             let _ = head.send(&ToHead::Want { workers }, Vec::new());
@@ -60,20 +60,20 @@ impl Submitter {
             Err(NotReached::Gone) => (None, None),
             Err(NotReached::NoRoom(failure)) => (None, Some(failure)),
         };
-        let mut books = self.books.lock();
+        let mut state = self.state.lock();
         // A link that closes from here on finds the lease; one that has closed before must not get one.
         let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
         let is_reached = reached.is_some();
-        books.leases.granted(worker, reached, Instant::now());
+        state.leases.granted(worker, reached, Instant::now());
         if is_reached {
             self.has_leases.store(true, Ordering::Release);
-            drop(books);
+            drop(state);
             self.waiters.wake_poller();
         } else {
             // The next worker would be no better. Where this process has others, they will have room.
-            let is_hopeless = no_room.is_some() && books.leases.is_empty();
-            let waiting = if is_hopeless { books.leases.take_waiting() } else { Vec::new() };
-            drop(books);
+            let is_hopeless = no_room.is_some() && state.leases.is_empty();
+            let waiting = if is_hopeless { state.leases.take_waiting() } else { Vec::new() };
+            drop(state);
             self.end_lease(Ended { worker, is_busy: false });
             if let Some(failure) = no_room {
                 waiting.iter().for_each(|task| self.fail_unsent(task, &failure));
@@ -90,16 +90,16 @@ impl Submitter {
 
     /// Another process of the session has no worker at all: this one goes back as soon as it is done.
     pub(super) fn recall(&self, worker: OwnerId) {
-        self.books.lock().leases.recall(worker);
+        self.state.lock().leases.recall(worker);
         self.return_idle_workers();
     }
 
     /// Gives back workers that have had nothing to do for a while, or that the head wants back.
     pub(crate) fn return_idle_workers(&self) {
-        let mut books = self.books.lock();
-        let ended = books.leases.take_ended(Instant::now());
-        self.has_leases.store(!books.leases.is_empty(), Ordering::Release);
-        drop(books);
+        let mut state = self.state.lock();
+        let ended = state.leases.take_ended(Instant::now());
+        self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
+        drop(state);
         for ended in ended {
             self.end_lease(ended);
         }

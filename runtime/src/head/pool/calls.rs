@@ -86,7 +86,7 @@ struct Call {
     parent: Option<u64>,
     depth: usize,
     function: usize,
-    may_begin_again: bool,
+    may_retry: bool,
     is_over: bool,
 }
 
@@ -193,8 +193,8 @@ impl Life {
         let id = self.calls.len() as u64;
         let depth = parent.map_or(0, |parent| self.calls[&parent].depth + 1);
         let function = self.random.below(RAN_NANOS.len());
-        let may_begin_again = self.random.below(2) == 0;
-        self.calls.insert(id, Call { caller, parent, depth, function, may_begin_again, is_over: false });
+        let may_retry = self.random.below(2) == 0;
+        self.calls.insert(id, Call { caller, parent, depth, function, may_retry, is_over: false });
         let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
         match leases.worker_at_once(key(function)) {
             Some(worker) => {
@@ -260,7 +260,7 @@ impl Life {
         let lost: Vec<_> = its.sent.extract_if(.., |_, at| *at == worker).map(|(call, _)| call).collect();
         for call in lost {
             let lost = self.calls.get_mut(&call).expect("it was made");
-            if std::mem::take(&mut lost.may_begin_again) {
+            if std::mem::take(&mut lost.may_retry) {
                 self.queue_again(caller, call);
             } else {
                 lost.is_over = true;
