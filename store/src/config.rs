@@ -32,7 +32,7 @@ pub struct Config {
     /// Where the store listens. The directory must exist, and belong to this user or to root; nothing else may lie
     /// at the path but the socket of a store that is dead.
     pub socket: PathBuf,
-    /// Bytes that may be leased in all, rounded up to whole pages; at most what the [machine](crate::machine), or the
+    /// Bytes that may be leased in all, rounded up to whole pages; at most what the [machine], or the
     /// control group of this process, has. The objects' bytes count, the bookkeeping (tables, pins, channels) does not.
     pub capacity_bytes: u64,
     /// Clients at a time, dead ones of which objects remain included. Default 1024, at most 65,535.

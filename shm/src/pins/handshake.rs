@@ -24,9 +24,10 @@ pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() 
 /// The owner's side of the handshake for a sealed object that is to be evicted from memory: `true` when it is spilled,
 /// and its memory can be used for other objects.
 ///
-/// Its spill record is whole already. `mapped` looks for [`MAPPED`] in every reader's pin, and says `true` as well when
-/// it does not know all readers; `commit` notes where the record lies. A process that is killed in between leaves the
-/// object sealed, or spilled: with a [place](crate::table) noted it is spilled, without one it is sealed.
+/// Its spill record is whole already. `mapped` looks for [`MAPPED`](super::MAPPED) in every reader's pin, and says
+/// `true` as well when it does not know all readers; `commit` notes where the record lies. A process that is killed in
+/// between leaves the object sealed, or spilled: with a [place](crate::table) noted it is spilled, without one it is
+/// sealed.
 pub fn try_spill(
     word: &AtomicU64,
     generation: u32,

@@ -2,7 +2,7 @@
 //!
 //! It uses the same handshake as owners do, and goes through an estate in slices. A segment without objects is retired,
 //! a spill file without objects is discarded. Segments in which a client holds an object go into
-//! [escrow](super::escrow).
+//! [escrow].
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
