@@ -1,4 +1,4 @@
-//! What a front gives to the core: what can be called, and who runs it.
+//! What a front gives to the core: the names and keys of functions and actor classes, and the [`Host`] that runs them.
 
 use std::any::Any;
 use std::fmt;
@@ -15,23 +15,23 @@ use crate::worker::invocation::Invocation;
 pub struct Key(u64);
 
 impl Key {
-    /// The key with these bits; every word is some key.
+    /// The key with these bits. Every number is a valid key.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// Its bits.
+    /// The bits of the key.
     pub const fn bits(self) -> u64 {
         self.0
     }
 }
 
-/// A name that people read: one that the program has, or one that was made while it ran.
+/// A name for messages: a constant of the program, or a string that was made at run time.
 #[derive(Clone)]
 pub enum Name {
-    /// Part of the program.
+    /// A constant of the program.
     Static(&'static str),
-    /// Shared by all that have it.
+    /// A string that was made at run time. Clones of the name share it.
     Shared(Arc<str>),
 }
 
@@ -58,44 +58,44 @@ impl fmt::Debug for Name {
     }
 }
 
-/// A function or an actor class, as its callers know it.
+/// A function or an actor class, as a caller names it.
 #[derive(Debug, Clone)]
 pub struct Definition {
-    /// What the host finds it by.
+    /// The key by which the host finds it.
     pub key: Key,
-    /// What errors and output call it.
+    /// The name that errors and output show.
     pub name: Name,
 }
 
-/// What a worker process runs for others: the functions and actor classes of one language, in one build.
+/// Runs functions and actors in a worker process: those of one language, in one build.
 ///
-/// A worker calls its host on the thread that runs the process's calls, one after the other, and holds no lock meanwhile.
-/// The host must not unwind: it makes an error of whatever its user code does.
+/// A worker calls its host on the one thread that runs the process's calls, and holds no lock meanwhile. The host must
+/// not unwind: it turns a panic of user code into an error.
 pub trait Host: Send + Sync + 'static {
-    /// Tells builds apart: a worker serves only drivers with the same number, because keys mean something within one build
-    /// alone.
+    /// The number of this build. A worker serves only drivers with the same number, because a key has a meaning only
+    /// within one build.
     fn build_id(&self) -> u64;
 
-    /// The process has become a worker, and has not run anything yet.
+    /// Called once when the process has become a worker, before it runs its first call.
     fn started(&self) {}
 
-    /// Runs a function. What it returns goes to [`Invocation::give`].
+    /// Runs a function. The host passes the results to [`Invocation::give`].
     ///
     /// # Errors
-    /// What the caller gets in place of a result; what was given is dropped then.
+    /// The failure that the caller gets in place of the results. Results that were already given are dropped.
     fn call(&self, function: Key, on: &mut Invocation) -> Result<(), Failure>;
 
     /// Runs a constructor.
     ///
     /// # Errors
-    /// Why there is no actor.
+    /// Why the actor could not be constructed.
     fn construct(&self, class: Key, on: &mut Invocation) -> Result<Box<dyn Instance>, Failure>;
 
-    /// Nothing is there to run: output that was buffered is written out.
+    /// Called when no call waits. The host writes out buffered output.
     fn idle(&self);
 }
 
-/// An actor in its process. When it is dropped, its destructor runs; that must not unwind either.
+/// The state of an actor in its process. Dropping it runs the actor's destructor, which must not unwind either.
 pub trait Instance: Any {
     /// Runs a method.
     ///

@@ -1,7 +1,8 @@
-//! What every process of a session has: its client, its links to others, what it has called, and what it runs.
+//! The `Runtime` of a process: its client, its links to other processes, its submitter (the calls that it made) and its
+//! executor (the calls that it runs for others).
 //!
-//! The parts know nothing of each other. `Runtime` is where they meet: it looks at the mail, and gives each record and event
-//! to the part that it is for.
+//! The parts do not know each other. The `Runtime` connects them: it looks at the mail, which is the records and events
+//! that have arrived, and hands each of them to its part.
 
 use std::cell::OnceCell;
 use std::sync::{Arc, Weak};
@@ -21,12 +22,12 @@ use crate::submit::Submitter;
 use crate::wire::{self, FromHead, ToHead};
 use crate::worker::executor::Executor;
 
-/// See the module's documentation.
+/// The parts of one process of a session; see the module's documentation.
 pub struct Runtime {
     pub(crate) session: SessionNumber,
     pub(crate) client: Client,
     pub(crate) submitter: Submitter,
-    /// What this process runs for others; none in the driver.
+    /// The calls that this process runs for others; `None` in the driver.
     pub(crate) executor: Option<Executor>,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
@@ -62,7 +63,7 @@ impl Runtime {
         &self.client
     }
 
-    /// Takes up the link to the head, through which all workers and actors are asked for.
+    /// Adds the link to the head. The process requests all workers and actors through it.
     pub(crate) fn set_head(&self, link: Arc<Link>) {
         self.add_link(&link);
         self.links.set_head(link);
@@ -103,12 +104,12 @@ impl Runtime {
         }
     }
 
-    /// A record from the head.
+    /// Handles a record from the head.
     fn on_head(&self, record: &[u8]) {
         let record = match wire::read(record) {
             Ok(record) => record,
             Err(error) => {
-                tracing::error!(%error, "a record of the head's that cannot be read");
+                tracing::error!(%error, "a record from the head cannot be read");
                 if let Some(head) = self.head() {
                     head.close();
                 }
@@ -133,22 +134,22 @@ impl Runtime {
         match event {
             Event::ChannelOpened(incoming) => match self.client.accept(incoming) {
                 Ok(channel) => self.add_link(&Arc::new(Link::new(channel, true))),
-                Err(error) => tracing::warn!(%error, "a caller was gone before its channel was opened"),
+                Err(error) => tracing::warn!(%error, "a caller ended before its channel was opened"),
             },
             Event::ChannelClosed(channel) => {
                 if let Some(link) = self.links.of_closed(channel) {
-                    // What the other end said before it ended still counts.
+                    // The records that the other end wrote before it ended still count.
                     self.receive_by(&link, Link::receive_the_rest);
                     self.lose_link(&link);
                 }
             }
             Event::StoreLost => self.on_session_over(),
-            // Threads that wait for its promises look again.
+            // Another event may settle promises: `look` announces it, and the threads that wait look again.
             _ => {}
         }
     }
 
-    /// From here on the link's mail is looked at. It may be closed already.
+    /// Adds a link, whose records are received from now on. Its channel may be closed already.
     fn add_link(&self, link: &Arc<Link>) {
         if !self.links.add(link) {
             self.drop_link(link);
@@ -171,7 +172,7 @@ impl Runtime {
         self.submitter.on_worker_gone(link);
     }
 
-    /// The head ends a process that serves others and writes nonsense.
+    /// Reports a worker or actor that wrote an unreadable record. The head ends its process.
     fn tell_broken(&self, link: &Arc<Link>) {
         if let Some(head) = self.head().filter(|head| !link.incoming && !Arc::ptr_eq(head, link)) {
             let _ = head.send(&ToHead::Broken { process: link.peer }, Vec::new());
@@ -180,10 +181,10 @@ impl Runtime {
 
     // ---- waiting ----
 
-    /// Waits until `look` finds what it looks for, dealing with the mail meanwhile; `None` when the deadline has passed,
+    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
     /// or the session is over.
     pub(crate) fn wait<R>(&self, deadline: Option<Instant>, look: impl FnMut() -> Option<R>) -> Option<R> {
-        // A worker that waits for others gives its place to them, from when it really sleeps.
+        // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
         let sleeps = || {
             waiting.get_or_init(|| Some(self.executor.as_ref()?.begin_wait(self.head()?)));
@@ -191,17 +192,17 @@ impl Runtime {
         self.waiters.wait(self, deadline, sleeps, look)
     }
 
-    /// The wait of a worker between its calls, which has `idle` called each time before it really sleeps.
+    /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
     pub(crate) fn wait_for_work<R>(&self, idle: impl Fn(), look: impl FnMut() -> Option<R>) -> Option<R> {
         self.waiters.wait(self, None, idle, look)
     }
 
-    /// A call begins to run here: what arrives behind it is looked after.
+    /// Tells the background poller that a call begins to run. The poller handles the mail that arrives meanwhile.
     pub(crate) fn call_begins(&self) {
         self.waiters.call_begins();
     }
 
-    /// The background poller's thread; see [`waiters`](crate::mail::waiters).
+    /// Runs the background poller; see [`waiters`](crate::mail::waiters).
     pub(crate) fn run_poller(&self) {
         self.waiters.run_poller(self);
     }
@@ -236,7 +237,7 @@ impl Mail for Runtime {
         for link in self.links.open().iter() {
             any |= self.receive(link);
             link.flush();
-            // What the other end wrote cannot be read: it is as good as gone.
+            // An unreadable record closes its link. The other end is then treated as gone.
             if link.is_closed() && self.links.open().iter().any(|open| Arc::ptr_eq(open, link)) {
                 self.lose_link(link);
                 self.tell_broken(link);

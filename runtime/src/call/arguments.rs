@@ -13,26 +13,26 @@ use crate::session_number::SessionNumber;
 /// The arguments of a call. They keep the objects that they name alive.
 #[derive(Debug, Default)]
 pub(crate) struct TaskArguments {
-    /// The values, with nothing in the places of results.
+    /// The values. The places of results are empty.
     pub(crate) values: Payloads,
-    /// By their positions: the results of other calls, resolved before this one is sent.
+    /// The results of other calls, by their positions. They are resolved before this call is sent.
     pub(crate) results: SmallVec<[(u32, Arc<ResultCell>); 1]>,
     /// Objects that values were moved to because they were too large for one record together.
     moved: Mutex<Vec<Handle>>,
 }
 
 impl TaskArguments {
-    /// How many there are.
+    /// The number of arguments.
     pub(crate) fn count(&self) -> usize {
         self.values.count()
     }
 
-    /// Those that are the results of other calls.
+    /// The arguments that are results of other calls.
     pub(crate) fn results(&self) -> impl Iterator<Item = &Arc<ResultCell>> {
         self.results.iter().map(|(_, cell)| cell)
     }
 
-    /// What keeps the objects that the arguments name, all results being there.
+    /// Handles to the objects that the arguments name. All results must be there.
     pub(crate) fn held(&self) -> Vec<Handle> {
         let mut held = self.values.held().to_vec();
         held.extend(self.moved.lock().iter().cloned());
@@ -46,12 +46,13 @@ impl TaskArguments {
         held
     }
 
-    /// All payloads, if they are as they were given: there is nothing to resolve.
+    /// All payloads, if no argument is the result of another call: then there is nothing to resolve.
     pub(crate) fn as_given(&self) -> Option<&[u8]> {
         self.results.is_empty().then(|| self.values.bytes())
     }
 
-    /// All payloads, with the results in their places, which must be there; with `all_stored`, nothing is inline.
+    /// All payloads, with the results in their places. All results must be there. With `all_stored`, every payload is
+    /// an object of the store.
     pub(crate) fn resolve(
         &self,
         client: &Client,

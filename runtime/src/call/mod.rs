@@ -1,4 +1,4 @@
-//! What a call is made of: its arguments as payloads, the task, and a cell for each result.
+//! The parts of a call: its arguments as payloads, the task, and a cell for each result.
 
 pub(crate) mod arguments;
 pub(crate) mod payload;

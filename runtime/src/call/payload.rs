@@ -1,7 +1,8 @@
-//! Arguments and results as records carry them: small values themselves, large ones by the ids of their objects.
+//! Payloads: arguments and results in a record. A small value is in the record itself. A large value is an object of
+//! the store, and the record contains its id.
 //!
-//! Payloads are written one behind the other. All numbers are little-endian; a list does not say how many it has, the
-//! record before it does.
+//! Payloads follow each other without gaps. All numbers are little-endian. The record in front of the payloads contains
+//! their number.
 //!
 //! | bytes | of an inline payload | of a stored one |
 //! |---|---|---|
@@ -23,11 +24,11 @@ use smallvec::SmallVec;
 use crate::call::result_cell::Inline;
 use crate::error::Failure;
 
-/// Bytes of a value that travels in a record; a larger one goes through the store.
+/// The most bytes of a value in a record. A larger value goes through the store.
 const INLINE_BYTES_MAX: usize = 4096;
-/// Objects that a value in a record may refer to.
+/// The most objects that a value in a record may refer to.
 const INLINE_REFERENCES_MAX: usize = 32;
-/// In place of the length of an inline payload.
+/// The mark of a stored payload. It stands in place of the length of an inline one.
 const STORED: u32 = u32::MAX;
 /// Bytes before an inline value.
 const HEAD_BYTES: usize = 8;
@@ -59,21 +60,21 @@ impl<E: fmt::Display> fmt::Display for PushError<E> {
     }
 }
 
-/// What a front has made of a value that is to become a payload.
+/// How a front has encoded a value for a payload.
 #[derive(Debug)]
 pub enum Written<A> {
-    /// All of it stands behind the other payloads, and refers to no object.
+    /// The front has appended the whole value, which refers to no object.
     Whole {
         /// Its [tag](crate::format).
         format: u32,
     },
-    /// Nothing was written yet: it is large, or refers to objects.
+    /// The front has written nothing yet: the value is large, or refers to objects.
     Apart(A),
 }
 
-/// A value that a front has encoded, and that is not yet where it shall lie.
+/// An encoded value that the core has still to write, into a record or an object.
 pub trait Encoded {
-    /// Bytes of the payload.
+    /// The length of the payload in bytes.
     fn payload_bytes(&self) -> usize;
 
     /// Its [tag](crate::format).
@@ -86,18 +87,18 @@ pub trait Encoded {
     fn write_into(&self, out: &mut [u8]);
 }
 
-/// Payloads to be sent, and what keeps the objects that they name.
+/// Payloads to be sent, and handles to the objects that they name.
 #[derive(Debug, Default)]
 pub(crate) struct Payloads {
     bytes: Vec<u8>,
-    /// Where each ends.
+    /// The position behind each payload.
     ends: SmallVec<[u32; 4]>,
     held: Vec<Handle>,
 }
 
 impl Payloads {
-    /// Appends a value: inline if it is small, else by way of the store. `write` appends it to the bytes that it is given,
-    /// and to nothing else.
+    /// Appends a value: inline if it is small, else as an object of the store. `write` appends the value to the bytes
+    /// that it gets, and leaves the bytes before it unchanged.
     pub(crate) fn push<A: Encoded, E>(
         &mut self,
         client: &Client,
@@ -113,7 +114,7 @@ impl Payloads {
         }
     }
 
-    /// Makes room for what stands before an inline value; where that is.
+    /// Makes room for the head of an inline payload. Returns the head's position.
     fn begin(&mut self) -> usize {
         if self.bytes.capacity() == 0 {
             self.bytes = spare::take();
@@ -123,7 +124,7 @@ impl Payloads {
         start
     }
 
-    /// The value that begins behind `start` is whole.
+    /// Completes the payload at `start`. The whole value stands behind its head.
     fn end_whole(&mut self, client: &Client, start: usize, format: u32) -> Result<(), ClientError> {
         let length = self.bytes.len() - start - HEAD_BYTES;
         if length <= INLINE_BYTES_MAX {
@@ -133,7 +134,7 @@ impl Payloads {
             let payload = &self.bytes[start + HEAD_BYTES..];
             let stored = store_bytes(client, format, payload)?;
             self.bytes.truncate(start);
-            // What went through here is in the store: the call need not keep memory for it, too.
+            // The value is in the store now, so its memory here is given back.
             self.bytes.shrink_to(INLINE_BYTES_MAX);
             self.push_stored(stored);
         }
@@ -170,7 +171,7 @@ impl Payloads {
         self.end_one();
     }
 
-    /// Appends a place without a payload: something else will be sent instead.
+    /// Appends an empty place, in which another payload is sent.
     pub(crate) fn push_nothing(&mut self) {
         self.end_one();
     }
@@ -179,17 +180,17 @@ impl Payloads {
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// How many there are.
+    /// The number of payloads.
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// All of them, as they are sent.
+    /// The bytes of all payloads, as they are sent.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Some of them, as they are sent.
+    /// The bytes of the payloads at `positions`, as they are sent.
     pub(crate) fn bytes_of(&self, positions: Range<usize>) -> &[u8] {
         let end = |position: usize| match position.checked_sub(1) {
             Some(before) => self.ends[before] as usize,
@@ -198,12 +199,12 @@ impl Payloads {
         &self.bytes[end(positions.start)..end(positions.end)]
     }
 
-    /// What they name.
+    /// The objects that the payloads name.
     pub(crate) fn held(&self) -> &[Handle] {
         &self.held
     }
 
-    /// Takes out what keeps the objects that they name.
+    /// Takes the handles to the objects that the payloads name.
     pub(crate) fn take_held(&mut self) -> Vec<Handle> {
         std::mem::take(&mut self.held)
     }
@@ -215,8 +216,8 @@ impl Drop for Payloads {
     }
 }
 
-/// Memory for payloads, used again and again: a thread that makes calls takes it here and gives it back when it deals
-/// with their results.
+/// Reuses the memory of payloads. A thread takes it for the arguments of a call, and gives it back when it handles the
+/// results.
 mod spare {
     use std::cell::RefCell;
 
@@ -284,9 +285,9 @@ fn append_head(out: &mut Vec<u8>, value: usize, references: usize, format: u32) 
     out.extend_from_slice(&head(value, references, format));
 }
 
-/// What stands before an inline value.
+/// The head of an inline payload.
 fn head(value: usize, references: usize, format: u32) -> [u8; HEAD_BYTES] {
-    // Values that travel inline are limited, and so are tags, so all of them fit.
+    // The sizes of inline values and the tags are limited, so all numbers fit.
     let [a, b, c, d] = (value as u32).to_le_bytes();
     let ([e, f], [g, h]) = ((references as u16).to_le_bytes(), (format as u16).to_le_bytes());
     [a, b, c, d, e, f, g, h]
@@ -296,7 +297,7 @@ fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
     references.iter().for_each(|handle| out.extend_from_slice(&handle.id().to_bytes()));
 }
 
-/// An argument, or a result, as it came.
+/// An argument or a result in a record that arrived.
 #[derive(Debug, Clone, Copy)]
 pub enum Payload<'a> {
     /// Small: the encoded value itself.
@@ -308,7 +309,7 @@ pub enum Payload<'a> {
         /// The objects that it refers to.
         references: ObjectIds<'a>,
     },
-    /// Large, or in the store anyway.
+    /// The id of an object: the value is large, or was in the store already.
     Stored(ObjectId),
 }
 
@@ -323,18 +324,18 @@ impl Payload<'_> {
     }
 }
 
-/// Ids, as they lie in a record.
+/// The object ids in a payload, as bytes of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectIds<'a>(&'a [[u8; ObjectId::BYTES]]);
 
 impl<'a> ObjectIds<'a> {
-    /// One after the other.
+    /// Iterates over the ids.
     pub fn iter(self) -> impl Iterator<Item = ObjectId> + 'a {
         self.0.iter().map(|bytes| ObjectId::from_bytes(*bytes))
     }
 }
 
-/// The bytes are not the payloads that they should be.
+/// The bytes of a record end within a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 

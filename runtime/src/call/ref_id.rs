@@ -1,9 +1,9 @@
-//! What tells references apart: a number that a reference has from its birth on, and takes along wherever it goes.
+//! The id of a reference: a number that the reference gets when it is made, and keeps in every process.
 //!
-//! A reference to a result cannot have the id of an object: most results never become one, those that do become one when
-//! they are there, and in whatever process. So it has a number of its own, which stands in a value beside the object's.
-//! It is of the form of an object's id, in a place where no object ever is, so that the two do not mix. A reference to
-//! what was put has the object's own.
+//! A reference to a result cannot use the id of an object: most results never become an object, and the others become
+//! one later, in any process. So the reference has a number of its own, which a value contains beside the object's id.
+//! The number has the form of an object id, with an entry index that no object has, so the two never collide. A
+//! reference to a value that was put has the id of its object.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
-/// Identifies an [`ObjectRef`](crate::ObjectRef) and its clones, in every process, for good.
+/// Identifies an `ObjectRef` and its clones in every process, for good.
 ///
-/// Shown as 32 hexadecimal digits in groups. That of a value that was [`put`](crate::put) is the id that the command
-/// `mobula` shows for the object.
+/// It is shown as 32 hexadecimal digits in groups. For a value that was `put`, it is the id that the command `mobula`
+/// shows for the object.
 ///
 /// ```no_run
 /// # use mobula::prelude::*;
@@ -36,13 +36,13 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "(u64, u64)", from = "(u64, u64)")]
 pub struct RefId(ObjectId);
 
-/// Objects have smaller indices.
+/// A bit that no entry index of an object has.
 const NOT_AN_OBJECT: u32 = 1 << 31;
 
 impl RefId {
     /// A number that no other reference has. Costs an addition to a counter that all threads share.
     pub(crate) fn unique() -> Self {
-        /// Tells this process from all others, of other sessions too.
+        /// Distinguishes this process from all others, also from those of other sessions.
         static ORIGIN: LazyLock<OwnerId> =
             LazyLock::new(|| OwnerId::from_bits(RandomState::new().hash_one(std::process::id())));
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -50,7 +50,7 @@ impl RefId {
         Self(ObjectId::new(*ORIGIN, (number >> 32) as u32 | NOT_AN_OBJECT, number as u32))
     }
 
-    /// That of a reference to an object that was put.
+    /// The id of a reference to an object that was put.
     pub(crate) fn of(object: ObjectId) -> Self {
         Self(object)
     }

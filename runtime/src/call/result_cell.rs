@@ -25,11 +25,11 @@ use crate::{format, wire};
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;
-/// Stored, and to be asked whether it is there: it may be a promise.
+/// Stored, and not yet known to be ready: the object may be a promise.
 const FOREIGN: u8 = 2;
 
-/// Objects that stand for others, one behind the other, before somebody has made a ring of them: each is a process
-/// that passed a result on.
+/// The most forwards that are followed from one object to the next. Each is a process that passed a result on. A longer
+/// chain is taken for a ring.
 const FORWARDS_MAX: u32 = 1024;
 
 /// A small encoded value and what it refers to.
@@ -43,22 +43,22 @@ pub struct Inline {
     pub references: Vec<Handle>,
 }
 
-/// The bytes of a small value: right here if they are few, as those of numbers are, else in the heap.
+/// The bytes of a small value: in place if they are few, such as those of a number, else in the heap.
 #[derive(Clone)]
 pub enum InlineBytes {
     /// The first `count` of `bytes`.
     Few {
-        /// How many.
+        /// The number of bytes.
         count: u8,
-        /// With zeros behind them.
+        /// The bytes, with zeros behind them.
         bytes: [u8; InlineBytes::FEW_MAX],
     },
-    /// In the heap, shared.
+    /// Bytes in the heap. Clones share them.
     Many(Bytes),
 }
 
 impl InlineBytes {
-    /// As many as fit a cache line with what else there is.
+    /// The most bytes in place. With the count and the discriminant they fill a cache line.
     pub const FEW_MAX: usize = 62;
 
     pub(crate) fn copy_of(value: &[u8]) -> Self {
@@ -90,7 +90,7 @@ impl std::fmt::Debug for InlineBytes {
     }
 }
 
-/// What a result turned out to be.
+/// The outcome of a call, for one of its results.
 #[derive(Debug, Clone)]
 pub(crate) enum Settled {
     Inline(Inline),
@@ -110,8 +110,9 @@ enum State {
     Settled(Settled),
 }
 
-/// See the module's documentation.
+/// The place where a result arrives; see the module's documentation.
 pub(crate) struct ResultCell {
+    /// [`PENDING`], [`READY`] or [`FOREIGN`], to be read without the lock.
     phase: AtomicU8,
     pub(crate) session: SessionNumber,
     state: Mutex<State>,
@@ -128,7 +129,7 @@ impl ResultCell {
         Arc::new(Self { phase: AtomicU8::new(phase), session, state: Mutex::new(State::Settled(settled)) })
     }
 
-    /// Whether there is a value or an error. A load or two.
+    /// Whether the value or the error is there. Costs one or two loads.
     pub(crate) fn is_ready(&self) -> bool {
         match self.phase.load(Ordering::Acquire) {
             PENDING => false,
@@ -144,7 +145,7 @@ impl ResultCell {
         }
     }
 
-    /// What there is; `None` while it is pending here. A stored object may still be a promise.
+    /// The outcome; `None` while the cell is pending. A stored object may still be a promise.
     pub(crate) fn outcome(&self) -> Option<Settled> {
         match &*self.state.lock() {
             State::Pending { .. } => None,
@@ -152,7 +153,7 @@ impl ResultCell {
         }
     }
 
-    /// Why there is no value, if that is so.
+    /// The failure, if the cell has failed.
     pub(crate) fn failure(&self) -> Option<Failure> {
         match &*self.state.lock() {
             State::Settled(Settled::Failed(failure)) => Some((**failure).clone()),
@@ -160,7 +161,7 @@ impl ResultCell {
         }
     }
 
-    /// A handle to watch, while the cell waits for another process's promise.
+    /// The handle of another process's promise, while the cell waits for it.
     pub(crate) fn foreign_promise(&self) -> Option<Handle> {
         if self.phase.load(Ordering::Acquire) != FOREIGN || self.is_ready() {
             return None;
@@ -171,7 +172,7 @@ impl ResultCell {
         }
     }
 
-    /// Makes a task wait for the cell; `false` if it need not.
+    /// Makes a task wait for the cell. Returns `false` if the cell is settled already.
     pub(crate) fn add_dependent(&self, task: &Arc<Task>) -> bool {
         match &mut *self.state.lock() {
             State::Pending { dependents, .. } => {
@@ -182,8 +183,8 @@ impl ResultCell {
         }
     }
 
-    /// The result is there. Returns the tasks that waited for it, and whether a promise was kept with it. A second
-    /// result is ignored.
+    /// Settles the cell. Returns the tasks that waited for it, and whether the cell had a promise, which is settled
+    /// too. A second result is ignored.
     pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Arc<Task>>, bool) {
         let (dependents, promise) = {
             let mut state = self.state.lock();
@@ -196,7 +197,7 @@ impl ResultCell {
             (dependents, promise)
         };
         let Some((promise, settled)) = promise else { return (dependents, false) };
-        // A store that takes nothing more breaks the promise: whoever waits gets an error.
+        // If the store has no room, the promise is broken, and the threads that wait for it get an error.
         match write(client, &settled) {
             Ok(writer) => promise.fulfil(writer),
             Err(error) => tracing::error!(%error, "a promised result could not be stored"),
@@ -204,7 +205,8 @@ impl ResultCell {
         (dependents, true)
     }
 
-    /// A handle to an object that has, or will have, the result. The second is whether a promise was made for it.
+    /// Exports the result. Returns a handle to the object that holds or will hold it, and whether a promise was made
+    /// for it.
     pub(crate) fn export(&self, client: &Client) -> Result<(Handle, bool), ClientError> {
         let mut state = self.state.lock();
         match &mut *state {
@@ -230,10 +232,10 @@ fn phase_of(settled: &Settled) -> u8 {
     if matches!(settled, Settled::Stored(_)) { FOREIGN } else { READY }
 }
 
-/// The object that a stored result is, following forwards.
+/// Opens the object of a stored result, following forwards.
 ///
 /// # Errors
-/// The one that the object stands for, if it does; or why it cannot be read.
+/// The failure that the object contains, or the reason why the object cannot be read.
 pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
     let first = handle.id();
     for _ in 0..FORWARDS_MAX {
@@ -261,7 +263,7 @@ pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
     )))
 }
 
-/// An object, not yet sealed, with what a cell has.
+/// Writes the outcome of a cell into an object, which is not yet sealed.
 fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError> {
     let write = |format, bytes: &[u8], references: Vec<Handle>| {
         let mut writer = client.create(Layout { length: bytes.len() as u64, format, references })?;
@@ -280,7 +282,7 @@ fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError
 
 impl Drop for ResultCell {
     fn drop(&mut self) {
-        // With it go its call's arguments and its result.
+        // The arguments and the result of its call are freed with the cell.
         mobula_client::heap::freed();
     }
 }

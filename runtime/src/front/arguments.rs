@@ -15,8 +15,8 @@ pub struct ArgumentList {
 }
 
 impl ArgumentList {
-    /// Adds a value: one copy of what is not in the store, into a record if it is small, else into the store. `write`
-    /// appends it to the bytes that it is given, or says that it goes apart. An error is that of the call.
+    /// Adds a value. A small value is copied into the record, and a larger one into the store. `write` appends the
+    /// value to the bytes that it gets, or returns [`Written::Apart`]. An error becomes the failure of the call.
     pub fn push_value<A: Encoded, E: Into<Failure>>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
@@ -28,8 +28,8 @@ impl ArgumentList {
         self.note(pushed);
     }
 
-    /// Adds what a reference refers to: the callee gets its value. What is there already goes along like a value; what is
-    /// not is waited for, and a failure is found then.
+    /// Adds the value that a reference refers to. A value that is there already is added like any other. A value that
+    /// is still to come is waited for before the call is sent; if it fails, the call fails.
     pub fn push_reference(&mut self, reference: &Ref) {
         let pushed = self.try_push_reference(reference);
         self.note(pushed);
@@ -49,7 +49,7 @@ impl ArgumentList {
         Ok(())
     }
 
-    /// Adds no argument, for this reason: the call fails with the first.
+    /// Records why an argument cannot be added. The call fails with the first such failure.
     pub fn fail(&mut self, failure: impl Into<Failure>) {
         self.note(Err(failure.into()));
     }

@@ -16,10 +16,10 @@ use crate::session;
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 
-/// Calls a function; a reference to each of its results.
+/// Calls a function. Returns a reference to each result.
 ///
-/// Small calls cost no system call where the worker is awake, and no message to the store's daemon. What goes wrong is the
-/// result.
+/// A call with small arguments costs no message to the daemon, and no system call while the worker is awake. An error
+/// becomes the result.
 pub fn call_function(
     function: Definition,
     arguments: ArgumentList,
@@ -30,12 +30,12 @@ pub fn call_function(
     references(submit(Target::Function { key, name }, arguments, returns, options))
 }
 
-/// A reference to each cell, which nobody else has yet.
+/// Makes the first reference to each cell.
 pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
     cells.into_iter().map(Ref::to_result)
 }
 
-/// Makes a call; the cells of its results.
+/// Makes a call. Returns the cells of its results.
 pub(crate) fn submit(
     target: Target,
     arguments: ArgumentList,
@@ -71,7 +71,7 @@ pub(crate) fn submit(
     results
 }
 
-/// The cells of a call that failed before it was made.
+/// The result cells of a call that could not be made.
 pub(crate) fn failed(session: SessionNumber, returns: Returns, failure: &Failure) -> ResultCells {
     (0..returns.count()).map(|_| ResultCell::settled(session, Settled::failed(failure.clone()))).collect()
 }

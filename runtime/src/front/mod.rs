@@ -1,4 +1,4 @@
-//! What a front calls: arguments, calls, references and actors, without types.
+//! The functions that a front calls: arguments, calls, references and actors, without types.
 
 pub(crate) mod actor;
 pub(crate) mod arguments;

@@ -1,4 +1,4 @@
-//! References to objects, whatever is in them, and waiting for them.
+//! References to objects of any type, and waiting for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,16 +22,16 @@ pub struct Ref {
     id: RefId,
 }
 
-/// What a reference refers to.
+/// The target of a reference.
 #[derive(Debug, Clone)]
 enum Referent {
-    /// A result of a call, where it arrives.
+    /// The result of a call, by the cell in which it arrives.
     Result(Arc<ResultCell>),
-    /// An object that was put, or whose id came inside a value: it may be a result that another process promised.
+    /// An object that was put, or whose id came inside a value. It may be a promise of another process.
     Held(Handle, SessionNumber),
 }
 
-/// What a reference turned out to refer to.
+/// The value of a reference that is ready.
 #[derive(Debug)]
 pub enum Resolved {
     /// A small value, in this process's heap.
@@ -41,24 +41,24 @@ pub enum Resolved {
 }
 
 impl Ref {
-    /// A reference to the result of a call, which nobody else has yet.
+    /// Makes the first reference to the result of a call.
     pub(crate) fn to_result(cell: Arc<ResultCell>) -> Self {
         Self { id: RefId::unique(), to: Referent::Result(cell) }
     }
 
-    /// A reference to an object of this process's session, that was put, or whose handle came inside a value. There it has
-    /// an `id` of its own, unless it is the object's.
+    /// Makes a reference to an object of this process's session. The object was put, or its handle came inside a value.
+    /// `id` is the reference's own id; `None` means the id of the object.
     pub fn to_object(handle: Handle, id: Option<RefId>) -> Self {
         let id = id.unwrap_or_else(|| RefId::of(handle.id()));
         Self { id, to: Referent::Held(handle, session::number()) }
     }
 
-    /// What tells the reference, and its clones in all processes, from all others. It never changes.
+    /// The id of the reference and of its clones in all processes. No other reference has it, and it never changes.
     pub fn id(&self) -> RefId {
         self.id
     }
 
-    /// The session that it came from.
+    /// The session that the reference belongs to.
     pub fn session(&self) -> SessionNumber {
         match &self.to {
             Referent::Result(cell) => cell.session,
@@ -66,7 +66,7 @@ impl Ref {
         }
     }
 
-    /// Whether there is a value or an error. Does not look for new results: see [`wait`]. A load or two.
+    /// Whether the value or the error is there. Does not receive new results: see [`wait`]. Costs one or two loads.
     pub fn is_ready(&self) -> bool {
         match &self.to {
             Referent::Result(cell) => cell.is_ready(),
@@ -78,7 +78,7 @@ impl Ref {
     /// The value, or the error that is there in place of it. The reference must be ready.
     ///
     /// # Errors
-    /// What the call failed with, or why the object cannot be had.
+    /// The failure of the call, or the reason why the object cannot be read.
     pub fn resolve(&self, client: &Client) -> Result<Resolved, Failure> {
         match self.outcome() {
             Some(Settled::Inline(inline)) => Ok(Resolved::Inline(inline)),
@@ -88,8 +88,9 @@ impl Ref {
         }
     }
 
-    /// A handle to an object that is, or will be, the value, so that the reference can be passed on inside another value;
-    /// and the reference's own id where that is not the object's. A result that has none becomes an object of the store.
+    /// Exports the reference, so that another value can contain it. Returns a handle to the object that holds or will
+    /// hold the value, and the reference's id if it differs from the object's. A result that exists only in this
+    /// process becomes an object of the store.
     ///
     /// # Errors
     /// Those of the store; [`Failure::SessionOver`].
@@ -103,7 +104,7 @@ impl Ref {
         Ok((handle, id))
     }
 
-    /// What there is, once it is ready here; a stored object may still be a promise.
+    /// The outcome, if it has arrived here. A stored object may still be a promise.
     pub(crate) fn outcome(&self) -> Option<Settled> {
         match &self.to {
             Referent::Result(cell) => cell.outcome(),
@@ -111,7 +112,7 @@ impl Ref {
         }
     }
 
-    /// A cell of it, to wait for.
+    /// A result cell that a task can wait for.
     pub(crate) fn to_cell(&self) -> Arc<ResultCell> {
         match &self.to {
             Referent::Result(cell) => cell.clone(),
@@ -134,11 +135,11 @@ impl Ref {
     }
 }
 
-/// Waits until all are ready, or one has failed, at most for `timeout` (`None`: without end).
+/// Waits until all references are ready or one has failed, for at most `timeout` (`None`: without limit).
 ///
 /// # Errors
-/// The failure of the first that failed, [`Error::Timeout`]; [`Failure::SessionOver`] when one of them is of a session that
-/// has ended, or the session ends meanwhile.
+/// The failure of the first reference that failed; [`Error::Timeout`]; [`Failure::SessionOver`] when a reference
+/// belongs to a session that has ended, or the session ends meanwhile.
 pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Duration>) -> Result<()> {
     check_session(runtime, refs)?;
     let _watches = watches(refs)?;
@@ -152,7 +153,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
         if next == refs.len() {
             return Some(());
         }
-        // A later one that failed ends the wait for an earlier one that is not there yet.
+        // A later failure ends the wait for an earlier result that is not there yet.
         let failures = runtime.submitter.failures();
         if failures_seen.replace(failures) != Some(failures) {
             failed = refs[next..].iter().find_map(|reference| reference.as_ref().failure());
@@ -190,7 +191,7 @@ pub fn wait<R: AsRef<Ref>>(
         let expected = format!("at most the {} references that were given", rest.len());
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
     }
-    // Where the first of them are that are ready; those that are not yet are looked at again.
+    // The positions of the first references that are ready. References that are not ready are checked again.
     let mut positions = SmallVec::<[usize; 8]>::new();
     let mut enough = || {
         positions.clear();
@@ -203,7 +204,7 @@ pub fn wait<R: AsRef<Ref>>(
         runtime.wait(deadline(timeout), enough);
     }
     let ready = match positions[..] {
-        // One at a time is how most loops wait.
+        // Most loops wait for one reference at a time.
         [position] => vec![rest.remove(position)],
         _ => {
             let (mut at, mut next) = (0, positions.iter().peekable());

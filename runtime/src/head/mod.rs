@@ -122,7 +122,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, commands: &Re
             match event {
                 Event::ChannelOpened(incoming) => match client.accept(incoming) {
                     Ok(channel) => links.push(Arc::new(Link::new(channel, true))),
-                    Err(error) => tracing::warn!(%error, "a caller was gone before its channel was opened"),
+                    Err(error) => tracing::warn!(%error, "a caller ended before its channel was opened"),
                 },
                 Event::ChannelClosed(id) => {
                     if let Some(position) = links.iter().position(|link| link.id == id) {
