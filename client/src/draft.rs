@@ -33,12 +33,12 @@ impl Draft {
         owner: &Owner,
         length: u64,
         format: u32,
-        references: Vec<Reference>,
+        references: impl ExactSizeIterator<Item = Reference>,
     ) -> Result<Self, ClientError> {
         let what = Location { length, format, references: references.len() as u32, ..Location::default() };
         let Reserved { reference, located, .. } = owner.reserve(what, Kind::Borrow)?;
         let draft = Self { reference: Reference::of_raw(reference), located };
-        if !references.is_empty() {
+        if references.len() > 0 {
             draft.keep(owner, references);
         }
         Ok(draft)
@@ -82,10 +82,10 @@ impl Draft {
     /// Writes the ids of the references behind the payload, for the process that looks after the object when this one
     /// is gone, and lets the object keep them.
     #[cold]
-    fn keep(&self, owner: &Owner, references: Vec<Reference>) {
+    fn keep(&self, owner: &Owner, references: impl Iterator<Item = Reference>) {
         let location = &self.located.location;
         let start = location.references_offset().expect("memory was reserved for them") - location.offset;
-        for (position, reference) in references.iter().enumerate() {
+        let write = |(position, reference): (usize, Reference)| {
             let offset = start as usize + position * ObjectId::BYTES;
             // SAFETY: payload and references were reserved together (`Location::extent`), and the pointer was checked
             // against the mapping for all of it. This draft is the only user, and its reference keeps the mapping. The
@@ -94,9 +94,12 @@ impl Draft {
                 let target = self.pointer().byte_add(offset).cast::<[u8; ObjectId::BYTES]>();
                 target.write_unaligned(reference.id().to_bytes());
             }
-        }
+            reference.into_raw()
+        };
+        // As many as there is room for, whatever the iterator has said of its length.
+        let kept = references.take(location.references as usize).enumerate().map(write).collect();
         failpoint(Failpoint::SealReferenced);
-        owner.keep(self.reference.id(), references.into_iter().map(Reference::into_raw).collect());
+        owner.keep(self.reference.id(), kept);
     }
 
     #[inline]

@@ -56,6 +56,7 @@ impl Reference {
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`]; [`ClientError::TooManyReferences`]; [`ClientError::ForkedChild`].
+    #[inline]
     pub(crate) fn acquire(
         owner: &Owner,
         peers: &Peers,

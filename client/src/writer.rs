@@ -34,7 +34,7 @@ impl ObjectWriter {
     #[inline]
     pub(crate) fn new(owner: &Owner, layout: Layout) -> Result<Self, ClientError> {
         let Layout { length, format, references } = layout;
-        let references = references.into_iter().map(Handle::into_reference).collect();
+        let references = references.into_iter().map(Handle::into_reference);
         Ok(Self { draft: Draft::new(owner, length, format, references)? })
     }
 

@@ -61,30 +61,17 @@ impl Peers {
         }
     }
 
-    /// Counts a reference to a peer's object in any state, and pins it if it is the first. Memory operations
-    /// only, except for the first object of an owner.
+    /// Counts a reference to a peer's object in any state, and pins it if it is the first. Memory operations only, except
+    /// for the first object of an owner.
+    #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
-        loop {
-            if let Some(slot) = self.slot(object.owner().slot())
-                && let Some(reference) = slot.acquire(object, kind)?
-            {
-                return Ok(reference);
-            }
-            self.attach_owner_of(object)?;
-        }
+        self.slot_of(&object)?.acquire(object, kind, |object| self.attach_owner_of(object))
     }
 
     /// Counts a borrow, as [`acquire`](Self::acquire) does, and finds the bytes of an object that is borrowed already.
     #[inline]
     pub(crate) fn borrow(&self, object: ObjectId) -> Result<(RawReference, Option<Located>), ClientError> {
-        loop {
-            if let Some(slot) = self.slot(object.owner().slot())
-                && let Some(borrow) = slot.borrow(object)?
-            {
-                return Ok(borrow);
-            }
-            self.attach_owner_of(object)?;
-        }
+        self.slot_of(&object)?.borrow(object, |object| self.attach_owner_of(object))
     }
 
     /// A peer; attaches to it the first time, which takes a round trip.
@@ -170,18 +157,34 @@ impl Peers {
         self.control.as_fd()
     }
 
+    /// The slot of an object's owner, made if need be. Its occupant may be another owner.
     #[inline]
-    fn slot(&self, slot: u16) -> Option<&Slot> {
-        self.slots.get(usize::from(slot))?.get().map(|slot| &**slot)
+    fn slot_of(&self, object: &ObjectId) -> Result<&Slot, ClientError> {
+        match self.slot(object.owner().slot()) {
+            Some(slot) => Ok(slot),
+            None => self.make_slot_of(object),
+        }
     }
 
     #[cold]
-    fn attach_owner_of(&self, object: ObjectId) -> Result<(), ClientError> {
-        match self.attach(object.owner()) {
+    fn make_slot_of(&self, object: &ObjectId) -> Result<&Slot, ClientError> {
+        self.attach_owner_of(object)?;
+        self.slot(object.owner().slot()).ok_or(ClientError::NoSuchObject { object: *object })
+    }
+
+    #[cold]
+    fn attach_owner_of(&self, object: &ObjectId) -> Result<(), ClientError> {
+        let (object, owner) = (*object, object.owner());
+        match self.attach(owner) {
             Err(ClientError::Refused(Refusal::NoSuchOwner { .. })) => {
                 Err(ClientError::NoSuchObject { object })
             }
             attached => attached.map(drop),
         }
+    }
+
+    #[inline]
+    fn slot(&self, slot: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(slot))?.get().map(|slot| &**slot)
     }
 }

@@ -75,31 +75,37 @@ impl Slot {
         self.peer.forget(|peer| id.is_none_or(|id| peer.id == id));
     }
 
-    /// Counts a reference to an object in any state; `None` when its owner is not in this slot. The first
-    /// reference pins the object. Memory operations only.
+    /// Counts a reference to an object in any state. The first reference pins the object. Memory operations only, but for
+    /// `attach`, which is called while the object's owner is not the occupant of this slot, and makes it that.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchObject`]; [`ClientError::TooManyReferences`]; those of `attach`.
     #[inline]
-    pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<Option<RawReference>, ClientError> {
-        // SAFETY: `count` has just counted it.
-        Ok(self.count(object, kind)?.map(|entry| unsafe { self.reference(entry, object, kind) }))
+    pub(crate) fn acquire(
+        &self,
+        object: ObjectId,
+        kind: Kind,
+        attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
+    ) -> Result<RawReference, ClientError> {
+        match self.count(object, kind)? {
+            // SAFETY: `count` has just counted it.
+            Some(entry) => Ok(unsafe { self.reference(entry, object, kind) }),
+            None => self.acquire_attached(&object, kind, attach),
+        }
     }
 
-    /// Counts a borrow of an object, as [`acquire`](Self::acquire) does, and finds the bytes of one that is borrowed
-    /// already and sealed.
+    /// Counts a borrow of an object, as [`acquire`](Self::acquire) does. Also finds the bytes of an object that is
+    /// borrowed already and sealed.
     #[inline]
     pub(crate) fn borrow(
         &self,
         object: ObjectId,
-    ) -> Result<Option<(RawReference, Option<Located>)>, ClientError> {
-        let Some(entry) = self.count(object, Kind::Borrow)? else { return Ok(None) };
-        // SAFETY: a borrow was just counted, so the entry is in use, and its segment is not taken out.
-        let (peer, segment) = unsafe { (self.peer(), entry.segment()) };
-        let located = segment.filter(|_| peer.is_sealed(object)).and_then(|segment| {
-            let location = peer.location(object.index());
-            Some(Located { pointer: segment.find(&location)?, location })
-        });
-        // SAFETY: `count` has just counted it.
-        let reference = unsafe { self.reference(entry, object, Kind::Borrow) };
-        Ok(Some((reference, located)))
+        attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
+    ) -> Result<(RawReference, Option<Located>), ClientError> {
+        match self.borrow_again(object) {
+            Some((reference, located)) => Ok((reference, Some(located))),
+            None => self.borrow_first(&object, attach).map(|reference| (reference, None)),
+        }
     }
 
     /// Counts a reference of another kind to an object that this process already refers to.
@@ -159,6 +165,57 @@ impl Slot {
     pub(crate) unsafe fn peer(&self) -> &Peer {
         // SAFETY: the caller is, or has, a user of the slot for as long as it uses the peer.
         unsafe { self.peer.occupant() }
+    }
+
+    /// Counts one more borrow of an object that is borrowed and sealed, and finds its bytes; `None` where there is more
+    /// to be done, or to be found out.
+    #[inline]
+    fn borrow_again(&self, object: ObjectId) -> Option<(RawReference, Located)> {
+        let entry = self.entries.get(object.index())?;
+        if !entry.count.add(Kind::Borrow) {
+            return None;
+        }
+        // SAFETY: a borrow was just counted, so the entry is in use, and its segment is not taken out.
+        let (peer, segment) = unsafe { (self.peer(), entry.segment()) };
+        if peer.id == object.owner()
+            && let Some(segment) = segment
+            && peer.is_sealed(object)
+        {
+            let location = peer.location(object.index());
+            if let Some(pointer) = segment.find(&location) {
+                // SAFETY: the borrow was counted above.
+                let reference = unsafe { self.reference(entry, object, Kind::Borrow) };
+                return Some((reference, Located { pointer, location }));
+            }
+        }
+        self.take_back(object.index(), Kind::Borrow);
+        None
+    }
+
+    #[cold]
+    fn acquire_attached(
+        &self,
+        object: &ObjectId,
+        kind: Kind,
+        attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
+    ) -> Result<RawReference, ClientError> {
+        loop {
+            attach(object)?;
+            if let Some(entry) = self.count(*object, kind)? {
+                // SAFETY: `count` has just counted it.
+                return Ok(unsafe { self.reference(entry, *object, kind) });
+            }
+        }
+    }
+
+    // Out of line, so that the usual path needs few registers.
+    #[cold]
+    fn borrow_first(
+        &self,
+        object: &ObjectId,
+        attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
+    ) -> Result<RawReference, ClientError> {
+        self.acquire(*object, Kind::Borrow, attach)
     }
 
     /// The reference to an object that was just counted.

@@ -60,7 +60,7 @@ pub(crate) fn restore_own(owner: &Owner, object: ObjectId) -> Result<(), ClientE
         _ => Ok(()),
     })?;
     // Memory for payload and references together.
-    let mut draft = Draft::new(owner, record.extent(), 0, Vec::new())?;
+    let mut draft = Draft::new(owner, record.extent(), 0, std::iter::empty())?;
     record.read(&mut draft)?;
     failpoint(Failpoint::RestoreRead);
     if draft.restore(object, &location) {
