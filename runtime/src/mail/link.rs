@@ -1,5 +1,5 @@
-//! One end of a channel in the runtime: records never get lost for want of room, and what a record names stays alive
-//! until the other end has dealt with it.
+//! The runtime's end of a channel. A record that finds no room waits in a backlog, and the objects that a record names
+//! stay alive until the other end has handled it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -15,43 +15,44 @@ use crate::wire;
 pub(crate) struct Link {
     pub(crate) id: u64,
     pub(crate) peer: OwnerId,
-    /// Whether the other end opened it: it calls, this process serves.
+    /// Whether the other end opened the channel: then it calls, and this process serves.
     pub(crate) incoming: bool,
     receiver: Mutex<Receiving>,
     peek: mobula_client::Peek,
     marker: mobula_client::Marker,
-    /// Records that have been dealt with, or are being.
+    /// The number of records that this process has handled or is handling.
     received: AtomicU64,
     outgoing: Mutex<Outgoing>,
     record_bytes_max: usize,
-    /// Something is kept alive for the other end, or waits for room.
+    /// Whether objects are held for the other end, or records wait for room. Read without the lock.
     wants_flush: AtomicBool,
     closed: AtomicBool,
 }
 
 struct Receiving {
     receiver: mobula_client::Receiver,
-    /// The record that is being dealt with; its memory serves the next one too.
+    /// The record that is being handled. Its memory serves the next one too.
     record: Vec<u8>,
 }
 
 struct Outgoing {
     sender: mobula_client::Sender,
-    /// Records that were sent, or wait for room: the number of the last.
+    /// The number of the last record that was sent or waits for room.
     number: u64,
     /// Records that found no room, in order.
     backlog: VecDeque<(Vec<u8>, Vec<Handle>)>,
-    /// Positions behind records, and what they named.
+    /// The objects that sent records named, with the position behind each record.
     held: VecDeque<(u64, Vec<Handle>)>,
+    /// Memory in which records are written before they are sent.
     scratch: Vec<u8>,
 }
 
 thread_local! {
-    /// Whether this thread has sent something to a process that slept; see [`take_found_asleep`].
+    /// Whether this thread has sent a record to a process that slept; see [`take_found_asleep`].
     static FOUND_ASLEEP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread has sent something to a process that slept, since this was last asked.
+/// Whether this thread has sent a record to a process that slept, since the last call of this function.
 pub(crate) fn take_found_asleep() -> bool {
     FOUND_ASLEEP.take()
 }
@@ -85,7 +86,7 @@ impl Link {
         }
     }
 
-    /// Sends a record (now, or when there is room), and keeps `held` until the other end has dealt with it.
+    /// Sends a record now, or when there is room. Keeps `held` until the other end has handled the record.
     pub(crate) fn send(&self, record: &impl Serialize, held: Vec<Handle>) -> Result<(), TooLarge> {
         let sent = self.send_with(held, |scratch| {
             wire::append(record, scratch);
@@ -93,8 +94,8 @@ impl Link {
         sent.map(drop)
     }
 
-    /// As [`send`](Self::send), with a record that `write` appends to memory that is used again and again. Returns the
-    /// record's number: how many have been sent through the link with it.
+    /// As [`send`](Self::send), with a record that `write` appends to memory that is reused. Returns the record's
+    /// number: the count of records sent through the link, this one included.
     pub(crate) fn send_with(
         &self,
         held: Vec<Handle>,
@@ -134,8 +135,8 @@ impl Link {
         }
     }
 
-    /// Sends what found no room before, as far as there is room now, and lets go what the other end has dealt with. A
-    /// load, mostly.
+    /// Sends the records of the backlog, as far as there is room, and releases the objects of records that the other
+    /// end has handled. Mostly one load.
     pub(crate) fn flush(&self) {
         if !self.holds_anything() {
             return;
@@ -151,9 +152,9 @@ impl Link {
         self.wants_flush.store(!outgoing.held.is_empty(), Ordering::Release);
     }
 
-    /// Whether something is kept alive for the other end, or waits for room. A load.
+    /// Whether objects are held for the other end, or records wait for room. One load.
     pub(crate) fn holds_anything(&self) -> bool {
-        // SeqCst: pairs with the sender of what waits, which looks at the background poller then.
+        // SeqCst: pairs with the thread that sets it, which checks afterwards whether the background poller sleeps.
         self.wants_flush.load(Ordering::SeqCst)
     }
 
@@ -164,7 +165,7 @@ impl Link {
 
     /// Whether there is something to do: a record has arrived, or there is room for one that waits. A few loads.
     ///
-    /// A record that another thread is dealing with counts for that thread, which announces what it found.
+    /// A record that another thread is handling does not count: that thread announces what it found.
     pub(crate) fn has_work(&self) -> bool {
         if self.closed.load(Ordering::Acquire) {
             return false;
@@ -177,14 +178,15 @@ impl Link {
         has_mail() || self.holds_anything() && has_room()
     }
 
-    /// Deals with all records that have arrived; `true` if there were any. One thread at a time: a second one finds
-    /// nothing.
+    /// Handles all records that have arrived. Returns `true` if there were any. One thread at a time does so: a second
+    /// one finds nothing.
     ///
-    /// Each record is acknowledged after `deal` returns, so `deal` holds what it is to keep. It may take the record,
-    /// and leave other memory for the next one.
+    /// Each record is acknowledged after `deal` returns, so `deal` must hold the objects that it needs. It may take the
+    /// record, if it leaves other memory for the next one.
     pub(crate) fn receive(&self, deal: &mut dyn FnMut(&mut Vec<u8>)) -> bool {
         let mut any = false;
-        // Looked at again after unlocking: a thread that is about to sleep relies on whoever has the lock.
+        // This is checked again after unlocking: a thread that is about to sleep relies on the thread that has the
+        // lock.
         while !self.peek.is_empty() && !self.is_closed() {
             let Some(receiving) = self.receiver.try_lock() else { break };
             any |= self.receive_locked(receiving, deal);
@@ -192,7 +194,7 @@ impl Link {
         any
     }
 
-    /// The same when the other end is gone: waits for a thread that deals with records, and leaves none.
+    /// The same when the other end is gone: waits for a thread that is handling records, and handles the rest.
     pub(crate) fn receive_the_rest(&self, deal: &mut dyn FnMut(&mut Vec<u8>)) -> bool {
         self.receive_locked(self.receiver.lock(), deal)
     }
@@ -207,7 +209,8 @@ impl Link {
         while !self.is_closed() {
             match receiver.next(record) {
                 Ok(true) => {
-                    // Relaxed, and not one step: whoever has the receiver locked is alone, and asks on this thread.
+                    // Relaxed, and not one atomic step: only the thread that has locked the receiver writes and reads
+                    // it.
                     self.received.store(self.received() + 1, Ordering::Relaxed);
                     deal(record);
                     receiver.done();
@@ -225,23 +228,23 @@ impl Link {
 
     // ---- what has begun ----
 
-    /// The number of the record that is being dealt with, as the other end counts it.
+    /// The number of the record that is being handled, as the other end counts.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Says to the other end that what the record of this number asks for begins now. One store.
+    /// Tells the other end that the call in the record of this number begins now. One store.
     pub(crate) fn begin(&self, number: u64) {
         self.marker.set(number);
     }
 
-    /// Up to which number the other end has begun what was asked of it. Final when its process has ended, or has let go of
-    /// the channel.
+    /// The number of the last record whose call the other end has begun. It is final when its process has ended or has
+    /// dropped the channel.
     pub(crate) fn begun(&self) -> u64 {
         self.outgoing.lock().sender.mark()
     }
 
-    /// Nothing is sent or received any more; what was held for the other end goes.
+    /// Closes the link: nothing is sent or received any more, and the objects held for the other end are released.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let mut outgoing = self.outgoing.lock();

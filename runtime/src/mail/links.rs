@@ -1,4 +1,4 @@
-//! The links of this process: one to the head, others to processes that run its calls, or that call it.
+//! The links of this process: one to the head, others to the processes that it calls or that call it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -8,22 +8,23 @@ use parking_lot::Mutex;
 
 use crate::mail::link::Link;
 
-/// See the module's documentation.
+/// The links of this process; see the module's documentation.
 #[derive(Default)]
 pub(crate) struct Links {
     head: OnceLock<Arc<Link>>,
+    /// The links that are open. A change replaces the list.
     open: ArcSwap<Vec<Arc<Link>>>,
-    /// Held while the links change: channels whose end was told before the thread that opened them had added their links.
+    /// Channels that were closed before the thread that opened them had added their links. Locked while `open` changes.
     closed_early: Mutex<HashSet<u64>>,
 }
 
 impl Links {
-    /// Says which link leads to the head.
+    /// Sets the link to the head.
     pub(crate) fn set_head(&self, link: Arc<Link>) {
         let _ = self.head.set(link);
     }
 
-    /// The link to the head, through which all workers and actors are asked for.
+    /// The link to the head. The process requests all workers and actors through it.
     pub(crate) fn head(&self) -> Option<&Arc<Link>> {
         self.head.get()
     }
@@ -32,7 +33,7 @@ impl Links {
         self.head.get().is_some_and(|head| Arc::ptr_eq(head, link))
     }
 
-    /// Adds a link, whose mail is looked at from here on; `false` if its channel has been closed already.
+    /// Adds a link, whose records are received from now on. Returns `false` if its channel has been closed already.
     pub(crate) fn add(&self, link: &Arc<Link>) -> bool {
         let mut closed_early = self.closed_early.lock();
         if closed_early.remove(&link.id) {
@@ -43,7 +44,7 @@ impl Links {
         true
     }
 
-    /// Takes a link out; `false` if it was not there.
+    /// Removes a link. Returns `false` if it was not there.
     pub(crate) fn remove(&self, link: &Arc<Link>) -> bool {
         let _changing = self.closed_early.lock();
         let links = self.open.load();
@@ -53,7 +54,7 @@ impl Links {
         was_there
     }
 
-    /// The link of a channel that was closed. One that is still to be added is refused then.
+    /// The link of a channel that was closed. If the link is not there yet, [`add`](Self::add) will refuse it.
     pub(crate) fn of_closed(&self, channel: u64) -> Option<Arc<Link>> {
         let mut closed_early = self.closed_early.lock();
         let link = self.open.load().iter().find(|link| link.id == channel).cloned();
@@ -63,7 +64,7 @@ impl Links {
         link
     }
 
-    /// Those that are open now.
+    /// The links that are open now.
     pub(crate) fn open(&self) -> Guard<Arc<Vec<Arc<Link>>>> {
         self.open.load()
     }

@@ -1,4 +1,4 @@
-//! How records come and go between processes, and which thread deals with them.
+//! The mail: the records and events that arrive, how records are sent, and which thread handles them.
 
 pub(crate) mod link;
 pub(crate) mod links;

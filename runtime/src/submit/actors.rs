@@ -1,4 +1,4 @@
-//! Actors from their callers' side: getting to know where they are, and their queues.
+//! Actors on their callers' side: finding their processes, and the queues of their calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::mail::link::TooLarge;
 use crate::wire::{Callee, ToHead};
 
 impl Submitter {
-    /// Has the head end an actor.
+    /// Asks the head to end an actor.
     pub(crate) fn kill_actor(&self, actor: u64) {
         let Some(head) = self.links.head() else { return };
         self.get_to_know(actor, &mut self.state.lock());
@@ -43,14 +43,14 @@ impl Submitter {
         })
     }
 
-    /// The head's answer, or that there will be none; `None` before it comes.
+    /// The head's answer, or an error if none will come; `None` before it arrives.
     pub(crate) fn answer(&self, request: u64) -> Option<Result<Answer, Failure>> {
         let answer = self.state.lock().requests.remove(&request);
         let is_closed = || self.links.head().is_none_or(|head| head.is_closed());
         answer.map(Ok).or_else(|| is_closed().then_some(Err(Failure::SessionOver)))
     }
 
-    /// The arguments of a constructor are there.
+    /// Sends the head a constructor whose arguments are there.
     pub(super) fn start_actor(&self, actor: u64, task: &Arc<Task>) {
         self.settled(1);
         let Some(head) = self.links.head() else { return };
@@ -70,7 +70,7 @@ impl Submitter {
             | ActorState::At { queue, .. } => {
                 queue.push_back(task);
             }
-            // It fails when its arguments are there, as it would have if it had been sent.
+            // The call fails when its arguments are there, like a call that was sent.
             ActorState::Over { .. } => {}
         }
     }
@@ -85,7 +85,7 @@ impl Submitter {
             let (link, queue) = match state.actors.get_mut(&actor) {
                 Some(ActorState::At { link, queue }) => (link, queue),
                 Some(ActorState::Known { queue, .. }) if queue.iter().any(is_ready) => {
-                    // As the channel could not be opened before, this call tries again.
+                    // The channel could not be opened before: this call tries again.
                     drop(guard);
                     return self.reach_actor(actor);
                 }
@@ -133,8 +133,8 @@ impl Submitter {
         self.reach_actor(actor);
     }
 
-    /// The actor's process has died, and another one is to take its place: what was under way fails, or is sent again
-    /// before everything else. What had not begun waits.
+    /// Handles the death of a process that the head replaces. Calls that had begun fail, or are retried before all
+    /// others. Calls that had not begun wait.
     pub(super) fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason, max_task_retries: u32) {
         self.take_last_results(actor);
         let (again, failed) = {
@@ -170,7 +170,7 @@ impl Submitter {
         }
     }
 
-    /// What an actor's process said before it ended still counts. The head may have been quicker with the news.
+    /// Receives the results that an actor's process sent before it ended. The head's record may have come before them.
     fn take_last_results(&self, actor: u64) {
         let link = match self.state.lock().actors.get(&actor) {
             Some(ActorState::At { link, .. }) => link.clone(),
@@ -191,7 +191,7 @@ impl Submitter {
             self.settle_all(task, &of_actor(&task.target, pid, failure));
         }
         for task in &queue {
-            // One that waits for arguments fails now, and is done with when they come.
+            // A call that waits for arguments fails now. It leaves the count when they arrive.
             if !task.results.iter().all(|cell| cell.is_ready()) {
                 self.settle_all(task, &of_actor(&task.target, pid, failure));
             }
@@ -209,7 +209,10 @@ impl State {
         self.lost_actors.remove(&actor);
         let queue = self.actors.remove(&actor).and_then(|mut actor| actor.queue().map(std::mem::take));
         let queue = queue.unwrap_or_default();
-        let is_its = |running: &Running| matches!(running.task.target, Target::Method { actor: its, .. } if its == actor);
+        let is_its = |running: &Running| match running.task.target {
+            Target::Method { actor: its, .. } => its == actor,
+            _ => false,
+        };
         let running = self.running.extract_if(|_, running| is_its(running)).map(|(_, running)| running);
         let mut running: Vec<_> = running.collect();
         running.sort_unstable_by_key(|running| running.task.id);

@@ -1,10 +1,10 @@
-//! Which call goes to which leased worker, and how many more workers to ask for: decided here, without links, and carried
-//! out by the submitter.
+//! Worker leases: which call goes to which leased worker, and how many more workers to request. This part decides
+//! without links; the submitter carries the decisions out.
 //!
-//! A want is never forgotten. While a call waits here, no leased worker has room for it, and the head has been told that
-//! this process wants a worker, or the grant is on its way. So whatever changes (a call is declined, a worker is recalled
-//! or gone, a call comes late), the same two questions follow: [`next`](Leases::next), until there is none, and
-//! [`want`](Leases::want). The head's simulation explores it (`head/pool/calls`).
+//! A request for a worker is never forgotten. While a call waits here, no leased worker has room for it, and the head
+//! knows that this process wants a worker, or a grant is on its way. So after every change (a call is declined, a
+//! worker is recalled or gone, a call comes late) the submitter asks two questions: [`next`](Leases::next), until it
+//! returns `None`, and [`want`](Leases::want). The head's simulation explores this (`head/pool/calls`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,12 +14,13 @@ use rustc_hash::FxHashMap;
 
 use crate::host::Key;
 
-/// A worker gets calls that together are likely to run for this long.
+/// A worker is sent calls that are together likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;
+/// The most calls that are sent ahead to one worker.
 const AHEAD_MAX: u64 = 256;
-/// About what it costs a caller to send a call and to take its result.
+/// The approximate time in which a caller sends a call and receives its result.
 const SEND_NANOS: u64 = 500;
-/// Workers asked for at a time.
+/// The most workers requested at a time.
 const WANT_MAX: usize = 64;
 /// An idle lease is kept this long, because the next call often comes soon.
 pub(crate) const LEASE_KEPT: Duration = Duration::from_millis(50);
@@ -28,15 +29,17 @@ pub(crate) const LEASE_KEPT: Duration = Duration::from_millis(50);
 pub(crate) struct Leases<C, W> {
     waiting: VecDeque<(Key, C)>,
     leases: FxHashMap<OwnerId, Lease<W>>,
-    /// How many workers the head knows to be wanted, less those that it has granted since.
+    /// The number of workers that were requested from the head, less those that it has granted since.
     wanted: usize,
+    /// How long a call of each function runs, as a moving average.
     run_nanos: FxHashMap<Key, u64>,
-    /// Which worker got the last call.
+    /// The worker that got the last call.
     chosen_last: Option<OwnerId>,
 }
 
 struct Lease<W> {
     worker: W,
+    /// Calls that were sent and are not over.
     in_flight: u64,
     /// It declined a call, and has not finished one since.
     paused: bool,
@@ -49,7 +52,7 @@ struct Lease<W> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) worker: OwnerId,
-    /// The worker declined the last call: it is busy with what others have asked of it.
+    /// The worker declined the last call: it is busy with calls of other processes.
     pub(crate) is_busy: bool,
 }
 
@@ -77,7 +80,7 @@ impl<C, W> Leases<C, W> {
 
     // ---- calls ----
 
-    /// The worker that a new call can go to at once. None while others wait: they go first.
+    /// The worker that a new call can go to at once. `None` while other calls wait: they go first.
     pub(crate) fn worker_at_once(&mut self, key: Key) -> Option<OwnerId> {
         if self.waiting.is_empty() { self.worker_with_room(key) } else { None }
     }
@@ -98,7 +101,7 @@ impl<C, W> Leases<C, W> {
         self.waiting.push_back((key, call));
     }
 
-    /// A call waits once more, before those that have not had a worker yet.
+    /// Queues a call again, before the calls that have not been sent yet.
     pub(crate) fn queue_again(&mut self, key: Key, call: C) {
         self.waiting.push_front((key, call));
     }
@@ -111,14 +114,14 @@ impl<C, W> Leases<C, W> {
         Some((call, worker))
     }
 
-    /// All calls that wait: there will be no workers for them.
+    /// Removes and returns all calls that wait: there will be no workers for them.
     pub(crate) fn take_waiting(&mut self) -> Vec<C> {
         self.wanted = 0;
         self.waiting.drain(..).map(|(_, call)| call).collect()
     }
 
-    /// A call that was sent to a worker is over, after so long; without a time, it was declined. Whether
-    /// [leases have ended](Self::take_ended) with it.
+    /// A call that was sent to a worker is over. `ran_nanos` is how long it ran; `None` means that the worker declined
+    /// it. Returns whether [leases have ended](Self::take_ended) with it.
     pub(crate) fn call_over(
         &mut self,
         worker: OwnerId,
@@ -134,9 +137,9 @@ impl<C, W> Leases<C, W> {
         lease.in_flight = lease.in_flight.saturating_sub(1);
         lease.paused = ran_nanos.is_none();
         let is_idle = lease.in_flight == 0;
-        // It is busy with what others asked of it: its place is better used elsewhere.
+        // A worker that declines is busy with calls of other processes: its lease is given back.
         lease.recalled |= lease.paused && is_idle;
-        // While others wait, it will not be idle.
+        // While calls wait, the worker gets the next one and is not idle.
         if is_idle && self.waiting.is_empty() {
             lease.idle_since = now();
         }
@@ -145,7 +148,7 @@ impl<C, W> Leases<C, W> {
 
     // ---- workers ----
 
-    /// What the head is to be told: so many more workers would be welcome.
+    /// The number of workers to request from the head; `None` if the last request still holds.
     pub(crate) fn want(&mut self) -> Option<u32> {
         let wanted = self.waiting.len().min(WANT_MAX);
         if wanted == self.wanted || wanted < self.wanted && wanted > 0 {
@@ -155,7 +158,7 @@ impl<C, W> Leases<C, W> {
         Some(wanted as u32)
     }
 
-    /// The head has granted a worker; `None` where it cannot be reached.
+    /// The head has granted a worker; `None` if the worker cannot be reached.
     pub(crate) fn granted(&mut self, id: OwnerId, worker: Option<W>, now: Instant) {
         self.wanted = self.wanted.saturating_sub(1);
         if let Some(worker) = worker {
@@ -171,12 +174,13 @@ impl<C, W> Leases<C, W> {
         }
     }
 
-    /// A worker cannot be reached any more.
+    /// Removes the lease of a worker that cannot be reached any more.
     pub(crate) fn gone(&mut self, worker: OwnerId) -> Option<W> {
         self.leases.remove(&worker).map(|lease| lease.worker)
     }
 
-    /// Takes the leases that are over: the head wants the worker back, or it has had nothing to do for a while.
+    /// Removes and returns the leases that are over: the head wants the worker back, or the worker has been idle for
+    /// [`LEASE_KEPT`].
     pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<Ended> {
         let ended = self.leases.extract_if(|_, lease| {
             lease.in_flight == 0 && (lease.recalled || now.duration_since(lease.idle_since) >= LEASE_KEPT)
@@ -184,11 +188,11 @@ impl<C, W> Leases<C, W> {
         ended.map(|(worker, lease)| Ended { worker, is_busy: lease.paused }).collect()
     }
 
-    /// The leased worker that is to have one more call of this function, if any has room for it.
+    /// The leased worker that gets one more call of this function; `None` if no worker has room.
     ///
-    /// That is the one with the least to do; but calls that are over sooner than they are sent keep one worker busy at
-    /// most, and go to one that is at work already, as long as it has room: a second one would only take a processor
-    /// away from whoever makes the calls.
+    /// It is the worker with the fewest calls, with one exception. A call that runs in less time than it takes to send
+    /// goes to a worker that is busy already, as long as that one has room: a second worker would only take a processor
+    /// away from the caller.
     fn worker_with_room(&mut self, key: Key) -> Option<OwnerId> {
         let nanos = self.run_nanos.get(&key).copied();
         let ahead = nanos.map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));

@@ -1,13 +1,14 @@
-//! The calling side: calls that wait for their arguments, for a worker or for their actor; those that run; and what
-//! comes back.
+//! The calling side: calls that wait for their arguments, for a worker or for their actor; calls that run; and the
+//! results that come back.
 //!
 //! Calls of functions wait in one queue for whichever leased worker has room. How many are sent ahead to a worker
 //! depends on how long the function has been seen to run: many of the short ones, one of the long ones. Calls of an
 //! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
 //! ones back.
 //!
-//! Making calls is here; `leases` decides which worker gets which call, `reach` opens the channels to those who run them,
-//! `results` is what comes back, `workers` all that the head says, `actors` the queues of actors.
+//! This file makes calls. `leases` decides which worker gets which call, `reach` opens the channels to workers and
+//! actors, `results` handles the results, `workers` handles the records from the head, and `actors` has the queues of
+//! actors.
 //!
 //! Nothing here runs user code or decodes values. Opening a channel waits for the daemon's answer; only `connecting` is
 //! locked meanwhile, not `State`.
@@ -38,9 +39,9 @@ use crate::mail::waiters::Waiters;
 use crate::session_number::SessionNumber;
 use crate::wire::{Call, Callee};
 
-/// A thread that makes calls looks at the mail each time that it has made so many, and more often when they could not
-/// be sent at once.
+/// A thread that makes calls looks at the mail after so many calls.
 const LOOK_PERIOD: u64 = 64;
+/// The same after a call that could not be sent at once.
 const LOOK_PERIOD_WAITING: u64 = 8;
 
 thread_local! {
@@ -53,7 +54,7 @@ pub(crate) fn is_there() -> bool {
     READY.try_with(|_| ()).is_ok()
 }
 
-/// What this process has called and not yet got.
+/// The calls of this process whose results are not there yet.
 pub(crate) struct Submitter {
     session: SessionNumber,
     client: Client,
@@ -63,9 +64,9 @@ pub(crate) struct Submitter {
     /// Held while a channel is opened.
     connecting: Mutex<()>,
     id_last: AtomicU64,
-    /// Calls that have not been sent, and promises that have not been kept.
+    /// The number of calls that have not been sent and of promises that have not been settled.
     unsettled: AtomicUsize,
-    /// Calls that wait for results that other processes promised.
+    /// The number of entries in [`State::foreign`], to be read without the lock.
     foreign: AtomicUsize,
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
@@ -86,7 +87,7 @@ struct State {
     /// Calls of functions that were sent to processes that are gone, until the head says how those ended. An entry for
     /// each lost link: a process may have had more than one.
     dying: FxHashMap<OwnerId, Vec<Dying>>,
-    /// Calls that wait for results that other processes promised.
+    /// Calls that wait for promises of other processes, with the cell and a watch for each such argument.
     foreign: Vec<(Watch, Arc<ResultCell>, Arc<Task>)>,
 }
 
@@ -100,7 +101,7 @@ struct Running {
     task: Arc<Task>,
     on: OwnerId,
     link: u64,
-    /// Of the record that it was sent in.
+    /// The number of the record in which the call was sent.
     number: u64,
 }
 
@@ -127,11 +128,11 @@ enum Sent {
 }
 
 enum ActorState {
-    /// Asked for, with the calls that wait.
+    /// The head was asked for the actor's process. The calls wait.
     Unknown {
         queue: VecDeque<Arc<Task>>,
     },
-    /// It is there, and there is no channel to it yet.
+    /// The actor's process is known, and no channel to it is open yet.
     Known {
         process: OwnerId,
         queue: VecDeque<Arc<Task>>,
@@ -198,7 +199,7 @@ impl Submitter {
         self.failures.load(Ordering::Acquire)
     }
 
-    /// An object for a call's result, to be passed on inside a value.
+    /// Exports a result: returns a handle to the object that holds or will hold it.
     pub(crate) fn export(&self, cell: &ResultCell) -> Result<Handle, ClientError> {
         let (handle, promised) = cell.export(&self.client)?;
         if promised {
@@ -217,12 +218,12 @@ impl Submitter {
         self.id_last.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody must look at the mail although nobody waits.
+    /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled.
     pub(crate) fn is_busy(&self) -> bool {
         self.unsettled.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether a result has come that another process promised, and that a call waits for. A load, mostly.
+    /// Whether a promise of another process that a call waits for is settled. Costs one load while no call waits.
     pub(crate) fn has_ready_foreign(&self) -> bool {
         self.foreign.load(Ordering::Acquire) > 0
             && self.state.lock().foreign.iter().any(|(_, cell, _)| cell.is_ready())
@@ -232,7 +233,7 @@ impl Submitter {
         self.has_leases.load(Ordering::Acquire)
     }
 
-    /// Counts promises that stand for results still to come.
+    /// Counts calls and promises that are not settled yet.
     pub(crate) fn promised(&self, count: usize) {
         // SeqCst: before the look at what the background poller does.
         self.unsettled.fetch_add(count, Ordering::SeqCst);
@@ -244,11 +245,11 @@ impl Submitter {
 }
 
 impl Submitter {
-    /// Takes a call on: it is sent as soon as its arguments are there and somebody can run it. `true` when it is time to
-    /// look at the mail.
+    /// Accepts a call, which is sent as soon as its arguments are there and a process can run it. Returns `true` when
+    /// it is time to look at the mail.
     ///
-    /// A thread that makes many calls without waiting for them looks now and then, so that their results do not pile up,
-    /// and the next ones find room.
+    /// A thread that makes many calls without waiting for them looks now and then, so that results do not pile up and
+    /// the next calls find room.
     pub(crate) fn submit(&self, task: Arc<Task>) -> bool {
         let number = task.id;
         let period = match self.send_at_once(task) {
@@ -265,7 +266,7 @@ impl Submitter {
         number.is_multiple_of(period)
     }
 
-    /// Sends a call that needs to wait for nothing: the short way of most calls.
+    /// Sends a call that does not have to wait: the short path, which most calls take.
     fn send_at_once(&self, task: Arc<Task>) -> Sent {
         if task.arguments.results().next().is_some() {
             return Sent::Not(task);
@@ -278,7 +279,7 @@ impl Submitter {
         }
         let (link, callee, worker) = match task.target {
             Target::Method { actor, method, .. } => match state.actors.get(&actor) {
-                // Calls that were made before go first.
+                // Earlier calls go first.
                 Some(ActorState::At { link, queue }) if queue.is_empty() && !link.is_closed() => {
                     (link, Callee::Method(method), None)
                 }
@@ -292,7 +293,7 @@ impl Submitter {
             Target::Constructor { .. } => return Sent::Not(task),
         };
         let Ok(number) = self.send(link, &task, callee) else {
-            // It fails again on the long way, which tells whoever waits for the result.
+            // The call fails again on the long path, which settles its results.
             return Sent::Not(task);
         };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
@@ -304,7 +305,7 @@ impl Submitter {
         sent
     }
 
-    /// Takes on a call that has to wait for its arguments, for a worker, or for calls before it.
+    /// Accepts a call that has to wait for its arguments, for a worker, or for earlier calls.
     fn submit_waiting(&self, task: &Arc<Task>) {
         self.promised(1);
         if self.waiters.is_over() {
@@ -327,7 +328,7 @@ impl Submitter {
                 };
                 self.state.lock().foreign.push(watch);
                 self.foreign.fetch_add(1, Ordering::AcqRel);
-                // It may have come before its owner could see that somebody waits.
+                // The result may have arrived before its owner could see the watch.
                 if cell.is_ready() {
                     self.submit_what_became_ready();
                 }
@@ -338,7 +339,7 @@ impl Submitter {
         self.one_argument_ready(task);
     }
 
-    /// Counts down; the last one sends the call.
+    /// Counts one argument as ready, and sends the call if it was the last.
     ///
     /// One call's failure may settle the arguments of the next, and so on along chains of any length. So a call
     /// that becomes ready meanwhile goes to `READY`, and the outermost invocation handles it: the recursion has one level.
@@ -392,7 +393,7 @@ impl Submitter {
         }
     }
 
-    /// Calls whose foreign arguments have come; `true` if there were any.
+    /// Sends the calls whose promised arguments are there. Returns whether there were any.
     pub(crate) fn submit_what_became_ready(&self) -> bool {
         if !self.has_ready_foreign() {
             return false;
@@ -430,7 +431,7 @@ impl Submitter {
         }
     }
 
-    /// Sends one call; its record's number. The task itself keeps what the record names, until it is over.
+    /// Sends one call. Returns the number of its record. The task keeps the objects alive that the record names.
     fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<u64, Failure> {
         let call =
             Call { task: task.id, callee, returns: task.returns, arguments: task.arguments.count() as u32 };
@@ -442,7 +443,8 @@ impl Submitter {
         })
     }
 
-    /// Sends a record with a task's arguments: small ones in it, or, where that is too much, all through the store.
+    /// Sends a record with a task's arguments. Small arguments are in the record. If they do not fit together, all
+    /// arguments go through the store.
     fn send_arguments<T>(
         &self,
         task: &Task,
@@ -460,7 +462,7 @@ impl Submitter {
         })
     }
 
-    /// Nothing that is pending will come any more.
+    /// Fails all calls whose results are not there yet.
     pub(crate) fn fail_everything(&self, failure: &Failure) {
         let (unsent, running) = {
             let mut state = self.state.lock();

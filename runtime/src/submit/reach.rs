@@ -1,8 +1,8 @@
-//! The channels to processes that run calls of this one: opening them, and what becomes of calls where that cannot be
-//! done, or where a channel is lost although the process at its other end lives.
+//! Channels to the processes that run calls of this one: how they are opened, and what happens to calls when a channel
+//! cannot be opened, or is lost although the process at its other end lives.
 //!
-//! Short of descriptors or memory, this process opens no channel, and another one takes none up. Whoever waits for a call
-//! must not hang for it: what is to be sent fails, with the reason, and the next call tries again.
+//! A process that is short of descriptors or memory can neither open nor accept a channel. No call may hang for that
+//! reason: the calls that would be sent fail with it, and the next call tries again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use crate::call::task::Task;
 use crate::error::Failure;
 use crate::mail::link::Link;
 
-/// How long after the loss of its channel an actor is taken to be alive, unless the head says what became of it.
+/// How long after the loss of its channel an actor counts as unknown. If the head has not said anything by then, the
+/// actor is alive.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a process cannot be reached.
 pub(super) enum NotReached {
-    /// It is gone, or the session is: the head says what becomes of it.
+    /// The process or the session is gone. The head says what happens to the calls.
     Gone,
     /// There is no room for a channel to it.
     NoRoom(Failure),
@@ -37,9 +38,9 @@ impl From<ClientError> for NotReached {
 }
 
 impl Submitter {
-    /// The link to a process that runs calls; opened the first time.
+    /// The link to a process that runs calls. The first use opens it.
     pub(super) fn link_to(&self, process: OwnerId) -> Result<Arc<Link>, NotReached> {
-        // One at a time: a second channel to one process would stay, and nobody would use it.
+        // One thread at a time: a second channel to the same process would stay open unused.
         let connecting = self.connecting.lock();
         if let Some(link) = self.state.lock().links.get(&process) {
             return Ok(link.clone());
@@ -58,7 +59,7 @@ impl Submitter {
         Ok(link)
     }
 
-    /// Opens the channel to an actor whose process is known, and sends what waits for that.
+    /// Opens the channel to an actor whose process is known, and sends the calls that wait for it.
     pub(super) fn reach_actor(&self, actor: u64) {
         let process = match self.state.lock().actors.get(&actor) {
             Some(ActorState::Known { process, .. }) => *process,
@@ -70,7 +71,7 @@ impl Submitter {
                 match state.actors.get_mut(&actor) {
                     Some(ActorState::Known { process: now, queue }) if *now == process => {
                         let queue = std::mem::take(queue);
-                        // What closes from here on finds the actor.
+                        // A link that closes later finds the actor in the state.
                         if link.is_closed() {
                             state.lost_actors.insert(actor, Instant::now());
                             self.has_lost_actors.store(true, Ordering::Release);
@@ -88,7 +89,7 @@ impl Submitter {
         }
     }
 
-    /// Fails the calls that wait for nothing but the way to their actor.
+    /// Fails the calls of an actor that wait only for the channel to it.
     fn fail_queue_of(&self, actor: u64, failure: &Failure) {
         let waits = |task: &Arc<Task>| task.unready.load(Ordering::Acquire) > 0;
         let mut failed = VecDeque::new();
@@ -100,7 +101,7 @@ impl Submitter {
         }
     }
 
-    /// A channel to actors is closed. Mostly, their process has died, and the head is about to say so.
+    /// Handles the loss of a channel to actors. Mostly their process has died, and the head is about to say so.
     pub(super) fn on_actors_lost(&self, link: &Link) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -112,13 +113,13 @@ impl Submitter {
         self.has_lost_actors.store(!state.lost_actors.is_empty(), Ordering::Release);
     }
 
-    /// Whether an actor's channel has been lost, of which the head has said nothing yet.
+    /// Whether an actor has lost its channel, and the head has not said anything about it yet.
     pub(crate) fn has_lost_actors(&self) -> bool {
         self.has_lost_actors.load(Ordering::Acquire)
     }
 
-    /// Opens another channel to actors of which the head has said nothing for a while: they live, and the channel alone
-    /// is lost.
+    /// Opens another channel to the actors about which the head has said nothing for [`DEATH_PATIENCE`]: they live, and
+    /// only the channel is lost.
     pub(crate) fn reach_lost_actors(&self) {
         if !self.has_lost_actors() {
             return;
@@ -136,11 +137,11 @@ impl Submitter {
         }
     }
 
-    /// Of the calls under way, those that had not begun are sent again; what becomes of the others, nobody will say.
+    /// Sends the calls again that had not begun. The others fail: no process will report their results.
     ///
-    /// Which have begun is final although the process lives: its end of a channel is there as long as a call that came
-    /// through it waits or runs, and the loss of the channel means that its end is gone. Where it is this process that
-    /// has closed the channel, because what came made no sense, the head ends the other one before this is due.
+    /// The number of begun calls is final although the process lives. Its end of a channel exists as long as a call
+    /// that came through it waits or runs, so the loss of the channel means that its end is gone. If this process
+    /// closed the channel because of an unreadable record, the head ends the other process before this is due.
     fn reach_lost_actor(&self, actor: u64) {
         let failed = {
             let mut state = self.state.lock();

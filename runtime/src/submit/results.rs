@@ -18,7 +18,7 @@ use crate::mail::link::Link;
 use crate::wire::{NoResults, Results, ToCaller, ToHead};
 
 impl Submitter {
-    /// A record from a worker or actor that runs calls of this process.
+    /// Handles a record from a worker or actor that runs calls of this process.
     pub(crate) fn on_results(&self, link: &Arc<Link>, record: &[u8]) {
         match ToCaller::read(record) {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
@@ -65,8 +65,8 @@ impl Submitter {
                 Ok(payload) => self.settled_from(payload),
                 Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
             };
-            // It lay in the memory of a process that has died before this one came to look. Only functions can be run
-            // again here; whether methods may be, the head alone knows.
+            // The result was in the memory of a process that died before this one read it. Only functions are retried
+            // here: the head alone knows whether a method may be.
             if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
                 && matches!(**failure, Failure::ObjectLost { .. })
                 && is_last
@@ -81,14 +81,14 @@ impl Submitter {
             self.retry(key, task);
             return self.send_ready();
         }
-        // A worker that says it is done without having sent every result leaves none pending.
+        // A worker that ends a call without all its results must leave none pending.
         if is_last && (first as usize).saturating_add(count as usize) != task.results.len() {
             let missing = Failure::Other(format!("{} sent too few results", task.target.name()));
             self.settle_all(&task, &missing);
         }
     }
 
-    /// A result as it came; the objects that it names are held from here on.
+    /// The outcome in a payload. It holds the objects that the payload names.
     fn settled_from(&self, payload: Payload<'_>) -> Settled {
         let held = match payload {
             Payload::Stored(object) => self.client.hold(object).map(Settled::Stored),
@@ -128,7 +128,7 @@ impl Submitter {
         let has_failed = matches!(settled, Settled::Failed(_));
         let (dependents, promised) = cell.settle(&self.client, settled);
         if has_failed {
-            // Counted when it can be seen: who sees the count looks for the failure.
+            // This comes after the failure is visible: a thread that sees the count looks for the failure.
             self.failures.fetch_add(1, Ordering::AcqRel);
         }
         if promised {
@@ -166,8 +166,8 @@ impl Submitter {
         self.waiters.call_waits();
     }
 
-    /// A process that ran calls of this one is gone (or a link to it is). What becomes of the calls is decided when the
-    /// process has ended: until then it may begin one of them.
+    /// Handles the loss of a process that ran calls of this one, or of a link to it. The calls fail or are sent again
+    /// when the process has ended: until then it may begin one of them.
     pub(crate) fn on_worker_gone(&self, link: &Arc<Link>) {
         let (any, lease) = {
             let mut state = self.state.lock();
@@ -177,7 +177,7 @@ impl Submitter {
             let is_leased = state.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
             let lease = if is_leased { state.leases.gone(link.peer) } else { None };
             self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
-            // What became of an actor, and so of its calls, the head will say.
+            // The calls of actors stay: the head says what became of the actor.
             let calls = state.running.extract_if(|_, running| {
                 running.link == link.id && matches!(running.task.target, Target::Function { .. })
             });
@@ -192,7 +192,8 @@ impl Submitter {
             (any, lease)
         };
         self.on_actors_lost(link);
-        // Before the lease ends: the head leases the process to nobody, not to this one again either.
+        // This comes before the end of the lease, so that the head leases the process to no caller, nor to this one
+        // again.
         if any {
             match self.links.head().filter(|_| !self.waiters.is_over()) {
                 Some(head) => _ = head.send(&ToHead::AskDeath { process: link.peer }, Vec::new()),
@@ -201,14 +202,14 @@ impl Submitter {
             self.waiters.call_waits();
         }
         if lease.is_some() {
-            // If it is the link alone that is gone, the worker may still run what it was asked.
+            // If only the link is gone, the worker may still run its calls.
             self.end_lease(Ended { worker: link.peer, is_busy: true });
         }
         self.send_ready();
     }
 
-    /// A process has ended. Of the calls that it had, those that had not begun are sent to another one; the others too, as
-    /// far as they may run again.
+    /// Handles the end of a process. Calls that had not begun are sent to another process, and so are calls that may be
+    /// retried.
     pub(super) fn on_died(&self, process: OwnerId, reason: ExitReason) {
         let dying = self.state.lock().dying.remove(&process).unwrap_or_default();
         for dying in dying {

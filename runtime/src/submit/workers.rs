@@ -1,4 +1,4 @@
-//! Workers on lease, and what the head says.
+//! Workers on lease, and the records from the head.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::{Answer, State, Submitter, Worker};
 use crate::wire::{FoundActor, FromHead, ReservedActor, ToHead};
 
 impl Submitter {
-    /// What the head says to a caller.
+    /// Handles a record from the head to a caller.
     pub(crate) fn on_head(&self, record: FromHead<'_>) {
         match record {
             FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
@@ -61,7 +61,7 @@ impl Submitter {
             Err(NotReached::NoRoom(failure)) => (None, Some(failure)),
         };
         let mut state = self.state.lock();
-        // A link that closes from here on finds the lease; one that has closed before must not get one.
+        // A link that closes later finds the lease. A link that is closed already must not get one.
         let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
         let is_reached = reached.is_some();
         state.leases.granted(worker, reached, Instant::now());
@@ -70,7 +70,7 @@ impl Submitter {
             drop(state);
             self.waiters.wake_poller();
         } else {
-            // The next worker would be no better. Where this process has others, they will have room.
+            // Another worker could not be reached either. The calls wait only if this process has other workers.
             let is_hopeless = no_room.is_some() && state.leases.is_empty();
             let waiting = if is_hopeless { state.leases.take_waiting() } else { Vec::new() };
             drop(state);
@@ -88,7 +88,7 @@ impl Submitter {
         }
     }
 
-    /// Another process of the session has no worker at all: this one goes back as soon as it is done.
+    /// Handles the recall of a worker: another process has none, so this one goes back as soon as its calls are over.
     pub(super) fn recall(&self, worker: OwnerId) {
         self.state.lock().leases.recall(worker);
         self.return_idle_workers();
