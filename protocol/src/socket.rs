@@ -52,7 +52,7 @@ impl ControlBuffer {
 /// One message as it came: its bytes, and the descriptors it brought.
 #[derive(Debug, Default)]
 pub struct Packet {
-    /// What [`message`](crate::message) decodes.
+    /// The bytes that [`message`](crate::message) decodes.
     pub bytes: Vec<u8>,
     /// Closed when dropped, so descriptors nobody asked for cost nothing.
     pub descriptors: Vec<OwnedFd>,

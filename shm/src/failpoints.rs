@@ -217,7 +217,7 @@ failpoints! {
     /// It has answered; what had waited is not sent.
     ResumeAnswered = "resume.answered" by ReturningClient,
 
-    /// A client has introduced itself.
+    /// A client has sent its first message.
     RestartClaimed = "restart.claimed" by NextDaemon,
     /// Living clients are taken up; dead owners are not.
     RestartLiving = "restart.living" by NextDaemon,

@@ -1,4 +1,4 @@
-//! What a store may use: every limit is a field of [`Config`], with its unit in its name or its type.
+//! The configuration of a store: every limit is a field of [`Config`], with its unit in its name or its type.
 //!
 //! A configuration is validated once, when a [`Server`](crate::Server) is bound to it; behind that point every
 //! limit is taken as it is.

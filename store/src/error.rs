@@ -12,7 +12,7 @@ pub enum StartError {
     /// The kernel's address structure has no room for the last part of the path.
     #[error("the name of the socket has {bytes} bytes, where the system takes {max}: {}", path.display())]
     NameTooLong {
-        /// What was configured.
+        /// The path in the configuration.
         path: PathBuf,
         /// The length of its last part.
         bytes: usize,
@@ -22,13 +22,13 @@ pub enum StartError {
     /// Something lies at the path that no store left there.
     #[error("{} exists and is not a socket; it was left alone", path.display())]
     NotASocket {
-        /// What was configured.
+        /// The path in the configuration.
         path: PathBuf,
     },
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("a store is already running at {}; it was not disturbed", path.display())]
     AlreadyRunning {
-        /// What was configured.
+        /// The path in the configuration.
         path: PathBuf,
     },
     /// The socket's directory does not exist.
@@ -42,15 +42,15 @@ pub enum StartError {
     DirectoryNotSafe {
         /// The directory.
         directory: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: &'static str,
     },
     /// Objects cannot be spilled there.
     #[error("cannot spill objects into {}: {problem}", directory.display())]
     SpillDirectory {
-        /// What was configured.
+        /// The path in the configuration.
         directory: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
     /// A store without memory.
@@ -90,7 +90,7 @@ pub enum StartError {
     Limit {
         /// Field of the configuration.
         limit: &'static str,
-        /// What was configured.
+        /// The value in the configuration.
         value: u64,
         /// The least.
         min: u64,
@@ -100,7 +100,7 @@ pub enum StartError {
     /// A ring whose positions could not be computed by masking.
     #[error("ring_bytes = {value} is not a power of two")]
     RingNotPowerOfTwo {
-        /// What was configured.
+        /// The value in the configuration.
         value: u32,
     },
     /// The system refused something.

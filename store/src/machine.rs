@@ -1,5 +1,5 @@
-//! What of the machine this process may use: all of its memory, or what its control group (a container's, a service's)
-//! allows.
+//! The resources of the machine that this process may use: all of its memory, or what its control group (a container's,
+//! a service's) allows.
 //!
 //! Both versions of control groups are read, nested ones included: the lowest limit on the way to the root counts. Only
 //! what is mounted can be seen: in a container that is its own group and what is in it. A crate for control groups
@@ -36,7 +36,7 @@ pub fn group_tasks_max() -> Option<u64> {
     group_limit(Path::new("/"), TASKS)
 }
 
-/// What control groups limit: by which controller, and by which files in each version.
+/// The resources that control groups limit: by which controller, and by which files in each version.
 #[derive(Clone, Copy)]
 struct Limited {
     controller: &'static str,
@@ -140,7 +140,7 @@ mod tests {
     const TOTAL: u64 = 16_000_000 * 1024;
     const UNLIMITED_V1: &str = "9223372036854771712\n";
 
-    /// What is read where there are just these files.
+    /// The value that is read where there are just these files.
     fn check(files: &[(&str, &str)], expected: Option<u64>) {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {

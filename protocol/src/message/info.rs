@@ -74,7 +74,7 @@ infos! {
         leased_bytes: u64,
         /// Bytes of segments in which orphans lie.
         orphaned_bytes: u64,
-        /// Bytes of segments that were given back, and that somebody still has mapped.
+        /// Bytes of segments that were given back, and that a client still has mapped.
         retired_bytes: u64,
         /// Bytes that can be leased now.
         free_bytes: u64,

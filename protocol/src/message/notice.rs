@@ -1,10 +1,10 @@
-//! What the daemon tells without having been asked.
+//! Notices: messages of the daemon that answer no request.
 
 use crate::id::{ObjectId, OwnerId};
 use crate::message::layout::messages;
 
 messages! {
-    /// What the daemon tells a client without having been asked.
+    /// A message of the daemon that answers no request.
     pub enum Notice {
         /// Another client may pin this client's objects now. Descriptors: the reader's control memory, read-only; its
         /// bell.

@@ -8,7 +8,7 @@ use crate::id::{ObjectId, OwnerId};
 use crate::message::error::DecodeError;
 use crate::message::field::Field;
 
-/// What an error number of the system means, and what can be done about it.
+/// The meaning of an error number of the system, with advice.
 fn reason(errno: u32) -> String {
     explained(&std::io::Error::from_raw_os_error(errno as i32))
 }
@@ -95,7 +95,7 @@ pub enum Refusal {
     /// A client cannot go on with the daemon after the one that was killed; the connection ends.
     #[error("a client of the store before cannot go on with this one: {reason}")]
     CannotResume {
-        /// What was expected and what came.
+        /// The expected and the actual message.
         reason: String,
     },
     /// There was no room for a lease, and spilling could not make any.
@@ -144,7 +144,7 @@ pub enum Refusal {
     /// The request makes no sense in this state of the connection, which ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
-        /// What was expected and what came.
+        /// The expected and the actual message.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What the daemon answers.
+//! Replies: the daemon's answers to requests.
 
 use crate::id::{ObjectId, OwnerId};
 use crate::message::info::{ClientInfo, NameInfo, ObjectInfo, Totals};
@@ -6,7 +6,7 @@ use crate::message::layout::messages;
 use crate::message::refusal::Refusal;
 
 messages! {
-    /// What the daemon answers to a [`Request`](super::Request).
+    /// The daemon's answer to a [`Request`](super::Request).
     pub enum Reply {
         /// The request was carried out.
         128 => Done {}

@@ -1,11 +1,11 @@
-//! What a client asks of the daemon.
+//! Requests: messages of a client to the daemon.
 
 use crate::id::{ObjectId, OwnerId};
 use crate::message::layout::messages;
 use crate::message::refusal::Refusal;
 
 messages! {
-    /// What a client asks of the daemon. The daemon answers each request once.
+    /// A message of a client to the daemon, which answers each request once.
     pub enum Request {
         /// The first request of every client. Answered by [`Reply::Welcome`](super::Reply::Welcome).
         1 => Hello {
@@ -167,7 +167,7 @@ messages! {
             /// An object whose bytes this client has pinned.
             object: ObjectId,
         }
-        /// In place of `Hello`: a client whose daemon was killed introduces itself to the next daemon. Messages about
+        /// In place of `Hello`: a client whose daemon was killed tells the next daemon its id. Messages about
         /// all that it has follow; the daemon answers none of them before [`Request::Resumed`]. Descriptors: the
         /// client's control memory, writable; its bell; the daemon's control memory, read-only.
         30 => Resume {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `Leased` | a living client puts objects in it | leased |
 //! | `Orphaned` | its client is dead, and objects remain | orphaned |
-//! | `Retired` | no object lies in it, but somebody still has it mapped | retired |
+//! | `Retired` | no object lies in it, but a client still has it mapped | retired |
 //!
 //! The segment's pages count: all of its length at first, and less once its owner has given some of them back.
 //!
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::core::random::Random;
 
-    /// What a segment is, in the plainest form: recomputed from scratch after every step.
+    /// A segment in the plainest form: recomputed from scratch after every step.
     #[derive(Debug)]
     struct Model {
         owner: u16,

@@ -94,7 +94,7 @@ impl Daemon {
         self.contents.registry.spill_files.take_disk()
     }
 
-    /// Takes in a client that has introduced itself. The reply is in the outbox.
+    /// Takes in a client that has sent its hello. The reply is in the outbox.
     pub(crate) fn hello(&mut self, pid: u32, label: String, correlation: u64) -> Result<OwnerId, Refusal> {
         hello::hello(&mut self.contents.registry, pid, label, correlation)
     }

@@ -264,8 +264,8 @@ fn a_large_lease_does_not_hold_up_others_while_its_pages_come() {
     assert_eq!(world.totals().leased_bytes, PAGE_BYTES);
 }
 
-/// What is evicted is what was asked for least recently, of what nothing but names keeps; as much as is missing, and no
-/// name in vain.
+/// Names are removed that were looked up least recently, of objects that nothing but names keeps; as much as is
+/// missing, and no name in vain.
 #[test]
 fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
     for seed in 0..200 {

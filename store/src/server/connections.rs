@@ -87,12 +87,12 @@ impl Connections {
         }
     }
 
-    /// How many connections have not introduced themselves, if so many others are coming back.
+    /// How many connections have sent no hello, if so many others are coming back.
     pub(crate) fn greeting_count(&self, returning: usize) -> usize {
         self.by_key.len() - self.by_slot.len() - returning
     }
 
-    /// The connections that have not introduced themselves, with their deadlines, the youngest first. They are among
+    /// The connections that have sent no hello, with their deadlines, the youngest first. They are among
     /// the youngest of all, so the search seldom goes far.
     pub(crate) fn greeting(&self, returning: usize) -> impl Iterator<Item = (u64, Instant)> {
         let strangers =

@@ -100,7 +100,7 @@ impl EventLoop {
     fn accept(&mut self) {
         let returning = self.returning();
         if self.connections.greeting_count(returning) >= self.config.greetings_max {
-            // An honest client introduces itself as soon as it is connected.
+            // An honest client sends its hello as soon as it is connected.
             let Some((oldest, _)) = self.connections.greeting(returning).last() else { return };
             self.close(oldest, "it said nothing, and other connections wait");
         }
@@ -217,7 +217,7 @@ impl EventLoop {
 
     // ---- clients ----
 
-    /// Makes a connection that has introduced itself a client.
+    /// Makes a connection that has sent its hello a client.
     fn let_in(&mut self, key: u64) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Waiting { correlation, label } = &connection.stage else { return };
@@ -330,7 +330,7 @@ impl EventLoop {
         let silent: Vec<u64> =
             greeting.filter(|(_, deadline)| *deadline <= now).map(|(key, _)| key).collect();
         for key in silent {
-            self.close(key, "it did not introduce itself in time");
+            self.close(key, "it sent no hello in time");
         }
         if self.acceptor.due().is_some_and(|due| due <= now) {
             self.acceptor.resume(&self.poller);

@@ -1,4 +1,4 @@
-//! What the event loop waits for: descriptors by their keys.
+//! The poller: the descriptors that the event loop waits for, by their keys.
 //!
 //! The listener, the lifeline and the stopper have fixed keys. A connection has two in a row: an even one for its
 //! socket, and the next for its process. Keys are not used twice, so an event that comes too late belongs to no

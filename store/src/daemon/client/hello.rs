@@ -10,7 +10,7 @@ use crate::daemon::client::quota;
 use crate::daemon::orphans::escrow;
 use crate::daemon::registry::Registry;
 
-/// Takes in a client that has introduced itself. The reply is in the outbox.
+/// Takes in a client that has sent its hello. The reply is in the outbox.
 pub(crate) fn hello(
     registry: &mut Registry,
     pid: u32,

@@ -1,4 +1,4 @@
-//! What `status` and `list` show: pages of names, objects and clients, and totals.
+//! Listings, for `status` and `list`: pages of names, objects and clients, and totals.
 //!
 //! Objects and pins are counted from their owners' tables and their holders' pins. One page looks at a bounded number
 //! of entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.

@@ -1,4 +1,4 @@
-//! What a client asks for that is neither memory, nor a name, nor a spilled object. Each module is a few functions on
+//! Requests for anything but memory, names and spilled objects. Each module is a few functions on
 //! the [registry](crate::daemon::registry), which has all the state.
 
 pub(crate) mod attach;

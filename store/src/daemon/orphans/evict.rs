@@ -2,7 +2,7 @@
 //! orphans would stay full.
 //!
 //! The daemon does as an owner does, one segment at a time: it writes all objects of the segment into a file first, and
-//! then lets each go from memory by the handshake, unless somebody uses its bytes. Writing and syncing can take long,
+//! then lets each go from memory by the handshake, unless a client uses its bytes. Writing and syncing can take long,
 //! so a thread does that, one segment at a time. The thread touches only the file and the segment, whose objects do not
 //! change.
 

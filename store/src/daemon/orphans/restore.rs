@@ -331,7 +331,7 @@ fn is_spilled(registry: &Registry, object: ObjectId) -> bool {
     owner.and_then(|owner| owner.state_of(object.index(), object.generation())) == Some(State::Spilled)
 }
 
-/// Spills a restored object again, which still has its record; `false` if somebody uses its bytes.
+/// Spills a restored object again, which still has its record; `false` if a client uses its bytes.
 fn spill_again(owner: &Owner, index: u32) -> bool {
     let word = owner.word(index);
     // Looking before the handshake saves readers from seeing `Dying`.

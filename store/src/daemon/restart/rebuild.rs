@@ -84,7 +84,7 @@ pub(crate) fn rebuild(
     Ok((contents, resumed))
 }
 
-/// What a returning client has of other owners.
+/// The part of a claim that is about other owners.
 struct Claimed {
     owner: OwnerId,
     readers_heard: u64,
