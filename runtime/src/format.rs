@@ -1,22 +1,22 @@
-//! The tags that tell how an object's bytes are to be read. The store keeps a tag beside each object and never looks
-//! at it, so that another language can know what it may read before it maps anything. A value that travels in a record has
-//! its tag there, and takes it along when it moves to the store.
+//! Format tags: how the bytes of an object or a payload are encoded. The store keeps a tag beside each object and never
+//! looks at it, so that another language knows whether it can read an object before it maps it. A value in a record has
+//! its tag there, and keeps it when it moves to the store.
 //!
-//! A tag says what the bytes are, not which language wrote them: [`PLAIN`], [`TENSOR`] and [`ARROW`] are read by every
-//! language. The name of the Rust type in a payload is only a check.
+//! A tag says what the bytes are, not which language wrote them: every language can read [`PLAIN`], [`TENSOR`] and
+//! [`ARROW`]. The name of the Rust type in a payload is only a check.
 //!
-//! The numbers are part of the language between processes: they may be added to, and never change their meaning. They fit
-//! 16 bits.
+//! The numbers are part of the protocol between processes: numbers may be added, and never change their meaning. They
+//! fit 16 bits.
 
-/// Plain bytes without any structure: what `Client::put` and the writable carriers make. Decodes as
-/// bytes, and as nothing else.
+/// Plain bytes without any structure, as `Client::put` and the writable carriers make them. They decode as bytes, and
+/// as nothing else.
 pub const RAW: u32 = 0;
 
-/// A payload as `mobula::value` lays it out: numbers, text, bytes, lists, maps, structs, with arrays and references anywhere
-/// in them.
+/// A payload as `mobula::value` lays it out: numbers, text, bytes, lists, maps, structs, with arrays and references
+/// anywhere in them.
 pub const PLAIN: u32 = 1;
 
-/// The error that stands in for a task's result: a [`Failure`](crate::Failure), as the core writes it.
+/// The error in place of a task's result: a [`Failure`](crate::Failure), as the core encodes it.
 pub const RAISED: u32 = 2;
 
 /// The object has no value of its own: it stands for another object, its only reference.
@@ -31,12 +31,12 @@ pub const ARROW: u32 = 5;
 /// A pickle of Python's. Rust refuses it.
 pub const PYTHON: u32 = 6;
 
-/// Whether what has the tag is a payload.
+/// Whether an object with the tag is a payload.
 pub fn is_payload(format: u32) -> bool {
     matches!(format, PLAIN | TENSOR | ARROW)
 }
 
-/// What the tag says, for people.
+/// The meaning of the tag, for messages.
 pub fn shown(format: u32) -> &'static str {
     match format {
         RAW => "plain bytes",

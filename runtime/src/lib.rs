@@ -1,8 +1,9 @@
 //! The core of Mobula: tasks, actors, scheduling, workers and sessions, for any language.
 //!
-//! This crate deals in function keys, [payloads](Payload) (bytes with a [format tag](mod@format), and the objects that they
-//! refer to) and object ids. It knows no types: a *front* turns values of its language into payloads and back, and gives
-//! the core a [`Host`], which runs the functions that it has. The Rust front is the crate `mobula`; programs use that.
+//! This crate deals in function keys, [payloads](Payload) (bytes with a [format tag](mod@format), and the objects that
+//! they refer to) and object ids. It knows no types: a *front* turns values of its language into payloads and back, and
+//! gives the core a [`Host`], which runs the functions that it has. The Rust front is the crate `mobula`; programs use
+//! that.
 //!
 //! ```text
 //! front (caller)                                            front (callee)
@@ -10,10 +11,10 @@
 //!   value ← Resolved ← Ref ← results        ◄──record── worker ← Invocation::give
 //! ```
 //!
-//! The path of a task through this crate: `call` (its arguments are payloads) → `submit` (its arguments are there, a worker
-//! has room) → `mail` (a record in a ring) → in the worker: `worker` (the host runs it) → `mail` → `submit` → `call` (its
-//! result arrives in a cell, which a [`Ref`] points to). The `head` starts processes and hands out workers, `session` starts
-//! and ends it all, and `runtime` is what every process of a session has.
+//! The path of a task through this crate: `call` (its arguments are payloads) → `submit` (its arguments are there, a
+//! worker has room) → `mail` (a record in a ring) → in the worker: `worker` (the host runs it) → `mail` → `submit` →
+//! `call` (its result arrives in a cell, which a [`Ref`] points to). The `head` starts processes and hands out workers,
+//! `session` starts and ends it all, and `runtime` is what every process of a session has.
 
 mod call;
 mod error;

@@ -1,16 +1,16 @@
-//! Which of the sessions that this process has had something came from.
+//! Which session of this process a reference, a call or an actor belongs to.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Tells the sessions that this process has had apart: what came from one is of no use in another.
+/// The number of a session of this process. References and actors of one session cannot be used in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionNumber(u32);
 
 impl SessionNumber {
-    /// Of what came from no session.
+    /// The number for references and calls of no session.
     pub const NONE: Self = Self(0);
 
-    /// For the next session.
+    /// The number of the next session.
     pub(crate) fn next() -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)

@@ -62,8 +62,8 @@ pub enum Failure {
     },
     /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
     ProcessLimit {
-        /// How many there may be: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer, where
-        /// the driver has no descriptors for so many.
+        /// How many there may be: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer,
+        /// where the driver has no descriptors for so many.
         limit: usize,
         /// How many there are.
         in_use: usize,
@@ -138,8 +138,8 @@ pub enum Failure {
     ThreadEnding,
     /// The session that the reference, the call or the actor belongs to has ended.
     SessionOver,
-    /// A record, or an object, of the session makes no sense: a process has a bug, or wrote wildly; or a task failed with an
-    /// error of starting a session.
+    /// A record, or an object, of the session makes no sense: a process has a bug, or wrote wildly; or a task failed
+    /// with an error of starting a session.
     Other(String),
 }
 
@@ -190,8 +190,8 @@ pub enum StoreFailure {
         /// How long the process waited for it.
         waited: Duration,
     },
-    /// An object cannot be had, although it is not lost with its owner: it was deleted, it is not there yet, its owner is
-    /// stopped, its table makes no sense, or it has too many references.
+    /// An object cannot be had, although it is not lost with its owner: it was deleted, it is not there yet, its owner
+    /// is stopped, its table makes no sense, or it has too many references.
     Object {
         /// The object's id.
         object: ObjectId,

@@ -1,8 +1,8 @@
 //! What can go wrong between a call and its result.
 //!
-//! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it is the result of a
-//! task instead of a value, is stored, passed on through chains of tasks, and comes out of `get` inside an [`Error`]. A
-//! [`TaskError`] says which function failed, and has the failure that it failed with as its cause.
+//! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it is the result of
+//! a task instead of a value, is stored, passed on through chains of tasks, and comes out of `get` inside an [`Error`].
+//! A [`TaskError`] says which function failed, and has the failure that it failed with as its cause.
 //!
 //! Every text is complete by itself: it says what its sources say. The sources are for programs, which match them.
 

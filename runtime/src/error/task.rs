@@ -42,8 +42,9 @@ pub struct TaskError {
     pub kind: TaskErrorKind,
     /// The error's `Display` with its sources, or the panic's message.
     pub message: String,
-    /// The failure that this one comes from: of another task, where the function returned the [`mobula::Error`](super::Error)
-    /// that it got; of the store, where there was no room for what the function put or returned.
+    /// The failure that this one comes from: of another task, where the function returned the
+    /// [`mobula::Error`](super::Error) that it got; of the store, where there was no room for what the function put or
+    /// returned.
     pub cause: Option<Box<Failure>>,
 }
 
@@ -62,8 +63,8 @@ impl TaskError {
         Self { cause: Some(Box::new(cause.into())), ..self }
     }
 
-    /// What a function returned as its error, and the same as an error with sources, if it is one. Where one of them is what
-    /// an operation of the runtime gave the function, that is its cause.
+    /// What a function returned as its error, and the same as an error with sources, if it is one. Where one of them is
+    /// what an operation of the runtime gave the function, that is its cause.
     pub fn returned<E: fmt::Display>(shown: &E, error: Option<&(dyn StdError + 'static)>) -> Self {
         // The alternate form shows the sources of errors that know how.
         let mut message = format!("{shown:#}");
@@ -125,8 +126,8 @@ impl Link {
         Self { class: class.cloned(), function, pid: *pid, kind: *kind, message }
     }
 
-    /// The first, caused by the others, each by the next one, and the last one by the failure. `None` of none, and of more
-    /// than there can be.
+    /// The first, caused by the others, each by the next one, and the last one by the failure. `None` of none, and of
+    /// more than there can be.
     fn join(links: Vec<Self>, end: Option<Failure>) -> Option<TaskError> {
         if links.len() > CAUSES_MAX + 1 {
             return None;
@@ -170,8 +171,8 @@ thread_local! {
     static IS_READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A task's error is being read by this thread. The failure at its end has none in it, since all of them are in the list:
-/// one that is there all the same was forged, to go deep.
+/// A task's error is being read by this thread. The failure at its end has none in it, since all of them are in the
+/// list: one that is there all the same was forged, to go deep.
 struct Reading;
 
 impl Reading {

@@ -39,11 +39,11 @@ use crate::wire::{NewActor, Returns, ToHead};
 ///   [`max_task_retries`](Self::max_task_retries) it is sent again instead, and is carried out **at least once** if it
 ///   succeeds, at most once more than there are retries;
 /// - a call that had not begun, or is made while the actor starts again, waits for the new process;
-/// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent again
-///   before those that waited.
+/// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent
+///   again before those that waited.
 ///
-/// It is not started again when it was ended: with its last handle, by [`ActorRef::kill`], or by a constructor that fails
-/// when it runs again. Its calls then fail with what the constructor said.
+/// It is not started again when it was ended: with its last handle, by [`ActorRef::kill`], or by a constructor that
+/// fails when it runs again. Its calls then fail with what the constructor said.
 #[derive(Debug, Clone, Default)]
 pub struct ActorOptions {
     pub(crate) name: Option<String>,
@@ -57,8 +57,8 @@ impl ActorOptions {
         Self::default()
     }
 
-    /// A name by which any process of the session finds the actor: see [`ActorRef::named`]. It is the actor's as long as it
-    /// lives; a name alone does not keep it alive.
+    /// A name by which any process of the session finds the actor: see [`ActorRef::named`]. It is the actor's as long
+    /// as it lives; a name alone does not keep it alive.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -214,8 +214,8 @@ impl ActorRef {
         (key == class.key).then_some(Self { session, actor, class, token })
     }
 
-    /// What tells the actor from all others: its token. One that could not be made has none, and is known by its failure,
-    /// which does not leave the process.
+    /// What tells the actor from all others: its token. One that could not be made has none, and is known by its
+    /// failure, which does not leave the process.
     fn identity(&self) -> (u64, Option<ObjectId>, usize) {
         match &self.token {
             Token::Held(token) => (self.actor, Some(token.id()), 0),

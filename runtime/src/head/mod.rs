@@ -81,8 +81,8 @@ impl Head {
         self.client.id()
     }
 
-    /// Ends all actors, and waits until they have: until the destructors of their state have run. One that takes too long
-    /// is killed, as it would be when its last handle is gone.
+    /// Ends all actors, and waits until they have: until the destructors of their state have run. One that takes too
+    /// long is killed, as it would be when its last handle is gone.
     pub(crate) fn end_actors(&self) {
         let (ends, ended) = bounded(0);
         self.command(Command::EndActors(ends));

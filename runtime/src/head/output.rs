@@ -1,9 +1,9 @@
 //! What workers print, on its way from their pipes to this process's own output.
 //!
 //! The head reads the pipes, and a thread of its own writes, because it may have to wait for whoever reads. Nothing is
-//! lost while the session lives: while what was read cannot be written, pipes are not read, and workers that print wait.
-//! The pipes of a process that has ended are kept until they are empty. What must be lost all the same, because the
-//! output is closed or nobody has read it when the session ends, is said on standard error.
+//! lost while the session lives: while what was read cannot be written, pipes are not read, and workers that print
+//! wait. The pipes of a process that has ended are kept until they are empty. What must be lost all the same, because
+//! the output is closed or nobody has read it when the session ends, is said on standard error.
 
 use std::collections::VecDeque;
 use std::fs::File;

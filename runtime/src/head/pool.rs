@@ -6,9 +6,9 @@
 //! those first who have given one up, the latest of them before the earlier: deep recursion finishes what it began
 //! before it begins more.
 //!
-//! There is a limit to all processes, of which actors leave so many that calls have their places. When it is reached and
-//! all that run wait for others, whoever wants one more gets an error instead: nothing else would go on. The limit is
-//! lower while the driver has no room for so many.
+//! There is a limit to all processes, of which actors leave so many that calls have their places. When it is reached
+//! and all that run wait for others, whoever wants one more gets an error instead: nothing else would go on. The limit
+//! is lower while the driver has no room for so many.
 //!
 //! A call whose caller has died runs on, but nobody waits for it, and it may never end: its worker holds no place, and
 //! nobody gets it until it says that it is free.
@@ -25,7 +25,8 @@ mod simulation;
 
 /// A worker beyond what is needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
-/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it hangs.
+/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it
+/// hangs.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process that was told to exit may take.
 pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,12 +37,13 @@ const FREE_PATIENCE: Duration = Duration::from_millis(100);
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
-/// A session may have so many processes whatever room there is: a worker, and an actor or what the worker's call waits for.
-/// If they cannot be started, the system says why.
+/// A session may have so many processes whatever room there is: a worker, and an actor or what the worker's call waits
+/// for. If they cannot be started, the system says why.
 const PROCESSES_MIN: usize = 2;
 /// So many processes that are only there because calls wait are worth a word, or half of all that there may be.
 const BLOCKED_WORTH_SAYING: usize = 64;
-/// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth knowing.
+/// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth
+/// knowing.
 const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The other end of a link to the head: whoever wants workers, and the workers themselves.

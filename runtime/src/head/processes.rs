@@ -1,8 +1,8 @@
 //! The processes of a session: starting them, and hearing of their end. [`output`] passes on what they print.
 //!
-//! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it, unless it
-//! has left the group. And each has a share of the head's attention only: one that prints without end is read a piece at
-//! a time.
+//! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it,
+//! unless it has left the group. And each has a share of the head's attention only: one that prints without end is read
+//! a piece at a time.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};

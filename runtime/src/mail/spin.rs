@@ -1,15 +1,14 @@
-//! How long to look for mail before sleeping.
+//! How long a thread looks for mail before it sleeps.
 //!
-//! To be woken by another process costs some ten microseconds or two, to see what it wrote less than one. So who waits
-//! looks for a moment first, where that is likely to be worth it:
+//! Being woken by another process costs ten to twenty microseconds; seeing what that process wrote costs less than one.
+//! So a thread that waits looks for a moment first, but not in three cases:
 //!
-//! * Not if the last wait was a long one: the next one probably is too.
-//! * Not for the answer of a process that was found asleep, unless this one has been waiting just before: two processes
-//!   that talk now and then take turns on one processor faster than a second one wakes up for it. Two that talk all the
-//!   time are awake from the second or third time on.
-//! * Not while more threads of the machine want to run than it has processors: whoever is waited for may be waiting for
-//!   just the processor that this would take. The kernel counts them (`/proc/loadavg`), and is asked once a millisecond
-//!   at most.
+//! * The last wait was a long one: the next one probably is too.
+//! * It waits for the answer of a process that was found asleep, unless its own last wait ended just before. Two
+//! processes that exchange records now and then run faster alternately on one processor than a second processor wakes
+//! up. Two processes that exchange records all the time are awake from the second or third time on.
+//! * More threads of the machine want to run than it has processors: the other process may need just the processor that
+//! the look would use. The kernel counts these threads (`/proc/loadavg`); it is asked once a millisecond at most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,16 +19,16 @@ use mobula_client::descriptors::above_standard;
 
 /// Long enough to see the answer of a process that has to be woken first.
 pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(30);
-/// A wait that is over within this is a short one.
+/// The longest wait that counts as a short one.
 const SHORT: Duration = Duration::from_micros(100);
-/// How long a look at the machine's load holds.
+/// How long an answer of the kernel about the machine's load is used.
 const LOAD_PERIOD: Duration = Duration::from_millis(1);
-/// Looks between two looks at the clock, which costs as much as some of them.
+/// The looks between two looks at the clock. One look at the clock costs as much as some of them.
 const LOOKS: u32 = 16;
-/// Looks before the first one: a microsecond or two.
+/// The looks before the first look at the clock: a microsecond or two.
 const LOOKS_AT_ONCE: u32 = 64;
 
-/// How long the waits of a process spin.
+/// Decides how long the waits of a process spin.
 #[derive(Debug)]
 pub(crate) struct Spin {
     max: Duration,
@@ -53,10 +52,11 @@ impl Spin {
         Self { max, is_short, ended_nanos, born: Instant::now(), load }
     }
 
-    /// Spins until `found`, or for as long as it is worth; `true` if it was found. `asleep` says that what is waited for
-    /// is the answer of a process that was found asleep. Who goes to sleep after that says so by [`slept`](Self::slept).
+    /// Spins until `found`, or as long as it is worthwhile. Returns `true` if `found` did. `asleep` says that the
+    /// thread waits for the answer of a process that was found asleep. A thread that sleeps afterwards calls
+    /// [`slept`](Self::slept).
     pub(crate) fn until(&self, asleep: bool, found: impl Fn() -> bool) -> bool {
-        // Threads that wait at the same time may get in each other's way here, which does no harm.
+        // Threads that wait at the same time may overwrite each other's values here, which does no harm.
         if self.max.is_zero() || !self.is_short.load(Ordering::Relaxed) {
             return false;
         }
@@ -67,7 +67,7 @@ impl Spin {
             std::hint::spin_loop();
             found()
         };
-        // Who answers at once is not kept waiting by a look at the clock.
+        // A process that answers at once is not kept waiting by a look at the clock.
         if !self.load.was_full() && (0..LOOKS_AT_ONCE).any(|_| look()) {
             return true;
         }
@@ -85,7 +85,7 @@ impl Spin {
         }
     }
 
-    /// A wait is over that has slept, for the first time at `since`.
+    /// A wait is over in which the thread slept, for the first time at `since`.
     pub(crate) fn slept(&self, since: Instant) {
         let now = Instant::now();
         self.is_short.store(now.duration_since(since) < SHORT, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Load {
         }
     }
 
-    /// What the kernel said last.
+    /// The last answer of the kernel.
     fn was_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }

@@ -1,11 +1,11 @@
 //! Which thread of the process looks at the mail.
 //!
-//! Records and events are dealt with by a thread that waits for something: it looks, and when there is nothing, one thread
-//! (the *leader*) sleeps on the process's bell, the others (*followers*) on a condition variable. A leader that has what it
-//! waited for hands over to a follower. When no thread waits, the *background poller* leads as long as there are calls that
-//! have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch between
-//! threads of the process, and nothing stays behind when no thread waits. The poller also looks when an event comes, such as
-//! the end of another process: what this process has of it goes back then.
+//! Records and events are dealt with by a thread that waits for something: it looks, and when there is nothing, one
+//! thread (the *leader*) sleeps on the process's bell, the others (*followers*) on a condition variable. A leader that
+//! has what it waited for hands over to a follower. When no thread waits, the *background poller* leads as long as
+//! there are calls that have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get`
+//! cost no switch between threads of the process, and nothing stays behind when no thread waits. The poller also looks
+//! when an event comes, such as the end of another process: what this process has of it goes back then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -17,11 +17,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::mail::link::take_found_asleep;
 use crate::mail::spin::Spin;
 
-/// How soon the poller looks after leases and acknowledgements when no thread waits; twice as late each time that it finds
-/// nothing to do, up to `TICK_MAX`.
+/// How soon the poller looks after leases and acknowledgements when no thread waits. The time doubles each time that
+/// the poller finds nothing to do, up to `TICK_MAX`.
 const TICK: Duration = Duration::from_millis(10);
 const TICK_MAX: Duration = Duration::from_millis(160);
-/// How long the poller leaves the mail to a thread that makes one call after the other, and looks at it meanwhile.
+/// How long the poller sleeps while another thread makes calls one after the other: that thread looks at the mail
+/// itself.
 const NAP: Duration = Duration::from_micros(300);
 
 /// The poller does not wait, or only for a moment.
@@ -31,13 +32,13 @@ const DOZING: u8 = 1;
 /// The poller waits until it is woken.
 const ASLEEP: u8 = 2;
 
-/// What the threads look at.
+/// The mail that the threads look at, and the work that comes with it.
 pub(crate) trait Mail {
-    /// Deals with everything that has arrived; `true` if there was anything.
+    /// Handles everything that has arrived. Returns `true` if there was anything.
     fn look(&self) -> bool;
 
-    /// Whether [`look`](Self::look) would find something, to be asked again and again. New links make themselves known by
-    /// an event, or by an arrival.
+    /// Whether [`look`](Self::look) would find something, to be asked again and again. New links make themselves known
+    /// by an event, or by an arrival.
     fn has_work(&self) -> impl Fn() -> bool + '_;
 
     /// Whether an event waits.
@@ -46,20 +47,20 @@ pub(crate) trait Mail {
     /// Whether a thread must look although none waits: calls have not been sent.
     fn is_busy(&self) -> bool;
 
-    /// How many calls have been made, ever.
+    /// The number of calls made so far.
     fn calls(&self) -> u64;
 
-    /// Whether something is to be looked after that no process rings for.
+    /// Whether [`tick`](Self::tick) has periodic work, for which no process rings the bell.
     fn needs_ticks(&self) -> bool;
 
-    /// Looks after it.
+    /// Does the periodic work.
     fn tick(&self);
 }
 
-/// See the module's documentation.
+/// The threads of a process that wait for mail; see the module's documentation.
 pub(crate) struct Waiters {
     client: Client,
-    /// Grows whenever something arrived, so that no follower sleeps through it.
+    /// Grows with each arrival, so that no follower sleeps through one.
     arrivals: AtomicU64,
     roles: Mutex<Roles>,
     /// Threads that sleep, or are about to: the leader and the followers.
@@ -97,8 +98,8 @@ impl Waiters {
         })
     }
 
-    /// Waits until `look` finds what it looks for, dealing with the mail meanwhile; `None` when the deadline has passed, or
-    /// the session is over. Each time before the thread really sleeps, it calls `sleeps`.
+    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
+    /// or the session is over. Calls `sleeps` each time before the thread sleeps.
     pub(crate) fn wait<R>(
         &self,
         mail: &impl Mail,
@@ -111,7 +112,8 @@ impl Waiters {
         let mut took_part = false;
         let is_vain = || self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let found = loop {
-            // SeqCst: before all looks, so that what another thread finds from here on, or the session's end, is noticed.
+            // SeqCst: before all looks, so that what another thread finds from here on, or the session's end, is
+            // noticed.
             let arrivals = self.arrivals.load(Ordering::SeqCst);
             if let Some(found) = look() {
                 break Some(found);
@@ -124,7 +126,7 @@ impl Waiters {
             if mail.look() || self.spin(mail, arrivals) {
                 continue;
             }
-            // What another thread has found since the last look, this one has not seen.
+            // Another thread may have found something since the last `look`.
             if let Some(found) = look() {
                 break Some(found);
             }
@@ -171,7 +173,7 @@ impl Waiters {
         found
     }
 
-    /// Looks for something new for a moment; `true` if there is.
+    /// Looks for news for a moment without sleeping. Returns `true` if there are any.
     fn spin(&self, mail: &impl Mail, arrivals: u64) -> bool {
         let has_work = mail.has_work();
         self.spin.until(take_found_asleep(), || has_work() || self.has_arrived(arrivals))
@@ -182,7 +184,7 @@ impl Waiters {
         self.arrivals.load(Ordering::SeqCst) != since
     }
 
-    /// Something is different: all threads that wait look again.
+    /// Announces a change: all threads that wait look again.
     pub(crate) fn announce(&self) {
         // SeqCst, both: a thread that goes to sleep counts itself first and looks at the arrivals then.
         self.arrivals.fetch_add(1, Ordering::SeqCst);
@@ -198,7 +200,7 @@ impl Waiters {
         }
     }
 
-    /// The leader leaves: another thread is to sleep on the bell, if any needs to.
+    /// Called when the leader leaves: another thread has to sleep on the bell, if any needs to.
     fn hand_over(&self, mail: &impl Mail) {
         let roles = self.roles.lock();
         if roles.leading {
@@ -219,22 +221,23 @@ impl Waiters {
         self.poller.notify_one();
     }
 
-    /// A call begins: the poller is to look after what arrives behind it. A load, mostly: it stays awake for a while.
+    /// A call begins: the poller must look after the mail that arrives meanwhile. Mostly one load, because the poller
+    /// stays awake for a while.
     pub(crate) fn call_begins(&self) {
         if self.poller_is.load(Ordering::SeqCst) == ASLEEP {
             self.wake_poller();
         }
     }
 
-    /// A call could not be sent at once, or an event has come: if no other thread does, the poller is to look. A load,
-    /// mostly.
+    /// A call could not be sent at once, or an event has come: the poller must look, unless another thread does. Mostly
+    /// one load.
     pub(crate) fn call_waits(&self) {
         if self.poller_is.load(Ordering::SeqCst) != AWAKE {
             self.wake_poller();
         }
     }
 
-    /// The poller's thread.
+    /// The poller's thread, until [`stop_poller`](Self::stop_poller).
     pub(crate) fn run_poller(&self, mail: &impl Mail) {
         let mut tick = TICK;
         let mut ticked = Instant::now();
@@ -312,7 +315,7 @@ impl Waiters {
         self.over.load(Ordering::Acquire)
     }
 
-    /// From here on each wait ends.
+    /// Ends every wait, from now on.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Release);
     }
@@ -325,7 +328,7 @@ impl Waiters {
     }
 }
 
-/// Counts a thread among those that sleep.
+/// Counts a thread that sleeps in `sleepers` until it is dropped.
 struct Sleeper<'a>(&'a AtomicUsize);
 
 impl<'a> Sleeper<'a> {

@@ -7,8 +7,8 @@
 //!
 //! What holds, and where:
 //! - The descriptor is opened by number once, right after the start, and the process behind it must then be a child of
-//!   this one that leads the group made for it. Numbers are given out in turn, so another process could pass for it only
-//!   if all other numbers had been used up in that moment, by this program's own children.
+//!   this one that leads the group made for it. Numbers are given out in turn, so another process could pass for it
+//!   only if all other numbers had been used up in that moment, by this program's own children.
 //! - How a child ended is known also if somebody else has waited for it, from Linux 6.15 on. Before, that is
 //!   [`ExitReason::Unknown`].
 //! - What a child had forked is ended with it, through the descriptor too, from Linux 6.9 on. Before, its group is
@@ -39,8 +39,8 @@ pub(crate) struct Child {
 pub(crate) type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
 
 impl Child {
-    /// Starts a process, in a group of its own. The program is executed afresh (`posix_spawn`): nothing of this process's
-    /// memory is copied.
+    /// Starts a process, in a group of its own. The program is executed afresh (`posix_spawn`): nothing of this
+    /// process's memory is copied.
     pub(crate) fn start(command: &mut Command) -> io::Result<Started> {
         let mut started = command.process_group(0).spawn()?;
         let stdout = started.stdout.take().map(|pipe| above_standard(pipe.into())).transpose()?;

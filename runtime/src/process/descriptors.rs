@@ -45,8 +45,8 @@ fn limit() -> usize {
         .map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
-/// How many descriptors this process has open. The size of the directory says so from Linux 6.2 on, where nothing has to
-/// be opened for it.
+/// How many descriptors this process has open. The size of the directory says so from Linux 6.2 on, where nothing has
+/// to be opened for it.
 fn open() -> usize {
     const OF_THIS_PROCESS: &str = "/proc/self/fd";
     let by_size = fs::metadata(OF_THIS_PROCESS).map_or(0, |directory| directory.size() as usize);

@@ -79,8 +79,8 @@ impl Drop for Lifeline {
     }
 }
 
-/// Tells the driver that the stack of the process with this token has overflowed. For a signal's handler: it does nothing
-/// but to make one system call.
+/// Tells the driver that the stack of the process with this token has overflowed. For a signal's handler: it does
+/// nothing but to make one system call.
 pub(crate) fn last_words(socket: RawFd, token: u64) {
     let bytes = token.to_le_bytes();
     // SAFETY: the bytes outlive the call. Whatever the number is now, nothing but a write can come of it.
@@ -137,9 +137,9 @@ impl Watched {
 /// The lifeline's number, to be asked whether it is still open.
 static CANARY: AtomicI32 = AtomicI32::new(-1);
 
-/// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to become
-/// a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an error. One
-/// system call; nothing in a process that is no worker.
+/// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to
+/// become a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an
+/// error. One system call; nothing in a process that is no worker.
 pub(crate) fn end_if_descriptors_are_gone() {
     let canary = CANARY.load(Ordering::Relaxed);
     // SAFETY: asks about a number, whatever it is now.

@@ -1,4 +1,5 @@
-//! What the processes of a session need of the operating system: children, descriptors, the lifeline, output, the stack.
+//! What the processes of a session need of the operating system: children, descriptors, the lifeline, output, the
+//! stack.
 
 pub(crate) mod child;
 pub(crate) mod descriptors;

@@ -1,9 +1,9 @@
 //! What a worker says when its stack overflows.
 //!
-//! The standard library's own handler is set before a program's `main`, which a worker never runs. This one says the same
-//! in the worker's output and to the head, and leaves the rest to the signal: the process ends by it, as it would have.
-//! It covers the thread that runs calls. Threads that user code starts have no stack of their own for a handler, so of
-//! them only the signal is known.
+//! The standard library's own handler is set before a program's `main`, which a worker never runs. This one says the
+//! same in the worker's output and to the head, and leaves the rest to the signal: the process ends by it, as it would
+//! have. It covers the thread that runs calls. Threads that user code starts have no stack of their own for a handler,
+//! so of them only the signal is known.
 
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -40,8 +40,8 @@ pub(crate) fn tell_overflow(token: u64, socket: RawFd) {
     }
     let memory = Box::leak(vec![0u8; HANDLER_STACK_BYTES].into_boxed_slice());
     let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
-    // SAFETY: the handler's stack is never freed, and used for nothing else; the handler only makes system calls; and the
-    // structures outlive the calls that read them.
+    // SAFETY: the handler's stack is never freed, and used for nothing else; the handler only makes system calls; and
+    // the structures outlive the calls that read them.
     unsafe {
         if libc::sigaltstack(&raw const stack, std::ptr::null_mut()) != 0 {
             return;

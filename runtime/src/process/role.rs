@@ -1,7 +1,7 @@
 //! What a process that a session has started is to be: a worker, or the store.
 //!
-//! It stands in the first argument, so the environment is left alone, and nothing that the process starts takes itself for a
-//! worker. How a program comes to look at that argument is the front's affair: see [`run_role`].
+//! It stands in the first argument, so the environment is left alone, and nothing that the process starts takes itself
+//! for a worker. How a program comes to look at that argument is the front's affair: see [`run_role`].
 
 use std::ffi::{CStr, OsString};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -18,8 +18,8 @@ pub const ROLE: &str = "mobula-role=";
 const WORKER_NAME: &CStr = c"mobula-worker";
 const STORE_NAME: &CStr = c"mobula-store";
 
-/// Is what the role says, which stands behind [`ROLE`] in the first argument, until it is done. A worker runs what `host`
-/// has.
+/// Is what the role says, which stands behind [`ROLE`] in the first argument, until it is done. A worker runs what
+/// `host` has.
 ///
 /// The process must be one that has done nothing else: it ends by `_exit`, so no destructor of a static runs, and no
 /// function for `atexit`.
@@ -53,7 +53,8 @@ fn call_it(name: &CStr) {
     let _ = nix::sys::prctl::set_name(name);
 }
 
-/// What the driver has done to its own signals is not the process's affair: it hears of its children, and no signal waits.
+/// What the driver has done to its own signals is not the process's affair: it hears of its children, and no signal
+/// waits.
 fn set_signals() {
     // SAFETY: sets dispositions, with no handler among them. That of SIGPIPE is as the standard library has it in every
     // program: a write to a closed pipe is an error.
@@ -115,8 +116,8 @@ impl Role {
 /// Takes over a descriptor that the process was started with.
 ///
 /// # Safety
-/// The number came with the role from the process that started this one, which left the descriptor open for just this purpose;
-/// and each is taken over once.
+/// The number came with the role from the process that started this one, which left the descriptor open for just this
+/// purpose; and each is taken over once.
 pub(crate) unsafe fn inherited(raw: RawFd) -> OwnedFd {
     // SAFETY: the caller says that it is open, and that nothing else in this process owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };

@@ -53,8 +53,8 @@ pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<A
     begin(current, start)
 }
 
-/// In a forked child, the session is its parent's: nobody there ends it, nor what is starting or ending. Looked at before
-/// the lock, which a thread of the parent may have had.
+/// In a forked child, the session is its parent's: nobody there ends it, nor what is starting or ending. Looked at
+/// before the lock, which a thread of the parent may have had.
 fn check_process() -> Result<()> {
     let process = PROCESS.load(Ordering::Acquire);
     if process == 0 || process == std::process::id() { Ok(()) } else { Err(ClientError::ForkedChild.into()) }

@@ -1,5 +1,5 @@
-//! Where sessions live in the file system: one directory each, locked while the session lives, so that what a killed one
-//! left behind is told from what is in use.
+//! Where sessions live in the file system: one directory each, locked while the session lives, so that what a killed
+//! one left behind is told from what is in use.
 //!
 //! By default they are made in the user's runtime directory, or in the first of some others that can be written to. A
 //! session that is made elsewhere has a link in the first of these, so that [`sessions`] finds it too.
@@ -143,8 +143,8 @@ fn make_base(base: &Path) -> io::Result<()> {
     }
 }
 
-/// Where sessions are made, unless a builder says otherwise: in the first of these that can be written to. Relative paths
-/// in the environment mean nothing, as the specification of these directories has it.
+/// Where sessions are made, unless a builder says otherwise: in the first of these that can be written to. Relative
+/// paths in the environment mean nothing, as the specification of these directories has it.
 fn bases() -> Vec<PathBuf> {
     let variable = |name| {
         std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute() && path.is_dir())
@@ -155,8 +155,8 @@ fn bases() -> Vec<PathBuf> {
     runtime.into_iter().chain(temporary.map(|directory| directory.join(&own))).collect()
 }
 
-/// Sessions of this user's that are running: their stores' sockets. Also those that were made in a directory of their own
-/// ([`Builder::session_dir`](crate::Builder::session_dir)).
+/// Sessions of this user's that are running: their stores' sockets. Also those that were made in a directory of their
+/// own ([`Builder::session_dir`](crate::Builder::session_dir)).
 ///
 /// ```
 /// let _mobula = mobula::init()?;

@@ -1,7 +1,7 @@
 //! A session: the store, the head and the workers of one driver, from `init` to the drop of its guard.
 //!
-//! Everything a session has hangs on one [lifeline](crate::process::lifeline): store and workers end when the driver says so, or
-//! has ended, however that happened.
+//! Everything a session has hangs on one [lifeline](crate::process::lifeline): store and workers end when the driver
+//! says so, or has ended, however that happened.
 
 mod current;
 mod directory;
@@ -83,13 +83,14 @@ pub fn is_initialized() -> bool {
 
 /// Keeps a session alive; the session ends when it, the last guard of it, is dropped.
 ///
-/// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends behind
-/// it; one that has not ended after 2 seconds is killed. Then all other processes end, whatever they do. When the driver
-/// itself is killed, or exits without dropping this, its processes are killed at once, and no destructor runs.
+/// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends
+/// behind it; one that has not ended after 2 seconds is killed. Then all other processes end, whatever they do. When
+/// the driver itself is killed, or exits without dropping this, its processes are killed at once, and no destructor
+/// runs.
 ///
 /// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: whatever
-/// is done with them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them is
-/// fine.
+/// is done with them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them
+/// is fine.
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {
     running: Arc<Running>,

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::role::Role;
 
-/// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role) before
-/// it does anything else.
+/// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role)
+/// before it does anything else.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The program; a name alone is looked for in `PATH`.
@@ -41,11 +41,11 @@ impl Launch {
 /// What a session is started with; fronts fill it in.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for results
-    /// of others. From 1 to 1000.
+    /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for
+    /// results of others. From 1 to 1000.
     pub workers: usize,
-    /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of this
-    /// process, its control groups and the machine have room for.
+    /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of
+    /// this process, its control groups and the machine have room for.
     pub max_processes: Option<usize>,
     /// What the store may hold, in bytes. `None`: 30 % of the memory that this process may have.
     pub capacity_bytes: Option<u64>,
@@ -95,8 +95,8 @@ impl SessionOptions {
         Ok(Session { running: current::start(|| Running::start(self))? })
     }
 
-    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
-    /// is starting or ending.
+    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one
+    /// that is starting or ending.
     ///
     /// # Errors
     /// As [`start`](Self::start), but for [`Error::AlreadyInitialized`].

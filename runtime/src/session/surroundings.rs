@@ -50,8 +50,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// What a session takes of the memory, by itself: 30 % of what the machine, or the control group that this process is in,
-/// has. The store, which the memory is charged to, is in the same group.
+/// What a session takes of the memory, by itself: 30 % of what the machine, or the control group that this process is
+/// in, has. The store, which the memory is charged to, is in the same group.
 pub(super) fn default_capacity_bytes() -> u64 {
     let memory = mobula_store::machine::memory_bytes().unwrap_or(4 << 30);
     (memory / 10 * 3).max(64 << 20).min(memory)

@@ -341,8 +341,8 @@ impl Submitter {
 
     /// Counts one argument as ready, and sends the call if it was the last.
     ///
-    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So a call
-    /// that becomes ready meanwhile goes to `READY`, and the outermost invocation handles it: the recursion has one level.
+    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So a call that
+    /// becomes ready meanwhile goes to `READY`, and the outermost invocation handles it. The recursion has one level.
     fn one_argument_ready(&self, task: &Arc<Task>) {
         if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;

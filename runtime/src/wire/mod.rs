@@ -1,8 +1,9 @@
-//! What processes of a session say to each other through their rings.
+//! The records that processes of a session send each other through their rings.
 //!
-//! Calls and results, of which there are many, have a fixed layout, with [payloads](crate::call::payload) behind it.
-//! Everything else is one of the enums here in the form of `postcard`, borrowed from the record where it can be. Both ends are
-//! the same build, so the form need not describe itself. A [`Failure`] that is stored in place of a result has it too.
+//! Calls and results are the most frequent records and have a fixed layout, with [payloads](crate::call::payload)
+//! behind it. Every other record is one of the enums here, encoded by `postcard` and borrowed from the record where
+//! possible. Both ends are the same build, so the encoding need not describe itself. A [`Failure`] that is stored in
+//! place of a result has the same encoding.
 
 use bytemuck::{Pod, Zeroable};
 use mobula_client::{ObjectId, OwnerId};
@@ -31,7 +32,7 @@ pub(crate) fn to_vec(record: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// What is to be run.
+/// The function or method that a call runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Callee {
     Function(Key),
@@ -59,10 +60,10 @@ impl Returns {
     }
 }
 
-/// From a caller to the process that is to run something. The arguments' payloads follow.
+/// A call, from a caller to the process that runs it. The payloads of the arguments follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// Chosen by the caller; comes back with the results.
+    /// The number of the call, chosen by the caller. The results contain it.
     pub(crate) task: u64,
     pub(crate) callee: Callee,
     pub(crate) returns: Returns,
@@ -70,7 +71,7 @@ pub(crate) struct Call {
     pub(crate) arguments: u32,
 }
 
-/// A [`Call`] as it lies in a record.
+/// The layout of a [`Call`] in a record.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct CallLayout {
@@ -100,7 +101,7 @@ impl Call {
         record.extend_from_slice(bytemuck::bytes_of(&layout));
     }
 
-    /// The call at the front of a record; `None` for what is none. Its payloads begin at [`BYTES`](Self::BYTES).
+    /// The call at the front of a record; `None` if there is no call. Its payloads begin at [`BYTES`](Self::BYTES).
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
         let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Self::BYTES)?);
         let callee = match layout.is_method {
@@ -117,11 +118,11 @@ impl Call {
         Some(Self { task: layout.task, callee, returns, arguments: layout.arguments })
     }
 
-    /// Bytes of a call without its payloads.
+    /// The length of a call without its payloads.
     pub(crate) const BYTES: usize = size_of::<CallLayout>();
 }
 
-/// Back to the caller: some of a call's results. Their payloads follow.
+/// Some of a call's results, to the caller. Their payloads follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Results {
     pub(crate) task: u64,
@@ -129,13 +130,13 @@ pub(crate) struct Results {
     pub(crate) first: u32,
     /// How many payloads follow.
     pub(crate) count: u32,
-    /// With these the call is over.
+    /// Whether the call is over with these results.
     pub(crate) is_last: bool,
-    /// How long the call ran, with the last of its results; 0 where nobody wants to know.
+    /// How long the call ran, in the record with the last of its results; 0 for a method.
     pub(crate) ran_nanos: u64,
 }
 
-/// [`Results`] as they lie in a record.
+/// The layout of [`Results`] in a record.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct ResultsLayout {
@@ -161,12 +162,12 @@ impl Results {
     }
 }
 
-/// Back to the caller: why there are no results.
+/// Why there are no results, to the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum NoResults {
     /// The call failed.
     Failed { task: u64, failure: Failure, ran_nanos: u64 },
-    /// The call was not begun, and somebody else should have it: this process is going to be busy for long.
+    /// The call has not begun, and another process should run it: this one will be busy for long.
     Declined { task: u64 },
 }
 
@@ -180,13 +181,13 @@ impl NoResults {
 /// A record to a caller.
 #[derive(Debug)]
 pub(crate) enum ToCaller<'a> {
-    /// With the payloads that follow.
+    /// Results, and the payloads that follow them.
     Results(Results, &'a [u8]),
     NoResults(NoResults),
 }
 
 impl<'a> ToCaller<'a> {
-    /// `None` for what is none.
+    /// Reads a record to a caller; `None` if it is none.
     pub(crate) fn read(record: &'a [u8]) -> Option<Self> {
         match u32::from_le_bytes(record.get(..KIND_BYTES)?.try_into().ok()?) {
             RESULTS => {
@@ -202,7 +203,7 @@ impl<'a> ToCaller<'a> {
     }
 }
 
-/// From any process of the session to the head.
+/// A record from any process of the session to the head.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHead<'a> {
     /// A process that the head started is ready to serve.
@@ -211,54 +212,54 @@ pub(crate) enum ToHead<'a> {
         pid: u32,
         build_id: u64,
     },
-    /// So many more workers would be welcome; replaces what was said before.
+    /// The caller wants so many more workers. Replaces its earlier requests.
     Want {
         workers: u32,
     },
-    /// A worker that was granted is not needed any more.
+    /// A caller does not need a worker any more.
     Return {
         worker: OwnerId,
-        /// It may still run what others have asked of it.
+        /// It may still run calls of other processes.
         is_busy: bool,
     },
-    /// Answers `SayWhenFree`.
+    /// The worker has no calls left. Answers `SayWhenFree`.
     Free,
-    /// This worker waits for results of others, and gives its place up to them.
+    /// This worker waits for results of other calls, and gives its place up meanwhile.
     Blocked,
-    /// It goes on.
+    /// The worker does not wait any more.
     Unblocked,
-    /// What this process wrote makes no sense: it cannot be relied upon any more.
+    /// That process wrote an unreadable record: it cannot be relied upon any more.
     Broken {
         process: OwnerId,
     },
-    /// A process that had calls of this one is gone: how has it ended? Answered by `Died`, once it has.
+    /// Asks how a process ended that had calls of the sender. Answered by `Died`, once it has ended.
     AskDeath {
         process: OwnerId,
     },
-    /// A place for an actor, still without a process. Answered by `ActorReserved`.
+    /// Reserves an actor, still without a process. Answered by `ActorReserved`.
     ReserveActor {
         request: u64,
         #[serde(borrow)]
         actor: NewActor<'a>,
     },
-    /// Its constructor's arguments are there.
+    /// The arguments of the actor's constructor are there.
     StartActor {
         actor: u64,
         arguments: u32,
         #[serde(borrow, with = "bytes_field")]
         payloads: &'a [u8],
     },
-    /// Its constructor's arguments will never be there.
+    /// The arguments of the actor's constructor will never be there.
     AbandonActor {
         actor: u64,
         failure: Failure,
     },
-    /// Answered by `ActorAt` or `ActorOver`, now or once it is known, and again when it changes; and by
-    /// `ActorRestarts`.
+    /// Asks what becomes of an actor. Answered by `ActorAt` or `ActorOver` once it is known, and again at each change;
+    /// and by `ActorRestarts`.
     WatchActor {
         actor: u64,
     },
-    /// Answered by `ActorFound`.
+    /// Asks for an actor by its name. Answered by `ActorFound`.
     FindActor {
         request: u64,
         name: &'a str,
@@ -273,7 +274,7 @@ pub(crate) enum ToHead<'a> {
     },
 }
 
-/// An actor that somebody wants.
+/// An actor that a caller reserves.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct NewActor<'a> {
     pub(crate) class: Key,
@@ -281,11 +282,11 @@ pub(crate) struct NewActor<'a> {
     pub(crate) name: Option<&'a str>,
     /// How often it is started again when its process dies.
     pub(crate) max_restarts: u32,
-    /// How often its calls are sent again then.
+    /// How often its calls are retried then.
     pub(crate) max_task_retries: u32,
 }
 
-/// From the head.
+/// A record from the head.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromHead<'a> {
     /// A worker to send calls to.
@@ -293,21 +294,21 @@ pub(crate) enum FromHead<'a> {
         worker: OwnerId,
         pid: u32,
     },
-    /// There will be none: processes do not start.
+    /// No worker will be granted: processes do not start.
     NoWorkers {
         failure: Failure,
     },
-    /// Somebody else has none at all: give this one back when its calls are over.
+    /// Another caller has no worker: return this one when its calls are over.
     Recall {
         worker: OwnerId,
     },
-    /// To a worker: say so when nothing is left of what you were asked to run.
+    /// To a worker: send `Free` when no call is left.
     SayWhenFree,
     Died {
         process: OwnerId,
         reason: ExitReason,
     },
-    /// Become this actor.
+    /// To a worker: construct this actor.
     Construct {
         actor: u64,
         class: Key,
@@ -315,7 +316,7 @@ pub(crate) enum FromHead<'a> {
         #[serde(borrow, with = "bytes_field")]
         payloads: &'a [u8],
     },
-    /// End, when what was begun is done.
+    /// To a worker: end when the running call is over.
     Exit,
     ActorReserved {
         request: u64,
@@ -329,12 +330,12 @@ pub(crate) enum FromHead<'a> {
         actor: u64,
         process: OwnerId,
     },
-    /// Its process is gone, and there will be another one: `ActorAt`, or `ActorOver`, follows.
+    /// The actor's process is gone, and another one will take its place: `ActorAt` or `ActorOver` follows.
     ActorRestarts {
         actor: u64,
         pid: u32,
         reason: ExitReason,
-        /// How often calls that were under way may be sent again.
+        /// How often calls that had begun may be retried.
         max_task_retries: u32,
     },
     ActorOver {
@@ -347,7 +348,7 @@ pub(crate) enum FromHead<'a> {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ReservedActor {
     pub(crate) actor: u64,
-    /// An object that stands for the actor: it ends when nobody holds it any more.
+    /// An object that stands for the actor. The actor ends when no other handle to it is left.
     pub(crate) token: ObjectId,
 }
 
@@ -359,7 +360,7 @@ pub(crate) struct FoundActor {
     pub(crate) class_name: String,
 }
 
-/// Bytes as bytes, not as a sequence of numbers.
+/// Serializes bytes as bytes, not as a sequence of numbers.
 mod bytes_field {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -472,7 +473,7 @@ mod tests {
         records
     }
 
-    /// Whatever it is, it is read as something or refused, by each of those who read records.
+    /// Reads bytes as every kind of record: each reader returns a record or refuses them.
     fn read_as_everything(bytes: &[u8]) {
         let _ = Call::read(bytes);
         if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {

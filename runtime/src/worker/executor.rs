@@ -1,13 +1,13 @@
 //! The serving side: calls that arrived, run one after the other by the process's main thread.
 //!
-//! A call that has not begun is not bound to this process. When the running call waits for results of others, or runs
-//! for long, the calls of functions behind it are declined, and their callers send them elsewhere: so a call never queues
-//! behind a call that is waiting for it, and a long call holds up no short ones. Calls of an actor stay: they are bound
-//! to its state and its order.
+//! A call that has not begun is not bound to this process. When the running call waits for results of other calls, or
+//! runs for long, this process declines the calls of functions behind it, and their callers send them elsewhere. So a
+//! call never queues behind a call that waits for it, and a long call delays no short ones. Calls of an actor stay:
+//! they are bound to its state and its order.
 //!
-//! The running call counts as waiting while any thread of the process waits, whichever call has started that thread: its
-//! own thread may be waiting for that one, which nobody can see from outside. Where it computes meanwhile, the process
-//! computes without a place. That is a core too much in use for a while; the other way round it would be a deadlock.
+//! The running call counts as waiting while any thread of the process waits, whichever call has started that thread:
+//! the thread of the running call may be waiting for that thread, which nobody can see from outside. If the running
+//! call computes meanwhile, one processor too many is in use for a while. The opposite assumption could be a deadlock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use crate::host::{Host, Key};
 use crate::mail::link::Link;
 use crate::wire::{Call, Callee, NoResults, ToHead};
 
-/// Memory of records that is kept to be used again.
+/// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
 
-/// What this process runs for others.
+/// The calls that this process runs for others.
 pub(crate) struct Executor {
     host: &'static dyn Host,
     queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
-    /// Threads of this process that wait for results of others.
+    /// The number of threads of this process that wait for results of other calls.
     waiting: AtomicUsize,
-    /// What the head was told last: a call runs, and waits, so that its place is free.
+    /// Whether the head was told that the running call waits, so that its place is free.
     blocked: AtomicBool,
-    /// Held while the head is told.
+    /// Locked while the head is told.
     telling: Mutex<()>,
-    /// The head wants to be told when there is nothing more to run.
+    /// Whether the head wants to be told when no call is left here.
     asked: AtomicBool,
     stopping: AtomicBool,
-    /// Calls begun so far, how many of them are over, and how many had begun when the background poller last looked.
+    /// The number of calls that have begun, that are over, and that had begun when the background poller last looked.
     begun: AtomicU64,
     over: AtomicU64,
     begun_before: AtomicU64,
@@ -52,10 +52,10 @@ struct Queue {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    /// The record still has the arguments.
+    /// A call. The arguments are still in the record.
     Call {
         from: Arc<Link>,
-        /// Of the record, as the caller counts.
+        /// The number of the record, as the caller counts.
         number: u64,
         call: Call,
         record: Vec<u8>,
@@ -93,7 +93,7 @@ impl Executor {
             return from.close();
         };
         let mut queue = self.queue.lock();
-        // With the queue locked: whoever is about to wait empties it after having said so.
+        // Checked with the queue locked: a thread that begins to wait sets `blocked` first and empties the queue then.
         if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
             drop(queue);
             return decline(from, call.task);
@@ -108,14 +108,14 @@ impl Executor {
         self.queue.lock().work.push_front(work);
     }
 
-    /// Nobody waits for the results of its calls any more: those that have not begun are not begun.
+    /// Removes the calls of a caller that is gone and that have not begun.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) {
         let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
         self.queue.lock().work.retain(|work| !is_its(work));
         self.say_if_free(head);
     }
 
-    /// The head wants to know when nothing is left of what this process was asked to run.
+    /// The head wants to know when no call is left here.
     pub(crate) fn say_when_free(&self, head: &Arc<Link>) {
         self.asked.store(true, Ordering::SeqCst);
         self.say_if_free(Some(head));
@@ -124,7 +124,7 @@ impl Executor {
     fn say_if_free(&self, head: Option<&Arc<Link>>) {
         // SeqCst: a call that ends meanwhile either is over here, or sees that the head has asked.
         let Some(head) = head.filter(|_| self.asked.load(Ordering::SeqCst)) else { return };
-        // With the queue locked: a call is counted as begun when it is taken out.
+        // Checked with the queue locked: a call is counted as begun when it is taken out.
         let queue = self.queue.lock();
         let is_free = queue.work.is_empty() && !self.runs() && self.asked.swap(false, Ordering::SeqCst);
         drop(queue);
@@ -133,15 +133,15 @@ impl Executor {
         }
     }
 
-    /// The process is to end when the running call is over.
+    /// Ends the process when the running call is over.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
     // ---- not holding others up ----
 
-    /// Whether a call of a function runs, or ran since this was last asked: then others may be sent ahead to this
-    /// process, and wait behind it.
+    /// Whether a call of a function runs, or ran since the last look of the background poller. Then other calls may be
+    /// sent ahead to this process and wait behind it.
     pub(crate) fn is_active(&self) -> bool {
         let begun = self.begun.load(Ordering::SeqCst);
         !self.is_actor.load(Ordering::Acquire)
@@ -149,7 +149,7 @@ impl Executor {
                 || begun != self.begun_before.load(Ordering::Acquire))
     }
 
-    /// Declines what waits, if the call that runs now already ran when this was last asked.
+    /// Declines the calls that wait, if the running call ran already when this was last called.
     pub(crate) fn decline_behind_a_long_call(&self) {
         let begun = self.begun.load(Ordering::Acquire);
         let runs = self.runs();
@@ -172,13 +172,13 @@ impl Executor {
 
     /// Whether a call runs.
     fn runs(&self) -> bool {
-        // In this order none that runs is overlooked.
+        // In this order no running call is overlooked.
         let over = self.over.load(Ordering::SeqCst);
         self.begun.load(Ordering::SeqCst) != over
     }
 
-    /// A thread of this process is about to wait: while a call runs, others may have this process's place until the
-    /// guard is dropped. Actors have no place among the workers.
+    /// Says that a thread of this process is about to wait. While a call runs, other calls may use this process's place
+    /// until the guard is dropped. Actors have no place among the workers.
     pub(crate) fn begin_wait<'a>(&'a self, head: &'a Arc<Link>) -> Waiting<'a> {
         // SeqCst, here and where it is looked at: of a call that begins and a wait that begins, one sees the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -191,7 +191,7 @@ impl Executor {
             return;
         }
         let _telling = self.telling.lock();
-        // Whoever changes it looks afterwards whether it is as it should be; so does this.
+        // Each thread that changes `blocked` checks afterwards whether it is still right.
         loop {
             let is_blocked = self.waiting.load(Ordering::SeqCst) > 0 && self.runs();
             if self.blocked.swap(is_blocked, Ordering::SeqCst) == is_blocked {
@@ -220,7 +220,7 @@ impl Executor {
 
     // ---- what the thread that runs calls does ----
 
-    /// The next call, if one waits; `Some(None)` when there will be no more. `spare` is memory to be used again.
+    /// The next call, if one waits; `Some(None)` when no more calls will run. `spare` is memory for reuse.
     pub(super) fn next(&self, spare: &mut Option<Vec<u8>>) -> Option<Option<Work>> {
         if self.stopping.load(Ordering::Acquire) {
             return Some(None);

@@ -1,4 +1,4 @@
-//! A call that runs: its arguments as they came, and its results as they go.
+//! A call that runs: its arguments in a record, and the results that it gives.
 
 use mobula_client::Client;
 
@@ -9,30 +9,33 @@ use crate::wire::Returns;
 pub struct Invocation {
     client: Client,
     record: Vec<u8>,
-    /// Where the next payload begins.
+    /// The position of the next payload in the record.
     at: usize,
+    /// The number of arguments.
     count: u32,
+    /// The number of arguments that have been taken.
     position: u32,
     returns: Returns,
     results: Payloads,
 }
 
 impl Invocation {
-    /// With the `count` payloads that begin at a place in a record as its arguments.
+    /// An invocation whose arguments are the `count` payloads at position `at` of a record.
     pub(crate) fn new(client: &Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
         let (client, results) = (client.clone(), Payloads::default());
         Self { client, record, at, count, position: 0, returns, results }
     }
 
-    /// The results, and the record, to be used again.
+    /// The results, and the record, whose memory is reused.
     pub(crate) fn into_parts(self) -> (Payloads, Vec<u8>) {
         (self.results, self.record)
     }
 
-    /// The next argument, and the client that objects are had from; `None` behind the last. The caller keeps the objects that it names until the call is over.
+    /// The next argument, and the client by which its objects are read; `None` behind the last argument. The caller
+    /// keeps the objects alive that the argument names, until the call is over.
     ///
     /// # Errors
-    /// When the record that the arguments came in is cut short.
+    /// The record with the arguments is cut short.
     #[expect(clippy::should_implement_trait, reason = "it borrows from the invocation")]
     pub fn next(&mut self) -> Option<Result<(Payload<'_>, &Client), Malformed>> {
         if self.position >= self.count {
@@ -45,17 +48,17 @@ impl Invocation {
         Some(taken.map(|payload| (payload, &self.client)))
     }
 
-    /// How many arguments there are.
+    /// The number of arguments.
     pub fn argument_count(&self) -> u32 {
         self.count
     }
 
-    /// How many of them have been taken.
+    /// The number of arguments that have been taken.
     pub fn taken(&self) -> u32 {
         self.position
     }
 
-    /// How many results the caller wants, and of what shape.
+    /// The number of results that the caller wants, and their shape.
     pub fn returns(&self) -> Returns {
         self.returns
     }
@@ -65,11 +68,11 @@ impl Invocation {
         &self.client
     }
 
-    /// Gives the next result. `write` appends it to the bytes that it is given, and to nothing else, or says that it goes
-    /// apart.
+    /// Gives the next result. `write` appends it to the bytes that it gets, and leaves the bytes before it unchanged,
+    /// or returns [`Written::Apart`].
     ///
     /// # Errors
-    /// That of `write`, or the store's.
+    /// The error of `write`, or that of the store.
     pub fn give<A: Encoded, E>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,

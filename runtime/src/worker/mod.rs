@@ -22,12 +22,12 @@ use crate::session;
 use crate::wire::ToHead;
 use crate::worker::executor::Executor;
 
-/// How long a worker that starts waits for a store, which is started again when it is killed.
+/// How long a worker that starts waits for the store, which the driver restarts when it is killed.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it looks.
+/// The pause between two attempts to connect.
 const STORE_RETRY: Duration = Duration::from_millis(10);
 
-/// Serves until the head says that it is enough, or the session is over. The process's exit code.
+/// Serves until the head ends the process or the session is over. Returns the process's exit code.
 pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     host.started();
     // SAFETY: the numbers came with the role, which a process has one of, and begins with.
@@ -42,7 +42,7 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
             end_group();
             0
         }
-        // A session that ends while its workers start has nothing to complain about.
+        // The session ended while this worker started: that is no error.
         Err(_) if lifeline.is_cut() => 0,
         Err(error) => {
             output::say(format_args!("this worker could not serve: {error}"));
@@ -78,9 +78,9 @@ fn end_group() {
     }
 }
 
-/// Why a worker is done.
+/// Why a worker ends.
 enum Served {
-    /// The head has no use for it.
+    /// The head does not need it any more.
     UntilExit,
     UntilSessionOver,
 }
@@ -101,8 +101,8 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
 }
 
-/// Connects to the session's store. While that is started again in the place of one that was killed, nobody listens; when
-/// the session's directory is gone, nobody will.
+/// Connects to the session's store. Nobody listens while the store is restarted after a kill. When the session's
+/// directory is gone, there will be no store any more.
 fn connect(socket: &Path) -> Result<Client, ClientError> {
     let deadline = Instant::now() + STORE_PATIENCE;
     loop {

@@ -12,15 +12,16 @@ use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
 use crate::worker::executor::{Executor, Work};
 use crate::worker::invocation::Invocation;
 
-/// Results that go into one record, in bytes; a ring's record has room for them.
+/// The most bytes of results in one record. A record of a ring has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
-/// Runs what arrives until the session, or this process's part in it, is over.
+
+/// Runs the calls that arrive, until the session is over or the head ends the process.
 pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
     let host = executor.host();
     let mut actor: Option<Box<dyn Instance>> = None;
     let mut used = None;
     loop {
-        // What was printed is seen at the latest when there is nothing more to do.
+        // Printed output appears at the latest when no call waits.
         let idle = || {
             host.idle();
             end_if_descriptors_are_gone();
@@ -40,11 +41,11 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
             }
             Work::Call { from, number, call, record } => {
-                // Should this process die, the caller knows by this which calls have not begun.
+                // If this process dies, the caller knows by this mark which calls had not begun.
                 from.begin(number);
                 let Call { task, callee, returns, arguments: count } = call;
                 let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
-                // Only how many calls of functions to send ahead depends on how long they run.
+                // The time matters only for functions: it decides how many calls are sent ahead.
                 let started = matches!(callee, Callee::Function(_)).then(Instant::now);
                 let ran = match (callee, actor.as_deref_mut()) {
                     (Callee::Function(key), _) => host.call(key, &mut on),
@@ -57,7 +58,8 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
                 let (results, record) = on.into_parts();
                 reply(&from, task, ran.map(|()| results), ran_nanos);
-                // What is kept for the caller, or waits for room, is looked after although nothing else may come.
+                // The poller looks after held objects and records that wait for room, although no other record may
+                // come.
                 if from.holds_anything() {
                     runtime.call_begins();
                 }
@@ -67,13 +69,13 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
         executor.call_over();
         executor.call_changed(runtime.head());
     }
-    // The state's destructor runs, as that of any value whose owner is done.
+    // The destructor of the actor's state runs, like that of any value.
     drop(actor);
     host.idle();
 }
 
-/// User code that forked may return in the child as well. The child is no worker: the rings, and the connection to the
-/// store, are its parent's. A load.
+/// Ends a child that user code has forked and that returned from the call as well. The child is no worker: the rings
+/// and the connection to the store are its parent's. One load.
 fn end_forked_child(runtime: &Runtime) {
     if runtime.client.is_forked_child() {
         // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
@@ -97,7 +99,7 @@ fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u6
         let next = end_of_part(&payloads, first);
         let is_last = next == payloads.count();
         let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
-        // What the earlier records name is kept until the last one has been dealt with.
+        // Objects that earlier records name are held until the last record has been handled.
         let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
         let sent = to.send_with(held, |record| {
             results.append_to(record);
@@ -111,7 +113,7 @@ fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u6
     }
 }
 
-/// Where the results end that go into one record with those from `first` on: behind at least one, if there are any.
+/// The end of the results that go into one record with those from `first` on: at least one, if there are any.
 fn end_of_part(payloads: &Payloads, first: usize) -> usize {
     let count = payloads.count();
     (first + 1..count)

@@ -4,7 +4,8 @@
 //! them, and give them back, also when they are asked to; workers call others and wait for them; anybody dies at any
 //! time. After each step the pool must agree with a simple model, and in the end everybody gets what he wants.
 //!
-//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED` on.
+//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
