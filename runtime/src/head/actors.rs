@@ -1,4 +1,4 @@
-//! The actors of a session: where each stands on its way from reservation to end, who wants to know, and the names.
+//! The actors of a session: the stage of each from reservation to end, the callers that watch it, and the names.
 //!
 //! Each actor has a *token*, an object of the head's. A handle to the actor is a reference to the token, so the store's
 //! own pins say whether anybody, in any process or inside any object, still has one.
@@ -9,7 +9,7 @@
 //!                 └─────────────┴─────────────┘        its process has died, and it may be started again
 //! ```
 //!
-//! Processes are not dealt with here: this decides what becomes of an actor, and says so to those who want to know.
+//! This part knows no processes: it decides what happens to an actor, and tells the callers that watch it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
 use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
 
-/// How often tokens are looked at: soon after something happened, seldom when nothing does.
+/// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(500);
 
@@ -32,10 +32,10 @@ struct Actor {
     class: Key,
     class_name: String,
     name: Option<String>,
-    /// Our own handle; the actor lives while there are others.
+    /// The head's own handle. The actor lives while there are others.
     token: Handle,
     stage: Stage,
-    /// For the constructor; kept until it is certain that it will not run any more.
+    /// The constructor's arguments, kept until it is certain that the constructor will not run again.
     arguments: Option<Arguments>,
     /// How often it was started again, and how often it may be.
     restarts: u32,
@@ -66,7 +66,7 @@ enum Stage {
     Reserved {
         by: Arc<Link>,
     },
-    /// Everything is there but a process.
+    /// Only a process is missing.
     Waiting,
     Constructing {
         process: u64,
@@ -82,7 +82,7 @@ enum Stage {
     },
 }
 
-/// A constructor's arguments, as they came, and what keeps the objects that they name.
+/// A constructor's arguments, and handles to the objects that they name.
 struct Arguments {
     count: u32,
     payloads: Vec<u8>,
@@ -104,11 +104,11 @@ impl Arguments {
     }
 }
 
-/// See the module's documentation.
+/// The actors of a session; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Actors {
     actors: HashMap<u64, Actor>,
-    /// In the order in which they were started.
+    /// The actors that wait for a process, in the order in which they were started.
     waiting: Vec<u64>,
     names: HashMap<String, u64>,
     number_last: u64,
@@ -174,14 +174,14 @@ impl Actors {
         self.waiting.clone()
     }
 
-    /// Gives an actor its process, and the process its actor; `false` if the process stays without one.
+    /// Gives an actor a process. Returns `false` if the process stays without an actor.
     pub(super) fn place(&mut self, actor: u64, process: u64, link: &Link) -> bool {
         self.waiting.retain(|other| *other != actor);
         let Some(record) = self.actors.get_mut(&actor) else { return false };
         let (Stage::Waiting, Some(arguments)) = (&record.stage, &record.arguments) else { return false };
         let Arguments { count: arguments, payloads, .. } = arguments;
         let construct = FromHead::Construct { actor, class: record.class, arguments: *arguments, payloads };
-        // What they name is held here.
+        // The objects that the arguments name are held here.
         match link.send(&construct, Vec::new()) {
             Ok(()) => {
                 record.stage = Stage::Constructing { process };
@@ -227,7 +227,7 @@ impl Actors {
         record.watchers.iter().for_each(|link| record.tell(actor, link));
     }
 
-    /// The actor's process has ended, which nobody here asked for: the actor starts again, or is over.
+    /// The actor's process has ended unexpectedly: the actor is restarted, or is over.
     pub(super) fn process_ended(&mut self, actor: u64, pid: u32, reason: ExitReason) {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         if !record.may_restart() {
@@ -244,7 +244,7 @@ impl Actors {
         }
     }
 
-    /// The actor is no more, or never will be.
+    /// The actor has ended, or will never start.
     pub(super) fn over(&mut self, actor: u64, pid: u32, failure: Failure) {
         self.waiting.retain(|other| *other != actor);
         let Some(record) = self.actors.get_mut(&actor) else { return };
@@ -290,7 +290,7 @@ impl Actors {
         let _ = from.send(&FromHead::ActorFound { request, actor }, held);
     }
 
-    /// A caller is gone; the actors that it had reserved and not started.
+    /// Handles the end of a caller. Returns the actors that it had reserved and not started.
     pub(super) fn on_caller_gone(&mut self, link: &Arc<Link>) -> Vec<u64> {
         for record in self.actors.values_mut() {
             record.watchers.retain(|watcher| !Arc::ptr_eq(watcher, link));
@@ -304,7 +304,7 @@ impl Actors {
 
     // ---- the last handle ----
 
-    /// When to look at the tokens next.
+    /// When to check the tokens next.
     pub(super) fn timeout(&self) -> Option<Duration> {
         if self.actors.is_empty() {
             return None;
@@ -321,8 +321,8 @@ impl Actors {
         self.looked = None;
     }
 
-    /// Actors that nobody has a handle to any more, if it is time to look. What is over and asked for by nobody is
-    /// forgotten.
+    /// Returns the actors to which no handle is left, if it is time to check. Forgets actors that are over and that no
+    /// caller asks about.
     pub(super) fn out_of_scope(&mut self) -> Vec<u64> {
         if self.timeout() != Some(Duration::ZERO) {
             return Vec::new();
@@ -332,7 +332,7 @@ impl Actors {
         let (mut ended, mut forgotten) = (Vec::new(), Vec::new());
         for (actor, record) in &self.actors {
             match record.stage {
-                // Whoever reserved it may not have its handle yet.
+                // The caller that reserved it may not have its handle yet.
                 Stage::Reserved { .. } => {}
                 _ if record.token.is_held_elsewhere(1) => {}
                 Stage::Over { .. } => forgotten.push(*actor),

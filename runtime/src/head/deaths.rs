@@ -1,4 +1,4 @@
-//! How processes of the session have ended, for callers whose calls they took with them.
+//! How processes of the session have ended, for the callers whose calls ran in them.
 //!
 //! A caller sees that a process is gone before it can know how. Only the parent, the head, learns the exit status. So
 //! the caller asks the head, which answers when the process has ended.
@@ -12,14 +12,14 @@ use crate::error::ExitReason;
 use crate::mail::link::Link;
 use crate::wire::FromHead;
 
-/// Ends that are remembered, for those who ask late.
+/// The most ends that are remembered, for callers that ask late.
 const KNOWN_MAX: usize = 1024;
 
-/// See the module's documentation.
+/// The ends of processes; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Deaths {
     known: VecDeque<Death>,
-    /// Who wants to hear of the end of which process.
+    /// The callers that asked, with the process that each of them asked about.
     asked: Vec<(OwnerId, Arc<Link>)>,
 }
 

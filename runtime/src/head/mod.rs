@@ -1,9 +1,9 @@
 //! The head: a thread of the driver that owns the processes of a session. It hands out workers, keeps the actors and
-//! their names, and ends what is not needed any more.
+//! their names, and ends processes that are not needed any more.
 //!
-//! It is a client of the store of its own, and whoever needs it talks to it through a channel, the driver like the
-//! workers: so it could as well be a process of its own. Calls do not pass through it: callers talk to the workers and
-//! actors that it names.
+//! The head has a store client of its own, and all processes talk to it through channels, the driver as well as the
+//! workers. So it could also be a process. Calls do not pass through it: callers talk to the workers and actors that it
+//! names.
 
 mod actors;
 mod deaths;
@@ -27,32 +27,32 @@ use crate::mail::link::Link;
 use crate::process::lifeline::Lifeline;
 use crate::session::Launch;
 
-/// How much longer than it may take a process takes to end when it is killed.
+/// How long a killed process takes to end, in addition to the time in which it may end by itself.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the head is started with.
+/// The options with which the head is started.
 #[derive(Debug)]
 pub(crate) struct HeadOptions {
     pub(crate) socket: PathBuf,
     pub(crate) workers: usize,
-    /// Workers and actors together.
+    /// The most processes: workers and actors together.
     pub(crate) processes_max: usize,
     pub(crate) forward_output: bool,
     pub(crate) spin: Duration,
-    /// What workers run.
+    /// The program that workers run.
     pub(crate) launch: Launch,
     pub(crate) build_id: u64,
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
-/// What the driver wants of it at the end.
+/// The driver's request at the end of the session.
 enum Command {
-    /// Actors are to end, and with them their state; the sender is dropped when they have.
+    /// Ends the actors and runs their destructors. The sender is dropped when they have ended.
     EndActors(Sender<()>),
     Stop,
 }
 
-/// The running head. Dropped, it sees its processes off and ends.
+/// The running head. When it is dropped, it ends the processes and then its thread.
 #[derive(Debug)]
 pub(crate) struct Head {
     client: Client,
@@ -81,8 +81,8 @@ impl Head {
         self.client.id()
     }
 
-    /// Ends all actors, and waits until they have: until the destructors of their state have run. One that takes too
-    /// long is killed, as it would be when its last handle is gone.
+    /// Ends all actors, and waits until the destructors of their states have run. An actor that takes too long is
+    /// killed, as it is when its last handle is gone.
     pub(crate) fn end_actors(&self) {
         let (ends, ended) = bounded(0);
         self.command(Command::EndActors(ends));
@@ -142,7 +142,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, commands: &Re
                 state.something_happened();
             }
         }
-        // Those whose other end wrote what cannot be read.
+        // Links that are closed because their records could not be read.
         for link in links.extract_if(.., |link| link.is_closed()) {
             state.on_link_closed(&link);
         }

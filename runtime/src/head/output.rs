@@ -1,4 +1,4 @@
-//! What workers print, on its way from their pipes to this process's own output.
+//! The output of workers, from their pipes to this process's own output.
 //!
 //! The head reads the pipes, and a thread of its own writes, because it may have to wait for whoever reads. Nothing is
 //! lost while the session lives: while what was read cannot be written, pipes are not read, and workers that print
@@ -17,9 +17,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::process::output::{self, Prefixer, Stream};
 
-/// Pieces of output that wait to be written; beyond that, workers wait.
+/// The most pieces of output that wait to be written. Beyond that, workers wait.
 const QUEUE_PIECES: usize = 16;
-/// Bytes that are read of a pipe at a time.
+/// The most bytes that are read from a pipe at a time.
 const PIECE_BYTES: usize = 16 << 10;
 /// Pieces that are read of the pipe of a process that has ended: what the largest pipe holds. Output of child
 /// processes that still hold the pipe is not read after that.
@@ -28,19 +28,19 @@ const PIECES_AFTER_END: usize = 64;
 const ENDED_PIPES_MAX: usize = 128;
 /// How soon to look again whether output can be written.
 pub(super) const RETRY: Duration = Duration::from_millis(10);
-/// How long whoever reads is waited for when the session ends.
+/// How long the end of the session waits for the reader of the output.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// See the module's documentation.
+/// The output of workers; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// To the thread that writes. `None` at the end.
+    /// The channel to the thread that writes. `None` at the end.
     pieces: Option<Sender<(Stream, Vec<u8>)>>,
     /// Disconnected when that thread has ended.
     written: Receiver<()>,
     /// Bytes that were read and are not written yet.
     waiting_bytes: Arc<AtomicU64>,
-    /// Of processes that have ended, the oldest first.
+    /// The pipes of processes that have ended, the oldest first.
     ended: VecDeque<Pipe>,
     /// Bytes that nobody will read any more.
     lost_bytes: u64,
@@ -53,7 +53,7 @@ pub(super) struct Pipe {
     pid: u32,
     reader: File,
     prefixer: Prefixer,
-    /// Pieces to be read still, when the process has ended.
+    /// How many more pieces are read, when the process has ended.
     pieces_left: usize,
 }
 
@@ -107,7 +107,7 @@ impl Output {
         self.pieces.as_ref().is_some_and(|pieces| !pieces.is_full())
     }
 
-    /// What to wait for, beside the pipes of running processes.
+    /// The pipes to wait for in addition to those of running processes.
     pub(super) fn ended(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.ended.iter().map(Pipe::as_fd)
     }
@@ -134,7 +134,7 @@ impl Output {
                 pipe.pieces_left -= 1;
                 match self.pass_on_piece(&mut pipe) {
                     Found::Piece => {}
-                    // Whoever has inherited the other end keeps it open.
+                    // A process that has inherited the other end keeps it open.
                     Found::Nothing => pipe.pieces_left = 0,
                     Found::End => break,
                 }

@@ -1,4 +1,4 @@
-//! The processes of a session: starting them, and hearing of their end. [`output`] passes on what they print.
+//! The processes of a session: starting them, and noticing their end. [`output`] forwards what they print.
 //!
 //! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it,
 //! unless it has left the group. And each has a share of the head's attention only: one that prints without end is read
@@ -22,14 +22,14 @@ use crate::process::role::{Role, WorkerRole};
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// See the module's documentation.
+/// The processes of a session; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Processes {
     options: HeadOptions,
     head: OwnerId,
     running: HashMap<u64, Process>,
     token_last: u64,
-    /// Processes that have said so, and have not ended.
+    /// Processes whose stack has overflowed, and that have not ended.
     overflowed: HashSet<u64>,
     output: Output,
 }
@@ -47,7 +47,7 @@ impl Processes {
         Self { options, head, running, token_last, overflowed, output: Output::new() }
     }
 
-    /// Starts a worker; its token and its process id.
+    /// Starts a worker. Returns its token and its process id.
     pub(crate) fn start(&mut self) -> std::io::Result<(u64, u32)> {
         self.token_last += 1;
         let token = self.token_last;
@@ -99,7 +99,7 @@ impl Processes {
         let _ = poll(&mut descriptors, timeout);
     }
 
-    /// Passes on what has been printed.
+    /// Forwards what has been printed.
     pub(crate) fn forward_output(&mut self) {
         self.output.forward_ended();
         for process in self.running.values_mut() {
@@ -123,7 +123,7 @@ impl Processes {
             {
                 *reason = ExitReason::StackOverflow;
             }
-            // What it printed last comes before the news of its end.
+            // The last output of the process is forwarded before its end is reported.
             if let Some(process) = self.running.remove(token) {
                 self.output.process_ended(process.pipes);
             }

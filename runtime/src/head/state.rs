@@ -1,5 +1,6 @@
-//! What the head is told and what it does: it carries out what the [pool](super::pool) decides about workers, and the
-//! [actors](super::actors) about themselves, with the session's processes and the links to them.
+//! The head's state: handles the records that the head receives, and carries out the decisions of the
+//! [pool](super::pool) about workers and of the [actors](super::actors) about actors. It has the processes of the
+//! session and the links to them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,21 +17,21 @@ use crate::mail::link::Link;
 use crate::process::{descriptors, output};
 use crate::wire::{self, FromHead, ToHead};
 
-/// So many processes in a row that do not come up, and there will be none.
+/// After so many processes in a row that do not come up, no more are started.
 const START_FAILURES_MAX: u32 = 3;
-/// So many that are killed from outside before they come up. That says little about whether the next one comes up; but
-/// where memory is short, none does.
+/// The same for processes that are killed from outside before they come up. Such a death says little about the next
+/// process; but where memory is short, none comes up.
 const START_KILLS_MAX: u32 = 100;
 
-/// See the module's documentation.
+/// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
     pool: Pool<Arc<Link>>,
-    /// That of the driver's host, which workers must have.
+    /// The build of the driver's host. Workers must have the same.
     build_id: u64,
     pub(super) actors: Actors,
     deaths: Deaths,
-    /// Dropped when no process is left that was told to end.
+    /// Dropped when every process that was told to end has ended.
     ending: Option<Sender<()>>,
     start_failures: u32,
     start_kills: u32,
@@ -52,7 +53,7 @@ impl State {
         }
     }
 
-    /// How long nothing has to be looked after.
+    /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self) -> Option<Duration> {
         [self.pool.timeout(Instant::now()), self.actors.timeout()].into_iter().flatten().min()
     }
@@ -73,7 +74,7 @@ impl State {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(peer = %from.peer, %error, "a record that cannot be read");
-                // Closed, it is dealt with as the link of a process that is gone.
+                // A closed link is handled like the link of a process that is gone.
                 return from.close();
             }
         };
@@ -93,7 +94,7 @@ impl State {
             ToHead::Unblocked => self.pool.set_blocked(from.peer, false),
             ToHead::Broken { process } => self.pool.set_broken(process, Instant::now()),
             ToHead::AskDeath { process } => {
-                // If it still runs, it cannot be talked to any more, and does not run for long.
+                // A process that still runs cannot send or receive any more, and does not run for long.
                 self.pool.set_broken(process, Instant::now());
                 self.deaths.ask(from, process, self.pool.has(process));
             }
@@ -141,20 +142,20 @@ impl State {
 
     // ---- processes ----
 
-    /// Passes output on, and deals with processes that have ended.
+    /// Forwards output, and handles processes that have ended.
     pub(super) fn look_after_processes(&mut self, client: &Client) {
         self.processes.forward_output();
         for (token, pid, reason) in self.processes.ended() {
-            // What it said before it ended still counts.
+            // The records that it sent before it ended still count.
             if let Some(link) = self.pool.link(token).cloned() {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
             }
             let Some(worker) = self.pool.remove(token) else { continue };
             if worker.link.is_some() {
-                // What it had is free for another.
+                // The memory and the place of the process are free for another.
                 self.try_again();
             }
-            // It may have been ending by itself when it was killed for being out of reach: then that is how it ended.
+            // The process may have been ending by itself when it was killed as unreachable. Then that is how it ended.
             let may_be_the_kill =
                 matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
             let was_out_of_reach = worker.broken.is_some() || worker.link.is_none();
@@ -194,14 +195,14 @@ impl State {
         }
     }
 
-    /// Who asks anew, and what comes free, is worth another try at starting processes.
+    /// A new request, and a process that becomes free, are reasons to try again to start processes.
     fn try_again(&mut self) {
         if self.start_failures >= START_FAILURES_MAX {
             (self.start_failures, self.start_kills) = (0, 0);
         }
     }
 
-    /// There will be no more processes: fails what none of those that there are, or that start, can be for.
+    /// No more processes will start: fails the requests that no process can serve that is there or starts.
     fn no_workers(&mut self, message: &str) {
         let failure = Failure::NoWorkers { reason: message.to_owned() };
         for caller in self.pool.give_up_wants(Instant::now()) {
@@ -212,7 +213,7 @@ impl State {
         }
     }
 
-    /// `false` if the system refuses.
+    /// Starts a process. Returns `false` if the system refuses.
     fn start_process(&mut self) -> bool {
         match self.processes.start() {
             Ok((token, pid)) => {
@@ -240,7 +241,7 @@ impl State {
 
     // ---- deciding ----
 
-    /// Hands out what there is, and starts or ends processes as needed.
+    /// Hands out workers, and starts or ends processes as needed.
     pub(super) fn arrange(&mut self) {
         if self.is_store_lost {
             return;
@@ -248,7 +249,7 @@ impl State {
         let now = Instant::now();
         self.measure_room();
         if !self.actors.waiting().is_empty() && !self.pool.has_room_for_actor() {
-            // Those that nobody has a handle to any more make room for them.
+            // Actors without a handle make room for the actors that wait.
             self.actors.look_now();
             self.look_after_actors();
         }
@@ -276,7 +277,8 @@ impl State {
             }
         }
         if self.start_failures >= START_FAILURES_MAX && self.pool.is_hopeless(now) {
-            // Those that were to serve do not any more: one more try, and where that fails, too, nobody waits for more.
+            // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits
+            // for more workers.
             self.start_failures = START_FAILURES_MAX - 1;
         }
         for _ in 0..self.pool.lacking(self.actors.waiting().len(), now) {
@@ -307,7 +309,8 @@ impl State {
         }
     }
 
-    /// Looks how many more processes this process has room for: what its program opens and closes changes that.
+    /// Determines how many more processes this process has room for. The program changes that by opening and closing
+    /// descriptors.
     fn measure_room(&mut self) {
         let more = descriptors::room_now(self.pool.starting());
         self.pool.set_room(descriptors::processes_in_limit(), more);
@@ -320,7 +323,7 @@ impl State {
 
     // ---- actors ----
 
-    /// Ends actors that nobody has a handle to any more.
+    /// Ends actors to which no handle is left.
     pub(super) fn look_after_actors(&mut self) {
         for actor in self.actors.out_of_scope() {
             let token = self.actors.process_of(actor);
@@ -331,7 +334,7 @@ impl State {
         }
     }
 
-    /// The session ends: so do the actors, in their own time.
+    /// Ends all actors at the end of the session, each after its running call.
     pub(super) fn end_actors(&mut self, ends: Sender<()>) {
         for actor in self.actors.all() {
             let token = self.actors.process_of(actor);
@@ -355,7 +358,7 @@ impl State {
 
     fn on_constructed(&mut self, from: &Arc<Link>, actor: u64, result: Result<(), Failure>) {
         let token = self.actors.process_of(actor);
-        // Of a process that was the actor's before, nobody wants to know any more.
+        // The end of an earlier process of the actor is of no interest any more.
         let is_here = |token: &u64| self.pool.link(*token).is_some_and(|link| link.peer == from.peer);
         let Some(token) = token.filter(is_here) else { return };
         let pid = self.pool.pid(token).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The session of this process: one at a time, which others of the process may join.
+//! The session of this process: there is one at a time, and other parts of the program may join it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ static PROCESS: AtomicU32 = AtomicU32::new(0);
 enum Current {
     None,
     Starting,
-    /// Until its last guard is dropped; from there on it ends.
+    /// A session runs until its last guard is dropped. From then on it ends.
     Running(Weak<Running>),
 }
 
@@ -30,7 +30,7 @@ impl Current {
     }
 }
 
-/// Starts a session, if there is none.
+/// Starts a session; an error if there is one.
 pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
     check_process()?;
     let current = CURRENT.lock();
@@ -40,7 +40,7 @@ pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Runni
     begin(current, start)
 }
 
-/// Joins the session that there is, or starts one. Waits for one that starts or ends.
+/// Joins the session of this process, or starts one. Waits for a session that starts or ends.
 pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
     check_process()?;
     let mut current = CURRENT.lock();
@@ -75,7 +75,7 @@ fn begin(
     Ok(session)
 }
 
-/// A start that ends with an error, or by a panic: dropped, it lets the next session start.
+/// Dropped after a start that failed or panicked, it lets the next session start.
 struct Failed;
 
 impl Drop for Failed {

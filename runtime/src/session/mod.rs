@@ -58,7 +58,7 @@ pub fn runtime() -> Result<RuntimeRef> {
     Ok(RuntimeRef(runtime))
 }
 
-/// The runtime of this process, for what came from the session with this number.
+/// The runtime of this process, for a reference or an actor of the session with this number.
 ///
 /// # Errors
 /// As [`runtime`], and [`Failure::SessionOver`] when the session has ended.
@@ -81,7 +81,7 @@ pub fn is_initialized() -> bool {
     RUNTIME.load().is_some()
 }
 
-/// Keeps a session alive; the session ends when it, the last guard of it, is dropped.
+/// Keeps a session alive. The session ends when its last guard is dropped.
 ///
 /// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends
 /// behind it; one that has not ended after 2 seconds is killed. Then all other processes end, whatever they do. When
@@ -106,7 +106,7 @@ impl Session {
         &self.running.socket
     }
 
-    /// The client of this process's, for what the runtime does not cover: names, raw objects, statistics.
+    /// The client of this process, for what the runtime does not cover: names, raw objects, statistics.
     pub fn client(&self) -> Client {
         self.running.runtime.client.clone()
     }
@@ -118,7 +118,7 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// A session and all that it has. Ends when it is dropped.
+/// A session and everything that belongs to it. Dropping it ends the session.
 struct Running {
     directory: Option<Directory>,
     socket: PathBuf,
@@ -140,7 +140,7 @@ impl Running {
         let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
         let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
         let absolute = |launch: Launch| -> Result<Launch> {
-            // A name alone is looked for in PATH.
+            // A bare name is looked up in PATH.
             let is_path = launch.program.components().count() > 1;
             let program = if is_path { surroundings::absolute(&launch.program)? } else { launch.program };
             Ok(Launch { program, ..launch })
@@ -202,7 +202,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // All of it belongs to the parent of a forked child.
+        // In a forked child, all of this belongs to the parent.
         if self.runtime.client.is_forked_child() {
             std::mem::forget((
                 self.head.take(),
@@ -219,15 +219,15 @@ impl Drop for Running {
         if let Some(poller) = self.poller.take() {
             let _ = poller.join();
         }
-        // While everything is there that their destructors may use.
+        // The actors end while everything is there that their destructors may use.
         if let Some(head) = &self.head {
             head.end_actors();
         }
-        // Store and workers end by themselves then; the head sees the workers off.
+        // Store and workers end by themselves then. The head waits for the workers.
         if let Some(lifeline) = &self.lifeline {
             lifeline.cut();
         }
-        // The store first: what it would be started with again belongs to the head.
+        // The store ends before the head: a restarted store would need what belongs to the head.
         drop(self.store.take());
         drop(self.head.take());
         drop(self.directory.take());
@@ -235,7 +235,7 @@ impl Drop for Running {
     }
 }
 
-/// Makes a core this process's, with its poller.
+/// Makes `runtime` the runtime of this process, and starts its background poller.
 pub(crate) fn start_runtime(runtime: &Arc<Runtime>) -> Result<std::thread::JoinHandle<()>> {
     RUNTIME.store(Some(runtime.clone()));
     let poller = runtime.clone();

@@ -1,4 +1,4 @@
-//! How a session is to be, and how its processes are started.
+//! The options of a session, and how its processes are started.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -15,11 +15,11 @@ use crate::process::role::Role;
 /// before it does anything else.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The program; a name alone is looked for in `PATH`.
+    /// The program. A bare name is looked up in `PATH`.
     pub program: PathBuf,
-    /// Arguments behind the first.
+    /// The arguments behind the first.
     pub arguments: Vec<OsString>,
-    /// Variables that its environment has beside those of this process.
+    /// Environment variables in addition to those of this process.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -29,7 +29,7 @@ impl Launch {
         Self { program: program.into(), arguments: Vec::new(), environment: Vec::new() }
     }
 
-    /// The command, in which `shown` is the name that lists of processes show.
+    /// The command. Lists of processes show `shown` as its name.
     pub(crate) fn command(&self, shown: &str, role: &Role) -> Command {
         let mut command = Command::new(&self.program);
         command.arg0(shown).arg(role.to_argument()).args(&self.arguments);
@@ -38,7 +38,7 @@ impl Launch {
     }
 }
 
-/// What a session is started with; fronts fill it in.
+/// The options of a session, as a front fills them in.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for
@@ -47,23 +47,23 @@ pub struct SessionOptions {
     /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of
     /// this process, its control groups and the machine have room for.
     pub max_processes: Option<usize>,
-    /// What the store may hold, in bytes. `None`: 30 % of the memory that this process may have.
+    /// The capacity of the store in bytes. `None`: 30 % of the memory that this process may have.
     pub capacity_bytes: Option<u64>,
-    /// Where objects go that are held but not in use when the store is full. `None`: `/var/tmp`, if there is one.
+    /// The directory for objects that are held but not in use when the store is full. `None`: `/var/tmp`, if it exists.
     pub spill_directory: Option<PathBuf>,
-    /// What such objects may take on the disk, in bytes. `None`: eight times the capacity.
+    /// The most bytes of such objects on the disk. `None`: eight times the capacity.
     pub spill_bytes_max: Option<u64>,
-    /// Where the session's directory is made. `None`: in the user's runtime directory.
+    /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,
-    /// Whether what workers print appears in this process's output, with a prefix.
+    /// Whether the output of workers appears in this process's output, with a prefix.
     pub forward_output: bool,
-    /// For how long, at most, a process that waits looks whether something has come before it sleeps.
+    /// The longest time for which a waiting process looks for mail before it sleeps.
     pub spin: Duration,
-    /// What workers run. They must have the same `build_id`.
+    /// The program that workers run. It must have the same `build_id`.
     pub launch: Launch,
-    /// What the store runs.
+    /// The program that the store runs.
     pub store_launch: Launch,
-    /// That of this process's [host](crate::Host::build_id).
+    /// The [`build_id`](crate::Host::build_id) of this process's host.
     pub build_id: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The embedded store: a process of its own that the driver starts, starts again when it is killed, and takes down.
+//! The embedded store: a process that the driver starts, restarts when it is killed, and ends.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -22,16 +22,16 @@ use crate::process::role::{Role, StoreRole};
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to end by itself.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// How much later than its output a process ends.
+/// The longest time between the end of a process's output and its own end.
 const CLOSE_TO_END: Duration = Duration::from_secs(1);
 
-/// How long a store that has just ended is left alone before another is started, at most.
+/// The longest pause between the end of a store and its restart.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A store that has lived as long as this is started again at once.
+/// A store that has run for at least this long is restarted without a pause.
 const SOUND_LIFE: Duration = Duration::from_secs(1);
 
-/// The running store, and the thread that starts another one when it is killed: that one goes on with what its clients
-/// hand back to it.
+/// The running store, and the thread that restarts it when it is killed. The new store rebuilds its state from what its
+/// clients hand back.
 #[derive(Debug)]
 pub(super) struct Store {
     /// Closed to end the thread.
@@ -59,7 +59,7 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Waits until it has ended, as the lifeline has told it; kills it if it does not.
+    /// Waits until the store has ended; the lifeline has told it to. Kills it if it does not end.
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -77,7 +77,7 @@ fn keep_running(mut child: Child, launch: &Launch, role: &StoreRole, stopped: &O
         }
         let reason = child.try_wait().unwrap_or(ExitReason::Unknown);
         if reason == (ExitReason::Exited { code: 0 }) {
-            // It has ended as it should, with the lifeline.
+            // The store has ended with the lifeline, as it should.
             return;
         }
         output::say(format_args!("the store has ended, and is started again: {reason}"));
@@ -97,7 +97,7 @@ fn keep_running(mut child: Child, launch: &Launch, role: &StoreRole, stopped: &O
     }
 }
 
-/// Blocks until the store is to end (`true`) or has ended by itself.
+/// Blocks until the store must end (`true`) or has ended by itself (`false`).
 fn wait_for_end(child: &Child, stopped: &OwnedFd) -> bool {
     let mut descriptors =
         [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(child.as_fd(), PollFlags::POLLIN)];
@@ -144,11 +144,11 @@ fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
     line.trim_end().to_owned()
 }
 
-/// The store's process: its main function. Returns the exit code.
+/// The main function of the store's process. Returns the exit code.
 pub(crate) fn run(role: &StoreRole) -> i32 {
     // SAFETY: the numbers came with the role, which a process has one of, and begins with.
     let lifeline = unsafe { Watched::inherit(role.lifeline) };
-    // This process is there for the store alone.
+    // This process runs the store alone.
     if let Err(error) = mobula_store::prepare_process() {
         output::say(format_args!("the store keeps the usual limits: {error}"));
     }
@@ -164,7 +164,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         }
     };
     let _ = Stream::Stdout.write_all(b"ready\n");
-    // Whoever reads has got what it waited for; the pipe's end tells it that there is no more.
+    // The driver has read the line that it waited for. The end of the pipe tells it that there is no more.
     let _ = nix::unistd::close(1);
     fill_standard();
     let stopper = server.stopper();
@@ -178,7 +178,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         return 1;
     }
     if let Err(error) = server.run() {
-        // Another one is started in its place, in the same directory.
+        // The driver starts another store in the same directory.
         output::say(format_args!("the store ended: {error}"));
         return 1;
     }
@@ -195,7 +195,7 @@ fn end(child: &Child) {
     end_at_once(child);
 }
 
-/// Kills a process if it has not ended; how it ended.
+/// Kills a process if it has not ended. Returns how it ended.
 fn end_at_once(child: &Child) -> ExitReason {
     if !child.has_ended() {
         child.kill();

@@ -1,5 +1,5 @@
-//! What a session needs of the process and the machine around it, looked at before anything is started: what is missing
-//! is named, with what to do about it.
+//! The resources that a session needs of its process and the machine. They are checked before anything is started: an
+//! error names the missing resource and what to do about it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -50,8 +50,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// What a session takes of the memory, by itself: 30 % of what the machine, or the control group that this process is
-/// in, has. The store, which the memory is charged to, is in the same group.
+/// The default capacity: 30 % of the memory of the machine, or of the control group of this process. The store, to
+/// which the memory is charged, is in the same group.
 pub(super) fn default_capacity_bytes() -> u64 {
     let memory = mobula_store::machine::memory_bytes().unwrap_or(4 << 30);
     (memory / 10 * 3).max(64 << 20).min(memory)
@@ -68,7 +68,8 @@ const OTHER_CLIENTS: usize = 64;
 /// The fewest client slots of a store: a slot costs next to nothing.
 const CLIENTS_MIN: usize = 1024;
 
-/// How many processes a session may have, by itself: what there is room for, half of it where others take part.
+/// The default limit of processes: as many as there is room for, or half as many where the resource is shared with
+/// other programs.
 pub(super) fn default_processes_max(workers: usize) -> usize {
     let descriptors = Some(descriptors::processes_in_limit() as u64);
     // The superuser is not subject to it.
@@ -82,11 +83,12 @@ pub(super) fn default_processes_max(workers: usize) -> usize {
     let memory = mobula_store::machine::memory_bytes().map(|bytes| bytes / MEMORY_BYTES_EACH);
     let room = [descriptors, of_user, group, memory].into_iter().flatten().chain(system).min();
     let room = room.and_then(|room| usize::try_from(room).ok()).unwrap_or(PROCESSES_MAX);
-    // One for an actor, or for what a call waits for, whatever the limits say: they may be raised meanwhile.
+    // Always one more than the workers, for an actor or for a call that another call waits for, whatever the limits
+    // say: they may be raised meanwhile.
     room.clamp(workers + 1, PROCESSES_MAX)
 }
 
-/// Clients that the store of a session with so many processes takes: it remembers for a while those that have died.
+/// The client slots of the store of a session with so many processes. The store remembers dead clients for a while.
 pub(super) fn clients_max(processes_max: usize) -> u32 {
     let clients = (2 * processes_max + OTHER_CLIENTS).max(CLIENTS_MIN);
     clients.min(usize::from(u16::MAX)) as u32
