@@ -1,17 +1,17 @@
-//! Who gets which worker, and how many there are: decided here, without links or processes, and carried out by the
-//! [state](super::state).
+//! The pool of workers: which caller gets which worker, and how many workers there are. This part decides without links
+//! or processes; the [state](super::state) carries the decisions out.
 //!
 //! Places, not processes, are scarce: as many calls of functions may run as the session has workers. A worker whose
-//! call waits for results of others has given its place up, so there can be more processes than places. Places go to
-//! those first who have given one up, the latest of them before the earlier: deep recursion finishes what it began
-//! before it begins more.
+//! call waits for results of other calls has given its place up, so there can be more processes than places. Free
+//! places go first to workers that have given one up, to the latest of them first: deep recursion finishes what it
+//! began before it begins more.
 //!
-//! There is a limit to all processes, of which actors leave so many that calls have their places. When it is reached
-//! and all that run wait for others, whoever wants one more gets an error instead: nothing else would go on. The limit
-//! is lower while the driver has no room for so many.
+//! There is a limit to all processes, and actors leave enough of them for the places. When the limit is reached and all
+//! running calls wait for others, the next request gets an error: nothing else would go on. The limit is lower while
+//! the driver has no room for so many.
 //!
-//! A call whose caller has died runs on, but nobody waits for it, and it may never end: its worker holds no place, and
-//! nobody gets it until it says that it is free.
+//! A call whose caller has died is orphaned: it runs on, but nobody waits for it, and it may never end. Its worker
+//! holds no place, and no caller gets the worker until it says that it is free.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ mod calls;
 #[cfg(test)]
 mod simulation;
 
-/// A worker beyond what is needed ends after being idle for this long.
+/// A worker that is not needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it
 /// hangs.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a process that was told to exit may take.
+/// The longest time in which a process that was told to exit may end.
 pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
 const FREE_PATIENCE: Duration = Duration::from_millis(100);
@@ -40,37 +40,36 @@ const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
 /// A session may have so many processes whatever room there is: a worker, and an actor or what the worker's call waits
 /// for. If they cannot be started, the system says why.
 const PROCESSES_MIN: usize = 2;
-/// So many processes that are only there because calls wait are worth a word, or half of all that there may be.
+/// When so many processes wait for other calls, or half of the limit, the head logs a warning.
 const BLOCKED_WORTH_SAYING: usize = 64;
-/// How long a process may go on that cannot be talked to any more. Mostly it is ending, and how it ends is worth
-/// knowing.
+/// How long a broken process may run on. Mostly it is ending, and the way in which it ends is worth knowing.
 const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The other end of a link to the head: whoever wants workers, and the workers themselves.
+/// The other end of a link to the head: a caller that wants workers, or a worker.
 pub(super) trait Caller: Clone {
-    /// Which link.
+    /// The number of the link.
     fn id(&self) -> u64;
-    /// Which process.
+    /// The process at the other end.
     fn peer(&self) -> OwnerId;
 }
 
-/// A process of the session, besides the driver.
+/// A process of the session other than the driver.
 pub(super) struct Worker<C> {
     pub(super) pid: u32,
-    /// Once it has registered.
+    /// The link to the process, once it has registered.
     pub(super) link: Option<C>,
     pub(super) job: Job,
-    /// Whom it is leased to.
+    /// The caller to which it is leased.
     lessee: Option<C>,
-    /// Its call waits for results of others.
+    /// Whether its call waits for results of other calls.
     blocked: bool,
-    /// Since when it cannot be talked to any more: its connection is closed, or what it writes makes no sense.
+    /// Since when the process is broken: its connection is closed, or its records cannot be read.
     pub(super) broken: Option<Instant>,
-    /// It took too long to end, and was killed.
+    /// Whether it took too long to end and was killed.
     pub(super) killed: bool,
 }
 
-/// What a process is there for.
+/// The use of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
     Starting {
@@ -82,7 +81,7 @@ pub(super) enum Job {
     Leased {
         recalled: bool,
     },
-    /// Nobody has it any more, but it may still run what somebody asked of it.
+    /// No caller has it any more, but it may still run calls.
     Finishing {
         since: Instant,
         asked: bool,
@@ -121,7 +120,7 @@ impl<C: Caller> Worker<C> {
         is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
     }
 
-    /// Whether it will do something, be it to end, that others may wait for.
+    /// Whether it will do something that others may wait for; its end counts too.
     fn goes_on(&self, now: Instant) -> bool {
         match self.job {
             Job::Starting { .. } | Job::Exiting { .. } => true,
@@ -131,7 +130,7 @@ impl<C: Caller> Worker<C> {
         }
     }
 
-    /// Whether it is, or could soon be, running a call that somebody waits for.
+    /// Whether it runs, or could soon run, a call for which a process waits.
     fn serves(&self, now: Instant) -> bool {
         let has_part = match self.job {
             Job::Starting { .. } | Job::Idle { .. } | Job::Leased { .. } => true,
@@ -147,35 +146,35 @@ struct Want<C> {
     workers: u32,
 }
 
-/// What callers are to be told.
+/// A decision that the state carries out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision<C> {
     /// A worker is leased to a caller.
     Grant { caller: C, worker: OwnerId, pid: u32 },
-    /// Somebody else has none at all.
+    /// Another caller has no worker.
     Recall { lessee: C, worker: OwnerId },
-    /// A worker is to say when it is free.
+    /// A worker must say when it is free.
     AskWhetherFree { worker: C },
 }
 
-/// Who is refused a process.
+/// The request for a process that is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused<C> {
-    /// Of the calls that a caller wants workers for.
+    /// Calls for which a caller wants workers.
     Caller(C),
-    /// An actor that waits for one.
+    /// An actor that waits for a process.
     Actor,
 }
 
-/// The workers of a session, by their tokens, and who wants some.
+/// The workers of a session, by their tokens, and the callers that want workers.
 pub(super) struct Pool<C> {
     places: usize,
     processes_max: usize,
-    /// How many more processes the driver has room for.
+    /// The number of processes for which the driver still has room.
     room: usize,
     workers: HashMap<u64, Worker<C>>,
     wants: Vec<Want<C>>,
-    /// Since when nothing goes on for want of processes.
+    /// Since when nothing goes on because processes are missing.
     stuck: Option<Instant>,
     has_said_blocked: bool,
 }
@@ -188,7 +187,7 @@ impl<C: Caller> Pool<C> {
         Self { places, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
     }
 
-    /// How long nothing has to be looked after.
+    /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
         let own = (self.surplus_count(now) > 0 || exiting).then_some(SURPLUS_KEPT / 4);
@@ -206,7 +205,7 @@ impl<C: Caller> Pool<C> {
 
     // ---- what callers and workers say ----
 
-    /// So many more workers would be welcome; replaces what the caller said before.
+    /// A caller wants so many more workers. Replaces its earlier requests.
     pub(super) fn want(&mut self, caller: &C, workers: u32) {
         self.wants.retain(|want| want.caller.id() != caller.id());
         if workers > 0 {
@@ -214,7 +213,8 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// There will be no more workers; who wanted some, where none of those that there are will have time for them.
+    /// No more workers will start. Returns the callers that want workers, if no worker that is there will have time for
+    /// them.
     pub(super) fn give_up_wants(&mut self, now: Instant) -> Vec<C> {
         if self.serving(now) > 0 {
             return Vec::new();
@@ -222,13 +222,13 @@ impl<C: Caller> Pool<C> {
         self.wants.drain(..).map(|want| want.caller).collect()
     }
 
-    /// Whether workers are wanted, and none of those that there are, or that start, will have time.
+    /// Whether workers are wanted, and no worker that is there or starts will have time.
     pub(super) fn is_hopeless(&self, now: Instant) -> bool {
         !self.wants.is_empty() && self.serving(now) == 0
     }
 
-    /// A caller does not need a worker any more that was leased to it. It is busy if it may still run what others have
-    /// asked of it.
+    /// A caller does not need its leased worker any more. The worker is busy if it may still run calls of other
+    /// processes.
     pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, is_busy: bool, now: Instant) {
         let mut workers = self.workers.values_mut();
         if let Some(worker) = workers.find(|each| each.is_at(worker) && each.is_leased_to(caller)) {
@@ -236,7 +236,7 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// A worker that was asked says that nothing is left of what it was asked to run.
+    /// A worker answers that it has no calls left.
     pub(super) fn set_free(&mut self, peer: OwnerId, now: Instant) {
         let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) else { return };
         if matches!(worker.job, Job::Finishing { asked: true, .. }) {
@@ -244,7 +244,7 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// A worker waits for results of others, or goes on.
+    /// A worker waits for results of other calls, or does not wait any more.
     pub(super) fn set_blocked(&mut self, peer: OwnerId, blocked: bool) {
         if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
             worker.blocked = blocked;
@@ -256,14 +256,14 @@ impl<C: Caller> Pool<C> {
         self.workers.values().any(|worker| worker.is_at(peer))
     }
 
-    /// A process cannot be talked to any more.
+    /// A process is broken: it cannot send or receive records any more.
     pub(super) fn set_broken(&mut self, peer: OwnerId, now: Instant) {
         if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
             worker.broken.get_or_insert(now);
         }
     }
 
-    /// A link is closed: its caller wants nothing any more, and if it is a worker's, that is broken.
+    /// A link is closed: its caller wants nothing any more. If the link is a worker's, the worker is broken.
     pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
         self.want(caller, 0);
         for worker in self.workers.values_mut().filter(|worker| worker.is_leased_to(caller)) {
@@ -293,7 +293,7 @@ impl<C: Caller> Pool<C> {
         self.workers.get(&token).is_some_and(|worker| worker.link.is_none())
     }
 
-    /// A process that was started is ready to serve.
+    /// A process that was started has registered and can serve.
     pub(super) fn register(&mut self, token: u64, link: &C, now: Instant) {
         let Some(worker) = self.workers.get_mut(&token) else { return };
         worker.link = Some(link.clone());
@@ -302,24 +302,24 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// A process is to end, and is asked to by the caller.
+    /// A process must end. The caller of this function tells it so.
     pub(super) fn exit(&mut self, token: u64, now: Instant) {
         if let Some(worker) = self.workers.get_mut(&token) {
             worker.job = Job::Exiting { since: now };
         }
     }
 
-    /// Whether a process that was told to end has not.
+    /// Whether there is a process that was told to end and has not ended.
     pub(super) fn is_any_exiting(&self) -> bool {
         self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }))
     }
 
-    /// A process has ended; what it was.
+    /// Removes a process that has ended, and returns it.
     pub(super) fn remove(&mut self, token: u64) -> Option<Worker<C>> {
         self.workers.remove(&token)
     }
 
-    /// Processes that take longer to end than they may, to be killed.
+    /// The processes that take too long to end. They must be killed.
     pub(super) fn kill_late(&mut self, now: Instant) -> Vec<u64> {
         let late = self.workers.iter_mut().filter(|(_, worker)| worker.is_late(now));
         late.map(|(token, worker)| {
@@ -355,25 +355,26 @@ impl<C: Caller> Pool<C> {
         self.actors() + self.places < self.limit()
     }
 
-    /// The limit of processes, and how many there are.
+    /// The limit of processes, and their number.
     pub(super) fn processes(&self) -> (usize, usize) {
         (self.limit(), self.workers.len())
     }
 
-    /// How many processes start, and have yet to take what they take in the driver.
+    /// The number of processes that are starting, and do not use all their descriptors in the driver yet.
     pub(super) fn starting(&self) -> usize {
         self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
     }
 
-    /// How many processes are there, or on their way, for actors that wait for one.
+    /// The number of processes that are there or starting for actors that wait for one.
     pub(super) fn coming(&self) -> usize {
         let comes = |worker: &&Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
         self.workers.values().filter(comes).count()
     }
 
-    /// The driver has room for so many more processes; by the limit of its descriptors alone, for `in_limit` together.
+    /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
+    /// `in_limit` together.
     pub(super) fn set_room(&mut self, in_limit: usize, more: usize) {
-        // One for an actor, or for what a call waits for, whatever the limit says.
+        // Always one more than the places, for an actor or for a call that another call waits for.
         let in_limit = in_limit.max(self.places + 1);
         self.room = more.min(in_limit.saturating_sub(self.workers.len()));
     }
@@ -388,7 +389,8 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. })).count()
     }
 
-    /// Processes that are only there because calls wait for others, when that is worth a word for the first time.
+    /// The number of processes that are only there because calls wait for others, when a warning is due for the first
+    /// time.
     pub(super) fn many_blocked(&mut self) -> Option<usize> {
         let blocked = self.workers.values().filter(|worker| worker.blocked).count();
         let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.places).min(self.limit() / 2).max(1);
@@ -404,7 +406,7 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Hands out what there is, and takes back what others need more.
+    /// Hands out workers, and recalls workers that other callers need more.
     pub(super) fn arrange(&mut self) -> Vec<Decision<C>> {
         let mut decisions = Vec::new();
         while let Some(grant) = self.grant() {
@@ -415,14 +417,14 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// How many processes are to be started, where so many actors wait for one.
+    /// The number of processes to start, when so many actors wait for one.
     pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
         let lacking =
             self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()));
         lacking.min(self.limit().saturating_sub(self.workers.len()))
     }
 
-    /// Who is not to get the process that it wants, because there are as many as there may be and none of them goes on.
+    /// The request to refuse, when the limit of processes is reached and none of them goes on.
     pub(super) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
         let is_full = self.workers.len() >= self.limit();
         let waits = actors > 0 || !self.wants.is_empty();
@@ -431,7 +433,8 @@ impl<C: Caller> Pool<C> {
             return None;
         }
         let stuck = now.duration_since(*self.stuck.get_or_insert(now));
-        // The innermost call, whose caller then goes on; else one that holds up nobody.
+        // The innermost blocked call is refused, so that its caller goes on; if there is none, a request that blocks no
+        // call.
         let position = self.wants.iter().rposition(|want| self.is_blocked(want));
         let has_actors = self.workers.values().any(|worker| matches!(worker.job, Job::Actor { .. }));
         let patience = match position {
@@ -448,7 +451,7 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Processes that have been idle for long, and are more than are needed.
+    /// Processes that have been idle for a while and are not needed.
     pub(super) fn surplus(&self, now: Instant) -> Vec<u64> {
         let idle = self.workers.iter().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
@@ -461,7 +464,7 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| worker.serves(now)).count()
     }
 
-    /// Places that are taken.
+    /// The number of places that are taken.
     fn busy(&self) -> usize {
         let is_busy = |worker: &&Worker<C>| !worker.blocked && matches!(worker.job, Job::Leased { .. });
         self.workers.values().filter(is_busy).count()
@@ -475,7 +478,7 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| worker.is_leased_to(caller)).count()
     }
 
-    /// Whether who wants a worker is one that waits.
+    /// Whether the caller that wants a worker is a blocked worker.
     fn is_blocked(&self, want: &Want<C>) -> bool {
         self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
     }
@@ -493,7 +496,7 @@ impl<C: Caller> Pool<C> {
         if want.workers == 0 {
             self.wants.remove(position);
         } else if position == 0 {
-            // Those that wait take turns.
+            // The callers that wait are served in rotation.
             self.wants.rotate_left(1);
         }
         let worker = self.workers.get_mut(&token).expect("just found");
@@ -502,12 +505,12 @@ impl<C: Caller> Pool<C> {
         Some(Decision::Grant { caller, worker: process, pid: worker.pid })
     }
 
-    /// Takes a worker back from a caller that has several (or has it idle), for one that has none.
+    /// Recalls a worker from a caller that has several, or has it idle, for a caller that has none.
     fn recall(&mut self) -> Option<Decision<C>> {
         let without = self.wants.iter().any(|want| self.leases_of(&want.caller) == 0);
         let pending =
             self.workers.values().any(|worker| matches!(worker.job, Job::Leased { recalled: true }));
-        // While all places are taken, neither an idle worker nor one that is starting helps anybody.
+        // While all places are taken, neither an idle worker nor a starting one helps any caller.
         let comes = self.starting() > 0 && self.busy() < self.places;
         if !without || pending || comes {
             return None;

@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 
 use crate::error::ExitReason;
 
-/// See the module's documentation.
+/// A process that this one has started; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: u32,
@@ -46,7 +46,7 @@ impl Child {
         let stdout = started.stdout.take().map(|pipe| above_standard(pipe.into())).transpose()?;
         let stderr = started.stderr.take().map(|pipe| above_standard(pipe.into())).transpose()?;
         let pid = started.id();
-        // Without a descriptor nothing can be done for it, nor to it: it ends with the session.
+        // Without a descriptor the process cannot be watched or killed: it ends with the session.
         let gone = || io::Error::other(format!("process {pid} ended before it could be watched"));
         let is_gone = |error: &io::Error| error.raw_os_error() == Some(libc::ESRCH);
         let pidfd = pidfd(pid).map_err(|error| if is_gone(&error) { gone() } else { error })?;
@@ -57,7 +57,7 @@ impl Child {
         if is_ours || child.has_ended() { Ok((child, stdout, stderr)) } else { Err(gone()) }
     }
 
-    /// Its number, for people.
+    /// Its process id, for messages.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -66,7 +66,7 @@ impl Child {
         self.has_ended_before(Instant::now())
     }
 
-    /// Waits until it has ended; `false` when the deadline came first.
+    /// Waits until it has ended. Returns `false` if the deadline came first.
     pub(crate) fn has_ended_before(&self, deadline: Instant) -> bool {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -80,14 +80,14 @@ impl Child {
         }
     }
 
-    /// How it ended, if it has. What it had forked is ended then.
+    /// How it ended, if it has. Ends the processes that it had forked.
     pub(crate) fn try_wait(&self) -> Option<ExitReason> {
         if !self.has_ended() {
             return None;
         }
         self.end_group();
         match self.waitid(libc::WEXITED | libc::WNOHANG) {
-            // A tracer of it has not let it go.
+            // A tracer has not released it yet.
             Ok(None) => None,
             Ok(reason) => reason,
             Err(_) => Some(self.reason_kept().unwrap_or(ExitReason::Unknown)),
@@ -98,12 +98,12 @@ impl Child {
         let _ = self.signal(libc::SIGKILL, 0);
     }
 
-    /// Ends what the child, which has ended, had forked.
+    /// Ends the processes that the child, which has ended, had forked.
     fn end_group(&self) {
         match self.signal(libc::SIGKILL, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
             // A kernel that does not know the flag.
             Err(Errno::EINVAL) if matches!(self.peek(), Peek::Ended) => {
-                // While nobody has waited for the child, its number is nobody else's.
+                // As long as nobody has waited for the child, no other process has its number.
                 let group = Pid::from_raw(self.pid as i32);
                 let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
             }
@@ -147,7 +147,7 @@ impl Child {
         Ok(Some(reason))
     }
 
-    /// How it ended, as the kernel has kept it with the descriptor although somebody else has waited for the child.
+    /// How it ended, from the kernel's record in the descriptor, if somebody else has waited for the child.
     fn reason_kept(&self) -> Option<ExitReason> {
         // SAFETY: plain numbers, of which all zeroes are some.
         let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };

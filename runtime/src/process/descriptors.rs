@@ -1,20 +1,20 @@
 //! How many processes the descriptors of this process have room for.
 //!
-//! The driver has several descriptors for each process of its session. It must not run out of them: without a
-//! descriptor it cannot meet a new reader of its objects, and until it has met all readers it takes every object for
-//! held. Then no actor ends by its last handle, and the actors keep the descriptors. So a process is started only where
-//! this process has room for all that it takes here.
+//! The driver has several descriptors for each process of its session, and must not run out of them. Without a
+//! descriptor it cannot attach a new reader of its objects, and while a reader is pending it takes every object for
+//! pinned. Then no actor ends by its last handle, and the actors keep the descriptors. So a process is started only if
+//! this process has room for all its descriptors.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors that the driver of a session with one worker opens, and some for what it does with them.
+/// The descriptors that the driver of a session with one worker opens, and some spare ones.
 pub(crate) const SESSION: usize = 48;
-/// Descriptors that each process of a session takes in the driver.
+/// The descriptors that each process of a session takes in the driver.
 const PROCESS: usize = 10;
-/// Descriptors that stay free for what opens one only for a moment.
+/// The descriptors that stay free for short uses.
 const KEPT_FREE: usize = 4;
 /// As many as the largest session needs. Not more: some programs close every possible descriptor number in a loop when
 /// they start a child.
@@ -28,13 +28,13 @@ pub(crate) fn raise_limit() -> u64 {
     if soft < wanted && setrlimit(resource, wanted, hard).is_ok() { wanted } else { soft }
 }
 
-/// How many processes a session may have by the limit alone.
+/// The number of processes that a session may have by the limit alone.
 pub(crate) fn processes_in_limit() -> usize {
     limit().saturating_sub(SESSION) / PROCESS
 }
 
-/// How many more processes this process has room for now, where so many are starting, which have yet to take theirs. A
-/// few system calls.
+/// The number of further processes for which this process has room now, while `starting` processes do not have all
+/// their descriptors yet. A few system calls.
 pub(crate) fn room_now(starting: usize) -> usize {
     let free = limit().saturating_sub(open()).saturating_sub(KEPT_FREE);
     (free / PROCESS).saturating_sub(starting)
@@ -53,7 +53,7 @@ fn open() -> usize {
     if by_size > 0 {
         return by_size;
     }
-    // Where there is no descriptor to look with, there is none for a process either.
+    // If there is no descriptor to count with, there is none for a process either.
     fs::read_dir(OF_THIS_PROCESS).map_or(usize::MAX, Iterator::count)
 }
 

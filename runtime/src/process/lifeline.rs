@@ -1,8 +1,9 @@
-//! How every process of a session learns that the session is over: a socket to the driver, and the driver's pidfd.
+//! The lifeline: how every process of a session learns that the session is over. It is a socket to the driver, and the
+//! driver's pidfd.
 //!
-//! The session ends when the driver says so, which it does by shutting its socket down, or when the driver's process
-//! ends, which the pidfd tells. Neither depends on who else has a copy of a descriptor: a child that the driver has
-//! forked has one of each, and keeps nothing alive by that.
+//! The session ends when the driver shuts its socket down, or when the driver's process ends, which the pidfd tells.
+//! Neither depends on other processes that have a copy of a descriptor: a child that the driver has forked has one of
+//! each, and does not keep the session alive by that.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -17,19 +18,19 @@ use serde::{Deserialize, Serialize};
 use crate::process::child::pidfd;
 use crate::process::role::inherited;
 
-/// Last words that are read at a time.
+/// The most last words that are read at a time.
 const LAST_WORDS_MAX: usize = 1000;
 
-/// The driver's side.
+/// The driver's end.
 #[derive(Debug)]
 pub(crate) struct Lifeline {
     socket: OwnedFd,
-    /// These pass on to every process that this one executes. Of those, only the session's own do anything with them.
+    /// Each process that this one executes inherits these. Only those of the session use them.
     watched: OwnedFd,
     driver: OwnedFd,
 }
 
-/// What a process is told about it: numbers of descriptors that it inherits.
+/// The numbers of the descriptors that a process inherits.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct WatchedNumbers {
     socket: RawFd,
@@ -53,7 +54,7 @@ impl Lifeline {
         WatchedNumbers { socket: self.watched.as_raw_fd(), driver: self.driver.as_raw_fd() }
     }
 
-    /// The tokens of processes whose stack has overflowed, since this was last asked.
+    /// The tokens of processes whose stack has overflowed since the last call of this function.
     pub(crate) fn last_words(&self) -> Vec<u64> {
         let (mut tokens, mut token) = (Vec::new(), [0; 8]);
         // At most this many are read at a time, so that a process that sends without end cannot hold up the head.
@@ -67,7 +68,7 @@ impl Lifeline {
         tokens
     }
 
-    /// The session is over: everybody hears of it now.
+    /// Ends the session: every process of it learns so now.
     pub(crate) fn cut(&self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
@@ -89,7 +90,7 @@ pub(crate) fn last_words(socket: RawFd, token: u64) {
     };
 }
 
-/// The side of a process that hangs on it.
+/// The end of a process of the session.
 #[derive(Debug)]
 pub(crate) struct Watched {
     socket: OwnedFd,
@@ -97,7 +98,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Takes over what this process has inherited.
+    /// Takes over the descriptors that this process has inherited.
     ///
     /// # Safety
     /// The numbers came with the role from the process that started this one, and are taken over once.
@@ -128,7 +129,7 @@ impl Watched {
         self.socket.as_raw_fd()
     }
 
-    /// From here on [`end_if_descriptors_are_gone`] does its work.
+    /// Makes [`end_if_descriptors_are_gone`] work from now on.
     pub(crate) fn watch_descriptors(&self) {
         CANARY.store(self.number(), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What workers print, on its way to the driver's own output.
+//! The output of workers, on its way to the driver's own output.
 //!
 //! A worker's standard output and error are pipes to the head, which puts a prefix before each line: the function or
 //! actor that ran, and the process's id. Which one ran is said in the pipe itself, where it cannot get out of step with
@@ -24,16 +24,16 @@ const NAME_BYTES_MAX: usize = 128;
 static FORWARDED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The name that this thread has said last.
+    /// The name in the last label of this thread.
     static LABEL: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// This worker's output is forwarded: labels are wanted.
+/// Turns labels on: the output of this worker is forwarded.
 pub(crate) fn enable_labels() {
     FORWARDED.store(true, Ordering::Relaxed);
 }
 
-/// What is printed from here on belongs to `name`. Two system calls, and only when it is another one than before.
+/// Labels the output from now on with `name`. Two system calls if the name is not the last one, else none.
 pub fn label(name: &str) {
     let is_new = LABEL.with_borrow_mut(|label| {
         let is_new = label != name;
@@ -62,7 +62,7 @@ fn flush_stdout() {
     }
 }
 
-/// The last part of a path: what people call a function.
+/// The last part of a path: the short name of a function.
 fn short(name: &str) -> &str {
     name.rsplit("::").next().unwrap_or(name)
 }
@@ -164,7 +164,7 @@ impl Prefixer {
                     self.push_output(byte, pid, out);
                 }
                 (None, MARK) => {
-                    // Whoever printed without ending the line is done with it.
+                    // The thread that printed without ending the line has printed all of it.
                     self.finish(pid, out);
                     self.label = Some(Vec::new());
                 }

@@ -1,4 +1,4 @@
-//! What a worker says when its stack overflows.
+//! Reports a stack overflow of a worker.
 //!
 //! The standard library's own handler is set before a program's `main`, which a worker never runs. This one says the
 //! same in the worker's output and to the head, and leaves the rest to the signal: the process ends by it, as it would
@@ -30,7 +30,7 @@ struct Known {
 
 static KNOWN: OnceLock<Known> = OnceLock::new();
 
-/// From here on an overflow of this thread's stack is told.
+/// Makes an overflow of this thread's stack be reported from now on.
 pub(crate) fn tell_overflow(token: u64, socket: RawFd) {
     let Some(Range { start: low, .. }) = stack::bounds() else { return };
     // SAFETY: asks for a number.

@@ -1,7 +1,7 @@
-//! What a process that a session has started is to be: a worker, or the store.
+//! The role of a process that a session has started: a worker, or the store.
 //!
-//! It stands in the first argument, so the environment is left alone, and nothing that the process starts takes itself
-//! for a worker. How a program comes to look at that argument is the front's affair: see [`run_role`].
+//! The role is in the first argument, so the environment is left alone, and no process that this one starts takes
+//! itself for a worker. The front decides how a program comes to look at that argument: see [`run_role`].
 
 use std::ffi::{CStr, OsString};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -11,7 +11,7 @@ use crate::process::lifeline::WatchedNumbers;
 use crate::process::output;
 use crate::{session, wire, worker};
 
-/// What the first argument of a worker, and of an embedded store, begins with.
+/// The prefix of the first argument of a worker and of an embedded store.
 pub const ROLE: &str = "mobula-role=";
 
 /// The name of a worker's main thread, which runs the calls.
@@ -77,7 +77,7 @@ pub(crate) enum Role {
 pub(crate) struct WorkerRole {
     pub(crate) socket: OsString,
     pub(crate) head: mobula_client::OwnerId,
-    /// By which the head knows the process.
+    /// The number by which the head knows the process.
     pub(crate) token: u64,
     pub(crate) lifeline: WatchedNumbers,
     pub(crate) forward_output: bool,
@@ -91,10 +91,10 @@ pub(crate) struct StoreRole {
     pub(crate) capacity_bytes: u64,
     pub(crate) clients_max: u32,
     pub(crate) spill_directory: Option<OsString>,
-    /// `None`: what the store takes by itself.
+    /// The most bytes of spill files. `None`: the store's default.
     pub(crate) spill_bytes_max: Option<u64>,
     pub(crate) lifeline: WatchedNumbers,
-    /// Leads to the session's directory, and is removed with it.
+    /// The link to the session's directory. It is removed with the directory.
     pub(crate) link: Option<OsString>,
 }
 
@@ -106,7 +106,7 @@ impl Role {
         wire::read(&bytes?).ok()
     }
 
-    /// As the first argument of the process.
+    /// The role as the first argument of the process.
     pub(crate) fn to_argument(&self) -> String {
         let digits: String = wire::to_vec(self).iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{ROLE}{digits}")
@@ -121,7 +121,7 @@ impl Role {
 pub(crate) unsafe fn inherited(raw: RawFd) -> OwnedFd {
     // SAFETY: the caller says that it is open, and that nothing else in this process owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
-    // Not for processes that this one starts.
+    // Processes that this one starts must not inherit it.
     let _ = nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
     descriptor
 }

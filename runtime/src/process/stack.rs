@@ -1,47 +1,47 @@
-//! How much of its stack a thread has left, so that to read or to write what nests too deep is an error, and not the
-//! end of the process.
+//! The stack that a thread has left. Reading or writing a value that nests too deep is an error, and does not end the
+//! process.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Left to those who are called between one look and the next: user code mostly.
+/// The stack that is left for the functions that are called between two checks: mostly user code.
 const RESERVE_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// Where the thread's stack lies, once somebody has asked.
+    /// The bounds of the thread's stack, once they were asked for.
     static BOUNDS: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
 }
 
-/// The address that the stack of this thread is not to grow beyond.
+/// The address beyond which the stack of this thread must not grow.
 #[derive(Debug, Clone, Copy)]
 pub struct StackLimit(usize);
 
 impl StackLimit {
-    /// That of what is known to need little.
+    /// No limit, for work that is known to need little.
     pub const NONE: Self = Self(0);
 
-    /// That of the stack that this runs on. The kernel is asked the first time in each thread.
+    /// The limit of the current stack. The first call in each thread asks the kernel.
     pub fn here() -> Self {
         let (start, end) = BOUNDS.get().unwrap_or_else(|| {
             let Range { start, end } = bounds().unwrap_or_default();
             BOUNDS.set(Some((start, end)));
             (start, end)
         });
-        // Of a stack that somebody else made nothing is known.
+        // Nothing is known of a stack that another library made.
         if !(start..end).contains(&address()) {
             return Self::NONE;
         }
         Self(start + RESERVE_BYTES.min((end - start) / 4))
     }
 
-    /// Whether what runs now is beyond it. An addition and a comparison.
+    /// Whether the stack has grown beyond the limit. An addition and a comparison.
     #[inline(always)]
     pub fn is_reached(self) -> bool {
         address() < self.0
     }
 
-    /// Whether there are no more than `bytes` up to it.
+    /// Whether at most `bytes` are left up to the limit.
     #[inline(always)]
     pub fn is_within(self, bytes: usize) -> bool {
         address() < self.0.saturating_add(bytes)
@@ -55,7 +55,7 @@ fn address() -> usize {
     (&raw const here).addr()
 }
 
-/// Where the stack of this thread lies, if the system says.
+/// The bounds of this thread's stack, if the system knows them.
 pub(crate) fn bounds() -> Option<Range<usize>> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let (mut start, mut bytes) = (std::ptr::null_mut(), 0);

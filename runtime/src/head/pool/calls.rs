@@ -62,16 +62,16 @@ enum Record {
     Closed,
 }
 
-/// What a process has called.
+/// The calls that a process has made.
 #[derive(Default)]
 struct Process {
     leases: Leases<u64, ()>,
-    /// Where its calls are.
+    /// The worker to which each call was sent.
     sent: BTreeMap<u64, u64>,
     linked: BTreeSet<u64>,
 }
 
-/// What a worker runs.
+/// The calls of a worker.
 #[derive(Default)]
 struct Server {
     registered: bool,
@@ -95,14 +95,14 @@ struct Life {
     pool: Pool<End>,
     places: usize,
     processes_max: usize,
-    /// So many processes the driver has room for.
+    /// The number of processes for which the driver has room.
     room: usize,
     now: Instant,
     token_last: u64,
     wires: BTreeMap<(u64, u64), VecDeque<Record>>,
     callers: BTreeMap<u64, Process>,
     servers: BTreeMap<u64, Server>,
-    /// Dead, which the head has not noticed yet.
+    /// Dead processes that the head has not noticed yet.
     unnoticed: Vec<u64>,
     calls: BTreeMap<u64, Call>,
 }
@@ -223,7 +223,7 @@ impl Life {
         }
     }
 
-    /// Leases that are over, for whatever reason.
+    /// Ends the leases that are over, for whatever reason.
     fn end_leases(&mut self, caller: u64) {
         let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
         for Ended { worker, is_busy } in leases.take_ended(self.now) {
@@ -443,7 +443,7 @@ impl Life {
         }
     }
 
-    /// As the head carries it out.
+    /// Carries out the decisions as the head does.
     fn arrange(&mut self) {
         let there = self.servers.len() + self.unnoticed.len();
         self.pool.set_room(usize::MAX, self.room.saturating_sub(there));

@@ -15,7 +15,7 @@ use super::*;
 const SCHEDULES: u64 = 1000;
 /// Steps of a schedule, before everything ends.
 const STEPS: u64 = 300;
-/// Rounds in which everybody who waits must have had a turn.
+/// The most rounds until every caller that waits must have been served.
 const ROUNDS_MAX: u32 = 500;
 
 #[test]
@@ -280,7 +280,7 @@ impl Schedule {
 
     // ---- what is decided ----
 
-    /// As the head carries it out.
+    /// Carries out the decisions as the head does.
     fn arrange(&mut self) {
         while self.actors > 0 {
             let Some((token, _)) = self.pool.idle() else { break };
@@ -308,7 +308,7 @@ impl Schedule {
     fn carry_out(&mut self, decision: Decision<End>) {
         match decision {
             Decision::Grant { caller, worker, .. } => {
-                // Those who have given up a place go first.
+                // Workers that have given up a place go first.
                 let gave_up = |end: &End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
                 assert!(gave_up(&caller) || !self.wants.keys().any(gave_up), "{caller:?} was not next");
                 let wanted = self.wants.get_mut(&caller).expect("somebody who wants none got one");
