@@ -1,9 +1,8 @@
 //! The core of Mobula: tasks, actors, scheduling, workers and sessions, for any language.
 //!
-//! This crate deals in function keys, [payloads](Payload) (bytes with a [format tag](mod@format), and the objects that
-//! they refer to) and object ids. It knows no types: a *front* turns values of its language into payloads and back, and
-//! gives the core a [`Host`], which runs the functions that it has. The Rust front is the crate `mobula`; programs use
-//! that.
+//! This crate works with function keys, object ids and [payloads](Payload): bytes with a [format tag](mod@format), and
+//! the objects that they refer to. It knows no types. A *front* turns values of its language into payloads and back,
+//! and gives the core a [`Host`], which runs its functions. The Rust front is the crate `mobula`, which programs use.
 //!
 //! ```text
 //! front (caller)                                            front (callee)

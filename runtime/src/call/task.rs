@@ -55,7 +55,7 @@ impl TaskOptions {
     }
 }
 
-/// What a task runs.
+/// The function, method or constructor that a task runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// A function, which any worker of the session can run.

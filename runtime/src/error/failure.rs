@@ -51,36 +51,36 @@ pub enum Failure {
     ConstructorFailed {
         /// The actor's class.
         class: String,
-        /// What the constructor said.
+        /// The error of the constructor.
         error: TaskError,
     },
     /// No channel to the process that is to run the call could be opened, or the channel was lost; for want of
     /// descriptors or memory, here or there. The next call tries again.
     Unreachable {
-        /// What the system, or the store, said.
+        /// The reason that the system or the store gave.
         reason: String,
     },
-    /// There are as many processes as there may be, and the call, or the actor, needs one more to go on.
+    /// The limit of processes is reached, and the call or the actor needs one more to go on.
     ProcessLimit {
-        /// How many there may be: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer,
-        /// where the driver has no descriptors for so many.
+        /// The limit: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer if the driver
+        /// has no descriptors for so many.
         limit: usize,
-        /// How many there are.
+        /// The number of processes.
         in_use: usize,
     },
     /// No worker process can be started, or each ends before it can serve, so nothing runs the call.
     NoWorkers {
-        /// What happened to the last one that was tried.
+        /// The end of the last process that was tried.
         reason: String,
     },
     /// The name is taken.
     NameTaken {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
     },
     /// The arguments do not fit a record, even though each of them is there by its object's id alone.
     TooManyArguments {
-        /// What was called.
+        /// The function or method that was called.
         function: String,
         /// How many arguments it was given.
         count: usize,
@@ -97,28 +97,28 @@ pub enum Failure {
     },
     /// The store refused, or is gone, or could not be asked: for an argument, for a result, or in the task.
     Store {
-        /// What kind of error it is, with its numbers.
+        /// The kind of the error, with its numbers.
         kind: StoreFailure,
         /// The text of the [`ClientError`].
         message: String,
     },
     /// A value could not be encoded or decoded.
     Value {
-        /// What the front said.
+        /// The reason that the front gave.
         reason: String,
     },
     /// A task waited, and no result came within the time that it gave: [`Error::Timeout`].
     Timeout {
-        /// For how long.
+        /// How long the wait was.
         waited: Duration,
-        /// How many were ready.
+        /// The number of references that were ready.
         ready: usize,
-        /// How many were asked for.
+        /// The number of references that were waited for.
         wanted: usize,
     },
     /// A task asked for an actor by a name that none has: [`Error::NoSuchActor`].
     NoSuchActor {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
     },
     /// A task asked for an actor by a name that one of another class has: [`Error::WrongActorClass`].

@@ -1,4 +1,4 @@
-//! What can go wrong between a call and its result.
+//! The errors between a call and its result.
 //!
 //! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it is the result of
 //! a task instead of a value, is stored, passed on through chains of tasks, and comes out of `get` inside an [`Error`].
@@ -31,8 +31,8 @@ pub enum Error {
     NotInitialized,
     /// There is one already.
     #[error(
-        "mobula is already initialized in this process: drop the first session's guard before starting another, or share it \
-         by mobula::init_or_join()"
+        "mobula is already initialized in this process: drop the first session's guard before starting another, or \
+         share it by mobula::init_or_join()"
     )]
     AlreadyInitialized,
     /// A worker process starts no session of its own.
@@ -52,9 +52,9 @@ pub enum Error {
     Config {
         /// The builder's setter.
         field: &'static str,
-        /// What came.
+        /// The value that was given.
         value: String,
-        /// What would do.
+        /// The values that are possible.
         expected: String,
     },
     /// A remote function or method ran, and failed; or it could not be called, or its result not be passed on. What it
@@ -70,17 +70,17 @@ pub enum Error {
         "not ready within {waited:?}: {ready} of {wanted} results were there, and the others may still come"
     )]
     Timeout {
-        /// For how long.
+        /// How long the wait was.
         waited: Duration,
-        /// How many were ready.
+        /// The number of references that were ready.
         ready: usize,
-        /// How many were asked for.
+        /// The number of references that were waited for.
         wanted: usize,
     },
     /// No living actor has the name.
     #[error("no actor of this session is named {name:?}: none was started under that name, or it has ended")]
     NoSuchActor {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
     },
     /// The named actor is of another class.
@@ -88,9 +88,9 @@ pub enum Error {
     WrongActorClass {
         /// Its name.
         name: String,
-        /// What was asked for.
+        /// The class that was asked for.
         expected: String,
-        /// What it is.
+        /// The class of the actor.
         found: String,
     },
     /// A value could not be encoded or decoded; the front says why. In Rust it is a `mobula::value::ValueError`.

@@ -1,4 +1,4 @@
-//! Actors, whatever their class: their options, and references to them.
+//! Actors of any class: their options, and references to them.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -30,17 +30,17 @@ use crate::wire::{NewActor, Returns, ToHead};
 /// Without options an actor is over when its process dies: calls that were under way, and all later ones, fail with
 /// [`Failure::ActorDied`].
 ///
-/// With [`max_restarts`](Self::max_restarts) it is started again: a new process runs the constructor with the same
-/// arguments, which are kept for that. The state is a new one; what the old one had become is lost, unless the actor
-/// keeps it elsewhere. Handles and the name stay, in whatever process they are, and lead to the new process. Then
+/// With [`max_restarts`](Self::max_restarts) it is restarted: a new process runs the constructor with the same
+/// arguments, which are kept for that. The state is a new one; the old state is lost, unless the actor keeps it
+/// elsewhere. Handles in all processes, and the name, stay valid and lead to the new process. Then
 ///
 /// - a call that had begun when the process died, and whose result is not yet there, fails with
 ///   [`Failure::ActorUnavailable`]: it was carried out **at most once**. With
 ///   [`max_task_retries`](Self::max_task_retries) it is sent again instead, and is carried out **at least once** if it
 ///   succeeds, at most once more than there are retries;
 /// - a call that had not begun, or is made while the actor starts again, waits for the new process;
-/// - the calls of one caller that are carried out are so in the order in which they were made, those that are sent
-///   again before those that waited.
+/// - the calls of one caller that are carried out keep the order in which they were made: retried calls come before
+///   calls that waited.
 ///
 /// It is not started again when it was ended: with its last handle, by [`ActorRef::kill`], or by a constructor that
 /// fails when it runs again. Its calls then fail with what the constructor said.
@@ -64,22 +64,21 @@ impl ActorOptions {
         self
     }
 
-    /// How often the actor is started again when its process dies, however that happens but by [`ActorRef::kill`]: it
-    /// crashed, it was killed from outside, or its own code ended it. [`UNLIMITED`](crate::UNLIMITED) is possible.
-    /// Default: 0.
+    /// How often the actor is restarted when its process dies, in any way but by [`ActorRef::kill`]: it crashed, it was
+    /// killed from outside, or its own code ended it. [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0.
     pub fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = Some(restarts);
         self
     }
 
-    /// How often a call that was under way when the actor's process died is sent again to the one that takes its place;
-    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It takes restarts to be of any use.
+    /// How often a call that had begun when the actor's process died is retried on the process that takes its place;
+    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It has an effect only with restarts.
     pub fn max_task_retries(mut self, retries: u32) -> Self {
         self.max_task_retries = Some(retries);
         self
     }
 
-    /// What is not set here, as `defaults` has it.
+    /// These options, with the values of `defaults` for those that are not set.
     pub fn or(self, defaults: Self) -> Self {
         Self {
             name: self.name.or(defaults.name),
@@ -91,7 +90,7 @@ impl ActorOptions {
 
 /// A reference to an actor, which keeps it alive.
 ///
-/// Two are equal if they are to the same actor, in every process and after every restart.
+/// Two references are equal if they refer to the same actor, in every process and after every restart.
 #[derive(Clone)]
 pub struct ActorRef {
     session: SessionNumber,
@@ -100,14 +99,14 @@ pub struct ActorRef {
     token: Token,
 }
 
-/// What keeps the actor alive, or why there is none.
+/// The handle that keeps the actor alive, or the reason why there is no actor.
 #[derive(Debug, Clone)]
 enum Token {
     Held(Arc<Handle>),
     Failed(Arc<Failure>),
 }
 
-/// What an [`ActorRef`] is inside a value.
+/// The form of an [`ActorRef`] inside a value.
 #[derive(Debug, Clone)]
 pub struct ExportedActor {
     /// The actor's number.
@@ -119,8 +118,8 @@ pub struct ExportedActor {
 }
 
 impl ActorRef {
-    /// Makes an actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.
-    /// What goes wrong is reported by its calls.
+    /// Makes an actor. Costs a round trip to the head, which reserves the actor. The actor's process starts and its
+    /// constructor runs meanwhile. An error is reported by the actor's calls.
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
         let reserved = session::runtime()
             .map_err(Failure::from)
@@ -155,7 +154,7 @@ impl ActorRef {
         Ok(Self { session: runtime.session, actor: found.actor, class, token })
     }
 
-    /// Calls a method; a reference to each of its results. Costs what [`call_function`](crate::call_function) does.
+    /// Calls a method. Returns a reference to each result. Costs as much as [`call_function`](crate::call_function).
     pub fn call(
         self,
         method: u32,
@@ -179,8 +178,7 @@ impl ActorRef {
         submit(target, arguments, returns, TaskOptions::new())
     }
 
-    /// Ends the actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A
-    /// round trip to the head.
+    /// Ends the actor now and for good: its process is killed, and its unfinished calls fail. A round trip to the head.
     ///
     /// # Errors
     /// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the reference's session has ended.
@@ -192,7 +190,7 @@ impl ActorRef {
         Ok(())
     }
 
-    /// What stands for it inside a value.
+    /// The form of the reference inside a value.
     ///
     /// # Errors
     /// Why there is no actor; [`Failure::SessionOver`].
@@ -214,7 +212,7 @@ impl ActorRef {
         (key == class.key).then_some(Self { session, actor, class, token })
     }
 
-    /// What tells the actor from all others: its token. One that could not be made has none, and is known by its
+    /// The identity of the actor: its token. An actor that could not be made has none, and is identified by its
     /// failure, which does not leave the process.
     fn identity(&self) -> (u64, Option<ObjectId>, usize) {
         match &self.token {

@@ -210,8 +210,8 @@ impl Actors {
         self.actors.get(&actor).map(|record| record.class_name.clone()).unwrap_or_default()
     }
 
-    /// What the calls of an actor that is gone fail with. Callers know which method they have called, and which process
-    /// was the actor's.
+    /// The failure of all calls of an actor that is gone. The callers add the method that they called and the process
+    /// that was the actor's.
     pub(super) fn died(&self, actor: u64, cause: ActorEnd) -> Failure {
         Failure::ActorDied { class: self.class_name(actor), method: String::new(), pid: 0, cause }
     }

@@ -1,9 +1,10 @@
 //! The output of workers, from their pipes to this process's own output.
 //!
-//! The head reads the pipes, and a thread of its own writes, because it may have to wait for whoever reads. Nothing is
-//! lost while the session lives: while what was read cannot be written, pipes are not read, and workers that print
-//! wait. The pipes of a process that has ended are kept until they are empty. What must be lost all the same, because
-//! the output is closed or nobody has read it when the session ends, is said on standard error.
+//! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of the output.
+//! Nothing is lost while the session lives: while the output that was read cannot be written, the head reads no pipes,
+//! and workers that print wait. The pipes of a process that has ended are kept until they are empty. Output is lost
+//! only if the driver's output is closed, or its reader has not read it when the session ends; a message on standard
+//! error says so.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -182,8 +183,8 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written, for a while. What nobody has read by then is said to be lost; the thread that
-    /// writes goes on waiting, alone.
+    /// Waits for a while until everything is written. Output that is not written by then is reported as lost; the
+    /// thread that writes continues to wait alone.
     pub(super) fn end(&mut self) {
         let deadline = Instant::now() + END_PATIENCE;
         loop {

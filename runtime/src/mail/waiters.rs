@@ -1,11 +1,11 @@
-//! Which thread of the process looks at the mail.
+//! Waiting for mail: which thread of a process looks at it.
 //!
-//! Records and events are dealt with by a thread that waits for something: it looks, and when there is nothing, one
-//! thread (the *leader*) sleeps on the process's bell, the others (*followers*) on a condition variable. A leader that
-//! has what it waited for hands over to a follower. When no thread waits, the *background poller* leads as long as
-//! there are calls that have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get`
-//! cost no switch between threads of the process, and nothing stays behind when no thread waits. The poller also looks
-//! when an event comes, such as the end of another process: what this process has of it goes back then.
+//! A thread that waits for something handles the records and events. When there are none, one thread (the *leader*)
+//! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader that has what it
+//! waited for hands over to a follower. When no thread waits, the *background poller* leads while there are calls that
+//! have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch
+//! between threads of the process, and no call stays behind when no thread waits. The poller also looks when an event
+//! comes, such as the end of another process: the memory and descriptors for that process are then released.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};

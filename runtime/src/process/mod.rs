@@ -1,5 +1,4 @@
-//! What the processes of a session need of the operating system: children, descriptors, the lifeline, output, the
-//! stack.
+//! The operating system, as the processes of a session need it: children, descriptors, the lifeline, output, the stack.
 
 pub(crate) mod child;
 pub(crate) mod descriptors;

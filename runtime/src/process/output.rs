@@ -123,8 +123,8 @@ impl Stream {
     }
 }
 
-/// Says something of this library's own on standard error, if that can be written without waiting: nothing of a session
-/// is to be held up by whoever does not read it, or ended because nobody can, as `eprintln!` would do.
+/// Writes a message of this library to standard error, if that does not have to wait. A session must neither be delayed
+/// by a reader that does not read, nor end because there is no reader, as it would by `eprintln!`.
 pub(crate) fn say(text: impl std::fmt::Display) {
     if Stream::Stderr.takes_more_within(PollTimeout::ZERO) {
         let _ = write(io::stderr().as_fd(), format!("mobula: {text}\n").as_bytes());

@@ -53,8 +53,7 @@ fn call_it(name: &CStr) {
     let _ = nix::sys::prctl::set_name(name);
 }
 
-/// What the driver has done to its own signals is not the process's affair: it hears of its children, and no signal
-/// waits.
+/// Resets the signals that the driver may have changed: this process hears of its children, and blocks no signal.
 fn set_signals() {
     // SAFETY: sets dispositions, with no handler among them. That of SIGPIPE is as the standard library has it in every
     // program: a write to a closed pipe is an error.
@@ -65,7 +64,7 @@ fn set_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
-/// What a started process is to be; travels in its first argument, as hexadecimal digits.
+/// The role of a started process. It is in the process's first argument, as hexadecimal digits.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Role {
     Worker(WorkerRole),

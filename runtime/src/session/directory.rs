@@ -132,7 +132,7 @@ pub(super) fn remove(directory: &Path, link: Option<&Path>) {
 fn make_base(base: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
     match std::fs::symlink_metadata(base) {
-        // It went in between; whoever goes on will notice.
+        // The directory was removed in between: the caller's next step fails.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(_) if is_own_directory(base) => Ok(()),
@@ -196,7 +196,7 @@ fn is_link(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(LINK))
 }
 
-/// What is in a directory, if it is this user's.
+/// The entries of a directory, if it is this user's.
 fn entries(base: &Path) -> Vec<PathBuf> {
     if !is_own_directory(base) {
         return Vec::new();

@@ -36,7 +36,10 @@ pub(super) fn prepare() -> Result<()> {
             free.len(),
             needed = descriptors::SESSION
         ))),
-        Some(error) => Err(Error::Start(format!("/proc/self/exe, by which it starts its processes: {}", explained(&error)))),
+        Some(error) => {
+            let reason = explained(&error);
+            Err(Error::Start(format!("/proc/self/exe, by which it starts its processes: {reason}")))
+        }
     }
 }
 

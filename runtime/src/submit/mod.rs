@@ -118,7 +118,7 @@ struct Dying {
     calls: Vec<Running>,
 }
 
-/// What became of a call that was to be sent at once.
+/// The outcome of the attempt to send a call at once.
 enum Sent {
     Now,
     /// It waits for room in the ring.
@@ -213,7 +213,7 @@ impl Submitter {
         self.id_last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// How many calls have been made, ever.
+    /// The number of calls made so far.
     pub(crate) fn calls(&self) -> u64 {
         self.id_last.load(Ordering::Relaxed)
     }

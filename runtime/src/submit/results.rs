@@ -1,4 +1,4 @@
-//! What comes back: results, refusals, and the news that a process is gone.
+//! The results of calls, declined calls, and the loss of processes that run calls.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
