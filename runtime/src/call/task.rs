@@ -40,10 +40,10 @@ impl TaskOptions {
     /// is a result, and not retried.
     ///
     /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died fails with
-    /// [`Failure::WorkerDied`]. A call that had not begun goes to another process; that is no retry. With *n* retries
-    /// the function runs at most *n* + 1 times, and at least once if it succeeds. The effects of an attempt whose
-    /// process died are not undone, so such a function must be able to run twice. A retry also repeats the calls that
-    /// the function makes.
+    /// [`Failure::WorkerDied`](crate::Failure::WorkerDied). A call that had not begun goes to another process; that is
+    /// no retry. With *n* retries the function runs at most *n* + 1 times, and at least once if it succeeds. The
+    /// effects of an attempt whose process died are not undone, so such a function must be able to run twice. A retry
+    /// also repeats the calls that the function makes.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self

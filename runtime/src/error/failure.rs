@@ -147,11 +147,11 @@ pub enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ActorEnd {
-    /// Its process ended, and the actor is not started again.
+    /// The actor's process ended, and the actor is not restarted.
     Process {
         /// How the process ended.
         reason: ExitReason,
-        /// How often the actor had been started again before.
+        /// How often the actor had been restarted before.
         restarts: u32,
     },
     /// It was killed on purpose, by `mobula::kill`.
@@ -177,7 +177,7 @@ impl fmt::Display for ActorEnd {
     }
 }
 
-/// What kind of [`ClientError`] another process had, with its numbers.
+/// The kind of a [`ClientError`] of another process, with its numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StoreFailure {

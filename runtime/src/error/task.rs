@@ -26,7 +26,7 @@ pub enum TaskErrorKind {
     Panicked,
     /// It could not be called: an argument did not decode, or the function is not registered.
     NotCalled,
-    /// What it returned could not be encoded, or stored.
+    /// Its result could not be encoded or stored.
     NotReturned,
 }
 

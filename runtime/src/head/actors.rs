@@ -37,7 +37,7 @@ struct Actor {
     stage: Stage,
     /// The constructor's arguments, kept until it is certain that the constructor will not run again.
     arguments: Option<Arguments>,
-    /// How often it was started again, and how often it may be.
+    /// How often it was restarted, and how often it may be.
     restarts: u32,
     max_restarts: u32,
     max_task_retries: u32,

@@ -209,7 +209,7 @@ impl Output {
     }
 }
 
-/// What a look into a pipe has found.
+/// The state of a pipe.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Piece,

@@ -18,7 +18,7 @@ const HANDLER_STACK_BYTES: usize = 64 << 10;
 /// page, and the kernel keeps a gap of this size.
 const BELOW_BYTES: usize = 1 << 20;
 
-/// What the handler needs: made before, since it may not ask for anything.
+/// The data of the handler, made before, because a handler may not ask for anything.
 #[derive(Debug)]
 struct Known {
     /// The lowest address of the stack.

@@ -156,7 +156,7 @@ fn bases() -> Vec<PathBuf> {
 }
 
 /// Sessions of this user's that are running: their stores' sockets. Also those that were made in a directory of their
-/// own ([`Builder::session_dir`](crate::Builder::session_dir)).
+/// own ([`SessionOptions::session_dir`](crate::SessionOptions::session_dir)).
 ///
 /// ```
 /// let _mobula = mobula::init()?;

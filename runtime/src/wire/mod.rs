@@ -280,7 +280,7 @@ pub(crate) struct NewActor<'a> {
     pub(crate) class: Key,
     pub(crate) class_name: &'a str,
     pub(crate) name: Option<&'a str>,
-    /// How often it is started again when its process dies.
+    /// How often it is restarted when its process dies.
     pub(crate) max_restarts: u32,
     /// How often its calls are retried then.
     pub(crate) max_task_retries: u32,
