@@ -341,7 +341,7 @@ mod tests {
         let (one_handle, other_handle) = (one.handle().clone(), other.handle().clone());
         one.fulfil(write(&client, &Settled::Stored(other_handle.clone())).unwrap());
         other.fulfil(write(&client, &Settled::Stored(one_handle.clone())).unwrap());
-        let failure = stored(&client, one_handle).err().expect("there is no end");
+        let failure = stored(&client, one_handle).expect_err("there is no end");
         assert!(failure.to_string().contains("without end"), "{failure}");
         drop((client, other_handle));
         stopper.stop();

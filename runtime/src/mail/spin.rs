@@ -5,10 +5,10 @@
 //!
 //! * The last wait was a long one: the next one probably is too.
 //! * It waits for the answer of a process that was found asleep, unless its own last wait ended just before. Two
-//! processes that exchange records now and then run faster alternately on one processor than a second processor wakes
-//! up. Two processes that exchange records all the time are awake from the second or third time on.
+//!   processes that exchange records now and then run faster alternately on one processor than a second processor wakes
+//!   up. Two processes that exchange records all the time are awake from the second or third time on.
 //! * More threads of the machine want to run than it has processors: the other process may need just the processor that
-//! the look would use. The kernel counts these threads (`/proc/loadavg`); it is asked once a millisecond at most.
+//!   the look would use. The kernel counts these threads (`/proc/loadavg`); it is asked once a millisecond at most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
