@@ -99,7 +99,8 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 /// The actor of a class that has a name. A round trip to the head.
 ///
 /// # Errors
-/// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
+/// [`Error::NoSuchActor`](crate::Error::NoSuchActor), [`Error::WrongActorClass`](crate::Error::WrongActorClass),
+/// [`Error::NotInitialized`](crate::Error::NotInitialized).
 pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     let class = A::class();
     let actor = ActorRef::named(name, class.definition())?;
@@ -110,7 +111,8 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
 /// trip to the head.
 ///
 /// # Errors
-/// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the handle's session has ended.
+/// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Failure::SessionOver`](crate::Failure::SessionOver) when the
+/// handle's session has ended.
 pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
     handle.raw().actor.kill()
 }

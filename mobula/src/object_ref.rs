@@ -56,7 +56,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// Waits for the object and returns its value. Large arrays in it are not copied: they lie in the store.
     ///
     /// # Errors
-    /// What the task failed with; [`Failure::SessionOver`] when the reference's session has ended.
+    /// What the task failed with; [`Failure::SessionOver`](crate::Failure::SessionOver) when the reference's session has ended.
     pub fn get(&self) -> Result<T> {
         let runtime = runtime_of(self.to.session())?;
         if !self.is_ready() {
@@ -68,7 +68,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// As [`get`](Self::get), but gives up after `timeout`.
     ///
     /// # Errors
-    /// [`Error::Timeout`], and those of `get`.
+    /// [`Error::Timeout`](crate::Error::Timeout), and those of `get`.
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         let runtime = runtime_of(self.to.session())?;
         wait_all(&runtime, std::slice::from_ref(self), Some(timeout))?;
@@ -80,7 +80,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// copied.
 ///
 /// # Errors
-/// [`Error::Value`] when it cannot be encoded, [`Error::Store`] when there is no room for it.
+/// [`Error::Value`](crate::Error::Value) when it cannot be encoded, [`Error::Store`](crate::Error::Store) when there is no room for it.
 pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let runtime = runtime()?;
     let encoded = value::encode(value)?;
@@ -113,7 +113,7 @@ pub fn get<T: DeserializeOwned>(
 /// As [`get`], but gives up after `timeout`.
 ///
 /// # Errors
-/// [`Error::Timeout`], and those of [`ObjectRef::get`].
+/// [`Error::Timeout`](crate::Error::Timeout), and those of [`ObjectRef::get`].
 pub fn get_timeout<T: DeserializeOwned>(
     refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
     timeout: Duration,
@@ -140,7 +140,7 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// A failed task is ready: `get` returns its error at once.
 ///
 /// # Errors
-/// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
+/// [`Error::Config`](crate::Error::Config) when `num_ready` is more than there are; [`Error::NotInitialized`](crate::Error::NotInitialized); [`Failure::SessionOver`](crate::Failure::SessionOver) when
 /// one of them is of a session that has ended.
 pub fn wait<T>(
     refs: impl IntoIterator<Item = ObjectRef<T>>,

@@ -39,7 +39,7 @@ fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
 /// from then on inherits it.
 ///
 /// # Errors
-/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`]; [`ClientError::ForkedChild`](mobula_client::ClientError::ForkedChild) in a process that was
+/// [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized), [`Error::InWorker`](crate::Error::InWorker), [`Error::Start`](crate::Error::Start); [`ClientError::ForkedChild`](mobula_client::ClientError::ForkedChild) in a process that was
 /// forked while its parent had a session.
 pub fn init() -> Result<Session> {
     Builder::new().init()
@@ -66,7 +66,7 @@ pub fn init() -> Result<Session> {
 /// ```
 ///
 /// # Errors
-/// As [`init`], but for [`Error::AlreadyInitialized`].
+/// As [`init`], but for [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
 pub fn init_or_join() -> Result<Session> {
     Builder::new().init_or_join()
 }
@@ -176,7 +176,7 @@ impl Builder {
     /// Starts the session. Workers start meanwhile.
     ///
     /// # Errors
-    /// As [`init`], and [`Error::Config`] for what cannot be.
+    /// As [`init`], and [`Error::Config`](crate::Error::Config) for what cannot be.
     pub fn init(self) -> Result<Session> {
         self.into_options()?.start()
     }
@@ -185,7 +185,7 @@ impl Builder {
     /// is starting or ending. See [`init_or_join`].
     ///
     /// # Errors
-    /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`].
+    /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
     pub fn init_or_join(self) -> Result<Session> {
         self.into_options()?.start_or_join()
     }
