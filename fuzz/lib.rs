@@ -1,4 +1,4 @@
-//! What several fuzz targets, or a target and the program that writes its seeds, have in common.
+//! Code that several fuzz targets share, or a target and the program that writes its seeds.
 
 pub mod store;
 #[cfg(feature = "values")]

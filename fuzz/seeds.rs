@@ -185,7 +185,7 @@ mod values {
             any: Any::Text("text".into()),
             references: vec![None],
         };
-        // What lies in the store goes by reference.
+        // Bytes that lie in the store go by reference.
         let home = home();
         let bytes = home.bytes();
         let batch = home.batch()?;

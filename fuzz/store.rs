@@ -1,4 +1,4 @@
-//! A store in this process, and connections to it that say whatever they like.
+//! A store in this process, and connections to it that can send any bytes.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub fn socket() -> &'static Path {
         let name = format!("target/{}.sock", std::process::id());
         let socket = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         let mut config = Config::new(&socket, 32 << 20);
-        // What nobody pins goes at once.
+        // Orphans that no client pins go at once.
         config.orphan_grace = Duration::ZERO;
         config.clients_max = 8;
         config.table_entries_initial = 64;
@@ -29,7 +29,7 @@ pub fn socket() -> &'static Path {
     })
 }
 
-/// A client without a client's library, which says whatever it likes.
+/// A client without a client's library, which can send any bytes.
 pub struct Peer {
     socket: Socket,
 }
@@ -51,7 +51,7 @@ impl Peer {
             }
         }
     }
-    /// What the store says of itself.
+    /// The store's own totals.
     pub fn totals(&self) -> Totals {
         match self.call(&Request::Stats {}).0 {
             Reply::Stats { totals } => totals,

@@ -39,7 +39,7 @@ pub struct Victim {
     pub maybe: Option<Option<Option<()>>>,
     /// Wide numbers, letters, and keys that are no text.
     pub letters: BTreeMap<(i128, char), u128>,
-    /// What is buffered before it is known what it is.
+    /// A value that is buffered before its type is known.
     pub any: Any,
     /// References to objects.
     pub references: Vec<Option<Reference>>,

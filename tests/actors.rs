@@ -153,7 +153,7 @@ fn note(log: &Path, what: &str) {
     file.write_all(format!("{what}\n").as_bytes()).unwrap();
 }
 
-/// What was noted.
+/// The notes in the log.
 fn notes(log: &Path) -> Vec<String> {
     std::fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
 }
@@ -241,7 +241,7 @@ fn with_retries_calls_are_sent_again_in_order() {
         .collect();
     let expected: Vec<String> = (0..40).map(|i| i.to_string()).collect();
     assert_eq!(mobula::get(&calls).unwrap(), expected);
-    // Once the one that died, each time in order; what was done before is not done again unless its result was lost.
+    // Once the one that died, each time in order; an earlier call does not run again unless its result was lost.
     let notes = notes(&log);
     let second = notes.iter().rposition(|note| note == "born").unwrap();
     assert_eq!(notes[..second], [vec!["born".to_owned()], expected[..=20].to_vec()].concat());

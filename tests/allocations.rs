@@ -1,5 +1,5 @@
 //! The heap: if this fails, putting, getting, cloning or dropping an object allocates or frees heap memory once
-//! everything is warm, and so waits now and then for the allocator, and for whoever else uses it.
+//! everything is warm, and so waits now and then for the allocator and its other users.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -93,7 +93,7 @@ fn another_user_of_the_machine_is_kept_out_even_where_the_files_would_let_it_in(
     assert!(same_user.starts_with("ok "), "{same_user}");
     // The directory's mode keeps it from the socket.
     assert_eq!(connect_as(nobody), "error NoStore");
-    // With the files open to everyone, the daemon itself looks at who connects.
+    // With the files open to everyone, the daemon itself checks the user of each connection.
     open_to_all(store.directory());
     std::fs::set_permissions(store.socket(), Permissions::from_mode(0o777)).unwrap();
     assert_eq!(connect_as(nobody), "error StoreLost");
@@ -296,7 +296,7 @@ fn the_id_of_a_client_that_had_the_same_slot_means_nothing() {
     }
 }
 
-// ---- what may not be done ----
+// ---- forbidden operations ----
 
 #[test]
 fn a_promise_has_no_bytes_yet() {
@@ -363,7 +363,7 @@ fn what_a_forked_child_may_not_do_is_said_clearly_and_harms_nobody() {
         assert!(is_content_of(&client.get(before).unwrap(), before));
         assert_eq!(parent.ask(format_args!("get {unsealed}")).unwrap_err(), "NoSuchObject");
     }
-    // What the parent keeps is kept, even though the child has dropped it.
+    // The parent's object stays, although the child has dropped it.
     let id = mine.id();
     drop(mine);
     parent.ok("verify");

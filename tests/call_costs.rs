@@ -1,5 +1,5 @@
-//! What a call costs that a clock cannot tell reliably: heap allocations, on both sides, and copied bytes. If these
-//! fail, every call of a program has become slower by what is counted.
+//! Costs of a call that a clock cannot measure reliably: heap allocations, on both sides, and copied bytes. If these
+//! fail, every call of a program has become slower by the additional ones.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

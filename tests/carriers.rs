@@ -1,5 +1,5 @@
-//! Values of every kind that is read from the store, and what must be true of each that was read, whatever its owner
-//! does to its bytes meanwhile.
+//! Values of every kind that is read from the store, and the checks that each of them must pass although its owner
+//! changes its bytes meanwhile.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 /// A kind of value: how to make one, and how to read it.
 pub struct Carrier {
-    /// What it is.
+    /// The name of the kind.
     pub name: &'static str,
     encode: fn() -> Encoded,
     read: fn(Source) -> Result<(), ValueError>,

@@ -1,6 +1,6 @@
-//! Programs that do with their own children and signals what they like: if these fail, a driver that ignores SIGCHLD,
-//! waits for whatever ends, or forks, never hears that a worker has died, hangs when its session ends, or leaves the
-//! session's processes behind.
+//! Programs that use children and signals of their own. If these fail, a driver that ignores SIGCHLD, waits for any
+//! child, or forks never hears that a worker has died, hangs when its session ends, or leaves the session's processes
+//! behind.
 //!
 //! Each driver is this test binary again, running one of the `child_…` tests below: signals are a whole process's.
 
@@ -60,9 +60,9 @@ impl Mortal {
     }
 }
 
-// ---- who hears of children ----
+// ---- news of children ----
 
-/// What a driver does with its children.
+/// The ways in which a driver treats its children.
 const WAYS: [&str; 4] = ["ignores", "wants none", "waits for all", "has inherited"];
 
 extern "C" fn wait_for_all(_: libc::c_int) {
@@ -98,7 +98,7 @@ fn child_whose_workers_die() {
     let pid = mortal.pid().get_timeout(PATIENCE).unwrap();
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
     eventually("the actor's death is noticed", || mortal.pid().get_timeout(PATIENCE).is_err());
-    // What a worker has forked ends with it.
+    // A process that a worker has forked ends with the worker.
     let left = forks::remote().get_timeout(PATIENCE).unwrap();
     let _ = exits::remote(9).get_timeout(PATIENCE);
     eventually("the forked process is gone", || !is_running(left as u32));
@@ -160,7 +160,7 @@ fn workers_begin_with_signals_as_a_program_expects_them() {
 
 // ---- a child that the driver has forked ----
 
-/// How a driver ends that has forked.
+/// The ends of a driver that has forked.
 const ENDS: [&str; 3] = ["drops", "exits", "is killed"];
 
 #[test]

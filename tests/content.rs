@@ -1,4 +1,4 @@
-//! What follows from a seed or an id alone, in every process alike: random numbers, and the bytes of objects.
+//! Random numbers that follow from a seed, and bytes of objects that follow from an id, alike in every process.
 //!
 //! A part of the tests, and of `chaos/`, which takes it from here.
 

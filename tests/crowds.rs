@@ -13,7 +13,7 @@ use mobula_tests::{TestSession, eventually, session_with};
 /// Blocked calls and levels of recursion.
 const CALLS: usize = 1100;
 const ACTORS: usize = 1500;
-/// How long a call may take to end, in whatever way.
+/// How long a call may take to end, in any way.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[mobula::remote]

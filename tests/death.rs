@@ -175,7 +175,8 @@ fn a_hundred_random_kills_leave_everything_in_order() {
         assert!(object.references().iter().all(|id| is_content_of(&client.get(*id).unwrap(), *id)));
     }
     drop(kept);
-    // What a dead process had asked for before its death is done after it: it may publish a name, or take one away.
+    // The daemon still carries out requests that a dead process had sent: such a request may publish a name, or take
+    // one away.
     eventually("all deaths are noticed", || client.stats().unwrap().totals.clients == 1);
     for info in client.names().unwrap() {
         let result = client.unpublish(&info.name);
@@ -221,7 +222,7 @@ fn a_killed_daemon_ends_what_needs_it_and_nothing_else() {
     assert_eq!(error_kind(put_content(&client, CAPACITY / 2)), "StoreLost");
     assert_eq!(error_kind(client.get(strangers)), "StoreLost");
     assert_eq!(peer.ask("stats").unwrap_err(), "StoreLost");
-    // What is held stays, and leased memory is used as before.
+    // Held objects stay, and leased memory is used as before.
     assert!(is_content_of(&held, theirs) && is_content_of(&mine, mine.id()));
     peer.ok("verify");
     for _ in 0..1000 {
@@ -281,13 +282,13 @@ fn a_daemon_that_does_not_answer_is_waited_for_no_longer_than_one_is_willing_to(
         assert_eq!(error_kind(put_content(client, CAPACITY / 4)), "Timeout");
         assert!(is_content_of(&client.get(objects[0].id()).unwrap(), objects[0].id()));
     }
-    // Nor does letting go wait, of everything or of a client.
+    // Letting go does not wait either, of everything or of a client.
     drop((read, objects));
     let [client, dropped] = clients;
     drop(dropped);
     store.daemon_process().signal(Signal::SIGCONT);
     eventually("the daemon answers again", || client.stats().is_ok());
-    // What was granted to those who had given up is not lost.
+    // Memory that was granted to clients that had given up is not lost.
     store.is_empty_again(&other);
     eventually("the other one is gone", || other.stats().unwrap().totals.clients == 2);
 }

@@ -51,7 +51,7 @@ fn all_but(free: usize) -> Vec<File> {
     all
 }
 
-/// Whatever a call says, as long as it says something. How many did.
+/// Accepts any end of a call but a timeout. Returns 1 for a result and 0 for an error.
 #[track_caller]
 fn end_of<T>(result: mobula::Result<T>) -> i64 {
     match result {
@@ -151,7 +151,7 @@ fn child_with_many_actors() {
     if !is_child_with(128) {
         return;
     }
-    // What the limits have room for, by themselves, and more than that, which changes nothing.
+    // By default as many processes as the limits have room for; a higher maximum changes nothing.
     for max in [None, Some(100)] {
         let builder = Builder::new().workers(1).capacity_bytes(64 << 20);
         let builder = match max {

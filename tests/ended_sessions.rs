@@ -1,5 +1,5 @@
-//! What is left of a session that has ended, in the next one and in none: if these fail, an old reference is taken for
-//! one of the new session, hangs, or gives an error that says something else.
+//! References of a session that has ended, used in the next session or in none. If these fail, an old reference is
+//! taken for one of the new session, hangs, or gives a misleading error.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn references_and_handles_of_a_session_that_has_ended_say_so_wherever_they_are_u
         // In the store, there and not.
         mobula::put(&16).unwrap(),
         mobula::put(&vec![sleep_forever::remote()]).unwrap().get().unwrap().remove(0),
-        // Not there, and never asked for.
+        // Its result does not exist, and nobody has asked for it.
         sleep_forever::remote(),
         square::remote(5),
     ];

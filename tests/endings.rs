@@ -1,5 +1,5 @@
-//! How workers and actors end: if these fail, a user whose function exits, crashes, uses up its stack or the memory is
-//! told only that a process is gone, or a call that had not begun fails with the process that it was sent to.
+//! The ends of workers and actors. If these fail, a user whose function exits, crashes, uses up its stack or the memory
+//! is told only that a process is gone. Or a call that had not begun fails with the process that it was sent to.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use mobula_tests::{PATIENCE, eventually, is_running, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How a process is to end.
+/// The end that a process is to take.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 enum End {
     Exits,
@@ -176,7 +176,7 @@ fn calls_that_had_not_begun_go_to_another_process() {
         assert_ne!(pid::remote().get_timeout(PATIENCE).unwrap(), before);
     }
     for _ in 0..5 {
-        // What it is sent it never takes off its ring.
+        // It never takes records off its ring.
         let before = pid::remote().get_timeout(PATIENCE).unwrap();
         stop(before);
         let calls: Vec<_> = (0..5).map(|_| pid::remote()).collect();

@@ -1,5 +1,6 @@
-//! What comes out of `get` where a call failed: if these fail, a program sees that a task has failed, and cannot tell from
-//! the error that the store was full, that a value could not be encoded, or what became of another task or an actor.
+//! The error that `get` returns for a failed call. If these fail, a program sees that a task has failed, but the error
+//! does not tell that the store was full, that a value could not be encoded, or what became of another task or an
+//! actor.
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
@@ -52,7 +53,7 @@ fn gets(what: Vec<ObjectRef<()>>) -> Result<(), Box<dyn StdError>> {
     Ok(what[0].get()?)
 }
 
-/// What the standard library's `Serialize` refuses.
+/// A time that the standard library's `Serialize` refuses.
 fn before_1970() -> SystemTime {
     SystemTime::UNIX_EPOCH - Duration::from_secs(1)
 }

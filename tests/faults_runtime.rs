@@ -27,7 +27,7 @@ use nix::unistd::Pid;
 const WORKERS: usize = 3;
 const LARGE_BYTES: usize = 200_000;
 
-// ---- what runs ----
+// ---- the calls ----
 
 /// Adds a line to a file, whole or not at all.
 fn note(log: &Path, line: impl std::fmt::Display) {
@@ -105,7 +105,7 @@ impl Diary {
     }
 }
 
-// ---- who kills ----
+// ---- the killers ----
 
 /// Kills workers and actors of a session, at random times, until enough of them are dead.
 struct Killer {
@@ -169,9 +169,9 @@ struct Made {
     id: u64,
     kind: &'static str,
     reference: ObjectRef<u64>,
-    /// How often it may run.
+    /// How often the call may run.
     runs_max: u64,
-    /// Whether it may not fail, whoever dies.
+    /// Whether it must succeed, whichever process dies.
     succeeds: bool,
 }
 
@@ -190,8 +190,8 @@ fn killed_workers_and_actors_hang_nobody_and_nothing_runs_more_often_than_it_may
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("calls");
     quiet::remote(1).get().unwrap();
-    // Each has its channel to the head, and the driver has one to the head and one to the worker of the first call: what
-    // they take is counted.
+    // Each worker has its channel to the head. The driver has one to the head and one to the worker of the first call.
+    // All that they take is counted.
     eventually("the workers are there", || client.stats().unwrap().totals.channels as usize == WORKERS + 2);
     let before = Traces::of(&client, &socket);
 
@@ -330,7 +330,7 @@ fn killed_workers_and_actors_hang_nobody_and_nothing_runs_more_often_than_it_may
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
 }
 
-/// What a session has in the system.
+/// The resources of a session in the system.
 #[derive(Debug)]
 struct Traces {
     objects: u64,
@@ -388,7 +388,7 @@ fn count(kinds: &BTreeMap<String, usize>) -> usize {
     kinds.values().sum()
 }
 
-/// How many mappings of shared memory this process has, by what they are.
+/// How many mappings of shared memory this process has, by kind.
 fn mappings() -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -398,7 +398,7 @@ fn mappings() -> BTreeMap<String, usize> {
     kinds
 }
 
-/// How many descriptors a process has, by what they are.
+/// How many descriptors a process has, by kind.
 fn descriptors(process: &str) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     let entries = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
@@ -484,6 +484,6 @@ fn a_killed_driver_takes_its_session_with_it() {
         "{wanted} drivers killed, with {processes} processes of their sessions: gone within {median:.1?} (median), \
          {max:.1?} (at most)"
     );
-    // Two seconds are what is promised; the machine may be busy with something else.
+    // The promise is two seconds; the machine may be busy with something else.
     assert!(max < Duration::from_secs(10), "{max:?}");
 }

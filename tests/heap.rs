@@ -18,7 +18,7 @@ fn private_bytes() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
 }
 
-/// The same when nothing is left of what tests before have freed.
+/// The same when nothing is left of the memory that tests before have freed.
 fn private_bytes_at_first() -> u64 {
     mobula_client::heap::trim();
     private_bytes()
@@ -56,9 +56,9 @@ fn many_objects_leave_little_behind_in_the_heap_of_their_owner() {
             private_bytes() > before + 24 * MIB,
             "so many objects take no memory: this test shows nothing"
         );
-        // Some stays: the count of each, and what the C library keeps at the end of a thread's heap.
+        // Some memory stays: the count of each, and the part that the C library keeps at the end of a thread's heap.
         eventually("the memory of the objects is given back", || private_bytes() < before + 18 * MIB);
-        // What stayed, and what comes later, is as it should be.
+        // The objects that stayed, and those that come later, have the right bytes.
         assert!(handles.iter().all(|handle| *handle.object().unwrap() == *b"8 bytes."));
         assert_eq!(client.live_objects(), 101);
     }

@@ -1,6 +1,7 @@
-//! A program that has no mobula in it, and loads a library that has: what an interpreter does with an extension.
+//! A program without mobula that loads a library with mobula, as an interpreter loads an extension.
 //!
-//! `MOBULA_TEST_HOST` says what: `init` starts a session at once, `become_worker` first lets the library take over.
+//! `MOBULA_TEST_HOST` chooses its work: `init` starts a session at once, `become_worker` first lets the library take
+//! over.
 
 use std::ffi::CString;
 use std::path::Path;

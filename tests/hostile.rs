@@ -1,5 +1,5 @@
-//! What the tests with hostile clients share: a connection that says anything, a bystander who must not notice, and the
-//! table of cases with what is checked after each of them.
+//! Code that the tests with hostile clients share: a connection that sends anything, a bystander that must not notice,
+//! and the table of cases with the checks after each of them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,7 +28,7 @@ pub struct Raw {
     notices: VecDeque<(Notice, Vec<OwnedFd>)>,
 }
 
-/// What a daemon said.
+/// A message of the daemon, or the end of the connection.
 #[derive(Debug)]
 pub enum Said {
     /// A reply, its correlation number, and its descriptors.
@@ -48,7 +48,7 @@ impl Raw {
         Self { socket, correlation: 0, notices: VecDeque::new() }
     }
 
-    /// Sends bytes, whatever they are.
+    /// Sends any bytes.
     ///
     /// # Errors
     /// The system's.
@@ -146,7 +146,8 @@ impl Raw {
         let ready = poll(&mut descriptors, PollTimeout::try_from(PATIENCE).expect("a minute"));
         assert_ne!(ready, Ok(0), "the daemon says nothing, and does not hang up");
         match self.socket.receive() {
-            // Sent into a connection that was just closed: said once, before what had come.
+            // The message was sent into a connection that was just closed. The system says so once, before it hands out
+            // the messages that had come.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.socket.receive(),
             received => received,
         }
@@ -154,7 +155,7 @@ impl Raw {
         .flatten()
     }
 
-    /// Introduces itself; what it gets.
+    /// Introduces itself. Returns the memory that it gets.
     ///
     /// # Panics
     /// Unless it is welcome.
@@ -195,9 +196,9 @@ impl std::fmt::Display for Said {
     }
 }
 
-/// What a client gets with its welcome.
+/// The memory that a client gets with its welcome.
 pub struct Pages {
-    /// Who it is.
+    /// The client's own id.
     pub owner: OwnerId,
     /// Slots of every control memory.
     pub slots: u32,
@@ -232,7 +233,7 @@ pub fn case<'a>(
 
 /// A store, its bystander, and the count of the cases that it has gone through.
 pub struct Suite {
-    /// Before the store, so that it ends before: who loses its store waits for another one.
+    /// Stands before the store, so that it ends first: a bystander that loses its store waits for another one.
     bystander: Bystander,
     /// The store.
     pub store: Store,
@@ -244,8 +245,8 @@ pub struct Suite {
 
 /// Bystanders of a store: two clients.
 const BYSTANDERS: u32 = 2;
-/// How much longer a bystander may wait. The aim is 2; the machine may have other things to do, so a test fails only here,
-/// only when it was so every time, and only when it took so many microseconds.
+/// How much longer a bystander may wait. The aim is 2. The machine may have other things to do, so a test fails only at
+/// this ratio, only when every attempt was so slow, and only when it took so many microseconds.
 const RATIO_MAX: f64 = 10.0;
 const BEARABLE_US: f64 = 5000.0;
 const TRIES: usize = 4;
@@ -337,7 +338,7 @@ impl Suite {
         });
     }
 
-    /// What the daemon has open, in order.
+    /// The daemon's open descriptors, in order.
     fn daemon_descriptors(&mut self) -> Vec<String> {
         let pid = self.store.daemon_process().pid;
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon runs");
@@ -351,7 +352,7 @@ impl Suite {
         targets
     }
 
-    /// Says what came of it.
+    /// Prints the outcome.
     ///
     /// # Panics
     /// Where a case was answered in another way, or there were fewer than `at_least`.

@@ -1,8 +1,8 @@
-//! Hostile clients in shared memory: if a case fails, what one client writes into its own pages crashes a reader or the
-//! daemon, makes it read what is no object, holds it up, or keeps the store's memory for ever.
+//! Hostile clients in shared memory. If a case fails, the bytes that one client writes into its own pages crash a
+//! reader or the daemon, make it read bytes of no object, hold it up, or keep the store's memory for ever.
 //!
 //! The pages are those that a daemon gave: the hostile client writes its table, its segment, its pins and its rings by
-//! hand. Whoever reads them is honest: clients of this process, a bystander among them, and the daemon.
+//! hand. All readers are honest: clients of this process, a bystander among them, and the daemon.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ const CAPACITY: u64 = 64 << 20;
 /// Bytes of a hostile owner's segment.
 const SEGMENT_BYTES: u64 = 64 << 10;
 const LENGTH: u64 = 64;
-/// What its segment is filled with.
+/// The byte that fills its segment.
 const BYTE: u8 = 0xab;
 
 #[test]
@@ -44,7 +44,7 @@ fn whatever_a_client_writes_into_its_pages_harms_itself_alone() {
     suite.end(100);
 }
 
-// ---- a hostile owner, and who reads it ----
+// ---- a hostile owner and its readers ----
 
 /// A client that writes its pages by hand.
 struct Owner {
@@ -249,7 +249,7 @@ fn locations() -> Vec<Case<'static>> {
             case(name, expected, move |store: &mut Store| {
                 let mut owner = Owner::new(store);
                 let (id, reader) = (owner.seal(3, location), reader(store));
-                // Its name, and whoever lists it, or holds it without its bytes, find nothing wrong with it.
+                // Publishing it, listing it, or holding it without its bytes finds nothing wrong with it.
                 let named = owner.publish(name, id);
                 if !named.contains("Done") || reader.hold(id).is_err() || list(store) != "listed" {
                     return named;
@@ -278,7 +278,7 @@ fn locations() -> Vec<Case<'static>> {
     cases
 }
 
-/// What may come of getting an object whose entry is any nonsense.
+/// Whether an answer is one that getting an object with a nonsensical entry may give.
 fn is_typed(said: &str) -> bool {
     const KINDS: [&str; 9] = [
         "NoSuchObject",
@@ -362,7 +362,7 @@ fn flips() -> Vec<Case<'static>> {
         for _ in 0..2000 {
             let location = Location { offset: random.below(u64::MAX), ..sound() };
             table.fill(3, &location);
-            // Not dying, for which a reader waits.
+            // Any state but dying, for which a reader waits.
             let state = [State::Free, State::Promised, State::Sealed, State::Deleted, State::Lost];
             let word = Word::new(random.below(2) as u32, state[random.below(5) as usize]).bits();
             table.word(3).store(word | random.below(2) << 8, Ordering::SeqCst);
@@ -402,7 +402,7 @@ fn references() -> Vec<Case<'static>> {
             let kept = client.get(a).expect("it is there");
             drop((left, right));
             eventually("its owner is dead", || client.stats().expect("counted").totals.dead_clients > 0);
-            // What is in use stays, whatever becomes of the other.
+            // The object in use stays, whatever happens to the other.
             let other = read(&client, b);
             if !is_typed(&other) || kept.iter().any(|byte| *byte != BYTE) {
                 return other;
@@ -456,10 +456,11 @@ fn references() -> Vec<Case<'static>> {
     ]
 }
 
-// ---- what the dead leave ----
+// ---- remains of the dead ----
 
 fn half_written() -> Vec<Case<'static>> {
-    /// Dies with an entry as it is told, and another client that holds it; what that gets afterwards.
+    /// An owner dies with the given entry while another client holds the object. Returns the answer that this client
+    /// gets afterwards.
     fn left(store: &mut Store, word: u64, location: Location) -> String {
         let owner = Owner::new(store);
         let id = owner.write(1, word, location);
@@ -581,7 +582,7 @@ fn pins() -> Vec<Case<'static>> {
             })
         }),
         case("pins on somebody it is not attached to", "refused", |store| {
-            // There may be no page, and nobody looks there: a hole is filled by whoever writes, for himself.
+            // There may be no page, and no process looks there: a writer fills such a hole for itself.
             let client = reader(store);
             let object = put_content(&client, LENGTH).expect("room");
             let (_raw, pages) = Raw::client(&store.socket());
@@ -766,7 +767,7 @@ fn rings() -> Vec<Case<'static>> {
     cases
 }
 
-/// The bell of a client, as whoever attaches to it gets it.
+/// The bell of a client, as a client that attaches to it gets it.
 fn bell_of(store: &Store, owner: OwnerId) -> (Raw, OwnedFd) {
     let (mut raw, _) = Raw::client(&store.socket());
     let Said::Reply(_, Reply::Attached { .. }, mut descriptors) = raw.ask(&Request::Attach { owner }) else {
@@ -805,7 +806,7 @@ impl ReadOnly {
 }
 
 fn memory() -> Vec<Case<'static>> {
-    /// Does something with each descriptor that is read-only: what all of them say.
+    /// Acts on each read-only descriptor. Returns the results of all of them.
     fn read_only(
         expected: Errno,
         act: impl Fn(BorrowedFd<'_>) -> nix::Result<()> + 'static,

@@ -63,14 +63,14 @@ impl Returning {
         self.send(&request, &descriptors);
     }
 
-    /// Says that this was all; what it is told.
+    /// Says that this was all. Returns the daemon's reply.
     fn end(&mut self) -> String {
         self.send(&Request::Resumed {}, &[]);
         self.raw.next_reply().to_string()
     }
 }
 
-/// What a hostile client does when it comes back, and a part of what it is told.
+/// Lets a hostile client act when it comes back; the reply must contain `expected`.
 fn check(name: &str, expected: &str, act: Act) {
     let mut store = Store::start(PEER, CAPACITY);
     let client = store.client();
@@ -91,7 +91,7 @@ fn check(name: &str, expected: &str, act: Act) {
     drop(promised);
 }
 
-/// The honest client has what it had, and can do what it could; so can a new one.
+/// The honest client has all its objects, and all its operations work; so do those of a new client.
 fn is_well(name: &str, store: &Store, client: &Client, kept: &mobula_client::Object) {
     assert!(is_content_of(kept, kept.id()), "{name}");
     let fresh = store.client();
@@ -107,7 +107,7 @@ fn is_well(name: &str, store: &Store, client: &Client, kept: &mobula_client::Obj
 
 #[test]
 fn who_hands_back_something_else_than_it_was_given_is_answered_and_harms_itself_alone() {
-    // Side by side: a daemon waits some seconds for those whom it has turned away.
+    // Runs the cases side by side: a daemon waits some seconds for the clients that it has turned away.
     std::thread::scope(|scope| {
         let cases = std::cell::Cell::new(0);
         all(|name, expected, act| {
@@ -188,7 +188,7 @@ fn all(check: impl Fn(&'static str, &'static str, Act)) {
         })
     });
 
-    // ---- what follows ----
+    // ---- after the introduction ----
     check("twice", "CannotResume", |it| {
         it.introduce();
         it.introduce();
@@ -293,7 +293,7 @@ fn who_comes_back_although_nothing_has_happened_is_turned_away() {
     it.send(&introduction, &[]);
     let said = it.raw.last_words();
     assert!(said.contains("CannotResume"), "{said}");
-    // Nor does one that is there already.
+    // A client that is there already cannot come back either.
     it.raw = raw;
     it.send(&introduction, &[]);
     let said = it.raw.last_words();

@@ -23,7 +23,7 @@ use nix::sys::signal::Signal;
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const CAPACITY: u64 = 16 << 20;
-/// What one sends who sends too much.
+/// The number of messages of a client that sends too many.
 const FLOOD: u64 = 10_000;
 
 #[test]
@@ -41,7 +41,7 @@ fn every_hostile_client_is_answered_and_nobody_else_notices() {
     suite.end(100);
 }
 
-// ---- what is sent ----
+// ---- messages ----
 
 /// Sends bytes as the first of a connection; everything that it is told.
 fn first(bytes: &[u8]) -> impl FnMut(&mut Store) -> String + use<> {
@@ -111,7 +111,7 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// How a request is called.
+/// The name of a request.
 fn name_of(request: &Request) -> String {
     format!("{request:?}").chars().take_while(char::is_ascii_alphabetic).collect()
 }
@@ -634,7 +634,7 @@ fn a_daemon_without_descriptors_says_so_and_serves_who_is_there() {
                     said => break format!("{said}"),
                 }
             };
-            // Who is there already is served as before.
+            // A client that is there already is served as before.
             other.totals();
             drop(raw);
             eventually("what was taken is back", || {
@@ -712,7 +712,7 @@ fn start_with_number(number: u32, socket: &Path) -> Result<Process, String> {
 
 // ---- the socket's place ----
 
-/// What starting a store at a path comes to.
+/// The outcome of starting a store at a path.
 fn start_at(path: &Path) -> String {
     match Server::bind(Config::new(path, CAPACITY)) {
         Ok(_) => "started".to_owned(),

@@ -21,7 +21,7 @@ fn square(x: i64) -> i64 {
     x * x
 }
 
-/// Somebody with state, who has nothing to do with what happens beside it.
+/// An actor with state that has no part in the cases beside it.
 struct Bystander {
     calls: u64,
 }
@@ -38,7 +38,7 @@ impl Bystander {
     }
 }
 
-/// Runs what is hostile in a session of its own: others are unharmed meanwhile, and nothing is left of it afterwards.
+/// Runs hostile code in a session of its own: others are unharmed meanwhile, and nothing is left of it afterwards.
 fn check(hostile: impl FnOnce()) {
     let session = session(3);
     let socket = session.session.socket().to_owned();
@@ -47,7 +47,7 @@ fn check(hostile: impl FnOnce()) {
     hostile();
     for call in 2..20 {
         assert_eq!(bystander.count().get_timeout(PATIENCE).unwrap(), call);
-        // One that shared its worker with what was hostile may go down with it; the next ones do not.
+        // A call that shared its worker with hostile code may go down with it; the next calls do not.
         let squares: Vec<_> =
             (0..20).map(|x| square::options(mobula::TaskOptions::new().max_retries(3)).remote(x)).collect();
         let squares = mobula::get_timeout(&squares, PATIENCE).unwrap();
@@ -77,7 +77,7 @@ fn panicked<T: std::fmt::Debug>(result: mobula::Result<T>) {
 
 // ---- forks ----
 
-/// What the child of a task does.
+/// The acts of a task's child.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum InChild {
     Sleeps,
@@ -111,7 +111,7 @@ fn forks(what: InChild) -> i32 {
     }
 }
 
-/// How a child of this worker ended, if this is the worker that has it.
+/// The exit code of a child, if this is the worker that has it.
 #[mobula::remote]
 fn reaps(child: i32) -> Option<i32> {
     match waitpid(Pid::from_raw(child), None) {
@@ -243,7 +243,7 @@ fn a_task_that_closes_all_descriptors_ends_its_process_and_nothing_hangs() {
 
 // ---- ends ----
 
-/// How a task ends its process.
+/// The ways in which a task ends its process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum End {
     Exit,
@@ -289,7 +289,7 @@ impl Drop for Bomb {
     }
 }
 
-/// As deep as one likes.
+/// A value nested to any depth.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Deep(Option<Box<Deep>>);
 
@@ -460,7 +460,7 @@ fn leaves_threads() {
     }
 }
 
-/// Loses what it holds.
+/// Loses the objects that it holds.
 #[mobula::remote]
 fn forgets(bytes: Bytes) -> usize {
     for _ in 0..10 {
@@ -521,7 +521,7 @@ fn results_too_large_too_deep_or_too_many_are_errors() {
         assert!(error.contains("asks_the_store_for_too_much"), "{error}");
         let parts = returns_many::num_returns(20_000).remote(20_000);
         assert_eq!(mobula::get_timeout(&parts, PATIENCE).unwrap().len(), 20_000);
-        // What one thread can write, another one with less of a stack need not be able to read.
+        // A thread with a smaller stack need not be able to read a value that another thread can write.
         let mut deepest = 0;
         for levels in [100, 1_000, 10_000, 100_000, 1_000_000] {
             match nests::remote(levels).get_timeout(PATIENCE) {
@@ -541,7 +541,7 @@ fn results_too_large_too_deep_or_too_many_are_errors() {
 
 // ---- output ----
 
-/// What a task prints without end.
+/// The endless output of a task.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Output {
     Lines,
@@ -682,7 +682,7 @@ fn a_session_ends_although_nobody_reads_what_it_prints() {
     let socket = Path::new(&socket);
     eventually("the session is over", || !socket.parent().unwrap().exists());
     eventually("no process of the session is left", || session_processes(socket).is_empty());
-    // What else the child had to say it can say now.
+    // Closes the pipes: the rest of the child's output does not block it any more.
     drop(stdout);
     drop(child.stderr.take());
     let status = child.wait().unwrap();

@@ -1,5 +1,5 @@
-//! Which references and handles are the same. If these fail, a program that keeps references in a set or a map, or that
-//! compares what came back with what it sent, takes one object for another.
+//! The identity of references and handles. If these fail, a program that keeps references in a set or a map, or that
+//! compares returned references with those it sent, takes one object for another.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,5 +1,5 @@
-//! Clients of a daemon that is none: if a case fails, whoever listens where a store should be, by mistake or on purpose,
-//! crashes the programs that connect, or keeps them waiting for ever.
+//! Clients of an impostor instead of a daemon. If a case fails, a program that listens where a store should be, by
+//! mistake or on purpose, crashes the programs that connect, or keeps them waiting for ever.
 //!
 //! The impostor speaks the protocol, and in each case something that no daemon says: other descriptors, other lengths,
 //! replies that nobody asked for, silence, nonsense. The clients are real ones. Each gets a typed error, or goes on.
@@ -27,7 +27,7 @@ use mobula_tests::{PATIENCE, kind_of};
 const SOON: Duration = Duration::from_millis(150);
 const SLOTS: u32 = 8;
 const CAPACITY: u64 = 1 << 20;
-/// Who the client is, and whose objects it asks for.
+/// The client's slot, and the slot of the owner whose objects it asks for.
 const SELF: u16 = 1;
 const OTHER: u16 = 2;
 
@@ -41,10 +41,10 @@ fn object() -> ObjectId {
 
 // ---- the impostor ----
 
-/// What the impostor answers with.
+/// The answers of an impostor.
 enum Answer {
     Reply(Reply, Vec<OwnedFd>),
-    /// These bytes, whatever they are.
+    /// Any bytes.
     Bytes(Vec<u8>),
     /// The reply to another request.
     Elsewhere(Reply),
@@ -96,7 +96,7 @@ impl Impostor {
     }
 }
 
-/// Lets a client do something with an impostor; what it comes to.
+/// Lets a client act on an impostor. Returns the outcome.
 fn meet(
     play: impl FnOnce(Impostor) + Send,
     act: impl FnOnce(&std::path::Path) -> Result<String, ClientError> + Send + 'static,
@@ -119,7 +119,7 @@ fn meet(
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         };
-        // Whoever comes again finds nobody.
+        // A client that connects again finds no listener.
         drop(listener);
         std::fs::remove_file(&path).expect("it was there");
         set_blocking(&socket);
@@ -168,7 +168,7 @@ fn pipe() -> OwnedFd {
     nix::unistd::pipe().expect("a pipe").1
 }
 
-/// What a daemon would answer a hello with.
+/// A daemon's answer to a hello.
 struct Welcome {
     owner: OwnerId,
     slots: u32,
@@ -207,7 +207,7 @@ fn table_of_another() -> OwnedFd {
     table
 }
 
-/// What an honest daemon might answer with.
+/// An answer that an honest daemon might give.
 fn honest(request: &Request) -> Answer {
     match request {
         Request::Hello { .. } => Welcome::honest().answer(),
@@ -388,7 +388,7 @@ fn hellos(cases: &mut Cases) {
     }
 }
 
-/// What can come instead of any reply.
+/// The wrong answers that can take the place of any reply.
 fn answers() -> Vec<Row<fn() -> Answer>> {
     vec![
         ("silence", &["Timeout"], || Answer::Silence),
@@ -444,7 +444,7 @@ fn channel_to(client: &Client) -> Result<String, ClientError> {
     Ok(format!("{} {}", sent.is_ok(), received.is_ok()))
 }
 
-/// Whatever is asked, answered in every wrong way.
+/// Every request, answered in every wrong way.
 fn requests(cases: &mut Cases) {
     let operations: [Operation; 9] = [
         ("put", |request| matches!(request, Request::Lease { .. }), put),

@@ -53,7 +53,7 @@ fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
     let references = vec![kept.handle()];
     assert!(client.create(Layout { length: CAPACITY, references, ..Layout::default() }).is_err());
     drop(kept);
-    // And nothing was taken for what was refused.
+    // And no memory was taken for refused requests.
     drop(put_content(&client, CAPACITY).unwrap());
     store.is_empty_again(&client);
 }
@@ -103,7 +103,7 @@ fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
         let mut writer = client
             .create(Layout { length, ..Layout::default() })
             .unwrap_or_else(|error| panic!("object {count} of {length} bytes: {error}"));
-        // The ends are enough: what lies between is as large as the memory, and was the subject elsewhere.
+        // The ends are enough: the middle is as large as the memory, and other tests cover it.
         let (id, edge) = (writer.id(), writer.len().min(64));
         let start = writer.len() - edge;
         fill(&mut writer[..edge], id);
@@ -159,9 +159,10 @@ fn a_store_that_is_half_empty_has_room_for_a_quarter() {
         };
         longest = longest.max(before.elapsed());
         if rounds > 100 {
-            // What can still be had, in pieces: the rest is the price of where the small ones lie.
+            // Counts the memory that is still available, in pieces. The rest is lost to the places of the small
+            // objects.
             let piece = || client.create(Layout { length: 32 << 10, ..Layout::default() }).ok();
-            // A few times: the clients are impatient.
+            // Tries a few times: the clients are impatient.
             let pieces: Vec<_> = std::iter::from_fn(|| (0..8).find_map(|_| piece())).collect();
             let live = held.iter().map(|(_, bytes)| bytes).sum::<u64>();
             let wasted = CAPACITY - live - CAPACITY / 4 - ((pieces.len() as u64) << 15);
@@ -182,8 +183,8 @@ fn a_store_that_is_half_empty_has_room_for_a_quarter() {
     println!("{rounds} rounds: at most {longest:?} waited, and {most_wasted} bytes of {CAPACITY} wasted");
 }
 
-/// Puts objects of some sizes until a store is full, and lets go of any until so many bytes are left, or fewer: what is
-/// held, and its bytes in steps of 64, as objects are aligned.
+/// Puts objects of some sizes until a store is full, and lets go of any until so many bytes are left, or fewer. Returns
+/// the held objects with their bytes in steps of 64, as objects are aligned.
 fn fill_and_thin_out(clients: &[Client], random: &mut Random, left: u64) -> Vec<(Handle, u64)> {
     let (mut held, mut live) = (Vec::new(), 0);
     let length_max = [64, 300, 5_000, 20_000, 300_000];

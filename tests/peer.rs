@@ -86,7 +86,7 @@ fn serve(socket: &str, options: ConnectOptions) {
     }
 }
 
-/// Lets the heap grow in large steps and never shrink: what a test counts is the store's system calls, not malloc's.
+/// Lets the heap grow in large steps and never shrink: a test counts the store's system calls, not malloc's.
 fn keep_heap() {
     // SAFETY: called before there is a second thread; the values are sizes.
     unsafe {
@@ -156,7 +156,7 @@ struct Peer {
     promises: HashMap<ObjectId, Promise>,
     /// Values of every kind.
     carriers: Vec<Object>,
-    /// What `look` does.
+    /// The state of the command `look`.
     looker: Looker,
     socket: String,
     /// Clients that do nothing.
@@ -312,7 +312,7 @@ impl Peer {
             }
             ["stats"] => self.client.stats()?.totals.clients.to_string(),
 
-            // What must not be done.
+            // Forbidden acts.
             ["scribble", object] => {
                 let object = self.client.get(id(object))?;
                 let address = object.as_ptr().expose_provenance();
@@ -460,7 +460,7 @@ impl Peer {
                 if !matches!(status, WaitStatus::Exited(_, 0)) {
                     said.push_str(&format!("|the child ended with {status:?}"));
                 }
-                // Unharmed: what was being made can be finished.
+                // The parent is unharmed: it can finish its draft and its promise.
                 let object = writer.id();
                 fill(&mut writer, object);
                 let promised = promise.handle().clone();
@@ -477,7 +477,7 @@ impl Peer {
     }
 }
 
-/// What an operation comes to: `done`, an error or a panic.
+/// The outcome of an operation: `done`, an error or a panic.
 fn outcome(name: &str, operation: impl FnOnce() -> Result<(), ClientError>) -> String {
     let result = match catch_unwind(AssertUnwindSafe(operation)) {
         Ok(Ok(())) => "done".to_owned(),
@@ -547,7 +547,7 @@ fn churn_step(
                         Ok(()) | Err(ClientError::Refused(Refusal::NoSuchName {})) => {}
                         Err(error) => return Err(error),
                     },
-                    // It belonged to somebody who has died, and was only kept by us.
+                    // It belonged to a dead client, and only this process kept it.
                     Err(error) => return Err(error),
                 }
             }

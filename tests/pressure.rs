@@ -35,7 +35,7 @@ fn a_store_is_filled_to_its_last_byte_and_read_again() {
         peers[reader].ok(format_args!("get {id}"));
         assert!(is_content_of(&client.get(*id).unwrap(), *id));
     }
-    // Not one byte more, for anybody.
+    // The store has not one byte more for any client.
     let impatient = store.client_with(mobula_client::ConnectOptions::new().lease_timeout(Duration::ZERO));
     for length in [1, 4096, CAPACITY] {
         assert_eq!(error_kind(impatient.create(Layout { length, ..Layout::default() })), "StoreFull");
@@ -71,7 +71,7 @@ fn puts_evict_named_objects_that_nobody_uses_and_no_others() {
     assert!(left.contains(&"name-0".to_owned()), "it was in use");
     assert!(!left.contains(&"name-4".to_owned()), "it was the least recently used");
     let recent = |name: &str| left.iter().any(|left| left == name);
-    // Whatever had to go: nothing that was used later went while something older stayed.
+    // No name that was used later went while an older one stayed.
     let by_use: Vec<bool> =
         [4, 5, 6, 7, 8, 9, 10, 11, 1, 2, 3].map(|at| recent(&format!("name-{at}"))).to_vec();
     assert!(by_use.is_sorted(), "{by_use:?}");
@@ -89,7 +89,7 @@ fn a_client_at_its_quota_frees_its_own_and_harms_nobody() {
     let (mut greedy, mut other) = (store.peer(), store.peer());
     let first = greedy.id("put 2000000");
     let second = greedy.id("put 2000000");
-    // What is dropped is its own again, also when it was named: nobody uses it.
+    // A dropped object is free for its owner again, even if it has a name: nobody uses it.
     let mut last = second;
     for round in 0..10 {
         greedy.ok(format_args!("publish greedy-{round} {last}"));
@@ -97,7 +97,7 @@ fn a_client_at_its_quota_frees_its_own_and_harms_nobody() {
         last = greedy.id("put 2000000");
     }
     greedy.ok("verify");
-    // What others have is not touched for it.
+    // The objects of others are not touched for it.
     let named = other.id("put 100");
     other.ok(format_args!("publish other {named}"));
     other.ok(format_args!("drop {named}"));
@@ -173,7 +173,7 @@ fn a_daemon_without_descriptors_says_so_and_goes_on_when_there_are_some() {
             assert_eq!(kind_of(error), "NoMemory", "{error}");
         }
         println!("round {round}: {} clients of 64 descriptors, then: {}", crowd.len(), refused[0]);
-        // Those who are there go on; what needs a descriptor more is refused.
+        // Connected clients go on; a request that needs one more descriptor is refused.
         let kinds: Vec<String> = (0..8)
             .filter_map(|_| put_content(&crowd[0], 1 << 20).err())
             .map(|error| kind_of(&error))
@@ -208,14 +208,14 @@ fn a_client_without_descriptors_gets_errors_and_goes_on_when_there_are_some() {
     let own = poor.id("put 1000");
     for round in 0..3 {
         poor.ok("exhaust-descriptors");
-        // What needs none works.
+        // An operation that needs no descriptor works.
         poor.ok("verify");
         let small = poor.id("put 100");
         poor.ok(format_args!("drop {small}"));
         for needy in [format!("get {}", mine.id()), format!("get {theirs}"), "put 5000000".to_owned()] {
             match poor.ask(&needy) {
                 Err(error) => assert_eq!(error, "System", "{needy}"),
-                // What it had before, it may still have.
+                // It may still have mapped memory from a round before.
                 Ok(id) => {
                     assert!(round > 0, "{needy} needs a descriptor");
                     poor.ok(format_args!("drop {id}"));
@@ -294,7 +294,7 @@ fn many_idle_clients_cost_nobody_time() {
     assert!(crowded.1 < alone.1 * 20 + Duration::from_millis(20), "a round trip takes {:?}", crowded.1);
     let begun = Instant::now();
     drop(crowd);
-    // Thousands die at once: whoever asks something just then waits for its turn, and may lose its patience.
+    // Thousands die at once: a client that asks just then waits for its turn, and may lose its patience.
     let mut slowest = Duration::ZERO;
     eventually("they are gone", || {
         let asked = Instant::now();
@@ -325,7 +325,7 @@ fn latencies(client: &Client, id: ObjectId) -> (Duration, Duration) {
     (put, ask)
 }
 
-/// What a process takes, in KiB.
+/// The memory of a process, in KiB.
 #[derive(Debug)]
 #[allow(dead_code, reason = "printed")]
 struct Memory {

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const CAPACITY: u64 = 64 << 20;
 
-/// What a store's books say, apart from the processes' names.
+/// The accounts of a store, apart from the processes' names.
 fn books(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
     let mut books: Vec<_> = stats
         .clients
@@ -63,7 +63,7 @@ fn everything_that_anybody_has_outlives_the_daemon() {
     mortal.kill();
     named.kill();
     eventually("the dead clients are listed", || client.stats().unwrap().totals.dead_clients == 2);
-    // What is held of them is entrusted to this client within a look at their tables.
+    // Within one look at their tables, the held objects of the dead are entrusted to this client.
     eventually("nothing is kept that nobody holds", || {
         client.stats().unwrap().clients.iter().all(|client| !client.dead || client.objects <= 4)
     });
@@ -163,7 +163,7 @@ fn who_dies_while_there_is_no_daemon_has_died() {
     drop(mine);
     store.start_again();
     wait_for_resumption(&events);
-    // What the reader had pinned is free, once its owner has heard that it is gone.
+    // The object that the reader had pinned is free, once its owner has heard that the reader is gone.
     eventually("the dead reader keeps nothing", || {
         let stats = client.stats().unwrap();
         stats.totals.clients == 1 && client.live_objects() == 0

@@ -288,7 +288,7 @@ fn when_the_store_is_lost_for_good_every_wait_ends_also_those_that_begin_then() 
         assert!(pid::remote().get().is_err());
         assert!(parrot.pid().get().is_err());
     }
-    // Each of these asks the head, or waits for what only it knows; whatever they say, they return.
+    // Each of these asks the head, or waits for news from it. They return, with any result.
     let _ = mobula::kill(&parrot);
     let _ = mobula::get_actor::<Parrot>("nobody");
     assert!(Parrot::remote().pid().get().is_err());
@@ -331,7 +331,7 @@ fn who_joins_shares_the_session_which_ends_with_the_last_guard() {
     let _turn = turn();
     let builder = || Builder::new().workers(1).capacity_bytes(64 << 20);
     for _ in 0..10 {
-        // As tests of one process: some begin while the session of others starts, runs or ends.
+        // Like the tests of one process, some begin while the session of others starts, runs or ends.
         std::thread::scope(|scope| {
             for x in 0..6 {
                 scope.spawn(move || {
@@ -507,8 +507,8 @@ fn every_thread_has_a_name() {
     check(&driver, &["mobula-head", "mobula-client", "mobula-poller", "mobula-restart"]);
 }
 
-/// What a driver has of a process (a channel, a table, bells: some five descriptors) goes back when that ends, also while
-/// no thread of the driver calls or waits for anything.
+/// A driver gives back the descriptors that it has for a process (a channel, a table, bells: some five) when that
+/// process ends, also while no thread of the driver calls or waits for anything.
 #[test]
 fn what_a_driver_has_of_ended_processes_goes_back_while_it_is_idle() {
     const ACTORS: usize = 4;

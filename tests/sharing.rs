@@ -154,7 +154,7 @@ fn the_id_of_an_aborted_object_never_comes_to_mean_another() {
     let promised = promise.handle().clone();
     promise.fulfil(writer);
     assert!(promised.is_ready().unwrap());
-    // As many as make every entry be used again.
+    // So many objects that every entry is used again.
     let objects: Vec<_> = (0..6000).map(|_| put_content(&client, 64).unwrap()).collect();
     for id in &aborted {
         assert_eq!(error_kind(client.get(*id)), "NoSuchObject", "{id}");
@@ -212,7 +212,7 @@ fn an_object_is_there_exactly_while_somebody_holds_it() {
     // By bytes elsewhere.
     peer.ok(format_args!("drop {id}"));
     let object = client.get(id);
-    // The owner may or may not have noticed yet; who gets it in between has it.
+    // The owner may or may not have noticed yet; a client that gets it in between has it.
     if let Ok(object) = &object {
         assert!(is_content_of(object, id));
     }
@@ -305,7 +305,7 @@ fn names_have_bounds() {
     assert_eq!(client.lookup("").unwrap(), None);
     assert_eq!(error_kind(client.unpublish("")), "NoSuchName");
     assert_eq!(error_kind(client.publish("", object.id())), "BadRequest");
-    // Whatever was asked, the client can go on.
+    // The client can go on after any of these requests.
     assert_eq!(client.names().unwrap().len(), 1);
 }
 

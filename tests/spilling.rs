@@ -101,7 +101,7 @@ fn four_times_the_capacity_is_written_and_read_back_in_any_order() {
     );
     // Every one of them, in the end.
     handles.iter().for_each(|handle| verify(&client, handle));
-    // What one process maps is no more than the store has.
+    // One process maps no more segments than the store has.
     assert!(segments_mapped(peer.pid) as u64 <= client.stats().unwrap().totals.segments.into());
     drop(handles);
     store.is_empty_again(&client);
@@ -176,7 +176,7 @@ fn references_and_names_keep_what_is_spilled() {
         peer.ok(format_args!("read {id}"));
     }
     peer.ok("get-named named");
-    // Deleted, it is still there for who has it.
+    // A deleted object is still there for clients that have it.
     let deleted = &rest[0];
     client.delete(deleted.id()).unwrap();
     assert_eq!(error_kind(client.get(deleted.id())), "Deleted");
@@ -217,7 +217,7 @@ fn an_owner_that_dies_leaves_what_it_has_spilled_to_those_who_hold_it() {
     assert!(spilled > 300, "only {spilled} of {} are spilled", ids.len());
     assert!(is_spilled(outer) && is_spilled(ids[0]));
     owner.kill();
-    // By someone who asks while the daemon is taking over, and by the one who holds them.
+    // Read by a client that asks while the daemon is taking over, and by the client that holds them.
     assert!(is_content_of(&client.get(ids[3]).unwrap(), ids[3]));
     for id in ids.iter().rev() {
         reader.ok(format_args!("read {id}"));
@@ -252,10 +252,10 @@ fn what_is_spilled_outlives_the_daemon() {
         reader.ok(format_args!("read {id}"));
         owner.ok(format_args!("read {id}"));
     }
-    // And when its owner has died before: by the one who holds it.
+    // And when the owner has died before, by the client that holds the object.
     owner.kill();
     eventually("the owner is dead", || client.stats().unwrap().totals.dead_clients == 1);
-    // Whatever it was told comes before the answer.
+    // All notices for it come before the answer.
     reader.ok("stats");
     drop(client);
     store.daemon_process().kill();
@@ -318,7 +318,7 @@ fn check_that_a_failing_disk_loses_nothing(store: &Store, expected: &str) {
         assert!(is_content_of(&client.get(id).unwrap(), id), "wrong bytes in {id}");
         peer.ok(format_args!("read {id}"));
     }
-    // What was spilled before is all there, too: there is room to bring it back once something is let go of.
+    // All objects that were spilled before are there, too: there is room to restore them once others are let go of.
     handles.truncate(handles.len() - 4);
     for handle in handles.drain(..) {
         verify(&client, &handle);

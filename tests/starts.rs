@@ -1,12 +1,12 @@
-//! How a process becomes a worker: if these fail, a worker runs the program's `main`, or begins before the program's
-//! constructors have run, a process that a worker starts takes itself for one, or a host that loads a library hangs.
+//! A process becomes a worker. If these fail, a worker runs the program's `main`, or begins before the program's
+//! constructors have run. Or a process that a worker starts takes itself for one, or a host that loads a library hangs.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mobula_tests::{PATIENCE, session};
 
-/// What the program's constructors have done in this process.
+/// The number of the program's constructors that have run in this process.
 static CONSTRUCTED: AtomicU32 = AtomicU32::new(0);
 static TICKS: AtomicU32 = AtomicU32::new(0);
 
@@ -38,7 +38,7 @@ fn constructed() -> (u32, bool) {
     (CONSTRUCTED.load(Ordering::Relaxed), true)
 }
 
-/// What this program prints that is started by a worker.
+/// The output of this program when a worker starts it.
 #[mobula::remote]
 fn starts_itself() -> String {
     let output = Command::new("/proc/self/exe").arg("--list").output().unwrap();

@@ -1,4 +1,4 @@
-//! What the tests share: one session at a time in a process, waiting for conditions, and stores of their own.
+//! Code that the tests share: one session at a time in a process, waiting for conditions, and stores of their own.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
@@ -76,8 +76,8 @@ pub fn is_running(pid: u32) -> bool {
     state.is_some_and(|state| state != 'Z')
 }
 
-/// The processes that belong to the session with this socket: its store, its workers, and whatever they have forked,
-/// known by the arguments that they were started with. Zombies, and the driver, are not among them.
+/// The processes that belong to the session with this socket: its store, its workers, and the processes that they have
+/// forked. They are known by the arguments that they were started with. Zombies, and the driver, are not among them.
 pub fn session_processes(socket: &Path) -> Vec<u32> {
     use std::os::unix::ffi::OsStrExt;
     let name: String = socket.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -388,7 +388,7 @@ impl Process {
     /// Sends a command, and waits for its answer: `Ok` with what it says, or `Err` with the kind of the error.
     ///
     /// # Errors
-    /// What the peer said went wrong, or `Gone` when it did not say anything any more.
+    /// The kind of the error that the peer reported, or `Gone` when the peer did not answer any more.
     pub fn ask(&mut self, command: impl Display) -> Result<String, String> {
         if !self.send(command) {
             return Err("Gone".to_owned());

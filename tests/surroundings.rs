@@ -121,7 +121,7 @@ fn kill(pid: u32) {
         .unwrap();
 }
 
-/// Runs a child, which must end well; what it prints to standard error.
+/// Runs a child, which must end well. Returns its standard error.
 fn run(mut command: Command) -> String {
     stderr_of(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
 }
@@ -491,7 +491,7 @@ fn sessions_in_a_directory_of_their_own_are_listed_and_what_leads_to_them_ends_w
         let socket = said(&mut child, "socket ");
         assert!(socket.starts_with(&elsewhere), "{socket:?}");
         assert_eq!(listed(&runtime), std::slice::from_ref(&socket), "{ends}");
-        // What others may have put there leads nowhere, and is left alone.
+        // Files that others may have put there lead nowhere, and are left alone.
         std::fs::write(known.join("link-nonsense"), b"no link").unwrap();
         symlink("/dev/zero", known.join("session-1-1")).unwrap();
         symlink("/", known.join("link-1-1")).unwrap();

@@ -366,7 +366,7 @@ fn every_call_ends_although_workers_die_all_the_time() {
     for (x, reference) in (0..).zip(&refs) {
         match reference.get_timeout(mobula_tests::PATIENCE) {
             Ok(result) => assert_eq!(result, x),
-            // Also what had been sent to the worker that another call took down with it.
+            // A call may also have been sent to a worker that another call took down.
             Err(Error::Failed(Failure::WorkerDied { .. })) => died += 1,
             other => panic!("call {x}: {other:?}"),
         }

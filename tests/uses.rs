@@ -15,12 +15,12 @@ use nix::unistd::{ForkResult, Pid};
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const CAPACITY: u64 = 64 << 20;
 
-/// What this process has, as a test's model of it.
+/// A model of the objects and handles that this process has.
 #[derive(Default)]
 struct Had {
     objects: Vec<Object>,
     handles: Vec<Handle>,
-    /// How often each is had, by whichever client: that is what keeps it.
+    /// The uses of each object by all clients of this process; they keep it.
     uses: HashMap<ObjectId, u32>,
     /// Deleted: new uses are refused.
     deleted: Vec<ObjectId>,
@@ -133,7 +133,7 @@ fn random_uses_of_random_objects_by_clients_that_come_and_go() {
                 }
             }
             98 if random.below(8) == 0 => {
-                // What it owns and what it uses stays; its slot is free once all of that is gone.
+                // The objects that the old client owns or uses stay; its slot is free once all of them are gone.
                 clients[any(&mut random, 4)] = store.client();
             }
             _ => {}
@@ -264,7 +264,7 @@ fn a_forked_child_may_drop_its_client_before_its_objects() {
     let child = fork(|| {
         let (client, mine, theirs) = (client.clone(), mine.clone(), theirs.clone());
         drop(client);
-        // Whatever is allocated now lies where something of the client was, if it was freed.
+        // If anything of the client was freed, these allocations come to lie there.
         let filler: Vec<Vec<u8>> = (0..1000).map(|at| vec![0xff; at * 16]).collect();
         drop((mine.clone(), mine.handle(), theirs.clone()));
         drop((mine, theirs, filler));
@@ -277,7 +277,7 @@ fn a_forked_child_may_drop_its_client_before_its_objects() {
     store.is_empty_again(&other);
 }
 
-/// A forked child that does something and exits with what that says.
+/// A forked child that does something and exits with the result.
 fn fork(child: impl FnOnce() -> i32) -> Pid {
     // SAFETY: the child uses only what is being tested, which takes no lock that another thread of the parent may have, and
     // the allocator, which the C library keeps usable in a child.
@@ -296,7 +296,7 @@ fn ended(child: Pid) -> WaitStatus {
     waitpid(child, None).unwrap()
 }
 
-/// What nothing holds in a child cannot be looked at there, by whatever way it was got at before the fork.
+/// Nothing holds an object in a forked child, so the child cannot look at it by any access from before the fork.
 #[test]
 fn a_forked_child_sees_no_bytes_of_any_object() {
     let store = Store::start(PEER, CAPACITY);
@@ -310,7 +310,7 @@ fn a_forked_child_sees_no_bytes_of_any_object() {
             i32::from(!(text.contains(&object.id().to_string()) && text.contains("forked child")))
         });
         assert_eq!(ended(said), WaitStatus::Exited(said, 0), "{}", object.id());
-        // What has no way to say so.
+        // These types have no way to say so.
         let (slice, bytes) = (&object[..], bytes::Bytes::from(object.clone()));
         let buffer = arrow::buffer::Buffer::from(bytes.clone());
         let look = |bytes: &[u8]| i32::from(std::hint::black_box(bytes)[7]);
@@ -332,7 +332,7 @@ fn a_forked_child_sees_no_bytes_of_any_object() {
     assert!(is_content_of(&mine, mine.id()) && is_content_of(&theirs, theirs.id()));
 }
 
-/// As many borrows of one object as a process can count.
+/// A process takes as many borrows of one object as it can count.
 #[test]
 fn a_borrow_too_many_is_an_error_that_names_the_limit() {
     const BORROWS_MAX: u64 = (1 << 20) - 1;

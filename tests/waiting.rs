@@ -270,7 +270,7 @@ fn is_interrupted(calls: i64) -> i64 {
 
 extern "C" fn does_nothing(_: libc::c_int) {}
 
-/// Runs `work` while its thread is sent signals, which interrupt whatever it waits for.
+/// Runs `work` while its thread is sent signals, which interrupt its waits.
 fn interrupted<T>(work: impl FnOnce() -> T) -> T {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
     let action = SigAction::new(SigHandler::Handler(does_nothing), SaFlags::empty(), SigSet::empty());
@@ -315,7 +315,7 @@ fn few_processes(workers: usize) -> TestSession {
     session_with(Builder::new().workers(workers).capacity_bytes(64 << 20).max_processes(PROCESSES_MAX))
 }
 
-/// How deep it went, or why it did not go deeper.
+/// Returns the depth, or the reason why it did not go deeper.
 #[mobula::remote]
 fn deep(n: u32) -> mobula::Result<u32> {
     if n == 0 { Ok(0) } else { Ok(deep::remote(n - 1).get()? + 1) }
@@ -397,7 +397,8 @@ fn calls_that_wait_for_one_that_finds_no_process_end() {
     let gate = directory.path().join("gate");
     let held = waits_for::remote(directory.path().join("says"), gate.clone());
     pid_in(&directory.path().join("says"));
-    // What all wait for is to run when this one is over, and has its turn behind those that wait for it.
+    // All others wait for `last`. It can run when this call is over, and has its turn behind the calls that wait for
+    // it.
     let last = after::remote(&held);
     let waits: Vec<_> = (0..40).map(|_| gets::remote(vec![last.clone()])).collect();
     let count = || _session.session.client().stats().unwrap().clients.len();

@@ -1,8 +1,8 @@
 //! The work of a client: every operation, chosen at random, on objects under names that all clients share.
 //!
-//! It checks as it goes. What it holds must be there with the bytes of its id, and so must what that refers to; what a
-//! living client sent it must be there until it has taken it. Errors that the death of another explains are taken;
-//! every other one, and every wrong byte, is a violation.
+//! It checks as it goes. Each object that it holds must be there with the bytes of its id, and so must the objects that
+//! this one refers to. An object that a living client sent must be there until the receiver has taken it. Errors that
+//! the death of another client explains are accepted; every other error, and every wrong byte, is a violation.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -305,7 +305,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Another use of what is used already.
+    /// Another use of an object that is used already.
     fn again(&mut self) -> Checked {
         let Some(handle) = self.any_object(0) else { return Ok(()) };
         // No client gets a deleted object any more, not even one that has it.
@@ -347,7 +347,7 @@ impl Worker {
     fn verify(&self, object: &Object) -> Checked {
         let id = object.id();
         if self.is_suspect(id) {
-            // Reading must do no harm, whatever is read.
+            // Reading any bytes must do no harm.
             std::hint::black_box(is_content_of(object, id));
             return Ok(());
         }

@@ -5,14 +5,14 @@
 //! ```
 //!
 //! A supervisor runs a store and clients as processes of their own (this program in other roles), lets them work, and
-//! kills, stops or spoils them. After every round, when all work has been ended for a moment, an oracle compares what
-//! the store says of itself with what the clients say and what the kernel shows. What goes wrong ends the run, with an
-//! exit code and the seed that replays its choices; what went well is printed as figures.
+//! kills, stops or spoils them. After every round, when all work has been ended for a moment, an oracle compares the
+//! store's own figures with those of the clients and of the kernel. A violation ends the run, with an exit code and the
+//! seed that replays its choices. A run that goes well prints figures.
 //!
-//! * [`scenarios`] has the table of what is done, a module for each;
-//! * [`world`] is a store with its clients, [`oracle`] the comparison of accounts, [`procfs`] what the kernel shows;
-//! * [`client`], [`load`] and [`scribbler`] are what a client does, [`store`] is the daemon;
-//! * [`process`] and [`message`] are how the supervisor talks to them.
+//! * [`scenarios`] has the table of all scenarios, with a module for each;
+//! * [`world`] is a store with its clients, [`oracle`] the comparison of accounts, [`procfs`] the kernel's figures;
+//! * [`client`], [`load`] and [`scribbler`] are the work of a client, [`store`] is the daemon;
+//! * by [`process`] and [`message`] the supervisor talks to them.
 
 mod client;
 #[path = "../../tests/content.rs"]

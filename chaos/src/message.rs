@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Disarm,
     /// The objects of this owner may be spoilt from now on.
     Suspect(OwnerId),
-    /// This owner has died at the same time as the daemon: what others held of it may be lost, and never anything else.
+    /// This owner has died at the same time as the daemon: its objects that others held may be lost, and no others.
     Bereft(OwnerId),
     /// Fills one's own writable pages with random words, for so long; answered with `Scribbled`.
     Scribble { milliseconds: u64 },
@@ -41,12 +41,12 @@ pub(crate) enum Load {
     Local,
 }
 
-/// How much memory a store has for what its clients do.
+/// How much memory a store has for the work of its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Room {
     /// More than enough.
     Ample,
-    /// Too little: what is held goes to files, and comes back.
+    /// Too little: held objects go to files, and come back.
     Scarce,
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Report {
     Work(Work),
     /// So many words were written, by [kind](KINDS).
     Scribbled { words: [u64; KINDS.len()] },
-    /// It has seen what must not be.
+    /// It has seen a violation.
     Violation(String),
 }
 

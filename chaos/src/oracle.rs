@@ -1,7 +1,9 @@
-//! The accounting oracle: what the store says of itself, against what clients say they hold and what the kernel shows.
+//! The accounting oracle: it compares the store's own figures with the objects that clients hold and with the kernel's
+//! figures.
 //!
-//! [`disagreements`] compares two accounts and knows nothing of how they came about: the supervisor asks for them at a
-//! quiet point, again and again, until they agree or its patience ends, because what is freed by itself takes a moment.
+//! [`disagreements`] compares two accounts and knows nothing of their origin. The supervisor asks for them at a quiet
+//! point, again and again, until they agree or its patience ends: memory that is freed in the background takes a
+//! moment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -31,7 +33,7 @@ pub(crate) struct Known {
     pub(crate) living: Vec<(OwnerId, Ledger)>,
     /// Every sealed or promised object that a client, another object or a name keeps.
     pub(crate) alive: HashSet<ObjectId>,
-    /// Owners that have scribbled: whatever is said of theirs may be wrong.
+    /// Owners that have scribbled: any figure of theirs may be wrong.
     pub(crate) suspects: HashSet<OwnerId>,
     /// Owners that have died at the same time as the daemon: of theirs something may be lost.
     pub(crate) bereft: HashSet<OwnerId>,
@@ -93,7 +95,7 @@ pub(crate) fn reach(
     Ok(alive)
 }
 
-/// In what the two accounts do not agree, in words.
+/// The disagreements of the two accounts, in words.
 pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     let mut found = Found::default();
     let totals = &seen.stats.totals;

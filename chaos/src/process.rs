@@ -85,7 +85,7 @@ impl Process {
         let _ = kill(Pid::from_raw(self.pid as i32), signal);
     }
 
-    /// How it has ended, if it has.
+    /// The exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Violation> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;

@@ -31,7 +31,7 @@ pub(crate) fn run(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> R
         config.spill_directory = Some(spill_directory(socket));
     }
     config.clients_max = 64;
-    // No grace: what is measured is how soon memory is free, not how long it is kept.
+    // No grace: the measurement is how soon memory is free, not how long it is kept.
     config.orphan_grace = Duration::ZERO;
     // Clients come back as soon as the machine has a processor for them.
     config.resume_window = PATIENCE;

@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// Nobody has died, or complained, who was not meant to.
+    /// Checks that no process has died or complained that was not meant to.
     pub(crate) fn check(&mut self) -> Result<(), Violation> {
         if let Some(status) = self.store.ended()? {
             return Err(Violation(format!("the store has ended: {status}")));
@@ -318,7 +318,7 @@ impl World {
         }
     }
 
-    /// What each client has done since it was asked last; `None` for one that is not there.
+    /// The work of a client since the last question; `None` for a client that is not there.
     pub(crate) fn work(&mut self, at: usize) -> Result<Option<Work>, Violation> {
         let worker = &mut self.clients[at];
         worker.process.send(&Command::AskWork);
@@ -338,7 +338,7 @@ impl World {
         self.audit_after(&Command::Pause)
     }
 
-    /// The same when everyone has let go of everything, and no name is left: then nothing may be.
+    /// The same when all clients have let go of everything, and no name is left: then nothing may be left.
     pub(crate) fn audit_empty(&mut self) -> Result<(), Violation> {
         self.ledgers(&Command::LetGo)?;
         for name in self.client.names()? {
@@ -357,9 +357,9 @@ impl World {
         Ok(())
     }
 
-    /// Compares the accounts until they agree. What is on its way between processes takes time of the processor, and
-    /// not of the clock: on a machine that has none for them, a single comparison may take longer than the patience. So
-    /// it also takes a number of comparisons, in each of which every process has answered, until a disagreement counts.
+    /// Compares the accounts until they agree. A message on its way between processes takes processor time, not clock
+    /// time: on a machine that has none to give, a single comparison may take longer than the patience. So a
+    /// disagreement counts only after a number of comparisons, in each of which every process has answered.
     fn audit_after(&mut self, command: &Command) -> Result<(), Violation> {
         let began = Instant::now();
         for comparison in 1u32.. {
@@ -493,7 +493,7 @@ fn start_store(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> Resu
     }
 }
 
-/// Who passes an armed failpoint.
+/// The process that passes an armed failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passer {
     /// The client that dies.

@@ -1,11 +1,11 @@
-//! `mobula status`: who uses a store, for how much, and which objects have names.
+//! `mobula status`: the clients of a store, their memory, and the objects that have names.
 //!
-//! The command connects as a client like any other, asks, and leaves; in what it shows it does not count itself. The
+//! The command connects as a client like any other, asks, and leaves. It does not count itself in its output. The
 //! numbers come from several round trips, so they are not of one moment.
 //!
 //! # JSON
 //!
-//! With `--json` the output is one object. Sizes are numbers of bytes. Keys may be added; what is listed here stays.
+//! With `--json` the output is one object. Sizes are numbers of bytes. Keys may be added; the keys listed here stay.
 //!
 //! With `--socket`, a store:
 //!

@@ -22,7 +22,7 @@ pub(crate) fn columns<const N: usize>(head: [(&str, Side); N], rows: &[[String; 
     table.trim_fmt() + "\n"
 }
 
-/// The text with whatever could steer a terminal replaced: labels and names are other programs' words.
+/// The text without characters that could steer a terminal: labels and names come from other programs.
 pub(crate) fn printable(text: &str) -> String {
     let harmless = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(harmless).collect()

@@ -30,7 +30,7 @@ fn client_row<'a>(status: &'a Value, label: &str) -> &'a Value {
     clients.iter().find(|row| row["label"] == label).unwrap_or_else(|| panic!("no {label:?} in {clients:?}"))
 }
 
-/// Waits until the store has noticed that whoever is not among `clients` has left.
+/// Waits until the store has noticed that all but `clients` clients have left.
 fn settle(client: &Client, clients: usize) {
     eventually("clients that left are forgotten", || client.stats().unwrap().clients.len() == clients);
 }

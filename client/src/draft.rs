@@ -96,7 +96,7 @@ impl Draft {
             }
             reference.into_raw()
         };
-        // As many as there is room for, whatever the iterator has said of its length.
+        // As many as there is room for, even if the iterator has given a wrong length.
         let kept = references.take(location.references as usize).enumerate().map(write).collect();
         failpoint(Failpoint::SealReferenced);
         owner.keep(self.reference.id(), kept);

@@ -97,7 +97,7 @@ pub enum ClientError {
         object: ObjectId,
         /// The kind of which there are so many, in the plural.
         kind: &'static str,
-        /// How many there can be.
+        /// The limit.
         max: u64,
     },
     /// Only its owner may do this.

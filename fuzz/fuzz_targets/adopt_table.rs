@@ -45,7 +45,7 @@ enum Step {
         references: u8,
         state: u8,
     },
-    /// Any bytes in the segment: what objects refer to is read from there.
+    /// Any bytes in the segment: the references of objects are read from there.
     Scribble {
         word: u16,
         value: u64,
@@ -88,7 +88,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let kept = honest.put(b"kept by the honest").expect("room");
     let mut uses = Uses::default();
     live(honest, &kept, &steps, &mut uses);
-    // The daemon has what it left; what is used of it stays as it is.
+    // The daemon has the objects that the client left; those in use stay as they are.
     observer().settle("the daemon has noticed the death", |totals| totals.clients == 2);
     uses.look();
     drop(uses);
@@ -99,7 +99,7 @@ fuzz_target!(|steps: Vec<Step>| {
     assert_eq!(&kept[..], b"kept by the honest");
 });
 
-/// What the honest client was lent.
+/// The objects and handles that the honest client was lent.
 #[derive(Default)]
 struct Uses {
     objects: Vec<Object>,
@@ -168,7 +168,7 @@ fn live(honest: &Client, kept: &Object, steps: &[Step], uses: &mut Uses) {
             Step::Pin { entry, bits } => {
                 pins.word32(usize::from(entry) * 4).store(bits, Ordering::SeqCst);
             }
-            // Whoever finds an entry dying waits a second for its owner.
+            // A reader that finds an entry dying waits a second for its owner.
             Step::Get { entry, .. } | Step::Hold { entry, .. } if is_dying(&table, entry) => {}
             Step::Get { entry, generation } => uses.objects.extend(honest.get(id(entry, generation)).ok()),
             Step::Hold { entry, generation } => uses.handles.extend(honest.hold(id(entry, generation)).ok()),

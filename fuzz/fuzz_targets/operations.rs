@@ -1,5 +1,5 @@
-//! Random operations of a few clients of one store, against a simple model: who may read what, what is still promised,
-//! lost, deleted or named, and that nothing is left when everybody has let go.
+//! Random operations of a few clients of one store, against a simple model. The model knows which client may read which
+//! object, and which objects are promised, lost, deleted or named. Nothing may be left when all clients have let go.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -89,7 +89,7 @@ enum State {
     Lost,
 }
 
-/// What a client has of an object.
+/// A client's use of an object.
 enum Usage {
     Bytes(Object),
     Handle(Handle),
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    // ---- what is done ----
+    // ---- operations ----
 
     /// An object whose bytes follow from its length and its maker's count of objects, which keeps another alive.
     fn write(&mut self, client: usize, length: u16, keeps: u8) -> (Object, Option<usize>) {
@@ -267,7 +267,7 @@ impl World {
         let truth = &self.truths[place];
         let result = self.clients[client].delete(truth.id);
         if !truth.owner_lives || truth.owner != client {
-            // Whoever has the slot of one that is gone is somebody else.
+            // The slot of a client that has left belongs to another client.
             assert!(result.is_err(), "deleted what belongs to another");
         } else if result.is_ok() {
             assert!(!truth.deleted && matches!(truth.state, State::Sealed { .. }));
@@ -344,9 +344,9 @@ impl World {
         });
     }
 
-    // ---- what must be so ----
+    // ---- checks ----
 
-    /// A get (with the object) or a hold of an object: what came of it, and what may come of it.
+    /// Checks the result of a get (with the object) or of a hold against the model.
     fn check(&self, place: usize, client: usize, result: &Result<Option<&Object>, &ClientError>) {
         let truth = &self.truths[place];
         match result {
@@ -398,7 +398,7 @@ impl World {
             })
     }
 
-    /// Whether a name of an object cannot go by itself: what is lost has none.
+    /// Whether a name of an object cannot go by itself: a lost object has no name.
     fn keeps_its_name(&self, place: usize) -> bool {
         let truth = &self.truths[place];
         let is_coming = truth.state == State::Promised && truth.owner_lives;

@@ -1,5 +1,5 @@
-//! A ring whose other end is anybody's: whatever the peer writes into its memory, and whenever, a consumer takes records
-//! that lie in that memory or says that it is corrupt, and a producer never takes back what it has acknowledged.
+//! A ring with an untrusted other end: the peer writes any bytes into its memory, at any time. A consumer takes records
+//! that lie in that memory, or says that it is corrupt. A producer never takes back what it has acknowledged.
 #![no_main]
 
 use std::os::fd::AsFd;

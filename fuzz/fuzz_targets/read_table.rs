@@ -1,5 +1,5 @@
-//! An object table and pins that are anybody's: whatever words stand there, what is read from them lies inside the
-//! memory that it is checked against, or is refused.
+//! An untrusted object table and untrusted pins with any words in them. Every location that is read from them lies
+//! inside the memory that it is checked against, or is refused.
 #![no_main]
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
 use mobula_shm::pins::{PIN_BYTES, PinReader};
 use mobula_shm::table::{ENTRY_BYTES, Location, State, TABLE_BYTES, TableReader};
 
-/// As many as fit the page behind the header.
+/// The number of entries that fit the page behind the header.
 const ENTRIES: u32 = 64;
 const TABLE_BYTES_USED: u64 = 2 * PAGE_BYTES;
 /// Two groups of pins.
@@ -36,7 +36,7 @@ enum Step {
     Look { first: u16, count: u16 },
 }
 
-/// What the owner, or the reader with its pins, writes, and what others see of it.
+/// The memory that the owner, or the reader with its pins, writes, and the view that others have of it.
 struct Memories {
     owner: WriteMapping,
     reader: WriteMapping,
@@ -108,7 +108,7 @@ fn run(memories: &Memories, steps: &[Step]) {
     }
 }
 
-/// As the client and the daemon do.
+/// Reads an entry as the client and the daemon do.
 fn read(table: &TableReader, segment: &ReadMapping, entry: u32) {
     let word = table.word(entry);
     let state = word.state();

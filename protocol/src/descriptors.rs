@@ -1,8 +1,8 @@
 //! Keeping away from descriptors 0, 1 and 2.
 //!
-//! A program may close its standard input and outputs. The kernel then gives their numbers to whatever is opened next,
-//! and everything that is printed goes there: into a socket, or into shared memory. So the library's own descriptors
-//! are moved above them in a process of another program ([`above_standard`]), and a process that is this library's own
+//! A program may close its standard input and outputs. The kernel then gives their numbers to the files that are opened
+//! next, and everything that is printed goes there: into a socket, or into shared memory. In a process of another
+//! program, the library moves its own descriptors above them ([`above_standard`]). A process of the library itself
 //! opens `/dev/null` in their places ([`fill_standard`]).
 
 use std::io;

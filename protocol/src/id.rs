@@ -1,5 +1,5 @@
-//! Ids. An object's id *is* its address: which owner, which entry of its table, which of the objects that used the
-//! entry one after the other. Nothing is hashed, and no message is needed to find it.
+//! Ids. An object's id *is* its address: its owner, its entry in the owner's table, and its generation among the
+//! successive objects of that entry. Nothing is hashed, and no message is needed to find the object.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ impl OwnerId {
         Self(u64::from(slot) << 48 | epoch & Self::EPOCH_MASK)
     }
 
-    /// Which record of the directory, and which extent of everybody's pins.
+    /// The index of the owner's record in the directory, and of its extent in every client's pins.
     pub fn slot(self) -> u16 {
         (self.0 >> 48) as u16
     }
@@ -79,7 +79,7 @@ impl ObjectId {
         self.index
     }
 
-    /// Which of the objects that used the entry.
+    /// The number of the object among those that used the entry.
     pub fn generation(self) -> u32 {
         self.generation
     }

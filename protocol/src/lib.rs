@@ -1,4 +1,4 @@
-//! The protocol of Mobula: what the daemon and its clients call things, and the messages that they exchange.
+//! The protocol of Mobula: the ids that the daemon and its clients share, and the messages that they exchange.
 //!
 //! * [`id`]: ids of objects and owners;
 //! * [`message`]: requests, replies and notices, with numbers and a layout of their own;

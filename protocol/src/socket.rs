@@ -27,7 +27,8 @@ pub const DESCRIPTORS_MAX: usize = 8;
 /// Bytes of a socket's path that the kernel's address structure has room for. A longer path is taken by way of its
 /// directory, which needs `/proc`.
 const PATH_BYTES_MAX: usize = 107;
-/// Bytes of the last part of a socket's path: what is left of an address beside `/proc/self/fd/2147483647/`.
+/// The most bytes of the last part of a socket's path: an address has room for so many behind
+/// `/proc/self/fd/2147483647/`.
 pub const NAME_BYTES_MAX: usize = 82;
 
 /// Room for the control messages of a packet, as the kernel writes them. The C library's functions read headers in it
@@ -81,8 +82,8 @@ impl Socket {
         Self::connect_within(path, Duration::from_secs(10))
     }
 
-    /// The same, waiting as long as `patience`: a daemon that is stopped accepts nobody, and without a limit who comes
-    /// when its backlog is full would wait until it goes on.
+    /// The same, waiting as long as `patience`: a daemon that is stopped accepts nobody. Without a limit, a process
+    /// that connects while the backlog is full would wait until the daemon goes on.
     ///
     /// # Errors
     /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a name that is too long; `TimedOut`
@@ -110,7 +111,7 @@ impl Socket {
     /// Listens at `path`, without blocking in [`accept`](Self::accept).
     ///
     /// # Errors
-    /// `AddrInUse` where the path exists, in whatever form; `InvalidInput` for a name that is too long.
+    /// `AddrInUse` where the path exists, in any form; `InvalidInput` for a name that is too long.
     pub fn listen(path: &Path, backlog: i32) -> io::Result<Self> {
         let address = Address::of(path)?;
         let socket = Self::unconnected()?;
@@ -216,7 +217,8 @@ impl Socket {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut control).cast();
-        // Not more than is needed, however large the buffer is: what a packet has beyond is cut off, and noticed.
+        // No more than is needed, even if the buffer is larger: the kernel cuts off the rest of a packet, and the cut
+        // is noticed.
         message.msg_controllen = CONTROL_BYTES;
         let length = loop {
             // SAFETY: the message refers to buffers of at least the lengths that it says, which outlive the call and

@@ -1,4 +1,5 @@
-//! The daemon's page: what clients must know of each other without asking. Written by the daemon, read by everyone.
+//! The daemon's page: the facts that clients must know of each other without asking. The daemon writes it, and all
+//! clients read it.
 //!
 //! Each slot has a record of 64 bytes:
 //!

@@ -187,11 +187,11 @@ failpoints! {
     TakeoverSealed = "takeover.sealed" by Daemon,
     /// One object that a dead client was about to spill is spilled.
     TakeoverSpilled = "takeover.spilled" by Daemon,
-    /// A slice of a dead client's table is taken over; what its objects refer to is not held.
+    /// A slice of a dead client's table is taken over; the objects that its objects refer to are not held.
     TakeoverSliced = "takeover.sliced" by Daemon,
     /// A dead client's own pins do not count any more; its readers have not been told.
     TakeoverDetached = "takeover.detached" by Daemon,
-    /// A slice of what a dead client had spilled is in memory.
+    /// A slice of an object that a dead client had spilled is in memory.
     OrphanRestoreRead = "orphan-restore.read" by Daemon,
     /// The new location is in a dead client's entry, which says spilled.
     OrphanRestoreFilled = "orphan-restore.filled" by Daemon,
@@ -214,7 +214,7 @@ failpoints! {
     ResumeIntroduced = "resume.introduced" by ReturningClient,
     /// It has been told everything, and has not answered.
     ResumeTold = "resume.told" by ReturningClient,
-    /// It has answered; what had waited is not sent.
+    /// It has answered; the requests that had waited are not sent.
     ResumeAnswered = "resume.answered" by ReturningClient,
 
     /// A client has sent its first message.

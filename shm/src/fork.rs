@@ -1,8 +1,8 @@
 //! Noticing that this process is a forked child, without a system call.
 //!
 //! A forked child inherits a client's descriptors, but not its identity: its pins and its table belong to the parent.
-//! Nor does it inherit the [mappings](crate::mapping): nothing would keep what it sees there. The kernel wipes one page
-//! of every child (`MADV_WIPEONFORK`), so that one load tells.
+//! It does not inherit the [mappings](crate::mapping) either: nothing would keep the bytes that it sees there. The
+//! kernel wipes one page of every child (`MADV_WIPEONFORK`), so that one load tells.
 //!
 //! A child that makes guards of its own gets another page. The one before stays wiped, for the guards that were made
 //! before the fork.

@@ -1,9 +1,9 @@
-//! The heap after a spike: what was freed goes back to the system.
+//! The heap after a spike: freed memory goes back to the system.
 //!
-//! The C library keeps what is freed in the midst of its heap, for good: a program that once had a hundred thousand
-//! calls under way holds the memory of them until it ends. It gives whole free pages back when it is asked ([`trim`]).
-//! That walks through all free pieces and locks the heap meanwhile, so it is asked only when much was freed, and when
-//! it has become quiet.
+//! The C library keeps memory that is freed in the middle of its heap for good: a program that once had a hundred
+//! thousand calls under way holds their memory until it ends. It gives whole free pages back on request ([`trim`]). The
+//! request walks through all free pieces and locks the heap meanwhile, so it is made only when much memory was freed,
+//! and when the program has become quiet.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;

@@ -97,7 +97,7 @@ impl SharedMemory {
     /// right there, where small pages for all of it would be zeroed, copied and thrown away.
     ///
     /// # Errors
-    /// As [`allocate`](Self::allocate). That there are no huge pages is not an error.
+    /// As [`allocate`](Self::allocate). A lack of huge pages is not an error.
     pub fn allocate_huge(&self, range: Range<u64>) -> io::Result<()> {
         const HUGE: u64 = HUGE_PAGE_BYTES as u64;
         let blocks = range.start.next_multiple_of(HUGE)..range.end / HUGE * HUGE;

@@ -79,7 +79,7 @@ impl NameRecords {
         self.mapping.word64(record(place) + LENGTH).store(0, Ordering::Release);
     }
 
-    /// How many records were ever in use; those behind them have no memory.
+    /// The number of records that were ever in use; records behind them have no memory.
     pub fn used(&self) -> u32 {
         let records = (self.mapping.len() - HEADER_BYTES) / RECORD_BYTES;
         self.mapping.word64(USED).load(Ordering::Acquire).min(records as u64) as u32

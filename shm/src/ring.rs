@@ -164,7 +164,7 @@ impl Producer {
 
     /// The position up to which the consumer has dealt with records.
     pub fn consumed(&mut self) -> u64 {
-        // Acquire: what the consumer did with the records comes before.
+        // Acquire: everything that the consumer did with the records comes before.
         let head = self.theirs.load64_acquire(HEAD);
         // A head that goes backwards or runs ahead is forged: the last one counts.
         if head >= self.head_seen && head <= self.tail {
@@ -297,7 +297,7 @@ pub struct Peek {
 impl Peek {
     /// Whether every record that was sent has been dealt with. Two loads.
     pub fn is_empty(&self) -> bool {
-        // Acquire, both: as in `Consumer::is_empty`; what was done with a record comes before.
+        // Acquire, both: as in `Consumer::is_empty`; everything that was done with a record comes before.
         self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)
     }
 }

@@ -31,7 +31,7 @@ pub use crate::location::{RECORD_ALIGNMENT, SpillPlace};
 
 /// Bytes of a record before the payload.
 pub const HEADER_BYTES: usize = 64;
-/// How every record begins.
+/// The first bytes of every record.
 pub const MAGIC: [u8; 8] = *b"mbl spl\x01";
 
 /// Bytes of the header that the checksum covers.
@@ -39,7 +39,7 @@ const CHECKED_BYTES: usize = 40;
 /// Bytes that a writer gathers before it writes them.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The header of a spill record: what object it is of.
+/// The header of a spill record; it identifies the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     /// The object's id, as bytes.

@@ -24,15 +24,15 @@
 //! in the other, and in both the bytes are whole.
 //!
 //! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
-//! is set, there is a whole record there, whatever the word says: it is set before the word says `Spilled`, and taken
-//! away after the word says something else, if at all. So each of the two changes is one store of the word; and an
-//! entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
+//! is set, there is a whole record there, whatever state the word has. The place is set before the word says `Spilled`,
+//! and taken away, if at all, after the word says something else. So each of the two changes is one store of the word;
+//! and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
 //! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found
 //! the word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed.
 //! The pairing of pins and words is [`pins`](crate::pins)' business.
 //!
-//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (what is sealed was written before), `promise.rs` (a
+//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (sealed bytes were written before), `promise.rs` (a
 //! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies),
 //! `compaction.rs` (or in one of two places in memory) and `takeover.rs` (a lost promise never becomes an object).
 
@@ -123,7 +123,7 @@ impl Word {
         self.0
     }
 
-    /// Which of the objects that used this entry one after the other.
+    /// The number that tells successive objects of this entry apart.
     #[inline]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
@@ -225,7 +225,8 @@ impl TableWriter {
     /// When what this returns is dropped, it sleeps no more.
     pub fn begin_sleep(&self) -> Asleep<'_> {
         let word = self.mapping.word32(HEADER_SLEEPS);
-        // Another odd number, whatever it was. Relaxed: the fence puts it before the look at everything.
+        // Another odd number, whether the word was odd or even. Relaxed: the fence puts it before the look at
+        // everything.
         word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::Relaxed);
         // SeqCst: pairs with the waker's fence in `TableReader::sleep`.
         fence(Ordering::SeqCst);
@@ -242,8 +243,8 @@ pub struct Asleep<'a> {
 
 impl Drop for Asleep<'_> {
     fn drop(&mut self) {
-        // Relaxed: a waker that still finds the sleep rings in vain, and whatever one that finds it ended has published
-        // is seen by the look after the next sleep's fence.
+        // Relaxed: a waker that still finds the sleep rings in vain. If a waker finds it ended, the look after the next
+        // sleep's fence sees all that the waker has published.
         self.word.store(self.word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
         failpoint(Failpoint::SleepEnded);
     }
@@ -280,8 +281,8 @@ impl TableReader {
         Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
-    /// Which of its sleeps on its bell the owner says that it is in; `None` while it is awake. A fence and a load, for
-    /// a waker that has published something.
+    /// The number of the sleep on its bell that the owner is in; `None` while it is awake. A fence and a load, for a
+    /// waker that has published something.
     pub fn sleep(&self) -> Option<u32> {
         // SeqCst: puts what was published before the load; pairs with the sleeper's fence in
         // `TableWriter::begin_sleep`.

@@ -120,7 +120,7 @@ impl StartError {
     }
 }
 
-/// Why a running store ends by itself. What its clients do is never a reason.
+/// The reason why a running store ends by itself. No act of a client is ever a reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {

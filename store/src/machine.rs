@@ -2,13 +2,13 @@
 //! a service's) allows.
 //!
 //! Both versions of control groups are read, nested ones included: the lowest limit on the way to the root counts. Only
-//! what is mounted can be seen: in a container that is its own group and what is in it. A crate for control groups
-//! would bring their whole management, for the three files that are read here.
+//! mounted groups can be seen: in a container, these are its own group and the groups inside it. A crate for control
+//! groups would bring their whole management, and this module reads only three files.
 //!
-//! Shared memory is charged to the group of the process that touches a page first. Segments are allocated by the
-//! store's process before anybody else has them, so it is the store's group whose limit counts. Which processors there
-//! are needs no code here: [`std::thread::available_parallelism`] looks at the affinity mask, at cpusets thereby, and
-//! at the quotas of both versions.
+//! Shared memory is charged to the group of the process that touches a page first. The store's process allocates
+//! segments before any other process has them, so the limit of the store's group counts. The number of processors needs
+//! no code here: [`std::thread::available_parallelism`] looks at the affinity mask, at cpusets thereby, and at the
+//! quotas of both versions.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

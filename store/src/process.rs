@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 /// * descriptors 0, 1 and 2 that are closed become `/dev/null`, so that nothing of the store's gets their numbers;
 /// * the limit of open descriptors is raised as far as the system allows. A store needs four for each client (three
 ///   when they become scarce), one more when others use its objects or it uses theirs, and one or two for each segment;
-/// * the limit of file sizes is raised likewise: it counts for shared memory. What is larger is an error, and no longer
+/// * the limit of file sizes is raised likewise: it counts for shared memory. A larger file is an error, and no longer
 ///   a signal (`SIGXFSZ`) that ends the process.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! A client's process is killed while a child of it still has the socket open: the connection never hangs up, and the
-//! death is noticed all the same. If this fails, what the dead held is held for as long as the child lives.
+//! death is noticed all the same. If this fails, the objects that the dead client held are held for as long as the
+//! child lives.
 
 mod common;
 
@@ -15,7 +16,7 @@ use nix::unistd::Pid;
 
 const SOCKET: &str = "MOBULA_TEST_SOCKET";
 
-/// What runs in the process that dies: not a test of its own.
+/// The code of the process that dies; not a test of its own.
 #[test]
 fn helper_that_dies() {
     let Some(path) = std::env::var_os(SOCKET) else { return };

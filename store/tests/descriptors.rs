@@ -47,7 +47,7 @@ fn none_is_left_when_clients_have_gone() {
             let totals = watcher.totals();
             totals.clients == 1 && totals.dead_clients == 0 && totals.free_bytes == totals.capacity_bytes
         });
-        // It was asked to keep what some of them had left.
+        // It was asked to keep the deposits of some of them.
         watcher.raw.forget_notices();
         assert_eq!((open_descriptors(), mappings()), before, "round {round}");
     }

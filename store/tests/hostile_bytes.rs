@@ -1,5 +1,6 @@
-//! Whatever one connection sends, or does not send, or does not read: it alone is shown out, with a reason where
-//! there is one, and everyone else is served as before. If this fails, one broken program takes a user's store down.
+//! A connection sends wrong bytes, or sends nothing, or does not read. The daemon disconnects this connection alone,
+//! with a reason where there is one, and serves all others as before. If this fails, one broken program takes a user's
+//! store down.
 
 mod common;
 

@@ -86,7 +86,7 @@ fn waiting_requests_are_served_in_order_and_small_ones_pass_one_that_is_too_larg
     assert_eq!(segment(reply, &descriptors).bytes, 16 * MIB);
 }
 
-/// Whoever asks for little gets all that is given back, until whoever asked for much has its turn.
+/// Small requests get all memory that is given back, until the large request has its turn.
 #[test]
 fn a_large_request_is_not_passed_by_small_ones_for_ever() {
     let store = TestStore::with(|config| config.lease_reservation = Duration::from_millis(50));
@@ -95,7 +95,7 @@ fn a_large_request_is_not_passed_by_small_ones_for_ever() {
     let waiting = large.raw.send(&Request::Lease { bytes: 12 * MIB, timeout_ms: 60_000 });
     let (mut passed, mut asked) = (0, VecDeque::new());
     while !large.raw.has_reply(waiting) {
-        // One is given back, and asked for at once by another, who gives it back in turn.
+        // One segment is given back. Another client asks for it at once, and gives it back in turn.
         if let Some(number) = held.pop_front() {
             holder.done(&Request::Release { segment: number });
         }
@@ -226,7 +226,7 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
     }
     reader.attach(owner.owner);
     reader.pins_on(owner.owner).set(1, HELD);
-    // Who does not wait takes nothing from anybody.
+    // A request that does not wait costs no client a name.
     reader.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms: 0 });
     assert_eq!(owner.totals().names, 3);
     reader.refusal(&Request::Lease { bytes: 2 * MIB, timeout_ms: 1 });
@@ -238,8 +238,8 @@ fn pressure_evicts_what_only_a_name_holds_and_spares_what_is_pinned() {
     owner.set(0, 1, State::Free);
 }
 
-/// Pages that a client has given back are another's; what it says of them, and what they are, is compared with the
-/// kernel.
+/// Another client gets the pages that a client has given back. The daemon compares the client's statement with the
+/// kernel's.
 #[test]
 fn pages_that_went_back_to_the_system_do_not_count() {
     let store = TestStore::start();
@@ -249,7 +249,7 @@ fn pages_that_went_back_to_the_system_do_not_count() {
     let waiting = asker.raw.send(&Request::Lease { bytes: 8 * MIB, timeout_ms: 60_000 });
     let (notice, _) = holder.raw.notice(|notice| matches!(notice, Notice::PunchHoles { .. }));
     assert_eq!(notice, Notice::PunchHoles { bytes: 6 * MIB });
-    // Nothing is missing yet, whatever it says.
+    // No page is missing yet, although the client says so.
     holder.done(&Request::HolesPunched { segment: leased.number });
     assert_eq!(holder.totals().leased_bytes, 14 * MIB);
     let refusal = holder.refusal(&Request::HolesPunched { segment: leased.number + 1 });

@@ -1,6 +1,5 @@
-//! Clients die, and what others still use of theirs stays exactly as long as they use it. If this fails, a reader's
-//! bytes change under it, a waiter hangs on a promise that nobody keeps, or a store fills up with what nobody can
-//! reach.
+//! Clients die, and their objects stay exactly as long as others use them. If this fails, a reader's bytes change under
+//! it, a waiter hangs on a promise that nobody keeps, or a store fills up with objects that nobody can reach.
 
 mod common;
 
@@ -27,7 +26,7 @@ fn told_of_death(reader: &mut Client, owner: OwnerId) {
     reader.raw.notice(|notice| *notice == Notice::OwnerDied { owner });
 }
 
-/// What the daemon pins of a client's entry.
+/// Whether the daemon pins a client's entry.
 fn daemon_holds(client: &Client, index: u32) -> bool {
     PinReader::map(client.daemon_control.as_fd(), client.owner.slot()).unwrap().get(index) != 0
 }

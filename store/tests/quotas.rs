@@ -1,5 +1,5 @@
-//! What one client, or one user, may have at a time. If this fails, one takes what belongs to all, or is refused what
-//! it may have.
+//! The quotas of one client and of one user. If this fails, a client takes memory that belongs to all, or is refused
+//! memory that it may have.
 
 mod common;
 
@@ -33,10 +33,10 @@ fn a_client_has_no_more_than_its_quota_and_what_readers_keep_of_it_counts() {
         let refusal = client.refusal(&ask(2 * MIB, timeout_ms));
         assert_eq!(refusal, quota("client_bytes_max", 4 * MIB, 3 * MIB + PAGE_BYTES, 2 * MIB));
     }
-    // It is asked to free what it can, and nobody else is; others have room.
+    // The daemon asks this client alone to free memory; others have room.
     client.raw.notice(|notice| matches!(notice, Notice::Reclaim { .. }));
     reader.lease(4 * MIB);
-    // Whoever waits at its quota is served when the reader lets go.
+    // A client that waits at its quota is served when the reader lets go.
     let waiting = client.raw.send(&ask(2 * MIB, 60_000));
     client.totals();
     reader.done(&Request::UnmapSegment { owner: client.owner, segment: leased.number });
@@ -164,7 +164,7 @@ fn tables_pins_and_channels_have_a_limit_of_their_own() {
     let mut third = common::RawClient::new(store.connect());
     let (reply, _) = third.call(&Request::Hello { label: "third".into() });
     assert_eq!(reply, Reply::Failed { refusal: full(2 * CLIENT + 256, CLIENT) });
-    // What a client had is there for the next one.
+    // The bookkeeping memory of a client that has left is free for the next one.
     drop(two);
     eventually("there is room again", || one.totals().clients == 1);
     store.client();

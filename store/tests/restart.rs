@@ -1,5 +1,5 @@
-//! What the clients of a store that was killed hand to the one in its place, by clients that hand over nonsense. If
-//! these fail, a mistake of one client costs the others their store.
+//! The clients of a killed store hand their state to the store in its place; these clients hand over nonsense. If these
+//! fail, a mistake of one client costs the others their store.
 //!
 //! The memories are made here, as the store before would have made them.
 
@@ -32,7 +32,7 @@ fn limits(config: &mut Config) {
     config.resume_window = Duration::from_millis(300);
 }
 
-/// What the daemon before has left.
+/// The memory that the daemon before has left.
 struct Left {
     control: SharedMemory,
 }

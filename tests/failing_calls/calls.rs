@@ -1,9 +1,9 @@
 //! System calls that fail on demand: this program's own `mmap`, `sendmsg` and so on stand in front of the C library's.
 //!
-//! A symbol that the executable defines is the one that all Rust code linked into it calls, so store, client and the
-//! standard library come by here; what the C library does inside itself (memory for `malloc`, stacks of threads) does
+//! All Rust code that is linked into an executable calls the symbol that the executable defines. So the calls of store,
+//! client and the standard library come by here. Calls inside the C library (memory for `malloc`, stacks of threads) do
 //! not. A process counts only if it was given a [`Control`]; then the N-th of the calls that its control names fails
-//! with an error of the control's choice. Everything else goes on to the C library.
+//! with an error of the control's choice. All other calls go on to the C library.
 #![allow(unreachable_pub, reason = "found by the linker")]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
@@ -24,7 +24,7 @@ pub const CONTROL: &str = "MOBULA_FAILING_CONTROL";
 /// has no room for them.
 pub const DESCRIPTORS_LOST: c_int = -1;
 
-/// What is to fail, shared by the process that decides and the one in which it does.
+/// The calls that are to fail. The process that decides shares this with the one in which they fail.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Control {
@@ -33,7 +33,7 @@ pub struct Control {
     errno: AtomicU32,
     /// The first that fails, counted from 1.
     nth: AtomicU64,
-    /// How many fail from there on.
+    /// How many calls fail from there on.
     times: AtomicU64,
     counted: AtomicU64,
     failed: AtomicU64,
@@ -177,7 +177,7 @@ wrappers! {
     fallocate(fd: c_int, mode: c_int, offset: off_t, len: off_t) -> c_int, fails |_| -1, if true;
     fchmod(fd: c_int, mode: mode_t) -> c_int, fails |_| -1, if true;
     fstat(fd: c_int, out: *mut libc::stat) -> c_int, fails |_| -1, if true;
-    // What `OwnedFd` checks in debug builds is not the program's own.
+    // The checks of `OwnedFd` in debug builds are not the program's own calls.
     fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int, fails |_| -1, if command != libc::F_GETFD;
     open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int, fails |_| -1, if true;
     open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int, fails |_| -1, if true;

@@ -2,12 +2,13 @@
 //! a store or its clients, makes them hang, or costs something that never comes back.
 //!
 //! A fixed scenario with a store and three clients, each a process of its own, runs once for every call and every N,
-//! while the N-th of these calls fails in one of the processes. Whatever it hits gets a typed error, or does not notice.
-//! Nobody ends, nobody waits for long; and afterwards the same processes go through the same scenario without an error,
-//! and have just the descriptors, mappings and memory that they had before.
+//! while the N-th of these calls fails in one of the processes. The process that it hits gets a typed error, or does
+//! not notice. No process ends, and none waits for long. Afterwards the same processes go through the same scenario
+//! without an error, and have just the descriptors, mappings and memory that they had before.
 //!
-//! `MOBULA_FAILING_CALLS=all` takes every N; else a few of each call are chosen by the seed that is printed. Once more for
-//! each, the calls from some N on fail ten times in a row. `MOBULA_FAILING_ONLY="the store mmap"` runs some rows.
+//! `MOBULA_FAILING_CALLS=all` takes every N; otherwise the printed seed chooses a few for each call. In one more run
+//! for each call, the calls from some N on fail ten times in a row. `MOBULA_FAILING_ONLY="the store mmap"` runs some
+//! rows.
 
 mod calls;
 mod part;
@@ -27,10 +28,10 @@ const CAPACITY: u64 = 8 << 20;
 const SAMPLES: usize = 2;
 /// Calls that fail one after the other where a shortage lasts.
 const LASTS: u64 = 10;
-/// How long what is left of a scenario may take to go.
+/// How long the remains of a scenario may take to go.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// What can fail, and how.
+/// The calls that can fail, and their errors.
 const FAILURES: &[(&str, &[i32])] = &[
     ("mmap", &[libc::ENOMEM]),
     ("madvise", &[libc::EINVAL]),
@@ -70,7 +71,7 @@ fn main() {
     match arguments[..] {
         ["store", socket] => part::store(socket, &CAPACITY.to_string()),
         ["client", socket] => part::client(socket),
-        // What a test harness is asked for.
+        // The question that a test harness is asked.
         ["--list", ..] => println!("every_failing_call: test"),
         _ => every_failing_call(),
     }
@@ -118,11 +119,11 @@ fn name_of(errno: i32) -> String {
     }
 }
 
-// ---- what comes out ----
+// ---- outcomes ----
 
 #[derive(Default)]
 struct Report {
-    /// By process, call and error: how often what came of it.
+    /// The count of each outcome, by process, call and error.
     rows: BTreeMap<(String, String, String), BTreeMap<String, u32>>,
     defects: Vec<String>,
 }
@@ -212,7 +213,7 @@ struct World {
     base: Option<Base>,
 }
 
-/// What there is when nothing happens.
+/// The resources of all processes while nothing happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Base {
     totals: Totals,
@@ -237,7 +238,7 @@ impl World {
             assert_eq!(world.scenario(), []);
             world.reset();
         }
-        // What there is now stays.
+        // Waits until two looks agree: these resources are the base.
         let start = Instant::now();
         let mut last = world.look().unwrap();
         while world.base.as_ref() != Some(&last) || last.totals.free_bytes < CAPACITY {
@@ -318,7 +319,7 @@ impl World {
         Ok(Base { totals, counts })
     }
 
-    /// Waits until there is what there was in the beginning; else what there is.
+    /// Waits until the resources are those of the beginning; otherwise returns the present ones.
     fn settles(&mut self) -> Result<(), String> {
         let start = Instant::now();
         loop {
@@ -406,7 +407,7 @@ impl World {
             if let Some(large) = &large {
                 one!("drop {large}");
             }
-            // A put that finds the store full of what is not needed any more.
+            // A put that finds the store full of objects that are not needed any more.
             if let Some(most) = one!("put 6000000") {
                 one!("drop {most}");
                 if connected.1
@@ -418,7 +419,7 @@ impl World {
             if connected.2
                 && let Some(small) = &small
             {
-                // A client dies: what it put stays, also what only its object refers to, and what it promised is lost.
+                // A client dies. Its objects stay, also one to which only its object refers, and its promise is lost.
                 let (theirs, promise) = (three!("put-with 1000 {small}"), three!("promise"));
                 one!("drop {small}");
                 if connected.1 {

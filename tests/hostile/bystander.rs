@@ -1,5 +1,5 @@
-//! Who must not notice that others are hostile: a process of its own, so that what is timed is the store, and not what
-//! the hostile and the honest share when they are one process.
+//! A bystander must not notice that others are hostile. It is a process of its own, so that the times are those of the
+//! store, and not of resources that hostile and honest clients share within one process.
 
 use std::path::Path;
 use std::process::Command;
@@ -64,10 +64,10 @@ impl Bystander {
         medians.expect("two numbers")
     }
 
-    /// What went wrong for it; any other question says so too, and fails the test.
+    /// Returns the bystander's failure. Any other question returns it too, and fails the test.
     ///
     /// # Errors
-    /// Just that.
+    /// That failure.
     pub fn is_well(&mut self) -> Result<(), String> {
         self.process.ask("enough").map(drop)
     }
@@ -75,7 +75,7 @@ impl Bystander {
 
 // ---- the process ----
 
-/// What has been seen.
+/// The observations so far.
 #[derive(Debug, Default)]
 struct Seen {
     /// Whether rounds are timed.

@@ -5,7 +5,7 @@ fn square(x: i64) -> i64 {
     x * x
 }
 
-/// Starts a session, and says what came of it.
+/// Starts a session, and says how that went.
 // SAFETY: nobody else has a function of this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn mobula_test_main() {

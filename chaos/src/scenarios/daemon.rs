@@ -1,9 +1,10 @@
-//! SIGKILL for the daemon: at random times under load, at every failpoint that it passes, and while the next one takes
-//! everything up; and for clients while they hand over what they have. Another daemon takes its place each time.
+//! SIGKILL for the daemon: at random times under load, at every failpoint that it passes, and while the next daemon
+//! takes everything up. SIGKILL also for clients while they hand over their state. Another daemon takes its place each
+//! time.
 //!
 //! Held objects must be there afterwards, byte for byte. A client that dies at the same time as the daemon is an
-//! exception: what others held of it without having mapped it may be lost, which is then an error and never wrong
-//! bytes.
+//! exception: its objects that others held without having mapped them may be lost. A lost object is an error and never
+//! wrong bytes.
 
 use std::time::{Duration, Instant};
 

@@ -19,7 +19,7 @@ const ROUND_DEATHS: u64 = 8;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Tries after which a failpoint counts as never reached.
 const TRIES_MAX: u32 = 50;
-/// How the names of failpoints begin that are only passed where memory is scarce.
+/// The first parts of the names of failpoints that are passed only where memory is scarce.
 const SCARCE: [&str; 6] = ["hole.", "compact.", "spill.", "restore.", "orphan-restore.", "takeover.spilled"];
 
 /// Where a failpoint is passed.
@@ -50,7 +50,7 @@ struct Job {
 }
 
 impl Job {
-    /// Not reached in time: once more, at the first passing.
+    /// Returns a job that was not reached in time, for another try at the first passing.
     fn again(self) -> Result<Self, Violation> {
         if self.tries == TRIES_MAX {
             return Err(Violation(format!("failpoint {} is never reached", self.failpoint.name())));
@@ -121,7 +121,8 @@ fn jobs(world: &mut World, room: Room, party: PassedBy, times: u64) -> VecDeque<
     jobs.into()
 }
 
-/// At which passing of a failpoint a process dies; few are likelier than many. What deaths lead to does not come often.
+/// The number of the passing at which a process dies. Low numbers are likelier than high ones. Failpoints that follow
+/// from a death are seldom passed, so their numbers stay low.
 fn nth(world: &mut World, party: PassedBy) -> u64 {
     let max = match party {
         PassedBy::Client => 1 + world.random.below(12),
@@ -168,7 +169,7 @@ fn die_in_clients(
         }
         world.check()?;
         if tally.round >= ROUND_DEATHS {
-            // Comparing the accounts disarms everybody; who has died by then has died where it was meant to.
+            // Comparing the accounts disarms all clients. A client that has died by then has died at its failpoint.
             world.disarm();
             for (at, armed) in armed.iter_mut().enumerate() {
                 let Some(job) = armed.take() else { continue };
@@ -234,7 +235,7 @@ fn die_beside_daemon(
             jobs.push_back(job.again()?);
         }
         if tally.round >= ROUND_DEATHS || !reached {
-            // Which disarms everybody.
+            // The comparison disarms all clients.
             world.audit()?;
             armed = [false; CLIENTS];
             world.resume(Load::Everything);

@@ -58,7 +58,7 @@ const CLIENTS: usize = 4;
 /// The figures of a scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    /// Whose figures are added.
+    /// The scenario whose figures are added.
     pub(crate) scenario: &'static str,
     rows: Vec<(&'static str, String, String)>,
 }

@@ -19,7 +19,7 @@ const WARM_UP: f64 = 0.2;
 /// Bytes by which memory may grow.
 const SLOPE_MAX_BYTES: f64 = (1 << 20) as f64;
 const SLOPE_SECONDS: f64 = 600.0;
-/// A shorter run says nothing about the slope: what a page more or less comes to in ten minutes is above the limit.
+/// A shorter run says nothing about the slope: one page more or less, extrapolated to ten minutes, is above the limit.
 const SLOPE_RUN_MIN: Duration = Duration::from_secs(240);
 
 /// The resources of a process at a quiet point.

@@ -27,7 +27,7 @@ pub fn mobula(words: impl IntoIterator<Item = impl AsRef<OsStr>>, runtime_direct
     command
 }
 
-/// What the program says and how it ends.
+/// The output and the exit status of the program.
 pub fn run(words: impl IntoIterator<Item = impl AsRef<OsStr>>, runtime_directory: &Path) -> Output {
     let child =
         mobula(words, runtime_directory).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -118,7 +118,7 @@ impl Running {
         self.child().wait().unwrap()
     }
 
-    /// For little output: what fits a pipe.
+    /// For little output, which fits a pipe.
     fn output(mut self) -> Output {
         self.wait();
         let child = self.child.take().expect("it is taken only here");

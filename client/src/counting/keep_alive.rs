@@ -1,4 +1,4 @@
-//! How a part of a client keeps the whole client.
+//! A part of a client keeps the whole client.
 //!
 //! The owner and the peers are parts of one client, and each needs the others while anything of it is in use: the
 //! connection, the background thread, the other's memory. So each of them keeps all of it, and knows nothing of it.

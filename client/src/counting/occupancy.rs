@@ -1,6 +1,6 @@
 //! A place for one occupant after the other, each for as long as it has users.
 //!
-//! The users are counted beside the place, so that to become one is a compare-and-swap, without a lock and without a
+//! The users are counted beside the place, so a compare-and-swap makes a new user, without a lock and without a
 //! reference to the occupant. The last user to leave takes the occupant out; only then can another one move in.
 //!
 //! The occupant may keep the memory that the place itself is a part of. So the place may be gone as soon as a user has
@@ -160,7 +160,7 @@ impl<T> Drop for Guest<'_, T> {
 mod tests {
     use super::*;
 
-    /// As a client, of which a place is a part, and a peer, which keeps its client.
+    /// Stands for a client, of which a place is a part, and for a peer, which keeps its client.
     struct Client {
         name: &'static str,
         place: Occupancy<Peer>,

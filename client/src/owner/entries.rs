@@ -8,7 +8,7 @@ use crate::owner::Garbage;
 use crate::owner::alloc::Allocation;
 use crate::owner::kept::Kept;
 
-/// As long as there are fresh indices, so many vacant ones rest before the first is used again.
+/// While there are fresh indices, this many vacant ones rest before the first is used again.
 const VACANT_MIN: usize = 1024;
 /// With fewer entries, nothing is given back to the heap.
 const TRIM_ENTRIES_MIN: usize = 1 << 16;

@@ -118,7 +118,7 @@ fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
     loop {
         match fallocate(file, FallocateFlags::empty(), 0, bytes as i64) {
             Err(Errno::EINTR) => {}
-            // Not every file system can.
+            // Not every file system supports it.
             Ok(()) | Err(Errno::EOPNOTSUPP) => return Ok(()),
             Err(Errno::EFBIG) => {
                 let text = format!(

@@ -1,5 +1,5 @@
-//! Messages. A client sends [`Request`]s; the daemon answers each with one [`Reply`] of the same correlation number,
-//! in whatever order they are ready, and sends [`Notice`]s on its own account.
+//! Messages. A client sends [`Request`]s. The daemon answers each with one [`Reply`] of the same correlation number, in
+//! the order in which the replies are ready. It sends [`Notice`]s on its own account.
 //!
 //! All messages have the layout of `layout.rs`. The documentation of a message lists the descriptors that travel beside
 //! it, in order.

@@ -8,10 +8,10 @@
 //!
 //! # Forked children
 //!
-//! No mapping is inherited by a forked child (`MADV_DONTFORK`). What a parent writes, a child must not; and what a
-//! parent reads is kept by its pins, which say nothing of its children, so that it would change under a child's eyes as
-//! soon as the parent lets go. A child that follows an address from before the fork is ended by SIGSEGV. Since other
-//! things may lie there by then, a mapping that is dropped in a child is not unmapped.
+//! No mapping is inherited by a forked child (`MADV_DONTFORK`). A child must not write its parent's memory. A parent's
+//! pins keep the bytes that the parent reads; they say nothing of its children, so these bytes would change under a
+//! child's eyes as soon as the parent lets go. A child that follows an address from before the fork is ended by
+//! SIGSEGV. Since other things may lie there by then, a mapping that is dropped in a child is not unmapped.
 
 mod range;
 mod read;

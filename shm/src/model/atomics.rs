@@ -10,8 +10,8 @@
 //! # Weakening
 //!
 //! [`Settings::weaken`] is asked for the ordering of every access, which it knows by its file, its offset and its kind.
-//! A fence has the file and the offset of the word that its thread has accessed last: the one behind whose store, or
-//! load, it stands. That is how a test plants a mistake into code that it does not own a copy of.
+//! A fence has the file and the offset of the word that its thread has accessed last: the fence stands behind that
+//! store or load. So a test can plant a mistake into code of which it has no copy.
 //!
 //! # Waiting
 //!
@@ -21,8 +21,8 @@
 //!
 //! # Killing
 //!
-//! [`killed_after`] runs code up to its *n*-th store, which is not done any more, nor is anything after it: what is
-//! left is what a process that is killed there leaves behind.
+//! [`killed_after`] runs code up to its *n*-th store. Neither that store nor anything after it is done: the memory is
+//! as a process that is killed there leaves it.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -59,7 +59,7 @@ pub struct Access {
     pub ordering: Ordering,
 }
 
-/// How a model is run.
+/// The settings of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The ordering that an access gets. A fence that gets `Relaxed` is left out.

@@ -11,10 +11,10 @@ use crate::{directory, pins, ring, table};
 /// The files of all models that run now, by their descriptors.
 static FILES: Mutex<BTreeMap<RawFd, Arc<Words>>> = Mutex::new(BTreeMap::new());
 
-/// Stands for a memfd: what maps its descriptor reaches its words. The descriptor itself leads nowhere.
+/// Stands for a memfd: a mapping of its descriptor reaches its words. The descriptor itself leads nowhere.
 ///
 /// It has the words that the code uses, each in one width, and all of them from the beginning: a model begins with one
-/// thread, which makes them, so that their zeros come before whatever any thread does.
+/// thread, which makes them, so that their zeros come before any thread's accesses.
 #[derive(Debug)]
 pub struct File {
     descriptor: OwnedFd,

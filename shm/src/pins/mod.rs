@@ -1,4 +1,5 @@
-//! Pins: which client uses which object, and the handshake by which an owner frees objects that no client uses.
+//! Pins: words that say which client uses which object, and the handshake by which an owner frees objects that no
+//! client uses.
 //!
 //! Each process has pins in its [control memory](crate::control), which it alone writes: an extent for each owner, in
 //! the order of their slots, and in it a word for each entry. The daemon allocates the pages when a client attaches to
@@ -18,7 +19,7 @@
 //! word.load() == gen|Sealed?             any pin.load() != 0?
 //! ```
 //! This is Dekker's algorithm: at least one of the two loads sees the other side's store, because one of the two fences
-//! comes first in the one order of all `SeqCst` fences, and what was stored before it is seen after the other one.
+//! comes first in the one order of all `SeqCst` fences, and a store before that fence is seen after the other fence.
 //! Either the reader finds the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back.
 //! Without one of the fences both could pass. The loads themselves are relaxed, with an acquire fence behind them: each
 //! side has the other's word [mapped read-only](crate::mapping).
@@ -31,7 +32,7 @@
 //!
 //! Spilling is the same handshake for other bits: an object may be evicted from memory ([`try_spill`]) while no client
 //! has it [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and
-//! believes the word only afterwards; what it knew from its other pins may be out of date.
+//! believes the word only afterwards; its knowledge from other pins may be out of date.
 //!
 //! Compaction is the same once more ([`try_compact`]): the object moves to another place in memory, which needs that no
 //! client has its bytes mapped.

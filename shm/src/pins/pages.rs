@@ -164,7 +164,7 @@ impl PinReader {
     /// The pin word of an entry. The second half of the handshake for an owner that has passed a fence.
     #[inline]
     pub fn get(&self, index: u32) -> u32 {
-        // Acquire: what the reader did before it took a pin back came before.
+        // Acquire: everything that the reader did before it took a pin back comes before.
         self.mapping.load32_acquire(index as usize * PIN_BYTES as usize) & BITS
     }
 }

@@ -22,9 +22,9 @@ use crate::{Bytes, as_it_is, fails, holds, holds_wherever_it_is_killed};
 const GENERATION: u32 = 7;
 const OBJECT: u32 = 1;
 const ENTRIES: u32 = 2;
-/// What the object says.
+/// The content of the object.
 const CONTENT: u64 = 70;
-/// What others say that come to lie where it was.
+/// The content of other objects that later lie in its old place.
 const OTHER: u64 = 80;
 
 /// An owner's one object, which a reader holds.
@@ -141,7 +141,7 @@ fn is_state_word(access: Access) -> bool {
     access.file == "table" && access.offset % 64 == 0
 }
 
-/// A reader that wants the bytes of what it holds, while the owner does something.
+/// A reader that wants the bytes of an object that it holds, while the owner does something.
 fn read_while(owner: impl FnOnce(&World)) {
     let world = World::new();
     let pins = world.pin_writer();
@@ -210,7 +210,7 @@ fn planted_a_place_that_changes_too_early() {
     });
 }
 
-// ---- whoever dies in between ----
+// ---- deaths in between ----
 
 #[test]
 fn an_owner_that_dies_leaves_its_object_in_one_of_the_places() {

@@ -44,7 +44,7 @@ impl Bell {
     }
 }
 
-/// One who sleeps.
+/// A process that sleeps.
 pub(crate) struct Process {
     table: Arc<File>,
     writer: TableWriter,
@@ -171,14 +171,14 @@ fn planted_a_side_without_its_fence() {
         Kind::Fence if access.file == "sleeper" && access.ordering == SeqCst => Relaxed,
         _ => access.ordering,
     });
-    // What the waker has accessed last is the tail that it has published.
+    // The waker's last access is to the tail that it has published.
     check("wake without fence", |access| match access.kind {
         Kind::Fence if access.file == "left" && access.ordering == SeqCst => Relaxed,
         _ => access.ordering,
     });
 }
 
-/// Breaks: what is sent between the look and the sleep is not rung for.
+/// Breaks: a record that is sent between the look and the sleep is not rung for.
 #[test]
 fn planted_a_last_look_before_the_sleep() {
     fails("look, then sleep", "deadlock", as_it_is, || {

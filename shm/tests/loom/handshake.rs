@@ -85,7 +85,7 @@ impl World {
         found
     }
 
-    /// Frees what it can of some entries, and uses them for other objects at once; which ones it did.
+    /// Frees all entries that it can of some, and uses them for other objects at once. Returns the freed ones.
     fn free_and_seal_others(
         &self,
         table: &TableWriter,
@@ -189,7 +189,7 @@ fn planted_a_word_that_does_not_acquire() {
 
 // ---- pin against free ----
 
-/// One entry, freed by itself: what the daemon does with orphans.
+/// Frees one entry by itself, as the daemon does with orphans.
 fn pin_against_try_free() {
     let world = World::sealed(1);
     let reader = {
@@ -304,7 +304,7 @@ fn planted_a_look_that_does_not_acquire() {
 
 // ---- a reader that joins ----
 
-/// What the owner knows of its readers.
+/// The owner's knowledge of its readers.
 struct Known {
     readers: Mutex<Vec<PinReader>>,
     heard: AtomicU64,

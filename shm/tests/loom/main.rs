@@ -46,7 +46,8 @@ use std::time::Instant;
 
 use mobula_shm::model::atomics::{Access, Settings, begin_execution, with_settings};
 
-/// Preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise. What a thread does when it has to wait is free.
+/// The number of preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise. A switch away from a thread that has to
+/// wait does not count.
 const PREEMPTIONS: usize = 2;
 
 /// Explores a model that holds.
@@ -127,7 +128,7 @@ fn explore(
     (executions.load(Ordering::Relaxed), failure)
 }
 
-/// Runs what is expected to panic, without the panic's message.
+/// Runs code that is expected to panic, without the panic's message.
 fn quietly<R>(run: impl FnOnce() -> R) -> R {
     thread_local! {
         static QUIET: Cell<bool> = const { Cell::new(false) };

@@ -1,8 +1,8 @@
-//! Promises: whoever waits for one is rung when it is settled, also one of whom its owner has not heard yet.
+//! Promises: a client that waits for a promise is rung when it is settled, even if the owner has not heard of that
+//! client yet.
 //!
-//! The owner does what `client/src/owner/` does (`Table::settle`, `Readers::join`), the waiter what
-//! `client/src/object.rs` and
-//! `client/src/event.rs` do (`Handle::watch`, then `Events::sleep`).
+//! The owner follows `client/src/owner/` (`Table::settle`, `Readers::join`). The waiter follows `client/src/object.rs`
+//! and `client/src/event.rs` (`Handle::watch`, then `Events::sleep`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -108,8 +108,8 @@ fn a_waiter_hears_of_a_settled_promise() {
     holds("promise broken", || for_state(State::Lost));
 }
 
-/// Breaks: the owner does not see that somebody waits, who does not see that it is settled; or the waiter sees that,
-/// and not the bytes.
+/// Breaks: the owner does not see that a client waits, and that client does not see that the promise is settled; or the
+/// waiter sees that, and not the bytes.
 #[test]
 fn planted_orderings_that_are_too_weak() {
     fails(

@@ -1,7 +1,7 @@
 //! Rings: records arrive whole and in order, and a producer that finds no room hears of it when there is some.
 //!
-//! Who finds no room goes to sleep as `runtime/src/core.rs` does, with a last look at the room, and who has dealt with
-//! a record wakes it as `client/src/channel.rs` does (`Receiver::done`).
+//! A producer that finds no room goes to sleep as `runtime/src/core.rs` does, with a last look at the room. A consumer
+//! that has dealt with a record wakes it as `client/src/channel.rs` does (`Receiver::done`).
 
 use std::os::fd::AsFd;
 
@@ -16,9 +16,9 @@ use crate::{as_it_is, fails, holds};
 
 /// Two records fit.
 const DATA_BYTES: u32 = 32;
-/// As many as bring the position to the middle of a lap, before there is a second thread.
+/// The number of records that bring the position to the middle of a lap, before there is a second thread.
 const BEFORE: u64 = 3;
-/// As many as two laps' ends need.
+/// The number of records in which two laps end.
 const RECORDS: u64 = 4;
 
 const TAIL: usize = 0;
@@ -124,7 +124,7 @@ fn without_the_consumers_fence(access: Access) -> Ordering {
     }
 }
 
-/// Breaks: the consumer makes room, and does not see that somebody waits for it, who does not see the room.
+/// Breaks: the consumer makes room and does not see that the producer waits for it; the producer does not see the room.
 #[test]
 fn planted_a_side_without_its_fence() {
     let check = |name, weaken| fails(name, "deadlock", weaken, push_to_one_who_makes_room_once);

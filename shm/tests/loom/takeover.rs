@@ -246,7 +246,7 @@ fn planted_a_lost_promise_that_dies_as_objects_do() {
     });
 }
 
-// ---- what the dead kept alive ----
+// ---- objects that the dead kept alive ----
 
 /// An owner's object that a dead client kept alive, through one of its own that others can still reach. The daemon
 /// pins it in its own name, and only then are the dead client's pins forgotten.

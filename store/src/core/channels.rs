@@ -1,4 +1,4 @@
-//! Channels: which clients are connected. The rings themselves belong to the two clients.
+//! Channels: the pairs of connected clients. The rings themselves belong to the two clients.
 
 use std::collections::BTreeMap;
 
@@ -49,12 +49,12 @@ impl Channels {
         closed
     }
 
-    /// How many of them are a client's.
+    /// The number of open channels of a client.
     pub(crate) fn count_of(&self, client: u16) -> usize {
         self.open.values().filter(|ends| ends.contains(&client)).count()
     }
 
-    /// How many are open.
+    /// The number of open channels.
     pub(crate) fn count(&self) -> usize {
         self.open.len()
     }

@@ -1,16 +1,17 @@
 //! The decisions of the store, apart from all input and output.
 //!
-//! Nothing here has a descriptor, a clock or a thread: events come in as calls, time as a parameter, and what is to be
-//! done goes out as return values. The [daemon](crate::daemon) carries it out.
+//! Nothing here has a descriptor, a clock or a thread. Events come in as calls, and time as a parameter. Decisions go
+//! out as return values, and the [daemon](crate::daemon) carries them out.
 //!
-//! * [`slots`]: which client has which slot, who is attached to whom, and when a slot may be used again;
-//! * [`segments`]: which segments are leased, orphaned or retired, and how many bytes that leaves free;
+//! * [`slots`]: the slot of each client, the owners that each client is attached to, and the time when a slot may be
+//!   used again;
+//! * [`segments`]: the leased, orphaned and retired segments, and the bytes that they leave free;
 //! * [`waiters`]: requests that are answered later, in order, at the latest at their deadline;
-//! * [`fair`]: which of them has a reservation, so that none starves;
+//! * [`fair`]: the choice of the one that has a reservation, so that none starves;
 //! * [`names`]: names, and how long ago each was looked up;
 //! * [`holds`]: how many reasons the daemon has to pin an object;
 //! * [`cycles`]: references that lead back to their object;
-//! * [`channels`]: which clients are connected.
+//! * [`channels`]: the pairs of connected clients.
 //!
 //! A client is known here by its slot, which is its own until every other client has forgotten it.
 

@@ -116,7 +116,7 @@ impl Names {
         named.map(|(name, named)| (name.clone(), named.object)).collect()
     }
 
-    /// How many there are.
+    /// The number of names.
     pub(crate) fn count(&self) -> usize {
         self.by_name.len()
     }

@@ -78,8 +78,8 @@ impl<M> Segments<M> {
     pub(crate) fn lease(&mut self, owner: u16, bytes: u64, memory: M) -> u32 {
         assert!(bytes <= self.free(), "leased more than is free");
         let last = self.last.entry(owner).or_default();
-        // Four billion leases of one client later, old numbers are long out of use. What a client says of the numbers
-        // it had from another store may be anything.
+        // Four billion leases of one client later, old numbers are long out of use. A client can claim any numbers from
+        // another store.
         let taken = |number: u32| self.segments.contains_key(&(owner, number));
         *last = last.wrapping_add(1).max(1);
         while taken(*last) {
@@ -113,12 +113,12 @@ impl<M> Segments<M> {
         *last = number.max(*last);
     }
 
-    /// Whether there is a segment, in whatever phase.
+    /// Whether there is a segment, in any phase.
     pub(crate) fn contains(&self, owner: u16, number: u32) -> bool {
         self.segments.contains_key(&(owner, number))
     }
 
-    /// Notes that `reader` still has a segment mapped, in whatever phase; `false` when there is none.
+    /// Notes that `reader` still has a segment mapped, in any phase; `false` when there is no such segment.
     pub(crate) fn resume_map(&mut self, reader: u16, owner: u16, number: u32) -> bool {
         let Some(segment) = self.segments.get_mut(&(owner, number)) else { return false };
         segment.mappers.insert(reader);
@@ -130,8 +130,8 @@ impl<M> Segments<M> {
         self.segments.get(&(owner, number)).filter(|segment| segment.phase != Phase::Retired)
     }
 
-    /// No object lies in a segment any more; returns who has to unmap it before its bytes are free. `None` when there
-    /// is no such segment.
+    /// No object lies in a segment any more. Returns the readers that have to unmap it before its bytes are free.
+    /// `None` when there is no such segment.
     pub(crate) fn release(&mut self, owner: u16, number: u32) -> Option<Vec<u16>> {
         self.get(owner, number)?;
         self.set_phase(owner, number, Phase::Retired);
@@ -203,14 +203,14 @@ impl<M> Segments<M> {
         held.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
     }
 
-    /// How many segments, and how many bytes, count as an owner's: what it has given back, too, while others have it
-    /// mapped.
+    /// The number of segments, and of bytes, that count as an owner's. Segments that it has given back count while
+    /// other clients have them mapped.
     pub(crate) fn charged(&self, owner: u16) -> (usize, u64) {
         let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
         segments.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
     }
 
-    /// How many there are.
+    /// The number of segments.
     pub(crate) fn count(&self) -> usize {
         self.segments.len()
     }

@@ -1,4 +1,4 @@
-//! Client slots: which client has which, and which clients are attached to which.
+//! Client slots: the slot of each client, and the clients that are attached to each other.
 //!
 //! A slot is an index into the directory and into everybody's pins, so it outlives its client:
 //!

@@ -299,7 +299,7 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
         }
         let mut kept: Vec<u32> = (0..12).filter(|_| random.below(4) == 0).collect();
         kept.iter().for_each(|index| pins.set(*index, HELD));
-        // As a reference of an orphan does.
+        // Holds the entry as a reference of an orphan does.
         let held = random.below(12) as u32;
         assert!(world.daemon.contents.registry.hold(ObjectId::new(owner, held, 0)));
         kept.push(held);

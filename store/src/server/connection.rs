@@ -1,4 +1,4 @@
-//! One connection: which process is at its other end, and the messages that wait for its socket.
+//! One connection: the process at its other end, and the messages that wait for its socket.
 
 use std::collections::VecDeque;
 use std::io;

@@ -139,7 +139,7 @@ fn remove_leftover(path: &Path) -> Result<bool, StartError> {
             Ok(true)
         }
         Err(io::ErrorKind::NotFound) => Ok(false),
-        // A process that answers, in whatever way, is alive.
+        // A process that answers in any way is alive.
         _ => Err(StartError::AlreadyRunning { path: path.to_owned() }),
     }
 }

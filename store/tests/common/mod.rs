@@ -296,7 +296,7 @@ impl Client {
     }
 }
 
-/// What a lease was answered by.
+/// The segment in the reply to a lease.
 pub fn segment(reply: Reply, descriptors: &[OwnedFd]) -> Segment {
     let Reply::Leased { segment: number, bytes } = reply else { panic!("{reply:?}") };
     let mapping = WriteMapping::map(descriptors[0].as_fd(), 0, bytes as usize).unwrap();

@@ -1,6 +1,6 @@
-//! Which cells of a slab are free: a bit for each, and the one that was freed last, which is taken first.
+//! The free cells of a slab: a bit for each cell, and the cell that was freed last. That one is taken first.
 
-/// As many cells as a slab has at most.
+/// The most cells of a slab.
 pub(crate) const CELLS_MAX: usize = 1024;
 
 const WORD_BITS: usize = u64::BITS as usize;

@@ -121,7 +121,7 @@ mod tests {
         assert!(others.iter().all(|other| other.offset() / 4096 == place.offset() / 4096));
         assert!(allocator.allocate(100).is_none() && allocator.allocate(4096).is_none());
         others.into_iter().chain([place]).for_each(|place| allocator.free(place));
-        // What is left of the slab is a run.
+        // The rest of the slab is a run.
         let page = allocator.allocate(4096).unwrap();
         assert_eq!(page.offset(), place.offset() / 4096 * 4096);
         allocator.free(page);

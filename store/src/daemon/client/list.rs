@@ -84,7 +84,7 @@ pub(crate) fn list_clients(registry: &Registry, cursor: u32) -> Outcome {
     let first_slot = u16::try_from(cursor).map_err(|_| bad_cursor(cursor.into()))?;
     for (slot, owner) in registry.owners.range(first_slot..) {
         bytes += CLIENT_INFO_BYTES + owner.label.len();
-        // One client is always counted to the end, whatever it takes, or a large one would never be shown.
+        // One client is always counted to the end, at any cost: otherwise a large client would never be shown.
         if bytes > PAGE_BYTES_MAX || looks > LOOKS_MAX {
             let next = Some(u32::from(*slot));
             return Ok(Answer::Now(Reply::Clients { clients, next }, Vec::new()));

@@ -1,8 +1,8 @@
-//! Quotas: what one client, or all clients of one user together, may have at a time.
+//! Quotas: the limits of one client, and of all clients of one user together.
 //!
 //! A client at its quota of bytes is treated as all clients are when the store is full, but alone: it waits up to its
 //! timeout, is asked to free what it can, and loses only names of its own objects. Segments that a client has given
-//! back count as its own while others have them mapped. What dead clients have left counts as their user's.
+//! back count as its own while others have them mapped. Memory that dead clients have left counts as their user's.
 
 use mobula_protocol::message::Refusal;
 use mobula_shm::memory::PAGE_BYTES;

@@ -1,4 +1,4 @@
-//! Making room: which memory is taken back while a request waits for it.
+//! Making room: the daemon takes memory back while a request waits for it.
 //!
 //! Capacity comes back when owners release segments. The daemon removes the names that nobody has used for longest and
 //! whose objects nothing else keeps, sweeps the orphans, evicts those that were restored, and asks all clients that

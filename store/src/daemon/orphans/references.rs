@@ -69,7 +69,7 @@ pub(crate) fn spilled_references(
     location: &Location,
     max: usize,
 ) -> Vec<ObjectId> {
-    // Whose record it is does not matter here.
+    // The object of the record does not matter here.
     let record = Record::of([0; ObjectId::BYTES], location);
     match read_references(record, file, place.offset(), max) {
         Ok(ids) => ids.into_iter().map(ObjectId::from_bytes).collect(),

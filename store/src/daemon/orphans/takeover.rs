@@ -1,8 +1,8 @@
 //! Orphan takeover: the daemon becomes the one writer of a dead client's table.
 //!
 //! Promises become `Lost`, operations in which the client died are finished or undone, and the objects that its objects
-//! refer to are pinned in the daemon's name. Tables can be large, so a takeover goes in slices. What a table says is
-//! checked first: nonsense counts as free.
+//! refer to are pinned in the daemon's name. Tables can be large, so a takeover goes in slices. The daemon checks each
+//! entry first: an entry with nonsense counts as free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,5 @@
-//! The estate of a dead owner: which of its objects remain, where their bytes lie, and which other objects they keep.
+//! The estate of a dead owner: the objects that remain, the places of their bytes, and the other objects that they
+//! keep.
 //!
 //! Pure state: the [takeover](crate::daemon::orphans::takeover) fills it in, the [sweep](crate::daemon::orphans::sweep)
 //! empties it.

@@ -1,13 +1,13 @@
-//! The daemon among honest clients, simulated: what they do, and when they die, follows from a seed.
+//! A simulation of the daemon among honest clients. A seed decides what the clients do and when they die.
 //!
 //! A schedule is the life of one store. Clients lease, seal, pin, spill, restore, publish, connect, let go and detach,
-//! [one atomic step](process) at a time; their requests wait until the daemon reads them, and its messages until they
-//! do; time passes when the schedule says so. After each step the store must be what a simple model says, and in the
-//! end nothing may be left of anybody. Memory is real: everyone has mapped what it would have mapped in a process of
-//! its own.
+//! [one atomic step](process) at a time. Their requests wait until the daemon reads them; the daemon's messages wait
+//! until the clients read them. Time passes when the schedule says so. After each step the store must agree with a
+//! simple model, and in the end nothing of any client may be left. Memory is real: each client has mapped what it would
+//! have mapped in a process of its own.
 //!
-//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
-//! on.
+//! A schedule that fails prints the line that replays it. `MOBULA_SCHEDULES=10000` runs more schedules, from the seed
+//! `MOBULA_SEED` on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -32,9 +32,9 @@ use crate::daemon::spill::disk::Disk;
 
 mod process;
 
-/// Schedules of an ordinary run.
+/// The number of schedules of an ordinary run.
 const SCHEDULES: u64 = 1000;
-/// Steps of a schedule, before everything ends.
+/// The number of steps of a schedule before everything ends.
 const STEPS: u64 = 300;
 const PROCESSES_MAX: usize = 4;
 
@@ -45,7 +45,7 @@ fn every_schedule_leaves_the_store_as_the_model_says() {
     let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
     let (next, began) = (AtomicU64::new(first.unwrap_or(0)), Instant::now());
     let end = next.load(Ordering::Relaxed) + count;
-    // In memory: schedules are many, and what a disk may do is tested elsewhere.
+    // The directory is in memory: there are many schedules, and other tests cover the behaviour of a disk.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let counts: [AtomicU64; 4] = Default::default();
     let run = || {
@@ -74,7 +74,7 @@ fn every_schedule_leaves_the_store_as_the_model_says() {
     assert!(least > 0 || count < SCHEDULES, "something is never tried");
 }
 
-/// Says how to see a failure again.
+/// Prints the command that replays a failure.
 struct Replay {
     seed: u64,
 }
@@ -96,22 +96,22 @@ struct Schedule {
     now: Instant,
     processes: Vec<Process>,
     truths: Truths,
-    /// Requests that the daemon has read and not answered, by who asked and their number.
+    /// Requests that the daemon has read and not answered, by client and correlation number.
     waiting: BTreeMap<(OwnerId, u64), (Request, Option<Instant>)>,
-    /// Bytes of the segments of living clients.
+    /// The bytes of each segment of a living client.
     leases: BTreeMap<(OwnerId, u32), u64>,
-    /// Which memories were ever leased, by their inodes.
+    /// The inodes of all memories that were ever leased.
     memories: BTreeSet<u64>,
-    /// Who, among the living, may pin whose objects.
+    /// Pairs of a living reader and an owner whose objects it may pin.
     attached: BTreeSet<(OwnerId, OwnerId)>,
     channels: BTreeMap<u64, [OwnerId; 2]>,
-    /// With whether the object was sealed when it got the name.
+    /// The object of each name, and whether it was sealed when it got the name.
     names: BTreeMap<Vec<u8>, (ObjectId, bool)>,
     owners: BTreeSet<OwnerId>,
-    /// Segments of the dead that the daemon has begun to spill, and whether it is at one.
+    /// The number of segments of dead clients that the daemon has begun to spill.
     evictions: u64,
     is_evicting: bool,
-    /// How often somebody got an object back from a file, of the living and of the dead.
+    /// How often a client had an object of another restored: of a living owner, of a dead owner.
     restored: [u64; 2],
 }
 
@@ -152,7 +152,7 @@ impl Schedule {
         }
     }
 
-    /// What has happened: see the counts of the test.
+    /// Runs the schedule; returns the counts that the test adds up.
     fn run(mut self) -> [u64; 4] {
         for _ in 0..STEPS {
             self.step();
@@ -197,7 +197,7 @@ impl Schedule {
         }
     }
 
-    // ---- what happens ----
+    // ---- events ----
 
     fn arrive(&mut self) {
         let Ok(id) = self.daemon.hello(1, "simulated".into(), 0) else {
@@ -216,12 +216,12 @@ impl Schedule {
         };
         assert_eq!((client, owner), (id.slot(), id));
         self.processes.push(Process::new(id, slots, entries, attachments));
-        // It may be asked at once to keep what a dead one has left.
+        // The daemon may ask a new client at once to keep the deposit of a dead owner.
         self.daemon.contents.registry.put_back(messages);
         self.collect(None);
     }
 
-    /// Somebody dies; what it had sent may have been read before.
+    /// A client dies. The daemon may have read the client's requests before.
     fn die(&mut self) {
         let place = self.random.below(self.processes.len() as u64) as usize;
         if self.random.below(2) == 0 {
@@ -253,7 +253,7 @@ impl Schedule {
         }
     }
 
-    /// Time passes, and the daemon does what is due; it wakes at its own deadlines, as in its loop.
+    /// Time passes, and the daemon does what is due. As in its event loop, it wakes at its own deadlines.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -270,9 +270,9 @@ impl Schedule {
         }
     }
 
-    /// Brings the daemon's messages to the clients: the answer to what it has just read first into the model's books.
+    /// Brings the daemon's messages to the clients. The model takes note of the reply to the current request first.
     fn collect(&mut self, current: Option<(OwnerId, u64)>) {
-        // The thread that writes is waited for, so that the seed says everything.
+        // Waits for the thread that writes, so that the seed alone decides the schedule.
         let now = self.now;
         while self.daemon.contents.orphans.eviction().is_some_and(|eviction| !eviction.is_written(now)) {
             std::thread::yield_now();
@@ -311,7 +311,7 @@ impl Schedule {
         }
     }
 
-    /// What an answer means to the model.
+    /// Updates the model by a reply.
     fn answered(&mut self, id: OwnerId, request: &Request, reply: &Reply) {
         match (request, reply) {
             (Request::Lease { .. }, Reply::Leased { segment, bytes }) => {
@@ -356,7 +356,7 @@ impl Schedule {
         }
     }
 
-    // ---- what must hold ----
+    // ---- checks ----
 
     fn check(&mut self) {
         let totals = self.totals();
@@ -380,8 +380,8 @@ impl Schedule {
         self.check_mappings();
     }
 
-    /// No request waits for memory that is free, unless another has a reservation, and the daemon wakes before every
-    /// deadline.
+    /// No request waits for memory that is free, unless another request has a reservation. The daemon wakes before
+    /// every deadline.
     fn check_waiting(&self, totals: &Totals) {
         let wakes = self.daemon.next_deadline(self.now);
         for ((id, _), (request, deadline)) in &self.waiting {
@@ -409,7 +409,8 @@ impl Schedule {
         }
     }
 
-    /// Names are what was published last, and only those may have been taken away that nobody holds an object by.
+    /// Each name leads to the object that was published last. The daemon may have removed a name only if no process
+    /// holds its object.
     fn check_names(&mut self) {
         let known: BTreeMap<Vec<u8>, ObjectId> = self
             .daemon
@@ -436,7 +437,7 @@ impl Schedule {
         });
     }
 
-    /// Memory that somebody has mapped is not free.
+    /// Memory that a process has mapped does not count as free.
     fn check_mappings(&self) {
         for (process, owner, segment) in self.processes.iter().flat_map(Process::mapped) {
             let is_counted = self.daemon.contents.registry.slots.life(owner) != Life::Vacant
@@ -445,7 +446,7 @@ impl Schedule {
         }
     }
 
-    /// What an object refers to is there as long as the object is.
+    /// An object keeps the objects that it refers to.
     fn check_objects(&mut self) {
         let gone = |object: &&ObjectId| !self.exists(**object);
         let gone: Vec<ObjectId> = self.truths.sealed.keys().filter(gone).copied().collect();
@@ -461,7 +462,7 @@ impl Schedule {
         }
     }
 
-    /// Whether an object that was sealed has not been freed.
+    /// Whether a sealed object has not been freed.
     fn exists(&self, object: ObjectId) -> bool {
         let owner = self.daemon.contents.registry.owners.get(&object.owner().slot());
         let owner = owner.filter(|owner| owner.id == object.owner());
@@ -478,7 +479,7 @@ impl Schedule {
 
     // ---- the end ----
 
-    /// Everybody lets go of everything, and lives: the store must be as empty as if nobody had come.
+    /// All clients let go of everything and stay alive: the store must be as empty as before the first client.
     fn wind_up(&mut self) {
         for _ in 0..200 {
             self.drop_names();
@@ -511,7 +512,7 @@ impl Schedule {
         }
     }
 
-    /// Nobody lives any more.
+    /// No client is alive any more: the store must be empty.
     fn end(&mut self) {
         self.drop_names();
         self.pass(Duration::from_secs(60));

@@ -1,9 +1,10 @@
 //! An honest client, one atomic step at a time.
 //!
-//! It does what `mobula_client` does with its memory and its messages, by the same structures, in pieces between which
-//! others get their turn, and between which it may die: an object is begun, filled, sealed; a pin is set, and only
-//! later is the word looked at; an entry is dying, and only later are the pins looked at; its record's place is noted,
-//! and only later does the word say so. What it wrote into memory stays as it was when it dies.
+//! It does what `mobula_client` does with its memory and its messages, by the same structures, but in separate steps.
+//! Other clients have their turn between two steps, and the client may die there. An object is begun, then filled, then
+//! sealed. A reader sets a pin, and loads the state word in a later step. An owner stores `Dying`, and looks at the
+//! pins in a later step. It notes the place of a spill record, and stores `Spilled` in a later step. Memory that a
+//! client wrote stays as it was when the client dies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
@@ -28,36 +29,36 @@ mod owner;
 mod reader;
 mod spill;
 
-/// Bytes that an object may lie in: its stamp, and what it refers to behind it.
+/// The bytes of a place for one object: its stamp, then its references.
 const PLACE_BYTES: u64 = 2048;
-/// Bytes of every object's payload.
+/// The bytes of every object's payload.
 const STAMP_BYTES: u64 = 64;
-/// Names that anyone gives.
+/// The number of names that the processes give.
 const NAMES: u64 = 4;
 
-/// What is true of the objects, whoever says what about them.
+/// The model's knowledge of the objects: the truth, independent of what processes say.
 #[derive(Default)]
 pub(super) struct Truths {
-    /// Sealed objects that are still there.
+    /// Sealed objects that have not been freed.
     pub(super) sealed: BTreeMap<ObjectId, Truth>,
-    /// Objects that their owners have deleted: whoever is late finds them gone.
+    /// Objects that their owners have deleted: a later reader does not find them.
     pub(super) deleted: BTreeSet<ObjectId>,
-    /// All ids that there ever were, as somebody may still have them.
+    /// All ids that ever existed: a process may still have any of them.
     pub(super) ids: Vec<ObjectId>,
     stamps: u64,
-    /// How often an object has left memory for a file.
+    /// How often an object was spilled.
     pub(super) spilled: u64,
 }
 
 /// A sealed object.
 pub(super) struct Truth {
-    /// What its bytes say.
+    /// The number in its bytes.
     pub(super) stamp: u64,
-    /// What it keeps alive.
+    /// The objects that it keeps alive.
     pub(super) references: Vec<ObjectId>,
 }
 
-/// A message of the daemon's that its client has not read.
+/// A message of the daemon that the client has not read.
 pub(super) enum Mail {
     Reply(u64, Reply, Vec<Attachment>),
     Notice(Notice, Vec<Attachment>),
@@ -67,9 +68,9 @@ pub(super) struct Process {
     pub(super) id: OwnerId,
     /// Requests that the daemon has not read.
     pub(super) outgoing: VecDeque<(u64, Request)>,
-    /// Messages that this has not read.
+    /// Messages that this process has not read.
     pub(super) inbox: VecDeque<Mail>,
-    /// Requests whose answers this has not read.
+    /// Requests whose replies this process has not read.
     asked: BTreeMap<u64, Request>,
     last_correlation: u64,
     table: TableWriter,
@@ -82,31 +83,31 @@ pub(super) struct Process {
     entries: Vec<Entry>,
     segments: BTreeMap<u32, Segment>,
     files: BTreeMap<u32, SpillFile>,
-    /// Bytes that it has spilled since it was asked to; none while it is not.
+    /// The bytes that it has spilled since the daemon asked it to spill; `None` while no such request is open.
     spilling: Option<u64>,
-    /// What others want that it has spilled.
+    /// Spilled objects that other clients want restored.
     wanted: BTreeSet<ObjectId>,
     pub(super) peers: BTreeMap<OwnerId, Peer>,
     channels: BTreeSet<u64>,
 }
 
-/// An entry of one's own.
+/// An entry of the process's own table.
 struct Entry {
     stage: Stage,
     generation: u32,
     place: Option<Place>,
-    /// Where its record is, whether it counts or not.
+    /// The place of its spill record, whether the entry names it yet or not.
     record: Option<SpillPlace>,
     uses: Uses,
     keeps: Vec<ObjectId>,
 }
 
-/// Why an object is not let go of.
+/// The uses for which a process keeps an object.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Uses {
-    /// As a handle that somebody has.
+    /// Handles that the program has.
     direct: u32,
-    /// By objects that keep it alive, and by requests that are not answered.
+    /// Objects that keep it alive, and requests without a reply.
     other: u32,
 }
 
@@ -128,24 +129,24 @@ impl Uses {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Vacant,
-    /// Memory is taken and written, and nobody sees it.
+    /// Memory is taken and written; no other process sees it.
     Begun,
-    /// `Promised`, or what became of it.
+    /// `Promised`, or a state that comes after it.
     Visible(State),
     /// The word says `Dying`; the pins are looked at in the next step.
     Dying(State),
-    /// Its record is written and the word says `Dying`; it is looked at in the next step whether anybody has its bytes.
+    /// Its record is written and the word says `Dying`; the next step looks whether a reader has its bytes mapped.
     Evicting,
-    /// Nobody has, and the record's place is noted; the word says `Spilled` in the next step.
+    /// No reader has its bytes mapped, and the record's place is noted; the word says `Spilled` in the next step.
     Noted,
     /// It has bytes and a location again; the word says `Sealed` in the next step.
     Restoring,
-    /// The word does; the record's place is forgotten in the next step.
+    /// The word says `Sealed`; the record's place is forgotten in the next step.
     Restored,
 }
 
 impl Stage {
-    /// Whether there is an object that was sealed.
+    /// Whether the entry has an object that was sealed.
     fn is_sealed(self) -> bool {
         let visible = matches!(self, Self::Visible(State::Sealed | State::Spilled));
         visible || matches!(self, Self::Evicting | Self::Noted | Self::Restoring | Self::Restored)
@@ -168,30 +169,30 @@ pub(super) struct Peer {
     table: TableReader,
     pins: PinWriter,
     segments: BTreeMap<u32, ReadMapping>,
-    /// By entry.
+    /// The pins, by entry.
     pub(super) holds: BTreeMap<u32, Hold>,
     forgotten: bool,
 }
 
-/// A pin of one's own on an object of another.
+/// A pin of this process on an object of another.
 pub(super) struct Hold {
     object: ObjectId,
     found: Found,
     uses: Uses,
-    /// What one of the uses waits for, which is for the time until the bytes can be read.
+    /// The request that has to be answered before the bytes can be read; one of the uses lasts until then.
     reading: Option<Reading>,
 }
 
-/// What stands between a reader and the bytes.
+/// The reason why a reader cannot read the bytes yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// They are in a file.
+    /// The bytes are in a file.
     Restore,
-    /// Their segment is not mapped.
+    /// The segment of the bytes is not mapped.
     Map,
 }
 
-/// What the word said when it was looked at.
+/// The state that the reader has found in the word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     NotYet,
@@ -200,7 +201,7 @@ enum Found {
 }
 
 impl Process {
-    /// A client that got this `Welcome`.
+    /// A client that was answered by this `Welcome`.
     pub(super) fn new(id: OwnerId, slots: u32, entries: u32, attachments: Vec<Attachment>) -> Self {
         let [control, _bell, of_daemon] =
             <[Attachment; 3]>::try_from(attachments).expect("the descriptors of a Welcome");
@@ -279,7 +280,8 @@ impl Process {
         }
     }
 
-    /// Ends whatever it has begun, and lets go of whatever it has: one round of many, between which it reads its mail.
+    /// Ends all that it has begun, and lets go of all that it has. This is one round of many; between two rounds the
+    /// process reads its mail.
     pub(super) fn wind_up(&mut self, truths: &mut Truths) {
         self.answer_wishes(truths);
         for index in 0..self.entries.len() as u32 {
@@ -294,7 +296,7 @@ impl Process {
                     _ => self.dying(index),
                 },
                 Stage::Dying(from) => self.free_or_restore(index, from),
-                // What was brought halfway back goes on.
+                // An object that is half spilled or half restored goes on in the next round.
                 _ => {}
             }
         }
@@ -319,7 +321,7 @@ impl Process {
         self.discard_empty_files();
     }
 
-    /// Whether it has, and waits for, nothing.
+    /// Whether it has nothing and waits for nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.entries.iter().all(|entry| entry.stage == Stage::Vacant)
             && self.segments.is_empty()
@@ -328,7 +330,7 @@ impl Process {
             && self.asked.is_empty()
     }
 
-    /// What this process knows that it holds is there, and is what it was.
+    /// The objects that this process holds are there, and have not changed.
     pub(super) fn check_holds(&self, truths: &Truths) {
         for (owner, peer) in &self.peers {
             for (index, hold) in &peer.holds {
@@ -350,7 +352,7 @@ impl Process {
                 assert!(is_there || may_come, "{} is {state:?} under {}", hold.object, self.id);
                 let is_lent = hold.reading == Some(Reading::Map);
                 assert!(!is_lent || state != State::Spilled, "{} was spilled under {}", hold.object, self.id);
-                // Of what is only held and dying nobody but its owner knows whether it is in memory.
+                // Only the owner knows whether a dying object is in memory, unless a reader has its bytes mapped.
                 let is_in_memory = is_lent || [State::Sealed, State::Deleted].contains(&state);
                 let location = peer.table.location(*index);
                 if hold.found == Found::Sealed
@@ -365,7 +367,7 @@ impl Process {
         }
     }
 
-    /// Whether it keeps an object from being freed.
+    /// Whether this process keeps an object from being freed.
     pub(super) fn holds(&self, object: ObjectId) -> bool {
         if object.owner() == self.id {
             let entry = &self.entries[object.index() as usize];
@@ -375,7 +377,7 @@ impl Process {
         hold.is_some_and(|hold| hold.object == object && hold.found == Found::Sealed)
     }
 
-    /// Itself, with each owner and segment of which it has the memory mapped.
+    /// The segments of other owners that this process has mapped: its id, the owner, the segment.
     pub(super) fn mapped(&self) -> impl Iterator<Item = (OwnerId, OwnerId, u32)> {
         let segments = |(owner, peer): (&OwnerId, &Peer)| {
             let owner = *owner;
@@ -391,7 +393,7 @@ impl Process {
     }
 
     fn use_again(&mut self, random: &mut Random) {
-        // As an id that comes back to its owner.
+        // Another process can hand an id back to the owner.
         if let Some(index) = self.find(random, |entry| entry.stage == Stage::Visible(State::Sealed)) {
             self.entries[index as usize].uses.direct += 1;
             self.own_pins.set_own(index, HELD);
@@ -405,7 +407,7 @@ impl Process {
         any(&held, random)
     }
 
-    /// Counts another use of what is held.
+    /// Counts another use of an object that this process holds.
     fn use_once_more(&mut self, object: ObjectId) -> bool {
         if object.owner() == self.id {
             self.entries[object.index() as usize].uses.other += 1;
@@ -455,12 +457,12 @@ fn name(random: &mut Random) -> Vec<u8> {
     vec![b'a' + random.below(NAMES) as u8]
 }
 
-/// All names that anyone gives.
+/// All names that the processes give.
 pub(super) fn names() -> impl Iterator<Item = Vec<u8>> {
     (0..NAMES).map(|number| vec![b'a' + number as u8])
 }
 
-/// When a request gives up, if it may wait.
+/// The deadline of a request, if it may wait.
 pub(super) fn deadline(request: &Request, now: Instant) -> Option<Instant> {
     match request {
         Request::Lease { timeout_ms, .. }

@@ -219,7 +219,8 @@ mod tests {
         std::fs::create_dir(&left).unwrap();
         std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::write(left.join("file-1"), b"left").unwrap();
-        // Not a store's: something else, a link to something else, and one that others can write into.
+        // None of these is a store's directory: something else, a link to something else, and a directory into which
+        // others can write.
         std::fs::create_dir(base.path().join("other")).unwrap();
         symlink(base.path().join("other"), base.path().join(format!("{PREFIX}2-0"))).unwrap();
         let open_to_all = base.path().join(format!("{PREFIX}3-0"));

@@ -1,4 +1,4 @@
-//! Which owner is asked to spill, and when.
+//! The policy that decides which owner is asked to spill, and when.
 //!
 //! While a request for memory waits and freeing has not helped, one owner after the other is asked to spill, the one
 //! with the most memory first. An owner that had nothing to spill is not asked again for a while. An owner that does

@@ -1,4 +1,4 @@
-//! A process's requests, and what it does about replies and notices.
+//! The requests of a process, and its reactions to replies and notices.
 
 use super::*;
 

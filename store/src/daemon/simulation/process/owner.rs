@@ -25,7 +25,7 @@ impl Process {
     }
 
     pub(super) fn vacant(&self) -> Option<u32> {
-        // The one that was used least often: a short way to first in, first out.
+        // Takes the entry that was used least often: a simple approximation of first in, first out.
         let vacant = self.entries.iter().enumerate().filter(|(_, entry)| entry.stage == Stage::Vacant);
         vacant.min_by_key(|(_, entry)| entry.generation).map(|(index, _)| index as u32)
     }
@@ -48,7 +48,7 @@ impl Process {
         Some(index)
     }
 
-    /// Writes the bytes of an object, and its fields; the word comes later.
+    /// Writes the bytes and the fields of an object; the word follows in a later step.
     pub(super) fn fill(&mut self, index: u32, random: &mut Random, truths: &mut Truths) -> Truth {
         truths.stamps += 1;
         let stamp = truths.stamps;
@@ -82,7 +82,7 @@ impl Process {
         let Some(index) = begun else { return };
         let truth = self.fill(index, random, truths);
         if random.below(8) == 0 {
-            // As if it died just here: the fields are there, and the word is not.
+            // Behaves like a process that dies just here: the fields are stored, and the word is not.
             return;
         }
         self.settle(index, State::Sealed);

@@ -3,9 +3,9 @@
 use super::*;
 
 impl Process {
-    /// Sets a pin, whatever is in the entry; introduces itself to the owner first.
+    /// Sets a pin on an entry in any state. Attaches to the owner first.
     pub(super) fn pin(&mut self, random: &mut Random, truths: &Truths) {
-        // Mostly one that is there, as ids are handed on by those who hold them.
+        // The object mostly exists: processes hand on the ids of objects that they hold.
         let there = truths.sealed.keys().nth(random.below(truths.sealed.len().max(1) as u64) as usize);
         let object = there.copied().filter(|_| random.below(4) > 0).or_else(|| any(&truths.ids, random));
         let Some(object) = object.filter(|object| object.owner() != self.id) else { return };
@@ -26,7 +26,7 @@ impl Process {
             .insert(object.index(), Hold { object, found: Found::NotYet, uses: Uses::DIRECT, reading: None });
     }
 
-    /// Looks whether what was pinned is there.
+    /// Looks whether a pinned object is there.
     pub(super) fn look(&mut self, random: &mut Random, truths: &Truths) {
         if let Some((owner, index)) = self.any_hold(random, |hold| hold.found != Found::Sealed) {
             self.look_at(owner, index, truths);
@@ -48,7 +48,8 @@ impl Process {
             }
             Some(State::Promised) => hold.found = Found::Promised,
             Some(State::Dying) => {}
-            // Deleted counts as there for who had it before; a promise is looked at again when it is settled.
+            // A deleted object is there only for a process that has found it sealed before. A promise is looked at
+            // again when it is settled.
             _ => self.give_up(owner, index),
         }
     }
@@ -60,14 +61,14 @@ impl Process {
         }
     }
 
-    /// Asks for what stands between it and the bytes of something that it holds.
+    /// Asks for the restore or the segment without which this process cannot read an object that it holds.
     pub(super) fn read(&mut self, owner: OwnerId, index: u32) {
         let peer = self.peers.get_mut(&owner).expect("just found");
         let Some(hold) = peer.holds.get_mut(&index) else { return };
         if hold.found != Found::Sealed || hold.reading.is_some() {
             return;
         }
-        // First the pin, then the look: what it found before may be out of date.
+        // The pin comes before the look: the state that this process found earlier may be out of date.
         peer.pins.set(index, HELD | MAPPED);
         let (object, segment) = (hold.object, peer.table.location(index).segment);
         let request = match peer.table.word(index).state() {
@@ -85,12 +86,12 @@ impl Process {
         self.ask(request);
     }
 
-    /// What was in a file is back, or is not: the use that waited for it ends, and it may be read.
+    /// A restore has succeeded or failed. The use that waited for it ends, and the object can be read.
     pub(super) fn restored(&mut self, object: ObjectId, reply: &Reply, truths: &Truths) {
         let (owner, index) = (object.owner(), object.index());
         match reply {
-            // It may still be in its file: then its owner was looking whether it can be freed, and it is asked for
-            // again.
+            // The object may still be in its file, because its owner was looking whether it can be freed. Then the
+            // process asks again.
             Reply::Done {} => {}
             Reply::Failed { refusal: Refusal::NotRestored { .. } | Refusal::LimitReached { .. } } => {}
             reply => assert!(truths.deleted.contains(&object), "{object} is held: {reply:?}"),
@@ -99,7 +100,7 @@ impl Process {
         self.read(owner, index);
     }
 
-    /// The segment is mapped: the use that waited for it ends.
+    /// The segment is mapped, and the use that waited for it ends.
     pub(super) fn end_reading(&mut self, owner: OwnerId, segment: u32) {
         let peer = &self.peers[&owner];
         let is_read = |(index, hold): &(&u32, &Hold)| {

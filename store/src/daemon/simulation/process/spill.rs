@@ -1,5 +1,4 @@
-//! How a process spills and restores its objects: what the client's `spill` and `owner` do, one store to memory at a
-//! time.
+//! A process spills and restores its objects, as the client's `spill` and `owner` do, one store to memory at a time.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -13,13 +12,13 @@ use mobula_shm::table::{State, Word};
 use super::{Entry, PLACE_BYTES, Process, Stage, Truths};
 use crate::core::random::Random;
 
-/// Bytes of a spill file, and records in it at most.
+/// The bytes of a spill file, and the most records in it.
 const SPILL_FILE_BYTES: u64 = 8 * PAGE_BYTES;
 const RECORDS_MAX: u64 = 3;
 
 pub(super) struct SpillFile {
     file: File,
-    /// How many records were ever written, and how many are needed.
+    /// The number of records that were ever written, and of those that are still needed.
     written: u64,
     needed: u64,
 }
@@ -72,7 +71,7 @@ impl Process {
         }
     }
 
-    /// Goes on with an object that is being spilled or restored, until that is done.
+    /// Finishes the spill or the restore of an object.
     pub(super) fn end_spilling(&mut self, index: u32, truths: &mut Truths) {
         (0..3).for_each(|_| self.next_stage(index, truths));
     }
