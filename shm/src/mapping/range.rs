@@ -135,6 +135,14 @@ impl AddressRange {
         unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
+    /// The address of a byte, behind which `len` bytes lie inside.
+    #[inline]
+    pub(super) fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(self.contains(offset, len), "{len} bytes at {offset} of a mapping of {} bytes", self.len);
+        // SAFETY: just found to lie inside.
+        unsafe { self.base.byte_add(offset) }
+    }
+
     #[inline]
     pub(super) fn contains(&self, offset: usize, len: usize) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)

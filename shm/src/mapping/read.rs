@@ -183,12 +183,6 @@ impl ReadMapping {
     /// Where the range is not inside the mapping.
     #[inline]
     pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
-        assert!(
-            self.contains(offset, len),
-            "{len} bytes at {offset} of a mapping of {} bytes",
-            self.range.len
-        );
-        // SAFETY: just found to lie inside.
-        unsafe { self.range.base.byte_add(offset) }
+        self.range.pointer(offset, len)
     }
 }
