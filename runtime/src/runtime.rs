@@ -5,7 +5,7 @@
 //! that have arrived, and hands each of them to its part.
 
 use std::cell::OnceCell;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
@@ -39,22 +39,20 @@ impl Runtime {
         let session = SessionNumber::next();
         let links = Arc::<Links>::default();
         let waiters = Waiters::new(client.clone(), spin);
-        Arc::new_cyclic(|runtime: &Weak<Self>| {
-            let woken = runtime.clone();
-            let wake = move || {
-                if let Some(runtime) = woken.upgrade() {
-                    runtime.waiters.call_waits();
-                }
-            };
-            Self {
-                session,
-                events: client.events_with(wake),
-                submitter: Submitter::new(session, client.clone(), links.clone(), waiters.clone()),
-                client,
-                executor,
-                links,
-                waiters,
+        let woken = Arc::downgrade(&waiters);
+        let wake = move || {
+            if let Some(waiters) = woken.upgrade() {
+                waiters.call_waits();
             }
+        };
+        Arc::new(Self {
+            session,
+            events: client.events_with(wake),
+            submitter: Submitter::new(session, client.clone(), links.clone(), waiters.clone()),
+            client,
+            executor,
+            links,
+            waiters,
         })
     }
 
