@@ -302,49 +302,47 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_moves_to_the_store_keeps_its_tag() {
+    /// Runs a test with a client of a store of its own.
+    fn with_store(test: impl FnOnce(&Client)) {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("store.sock");
         let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
         let stopper = server.stopper();
         let thread = std::thread::spawn(move || server.run());
-        let client = Client::connect(&socket).unwrap();
-        let session = SessionNumber::NONE;
-        for format in [format::PLAIN, format::TENSOR, format::ARROW, format::PYTHON] {
-            let value = InlineBytes::copy_of(b"a payload");
-            let inline = || Inline { format, value: value.clone(), references: Vec::new() };
-            // What was there before it was promised, and what was promised before it was there.
-            let (settled, promised) =
-                (ResultCell::settled(session, Settled::Inline(inline())), ResultCell::pending(session));
-            let (handle, _) = promised.export(&client).unwrap();
-            promised.settle(&client, Settled::Inline(inline()));
-            for handle in [settled.export(&client).unwrap().0, handle] {
-                let object = handle.object().unwrap();
-                assert_eq!((object.format(), &object[..]), (format, &b"a payload"[..]));
-            }
-        }
-        drop(client);
+        test(&Client::connect(&socket).unwrap());
         stopper.stop();
         thread.join().unwrap().unwrap();
     }
 
     #[test]
+    fn what_moves_to_the_store_keeps_its_tag() {
+        with_store(|client| {
+            let session = SessionNumber::NONE;
+            for format in [format::PLAIN, format::TENSOR, format::ARROW, format::PYTHON] {
+                let value = InlineBytes::copy_of(b"a payload");
+                let inline = || Inline { format, value: value.clone(), references: Vec::new() };
+                // What was there before it was promised, and what was promised before it was there.
+                let (settled, promised) =
+                    (ResultCell::settled(session, Settled::Inline(inline())), ResultCell::pending(session));
+                let (handle, _) = promised.export(client).unwrap();
+                promised.settle(client, Settled::Inline(inline()));
+                for handle in [settled.export(client).unwrap().0, handle] {
+                    let object = handle.object().unwrap();
+                    assert_eq!((object.format(), &object[..]), (format, &b"a payload"[..]));
+                }
+            }
+        });
+    }
+
+    #[test]
     fn objects_that_stand_for_each_other_are_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("store.sock");
-        let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
-        let stopper = server.stopper();
-        let thread = std::thread::spawn(move || server.run());
-        let client = Client::connect(&socket).unwrap();
-        let (one, other) = (client.promise().unwrap(), client.promise().unwrap());
-        let (one_handle, other_handle) = (one.handle().clone(), other.handle().clone());
-        one.fulfil(write(&client, &Settled::Stored(other_handle.clone())).unwrap());
-        other.fulfil(write(&client, &Settled::Stored(one_handle.clone())).unwrap());
-        let failure = stored(&client, one_handle).expect_err("there is no end");
-        assert!(failure.to_string().contains("without end"), "{failure}");
-        drop((client, other_handle));
-        stopper.stop();
-        thread.join().unwrap().unwrap();
+        with_store(|client| {
+            let (one, other) = (client.promise().unwrap(), client.promise().unwrap());
+            let (one_handle, other_handle) = (one.handle().clone(), other.handle().clone());
+            one.fulfil(write(client, &Settled::Stored(other_handle.clone())).unwrap());
+            other.fulfil(write(client, &Settled::Stored(one_handle.clone())).unwrap());
+            let failure = stored(client, one_handle).expect_err("there is no end");
+            assert!(failure.to_string().contains("without end"), "{failure}");
+        });
     }
 }
