@@ -18,7 +18,7 @@ use crate::value::Reference;
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
 pub trait Actor: 'static {
-    /// What a handle offers: the class's methods, as remote calls.
+    /// The methods that a handle offers: those of the class, as remote calls.
     type Methods;
     #[doc(hidden)]
     fn class() -> &'static Class;
@@ -35,13 +35,13 @@ pub trait Actor: 'static {
 ///
 /// # How an actor ends
 ///
-/// With its last handle, or with the [session](crate::Session): the call that runs is finished, calls that wait are not
-/// begun, and the state is dropped, so its destructor runs; after 2 seconds the process is killed. By [`kill`](fn@kill), or
-/// when its process dies, it ends at once, and no destructor runs.
+/// An actor ends with its last handle, or with the [session](crate::Session). The running call is finished, waiting
+/// calls are not begun, and the state is dropped, so its destructor runs. After 2 seconds the process is killed. An
+/// actor ends at once, and no destructor runs, when it is killed by [`kill`](fn@kill) or its process dies.
 ///
-/// Handles that actors hold count as any others do. So actors that hold handles to each other, or one that holds its own,
-/// live on when nobody else has one: they end with the session, or by [`kill`](fn@kill). Where that is not wanted, let one
-/// of them drop what it holds (a method that takes it out of the state does), or look the other up by its name
+/// Handles that actors hold count like all others. So actors that hold handles to each other, or an actor that holds
+/// its own, live on when no other handle is left: they end with the session, or by [`kill`](fn@kill). To avoid that,
+/// let one of them drop its handle (in a method that takes it out of the state), or look the other actor up by its name
 /// ([`get_actor`]) when it is needed.
 pub struct ActorHandle<A: Actor> {
     methods: A::Methods,
@@ -86,7 +86,7 @@ impl<A: Actor> Hash for ActorHandle<A> {
     }
 }
 
-// As of an `ObjectRef`: nothing is half changed while code of users runs that may panic.
+// As for an `ObjectRef`: no state is half changed while user code runs, which may panic.
 impl<A: Actor> UnwindSafe for ActorHandle<A> {}
 impl<A: Actor> RefUnwindSafe for ActorHandle<A> {}
 
@@ -96,7 +96,7 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
     }
 }
 
-/// The actor of a class that has a name. A round trip to the head.
+/// The actor of this class with a name. Costs a round trip to the head.
 ///
 /// # Errors
 /// [`Error::NoSuchActor`](crate::Error::NoSuchActor), [`Error::WrongActorClass`](crate::Error::WrongActorClass),
@@ -107,7 +107,7 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     Ok(ActorHandle::from_raw(RawActor { actor, class }))
 }
 
-/// Ends an actor now, and for good: its process is killed, whatever it does; calls that were not finished fail. A round
+/// Ends an actor now, and for good: its process is killed, even during a call, and unfinished calls fail. Costs a round
 /// trip to the head.
 ///
 /// # Errors
@@ -184,14 +184,13 @@ impl<A> AsMut<ArgumentList> for Create<A> {
 }
 
 impl<A: Actor> Create<A> {
-    /// A constructor call without arguments yet, with the options of whoever makes it; what those leave open, the
-    /// attribute says.
+    /// A constructor call without arguments yet. Options that the caller leaves open come from the attribute.
     pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
         Self { options: options.or(defaults), arguments: ArgumentList::default(), of: PhantomData }
     }
 
-    /// Makes the actor. A round trip to the head for its place; its process starts, and its constructor runs, meanwhile.
-    /// Whatever goes wrong is reported by its calls.
+    /// Makes the actor. Costs a round trip to the head, for a place. The process starts, and the constructor runs, in
+    /// the meantime; the actor's calls report every error.
     pub fn submit(self) -> ActorHandle<A> {
         let class = A::class();
         let actor = ActorRef::create(class.definition(), &self.options, self.arguments);
@@ -207,7 +206,7 @@ struct Passed {
 }
 
 impl<A: Actor> Serialize for ActorHandle<A> {
-    /// As the actor's number, and its token's position among the references of the value that is being encoded.
+    /// Writes the actor's number, and its token's position among the references of the value that is being encoded.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let ExportedActor { actor, class, token } = self.raw().actor.export().map_err(S::Error::custom)?;
         Passed { actor, class, token: Reference(token) }.serialize(serializer)

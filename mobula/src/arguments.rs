@@ -15,7 +15,7 @@ use crate::portable::Portable;
 use crate::registry::Construction;
 use crate::value::{self, References, Source, ValueError};
 
-/// What a remote function takes for an argument of type `T`: a `T`, or a reference to one.
+/// The types that a remote function accepts for an argument of type `T`: a `T`, or a reference to one.
 ///
 /// A reference is resolved before the call runs: the function gets the value. An argument whose own type is
 /// `ObjectRef<U>` gets the reference itself.
@@ -38,7 +38,7 @@ pub enum Arg<T> {
     Reference(Reference),
 }
 
-/// Hides what it refers to.
+/// Hides the types that it refers to.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Reference(pub(crate) Ref);
@@ -126,7 +126,7 @@ impl<'a> Arguments<'a> {
 /// Whether a function has run, and its results were given as the caller wants them.
 pub type Outcome = Result<(), Failure>;
 
-/// How a result is wanted, and where to.
+/// The form in which a result is wanted, and the place that it goes to.
 pub struct Wanted<'a>(&'a mut Invocation);
 
 /// Encodes values, each as an object of its own.
@@ -255,7 +255,7 @@ pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(
     constructed(result.map_err(returned(as_error))?)
 }
 
-/// The actor of a class, of which the worker only knows that it is one.
+/// An actor as its class's type; the worker only knows that it is an actor.
 ///
 /// # Errors
 /// When it is of another class.
@@ -266,7 +266,8 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
     })
 }
 
-/// What is returned as an error, which only the macros' code can ask for; see [`sources`](crate::sources).
+/// Finds the error, with its sources, in a returned value. Only the macros' code can do so; see
+/// [`sources`](crate::sources).
 type AsError<E> = fn(&E) -> Option<&(dyn std::error::Error + 'static)>;
 
 fn returned<E: fmt::Display + 'static>(as_error: AsError<E>) -> impl FnOnce(E) -> Failure {

@@ -6,7 +6,7 @@ use crate::arguments::ReturnTuple;
 use crate::object_ref::ObjectRef;
 use crate::registry::Function;
 
-/// The options of a call, where the caller left them open as the attribute has them.
+/// The options of a call: the caller's, and the attribute's where the caller left them open.
 #[doc(hidden)]
 pub fn with_defaults(options: TaskOptions, defaults: TaskOptions) -> TaskOptions {
     options.or(defaults)

@@ -1,5 +1,4 @@
-//! For the fuzz targets, and for nothing else: records of other processes, and references to objects as they stand in a
-//! value.
+//! Items for the fuzz targets alone: records of other processes, and references to objects as they stand in a value.
 
 use mobula_client::{Handle, ObjectId};
 pub use mobula_runtime::fuzzing::{read_record, records};

@@ -1,4 +1,4 @@
-//! What a worker of a Rust program runs: the functions and classes that the macros have registered.
+//! The host of a Rust program: in a worker it runs the functions and classes that the macros have registered.
 
 use std::any::Any;
 use std::io::Write;
@@ -46,7 +46,7 @@ impl Host for Rust {
 /// An actor in its process.
 struct Actor {
     class: &'static Class,
-    /// Until it is dropped.
+    /// `None` once it is dropped.
     state: Option<Box<dyn Any>>,
 }
 
@@ -75,14 +75,14 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     })
 }
 
-/// Drops what belongs to user code, whose destructor may panic, too; and so may what it panics with.
+/// Drops a value of user code. Its destructor may panic, and so may the destructor of the value that it panics with.
 fn drop_guarded<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         std::mem::forget(panic);
     }
 }
 
-/// Errors of user code learn the function's name.
+/// Adds the function's name to errors of user code.
 fn named(name: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Task(mut error) if error.function.is_empty() => {

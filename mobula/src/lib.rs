@@ -37,10 +37,10 @@
 //! }
 //! ```
 //!
-//! This crate is the Rust face of Mobula: it has the types. `value` turns what implements serde's traits into bytes and back,
-//! `#[remote]` registers functions and classes (`registry`), `function`, `actor` and `object_ref` make calls and get their
-//! results, `arguments` and `host` run them in a worker, and `takeover` makes a worker of the same program. What happens
-//! between a call and its result is the crate `mobula-runtime`, which knows no types.
+//! This crate is the Rust face of Mobula: it has the types. `value` turns values into bytes and back, for all types
+//! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function`, `actor` and `object_ref`
+//! make calls and get their results. `arguments` and `host` run them in a worker, and `takeover` makes a worker of the
+//! same program. The crate `mobula-runtime` does everything between a call and its result, and knows no types.
 
 mod actor;
 mod arguments;
@@ -72,7 +72,7 @@ pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, init, init_or_join};
 pub use crate::takeover::become_worker;
 
-/// What the code that the macros write refers to. Not for use by hand; it changes without notice.
+/// Items that the macros' code refers to. They are not for use by hand, and change without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use linkme;

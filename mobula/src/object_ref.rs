@@ -1,4 +1,4 @@
-//! References to objects, and what can be done with them: `put`, `get`, `wait`.
+//! References to objects, and the operations on them: `put`, `get`, `wait`.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -20,11 +20,11 @@ use crate::value::{self, Reference, References, Source};
 /// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
 /// reference). The object lives while any process has a reference to it.
 ///
-/// A reference is equal to its clones, in whatever process they are, and to no other, whatever the values are: two calls
-/// of one function give two references, and so do two puts of one value. So it can be the key of a map.
+/// A reference is equal to its clones, in all processes, and to no other. The values make no difference: two calls of
+/// one function give two references, and so do two puts of one value. So it can be the key of a map.
 ///
-/// Dropping the references to a call's result does not cancel the call: it runs, or waits for its turn to run, and what
-/// it returns is let go. Nor does it wait for anything, and it is fine after the session has ended.
+/// Dropping the references to a call's result does not cancel the call: the call runs, or waits for its turn, and its
+/// result is dropped. The drop waits for nothing. It is allowed after the session has ended.
 pub struct ObjectRef<T> {
     to: Ref,
     of: PhantomData<fn() -> T>,
@@ -40,7 +40,8 @@ impl<T> ObjectRef<T> {
         Self::new(refs.next().expect("each call has at least as many references as it was made for"))
     }
 
-    /// What tells the reference, and its clones in all processes, from all others. It never changes.
+    /// The id that the reference shares with its clones in all processes, and with no other reference. It never
+    /// changes.
     pub fn id(&self) -> RefId {
         self.to.id()
     }
@@ -56,7 +57,8 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     /// Waits for the object and returns its value. Large arrays in it are not copied: they lie in the store.
     ///
     /// # Errors
-    /// What the task failed with; [`Failure::SessionOver`](crate::Failure::SessionOver) when the reference's session has ended.
+    /// The failure of the task; [`Failure::SessionOver`](crate::Failure::SessionOver) when the reference's session has
+    /// ended.
     pub fn get(&self) -> Result<T> {
         let runtime = runtime_of(self.to.session())?;
         if !self.is_ready() {
@@ -176,7 +178,7 @@ impl<T> Hash for ObjectRef<T> {
     }
 }
 
-// No lock is held, and no state half changed, while code of users runs that may panic.
+// No lock is held, and no state half changed, while user code runs, which may panic.
 impl<T> UnwindSafe for ObjectRef<T> {}
 impl<T> RefUnwindSafe for ObjectRef<T> {}
 
@@ -187,8 +189,8 @@ impl<T> fmt::Debug for ObjectRef<T> {
 }
 
 impl<T> Serialize for ObjectRef<T> {
-    /// As its position among the references of the value that is being encoded, and its own id where that is not the
-    /// object's.
+    /// Writes its position among the references of the value that is being encoded, and its own id where that is not
+    /// the object's.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let (handle, id) = self.to.export().map_err(S::Error::custom)?;
         (Reference(handle), id).serialize(serializer)

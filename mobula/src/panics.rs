@@ -1,4 +1,4 @@
-//! What a worker prints when user code panics.
+//! The text that a worker prints when user code panics.
 //!
 //! The standard library's own text begins with an empty line, which gets a prefix of its own among the driver's output;
 //! and it calls the main thread of a worker unnamed, because a worker never comes to the runtime start-up that names it.
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The name of a worker's main thread, which runs the calls.
 const MAIN_THREAD: &str = "mobula-worker";
 
-/// From here on panics are reported so.
+/// Installs the hook that reports panics from here on.
 pub(crate) fn install() {
     std::panic::set_hook(Box::new(report));
 }
@@ -22,7 +22,7 @@ fn report(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let is_main = nix::unistd::gettid() == nix::unistd::getpid();
     let name = if is_main { Some(MAIN_THREAD) } else { thread.name() };
-    // With where it happened, and its message.
+    // The panic's own text has its place and its message.
     let mut text = format!("thread '{}' {panic}\n", name.unwrap_or("<unnamed>"));
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
@@ -35,12 +35,13 @@ fn report(panic: &PanicHookInfo<'_>) {
             "note: set `RUST_BACKTRACE=1` for the program that calls `mobula::init()` to see a backtrace\n",
         );
     }
-    // At once, so that other threads' lines do not come in between. Nobody may read it any more.
+    // One write, so that lines of other threads do not come in between. It may fail when no process reads the output
+    // any more.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// The frames between the panic's own and those of the runtime that made the call. Each begins with its number, and where
-/// it is not found out which is which, all are shown.
+/// The frames between the panic's own and those of the runtime that made the call. Each begins with its number. If the
+/// two ends are not found, all frames are shown.
 fn of_user_code(backtrace: &str) -> &str {
     let (mut start, mut end, mut at) = (0, backtrace.len(), 0);
     for line in backtrace.split_inclusive('\n') {
@@ -61,7 +62,7 @@ fn of_user_code(backtrace: &str) -> &str {
 /// Names of functions between a `panic!` and the hook.
 const PANICKING: &[&str] =
     &["rust_begin_unwind", "panicking::", "begin_panic", "panics::report", "Backtrace"];
-/// What runs user code.
+/// The part of a function's name by which the caller of user code is known.
 const CALLED_BY: &str = "mobula::host::";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What may be an argument or a result of a remote call, and what the compiler says about what may not.
+//! The types that can be arguments or results of remote calls, and the compiler's message about all others.
 //!
 //! The macros' code asks for [`Portable`] wherever it needs one of serde's traits, always in the same words, so that
 //! the compiler has one thing to say about a type, and says it once.
@@ -38,7 +38,7 @@ pub trait Portable: Sized {
     fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
 }
 
-// Else the compiler would name the bound that is not met, in serde's words, and one error for each.
+// Otherwise the compiler would report each bound that is not met, in serde's words, with one error for each.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
     fn take(arguments: &mut Arguments<'_>) -> Result<Self, Failure> {

@@ -1,4 +1,4 @@
-//! What this program can do remotely: the functions and actor classes that the macros registered at link time.
+//! The functions and actor classes that this program can run remotely: the macros registered them at link time.
 //!
 //! Functions go over the wire as a hash of their name. That is safe because driver and workers are one program: a
 //! worker proves with [`fingerprint`] that it is the same build before it serves.
@@ -19,8 +19,8 @@ pub static FUNCTIONS: [Function];
 #[linkme::distributed_slice]
 pub static CLASSES: [Class];
 
-/// What tells a registered function from all others: its name, and its place in the program, because functions in different
-/// bodies may share a name.
+/// The key that tells a registered function from all others: its name, and its place in the program, because functions
+/// in different bodies may share a name.
 const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn placed(name: u64, place: usize) -> Key {
@@ -55,13 +55,13 @@ impl Function {
         placed(self.named, self.call as *const () as usize)
     }
 
-    /// As the core knows it.
+    /// The function as the core knows it.
     pub(crate) fn definition(&self) -> Definition {
         Definition { key: self.key(), name: Name::Static(self.name) }
     }
 }
 
-/// What a constructor gives: the actor's state.
+/// The result of a constructor: the actor's state.
 pub type Construction = Result<Box<dyn Any>, Failure>;
 
 /// A registered actor class.
@@ -87,7 +87,7 @@ impl Class {
         placed(self.named, self.construct as *const () as usize)
     }
 
-    /// As the core knows it.
+    /// The class as the core knows it.
     pub(crate) fn definition(&self) -> Definition {
         Definition { key: self.key(), name: Name::Static(self.name) }
     }

@@ -15,12 +15,12 @@ pub(crate) fn runtime() -> Result<RuntimeRef> {
     check_thread(mobula_runtime::runtime()?)
 }
 
-/// The runtime of this process, for what came from the session with this number.
+/// The runtime of this process, for items that came from the session with this number.
 pub(crate) fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
     check_thread(mobula_runtime::runtime_of(session)?)
 }
 
-/// When a thread ends, its thread-local values are dropped, and those that values are read and written with among them.
+/// A thread that ends drops its thread-local values, also those that reading and writing values need.
 fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
     if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
 }
@@ -35,8 +35,8 @@ fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// Raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that; what it starts
-/// from then on inherits it.
+/// Raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that. Processes
+/// that it starts from then on inherit the limit.
 ///
 /// # Errors
 /// [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized), [`Error::InWorker`](crate::Error::InWorker), [`Error::Start`](crate::Error::Start); [`ClientError::ForkedChild`](mobula_client::ClientError::ForkedChild) in a process that was
@@ -48,8 +48,8 @@ pub fn init() -> Result<Session> {
 /// Joins the session that this process has, or starts one as [`init`] does. It ends when the last of its guards is
 /// dropped.
 ///
-/// For tests, which run at the same time in one process, and for libraries that need a session and do not know whether
-/// their program has one:
+/// This is for tests, which run at the same time in one process, and for libraries that need a session and do not know
+/// whether their program has one:
 ///
 /// ```
 /// fn test_of_one_thing() -> mobula::Result<()> {
@@ -105,35 +105,35 @@ impl Builder {
     }
 
     /// Processes that the session may have at a time: workers, also those whose calls only wait for others, and actors.
-    /// Beyond that, calls wait for processes to become free; where none will, because all wait for others, one of the
-    /// calls that need one more is [`Failure::ProcessLimit`](crate::Failure::ProcessLimit). So is an actor that would leave fewer than
-    /// [`workers`](Self::workers) for calls.
+    /// Beyond that, calls wait until processes become free. If none will, because all wait for others, one of the calls
+    /// that need one more fails with [`Failure::ProcessLimit`](crate::Failure::ProcessLimit). So does an actor that
+    /// would leave fewer than [`workers`](Self::workers) for calls.
     ///
-    /// There are fewer while this process has no descriptors for so many (`RLIMIT_NOFILE`, 10 for each): no process is
-    /// started that it could not serve.
+    /// The limit is lower while this process has too few descriptors for so many (`RLIMIT_NOFILE`, 10 for each): the
+    /// session starts no process that it could not serve.
     ///
-    /// Default: what the limits of this process, its control groups and the machine have room for: descriptors (10 in
-    /// this process for each), processes and threads, and 16 MiB of memory for each. More than `workers`, at most 30,000.
+    /// Default: the room in the limits of this process, its control groups and the machine: descriptors (10 in this
+    /// process for each), processes and threads, and 16 MiB of memory for each. More than `workers`, at most 30,000.
     pub fn max_processes(mut self, processes: usize) -> Self {
         self.options.max_processes = Some(processes);
         self
     }
 
-    /// What the store may hold, in bytes. Default: 30 % of the memory that the machine, or the control group (container)
-    /// that this process is in, has. At least 1, at most that memory.
+    /// The capacity of the store, in bytes. Default: 30 % of the memory of the machine, or of the control group
+    /// (container) that this process is in. At least 1, at most that memory.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.options.capacity_bytes = Some(bytes);
         self
     }
 
-    /// Where objects go that are held but not in use when the store is full; it makes a directory of its own in there, and
-    /// leaves nothing behind. Should be on a disk. Default: `/var/tmp`, if there is one.
+    /// The directory for objects that are held but not in use when the store is full. The store makes a directory of
+    /// its own in it, and leaves nothing behind. It should be on a disk. Default: `/var/tmp`, if there is one.
     pub fn spill_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.options.spill_directory = Some(directory.into());
         self
     }
 
-    /// What such objects may take on the disk, in bytes; 0: none goes there, and a store that is full stays full.
+    /// How many bytes such objects may take on the disk. With 0, no object goes there, and a full store stays full.
     /// Default: eight times the capacity.
     pub fn spill_bytes_max(mut self, bytes: u64) -> Self {
         self.options.spill_bytes_max = Some(bytes);
@@ -147,18 +147,18 @@ impl Builder {
         self
     }
 
-    /// Whether what workers print appears in this process's output, with a prefix. Default: yes. If not, it is
+    /// Whether the output of workers appears in this process's output, with a prefix. Default: yes. If not, it is
     /// discarded.
     pub fn forward_output(mut self, forward: bool) -> Self {
         self.options.forward_output = forward;
         self
     }
 
-    /// For how long, at most, a process of the session that waits looks whether something has come before it sleeps;
-    /// zero: not at all. Default: 30 µs, about what the answer of a process that sleeps takes.
+    /// For how long, at most, a waiting process of the session looks for mail before it sleeps. With zero it sleeps at
+    /// once. Default: 30 µs, about the time that the answer of a sleeping process takes.
     ///
-    /// Less, or not at all, is spent on it by itself where it has not paid off lately, as on a machine whose cores are
-    /// all busy.
+    /// A process looks for a shorter time, or not at all, where looking has not paid off lately, as on a machine whose
+    /// cores are all busy.
     pub fn spin(mut self, spin: Duration) -> Self {
         self.options.spin = spin;
         self
@@ -176,7 +176,7 @@ impl Builder {
     /// Starts the session. Workers start meanwhile.
     ///
     /// # Errors
-    /// As [`init`], and [`Error::Config`](crate::Error::Config) for what cannot be.
+    /// Those of [`init`], and [`Error::Config`](crate::Error::Config) for options that cannot be.
     pub fn init(self) -> Result<Session> {
         self.into_options()?.start()
     }

@@ -10,7 +10,7 @@ use std::error::Error;
 #[derive(Debug)]
 pub struct Returned<'a, E>(pub &'a E);
 
-/// Of what implements [`Error`].
+/// For values that implement [`Error`].
 pub trait OfError<'a> {
     /// The error itself.
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
@@ -22,9 +22,9 @@ impl<'a, E: Error + 'static> OfError<'a> for &&&Returned<'a, E> {
     }
 }
 
-/// Of what holds an error that goes from thread to thread, as most boxes do, and those of error libraries.
+/// For values that hold an error that goes from thread to thread, as most boxes do, and those of error libraries.
 pub trait OfSendBox<'a> {
-    /// What it holds.
+    /// The error that it holds.
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 
@@ -34,9 +34,9 @@ impl<'a, E: AsRef<dyn Error + Send + Sync>> OfSendBox<'a> for &&Returned<'a, E> 
     }
 }
 
-/// Of what holds another error.
+/// For values that hold another error.
 pub trait OfBox<'a> {
-    /// What it holds.
+    /// The error that it holds.
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 
@@ -46,9 +46,9 @@ impl<'a, E: AsRef<dyn Error>> OfBox<'a> for &Returned<'a, E> {
     }
 }
 
-/// Of everything else: there is none.
+/// For all other values: there is no error.
 pub trait OfText<'a> {
-    /// Nothing.
+    /// `None`.
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;
 }
 

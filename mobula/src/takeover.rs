@@ -5,16 +5,16 @@
 //! Their first argument says what they are to be; the environment is left alone, so nothing that they start takes itself
 //! for a worker.
 //!
-//! The moment is the last one before `main`: the program's entry code calls the C library's `__libc_start_main`, and finds
-//! the one here, which passes a `main` of ours on to the true one. By then the C library is set up, every constructor of
-//! the program and its libraries has run (of `ctor`, of C++, whatever they register, also threads that they start), and
-//! the loader holds no lock. A library that is loaded while a program runs, by `dlopen`, changes nothing about that
-//! program: nobody calls the function here, and the library knows that, so that [`Builder::init`](crate::Builder::init)
-//! can say what to do. The same holds for a program that is linked with a static C library, where there is no other
-//! `__libc_start_main` to find. Both have [`become_worker`].
+//! The moment is the last one before `main`. The program's entry code calls the C library's `__libc_start_main`, and
+//! finds the function here, which passes a `main` of ours on to the true one. By then the C library is set up, every
+//! constructor of the program and its libraries has run (of `ctor`, of C++, and all that they register, also threads
+//! that they start), and the loader holds no lock. A library that is loaded while a program runs, by `dlopen`, changes
+//! nothing about that program: the function here is never called. The library knows that, so that
+//! [`Builder::init`](crate::Builder::init) can say what to do. The same holds for a program that is linked with a
+//! static C library, where there is no other `__libc_start_main` to find. Both have [`become_worker`].
 //!
-//! What runs in a worker: the program's constructors, then this, then the calls. `main` does not run, nor do
-//! the destructors of statics, or functions for `atexit`: a worker ends by `_exit`.
+//! In a worker, the program's constructors run, then this, then the calls. `main` does not run, and neither do the
+//! destructors of statics, or functions for `atexit`: a worker ends by `_exit`.
 
 #[cfg(not(target_feature = "crt-static"))]
 mod entry;
@@ -25,7 +25,7 @@ use mobula_runtime::{ROLE, run_role};
 
 use crate::host::RUST;
 
-/// Whether this program's copies become what their first argument says.
+/// Whether this program's copies take the role that their first argument names.
 static TAKES_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Whether a worker can be this same program, started again.
@@ -33,13 +33,14 @@ pub(crate) fn takes_over() -> bool {
     TAKES_OVER.load(Ordering::Relaxed)
 }
 
-/// Makes this process a worker, and does not return, if a session has started it as one; else it does nothing but allow
-/// this process to start sessions.
+/// Makes this process a worker, and does not return, if a session has started it as one. Otherwise it only allows this
+/// process to start sessions.
 ///
-/// No program needs this that is linked with mobula in the usual way. Two kinds do, as the first thing in `main`: a program
-/// that is linked with a static C library (`-C target-feature=+crt-static`), and one that loads a library with mobula in
-/// it while it runs (`dlopen`), as interpreters do. The latter may be the host itself, or a small program that the
-/// session's [`worker_program`](crate::Builder::worker_program) names, and that loads the same library.
+/// A program that is linked with mobula in the usual way does not need this. Two kinds of programs do, as the first
+/// thing in `main`: a program that is linked with a static C library (`-C target-feature=+crt-static`), and a program
+/// that loads a library with mobula in it while it runs (`dlopen`), as interpreters do. The latter may be the host
+/// itself, or a small program that the session's [`worker_program`](crate::Builder::worker_program) names, and that
+/// loads the same library.
 ///
 /// ```
 /// // In `main`, or in a function of the library that `main` calls:

@@ -28,7 +28,7 @@ struct Constructor {
     vis: TokenStream,
     arguments: Arguments,
     fallible: bool,
-    /// What it returns, as written: where an error about it should point.
+    /// Its return type, as written: an error about it should point there.
     output: Span,
 }
 
@@ -39,7 +39,7 @@ struct Method {
     arguments: Arguments,
     returns: Returns,
     cfg: Vec<Attribute>,
-    /// Its documentation and whatever else its callers should see.
+    /// Its documentation, and the other attributes that its callers should see.
     attributes: Vec<Attribute>,
 }
 
@@ -275,7 +275,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let state = Ident::new("actor", Span::mixed_site());
 
     let (decode, decoded) = (constructor.arguments.decode(&encoded), constructor.arguments.decoded());
-    // An error about what it returns then points there.
+    // An error about the return type then points there.
     let span = constructor.output.resolved_at(Span::call_site());
     let made = quote_spanned!(span=> <#actor>::new(#decoded));
     let constructed = if constructor.fallible {
@@ -386,7 +386,7 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
 
 /// `Counter::remote` and `Counter::options`.
 fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
-    // What the caller leaves open, the attribute says.
+    // Options that the caller leaves open come from the attribute.
     let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
     let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
     let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries);

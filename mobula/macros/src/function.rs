@@ -82,7 +82,7 @@ fn glue(
     let calls = calls(&vis, arguments, returns);
     let import = mobula.import();
 
-    // What the caller leaves open, the attribute says.
+    // Options that the caller leaves open come from the attribute.
     let given = match &options.max_retries {
         Some(retries) => quote! {
             __mobula::__private::with_defaults(options, __mobula::TaskOptions::new().max_retries(#retries))

@@ -1,18 +1,18 @@
 //! The attribute `#[mobula::remote]`: makes a function callable in a worker process, and a type an actor.
 //!
-//! A macro can only see the text it stands on, so the work is split accordingly. This crate reads signatures, refuses
-//! what cannot cross a process boundary with an error at the user's own tokens, and writes thin glue: how arguments
-//! are decoded and results handed back, and typed `remote` functions that collect arguments. Everything with a
-//! decision in it (encoding, scheduling, retries, the actors' processes) lives in the crate `mobula`, behind the paths
-//! `mobula::__private::…`, which exist for this glue only.
+//! A macro can only see the text it stands on, so the work is split accordingly. This crate reads signatures. It
+//! refuses everything that cannot cross a process boundary, with an error at the user's own tokens. It writes thin
+//! glue: code that decodes arguments and hands results back, and typed `remote` functions that collect arguments.
+//! Everything with a decision in it (encoding, scheduling, retries, the actors' processes) lives in the crate `mobula`,
+//! behind the paths `mobula::__private::…`, which exist for this glue only.
 //!
 //! - `function`: the expansion for a function; `actor`: the expansion for an `impl` block;
-//! - `signature`: what both share, arguments and return types;
-//! - `options`: what stands inside the attribute's parentheses.
+//! - `signature`: the shared part of both, arguments and return types;
+//! - `options`: the options inside the attribute's parentheses.
 //!
 //! The output keeps its items in an anonymous constant, imports the crate `mobula` there under a name of its own, and
-//! names everything else by absolute path. So it works in any module and any function body, whatever the user has named
-//! or imported there. It contains no unsafe code of its own.
+//! names everything else by absolute path. So it works in any module and any function body, with any names and imports
+//! of the user's. It contains no unsafe code of its own.
 
 mod actor;
 mod function;
@@ -49,9 +49,8 @@ use syn::{Error, Item};
 /// The function stays as it is. Beside it appears an empty type with the same name (types and functions do not get in
 /// each other's way) and the same visibility, so `use` imports both at once. The type has these functions:
 ///
-/// - `remote(…)` takes the function's arguments, each a value or an `ObjectRef` to one, and returns an
-///   `ObjectRef<T>` for a function that returns `T` or `Result<T, E>`. An `Err` reaches whoever gets the result as an
-///   error, with its text.
+/// - `remote(…)` takes the function's arguments, each a value or an `ObjectRef` to one, and returns an `ObjectRef<T>`
+///   for a function that returns `T` or `Result<T, E>`. An `Err` becomes an error of the result's `get`, with its text.
 /// - `options(TaskOptions)` sets the options of one call: `square::options(options).remote(3)`.
 /// - `num_returns(n)`, only where the function returns a `Vec<T>`: its elements become `n` objects of their own, and
 ///   `.remote(…)` returns a `Vec<ObjectRef<T>>`.
@@ -103,7 +102,7 @@ use syn::{Error, Item};
 /// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local. A method cannot
 /// have the name of one that every handle has, such as `clone` or `eq`: a call of it would mean the handle's.
 ///
-/// The attribute takes these options, which are what `ActorOptions` leaves open; each is a number, or `unlimited`:
+/// The attribute takes these options, which `ActorOptions` may leave open; each is a number, or `unlimited`:
 ///
 /// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies.
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
@@ -116,16 +115,16 @@ use syn::{Error, Item};
 ///
 /// # Under another name
 ///
-/// The code that the attribute adds finds the crate as `::mobula`. Where it has another name, the option `crate` says
-/// which, on functions and on `impl` blocks: after `mb = { package = "mobula", … }` in `Cargo.toml` write
-/// `#[mb::remote(crate = "mb")]`; where a facade passes it on, `#[facade::mobula::remote(crate = "facade::mobula")]`. The
-/// path may stand without quotes, so that a `macro_rules!` of the facade can write `crate = $crate::mobula`.
+/// The code that the attribute adds finds the crate as `::mobula`. If the crate has another name, the option `crate`
+/// gives it, on functions and on `impl` blocks: after `mb = { package = "mobula", … }` in `Cargo.toml` write
+/// `#[mb::remote(crate = "mb")]`; where a facade passes it on, `#[facade::mobula::remote(crate = "facade::mobula")]`.
+/// The path may stand without quotes, so that a `macro_rules!` of the facade can write `crate = $crate::mobula`.
 ///
 /// # Cost
 ///
 /// A call costs the encoding of its arguments: one copy, of small ones into the request and of large ones into the
 /// store. Buffers of carriers (`Bytes`, `Tensor`, Arrow arrays) that already lie in the store are not copied again, and
-/// neither is what a reference stands for. To make an actor costs a round trip to the head as well. The attribute
+/// neither are values that are given by reference. Making an actor also costs a round trip to the head. The attribute
 /// itself costs nothing where a function is called locally.
 ///
 /// # Errors
@@ -146,7 +145,7 @@ pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
     expansion.into()
 }
 
-/// What was found wrong, so that the user sees all of it at once.
+/// The errors that were found, so that the user sees all of them at once.
 #[derive(Default)]
 struct Errors(Option<Error>);
 

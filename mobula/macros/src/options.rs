@@ -1,6 +1,6 @@
-//! What stands inside the parentheses of `#[remote(…)]`, on functions, `impl` blocks and methods.
+//! The options inside the parentheses of `#[remote(…)]`, on functions, `impl` blocks and methods.
 //!
-//! Only reading happens here. Whether a number fits the function below it is decided in `signature`.
+//! This module only reads them. `signature` decides whether a number fits the function below it.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};

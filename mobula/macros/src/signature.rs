@@ -1,4 +1,4 @@
-//! Arguments and return types: what may cross to another process, and the pieces of code that take it there.
+//! Arguments and return types: which of them may cross to another process, and the code that takes them there.
 //!
 //! Types are known here only as they are written. So `Result` and `Vec` are recognised by the last segment of their
 //! path, and a lifetime that a type hides is the compiler's to find.
@@ -28,7 +28,7 @@ struct Argument {
     docs: Vec<String>,
 }
 
-/// What a remote call returns.
+/// The result of a remote call.
 pub(crate) struct Returns {
     /// Whether it comes inside a `Result`.
     fallible: bool,
@@ -49,7 +49,7 @@ enum Shape {
     List(Box<Type>),
 }
 
-/// Refuses what keeps a function from being registered once and called from another process.
+/// Refuses everything that keeps a function from being registered once and called from another process.
 pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &mut Errors) {
     if let Some(token) = &signature.asyncness {
         errors.push(
@@ -94,15 +94,15 @@ pub(crate) fn cfg(attributes: &[Attribute]) -> Vec<Attribute> {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
 }
 
-/// What the user wrote about the whole item that also holds for what is added beside it: whether it exists at all, and
-/// which warnings it may cause, such as those about a deprecated type in its signature.
+/// The user's attributes of the whole item that also hold for the items added beside it. They say whether it exists at
+/// all, and which warnings it may cause, such as those about a deprecated type in its signature.
 pub(crate) fn shared(attributes: &[Attribute]) -> Vec<Attribute> {
     let shared = ["cfg", "allow"];
     let is_shared = |attribute: &&Attribute| shared.iter().any(|name| attribute.path().is_ident(name));
     attributes.iter().filter(is_shared).cloned().collect()
 }
 
-/// The glue may use what is deprecated for others.
+/// Lets the glue use items that are deprecated for others.
 pub(crate) fn allow_deprecated<'a>(
     attributes: impl IntoIterator<Item = &'a Attribute>,
 ) -> Option<TokenStream> {
@@ -138,7 +138,7 @@ pub(crate) fn replace_self(signature: &mut syn::Signature, actor: &Type) {
     };
     for ty in types.chain(output) {
         let tokens = replace_self_in(ty.to_token_stream(), actor);
-        // One path for another parses wherever it stands; should it not, the compiler says so better.
+        // A path in place of another parses at every place. If it does not, the compiler's own error says so better.
         *ty = syn::parse2(tokens.clone()).unwrap_or(Type::Verbatim(tokens));
     }
 }
@@ -205,7 +205,7 @@ impl Arguments {
         self.0.iter().map(|argument| argument.name.to_string()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Documentation: what the user wrote beside the arguments, as attributes.
+    /// The user's documentation of the arguments, as attributes.
     pub(crate) fn docs(&self) -> TokenStream {
         let lines = self.0.iter().filter(|argument| !argument.docs.is_empty()).map(|argument| {
             let text: Vec<_> = argument.docs.iter().map(|line| line.trim()).collect();
@@ -228,7 +228,7 @@ impl Arguments {
     }
 }
 
-/// Asks for what is returned as an error with sources, in the only place where it is known whether its type is one.
+/// Code that takes the returned value as an error with sources. Only there is it known whether its type is one.
 pub(crate) fn as_error() -> TokenStream {
     quote! {
         |error| {
@@ -269,16 +269,16 @@ impl Returns {
         Returns { fallible, ty, written: written.span(), shape }
     }
 
-    /// Turns the value of `call`, in the process that was called, into what goes back, as the caller who sent
-    /// `arguments` wants it.
+    /// Turns the value of `call`, in the called process, into the results that go back, in the form that the caller who
+    /// sent `arguments` wants.
     pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
             Shape::One => ("", &self.ty),
             Shape::Tuple(_) => ("_tuple", &self.ty),
             Shape::List(element) => ("_list", &**element),
         };
-        // The type's own tokens let the compiler point at them if it cannot be encoded, and the span of what was
-        // written if its error cannot be shown.
+        // The type's own tokens let the compiler point at them if it cannot be encoded, and the span of the written
+        // type if its error cannot be shown.
         let span = self.written.resolved_at(Span::call_site());
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
@@ -290,7 +290,7 @@ impl Returns {
         }
     }
 
-    /// What `remote` returns.
+    /// The return type of `remote`.
     pub(crate) fn reference(&self) -> TokenStream {
         match &self.shape {
             Shape::Tuple(elements) => quote!((#(__mobula::ObjectRef<#elements>,)*)),
@@ -318,7 +318,7 @@ impl Returns {
         }
     }
 
-    /// What `remote` returns, for the documentation.
+    /// The return type of `remote`, for the documentation.
     pub(crate) fn shown(&self, mobula: &Mobula) -> String {
         let link = mobula.link("ObjectRef");
         match self.shape {
@@ -423,7 +423,7 @@ fn replace_self_in(tokens: TokenStream, actor: &Type) -> TokenStream {
     tokens.into_iter().map(replace).collect()
 }
 
-/// Refuses whatever in a type borrows from the caller, or leaves the type open.
+/// Refuses all parts of a type that borrow from the caller, or leave the type open.
 fn check_owned(ty: &Type, instead: &str, errors: &mut Errors) {
     Borrows { instead, errors }.visit_type(ty);
 }
@@ -462,7 +462,7 @@ impl<'ast> Visit<'ast> for Borrows<'_> {
     fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
     fn visit_parenthesized_generic_arguments(&mut self, _: &'ast syn::ParenthesizedGenericArguments) {}
 
-    // The length of an array is a constant of this program, whatever it borrows.
+    // The length of an array is a constant of this program, even if it borrows.
     fn visit_type_array(&mut self, array: &'ast syn::TypeArray) {
         visit::visit_type(self, &array.elem);
     }

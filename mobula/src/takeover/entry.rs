@@ -14,11 +14,11 @@ type Main = extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) -> c_int;
 /// The program's `main`, while the C library starts the program.
 static MAIN: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// In place of the C library's function of this name.
+/// Stands in place of the C library's function of this name.
 ///
 /// # Safety
 /// Called by the program's entry code alone, with what the C library's own function takes.
-// SAFETY: the name is the C library's. What is called by it does what that function does, by calling it.
+// SAFETY: the name is the C library's. The function here does what that function does, by calling it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __libc_start_main(
     main: Main,
@@ -55,7 +55,7 @@ unsafe extern "C" fn __libc_start_main(
     }
 }
 
-/// What the C library calls as `main`.
+/// The function that the C library calls as `main`.
 extern "C" fn main_or_role(
     argument_count: c_int,
     arguments: *mut *mut c_char,

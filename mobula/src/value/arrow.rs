@@ -33,9 +33,10 @@ mod visible;
 /// # Writing
 ///
 /// Buffers travel beside the stream: as aligned copies when they come from the heap, as references when they lie in the
-/// store. Only what is visible travels: of a slice its own rows, and of an array whose rows are strewn over much
-/// larger memory (views, list views, unions) the rows alone, gathered first. The values of a dictionary travel whole:
-/// which key stands for which value is a part of the data. Arrow's `garbage_collect_any_dictionary` makes them few.
+/// store. Only visible rows travel. A slice takes its own rows along. An array whose rows are strewn over much larger
+/// memory (views, list views, unions) gathers its rows first, and takes them alone. The values of a dictionary travel
+/// whole, because the keys that stand for them are a part of the data. Arrow's `garbage_collect_any_dictionary` makes
+/// them few.
 ///
 /// # Reading
 ///
@@ -44,18 +45,18 @@ mod visible;
 /// | numbers, dates, decimals; the bytes of `Binary` and `FixedSizeBinary` | in the store, which they keep alive and mapped, also when they go on into other arrays | none |
 /// | text; views and what they point to; offsets, sizes, type ids, run ends, the keys of dictionaries; booleans, and which rows are null | in a copy on the heap | that of a copy, and of validating it |
 ///
-/// What is copied is validated in the copy, text and offsets included. So an array cannot be made to read outside its
-/// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into what it has
-/// sealed. Such a process can change numbers and plain bytes while they are looked at. No number is wrong for Arrow by
-/// itself. But a function that checks numbers as positions and then, without a check, reads them again (as a kernel such
-/// as `arrow::compute::take` may do with its indices) can be led outside of its memory. Copy a column of positions before
-/// such a use, if its owner might go wild.
+/// Copied parts are validated in the copy, text and offsets included. So an array cannot be made to read outside its
+/// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into sealed
+/// objects. Such a process can change numbers and plain bytes while they are read. No number is wrong for Arrow by
+/// itself. But a function that checks numbers as positions and then, without a check, reads them again (as a kernel
+/// such as `arrow::compute::take` may do with its indices) can be led outside of its memory. Copy a column of positions
+/// before such a use, if its owner might go wild.
 ///
 /// A column of text therefore takes about as long to read as to copy. Where that is too much, read bytes: a
 /// `BinaryArray` of the same text stays in place, but for its offsets.
 ///
-/// Data that was read and is put again goes by reference, copied parts included: they are known as copies of what lies
-/// in the store. A part that several arrays of a value share, as they do a dictionary, is copied once.
+/// Data that was read and is put again goes by reference, copied parts included: they are known as copies of data in
+/// the store. A part that several arrays of a value share, such as a dictionary, is copied once.
 ///
 /// ```
 /// use arrow::array::{Array, StringArray};
@@ -77,7 +78,7 @@ impl<A: ArrowValue> Arrow<A> {
     }
 }
 
-/// What an [`Arrow`] can hold: [`RecordBatch`], [`ArrayRef`], and the array types of the `arrow` crate.
+/// The types that an [`Arrow`] can hold: [`RecordBatch`], [`ArrayRef`], and the array types of the `arrow` crate.
 pub trait ArrowValue: Clone + sealed::Sealed {}
 
 mod sealed {
@@ -205,7 +206,8 @@ struct Content(Parts);
 
 impl Serialize for Content {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // It looks the same everywhere, but for the buffers, which ask for themselves.
+        // The content has one form in all formats; only its buffers have another within a payload, and ask for it
+        // themselves.
         context::take_invitation();
         self.0.serialize(serializer)
     }
@@ -214,7 +216,8 @@ impl Serialize for Content {
 impl<'de, A: ArrowValue> Deserialize<'de> for Arrow<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parts = deserializer.deserialize_newtype_struct(Extension::Arrow.name(), ContentVisitor)?;
-        // What Arrow's validation is known to take for granted has been refused. For the rest nobody vouches.
+        // Everything that Arrow's validation is known to take for granted has been checked. Other panics of it are
+        // caught.
         let made = catch_unwind(AssertUnwindSafe(|| A::from_parts(parts)));
         let made = made.unwrap_or_else(|_| Err(parts::invalid("Arrow panicked on it".to_owned())));
         made.map(Self).map_err(context::refuse)
@@ -231,7 +234,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parts, D::Error> {
-        // A binary format has to be told what it has, which is no payload's stream.
+        // A binary format must be told which type to read. It is not a payload's stream.
         if deserializer.is_human_readable() {
             stream::content(deserializer)
         } else {

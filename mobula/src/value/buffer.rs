@@ -1,4 +1,4 @@
-//! What all carriers hold: shared immutable bytes that know whether they lie in the store.
+//! The memory of all carriers: shared immutable bytes that know whether they lie in the store.
 //!
 //! Within an encoding a buffer goes beside the stream, which holds its index; anywhere else it is a plain byte string.
 
@@ -46,8 +46,8 @@ impl Buffer {
         Self { bytes, region }
     }
 
-    /// These bytes in `form`, where no other process can write them: what is found true of them stays true. If they lie
-    /// in the store, this is a copy, which goes on as a reference to the object that it was made of.
+    /// These bytes in `form`, in memory that no other process can write: a check of them stays true. If they lie in the
+    /// store, this is a copy, which travels as a reference to the object that it was made of.
     pub(super) fn copied_out(self, form: Form) -> Self {
         match &self.region {
             Some(region) if region.is_shared() && !self.bytes.is_empty() => {
@@ -116,7 +116,8 @@ impl Serialize for Content<'_> {
 
 impl<'de> Deserialize<'de> for Buffer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The stream, and what `serde` has buffered of it, say what they have. A binary format has to be asked for bytes.
+        // The stream, and the parts of it that `serde` has buffered, describe themselves. A binary format must be asked
+        // for bytes.
         if deserializer.is_human_readable() {
             deserializer.deserialize_any(BesideOrInLine)
         } else {
@@ -125,8 +126,8 @@ impl<'de> Deserialize<'de> for Buffer {
     }
 }
 
-/// Reads the index of a buffer, which only a payload's stream has within newtypes, or a byte string, also from formats that
-/// have only lists of numbers.
+/// Reads the index of a buffer, or a byte string. Only a payload's stream has an index within newtypes. Some formats
+/// have only lists of numbers for byte strings.
 struct BesideOrInLine;
 
 impl<'de> Visitor<'de> for BesideOrInLine {

@@ -15,9 +15,9 @@ use super::buffer::Buffer;
 /// Cloning, slicing and reading copy nothing. Bytes that were read from the store stay in it, and keep their object
 /// alive and mapped.
 ///
-/// They do not change, unless the process that wrote them goes wild and writes into what it has sealed. Then their
-/// values change, and nothing else: where what is read from them must stay true, as when they are to be text, copy
-/// them first (`String::from_utf8(bytes.to_vec())`, not `str::from_utf8(&bytes)`).
+/// They do not change, unless the process that wrote them goes wild and writes into sealed objects. Then their values
+/// change, and nothing else. If a check of them must stay true, for example that they are text, copy them first
+/// (`String::from_utf8(bytes.to_vec())`, not `str::from_utf8(&bytes)`).
 ///
 /// ```
 /// use mobula::value::Bytes;
@@ -107,7 +107,7 @@ impl From<Bytes> for arrow::buffer::Buffer {
 }
 
 impl From<Object> for Bytes {
-    /// All bytes of the object, where they lie, whatever its format.
+    /// All bytes of an object of any format, where they lie.
     fn from(object: Object) -> Self {
         Self(Buffer::of_object(object))
     }

@@ -1,4 +1,4 @@
-//! What goes beside the stream while a value is written or read.
+//! The buffers and references that go beside the stream while a value is written or read.
 //!
 //! `serde` has no room for a companion of the stream, so the companions wait on a stack of the thread: `encode` and
 //! `decode` push one and pop it again, also when they unwind. The types that take part look at the top one. A stack
@@ -15,7 +15,7 @@ use super::ValueError;
 use super::buffer::Buffer;
 use super::decode::Decoding;
 
-/// Whether this thread can still encode and decode: when it ends, its thread-local values are dropped, these among them.
+/// Whether this thread can still encode and decode. A thread that ends drops its thread-local values, also these.
 pub(crate) fn is_there() -> bool {
     ENCODING.try_with(|_| ()).is_ok() && DECODING.try_with(|_| ()).is_ok()
 }
@@ -31,8 +31,8 @@ pub(super) fn reference(index: u32) -> Option<Result<Handle, Box<ValueError>>> {
     with_top(&DECODING, |decoding| decoding.reference(index))
 }
 
-/// Runs `write`, which writes what stands in an extension of the stream, and begins with
-/// [`take_invitation`]. Another format, which user code may run at the same time, invites nobody.
+/// Runs `write`, which writes the content of an extension of the stream, and begins with [`take_invitation`]. Another
+/// format, which user code may run at the same time, gives no invitation.
 pub(super) fn invited<R>(write: impl FnOnce() -> R) -> R {
     INVITED.set(true);
     let result = write();
@@ -54,10 +54,10 @@ pub(crate) fn refuse<E: serde::de::Error>(error: impl Into<Box<ValueError>>) -> 
     refusal
 }
 
-/// What is written beside a stream: mostly nothing, which costs nothing.
+/// The buffers and references beside a stream that is being written. Mostly there are none, which costs nothing.
 pub(super) type Beside = Option<Box<Encoding>>;
 
-/// What is written beside a stream, as far as there is anything.
+/// The buffers and references beside a stream that is being written, where there are any.
 #[derive(Default)]
 pub(super) struct Encoding {
     /// In the order of their indices.
@@ -125,7 +125,7 @@ pub(super) fn buffer_to_copy(index: u32) -> Result<Buffer, ValueError> {
     read.unwrap_or(Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }))
 }
 
-/// Runs `write`, and returns what it put beside the stream.
+/// Runs `write`, and returns the buffers and references that it put beside the stream.
 pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Beside) {
     within(&ENCODING, None, write)
 }
@@ -153,7 +153,7 @@ fn within<C, R>(stack: &'static StackKey<C>, companion: C, work: impl FnOnce() -
 
     impl<C> Drop for Pop<C> {
         fn drop(&mut self) {
-            // What unwinding leaves is dropped only after the stack is no longer borrowed.
+            // Values that unwinding leaves are dropped only after the stack is no longer borrowed.
             drop(self.0.with_borrow_mut(Vec::pop));
         }
     }

@@ -9,7 +9,7 @@ pub(super) struct Copied {
     form: Form,
 }
 
-/// How a copy differs from what it was made of.
+/// The difference between a copy and its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     Unchanged,

@@ -117,8 +117,8 @@ pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
     }
 }
 
-/// As [`decode`], from a payload that is only lent, by memory of this process's own: its buffers, which a small value
-/// seldom has, are copied.
+/// Like [`decode`], from a payload that is only lent, in memory of this process's own. Its buffers are copied; a small
+/// value seldom has any.
 pub(crate) fn decode_lent<T: DeserializeOwned>(
     format: u32,
     payload: &[u8],
@@ -133,8 +133,8 @@ pub(crate) fn decode_lent<T: DeserializeOwned>(
 /// Bytes of a payload that are copied before it is known how many are needed: all of a small value's.
 const STRUCTURE_BYTES_FIRST: usize = 256;
 
-/// A payload up to the end of its stream, copied once: whoever put it can still write to it. What is behind, the inline
-/// buffers, is only ever plain data.
+/// A payload up to the end of its stream, copied once, because its owner can still write to it. The inline buffers
+/// behind it are only ever plain data.
 fn copy_structure(payload: &[u8]) -> Result<(Layout, SmallVec<[u8; STRUCTURE_BYTES_FIRST]>), ValueError> {
     let first = payload.len().min(STRUCTURE_BYTES_FIRST);
     let mut structure = SmallVec::from_elem(0, first);
@@ -194,12 +194,12 @@ fn check_type<T>(found: &[u8]) -> Result<(), ValueError> {
     }
 }
 
-/// What is read beside a stream.
+/// The buffers and references beside a stream that is being read.
 pub(super) struct Decoding {
     references: References,
     /// `None` where there are none, as in most small values.
     buffers: Option<Box<Buffers>>,
-    /// Why a type refused what it read, where there is more to say than the stream's errors can.
+    /// The reason why a type refused a value, where the stream's errors cannot say all of it.
     pub(super) refusal: Option<Box<ValueError>>,
 }
 

@@ -1,8 +1,8 @@
-//! What a [`Tensor`](super::Tensor) can hold.
+//! The elements that a [`Tensor`](super::Tensor) can hold.
 //!
-//! Elements lie in the store as they do in memory. Of nearly all types every pattern of bits is a number, so they are
-//! used where they lie. `bool` is the exception: a byte that is neither 0 nor 1 is no `bool`, and its owner gone wild
-//! could make it one after it was checked. So its tensors are read from a copy.
+//! Elements lie in the store as they do in memory. In nearly all types every pattern of bits is a number, so elements
+//! are used where they lie. `bool` is the exception: a byte that is neither 0 nor 1 is no `bool`, and an owner that
+//! goes wild could write such a byte after the check. So tensors of `bool` are read from a copy.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub trait Element:
     sealed::Sealed + NoUninit + Zeroable + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync
 {
-    /// What the type is called in payloads and messages.
+    /// The type's name in payloads and messages.
     const NAME: &'static str;
 }
 

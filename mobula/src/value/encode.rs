@@ -125,7 +125,7 @@ impl Encoded {
             record.write(out, index);
             if record.reference.is_none() && !buffer.is_empty() {
                 let start = record.offset as usize;
-                // The memory may hold what an earlier object left there.
+                // The memory may hold the bytes of an earlier object.
                 out[written..start].fill(0);
                 written = start + buffer.len();
                 mobula_client::copy(&mut out[start..written], buffer);

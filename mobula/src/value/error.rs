@@ -1,7 +1,7 @@
 //! Why a value could not be written or read.
 //!
-//! What another process wrote is an error here, whatever it is; none of it panics. Each error carries the numbers that
-//! tell a cut payload from a forged one.
+//! Everything that another process wrote wrongly is an error here, and never a panic. Each error carries the numbers
+//! that tell a cut payload from a forged one.
 
 use arrow::error::ArrowError;
 use mobula_client::ClientError;
@@ -30,7 +30,7 @@ pub enum ValueError {
         /// The first bytes, up to four.
         found: Vec<u8>,
     },
-    /// The payload ends before what its header promises.
+    /// The payload ends before a part that its header promises.
     #[error("the payload is cut short: {part} ends at byte {end}, but there are only {available}")]
     Truncated {
         /// Which part of the payload.
@@ -80,12 +80,12 @@ pub enum ValueError {
         /// How many there are.
         count: u32,
     },
-    /// The stream is not what the type reads.
+    /// The type cannot be read from the stream.
     #[error("the bytes do not hold a `{type_name}`: {reason}")]
     Unreadable {
         /// The type that was asked for.
         type_name: &'static str,
-        /// What its reading said.
+        /// The reason that its reading gave.
         reason: String,
     },
     /// To write or read the value would take more of the stack than the thread has left.
@@ -104,7 +104,7 @@ pub enum ValueError {
     Unwritable {
         /// The type.
         type_name: &'static str,
-        /// What its writing said.
+        /// The reason that its writing gave.
         reason: String,
     },
     /// The shape does not fit the number of elements, or is larger than memory.

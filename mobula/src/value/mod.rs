@@ -26,11 +26,12 @@
 //!
 //! # The payload
 //!
-//! All numbers are little-endian, but for MessagePack's own in the stream. A payload comes from another process, so nothing
-//! in it is believed; and an object's bytes can still be written by its owner, should that go wild. So everything up to the
-//! end of the stream is copied, each byte once, and what is read is the copy: each number is checked against lengths known
-//! here, and then used; no memory is reserved for a count before the bytes that back the count have been seen. Buffers stay
-//! where they are. In them is plain data, of which every value is as good as any other; text is checked in its copy.
+//! All numbers are little-endian, but for MessagePack's own in the stream. A payload comes from another process, so
+//! nothing in it is trusted. An object's bytes can still be written by its owner, if that goes wild. So everything up
+//! to the end of the stream is copied, each byte once, and only the copy is read. Each number is checked against
+//! lengths known here, and then used. No memory is reserved for a count before the bytes that back the count have been
+//! seen. Buffers stay where they are. They hold plain data, of which every value is as good as any other; text is
+//! checked in its copy.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
@@ -55,19 +56,19 @@
 //! | 16 | 4 | 0: inline; *n* > 0: external, in the payload's reference *n* − 1 |
 //! | 20 | 4 | zero |
 //!
-//! References are store objects. The payload holds only their number: who carries the payload carries the ids beside
-//! it, where the store can see them (an object's header, a task's slot in a ring), and gives them back to [`decode`]
-//! in the same order. In the stream a carrier has the index of its buffer; a reference to another object is its
-//! position among the references. How each value looks there stands in the documentation of `stream`.
+//! References are store objects. The payload holds only their number. The code that carries the payload carries the ids
+//! beside it, where the store can see them (an object's header, a call's record in a ring), and gives them back to
+//! [`decode`] in the same order. In the stream a carrier has the index of its buffer; a reference to another object is
+//! its position among the references. The documentation of `stream` says how each value looks there.
 //!
-//! The type's name is a check: Rust reads a value as the type that it was put as. Another language may leave it empty where
-//! it writes, which only values have that no Rust type reads yet, and passes over it where it reads.
+//! The type's name is a check: Rust reads a value as the type that it was put as. Another language passes over the name
+//! where it reads. Where it writes, it may leave the name empty, but only for values that no Rust type reads yet.
 //!
 //! Beside a payload goes a tag that says how its bytes are to be read; see [`mod@format`].
 //!
-//! # What this module leaves to others
+//! # Work of other modules
 //!
-//! It neither allocates in the store (but for [`BytesMut`] and [`TensorMut`], which the user fills) nor sends
+//! This module neither allocates in the store (but for [`BytesMut`] and [`TensorMut`], which the user fills) nor sends
 //! anything, and knows no tasks. The types that hold references to objects live with the runtime and use `Reference`.
 //!
 //! # Limits
@@ -75,25 +76,25 @@
 //! A carrier that meets a `serde` format other than this one, also within an implementation of `Serialize`, writes its
 //! bytes in line. So does one that stands where a tag is added to it: in a newtype variant of an internally tagged enum.
 //!
-//! What a type's own `Serialize` refuses, or `serde` for it, is [`ValueError::Unwritable`], which names the type and the
-//! field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is no map. Where `serde`
-//! buffers what it reads (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room for an integer
-//! that takes more than 64 bits: to read one is an error there. A flattened map cannot have bytes as keys: to read one
-//! is an error, too.
+//! A value that a type's own `Serialize` refuses, or that `serde` refuses for it, is [`ValueError::Unwritable`], which
+//! names the type and the field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is
+//! no map. Where `serde` buffers values (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room
+//! for an integer that takes more than 64 bits: reading one is an error there. A flattened map cannot have bytes as
+//! keys: reading one is an error, too.
 //!
-//! And there bytes that are no [`Bytes`] (`serde_bytes` has such) are a list of numbers, as in JSON, because `serde`
-//! reads bytes as text as well; only 4 KiB or more that are not UTF-8 stay bytes. So `untagged` variants are told apart
-//! as `serde_json` tells them apart: text and bytes are, but the first variant that can be read takes the value where
-//! several can be. A `Vec<u64>` takes bytes, and a `ByteBuf` takes text. A type of any value, such as an enum with a
-//! variant for each kind, has a list there in place of bytes, as it has from JSON everywhere. [`Bytes`] are never taken
-//! for anything else.
+//! In such a buffer, bytes that are no [`Bytes`] (`serde_bytes` has such) are a list of numbers, as in JSON, because
+//! `serde` reads bytes as text as well; only 4 KiB or more that are not UTF-8 stay bytes. So `untagged` variants are
+//! told apart as `serde_json` tells them apart: text and bytes are, but the first variant that can be read takes the
+//! value where several can be. A `Vec<u64>` takes bytes, and a `ByteBuf` takes text. A type of any value, such as an
+//! enum with a variant for each kind, has a list there in place of bytes, as it has from JSON everywhere. [`Bytes`] are
+//! never taken for anything else.
 //!
 //! Text, bytes and lists of numbers that a payload has beside the stream are copied out once each: a forged payload
 //! cannot make more of them than it has. That does not hold for carriers of one buffer that have to copy it, which are
 //! a [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named with many lengths.
 //!
-//! How deep a recursive user type may nest depends on the stack of the thread that writes or reads it: what comes near
-//! its end is [`ValueError::TooDeep`].
+//! The stack of the thread that writes or reads a recursive user type limits its depth: a value that comes near the end
+//! of the stack is [`ValueError::TooDeep`].
 
 pub use mobula_runtime::format;
 

@@ -19,7 +19,7 @@ pub(super) const RECORD_BYTES: usize = 24;
 
 const MAGIC: [u8; 4] = *b"Mbv\x02";
 
-/// What of a type's name is stored and compared.
+/// The part of a type's name that is stored and compared.
 pub(super) fn stored_name(type_name: &'static str) -> &'static [u8] {
     &type_name.as_bytes()[..type_name.len().min(usize::from(u16::MAX))]
 }
@@ -56,7 +56,7 @@ impl Layout {
         out[22..24].fill(0);
     }
 
-    /// Reads the header at the front of `payload`, all of which or the first part that is, and checks that the payload
+    /// Reads the header at the front of `payload`, which may be only the first part of it, and checks that the payload
     /// of `available` bytes has all the parts that it names.
     pub(super) fn read(payload: &[u8], available: usize) -> Result<Self, ValueError> {
         if !payload.starts_with(&MAGIC) {

@@ -1,7 +1,7 @@
-//! Which memory of this process is an object of the store, or a copy of a part of one.
+//! The memory of this process that is an object of the store, or a copy of a part of one.
 //!
-//! A [`Region`] is memory that carriers lend out. While any of them lives, the region is listed by its address, so that
-//! memory which has been through somebody else's types (an Arrow array, a `bytes::Bytes`) is still recognised when it is
+//! A [`Region`] is memory that carriers lend out. While any of them lives, the region is listed by its address. So
+//! memory that has been through another crate's types (an Arrow array, a `bytes::Bytes`) is still recognised when it is
 //! encoded again, and passed by reference instead of being written into the store once more. That holds for copies too:
 //! text is read from a copy, and a table that was read goes on as a reference to the object it came from.
 //!
@@ -25,26 +25,26 @@ pub(super) struct Region {
     memory: Memory,
     /// Where in the object its bytes begin.
     offset: u64,
-    /// Whose store it is in. In another session these are bytes like others.
+    /// The session of its store. In another session these are ordinary bytes.
     session: SessionNumber,
     copies: Mutex<Copies>,
 }
 
 enum Memory {
-    /// The object's own, which its owner can still write if it goes wild.
+    /// The object's own memory, which its owner can still write if it goes wild.
     Mapped(Object),
-    /// This process's own.
+    /// Memory of this process's own.
     Copied(Copied, Handle),
 }
 
 // Nothing unwinds while the list of copies is locked.
 impl RefUnwindSafe for Region {}
 
-/// The copies of a region that there are: a part that several arrays refer to, as they do to a dictionary, is copied once.
+/// The live copies of parts of a region. A part that several arrays refer to, such as a dictionary, is copied once.
 #[derive(Default)]
 struct Copies {
     by_part: FxHashMap<Part, Weak<Region>>,
-    /// How many are listed before those that are gone are taken out.
+    /// The number of listed copies at which dead ones are taken out.
     prune_at: usize,
 }
 
@@ -55,7 +55,7 @@ impl Region {
     /// The region of `object`: the one that is listed, or a new one.
     pub(super) fn of(object: Object) -> Arc<Self> {
         let mut regions = REGIONS.write();
-        // The memory of a listed region is pinned, so what starts at its address is the same object.
+        // The memory of a listed region is pinned, so an object that starts at its address is the same one.
         let listed = regions.get(&span(&object).0).and_then(|listed| listed.region.upgrade());
         listed.unwrap_or_else(|| {
             Self::new(Memory::Mapped(object), 0, mobula_runtime::number()).list(&mut regions)
@@ -88,7 +88,7 @@ impl Region {
         }
     }
 
-    /// Whether another process, its owner gone wild, could write it.
+    /// Whether another process could write it: its owner, if that goes wild.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.memory, Memory::Mapped(_))
     }
@@ -117,11 +117,11 @@ impl Region {
             let (_, listed) = regions.range(..=start).next_back()?;
             if end <= listed.end { listed.region.upgrade()? } else { return None }
         };
-        // Elsewhere than as offsets, offsets that were changed are not what the object has.
+        // Offsets that were changed stand for the object's bytes only where they are used as offsets.
         [Form::Unchanged, form].contains(&region.form()).then_some(region)
     }
 
-    /// All of its bytes. They keep it; nothing is copied.
+    /// All of its bytes. They keep the region alive; nothing is copied.
     pub(super) fn bytes(self: &Arc<Self>) -> bytes::Bytes {
         bytes::Bytes::from_owner(Lent(self.clone()))
     }
@@ -142,7 +142,7 @@ impl Region {
         }
     }
 
-    /// What keeps the object alive without mapping it.
+    /// The handle that keeps the object alive without mapping it.
     pub(super) fn handle(&self) -> Handle {
         match &self.memory {
             Memory::Mapped(object) => object.handle(),

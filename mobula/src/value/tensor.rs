@@ -1,7 +1,7 @@
 //! The carrier of n-dimensional arrays of numbers.
 //!
 //! Rule: a tensor's buffer is exactly as long as its shape needs, aligned for its elements, and holds nothing else than
-//! elements. Whoever makes one checks that; everything else relies on it.
+//! elements. The code that makes a tensor checks that; all other code relies on it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,8 +22,8 @@ use super::{Element, ValueError, context};
 ///
 /// Cloning and reading copy nothing. A tensor that was read from the store stays in it, and keeps its object alive and
 /// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them goes wild and
-/// writes into what it has sealed; every value of them is a number, so nothing else can come of that. A `Tensor<bool>`
-/// alone is read from a copy on the heap, in which each element is checked, since not every byte is a `bool`.
+/// writes into sealed objects. Every value of them is a number, so nothing else can come of that. Only a `Tensor<bool>`
+/// is read from a copy on the heap, in which each element is checked, because not every byte is a `bool`.
 ///
 /// ```
 /// use mobula::value::Tensor;
@@ -67,7 +67,7 @@ impl<T: Element> Tensor<T> {
         Ok(Self::new(shape.into(), if aligned { settled } else { copy() }))
     }
 
-    /// A tensor over memory that was made for its shape, and that nobody but this process has written or can.
+    /// A tensor over memory that was made for its shape, and that no other process has written or can write.
     pub(super) fn of_own(shape: &[usize], buffer: Buffer) -> Self {
         Self::new(shape.into(), buffer)
     }
@@ -83,7 +83,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements in row-major order.
     pub fn as_slice(&self) -> &[T] {
-        // An empty buffer points nowhere, aligned or not.
+        // The pointer of an empty buffer need not be aligned.
         if self.buffer.is_empty() {
             return &[];
         }
@@ -237,7 +237,7 @@ impl<'de, T: Element> de::Visitor<'de> for Parts<T> {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor<T>, D::Error> {
-        // A binary format has to be told what it has, which is no payload's stream.
+        // A binary format must be told which type to read. It is not a payload's stream.
         if !deserializer.is_human_readable() {
             let parts = InLine::<Vec<usize>, Vec<T>>::deserialize(deserializer)?;
             return Tensor::from_shape_vec(&parts.shape, parts.elements).map_err(de::Error::custom);

@@ -1,7 +1,7 @@
 //! Carriers that a producer fills where they will stay: memory of the store, written in place, sealed without a copy.
 //!
-//! Each is one object of the format [`RAW`](super::format::RAW). What they seal into refers to that object, so a value
-//! that holds it is encoded without copying. Dropped before they are sealed, they give their memory back.
+//! Each is one object of the format [`RAW`](super::format::RAW). The sealed carrier refers to that object, so a value
+//! that holds it is encoded without copying. A carrier that is dropped before it is sealed gives its memory back.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,11 +29,11 @@ pub struct BytesMut {
 }
 
 impl BytesMut {
-    /// `length` bytes of the session's store, 64-byte aligned. They hold whatever the memory held before.
+    /// `length` bytes of the session's store, 64-byte aligned, with the values that the memory held before.
     ///
     /// # Errors
     ///
-    /// Without a session, and when the store has no room.
+    /// When there is no session, and when the store has no room.
     pub fn create(length: usize) -> Result<Self, ValueError> {
         Self::create_in(&super::client()?, length)
     }
@@ -91,12 +91,12 @@ pub struct TensorMut<T> {
 }
 
 impl<T: Element> TensorMut<T> {
-    /// A tensor in the session's store. Its elements are whatever the memory held before (`false`, of `bool`): this is
-    /// for a producer that writes all of them.
+    /// A tensor in the session's store. Its elements are those that the memory held before (`false`, of `bool`): this
+    /// is for a producer that writes all of them.
     ///
     /// # Errors
     ///
-    /// Without a session, when the store has no room, and for a shape larger than memory.
+    /// When there is no session, when the store has no room, and for a shape larger than memory.
     pub fn create(shape: &[usize]) -> Result<Self, ValueError> {
         Self::create_in(&super::client()?, shape)
     }
@@ -111,7 +111,7 @@ impl<T: Element> TensorMut<T> {
         check_shape::<T>(shape, elements)?;
         let mut memory = BytesMut::create_in(client, elements * size_of::<T>())?;
         if !T::IS_PLAIN {
-            // Zeros are elements of every type; what the memory held before need not be.
+            // Zeros are elements of every type; the bytes that the memory held before need not be.
             memory.fill(0);
         }
         Ok(Self { shape: shape.to_vec(), memory, element: PhantomData })
@@ -144,7 +144,7 @@ impl<T: Element> TensorMut<T> {
 
     /// The elements in row-major order.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // No memory is aligned for nothing in particular.
+        // Empty memory need not be aligned.
         if self.memory.is_empty() {
             return &mut [];
         }

@@ -3,12 +3,12 @@
 //! `visible` takes arrays apart. Putting them together is here: it follows the schema and goes through Arrow's own
 //! validation; before that, it refuses the types and lengths that Arrow would panic on, or reserve memory for.
 //!
-//! The buffers come from memory that their owner can still write if it goes wild, and Arrow relies on what it has
-//! validated: it hands text out as `&str`, and follows offsets without looking at them again. So what is validated lies
-//! in a copy that no other process can write. That are offsets, sizes, views, type ids, run ends, the keys of
-//! dictionaries, and text. Bits are copied too: Arrow counts them, and reserves memory by that count before it reads them
-//! once more. Numbers and bytes, of which every value is as good as any other, stay where they lie; but not the bytes behind
-//! views, which have the first of them in themselves.
+//! The buffers come from memory that their owner can still write if it goes wild, and Arrow relies on data that it has
+//! validated: it hands text out as `&str`, and follows offsets without looking at them again. So validated data lies in
+//! a copy that no other process can write: offsets, sizes, views, type ids, run ends, the keys of dictionaries, and
+//! text. Bits are copied too: Arrow counts them, and reserves memory by that count before it reads them once more.
+//! Numbers and bytes stay where they lie, because every value of them is as good as any other. The bytes behind views
+//! are copied: the views have the first of them in themselves.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub(super) struct Node {
     /// Bits of booleans, or elements of runs, at the start that do not belong to the array.
     pub(super) offset: u64,
     pub(super) nulls: Option<Validity>,
-    /// Where the first of them has the offsets of text or lists, what they point into begins at the first offset,
-    /// whatever that is: so offsets from the middle of an array need not be rewritten.
+    /// If the first buffer has the offsets of text or lists, the data that they point into begins at the first offset,
+    /// which need not be zero. So offsets from the middle of an array need not be rewritten.
     pub(super) buffers: Vec<Buffer>,
 }
 
@@ -84,7 +84,7 @@ impl Parts {
 /// Types nest no deeper than this, so that a forged schema cannot exhaust the stack.
 const DEPTH_MAX: usize = 64;
 
-/// What an array is to its parent.
+/// The role of an array in its parent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Values,
@@ -123,8 +123,8 @@ fn next_array(
         .build()?)
 }
 
-/// The buffers as Arrow may rely on them: what it validates in copies, and none with a part of an element at its end,
-/// which Arrow panics on.
+/// The buffers in a form that Arrow may rely on: validated buffers are copies, and no buffer ends with a part of an
+/// element, on which Arrow panics.
 fn settled(buffers: Vec<Buffer>, data_type: &DataType, role: Role) -> Vec<ArrowBuffer> {
     let mut specs = layout(data_type).buffers.into_iter();
     let settle = |(index, buffer): (usize, Buffer)| {
@@ -187,7 +187,7 @@ fn child_types(data_type: &DataType) -> Vec<&DataType> {
     }
 }
 
-/// Refuses what Arrow's validation takes for granted.
+/// Checks the conditions that Arrow's validation takes for granted.
 fn check_type(data_type: &DataType, length: usize, offset: usize, nulls: bool) -> Result<(), ValueError> {
     let refused = |why: &str| Err(invalid(format!("{data_type} of length {length} from {offset}: {why}")));
     match data_type {

@@ -1,4 +1,4 @@
-//! What an array of views shows: its views, and the bytes that the long ones among them point to.
+//! The visible parts of an array of views: its views, and the bytes that the long ones among them point to.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const INLINE_BYTES_MAX: u32 = 12;
 /// Bytes that a view can point to: its offset is signed to other readers of Arrow data.
 const DATA_BYTES_MAX: usize = i32::MAX as usize;
 
-/// The visible views, and the buffers with what they show.
+/// The visible views, and the buffers with their visible parts.
 pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
     let (views, data) = array.buffers().split_first().expect("views are the first buffer");
     let width = size_of::<u128>();
@@ -26,7 +26,7 @@ pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
         places.push(if start == end {
             Place::Nowhere
         } else if is_strewn(home.shown, end - start) {
-            // Also where it would go by reference: every reader copies it.
+            // A buffer that would go by reference is gathered too: every reader copies it.
             Place::Gathered
         } else {
             buffers.push(lend(cut(buffer, start, end - start)));
@@ -51,20 +51,20 @@ pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
     buffers
 }
 
-/// What is shown of a buffer.
+/// The visible part of a buffer.
 #[derive(Clone, Default)]
 struct Home {
     span: Span,
     shown: usize,
 }
 
-/// What becomes of a buffer.
+/// The new place of a buffer's visible part.
 enum Place {
-    /// Nothing of it is shown.
+    /// The buffer has no visible part.
     Nowhere,
-    /// It is another one now, and begins later by so many bytes.
+    /// In another buffer, which begins later by so many bytes.
     Moved { buffer: u32, less: u32 },
-    /// What is shown of it lies among what was gathered.
+    /// Among the gathered bytes.
     Gathered,
 }
 

@@ -1,11 +1,11 @@
-//! What an array shows of its buffers and children: only that travels.
+//! The visible parts of an array's buffers and children: only these travel.
 //!
 //! An array may be a slice, or refer to its elements in any order, so that most of its memory is not its own business.
-//! Buffers are cut to the range that is visible, which copies nothing. Views, list views and dense unions may be strewn
-//! over a range of which they show little, as the result of a filter is; then what they show is gathered first, unless
+//! Buffers are cut to the visible range, which copies nothing. Views, list views and dense unions may be strewn over a
+//! range of which they show little, as the result of a filter is. Then their visible parts are gathered first, unless
 //! the range lies in the store, and goes on by reference.
 //!
-//! The values of a dictionary travel whole: which keys stand for which values, and values without a key, are the user's
+//! The values of a dictionary travel whole: the choice of keys for values, and values without a key, are the user's
 //! data, as the categories of a column are.
 
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(super) fn push_array(array: &ArrayData, nodes: &mut Vec<Node>) {
 }
 
 struct Visible {
-    /// Elements that are not shown at the start of what is here.
+    /// The number of elements at the start that are not visible.
     offset: u64,
     buffers: Vec<Buffer>,
     children: Vec<ArrayData>,
@@ -88,7 +88,7 @@ fn visible_text<O: ArrowNativeType>(array: &ArrayData) -> Vec<Buffer> {
     vec![offsets, lend(cut(&array.buffers()[1], start, end - start))]
 }
 
-/// The visible offsets, and the range that they show of what they point into.
+/// The visible offsets, and the range of the data that they point into.
 fn visible_offsets<O: ArrowNativeType>(array: &ArrayData) -> (Buffer, Range<usize>) {
     if array.is_empty() {
         return (Buffer::default(), 0..0);
@@ -179,8 +179,7 @@ fn visible_union(array: &ArrayData, fields: &UnionFields) -> Visible {
     Visible { offset: 0, buffers: vec![lend(type_ids), lend(offsets)], children }
 }
 
-/// Runs: those that the array shows. What lies before the first of them counts as its elements, so that the ends stay as
-/// they are.
+/// Runs: the visible ones. Elements before the first of them count as its own, so that the ends stay as they are.
 fn visible_runs<R: ArrowNativeType>(array: &ArrayData) -> Visible {
     let run_ends = &array.child_data()[0];
     let ends = &run_ends.buffer::<R>(0)[..run_ends.len()];
@@ -193,8 +192,8 @@ fn visible_runs<R: ArrowNativeType>(array: &ArrayData) -> Visible {
     Visible { offset, buffers: vec![], children }
 }
 
-/// The elements that are shown, in a child of their own, if they are so few of `range` that this is worth its copy, and
-/// their memory would travel.
+/// The visible elements, in a child of their own, if they are so few of `range` that this is worth its copy, and their
+/// memory would travel.
 fn gathered(
     child: &ArrayData,
     range: Range<usize>,
@@ -205,11 +204,11 @@ fn gathered(
         return None;
     }
     let places = UInt64Array::from_iter_values(places().into_iter().map(|place| place as u64));
-    // There are types that cannot be gathered; the range is as good.
+    // Some types cannot be gathered; the range is as good.
     take(&make_array(child.clone()), &places, None).ok().map(|array| array.to_data())
 }
 
-/// Whether so little of a range is shown that the rest had better stay behind.
+/// Whether so little of a range is visible that the rest should stay behind.
 pub(super) fn is_strewn(shown: usize, range: usize) -> bool {
     shown < range / 2
 }
@@ -221,7 +220,7 @@ fn lies_in_store(array: &ArrayData) -> bool {
         && array.child_data().iter().all(lies_in_store)
 }
 
-/// A range that grows by what it must have in it.
+/// A range that grows to include the ranges that it is given.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span(Option<(usize, usize)>);
 

@@ -1,6 +1,6 @@
-//! Why a stream could not be written or read, and where in the value that was.
+//! The reason why a stream could not be written or read, and the place in the value.
 //!
-//! The place is put together on the way out of the levels, so a value that is fine pays nothing for it.
+//! The place is put together on the way out of the levels, so a valid value pays nothing for it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -44,7 +44,7 @@ impl Error {
         self.0.is_too_deep
     }
 
-    /// The same error, seen from one level further out; `type_name` is of what was at the place.
+    /// The same error, seen from one level further out; `type_name` is the type of the value at the place.
     #[cold]
     pub(super) fn at(mut self, step: Step, type_name: Option<&'static str>) -> Self {
         let inner = &mut *self.0;

@@ -14,7 +14,7 @@
 //! | `Some(x)`, newtype struct | as *x* itself; where *x* would be nil, see below |
 //! | variant | without content: its name as a string; else a map of one entry, from its name to its content |
 //!
-//! What MessagePack has no form for is an extension. Their numbers are little-endian, as all of a payload's.
+//! Values that MessagePack has no form for are extensions. Their numbers are little-endian, as all of a payload's.
 //!
 //! | type | data | value |
 //! |---|---|---|
@@ -30,20 +30,21 @@
 //! | 10 | one MessagePack value: a map of `element`, `shape` and `buffer` | a [`Tensor`](super::Tensor) |
 //! | 11 | one MessagePack value: a map of `schema`, `rows` and `nodes` | [`Arrow`](super::Arrow) data |
 //!
-//! An element is named by its letter in Python's `struct` module and in NumPy: `b` `h` `i` `q` are signed integers of 1, 2,
-//! 4 and 8 bytes, `B` `H` `I` `Q` unsigned ones, `f` and `d` are floats. What takes 4 KiB or more goes beside the stream, as a
-//! buffer of the payload.
+//! An element is named by its letter in Python's `struct` module and in NumPy: `b` `h` `i` `q` are signed integers of
+//! 1, 2, 4 and 8 bytes, `B` `H` `I` `Q` unsigned ones, `f` and `d` are floats. Lists of numbers, strings and binary
+//! of 4 KiB or more go beside the stream, as a buffer of the payload.
 //!
-//! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers what it reads for
-//! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for human-readable.
+//! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers values for
+//! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for
+//! human-readable.
 //!
-//! Where `serde` has buffered it, the value of an extension 8 to 11 stands within more newtypes than any type has: so
-//! no user's type can be read from it by mistake.
+//! In `serde`'s buffer, the value of an extension 8 to 11 stands within more newtypes than any type has. So no user's
+//! type can be read from it by mistake.
 //!
-//! Binary is a list of numbers to `serde`'s buffer, as JSON has it, since text is read from buffered bytes, too, where
-//! they are UTF-8, and some ids are, where they have the right length. What lies beside the stream is too long for an
-//! id: it stays bytes unless it is UTF-8, because a buffered list takes 32 times the memory. In place of the name of a
-//! field, binary is a list, too, and is refused.
+//! Binary is a list of numbers to `serde`'s buffer, as in JSON. Otherwise text would be read from buffered bytes that
+//! are UTF-8, and some ids from buffered bytes of the right length. Binary beside the stream is too long for an id: it
+//! stays bytes unless it is UTF-8, because a buffered list takes 32 times the memory. In place of the name of a field,
+//! binary is a list, too, and is refused.
 //!
 //! # Depth
 //!
@@ -68,7 +69,7 @@ pub(super) use self::nested::content;
 use self::read::Reader;
 use self::write::Writer;
 
-/// What takes so many bytes goes beside the stream.
+/// Lists of numbers, strings and binary of so many bytes go beside the stream.
 const BESIDE_BYTES_MIN: usize = 4096;
 
 /// The extensions, by their types.
@@ -139,7 +140,8 @@ impl Extension {
     }
 }
 
-/// Appends the stream of `value`; what is large goes beside it. What an error leaves behind is for the caller to cut off.
+/// Appends the stream of `value`; large data goes beside it. After an error, the caller cuts off the part that was
+/// written.
 pub(super) fn append<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), ValueError> {
     value.serialize(&mut Writer::new(out)).map_err(|error| match error.is_too_deep() {
         true => ValueError::TooDeep,
@@ -157,7 +159,7 @@ pub(super) fn read<T: DeserializeOwned>(stream: &[u8]) -> Result<T, ValueError> 
     if rest.is_empty() { Ok(value) } else { Err(ValueError::TrailingBytes { type_name, extra: rest.len() }) }
 }
 
-/// A stream that has nothing beside it, as a part of one to look for.
+/// The stream of a value that has nothing beside it, as a part of another stream to look for.
 #[cfg(test)]
 pub(crate) fn write_alone<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     let mut stream = Vec::new();
@@ -165,7 +167,7 @@ pub(crate) fn write_alone<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, E
     Ok(stream)
 }
 
-/// The value that all of a stream makes up that has nothing beside it. It may borrow from it.
+/// The value of a whole stream that has nothing beside it. The value may borrow from the stream.
 pub(crate) fn read_alone<'de, T: Deserialize<'de>>(stream: &'de [u8]) -> Result<T, Error> {
     match take(stream)? {
         (value, []) => Ok(value),
@@ -173,7 +175,7 @@ pub(crate) fn read_alone<'de, T: Deserialize<'de>>(stream: &'de [u8]) -> Result<
     }
 }
 
-/// The value at the front of bytes, and what is behind it.
+/// The value at the front of bytes, and the bytes behind it.
 fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Error> {
     let mut reader = Reader::new(bytes);
     let value = T::deserialize(&mut reader)?;

@@ -1,9 +1,9 @@
 //! The content of an extension, as `serde` sees it: within more newtypes than any type has around a number, a list or a
 //! map.
 //!
-//! `serde` buffers what it reads for `untagged`, `flatten` and tagged enums, and a newtype is the only thing in its data
-//! model that a carrier can look like there. But a user's newtype struct takes one newtype off what is buffered. Were
-//! there only one around the index of a buffer, `struct Id(u32)` would be read from it.
+//! `serde` buffers values for `untagged`, `flatten` and tagged enums, and a newtype is the only thing in its data model
+//! that a carrier can look like there. But a user's newtype struct takes one newtype off the buffered value. With only
+//! one around the index of a buffer, `struct Id(u32)` would be read from it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ pub(super) fn visit<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) 
     Nested { reader, left: NEWTYPES }.deserialize_any(visitor)
 }
 
-/// Reads what is within the newtypes that are left. They may be none in other formats.
+/// Reads the content of the newtypes that are left. In other formats there may be none.
 pub(in super::super) fn content<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de>,

@@ -1,8 +1,8 @@
 //! Lists of numbers, which are written and read in one piece: at about the speed of a copy.
 //!
-//! `serde` gives a list element by element, and says nothing of what the elements are. But whoever writes the list with
-//! [`collect_seq`](serde::Serializer::collect_seq), as all collections of the standard library do, has an iterator whose
-//! items have a type; if they are numbers, their bytes are the list.
+//! `serde` gives a list element by element, and does not tell the type of the elements. But code that writes the list
+//! with [`collect_seq`](serde::Serializer::collect_seq), as all collections of the standard library do, has an iterator
+//! whose items have a type. If they are numbers, their bytes are the list.
 
 use std::any::TypeId;
 
@@ -80,15 +80,15 @@ numbers! {
     isize, i64, b'q', visit_i64;
 }
 
-/// What becomes of numbers, of whatever kind they turn out to be.
+/// Takes numbers, of any type.
 pub(super) trait Receiver {
     type Output;
 
     fn receive<N: Number>(self, numbers: impl Iterator<Item = N>) -> Self::Output;
 }
 
-/// Hands the visitor a list of the numbers that `bytes` are. Their owner may write them meanwhile, so each is loaded once:
-/// what the visitor checks is what it keeps.
+/// Hands the visitor a list of the numbers that `bytes` are. Their owner may write them meanwhile, so each is loaded
+/// once: the visitor keeps the value that it checks.
 fn visit_list<'de, N: Number, V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Result<V::Value, Error> {
     if !bytes.len().is_multiple_of(size_of::<N>()) {
         let name = std::any::type_name::<N>();

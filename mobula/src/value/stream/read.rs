@@ -15,7 +15,7 @@ use crate::value::buffer::Buffer;
 use crate::value::context;
 use mobula_runtime::stack::StackLimit;
 
-/// Room on the stack for each level that is buffered, which is gone through again by code that does not look.
+/// Room on the stack for each buffered level: code that does not check the stack goes through the level again.
 const BUFFERED_LEVEL_BYTES: usize = 16 << 10;
 
 /// Reads one value after the other.
@@ -27,11 +27,11 @@ pub(super) struct Reader<'de> {
     somes: u32,
     /// Where the last key of a map began.
     key_at: Option<usize>,
-    /// Levels of which it is not known what they are read as.
+    /// How many levels are read without knowing their types.
     buffered: usize,
 }
 
-/// What a value begins with.
+/// The beginning of a value.
 #[derive(Clone, Copy)]
 enum Head {
     Nil,
@@ -54,7 +54,7 @@ impl<'de> Reader<'de> {
         Self { bytes, at: 0, limit: StackLimit::here(), somes: 0, key_at: None, buffered: 0 }
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     pub(super) fn rest(&self) -> &'de [u8] {
         &self.bytes[self.at..]
     }
@@ -159,7 +159,7 @@ impl<'de> Reader<'de> {
         Ok(Head::Extension(self.array::<1>()?[0], length))
     }
 
-    /// Reads a value, as what it is.
+    /// Reads a value, as the type that the stream has.
     #[inline]
     fn value<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let start = self.at;
@@ -266,7 +266,7 @@ impl<'de> Reader<'de> {
             extension::BYTES_BESIDE => visitor.visit_byte_buf(self.beside(length)?.copy_once()),
             extension::BUFFER | extension::REFERENCE | extension::TENSOR | extension::ARROW => {
                 self.deeper()?;
-                // Each has another form, by which they are told apart where `serde` has buffered them.
+                // Each has a form of its own, by which they are told apart in `serde`'s buffer.
                 let data = self.rest().get(..length).ok_or_else(|| self.cut_short(length))?;
                 let is_right = matches!(
                     (code, data),
@@ -315,8 +315,8 @@ impl<'de> Reader<'de> {
         Ok((element, place))
     }
 
-    /// Whether what began at `start`, nil inside of `Some`s, is a `Some` once more, which is then counted; else it has been
-    /// read.
+    /// Whether the value that began at `start`, nil inside of `Some`s, is one more `Some`. If so, it is counted;
+    /// otherwise the value has been read.
     fn some_is_next(&mut self, start: usize, length: usize) -> Result<bool, Error> {
         let somes = u32::from_le_bytes(self.data(length)?);
         if self.somes < somes {
@@ -393,7 +393,7 @@ macro_rules! integers {
     )*};
 }
 
-/// What is read as what it is.
+/// Values that are read as the type that the stream has.
 macro_rules! values {
     ($($deserialize:ident($($parameter:ty),*);)*) => {$(
         #[inline]

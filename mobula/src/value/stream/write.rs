@@ -11,7 +11,7 @@ use crate::value::buffer::Buffer;
 use crate::value::context;
 use mobula_runtime::stack::StackLimit;
 
-/// Writes one value behind what `out` has.
+/// Writes one value behind the bytes of `out`.
 pub(super) struct Writer<'a> {
     out: &'a mut Vec<u8>,
     limit: StackLimit,
@@ -61,7 +61,7 @@ enum Kind {
 
 /// An extension's marker, length and type, where its length is not known at first.
 const EXT_HEAD_BYTES: usize = 6;
-/// All of what stands for `Some`s around nil.
+/// The bytes of the extension that stands for `Some`s around nil.
 const SOME_BYTES: usize = 7;
 
 /// Whether so many bytes go beside the stream.
@@ -153,7 +153,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts bytes beside the stream; in it stands where.
+    /// Puts bytes beside the stream, and their place into it.
     fn put_beside(&mut self, code: u8, before: &[u8], bytes: bytes::Bytes) -> Result<(), Error> {
         let index = context::add_buffer(&Buffer::on_heap(bytes))
             .ok_or_else(|| Error::new("nothing can go beside a stream that is no payload's"))?;
@@ -321,7 +321,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         self.deeper()?;
         let start = self.out.len();
         value.serialize(&mut *self)?;
-        // What would be taken for `None`, or for fewer `Some`s than there are, says how many.
+        // A value that would be taken for `None`, or for fewer `Some`s than there are, gets their number.
         match self.out[start..] {
             [marker::NIL] => {
                 self.out.truncate(start);
@@ -552,7 +552,8 @@ impl Compound<'_, '_> {
         })
     }
 
-    /// Takes back what began at `start`: an implementation of `Serialize` may go on without what it cannot write.
+    /// Takes back the bytes from `start` on: an implementation of `Serialize` may go on without a part that it cannot
+    /// write.
     #[cold]
     fn cut(&mut self, start: usize) {
         self.writer.out.truncate(start);
@@ -668,7 +669,7 @@ impl ser::SerializeMap for Compound<'_, '_> {
         let value_start = self.writer.out.len();
         let written = value.serialize(&mut *self.writer);
         written.map_err(|error| {
-            // What a flattened struct writes are the names of its fields.
+            // The keys that a flattened struct writes are the names of its fields.
             let key = self.writer.out.get(self.key_start..value_start).unwrap_or_default();
             let step = match super::read_alone::<String>(key) {
                 Ok(name) => Step::Name(name.into()),

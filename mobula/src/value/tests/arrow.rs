@@ -1,4 +1,4 @@
-//! Arrow data of every type comes back as it went, and a slice takes along only what it shows. If this fails, tables
+//! Arrow data of every type comes back as it went, and a slice takes along only its visible part. If this fails, tables
 //! change on their way, or a slice of one row drags its whole table behind it.
 
 use std::sync::Arc;
@@ -159,7 +159,7 @@ fn another_array_type_is_named() {
     assert!(error.contains("table of 2 columns"), "{error}");
 }
 
-/// Arrays of many rows, most of whose memory a small slice, or a few rows from all over, do not show.
+/// Arrays of many rows. A small slice, or a few rows from all over, do not show most of their memory.
 fn large_arrays() -> Vec<ArrayRef> {
     const ROWS: i32 = 10_000;
     let texts = || (0..ROWS).map(|i| (i % 7 != 0).then(|| format!("{i:06} and so on, beyond the view")));

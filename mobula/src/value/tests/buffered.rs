@@ -1,6 +1,6 @@
-//! `serde` buffers what it reads for `untagged`, `flatten` and tagged enums, and reads it from there as one type after
-//! the other, until one fits. If this fails, a value comes back as another that it was not: bytes as text, a carrier as
-//! a number, a map as a struct.
+//! `serde` buffers values for `untagged`, `flatten` and tagged enums, and reads them from there as one type after the
+//! other, until one fits. If this fails, a value comes back as another: bytes as text, a carrier as a number, a map as
+//! a struct.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -46,7 +46,7 @@ enum Adjacent<T> {
     It(T),
 }
 
-/// What comes before the tag is buffered.
+/// Content that comes before its tag is buffered.
 #[derive(Deserialize, PartialEq, Debug)]
 #[serde(transparent)]
 struct TagLast<T>(Adjacent<T>);
@@ -121,7 +121,7 @@ fn bytes_are_not_taken_for_text() {
     }
 }
 
-/// A type that asks for any value of the format itself is told of bytes that they are some.
+/// A type that asks the format for any value is told of bytes that they are bytes.
 #[test]
 fn bytes_are_bytes_to_a_type_that_takes_any_value() {
     #[derive(PartialEq, Debug)]
@@ -253,7 +253,7 @@ fn carriers_come_back_from_what_is_buffered() {
     assert_eq!(encode(&read).unwrap().copied_bytes(), 5000);
 }
 
-/// Other types, which a carrier must not be taken for, tried before it.
+/// Other types that a carrier must not be taken for, tried before it.
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
 #[serde(untagged)]
 enum Last<T> {

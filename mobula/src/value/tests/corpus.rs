@@ -33,7 +33,7 @@ pub(super) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: 
     check_back(&wrapped);
     let wrapped = Internal::It { it: wrapped };
     check_back(&wrapped);
-    // After others that it could be taken for.
+    // The same after other types that it could be taken for.
     let Internal::It { it: Untagged::It(value) } = wrapped;
     let wrapped = NoList::It(value);
     check_if_json_does(&wrapped);
@@ -57,13 +57,13 @@ fn check_if_json_does<T: Serialize + DeserializeOwned + PartialEq + Debug>(value
     }
 }
 
-/// The same for what `serde` cannot buffer.
+/// The same for values that `serde` cannot buffer.
 #[track_caller]
 fn check_unbuffered<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> T {
     let whole = payload(&value);
     let back: T = from_heap(whole.clone()).unwrap_or_else(|error| panic!("{value:?}: {error}"));
     assert_eq!(back, value);
-    // Sets say what they have in any order.
+    // Sets list their elements in any order.
     if let (Ok(before), Ok(after)) = (serde_json::to_value(&value), serde_json::to_value(&back)) {
         assert!(
             after == before || serde_json::from_value::<T>(after.clone()).is_ok_and(|it| it == value),
@@ -74,7 +74,7 @@ fn check_unbuffered<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: 
     let mut stream = &whole[Layout::read(&whole, whole.len()).unwrap().stream];
     rmpv::decode::read_value(&mut stream).unwrap();
     assert!(stream.is_empty(), "{value:?}: {stream:02x?} is left");
-    // Passed over.
+    // A reader that does not know the value passes over it.
     let beside = Known { unknown: Some(value), known: 7 };
     let names = [std::any::type_name::<Known<T>>(), std::any::type_name::<Passing>()];
     let renamed = super::renamed(&payload(&beside), names[0], names[1]);
@@ -130,7 +130,7 @@ struct Known<T> {
     known: u8,
 }
 
-/// Passes over what it does not know.
+/// A struct that passes over fields that it does not know.
 #[derive(Deserialize)]
 struct Passing {
     known: u8,
@@ -433,7 +433,7 @@ struct Stamped {
     nanos: DateTime<Utc>,
 }
 
-/// A `with` that writes another type, and reads it as what it was.
+/// A `with` that writes another type, and reads it as the original one.
 mod truncated {
     use super::*;
 
@@ -504,7 +504,7 @@ fn newtypes_that_are_renamed_come_back() {
     check(Link("#/definitions".to_owned()));
 }
 
-/// What a `Serialize` leaves out because it cannot be written is left out entirely.
+/// A part that a `Serialize` leaves out because it cannot be written is left out entirely.
 #[test]
 fn what_is_left_out_leaves_nothing_behind() {
     use serde::ser::{Error as _, SerializeMap, SerializeSeq, SerializeStruct};
@@ -554,7 +554,7 @@ fn what_is_left_out_leaves_nothing_behind() {
     check_sent(&(Fields, 7), |back: &(BTreeMap<String, u8>, u8)| *back == (map.clone(), 7));
 }
 
-/// A field that a list says nothing of, with an iterator that does not know how long it is, or is wrong.
+/// A field that a list says nothing of, with an iterator that does not know its length, or gives a wrong one.
 #[test]
 fn lengths_that_are_not_known_or_wrong_come_back() {
     #[derive(Debug, PartialEq)]
@@ -596,14 +596,14 @@ fn lengths_that_are_not_known_or_wrong_come_back() {
     }
 }
 
-/// What was sent as one type arrives as another.
+/// A value that was sent as one type arrives as another.
 #[track_caller]
 fn check_sent<A: Serialize, B: DeserializeOwned>(sent: &A, is_right: impl Fn(&B) -> bool) {
     let whole = super::renamed(&payload(sent), std::any::type_name::<A>(), std::any::type_name::<B>());
     assert!(is_right(&from_heap::<B>(whole).unwrap()));
 }
 
-/// As in formats that say nothing of a type: what is asked for is what comes.
+/// As in formats that say nothing of a type, a value comes as the type that is asked for.
 #[test]
 fn types_that_write_one_way_and_read_another_come_back() {
     check_sent(&serde_bytes::Bytes::new(&[1, 2, 3]), |back: &Vec<u8>| *back == [1, 2, 3]);
@@ -721,7 +721,7 @@ fn what_a_type_refuses_to_read_is_said_in_its_words() {
     let error = from_heap::<Untagged<Even>>(payload(&Untagged::It(Even(3)))).unwrap_err().to_string();
     assert!(error.contains("did not match any variant of untagged enum"), "{error}");
 
-    // What 128 bits need cannot be buffered by `serde`: an error, and not another number.
+    // `serde` cannot buffer an integer that needs 128 bits: that is an error, and not another number.
     let error = from_heap::<Untagged<u128>>(payload(&Untagged::It(u128::MAX))).unwrap_err().to_string();
     assert!(error.contains("as u128"), "{error}");
 }
@@ -812,7 +812,7 @@ impl Random {
             0 => External::NothingAtAll,
             1 => External::Pair(self.below(256) as u8, self.text()),
             2 => External::Fields {
-                // What is skipped is read as `None`, so it must not be `Some(None)`.
+                // A skipped field is read as `None`, so it must not be `Some(None)`.
                 skipped: self.maybe(|random| Some(random.integer())),
                 number: self.integer() as f32,
             },

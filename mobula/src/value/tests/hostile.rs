@@ -230,11 +230,11 @@ fn huge_lengths_reserve_nothing() {
     check(&BTreeMap::<u8, u8>::new(), &[&map, &list]);
     check(&serde_json::Value::Null, &[&map, &list, &text, &bytes, numbers, buffer]);
     check(&Bytes::new(), &[&bytes, &text, buffer]);
-    // Nothing of what is passed over is looked at, but for where it ends.
+    // The reader looks only for the end of a part that it passes over.
     check(&Ignoring { known: 1 }, &[&[&b"\x82\xa7unknown"[..], &list].concat()]);
 }
 
-/// Passes over what it does not know.
+/// A struct that passes over fields that it does not know.
 #[derive(Serialize, Deserialize, Debug)]
 struct Ignoring {
     known: u8,
@@ -274,14 +274,14 @@ fn a_buffer_is_copied_out_no_more_often_than_it_is_there() {
     check(vec![1.5_f64; 100_000]);
 }
 
-/// The payload with another part of its stream in place of one, and everything that says how long that is.
+/// The payload with one part of its stream replaced, and with all lengths adjusted.
 fn replaced(payload: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let layout = Layout::read(payload, payload.len()).unwrap();
     let stream = &payload[layout.stream.clone()];
     let at = stream.windows(from.len()).position(|window| window == from).unwrap();
     let mut stream = [&stream[..at], to, &stream[at + from.len()..]].concat();
     let longer = to.len().wrapping_sub(from.len());
-    // All of it is one extension.
+    // The whole stream is one extension.
     let length = (stream.len() - 6) as u32;
     stream[1..5].copy_from_slice(&length.to_be_bytes());
     let mut forged = [&payload[..layout.stream.start], &stream, &payload[layout.stream.end..]].concat();
@@ -398,7 +398,7 @@ fn what_nests_deeper_than_the_stack_is_refused() {
     }
 }
 
-/// What fits the stack when it is buffered must fit it when it is read from the buffer.
+/// A value that fits the stack when it is buffered must fit it when it is read from the buffer.
 #[test]
 fn what_is_buffered_is_not_deeper_than_what_reads_it_goes() {
     for bytes in [256 << 10, 2 << 20, 8 << 20] {
@@ -460,7 +460,7 @@ fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
         };
         let mut writer = store.create(layout).unwrap();
         writer.copy_from_slice(&forged);
-        // A value or an error, whatever is left of it.
+        // The outcome is a value or an error.
         match get::<Victim>(&another, &writer.seal()) {
             Ok(value) => _ = value == honest,
             Err(error) => assert!(!error.to_string().is_empty()),
@@ -506,7 +506,7 @@ fn tensors_have_the_elements_that_their_shape_says_or_are_refused() {
     assert!(matches!(&error, ValueError::WrongType { found, .. } if found.contains("i64")), "{error}");
     let error = read(replaced(&honest, b"\xa6buffer", b"\xa6bluffs"));
     assert!(error.to_string().contains("a buffer of elements, or elements in line"), "{error}");
-    // From memory that is not aligned they are copied, and are the same.
+    // Numbers in memory that is not aligned are copied, and are the same.
     for shift in 1..8 {
         let memory = bytes::Bytes::from([vec![0; shift], honest.clone()].concat());
         assert_eq!(from_heap::<Tensor<f64>>(memory.slice(shift..)).unwrap(), tensor);

@@ -1,5 +1,5 @@
-//! Values whose payload, or whose buffers, lie in the store. If this fails, reading from the store copies, passing on
-//! what was read copies again, or memory is let go while somebody still looks at it.
+//! Values whose payload, or whose buffers, lie in the store. If this fails, reading from the store copies, passing a
+//! value on copies it again, or memory is freed while somebody still looks at it.
 
 use std::sync::Arc;
 use std::thread;
@@ -35,7 +35,7 @@ fn another_process_reads_in_place_too() {
     let other = store.another_client();
     let tensor = Tensor::from_shape_vec(&[1000], (0..1000).collect::<Vec<i32>>()).unwrap();
     let first = put(&store, &tensor);
-    // What the other reads goes on, also to where it came from, as the one object that it is.
+    // A value that the other client has read goes on, also to its origin, as the one object that it is.
     let seen: Tensor<i32> = get(&other, &first).unwrap();
     assert_eq!((&seen, seen.object_id()), (&tensor, Some(first.id())));
     assert_ne!(addresses(seen.as_slice()), addresses(&first));
@@ -55,7 +55,7 @@ fn what_lies_in_the_store_goes_on_by_reference() {
     let first = put(&store, &(Arrow::from(batch.clone()), Bytes::from(vec![7; 500])));
     let (table, bytes): (Arrow<RecordBatch>, Bytes) = get(&store, &first).unwrap();
 
-    // Also a slice, and also after it has been through somebody else's types.
+    // A slice goes by reference too, also after it has been through another crate's types.
     let slice = table.slice(40, 20);
     let bytes = Bytes::from(bytes::Bytes::from(bytes).slice(100..));
     let encoded = encode(&(Arrow::from(slice), vec![Some(bytes)])).unwrap();
@@ -94,7 +94,7 @@ fn what_was_filled_in_place_is_never_copied() {
     let encoded = encode(&(bytes.clone(), tensor.clone())).unwrap();
     let object = put_encoded(&store, &encoded, format::PLAIN);
     let (read_bytes, read_tensor): (Bytes, Tensor<i32>) = get(&store, &object).unwrap();
-    // Whoever wrote it reads it through the same mapping.
+    // The owner reads it through the same mapping.
     assert_eq!(addresses(&read_bytes), place);
     assert_eq!(read_tensor, tensor);
     assert_eq!(read_tensor.view()[[4, 2]], 42);
@@ -158,7 +158,7 @@ fn carriers_keep_their_memory_and_let_it_go() {
     drop(object);
     assert_eq!(listed_within(place.clone()), 1);
     drop(bytes);
-    // A single column's buffer, in another array by now, is enough.
+    // The buffer of a single column, in another array by now, is enough.
     let reversed: ArrayRef = Arc::new(numbers.slice(50, 50));
     drop(numbers);
     assert_eq!(store.get(id).map(|object| object.id()).unwrap(), id);
@@ -224,7 +224,7 @@ fn references_of_others_share_the_list() {
         back.iter().map(|(reference, _)| reference.0.id()).collect::<Vec<_>>(),
         [one.id(), two.id(), one.id()]
     );
-    // Nothing else can hold them, also while a value is being written.
+    // Nothing but a payload can hold a reference, also while a value is being written.
     let error = serde_json::to_string(&Reference(one.handle())).unwrap_err();
     assert!(error.to_string().contains("only be sent through mobula"), "{error}");
     let error = serde_json::from_str::<Reference>("[0]").unwrap_err();

@@ -1,4 +1,4 @@
-//! Tests of values as a whole; what each file's tests protect stands at its head.
+//! Tests of values as a whole. The head of each file says what its tests protect.
 
 mod arrow;
 mod buffered;
@@ -49,7 +49,7 @@ fn assert_within<T>(part: &[T], whole: &[u8]) {
     assert!(whole.start <= part.start && part.end <= whole.end, "{part:x?} was copied out of {whole:x?}");
 }
 
-/// The payload of a value, as if it were one of another type: what is checked besides the name is left to be seen.
+/// The payload of a value with another type's name, so that the checks after that of the name are reached.
 fn renamed(payload: &[u8], from: &str, to: &str) -> Vec<u8> {
     let layout = Layout::read(payload, payload.len()).unwrap();
     assert_eq!(&payload[layout.type_name.clone()], from.as_bytes());

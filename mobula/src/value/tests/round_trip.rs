@@ -1,5 +1,5 @@
-//! Values of any shape come back as they went, their carriers borrowing from the payload. If this fails, tasks get other
-//! arguments than they were given, or large arrays are copied on every hop.
+//! Values of any shape come back as they went, their carriers borrowing from the payload. If this fails, tasks get
+//! other arguments than they were given, or large arrays are copied on every hop.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use crate::value::{Arrow, Bytes, BytesMut, Element, Tensor, TensorMut, ValueErro
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> T {
     let back: T = from_heap(payload(&value)).unwrap();
     assert_eq!(back, value);
-    // A payload's place on the heap is anybody's: alignment may be had only by copying, but the value is the same.
+    // A payload may lie anywhere on the heap. If it is not aligned, it is copied, and the value is the same.
     let mut shifted = vec![0; 1];
     shifted.extend(encode(&value).unwrap().to_vec());
     assert_eq!(from_heap::<T>(bytes::Bytes::from(shifted).slice(1..)).unwrap(), value);

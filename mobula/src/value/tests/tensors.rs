@@ -20,7 +20,7 @@ fn check<T: Element>(elements: [T; 6]) {
         assert_eq!(read.view().shape(), shape);
         assert_eq!(encode(&read).unwrap().copied_bytes(), 0);
     }
-    // In other formats too, from memory that is not aligned, and of one number, or none.
+    // The same in other formats, from memory that is not aligned, and with one number, or none.
     let tensor = Tensor::from(elements.to_vec());
     assert_eq!((tensor.shape(), tensor.as_slice()), (&[6][..], &elements[..]));
     assert_eq!(serde_json::from_str::<Tensor<T>>(&serde_json::to_string(&tensor).unwrap()).unwrap(), tensor);

@@ -1,4 +1,4 @@
-//! An owner that goes wild writes into what it has sealed, after others have read it. If this fails, a `&str` that was
+//! An owner that goes wild writes into sealed objects, after others have read them. If this fails, a `&str` that was
 //! checked is not text any more, or an offset that was checked leads out of its memory.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{addresses, assert_within};
 use crate::value::region::listed_within;
 use crate::value::{Arrow, Bytes, Source, decode, encode};
 
-/// Writes into an object of this process's own, as nobody should.
+/// Writes into a sealed object of this process's own, as no program should.
 pub(super) fn scribble(object: &Object, byte: u8) {
     // SAFETY: not sound, and meant so: the memory is its owner's, who has it mapped for writing, and this test is about
     // those who read it through another mapping.
@@ -144,7 +144,7 @@ fn a_slice_of_what_was_read_goes_on_by_reference_and_is_read_alone() {
         let read: Arrow<ArrayRef> = get(&other, &first).unwrap();
         let whole = encode(&read).unwrap();
         assert_eq!((whole.copied_bytes(), whole.references().len()), (0, 1));
-        // What is read of a slice is the slice.
+        // A slice that is put is read as that slice alone.
         let slice = read.slice(5000, 10);
         let encoded = encode(&Arrow::from(slice)).unwrap();
         assert!(encoded.copied_bytes() <= 10 * 16, "{}", encoded.copied_bytes());
@@ -154,7 +154,7 @@ fn a_slice_of_what_was_read_goes_on_by_reference_and_is_read_alone() {
         assert_eq!(&*again, &array.slice(5000, 10));
         let bytes: usize = again.to_data().buffers().iter().map(|buffer| buffer.len()).sum();
         assert!(bytes < 1000, "{bytes}");
-        // And so on: the third goes by reference to the first, too.
+        // The third goes by reference to the first, too.
         let third = encode(&again).unwrap();
         assert!(third.references().iter().any(|handle| handle.id() == first.id()));
     }
@@ -174,7 +174,7 @@ fn offsets_that_count_from_zero_are_not_those_that_lie_in_the_store() {
     assert_eq!(read.offsets()[..], expected);
     let encoded = encode(&read).unwrap();
     assert_eq!(encoded.copied_bytes(), 0);
-    // As anything but offsets, they are what they are.
+    // Used as other than offsets, they are ordinary numbers.
     let offsets = read.offsets().inner().clone();
     let numbers = Int32Array::new(offsets.clone(), None);
     let bytes = Bytes::from(offsets.into_inner());
@@ -182,7 +182,7 @@ fn offsets_that_count_from_zero_are_not_those_that_lie_in_the_store() {
     let read: (Arrow<Int32Array>, Bytes, Arrow<StringArray>) = get(&other, &object).unwrap();
     assert_eq!((&*read.0, read.1), (&numbers, bytes));
     assert_eq!(*read.2, array.slice(50, 10));
-    // In whichever order they are written.
+    // The order of writing makes no difference.
     let read: Arrow<StringArray> = get(&store, &slice).unwrap();
     let object = put(&other, &(read.clone(), Arrow::from(numbers_of(&read))));
     let again: (Arrow<StringArray>, Arrow<Int32Array>) = get(&store, &object).unwrap();
