@@ -1,5 +1,5 @@
-//! What objects cost: put, create and seal, get, clone, hold, and look up by name, from 8 bytes to 64 MiB; and what
-//! they cost beside many readers and many other objects.
+//! The cost of objects: put, create and seal, get, clone, hold, and look up by name, from 8 bytes to 64 MiB; and their
+//! cost beside many readers and many other objects.
 //!
 //! `cargo bench -p mobula-benches --bench objects`; with `-- --test` each runs once, to check that it works.
 //!
@@ -63,7 +63,7 @@ fn put(criterion: &mut Criterion, owner: &Client) {
     group.finish();
 }
 
-/// What is left of a put when the bytes are written in place by whoever makes them.
+/// The rest of a put when its producer writes the bytes in place.
 fn create_and_seal(criterion: &mut Criterion, owner: &Client) {
     let mut group = criterion.benchmark_group("create and seal");
     for (name, bytes) in SIZES {
@@ -117,7 +117,7 @@ fn get(criterion: &mut Criterion, owner: &Client, reader: &Client) {
     group.finish();
 }
 
-/// What is done with an object that one has; every figure includes the drop.
+/// Operations on an object that one has; every figure includes the drop.
 fn uses(criterion: &mut Criterion, owner: &Client, reader: &Client) {
     let object = owner.put(&pattern(1000)).expect("the store has room");
     let mut group = criterion.benchmark_group("use");
@@ -204,7 +204,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8 ^ (at >> 12) as u8).collect()
 }
 
-/// As much of a check as costs nothing: whoever put the bytes last, put these.
+/// A check that costs nothing: the last put wrote these bytes.
 #[inline]
 fn check_ends(object: &Object, value: &[u8]) {
     assert_eq!(object.len(), value.len());

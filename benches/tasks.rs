@@ -1,4 +1,4 @@
-//! What tasks, actors and typed values cost, with two workers: one call and its result, a thousand at once, and large
+//! The cost of tasks, actors and typed values, with two workers: one call and its result, a thousand at once, and large
 //! arrays passed without a copy.
 //!
 //! `cargo bench -p mobula-benches --bench tasks`; with `-- --test` each runs once, to check that it works.

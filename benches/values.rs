@@ -1,5 +1,5 @@
-//! What values cost that no carrier takes past the stream: 100 MB of numbers, bytes or text, in each direction, beside a
-//! plain copy of the same; and small values that are called with and put.
+//! The cost of values that no carrier takes past the stream: 100 MB of numbers, bytes or text, in each direction,
+//! beside a plain copy of the same; and of small values that are arguments, or are put.
 //!
 //! `cargo bench -p mobula-benches --bench values`; with `-- --test` each runs once, to check that it works.
 

@@ -15,8 +15,8 @@ use mobula_examples::output::{Outcome, exit_code, print, print_json, print_note,
 use mobula_protocol::size::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// The array's elements count from 0 to one less than this, over and over: whole numbers, so that sums are exact in
-/// whatever order they are added up.
+/// The array's elements count from 0 to one less than this, over and over. They are whole numbers, so sums are exact in
+/// any order of addition.
 const PERIOD: u64 = 1024;
 
 /// Fills an array in the store's memory.
@@ -49,9 +49,9 @@ impl Producer {
 /// How long the producer took.
 #[derive(Debug, Serialize, Deserialize)]
 struct Filled {
-    /// To get the memory from the store, which gets it from the system.
+    /// The time to get the memory from the store, which gets it from the system.
     create_seconds: f64,
-    /// To write all elements, and to seal.
+    /// The time to write all elements, and to seal.
     write_seconds: f64,
 }
 
@@ -94,7 +94,7 @@ struct Computed {
     private_bytes_grown: u64,
 }
 
-/// What a stage computes.
+/// The statistic that a stage computes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Statistic {
@@ -115,7 +115,7 @@ impl Statistic {
         }
     }
 
-    /// What it is of the numbers that the producer writes, without writing them.
+    /// The statistic of the numbers that the producer writes, computed without writing them.
     fn expected(self, elements: u64) -> f64 {
         let (periods, rest) = (elements / PERIOD, elements % PERIOD);
         let sum_below = |end: u64| end * end.saturating_sub(1) / 2;
@@ -170,10 +170,10 @@ struct Options {
 }
 
 const ELEMENT_BYTES: u64 = size_of::<f64>() as u64;
-/// Processes are not for free: this is about what a machine of today bears.
+/// Processes are not for free: a machine of today bears about this many.
 const ACTORS_MAX: usize = 256;
-/// What may be in the store, and what a process's own memory may grow by, beside the array: results, and the allocator's
-/// stock.
+/// How much the store may hold, and how much a process's own memory may grow, beside the array: results, and the
+/// allocator's stock.
 const SLACK_BYTES: u64 = 4 << 20;
 
 fn parse_bytes(text: &str) -> Result<ByteSize, String> {
@@ -211,7 +211,7 @@ fn run(options: &Options) -> Outcome {
     Ok(())
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 struct Report {
     bytes: u64,
@@ -243,7 +243,7 @@ struct Hop {
     private_bytes_grown: u64,
 }
 
-/// What the store held when the array had passed through all actors, and all of them still had it.
+/// The store's contents when the array had passed through all actors, and all of them still had it.
 #[derive(Debug, Serialize)]
 struct StoreUse {
     objects: u64,
@@ -255,7 +255,7 @@ fn pipeline(session: &Session, options: &Options) -> Outcome<Report> {
     let statistics = Statistic::ALL.into_iter().cycle().take(options.actors);
     let producer = Producer::remote();
     let stages: Vec<_> = statistics.map(|statistic| (statistic, Stage::remote(statistic))).collect();
-    // So that what follows measures no starting of processes.
+    // Wait, so that no starting of processes is measured below.
     producer.ready().get()?;
     mobula::get(stages.iter().map(|(_, stage)| stage.ready()))?;
 
@@ -290,7 +290,7 @@ fn pipeline(session: &Session, options: &Options) -> Outcome<Report> {
             compute_seconds,
             private_bytes_grown,
         });
-        // What the next actor gets is what this one gave back.
+        // The next actor gets the array that this one gave back.
         passed_on.push(std::mem::replace(&mut array, passed));
         progress.inc(1);
     }
@@ -327,7 +327,7 @@ fn available_bytes() -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// What the columns of the table mean.
+/// The meaning of the table's columns.
 const LEGEND: &str = "
 pass: the call, and the answer, of a method that takes the array and gives it back, and touches no element;
       during the first the actor maps the array's memory
@@ -373,7 +373,7 @@ impl Report {
         lines.join("\n") + "\n"
     }
 
-    /// Compares everything with what it must be.
+    /// Compares everything with its expected value.
     fn check(&self) -> Outcome {
         for hop in &self.actors {
             let (expected, name) = (hop.statistic.expected(self.elements), hop.statistic.name());

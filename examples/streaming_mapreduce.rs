@@ -17,7 +17,7 @@ use mobula_examples::{Article, ArticleError, WordOptions};
 /// Reads a stream of articles, no further than it has been asked for.
 struct Mapper {
     title_stream: Vec<Article>,
-    /// What was counted so far: the reducers come for the same article one after the other, each for its own letters.
+    /// The counts so far: the reducers come for the same article one after the other, each for its own letters.
     counted: Vec<Counts>,
 }
 
@@ -40,7 +40,7 @@ impl Mapper {
     }
 }
 
-/// Adds up what the mappers count of the words with certain first letters.
+/// Adds up the mappers' counts of the words with certain first letters.
 struct Reducer {
     keys: Keys,
     mappers: Vec<ActorHandle<Mapper>>,
@@ -56,7 +56,7 @@ impl Reducer {
     }
 
     /// Gets the articles up to `article_index` that have not been asked for from all mappers at once, and accumulates
-    /// their counts. Returns what these articles added.
+    /// their counts. Returns the counts of these articles.
     fn next_reduce_result(&mut self, article_index: usize) -> mobula::Result<Counts> {
         let mut added = Counts::new();
         while self.next_article_index <= article_index {
@@ -100,7 +100,7 @@ struct Options {
     rounds: Option<usize>,
 }
 
-/// Processes are not for free: this is about what a machine of today bears.
+/// Processes are not for free: a machine of today bears about this many.
 const MAPPERS_MAX: usize = 256;
 
 fn parse_mappers(text: &str) -> Result<usize, String> {
@@ -137,7 +137,7 @@ fn run(options: &Options) -> Outcome {
     Ok(())
 }
 
-/// What came back.
+/// The counts that came back.
 struct Counted {
     rounds: Vec<Counts>,
     total: Counts,
@@ -168,7 +168,7 @@ fn joined(counts: &[Counts]) -> Counts {
     all
 }
 
-/// Compares everything with a count in this process; what to say about it.
+/// Compares everything with a count in this process, and returns the text about it.
 fn check(articles: &[Article], options: &Options, counted: &Counted, report: &Report) -> Outcome<String> {
     let top = options.words.top;
     let reported = report.rounds.as_deref().unwrap_or_default();

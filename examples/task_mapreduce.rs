@@ -15,7 +15,7 @@ use mobula_examples::report::{Report, Total};
 use mobula_examples::words::{self, Counts, add, parse_reducers, partition};
 use mobula_examples::{Article, ArticleError, WordOptions};
 
-/// The words of some articles, apart by the reducer that their first letters belong to.
+/// The words of some articles, separated by the reducer that their first letters belong to.
 #[mobula::remote]
 fn count_words(articles: Vec<Article>, reducers: usize) -> Result<Vec<Counts>, ArticleError> {
     let mut all = Counts::new();
@@ -86,7 +86,7 @@ fn count(shares: Vec<Vec<Article>>, reducers: usize) -> mobula::Result<Counts> {
         .into_iter()
         .map(|articles| count_words::num_returns(reducers).remote(articles, reducers))
         .collect();
-    // Of each map task the j-th result.
+    // The j-th result of each map task.
     let ranges = (0..reducers).map(|j| map_results.iter().map(|results| results[j].clone()).collect());
     let mut reduced: Vec<ObjectRef<Counts>> = ranges.map(merge_all).collect();
 
@@ -104,7 +104,8 @@ fn count(shares: Vec<Vec<Article>>, reducers: usize) -> mobula::Result<Counts> {
     Ok(all)
 }
 
-/// The sum of all `counts`, of which there are some, by merges of two neighbours: those of one level run side by side.
+/// The sum of all `counts`, of which there is at least one, by merges of two neighbours: those of one level run side by
+/// side.
 fn merge_all(mut counts: Vec<ObjectRef<Counts>>) -> ObjectRef<Counts> {
     while counts.len() > 1 {
         let pairs = counts.chunks(2).map(|pair| match pair {
@@ -116,7 +117,7 @@ fn merge_all(mut counts: Vec<ObjectRef<Counts>>) -> ObjectRef<Counts> {
     counts.remove(0)
 }
 
-/// Compares everything with a count in this process; what to say about it.
+/// Compares everything with a count in this process, and returns the text about it.
 fn check(articles: &[Article], counts: &Counts, total: &Total, top: usize) -> Outcome<String> {
     let expected = Expected::of(articles)?;
     expected.compare("total", counts)?;

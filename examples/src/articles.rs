@@ -1,6 +1,7 @@
-//! The texts: which files they are, and how they are dealt to those who read them.
+//! The texts: which files they are, and how they are dealt to their readers.
 //!
-//! Only names go to other processes, and whoever needs a text reads it: a file that cannot be read is noticed there.
+//! Only names go to other processes, and each process reads the texts that it needs: it finds out there that a file
+//! cannot be read.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -23,7 +24,7 @@ impl Article {
         Path::new(&self.path)
     }
 
-    /// Its bytes, of whatever encoding.
+    /// Its bytes, in any encoding.
     ///
     /// # Errors
     /// [`ArticleError::Unreadable`].
@@ -39,30 +40,30 @@ impl From<PathBuf> for Article {
     }
 }
 
-/// Why there is nothing to count.
+/// The reasons why there is nothing to count.
 ///
-/// Paths are shown quoted and escaped, so that a message is one line whatever a file is called.
+/// Paths are shown quoted and escaped, so that a message is one line for every name of a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArticleError {
     /// The path leads nowhere.
     #[error("cannot find {path:?}: {error}; give --articles a directory or files that exist")]
     Missing {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// A directory without files.
     #[error("there are no articles in {path:?}: give --articles a directory that has files in it, or files")]
     Empty {
-        /// Where they were looked for.
+        /// The directory.
         path: PathBuf,
     },
     /// A pipe, a socket or a device: it may never end, and other processes cannot read it after this one.
     #[error("{path:?} is neither a file nor a directory: give --articles a directory or regular files")]
     NotAFile {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
     },
     /// The directory's files cannot be listed.
@@ -70,7 +71,7 @@ pub enum ArticleError {
     Unlistable {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The file is there, and cannot be read.
@@ -78,7 +79,7 @@ pub enum ArticleError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -132,8 +133,8 @@ fn files_in(directory: &Path) -> Result<Vec<Article>, ArticleError> {
     let mut articles = Vec::new();
     for entry in fs::read_dir(directory).map_err(unlistable)? {
         let path = entry.map_err(unlistable)?.path();
-        // A link that leads nowhere stays in: leaving it out silently would give wrong counts, and whoever reads it
-        // says what is wrong with it.
+        // A link that leads nowhere stays in: leaving it out silently would give wrong counts. The process that reads
+        // it reports the error.
         let is_file = fs::metadata(&path).map_or(true, |metadata| metadata.is_file());
         if is_file && !is_hidden(&path) {
             articles.push(path.into());

@@ -9,14 +9,14 @@ use crate::report::Frequency;
 use crate::words::Counts;
 use crate::{Article, ArticleError};
 
-/// What there is in some articles.
+/// The words of some articles.
 #[derive(Debug, Default)]
 pub struct Expected {
     counts: HashMap<Vec<u8>, u64>,
     words: u64,
 }
 
-/// A count that is not what was expected.
+/// A count that differs from the expected one.
 #[derive(Debug, thiserror::Error)]
 #[error("check failed: {what}: {found} counted, {expected} expected")]
 pub struct Difference {
@@ -60,7 +60,7 @@ impl Expected {
         self.counts.len() as u64
     }
 
-    /// Compares every word's count with what `place` has been reported to hold.
+    /// Compares every word's count with the reported counts of `place`.
     ///
     /// # Errors
     /// The first difference.
@@ -69,7 +69,7 @@ impl Expected {
             let expected = self.counts.get(word.as_bytes()).copied().unwrap_or(0);
             same(format!("{place}, {word:?}"), count, expected)?;
         }
-        // Every word that was counted is as expected; so what can be wrong now is that others were not counted at all.
+        // Every word that was counted is as expected; so the only mistake left is that others were not counted at all.
         for (word, &expected) in &self.counts {
             let word = String::from_utf8_lossy(word);
             let count = found.get(&*word).copied().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! What the example programs share, none of which needs Mobula: finding articles, counting their words, checking the
-//! counts, and printing.
+//! The parts that the example programs share, none of which needs Mobula: finding articles, counting their words,
+//! checking the counts, and printing.
 //!
 //! The programs themselves stand beside this folder, one file each: `streaming_mapreduce` and `task_mapreduce` count
 //! words; `counters` and `array_pipeline` use only [`output`], if anything.

@@ -1,4 +1,4 @@
-//! Talking to whoever started the program: results to standard output, everything else to standard error.
+//! The output of the programs: results to standard output, everything else to standard error.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
-/// What a program's work ends with.
+/// The result of a program's work.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// The exit code of an outcome. What went wrong is printed on standard error.
+/// The exit code of an outcome. An error is printed on standard error.
 pub fn exit_code(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,7 +21,7 @@ pub fn exit_code(outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Prints to standard output. Whoever reads it may have seen enough, as `head` does: that is no error.
+/// Prints to standard output. A reader such as `head` may close it early: that is no error.
 ///
 /// # Errors
 /// When it cannot be written for another reason.

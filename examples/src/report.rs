@@ -1,4 +1,4 @@
-//! What the word counts print: as one JSON object, or as a table for people.
+//! The output of the word counts: one JSON object, or a table for people.
 
 use std::fmt::Write;
 
@@ -19,10 +19,10 @@ pub struct Report {
     pub total: Total,
 }
 
-/// What one round added.
+/// The words that one round added.
 #[derive(Debug, Serialize)]
 pub struct Round {
-    /// Which; the first is 0.
+    /// The number of the round; the first is 0.
     pub round: usize,
     /// Words, repetitions included.
     pub words: u64,
@@ -37,7 +37,7 @@ impl Round {
     }
 }
 
-/// What there is in all.
+/// The words of all rounds.
 #[derive(Debug, Serialize)]
 pub struct Total {
     /// Words, repetitions included.

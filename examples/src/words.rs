@@ -24,7 +24,7 @@ pub fn count(text: &[u8]) -> Counts {
     counts
 }
 
-/// Those whose first letter is one of `keys`.
+/// The counts whose first letter is one of `keys`.
 pub fn in_range(counts: &Counts, [first, last]: Keys) -> Counts {
     let from_first = counts.range(first.to_string()..);
     let words = from_first.take_while(|(word, _)| word.starts_with(|letter| letter <= last));

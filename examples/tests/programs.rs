@@ -1,4 +1,5 @@
-//! Runs the example programs as users do. If this fails, what the README tells people to try first does not work.
+//! Runs the example programs as users do. If this fails, the first thing that the README tells people to try does not
+//! work.
 //!
 //! Cargo builds the programs for `cargo test`, but not for `cargo test --test programs`.
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Far longer than any of these runs takes: whoever is still there has hung.
+/// Far longer than any of these runs takes: a program that still runs then has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -209,7 +210,7 @@ fn numbers_that_make_no_sense_are_refused() {
     check("array_pipeline", &["--bytes", "much"], "not a size");
 }
 
-/// Runs the program with its own check; what it says is the total.
+/// Runs the program with its own check, and returns the total that it prints.
 fn check_streaming(mappers: usize, reducers: usize, articles: &str) -> Value {
     let (mappers, reducers) = (mappers.to_string(), reducers.to_string());
     let run = run(
@@ -316,7 +317,7 @@ fn output(mut child: Child) -> Run {
         });
         let mut text = String::new();
         let read = stdout.read_to_string(&mut text).map(|_| text);
-        // Both are at their end only when every process that had them is gone.
+        // Both end only when every process that had them is gone.
         let errors = errors.join().unwrap();
         let _ = sender.send(());
         (read.unwrap(), errors.unwrap())
@@ -347,7 +348,7 @@ impl Run {
         assert!(self.status.success(), "{self:?}");
     }
 
-    /// The program said in one line what is wrong, and these parts are in it.
+    /// The program reported its error in one line, and these parts are in it.
     #[track_caller]
     fn failed_with(&self, parts: &[&str]) {
         assert_eq!(self.status.code(), Some(1), "{self:?}");
@@ -357,7 +358,7 @@ impl Run {
         assert_eq!(self.stdout, "", "{self:?}");
     }
 
-    /// What it printed, which is exactly one JSON object.
+    /// The output, which is exactly one JSON object.
     #[track_caller]
     fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");

@@ -1,11 +1,11 @@
-//! Records of other processes, read as this crate reads them: for the fuzz targets, and for nothing else.
+//! Records of other processes, read as this crate reads them: for the fuzz targets alone.
 
 use crate::call::payload;
 use crate::wire::{Call, FromHead, ToCaller, ToHead, read};
 use crate::{format, wire};
 
-/// Reads bytes as each kind of record that comes through a ring. What is read is written again where there is one way
-/// to write it, and read once more.
+/// Reads bytes as each kind of record that comes through a ring. A record that can be written in one way only is
+/// written again, and read once more.
 pub fn read_record(record: &[u8]) {
     if let Some(call) = Call::read(record) {
         let mut again = Vec::new();

@@ -1,4 +1,5 @@
-//! What a front gives to the core: the names and keys of functions and actor classes, and the [`Host`] that runs them.
+//! The parts that a front gives to the core: the names and keys of functions and actor classes, and the [`Host`] that
+//! runs them.
 
 use std::any::Any;
 use std::fmt;

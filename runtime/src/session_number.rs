@@ -1,4 +1,4 @@
-//! Which session of this process a reference, a call or an actor belongs to.
+//! The session of this process that a reference, a call or an actor belongs to.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,4 +1,4 @@
-//! Charts as SVG: bars of ratios, and lines of how a cost grows. Pure.
+//! Charts as SVG: bars of ratios, and lines of the growth of a cost. Pure.
 //!
 //! Nothing is painted behind them, and every colour stands out from white as well as from black, so that they can be read
 //! in both of a site's themes.
@@ -16,7 +16,7 @@ const BAR: &str = "#3a8fd9";
 const COLOURS: [&str; 6] = ["#3a8fd9", "#d9822b", "#2e9e5b", "#b15fd0", "#d1495b", "#8a8f00"];
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 
-/// A bar: what it stands for, how many times as good, and how many were wanted.
+/// A bar: its name, how many times as good, and how many were wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bar {
     pub(crate) label: String,
@@ -71,7 +71,7 @@ pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
     svg
 }
 
-/// How a chart of lines is to be drawn.
+/// The drawing of a chart of lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Axes<'a> {
     pub(crate) title: &'a str,

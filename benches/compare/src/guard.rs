@@ -1,8 +1,8 @@
 //! The parent of a rival's processes, for as long as they live.
 //!
-//! Rivals start processes that outlive those who started them. Whoever waits for their end, as Ray does when it shuts down,
-//! waits for somebody to reap them, which nobody else here does; and when the rival has ended, what it has left behind is
-//! ended too.
+//! Rivals start processes that outlive their parents. Ray, for example, waits at its shutdown for these processes to
+//! end, and so for a reaper, and no other process here reaps them. When the rival has ended, the processes that it has
+//! left behind are ended too.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Runs a program with this process's input and output, and reaps whatever descends from it.
+/// Runs a program with this process's input and output, and reaps all its descendants.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), Failure> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let child = Command::new(program).args(arguments).spawn()?;
@@ -30,7 +30,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), Failure> {
             _ => {}
         }
     }
-    // Until there are no more, since each may have started another meanwhile.
+    // The loop runs until there are no more, because each may have started another meanwhile.
     loop {
         procfs::end(&procfs::descendants(std::process::id()));
         match waitpid(None, None) {

@@ -1,7 +1,7 @@
 //! Carries rows out: has the contenders' sides, lets them work in turn, and collects their figures.
 //!
-//! A side is started when a row first needs it, and ended when no later row does. Whoever is not at work sleeps; Ray, whose
-//! processes poll also when nothing is asked of them, is stopped meanwhile.
+//! A side is started when a row first needs it, and ended when no later row does. A side that is not at work sleeps.
+//! Ray is stopped meanwhile, because its processes poll also when nothing is asked of them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,13 +17,13 @@ use crate::rows::{Contender, Row, Task, Who};
 use crate::scratch::{self, Scratch};
 use crate::side::Side;
 
-/// What came of one contender of a row.
+/// The outcome of one contender of a row.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     Measured(Spread),
-    /// It cannot be had, or has failed: why.
+    /// It cannot be had, or has failed, for this reason.
     Skipped(String),
-    /// Its result is not what it has to be.
+    /// Its result is not the expected one.
     Wrong(String),
 }
 
@@ -36,7 +36,7 @@ impl Outcome {
     }
 }
 
-/// What came of a row: an outcome for each contender, in their order.
+/// The outcome of a row: one for each contender, in their order.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) row: Row,
@@ -44,7 +44,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// The median of whoever comes first under this name.
+    /// The median of the first contender under this name.
     pub(crate) fn median(&self, who: Who) -> Option<f64> {
         let contenders = self.row.contenders.iter().zip(&self.outcomes);
         let mut found = contenders.filter(|(contender, _)| contender.who == who);
@@ -52,7 +52,7 @@ impl Measured {
     }
 }
 
-/// How long things take, and how often they are repeated.
+/// The lengths and repetitions of measurements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) rounds_max: usize,
@@ -89,7 +89,7 @@ impl Pace {
     }
 }
 
-/// What has been installed for the rivals that need it, or why not.
+/// The installations of the rivals that need one, or why there is none.
 pub(crate) struct Installed {
     pub(crate) plasma: Result<plasma::Installed, String>,
     pub(crate) ray: Result<ray::Installed, String>,
@@ -149,7 +149,7 @@ impl<'a> Lab<'a> {
             .collect()
     }
 
-    /// Has the row's contenders let go of what they keep for its rounds.
+    /// Lets the row's contenders drop everything that they keep for its rounds.
     pub(crate) fn rest(&mut self, row: &Row) {
         let whos: HashSet<Who> = row.contenders.iter().map(|contender| contender.who).collect();
         for who in whos {
@@ -157,7 +157,7 @@ impl<'a> Lab<'a> {
             if let Some(Ok(side)) = self.sides.get_mut(&who)
                 && let Err(failure) = side.ask("rest")
             {
-                // A rival that fails once is not waited for again; what is compared with it is measured all the same.
+                // A rival that fails once is not waited for again. The others of its rows are measured all the same.
                 self.sides.remove(&who);
                 if !who.is_mobula() {
                     self.sides.insert(who, Err(failure.into_text()));
@@ -166,7 +166,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Ends whoever is not needed any more.
+    /// Ends the sides that are not needed any more.
     pub(crate) fn end(&mut self, needed: &HashSet<Who>) {
         let over: Vec<Who> = self.sides.keys().copied().filter(|who| !needed.contains(who)).collect();
         for who in over {
@@ -223,7 +223,7 @@ impl<'a> Lab<'a> {
         Ok(idle)
     }
 
-    /// Stops whoever disturbs others, unless it is its turn.
+    /// Stops contenders that disturb others, unless it is their turn.
     fn quiet(&mut self, turn: Who) {
         self.wake(turn);
         if turn != Who::Ray

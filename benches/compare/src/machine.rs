@@ -1,4 +1,4 @@
-//! What the page says about the machine and about versions.
+//! The page's lines about the machine and about versions.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// How many processes wanted to run in the last minute; more than a few tenths, and others were at work too.
+/// How many processes wanted to run in the last minute. More than a few tenths mean that others were at work too.
 fn load() -> String {
     read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned()
 }

@@ -4,14 +4,13 @@
 //! $ cargo run --release -p mobula-compare
 //! ```
 //!
-//! It installs the rivals that are not crates, lets everybody do each row's work in turn, checks every result while
-//! measuring, and writes `docs/performance.md` and the charts beside it.
+//! It installs the rivals that are not crates, lets all contenders do each row's work in turn, checks every result
+//! while measuring, and writes `docs/performance.md` and the charts beside it.
 //!
-//! * [`rows`] says what is measured, against whom, and what is to be reached; [`notes`] what bounds what is not;
+//! * [`rows`] has the work, the contenders and the goals; [`notes`] says what bounds the rows that miss theirs;
 //! * [`lab`] carries rows out, with a [`side`] (a process) for each contender;
 //! * [`peer`] is this program as such a process: [`mobula`], [`rivals`], and the machine's own [`limits`];
-//! * [`measure`] has the statistics, [`verdict`] says what is reached, [`page`] and
-//!   [`chart`] have what is written;
+//! * [`measure`] has the statistics, [`verdict`] says which goals are reached, [`page`] and [`chart`] have the output;
 //! * [`scratch`] sees to it that nothing is left behind.
 
 mod chart;
@@ -171,7 +170,7 @@ fn selected(options: &Options) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-/// Installs what the rows' rivals need, before anything is measured.
+/// Installs everything that the rows' rivals need, before anything is measured.
 fn install(rows: &[Row]) -> Result<Installed, Failure> {
     let needed: HashSet<Who> =
         rows.iter().flat_map(|row| &row.contenders).map(|contender| contender.who).collect();
@@ -197,7 +196,7 @@ fn install(rows: &[Row]) -> Result<Installed, Failure> {
     }))
 }
 
-/// Where this program was built: the environments are kept with what cargo makes.
+/// The directory that this program was built in: the environments are kept beside cargo's output.
 fn target_directory() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.parent().and_then(Path::parent).map_or_else(|| PathBuf::from("target"), Path::to_owned)

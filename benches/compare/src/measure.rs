@@ -1,8 +1,8 @@
-//! Figures: their units, what many rounds of one come to, and how two of them compare. Pure.
+//! Figures: their units, the statistics of many rounds, and the comparison of two of them. Pure.
 
 use std::fmt;
 
-/// What a figure counts, which also says whether more of it is better.
+/// The unit of a figure, which also says whether more of it is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
@@ -25,7 +25,7 @@ impl Unit {
     pub(crate) fn format(self, figure: f64) -> String {
         let scaled = |steps: &[(f64, &str)]| {
             let last = steps.len() - 1;
-            // As the digits that are shown would have it: 999.9 of one is 1.00 of the next.
+            // The step of the digits that are shown: 999.9 of one is 1.00 of the next.
             let step = steps.iter().position(|(size, _)| figure.abs() < size * 999.5).unwrap_or(last);
             let (size, name) = steps[step];
             format!("{}{name}", digits(figure / size))
@@ -74,7 +74,7 @@ pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     }
 }
 
-/// What a contender's rounds come to.
+/// The statistics of a contender's rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -92,7 +92,7 @@ impl Spread {
     }
 }
 
-/// How many times as good one figure is as another: twice as fast is 2, in whatever unit.
+/// How many times as good one figure is as another, in any unit: twice as fast is 2.
 pub(crate) fn times_as_good(unit: Unit, ours: f64, theirs: f64) -> f64 {
     if unit.more_is_better() { ours / theirs } else { theirs / ours }
 }

@@ -1,5 +1,5 @@
-//! What bounds the rows that are not reached, written by hand: the page shows a note beneath the table when its row (or
-//! series) is missed, and says so when there is none.
+//! The bounds of the rows that are not reached, written by hand. The page shows a note beneath the table when its row
+//! (or series) is missed, and says so when there is none.
 
 /// Keys of rows and series, each with its note in Markdown.
 pub(crate) const NOTES: &[(&str, &str)] = &[

@@ -1,4 +1,4 @@
-//! The page: what was measured as Markdown, and the names of its charts. Pure, but for [`write`].
+//! The page: the measurements as Markdown, and the names of its charts. Pure, but for [`write`].
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,17 +17,17 @@ const HEADLINE: &str = "performance-headline.svg";
 const HEADLINE_BEGIN: &str = "<!-- measured by mobula-compare -->";
 const HEADLINE_END: &str = "<!-- end of what was measured -->";
 
-/// What the page says beside figures.
+/// The page's text beside the figures.
 pub(crate) struct About {
     pub(crate) machine: Vec<(&'static str, String)>,
     pub(crate) versions: Vec<String>,
-    /// What was said behind the command.
+    /// The arguments of the command.
     pub(crate) command: Vec<String>,
     pub(crate) quick: bool,
     pub(crate) taken: Duration,
 }
 
-/// Writes the page and its charts into a directory, and says what was written.
+/// Writes the page and its charts into a directory, and returns the files that it wrote.
 pub(crate) fn write(out: &Path, measured: &[Measured], about: &About) -> std::io::Result<Vec<String>> {
     std::fs::create_dir_all(out)?;
     let mut written = Vec::new();
@@ -237,7 +237,7 @@ fn headline(measured: &[Measured]) -> Vec<Bar> {
     bars.collect()
 }
 
-/// How many times as good as somebody, and how many are wanted.
+/// How many times as good a contender is as another, and how many are wanted.
 struct Ratio {
     who: String,
     times: f64,
@@ -362,7 +362,7 @@ fn missed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(|entry| entry.verdict == Some(Verdict::Missed))
 }
 
-/// What the machine can do, gathered from the rows.
+/// The limits of the machine, gathered from the rows.
 fn limits(page: &mut String, measured: &[Measured]) {
     let mut lines = Vec::new();
     for of in measured.iter().filter(|of| of.row.point.is_none()) {
@@ -380,7 +380,7 @@ fn limits(page: &mut String, measured: &[Measured]) {
     }
 }
 
-/// What bounds the rows that are not reached.
+/// The bounds of the rows that are not reached.
 fn notes(page: &mut String, entries: &[Entry]) {
     if missed(entries).next().is_none() {
         return;
@@ -426,7 +426,7 @@ fn growth(page: &mut String, measured: &[Measured]) {
     }
 }
 
-/// What exactly each row measures.
+/// The exact definition of each row.
 fn definitions(page: &mut String, measured: &[Measured]) {
     page.push_str("## What is measured\n\n");
     for of in measured.iter().filter(|of| !of.row.method.is_empty()) {

@@ -1,8 +1,8 @@
-//! This program as another process: what a contender's side is, seen from within.
+//! This program as another process: a contender's side, seen from within.
 //!
-//! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT` when it
-//! cannot be measured, `wrong TEXT` when a result is not what it has to be. It ends when its input does, so none outlives
-//! the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same.
+//! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT` when
+//! it cannot be measured, `wrong TEXT` when a result is not the expected one. It ends when its input does, so none
+//! outlives the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same.
 
 use std::error::Error;
 use std::fmt;
@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use crate::measure::median;
 use crate::{guard, limits, mobula, rivals, scratch};
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It could not be measured.
     Error(String),
-    /// It was measured, and what came out is wrong.
+    /// It was measured, and the result is wrong.
     Wrong(String),
 }
 
 impl Failure {
-    /// What has happened, whichever of the two it is.
+    /// The text of either.
     pub(crate) fn into_text(self) -> String {
         match self {
             Self::Error(text) | Self::Wrong(text) => text,
@@ -45,7 +45,7 @@ impl<E: Error> From<E> for Failure {
     }
 }
 
-/// What a command gives.
+/// The answer to a command.
 pub(crate) type Figure = Result<f64, Failure>;
 
 /// Fails with a wrong result unless the condition holds.
@@ -116,7 +116,7 @@ pub(crate) fn median_of_batches(
     })
 }
 
-/// The median of what `one` gives, called as often as the budget allows, and once at least.
+/// The median of the figures of `one`, called as often as the budget allows, and at least once.
 pub(crate) fn median_of(budget: Duration, mut one: impl FnMut() -> Figure) -> Figure {
     let (start, mut figures) = (Instant::now(), Vec::new());
     loop {

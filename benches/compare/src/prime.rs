@@ -1,8 +1,8 @@
 //! Memory that the machine really has.
 //!
-//! A virtual machine gives memory that is free back to its host after a few seconds, and whoever uses it first then waits
+//! A virtual machine gives free memory back to its host after a few seconds, and the next process that uses it waits
 //! for the host: three hundred megabytes a second, where it is measured at all, and another figure each time. So before
-//! rounds in which much memory is used for the first time, as much is used and freed by somebody who is not timed.
+//! rounds that use much memory for the first time, code that is not timed uses and frees as much.
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,4 @@
-//! What the kernel says about processes: who descends from whom, CPU time, memory.
+//! The kernel's figures about processes: descent, CPU time, memory.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -77,7 +77,7 @@ pub(crate) fn end(processes: &[Process]) {
     }
 }
 
-/// CPU time that all threads of a process and its descendants have used. What has ended since does not count.
+/// CPU time that all threads of a process and its descendants have used. Threads that have ended since do not count.
 pub(crate) fn cpu_time(root: u32) -> Duration {
     let mut nanoseconds = 0;
     for pid in tree(root) {
@@ -91,8 +91,8 @@ pub(crate) fn cpu_time(root: u32) -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
-/// Memory that a process and its descendants take: private memory, their part of what they share with others, and all
-/// shared memory that they have open, mapped by anybody or not.
+/// Memory that a process and its descendants take: private memory, their part of the memory that they share with
+/// others, and all shared memory that they have open, mapped or not.
 pub(crate) fn memory_bytes(root: u32) -> u64 {
     let (mut own, mut shared) = (0, 0);
     let (mut files, mut file_bytes) = (HashSet::new(), 0);

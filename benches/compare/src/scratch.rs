@@ -1,7 +1,7 @@
-//! Where the harness and the rivals put their files, and how everything goes away again, also on Ctrl-C and on a panic.
+//! The places of the harness's and the rivals' files, and their removal, also on Ctrl-C and on a panic.
 //!
-//! The harness is the reaper of whatever descends from it, so that it finds every process that it has caused: those that
-//! a rival leaves behind become its own children.
+//! The harness is the reaper of all its descendants. So it finds every process that it has caused: processes that a
+//! rival leaves behind become its own children.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 
 use crate::procfs;
 
-/// Where things lie in memory that has names.
+/// The directory for files in memory.
 const MEMORY: &str = "/dev/shm";
-/// What the names of the harness's own begin with; its number follows, so that what one that was killed has left behind is
-/// known by its owner being gone.
+/// The beginning of the names of the harness's own files. Its process number follows, so that files left by a harness
+/// that was killed are known: their owner is gone.
 const NAME: &str = "mobula_cmp_";
 
 /// Whether a signal has come.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Directories that go with this value, and with them whatever was started.
+/// Directories that go with this value, and with them every process that was started.
 pub(crate) struct Scratch {
     directory: TempDir,
     memory: TempDir,
@@ -67,20 +67,21 @@ impl Scratch {
         self.memory.path()
     }
 
-    /// What the names of iceoryx2's shared memory begin with.
+    /// The beginning of the names of iceoryx2's shared memory.
     pub(crate) fn iceoryx_prefix(&self) -> &str {
         &self.iceoryx_prefix
     }
 }
 
-/// Does not return when a signal has come: what the contenders say while they are ended means nothing.
+/// Does not return when a signal has come: answers of contenders that are being ended mean nothing.
 pub(crate) fn go_on() {
     while ENDING.load(Ordering::Acquire) {
         std::thread::park();
     }
 }
 
-/// Has this process end by a signal again: a mask is inherited, and what a side starts may be told to end by one.
+/// Lets a signal end this process again: a mask is inherited, and a program that a side starts may be ended by a
+/// signal.
 pub(crate) fn end_by_signals() -> nix::Result<()> {
     ending().thread_unblock()
 }
@@ -96,7 +97,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what harnesses have left that were killed.
+/// Removes files of harnesses that were killed.
 fn remove_left_over(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -108,12 +109,12 @@ fn remove_left_over(place: &Path) {
     }
 }
 
-/// The process that something is called after.
+/// The process that a file is named after.
 fn owner_of(name: &str) -> Option<u32> {
     name.strip_prefix(NAME)?.split_once('_')?.0.parse().ok()
 }
 
-/// Ends every process that descends from this one, and removes what they have left.
+/// Ends every process that descends from this one, and removes their files.
 fn clear(paths: &[PathBuf], prefix: &str) {
     for _ in 0..100 {
         let left = procfs::descendants(std::process::id());

@@ -1,4 +1,4 @@
-//! A contender's process, as the harness has it: started, asked, stopped for a while, and ended.
+//! A contender's process, as the harness uses it: it starts, asks, stops and ends the process.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -36,7 +36,7 @@ impl Side {
         Self::start(words.first().unwrap_or(&"peer"), command, None)
     }
 
-    /// Starts a side. What it has to say beside its answers goes to a file in `logs`, if there is such a directory.
+    /// Starts a side. Its output beside its answers goes to a file in `logs`, if there is such a directory.
     pub(crate) fn start(name: &str, mut command: Command, logs: Option<&Path>) -> Result<Self, Failure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let log = logs.map(|directory| directory.join(format!("{name}.log")));
@@ -85,7 +85,7 @@ impl Side {
         let line = match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
-                // Nor will it be asked again: what it says next would be taken for the answer to something else.
+                // It is not asked again: its next line would be taken for the answer to another command.
                 self.commands = None;
                 return error(format!("{} does not answer within {PATIENCE:?}", self.name));
             }
@@ -110,7 +110,7 @@ impl Side {
         procfs::signal_tree(self.pid(), signal);
     }
 
-    /// The end of what the process has said about itself.
+    /// The end of the process's own log.
     fn last_words(&self) -> String {
         let text = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
         let last = text.lines().rev().find(|line| !line.trim().is_empty());

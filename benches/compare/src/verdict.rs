@@ -1,15 +1,15 @@
-//! Whether what was to be reached was reached. Pure.
+//! Whether the goals were reached. Pure.
 
 use crate::lab::Measured;
 use crate::measure::times_as_good;
 use crate::rows::{Goal, Series, SeriesGoal, Who};
 
-/// How a goal stands.
+/// The state of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Reached,
     Missed,
-    /// Somebody was not measured.
+    /// A contender was not measured.
     Unknown,
 }
 
@@ -22,7 +22,7 @@ impl Verdict {
         }
     }
 
-    /// Of all of several.
+    /// The verdict on all of several.
     pub(crate) fn all(verdicts: impl IntoIterator<Item = Self>) -> Self {
         verdicts.into_iter().fold(Self::Reached, |all, one| match (all, one) {
             (Self::Missed, _) | (_, Self::Missed) => Self::Missed,
@@ -32,7 +32,7 @@ impl Verdict {
     }
 }
 
-/// How one goal of a row stands.
+/// The state of one goal of a row.
 pub(crate) fn of_goal(measured: &Measured, goal: &Goal) -> Verdict {
     let ours = measured.median(Who::Mobula);
     let at_least =
@@ -45,7 +45,7 @@ pub(crate) fn of_goal(measured: &Measured, goal: &Goal) -> Verdict {
     })
 }
 
-/// One line of a series: what it is called, whose it is, and its points.
+/// One line of a series: its name, its contender, and its points.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line {
     pub(crate) label: String,
@@ -74,7 +74,7 @@ pub(crate) fn lines(series: &Series, measured: &[Measured]) -> Vec<Line> {
     lines
 }
 
-/// How one goal of a series stands: all of Mobula's lines must reach it.
+/// The state of one goal of a series: all of Mobula's lines must reach it.
 pub(crate) fn of_series(series: &Series, goal: SeriesGoal, lines: &[Line]) -> Verdict {
     let ours = lines.iter().filter(|line| line.who == Who::Mobula && !line.points.is_empty());
     let mut verdicts = ours.map(|line| Verdict::of(line_reaches(series, goal, line))).peekable();

@@ -57,8 +57,8 @@ pub enum Error {
         /// The values that are possible.
         expected: String,
     },
-    /// A remote function or method ran, and failed; or it could not be called, or its result not be passed on. What it
-    /// failed with is the error's [cause](TaskError::cause).
+    /// A remote function or method ran and failed, or it could not be called, or its result could not be passed on. The
+    /// error's [cause](TaskError::cause) is the failure.
     #[error(transparent)]
     Task(#[from] TaskError),
     /// There is no result, and no function that failed: a process died, an actor is gone, an object is lost, the store
@@ -96,7 +96,7 @@ pub enum Error {
     /// A value could not be encoded or decoded; the front says why. In Rust it is a `mobula::value::ValueError`.
     #[error(transparent)]
     Value(Box<dyn std::error::Error + Send + Sync>),
-    /// The store refused this process something, or is gone. What it refused another process, in which a call ran, is
+    /// The store refused this process something, or is gone. A refusal to another process, in which a call ran, is
     /// [`Failure::Store`].
     #[error(transparent)]
     Store(#[from] ClientError),

@@ -63,8 +63,8 @@ impl TaskError {
         Self { cause: Some(Box::new(cause.into())), ..self }
     }
 
-    /// What a function returned as its error, and the same as an error with sources, if it is one. Where one of them is
-    /// what an operation of the runtime gave the function, that is its cause.
+    /// The error that a function returned, and the same as an error with sources, if it is one. If one of them comes
+    /// from an operation of the runtime, it is the cause.
     pub fn returned<E: fmt::Display>(shown: &E, error: Option<&(dyn StdError + 'static)>) -> Self {
         // The alternate form shows the sources of errors that know how.
         let mut message = format!("{shown:#}");

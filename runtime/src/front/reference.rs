@@ -15,7 +15,7 @@ use crate::session_number::SessionNumber;
 
 /// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
 ///
-/// A reference is equal to its clones, in whatever process they are, and to no other.
+/// A reference is equal to its clones, in all processes, and to no other.
 #[derive(Debug, Clone)]
 pub struct Ref {
     to: Referent,

@@ -37,8 +37,8 @@ const FREE_PATIENCE: Duration = Duration::from_millis(100);
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
-/// A session may have so many processes whatever room there is: a worker, and an actor or what the worker's call waits
-/// for. If they cannot be started, the system says why.
+/// A session may have so many processes even without room: a worker, and an actor or the process that the worker's call
+/// waits for. If they cannot be started, the system says why.
 const PROCESSES_MIN: usize = 2;
 /// When so many processes wait for other calls, or half of the limit, the head logs a warning.
 const BLOCKED_WORTH_SAYING: usize = 64;
@@ -381,7 +381,7 @@ impl<C: Caller> Pool<C> {
 
     fn limit(&self) -> usize {
         let with_room = self.workers.len().saturating_add(self.room);
-        // Calls have one place whatever room there is.
+        // Calls have one place even without room.
         self.processes_max.min(with_room.max(self.actors() + 1).max(PROCESSES_MIN))
     }
 

@@ -1,19 +1,19 @@
 //! A process that this one has started, known by a descriptor and not by its number.
 //!
-//! The program that a session lives in may do with its children what it likes: ignore SIGCHLD (or have inherited that),
-//! ask for no zombies, or wait for whatever ends. Then a child's number is free as soon as it has ended, and the system
-//! may give the number to an unrelated process at once. So everything here goes through the child's pidfd, which means
-//! this one process for ever: hearing of its end, asking how it ended, and signals.
+//! The program that a session lives in may do with its children as it likes: ignore SIGCHLD (or have inherited that),
+//! ask for no zombies, or wait for every child that ends. Then a child's number is free as soon as it has ended, and
+//! the system may give the number to an unrelated process at once. So everything here goes through the child's pidfd,
+//! which means this one process for ever: hearing of its end, asking how it ended, and signals.
 //!
-//! What holds, and where:
+//! These guarantees hold:
 //! - The descriptor is opened by number once, right after the start, and the process behind it must then be a child of
 //!   this one that leads the group made for it. Numbers are given out in turn, so another process could pass for it
 //!   only if all other numbers had been used up in that moment, by this program's own children.
-//! - How a child ended is known also if somebody else has waited for it, from Linux 6.15 on. Before, that is
+//! - The reason of a child's end is known also if other code has waited for it, from Linux 6.15 on. Before, it is
 //!   [`ExitReason::Unknown`].
-//! - What a child had forked is ended with it, through the descriptor too, from Linux 6.9 on. Before, its group is
-//!   signalled by number, and only while the child has not been waited for, which keeps the number; so where somebody
-//!   else waits for it, what it had forked stays.
+//! - Processes that a child had forked are ended with it, through the descriptor too, from Linux 6.9 on. Before, its
+//!   group is signalled by number, and only while the child has not been waited for, which keeps the number. So where
+//!   other code waits for the child, the processes that it had forked stay.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

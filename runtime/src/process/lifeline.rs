@@ -84,7 +84,7 @@ impl Drop for Lifeline {
 /// nothing but to make one system call.
 pub(crate) fn last_words(socket: RawFd, token: u64) {
     let bytes = token.to_le_bytes();
-    // SAFETY: the bytes outlive the call. Whatever the number is now, nothing but a write can come of it.
+    // SAFETY: the bytes outlive the call. The number may stand for anything by now: nothing but a write can come of it.
     unsafe {
         libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
     };
@@ -143,7 +143,7 @@ static CANARY: AtomicI32 = AtomicI32::new(-1);
 /// error. One system call; nothing in a process that is no worker.
 pub(crate) fn end_if_descriptors_are_gone() {
     let canary = CANARY.load(Ordering::Relaxed);
-    // SAFETY: asks about a number, whatever it is now.
+    // SAFETY: asks about a number, which may stand for anything now.
     if canary >= 0 && unsafe { libc::fcntl(canary, libc::F_GETFD) } == -1 {
         // SAFETY: ends the process.
         unsafe { libc::_exit(1) };

@@ -56,7 +56,8 @@ pub(crate) fn tell_overflow(token: u64, socket: RawFd) {
 }
 
 extern "C" fn on_fault(signal: libc::c_int, info: *const libc::siginfo_t, _context: *const libc::c_void) {
-    // SAFETY: the kernel gives a handler with `SA_SIGINFO` valid information. What is called is allowed in a handler.
+    // SAFETY: the kernel gives a handler with `SA_SIGINFO` valid information. The functions called are allowed in a
+    // handler.
     unsafe {
         // Back from here the instruction faults again, and ends the process; a signal that was sent is sent again.
         libc::signal(signal, libc::SIG_DFL);

@@ -84,12 +84,12 @@ pub fn is_initialized() -> bool {
 /// Keeps a session alive. The session ends when its last guard is dropped.
 ///
 /// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends
-/// behind it; one that has not ended after 2 seconds is killed. Then all other processes end, whatever they do. When
+/// behind it; one that has not ended after 2 seconds is killed. Then all other processes end, even during a call. When
 /// the driver itself is killed, or exits without dropping this, its processes are killed at once, and no destructor
 /// runs.
 ///
-/// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: whatever
-/// is done with them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them
+/// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: every
+/// operation on them then is [`Failure::SessionOver`], also when another session has begun, except that dropping them
 /// is fine.
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {

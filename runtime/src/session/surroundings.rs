@@ -86,8 +86,8 @@ pub(super) fn default_processes_max(workers: usize) -> usize {
     let memory = mobula_store::machine::memory_bytes().map(|bytes| bytes / MEMORY_BYTES_EACH);
     let room = [descriptors, of_user, group, memory].into_iter().flatten().chain(system).min();
     let room = room.and_then(|room| usize::try_from(room).ok()).unwrap_or(PROCESSES_MAX);
-    // Always one more than the workers, for an actor or for a call that another call waits for, whatever the limits
-    // say: they may be raised meanwhile.
+    // Always one more than the workers, for an actor or for a call that another call waits for, even if the limits say
+    // less: they may be raised meanwhile.
     room.clamp(workers + 1, PROCESSES_MAX)
 }
 

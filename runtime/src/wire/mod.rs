@@ -42,7 +42,7 @@ pub(crate) enum Callee {
 /// How many objects the result of a call becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returns {
-    /// One, whatever its type.
+    /// One, of any type.
     One,
     /// The elements of a tuple of this many.
     Tuple(u32),

@@ -85,7 +85,7 @@ impl Executor {
         }
     }
 
-    // ---- arriving, on whatever thread deals with the mail ----
+    // ---- arriving, on any thread that deals with the mail ----
 
     pub(crate) fn on_call(&self, from: &Arc<Link>, record: &mut Vec<u8>) {
         let Some(call) = Call::read(record) else {

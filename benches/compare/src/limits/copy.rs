@@ -56,7 +56,7 @@ impl Copy {
             target: target.cast(),
             huge,
         };
-        // Warm, whatever the pages are.
+        // Makes the memory warm, with pages of either size.
         copy.once()?;
         Ok(copy)
     }
@@ -84,7 +84,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // SAFETY: what was reserved, with the mapping of the file in it; nothing refers to it any more.
+        // SAFETY: the range that was reserved, with the mapping of the file in it; nothing refers to it any more.
         let _ = unsafe { munmap(self.reserved, self.reserved_bytes) };
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine can do at best, measured as everything else is: the rows' figures stand beside these.
+//! The limits of this machine, measured as everything else is: the rows' figures stand beside these.
 
 pub(crate) mod copy;
 pub(crate) mod line;

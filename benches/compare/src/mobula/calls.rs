@@ -1,4 +1,4 @@
-//! The tasks and the actor that are called, and what is measured of them.
+//! The tasks and the actor that are called, and the measurements of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::peer::{Failure, Figure, check, median_of, median_of_batches};
 const AT_ONCE: i64 = 10_000;
 /// How long the callee is left alone before each call that is to find it asleep.
 const PAUSE: Duration = Duration::from_millis(2);
-/// What each task computes that keeps workers busy.
+/// The computation of each task that keeps workers busy.
 const BUSY: Duration = Duration::from_micros(200);
 
 #[mobula::remote]
@@ -233,7 +233,7 @@ impl Running {
             check(total == 3.0 * elements as f64, "the sum of an array")?;
             Ok(taken)
         };
-        // Into memory that nothing was in for a while.
+        // The first array goes into memory that nothing was in for a while.
         one()?;
         median_of(budget, one)
     }

@@ -1,4 +1,4 @@
-//! What put and get cost with many objects alive, and with many clients attached.
+//! The cost of put and get with many objects alive, and with many clients attached.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Growth {
         Ok(Self { alive: Vec::new(), readers: Vec::new(), client, store, value })
     }
 
-    /// Has so many objects of so many bytes alive, and nothing else.
+    /// Makes so many objects of so many bytes alive, and nothing else.
     pub(super) fn live_of(&mut self, bytes: usize, count: usize) -> Figure {
         self.alive.clear();
         self.value = pattern(bytes);
@@ -39,7 +39,7 @@ impl Growth {
         self.live(count)
     }
 
-    /// Has so many objects alive.
+    /// Makes so many objects alive.
     pub(super) fn live(&mut self, count: usize) -> Figure {
         self.alive.truncate(count);
         while self.alive.len() < count {

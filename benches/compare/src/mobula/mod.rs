@@ -2,9 +2,9 @@
 //! interface alone, as a program of its users' would be.
 //!
 //! * [`store`] starts a store, as a process of its own, and [`reader`] is another client of it;
-//! * [`objects`] has what is measured of them;
+//! * [`objects`] has their measurements;
 //! * [`calls`] has the tasks and actors, and [`session`] their beginning and end;
-//! * [`growth`] has what is measured with more of everything.
+//! * [`growth`] has the measurements with more of everything.
 
 mod calls;
 mod growth;

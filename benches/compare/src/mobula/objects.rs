@@ -1,4 +1,4 @@
-//! What objects cost: put, get in another process, fill in place and seal.
+//! The cost of objects: put, get in another process, fill in place and seal.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) struct Objects {
     client: Client,
     reader: Side,
     store: Store,
-    /// What is put, when it is large.
+    /// The bytes of large objects that are put.
     source: Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ impl Objects {
         Ok(Self { client: store.client()?, reader: store.reader()?, store, source: Vec::new() })
     }
 
-    /// Lets go of what takes much memory.
+    /// Drops everything that takes much memory.
     pub(super) fn rest(&mut self) {
         self.source = Vec::new();
         self.client.release_unused();
@@ -41,7 +41,7 @@ impl Objects {
     /// Put and drop: the memory that one object leaves is the next one's.
     pub(super) fn put(&mut self, bytes: usize, budget: Duration) -> Figure {
         let value = pattern(bytes);
-        // As in a program, there are others: a store that is empty but for one object is nobody's.
+        // As in a program, there are other objects: no real store is empty but for one object.
         let _others: Vec<_> = (0..OTHERS).map(|_| self.client.put(&value)).collect::<Result<_, _>>()?;
         let figure = median_of_batches(budget, BATCH, || {
             for _ in 0..BATCH {

@@ -1,6 +1,7 @@
-//! Another client of a store, in a process of its own: it gets what the owner has put.
+//! Another client of a store, in a process of its own: it gets the objects that the owner has put.
 //!
-//! Ids come in an object whose bytes they are, which also introduces this client to its owner before anything is timed.
+//! Ids come in an object whose bytes they are. Getting it also attaches this client to the owner before anything is
+//! timed.
 
 use std::path::Path;
 use std::time::Instant;
@@ -27,7 +28,7 @@ pub(crate) fn serve(socket: &Path) -> Result<(), Failure> {
                 Ok(())
             })
         }
-        // The second id is one that was met before, so that this process knows its owner.
+        // The second id was met before, so this process knows its owner.
         ["read", id, met, expected] => {
             let (id, expected): (ObjectId, u64) = (id.parse()?, expected.parse()?);
             drop(client.get(met.parse()?)?);

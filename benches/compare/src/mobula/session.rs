@@ -11,7 +11,7 @@ use crate::peer::{Failure, Figure, check};
 /// Room for the largest array of all, and for one that takes its place.
 const CAPACITY_BYTES: u64 = 6 << 30;
 
-/// A session, and what rows keep in it between their rounds.
+/// A session, and the values that rows keep in it between their rounds.
 pub(super) struct Running {
     // References end before their session.
     pub(super) actor: Option<ActorHandle<Total>>,
@@ -40,7 +40,7 @@ impl Running {
         self.workers
     }
 
-    /// Lets go of what takes much memory.
+    /// Drops everything that takes much memory.
     pub(super) fn rest(&mut self) {
         (self.array, self.done, self.holder) = (None, Vec::new(), None);
     }

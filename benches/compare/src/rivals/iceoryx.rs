@@ -56,7 +56,7 @@ impl Ends {
     fn open(directory: &FilePath, prefix: &str, out: &str, back: &str) -> Result<Self, Failure> {
         set_log_level(LogLevel::Error);
         let mut config = Config::default();
-        // Nothing of it lies beside what other programs have.
+        // Its files do not lie beside those of other programs.
         let root = directory.join("iceoryx").to_string_lossy().into_owned();
         let text = |error: &dyn std::fmt::Debug| Failure::Error(format!("iceoryx2: {error:?}"));
         let root = iceoryx2::prelude::Path::new(root.as_bytes()).map_err(|error| text(&error))?;

@@ -8,7 +8,7 @@ use crate::peer::{self, Failure, budget, check, error, median_of};
 use crate::side::Side;
 
 type Message = [u8; 32];
-/// What the other process says first: how to send to it, and whence it sends.
+/// The other process's first message: the way to send to it, and the way to hear from it.
 type Hello = (IpcSender<(Message, Message)>, IpcReceiver<(Message, Message)>);
 
 /// The side of ipc-channel. `there-and-back PAUSE_US BUDGET`: 64 bytes, with a pause before each.
@@ -37,7 +37,7 @@ pub(crate) fn serve() -> Result<(), Failure> {
     })
 }
 
-/// The other process: sends back whatever comes.
+/// The other process: sends back every message.
 pub(crate) fn echo(name: &str) -> Result<(), Failure> {
     let (to_here, here) = ipc::channel()?;
     let (there, from_there) = ipc::channel()?;

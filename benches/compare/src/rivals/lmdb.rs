@@ -28,7 +28,7 @@ pub(crate) fn serve(directory: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(&directory)?;
     let mut options = EnvOpenOptions::new();
     options.map_size(MAP_BYTES);
-    // SAFETY: what these flags give up is durability when the machine fails; the file is this process's alone, and no
+    // SAFETY: these flags give up only durability when the machine fails; the file is this process's alone, and no
     // other environment of it is open here.
     let environment = unsafe {
         options.flags(EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC | EnvFlags::WRITE_MAP);

@@ -1,4 +1,4 @@
-//! What Mobula is compared with. Each in its own way, by its own means, does what a row asks for.
+//! The rivals of Mobula. Each does a row's work in its own way, by its own means.
 
 pub(crate) mod iceoryx;
 pub(crate) mod ipc;

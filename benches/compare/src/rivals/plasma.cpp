@@ -113,7 +113,7 @@ struct Child {
         dup2(in[0], 0);
         dup2(out[1], 1);
       } else {
-        // What a store says is nothing that the harness would understand.
+        // The harness would not understand the output of a store.
         dup2(2, 1);
       }
       std::vector<char*> arguments;

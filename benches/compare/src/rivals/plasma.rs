@@ -12,10 +12,10 @@ use crate::side::Side;
 const PROGRAM: &str = include_str!("plasma.cpp");
 const PACKAGES: [&str; 2] = ["pyarrow==11.0.0", "numpy<2"];
 pub(crate) const VERSION: &str = "Plasma of pyarrow 11.0.0, C++ client";
-/// What its store may hold: a few of the largest objects.
+/// The capacity of its store: a few of the largest objects.
 const STORE_BYTES: u64 = 1536 << 20;
 
-/// What is needed to start it.
+/// Everything that is needed to start it.
 #[derive(Debug, Clone)]
 pub(crate) struct Installed {
     server: PathBuf,
@@ -47,7 +47,7 @@ pub(crate) fn start(installed: &Installed, scratch: &Path) -> Result<Side, Failu
     Side::start("plasma", command, Some(scratch))
 }
 
-/// Where this version of Python has put it.
+/// The place where this version of Python has put it.
 fn find_pyarrow(venv: &Path) -> Result<PathBuf, Failure> {
     let mut found = std::fs::read_dir(venv.join("lib"))?
         .flatten()

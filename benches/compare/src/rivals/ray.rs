@@ -1,4 +1,4 @@
-//! Ray, whose programming model Mobula's is, driven by a small Python program beside this file.
+//! Ray, the model of Mobula's programming interface, driven by a small Python program beside this file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ const PROGRAM: &str = include_str!("ray_side.py");
 const PACKAGES: [&str; 2] = ["ray==2.60.0", "numpy"];
 pub(crate) const VERSION: &str = "Ray 2.60.0";
 
-/// What is needed to start it.
+/// Everything that is needed to start it.
 #[derive(Debug, Clone)]
 pub(crate) struct Installed {
     python: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) fn venv(path: &Path, packages: &[&str]) -> Result<PathBuf, Failure> {
     Ok(path.to_owned())
 }
 
-/// Runs a command to its end; what it said last is the error.
+/// Runs a command to its end; its last line is the error.
 pub(crate) fn run(mut command: Command) -> Result<(), Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = match command.stdin(std::process::Stdio::null()).output() {

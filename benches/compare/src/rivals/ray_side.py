@@ -1,7 +1,7 @@
 """Ray's side of the comparison: one driver, which takes one command a line and answers each with one line.
 
-Answers are "ok FIGURE", "error TEXT" (Ray failed), or "wrong TEXT" (a result is not what it has to be). What Ray itself
-prints goes to standard error. The last word of a command is how many milliseconds it may take.
+Answers are "ok FIGURE", "error TEXT" (Ray failed), or "wrong TEXT" (a result is not what it has to be). Ray's own
+output goes to standard error. The last word of a command is how many milliseconds it may take.
 """
 
 import os

@@ -1,4 +1,4 @@
-//! How costs grow with what is alive, who is attached, and how many work.
+//! The growth of costs with the number of live objects, of attached clients, and of workers.
 
 use super::{AxisUnit, Row, Series, SeriesGoal, Task, Who};
 use crate::measure::Unit;

@@ -1,4 +1,4 @@
-//! What is used while nothing is done.
+//! The use of CPU time and memory while nothing is done.
 
 use super::{Row, Task, Who};
 use crate::measure::Unit;

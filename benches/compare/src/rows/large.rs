@@ -1,4 +1,4 @@
-//! Large objects: what they cost beside the one copy, or the one look at each byte, that cannot be saved.
+//! Large objects: their cost beside the one copy, or the one look at each byte, that cannot be saved.
 
 use super::{AxisUnit, Row, Series, SeriesGoal, Who};
 use crate::measure::Unit;

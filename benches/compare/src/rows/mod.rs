@@ -1,4 +1,4 @@
-//! The rows: what is measured, against whom, and what is to be reached. Data alone; `lab.rs` carries it out.
+//! The rows: the work that is measured, the contenders, and the goals. Data alone; `lab.rs` carries it out.
 //!
 //! A row belongs to a [`Series`] when it is one point of how a cost grows.
 
@@ -11,7 +11,7 @@ mod session;
 
 use crate::measure::{Times, Unit, digits};
 
-/// Whose process does the work.
+/// The process that does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Who {
     Mobula,
@@ -58,7 +58,7 @@ impl Who {
     }
 }
 
-/// What one round of a contender is.
+/// The measurement of one round of a contender.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Task {
     /// Its side is given these words, and the budget behind them.
@@ -71,18 +71,18 @@ pub(crate) enum Task {
     ObjectMemory { objects: u64, object_bytes: u64 },
 }
 
-/// Somebody who does a row's work.
+/// A process that does a row's work.
 #[derive(Debug, Clone)]
 pub(crate) struct Contender {
     pub(crate) who: Who,
-    /// What it is called in this row.
+    /// Its name in this row.
     pub(crate) label: String,
     pub(crate) task: Task,
     /// At most so many rounds, where each takes seconds.
     pub(crate) rounds_max: usize,
 }
 
-/// What is to be reached.
+/// A goal.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Goal {
     /// So many times as good as another.
@@ -99,7 +99,7 @@ pub(crate) struct Row {
     pub(crate) key: String,
     pub(crate) work: String,
     pub(crate) unit: Unit,
-    /// What exactly is measured, for the page. Empty where another row has said it.
+    /// The exact definition of the measurement, for the page. Empty where another row has it.
     pub(crate) method: &'static str,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) goals: Vec<Goal>,
@@ -107,7 +107,7 @@ pub(crate) struct Row {
     pub(crate) budget_ms: u64,
     /// Bytes that each goes through, where the rate of that is of interest.
     pub(crate) bytes: Option<u64>,
-    /// The series, and where in it.
+    /// The series, and the place in it.
     pub(crate) point: Option<(&'static str, f64)>,
     /// Whether the headline chart has it.
     pub(crate) headline: bool,
@@ -115,17 +115,17 @@ pub(crate) struct Row {
     pub(crate) slow: bool,
     /// Uses so much memory for the first time that the machine has to have it ready.
     pub(crate) primed: bool,
-    /// Its rounds take turns with those of the other points of its series, so that what disturbs the machine for a while
-    /// does not look like growth.
+    /// Its rounds take turns with those of the other points of its series. So a disturbance of the machine does not
+    /// look like growth.
     pub(crate) in_turn: bool,
 }
 
-/// How a cost grows.
+/// The growth of a cost.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) key: &'static str,
     pub(crate) work: &'static str,
-    /// What is more and more.
+    /// The quantity that grows.
     pub(crate) axis: &'static str,
     /// How `axis` counts.
     pub(crate) axis_unit: AxisUnit,
@@ -143,7 +143,7 @@ pub(crate) enum AxisUnit {
     Bytes,
 }
 
-/// What is to be reached by all of Mobula's lines in a series.
+/// The goal for all of Mobula's lines in a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum SeriesGoal {
     /// No point differs from the first by more than this part of it, to the worse.
@@ -273,13 +273,13 @@ impl Row {
         self
     }
 
-    /// What a contender is called here.
+    /// The name of a contender here.
     pub(crate) fn label_of(&self, who: Who) -> &str {
         let contender = self.contenders.iter().find(|contender| contender.who == who);
         contender.map_or(who.name(), |contender| &contender.label)
     }
 
-    /// What a goal of this row's is, in words.
+    /// A goal of this row's, in words.
     pub(crate) fn goal_text(&self, goal: &Goal) -> String {
         match goal {
             Goal::Times(who, 1.0) => format!("faster than {}", self.label_of(*who)),
@@ -315,7 +315,7 @@ fn plain(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A ratio against somebody, in words.
+/// A ratio against a contender, in words.
 pub(crate) fn ratio_text(ratio: f64, label: &str) -> String {
     format!("{} {label}", Times(ratio))
 }

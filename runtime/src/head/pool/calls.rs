@@ -223,7 +223,7 @@ impl Life {
         }
     }
 
-    /// Ends the leases that are over, for whatever reason.
+    /// Ends the leases that are over, for any reason.
     fn end_leases(&mut self, caller: u64) {
         let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
         for Ended { worker, is_busy } in leases.take_ended(self.now) {
