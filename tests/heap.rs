@@ -1,6 +1,8 @@
 //! The heap after a spike: if these fail, a program that once had many calls under way, or many objects, keeps the memory of
 //! that until it ends.
 
+use std::path::PathBuf;
+
 use mobula_tests::{Store, eventually, put_content, session, turn};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
@@ -9,6 +11,12 @@ const MIB: u64 = 1 << 20;
 #[mobula::remote]
 fn square(x: u64) -> u64 {
     x * x
+}
+
+/// Keeps its worker until the file is there.
+#[mobula::remote]
+fn occupies_until(gate: PathBuf) {
+    eventually("the gate opens", || gate.exists());
 }
 
 /// Bytes of memory that are this process's alone: its heap, above all.
@@ -29,12 +37,18 @@ fn many_calls_leave_nothing_behind_in_the_heap_of_who_made_them() {
     const CALLS: u64 = 100_000;
     let _session = session(1);
     assert_eq!(square::remote(3).get().unwrap(), 9);
+    let directory = tempfile::tempdir().unwrap();
     let before = private_bytes_at_first();
-    for _ in 0..3 {
+    for round in 0..3 {
+        // All calls are pending at once: the only worker is occupied until they have been made.
+        let gate = directory.path().join(round.to_string());
+        let occupied = occupies_until::remote(gate.clone());
         let refs: Vec<_> = (0..CALLS).map(square::remote).collect();
+        assert!(private_bytes() > before + 24 * MIB, "so many calls take no memory: this test shows nothing");
+        std::fs::write(gate, []).unwrap();
         let results = mobula::get(&refs).unwrap();
         assert_eq!(results.iter().sum::<u64>(), (0..CALLS).map(|x| x * x).sum::<u64>());
-        assert!(private_bytes() > before + 24 * MIB, "so many calls take no memory: this test shows nothing");
+        occupied.get().unwrap();
     }
     eventually("the memory of the calls is given back", || private_bytes() < before + 12 * MIB);
 }
@@ -50,12 +64,12 @@ fn many_objects_leave_little_behind_in_the_heap_of_their_owner() {
     // Once more with a few objects that stay, wherever they are.
     for _ in 0..2 {
         let mut handles: Vec<_> = (0..OBJECTS).map(|_| client.put(b"8 bytes.").unwrap().handle()).collect();
-        handles.truncate(100);
-        handles.shrink_to_fit();
         assert!(
             private_bytes() > before + 24 * MIB,
             "so many objects take no memory: this test shows nothing"
         );
+        handles.truncate(100);
+        handles.shrink_to_fit();
         // Some memory stays: the count of each, and the part that the C library keeps at the end of a thread's heap.
         eventually("the memory of the objects is given back", || private_bytes() < before + 18 * MIB);
         // The objects that stayed, and those that come later, have the right bytes.
