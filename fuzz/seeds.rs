@@ -137,8 +137,8 @@ mod values {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
-    use arrow::datatypes::Int32Type;
+    use mobula::arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+    use mobula::arrow::datatypes::Int32Type;
     use mobula::value::{Tensor, encode};
     use mobula_fuzz::values::{Any, Tagged, Victim, home};
     use serde_bytes::ByteBuf;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use mobula::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use mobula::fuzzing::Reference;
 use mobula::value::{Arrow, Bytes, Encoded, Source, Tensor, ValueError, decode, encode, format};
 use mobula_client::{Client, Handle, Layout, Object};

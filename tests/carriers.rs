@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::*;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use mobula::arrow::array::*;
+use mobula::arrow::buffer::OffsetBuffer;
+use mobula::arrow::datatypes::*;
 use mobula::value::{Arrow, Bytes, Encoded, Source, Tensor, ValueError, decode, encode};
 use mobula_client::{Client, ClientError, Layout, Object};
 use serde::Serialize;
@@ -183,7 +183,7 @@ fn dictionary() -> DataType {
 }
 
 fn cast(array: Arrow<ArrayRef>, to: DataType) -> Arrow<ArrayRef> {
-    Arrow::from(arrow::compute::cast(&*array, &to).expect("there is such a cast"))
+    Arrow::from(arrow_cast::cast(&*array, &to).expect("there is such a cast"))
 }
 
 fn item() -> FieldRef {

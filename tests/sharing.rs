@@ -4,8 +4,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use arrow::buffer::Buffer;
 use bytes::Bytes;
+use mobula::arrow::buffer::Buffer;
 use mobula_client::{Client, ClientError, Layout, Object, ObjectId, Refusal};
 use mobula_tests::{
     PATIENCE, Random, Store, error_kind, eventually, fill, is_content_of, kind_of, put_content, put_layout,

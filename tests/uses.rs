@@ -312,7 +312,7 @@ fn a_forked_child_sees_no_bytes_of_any_object() {
         assert_eq!(ended(said), WaitStatus::Exited(said, 0), "{}", object.id());
         // These types have no way to say so.
         let (slice, bytes) = (&object[..], bytes::Bytes::from(object.clone()));
-        let buffer = arrow::buffer::Buffer::from(bytes.clone());
+        let buffer = mobula::arrow::buffer::Buffer::from(bytes.clone());
         let look = |bytes: &[u8]| i32::from(std::hint::black_box(bytes)[7]);
         for child in [fork(|| look(slice)), fork(|| look(&bytes)), fork(|| look(&buffer))] {
             assert!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use mobula::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use mobula::prelude::*;
 use mobula_tests::session;
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,8 @@
 //! refused, without a panic, and what decodes can be used, and encoded and decoded again.
 #![no_main]
 
-use arrow::array::Array;
 use libfuzzer_sys::fuzz_target;
+use mobula::arrow::array::Array;
 use mobula::value::{Source, decode, encode};
 use mobula_fuzz::values::{Victim, home};
 

@@ -44,6 +44,8 @@
 
 mod actor;
 mod arguments;
+#[cfg(feature = "arrow")]
+pub mod arrow;
 mod function;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -65,6 +67,10 @@ pub use mobula_runtime::{
     ActorEnd, ActorOptions, Error, ExitReason, Failure, RefId, Result, Session, StoreFailure, TaskError,
     TaskErrorKind, TaskOptions, UNLIMITED, is_initialized, sessions,
 };
+
+/// The crate whose arrays tensors are seen as.
+#[cfg(feature = "ndarray")]
+pub use ndarray;
 
 pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
 pub use crate::arguments::IntoArg;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use mobula_protocol::size::ByteSize;
 use nix::sys::signal::{SigSet, Signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::{Config, Server, prepare_process};
 
@@ -49,11 +51,13 @@ impl StoreCommand {
     /// [`StartError`](crate::StartError), [`RunError`](crate::RunError), or the system's when it refuses signals or
     /// descriptors.
     pub fn run(self) -> Result<(), Box<dyn std::error::Error>> {
-        let filter = EnvFilter::try_from_env("MOBULA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let asked = std::env::var("MOBULA_LOG").ok().and_then(|filter| filter.parse().ok());
+        let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
         // A program that logs in its own way keeps doing so.
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         // A log that cannot be written is no reason to panic, which an error message on standard error would be.
-        let _ = log.log_internal_errors(false).try_init();
+        let log = log.log_internal_errors(false);
+        let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
         // Blocked before there is a second thread, so that only the one below ever takes these signals.
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGTERM);

@@ -21,8 +21,9 @@
 //!   `connection` queues messages;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;
-//! * [`command`] is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
+//! * `command` (a feature) is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
 
+#[cfg(feature = "command")]
 pub mod command;
 mod config;
 mod core;

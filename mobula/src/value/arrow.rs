@@ -8,12 +8,12 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{
+use crate::arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray,
     GenericByteArray, GenericByteViewArray, GenericListArray, GenericListViewArray, MapArray, NullArray,
     OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions, RunArray, StructArray, UnionArray,
 };
-use arrow::datatypes::{
+use crate::arrow::datatypes::{
     ArrowDictionaryKeyType, ArrowPrimitiveType, ByteArrayType, ByteViewType, Field, RunEndIndexType, Schema,
 };
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -59,7 +59,7 @@ mod visible;
 /// the store. A part that several arrays of a value share, such as a dictionary, is copied once.
 ///
 /// ```
-/// use arrow::array::{Array, StringArray};
+/// use mobula::arrow::array::{Array, StringArray};
 /// use mobula::value::{decode, encode, Arrow, Source};
 ///
 /// let names = Arrow::from(StringArray::from(vec![Some("manta"), None, Some("mobula")]));

@@ -92,14 +92,16 @@ impl From<Bytes> for bytes::Bytes {
     }
 }
 
-impl From<arrow::buffer::Buffer> for Bytes {
+#[cfg(feature = "arrow")]
+impl From<crate::arrow::buffer::Buffer> for Bytes {
     /// Shares the memory. Bytes of the store are recognised.
-    fn from(buffer: arrow::buffer::Buffer) -> Self {
+    fn from(buffer: crate::arrow::buffer::Buffer) -> Self {
         Self(Buffer::found(bytes::Bytes::from_owner(buffer)))
     }
 }
 
-impl From<Bytes> for arrow::buffer::Buffer {
+#[cfg(feature = "arrow")]
+impl From<Bytes> for crate::arrow::buffer::Buffer {
     /// Shares the memory.
     fn from(bytes: Bytes) -> Self {
         bytes.0.into_bytes().into()

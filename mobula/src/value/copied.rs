@@ -11,6 +11,7 @@ pub(super) struct Copied {
 
 /// The difference between a copy and its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "only Arrow data has offsets"))]
 pub(super) enum Form {
     Unchanged,
     /// Offsets of 32 bits, less the first of them.

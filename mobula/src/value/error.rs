@@ -3,7 +3,6 @@
 //! Everything that another process wrote wrongly is an error here, and never a panic. Each error carries the numbers
 //! that tell a cut payload from a forged one.
 
-use arrow::error::ArrowError;
 use mobula_client::ClientError;
 
 /// Why a value could not become bytes, or bytes a value.
@@ -122,8 +121,9 @@ pub enum ValueError {
         element: &'static str,
     },
     /// Arrow data that is not valid: lengths, offsets, text or types do not fit together.
+    #[cfg(feature = "arrow")]
     #[error("not valid Arrow data: {0}")]
-    Arrow(#[from] ArrowError),
+    Arrow(#[from] crate::arrow::error::ArrowError),
     /// There is no session in which store memory could be had.
     #[error("this process has no session: call `mobula::init()` first")]
     NoSession,

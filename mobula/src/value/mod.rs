@@ -98,6 +98,7 @@
 
 pub use mobula_runtime::format;
 
+#[cfg(feature = "arrow")]
 mod arrow;
 mod buffer;
 mod bytes;
@@ -114,9 +115,10 @@ pub(crate) mod stream;
 mod tensor;
 mod writable;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "arrow", feature = "ndarray"))]
 mod tests;
 
+#[cfg(feature = "arrow")]
 pub use self::arrow::{Arrow, ArrowValue};
 pub use self::bytes::Bytes;
 pub(crate) use self::decode::{References, decode_lent};

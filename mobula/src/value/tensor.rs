@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use mobula_client::ObjectId;
+#[cfg(feature = "ndarray")]
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
@@ -93,11 +94,13 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The elements as `ndarray` sees them. Copies nothing.
+    #[cfg(feature = "ndarray")]
     pub fn view(&self) -> ArrayViewD<'_, T> {
         ArrayViewD::from_shape(IxDyn(&self.shape), self.as_slice()).expect("the shape was checked")
     }
 
     /// A copy of the elements, to be changed.
+    #[cfg(feature = "ndarray")]
     pub fn to_array(&self) -> ArrayD<T> {
         self.view().to_owned()
     }
@@ -141,6 +144,7 @@ impl<T: Element> From<Vec<T>> for Tensor<T> {
     }
 }
 
+#[cfg(feature = "ndarray")]
 impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
     /// Takes the array's memory over when its elements lie in row-major order, and copies them otherwise.
     fn from(array: Array<T, D>) -> Self {
@@ -154,6 +158,7 @@ impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
     }
 }
 
+#[cfg(feature = "ndarray")]
 impl<T: Element> From<Tensor<T>> for ArrayD<T> {
     /// Copies the elements.
     fn from(tensor: Tensor<T>) -> Self {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use mobula_client::{Client, Layout, ObjectWriter};
+#[cfg(feature = "ndarray")]
 use ndarray::{ArrayViewMutD, IxDyn};
 
 use super::buffer::Buffer;
@@ -154,6 +155,7 @@ impl<T: Element> TensorMut<T> {
     }
 
     /// The elements as `ndarray` sees them.
+    #[cfg(feature = "ndarray")]
     pub fn view_mut(&mut self) -> ArrayViewMutD<'_, T> {
         let shape = IxDyn(&self.shape);
         ArrayViewMutD::from_shape(shape, self.as_mut_slice()).expect("the shape was checked")

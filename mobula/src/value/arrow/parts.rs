@@ -12,10 +12,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayData, ArrayRef, BufferSpec, layout, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer};
-use arrow::datatypes::{DataType, Schema, TimeUnit};
-use arrow::error::ArrowError;
+use crate::arrow::array::{ArrayData, ArrayRef, BufferSpec, layout, make_array};
+use crate::arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer};
+use crate::arrow::datatypes::{DataType, Schema, TimeUnit};
+use crate::arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::visible::push_array;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use arrow::array::ArrayData;
-use arrow::buffer::Buffer as ArrowBuffer;
+use crate::arrow::array::ArrayData;
+use crate::arrow::buffer::Buffer as ArrowBuffer;
 
 use super::visible::{Span, cut, is_strewn, lend};
 use crate::value::buffer::Buffer;

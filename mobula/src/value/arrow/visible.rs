@@ -10,10 +10,10 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayData, UInt64Array, make_array};
-use arrow::buffer::Buffer as ArrowBuffer;
-use arrow::compute::take;
-use arrow::datatypes::{ArrowNativeType, DataType, UnionFields, UnionMode};
+use crate::arrow::array::{Array, ArrayData, UInt64Array, make_array};
+use crate::arrow::buffer::Buffer as ArrowBuffer;
+use crate::arrow::datatypes::{ArrowNativeType, DataType, UnionFields, UnionMode};
+use arrow_select::take::take;
 
 use super::parts::{Node, Validity};
 use super::views::visible_views;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use ::arrow::array::*;
-use ::arrow::buffer::{NullBuffer, OffsetBuffer};
-use ::arrow::datatypes::*;
+use crate::arrow::array::*;
+use crate::arrow::buffer::{NullBuffer, OffsetBuffer};
+use crate::arrow::datatypes::*;
 
 use super::{aligned, from_heap, payload};
 use crate::value::{Arrow, ArrowValue, encode};
@@ -225,7 +225,7 @@ fn little_of_a_large_array_is_little() {
             check(&array.slice(start, length), "a slice");
         }
         let rows = UInt32Array::from(vec![Some(1), Some(array.len() as u32 - 2), None, Some(700), Some(1)]);
-        check(&::arrow::compute::take(&array, &rows, None).unwrap(), "a choice");
+        check(&arrow_select::take::take(&array, &rows, None).unwrap(), "a choice");
         let all: Arrow<ArrayRef> = from_heap(payload(&Arrow::from(array.clone()))).unwrap();
         assert_eq!(&*all, &array);
     }
@@ -243,7 +243,7 @@ fn a_dictionary_travels_whole() {
 fn views_come_back_however_they_lie() {
     // Several buffers, of which some are shown in part, some not at all, and views that are null but point somewhere.
     super::seed::for_each_seed(300, |mut random| {
-        let mut buffers: Vec<::arrow::buffer::Buffer> = Vec::new();
+        let mut buffers: Vec<crate::arrow::buffer::Buffer> = Vec::new();
         for _ in 0..1 + random.below(4) {
             buffers.push(
                 (0..random.below(300)).map(|_| b'a' + random.below(26) as u8).collect::<Vec<_>>().into(),
@@ -257,7 +257,7 @@ fn views_come_back_however_they_lie() {
             let length = random.below(bytes.len().min(60) + 1);
             let start = random.below(bytes.len() - length + 1);
             let value = &bytes[start..start + length];
-            let view = ::arrow::array::make_view(value, buffer as u32, start as u32);
+            let view = crate::arrow::array::make_view(value, buffer as u32, start as u32);
             views.push(view);
             valid.push(random.below(4) > 0);
         }

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 
-use ::arrow::array::StringArray;
+use crate::arrow::array::StringArray;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ::arrow::array::*;
-use ::arrow::buffer::OffsetBuffer;
-use ::arrow::datatypes::{DataType, Field, Fields, Int16Type, Int32Type, TimeUnit};
+use crate::arrow::array::*;
+use crate::arrow::buffer::OffsetBuffer;
+use crate::arrow::datatypes::{DataType, Field, Fields, Int16Type, Int32Type, TimeUnit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

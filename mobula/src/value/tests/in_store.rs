@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use ::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
-use ::arrow::datatypes::{Int32Type, Int64Type, Schema};
+use crate::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
+use crate::arrow::datatypes::{Int32Type, Int64Type, Schema};
 use mobula_client::Layout;
 
 use super::store::{Store, get, put, put_encoded};

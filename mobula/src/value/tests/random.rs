@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use crate::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use mobula_client::Client;
 use serde::{Deserialize, Serialize};
 

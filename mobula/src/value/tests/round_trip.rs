@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use ::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use crate::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use ndarray::{Array2, Array3, s};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
@@ -242,7 +242,7 @@ fn conversions_share_memory() {
     let bytes = Bytes::from(vec![9; 100]);
     let address = bytes.as_ptr();
     let shared: bytes::Bytes = bytes.clone().into();
-    let arrow: ::arrow::buffer::Buffer = bytes.clone().into();
+    let arrow: crate::arrow::buffer::Buffer = bytes.clone().into();
     assert_eq!((shared.as_ptr(), arrow.as_ptr()), (address, address));
     assert_eq!((Bytes::from(shared).as_ptr(), Bytes::from(arrow).as_ptr()), (address, address));
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use ::arrow::array::*;
-use ::arrow::buffer::OffsetBuffer;
-use ::arrow::datatypes::*;
+use crate::arrow::array::*;
+use crate::arrow::buffer::OffsetBuffer;
+use crate::arrow::datatypes::*;
 use mobula_client::Object;
 
 use super::store::{Store, get, put};
