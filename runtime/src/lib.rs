@@ -17,6 +17,7 @@
 
 mod call;
 mod error;
+mod executor;
 pub mod format;
 mod front;
 #[cfg(feature = "fuzzing")]
@@ -44,6 +45,7 @@ pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::function::call_function;
 pub use crate::front::reference::{Ref, Resolved, wait, wait_all};
+pub use crate::host::invocation::Invocation;
 pub use crate::host::{Definition, Host, Instance, Key, Name};
 pub use crate::process::output::label;
 pub use crate::process::role::{ROLE, run_role};
@@ -54,4 +56,3 @@ pub use crate::session::{
 };
 pub use crate::session_number::SessionNumber;
 pub use crate::wire::Returns;
-pub use crate::worker::invocation::Invocation;

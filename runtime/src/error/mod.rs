@@ -6,6 +6,7 @@
 //!
 //! Every text is complete by itself: it says what its sources say. The sources are for programs, which match them.
 
+mod exit_reason;
 mod failure;
 mod task;
 
@@ -13,9 +14,9 @@ use std::time::Duration;
 
 use mobula_client::{ClientError, Refusal};
 
+pub use self::exit_reason::ExitReason;
 pub use self::failure::{ActorEnd, Failure, StoreFailure};
 pub use self::task::{TaskError, TaskErrorKind};
-pub use crate::process::exit_reason::ExitReason;
 
 /// The result of most operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,7 +2,6 @@
 
 pub(crate) mod child;
 pub(crate) mod descriptors;
-pub(crate) mod exit_reason;
 pub(crate) mod lifeline;
 pub(crate) mod output;
 pub(crate) mod overflow;

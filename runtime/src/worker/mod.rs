@@ -1,7 +1,5 @@
 //! A worker process, from its start to its end.
 
-pub(crate) mod executor;
-pub(crate) mod invocation;
 mod serve;
 
 use std::path::Path;
@@ -11,6 +9,7 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, ClientError, ConnectOptions};
 
 use crate::error::Error;
+use crate::executor::Executor;
 use crate::host::Host;
 use crate::mail::link::Link;
 use crate::process::lifeline::Watched;
@@ -20,7 +19,6 @@ use crate::process::role::WorkerRole;
 use crate::runtime::Runtime;
 use crate::session;
 use crate::wire::ToHead;
-use crate::worker::executor::Executor;
 
 /// How long a worker that starts waits for the store, which the driver restarts when it is killed.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);

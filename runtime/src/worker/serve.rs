@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use crate::call::payload::Payloads;
 use crate::error::Failure;
+use crate::executor::{Executor, Work};
 use crate::host::Instance;
+use crate::host::invocation::Invocation;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::runtime::Runtime;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
-use crate::worker::executor::{Executor, Work};
-use crate::worker::invocation::Invocation;
 
 /// The most bytes of results in one record. A record of a ring has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;

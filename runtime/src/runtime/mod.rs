@@ -13,6 +13,7 @@ use mobula_client::{Client, ClientError, Event, Handle};
 
 use crate::call::payload::{self, Encoded};
 use crate::error::Failure;
+use crate::executor::Executor;
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Mail, Waiters};
@@ -20,7 +21,6 @@ use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::session_number::SessionNumber;
 use crate::submit::Submitter;
 use crate::wire::{self, FromHead, ToHead};
-use crate::worker::executor::Executor;
 
 /// The parts of one process of a session; see the module's documentation.
 pub struct Runtime {

@@ -1,6 +1,8 @@
 //! The parts that a front gives to the core: the names and keys of functions and actor classes, and the [`Host`] that
 //! runs them.
 
+pub(crate) mod invocation;
+
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
@@ -8,8 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::invocation::Invocation;
 use crate::error::Failure;
-use crate::worker::invocation::Invocation;
 
 /// Identifies a function or an actor class among those of one [build](Host::build_id).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

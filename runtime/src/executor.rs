@@ -51,7 +51,7 @@ struct Queue {
 }
 
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// A call. The arguments are still in the record.
     Call {
         from: Arc<Link>,
@@ -206,7 +206,7 @@ impl Executor {
     }
 
     /// A call has begun, or is over.
-    pub(super) fn call_changed(&self, head: Option<&Arc<Link>>) {
+    pub(crate) fn call_changed(&self, head: Option<&Arc<Link>>) {
         let is_blocked = self.blocked.load(Ordering::SeqCst);
         let (is_asked, waits) = (self.asked.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst) > 0);
         if !(is_blocked || is_asked || waits) {
@@ -221,7 +221,7 @@ impl Executor {
     // ---- what the thread that runs calls does ----
 
     /// The next call, if one waits; `Some(None)` when no more calls will run. `spare` is memory for reuse.
-    pub(super) fn next(&self, spare: &mut Option<Vec<u8>>) -> Option<Option<Work>> {
+    pub(crate) fn next(&self, spare: &mut Option<Vec<u8>>) -> Option<Option<Work>> {
         if self.stopping.load(Ordering::Acquire) {
             return Some(None);
         }
@@ -238,15 +238,15 @@ impl Executor {
     }
 
     /// The call that was taken last is over.
-    pub(super) fn call_over(&self) {
+    pub(crate) fn call_over(&self) {
         self.over.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn host(&self) -> &'static dyn Host {
+    pub(crate) fn host(&self) -> &'static dyn Host {
         self.host
     }
 
-    pub(super) fn is_actor(&self) -> bool {
+    pub(crate) fn is_actor(&self) -> bool {
         self.is_actor.load(Ordering::Acquire)
     }
 }
