@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::host::{Host, Key};
+use crate::definition::Key;
+use crate::host::Host;
 use crate::mail::link::Link;
 use crate::wire::{Call, Callee, NoResults, ToHead};
 

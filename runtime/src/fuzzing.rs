@@ -59,8 +59,8 @@ fn take_payloads(mut bytes: &[u8], count: u32) {
 pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     use mobula_client::{ObjectId, OwnerId};
 
+    use crate::definition::Key;
     use crate::error::Failure;
-    use crate::host::Key;
     use crate::wire::{Callee, NoResults, Results, Returns};
 
     let mut payloads = Vec::new();

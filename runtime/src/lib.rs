@@ -16,6 +16,7 @@
 //! `session` starts and ends it all, and `runtime` is what every process of a session has.
 
 mod call;
+mod definition;
 mod error;
 mod executor;
 pub mod format;
@@ -38,6 +39,7 @@ pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError
 pub use crate::call::ref_id::RefId;
 pub use crate::call::result_cell::{Inline, InlineBytes, stored};
 pub use crate::call::task::{TaskOptions, UNLIMITED};
+pub use crate::definition::{Definition, Key, Name};
 pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind,
 };
@@ -46,7 +48,7 @@ pub use crate::front::arguments::ArgumentList;
 pub use crate::front::function::call_function;
 pub use crate::front::reference::{Ref, Resolved, wait, wait_all};
 pub use crate::host::invocation::Invocation;
-pub use crate::host::{Definition, Host, Instance, Key, Name};
+pub use crate::host::{Host, Instance};
 pub use crate::process::output::label;
 pub use crate::process::role::{ROLE, run_role};
 pub use crate::process::stack;

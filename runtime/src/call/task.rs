@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::call::arguments::TaskArguments;
 use crate::call::result_cell::ResultCell;
-use crate::host::{Key, Name};
+use crate::definition::{Key, Name};
 use crate::wire::Returns;
 
 /// As a number of retries or restarts: no limit.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use mobula_client::{Handle, ObjectId};
 
 use crate::call::task::{ResultCells, Target, TaskOptions};
+use crate::definition::{Definition, Key, Name};
 use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
 use crate::front::function::{failed, references, submit};
 use crate::front::reference::Ref;
-use crate::host::{Definition, Key, Name};
 use crate::runtime::Runtime;
 use crate::session;
 use crate::session_number::SessionNumber;

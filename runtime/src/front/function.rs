@@ -7,10 +7,10 @@ use smallvec::smallvec;
 
 use crate::call::result_cell::{ResultCell, Settled};
 use crate::call::task::{ResultCells, Target, Task, TaskOptions};
+use crate::definition::Definition;
 use crate::error::Failure;
 use crate::front::arguments::ArgumentList;
 use crate::front::reference::Ref;
-use crate::host::Definition;
 use crate::mail::waiters::Mail;
 use crate::session;
 use crate::session_number::SessionNumber;

@@ -19,8 +19,8 @@ use mobula_client::{Client, Handle, OwnerId};
 
 use crate::call::payload;
 use crate::call::task::is_within;
+use crate::definition::Key;
 use crate::error::{ActorEnd, ExitReason, Failure};
-use crate::host::Key;
 use crate::mail::link::{Link, TooLarge};
 use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
 

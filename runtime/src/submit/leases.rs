@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 use rustc_hash::FxHashMap;
 
-use crate::host::Key;
+use crate::definition::Key;
 
 /// A worker is sent calls that are together likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;

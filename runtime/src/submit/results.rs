@@ -12,8 +12,8 @@ use super::{Dying, Running, Submitter};
 use crate::call::payload::{self, Payload};
 use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
 use crate::call::task::{Target, Task};
+use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result};
-use crate::host::Key;
 use crate::mail::link::Link;
 use crate::wire::{NoResults, Results, ToCaller, ToHead};
 

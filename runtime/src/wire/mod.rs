@@ -9,8 +9,8 @@ use bytemuck::{Pod, Zeroable};
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Key;
 use crate::error::{ExitReason, Failure};
-use crate::host::Key;
 
 /// Reads a record, or a failure, with nothing behind it.
 pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, postcard::Error> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::simulation::{End, Random, for_each_seed};
 use super::*;
-use crate::host::Key;
+use crate::definition::Key;
 use crate::submit::leases::{Ended, Leases};
 
 const STEPS: usize = 400;
