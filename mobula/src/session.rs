@@ -178,7 +178,7 @@ impl Builder {
     /// # Errors
     /// Those of [`init`], and [`Error::Config`](crate::Error::Config) for options that cannot be.
     pub fn init(self) -> Result<Session> {
-        self.into_options()?.start()
+        mobula_runtime::start(self.into_options()?)
     }
 
     /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
@@ -187,7 +187,7 @@ impl Builder {
     /// # Errors
     /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
     pub fn init_or_join(self) -> Result<Session> {
-        self.into_options()?.start_or_join()
+        mobula_runtime::start_or_join(self.into_options()?)
     }
 
     fn into_options(self) -> Result<SessionOptions> {

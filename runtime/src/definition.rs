@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Identifies a function or an actor class among those of one [build](Host::build_id).
+/// Identifies a function or an actor class among those of one [build](crate::Host::build_id).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key(u64);
 

@@ -17,6 +17,7 @@
 
 mod call;
 mod definition;
+mod entry;
 mod error;
 mod executor;
 pub mod format;
@@ -40,6 +41,7 @@ pub use crate::call::ref_id::RefId;
 pub use crate::call::result_cell::{Inline, InlineBytes, stored};
 pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::definition::{Definition, Key, Name};
+pub use crate::entry::run_role;
 pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind,
 };
@@ -49,12 +51,12 @@ pub use crate::front::function::call_function;
 pub use crate::front::reference::{Ref, Resolved, wait, wait_all};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::{Host, Instance};
+pub use crate::process::launch::Launch;
 pub use crate::process::output::label;
-pub use crate::process::role::{ROLE, run_role};
+pub use crate::process::role::ROLE;
 pub use crate::process::stack;
 pub use crate::runtime::Runtime;
-pub use crate::session::{
-    Launch, RuntimeRef, Session, SessionOptions, is_initialized, number, runtime, runtime_of, sessions,
-};
+pub use crate::runtime::current::{RuntimeRef, is_initialized, number, runtime, runtime_of};
+pub use crate::session::{Session, SessionOptions, sessions, start, start_or_join};
 pub use crate::session_number::SessionNumber;
 pub use crate::wire::Returns;

@@ -12,8 +12,7 @@ use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
 use crate::front::function::{failed, references, submit};
 use crate::front::reference::Ref;
-use crate::runtime::Runtime;
-use crate::session;
+use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Found};
 use crate::wire::{NewActor, Returns, ToHead};
@@ -121,7 +120,7 @@ impl ActorRef {
     /// Makes an actor. Costs a round trip to the head, which reserves the actor. The actor's process starts and its
     /// constructor runs meanwhile. An error is reported by the actor's calls.
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
-        let reserved = session::runtime()
+        let reserved = current::runtime()
             .map_err(Failure::from)
             .and_then(|runtime| Ok((runtime.session, reserve(&runtime, &class, options)?)));
         match reserved {
@@ -142,7 +141,7 @@ impl ActorRef {
     /// # Errors
     /// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
     pub fn named(name: &str, class: Definition) -> Result<Self> {
-        let runtime = session::runtime()?;
+        let runtime = current::runtime()?;
         let Some(found) = find(&runtime, name)? else {
             return Err(Error::NoSuchActor { name: name.to_owned() });
         };
@@ -167,7 +166,7 @@ impl ActorRef {
 
     fn submit(self, method: u32, name: Name, arguments: ArgumentList, returns: Returns) -> ResultCells {
         let Self { session, actor, class, token } = self;
-        if let Err(error) = session::runtime_of(session) {
+        if let Err(error) = current::runtime_of(session) {
             return failed(session, returns, &error.into());
         }
         let token = match token {
@@ -183,7 +182,7 @@ impl ActorRef {
     /// # Errors
     /// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the reference's session has ended.
     pub fn kill(&self) -> Result<()> {
-        let runtime = session::runtime_of(self.session)?;
+        let runtime = current::runtime_of(self.session)?;
         runtime.submitter.kill_actor(self.actor);
         // When this returns, no call of it succeeds any more.
         runtime.wait(None, || runtime.submitter.actor_failure(self.actor).map(drop));
@@ -195,7 +194,7 @@ impl ActorRef {
     /// # Errors
     /// Why there is no actor; [`Failure::SessionOver`].
     pub fn export(&self) -> Result<ExportedActor> {
-        session::runtime_of(self.session)?;
+        current::runtime_of(self.session)?;
         match &self.token {
             Token::Held(token) => {
                 let token = (**token).clone();
@@ -208,7 +207,7 @@ impl ActorRef {
     /// The actor that came inside a value, if it is of this class.
     pub fn import(exported: ExportedActor, class: Definition) -> Option<Self> {
         let ExportedActor { actor, class: key, token } = exported;
-        let (session, token) = (session::number(), Token::Held(Arc::new(token)));
+        let (session, token) = (current::number(), Token::Held(Arc::new(token)));
         (key == class.key).then_some(Self { session, actor, class, token })
     }
 

@@ -5,7 +5,7 @@ use crate::call::payload::{Encoded, Written};
 use crate::call::result_cell::Settled;
 use crate::error::Failure;
 use crate::front::reference::Ref;
-use crate::session;
+use crate::runtime::current;
 
 /// Arguments being collected for a call.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl ArgumentList {
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
     ) {
-        let pushed = match session::runtime() {
+        let pushed = match current::runtime() {
             Ok(runtime) => self.arguments.values.push(&runtime.client, write).map_err(Failure::from),
             Err(error) => Err(error.into()),
         };
@@ -36,7 +36,7 @@ impl ArgumentList {
     }
 
     fn try_push_reference(&mut self, reference: &Ref) -> Result<(), Failure> {
-        session::runtime_of(reference.session())?;
+        current::runtime_of(reference.session())?;
         let TaskArguments { values, results, .. } = &mut self.arguments;
         match reference.is_ready().then(|| reference.outcome()).flatten() {
             Some(Settled::Inline(inline)) => values.push_inline(&inline),

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::front::arguments::ArgumentList;
 use crate::front::reference::Ref;
 use crate::mail::waiters::Mail;
-use crate::session;
+use crate::runtime::current;
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 
@@ -42,7 +42,7 @@ pub(crate) fn submit(
     returns: Returns,
     options: TaskOptions,
 ) -> ResultCells {
-    let runtime = match session::runtime() {
+    let runtime = match current::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(SessionNumber::NONE, returns, &error.into()),
     };

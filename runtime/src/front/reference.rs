@@ -9,8 +9,7 @@ use smallvec::SmallVec;
 use crate::call::ref_id::RefId;
 use crate::call::result_cell::{Inline, ResultCell, Settled, stored};
 use crate::error::{Error, Failure, Result};
-use crate::runtime::Runtime;
-use crate::session;
+use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 
 /// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
@@ -50,7 +49,7 @@ impl Ref {
     /// `id` is the reference's own id; `None` means the id of the object.
     pub fn to_object(handle: Handle, id: Option<RefId>) -> Self {
         let id = id.unwrap_or_else(|| RefId::of(handle.id()));
-        Self { id, to: Referent::Held(handle, session::number()) }
+        Self { id, to: Referent::Held(handle, current::number()) }
     }
 
     /// The id of the reference and of its clones in all processes. No other reference has it, and it never changes.
@@ -95,7 +94,7 @@ impl Ref {
     /// # Errors
     /// Those of the store; [`Failure::SessionOver`].
     pub fn export(&self) -> Result<(Handle, Option<RefId>)> {
-        let runtime = session::runtime_of(self.session())?;
+        let runtime = current::runtime_of(self.session())?;
         let handle = match &self.to {
             Referent::Result(cell) => runtime.submitter.export(cell)?,
             Referent::Held(handle, _) => handle.clone(),

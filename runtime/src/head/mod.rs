@@ -12,7 +12,6 @@ mod pool;
 mod processes;
 mod state;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +20,10 @@ use mobula_client::{Client, ConnectOptions, Event, OwnerId};
 
 use self::pool::Pool;
 use self::processes::Processes;
+pub(crate) use self::processes::WorkerOptions;
 use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
-use crate::process::lifeline::Lifeline;
-use crate::session::Launch;
 
 /// How long a killed process takes to end, in addition to the time in which it may end by itself.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,16 +31,11 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// The options with which the head is started.
 #[derive(Debug)]
 pub(crate) struct HeadOptions {
-    pub(crate) socket: PathBuf,
     pub(crate) workers: usize,
     /// The most processes: workers and actors together.
     pub(crate) processes_max: usize,
-    pub(crate) forward_output: bool,
-    pub(crate) spin: Duration,
-    /// The program that workers run.
-    pub(crate) launch: Launch,
     pub(crate) build_id: u64,
-    pub(crate) lifeline: Arc<Lifeline>,
+    pub(crate) worker: WorkerOptions,
 }
 
 /// The driver's request at the end of the session.
@@ -63,13 +56,13 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn start(options: HeadOptions) -> Result<Self> {
         let label = format!("head {}", std::process::id());
-        let client = ConnectOptions::new().label(label).connect(&options.socket)?;
+        let client = ConnectOptions::new().label(label).connect(&options.worker.socket)?;
         let events = client.events();
         let (commands, received) = unbounded();
         let pool = Pool::new(options.workers, options.processes_max);
         let its_client = client.clone();
         let build_id = options.build_id;
-        let processes = Processes::new(options, client.id());
+        let processes = Processes::new(options.worker, client.id());
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || run(its_client, State::new(pool, processes, build_id), &events, &received))

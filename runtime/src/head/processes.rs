@@ -6,26 +6,41 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::HeadOptions;
 use super::output::{self, Output, Pipe};
 use crate::error::ExitReason;
 use crate::process::child::Child;
+use crate::process::launch::Launch;
+use crate::process::lifeline::Lifeline;
 use crate::process::output::Stream;
 use crate::process::role::{Role, WorkerRole};
 
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How the head starts workers.
+#[derive(Debug)]
+pub(crate) struct WorkerOptions {
+    /// The socket of the session's store.
+    pub(crate) socket: PathBuf,
+    /// The program that workers run.
+    pub(crate) launch: Launch,
+    pub(crate) forward_output: bool,
+    pub(crate) spin: Duration,
+    pub(crate) lifeline: Arc<Lifeline>,
+}
+
 /// The processes of a session; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    options: HeadOptions,
+    options: WorkerOptions,
     head: OwnerId,
     running: HashMap<u64, Process>,
     token_last: u64,
@@ -41,7 +56,7 @@ struct Process {
 }
 
 impl Processes {
-    pub(crate) fn new(options: HeadOptions, head: OwnerId) -> Self {
+    pub(crate) fn new(options: WorkerOptions, head: OwnerId) -> Self {
         let token_last = u64::from(std::process::id()) << 32;
         let (running, overflowed) = (HashMap::new(), HashSet::new());
         Self { options, head, running, token_last, overflowed, output: Output::new() }

@@ -6,7 +6,7 @@
 //! each, and does not keep the session alive by that.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use mobula_client::descriptors::above_standard;
@@ -16,7 +16,6 @@ use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, re
 use serde::{Deserialize, Serialize};
 
 use crate::process::child::pidfd;
-use crate::process::role::inherited;
 
 /// The most last words that are read at a time.
 const LAST_WORDS_MAX: usize = 1000;
@@ -133,6 +132,19 @@ impl Watched {
     pub(crate) fn watch_descriptors(&self) {
         CANARY.store(self.number(), Ordering::Relaxed);
     }
+}
+
+/// Takes over a descriptor that the process was started with.
+///
+/// # Safety
+/// The number came with the role from the process that started this one, which left the descriptor open for just this
+/// purpose; and each is taken over once.
+unsafe fn inherited(raw: RawFd) -> OwnedFd {
+    // SAFETY: the caller says that it is open, and that nothing else in this process owns it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
+    // Processes that this one starts must not inherit it.
+    let _ = fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    descriptor
 }
 
 /// The lifeline's number, to be asked whether it is still open.

@@ -1,7 +1,9 @@
-//! The operating system, as the processes of a session need it: children, descriptors, the lifeline, output, the stack.
+//! The operating system, as the processes of a session need it: children and how they are started, descriptors, the
+//! lifeline, output, the stack.
 
 pub(crate) mod child;
 pub(crate) mod descriptors;
+pub(crate) mod launch;
 pub(crate) mod lifeline;
 pub(crate) mod output;
 pub(crate) mod overflow;

@@ -4,6 +4,8 @@
 //! The parts do not know each other. The `Runtime` connects them: it looks at the mail, which is the records and events
 //! that have arrived, and hands each of them to its part.
 
+pub(crate) mod current;
+
 use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,23 +6,23 @@ use std::sync::{Arc, Weak};
 use mobula_client::ClientError;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::Running;
+use super::running::Running;
 use crate::error::{Error, Result};
 
-static CURRENT: Mutex<Current> = Mutex::new(Current::None);
+static STATE: Mutex<State> = Mutex::new(State::None);
 static CHANGED: Condvar = Condvar::new();
 /// The id of the process whose session that is; 0: there is none. A forked child has a copy of both.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-enum Current {
+enum State {
     None,
     Starting,
     /// A session runs until its last guard is dropped. From then on it ends.
-    Running(Weak<Running>),
+    Running(Weak<Current>),
 }
 
-impl Current {
-    fn session(&self) -> Option<Arc<Running>> {
+impl State {
+    fn session(&self) -> Option<Arc<Current>> {
         match self {
             Self::Running(session) => session.upgrade(),
             _ => None,
@@ -30,27 +30,59 @@ impl Current {
     }
 }
 
+/// The session of this process. The next one can start when this one has ended.
+pub(super) struct Current {
+    pub(super) running: Running,
+    // Behind the session, so that it is dropped when the session has ended.
+    _place: Place,
+}
+
+/// The place of the only session of this process, from its start, which may fail, to its end.
+struct Place;
+
+impl Place {
+    fn take(mut state: MutexGuard<'_, State>) -> Self {
+        PROCESS.store(std::process::id(), Ordering::Release);
+        *state = State::Starting;
+        Self
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A forked child has a copy of its parent's session, whose place is the parent's.
+        if check_process().is_err() {
+            return;
+        }
+        let mut state = STATE.lock();
+        *state = State::None;
+        PROCESS.store(0, Ordering::Release);
+        drop(state);
+        CHANGED.notify_all();
+    }
+}
+
 /// Starts a session; an error if there is one.
-pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
+pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
     check_process()?;
-    let current = CURRENT.lock();
-    if !matches!(*current, Current::None) {
+    let state = STATE.lock();
+    if !matches!(*state, State::None) {
         return Err(Error::AlreadyInitialized);
     }
-    begin(current, start)
+    start_in(Place::take(state), start)
 }
 
 /// Joins the session of this process, or starts one. Waits for a session that starts or ends.
-pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Running>> {
+pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
     check_process()?;
-    let mut current = CURRENT.lock();
-    while !matches!(*current, Current::None) {
-        if let Some(session) = current.session() {
+    let mut state = STATE.lock();
+    while !matches!(*state, State::None) {
+        if let Some(session) = state.session() {
             return Ok(session);
         }
-        CHANGED.wait(&mut current);
+        CHANGED.wait(&mut state);
     }
-    begin(current, start)
+    start_in(Place::take(state), start)
 }
 
 /// In a forked child, the session is its parent's: nobody there ends it, nor what is starting or ending. Looked at
@@ -60,35 +92,9 @@ fn check_process() -> Result<()> {
     if process == 0 || process == std::process::id() { Ok(()) } else { Err(ClientError::ForkedChild.into()) }
 }
 
-fn begin(
-    mut current: MutexGuard<'_, Current>,
-    start: impl FnOnce() -> Result<Running>,
-) -> Result<Arc<Running>> {
-    PROCESS.store(std::process::id(), Ordering::Release);
-    *current = Current::Starting;
-    drop(current);
-    let failed = Failed;
-    let session = Arc::new(start()?);
-    std::mem::forget(failed);
-    *CURRENT.lock() = Current::Running(Arc::downgrade(&session));
+fn start_in(place: Place, start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
+    let session = Arc::new(Current { running: start()?, _place: place });
+    *STATE.lock() = State::Running(Arc::downgrade(&session));
     CHANGED.notify_all();
     Ok(session)
-}
-
-/// Dropped after a start that failed or panicked, it lets the next session start.
-struct Failed;
-
-impl Drop for Failed {
-    fn drop(&mut self) {
-        ended();
-    }
-}
-
-/// The session has ended: the next one can start.
-pub(super) fn ended() {
-    let mut current = CURRENT.lock();
-    *current = Current::None;
-    PROCESS.store(0, Ordering::Release);
-    drop(current);
-    CHANGED.notify_all();
 }

@@ -1,42 +1,12 @@
-//! The options of a session, and how its processes are started.
+//! The options of a session.
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::{RUNTIME, Running, Session, current, surroundings};
+use super::surroundings;
 use crate::error::{Error, Result};
 use crate::mail::spin::SPIN_DEFAULT;
-use crate::process::role::Role;
-
-/// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role)
-/// before it does anything else.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// The program. A bare name is looked up in `PATH`.
-    pub program: PathBuf,
-    /// The arguments behind the first.
-    pub arguments: Vec<OsString>,
-    /// Environment variables in addition to those of this process.
-    pub environment: Vec<(OsString, OsString)>,
-}
-
-impl Launch {
-    /// A program without further arguments.
-    pub fn program(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new() }
-    }
-
-    /// The command. Lists of processes show `shown` as its name.
-    pub(crate) fn command(&self, shown: &str, role: &Role) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg0(shown).arg(role.to_argument()).args(&self.arguments);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
-    }
-}
+use crate::process::launch::Launch;
 
 /// The options of a session, as a front fills them in.
 #[derive(Debug, Clone)]
@@ -85,30 +55,8 @@ impl SessionOptions {
         }
     }
 
-    /// Starts the session. Workers start meanwhile.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`], [`Error::Config`] for what cannot be;
-    /// `ClientError::ForkedChild` in a process that was forked while its parent had a session.
-    pub fn start(self) -> Result<Session> {
-        self.check()?;
-        Ok(Session { running: current::start(|| Running::start(self))? })
-    }
-
-    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one
-    /// that is starting or ending.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), but for [`Error::AlreadyInitialized`].
-    pub fn start_or_join(self) -> Result<Session> {
-        self.check()?;
-        Ok(Session { running: current::start_or_join(|| Running::start(self))? })
-    }
-
-    fn check(&self) -> Result<()> {
-        if RUNTIME.load().as_ref().is_some_and(|runtime| runtime.executor.is_some()) {
-            return Err(Error::InWorker);
-        }
+    /// Refuses what cannot be.
+    pub(super) fn check(&self) -> Result<()> {
         let cannot = |field, value: String, expected: &str| {
             Err(Error::Config { field, value, expected: expected.to_owned() })
         };

@@ -1,21 +1,20 @@
-//! The embedded store: a process that the driver starts, restarts when it is killed, and ends.
+//! The driver's side of the embedded store: a [process](super::store_process) that it starts, restarts when it is
+//! killed, and ends.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::Stdio;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mobula_client::descriptors::{above_standard, fill_standard};
+use mobula_client::descriptors::above_standard;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Launch;
 use crate::error::{Error, ExitReason, Result};
 use crate::process::child::Child;
-use crate::process::lifeline::Watched;
-use crate::process::output::{self, Stream};
+use crate::process::launch::Launch;
+use crate::process::output;
 use crate::process::role::{Role, StoreRole};
 
 /// How long the store may take to start.
@@ -142,51 +141,6 @@ fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
     let mut line = String::new();
     let _ = BufReader::new(File::from(stdout).take(4096)).read_line(&mut line);
     line.trim_end().to_owned()
-}
-
-/// The main function of the store's process. Returns the exit code.
-pub(crate) fn run(role: &StoreRole) -> i32 {
-    // SAFETY: the numbers came with the role, which a process has one of, and begins with.
-    let lifeline = unsafe { Watched::inherit(role.lifeline) };
-    // This process runs the store alone.
-    if let Err(error) = mobula_store::prepare_process() {
-        output::say(format_args!("the store keeps the usual limits: {error}"));
-    }
-    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
-    config.clients_max = role.clients_max;
-    config.spill_directory = role.spill_directory.clone().map(Into::into);
-    config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
-    let server = match mobula_store::Server::bind(config) {
-        Ok(server) => server,
-        Err(error) => {
-            let _ = Stream::Stdout.write_all(format!("{error}\n").as_bytes());
-            return 1;
-        }
-    };
-    let _ = Stream::Stdout.write_all(b"ready\n");
-    // The driver has read the line that it waited for. The end of the pipe tells it that there is no more.
-    let _ = nix::unistd::close(1);
-    fill_standard();
-    let stopper = server.stopper();
-    let watch = move || {
-        lifeline.wait_until_cut();
-        stopper.stop();
-    };
-    let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
-    if let Err(error) = thread.spawn(watch) {
-        output::say(format_args!("a store without a watch on its driver does not serve: {error}"));
-        return 1;
-    }
-    if let Err(error) = server.run() {
-        // The driver starts another store in the same directory.
-        output::say(format_args!("the store ended: {error}"));
-        return 1;
-    }
-    // The driver may be gone: then nobody else removes the session's directory.
-    if let Some(directory) = Path::new(&role.socket).parent() {
-        super::directory::remove(directory, role.link.as_deref().map(Path::new));
-    }
-    0
 }
 
 /// Waits for a process that has been told to end; kills it if it does not.

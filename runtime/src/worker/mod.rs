@@ -16,8 +16,7 @@ use crate::process::lifeline::Watched;
 use crate::process::output;
 use crate::process::overflow::tell_overflow;
 use crate::process::role::WorkerRole;
-use crate::runtime::Runtime;
-use crate::session;
+use crate::runtime::{Runtime, current};
 use crate::wire::ToHead;
 
 /// How long a worker that starts waits for the store, which the driver restarts when it is killed.
@@ -89,7 +88,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     }
     let client = connect(Path::new(&role.socket))?;
     let runtime = Runtime::new(client, Some(Executor::new(host)), role.spin);
-    session::start_runtime(&runtime)?;
+    current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());
     let (token, pid, build_id) = (role.token, std::process::id(), host.build_id());
