@@ -36,9 +36,10 @@ mod submit;
 mod wire;
 mod worker;
 
+pub use crate::call::inline::{Inline, InlineBytes};
+pub use crate::call::outcome::stored;
 pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};
 pub use crate::call::ref_id::RefId;
-pub use crate::call::result_cell::{Inline, InlineBytes, stored};
 pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;

@@ -5,8 +5,10 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+use crate::call::inline::{Inline, InlineBytes};
+use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload, Payloads};
-use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
+use crate::call::result_cell::ResultCell;
 use crate::error::Failure;
 use crate::session_number::SessionNumber;
 

@@ -1,7 +1,24 @@
-//! The parts of a call: its arguments as payloads, the task, and a cell for each result.
+//! The parts of a call: its arguments as payloads, the task, and a cell for each result, where the outcome arrives.
 
 pub(crate) mod arguments;
+pub(crate) mod inline;
+pub(crate) mod outcome;
 pub(crate) mod payload;
 pub(crate) mod ref_id;
 pub(crate) mod result_cell;
 pub(crate) mod task;
+
+/// Runs a test with a client of a store of its own.
+#[cfg(test)]
+fn with_store(test: impl FnOnce(&mobula_client::Client)) {
+    use mobula_store::{Config, Server};
+
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("store.sock");
+    let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
+    let stopper = server.stopper();
+    let thread = std::thread::spawn(move || server.run());
+    test(&mobula_client::Client::connect(&socket).unwrap());
+    stopper.stop();
+    thread.join().unwrap().unwrap();
+}

@@ -21,7 +21,7 @@ use std::ops::Range;
 use mobula_client::{Client, ClientError, Handle, Layout, ObjectId};
 use smallvec::SmallVec;
 
-use crate::call::result_cell::Inline;
+use crate::call::inline::Inline;
 use crate::error::Failure;
 
 /// The most bytes of a value in a record. A larger value goes through the store.

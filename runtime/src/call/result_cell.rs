@@ -10,100 +10,21 @@
 //! A cell leaves `pending` once. To be passed on inside a value it needs an object id: [`ResultCell::export`] gives it
 //! one, by a promise if need be, and from then on both are settled together.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bytes::Bytes;
-use mobula_client::{Client, ClientError, Handle, Layout, Object, ObjectWriter, Promise};
+use mobula_client::{Client, ClientError, Handle, Promise};
 use parking_lot::Mutex;
 
+use crate::call::outcome::{Settled, write};
 use crate::call::task::Task;
 use crate::error::Failure;
 use crate::session_number::SessionNumber;
-use crate::{format, wire};
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;
 /// Stored, and not yet known to be ready: the object may be a promise.
 const FOREIGN: u8 = 2;
-
-/// The most forwards that are followed from one object to the next. Each is a process that passed a result on. A longer
-/// chain is taken for a ring.
-const FORWARDS_MAX: u32 = 1024;
-
-/// A small encoded value and what it refers to.
-#[derive(Debug, Clone)]
-pub struct Inline {
-    /// The value's [tag](mod@format).
-    pub format: u32,
-    /// Its bytes.
-    pub value: InlineBytes,
-    /// The objects that it refers to.
-    pub references: Vec<Handle>,
-}
-
-/// The bytes of a small value: in place if they are few, such as those of a number, else in the heap.
-#[derive(Clone)]
-pub enum InlineBytes {
-    /// The first `count` of `bytes`.
-    Few {
-        /// The number of bytes.
-        count: u8,
-        /// The bytes, with zeros behind them.
-        bytes: [u8; InlineBytes::FEW_MAX],
-    },
-    /// Bytes in the heap. Clones share them.
-    Many(Bytes),
-}
-
-impl InlineBytes {
-    /// The most bytes in place. With the count and the discriminant they fill a cache line.
-    pub const FEW_MAX: usize = 62;
-
-    pub(crate) fn copy_of(value: &[u8]) -> Self {
-        let mut bytes = [0; Self::FEW_MAX];
-        match bytes.get_mut(..value.len()) {
-            Some(few) => {
-                few.copy_from_slice(value);
-                Self::Few { count: value.len() as u8, bytes }
-            }
-            None => Self::Many(Bytes::copy_from_slice(value)),
-        }
-    }
-}
-
-impl Deref for InlineBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Few { count, bytes } => &bytes[..usize::from(*count)],
-            Self::Many(bytes) => bytes,
-        }
-    }
-}
-
-impl std::fmt::Debug for InlineBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.len())
-    }
-}
-
-/// The outcome of a call, for one of its results.
-#[derive(Debug, Clone)]
-pub(crate) enum Settled {
-    Inline(Inline),
-    Stored(Handle),
-    /// Boxed, because it is large and rare.
-    Failed(Box<Failure>),
-}
-
-impl Settled {
-    pub(crate) fn failed(failure: impl Into<Failure>) -> Self {
-        Self::Failed(Box::new(failure.into()))
-    }
-}
 
 enum State {
     Pending { promise: Option<Promise>, dependents: Vec<Arc<Task>> },
@@ -232,54 +153,6 @@ fn phase_of(settled: &Settled) -> u8 {
     if matches!(settled, Settled::Stored(_)) { FOREIGN } else { READY }
 }
 
-/// Opens the object of a stored result, following forwards.
-///
-/// # Errors
-/// The failure that the object contains, or the reason why the object cannot be read.
-pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
-    let first = handle.id();
-    for _ in 0..FORWARDS_MAX {
-        let object = handle.object()?;
-        match object.format() {
-            format::RAISED => {
-                let mut bytes = vec![0; object.len()];
-                mobula_client::copy_once(&mut bytes, &object);
-                return Err(wire::read(&bytes).unwrap_or_else(|_| {
-                    Failure::Other(format!(
-                        "object {} says that it is an error, but cannot be read",
-                        object.id()
-                    ))
-                }));
-            }
-            format::FORWARD => match object.references()[..] {
-                [to] => handle = client.hold(to)?,
-                _ => return Ok(object),
-            },
-            _ => return Ok(object),
-        }
-    }
-    Err(Failure::Other(format!(
-        "object {first} stands for another one that stands for another one, without end"
-    )))
-}
-
-/// Writes the outcome of a cell into an object, which is not yet sealed.
-fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError> {
-    let write = |format, bytes: &[u8], references: Vec<Handle>| {
-        let mut writer = client.create(Layout { length: bytes.len() as u64, format, references })?;
-        writer.copy_from_slice(bytes);
-        Ok(writer)
-    };
-    match settled {
-        Settled::Inline(inline) => write(inline.format, &inline.value, inline.references.clone()),
-        Settled::Stored(handle) => write(format::FORWARD, &[], vec![handle.clone()]),
-        Settled::Failed(failure) => {
-            let bytes = wire::to_vec(&**failure);
-            write(format::RAISED, &bytes, Vec::new())
-        }
-    }
-}
-
 impl Drop for ResultCell {
     fn drop(&mut self) {
         // The arguments and the result of its call are freed with the cell.
@@ -298,21 +171,10 @@ impl std::fmt::Debug for ResultCell {
 
 #[cfg(test)]
 mod tests {
-    use mobula_store::{Config, Server};
-
     use super::*;
-
-    /// Runs a test with a client of a store of its own.
-    fn with_store(test: impl FnOnce(&Client)) {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("store.sock");
-        let server = Server::bind(Config::new(&socket, 1 << 20)).unwrap();
-        let stopper = server.stopper();
-        let thread = std::thread::spawn(move || server.run());
-        test(&Client::connect(&socket).unwrap());
-        stopper.stop();
-        thread.join().unwrap().unwrap();
-    }
+    use crate::call::inline::{Inline, InlineBytes};
+    use crate::call::with_store;
+    use crate::format;
 
     #[test]
     fn what_moves_to_the_store_keeps_its_tag() {
@@ -331,18 +193,6 @@ mod tests {
                     assert_eq!((object.format(), &object[..]), (format, &b"a payload"[..]));
                 }
             }
-        });
-    }
-
-    #[test]
-    fn objects_that_stand_for_each_other_are_an_error() {
-        with_store(|client| {
-            let (one, other) = (client.promise().unwrap(), client.promise().unwrap());
-            let (one_handle, other_handle) = (one.handle().clone(), other.handle().clone());
-            one.fulfil(write(client, &Settled::Stored(other_handle.clone())).unwrap());
-            other.fulfil(write(client, &Settled::Stored(one_handle.clone())).unwrap());
-            let failure = stored(client, one_handle).expect_err("there is no end");
-            assert!(failure.to_string().contains("without end"), "{failure}");
         });
     }
 }

@@ -1,8 +1,8 @@
 //! The arguments of a call, as a front collects them.
 
 use crate::call::arguments::TaskArguments;
+use crate::call::outcome::Settled;
 use crate::call::payload::{Encoded, Written};
-use crate::call::result_cell::Settled;
 use crate::error::Failure;
 use crate::front::reference::Ref;
 use crate::runtime::current;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use smallvec::smallvec;
 
-use crate::call::result_cell::{ResultCell, Settled};
+use crate::call::outcome::Settled;
+use crate::call::result_cell::ResultCell;
 use crate::call::task::{ResultCells, Target, Task, TaskOptions};
 use crate::definition::Definition;
 use crate::error::Failure;

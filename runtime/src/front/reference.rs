@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, ClientError, Handle, Object};
 use smallvec::SmallVec;
 
+use crate::call::inline::Inline;
+use crate::call::outcome::{Settled, stored};
 use crate::call::ref_id::RefId;
-use crate::call::result_cell::{Inline, ResultCell, Settled, stored};
+use crate::call::result_cell::ResultCell;
 use crate::error::{Error, Failure, Result};
 use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;

@@ -9,8 +9,10 @@ use mobula_client::OwnerId;
 
 use super::leases::Ended;
 use super::{Dying, Running, Submitter};
+use crate::call::inline::{Inline, InlineBytes};
+use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
-use crate::call::result_cell::{Inline, InlineBytes, ResultCell, Settled};
+use crate::call::result_cell::ResultCell;
 use crate::call::task::{Target, Task};
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result};
