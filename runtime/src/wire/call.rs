@@ -1,0 +1,180 @@
+//! The records of calls and results, which are the most frequent: a fixed layout, with
+//! [payloads](crate::call::payload) behind it.
+
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+use super::codec::{append, read};
+use crate::definition::Key;
+use crate::error::Failure;
+
+/// The function or method that a call runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callee {
+    Function(Key),
+    Method(u32),
+}
+
+/// How many objects the result of a call becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    /// One, of any type.
+    One,
+    /// The elements of a tuple of this many.
+    Tuple(u32),
+    /// The elements of a list that must be this long.
+    List(u32),
+}
+
+impl Returns {
+    /// That number.
+    pub fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Tuple(count) | Self::List(count) => count as usize,
+        }
+    }
+}
+
+/// A call, from a caller to the process that runs it. The payloads of the arguments follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// The number of the call, chosen by the caller. The results contain it.
+    pub(crate) task: u64,
+    pub(crate) callee: Callee,
+    pub(crate) returns: Returns,
+    /// How many payloads follow.
+    pub(crate) arguments: u32,
+}
+
+/// The layout of a [`Call`] in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct CallLayout {
+    task: u64,
+    /// A function's key, or a method's number.
+    callee: u64,
+    is_method: u32,
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list.
+    shape: u32,
+    returns: u32,
+    arguments: u32,
+}
+
+impl Call {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let (is_method, callee) = match self.callee {
+            Callee::Function(key) => (0, key.bits()),
+            Callee::Method(method) => (1, u64::from(method)),
+        };
+        let (shape, returns) = match self.returns {
+            Returns::One => (0, 1),
+            Returns::Tuple(count) => (1, count),
+            Returns::List(count) => (2, count),
+        };
+        let Self { task, arguments, .. } = *self;
+        let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+
+    /// The call at the front of a record; `None` if there is no call. Its payloads begin at [`BYTES`](Self::BYTES).
+    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+        let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Self::BYTES)?);
+        let callee = match layout.is_method {
+            0 => Callee::Function(Key::from_bits(layout.callee)),
+            1 => Callee::Method(u32::try_from(layout.callee).ok()?),
+            _ => return None,
+        };
+        let returns = match layout.shape {
+            0 => Returns::One,
+            1 => Returns::Tuple(layout.returns),
+            2 => Returns::List(layout.returns),
+            _ => return None,
+        };
+        Some(Self { task: layout.task, callee, returns, arguments: layout.arguments })
+    }
+
+    /// The length of a call without its payloads.
+    pub(crate) const BYTES: usize = size_of::<CallLayout>();
+}
+
+/// Some of a call's results, to the caller. Their payloads follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Results {
+    pub(crate) task: u64,
+    /// Position of the first of these results.
+    pub(crate) first: u32,
+    /// How many payloads follow.
+    pub(crate) count: u32,
+    /// Whether the call is over with these results.
+    pub(crate) is_last: bool,
+    /// How long the call ran, in the record with the last of its results; 0 for a method.
+    pub(crate) ran_nanos: u64,
+}
+
+/// The layout of [`Results`] in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ResultsLayout {
+    kind: u32,
+    is_last: u32,
+    task: u64,
+    ran_nanos: u64,
+    first: u32,
+    count: u32,
+}
+
+/// Kinds of records to a caller.
+const RESULTS: u32 = 0;
+const NO_RESULTS: u32 = 1;
+const KIND_BYTES: usize = size_of::<u32>();
+
+impl Results {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, first, count, is_last, ran_nanos } = *self;
+        let layout =
+            ResultsLayout { kind: RESULTS, is_last: u32::from(is_last), task, ran_nanos, first, count };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
+/// Why there are no results, to the caller.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum NoResults {
+    /// The call failed.
+    Failed { task: u64, failure: Failure, ran_nanos: u64 },
+    /// The call has not begun, and another process should run it: this one will be busy for long.
+    Declined { task: u64 },
+}
+
+impl NoResults {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&NO_RESULTS.to_le_bytes());
+        append(self, record);
+    }
+}
+
+/// A record to a caller.
+#[derive(Debug)]
+pub(crate) enum ToCaller<'a> {
+    /// Results, and the payloads that follow them.
+    Results(Results, &'a [u8]),
+    NoResults(NoResults),
+}
+
+impl<'a> ToCaller<'a> {
+    /// Reads a record to a caller; `None` if it is none.
+    pub(crate) fn read(record: &'a [u8]) -> Option<Self> {
+        match u32::from_le_bytes(record.get(..KIND_BYTES)?.try_into().ok()?) {
+            RESULTS => {
+                let (layout, payloads) = record.split_at_checked(size_of::<ResultsLayout>())?;
+                let ResultsLayout { task, first, count, is_last, ran_nanos, .. } =
+                    bytemuck::pod_read_unaligned(layout);
+                let is_last = is_last != 0;
+                Some(Self::Results(Results { task, first, count, is_last, ran_nanos }, payloads))
+            }
+            NO_RESULTS => read(&record[KIND_BYTES..]).ok().map(Self::NoResults),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The records between the head and the other processes of a session.
+
+use mobula_client::{ObjectId, OwnerId};
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Key;
+use crate::error::{ExitReason, Failure};
+
+/// A record from any process of the session to the head.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToHead<'a> {
+    /// A process that the head started is ready to serve.
+    Register {
+        token: u64,
+        pid: u32,
+        build_id: u64,
+    },
+    /// The caller wants so many more workers. Replaces its earlier requests.
+    Want {
+        workers: u32,
+    },
+    /// A caller does not need a worker any more.
+    Return {
+        worker: OwnerId,
+        /// It may still run calls of other processes.
+        is_busy: bool,
+    },
+    /// The worker has no calls left. Answers `SayWhenFree`.
+    Free,
+    /// This worker waits for results of other calls, and gives its place up meanwhile.
+    Blocked,
+    /// The worker does not wait any more.
+    Unblocked,
+    /// That process wrote an unreadable record: it cannot be relied upon any more.
+    Broken {
+        process: OwnerId,
+    },
+    /// Asks how a process ended that had calls of the sender. Answered by `Died`, once it has ended.
+    AskDeath {
+        process: OwnerId,
+    },
+    /// Reserves an actor, still without a process. Answered by `ActorReserved`.
+    ReserveActor {
+        request: u64,
+        #[serde(borrow)]
+        actor: NewActor<'a>,
+    },
+    /// The arguments of the actor's constructor are there.
+    StartActor {
+        actor: u64,
+        arguments: u32,
+        #[serde(borrow, with = "bytes_field")]
+        payloads: &'a [u8],
+    },
+    /// The arguments of the actor's constructor will never be there.
+    AbandonActor {
+        actor: u64,
+        failure: Failure,
+    },
+    /// Asks what becomes of an actor. Answered by `ActorAt` or `ActorOver` once it is known, and again at each change;
+    /// and by `ActorRestarts`.
+    WatchActor {
+        actor: u64,
+    },
+    /// Asks for an actor by its name. Answered by `ActorFound`.
+    FindActor {
+        request: u64,
+        name: &'a str,
+    },
+    KillActor {
+        actor: u64,
+    },
+    /// The constructor has run, in this process.
+    Constructed {
+        actor: u64,
+        result: Result<(), Failure>,
+    },
+}
+
+/// An actor that a caller reserves.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct NewActor<'a> {
+    pub(crate) class: Key,
+    pub(crate) class_name: &'a str,
+    pub(crate) name: Option<&'a str>,
+    /// How often it is restarted when its process dies.
+    pub(crate) max_restarts: u32,
+    /// How often its calls are retried then.
+    pub(crate) max_task_retries: u32,
+}
+
+/// A record from the head.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromHead<'a> {
+    /// A worker to send calls to.
+    Granted {
+        worker: OwnerId,
+        pid: u32,
+    },
+    /// No worker will be granted: processes do not start.
+    NoWorkers {
+        failure: Failure,
+    },
+    /// Another caller has no worker: return this one when its calls are over.
+    Recall {
+        worker: OwnerId,
+    },
+    /// To a worker: send `Free` when no call is left.
+    SayWhenFree,
+    Died {
+        process: OwnerId,
+        reason: ExitReason,
+    },
+    /// To a worker: construct this actor.
+    Construct {
+        actor: u64,
+        class: Key,
+        arguments: u32,
+        #[serde(borrow, with = "bytes_field")]
+        payloads: &'a [u8],
+    },
+    /// To a worker: end when the running call is over.
+    Exit,
+    ActorReserved {
+        request: u64,
+        result: Result<ReservedActor, Failure>,
+    },
+    ActorFound {
+        request: u64,
+        actor: Option<FoundActor>,
+    },
+    ActorAt {
+        actor: u64,
+        process: OwnerId,
+    },
+    /// The actor's process is gone, and another one will take its place: `ActorAt` or `ActorOver` follows.
+    ActorRestarts {
+        actor: u64,
+        pid: u32,
+        reason: ExitReason,
+        /// How often calls that had begun may be retried.
+        max_task_retries: u32,
+    },
+    ActorOver {
+        actor: u64,
+        pid: u32,
+        failure: Failure,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ReservedActor {
+    pub(crate) actor: u64,
+    /// An object that stands for the actor. The actor ends when no other handle to it is left.
+    pub(crate) token: ObjectId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FoundActor {
+    pub(crate) actor: u64,
+    pub(crate) token: ObjectId,
+    pub(crate) class: Key,
+    pub(crate) class_name: String,
+}
+
+/// Serializes bytes as bytes, not as a sequence of numbers.
+mod bytes_field {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de [u8], D::Error> {
+        <&[u8]>::deserialize(deserializer)
+    }
+}

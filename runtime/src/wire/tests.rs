@@ -1,0 +1,195 @@
+//! Records are read as they were written, and nonsense is refused.
+
+use mobula_client::ObjectId;
+
+use super::*;
+use crate::definition::Key;
+use crate::error::{ExitReason, Failure, TaskError, TaskErrorKind};
+
+#[test]
+fn calls_and_results_are_read_as_they_were_written() {
+    let (mut record, key) = (Vec::new(), Key::from_bits(u64::MAX - 1));
+    for callee in [Callee::Function(key), Callee::Method(7)] {
+        for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX)] {
+            let call = Call { task: 1 << 40, callee, returns, arguments: 9 };
+            record.clear();
+            call.append_to(&mut record);
+            assert_eq!((record.len(), Call::read(&record)), (Call::BYTES, Some(call)));
+            assert_eq!(Call::read(&record[1..]), None);
+        }
+    }
+    let results = Results { task: 5, first: 6, count: 7, is_last: true, ran_nanos: 8 };
+    record.clear();
+    results.append_to(&mut record);
+    record.extend_from_slice(b"payloads");
+    match ToCaller::read(&record) {
+        Some(ToCaller::Results(read, b"payloads")) => assert_eq!(read, results),
+        other => panic!("{other:?}"),
+    }
+    record.clear();
+    NoResults::Declined { task: 3 }.append_to(&mut record);
+    assert!(matches!(ToCaller::read(&record), Some(ToCaller::NoResults(NoResults::Declined { task: 3 }))));
+}
+
+#[test]
+fn nonsense_is_no_record() {
+    for record in [&[][..], &[9; 3], &[9; 64], &[1, 0, 0, 0, 77], &[0, 0, 0, 0, 1]] {
+        assert!(ToCaller::read(record).is_none(), "{record:?}");
+    }
+    for (at, value) in [(16, 2), (20, 3)] {
+        let mut record = [0; Call::BYTES];
+        record[at] = value;
+        assert_eq!(Call::read(&record), None, "{value} at {at}");
+    }
+    // A method's number has 32 bits.
+    let mut record = [0xff; Call::BYTES];
+    record[16..24].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Call::read(&record), None);
+}
+
+/// Every kind of record that a process may find in a ring.
+fn records() -> Vec<Vec<u8>> {
+    let key = Key::from_bits(7);
+    let object = ObjectId::from_bytes([3; ObjectId::BYTES]);
+    let owner = object.owner();
+    let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+    let failure = Failure::ConstructorFailed { class: "C".to_owned(), error };
+    let mut records = Vec::new();
+    let mut fixed = |append: &dyn Fn(&mut Vec<u8>)| {
+        let mut record = Vec::new();
+        append(&mut record);
+        records.push(record);
+    };
+    let call = Call { task: 1, callee: Callee::Method(2), returns: Returns::List(3), arguments: 4 };
+    fixed(&|record| call.append_to(record));
+    let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
+    fixed(&|record| results.append_to(record));
+    let failed = NoResults::Failed { task: 1, failure: failure.clone(), ran_nanos: 2 };
+    fixed(&|record| failed.append_to(record));
+    let actor =
+        NewActor { class: key, class_name: "C", name: Some("n"), max_restarts: 1, max_task_retries: 2 };
+    for record in [
+        ToHead::Register { token: 1, pid: 2, build_id: 3 },
+        ToHead::Want { workers: 300 },
+        ToHead::Broken { process: owner },
+        ToHead::ReserveActor { request: 1, actor },
+        ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
+        ToHead::FindActor { request: 1, name: "n" },
+        ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
+    ] {
+        records.push(to_vec(&record));
+    }
+    let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
+    for record in [
+        FromHead::Granted { worker: owner, pid: 1 },
+        FromHead::Construct { actor: 1, class: key, arguments: 1, payloads: b"payloads" },
+        FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
+        FromHead::ActorFound { request: 1, actor: Some(found) },
+        FromHead::ActorRestarts {
+            actor: 1,
+            pid: 2,
+            reason: ExitReason::Killed { signal: 9 },
+            max_task_retries: 3,
+        },
+        FromHead::ActorOver { actor: 1, pid: 2, failure },
+    ] {
+        records.push(to_vec(&record));
+    }
+    records
+}
+
+/// Reads bytes as every kind of record: each reader returns a record or refuses them.
+fn read_as_everything(bytes: &[u8]) {
+    let _ = Call::read(bytes);
+    if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {
+        for _ in 0..results.count {
+            match crate::call::payload::take(&mut rest) {
+                Ok(payload) => _ = payload.objects().count(),
+                Err(_) => break,
+            }
+        }
+    }
+    let _ = read::<ToHead<'_>>(bytes);
+    let _ = read::<FromHead<'_>>(bytes);
+    let _ = crate::call::payload::take(&mut &bytes[..]);
+}
+
+#[test]
+fn damaged_records_are_read_as_something_or_refused() {
+    let records = records();
+    for record in &records {
+        for length in 0..record.len() {
+            read_as_everything(&record[..length]);
+        }
+        for at in 0..record.len() {
+            for bit in 0..8 {
+                let mut damaged = record.clone();
+                damaged[at] ^= 1 << bit;
+                read_as_everything(&damaged);
+            }
+        }
+    }
+    // splitmix64, so that a failure comes again.
+    let mut state = 0u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 27)
+    };
+    for _ in 0..20_000 {
+        let mut record = records[next() as usize % records.len()].clone();
+        for _ in 0..next() % 6 {
+            let at = next() as usize % record.len();
+            record[at] = [next() as u8, 0, 0xff, 0x7f, 0x80][next() as usize % 5];
+        }
+        read_as_everything(&record);
+    }
+}
+
+/// A call that fails may well do so deep within a recursion.
+#[test]
+fn a_record_is_written_where_little_is_left_of_the_stack() {
+    let error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+    let failure = Failure::Task(error.clone().caused_by(error));
+    let record = crate::process::stack::near_the_end(|| {
+        let mut record = Vec::new();
+        NoResults::Failed { task: 7, failure, ran_nanos: 1 }.append_to(&mut record);
+        record
+    });
+    assert!(matches!(ToCaller::read(&record), Some(ToCaller::NoResults(NoResults::Failed { task: 7, .. }))));
+}
+
+#[test]
+fn a_failure_with_causes_without_end_is_refused() {
+    let with_causes = |count: usize| {
+        let mut error = TaskError::new("f", TaskErrorKind::Panicked, "a message".to_owned());
+        for _ in 0..count {
+            let outer = TaskError::new("", TaskErrorKind::Returned, String::new());
+            error = outer.caused_by(error);
+        }
+        error
+    };
+    let error = with_causes(64);
+    assert_eq!(read::<TaskError>(&to_vec(&error)).unwrap(), error);
+    // What is longer than can be is cut when it is written, and refused when it is read.
+    let cut: TaskError = read(&to_vec(&with_causes(65))).unwrap();
+    let (mut count, mut last) = (1, &cut);
+    while let Some(Failure::Task(cause)) = last.cause.as_deref() {
+        (count, last) = (count + 1, cause);
+    }
+    assert_eq!(count, 65);
+    let alone = to_vec(&with_causes(0));
+    let [length, link @ .., end] = &alone[..] else { unreachable!() };
+    assert_eq!((length, end), (&1, &0), "a list of one, and nothing behind it");
+    // The length of a longer list, 100,000 as a varint, and the only element of this one.
+    let forged = [&[0xa0, 0x8d, 0x06][..], &link.repeat(100_000), &[0]].concat();
+    assert!(read::<TaskError>(&forged).is_err());
+    // A list in the place of the failure behind it, again and again.
+    let failure = to_vec(&Failure::Task(with_causes(0)));
+    let deeper = [&failure[..failure.len() - 1], &[1]].concat();
+    for depth in [1, 100_000] {
+        let forged = [&deeper.repeat(depth)[..], &failure].concat();
+        assert!(read::<Failure>(&forged).is_err());
+    }
+    assert_eq!(read::<Failure>(&failure).unwrap(), Failure::Task(with_causes(0)));
+}
