@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::call::arguments::TaskArguments;
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
+use crate::error::Failure;
 use crate::wire::Returns;
 
 /// As a number of retries or restarts: no limit.
@@ -82,6 +83,13 @@ impl Target {
             Self::Method { class, name, .. } => format!("{class}::{name}"),
             Self::Constructor { class, .. } => format!("{class}::new"),
         }
+    }
+
+    /// The failure of this call, if its actor is over because of `failure`.
+    pub(crate) fn failure_of_actor(&self, pid: u32, failure: &Failure) -> Failure {
+        let Self::Method { class, name, .. } = self else { return failure.clone() };
+        let Failure::ActorDied { cause, .. } = failure else { return failure.clone() };
+        Failure::ActorDied { class: class.to_string(), method: name.to_string(), pid, cause: *cause }
     }
 }
 

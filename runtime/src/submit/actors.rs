@@ -188,12 +188,12 @@ impl Submitter {
             calls
         };
         for Running { task, .. } in &running {
-            self.settle_all(task, &of_actor(&task.target, pid, failure));
+            self.settle_all(task, &task.target.failure_of_actor(pid, failure));
         }
         for task in &queue {
             // A call that waits for arguments fails now. It leaves the count when they arrive.
             if !task.results.iter().all(|cell| cell.is_ready()) {
-                self.settle_all(task, &of_actor(&task.target, pid, failure));
+                self.settle_all(task, &task.target.failure_of_actor(pid, failure));
             }
             if task.unready.load(Ordering::Acquire) == 0 {
                 self.settled(1);
@@ -218,11 +218,4 @@ impl State {
         running.sort_unstable_by_key(|running| running.task.id);
         (queue, running)
     }
-}
-
-/// Why a call of an actor that is over failed.
-pub(super) fn of_actor(target: &Target, pid: u32, failure: &Failure) -> Failure {
-    let Target::Method { class, name, .. } = target else { return failure.clone() };
-    let Failure::ActorDied { cause, .. } = failure else { return failure.clone() };
-    Failure::ActorDied { class: class.to_string(), method: name.to_string(), pid, cause: *cause }
 }

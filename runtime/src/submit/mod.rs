@@ -384,9 +384,7 @@ impl Submitter {
                 self.send_ready();
             }
             Target::Method { actor, .. } => match self.actor_failure(actor) {
-                Some((pid, failure)) => {
-                    self.fail_unsent(task, &actors::of_actor(&task.target, pid, &failure))
-                }
+                Some((pid, failure)) => self.fail_unsent(task, &task.target.failure_of_actor(pid, &failure)),
                 None => self.send_to_actor(actor),
             },
             Target::Constructor { actor, .. } => self.start_actor(actor, task),
