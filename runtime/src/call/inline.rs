@@ -8,7 +8,7 @@ use mobula_client::Handle;
 /// A small encoded value and what it refers to.
 #[derive(Debug, Clone)]
 pub struct Inline {
-    /// The value's [tag](mod@format).
+    /// The value's [tag](crate::format).
     pub format: u32,
     /// Its bytes.
     pub value: InlineBytes,
