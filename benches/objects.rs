@@ -69,7 +69,7 @@ fn create_and_seal(criterion: &mut Criterion, owner: &Client) {
     for (name, bytes) in SIZES {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
-                let layout = Layout { length: bytes as u64, ..Layout::default() };
+                let layout = Layout::new(bytes as u64);
                 let object = owner.create(layout).expect("the store has room").seal();
                 assert_eq!(black_box(object).len(), bytes);
             });

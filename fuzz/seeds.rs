@@ -45,45 +45,37 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let owner = OwnerId::new(3, 99);
     let object = ObjectId::new(owner, 5, 6);
     let name = || b"scores".to_vec();
-    let info = ObjectInfo {
-        object,
-        bytes: 1 << 20,
-        format: 2,
-        holders: 3,
-        named: true,
-        promised: false,
-        spilled: true,
-    };
-    let client = ClientInfo {
-        owner,
-        pid: 4711,
-        label: "driver 4711".into(),
-        dead: false,
-        leased_bytes: 1 << 22,
-        segments: 2,
-        objects: 7,
-        object_bytes: 1 << 21,
-        pins: 9,
-        spilled_objects: 1,
-        spilled_bytes: 1 << 20,
-    };
-    let totals = Totals {
-        capacity_bytes: 1 << 30,
-        leased_bytes: 1 << 22,
-        orphaned_bytes: 0,
-        retired_bytes: 4096,
-        free_bytes: 1 << 29,
-        clients: 2,
-        dead_clients: 1,
-        segments: 3,
-        names: 4,
-        channels: 5,
-        spill_bytes: 1 << 21,
-        spill_files: 1,
-    };
+    let mut info = ObjectInfo::new(object);
+    info.bytes = 1 << 20;
+    info.format = 2;
+    info.holders = 3;
+    info.named = true;
+    info.spilled = true;
+    let mut client = ClientInfo::new(owner);
+    client.pid = 4711;
+    client.label = "driver 4711".into();
+    client.leased_bytes = 1 << 22;
+    client.segments = 2;
+    client.objects = 7;
+    client.object_bytes = 1 << 21;
+    client.pins = 9;
+    client.spilled_objects = 1;
+    client.spilled_bytes = 1 << 20;
+    let mut totals = Totals::default();
+    totals.capacity_bytes = 1 << 30;
+    totals.leased_bytes = 1 << 22;
+    totals.retired_bytes = 4096;
+    totals.free_bytes = 1 << 29;
+    totals.clients = 2;
+    totals.dead_clients = 1;
+    totals.segments = 3;
+    totals.names = 4;
+    totals.channels = 5;
+    totals.spill_bytes = 1 << 21;
+    totals.spill_files = 1;
     let full = Refusal::StoreFull { requested_bytes: 3, capacity_bytes: 2, free_bytes: 1 };
     let limit = Refusal::LimitReached { limit: "clients_max".into(), max: 1024 };
-    let names = vec![NameInfo { name: name(), object }];
+    let names = vec![NameInfo::new(name(), object)];
     vec![
         ("request_hello", Request::Hello { label: "wörker".into() }.encode(1)),
         ("request_lease", Request::Lease { bytes: 1 << 20, timeout_ms: 10_000 }.encode(2)),

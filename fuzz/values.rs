@@ -111,7 +111,7 @@ impl Home {
     }
 
     fn put(&self, bytes: &[u8], format: u32) -> Object {
-        let layout = Layout { length: bytes.len() as u64, format, references: vec![] };
+        let layout = Layout::new(bytes.len() as u64).format(format);
         let mut writer = self.owner.create(layout).expect("the store has room");
         writer.copy_from_slice(bytes);
         writer.seal()

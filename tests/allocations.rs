@@ -75,7 +75,7 @@ fn nothing_on_the_hot_path_touches_the_heap() {
         if bytes < 1 << 20 {
             assert_eq!(calls(|| drop(owner.put(&value).unwrap())), 0, "put and drop of {bytes} bytes");
         } else {
-            let layout = || mobula_client::Layout { length: bytes as u64, ..Default::default() };
+            let layout = || mobula_client::Layout::new(bytes as u64);
             let step = || drop(owner.create(layout()).unwrap().seal());
             assert_eq!(calls(step), 0, "create, seal and drop of {bytes} bytes");
         }

@@ -53,7 +53,7 @@ fn where_no_store_listens_the_error_names_the_path_and_says_how_to_start_one() {
 fn a_store_that_does_not_answer_the_first_word_is_given_up() {
     let mut store = Store::start(PEER, CAPACITY);
     store.daemon_process().signal(nix::sys::signal::Signal::SIGSTOP);
-    let options = ConnectOptions::new().patience(Duration::from_millis(20));
+    let options = ConnectOptions::new().answer_timeout(Duration::from_millis(20));
     assert_eq!(error_kind(options.connect(store.socket())), "Timeout");
     store.daemon_process().signal(nix::sys::signal::Signal::SIGCONT);
     let client = store.client();
@@ -192,7 +192,7 @@ fn a_forged_id_is_an_error_or_the_object_that_really_has_it() {
     live.extend((0..100).map(|n| client.get(peer.id(format_args!("put {}", n * 10))).unwrap()));
     live.extend((0..100).map(|n| put_content(&reader, n * 10).unwrap()));
     let _promise = client.promise().unwrap();
-    let _unsealed = client.create(mobula_client::Layout { length: 10, ..Default::default() }).unwrap();
+    let _unsealed = client.create(mobula_client::Layout::new(10)).unwrap();
     let word = |random: &mut Random| random.below(u64::MAX);
     for attempt in 0..10_000 {
         let real = live[random.below(live.len() as u64) as usize].id();
@@ -282,7 +282,7 @@ fn the_id_of_a_client_that_had_the_same_slot_means_nothing() {
             assert_eq!(peer.ask(format_args!("get {old}")).unwrap_err(), "NoSuchObject", "{old} of {id}");
         }
         peer.ok("stats");
-        observer.get(id).unwrap();
+        _ = observer.get(id).unwrap();
         seen.push(id);
         peer.kill();
         eventually("its slot is free", || {
@@ -387,8 +387,7 @@ fn clones_and_threads_share_one_client() {
             let client = client.clone();
             scope.spawn(move || {
                 for length in 0..500 {
-                    let mut writer =
-                        client.create(mobula_client::Layout { length, ..Default::default() }).unwrap();
+                    let mut writer = client.create(mobula_client::Layout::new(length)).unwrap();
                     let id = writer.id();
                     fill(&mut writer, id);
                     let object = writer.seal();

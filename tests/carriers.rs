@@ -73,7 +73,7 @@ impl Carrier {
     /// The client's.
     pub fn put(&self, client: &Client) -> Result<Object, ClientError> {
         let encoded = (self.encode)();
-        let layout = Layout { length: encoded.len() as u64, format: encoded.format(), references: vec![] };
+        let layout = Layout::new(encoded.len() as u64).format(encoded.format());
         let mut writer = client.create(layout)?;
         encoded.write_into(&mut writer);
         Ok(writer.seal())

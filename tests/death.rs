@@ -99,7 +99,7 @@ fn who_waits_for_what_a_killed_process_promised_is_told() {
     owner.kill();
     assert_eq!(waiter.answer().unwrap_err(), "Lost");
     loop {
-        match events.recv_timeout(PATIENCE).expect("the death is told") {
+        match events.next_within(PATIENCE).expect("the death is told") {
             Event::OwnerDied(owner) if owner == id.owner() => break,
             _ => {}
         }
@@ -212,7 +212,7 @@ fn a_killed_daemon_ends_what_needs_it_and_nothing_else() {
 
     assert_eq!(waiting.join().unwrap(), "StoreLost");
     loop {
-        if let Event::StoreLost = events.recv_timeout(PATIENCE).expect("the loss is told") {
+        if let Event::StoreLost = events.next_within(PATIENCE).expect("the loss is told") {
             break;
         }
     }
@@ -249,7 +249,7 @@ fn a_daemon_that_does_not_answer_is_waited_for_no_longer_than_one_is_willing_to(
     let objects: Vec<_> = (0..200).map(|_| put_content(&other, 70_000).unwrap()).collect();
     let patience = Duration::from_millis(50);
     let impatient = || {
-        let options = ConnectOptions::new().patience(patience).lease_timeout(patience);
+        let options = ConnectOptions::new().answer_timeout(patience).lease_timeout(patience);
         let mut client = None;
         eventually("the daemon answers in time", || {
             client = options.clone().connect(store.socket()).ok();
@@ -300,7 +300,7 @@ fn a_new_daemon_takes_the_place_of_one_whose_clients_do_not_wait_for_that() {
     let events = before.events();
     let old = put_content(&before, 1000).unwrap();
     store.daemon_process().kill();
-    assert!(matches!(events.recv_timeout(PATIENCE), Ok(Event::StoreLost)));
+    assert!(matches!(events.next_within(PATIENCE), Some(Event::StoreLost)));
     store.start_again();
     let after = store.client();
     let new = put_content(&after, 1000).unwrap();

@@ -28,7 +28,7 @@ fn private_bytes() -> u64 {
 
 /// The same when nothing is left of the memory that tests before have freed.
 fn private_bytes_at_first() -> u64 {
-    mobula_client::heap::trim();
+    mobula_client::internal::heap::trim();
     private_bytes()
 }
 

@@ -134,7 +134,7 @@ fn set_blocking(socket: &Socket) {
 }
 
 fn connect(path: &std::path::Path) -> Result<Client, ClientError> {
-    ConnectOptions::new().patience(SOON).lease_timeout(SOON).connect(path)
+    ConnectOptions::new().answer_timeout(SOON).lease_timeout(SOON).connect(path)
 }
 
 fn memory(bytes: u64) -> OwnedFd {
@@ -234,20 +234,11 @@ fn honest(request: &Request) -> Answer {
 }
 
 fn totals() -> Totals {
-    Totals {
-        capacity_bytes: CAPACITY,
-        leased_bytes: 0,
-        orphaned_bytes: 0,
-        retired_bytes: 0,
-        free_bytes: CAPACITY,
-        clients: 1,
-        dead_clients: 0,
-        segments: 0,
-        names: 0,
-        channels: 0,
-        spill_bytes: 0,
-        spill_files: 0,
-    }
+    let mut totals = Totals::default();
+    totals.capacity_bytes = CAPACITY;
+    totals.free_bytes = CAPACITY;
+    totals.clients = 1;
+    totals
 }
 
 // ---- the table ----
@@ -317,7 +308,7 @@ impl Cases {
                 client.stats()?;
                 client.stats()?;
                 drop(events);
-                client.put(b"bytes")?;
+                _ = client.put(b"bytes")?;
                 Ok(format!("served, {} bytes", before?))
             },
         );
@@ -606,7 +597,7 @@ fn lies(cases: &mut Cases) {
             Ok(promises.len().to_string())
         },
     );
-    let name = || NameInfo { name: b"name".to_vec(), object: object() };
+    let name = || NameInfo::new("name", object());
     cases.request(
         "names: the same page for ever",
         NONSENSE,
@@ -648,26 +639,28 @@ fn lies(cases: &mut Cases) {
         &["18446744073709551615"],
         |request| match request {
             Request::ListClients { .. } => {
-                let info = ClientInfo {
-                    owner: owner(OTHER),
-                    pid: 1,
-                    label: "x".into(),
-                    dead: false,
-                    leased_bytes: u64::MAX,
-                    segments: u32::MAX,
-                    objects: u64::MAX,
-                    object_bytes: u64::MAX,
-                    pins: u64::MAX,
-                    spilled_bytes: u64::MAX,
-                    spilled_objects: u64::MAX,
-                };
+                let mut info = ClientInfo::new(owner(OTHER));
+                info.pid = 1;
+                info.label = "x".into();
+                info.leased_bytes = u64::MAX;
+                info.segments = u32::MAX;
+                info.objects = u64::MAX;
+                info.object_bytes = u64::MAX;
+                info.pins = u64::MAX;
+                info.spilled_bytes = u64::MAX;
+                info.spilled_objects = u64::MAX;
                 Some(reply(Reply::Clients { clients: vec![info.clone(), info], next: None }))
             }
             _ => None,
         },
         |client| {
             let stats = client.stats()?;
-            std::hint::black_box((stats.object_bytes(), stats.pins()));
+            std::hint::black_box((
+                stats.object_bytes(),
+                stats.pins(),
+                stats.spilled_objects(),
+                stats.spilled_bytes(),
+            ));
             Ok(stats.objects().to_string())
         },
     );

@@ -39,7 +39,7 @@ fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
     let client = store.client();
     let kept = put_content(&client, 100).unwrap();
     for length in [CAPACITY + 1, CAPACITY + 4096, 1 << 40, u64::MAX - 64, u64::MAX] {
-        let error = client.create(Layout { length, ..Layout::default() }).unwrap_err();
+        let error = client.create(Layout::new(length)).unwrap_err();
         match &error {
             ClientError::Refused(Refusal::TooLarge { requested_bytes, capacity_bytes }) => {
                 assert_eq!((*requested_bytes, *capacity_bytes), (length, CAPACITY));
@@ -51,7 +51,7 @@ fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
     }
     // The references count too.
     let references = vec![kept.handle()];
-    assert!(client.create(Layout { length: CAPACITY, references, ..Layout::default() }).is_err());
+    assert!(client.create(Layout::new(CAPACITY).references(references)).is_err());
     drop(kept);
     // And no memory was taken for refused requests.
     drop(put_content(&client, CAPACITY).unwrap());
@@ -101,7 +101,7 @@ fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
             kept.clear();
         }
         let mut writer = client
-            .create(Layout { length, ..Layout::default() })
+            .create(Layout::new(length))
             .unwrap_or_else(|error| panic!("object {count} of {length} bytes: {error}"));
         // The ends are enough: the middle is as large as the memory, and other tests cover it.
         let (id, edge) = (writer.id(), writer.len().min(64));
@@ -150,7 +150,7 @@ fn a_store_that_is_half_empty_has_room_for_a_quarter() {
         let before = Instant::now();
         let client = &clients[random.below(clients.len() as u64) as usize];
         let large = loop {
-            match client.create(Layout { length: CAPACITY / 4, ..Layout::default() }) {
+            match client.create(Layout::new(CAPACITY / 4)) {
                 Ok(large) => break large,
                 // The clients are impatient; the machine may be slow.
                 Err(_) if before.elapsed() < Duration::from_secs(10) => {}
@@ -161,7 +161,7 @@ fn a_store_that_is_half_empty_has_room_for_a_quarter() {
         if rounds > 100 {
             // Counts the memory that is still available, in pieces. The rest is lost to the places of the small
             // objects.
-            let piece = || client.create(Layout { length: 32 << 10, ..Layout::default() }).ok();
+            let piece = || client.create(Layout::new(32 << 10)).ok();
             // Tries a few times: the clients are impatient.
             let pieces: Vec<_> = std::iter::from_fn(|| (0..8).find_map(|_| piece())).collect();
             let live = held.iter().map(|(_, bytes)| bytes).sum::<u64>();

@@ -205,7 +205,7 @@ impl Peer {
             ["put-with", length, ref references @ ..] => {
                 let hold = |reference: &&str| self.client.hold(id(reference));
                 let references = references.iter().map(hold).collect::<Result<_, _>>()?;
-                let layout = Layout { length: number(length), references, ..Layout::default() };
+                let layout = Layout::new(number(length)).references(references);
                 self.keep(put_layout(&self.client, layout)?)
             }
             ["get", object] => {
@@ -256,7 +256,7 @@ impl Peer {
                 String::new()
             }
             ["begin", length] => {
-                let layout = Layout { length: number(length), ..Layout::default() };
+                let layout = Layout::new(number(length));
                 let mut writer = self.client.create(layout)?;
                 let object = writer.id();
                 fill(&mut writer, object);
@@ -270,7 +270,7 @@ impl Peer {
                 object.to_string()
             }
             ["fulfil", object, length] => {
-                let layout = Layout { length: number(length), ..Layout::default() };
+                let layout = Layout::new(number(length));
                 let mut writer = self.client.create(layout)?;
                 fill(&mut writer, id(object));
                 let promise = self.promises.remove(&id(object)).expect("promised here");
@@ -385,8 +385,8 @@ impl Peer {
     fn fork(&mut self, theirs: ObjectId) -> Result<String, ClientError> {
         let theirs = self.client.get(theirs)?;
         let references = vec![theirs.handle()];
-        let mine = put_layout(&self.client, Layout { length: 1000, references, ..Layout::default() })?;
-        let layout = || Layout { length: 1000, ..Layout::default() };
+        let mine = put_layout(&self.client, Layout::new(1000).references(references))?;
+        let layout = || Layout::new(1000);
         let (mut writer, second_writer) = (self.client.create(layout())?, self.client.create(layout())?);
         let promise = self.client.promise()?;
         let (reader, pipe) = nix::unistd::pipe().map_err(std::io::Error::from)?;
@@ -465,7 +465,7 @@ impl Peer {
                 fill(&mut writer, object);
                 let promised = promise.handle().clone();
                 promise.fulfil(second_writer);
-                promised.object()?;
+                _ = promised.object()?;
                 let finished = writer.seal();
                 verify(&finished);
                 self.keep(finished);
@@ -537,7 +537,7 @@ fn churn_step(
         0..=2 => kept.push(put_content(client, length)?),
         3 => {
             let references = kept.iter().take(3).map(Object::handle).collect();
-            kept.push(put_layout(client, Layout { length, references, ..Layout::default() })?);
+            kept.push(put_layout(client, Layout::new(length).references(references))?);
         }
         4 | 5 => {
             if let Some(object) = kept.last() {
@@ -569,7 +569,7 @@ fn churn_step(
             }
         }
         8 => {
-            writers.push(client.create(Layout { length, ..Layout::default() })?);
+            writers.push(client.create(Layout::new(length))?);
             writers.truncate(3);
         }
         _ => {

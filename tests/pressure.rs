@@ -38,7 +38,7 @@ fn a_store_is_filled_to_its_last_byte_and_read_again() {
     // The store has not one byte more for any client.
     let impatient = store.client_with(mobula_client::ConnectOptions::new().lease_timeout(Duration::ZERO));
     for length in [1, 4096, CAPACITY] {
-        assert_eq!(error_kind(impatient.create(Layout { length, ..Layout::default() })), "StoreFull");
+        assert_eq!(error_kind(impatient.create(Layout::new(length))), "StoreFull");
     }
     for peer in &mut peers {
         peer.ok("verify");
@@ -104,11 +104,11 @@ fn a_client_at_its_quota_frees_its_own_and_harms_nobody() {
     let hasty =
         store.client_with(mobula_client::ConnectOptions::new().lease_timeout(Duration::from_millis(1)));
     let kept = put_content(&hasty, 3 << 20).unwrap();
-    let error = hasty.create(Layout { length: 2 << 20, ..Layout::default() }).unwrap_err();
+    let error = hasty.create(Layout::new(2 << 20)).unwrap_err();
     assert_eq!(kind_of(&error), "QuotaReached");
     let text = error.to_string();
     assert!(text.contains("client_bytes_max = 4194304") && text.contains("2097152"), "{text}");
-    let error = hasty.create(Layout { length: 5 << 20, ..Layout::default() }).unwrap_err();
+    let error = hasty.create(Layout::new(5 << 20)).unwrap_err();
     assert_eq!(kind_of(&error), "QuotaReached");
     assert_eq!(client.lookup("other").unwrap(), Some(named));
     // There is room for everyone else.
@@ -127,10 +127,10 @@ fn all_clients_of_a_user_share_its_quota_and_what_the_dead_left_counts() {
     let theirs = one.id("put 3000000");
     other.ok("put 3000000");
     other.ok(format_args!("get {theirs}"));
-    assert_eq!(error_kind(client.create(Layout { length: 3 << 20, ..Layout::default() })), "QuotaReached");
+    assert_eq!(error_kind(client.create(Layout::new(3 << 20))), "QuotaReached");
     one.kill();
     eventually("its owner is dead", || client.stats().unwrap().totals.dead_clients == 1);
-    assert_eq!(error_kind(client.create(Layout { length: 3 << 20, ..Layout::default() })), "QuotaReached");
+    assert_eq!(error_kind(client.create(Layout::new(3 << 20))), "QuotaReached");
     other.ok("verify");
     other.ok(format_args!("drop {theirs}"));
     eventually("what it left is gone", || client.stats().unwrap().totals.dead_clients == 0);

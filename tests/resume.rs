@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mobula_client::{ConnectOptions, Event, Layout, Object, Stats};
+use mobula_client::{ConnectOptions, Event, Events, Layout, Object, Stats};
 use mobula_tests::{
     PATIENCE, Process, Random, Store, error_kind, eventually, fill, is_content_of, put_content,
 };
@@ -27,9 +27,9 @@ fn books(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
     books
 }
 
-fn wait_for_resumption(events: &crossbeam::channel::Receiver<Event>) {
+fn wait_for_resumption(events: &Events) {
     loop {
-        match events.recv_timeout(PATIENCE).expect("the client is taken up") {
+        match events.next_within(PATIENCE).expect("the client is taken up") {
             Event::StoreResumed => return,
             Event::StoreLost => panic!("the store is lost"),
             _ => {}
@@ -76,7 +76,7 @@ fn everything_that_anybody_has_outlives_the_daemon() {
         let meanwhile = put_content(&client, 500).unwrap();
         assert!(is_content_of(&meanwhile, meanwhile.id()) && is_content_of(&seen, theirs));
         drop(meanwhile);
-        client.live_objects();
+        _ = client.live_objects();
         store.start_again();
         wait_for_resumption(&events);
         eventually("the books are the same", || books(&client.stats().unwrap()) == books(&before));
@@ -200,7 +200,7 @@ fn a_client_that_was_stopped_while_the_others_came_back_is_a_stranger_and_harms_
 fn who_does_not_want_to_wait_for_another_daemon_is_told_that_the_store_is_lost() {
     let mut store = Store::start(PEER, CAPACITY);
     let patience = Duration::from_millis(50);
-    let options = ConnectOptions::new().patience(patience).lease_timeout(patience);
+    let options = ConnectOptions::new().answer_timeout(patience).lease_timeout(patience);
     let client = store.client_with(options.resume_timeout(Duration::MAX));
     let events = client.events();
     let mine = put_content(&client, 1000).unwrap();
@@ -222,7 +222,7 @@ fn a_daemon_that_ends_on_purpose_is_not_waited_for() {
     let events = client.events();
     let mine = put_content(&client, 1000).unwrap();
     assert!(store.daemon_process().end().success());
-    assert!(matches!(events.recv_timeout(PATIENCE), Ok(Event::StoreLost)));
+    assert!(matches!(events.next_within(PATIENCE), Some(Event::StoreLost)));
     assert_eq!(error_kind(client.stats()), "StoreLost");
     assert!(is_content_of(&mine, mine.id()));
 }
@@ -248,7 +248,7 @@ fn random_kills_of_the_daemon_leave_everything_in_order() {
             assert_eq!(peers[victim].answer().as_deref(), Ok("step"), "kill {kill}");
         }
         let references = kept.iter().take(2).map(Object::handle).collect();
-        let layout = Layout { length: random.below(1000), references, ..Layout::default() };
+        let layout = Layout::new(random.below(1000)).references(references);
         let mut writer = client.create(layout).unwrap();
         let id = writer.id();
         store.daemon_process().kill();
@@ -270,7 +270,7 @@ fn random_kills_of_the_daemon_leave_everything_in_order() {
             assert!(is_content_of(object, object.id()), "kill {kill}: {}", object.id());
         }
         while kept.len() > 8 {
-            kept.swap_remove(random.below(8) as usize);
+            _ = kept.swap_remove(random.below(8) as usize);
         }
     }
     peers.iter_mut().for_each(Process::kill);

@@ -51,7 +51,7 @@ fn an_object_carries_its_format_and_its_references() {
     let inner: Vec<_> = (0..3).map(|_| put_content(&client, 10).unwrap()).collect();
     for length in [0, 1, 1000] {
         let references = inner.iter().map(Object::handle).collect();
-        let outer = put_layout(&client, Layout { length, format: 77, references }).unwrap();
+        let outer = put_layout(&client, Layout::new(length).format(77).references(references)).unwrap();
         let read = reader.get(outer.id()).unwrap();
         assert_eq!((read.len() as u64, read.format()), (length, 77));
         assert_eq!(read.references(), inner.iter().map(Object::id).collect::<Vec<_>>());
@@ -127,7 +127,7 @@ fn what_is_not_sealed_cannot_be_had_by_anybody() {
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let mut peer = store.peer();
-    let mut writer = client.create(Layout { length: 100, ..Layout::default() }).unwrap();
+    let mut writer = client.create(Layout::new(100)).unwrap();
     let id = writer.id();
     fill(&mut writer, id);
     assert_eq!(error_kind(client.get(id)), "NoSuchObject");
@@ -145,11 +145,11 @@ fn the_id_of_an_aborted_object_never_comes_to_mean_another() {
     let mut peer = store.peer();
     let mut aborted: Vec<ObjectId> = Vec::new();
     for _ in 0..3000 {
-        aborted.push(client.create(Layout { length: 64, ..Layout::default() }).unwrap().id());
+        aborted.push(client.create(Layout::new(64)).unwrap().id());
     }
     // A promise is kept with the memory of a writer, whose own id is then nobody's.
     let promise = client.promise().unwrap();
-    let writer = client.create(Layout { length: 64, ..Layout::default() }).unwrap();
+    let writer = client.create(Layout::new(64)).unwrap();
     aborted.push(writer.id());
     let promised = promise.handle().clone();
     promise.fulfil(writer);
@@ -439,7 +439,7 @@ fn an_object_keeps_what_it_refers_to_alive() {
     let innermost = put_content(&client, 1000).unwrap();
     let inner = maker.id(format_args!("put-with 10 {}", innermost.id()));
     let references = vec![client.hold(inner).unwrap()];
-    let outer = put_layout(&client, Layout { length: 5, references, ..Layout::default() }).unwrap();
+    let outer = put_layout(&client, Layout::new(5).references(references)).unwrap();
     let ids = [innermost.id(), inner, outer.id()];
     drop(innermost);
     maker.ok(format_args!("drop {inner}"));

@@ -112,7 +112,7 @@ impl Random {
 /// # Errors
 /// The client's.
 pub fn put_content(client: &Client, length: u64) -> Result<Object, ClientError> {
-    put_layout(client, Layout { length, ..Layout::default() })
+    put_layout(client, Layout::new(length))
 }
 
 /// The same for any layout.

@@ -71,7 +71,7 @@ fn random_uses_of_random_objects_by_clients_that_come_and_go() {
                 // One that keeps others alive, for as long as it is had itself.
                 let at = any(&mut random, had.handles.len());
                 let references = vec![had.handles[at].clone()];
-                had.take(put_layout(&client, Layout { length: 10, format: 0, references }).unwrap());
+                had.take(put_layout(&client, Layout::new(10).references(references)).unwrap());
             }
             30..34 => {
                 let promise = client.promise().unwrap();
@@ -79,12 +79,12 @@ fn random_uses_of_random_objects_by_clients_that_come_and_go() {
                 assert_eq!(error_kind(client.get(id)), "NotReady");
                 let handle = promise.handle().clone();
                 let _watch = handle.watch().unwrap();
-                let mut writer = client.create(Layout { length: 100, ..Layout::default() }).unwrap();
+                let mut writer = client.create(Layout::new(100)).unwrap();
                 mobula_tests::fill(&mut writer, id);
                 promise.fulfil(writer);
                 had.hold(handle);
             }
-            34..36 => drop(client.create(Layout { length: 1000, ..Layout::default() }).unwrap()),
+            34..36 => drop(client.create(Layout::new(1000)).unwrap()),
             36..50 if !had.objects.is_empty() => {
                 let object = &had.objects[any(&mut random, had.objects.len())];
                 let id = object.id();
@@ -209,7 +209,7 @@ fn the_last_use_of_a_closed_client_ends_it_in_whatever_thread_it_is() {
         let mut uses: Vec<Object> = (0..4).map(|_| put_content(&client, 1000).unwrap()).collect();
         uses.extend((0..2).map(|_| client.get(theirs.id()).unwrap()));
         let references = uses.iter().map(Object::handle).collect();
-        uses.push(put_layout(&client, Layout { length: 1, format: 0, references }).unwrap());
+        uses.push(put_layout(&client, Layout::new(1).references(references)).unwrap());
         if round % 2 == 0 {
             // Others keep some of it for a while.
             uses.push(witness.get(uses[0].id()).unwrap());
@@ -243,7 +243,7 @@ fn a_reference_that_an_object_keeps_ends_with_the_client_of_the_object() {
     let (witness, owner, other) = (store.client(), store.client(), store.client());
     let kept = put_content(&other, 1000).unwrap();
     let references = vec![kept.handle()];
-    let object = put_layout(&owner, Layout { length: 1, format: 0, references }).unwrap();
+    let object = put_layout(&owner, Layout::new(1).references(references)).unwrap();
     let held = witness.get(object.id()).unwrap();
     drop((object, kept, owner, other));
     eventually("both clients are gone", || {

@@ -46,7 +46,7 @@ pub(crate) fn run(socket: &Path, seed: u64, room: Room) -> Result<(), Violation>
     });
     // No client gives up because the machine has no processor for another.
     let options = ConnectOptions::new().label("chaos").lease_timeout(Duration::from_secs(5));
-    let options = options.patience(PATIENCE).resume_timeout(PATIENCE);
+    let options = options.answer_timeout(PATIENCE).resume_timeout(PATIENCE);
     let began = Instant::now();
     let client = loop {
         match options.clone().connect(socket) {

@@ -8,10 +8,9 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
 use mobula_client::{
-    Channel, Client, ClientError, Event, Handle, Layout, Object, ObjectId, ObjectWriter, OwnerId, Promise,
-    Refusal,
+    Channel, Client, ClientError, Event, Events, Handle, Layout, Object, ObjectId, ObjectWriter, OwnerId,
+    Promise, Refusal,
 };
 
 use crate::Violation;
@@ -45,7 +44,7 @@ const LARGE_BYTES: u64 = 1_100_000;
 /// A client at work.
 pub(crate) struct Worker {
     client: Client,
-    events: Receiver<Event>,
+    events: Events,
     random: Random,
     objects: Vec<Object>,
     handles: Vec<Handle>,
@@ -201,7 +200,9 @@ impl Worker {
         // Large ones would add up.
         references.retain(|handle| handle.object().is_ok_and(|object| object.len() < LARGE_BYTES as usize));
         let kept: Vec<ObjectId> = references.iter().map(Handle::id).collect();
-        let Some(writer) = self.create(Layout { length, format, references })? else { return Ok(()) };
+        let Some(writer) = self.create(Layout::new(length).format(format).references(references))? else {
+            return Ok(());
+        };
         let id = writer.id();
         let object = seal_written(writer, id);
         if !kept.is_empty() {
@@ -241,7 +242,7 @@ impl Worker {
     fn hoard(&mut self) -> Checked {
         let length = HOARDED_BYTES_MAX / 2 + self.random.below(HOARDED_BYTES_MAX / 2);
         let format = [PRIVATE, SHARED][self.random.below(2) as usize];
-        if let Some(writer) = self.create(Layout { length, format, ..Layout::default() })? {
+        if let Some(writer) = self.create(Layout::new(length).format(format))? {
             let id = writer.id();
             self.hoard.push_back(seal_written(writer, id).handle());
         }
@@ -277,7 +278,7 @@ impl Worker {
         let mut burst = Vec::new();
         let count = if self.load == Load::Local { BURST / 8 } else { BURST };
         for _ in 0..self.random.below(count) {
-            let layout = Layout { length: 40, format: PRIVATE, ..Layout::default() };
+            let layout = Layout::new(40).format(PRIVATE);
             let Some(writer) = self.create(layout)? else { return Ok(()) };
             let id = writer.id();
             burst.push(seal_written(writer, id));
@@ -294,7 +295,7 @@ impl Worker {
                 self.objects.push(seal_written(writer, id));
             }
         }
-        let layout = Layout { length: self.length(), format: SHARED, ..Layout::default() };
+        let layout = Layout::new(self.length()).format(SHARED);
         let Some(mut writer) = self.create(layout)? else { return Ok(()) };
         // A part of it, which is written again in the end.
         let half = writer.len() / 2;
@@ -385,7 +386,7 @@ impl Worker {
         if self.random.below(4) == 0 {
             return Ok(());
         }
-        let layout = Layout { length: self.length(), format: SHARED, ..Layout::default() };
+        let layout = Layout::new(self.length()).format(SHARED);
         let Some(mut writer) = self.create(layout)? else { return Ok(()) };
         fill(&mut writer, promise.handle().id());
         let handle = promise.handle().clone();
@@ -592,7 +593,7 @@ impl Worker {
     }
 
     fn take_events(&mut self, all: bool) -> Checked {
-        while let Ok(event) = self.events.try_recv() {
+        while let Some(event) = self.events.try_next() {
             match event {
                 Event::ChannelOpened(incoming) => match self.client.accept(incoming) {
                     Ok(channel) => self.channels.push(Link { channel, sent: VecDeque::new() }),

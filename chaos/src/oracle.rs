@@ -253,55 +253,41 @@ mod tests {
     }
 
     fn row(slot: u16, dead: bool, bytes: u64, objects: u64, pins: u64) -> ClientInfo {
-        let segments = u32::from(bytes > 0);
-        let (label, pid) = (String::new(), 1);
-        let owner = owner(slot);
-        ClientInfo {
-            owner,
-            pid,
-            label,
-            dead,
-            leased_bytes: bytes,
-            segments,
-            objects,
-            object_bytes: 9,
-            pins,
-            spilled_objects: 0,
-            spilled_bytes: 0,
-        }
+        let mut row = ClientInfo::new(owner(slot));
+        row.pid = 1;
+        row.dead = dead;
+        row.leased_bytes = bytes;
+        row.segments = u32::from(bytes > 0);
+        row.objects = objects;
+        row.object_bytes = 9;
+        row.pins = pins;
+        row
     }
 
     /// A client that holds an object of its own, which is named, and one of a dead client's.
     fn agreeing() -> (Seen, Known) {
-        let totals = Totals {
-            capacity_bytes: 100,
-            leased_bytes: 20,
-            orphaned_bytes: 30,
-            retired_bytes: 0,
-            free_bytes: 50,
-            clients: 2,
-            dead_clients: 1,
-            segments: 2,
-            names: 1,
-            channels: 0,
-            spill_bytes: 0,
-            spill_files: 0,
-        };
+        let mut totals = Totals::default();
+        totals.capacity_bytes = 100;
+        totals.leased_bytes = 20;
+        totals.orphaned_bytes = 30;
+        totals.free_bytes = 50;
+        totals.clients = 2;
+        totals.dead_clients = 1;
+        totals.segments = 2;
+        totals.names = 1;
         let clients =
             vec![row(ASKER, false, 0, 0, 0), row(HOLDER, false, 20, 1, 2), row(DEAD, true, 30, 1, 0)];
-        let info = |slot| ObjectInfo {
-            object: object(slot),
-            bytes: 9,
-            format: 0,
-            holders: 1,
-            named: slot == HOLDER,
-            promised: false,
-            spilled: false,
+        let info = |slot| {
+            let mut info = ObjectInfo::new(object(slot));
+            info.bytes = 9;
+            info.holders = 1;
+            info.named = slot == HOLDER;
+            info
         };
         let seen = Seen {
-            stats: Stats { totals, clients },
+            stats: Stats::new(totals, clients),
             objects: vec![info(HOLDER), info(DEAD)],
-            names: vec![NameInfo { name: b"name".to_vec(), object: object(HOLDER) }],
+            names: vec![NameInfo::new("name", object(HOLDER))],
             daemon_memories: [("segment", 2), ("control", 3), ("directory", 1)]
                 .map(|(kind, count)| (kind.to_owned(), count))
                 .into(),

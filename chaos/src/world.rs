@@ -82,7 +82,7 @@ impl World {
         let store = start_store(&socket, room, None)?;
         let client = ConnectOptions::new()
             .label("supervisor")
-            .patience(PATIENCE)
+            .answer_timeout(PATIENCE)
             .resume_timeout(PATIENCE)
             .connect(&socket)?;
         let mut world = Self {

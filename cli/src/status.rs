@@ -178,8 +178,9 @@ impl SessionList {
 }
 
 /// The totals as they were before this process connected, which leased nothing.
-fn without_us(totals: Totals) -> Totals {
-    Totals { clients: totals.clients.saturating_sub(1), ..totals }
+fn without_us(mut totals: Totals) -> Totals {
+    totals.clients = totals.clients.saturating_sub(1);
+    totals
 }
 
 fn totals_text(totals: &Totals) -> String {

@@ -1,13 +1,14 @@
 //! Channels: a pair of rings between this process and another, set up by the daemon and then used without it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::memory::check_received;
-use mobula_shm::ring::{self, Consumer, Corrupt, Marker, Peek, Producer, PushError};
+use mobula_shm::ring::{self, Consumer, Marker, Peek, Producer};
 use parking_lot::Mutex;
 
 use crate::daemon::connection::Connection;
@@ -15,8 +16,14 @@ use crate::error::ClientError;
 use crate::reader::peer::Peer;
 use crate::reader::peers::Peers;
 
-/// A connection from another client, not yet accepted.
+#[doc(inline)]
+pub use mobula_shm::ring::Corrupt;
+#[doc(inline)]
+pub use mobula_shm::ring::PushError;
+
+/// A connection from another client, not yet accepted. See [`Client::accept`](crate::Client::accept).
 #[derive(Debug)]
+#[must_use]
 pub struct Incoming {
     pub(crate) channel: u64,
     pub(crate) peer: OwnerId,
@@ -26,20 +33,26 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Names the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
+    /// The number of the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
+    #[must_use]
     pub fn channel(&self) -> u64 {
         self.channel
     }
 
     /// The client that connected.
+    #[must_use]
     pub fn peer(&self) -> OwnerId {
         self.peer
     }
 }
 
-/// One end of a channel.
+/// One end of a channel to another client: two rings in shared memory, one for each direction. The daemon sets it up
+/// and takes no part in its use. It is closed when both halves of an end are dropped, or when a process dies.
+#[derive(Debug)]
+#[must_use]
+#[non_exhaustive]
 pub struct Channel {
-    /// Names the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
+    /// The number of the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
     pub id: u64,
     /// The client at the other end.
     pub peer: OwnerId,
@@ -135,6 +148,12 @@ struct OpenChannel {
     channels: Arc<Channels>,
 }
 
+impl fmt::Debug for OpenChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenChannel").field("id", &self.id).field("peer", &self.peer.id).finish()
+    }
+}
+
 impl Drop for OpenChannel {
     fn drop(&mut self) {
         // In a forked child another thread of the parent's may have the lock for ever.
@@ -144,7 +163,8 @@ impl Drop for OpenChannel {
     }
 }
 
-/// The sending half of a channel.
+/// The sending half of a channel: it copies records into a ring that the other end reads.
+#[derive(Debug)]
 pub struct Sender {
     producer: Producer,
     channel: Arc<OpenChannel>,
@@ -152,16 +172,19 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The largest record it takes.
+    /// Bytes of the largest record that fits: a quarter of the ring.
+    #[must_use]
     pub fn record_bytes_max(&self) -> usize {
         self.producer.record_bytes_max()
     }
 
-    /// Sends a record, and wakes the other end if it sleeps; returns the position behind the record. A system call
-    /// only if it sleeps.
+    /// Copies a record into the ring, and wakes the other end if it sleeps; returns the position behind the record. No
+    /// system call, except the one that wakes a sleeper.
     ///
     /// # Errors
-    /// [`PushError::Full`]: the other end rings when there is room again.
+    /// [`PushError::Full`] while there is no room: the other end rings this client when there is, see
+    /// [`Client::sleep`](crate::Client::sleep). [`PushError::TooLarge`] above
+    /// [`record_bytes_max`](Self::record_bytes_max).
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
         self.found_asleep = self.channel.peer.wake();
@@ -169,59 +192,76 @@ impl Sender {
     }
 
     /// Whether the other end slept when the last record was sent.
+    // For the runtime, which spins less when it has just woken a process.
+    #[doc(hidden)]
+    #[must_use]
     pub fn found_asleep(&self) -> bool {
         self.found_asleep
     }
 
     /// Whether a record of this many bytes finds room now. One load.
+    #[must_use]
     pub fn has_room_for(&mut self, bytes: usize) -> bool {
         self.producer.has_room_for(bytes)
     }
 
-    /// The position up to which the other end has acknowledged records. One load.
+    /// The position up to which the other end has acknowledged records, as [`send`](Self::send) counts it. One load.
+    #[must_use]
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
     }
 
     /// The number of records that the other end says to have begun; see [`Receiver::marker`]. One load.
+    // For the runtime, which reads in it the calls that a dead worker had begun.
+    #[doc(hidden)]
+    #[must_use]
     pub fn mark(&self) -> u64 {
         self.producer.mark()
     }
 }
 
-/// The receiving half of a channel.
+/// The receiving half of a channel: it copies records out of the ring that the other end writes.
+#[derive(Debug)]
 pub struct Receiver {
     consumer: Consumer,
     channel: Arc<OpenChannel>,
 }
 
 impl Receiver {
-    /// Whether a record waits. One load.
+    /// Whether no record waits. One load.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
     }
 
     /// The marker by which this end tells the sender how many records it has begun. The sender can read it also when
     /// this process is dead.
+    // For the runtime, as `Sender::mark`.
+    #[doc(hidden)]
+    #[must_use]
     pub fn marker(&self) -> Marker {
         self.consumer.marker()
     }
 
     /// A look at the ring for threads that do not receive themselves.
+    // For the runtime, in which any thread that waits may look at the mail.
+    #[doc(hidden)]
+    #[must_use]
     pub fn peek(&self) -> Peek {
         self.consumer.peek()
     }
 
-    /// Copies the next record out; `false` when there is none. Call [`done`](Self::done) when the record is no longer
-    /// needed.
+    /// Copies the next record out, in place of what `record` contains; `false` when there is none. Call
+    /// [`done`](Self::done) when the record is dealt with. Memory operations only.
     ///
     /// # Errors
-    /// [`Corrupt`] when the other end wrote nonsense: close the channel.
+    /// [`Corrupt`] when the other end wrote an impossible position or length: drop the channel.
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
         self.consumer.next(record)
     }
 
-    /// Acknowledges the record from [`next`](Self::next): the sender can drop what it holds for the record.
+    /// Acknowledges the record from [`next`](Self::next): its room in the ring is free, and the sender can drop what it
+    /// holds for it. A system call only if the sender waits for room and sleeps.
     pub fn done(&mut self) {
         if self.consumer.advance() {
             self.channel.peer.wake();

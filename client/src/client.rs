@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request};
 use mobula_shm::copy::copy;
@@ -14,7 +13,7 @@ use mobula_shm::copy::copy;
 use crate::channel::{Channel, Incoming};
 use crate::connect::connect;
 use crate::error::ClientError;
-use crate::event::Event;
+use crate::event::Events;
 use crate::object::{Handle, Object};
 use crate::options::ConnectOptions;
 use crate::promise::Promise;
@@ -26,6 +25,7 @@ use crate::writer::{Layout, ObjectWriter};
 ///
 /// Objects of a client that has ended or died live on while other clients hold them.
 #[derive(Clone)]
+#[must_use]
 pub struct Client {
     inner: Arc<Inner>,
 }
@@ -45,7 +45,7 @@ impl Drop for Inner {
 }
 
 impl ConnectOptions {
-    /// Connects to the store that listens at `path`.
+    /// Connects to the store that listens at `path`, and starts the client's background thread. A round trip.
     ///
     /// # Errors
     /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
@@ -55,7 +55,7 @@ impl ConnectOptions {
 }
 
 impl Client {
-    /// Connects with the default [options](ConnectOptions).
+    /// Connects to the store that listens at `path`, with the default [options](ConnectOptions).
     ///
     /// # Errors
     /// As [`ConnectOptions::connect`].
@@ -68,18 +68,21 @@ impl Client {
         &self.inner.shared
     }
 
-    /// The id of this client, as the owner of its objects.
+    /// The id of this client, as the owner of its objects. One load.
+    #[must_use]
     pub fn id(&self) -> OwnerId {
         self.shared().owner.id()
     }
 
     /// Whether this process is a forked child of the one that connected: then nothing of the client can be used. A
     /// load.
+    #[must_use]
     pub fn is_forked_child(&self) -> bool {
         self.shared().owner.guard.is_child()
     }
 
-    /// Bytes that the store may lease in all.
+    /// Bytes that the store may lease in all. One load.
+    #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.shared().owner.capacity_bytes
     }
@@ -93,12 +96,12 @@ impl Client {
     /// [`Refusal::SpillFailed`] where objects could not be spilled to disk.
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
-        let mut writer = self.create(Layout { length: bytes.len() as u64, ..Layout::default() })?;
+        let mut writer = self.create(Layout::new(bytes.len() as u64))?;
         copy(&mut writer, bytes);
         Ok(writer.seal())
     }
 
-    /// Store memory to write an object into, in place.
+    /// Store memory to write an object into, in place: no copy, and no system call while the leased memory has room.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -127,10 +130,11 @@ impl Client {
         Handle::hold(&self.shared().owner, &self.shared().peers, object)
     }
 
-    /// Whether an object is there to be read.
+    /// Whether an object is there to be read: `false` while it is promised, and for an id that means nothing. Costs as
+    /// [`get`](Self::get).
     ///
     /// # Errors
-    /// When the store cannot be asked. An id that means nothing is just `false`.
+    /// When the daemon cannot be asked for the table of the object's owner.
     pub fn contains(&self, object: ObjectId) -> Result<bool, ClientError> {
         match self.hold(object) {
             Ok(handle) => Ok(handle.is_ready().unwrap_or(false)),
@@ -139,8 +143,8 @@ impl Client {
         }
     }
 
-    /// Deletes an object of this client's. No process can get it any more, and a process that holds it keeps it. Its
-    /// memory is freed when no process holds it, and it has no name.
+    /// Deletes an object of this client. No process can get it any more, and a process that holds it keeps it. Its
+    /// memory is freed when no process holds it, and it has no name. No message.
     ///
     /// # Errors
     /// [`ClientError::NotOwner`] for another client's object; [`ClientError::NoSuchObject`]. A spilled object is
@@ -168,7 +172,7 @@ impl Client {
         Err(ClientError::NoSuchObject { object })
     }
 
-    /// An object of which only the id exists so far; see [`Promise`].
+    /// An object of which only the id exists so far; see [`Promise`]. Costs as [`put`](Self::put), without the copy.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -205,7 +209,8 @@ impl Client {
         }
     }
 
-    /// The bytes of the object that has a name, waiting for it if need be. A round trip.
+    /// The bytes of the object that has a name. Waits until an object is published under it. A round trip, and then as
+    /// [`get`](Self::get).
     ///
     /// # Errors
     /// [`Refusal::NoSuchName`] after `timeout`.
@@ -278,7 +283,7 @@ impl Client {
             match self.ask("list clients", &Request::ListClients { cursor })? {
                 Reply::Clients { clients: page, next } => {
                     clients.extend(page);
-                    let Some(next) = next else { return Ok(Stats { totals, clients }) };
+                    let Some(next) = next else { return Ok(Stats::new(totals, clients)) };
                     check_goes_on(next > cursor)?;
                     cursor = next;
                 }
@@ -287,7 +292,8 @@ impl Client {
         }
     }
 
-    /// Objects of this client's that are alive, those included that are promised or being made. No message.
+    /// Objects of this client that are alive, including those that are promised or being made. No message.
+    #[must_use]
     pub fn live_objects(&self) -> u64 {
         // Frees dropped objects now rather than soon.
         if !self.is_forked_child() {
@@ -296,7 +302,8 @@ impl Client {
         self.shared().owner.live()
     }
 
-    /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while.
+    /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while. A message
+    /// for each segment, which nothing waits for.
     pub fn release_unused(&self) {
         if self.is_forked_child() {
             return;
@@ -324,27 +331,37 @@ impl Client {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
 
-    /// The events around this client from now on. A later call takes over from an earlier one.
-    pub fn events(&self) -> Receiver<Event> {
+    /// The events around this client from now on: channels, deaths, and what becomes of the daemon. A later call takes
+    /// over from an earlier one. No message.
+    pub fn events(&self) -> Events {
         self.events_with(|| {})
     }
 
-    /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when one comes: `wake` is
-    /// called behind each event, on the client's background thread. It must not block.
-    pub fn events_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
+    /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when an event comes.
+    /// `wake` is called behind each event, on the client's background thread. It must not block.
+    pub fn events_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Events {
         self.shared().events.subscribe(wake)
     }
 
-    /// Blocks until this client is rung (for a record in a channel, for room in one, for a settled promise, for an
-    /// event) or `timeout` has passed. `ready` takes the last look before the process really sleeps; at most one thread
-    /// of a client sleeps at a time.
+    /// Blocks until this client is rung, or `timeout` has passed (`None`: without end). It is rung for a record in a
+    /// channel, for room in one, for a settled promise that it [watches](Handle::watch), and for an event. It can return
+    /// sooner, so look in a loop. One or two system calls.
+    ///
+    /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
+    /// it returns `true`. At most one thread of a client sleeps at a time.
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
     }
 
-    /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the one that becomes
-    /// readable when this client is rung.
+    /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
+    /// becomes readable when this client is rung. It must only wait for it, and not read.
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| {
@@ -353,7 +370,8 @@ impl Client {
         });
     }
 
-    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again.
+    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again, and one that comes later
+    /// does not sleep. One system call.
     pub fn ring(&self) {
         self.shared().events.bell().ring();
     }

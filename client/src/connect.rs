@@ -19,7 +19,7 @@ use crate::counting::keep_alive::WeakKeepAlive;
 use crate::daemon::connection::{Answer, Connection, Received};
 use crate::daemon::escrow::Escrow;
 use crate::error::ClientError;
-use crate::event::Events;
+use crate::event::EventSource;
 use crate::options::ConnectOptions;
 use crate::owner::{Owner, Readers, Table};
 use crate::reader::peers::Peers;
@@ -111,7 +111,7 @@ fn make(
             ),
             peers: Peers::new(id, slots, control, directory, guard, connection.clone(), client),
             channels: Arc::new(Channels::new(connection.clone())),
-            events: Events::new(bell),
+            events: EventSource::new(bell),
             spill_jobs: SpillJobs::default(),
             escrow: Escrow::new(),
             daemon_control,

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use mobula_protocol::advice::explained;
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{DecodeError, Refusal, Reply};
+use mobula_protocol::message::{DecodeError, Reply};
 
 use crate::counting::count::TooMany;
+
+#[doc(inline)]
+pub use mobula_protocol::message::Refusal;
 
 /// Why an operation on the store failed. Nothing was lost unless the error says so.
 #[derive(Debug, thiserror::Error)]

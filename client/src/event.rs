@@ -1,6 +1,8 @@
 //! Events around a client that it has not asked for, and the bell that wakes it.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_protocol::id::OwnerId;
@@ -16,7 +18,7 @@ use crate::owner::Owner;
 pub enum Event {
     /// Another client has connected; see [`Client::accept`](crate::Client::accept).
     ChannelOpened(Incoming),
-    /// The other end of a channel was closed, or its process has died.
+    /// The other end of the channel with this number was closed, or its process has died.
     ChannelClosed(u64),
     /// An owner whose objects are used here has died: its open promises are lost.
     OwnerDied(OwnerId),
@@ -26,8 +28,51 @@ pub enum Event {
     StoreLost,
 }
 
+/// The events around a client, in the order in which they came; see [`Client::events`](crate::Client::events).
+///
+/// As an iterator it blocks until the next event comes, and ends when the client has ended, or when a later call of
+/// [`Client::events`](crate::Client::events) has taken over. No method makes a message.
+#[must_use]
+pub struct Events {
+    receiver: Receiver<Event>,
+}
+
+impl Events {
+    /// Whether no event waits. A few loads.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// The next event, if one has come. Does not block.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Blocks until the next event comes. `None` after `timeout`, or when no more events can come.
+    #[must_use]
+    pub fn next_within(&self, timeout: Duration) -> Option<Event> {
+        self.receiver.recv_timeout(timeout).ok()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("waiting", &self.receiver.len()).finish()
+    }
+}
+
 /// The way of a client's events to the program.
-pub(crate) struct Events {
+pub(crate) struct EventSource {
     subscriber: Mutex<Option<Subscriber>>,
     bell: Bell,
 }
@@ -40,16 +85,16 @@ struct Subscriber {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Events {
+impl EventSource {
     pub(crate) fn new(bell: Bell) -> Self {
         Self { subscriber: Mutex::new(None), bell }
     }
 
     /// The events from now on, with a function that is called behind each. A later call takes over from an earlier one.
-    pub(crate) fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
+    pub(crate) fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) -> Events {
         let (sender, receiver) = unbounded();
         *self.subscriber.lock() = Some(Subscriber { sender, wake: Arc::new(wake) });
-        receiver
+        Events { receiver }
     }
 
     /// Passes an event on, and rings: a thread that sleeps on the bell looks at the events too.

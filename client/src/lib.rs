@@ -13,6 +13,9 @@
 //! # Ok::<(), mobula_client::ClientError>(())
 //! ```
 //!
+//! A setter of [`ConnectOptions`] or [`Layout`] takes the value and returns it. Errors, options and rows of statistics
+//! can get more variants and fields.
+//!
 //! # The path of an object
 //!
 //! | step | room |
@@ -29,6 +32,8 @@
 //! When the store is full, `spill` moves objects to files, and back. Only slow paths ask the daemon, by
 //! `daemon/connection`, and the thread in `background` acts on what the daemon sends. `connect` makes the parts of a
 //! client, and `shared` lists them.
+
+#![warn(missing_debug_implementations)]
 
 mod background;
 mod channel;
@@ -51,19 +56,25 @@ mod spill;
 mod stats;
 mod writer;
 
-pub use channel::{Channel, Incoming, Receiver, Sender};
+pub use channel::{Channel, Corrupt, Incoming, PushError, Receiver, Sender};
 pub use client::Client;
-pub use error::ClientError;
-pub use event::Event;
-pub use mobula_protocol::advice::explained;
-pub use mobula_protocol::descriptors;
-pub use mobula_protocol::id::{ObjectId, OwnerId};
-pub use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Totals};
-pub use mobula_shm::copy::{copy, copy_once};
-pub use mobula_shm::heap;
-pub use mobula_shm::ring::{Marker, Peek};
+pub use error::{ClientError, Refusal};
+pub use event::{Event, Events};
+#[doc(inline)]
+pub use mobula_protocol::id::{ObjectId, OwnerId, ParseIdError};
 pub use object::{Handle, Object, Watch};
 pub use options::ConnectOptions;
 pub use promise::Promise;
-pub use stats::Stats;
+pub use stats::{ClientInfo, NameInfo, ObjectInfo, Stats, Totals};
 pub use writer::{Layout, ObjectWriter};
+
+/// Parts for the other crates of Mobula, which stand on this one and not on the crates below it. They can change with
+/// every version.
+#[doc(hidden)]
+pub mod internal {
+    pub use mobula_protocol::advice::explained;
+    pub use mobula_protocol::descriptors;
+    pub use mobula_shm::copy::{copy, copy_once};
+    pub use mobula_shm::heap;
+    pub use mobula_shm::ring::{Marker, Peek};
+}

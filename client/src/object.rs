@@ -30,6 +30,7 @@ const RESTORES_MAX: usize = 16;
 /// Clone and drop are memory operations. The object is freed when no process has a handle to it or borrows its bytes
 /// any more. A clone panics when this process has 16,777,215 handles to the object, which is as many as it can count.
 #[derive(Clone)]
+#[must_use]
 pub struct Handle {
     reference: Reference,
 }
@@ -55,16 +56,16 @@ impl Handle {
         self.reference
     }
 
-    /// Its id.
+    /// The id of the object. Two loads.
+    #[must_use]
     pub fn id(&self) -> ObjectId {
         self.reference.id()
     }
 
-    /// Whether its bytes are there: `false` while it is promised. One load.
+    /// Whether the bytes are there: `false` while the object is promised. One load.
     ///
     /// # Errors
-    /// [`ClientError::ForkedChild`] in a forked child;
-    /// [`ClientError::Lost`] when it never will be.
+    /// [`ClientError::Lost`] when they never will be; [`ClientError::ForkedChild`] in a forked child.
     pub fn is_ready(&self) -> Result<bool, ClientError> {
         if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
@@ -78,12 +79,12 @@ impl Handle {
         }
     }
 
-    /// Its bytes. Memory operations only, once a segment is mapped; the first object of a segment costs a round trip. A
-    /// spilled object is restored first. Where the store has no memory for it, and none can be made, it is read into
-    /// this process's own memory.
+    /// The bytes of the object, without a copy. Memory operations only, once a segment is mapped; the first object of a
+    /// segment costs a round trip. A spilled object is restored first. Where the store has no memory for it, and none
+    /// can be made, it is read into this process's own memory.
     ///
     /// # Errors
-    /// [`ClientError::NotReady`] while it is promised, [`ClientError::Lost`] when it never will be there. For a spilled
+    /// [`ClientError::NotReady`] while it is promised; [`ClientError::Lost`] when it never will be there. For a spilled
     /// object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
     /// [`ClientError::TooManyReferences`] when its bytes are borrowed in this process 1,048,575 times.
     pub fn object(&self) -> Result<Object, ClientError> {
@@ -101,7 +102,8 @@ impl Handle {
     }
 
     /// Says in this client's pin that a thread is going to sleep until the promised object is there: its owner then
-    /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping.
+    /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping, as
+    /// [`Client::sleep`](crate::Client::sleep) does. Memory operations only.
     ///
     /// # Errors
     /// [`ClientError::TooManyReferences`] when 262,143 threads and calls of this process wait for it already.
@@ -110,13 +112,16 @@ impl Handle {
     }
 
     /// Whether anyone else, in this process or another, keeps the object beside `own_handles` handles of this process.
-    /// Only its owner can tell: `true` for objects of others.
+    /// Only its owner can tell: `true` for objects of others. Looks at the pins of each reader; no message.
+    #[must_use]
     pub fn is_held_elsewhere(&self, own_handles: u64) -> bool {
         self.reference.is_held_elsewhere(own_handles)
     }
 }
 
-/// While it lives, the owner of a promised object rings this client when the promise is settled.
+/// While it lives, the owner of a promised object rings this client when the promise is settled; see
+/// [`Handle::watch`].
+#[must_use]
 pub struct Watch {
     reference: Reference,
 }
@@ -142,6 +147,7 @@ impl fmt::Debug for Handle {
 /// A forked child has no objects: nothing would keep them there. They are not mapped in its memory, so to deref an
 /// object panics, and to read a slice or a `Bytes` from before the fork ends the child with SIGSEGV. The child can
 /// connect to the store for itself.
+#[must_use]
 pub struct Object {
     reference: Reference,
     pointer: NonNull<u8>,
@@ -226,18 +232,20 @@ impl Object {
         Err(Refusal::NotRestored { object: reference.id(), reason }.into())
     }
 
-    /// Its id, which any process of the same store can get it by.
+    /// The id of the object, by which any process of the same store can get it. Two loads.
+    #[must_use]
     #[inline]
     pub fn id(&self) -> ObjectId {
         self.reference.id()
     }
 
-    /// The format tag of its bytes, as its maker gave it; 0 for plain bytes.
+    /// The format tag of the bytes, as the maker of the object gave it; 0 for plain bytes.
+    #[must_use]
     pub fn format(&self) -> u32 {
         self.format
     }
 
-    /// A handle that keeps it alive without its bytes.
+    /// A handle that keeps the object alive without its bytes. Memory operations only.
     ///
     /// # Panics
     /// As a clone of a handle.
@@ -245,7 +253,11 @@ impl Object {
         Handle::of(self.reference.again_or_panic(Kind::Handle))
     }
 
-    /// The objects that it keeps alive, in the order in which they were given.
+    /// The objects that this one keeps alive, in the order in which they were given. Copies their ids.
+    ///
+    /// # Panics
+    /// In a forked child.
+    #[must_use]
     pub fn references(&self) -> Vec<ObjectId> {
         self.assert_process();
         let count = self.references as usize;

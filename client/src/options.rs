@@ -7,8 +7,10 @@ use mobula_protocol::message::LABEL_BYTES_MAX;
 
 use crate::daemon::connection::Timeouts;
 
-/// How to connect to a store.
+/// How to connect to a store: a label and three timeouts, each with a default. A setter takes the options and returns
+/// them, and [`connect`](Self::connect) ends the chain.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct ConnectOptions {
     pub(crate) label: String,
     pub(crate) timeouts: Timeouts,
@@ -29,7 +31,8 @@ impl ConnectOptions {
         Self::default()
     }
 
-    /// The name that people see this client by; cut to 256 bytes. Default: the program's name.
+    /// The name that people see this client by, as in [`Client::stats`](crate::Client::stats). It is cut to 256 bytes.
+    /// Default: the program's name.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         let max = self.label.floor_char_boundary(LABEL_BYTES_MAX);
@@ -37,15 +40,17 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a put waits for room in a full store before it fails with `StoreFull`. Default: 10 s.
+    /// How long a put waits for room in a full store before it fails with
+    /// [`Refusal::StoreFull`](crate::Refusal::StoreFull). Default: 10 s.
     pub fn lease_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.memory = timeout;
         self
     }
 
-    /// How long the daemon may take to answer. Default: 10 s.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.timeouts.answer = patience;
+    /// How long the daemon may take to answer before a request fails with
+    /// [`ClientError::Timeout`](crate::ClientError::Timeout). Default: 10 s.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.answer = timeout;
         self
     }
 
@@ -53,7 +58,7 @@ impl ConnectOptions {
     /// it has, and goes on; requests wait meanwhile. When the time has passed, the store is lost for good. Zero: at
     /// once. Default: 10 s.
     ///
-    /// A daemon that ends on purpose says goodbye, and no other one is looked for.
+    /// A daemon that ends on purpose says goodbye, and the client looks for no other one.
     pub fn resume_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.reconnect = timeout;
         self

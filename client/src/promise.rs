@@ -11,9 +11,12 @@ use crate::owner::Owner;
 use crate::reference::{Reference, Source};
 use crate::writer::ObjectWriter;
 
-/// An object that is not there yet: its id can be passed on, and a process that gets it waits.
+/// An object that is not there yet. Its id can be passed on, and a process that holds it can wait for it; see
+/// [`Handle::watch`].
 ///
-/// Dropped unfulfilled, the object is lost, and waiters get an error.
+/// If a promise is dropped unfulfilled, or its process dies, the object is lost: waiters get
+/// [`ClientError::Lost`].
+#[must_use]
 pub struct Promise {
     handle: Handle,
     is_open: bool,
@@ -26,12 +29,13 @@ impl Promise {
         Ok(Self { handle: Handle::of(Reference::of_raw(reserved.reference)), is_open: true })
     }
 
-    /// Keeps the promised object alive, and is how others are told of it.
+    /// Keeps the promised object alive, and has the id by which others hold it.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy.
+    /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy, and no
+    /// message; a system call for each process that sleeps.
     ///
     /// # Panics
     /// In a forked child.

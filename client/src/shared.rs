@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::channel::Channels;
 use crate::daemon::connection::Connection;
 use crate::daemon::escrow::Escrow;
-use crate::event::Events;
+use crate::event::EventSource;
 use crate::owner::Owner;
 use crate::reader::peers::Peers;
 use crate::spill::jobs::SpillJobs;
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     /// The other clients whose objects are used here.
     pub(crate) peers: Peers,
     pub(crate) channels: Arc<Channels>,
-    pub(crate) events: Events,
+    pub(crate) events: EventSource,
     pub(crate) spill_jobs: SpillJobs,
     pub(crate) escrow: Escrow,
     /// The daemon's control memory, for the next daemon.

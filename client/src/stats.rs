@@ -1,9 +1,18 @@
 //! A store in numbers.
 
-use mobula_protocol::message::{ClientInfo, Totals};
+#[doc(inline)]
+pub use mobula_protocol::message::ClientInfo;
+#[doc(inline)]
+pub use mobula_protocol::message::NameInfo;
+#[doc(inline)]
+pub use mobula_protocol::message::ObjectInfo;
+#[doc(inline)]
+pub use mobula_protocol::message::Totals;
 
-/// A store in numbers.
+/// A store in numbers; see [`Client::stats`](crate::Client::stats). The rows were read one page after the other, so
+/// they are not of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// The store as a whole.
     pub totals: Totals,
@@ -12,27 +21,38 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Statistics that consist of these parts: for a program that shows or checks statistics, and its tests.
+    #[must_use]
+    pub fn new(totals: Totals, clients: Vec<ClientInfo>) -> Self {
+        Self { totals, clients }
+    }
+
     /// Objects of all clients.
+    #[must_use]
     pub fn objects(&self) -> u64 {
         self.sum(|client| client.objects)
     }
 
     /// Bytes of all objects' payloads.
+    #[must_use]
     pub fn object_bytes(&self) -> u64 {
         self.sum(|client| client.object_bytes)
     }
 
     /// Objects of all clients that are spilled to disk.
+    #[must_use]
     pub fn spilled_objects(&self) -> u64 {
-        self.clients.iter().map(|client| client.spilled_objects).sum()
+        self.sum(|client| client.spilled_objects)
     }
 
-    /// Bytes of their payloads.
+    /// Bytes of the payloads of [spilled objects](Self::spilled_objects).
+    #[must_use]
     pub fn spilled_bytes(&self) -> u64 {
-        self.clients.iter().map(|client| client.spilled_bytes).sum()
+        self.sum(|client| client.spilled_bytes)
     }
 
     /// Objects that clients pin, counted for each client.
+    #[must_use]
     pub fn pins(&self) -> u64 {
         self.sum(|client| client.pins)
     }

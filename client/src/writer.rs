@@ -12,20 +12,41 @@ use crate::owner::Owner;
 
 /// Length, format and references of an object that is to be made.
 #[derive(Debug, Default)]
+#[must_use]
 pub struct Layout {
-    /// Bytes of its payload.
-    pub length: u64,
-    /// The format tag of the payload, by which the makers and the readers of objects understand each other; 0 for plain
-    /// bytes.
-    pub format: u32,
-    /// Objects that it keeps alive for as long as it lives itself.
-    pub references: Vec<Handle>,
+    length: u64,
+    format: u32,
+    references: Vec<Handle>,
+}
+
+impl Layout {
+    /// An object with a payload of `length` bytes, of format 0 and without references.
+    #[inline]
+    pub fn new(length: u64) -> Self {
+        Self { length, ..Self::default() }
+    }
+
+    /// The format tag of the payload, by which the makers and the readers of objects understand each other. Default: 0,
+    /// for plain bytes.
+    #[inline]
+    pub fn format(mut self, format: u32) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Objects that it keeps alive for as long as it lives itself. Default: none.
+    #[inline]
+    pub fn references(mut self, references: Vec<Handle>) -> Self {
+        self.references = references;
+        self
+    }
 }
 
 /// Store memory to write an object into, in place: derefs to `&mut [u8]`, 64-byte aligned.
 ///
 /// At first the bytes are those that an earlier object of this client left there. No other process sees them before
 /// [`seal`](Self::seal). A writer that is dropped unsealed frees its memory, and there is no object.
+#[must_use]
 pub struct ObjectWriter {
     draft: Draft,
 }
@@ -38,12 +59,13 @@ impl ObjectWriter {
         Ok(Self { draft: Draft::new(owner, length, format, references)? })
     }
 
-    /// The id that the object will have once it is sealed.
+    /// The id that the object will have once it is sealed. Until then no process can get it.
+    #[must_use]
     pub fn id(&self) -> ObjectId {
         self.draft.id()
     }
 
-    /// Makes the object visible to every process, for good: one atomic store, at any size.
+    /// Makes the object visible to every process, for good: one atomic store, at any size. No copy and no message.
     ///
     /// # Panics
     /// In a forked child, as all access to the bytes does.

@@ -237,7 +237,7 @@ impl World {
             Some((place, handle)) => (Some(place), vec![handle]),
             None => (None, Vec::new()),
         };
-        let layout = Layout { length: length.into(), format: 0, references };
+        let layout = Layout::new(length.into()).references(references);
         let mut writer = self.clients[client].create(layout).expect("a few hundred objects find room");
         let stamp = writer.id().index() as u8;
         writer.fill(stamp);

@@ -15,26 +15,31 @@ impl OwnerId {
     const EPOCH_MASK: u64 = (1 << 48) - 1;
 
     /// The owner in `slot` with the lower 48 bits of `epoch`.
+    #[must_use]
     pub fn new(slot: u16, epoch: u64) -> Self {
         Self(u64::from(slot) << 48 | epoch & Self::EPOCH_MASK)
     }
 
     /// The index of the owner's record in the directory, and of its extent in every client's pins.
+    #[must_use]
     pub fn slot(self) -> u16 {
         (self.0 >> 48) as u16
     }
 
-    /// 48 bits, never used twice by a daemon.
+    /// The epoch: 48 bits, never used twice by a daemon.
+    #[must_use]
     pub fn epoch(self) -> u64 {
         self.0 & Self::EPOCH_MASK
     }
 
-    /// As one word.
+    /// The id as one word: the slot in its upper 16 bits, and the epoch.
+    #[must_use]
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// From one word; every word is some owner's id.
+    /// The id that is this [word](Self::bits). Every word is some owner's id, which need not exist.
+    #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
@@ -65,26 +70,31 @@ impl ObjectId {
     pub const BYTES: usize = 16;
 
     /// The object in entry `index` of `owner`'s table, in its `generation`.
+    #[must_use]
     pub fn new(owner: OwnerId, index: u32, generation: u32) -> Self {
         Self { owner, index, generation }
     }
 
     /// The client that made it.
+    #[must_use]
     pub fn owner(self) -> OwnerId {
         self.owner
     }
 
     /// Its entry in the owner's table.
+    #[must_use]
     pub fn index(self) -> u32 {
         self.index
     }
 
     /// The number of the object among those that used the entry.
+    #[must_use]
     pub fn generation(self) -> u32 {
         self.generation
     }
 
     /// Sixteen bytes, little-endian: owner, index, generation.
+    #[must_use]
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.owner.bits().to_le_bytes());
@@ -93,7 +103,8 @@ impl ObjectId {
         bytes
     }
 
-    /// The inverse of [`to_bytes`](Self::to_bytes); any bytes are some id, which need not exist.
+    /// The inverse of [`to_bytes`](Self::to_bytes). Any bytes are some id, which need not exist.
+    #[must_use]
     pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let word = u128::from_le_bytes(bytes);
         Self::new(OwnerId::from_bits(word as u64), (word >> 64) as u32, (word >> 96) as u32)

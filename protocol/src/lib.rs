@@ -9,6 +9,8 @@
 //!
 //! Decoding trusts nothing: any bytes give a message or a [`message::DecodeError`].
 
+#![warn(missing_debug_implementations)]
+
 pub mod advice;
 pub mod descriptors;
 pub mod id;

@@ -20,7 +20,7 @@ const STORE_NAME: &CStr = c"mobula-store";
 pub fn run_role(role: &str, host: &'static dyn Host) -> ! {
     set_signals();
     // So that nothing that the process opens is taken for its input or output.
-    mobula_client::descriptors::fill_standard();
+    mobula_client::internal::descriptors::fill_standard();
     let code = match Role::from_text(role) {
         Some(Role::Worker(worker)) => {
             call_it(WORKER_NAME);

@@ -25,6 +25,8 @@
 //!    used.
 //! 3. Addresses never cross processes: structures hold indices, offsets and lengths.
 
+#![warn(missing_debug_implementations)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
 

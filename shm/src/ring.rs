@@ -54,12 +54,28 @@ pub(crate) fn end_words(data_bytes: u32) -> impl Iterator<Item = usize> {
 
 /// Why a record was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PushError {
     /// No room now; the consumer will ring when it has made some.
     Full,
-    /// Larger than [`Producer::record_bytes_max`].
+    /// The record is larger than a quarter of the ring.
     TooLarge,
 }
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => {
+                "the ring has no room for the record now: send it again when the other end has rung"
+            }
+            Self::TooLarge => {
+                "the record is larger than a quarter of the ring: put it into the store, and send its id"
+            }
+        })
+    }
+}
+
+impl std::error::Error for PushError {}
 
 /// The other process wrote something that no honest process writes; the channel must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,8 @@
 //! * `core` decides, without input or output;
 //! * `command` (a feature) is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
 
+#![warn(missing_debug_implementations)]
+
 #[cfg(feature = "command")]
 pub mod command;
 mod config;

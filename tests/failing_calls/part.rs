@@ -5,9 +5,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
 use mobula_client::{
-    Channel, Client, ClientError, ConnectOptions, Event, Handle, Layout, Object, ObjectId, Promise,
+    Channel, Client, ClientError, ConnectOptions, Event, Events, Handle, Layout, Object, ObjectId, Promise,
 };
 use mobula_store::{Config, Server};
 use mobula_tests::{fill, is_content_of, kind_of, put_content, put_layout};
@@ -63,7 +62,7 @@ fn say(line: impl Display) {
 struct Part {
     socket: String,
     client: Option<Client>,
-    events: Option<Receiver<Event>>,
+    events: Option<Events>,
     objects: HashMap<ObjectId, Object>,
     handles: HashMap<ObjectId, Handle>,
     promises: HashMap<ObjectId, Promise>,
@@ -89,7 +88,8 @@ fn timeout(operation: &'static str) -> ClientError {
 impl Part {
     fn command(&mut self, words: &[&str]) -> Result<String, ClientError> {
         if let ["connect"] = words {
-            let options = ConnectOptions::new().label("part").patience(PATIENCE).lease_timeout(PATIENCE / 4);
+            let options =
+                ConnectOptions::new().label("part").answer_timeout(PATIENCE).lease_timeout(PATIENCE / 4);
             let client = options.connect(&self.socket)?;
             self.events = Some(client.events());
             self.client = Some(client);
@@ -116,8 +116,7 @@ impl Part {
             }
             ["put-with", length, reference] => {
                 let references = vec![client.hold(id(reference))?];
-                let object =
-                    put_layout(&client, Layout { length: number(length), references, ..Layout::default() })?;
+                let object = put_layout(&client, Layout::new(number(length)).references(references))?;
                 self.keep(object)
             }
             ["get", object] => {
@@ -165,7 +164,7 @@ impl Part {
                 object.to_string()
             }
             ["fulfil", object, length] => {
-                let layout = Layout { length: number(length), ..Layout::default() };
+                let layout = Layout::new(number(length));
                 let mut writer = client.create(layout)?;
                 fill(&mut writer, id(object));
                 let promise = self.promises.remove(&id(object)).expect("promised here");
@@ -220,24 +219,24 @@ impl Part {
     }
 
     fn accept(&mut self, client: &Client) -> Result<String, ClientError> {
-        let events = self.events.clone().expect("connected");
+        let events = self.events.as_ref().expect("connected");
         let give_up = Instant::now() + PATIENCE;
         loop {
-            match events.recv_deadline(give_up) {
-                Ok(Event::ChannelOpened(incoming)) => {
+            match events.next_within(give_up.saturating_duration_since(Instant::now())) {
+                Some(Event::ChannelOpened(incoming)) => {
                     self.channel = Some(client.accept(incoming)?);
                     return Ok(String::new());
                 }
-                Ok(Event::StoreLost | Event::ChannelClosed(_)) => return Err(ClientError::StoreLost),
-                Ok(_) => {}
-                Err(_) => return Err(timeout("accept")),
+                Some(Event::StoreLost | Event::ChannelClosed(_)) => return Err(ClientError::StoreLost),
+                Some(_) => {}
+                None => return Err(timeout("accept")),
             }
         }
     }
 
     /// A record, or the news that none will come.
     fn receive(&mut self, client: &Client) -> Result<String, ClientError> {
-        let events = self.events.clone().expect("connected");
+        let events = self.events.as_ref().expect("connected");
         let channel = self.channel.as_mut().ok_or_else(|| timeout("open a channel"))?;
         let (give_up, mut record) = (Instant::now() + PATIENCE, Vec::new());
         loop {
@@ -246,8 +245,8 @@ impl Part {
                 channel.receiver.done();
                 return Ok(String::new());
             }
-            match events.try_recv() {
-                Ok(Event::ChannelClosed(_) | Event::StoreLost) => return Err(ClientError::StoreLost),
+            match events.try_next() {
+                Some(Event::ChannelClosed(_) | Event::StoreLost) => return Err(ClientError::StoreLost),
                 _ if Instant::now() > give_up => return Err(timeout("receive")),
                 _ => client.sleep(Some(Duration::from_millis(100)), || !channel.receiver.is_empty()),
             }

@@ -80,7 +80,7 @@ impl Buffer {
     /// A copy that no other process can change.
     pub(super) fn copy_once(&self) -> Vec<u8> {
         let mut copy = vec![0; self.len()];
-        mobula_client::copy_once(&mut copy, self);
+        mobula_client::internal::copy_once(&mut copy, self);
         copy
     }
 

@@ -26,7 +26,7 @@ impl Copied {
         // Zeroed words come from the system untouched.
         let mut words = vec![0_u128; bytes.len().div_ceil(size_of::<u128>())];
         let copy = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
-        mobula_client::copy_once(copy, bytes);
+        mobula_client::internal::copy_once(copy, bytes);
         let form = if form.is_of(copy) { Form::Unchanged } else { form };
         form.apply(copy);
         Self { words, length: bytes.len(), form }

@@ -138,11 +138,11 @@ const STRUCTURE_BYTES_FIRST: usize = 256;
 fn copy_structure(payload: &[u8]) -> Result<(Layout, SmallVec<[u8; STRUCTURE_BYTES_FIRST]>), ValueError> {
     let first = payload.len().min(STRUCTURE_BYTES_FIRST);
     let mut structure = SmallVec::from_elem(0, first);
-    mobula_client::copy_once(&mut structure, &payload[..first]);
+    mobula_client::internal::copy_once(&mut structure, &payload[..first]);
     let layout = Layout::read(&structure, payload.len())?;
     if layout.stream.end > first {
         structure.resize(layout.stream.end, 0);
-        mobula_client::copy_once(&mut structure[first..], &payload[first..layout.stream.end]);
+        mobula_client::internal::copy_once(&mut structure[first..], &payload[first..layout.stream.end]);
     }
     Ok((layout, structure))
 }

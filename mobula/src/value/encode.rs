@@ -128,7 +128,7 @@ impl Encoded {
                 // The memory may hold the bytes of an earlier object.
                 out[written..start].fill(0);
                 written = start + buffer.len();
-                mobula_client::copy(&mut out[start..written], buffer);
+                mobula_client::internal::copy(&mut out[start..written], buffer);
             }
         }
     }

@@ -45,7 +45,7 @@ impl BytesMut {
     ///
     /// When the store has no room.
     pub fn create_in(client: &Client, length: usize) -> Result<Self, ValueError> {
-        let layout = Layout { length: length as u64, format: format::RAW, references: Vec::new() };
+        let layout = Layout::new(length as u64).format(format::RAW);
         Ok(Self { writer: client.create(layout)? })
     }
 

@@ -18,6 +18,7 @@ macro_rules! infos {
     })*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Serialize)]
+        #[non_exhaustive]
         $vis struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
         impl fmt::Debug for $name {
@@ -67,6 +68,7 @@ infos! {
     }
 
     /// The store as a whole.
+    #[derive(Default)]
     pub struct Totals {
         /// Bytes that may be leased in all.
         capacity_bytes: u64,
@@ -119,6 +121,42 @@ infos! {
         spilled_objects: u64,
         /// Bytes of their payloads.
         spilled_bytes: u64,
+    }
+}
+
+impl NameInfo {
+    /// The row of a name.
+    #[must_use]
+    pub fn new(name: impl Into<Vec<u8>>, object: ObjectId) -> Self {
+        Self { name: name.into(), object }
+    }
+}
+
+impl ObjectInfo {
+    /// The row of an object without bytes, holders and names. Set the fields that differ.
+    #[must_use]
+    pub fn new(object: ObjectId) -> Self {
+        Self { object, bytes: 0, format: 0, holders: 0, named: false, promised: false, spilled: false }
+    }
+}
+
+impl ClientInfo {
+    /// The row of a living client that has nothing. Set the fields that differ.
+    #[must_use]
+    pub fn new(owner: OwnerId) -> Self {
+        Self {
+            owner,
+            pid: 0,
+            label: String::new(),
+            dead: false,
+            leased_bytes: 0,
+            segments: 0,
+            objects: 0,
+            object_bytes: 0,
+            pins: 0,
+            spilled_objects: 0,
+            spilled_bytes: 0,
+        }
     }
 }
 

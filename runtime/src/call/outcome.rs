@@ -39,7 +39,7 @@ pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
         match object.format() {
             format::RAISED => {
                 let mut bytes = vec![0; object.len()];
-                mobula_client::copy_once(&mut bytes, &object);
+                mobula_client::internal::copy_once(&mut bytes, &object);
                 return Err(wire::read(&bytes).unwrap_or_else(|_| {
                     Failure::Other(format!(
                         "object {} says that it is an error, but cannot be read",
@@ -62,7 +62,8 @@ pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
 /// Writes an outcome into an object, which is not yet sealed.
 pub(super) fn write(client: &Client, settled: &Settled) -> Result<ObjectWriter, ClientError> {
     let write = |format, bytes: &[u8], references: Vec<Handle>| {
-        let mut writer = client.create(Layout { length: bytes.len() as u64, format, references })?;
+        let mut writer =
+            client.create(Layout::new(bytes.len() as u64).format(format).references(references))?;
         writer.copy_from_slice(bytes);
         Ok(writer)
     };

@@ -253,7 +253,7 @@ mod spare {
 /// Puts an encoded value into the store.
 pub(crate) fn store(client: &Client, encoded: &impl Encoded) -> Result<Handle, ClientError> {
     let references = encoded.references().to_vec();
-    let layout = Layout { length: encoded.payload_bytes() as u64, format: encoded.format(), references };
+    let layout = Layout::new(encoded.payload_bytes() as u64).format(encoded.format()).references(references);
     let mut writer = client.create(layout)?;
     encoded.write_into(&mut writer);
     Ok(writer.seal().handle())
@@ -261,7 +261,7 @@ pub(crate) fn store(client: &Client, encoded: &impl Encoded) -> Result<Handle, C
 
 /// Puts a value into the store that refers to no objects.
 fn store_bytes(client: &Client, format: u32, value: &[u8]) -> Result<Handle, ClientError> {
-    let layout = Layout { length: value.len() as u64, format, references: Vec::new() };
+    let layout = Layout::new(value.len() as u64).format(format);
     let mut writer = client.create(layout)?;
     writer.copy_from_slice(value);
     Ok(writer.seal().handle())

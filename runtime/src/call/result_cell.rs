@@ -156,7 +156,7 @@ fn phase_of(settled: &Settled) -> u8 {
 impl Drop for ResultCell {
     fn drop(&mut self) {
         // The arguments and the result of its call are freed with the cell.
-        mobula_client::heap::freed();
+        mobula_client::internal::heap::freed();
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use mobula_client::{Client, ConnectOptions, Event, OwnerId};
+use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
 
 use self::pool::Pool;
 use self::processes::Processes;
@@ -97,7 +97,7 @@ impl Drop for Head {
     }
 }
 
-fn run(client: Client, mut state: State, events: &Receiver<Event>, commands: &Receiver<Command>) {
+fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Command>) {
     let mut links: Vec<Arc<Link>> = Vec::new();
     state.arrange();
     loop {
@@ -111,7 +111,7 @@ fn run(client: Client, mut state: State, events: &Receiver<Event>, commands: &Re
             Ok(Command::Stop) => break,
             Err(_) => {}
         }
-        while let Ok(event) = events.try_recv() {
+        while let Some(event) = events.try_next() {
             match event {
                 Event::ChannelOpened(incoming) => match client.accept(incoming) {
                     Ok(channel) => links.push(Arc::new(Link::new(channel, true))),

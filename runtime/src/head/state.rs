@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use mobula_client::{Client, OwnerId, explained};
+use mobula_client::internal::explained;
+use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
 use super::deaths::Deaths;

@@ -18,8 +18,8 @@ pub(crate) struct Link {
     /// Whether the other end opened the channel: then it calls, and this process serves.
     pub(crate) incoming: bool,
     receiver: Mutex<Receiving>,
-    peek: mobula_client::Peek,
-    marker: mobula_client::Marker,
+    peek: mobula_client::internal::Peek,
+    marker: mobula_client::internal::Marker,
     /// The number of records that this process has handled or is handling.
     received: AtomicU64,
     outgoing: Mutex<Outgoing>,

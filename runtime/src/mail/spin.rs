@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula_client::descriptors::above_standard;
+use mobula_client::internal::descriptors::above_standard;
 
 /// Long enough to see the answer of a process that has to be woken first.
 pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(30);

@@ -10,8 +10,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
-use mobula_client::{Client, ClientError, Event, Handle};
+use mobula_client::{Client, ClientError, Event, Events, Handle};
 
 use crate::call::payload::{self, Encoded};
 use crate::error::Failure;
@@ -33,7 +32,7 @@ pub struct Runtime {
     pub(crate) executor: Option<Executor>,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
-    events: Receiver<Event>,
+    events: Events,
 }
 
 impl Runtime {
@@ -230,7 +229,7 @@ impl Runtime {
 impl Mail for Runtime {
     fn look(&self) -> bool {
         let mut any = false;
-        while let Ok(event) = self.events.try_recv() {
+        while let Some(event) = self.events.try_next() {
             self.on_event(event);
             any = true;
         }

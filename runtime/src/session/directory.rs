@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mobula_client::descriptors::above_standard;
+use mobula_client::internal::descriptors::above_standard;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 

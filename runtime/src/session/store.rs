@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mobula_client::descriptors::above_standard;
+use mobula_client::internal::descriptors::above_standard;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, ExitReason, Result};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mobula_client::descriptors::fill_standard;
+use mobula_client::internal::descriptors::fill_standard;
 
 use super::directory;
 use crate::process::lifeline::Watched;

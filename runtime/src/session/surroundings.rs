@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use mobula_client::explained;
+use mobula_client::internal::explained;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::error::{Error, Result};

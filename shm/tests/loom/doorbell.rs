@@ -1,6 +1,6 @@
 //! The doorbell: no wake-up is lost, and a burst rings once.
 //!
-//! The sleeper does what `client/src/event.rs` does (`Events::sleep`), the waker what `client/src/reader/peer.rs` does
+//! The sleeper does what `client/src/event.rs` does (`EventSource::sleep`), the waker what `client/src/reader/peer.rs` does
 //! (`Peer::wake`). The bell itself, an eventfd, is a flag that somebody waits for.
 
 use std::os::fd::AsFd;

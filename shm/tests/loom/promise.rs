@@ -2,7 +2,7 @@
 //! client yet.
 //!
 //! The owner follows `client/src/owner/` (`Table::settle`, `Readers::join`). The waiter follows `client/src/object.rs`
-//! and `client/src/event.rs` (`Handle::watch`, then `Events::sleep`).
+//! and `client/src/event.rs` (`Handle::watch`, then `EventSource::sleep`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

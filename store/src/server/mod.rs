@@ -4,6 +4,7 @@
 //! [`connection`] queues its messages, [`connections`] has all of them, and [`event_loop`] joins them with the
 //! [daemon](crate::daemon).
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,5 +122,11 @@ impl Server {
         event_loop.connections.say_goodbye();
         tracing::info!("the store has ended");
         result
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
     }
 }

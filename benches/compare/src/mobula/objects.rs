@@ -76,7 +76,7 @@ impl Objects {
 
     /// Only the seal of an object that was filled in place.
     pub(super) fn seal(&mut self, bytes: usize, budget: Duration) -> Figure {
-        let layout = || Layout { length: bytes as u64, ..Layout::default() };
+        let layout = || Layout::new(bytes as u64);
         let mut value = 0_u8;
         median_of(budget, || {
             value = value.wrapping_add(1);

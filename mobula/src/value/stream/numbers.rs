@@ -99,7 +99,7 @@ fn visit_list<'de, N: Number, V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Resu
         Err(_) => {
             let load = |bytes| {
                 let mut number = N::zeroed();
-                mobula_client::copy_once(bytemuck::bytes_of_mut(&mut number), bytes);
+                mobula_client::internal::copy_once(bytemuck::bytes_of_mut(&mut number), bytes);
                 number
             };
             List::visit(bytes.chunks_exact(size_of::<N>()).map(load), visitor)

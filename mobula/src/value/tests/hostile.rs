@@ -436,8 +436,7 @@ fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
     let honest = victim();
     let whole = encode(&honest).unwrap().to_vec();
     let read = |bytes: &[u8]| {
-        let layout =
-            mobula_client::Layout { length: bytes.len() as u64, format: format::PLAIN, ..Default::default() };
+        let layout = mobula_client::Layout::new(bytes.len() as u64).format(format::PLAIN);
         let mut writer = store.create(layout).unwrap();
         writer.copy_from_slice(bytes);
         let object = writer.seal();
@@ -453,11 +452,7 @@ fn what_lies_in_the_store_is_believed_no_more_than_what_comes_through_a_ring() {
             let at = random.below(forged.len());
             forged[at] ^= 1 << random.below(8);
         }
-        let layout = mobula_client::Layout {
-            length: forged.len() as u64,
-            format: format::PLAIN,
-            ..Default::default()
-        };
+        let layout = mobula_client::Layout::new(forged.len() as u64).format(format::PLAIN);
         let mut writer = store.create(layout).unwrap();
         writer.copy_from_slice(&forged);
         // The outcome is a value or an error.

@@ -115,7 +115,7 @@ fn writable_carriers_need_a_session() {
 #[test]
 fn plain_objects_read_as_bytes_only() {
     let store = Store::start();
-    let mut writer = store.create(Layout { length: 100, format: format::RAW, references: vec![] }).unwrap();
+    let mut writer = store.create(Layout::new(100).format(format::RAW)).unwrap();
     writer.fill(9);
     let object = writer.seal();
     let bytes: Bytes = get(&store, &object).unwrap();

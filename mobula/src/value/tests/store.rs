@@ -64,7 +64,8 @@ pub(super) fn put<T: Serialize + ?Sized>(client: &Client, value: &T) -> Object {
 
 pub(super) fn put_encoded(client: &Client, encoded: &Encoded, format: u32) -> Object {
     let references = encoded.references().to_vec();
-    let mut writer = client.create(Layout { length: encoded.len() as u64, format, references }).unwrap();
+    let mut writer =
+        client.create(Layout::new(encoded.len() as u64).format(format).references(references)).unwrap();
     encoded.write_into(&mut writer);
     writer.seal()
 }

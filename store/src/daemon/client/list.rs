@@ -33,7 +33,7 @@ pub(crate) fn list_names(names: &Names, after: &[u8]) -> Outcome {
             more = true;
             break;
         }
-        page.push(NameInfo { name: name.to_vec(), object });
+        page.push(NameInfo::new(name, object));
     }
     Ok(Answer::Now(Reply::Names { names: page, more }, Vec::new()))
 }
@@ -61,20 +61,19 @@ pub(crate) fn stats(registry: &Registry, names: &Names) -> Outcome {
     let usage = registry.segments.usage();
     let clients = registry.living().count();
     let (spill_bytes, spill_files) = registry.spill_files.usage();
-    let totals = Totals {
-        capacity_bytes: registry.config.capacity_bytes,
-        leased_bytes: usage.leased,
-        orphaned_bytes: usage.orphaned,
-        retired_bytes: usage.retired,
-        free_bytes: registry.segments.free(),
-        clients: clients as u32,
-        dead_clients: (registry.owners.len() - clients) as u32,
-        segments: registry.segments.count() as u32,
-        names: names.count() as u64,
-        channels: registry.channels.count() as u32,
-        spill_bytes,
-        spill_files: spill_files as u32,
-    };
+    let mut totals = Totals::default();
+    totals.capacity_bytes = registry.config.capacity_bytes;
+    totals.leased_bytes = usage.leased;
+    totals.orphaned_bytes = usage.orphaned;
+    totals.retired_bytes = usage.retired;
+    totals.free_bytes = registry.segments.free();
+    totals.clients = clients as u32;
+    totals.dead_clients = (registry.owners.len() - clients) as u32;
+    totals.segments = registry.segments.count() as u32;
+    totals.names = names.count() as u64;
+    totals.channels = registry.channels.count() as u32;
+    totals.spill_bytes = spill_bytes;
+    totals.spill_files = spill_files as u32;
     Ok(Answer::Now(Reply::Stats { totals }, Vec::new()))
 }
 
@@ -103,60 +102,50 @@ fn object_info(names: &Names, owner: &Owner, index: u32) -> Option<ObjectInfo> {
     };
     let location = owner.location(index);
     let object = ObjectId::new(owner.id, index, word.generation());
-    Some(ObjectInfo {
-        object,
-        bytes: if promised { 0 } else { location.length },
-        format: if promised { 0 } else { location.format },
-        holders: owner.holders(index),
-        named: names.has_name(object),
-        promised,
-        spilled: word.state() == Some(State::Spilled),
-    })
+    let mut info = ObjectInfo::new(object);
+    if !promised {
+        info.bytes = location.length;
+        info.format = location.format;
+    }
+    info.holders = owner.holders(index);
+    info.named = names.has_name(object);
+    info.promised = promised;
+    info.spilled = word.state() == Some(State::Spilled);
+    Some(info)
 }
 
 fn client_info(registry: &Registry, slot: u16, owner: &Owner, looks: &mut u64) -> ClientInfo {
-    let (mut objects, mut object_bytes) = (0, 0u64);
-    let (mut spilled_objects, mut spilled_bytes) = (0, 0u64);
+    let mut info = ClientInfo::new(owner.id);
+    info.pid = owner.pid;
+    info.label = owner.label.clone();
+    info.dead = !owner.is_alive();
+    (info.segments, info.leased_bytes) = registry.segments.held_by(slot);
     for index in 0..owner.entries {
         match owner.word(index).state() {
             Some(state @ (State::Sealed | State::Dying | State::Deleted | State::Spilled)) => {
                 let length = owner.location(index).length;
-                objects += 1;
-                object_bytes = object_bytes.saturating_add(length);
+                info.objects += 1;
+                info.object_bytes = info.object_bytes.saturating_add(length);
                 if state == State::Spilled {
-                    spilled_objects += 1;
-                    spilled_bytes = spilled_bytes.saturating_add(length);
+                    info.spilled_objects += 1;
+                    info.spilled_bytes = info.spilled_bytes.saturating_add(length);
                 }
             }
-            Some(State::Promised) => objects += 1,
+            Some(State::Promised) => info.objects += 1,
             Some(State::Free | State::Lost) | None => {}
         }
     }
     let last_look = *looks + CLIENT_LOOKS_MAX;
     *looks += u64::from(owner.entries);
-    let mut pins = 0;
     let pinned = registry.slots.attached(slot).into_iter().chain([slot]);
     for pinned in pinned.filter_map(|pinned| registry.owners.get(&pinned)) {
         *looks += u64::from(pinned.entries);
         if *looks > last_look {
             break;
         }
-        pins += pinned.pins_of(slot);
+        info.pins += pinned.pins_of(slot);
     }
-    let (segments, leased_bytes) = registry.segments.held_by(slot);
-    ClientInfo {
-        owner: owner.id,
-        pid: owner.pid,
-        label: owner.label.clone(),
-        dead: !owner.is_alive(),
-        leased_bytes,
-        segments,
-        objects,
-        object_bytes,
-        pins,
-        spilled_objects,
-        spilled_bytes,
-    }
+    info
 }
 
 fn bad_cursor(cursor: u64) -> Refusal {
