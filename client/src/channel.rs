@@ -16,12 +16,50 @@ use crate::error::ClientError;
 use crate::reader::peer::Peer;
 use crate::reader::peers::Peers;
 
+/// The error of [`Receiver::next`].
+///
+/// ```
+/// # let mut store = mobula_test_store::start();
+/// # let (_sender, mut receiver) = store.channel();
+/// match receiver.next(&mut Vec::new()) {
+///     Ok(any) => assert!(!any),
+///     // The other process cannot be trusted: drop the channel.
+///     Err(error @ mobula_client::Corrupt) => drop((receiver, error)),
+/// }
+/// ```
 #[doc(inline)]
 pub use mobula_shm::ring::Corrupt;
+
+/// The error of [`Sender::send`].
+///
+/// ```
+/// use mobula_client::PushError;
+///
+/// # let mut store = mobula_test_store::start();
+/// # let (mut sender, _receiver) = store.channel();
+/// match sender.send(b"hello") {
+///     Ok(position) => assert!(position > 0),
+///     Err(PushError::Full) => println!("wait until the other end has made room"),
+///     Err(error) => panic!("{error}"),
+/// }
+/// ```
 #[doc(inline)]
 pub use mobula_shm::ring::PushError;
 
 /// A connection from another client, not yet accepted. See [`Client::accept`](crate::Client::accept).
+///
+/// ```
+/// use mobula_client::Event;
+///
+/// # let store = mobula_test_store::start();
+/// # let (client, other) = (store.client(), store.client());
+/// let mut events = client.events();
+/// let _end = other.connect_to(client.id())?;
+/// let Some(Event::ChannelOpened(incoming)) = events.next() else { panic!("the store is lost") };
+/// let channel = client.accept(incoming)?;
+/// assert_eq!(channel.peer, other.id());
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Incoming {
@@ -34,12 +72,36 @@ pub struct Incoming {
 
 impl Incoming {
     /// The number of the channel, as in [`Event::ChannelClosed`](crate::Event::ChannelClosed).
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut events = client.events();
+    /// let end = other.connect_to(client.id())?;
+    /// let Some(Event::ChannelOpened(incoming)) = events.next() else { panic!("the store is lost") };
+    /// assert_eq!(incoming.channel(), end.id);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn channel(&self) -> u64 {
         self.channel
     }
 
     /// The client that connected.
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut events = client.events();
+    /// let _end = other.connect_to(client.id())?;
+    /// let Some(Event::ChannelOpened(incoming)) = events.next() else { panic!("the store is lost") };
+    /// assert_eq!(incoming.peer(), other.id());
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn peer(&self) -> OwnerId {
         self.peer
@@ -48,6 +110,17 @@ impl Incoming {
 
 /// One end of a channel to another client: two rings in shared memory, one for each direction. The daemon sets it up
 /// and takes no part in its use. It is closed when both halves of an end are dropped, or when a process dies.
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let (client, other) = (store.client(), store.client());
+/// let channel = client.connect_to(other.id())?;
+/// // The halves can go to different threads.
+/// let (mut sender, receiver) = (channel.sender, channel.receiver);
+/// sender.send(b"hello")?;
+/// assert!(receiver.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 #[non_exhaustive]
@@ -164,6 +237,16 @@ impl Drop for OpenChannel {
 }
 
 /// The sending half of a channel: it copies records into a ring that the other end reads.
+///
+/// ```
+/// # let mut store = mobula_test_store::start();
+/// # let (mut sender, mut receiver) = store.channel();
+/// sender.send(b"hello")?;
+/// let mut record = Vec::new();
+/// assert!(receiver.next(&mut record)?);
+/// assert_eq!(record, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Sender {
     producer: Producer,
@@ -173,6 +256,15 @@ pub struct Sender {
 
 impl Sender {
     /// Bytes of the largest record that fits: a quarter of the ring.
+    ///
+    /// ```
+    /// use mobula_client::PushError;
+    ///
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, _receiver) = store.channel();
+    /// let record = vec![0; sender.record_bytes_max() + 1];
+    /// assert_eq!(sender.send(&record), Err(PushError::TooLarge));
+    /// ```
     #[must_use]
     pub fn record_bytes_max(&self) -> usize {
         self.producer.record_bytes_max()
@@ -185,6 +277,18 @@ impl Sender {
     /// [`PushError::Full`] while there is no room: the other end rings this client when there is, see
     /// [`Client::sleep`](crate::Client::sleep). [`PushError::TooLarge`] above
     /// [`record_bytes_max`](Self::record_bytes_max).
+    ///
+    /// ```
+    /// use mobula_client::PushError;
+    ///
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, _receiver) = store.channel();
+    /// while sender.has_room_for(100) {
+    ///     sender.send(&[7; 100])?;
+    /// }
+    /// assert_eq!(sender.send(&[7; 100]), Err(PushError::Full));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
         self.found_asleep = self.channel.peer.wake();
@@ -200,12 +304,29 @@ impl Sender {
     }
 
     /// Whether a record of this many bytes finds room now. One load.
+    ///
+    /// ```
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, _receiver) = store.channel();
+    /// assert!(sender.has_room_for(100));
+    /// ```
     #[must_use]
     pub fn has_room_for(&mut self, bytes: usize) -> bool {
         self.producer.has_room_for(bytes)
     }
 
     /// The position up to which the other end has acknowledged records, as [`send`](Self::send) counts it. One load.
+    ///
+    /// ```
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, mut receiver) = store.channel();
+    /// let position = sender.send(b"hello")?;
+    /// assert!(sender.consumed() < position);
+    /// receiver.next(&mut Vec::new())?;
+    /// receiver.done();
+    /// assert_eq!(sender.consumed(), position);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
@@ -221,6 +342,20 @@ impl Sender {
 }
 
 /// The receiving half of a channel: it copies records out of the ring that the other end writes.
+///
+/// ```
+/// # let mut store = mobula_test_store::start();
+/// # let (mut sender, mut receiver) = store.channel();
+/// sender.send(b"one")?;
+/// sender.send(b"two")?;
+/// let (mut record, mut received) = (Vec::new(), Vec::new());
+/// while receiver.next(&mut record)? {
+///     received.push(record.clone());
+///     receiver.done();
+/// }
+/// assert_eq!(received, [b"one", b"two"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Receiver {
     consumer: Consumer,
@@ -229,6 +364,15 @@ pub struct Receiver {
 
 impl Receiver {
     /// Whether no record waits. One load.
+    ///
+    /// ```
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, mut receiver) = store.channel();
+    /// assert!(receiver.is_empty());
+    /// sender.send(b"hello")?;
+    /// assert!(!receiver.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
@@ -256,12 +400,33 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Corrupt`] when the other end wrote an impossible position or length: drop the channel.
+    ///
+    /// ```
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, mut receiver) = store.channel();
+    /// let mut record = Vec::new();
+    /// assert!(!receiver.next(&mut record)?, "no record yet");
+    /// sender.send(b"hello")?;
+    /// assert!(receiver.next(&mut record)?);
+    /// assert_eq!(record, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
         self.consumer.next(record)
     }
 
     /// Acknowledges the record from [`next`](Self::next): its room in the ring is free, and the sender can drop what it
     /// holds for it. A system call only if the sender waits for room and sleeps.
+    ///
+    /// ```
+    /// # let mut store = mobula_test_store::start();
+    /// # let (mut sender, mut receiver) = store.channel();
+    /// let position = sender.send(b"hello")?;
+    /// receiver.next(&mut Vec::new())?;
+    /// receiver.done();
+    /// assert_eq!(sender.consumed(), position);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn done(&mut self) {
         if self.consumer.advance() {
             self.channel.peer.wake();

@@ -24,6 +24,19 @@ use crate::writer::{Layout, ObjectWriter};
 /// A connection to a store. Clones share it; the last clone, and the last object in use, end it.
 ///
 /// Objects of a client that has ended or died live on while other clients hold them.
+///
+/// ```
+/// use mobula_client::Client;
+///
+/// # let store = mobula_test_store::start();
+/// # let socket = store.socket();
+/// let client = Client::connect(&socket)?;
+/// let object = client.put(b"sealed bytes")?;
+/// // Threads share a client by clones.
+/// let (clone, id) = (client.clone(), object.id());
+/// std::thread::spawn(move || assert_eq!(&clone.get(id).unwrap()[..], b"sealed bytes")).join().unwrap();
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Client {
@@ -49,6 +62,17 @@ impl ConnectOptions {
     ///
     /// # Errors
     /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
+    ///
+    /// ```
+    /// use mobula_client::{ClientError, ConnectOptions};
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let socket = store.socket();
+    /// let client = ConnectOptions::new().label("reader").connect(&socket)?;
+    /// let error = ConnectOptions::new().connect("/no/store/is/here.sock").unwrap_err();
+    /// assert!(matches!(error, ClientError::NoStore { .. }));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, ClientError> {
         Ok(Client { inner: Arc::new(Inner { shared: connect(path.as_ref(), self)? }) })
     }
@@ -59,6 +83,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`ConnectOptions::connect`].
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let socket = store.socket();
+    /// let client = mobula_client::Client::connect(&socket)?;
+    /// let object = client.put(b"hello")?;
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         ConnectOptions::new().connect(path)
     }
@@ -69,6 +101,14 @@ impl Client {
     }
 
     /// The id of this client, as the owner of its objects. One load.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"mine")?;
+    /// assert_eq!(object.id().owner(), client.id());
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> OwnerId {
         self.shared().owner.id()
@@ -76,12 +116,25 @@ impl Client {
 
     /// Whether this process is a forked child of the one that connected: then nothing of the client can be used. A
     /// load.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert!(!client.is_forked_child());
+    /// ```
     #[must_use]
     pub fn is_forked_child(&self) -> bool {
         self.shared().owner.guard.is_child()
     }
 
     /// Bytes that the store may lease in all. One load.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert_eq!(client.capacity_bytes(), client.stats()?.totals.capacity_bytes);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.shared().owner.capacity_bytes
@@ -94,6 +147,14 @@ impl Client {
     /// # Errors
     /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout, or
     /// [`Refusal::SpillFailed`] where objects could not be spilled to disk.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"sealed bytes")?;
+    /// assert_eq!(&object[..], b"sealed bytes");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout::new(bytes.len() as u64))?;
@@ -105,6 +166,18 @@ impl Client {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let mut writer = client.create(Layout::new(4))?;
+    /// writer.copy_from_slice(&7_u32.to_le_bytes());
+    /// let object = writer.seal();
+    /// assert_eq!(object[..], [7, 0, 0, 0]);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn create(&self, layout: Layout) -> Result<ObjectWriter, ClientError> {
         ObjectWriter::new(&self.shared().owner, layout)
@@ -117,6 +190,16 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For a
     /// spilled object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let object = client.put(b"sealed bytes")?;
+    /// // In another process: the id went there by any way, such as a pipe.
+    /// let same = other.get(object.id())?;
+    /// assert_eq!(object[..], same[..]);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
         Object::get(&self.shared().owner, &self.shared().peers, object)
@@ -126,6 +209,16 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`].
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let object = client.put(b"sealed bytes")?;
+    /// let handle = other.hold(object.id())?;
+    /// drop(object);
+    /// assert_eq!(&handle.object()?[..], b"sealed bytes");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn hold(&self, object: ObjectId) -> Result<Handle, ClientError> {
         Handle::hold(&self.shared().owner, &self.shared().peers, object)
     }
@@ -135,6 +228,16 @@ impl Client {
     ///
     /// # Errors
     /// When the daemon cannot be asked for the table of the object's owner.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"here")?;
+    /// assert!(client.contains(object.id())?);
+    /// client.delete(object.id())?;
+    /// assert!(!client.contains(object.id())?);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn contains(&self, object: ObjectId) -> Result<bool, ClientError> {
         match self.hold(object) {
             Ok(handle) => Ok(handle.is_ready().unwrap_or(false)),
@@ -149,6 +252,18 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotOwner`] for another client's object; [`ClientError::NoSuchObject`]. A spilled object is
     /// restored first, so also the errors of [`get`](Self::get).
+    ///
+    /// ```
+    /// use mobula_client::ClientError;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let object = client.put(b"not for long")?;
+    /// client.delete(object.id())?;
+    /// assert!(matches!(other.get(object.id()), Err(ClientError::Deleted { .. })));
+    /// assert_eq!(&object[..], b"not for long", "it is held here");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
         let owner = &self.shared().owner;
         owner.check_process()?;
@@ -176,6 +291,22 @@ impl Client {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let promise = client.promise()?;
+    /// let handle = other.hold(promise.handle().id())?;
+    /// assert!(!handle.is_ready()?);
+    ///
+    /// let mut writer = client.create(Layout::new(4))?;
+    /// writer.copy_from_slice(b"kept");
+    /// promise.fulfil(writer);
+    /// assert_eq!(&handle.object()?[..], b"kept");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn promise(&self) -> Result<Promise, ClientError> {
         Promise::new(&self.shared().owner)
     }
@@ -187,6 +318,16 @@ impl Client {
     /// # Errors
     /// [`Refusal::NameTaken`]; [`Refusal::NoSuchObject`]; [`Refusal::LimitReached`] for a name of more than
     /// [`NAME_BYTES_MAX`] bytes, [`Refusal::BadRequest`] for an empty one.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let object = client.put(b"sealed bytes")?;
+    /// client.publish("greeting", object.id())?;
+    /// drop(object);
+    /// assert_eq!(&other.get_named("greeting", std::time::Duration::ZERO)?[..], b"sealed bytes");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
         let name = checked_name(name.as_ref())?;
         // The daemon would end the connection for an impossible name.
@@ -201,6 +342,16 @@ impl Client {
     ///
     /// # Errors
     /// When the store cannot be asked; no such name is `None`.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert_eq!(client.lookup("greeting")?, None);
+    /// let object = client.put(b"hello")?;
+    /// client.publish("greeting", object.id())?;
+    /// assert_eq!(client.lookup("greeting")?, Some(object.id()));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn lookup(&self, name: impl AsRef<[u8]>) -> Result<Option<ObjectId>, ClientError> {
         match self.lookup_within(name.as_ref(), Duration::ZERO) {
             Ok(object) => Ok(Some(object)),
@@ -214,6 +365,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::NoSuchName`] after `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// std::thread::spawn(move || other.publish("greeting", other.put(b"hello")?.id()));
+    /// let greeting = client.get_named("greeting", Duration::from_secs(10))?;
+    /// assert_eq!(&greeting[..], b"hello");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn get_named(&self, name: impl AsRef<[u8]>, timeout: Duration) -> Result<Object, ClientError> {
         self.get(self.lookup_within(name.as_ref(), timeout)?)
     }
@@ -222,6 +384,16 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::NoSuchName`].
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"hello")?;
+    /// client.publish("greeting", object.id())?;
+    /// client.unpublish("greeting")?;
+    /// assert_eq!(client.lookup("greeting")?, None);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
         self.ask_for_done("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? })
     }
@@ -230,6 +402,16 @@ impl Client {
     ///
     /// # Errors
     /// When the store cannot be asked.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"hello")?;
+    /// client.publish("greeting", object.id())?;
+    /// let names = client.names()?;
+    /// assert_eq!((&names[0].name[..], names[0].object), (&b"greeting"[..], object.id()));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn names(&self) -> Result<Vec<NameInfo>, ClientError> {
         let mut all: Vec<NameInfo> = Vec::new();
         loop {
@@ -254,6 +436,15 @@ impl Client {
     ///
     /// # Errors
     /// When the store cannot be asked.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"hello")?;
+    /// let list = client.list()?;
+    /// assert_eq!((list[0].object, list[0].bytes), (object.id(), 5));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn list(&self) -> Result<Vec<ObjectInfo>, ClientError> {
         let (mut all, mut cursor) = (Vec::new(), 0);
         loop {
@@ -273,6 +464,15 @@ impl Client {
     ///
     /// # Errors
     /// When the store cannot be asked.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"hello")?;
+    /// let stats = client.stats()?;
+    /// assert_eq!((stats.totals.clients, stats.objects()), (1, 1));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn stats(&self) -> Result<Stats, ClientError> {
         let totals = match self.ask("statistics", &Request::Stats {})? {
             Reply::Stats { totals } => totals,
@@ -293,6 +493,16 @@ impl Client {
     }
 
     /// Objects of this client that are alive, including those that are promised or being made. No message.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"hello")?;
+    /// assert_eq!(client.live_objects(), 1);
+    /// drop(object);
+    /// assert_eq!(client.live_objects(), 0);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn live_objects(&self) -> u64 {
         // Frees dropped objects now rather than soon.
@@ -304,6 +514,15 @@ impl Client {
 
     /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while. A message
     /// for each segment, which nothing waits for.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// drop(client.put(&[0; 1 << 20])?);
+    /// client.release_unused();
+    /// assert_eq!(client.stats()?.totals.leased_bytes, 0);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn release_unused(&self) {
         if self.is_forked_child() {
             return;
@@ -318,6 +537,25 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::NoSuchOwner`] when it is not alive.
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut events = other.events();
+    /// let mut channel = client.connect_to(other.id())?;
+    /// channel.sender.send(b"hello").expect("an empty ring has room");
+    ///
+    /// // In the other process:
+    /// let Some(Event::ChannelOpened(incoming)) = events.next() else { panic!("the store is lost") };
+    /// let mut channel = other.accept(incoming)?;
+    /// let mut record = Vec::new();
+    /// assert!(channel.receiver.next(&mut record).expect("the other end is sane"));
+    /// assert_eq!(record, b"hello");
+    /// channel.receiver.done();
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
         let Shared { peers, channels, .. } = &**self.shared();
         Channel::connect(peers, channels, peer)
@@ -327,18 +565,59 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal::NoSuchOwner`] when it has died meanwhile.
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let events = client.events();
+    /// let _end = other.connect_to(client.id())?;
+    /// for event in events {
+    ///     if let Event::ChannelOpened(incoming) = event {
+    ///         let channel = client.accept(incoming)?;
+    ///         assert_eq!(channel.peer, other.id());
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
 
     /// The events around this client from now on: channels, deaths, and what becomes of the daemon. A later call takes
     /// over from an earlier one. No message.
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut events = client.events();
+    /// let _end = other.connect_to(client.id())?;
+    /// assert!(matches!(events.next(), Some(Event::ChannelOpened(_))));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn events(&self) -> Events {
         self.events_with(|| {})
     }
 
     /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when an event comes.
     /// `wake` is called behind each event, on the client's background thread. It must not block.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let (sender, woken) = channel();
+    /// let events = client.events_with(move || _ = sender.send(()));
+    /// let _end = other.connect_to(client.id())?;
+    /// woken.recv().expect("the client goes on");
+    /// assert!(!events.is_empty());
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn events_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Events {
         self.shared().events.subscribe(wake)
     }
@@ -352,6 +631,22 @@ impl Client {
     ///
     /// # Panics
     /// In a forked child.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let promise = client.promise()?;
+    /// let handle = other.hold(promise.handle().id())?;
+    /// let writing = client.clone();
+    /// std::thread::spawn(move || promise.fulfil(writing.create(Default::default()).unwrap()));
+    ///
+    /// // The owner rings while this lives, and may have rung before.
+    /// let _watch = handle.watch()?;
+    /// while !handle.is_ready()? {
+    ///     other.sleep(None, || handle.is_ready().unwrap_or(true));
+    /// }
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
@@ -362,6 +657,25 @@ impl Client {
     ///
     /// # Panics
     /// In a forked child.
+    ///
+    /// ```
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let events = client.events();
+    /// let _end = other.connect_to(client.id())?;
+    /// while events.is_empty() {
+    ///     client.sleep_with(
+    ///         || !events.is_empty(),
+    ///         |bell| {
+    ///             // A program adds its other descriptors.
+    ///             let _ = poll(&mut [PollFd::new(bell, PollFlags::POLLIN)], PollTimeout::NONE);
+    ///         },
+    ///     );
+    /// }
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| {
@@ -372,6 +686,15 @@ impl Client {
 
     /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again, and one that comes later
     /// does not sleep. One system call.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let clone = client.clone();
+    /// let thread = std::thread::spawn(move || clone.sleep(None, || false));
+    /// client.ring();
+    /// thread.join().expect("the thread was woken");
+    /// ```
     pub fn ring(&self) {
         self.shared().events.bell().ring();
     }

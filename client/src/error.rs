@@ -10,10 +10,39 @@ use mobula_protocol::message::{DecodeError, Reply};
 
 use crate::counting::count::TooMany;
 
+/// The reason why the daemon refused a request: [`ClientError::Refused`].
+///
+/// ```
+/// use mobula_client::{ClientError, Refusal};
+///
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let (one, other) = (client.put(b"one")?, client.put(b"other")?);
+/// client.publish("name", one.id())?;
+/// match client.publish("name", other.id()) {
+///     Err(ClientError::Refused(Refusal::NameTaken { object })) => assert_eq!(object, one.id()),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), ClientError>(())
+/// ```
 #[doc(inline)]
 pub use mobula_protocol::message::Refusal;
 
 /// Why an operation on the store failed. Nothing was lost unless the error says so.
+///
+/// ```
+/// use mobula_client::{ClientError, Refusal};
+///
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// match client.put(&vec![0; client.capacity_bytes() as usize + 1]) {
+///     Err(ClientError::Refused(Refusal::TooLarge { requested_bytes, capacity_bytes })) => {
+///         assert!(requested_bytes > capacity_bytes);
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {

@@ -13,6 +13,21 @@ use crate::channel::Incoming;
 use crate::owner::Owner;
 
 /// An event around a client.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula_client::Event;
+///
+/// # let store = mobula_test_store::start();
+/// # let (client, other) = (store.client(), store.client());
+/// let events = client.events();
+/// let _end = other.connect_to(client.id())?;
+/// match events.next_within(Duration::from_secs(10)) {
+///     Some(Event::ChannelOpened(incoming)) => assert_eq!(incoming.peer(), other.id()),
+///     event => panic!("{event:?}"),
+/// }
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -32,6 +47,16 @@ pub enum Event {
 ///
 /// As an iterator it blocks until the next event comes, and ends when the client has ended, or when a later call of
 /// [`Client::events`](crate::Client::events) has taken over. No method makes a message.
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let (client, other) = (store.client(), store.client());
+/// let mut events = client.events();
+/// let _end = other.connect_to(client.id())?;
+/// let first = events.next().expect("the client goes on");
+/// assert!(matches!(first, mobula_client::Event::ChannelOpened(_)));
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[must_use]
 pub struct Events {
     receiver: Receiver<Event>,
@@ -39,18 +64,41 @@ pub struct Events {
 
 impl Events {
     /// Whether no event waits. A few loads.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert!(client.events().is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()
     }
 
     /// The next event, if one has come. Does not block.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let events = client.events();
+    /// while let Some(event) = events.try_next() {
+    ///     println!("{event:?}");
+    /// }
+    /// ```
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
         self.receiver.try_recv().ok()
     }
 
     /// Blocks until the next event comes. `None` after `timeout`, or when no more events can come.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert!(client.events().next_within(Duration::from_millis(1)).is_none());
+    /// ```
     #[must_use]
     pub fn next_within(&self, timeout: Duration) -> Option<Event> {
         self.receiver.recv_timeout(timeout).ok()

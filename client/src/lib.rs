@@ -1,14 +1,17 @@
 //! The client of a Mobula store, as an application uses it: objects are put once, in place, and read by every process
 //! where they lie.
 //!
-//! ```no_run
+//! ```
 //! use mobula_client::Client;
 //!
-//! let store = Client::connect("/run/user/1000/mobula/store.sock")?;
-//! let object = store.put(b"sealed bytes")?;           // no system call, no message
-//! store.publish("greeting", object.id())?;               // one round trip: names are the daemon's
-//! // … in another process:
-//! let same = store.get(object.id())?;                 // one load, one pin
+//! # let store = mobula_test_store::start();
+//! # let socket = store.socket();
+//! let client = Client::connect(&socket)?;     // such as /run/user/1000/mobula/store.sock
+//! let object = client.put(b"sealed bytes")?;  // no system call, once memory is leased
+//! client.publish("greeting", object.id())?;   // one message to the daemon
+//!
+//! // In another process:
+//! let same = client.get(object.id())?;        // one pin, one load
 //! assert_eq!(&same[..], b"sealed bytes");
 //! # Ok::<(), mobula_client::ClientError>(())
 //! ```

@@ -29,6 +29,17 @@ const RESTORES_MAX: usize = 16;
 ///
 /// Clone and drop are memory operations. The object is freed when no process has a handle to it or borrows its bytes
 /// any more. A clone panics when this process has 16,777,215 handles to the object, which is as many as it can count.
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let object = client.put(b"kept")?;
+/// let handle = object.handle();
+/// drop(object);
+/// // Its bytes may be spilled to disk now, and come back.
+/// assert_eq!(&handle.object()?[..], b"kept");
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Handle {
@@ -57,6 +68,14 @@ impl Handle {
     }
 
     /// The id of the object. Two loads.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"kept")?;
+    /// assert_eq!(object.handle().id(), object.id());
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> ObjectId {
         self.reference.id()
@@ -66,6 +85,19 @@ impl Handle {
     ///
     /// # Errors
     /// [`ClientError::Lost`] when they never will be; [`ClientError::ForkedChild`] in a forked child.
+    ///
+    /// ```
+    /// use mobula_client::ClientError;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let promise = client.promise()?;
+    /// let handle = promise.handle().clone();
+    /// assert!(!handle.is_ready()?);
+    /// drop(promise);
+    /// assert!(matches!(handle.is_ready(), Err(ClientError::Lost { .. })));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn is_ready(&self) -> Result<bool, ClientError> {
         if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
@@ -87,6 +119,14 @@ impl Handle {
     /// [`ClientError::NotReady`] while it is promised; [`ClientError::Lost`] when it never will be there. For a spilled
     /// object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
     /// [`ClientError::TooManyReferences`] when its bytes are borrowed in this process 1,048,575 times.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let handle = client.put(b"kept")?.handle();
+    /// assert_eq!(&handle.object()?[..], b"kept");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn object(&self) -> Result<Object, ClientError> {
         if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
@@ -107,12 +147,35 @@ impl Handle {
     ///
     /// # Errors
     /// [`ClientError::TooManyReferences`] when 262,143 threads and calls of this process wait for it already.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let promise = client.promise()?;
+    /// let handle = other.hold(promise.handle().id())?;
+    /// let _watch = handle.watch()?;
+    /// drop(promise);
+    /// while matches!(handle.is_ready(), Ok(false)) {
+    ///     other.sleep(None, || !matches!(handle.is_ready(), Ok(false)));
+    /// }
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn watch(&self) -> Result<Watch, ClientError> {
         Ok(Watch { reference: self.reference.again(Kind::Wait)? })
     }
 
     /// Whether anyone else, in this process or another, keeps the object beside `own_handles` handles of this process.
     /// Only its owner can tell: `true` for objects of others. Looks at the pins of each reader; no message.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let handle = client.put(b"kept")?.handle();
+    /// assert!(!handle.is_held_elsewhere(1));
+    /// let held = other.hold(handle.id())?;
+    /// assert!(handle.is_held_elsewhere(1));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn is_held_elsewhere(&self, own_handles: u64) -> bool {
         self.reference.is_held_elsewhere(own_handles)
@@ -121,6 +184,16 @@ impl Handle {
 
 /// While it lives, the owner of a promised object rings this client when the promise is settled; see
 /// [`Handle::watch`].
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let promise = client.promise()?;
+/// let watch = promise.handle().watch()?;
+/// client.sleep(Some(std::time::Duration::from_millis(1)), || false);
+/// drop(watch);
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[must_use]
 pub struct Watch {
     reference: Reference,
@@ -147,6 +220,16 @@ impl fmt::Debug for Handle {
 /// A forked child has no objects: nothing would keep them there. They are not mapped in its memory, so to deref an
 /// object panics, and to read a slice or a `Bytes` from before the fork ends the child with SIGSEGV. The child can
 /// connect to the store for itself.
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let object = client.put(b"sealed bytes")?;
+/// let same = object.clone();
+/// assert_eq!(same.as_ptr(), object.as_ptr(), "a clone has the same bytes, not a copy");
+/// assert!(object.starts_with(b"sealed"));
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[must_use]
 pub struct Object {
     reference: Reference,
@@ -233,6 +316,14 @@ impl Object {
     }
 
     /// The id of the object, by which any process of the same store can get it. Two loads.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let object = client.put(b"sealed bytes")?;
+    /// assert_eq!(client.get(object.id())?.id(), object.id());
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn id(&self) -> ObjectId {
@@ -240,6 +331,18 @@ impl Object {
     }
 
     /// The format tag of the bytes, as the maker of the object gave it; 0 for plain bytes.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// const TEXT: u32 = 17;
+    /// let writer = client.create(Layout::new(0).format(TEXT))?;
+    /// assert_eq!(writer.seal().format(), TEXT);
+    /// assert_eq!(client.put(b"plain")?.format(), 0);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> u32 {
         self.format
@@ -249,6 +352,14 @@ impl Object {
     ///
     /// # Panics
     /// As a clone of a handle.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let handle = client.put(b"kept")?.handle();
+    /// assert!(handle.is_ready()?);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn handle(&self) -> Handle {
         Handle::of(self.reference.again_or_panic(Kind::Handle))
     }
@@ -257,6 +368,17 @@ impl Object {
     ///
     /// # Panics
     /// In a forked child.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let part = client.put(b"a part")?;
+    /// let whole = client.create(Layout::new(0).references(vec![part.handle()]))?.seal();
+    /// assert_eq!(whole.references(), [part.id()]);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn references(&self) -> Vec<ObjectId> {
         self.assert_process();

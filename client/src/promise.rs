@@ -16,6 +16,20 @@ use crate::writer::ObjectWriter;
 ///
 /// If a promise is dropped unfulfilled, or its process dies, the object is lost: waiters get
 /// [`ClientError::Lost`].
+///
+/// ```
+/// use mobula_client::Layout;
+///
+/// # let store = mobula_test_store::start();
+/// # let (client, other) = (store.client(), store.client());
+/// let promise = client.promise()?;
+/// let result = other.hold(promise.handle().id())?;
+/// let mut writer = client.create(Layout::new(2))?;
+/// writer.copy_from_slice(b"42");
+/// promise.fulfil(writer);
+/// assert_eq!(&result.object()?[..], b"42");
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[must_use]
 pub struct Promise {
     handle: Handle,
@@ -30,6 +44,15 @@ impl Promise {
     }
 
     /// Keeps the promised object alive, and has the id by which others hold it.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let promise = client.promise()?;
+    /// let id = promise.handle().id();
+    /// assert!(!other.contains(id)?, "not yet");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -39,6 +62,18 @@ impl Promise {
     ///
     /// # Panics
     /// In a forked child.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let promise = client.promise()?;
+    /// let handle = promise.handle().clone();
+    /// promise.fulfil(client.create(Layout::new(0))?);
+    /// assert!(handle.is_ready()?);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     pub fn fulfil(mut self, writer: ObjectWriter) {
         writer.into_draft().fulfil(self.handle.id());
         self.is_open = false;

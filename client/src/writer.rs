@@ -11,6 +11,18 @@ use crate::object::{Handle, Object};
 use crate::owner::Owner;
 
 /// Length, format and references of an object that is to be made.
+///
+/// ```
+/// use mobula_client::Layout;
+///
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let part = client.put(b"a part")?;
+/// let layout = Layout::new(100).format(7).references(vec![part.handle()]);
+/// let object = client.create(layout)?.seal();
+/// assert_eq!((object.len(), object.format(), object.references().len()), (100, 7, 1));
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Layout {
@@ -21,6 +33,15 @@ pub struct Layout {
 
 impl Layout {
     /// An object with a payload of `length` bytes, of format 0 and without references.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert_eq!(client.create(Layout::new(100))?.len(), 100);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn new(length: u64) -> Self {
         Self { length, ..Self::default() }
@@ -28,6 +49,15 @@ impl Layout {
 
     /// The format tag of the payload, by which the makers and the readers of objects understand each other. Default: 0,
     /// for plain bytes.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// assert_eq!(client.create(Layout::new(0).format(7))?.seal().format(), 7);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn format(mut self, format: u32) -> Self {
         self.format = format;
@@ -35,6 +65,20 @@ impl Layout {
     }
 
     /// Objects that it keeps alive for as long as it lives itself. Default: none.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let part = client.put(b"a part")?;
+    /// let whole = client.create(Layout::new(0).references(vec![part.handle()]))?.seal();
+    /// let id = part.id();
+    /// drop(part);
+    /// assert!(client.contains(id)?, "it is kept by the whole");
+    /// drop(whole);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn references(mut self, references: Vec<Handle>) -> Self {
         self.references = references;
@@ -46,6 +90,20 @@ impl Layout {
 ///
 /// At first the bytes are those that an earlier object of this client left there. No other process sees them before
 /// [`seal`](Self::seal). A writer that is dropped unsealed frees its memory, and there is no object.
+///
+/// ```
+/// use mobula_client::Layout;
+///
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let mut writer = client.create(Layout::new(1000))?;
+/// for (at, byte) in writer.iter_mut().enumerate() {
+///     *byte = at as u8;
+/// }
+/// let object = writer.seal();
+/// assert_eq!(object[255], 255);
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
 #[must_use]
 pub struct ObjectWriter {
     draft: Draft,
@@ -60,6 +118,19 @@ impl ObjectWriter {
     }
 
     /// The id that the object will have once it is sealed. Until then no process can get it.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let writer = client.create(Layout::new(0))?;
+    /// let id = writer.id();
+    /// assert!(!client.contains(id)?);
+    /// let object = writer.seal();
+    /// assert_eq!(object.id(), id);
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> ObjectId {
         self.draft.id()
@@ -69,6 +140,18 @@ impl ObjectWriter {
     ///
     /// # Panics
     /// In a forked child, as all access to the bytes does.
+    ///
+    /// ```
+    /// use mobula_client::Layout;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut writer = client.create(Layout::new(5))?;
+    /// writer.copy_from_slice(b"hello");
+    /// let object = writer.seal();
+    /// assert_eq!(&other.get(object.id())?[..], b"hello");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
     #[inline]
     pub fn seal(self) -> Object {
         let (reference, located) = self.draft.seal();

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// A client, for as long as the daemon remembers it: its slot, and the epoch that tells it from others that had the
 /// slot before.
+///
+/// ```
+/// # use mobula_protocol::id::OwnerId;
+/// let owner = OwnerId::new(3, 99);
+/// assert_eq!((owner.slot(), owner.epoch()), (3, 99));
+/// assert_eq!(owner.to_string(), "3@000000000063");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnerId(u64);
 
@@ -15,30 +22,56 @@ impl OwnerId {
     const EPOCH_MASK: u64 = (1 << 48) - 1;
 
     /// The owner in `slot` with the lower 48 bits of `epoch`.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// assert_eq!(OwnerId::new(3, 1 << 48 | 99), OwnerId::new(3, 99));
+    /// ```
     #[must_use]
     pub fn new(slot: u16, epoch: u64) -> Self {
         Self(u64::from(slot) << 48 | epoch & Self::EPOCH_MASK)
     }
 
     /// The index of the owner's record in the directory, and of its extent in every client's pins.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// assert_eq!(OwnerId::new(3, 99).slot(), 3);
+    /// ```
     #[must_use]
     pub fn slot(self) -> u16 {
         (self.0 >> 48) as u16
     }
 
     /// The epoch: 48 bits, never used twice by a daemon.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// assert_eq!(OwnerId::new(3, 99).epoch(), 99);
+    /// ```
     #[must_use]
     pub fn epoch(self) -> u64 {
         self.0 & Self::EPOCH_MASK
     }
 
     /// The id as one word: the slot in its upper 16 bits, and the epoch.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// assert_eq!(OwnerId::new(3, 99).bits(), 3 << 48 | 99);
+    /// ```
     #[must_use]
     pub fn bits(self) -> u64 {
         self.0
     }
 
     /// The id that is this [word](Self::bits). Every word is some owner's id, which need not exist.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// let owner = OwnerId::new(3, 99);
+    /// assert_eq!(OwnerId::from_bits(owner.bits()), owner);
+    /// ```
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -58,6 +91,14 @@ impl fmt::Display for OwnerId {
 }
 
 /// An object: owner slot (16 bits), entry index (32), generation (32), owner epoch (48).
+///
+/// ```
+/// # use mobula_protocol::id::{ObjectId, OwnerId};
+/// let id = ObjectId::new(OwnerId::new(3, 99), 5, 6);
+/// assert_eq!(id.to_string(), "0003-00000005-00000006-000000000063");
+/// assert_eq!("0003-00000005-00000006-000000000063".parse::<ObjectId>()?, id);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectId {
     owner: OwnerId,
@@ -70,30 +111,58 @@ impl ObjectId {
     pub const BYTES: usize = 16;
 
     /// The object in entry `index` of `owner`'s table, in its `generation`.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// let id = ObjectId::new(OwnerId::new(3, 99), 5, 6);
+    /// assert_eq!((id.index(), id.generation()), (5, 6));
+    /// ```
     #[must_use]
     pub fn new(owner: OwnerId, index: u32, generation: u32) -> Self {
         Self { owner, index, generation }
     }
 
     /// The client that made it.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// let owner = OwnerId::new(3, 99);
+    /// assert_eq!(ObjectId::new(owner, 5, 6).owner(), owner);
+    /// ```
     #[must_use]
     pub fn owner(self) -> OwnerId {
         self.owner
     }
 
     /// Its entry in the owner's table.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// assert_eq!(ObjectId::new(OwnerId::new(3, 99), 5, 6).index(), 5);
+    /// ```
     #[must_use]
     pub fn index(self) -> u32 {
         self.index
     }
 
     /// The number of the object among those that used the entry.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// assert_eq!(ObjectId::new(OwnerId::new(3, 99), 5, 6).generation(), 6);
+    /// ```
     #[must_use]
     pub fn generation(self) -> u32 {
         self.generation
     }
 
     /// Sixteen bytes, little-endian: owner, index, generation.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// let bytes = ObjectId::new(OwnerId::new(3, 99), 5, 6).to_bytes();
+    /// assert_eq!(bytes, [99, 0, 0, 0, 0, 0, 3, 0, 5, 0, 0, 0, 6, 0, 0, 0]);
+    /// ```
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -104,6 +173,12 @@ impl ObjectId {
     }
 
     /// The inverse of [`to_bytes`](Self::to_bytes). Any bytes are some id, which need not exist.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// let id = ObjectId::new(OwnerId::new(3, 99), 5, 6);
+    /// assert_eq!(ObjectId::from_bytes(id.to_bytes()), id);
+    /// ```
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let word = u128::from_le_bytes(bytes);
@@ -126,6 +201,12 @@ impl fmt::Display for ObjectId {
 }
 
 /// The text is not an object id.
+///
+/// ```
+/// # use mobula_protocol::id::{ObjectId, ParseIdError};
+/// let error: ParseIdError = "no id".parse::<ObjectId>().unwrap_err();
+/// assert!(error.to_string().starts_with("not an object id: \"no id\""));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not an object id: {0:?} (expected hexadecimal SLOT-INDEX-GENERATION-EPOCH of 4, 8, 8 and 12 digits)"

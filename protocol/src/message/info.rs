@@ -126,6 +126,13 @@ infos! {
 
 impl NameInfo {
     /// The row of a name.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// # use mobula_protocol::message::NameInfo;
+    /// let info = NameInfo::new("greeting", ObjectId::new(OwnerId::new(3, 99), 5, 6));
+    /// assert_eq!(info.name, b"greeting");
+    /// ```
     #[must_use]
     pub fn new(name: impl Into<Vec<u8>>, object: ObjectId) -> Self {
         Self { name: name.into(), object }
@@ -134,6 +141,14 @@ impl NameInfo {
 
 impl ObjectInfo {
     /// The row of an object without bytes, holders and names. Set the fields that differ.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::{ObjectId, OwnerId};
+    /// # use mobula_protocol::message::ObjectInfo;
+    /// let mut info = ObjectInfo::new(ObjectId::new(OwnerId::new(3, 99), 5, 6));
+    /// info.bytes = 1000;
+    /// assert_eq!((info.bytes, info.holders), (1000, 0));
+    /// ```
     #[must_use]
     pub fn new(object: ObjectId) -> Self {
         Self { object, bytes: 0, format: 0, holders: 0, named: false, promised: false, spilled: false }
@@ -142,6 +157,14 @@ impl ObjectInfo {
 
 impl ClientInfo {
     /// The row of a living client that has nothing. Set the fields that differ.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// # use mobula_protocol::message::ClientInfo;
+    /// let mut info = ClientInfo::new(OwnerId::new(3, 99));
+    /// info.objects = 7;
+    /// assert_eq!((info.objects, info.pins, info.dead), (7, 0, false));
+    /// ```
     #[must_use]
     pub fn new(owner: OwnerId) -> Self {
         Self {
