@@ -5,31 +5,37 @@
 //! and the counts never pass through the driver until they are complete.
 
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use clap::Parser;
 use mobula::prelude::*;
 use mobula_examples::articles::deal;
 use mobula_examples::check::Expected;
+use mobula_examples::compare::compare;
 use mobula_examples::output::{Outcome, exit_code, print, print_json, print_note, progress_bar};
 use mobula_examples::report::{Report, Total};
-use mobula_examples::words::{self, Counts, add, parse_reducers, partition};
+use mobula_examples::words::{Counts, Tally, joined, letters, parse_reducers, partition};
 use mobula_examples::{Article, ArticleError, WordOptions};
 
 /// The words of some articles, separated by the reducer that their first letters belong to.
 #[mobula::remote]
 fn count_words(articles: Vec<Article>, reducers: usize) -> Result<Vec<Counts>, ArticleError> {
-    let mut all = Counts::new();
+    let (mut tally, mut text) = (Tally::default(), Vec::new());
     for article in articles {
-        add(&mut all, &words::count(&article.read()?));
+        article.read(&mut text)?;
+        tally.count(&mut text);
     }
-    Ok(partition(reducers).into_iter().map(|keys| words::in_range(&all, keys)).collect())
+    let by_letter = tally.by_letter();
+    Ok(partition(reducers).into_iter().map(|keys| joined(&by_letter[letters(keys)])).collect())
 }
 
 /// The sum of two counts.
 #[mobula::remote]
-fn merge(mut sum: Counts, more: Counts) -> Counts {
-    add(&mut sum, &more);
-    sum
+fn merge(counts: Counts, more: Counts) -> Counts {
+    let mut sum = Tally::default();
+    sum.add(&counts);
+    sum.add(&more);
+    sum.counts()
 }
 
 /// Counts the words of a collection of texts with stateless tasks: map tasks count, reduce tasks merge their counts two
@@ -42,7 +48,7 @@ struct Options {
     #[command(flatten)]
     words: WordOptions,
 
-    /// How many map tasks share the articles. Default: one for each article, which is also the most.
+    /// How many map tasks share the articles: at most one for each. Default: 8 for each processor.
     #[arg(long, value_name = "M", value_parser = parse_tasks)]
     tasks: Option<usize>,
 
@@ -64,18 +70,24 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Outcome {
     let articles = options.words.articles.find()?;
-    let tasks = options.tasks.unwrap_or(articles.len()).min(articles.len());
+    let parts = options.words.articles.in_parts(&articles);
+    let top = options.words.top;
+    // Several for each processor, so that all are at work until the end; and not too many, each of which has results.
+    let tasks = options.tasks.unwrap_or_else(|| 8 * available_parallelism().map_or(1, usize::from));
+    let count = || count(deal(&parts, tasks.min(parts.len())), options.reducers);
+    if let Some(times) = options.words.compare {
+        let table = compare(times, &parts, top, || Ok(Total::new(&count()?, top)))?;
+        return Ok(print(&table)?);
+    }
 
-    let counts = count(deal(&articles, tasks), options.reducers)?;
-
-    let total = Total::new(&counts, options.words.top);
-    let report = Report { rounds: None, total };
+    let counts = count()?;
+    let report = Report { rounds: None, total: Total::new(&counts, top) };
     match options.words.json {
         true => print_json(&report)?,
         false => print(&report.to_text())?,
     }
     if options.words.check {
-        print_note(&check(&articles, &counts, &report.total, options.words.top)?, options.words.json)?;
+        print_note(&check(&articles, &counts, &report.total, top)?, options.words.json)?;
     }
     Ok(())
 }
@@ -91,11 +103,11 @@ fn count(shares: Vec<Vec<Article>>, reducers: usize) -> mobula::Result<Counts> {
     let mut reduced: Vec<ObjectRef<Counts>> = ranges.map(merge_all).collect();
 
     let progress = progress_bar(reducers, "ranges of letters");
-    let mut all = Counts::new();
+    let mut all = Counts::default();
     while !reduced.is_empty() {
         let (ready, rest) = mobula::wait(reduced, 1, None)?;
         for counts in mobula::get(ready)? {
-            add(&mut all, &counts);
+            all.append(&counts);
             progress.inc(1);
         }
         reduced = rest;

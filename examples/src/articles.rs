@@ -1,43 +1,109 @@
-//! The texts: which files they are, and how they are dealt to their readers.
+//! The texts: which files they are, in which parts they are read, and how these are dealt to their readers.
 //!
 //! Only names go to other processes, and each process reads the texts that it needs: it finds out there that a file
 //! cannot be read.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mobula_protocol::size::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// A file whose words are counted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A file whose words are counted, or a part of a large one.
+///
+/// A word belongs to the part in which it begins. So no word is counted twice or cut, wherever the parts end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Article {
     /// Not a `PathBuf`: serde sends those only where they are UTF-8, and a file's name need not be.
     path: OsString,
+    /// The part of the file, in bytes. The last part has no end, for a file that grows.
+    bytes: Range<u64>,
 }
 
+/// The end of a part that reaches as far as its file.
+const END_OF_FILE: u64 = u64::MAX;
+
 impl Article {
-    /// Where it is.
+    /// Its file.
     pub fn path(&self) -> &Path {
         Path::new(&self.path)
     }
 
-    /// Its bytes, in any encoding.
+    /// Where in its file words of this article begin.
+    pub fn bytes(&self) -> Range<u64> {
+        self.bytes.clone()
+    }
+
+    /// Replaces `text` with its words and what is between them, in any encoding.
     ///
     /// # Errors
     /// [`ArticleError::Unreadable`].
-    pub fn read(&self) -> Result<Vec<u8>, ArticleError> {
-        fs::read(&self.path)
+    pub fn read(&self, text: &mut Vec<u8>) -> Result<(), ArticleError> {
+        self.read_from_file(text)
             .map_err(|error| ArticleError::Unreadable { path: self.path.clone().into(), error })
+    }
+
+    fn read_from_file(&self, text: &mut Vec<u8>) -> io::Result<()> {
+        text.clear();
+        let mut file = File::open(&self.path)?;
+        let Range { start, end } = self.bytes;
+        // With the byte before, which tells whether the part begins within a word.
+        let first = start.saturating_sub(1);
+        if first > 0 {
+            file.seek(SeekFrom::Start(first))?;
+        }
+        file.by_ref().take(end - first).read_to_end(text)?;
+        if end < END_OF_FILE {
+            read_to_end_of_word(&mut file, text)?;
+        }
+        if start > 0 {
+            let rest_of_word = letters_at_start(text);
+            text.drain(..rest_of_word);
+        }
+        Ok(())
+    }
+
+    /// The whole file in parts of `part_bytes`, as far as it is long enough.
+    fn parts(self, part_bytes: u64) -> impl Iterator<Item = Self> {
+        // A file that cannot be looked at cannot be read either, which its reader reports.
+        let file_bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let parts = file_bytes.div_ceil(part_bytes).max(1);
+        (0..parts).map(move |part| {
+            let end = if part + 1 < parts { (part + 1) * part_bytes } else { END_OF_FILE };
+            Self { path: self.path.clone(), bytes: part * part_bytes..end }
+        })
     }
 }
 
 impl From<PathBuf> for Article {
+    /// The whole file.
     fn from(path: PathBuf) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), bytes: 0..END_OF_FILE }
     }
+}
+
+/// Reads on while the text ends with a letter.
+fn read_to_end_of_word(file: &mut File, text: &mut Vec<u8>) -> io::Result<()> {
+    const MORE_BYTES: u64 = 64;
+    while text.last().is_some_and(u8::is_ascii_alphabetic) {
+        let length = text.len();
+        file.take(MORE_BYTES).read_to_end(text)?;
+        let more = &text[length..];
+        let rest_of_word = letters_at_start(more);
+        if rest_of_word < more.len() || more.is_empty() {
+            text.truncate(length + rest_of_word);
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn letters_at_start(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
 /// The reasons why there is nothing to count.
@@ -94,6 +160,17 @@ pub struct ArticleOptions {
     /// the current directory.
     #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
     articles: Vec<PathBuf>,
+
+    /// The size of the parts in which larger files are counted, each as an article of its own.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_part_bytes)]
+    part_bytes: ByteSize,
+}
+
+fn parse_part_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse().map_err(|error| format!("{error}"))? {
+        ByteSize(0) => Err("a part has at least one byte".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 impl ArticleOptions {
@@ -117,8 +194,13 @@ impl ArticleOptions {
                 return Err(ArticleError::NotAFile { path: path.clone() });
             }
         }
-        articles.sort();
+        articles.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(articles)
+    }
+
+    /// The articles as they are read: large files in parts.
+    pub fn in_parts(&self, articles: &[Article]) -> Vec<Article> {
+        articles.iter().flat_map(|article| article.clone().parts(self.part_bytes.0)).collect()
     }
 }
 
@@ -153,7 +235,7 @@ fn markdown_of_the_source() -> Result<Vec<Article>, ArticleError> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|source| source.is_dir());
     let root = source.unwrap_or(Path::new("."));
     add_markdown_below(root, &mut articles)?;
-    articles.sort();
+    articles.sort_by(|a, b| a.path.cmp(&b.path));
     match articles.is_empty() {
         true => Err(ArticleError::Empty { path: root.to_owned() }),
         false => Ok(articles),
@@ -198,5 +280,47 @@ mod tests {
         assert_eq!(dealt(2), ["ace", "bd"]);
         assert_eq!(dealt(3), ["ad", "be", "c"]);
         assert_eq!(dealt(7), ["a", "b", "c", "d", "e", "", ""]);
+    }
+
+    /// Wherever parts end, each word is in one of them, and whole.
+    #[test]
+    fn each_word_is_in_one_part() {
+        let text = b" one two,thr\xe9e FOUR--five\xff 6 seven";
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text).unwrap();
+        let words = |text: &[u8]| {
+            let words = text.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+            words.map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        for part_bytes in 1..=text.len() as u64 + 1 {
+            let mut found = Vec::new();
+            let parts: Vec<Article> = Article::from(file.path().to_owned()).parts(part_bytes).collect();
+            assert_eq!(parts.len() as u64, (text.len() as u64).div_ceil(part_bytes));
+            for part in parts {
+                let mut text = b"text of before".to_vec();
+                part.read(&mut text).unwrap();
+                found.extend(words(&text));
+            }
+            assert_eq!(found, words(text), "parts of {part_bytes} bytes");
+        }
+    }
+
+    /// A word that is longer than many parts is read once.
+    #[test]
+    fn a_word_is_in_the_part_where_it_begins() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, &[b'w'; 1000]).unwrap();
+        let lengths = |part_bytes| {
+            let parts = Article::from(file.path().to_owned()).parts(part_bytes);
+            let length = |part: Article| {
+                let mut text = Vec::new();
+                part.read(&mut text).unwrap();
+                text.len()
+            };
+            parts.map(length).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(300), [1000, 0, 0, 0]);
+        assert_eq!(lengths(999), [1000, 0]);
+        assert_eq!(lengths(1000), [1000]);
     }
 }

@@ -1,9 +1,11 @@
 //! Counting the same words once more, as plainly as possible, to check the programs against.
 //!
 //! This shares no code with [`words`](crate::words), so that a mistake there is seen here: letter by letter with the
-//! words as bytes, the number of words counted on its own, and no ranges of letters.
+//! words as bytes, the number of words counted on its own, and no ranges of letters. Files are read whole, also where
+//! only a part of one is counted.
 
 use std::collections::HashMap;
+use std::fs;
 
 use crate::report::Frequency;
 use crate::words::Counts;
@@ -33,16 +35,28 @@ impl Expected {
     pub fn of(articles: &[Article]) -> Result<Self, ArticleError> {
         let mut expected = Self::default();
         for article in articles {
+            let path = article.path();
+            let unreadable = |error| ArticleError::Unreadable { path: path.to_owned(), error };
+            let (text, begins) = (fs::read(path).map_err(unreadable)?, article.bytes());
+            // From the word that goes on where the article begins.
+            let start = text.len().min(begins.start as usize);
+            let start = text[..start].iter().rposition(|byte| !byte.is_ascii_alphabetic()).unwrap_or(0);
             let mut word = Vec::new();
             // The byte at the end, which is no letter, ends a last word.
-            for byte in article.read()?.into_iter().chain([0]) {
+            for (at, byte) in (start as u64..).zip(text[start..].iter().copied().chain([0])) {
+                if word.is_empty() && at >= begins.end {
+                    break;
+                }
                 match byte {
                     b'a'..=b'z' => word.push(byte),
                     b'A'..=b'Z' => word.push(byte - b'A' + b'a'),
                     _ if word.is_empty() => {}
                     _ => {
-                        expected.words += 1;
-                        *expected.counts.entry(std::mem::take(&mut word)).or_insert(0) += 1;
+                        let word = std::mem::take(&mut word);
+                        if begins.contains(&(at - word.len() as u64)) {
+                            expected.words += 1;
+                            *expected.counts.entry(word).or_insert(0) += 1;
+                        }
                     }
                 }
             }
@@ -65,17 +79,22 @@ impl Expected {
     /// # Errors
     /// The first difference.
     pub fn compare(&self, place: &str, found: &Counts) -> Result<(), Difference> {
-        for (word, &count) in found {
-            let expected = self.counts.get(word.as_bytes()).copied().unwrap_or(0);
-            same(format!("{place}, {word:?}"), count, expected)?;
+        let mut counts = HashMap::new();
+        for (word, count) in found.iter() {
+            *counts.entry(word).or_insert(0) += count;
         }
-        // Every word that was counted is as expected; so the only mistake left is that others were not counted at all.
+        let differing = |word: &[u8], found, expected| {
+            same(format!("{place}, {:?}", String::from_utf8_lossy(word)), found, expected)
+        };
+        for (word, &count) in &counts {
+            differing(word, count, self.counts.get(*word).copied().unwrap_or(0))?;
+        }
+        // Every word that was counted is as expected; so the only mistake left is that others were not counted at all,
+        // or stand there twice.
         for (word, &expected) in &self.counts {
-            let word = String::from_utf8_lossy(word);
-            let count = found.get(&*word).copied().unwrap_or(0);
-            same(format!("{place}, {word:?}"), count, expected)?;
+            differing(word, counts.get(&**word).copied().unwrap_or(0), expected)?;
         }
-        Ok(())
+        same(format!("{place}, entries"), found.distinct(), self.distinct())
     }
 
     /// Compares the most frequent words that were reported for `place`, of which `top_count` were wanted.
@@ -126,7 +145,7 @@ pub fn same(what: String, found: u64, expected: u64) -> Result<(), Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words;
+    use crate::words::Tally;
 
     #[test]
     fn a_difference_is_found_whichever_side_it_is_on() {
@@ -136,17 +155,20 @@ mod tests {
         let expected = Expected::of(&[file.path().to_owned().into()]).unwrap();
         assert_eq!((expected.words(), expected.distinct()), (6, 5));
 
-        let counts = words::count(text);
+        let mut tally = Tally::default();
+        tally.count(&mut text.to_vec());
+        let counts = tally.counts();
         expected.compare("the text", &counts).unwrap();
-        let check = |change: &dyn Fn(&mut Counts), message: &str| {
-            let mut changed = counts.clone();
-            change(&mut changed);
-            let difference = expected.compare("the text", &changed).unwrap_err();
+        let check = |changed: Vec<(&[u8], u64)>, message: &str| {
+            let difference = expected.compare("the text", &Counts::from_iter(changed)).unwrap_err();
             assert_eq!(difference.to_string(), format!("check failed: the text, {message}"));
         };
-        check(&|counts| *counts.get_mut("two").unwrap() += 1, "\"two\": 3 counted, 2 expected");
-        check(&|counts| counts.retain(|word, _| word != "three"), "\"three\": 0 counted, 1 expected");
-        check(&|counts| counts.extend([("four".into(), 4)]), "\"four\": 4 counted, 0 expected");
+        let each = || counts.iter();
+        let one_more = |(word, count)| (word, count + u64::from(word == b"two"));
+        check(each().map(one_more).collect(), "\"two\": 3 counted, 2 expected");
+        check(each().filter(|(word, _)| word != b"three").collect(), "\"three\": 0 counted, 1 expected");
+        check(each().chain([(&b"four"[..], 4)]).collect(), "\"four\": 4 counted, 0 expected");
+        check(each().chain([(&b"two"[..], 0)]).collect(), "entries: 6 counted, 5 expected");
 
         let top = |words: &[(&str, u64)]| {
             let top: Vec<_> = words.iter().map(|&(word, count)| (word.to_owned(), count)).collect();

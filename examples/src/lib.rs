@@ -1,14 +1,18 @@
 //! The parts that the example programs share, none of which needs Mobula: finding articles, counting their words,
-//! checking the counts, and printing.
+//! checking the counts, comparing their time with that of rivals, and printing.
 //!
 //! The programs themselves stand beside this folder, one file each: `streaming_mapreduce` and `task_mapreduce` count
 //! words; `counters` and `array_pipeline` use only [`output`], if anything.
 
 pub mod articles;
 pub mod check;
+pub mod compare;
 pub mod output;
 pub mod report;
+pub mod rivals;
 pub mod words;
+
+use std::num::NonZeroUsize;
 
 use clap::Args;
 
@@ -32,4 +36,8 @@ pub struct WordOptions {
     /// Count everything again in this process, without Mobula, and fail if anything differs.
     #[arg(long)]
     pub check: bool,
+
+    /// Count the words N times each with Mobula, with one thread and with rayon, in turn, and print the times.
+    #[arg(long, value_name = "N", conflicts_with_all = ["json", "check"])]
+    pub compare: Option<NonZeroUsize>,
 }

@@ -1,5 +1,6 @@
 //! The output of the word counts: one JSON object, or a table for people.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use crate::words::Counts;
 pub type Frequency = (String, u64);
 
 /// All that was counted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Each round, where the program has rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,7 +21,7 @@ pub struct Report {
 }
 
 /// The words that one round added.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Round {
     /// The number of the round; the first is 0.
     pub round: usize,
@@ -33,12 +34,12 @@ pub struct Round {
 impl Round {
     /// The report on a round with these counts, with the `top_count` most frequent words.
     pub fn new(round: usize, counts: &Counts, top_count: usize) -> Self {
-        Self { round, words: counts.values().sum(), top: top(counts, top_count) }
+        Self { round, words: counts.words(), top: top(counts, top_count) }
     }
 }
 
 /// The words of all rounds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Total {
     /// Words, repetitions included.
     pub words: u64,
@@ -51,7 +52,7 @@ pub struct Total {
 impl Total {
     /// The report on these counts, with the `top_count` most frequent words.
     pub fn new(counts: &Counts, top_count: usize) -> Self {
-        Self { words: counts.values().sum(), distinct: counts.len() as u64, top: top(counts, top_count) }
+        Self { words: counts.words(), distinct: counts.distinct(), top: top(counts, top_count) }
     }
 }
 
@@ -78,10 +79,14 @@ impl Report {
 
 /// The most frequent words; of equally frequent ones those that come first in the alphabet.
 fn top(counts: &Counts, count: usize) -> Vec<Frequency> {
-    let mut words: Vec<_> = counts.iter().collect();
-    // Stable, and the counts are sorted by word.
-    words.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
-    words.into_iter().take(count).map(|(word, &count)| (word.clone(), count)).collect()
+    let mut words: Vec<_> = counts.iter().map(|(word, count)| (Reverse(count), word)).collect();
+    if let Some(last) = count.min(words.len()).checked_sub(1) {
+        words.select_nth_unstable(last);
+    }
+    words.truncate(count);
+    words.sort_unstable();
+    let text = |word| String::from_utf8_lossy(word).into_owned();
+    words.into_iter().map(|(Reverse(count), word)| (text(word), count)).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +95,9 @@ mod tests {
 
     #[test]
     fn ties_are_in_the_alphabets_order() {
-        let counts = crate::words::count(b"b c a b c d e e e");
+        let mut tally = crate::words::Tally::default();
+        tally.count(&mut b"b c a b c d e e e".to_vec());
+        let counts = tally.counts();
         let names = |count| top(&counts, count).into_iter().map(|(word, _)| word).collect::<Vec<_>>();
         assert_eq!(names(0), [""; 0]);
         assert_eq!(names(2), ["e", "b"]);

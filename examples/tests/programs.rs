@@ -145,6 +145,55 @@ fn task_mapreduce_counts_the_same_as_streaming_mapreduce() {
     }
 }
 
+/// Large files are read in parts, by different processes: no word may be lost, cut or counted twice where a part ends,
+/// also beside bytes that are no UTF-8.
+#[test]
+fn words_are_counted_once_wherever_parts_end() {
+    let corpus = corpus();
+    let total = check_streaming(2, 3, path(&corpus));
+    for part_bytes in ["1B", "2B", "3B", "5B", "16B", "1MiB"] {
+        let options = ["--part-bytes", part_bytes, "--check", "--json", "--articles", path(&corpus)];
+        for program in ["streaming_mapreduce", "task_mapreduce"] {
+            assert_eq!(checked_total(&run(program, &options)), total, "{program}, parts of {part_bytes}");
+        }
+    }
+}
+
+#[test]
+fn rounds_have_the_number_of_articles_that_was_asked_for() {
+    let corpus = corpus();
+    for (articles_per_round, words) in [("1", vec![16, 1, 5]), ("2", vec![17, 5]), ("3", vec![22])] {
+        let run = run(
+            "streaming_mapreduce",
+            &[
+                "--articles-per-round",
+                articles_per_round,
+                "--mappers",
+                "2",
+                "--check",
+                "--json",
+                "--articles",
+                path(&corpus),
+            ],
+        );
+        run.succeeded();
+        let rounds = run.json()["rounds"].as_array().unwrap().clone();
+        assert_eq!(rounds.iter().map(|round| round["words"].as_u64().unwrap()).collect::<Vec<_>>(), words);
+    }
+}
+
+#[test]
+fn both_programs_compare_themselves_with_rivals() {
+    let corpus = corpus();
+    for program in ["streaming_mapreduce", "task_mapreduce"] {
+        let run = run(program, &["--compare", "2", "--articles", path(&corpus)]);
+        run.succeeded();
+        let names: Vec<_> = run.stdout.lines().map(|line| line.split("  ").next().unwrap()).collect();
+        assert_eq!(names[..4], ["seconds", "Mobula", "one thread", "rayon"], "{run:?}");
+        assert_eq!(run.stderr, "");
+    }
+}
+
 #[test]
 fn without_articles_the_repositorys_own_markdown_is_counted() {
     for program in ["streaming_mapreduce", "task_mapreduce"] {
@@ -203,6 +252,8 @@ fn numbers_that_make_no_sense_are_refused() {
         check(program, &["--reducers", "27"], "1 to 26 reducers");
         check(program, &["--reducers", "many"], "invalid digit");
     }
+    check("streaming_mapreduce", &["--part-bytes", "0"], "at least one byte");
+    check("streaming_mapreduce", &["--articles-per-round", "0"], "non-zero");
     check("streaming_mapreduce", &["--mappers", "0"], "1 to 256 mappers");
     check("task_mapreduce", &["--tasks", "0"], "at least one task");
     check("array_pipeline", &["--actors", "0"], "1 to 256 actors");
