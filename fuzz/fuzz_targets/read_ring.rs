@@ -111,6 +111,7 @@ fn run(ends: &Ends, steps: &[Step]) {
                 }
                 Err(PushError::TooLarge) => assert!(usize::from(length) > producer.record_bytes_max()),
                 Err(PushError::Full) => assert!(!producer.has_room_for(length.into())),
+                Err(error) => panic!("{error}"),
             },
             Step::Consumed => {
                 let now = producer.consumed();

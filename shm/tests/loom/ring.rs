@@ -1,7 +1,8 @@
-//! Rings: records arrive whole and in order, and a producer that finds no room hears of it when there is some.
+//! Rings: records arrive whole and in order, and a producer that found no room is woken when there is room.
 //!
-//! A producer that finds no room goes to sleep as `runtime/src/core.rs` does, with a last look at the room. A consumer
-//! that has dealt with a record wakes it as `client/src/channel.rs` does (`Receiver::done`).
+//! A producer that finds no room goes to sleep as `runtime/src/mail/waiters.rs` does: after a last look at the room
+//! (`runtime/src/mail/link.rs`, `Link::has_work`). A consumer that has dealt with a record wakes the producer as
+//! `client/src/channel.rs` does (`Receiver::done`).
 
 use std::os::fd::AsFd;
 
@@ -62,7 +63,7 @@ fn send(producer: &mut Producer, process: &Process, number: u64, looks: bool) {
                 let has_room = || looks && producer.has_room_for(record(number).len());
                 process.sleep(has_room);
             }
-            Err(PushError::TooLarge) => panic!("a record of {} bytes is too large", record(number).len()),
+            Err(error) => panic!("a record of {} bytes: {error}", record(number).len()),
         }
     }
 }
