@@ -512,8 +512,8 @@ impl Client {
         self.shared().owner.live()
     }
 
-    /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while. A message
-    /// for each segment, which nothing waits for.
+    /// Gives memory that holds no object back to the store now, rather than when it has been idle for a while. A
+    /// message for each segment, which nothing waits for.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -623,8 +623,8 @@ impl Client {
     }
 
     /// Blocks until this client is rung, or `timeout` has passed (`None`: without end). It is rung for a record in a
-    /// channel, for room in one, for a settled promise that it [watches](Handle::watch), and for an event. It can return
-    /// sooner, so look in a loop. One or two system calls.
+    /// channel, for room in one, for a settled promise that it [watches](Handle::watch), and for an event. It can
+    /// return sooner, so look in a loop. One or two system calls.
     ///
     /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
     /// it returns `true`. At most one thread of a client sleeps at a time.
@@ -684,8 +684,8 @@ impl Client {
         });
     }
 
-    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again, and one that comes later
-    /// does not sleep. One system call.
+    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again, and one that comes
+    /// later does not sleep. One system call.
     ///
     /// ```
     /// # let store = mobula_test_store::start();

@@ -57,8 +57,8 @@ impl Promise {
         &self.handle
     }
 
-    /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy, and no
-    /// message; a system call for each process that sleeps.
+    /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy, and
+    /// no message; a system call for each process that sleeps.
     ///
     /// # Panics
     /// In a forked child.

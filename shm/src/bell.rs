@@ -1,4 +1,4 @@
-//! The doorbell: one eventfd for each process, rung only when its owner sleeps.
+//! The bell: an eventfd that wakes a sleeping process. Other processes ring it only while it sleeps.
 //!
 //! # The protocol
 //!
@@ -11,11 +11,13 @@
 //! sleeps.store(even)
 //! look at everything
 //! ```
-//! Dekker again: either the waker sees the sleep, or the sleeper sees what was published. The word lies in the
-//! sleeper's [table header](crate::table) and counts: a process that has rung for a sleep once need not ring for it
-//! again, however much it publishes until the sleeper gets to run, because what was published while the word was odd is
-//! seen by the look after it. A ring too many costs a look in vain; a ring too few cannot happen:
-//! `shm/tests/loom/doorbell.rs` explores it.
+//!
+//! This is Dekker's handshake: either the waker sees the sleep, or the sleeper sees what was published.
+//!
+//! The word `sleeps` lies in the sleeper's [table header](crate::table), and counts: it is odd while the process
+//! sleeps. A waker rings once for each sleep, however much it publishes until the sleeper runs. One ring is enough,
+//! because the sleeper looks at everything after it has made the word even. A ring too many costs one look in vain. A
+//! ring too few cannot happen: `shm/tests/loom/doorbell.rs` explores all orders.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -43,16 +45,16 @@ impl Bell {
         Ok(Self { descriptor: event.into() })
     }
 
-    /// Takes a descriptor that came over the socket from a daemon, which only has bells.
+    /// Takes a descriptor that came from a daemon, which sends bells only.
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 
-    /// The same for a descriptor of a process that may not be a daemon: writing to a pipe without a reader kills the
-    /// writer, and waiting for a file never blocks. Two system calls.
+    /// Takes a descriptor that may come from another process than a daemon, and checks it: a write to a pipe without a
+    /// reader would kill this process, and a wait for a file would never block. Two system calls.
     ///
     /// # Errors
-    /// `InvalidData` for what cannot be an eventfd.
+    /// `InvalidData` for a descriptor that cannot be an eventfd.
     pub fn check_received(descriptor: OwnedFd) -> io::Result<Self> {
         // An eventfd is in no file system: its file has no type. The few other kinds without a type neither kill nor
         // block a process that writes or reads them.
@@ -64,20 +66,19 @@ impl Bell {
         Ok(Self { descriptor })
     }
 
-    /// Wakes the process that blocks. One system call; errors have no meaning here (a full counter wakes as well).
+    /// Wakes the process that blocks on the bell. One system call. Its errors do not matter: a full counter wakes too.
     pub fn ring(&self) {
         failpoint(Failpoint::BellRinging);
         while nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes()) == Err(Errno::EINTR) {}
         failpoint(Failpoint::BellRung);
     }
 
-    /// Blocks until the bell rings or `timeout` has passed (`None`: without end); `true` when it rang.
-    ///
-    /// Ringing before counts. One or two system calls.
+    /// Blocks until the bell rings, or `timeout` has passed (`None`: without end). Returns `true` if it rang, also if
+    /// it rang before the call. One or two system calls.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         let timeout = match timeout {
             None => PollTimeout::NONE,
-            // Rounded up, so that a wait of less than a millisecond does not turn into spinning.
+            // Rounded up: otherwise a loop with a wait of less than a millisecond would spin.
             Some(timeout) => {
                 PollTimeout::try_from(timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32)
                     .unwrap_or(PollTimeout::MAX)
@@ -93,13 +94,14 @@ impl Bell {
         }
     }
 
-    /// Forgets rings for which no thread waited.
+    /// Forgets the rings until now. One system call.
     pub fn drain(&self) {
         let mut counter = [0u8; 8];
         let part = libc::iovec { iov_base: counter.as_mut_ptr().cast(), iov_len: counter.len() };
-        // All processes that may ring share the descriptor's flags, and can make it a blocking one; this read never
-        // blocks. SAFETY: one buffer, of the length that is said, which outlives the call and is referred to by nothing
-        // else meanwhile.
+        // All processes that may ring share the descriptor's flags, and any of them can make the descriptor blocking.
+        // This read never blocks.
+        // SAFETY: one buffer, of the length that is given. It outlives the call, and nothing else refers to it
+        // meanwhile.
         let result =
             unsafe { libc::preadv2(self.descriptor.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
         // Linux before 5.8.

@@ -21,7 +21,8 @@
 //!   `connection` queues messages;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;
-//! * `command` (a feature) is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what there is.
+//! * `command` (a feature) is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what
+//!   there is.
 
 #![warn(missing_debug_implementations)]
 

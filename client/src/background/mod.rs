@@ -1,10 +1,14 @@
 //! The client's background thread: it receives what the daemon sends, and looks after memory.
 //!
-//! While there are leases it also wakes by itself, every 10 ms and, with nothing to do, more and more seldom up to
-//! every half second. At each tick it looks again at objects that others still used when they were dropped here, frees
-//! the last few that were dropped, gives a segment back that has been empty for a while, and gives the heap back what
-//! the owner's state took for objects that are gone. Without leases, and with a state that is no larger than it must
-//! be, the thread sleeps until the daemon sends something.
+//! While the client has leases, the thread also wakes by itself: every 10 ms at first, and less and less often while
+//! there is nothing to do, down to twice a second. At each tick it
+//!
+//! * looks again at the retry list: objects that other clients still used when this client dropped them;
+//! * frees the objects of the retire list;
+//! * gives a segment back that has been empty for a while;
+//! * gives the heap's free pages back after many objects are gone.
+//!
+//! Without leases, and with a small state of the owner, the thread sleeps until the daemon sends something.
 
 mod notices;
 pub(crate) mod reconnect;
@@ -76,19 +80,19 @@ pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
     }
 }
 
-/// Readers that the daemon has announced, and whose pins could not be mapped for lack of descriptors or memory. Until
-/// they are, nothing is freed, because they may pin anything.
+/// Readers that the daemon has announced, and whose pins could not be mapped for lack of descriptors or memory. Nothing
+/// is freed until they are mapped, because these readers may pin any object.
 #[derive(Default)]
 struct PendingReaders {
     readers: Vec<OwnerId>,
 }
 
-/// Frees and gives back what can be; `true` if there was anything that no other thread would have looked after.
+/// Frees objects and gives memory back. Returns `true` if there was any work that no other thread would have done.
 fn tidy(owner: &Owner, now_ms: u64) -> bool {
     owner.set_now(now_ms);
     let freed = owner.free_retry_list();
-    // While a program puts and drops, the retire list is never empty, and its own threads work it off: no reason to
-    // come back soon.
+    // While a program puts and drops, the retire list is never empty, and the program's own threads free it. That is no
+    // reason to tick again soon.
     owner.free_retire_list();
     let released = now_ms.checked_sub(KEEP_EMPTY_MS).is_some_and(|before| owner.release_empty(before));
     if owner.trim() {
@@ -97,7 +101,7 @@ fn tidy(owner: &Owner, now_ms: u64) -> bool {
     freed || released
 }
 
-/// Gives back what a reply brought whose requester has given up waiting.
+/// Gives back the lease or the channel of a reply that came after its requester had given up.
 fn give_back(connection: &Connection, reply: &Reply) {
     match reply {
         Reply::Leased { segment, .. } => connection.tell(&Request::Release { segment: *segment }),

@@ -1,4 +1,4 @@
-//! The daemon's notices, and what this client does about each.
+//! The daemon's notices, and how this client acts on each.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -82,7 +82,8 @@ pub(super) fn handle(
         Notice::ChannelOpened { channel, peer, data_bytes } => {
             let ends = take().and_then(|mine| Ok((mine, take()?)));
             let (mine, theirs) = ends.inspect_err(|_| {
-                // The other end hears that nothing reads here, and a thread that waits here hears that it need not.
+                // The other end learns that nothing reads here, and a thread that waits here learns that the channel
+                // is closed.
                 shared.connection.tell(&Request::Disconnect { channel });
                 shared.events.send(Event::ChannelClosed(channel));
             })?;

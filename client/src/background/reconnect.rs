@@ -1,14 +1,19 @@
-//! Another daemon in the place of one that was killed: this client finds it, and tells it what it has.
+//! Reconnecting: when the daemon was killed, this client finds the daemon that has taken its place, and hands over what
+//! it has.
 //!
-//! Everything that the old daemon had made for this client is memory that this client still has: its table, its pins,
-//! its segments, its spill files; of other owners what it has mapped; of the dead what it has in
-//! [escrow](crate::daemon::escrow); and what all clients have, the directory and the daemon's pins. The new daemon gets
-//! the descriptors, a message for each, and rebuilds its state from them. It answers when the other clients have done
-//! the same.
+//! The old daemon made memory for this client, and this client still has the descriptors:
 //!
-//! Puts and gets in leased memory go on meanwhile. The daemon need not know the objects that come and go in between:
-//! this client gets nothing new while it tells what it has ([`Connection::begin_reconnecting`]), and what it gives back
-//! then, it tells afterwards.
+//! * of its own: its control memory, with its table and its pins, its segments and its spill files;
+//! * of other owners: the control memories and the segments that it has mapped;
+//! * of dead owners: their deposits, which it holds in [escrow](crate::daemon::escrow);
+//! * of the daemon: the control memory with the directory and the daemon's pins.
+//!
+//! This client sends each descriptor in a message of its own, and the new daemon rebuilds its state from them. The
+//! daemon answers when all clients have done so.
+//!
+//! Puts and gets in leased memory go on meanwhile. The daemon does not need to know the objects that are made and freed
+//! in between. While this client hands over, it is granted nothing new ([`Connection::begin_reconnecting`]); if it
+//! gives something back in that time, it tells the daemon afterwards.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,21 +28,22 @@ use nix::poll::PollFlags;
 use crate::daemon::connection::{Connection, correlation_of, wait_for};
 use crate::shared::Shared;
 
-/// How soon this client looks again whether a daemon listens.
+/// The pauses between two attempts to connect grow from the first of these to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// How long to leave a socket alone that has no room for descriptors.
+/// The pause before descriptors are sent again that the socket had no room for.
 const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why a daemon did not take this client.
+/// The reason why a daemon did not take this client.
 enum Failure {
-    /// It is gone: the next one may take this client.
+    /// The daemon is gone. The next one may take this client.
     Gone,
-    /// It has refused, as every other one would.
+    /// The daemon has refused this client, with a reason. Every other daemon would refuse it too.
     Refused(String),
 }
 
-/// Looks for another daemon; `false` when none was found in time, none takes this client, or the client has ended.
+/// Looks for another daemon, and hands over to it. Returns `false` if there was none in time, if it refused this
+/// client, or if the client has ended.
 pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bool {
     let began = Instant::now();
     let mut pause = PAUSE_MIN;
@@ -69,11 +75,11 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
     }
 }
 
-/// Tells a daemon everything that this client has, and waits until it has rebuilt its state.
+/// Hands everything that this client has over to a daemon, and waits until the daemon has rebuilt its state.
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
     failpoint(Failpoint::ResumeFound);
     let mut teller = Teller { shared, socket, deadline };
-    // From here on, this client gets everything from that daemon.
+    // From here on, every request goes to that daemon.
     let still = shared.connection.begin_reconnecting();
     let correlation = teller.tell_all()?;
     drop(still);
@@ -83,6 +89,7 @@ fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -
     Ok(())
 }
 
+/// Sends the messages of the handover, each within the deadline.
 struct Teller<'a> {
     shared: &'a Arc<Shared>,
     socket: &'a Socket,
@@ -90,7 +97,7 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Tells everything, in the order that the daemon expects; returns the correlation number of the last message.
+    /// Sends all messages, in the order that the daemon expects. Returns the correlation number of the last one.
     fn tell_all(&mut self) -> Result<u64, Failure> {
         let shared = self.shared;
         let (segments, segment_last) = shared.owner.held_segments()?;
@@ -123,7 +130,7 @@ impl Teller<'_> {
         self.tell(&Request::Resumed {}, &[])
     }
 
-    /// Tells of other owners, the living and the dead.
+    /// Sends what this client has of other owners, living and dead.
     fn tell_of_peers(&mut self) -> Result<(), Failure> {
         let shared = self.shared;
         let peers = shared.peers.all();
@@ -163,7 +170,7 @@ impl Teller<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     wait_for(self.socket, PollFlags::POLLOUT, self.left()?);
                 }
-                // More descriptors are on their way than the system allows a user: the daemon will fetch some.
+                // More descriptors are on their way than the system allows one user. The daemon will receive some.
                 Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ETOOMANYREFS as i32) => {
                     std::thread::sleep(self.left()?.min(ROOM_PAUSE));
                 }
@@ -192,7 +199,7 @@ impl Teller<'_> {
         }
     }
 
-    /// Why the daemon does not read any more: it may have said so.
+    /// The reason why the daemon does not read any more. Its last message may say it.
     fn reason(&mut self) -> Failure {
         match self.socket.receive() {
             Ok(Some(packet)) => match Reply::decode(&packet.bytes) {

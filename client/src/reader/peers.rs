@@ -61,8 +61,8 @@ impl Peers {
         }
     }
 
-    /// Counts a reference to a peer's object in any state, and pins it if it is the first. Memory operations only, except
-    /// for the first object of an owner.
+    /// Counts a reference to a peer's object in any state, and pins it if it is the first. Memory operations only,
+    /// except for the first object of an owner.
     #[inline]
     pub(crate) fn acquire(&self, object: ObjectId, kind: Kind) -> Result<RawReference, ClientError> {
         self.slot_of(&object)?.acquire(object, kind, |object| self.attach_owner_of(object))

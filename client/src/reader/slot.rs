@@ -75,8 +75,8 @@ impl Slot {
         self.peer.forget(|peer| id.is_none_or(|id| peer.id == id));
     }
 
-    /// Counts a reference to an object in any state. The first reference pins the object. Memory operations only, but for
-    /// `attach`, which is called while the object's owner is not the occupant of this slot, and makes it that.
+    /// Counts a reference to an object in any state. The first reference pins the object. Memory operations only, but
+    /// for `attach`, which is called while the object's owner is not the occupant of this slot, and makes it that.
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`]; [`ClientError::TooManyReferences`]; those of `attach`.

@@ -1,10 +1,13 @@
-//! Moving: bytes that are lent stay where they are, a reader finds an object in one place or in the other, and an owner
-//! that dies leaves it in one of them, whole.
+//! Compaction: borrowed bytes stay where they are, a reader finds an object in its old place or in its new one, and an
+//! owner that dies leaves the object whole in one of them.
 //!
-//! The owner does what `client/src/owner/compact.rs` does (`move_object`), the reader what `client/src/reader/` does
-//! with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the daemon what
-//! `store/src/daemon/orphans/takeover.rs` does (`take_slice`). The owner is killed before each of its stores, one after
-//! the other.
+//! The models follow this code:
+//!
+//! * the owner: `client/src/owner/compact.rs` (`move_object`);
+//! * the reader: `client/src/reader/` (`Peer::settled_state`, `Slot::locate`), with an object that it already holds;
+//! * the daemon: `store/src/daemon/orphans/takeover.rs` (`take_slice`).
+//!
+//! The owner is killed before each of its stores, one after the other.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -31,7 +34,7 @@ const OTHER: u64 = 80;
 struct World {
     table: File,
     pins: File,
-    /// Places in which it may lie.
+    /// The two places in which the object can lie.
     memory: [Bytes; 2],
 }
 
@@ -66,8 +69,8 @@ impl World {
 
     // ---- the owner ----
 
-    /// Moves the object to the other place if nobody is lent its bytes, and writes others into the place that is free
-    /// then.
+    /// Moves the object to the other place if no reader borrows its bytes. Then it writes other bytes into the place
+    /// that is free.
     fn move_to(&self, place: u32) -> bool {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         self.memory[place as usize].write(CONTENT);
@@ -91,7 +94,7 @@ impl World {
 
     // ---- the reader ----
 
-    /// Is lent the bytes.
+    /// Borrows the bytes.
     fn read(&self, pins: &PinWriter) {
         let table = self.table_reader();
         pins.set(OBJECT, HELD | MAPPED);
@@ -108,7 +111,7 @@ impl World {
 
     // ---- the daemon ----
 
-    /// Becomes the table's writer, and looks whether the object that is held is there.
+    /// Becomes the writer of the table, and checks that the held object is there.
     fn take_over(&self) {
         let entry = self.table_writer();
         let state = Word::from_bits(entry.word(OBJECT).load(Acquire)).state();
@@ -155,9 +158,9 @@ fn read_while(owner: impl FnOnce(&World)) {
 }
 
 #[test]
-fn bytes_that_are_lent_stay_where_they_are() {
-    holds("lend, move", || read_while(|world| _ = world.move_to(1)));
-    holds("lend, move there and back", || read_while(World::move_there_and_back));
+fn borrowed_bytes_stay_where_they_are() {
+    holds("borrow, move", || read_while(|world| _ = world.move_to(1)));
+    holds("borrow, move there and back", || read_while(World::move_there_and_back));
 }
 
 /// Breaks: neither side sees the other, and the owner writes where the reader reads.
@@ -184,7 +187,7 @@ fn planted_a_move_without_its_fence() {
     });
 }
 
-/// Breaks: the reader finds the object sealed again, and its new place or the bytes there not yet.
+/// Breaks: the reader finds the object sealed again before its new place or the bytes in it are there.
 #[test]
 fn planted_a_relaxed_end() {
     let weaken = |access: Access| match access.kind {
@@ -196,7 +199,7 @@ fn planted_a_relaxed_end() {
     });
 }
 
-/// Breaks: the place is another before it is known whether somebody has the bytes.
+/// Breaks: the owner changes the place before it knows whether a reader borrows the bytes.
 #[test]
 fn planted_a_place_that_changes_too_early() {
     fails("too early", "another object's bytes", as_it_is, || {

@@ -1,8 +1,8 @@
-//! A process's own counts (`client/src/counting/count.rs`, included as it is): a thread that finds a reference counted
-//! relies on the pin, and no thread uses an object that is being freed.
+//! The counts of one process (`client/src/counting/count.rs`, included as it is): a thread that finds a reference
+//! counted can rely on the pin, and no thread uses an object that is being freed.
 //!
-//! A reader's reference begins and ends as in `client/src/reader/slot.rs` (`Slot::count_first`, `Slot::release_last`),
-//! an owner's as in `client/src/owner/references.rs` (`acquire_first`, `release_last`) and `reclaim.rs` (`free_batch`).
+//! The references of a reader follow `client/src/reader/slot.rs` (`Slot::count_first`, `Slot::release_last`). Those of
+//! an owner follow `client/src/owner/references.rs` (`acquire_first`, `release_last`) and `reclaim.rs` (`free_batch`).
 
 #[path = "../../../client/src/counting/count.rs"]
 #[expect(dead_code, reason = "an object has more kinds of references than a model")]
@@ -20,7 +20,7 @@ use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release};
 use self::real::{Count, Kind as ReferenceKind, Unused};
 use crate::{Bytes, fails, holds};
 
-/// Another's object, as the threads of a reader use it.
+/// An object of another client, as the threads of a reader use it.
 struct Pinned {
     count: Count,
     file: File,
@@ -110,14 +110,14 @@ fn ways_out_are_relaxed(access: Access) -> Ordering {
     }
 }
 
-/// Breaks: a thread finds the count above zero, and lends out bytes that nobody has pinned yet.
+/// Breaks: a thread finds the count above zero, and borrows bytes that no thread has pinned yet.
 #[test]
 fn planted_a_count_that_does_not_pass_the_pin_on() {
     fails("count relaxed on the way in", "pin", ways_in_are_relaxed, threads_of_a_reader);
     fails("count relaxed on the way out", "pin", ways_out_are_relaxed, threads_of_a_reader);
 }
 
-/// An object of one's own, in use by nobody and queued to be freed.
+/// An object of this client, which no thread uses, and which is in the retire list.
 struct Queued {
     count: Count,
     bytes: Bytes,
@@ -131,7 +131,7 @@ impl Queued {
         Arc::new(queued)
     }
 
-    /// Whether there is anything to use.
+    /// Whether the object is there to be used.
     fn acquire(&self) -> bool {
         if self.count.add(ReferenceKind::Handle) {
             return true;
@@ -154,7 +154,7 @@ impl Queued {
         busy.finish();
     }
 
-    /// Frees it and uses its memory again, unless it is in use.
+    /// Frees the object and uses its memory again, unless it is in use.
     fn free(&self) {
         if let Unused::Locked(mut busy) = self.count.lock_unused() {
             self.bytes.write(6);

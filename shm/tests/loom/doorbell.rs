@@ -1,7 +1,7 @@
-//! The doorbell: no wake-up is lost, and a burst rings once.
+//! The bell: no wake-up is lost, and a burst of records rings once.
 //!
-//! The sleeper does what `client/src/event.rs` does (`EventSource::sleep`), the waker what `client/src/reader/peer.rs` does
-//! (`Peer::wake`). The bell itself, an eventfd, is a flag that somebody waits for.
+//! The sleeper follows `client/src/event.rs` (`EventSource::sleep`), the waker `client/src/reader/peer.rs`
+//! (`Peer::wake`). The bell itself, an eventfd, is a flag that a thread waits for.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Bell {
         self.rung.notify_one();
     }
 
-    /// Blocks until it rings, and forgets all rings.
+    /// Blocks until the bell rings, and forgets all rings.
     pub(crate) fn wait(&self) {
         let mut rings = self.rings.lock().unwrap();
         while *rings == 0 {
@@ -51,7 +51,7 @@ pub(crate) struct Process {
     bell: Arc<Bell>,
 }
 
-/// Another one's view of it.
+/// Another process's view of it.
 pub(crate) struct Waker {
     _table: Arc<File>,
     reader: TableReader,
@@ -88,7 +88,7 @@ impl Process {
 }
 
 impl Waker {
-    /// The sleep that it rang for, if it rang.
+    /// Rings if the process sleeps. Returns the sleep that it rang for, if it rang.
     pub(crate) fn wake(&self) -> Option<u32> {
         let sleep = self.reader.sleep()?;
         let rings = self.rung_for.swap(sleep, Relaxed) != sleep;
@@ -106,7 +106,8 @@ enum Sleeping {
     DoesNotCount,
 }
 
-/// One sends two records, the other sleeps whenever there is none; rings that were one too many.
+/// One process sends two records, and the other sleeps whenever there is none. The sender must not ring twice for one
+/// sleep.
 fn send_to_a_sleeper(sleeping: Sleeping, wake: fn(&Waker) -> Option<u32>) {
     let (left, right) = (File::ring("left", DATA_BYTES), File::ring("right", DATA_BYTES));
     let (producer, _) = ring::open(left.as_fd(), right.as_fd(), DATA_BYTES).unwrap();

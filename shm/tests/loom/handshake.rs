@@ -1,8 +1,11 @@
-//! Sealing, pinning and freeing: no reader is ever lent bytes that their owner has freed.
+//! Sealing, pinning and freeing: no reader borrows bytes that their owner has freed.
 //!
-//! The reader does what `client/src/reader/` does (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
-//! `Slot::release_last`), the owner what `client/src/owner/` does (`Table::seal`, `Owner::free_batch`,
-//! `Readers::mark_held`, `Readers::join`), the daemon what `store/src/daemon/client/attach.rs` does (`attach`).
+//! The models follow this code:
+//!
+//! * the reader: `client/src/reader/` (`Slot::count_first`, `Peer::settled_state`, `Slot::locate`,
+//!   `Slot::release_last`);
+//! * the owner: `client/src/owner/` (`Table::seal`, `Owner::free_batch`, `Readers::mark_held`, `Readers::join`);
+//! * the daemon: `store/src/daemon/client/attach.rs` (`attach`).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -74,7 +77,7 @@ impl World {
         table.word(index).store(sealed(generation).bits(), Release);
     }
 
-    /// Pins an object and, if that finds it sealed, reads it; whether it did. The pin stays.
+    /// Pins an object, and reads it if it is sealed. Returns whether it was. The pin stays.
     fn pin_and_read(&self, pins: &PinWriter, table: &TableReader, index: u32) -> bool {
         pins.set(index, HELD | MAPPED);
         let found = table.word(index) == sealed(GENERATION);
@@ -85,7 +88,7 @@ impl World {
         found
     }
 
-    /// Frees all entries that it can of some, and uses them for other objects at once. Returns the freed ones.
+    /// Frees those of the entries that it can, and uses them for other objects at once. Returns the freed entries.
     fn free_and_seal_others(
         &self,
         table: &TableWriter,
@@ -114,7 +117,7 @@ fn location(index: u32, generation: u32) -> Location {
     Location { segment: generation, offset, length, format: generation, references: generation }
 }
 
-/// As `Own::look` looks at one reader.
+/// Looks at the pins of one reader, as `Readers::mark_held` does.
 fn look_at(pins: &PinReader, candidates: &mut [Candidate<'_>]) {
     let indices = candidates.iter().map(|candidate| candidate.index);
     let (first, last) = indices.fold((u32::MAX, 0), |(first, last), at| (first.min(at), last.max(at)));
@@ -167,7 +170,7 @@ fn a_reader_that_finds_sealed_finds_what_was_written_before() {
     holds("seal, read", seal_then_read);
 }
 
-/// Breaks: a reader is lent bytes, or follows a location, that are not there yet.
+/// Breaks: a reader borrows bytes, or follows a location, before they are there.
 #[test]
 fn planted_a_relaxed_seal() {
     let weaken = |access: Access| match access.kind {
@@ -212,7 +215,7 @@ fn a_pin_and_a_free_never_both_win() {
     holds("pin, try_free", pin_against_try_free);
 }
 
-/// Breaks: neither side sees the other, and the owner writes what the reader is lent.
+/// Breaks: neither side sees the other, and the owner overwrites bytes that the reader borrows.
 #[test]
 fn planted_a_pin_without_its_fence() {
     let weaken = without_the_readers_fence;
@@ -246,7 +249,7 @@ fn planted_a_look_before_the_word_is_dying() {
     });
 }
 
-/// Breaks: the owner writes again what a reader, that has taken its pin back, has not finished to read.
+/// Breaks: a reader has taken its pin back, but has not finished reading when the owner writes the bytes again.
 #[test]
 fn planted_a_pin_that_is_taken_back_relaxed() {
     let weaken = |access: Access| match access.kind {
@@ -311,7 +314,7 @@ struct Known {
 }
 
 impl Known {
-    /// As `Own::look`.
+    /// As `Readers::mark_held`.
     fn look(&self, directory: &DirectoryReader, candidates: &mut [Candidate<'_>]) {
         let readers = self.readers.lock().unwrap();
         if directory.readers(0) != self.heard.load(Acquire) {
@@ -321,7 +324,7 @@ impl Known {
         readers.iter().for_each(|reader| look_at(reader, candidates));
     }
 
-    /// As `Own::reader_joined`.
+    /// As `Readers::join`.
     fn join(&self, pins: PinReader) {
         self.readers.lock().unwrap().push(pins);
         self.heard.fetch_add(1, Release);
@@ -336,7 +339,7 @@ enum Joining {
     CountedBeforeTheFence,
 }
 
-/// The daemon introduces a reader while the owner frees; a message is a thread that begins.
+/// The daemon announces a reader while the owner frees. A message is modelled by a thread that begins.
 fn a_reader_joins(how: Joining) {
     let world = World::sealed(1);
     let known = Arc::new(Known { readers: Mutex::new(Vec::new()), heard: AtomicU64::new(0) });
@@ -393,7 +396,7 @@ fn planted_a_reader_that_is_counted_after_it_was_told() {
     });
 }
 
-/// Breaks: the owner has heard of as many readers as there are, and looks at the pins of one less.
+/// Breaks: the owner counts a reader as heard before it knows the reader's pins.
 #[test]
 fn planted_a_reader_that_is_heard_of_before_it_is_known() {
     fails("heard before known", "Causality violation", as_it_is, || {
@@ -401,7 +404,7 @@ fn planted_a_reader_that_is_heard_of_before_it_is_known() {
     });
 }
 
-/// Breaks: a reader is introduced, and pins, between the look at the count and the fence.
+/// Breaks: a reader is announced, and pins, between the look at the count and the fence.
 #[test]
 fn planted_a_look_at_the_count_before_the_fence() {
     fails("readers counted before the fence", "Causality violation", as_it_is, || {
@@ -411,8 +414,8 @@ fn planted_a_look_at_the_count_before_the_fence() {
 
 // ---- a reference is handed on ----
 
-/// A holder gives its reference to another process, and keeps its own until that one has pinned. The owner looks at the
-/// readers in the worse order: first at the one that has no pin yet.
+/// A holder sends its reference to another process, and keeps its own until that process has pinned the object. The
+/// owner looks at the readers in the worse order: first at the one that has no pin yet.
 fn hand_over(waits: bool) {
     let world = World::sealed(2);
     let (told, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -461,7 +464,7 @@ fn a_reference_that_is_handed_on_stays() {
     holds("hand-over", || hand_over(true));
 }
 
-/// Breaks: nobody pins the object while its id is on its way.
+/// Breaks: no process pins the object while its id is on its way.
 #[test]
 fn planted_a_giver_that_does_not_wait() {
     fails("hand-over without waiting", "freed on its way", as_it_is, || hand_over(false));

@@ -1,31 +1,31 @@
-//! The lock-free parts under a model checker: every order in which the threads of a small model can run, with two
-//! preemptions at least, and every value that the memory model lets a load see. `just loom` runs it.
+//! The lock-free parts under a model checker. It explores every order in which the threads of a small model can run,
+//! with at least two preemptions, and every value that the memory model lets a load see. `just loom` runs it.
 //!
 //! # What runs
 //!
-//! The code itself: `mobula_shm`'s pins, tables, directory, rings and their words, over atomics and mappings that are
-//! the checker's (`mobula_shm::sync`, `mobula_shm::model`), and the client's counts, whose file is included. Where a
-//! protocol goes on in another crate, with sockets and locks that the checker cannot run, a model follows that code
-//! line by line and says which.
+//! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and the counts of the client, whose
+//! file is included. Its atomics and mappings are those of the checker (`mobula_shm::sync`, `mobula_shm::model`). Some
+//! protocols go on in another crate, with sockets and locks that the checker cannot run. There a model follows that
+//! code line by line, and its file says which code.
 //!
-//! # What it proves, and what not
+//! # What it proves, and what it does not prove
 //!
-//! *All* behaviours of these models within the bound, of the language's memory model as loom knows it: a processor that
-//! reorders more than this machine's is covered. There is no `SeqCst` access in it, which loom takes for less than it
-//! is: each handshake stands on fences, in the code as it is shipped. Three things are not as in the language:
+//! It explores *all* behaviours of these models within the bound, by the memory model of the language as loom
+//! implements it. So processors that reorder more than this machine are covered. The code has no `SeqCst` access, which
+//! loom treats as weaker than it is: each handshake uses fences. Three things differ from the language:
 //!
-//! * A load never sees a store that comes later in its thread's time: loom runs each thread in its order.
-//! * Where threads wait for each other without sleeping, only the first few rounds are explored in every order.
+//! * A load never sees a store that its thread does later: loom runs each thread in its order.
+//! * If threads wait for each other without sleeping, only the first few rounds are explored in every order.
 //! * The models are small: two or three processes, two or three objects, two or three records.
 //!
-//! An object's bytes are a cell whose accesses loom checks for races: a reader that may still read what its owner
-//! writes again is found even where it would have read the right value.
+//! The bytes of an object are a cell, and loom checks the accesses to it for races. So loom finds a reader that can
+//! still read while the owner writes again, even if the reader would have read the right value.
 //!
-//! # What shows that it can fail
+//! # Planted mistakes show that it can fail
 //!
-//! Beside each model stands the mistake that it is there to find, planted by a switch that exists only here: an
-//! ordering that is weakened, a fence that is left out, or two steps in the wrong order. The test demands that a
-//! failure is found, and which.
+//! Beside each model stand the mistakes that it must find. A switch that exists only here plants them: an ordering that
+//! is weakened, a fence that is left out, or two steps in the wrong order. The test demands that loom finds the failure
+//! that the mistake leads to, and no other.
 
 #![cfg(mobula_loom)]
 
@@ -57,8 +57,8 @@ fn holds(name: &str, model: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {executions} executions in {} ms", began.elapsed().as_millis());
 }
 
-/// Explores a model in which somebody is killed before its first store, its second one, and so on, until it ends by
-/// itself: the model gets the number of stores, and says whether there was a next one.
+/// Explores a model in which a process is killed before its first store, then before its second one, and so on, until
+/// it ends by itself. The model gets the number of stores, and returns whether the process was killed.
 fn holds_wherever_it_is_killed(name: &str, model: impl Fn(usize) -> bool + Copy + Send + Sync + 'static) {
     let began = Instant::now();
     let (mut executions, mut stores) = (0, 0);
@@ -73,7 +73,7 @@ fn holds_wherever_it_is_killed(name: &str, model: impl Fn(usize) -> bool + Copy 
     }
     let milliseconds = began.elapsed().as_millis();
     println!("{name}: {executions} executions in {milliseconds} ms, killed at {stores} places");
-    assert!(stores > 3, "nobody is killed in the midst of anything");
+    assert!(stores > 3, "the process is never killed in the middle of an operation");
 }
 
 /// The executions of a model that holds.
@@ -85,7 +85,7 @@ fn explore_all(name: &str, model: impl Fn() + Send + Sync + 'static) -> usize {
     executions
 }
 
-/// Explores a model with a mistake in it, until the failure is found that it leads to, and no other one.
+/// Explores a model with a mistake in it, and checks that it leads to the expected failure.
 fn fails(
     name: &str,
     expected: &str,
@@ -98,12 +98,12 @@ fn fails(
     assert!(failure.contains(expected), "{name}: found something else: {failure}");
 }
 
-/// Nothing is weakened.
+/// Weakens nothing.
 fn as_it_is(access: Access) -> Ordering {
     access.ordering
 }
 
-/// The executions explored, and how the last one failed.
+/// Explores a model. Returns the number of executions, and the failure of the last one.
 fn explore(
     weaken: fn(Access) -> Ordering,
     model: impl Fn() + Send + Sync + 'static,
@@ -148,7 +148,7 @@ fn quietly<R>(run: impl FnOnce() -> R) -> R {
     result
 }
 
-/// An object's bytes, in the way in which they are shared: without any atomics.
+/// The bytes of an object. They are shared without atomics.
 struct Bytes(loom::cell::UnsafeCell<u64>);
 
 // SAFETY: the accesses are checked by loom, which ends the model before a racing one is done.

@@ -1,5 +1,5 @@
-//! Promises: a client that waits for a promise is rung when it is settled, even if the owner has not heard of that
-//! client yet.
+//! Promises: a client that waits for a promise is rung when the promise is settled, even if the owner has not heard of
+//! that client yet.
 //!
 //! The owner follows `client/src/owner/` (`Table::settle`, `Readers::join`). The waiter follows `client/src/object.rs`
 //! and `client/src/event.rs` (`Handle::watch`, then `EventSource::sleep`).
@@ -50,7 +50,7 @@ impl World {
         TableWriter::map(self.table.as_fd()).unwrap()
     }
 
-    /// As `Own::reader_joined`.
+    /// As `Readers::join`.
     fn join(&self, rings: bool) {
         let pins = PinReader::map(self.pins.as_fd(), 0).unwrap();
         self.readers.lock().unwrap().push(Reader { pins, bell: self.bell.clone() });
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// As `Own::settle`.
+    /// As `Table::settle`, and `Readers::ring_waiting` behind it.
     fn settle(&self, state: State) {
         self.bytes.write(5);
         self.table_writer().settle(1, Word::new(GENERATION, state));
@@ -108,8 +108,8 @@ fn a_waiter_hears_of_a_settled_promise() {
     holds("promise broken", || for_state(State::Lost));
 }
 
-/// Breaks: the owner does not see that a client waits, and that client does not see that the promise is settled; or the
-/// waiter sees that, and not the bytes.
+/// Breaks: the owner does not see that a client waits, and the client does not see that the promise is settled. Or the
+/// client sees that it is settled, and does not see the bytes.
 #[test]
 fn planted_orderings_that_are_too_weak() {
     fails(
@@ -141,7 +141,7 @@ fn planted_orderings_that_are_too_weak() {
     );
 }
 
-/// The daemon introduces the waiter while the owner settles; a message is a thread that begins.
+/// The daemon announces the waiter while the owner settles. A message is modelled by a thread that begins.
 fn settle_against_one_who_joins(rings: bool) {
     let world = World::promised();
     let owner = {

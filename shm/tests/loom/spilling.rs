@@ -1,10 +1,13 @@
-//! Spilling and bringing back: bytes that are lent stay where they are, and an owner that dies leaves its object in
-//! memory, or in a file, whole.
+//! Evicting and restoring: borrowed bytes stay where they are, and an owner that dies leaves its object whole, in
+//! memory or in a file.
 //!
-//! The owner does what `client/src/owner/` does (`evict`, `restore`, `free_batch`), the reader what
-//! `client/src/reader/` does with an object that it has held for a while (`Peer::settled_state`, `Slot::locate`), the
-//! daemon what `store/src/daemon/orphans/takeover.rs` does (`take_slice`). The owner is killed before each of its
-//! stores, one after the other.
+//! The models follow this code:
+//!
+//! * the owner: `client/src/owner/` (`evict`, `restore`, `free_batch`);
+//! * the reader: `client/src/reader/` (`Peer::settled_state`, `Slot::locate`), with an object that it already holds;
+//! * the daemon: `store/src/daemon/orphans/takeover.rs` (`take_slice`).
+//!
+//! The owner is killed before each of its stores, one after the other.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -32,9 +35,9 @@ const OTHER: u64 = 80;
 struct World {
     table: File,
     pins: File,
-    /// Where it lies at first, and where it is brought back to.
+    /// The memory in which it lies at first, and the memory into which it is restored.
     memory: [Bytes; 2],
-    /// Its record, which is written before anything else is done.
+    /// Its spill record, which is written before the model begins.
     record: Bytes,
 }
 
@@ -70,7 +73,7 @@ impl World {
 
     // ---- the owner ----
 
-    /// Lets the object go to the file if nobody is lent its bytes, and writes others where it was.
+    /// Evicts the object if no reader borrows its bytes, and writes other bytes in its old memory.
     fn spill(&self) -> bool {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let spilled = try_spill(
@@ -85,8 +88,8 @@ impl World {
         spilled
     }
 
-    /// Reads the record, and gives the object other memory; then its record is nobody's.
-    fn bring_back(&self) {
+    /// Reads the record, and gives the object other memory. Afterwards the record belongs to no object.
+    fn restore(&self) {
         let table = self.table_writer();
         self.memory[1].write(self.record.read());
         table.fill(OBJECT, &location(1));
@@ -94,13 +97,13 @@ impl World {
         table.set_spill_place(OBJECT, None);
     }
 
-    fn spill_and_bring_back(&self) {
+    fn spill_and_restore(&self) {
         if self.spill() {
-            self.bring_back();
+            self.restore();
         }
     }
 
-    /// Frees the object where it is, if nobody holds it.
+    /// Frees the object, in memory or in the file, if no reader holds it.
     fn spill_and_free(&self) {
         let state = if self.spill() { State::Spilled } else { State::Sealed };
         let (table, pins) = (self.table_writer(), self.pin_reader());
@@ -115,7 +118,7 @@ impl World {
 
     // ---- the reader ----
 
-    /// Is lent the bytes if it finds them in memory.
+    /// Borrows the bytes if they are in memory.
     fn read(&self, pins: &PinWriter) {
         let table = self.table_reader();
         pins.set(OBJECT, HELD | MAPPED);
@@ -133,7 +136,7 @@ impl World {
 
     // ---- the daemon ----
 
-    /// Becomes the table's writer, and looks whether the object that is held is there.
+    /// Becomes the writer of the table, and checks that the held object is there.
     fn take_over(&self) {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let entry = table.word(OBJECT);
@@ -199,15 +202,15 @@ fn read_while(owner: impl FnOnce(&World)) {
     reader.join().unwrap();
 }
 
-// ---- lent, or in a file ----
+// ---- borrowed, or in a file ----
 
 #[test]
-fn bytes_that_are_lent_stay_where_they_are() {
-    holds("lend, spill", || read_while(|world| _ = world.spill()));
-    holds("lend, spill and bring back", || read_while(World::spill_and_bring_back));
+fn borrowed_bytes_stay_where_they_are() {
+    holds("borrow, spill", || read_while(|world| _ = world.spill()));
+    holds("borrow, spill and restore", || read_while(World::spill_and_restore));
 }
 
-/// Breaks: neither side sees the other, and the owner writes what the reader is lent.
+/// Breaks: neither side sees the other, and the owner overwrites bytes that the reader borrows.
 #[test]
 fn planted_a_wish_for_bytes_without_its_fence() {
     let weaken = |access: Access| match access.kind {
@@ -229,7 +232,8 @@ fn planted_a_spilling_without_its_fence() {
     });
 }
 
-/// Breaks: the word was looked at while the object was only held, and is out of date when its bytes are lent.
+/// Breaks: the reader loads the word while it only holds the object. The word is out of date when the reader borrows
+/// the bytes.
 #[test]
 fn planted_a_reader_that_believes_what_it_knew() {
     fails("believes what it knew", "Causality violation", as_it_is, || {
@@ -251,21 +255,21 @@ fn planted_a_reader_that_believes_what_it_knew() {
     });
 }
 
-/// Breaks: the reader finds the object sealed again, and its location or its bytes not there yet.
+/// Breaks: the reader finds the object sealed again before its location or its bytes are there.
 #[test]
-fn planted_a_relaxed_coming_back() {
+fn planted_a_relaxed_restore() {
     let weaken = |access: Access| match access.kind {
         Kind::Store if is_state_word(access) && access.ordering == Release => Relaxed,
         _ => access.ordering,
     };
-    fails("relaxed coming back", "Causality violation", weaken, || read_while(World::spill_and_bring_back));
+    fails("relaxed restore", "Causality violation", weaken, || read_while(World::spill_and_restore));
 }
 
 // ---- deaths in between ----
 
 type Owner = fn(&World);
 
-/// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
+/// Runs an owner that is killed after so many stores, its reader, and the daemon. Returns whether the owner was killed.
 fn taken_over(owner: Owner, stores: usize) -> bool {
     let mut killed = false;
     read_while(|world| {
@@ -277,12 +281,12 @@ fn taken_over(owner: Owner, stores: usize) -> bool {
 
 #[test]
 fn an_owner_that_dies_leaves_its_object_in_memory_or_in_a_file() {
-    let (back, free): (Owner, Owner) = (World::spill_and_bring_back, World::spill_and_free);
+    let (back, free): (Owner, Owner) = (World::spill_and_restore, World::spill_and_free);
     holds_wherever_it_is_killed("spilling, killed", move |stores| taken_over(back, stores));
     holds_wherever_it_is_killed("spilling and freeing, killed", move |stores| taken_over(free, stores));
 }
 
-/// Breaks: an owner that dies in between leaves an object in a file, and nobody knows where.
+/// Breaks: an owner that dies in between leaves an object in a file, and its table does not say where.
 #[test]
 fn planted_a_place_that_is_noted_too_late() {
     fails("noted too late", "was lost", as_it_is, || {

@@ -1,8 +1,8 @@
-//! Takeover: a dead owner's readers keep the objects that they have, and a lost promise stays lost.
+//! Orphan takeover: the readers of a dead owner keep the objects that they have, and a lost promise stays lost.
 //!
-//! The daemon does what `store/src/daemon/orphans/takeover.rs` and `sweep.rs` beside it do (`take_slice`,
-//! `sweep_slice`), and `hold` in `store/src/daemon/registry/mod.rs`. The owner is killed before each of its stores, one
-//! after the other; as in the system, what it stored before is there when the daemon begins.
+//! The daemon follows `store/src/daemon/orphans/takeover.rs` (`take_slice`), `sweep.rs` beside it (`sweep_slice`), and
+//! `store/src/daemon/registry/mod.rs` (`hold`). The owner is killed before each of its stores, one after the other. As
+//! in the real system, the daemon begins when all stores that the owner did before are there.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl World {
         table.settle(PROMISE, word(State::Sealed));
     }
 
-    /// The daemon becomes the writer of the table, and frees what nobody pins.
+    /// The daemon becomes the writer of the table, and frees the objects that no reader pins.
     fn take_over(&self, how: Takeover) {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let mut live = Vec::new();
@@ -145,7 +145,7 @@ impl World {
             assert_eq!(table.location(PROMISE), location(GENERATION), "another object's location");
         }
         let second = settled(&table, PROMISE);
-        // It may be gone: it has no bytes, so that no handshake protects it.
+        // The promise may be gone: it has no bytes, so no handshake protects it.
         let stays = second == first || second.generation() != GENERATION;
         assert!(first != word(State::Lost) || stays, "a lost promise became {second:?}");
     }
@@ -186,7 +186,7 @@ fn settled(table: &TableReader, index: u32) -> Word {
 type Owner = fn(&World);
 type Reader = fn(&World);
 
-/// An owner with so many stores to live, its reader, and the daemon; whether the owner was killed.
+/// Runs an owner that is killed after so many stores, its reader, and the daemon. Returns whether the owner was killed.
 fn taken_over(promise: State, owner: Owner, reader: Reader, how: Takeover, stores: usize) -> bool {
     let world = World::new(promise);
     let reader = {
@@ -217,7 +217,7 @@ fn a_lost_promise_stays_lost() {
     takeover_holds("takeover, fulfilling, a waiter", State::Promised, fulfil, World::look_twice);
 }
 
-/// Breaks: the bytes go while a reader, whom the dead owner's look would have found, is lent them.
+/// Breaks: the bytes are freed while a reader borrows them, which the dead owner's look at the pins would have found.
 #[test]
 fn planted_a_daemon_that_takes_dying_for_free() {
     fails("dying taken for free", "Causality violation", as_it_is, || {
@@ -233,8 +233,8 @@ fn planted_a_sweep_that_looks_once() {
     });
 }
 
-/// Breaks: an owner that dies while it frees a lost promise leaves it dying, which the daemon takes for an object; it
-/// was never put anywhere.
+/// Breaks: an owner that dies while it frees a lost promise leaves it dying. The daemon takes it for an object, which
+/// was never put.
 #[test]
 fn planted_a_lost_promise_that_dies_as_objects_do() {
     fails("a lost promise dies", "another object's location", as_it_is, || {

@@ -1,16 +1,15 @@
-//! Collecting what a killed daemon has left: its clients come back, one after the other, with the descriptors that it
-//! gave them.
+//! The first half of a restart: the clients of a killed daemon come back with the descriptors that it gave them.
 //!
-//! A store that finds the socket of a killed one does not serve at first. Each client of the killed store connects,
-//! says which owner it is, and hands its descriptors back; a new client waits. When all clients are there, or can no
-//! longer come, the [contents](super::rebuild) of the store are rebuilt from them.
+//! A store that finds the socket of a killed store does not serve at first. Each client of the killed store connects,
+//! says which owner it is, and hands its descriptors back. New clients wait. When all clients are there, or can no
+//! longer come, the store [rebuilds](super::rebuild) its contents from the descriptors.
 //!
-//! The directory, which every client has, tells which clients are missing: the owner of each slot, and its process. So
-//! the store does not wait for a client whose process has ended. Before the first client comes, nothing is known, and
-//! the store waits for [`FIRST_WINDOW`] only.
+//! Every client has the directory, which names the owner of each slot and its process. So the store knows which clients
+//! are missing, and does not wait for one whose process has ended. Before the first client has come, the store does not
+//! have the directory, and waits for [`FIRST_WINDOW`] only.
 //!
-//! Everything is checked: the directory must know the client by the id that it gives, in the same process, and memories
-//! must have the size and the seals that stores give them.
+//! The store checks everything. The directory must have the client's id, in the same process. Each memory must have the
+//! size and the seals that stores give it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -33,14 +32,14 @@ use crate::pidfd::has_ended;
 
 /// How long the store waits for the first client.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
-/// How often the store looks whether the missing clients can still come.
+/// The store checks this often whether the missing clients can still come.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// Bytes of all segments that one client may claim: more than any machine's memory, and so little that the sum for all
-/// clients can be computed. So a client that lies does not spoil the count of the others.
+/// Bytes of all segments that one client may claim: more than any machine has, and so few that the sum for all clients
+/// fits a `u64`. So a client that lies does not spoil the count of the others.
 const CLAIM_BYTES_MAX: u64 = 1 << 46;
 
-/// A client that has come back, with all that it has handed back.
+/// A client that has come back, and everything that it has handed back.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) owner: OwnerId,
@@ -56,50 +55,50 @@ pub(crate) struct Claim {
     pub(crate) segments: Vec<(u32, u64, Memory)>,
     /// Its own spill files: number, bytes, file.
     pub(crate) spill_files: Vec<(u32, u64, File)>,
-    /// Readers of its objects that it knows.
+    /// The readers of its objects that the daemon had announced to it.
     pub(crate) readers: BTreeSet<OwnerId>,
-    /// Owners of which it has descriptors.
+    /// Other owners, with the descriptors that it has of them.
     pub(crate) peers: BTreeMap<OwnerId, Peer>,
-    /// Channels: number and the other end.
+    /// Its channels: the number, and the client at the other end.
     pub(crate) channels: BTreeMap<u64, OwnerId>,
-    /// Correlation number of its last message, once that has come.
+    /// Correlation number of its last message. `None` until that message has come.
     pub(crate) correlation: Option<u64>,
 }
 
 /// The descriptors that a client has of another owner.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Whether it is attached to the owner; else it only holds the owner's descriptors in escrow.
+    /// Whether the client is attached to the owner. If not, it only holds the owner's descriptors in escrow.
     pub(crate) attached: bool,
     pub(crate) control: OwnedFd,
     pub(crate) bell: OwnedFd,
-    /// Segments that it has mapped: bytes, and a descriptor that can only read.
+    /// Segments that the client has mapped: bytes, and a read-only descriptor.
     pub(crate) mapped: BTreeMap<u32, (u64, OwnedFd)>,
-    /// Segments that it holds in escrow, if the owner is dead, likewise.
+    /// Segments of a dead owner that the client holds in escrow: bytes, and a read-only descriptor.
     pub(crate) escrowed: BTreeMap<u32, (u64, OwnedFd)>,
-    /// Spill files that it holds in escrow, likewise.
+    /// Spill files of a dead owner that the client holds in escrow: bytes, and the file.
     pub(crate) escrowed_files: BTreeMap<u32, (u64, File)>,
 }
 
-/// Everything that came back.
+/// Everything that the clients have handed back.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    /// The control memory of the daemon before.
+    /// The control memory of the killed daemon.
     pub(crate) control: Memory,
     /// The owners of the slots when the store was killed.
     pub(crate) occupied: BTreeMap<u16, Record>,
-    /// All clients that have come back completely, by the keys of their connections.
+    /// The clients that have handed back everything, by the keys of their connections.
     pub(crate) claims: BTreeMap<u64, Claim>,
 }
 
-/// The memory of the daemon before, from the first client that has handed it back.
+/// The memory of the killed daemon, from the first client that has handed it back.
 #[derive(Debug)]
 struct Left {
     control: Memory,
     occupied: BTreeMap<u16, Record>,
 }
 
-/// The time in which clients come back.
+/// The state of a store while the clients come back.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     config: Config,
@@ -114,12 +113,12 @@ impl Recovery {
         Self { config, began: now, look_at: now + LOOK_PERIOD, left: None, claims: BTreeMap::new() }
     }
 
-    /// How many clients have come back.
+    /// The number of clients that have come back.
     pub(crate) fn clients(&self) -> usize {
         self.claims.len()
     }
 
-    /// Takes in a message of a client that comes back, `Resume` first.
+    /// Handles a message of a client that comes back. The first one must be `Resume`.
     pub(crate) fn message(
         &mut self,
         key: u64,
@@ -144,17 +143,17 @@ impl Recovery {
         }
     }
 
-    /// A client is gone again.
+    /// Forgets a client whose connection has ended.
     pub(crate) fn gone(&mut self, key: u64) {
         self.claims.remove(&key);
     }
 
-    /// When to ask again whether [it is over](Self::is_over).
+    /// The time at which to ask [`is_over`](Self::is_over) again.
     pub(crate) fn next_deadline(&self) -> Instant {
         self.look_at
     }
 
-    /// Whether all clients are there that can come, or the store has waited long enough.
+    /// Whether every client that can come is there, or the store has waited long enough.
     pub(crate) fn is_over(&mut self, now: Instant) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
@@ -171,7 +170,8 @@ impl Recovery {
         missing.all(|(_, record)| record.process != 0 && has_ended(record.process))
     }
 
-    /// All that has come back, `None` when no client has; and the keys of clients that have not finished.
+    /// Ends the collection. Returns what has come back, or `None` if no client has, and the keys of the clients that
+    /// have not finished.
     pub(crate) fn finish(self) -> (Option<Returned>, Vec<u64>) {
         let (claims, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.claims.into_iter().partition(|(_, claim)| claim.correlation.is_some());
@@ -180,7 +180,7 @@ impl Recovery {
         (returned, unfinished.into_keys().collect())
     }
 
-    /// The first message of a client, with its three descriptors.
+    /// Checks the first message of a client and its three descriptors.
     fn claim(&mut self, came: Resume, descriptors: Vec<OwnedFd>) -> Result<Claim, Refusal> {
         let slots = self.config.slots();
         if came.slots != slots {
@@ -226,7 +226,7 @@ impl Recovery {
         })
     }
 
-    /// The daemon's control memory: from the first client, and the same from all others.
+    /// The control memory of the killed daemon. The first client brings it; every other client must bring the same.
     fn left(&mut self, control: OwnedFd) -> Result<&Left, Refusal> {
         if let Some(left) = &self.left {
             let same = identity(left.control.writable()).ok().zip(identity(control.as_fd()).ok());
@@ -258,7 +258,7 @@ struct Resume {
 }
 
 impl Claim {
-    /// One of the messages that follow the first.
+    /// Adds what one of the later messages brings.
     fn add(
         &mut self,
         config: &Config,
@@ -343,7 +343,7 @@ fn returned<T>(what: &str, result: io::Result<T>) -> Result<T, Refusal> {
     result.map_err(|error| cannot(&format!("{what}: {error}")))
 }
 
-/// A file that is one: reading it does not block.
+/// Accepts a regular file only, because reading it does not block.
 fn regular(descriptor: OwnedFd) -> io::Result<File> {
     let file = File::from(descriptor);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }

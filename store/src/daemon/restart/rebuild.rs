@@ -1,20 +1,21 @@
-//! Going on in the place of a daemon that was killed, with what its [clients hand back](super::collect).
+//! The second half of a restart: the store is rebuilt from what its [clients have handed back](super::collect).
 //!
-//! Tables, pins, segments, the directory and the names are memory that outlived the daemon. Its own state is made anew
-//! from what the clients say they have. Operations in which it was killed are finished or undone:
+//! Tables, pins, segments, the directory and the names are memory that has outlived the killed daemon. This daemon
+//! makes its own state anew from what the clients have. It finishes or undoes the operations in which the other was
+//! killed:
 //!
-//! | found | means |
-//! |---|---|
-//! | an owner that has not come back, of which a client has descriptors | it is dead: taken over from the beginning |
-//! | one of which no client has any | no object of it was held: forgotten |
-//! | an owner that the directory does not know, to which a client is attached | forgotten until the last detaches |
-//! | a reader that its owner knows, but that is not attached | it has died or detached: the owner is told |
-//! | a reader that its owner does not know | it was attached just before: the owner is told, and counts it |
-//! | a segment that a reader has mapped and its living owner does not have | retired |
-//! | a channel of which one end is left | closed |
-//! | pins of the daemon's that neither a name nor an orphan explains | taken back |
+//! | found | meaning | done |
+//! |---|---|---|
+//! | an owner that has not come back; a client has descriptors of it | it is dead | taken over from the beginning |
+//! | an owner that has not come back; no client has descriptors of it | no client held an object of it | forgotten |
+//! | an owner that is not in the directory; a client is attached to it | it was forgotten | its slot stays taken |
+//! | a reader that its owner knows, and that is not attached | it has died or detached | the owner is told |
+//! | an attached reader that its owner does not know | it had just attached | the owner is told, and it is counted |
+//! | a segment that a reader has mapped, and its living owner does not have | it was given back | retired |
+//! | a channel with one end | the other end has died or closed it | closed |
+//! | a pin of the daemon that no name and no orphan explains | its reason is gone | taken back |
 //!
-//! The next daemon can do all of it again, if this one is killed meanwhile.
+//! If this daemon is killed meanwhile, the next one can do all of it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -43,10 +44,10 @@ use crate::daemon::registry::owner::Owner;
 use crate::daemon::restart::collect::{Claim, Peer, Returned};
 use crate::memory::{Attachment, Memory};
 
-/// A client that goes on: the key of its connection, and its slot.
+/// A client that has been resumed: the key of its connection, and its slot.
 pub(crate) type Resumed = (u64, u16);
 
-/// The contents of a store that goes on with what came back. The replies that tell the clients so are in the outbox.
+/// Rebuilds the contents of a store from what came back. The outbox then has the reply to each client that came back.
 pub(crate) fn rebuild(
     config: Config,
     epoch: u64,
@@ -62,7 +63,7 @@ pub(crate) fn rebuild(
         let (slot, correlation) = (claim.owner.slot(), claim.correlation);
         claimed.push(resume_client(registry, claim, &occupied)?);
         resumed.push((key, slot));
-        // The first message that it gets.
+        // The first message that the client gets.
         registry.reply(slot, correlation.unwrap_or(0), &Reply::Resumed {}, Vec::new());
     }
     failpoint(Failpoint::RestartLiving);
@@ -84,7 +85,7 @@ pub(crate) fn rebuild(
     Ok((contents, resumed))
 }
 
-/// The part of a claim that is about other owners.
+/// The part of a claim that is about other owners, after the client itself has been resumed.
 struct Claimed {
     owner: OwnerId,
     readers_heard: u64,
@@ -93,7 +94,7 @@ struct Claimed {
     channels: BTreeMap<u64, OwnerId>,
 }
 
-/// Takes up a client that has come back, with its own memory.
+/// Resumes a client that has come back, with its own memory.
 fn resume_client(
     registry: &mut Registry,
     claim: Claim,
@@ -119,7 +120,7 @@ fn resume_client(
     Ok(Claimed { owner: id, readers_heard, readers, peers, channels })
 }
 
-/// Takes up owners that have not come back, but of which a client has descriptors.
+/// Resumes, as dead, the owners that have not come back and of which a client has descriptors.
 fn resume_the_dead(
     registry: &mut Registry,
     occupied: &BTreeMap<u16, Record>,
@@ -166,7 +167,7 @@ fn resume_dead(
     }
     let label = "died before the store was started again".to_owned();
     let mut owner = Owner::new(id, record.process, label, entries, control, view, bell, daemon_pins);
-    // Its own pins do not count any more.
+    // The pins of a dead owner do not count.
     owner.remove_reader(slot);
     owner.estate = Some(Estate::new(now + registry.config.orphan_grace, registry.config.references_max));
     registry.owners.insert(slot, owner);
@@ -174,7 +175,7 @@ fn resume_dead(
     Ok(())
 }
 
-/// Takes up what a client has of other owners: attachments, mapped segments, and descriptors in escrow.
+/// Resumes what a client has of other owners: attachments, mapped segments, and descriptors in escrow.
 fn resume_peers(registry: &mut Registry, reader: u16, peers: BTreeMap<OwnerId, Peer>) {
     let control = registry.owners[&reader].control.clone();
     for (id, peer) in peers {
@@ -207,7 +208,7 @@ fn resume_peers(registry: &mut Registry, reader: u16, peers: BTreeMap<OwnerId, P
             resume_segment(registry, id, number, phase, bytes, descriptor);
             registry.segments.resume_map(reader, slot, number);
             if registry.segments.get(slot, number).is_none() {
-                // It may not have heard of that before the daemon was killed.
+                // The daemon may have been killed before it told the client.
                 let retired = Notice::SegmentRetired { owner: id, segment: number };
                 registry.notify(reader, &retired, Vec::new());
             }
@@ -221,7 +222,7 @@ fn resume_peers(registry: &mut Registry, reader: u16, peers: BTreeMap<OwnerId, P
     }
 }
 
-/// Takes up a segment that its owner has not handed back, unless another reader has.
+/// Resumes a segment that its owner has not handed back, unless another reader has brought it already.
 fn resume_segment(
     registry: &mut Registry,
     owner: OwnerId,
@@ -242,7 +243,7 @@ fn resume_segment(
     }
 }
 
-/// Tells every owner of the readers that it does not know, and of those that are gone.
+/// Tells each owner which readers it does not know yet, and which are gone.
 fn resume_readers(registry: &mut Registry, claimed: &[Claimed]) {
     for Claimed { owner, readers_heard, readers: known, .. } in claimed {
         let slot = owner.slot();
@@ -258,7 +259,7 @@ fn resume_readers(registry: &mut Registry, claimed: &[Claimed]) {
         for gone in known.iter().filter(|known| !readers.iter().any(|reader| reader.id == **known)) {
             notices.push((Notice::ReaderGone { reader: *gone }, Vec::new()));
         }
-        // Before the notices, as ever: the count is never what the owner has heard while a notice is on its way.
+        // Before the notices, as always: while a notice is on its way, the count differs from what the owner has heard.
         registry.directory.set_readers(slot, readers_heard.wrapping_add(joined));
         failpoint(Failpoint::RestartReaders);
         for (notice, attachments) in notices {
@@ -267,7 +268,7 @@ fn resume_readers(registry: &mut Registry, claimed: &[Claimed]) {
     }
 }
 
-/// Takes up the channels of which both ends are there, and closes the others.
+/// Resumes the channels that have both ends, and closes the others.
 fn resume_channels(registry: &mut Registry, claimed: &[Claimed]) {
     let channels: BTreeMap<OwnerId, &BTreeMap<u64, OwnerId>> =
         claimed.iter().map(|client| (client.owner, &client.channels)).collect();
@@ -283,8 +284,8 @@ fn resume_channels(registry: &mut Registry, claimed: &[Claimed]) {
     }
 }
 
-/// Takes over all objects of the dead before any is freed: they keep others. `false` when something cannot be read for
-/// now and is tried again later; then it is not known what it keeps.
+/// Takes over all objects of dead owners before any is freed, because they keep other objects alive. Returns `false` if
+/// an object cannot be read for now. It is tried again later, and until then it is not known which objects it keeps.
 fn take_over_the_dead(contents: &mut Contents, now: Instant) -> bool {
     let next_to_take = |contents: &Contents, slot| contents.registry.estate(slot)?.next_to_take;
     for slot in contents.registry.dead() {
@@ -297,7 +298,7 @@ fn take_over_the_dead(contents: &mut Contents, now: Instant) -> bool {
     contents.registry.dead().into_iter().all(|slot| next_to_take(contents, slot).is_none())
 }
 
-/// An escrow holder may not have been given everything before the daemon was killed.
+/// Sends escrow holders what they lack: the daemon may have been killed before it had sent them everything.
 fn complete_escrow(registry: &mut Registry) {
     for slot in registry.dead() {
         for holder in registry.escrow_holders(slot) {
@@ -306,7 +307,7 @@ fn complete_escrow(registry: &mut Registry) {
     }
 }
 
-/// Takes back the pins of the daemon before that have no reason any more.
+/// Takes back the pins of the killed daemon that have no reason any more.
 fn drop_unexplained_pins(registry: &Registry) {
     for owner in registry.owners.values() {
         owner.daemon_pins.retain(owner.entries, |index| registry.holds.contains(owner.id, index));
