@@ -10,10 +10,10 @@
 
 use std::ops::Range;
 
-use crate::arrow::array::{Array, ArrayData, UInt64Array, make_array};
+use crate::arrow::array::ArrayData;
 use crate::arrow::buffer::Buffer as ArrowBuffer;
 use crate::arrow::datatypes::{ArrowNativeType, DataType, UnionFields, UnionMode};
-use arrow_select::take::take;
+use arrow_data::transform::MutableArrayData;
 
 use super::parts::{Node, Validity};
 use super::views::visible_views;
@@ -124,10 +124,9 @@ fn visible_list_view<O: ArrowNativeType>(array: &ArrayData) -> Visible {
         shown += if array.is_valid(row) { size } else { 0 };
     }
     let range = range.range();
-    if let Some(child) = gathered(child, range.clone(), shown, || {
-        let valid = lists().filter(|(row, _, _)| array.is_valid(*row));
-        valid.flat_map(|(_, offset, size)| offset..offset + size).collect()
-    }) {
+    let valid = lists().filter(|(row, _, _)| array.is_valid(*row));
+    let parts = valid.map(|(_, offset, size)| offset..offset + size);
+    if let Some(child) = gathered(child, range.clone(), shown, parts) {
         let mut next = 0;
         let moved = lists().map(|(row, _, size)| {
             let (offset, size) = if array.is_valid(row) { (next, size) } else { (0, 0) };
@@ -162,7 +161,7 @@ fn visible_union(array: &ArrayData, fields: &UnionFields) -> Visible {
         let mut range = Span::default();
         of_type().for_each(|(_, offset)| range.add(offset as usize, 1));
         let range = range.range();
-        let places = || of_type().map(|(_, offset)| offset as usize).collect();
+        let places = of_type().map(|(_, offset)| offset as usize..offset as usize + 1);
         if let Some(child) = gathered(child, range.clone(), of_type().count(), places) {
             changed = true;
             of_type().zip(0..).for_each(|((row, _), place)| moved[row] = place);
@@ -192,20 +191,39 @@ fn visible_runs<R: ArrowNativeType>(array: &ArrayData) -> Visible {
     Visible { offset, buffers: vec![], children }
 }
 
-/// The visible elements, in a child of their own, if they are so few of `range` that this is worth its copy, and their
+/// The elements of `parts`, in a child of their own, if they are so few of `range` that this is worth its copy, and their
 /// memory would travel.
 fn gathered(
     child: &ArrayData,
     range: Range<usize>,
     shown: usize,
-    places: impl FnOnce() -> Vec<usize>,
+    parts: impl Iterator<Item = Range<usize>>,
 ) -> Option<ArrayData> {
-    if !is_strewn(shown, range.len()) || lies_in_store(child) {
+    if !is_strewn(shown, range.len()) || lies_in_store(child) || has_runs(child.data_type()) {
         return None;
     }
-    let places = UInt64Array::from_iter_values(places().into_iter().map(|place| place as u64));
-    // Some types cannot be gathered; the range is as good.
-    take(&make_array(child.clone()), &places, None).ok().map(|array| array.to_data())
+    // Where elements cannot be gathered, the range is as good.
+    let mut gathered = MutableArrayData::try_new(vec![child], false, shown).ok()?;
+    for part in parts.filter(|part| !part.is_empty()) {
+        gathered.try_extend(0, part.start, part.end).ok()?;
+    }
+    Some(gathered.freeze())
+}
+
+/// Whether a type has runs at any depth. Each part of them that is gathered costs a walk through all of them.
+fn has_runs(of: &DataType) -> bool {
+    match of {
+        DataType::RunEndEncoded(_, _) => true,
+        DataType::Struct(fields) => fields.iter().any(|field| has_runs(field.data_type())),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| has_runs(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => has_runs(item.data_type()),
+        _ => false,
+    }
 }
 
 /// Whether so little of a range is visible that the rest should stay behind.

@@ -281,3 +281,38 @@ fn views_come_back_however_they_lie() {
         }
     });
 }
+
+#[test]
+fn few_elements_of_any_type_come_back_from_many() {
+    const ROWS: usize = 600;
+    let numbers = || (0..ROWS as i32).map(|i| (i % 5 != 0).then_some(i));
+    let texts = || numbers().map(|number| number.map(|number| format!("text {number}")));
+    let mut runs = StringRunBuilder::<Int16Type>::new();
+    runs.extend(texts());
+    let field = |name: &str, array: &dyn Array| Field::new(name, array.data_type().clone(), true);
+    let pairs = (0..ROWS as i32).map(|i| (i % 3 != 0).then(|| vec![Some(i), None]));
+    let pairs = FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(pairs, 2);
+    let lists = (0..ROWS as i32).map(|i| (i % 3 != 0).then(|| vec![Some(i); i as usize % 4]));
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(numbers().collect::<Int32Array>()),
+        Arc::new(numbers().map(|number| number.map(|number| number % 2 == 0)).collect::<BooleanArray>()),
+        Arc::new(texts().collect::<LargeStringArray>()),
+        Arc::new(pairs),
+        Arc::new(lists),
+        Arc::new(NullArray::new(ROWS)),
+        Arc::new(FixedSizeBinaryArray::try_from_iter((0..ROWS).map(|i| [i as u8; 3])).unwrap()),
+        // Runs have no cheap way to a few of their elements, so all between the first and the last travel.
+        Arc::new(runs.finish()),
+    ];
+    let fields: Vec<Field> = columns.iter().map(|column| field("column", column)).collect();
+    let table: ArrayRef = Arc::new(StructArray::new(fields.into(), columns.clone(), None));
+    for elements in columns.into_iter().chain([table]) {
+        // Backwards, every 30th element, with rows that are null and rows without elements.
+        let offsets: Vec<i32> = (0..20).rev().map(|row| row * 30).collect();
+        let sizes: Vec<i32> = (0..20).map(|row| row % 3).collect();
+        let nulls = NullBuffer::from_iter((0..20).map(|row| row % 4 != 0));
+        let item = Arc::new(field("item", &elements));
+        check(ListViewArray::new(item, offsets.into(), sizes.into(), elements, Some(nulls)));
+    }
+}
