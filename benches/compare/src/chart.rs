@@ -1,188 +1,199 @@
 //! Charts as SVG: bars of ratios, and lines of the growth of a cost. Pure.
 //!
-//! Nothing is painted behind them, and every colour stands out from white as well as from black, so that they can be read
-//! in both of a site's themes.
+//! The background is transparent, and every colour stands out from white and from black, so the charts can be read in both
+//! themes of a site.
 
-use std::fmt::Write;
+use std::io;
 
-use crate::measure::{Times, Unit};
+use plotters::coord::combinators::WithKeyPoints;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::measure::{Times, Unit, digits};
 use crate::rows::AxisUnit;
 use crate::verdict::Line;
 
-const TEXT: &str = "#768390";
-const GRID: &str = "#76839055";
-const BAR: &str = "#3a8fd9";
-/// One for each line of a chart.
-const COLOURS: [&str; 6] = ["#3a8fd9", "#d9822b", "#2e9e5b", "#b15fd0", "#d1495b", "#8a8f00"];
+const TEXT: RGBColor = RGBColor(0x76, 0x83, 0x90);
+const GRID: RGBAColor = RGBAColor(0x76, 0x83, 0x90, 0.33);
+const GOAL: RGBColor = RGBColor(0xd9, 0x82, 0x2b);
+/// The first is the colour of the bars; each line of a chart has its own.
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x3a, 0x8f, 0xd9),
+    GOAL,
+    RGBColor(0x2e, 0x9e, 0x5b),
+    RGBColor(0xb1, 0x5f, 0xd0),
+    RGBColor(0xd1, 0x49, 0x5b),
+    RGBColor(0x8a, 0x8f, 0x00),
+];
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 
-/// A bar: its name, how many times as good, and how many were wanted.
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
+
+/// One bar of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bar {
     pub(crate) label: String,
+    /// How many times as good Mobula is.
     pub(crate) times: f64,
+    /// How many times as good it is to be.
     pub(crate) wanted: Option<f64>,
 }
 
 /// Bars on a logarithmic scale, from 1 on: to the right is better, to the left worse.
-pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
-    const LEFT: f64 = 465.0;
-    const WIDTH: f64 = 420.0;
-    const STEP: f64 = 26.0;
-    const TOP: f64 = 62.0;
-    let all = bars.iter().flat_map(|bar| [Some(bar.times), bar.wanted]).flatten();
-    let (least, most) =
-        all.fold((1.0_f64, 10.0_f64), |(least, most), times| (least.min(times), most.max(times)));
-    let (first, last) = (least.log10().floor(), most.log10().ceil());
-    let x = |times: f64| LEFT + (times.log10() - first) / (last - first) * WIDTH;
-    let bottom = TOP + STEP * bars.len() as f64;
-    let mut svg = open(LEFT + WIDTH + 90.0, bottom + 44.0, title);
-    for power in first as i32..=last as i32 {
-        let at = x(10_f64.powi(power));
-        let colour = if power == 0 { TEXT } else { GRID };
-        line(&mut svg, (at, TOP - 6.0), (at, bottom), colour);
-        text(&mut svg, (at, bottom + 16.0), "middle", 12, TEXT, &format!("{} ×", power_of_ten(power)));
-    }
-    for (number, bar) in bars.iter().enumerate() {
-        let top = TOP + STEP * number as f64;
-        let (from, to) = (x(1.0).min(x(bar.times)), x(1.0).max(x(bar.times)));
-        text(&mut svg, (LEFT - 10.0, top + 14.0), "end", 13, TEXT, &bar.label);
-        let (width, height) = ((to - from).max(1.0), STEP - 10.0);
-        let _ = writeln!(
-            svg,
-            r#"<rect x="{from:.1}" y="{:.1}" width="{width:.1}" height="{height}" rx="2" fill="{BAR}"/>"#,
-            top + 2.0
-        );
-        if let Some(wanted) = bar.wanted {
-            let at = x(wanted);
-            let _ = writeln!(
-                svg,
-                r##"<line x1="{at:.1}" y1="{:.1}" x2="{at:.1}" y2="{:.1}" stroke="#d9822b" stroke-width="2.5"/>"##,
-                top - 1.0,
-                top + STEP - 5.0
-            );
+pub(crate) fn bars(title: &str, bars: &[Bar]) -> io::Result<String> {
+    // Rows are as many pixels high, and the vertical axis counts pixels.
+    const STEP: i32 = 26;
+    let figures = || bars.iter().flat_map(|bar| [Some(bar.times), bar.wanted]).flatten();
+    let horizontal = powers_of_ten(figures().fold(1.0, f64::min), figures().fold(10.0, f64::max));
+    let bottom = STEP * bars.len() as i32;
+    let middles = (0..bars.len() as i32).map(|row| STEP * row + STEP / 2).collect();
+    picture(title, (975, 104 + bottom as u32), |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin_right(90)
+            .x_label_area_size(50)
+            .y_label_area_size(465)
+            // From the bottom to the top: the first bar is the highest.
+            .build_cartesian_2d(horizontal, (bottom..0).with_key_points(middles))?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .axis_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(text(13.0))
+            .x_label_formatter(&|times| format!("{} ×", whole(*times)))
+            .y_label_formatter(&|at| bars[(at / STEP) as usize].label.clone())
+            .x_desc("times as fast, or as little, as the other; the mark is the goal")
+            .draw()?;
+        chart.draw_series([PathElement::new([(1.0, 0), (1.0, bottom)], TEXT)])?;
+        for (bar, top) in bars.iter().zip((0..).step_by(STEP as usize)) {
+            let ends = [(1.0, top + 5), (bar.times, top + STEP - 5)];
+            chart.draw_series([Rectangle::new(ends, COLOURS[0].filled())])?;
+            let mark = bar.wanted.map(|wanted| [(wanted, top + 2), (wanted, top + STEP - 2)]);
+            chart.draw_series(mark.map(|mark| PathElement::new(mark, GOAL.stroke_width(3))))?;
+            let end = bar.wanted.unwrap_or(1.0).max(bar.times).max(1.0);
+            let figure = Text::new(Times(bar.times).to_string(), (7, 0), beside(12.0));
+            chart.draw_series([EmptyElement::at((end, top + STEP / 2)) + figure])?;
         }
-        let beyond = bar.wanted.map_or(to, |wanted| to.max(x(wanted)));
-        text(&mut svg, (beyond + 7.0, top + 14.0), "start", 12, TEXT, &Times(bar.times).to_string());
-    }
-    let what = "times as fast, or as little, as the other; the mark: what is to be reached";
-    text(&mut svg, (LEFT + WIDTH / 2.0, bottom + 36.0), "middle", 12, TEXT, what);
-    svg.push_str("</svg>\n");
-    svg
+        Ok(())
+    })
 }
 
-/// The drawing of a chart of lines.
+/// The axes of a chart of lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Axes<'a> {
     pub(crate) title: &'a str,
     pub(crate) x: &'a str,
     pub(crate) x_unit: AxisUnit,
     pub(crate) y_unit: Unit,
-    /// Whether the upper axis is logarithmic; otherwise it begins at nothing.
+    /// Whether the vertical axis is logarithmic; otherwise it begins at 0.
     pub(crate) log: bool,
 }
 
 /// Lines over a logarithmic axis.
-pub(crate) fn lines(axes: Axes<'_>, lines: &[Line]) -> String {
-    const LEFT: f64 = 90.0;
-    const TOP: f64 = 50.0;
-    const WIDTH: f64 = 470.0;
-    const HEIGHT: f64 = 260.0;
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let mut places: Vec<f64> = points().map(|(x, _)| *x).collect();
+pub(crate) fn lines(axes: Axes<'_>, lines: &[Line]) -> io::Result<String> {
+    let figures = || lines.iter().flat_map(|line| &line.points).map(|(_, figure)| *figure);
+    let least = figures().filter(|figure| *figure > 0.0).fold(f64::INFINITY, f64::min);
+    let most = figures().fold(0.0, f64::max);
+    if least > most {
+        lines_over(axes, lines, 0.0..1.0)
+    } else if axes.log {
+        lines_over(axes, lines, powers_of_ten(least, most))
+    } else {
+        lines_over(axes, lines, 0.0..most * 1.1)
+    }
+}
+
+/// The same with the vertical axis given.
+fn lines_over<Y>(axes: Axes<'_>, lines: &[Line], vertical: Y) -> io::Result<String>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    const HEIGHT: u32 = 362;
+    const LEGEND_STEP: u32 = 24;
+    let mut places: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|(place, _)| *place).collect();
     places.sort_by(f64::total_cmp);
-    places.dedup();
-    let (least, most) = points()
-        .fold((f64::INFINITY, 0.0_f64), |(least, most), (_, figure)| (least.min(*figure), most.max(*figure)));
-    let ticks = if axes.log { log_ticks(least, most) } else { even_ticks(most) };
-    let (bottom, top) =
-        (ticks.first().copied().unwrap_or(0.0), ticks.last().copied().unwrap_or(1.0).max(f64::MIN_POSITIVE));
-    let (first, last) =
-        (places.first().copied().unwrap_or(1.0).log10(), places.last().copied().unwrap_or(10.0).log10());
-    let x = |at: f64| LEFT + (at.log10() - first) / (last - first).max(f64::MIN_POSITIVE) * WIDTH;
-    let y = |figure: f64| {
-        let part = if axes.log {
-            (figure.log10() - bottom.log10()) / (top.log10() - bottom.log10()).max(f64::MIN_POSITIVE)
-        } else {
-            (figure - bottom) / (top - bottom)
-        };
-        TOP + HEIGHT - part * HEIGHT
-    };
-    let legend = 24.0 * lines.len() as f64;
-    let mut svg = open(LEFT + WIDTH + 40.0, TOP + HEIGHT + 62.0 + legend, axes.title);
-    for tick in &ticks {
-        line(&mut svg, (LEFT, y(*tick)), (LEFT + WIDTH, y(*tick)), GRID);
-        text(&mut svg, (LEFT - 8.0, y(*tick) + 4.0), "end", 12, TEXT, &axes.y_unit.format_round(*tick));
-    }
-    let mut written = f64::NEG_INFINITY;
-    for place in &places {
-        let at = x(*place);
-        line(&mut svg, (at, TOP + HEIGHT), (at, TOP + HEIGHT + 5.0), TEXT);
-        // Not over the one before it; the tables have all of them.
-        if at - written > 42.0 {
-            text(&mut svg, (at, TOP + HEIGHT + 20.0), "middle", 12, TEXT, &place_text(axes.x_unit, *place));
-            written = at;
+    let first = places.first().copied().unwrap_or(1.0);
+    let last = places.last().copied().unwrap_or(1.0).max(first * 2.0);
+    // No label is written over the one before it; the tables have all places.
+    let near = (last / first).powf(0.09);
+    places.dedup_by(|place, before| *place < *before * near);
+    let horizontal = (first..last).log_scale().with_key_points(places);
+    picture(axes.title, (600, HEIGHT + LEGEND_STEP * lines.len() as u32 + 8), |area| {
+        let (upper, legend) = area.split_vertically(HEIGHT - TITLE_HEIGHT);
+        let mut chart = ChartBuilder::on(&upper)
+            .margin_right(40)
+            .margin_top(10)
+            .x_label_area_size(44)
+            .y_label_area_size(90)
+            .build_cartesian_2d(horizontal, vertical)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .axis_style(TEXT)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(text(12.0))
+            .y_labels(6)
+            .x_label_formatter(&|place| place_text(axes.x_unit, *place))
+            .y_label_formatter(&|figure| axes.y_unit.format_round(*figure))
+            .x_desc(axes.x)
+            .draw()?;
+        for (number, line) in lines.iter().enumerate() {
+            let style = COLOURS[number % COLOURS.len()].filled().stroke_width(2);
+            let points = line.points.iter().copied();
+            chart.draw_series(LineSeries::new(points, style).point_size(4))?;
+            let y = (LEGEND_STEP * number as u32 + LEGEND_STEP / 2) as i32;
+            legend.draw(&PathElement::new([(90, y), (116, y)], style))?;
+            legend.draw(&Circle::new((103, y), 4, style))?;
+            legend.draw(&Text::new(line.label.as_str(), (126, y), beside(13.0)))?;
         }
-    }
-    line(&mut svg, (LEFT, TOP + HEIGHT), (LEFT + WIDTH, TOP + HEIGHT), TEXT);
-    text(&mut svg, (LEFT + WIDTH / 2.0, TOP + HEIGHT + 40.0), "middle", 12, TEXT, axes.x);
-    for (number, of) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let path: Vec<String> =
-            of.points.iter().map(|(at, figure)| format!("{:.1},{:.1}", x(*at), y(*figure))).collect();
-        let _ = writeln!(
-            svg,
-            r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2.2"/>"#,
-            path.join(" ")
-        );
-        for (at, figure) in &of.points {
-            dot(&mut svg, (x(*at), y(*figure)), colour);
-        }
-        let low = TOP + HEIGHT + 66.0 + 24.0 * number as f64;
-        line(&mut svg, (LEFT, low - 4.0), (LEFT + 26.0, low - 4.0), colour);
-        dot(&mut svg, (LEFT + 13.0, low - 4.0), colour);
-        text(&mut svg, (LEFT + 36.0, low), "start", 13, TEXT, &of.label);
-    }
-    svg.push_str("</svg>\n");
-    svg
+        Ok(())
+    })
 }
 
-fn open(width: f64, height: f64, title: &str) -> String {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-         height=\"{height:.0}\" font-family=\"{FONT}\" role=\"img\">\n<title>{}</title>\n",
-        escaped(title)
-    );
-    text(&mut svg, (16.0, 26.0), "start", 15, TEXT, title);
-    svg
+const TITLE_HEIGHT: u32 = 40;
+
+/// A picture with a title, which is written in it, and is its text for screen readers.
+fn picture(title: &str, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> io::Result<String> {
+    let mut svg = String::new();
+    let drawn = (|| {
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let (head, body) = root.split_vertically(TITLE_HEIGHT);
+        head.draw(&Text::new(title, (16, 12), text(15.0)))?;
+        draw(&body)?;
+        root.present()
+    })();
+    drawn.map_err(io::Error::other)?;
+    let escaped = title.replace('&', "&amp;").replace('<', "&lt;");
+    Ok(svg.replacen(">\n", &format!(" role=\"img\">\n<title>{escaped}</title>\n"), 1))
 }
 
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, size: u32, colour: &str, what: &str) {
-    let _ = writeln!(
-        svg,
-        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{}</text>"#,
-        escaped(what)
-    );
+/// Text of a size in pixels.
+fn text(pixels: f64) -> TextStyle<'static> {
+    // The backend divides sizes by this number.
+    (FONT, pixels * 1.24).into_font().color(&TEXT)
 }
 
-fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str) {
-    let _ = writeln!(
-        svg,
-        r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{colour}" stroke-width="1.2"/>"#
-    );
+/// Text that begins at a place, at the same height.
+fn beside(pixels: f64) -> TextStyle<'static> {
+    text(pixels).pos(Pos::new(HPos::Left, VPos::Center))
 }
 
-fn dot(svg: &mut String, (x, y): (f64, f64), colour: &str) {
-    let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{colour}"/>"#);
+/// A logarithmic axis from the power of ten below the least figure to the one above the greatest.
+fn powers_of_ten(least: f64, most: f64) -> WithKeyPoints<LogCoord<f64>> {
+    let first = least.log10().floor() as i32;
+    let last = (most.log10().ceil() as i32).max(first + 1);
+    let powers: Vec<f64> = (first..=last).map(|power| 10_f64.powi(power)).collect();
+    (powers[0]..powers[powers.len() - 1]).log_scale().with_key_points(powers)
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "")
-}
-
-fn power_of_ten(power: i32) -> String {
-    let number = 10_f64.powi(power);
-    if power < 4 { format!("{number}") } else { crate::measure::digits(number) }
+/// A power of ten.
+fn whole(number: f64) -> String {
+    if number < 1e4 { format!("{number}") } else { digits(number) }
 }
 
 /// A place on the lower axis.
@@ -205,49 +216,36 @@ pub(crate) fn place_text(unit: AxisUnit, place: f64) -> String {
     }
 }
 
-/// From nothing, in steps of 1, 2 or 5, to the first beyond the greatest.
-fn even_ticks(most: f64) -> Vec<f64> {
-    if most <= 0.0 {
-        return vec![0.0, 1.0];
-    }
-    let rough = most / 4.0;
-    let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough);
-    let step = step.unwrap_or(10.0 * power);
-    let count = (most / step).ceil() as u32;
-    (0..=count).map(|number| f64::from(number) * step).collect()
-}
-
-/// Powers of ten, from below the least to beyond the greatest.
-fn log_ticks(least: f64, most: f64) -> Vec<f64> {
-    if least <= 0.0 || !least.is_finite() {
-        return vec![1.0, 10.0];
-    }
-    let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
-    (first..=last.max(first + 1)).map(|power| 10_f64.powi(power)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rows::Who;
 
-    /// As much of XML as these charts have: every element is closed, and nothing is left unescaped.
-    fn check_markup(svg: &str) {
+    /// Checks as much of XML as these charts have, and returns the texts in it.
+    fn texts(svg: &str) -> Vec<&str> {
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         for name in ["svg", "text", "title"] {
             assert_eq!(svg.matches(&format!("<{name}")).count(), svg.matches(&format!("</{name}>")).count());
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        let lines: Vec<&str> = svg.lines().collect();
+        lines.windows(2).filter(|pair| pair[0].starts_with("<text")).map(|pair| pair[1]).collect()
+    }
+
+    #[track_caller]
+    fn check(texts: &[&str], expected: &[&str]) {
+        expected.iter().for_each(|text| assert!(texts.contains(text), "{text:?} is not in {texts:?}"));
     }
 
     #[test]
     fn bars_go_both_ways_from_one() {
         let bar = |label: &str, times, wanted| Bar { label: label.into(), times, wanted };
-        let svg = bars("a <title>", &[bar("put & get", 300.0, Some(100.0)), bar("worse", 0.5, None)]);
-        check_markup(&svg);
-        assert!(svg.contains("put &amp; get") && svg.contains("a &lt;title&gt;"));
-        assert!(svg.contains(">300 ×<") && svg.contains(">0.50 ×<"));
+        let bars = [bar("put & get", 300.0, Some(20_000.0)), bar("worse", 0.5, None)];
+        let svg = super::bars("a <title>", &bars).unwrap();
+        assert!(svg.contains("<title>a &lt;title></title>"), "{svg}");
+        check(&texts(&svg), &["a &lt;title&gt;", "put &amp; get", "worse", "300 ×", "0.50 ×"]);
+        // The scale has the powers of ten around all figures, at both ends too.
+        check(&texts(&svg), &["0.1 ×", "1 ×", "10 ×", "100 ×", "1000 ×", "10,000 ×", "100,000 ×"]);
         assert_eq!(svg.matches("<rect").count(), 2);
     }
 
@@ -256,21 +254,27 @@ mod tests {
         let axes =
             Axes { title: "grows", x: "objects", x_unit: AxisUnit::Count, y_unit: Unit::Seconds, log: false };
         let line = Line { label: "put".into(), who: Who::Mobula, points: vec![(1e3, 1e-7), (1e6, 2e-7)] };
-        for log in [false, true] {
-            let svg = lines(Axes { log, ..axes }, std::slice::from_ref(&line));
-            check_markup(&svg);
+        let ticks: [(_, &[&str]); 2] = [(false, &["0 ns", "100 ns", "200 ns"]), (true, &["100 ns", "1 µs"])];
+        for (log, ticks) in ticks {
+            let svg = lines(Axes { log, ..axes }, std::slice::from_ref(&line)).unwrap();
+            check(&texts(&svg), &["grows", "1k", "1M", "objects", "put"]);
+            check(&texts(&svg), ticks);
             // Two points, and one in the legend.
             assert_eq!(svg.matches("<circle").count(), 3);
-            assert!(svg.contains(">1k<") && svg.contains(">1M<") && svg.contains(">objects<"));
         }
-        check_markup(&lines(axes, &[]));
+        texts(&lines(axes, &[]).unwrap());
     }
 
     #[test]
-    fn ticks_are_round() {
-        assert_eq!(even_ticks(9.0), [0.0, 5.0, 10.0]);
-        assert_eq!(even_ticks(4.0), [0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(log_ticks(0.5, 20.0).len(), 4);
+    fn places_that_are_near_each_other_have_one_label() {
+        let points = vec![(500e6, 1.0), (1e9, 2.0), (1e6, 3.0), (4e9, 4.0)];
+        let line = Line { label: "pass".into(), who: Who::Mobula, points };
+        let axes =
+            Axes { title: "grows", x: "size", x_unit: AxisUnit::Bytes, y_unit: Unit::Seconds, log: false };
+        let svg = lines(axes, &[line]).unwrap();
+        check(&texts(&svg), &["1 MB", "500 MB", "4 GB"]);
+        assert!(!texts(&svg).contains(&"1 GB"), "{svg}");
+        assert_eq!(svg.matches("<circle").count(), 5);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use comfy_table::{Table, presets};
+
 use crate::chart::{self, Axes, Bar};
 use crate::lab::{Measured, Outcome};
 use crate::measure::{Spread, times_as_good};
@@ -40,12 +42,12 @@ pub(crate) fn write(out: &Path, measured: &[Measured], about: &About) -> std::io
     file(PAGE, &page(measured, about))?;
     let bars = headline(measured);
     if !bars.is_empty() {
-        file(HEADLINE, &chart::bars("Mobula beside others, on one machine", &bars))?;
+        file(HEADLINE, &chart::bars("Mobula beside others, on one machine", &bars)?)?;
     }
     for series in rows::series() {
         let lines = verdict::lines(&series, measured);
         if !lines.is_empty() {
-            file(&chart_name(&series), &series_chart(&series, &lines))?;
+            file(&chart_name(&series), &series_chart(&series, &lines)?)?;
         }
     }
     Ok(written)
@@ -88,26 +90,16 @@ pub(crate) fn outcome_text(row: &Row, outcome: &Outcome) -> String {
 
 /// The table for a terminal.
 pub(crate) fn table(measured: &[Measured]) -> String {
-    let mut lines: Vec<[String; 5]> = vec![["work", "Mobula", "beside", "reach", ""].map(str::to_owned)];
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["work", "Mobula", "beside", "reach", ""]);
     for entry in entries(measured) {
         let (ours, ratios, goals) = (entry.ours.join(", "), entry.ratios.join(", "), entry.goals.join(", "));
-        lines.push([entry.work, without_tags(&ours), ratios, goals, mark(entry.verdict)]);
+        table.add_row([entry.work, without_tags(&ours), ratios, goals, mark(entry.verdict)]);
     }
-    let mut widths = [0; 5];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        for (width, cell) in widths.iter().zip(line) {
-            let _ = write!(text, "{cell}{:1$}", "", width - cell.chars().count() + 2);
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 2));
+    });
+    table.trim_fmt() + "\n"
 }
 
 /// A line of the table: a row, or a series.
@@ -277,7 +269,7 @@ fn chart_name(series: &Series) -> String {
     format!("performance-{}.svg", series.key)
 }
 
-fn series_chart(series: &Series, lines: &[Line]) -> String {
+fn series_chart(series: &Series, lines: &[Line]) -> std::io::Result<String> {
     let title = upper_first(series.work);
     let axes = Axes {
         title: &title,
