@@ -70,6 +70,14 @@ coverage:
 deny:
     cargo deny check
 
+# What would be published.
+package:
+    .ci/run package
+
+# Whether the published crates still fit their versions; `just semver COMMIT` compares with a commit. Needs cargo-semver-checks.
+semver RELEASED="":
+    MOBULA_RELEASED={{ quote(RELEASED) }} .ci/run semver
+
 # Everything that a change must pass.
 ci:
     .ci/run
