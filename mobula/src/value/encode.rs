@@ -5,11 +5,10 @@ use mobula_client::Handle;
 use mobula_runtime::Written;
 use serde::Serialize;
 
-use super::ValueError;
 use super::buffer::Buffer;
-use super::context::{self, Beside, Placed};
+use super::encoding::{Beside, Placed};
 use super::payload::{self, ALIGNMENT, Layout, Record};
-use super::stream;
+use super::{ValueError, context, stream};
 
 /// Walks `value`. Its carriers are shared, not copied.
 ///

@@ -1,6 +1,6 @@
 //! The stream of a payload: [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), which describes
 //! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which go in
-//! one piece.
+//! one piece. `marker` and `extension` have the bytes by which both tell values apart.
 //!
 //! | value | in the stream |
 //! |---|---|
@@ -52,91 +52,35 @@
 //! left. `serde` reads buffered values a second time without checking the stack. So each buffered level reserves stack
 //! for that.
 
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use super::{ValueError, format};
 
 mod buffering;
 mod error;
+mod extension;
+mod marker;
 mod nested;
 mod numbers;
 mod read;
 mod write;
 
 pub(crate) use self::error::Error;
+pub(crate) use self::extension::Extension;
 pub(super) use self::nested::content;
-use self::read::Reader;
+use self::read::take;
 use self::write::Writer;
 
-/// Lists of numbers, strings and binary of so many bytes go beside the stream.
-const BESIDE_BYTES_MIN: usize = 4096;
-
-/// The extensions, by their types.
-mod extension {
-    pub(super) const SOME: u8 = 1;
-    pub(super) const SIGNED: u8 = 2;
-    pub(super) const UNSIGNED: u8 = 3;
-    pub(super) const NUMBERS: u8 = 4;
-    pub(super) const NUMBERS_BESIDE: u8 = 5;
-    pub(super) const TEXT_BESIDE: u8 = 6;
-    pub(super) const BYTES_BESIDE: u8 = 7;
-    pub(super) const BUFFER: u8 = 8;
-    pub(super) const REFERENCE: u8 = 9;
-    pub(super) const TENSOR: u8 = 10;
-    pub(super) const ARROW: u8 = 11;
-}
-
 /// The stream of a [`Bytes`](super::Bytes) that is the payload's first buffer.
-pub(super) const BUFFER_0: [u8; 3] = [write::marker::FIXEXT_1, extension::BUFFER, 0];
+pub(super) const BUFFER_0: [u8; 3] = [marker::FIXEXT_1, extension::BUFFER, 0];
 
 /// The tag of a payload with this stream.
 pub(super) fn format_of(stream: &[u8]) -> u32 {
     match *stream {
-        [write::marker::EXT_32, _, _, _, _, extension::TENSOR, ..] => format::TENSOR,
-        [write::marker::EXT_32, _, _, _, _, extension::ARROW, ..] => format::ARROW,
+        [marker::EXT_32, _, _, _, _, extension::TENSOR, ..] => format::TENSOR,
+        [marker::EXT_32, _, _, _, _, extension::ARROW, ..] => format::ARROW,
         _ => format::PLAIN,
-    }
-}
-
-/// A type that has an extension of its own. It is written as a newtype struct of this name, whose content asks
-/// [`context::is_invited`](super::context::is_invited) whether it goes into the extension: any other format only sees a
-/// newtype struct.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extension {
-    Buffer,
-    Reference,
-    Tensor,
-    Arrow,
-}
-
-impl Extension {
-    /// No type of Rust's has such a name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Buffer => "$mobula::buffer",
-            Self::Reference => "$mobula::reference",
-            Self::Tensor => "$mobula::tensor",
-            Self::Arrow => "$mobula::arrow",
-        }
-    }
-
-    fn of_name(name: &str) -> Option<Self> {
-        if !name.starts_with('$') {
-            return None;
-        }
-        [Self::Buffer, Self::Reference, Self::Tensor, Self::Arrow]
-            .into_iter()
-            .find(|extension| extension.name() == name)
-    }
-
-    fn code(self) -> u8 {
-        match self {
-            Self::Buffer => extension::BUFFER,
-            Self::Reference => extension::REFERENCE,
-            Self::Tensor => extension::TENSOR,
-            Self::Arrow => extension::ARROW,
-        }
     }
 }
 
@@ -165,19 +109,4 @@ pub(crate) fn write_alone<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, E
     let mut stream = Vec::new();
     value.serialize(&mut Writer::new(&mut stream))?;
     Ok(stream)
-}
-
-/// The value of a whole stream that has nothing beside it. The value may borrow from the stream.
-pub(crate) fn read_alone<'de, T: Deserialize<'de>>(stream: &'de [u8]) -> Result<T, Error> {
-    match take(stream)? {
-        (value, []) => Ok(value),
-        (_, rest) => Err(Error::new(format!("{} bytes follow the end of the value", rest.len()))),
-    }
-}
-
-/// The value at the front of bytes, and the bytes behind it.
-fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Error> {
-    let mut reader = Reader::new(bytes);
-    let value = T::deserialize(&mut reader)?;
-    Ok((value, reader.rest()))
 }

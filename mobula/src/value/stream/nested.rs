@@ -11,15 +11,15 @@ use std::marker::PhantomData;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::Error;
-use super::read::Reader;
-
 /// How many newtypes there are. A type can have as many of its own around a carrier, less one.
 const NEWTYPES: u32 = 8;
 
-/// Hands `visitor` the value that is next, within newtypes.
-pub(super) fn visit<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, Error> {
-    Nested { reader, left: NEWTYPES }.deserialize_any(visitor)
+/// Hands `visitor` the value of `content`, within newtypes.
+pub(super) fn visit<'de, D: Deserializer<'de>, V: Visitor<'de>>(
+    content: D,
+    visitor: V,
+) -> Result<V::Value, D::Error> {
+    Nested { content, left: NEWTYPES }.deserialize_any(visitor)
 }
 
 /// Reads the content of the newtypes that are left. In other formats there may be none.
@@ -31,18 +31,18 @@ where
     deserializer.deserialize_any(Content(PhantomData))
 }
 
-struct Nested<'r, 'de> {
-    reader: &'r mut Reader<'de>,
+struct Nested<D> {
+    content: D,
     left: u32,
 }
 
-impl<'de> Deserializer<'de> for Nested<'_, 'de> {
-    type Error = Error;
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<D> {
+    type Error = D::Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         match self.left.checked_sub(1) {
             Some(left) => visitor.visit_newtype_struct(Nested { left, ..self }),
-            None => self.reader.deserialize_any(visitor),
+            None => self.content.deserialize_any(visitor),
         }
     }
 

@@ -4,16 +4,22 @@
 //! taken or promised for it.
 
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 
 use super::error::{Error, Step};
-use super::write::marker;
-use super::{Extension, buffering, extension, nested, numbers};
+use super::{Extension, buffering, extension, marker, nested, numbers};
 use crate::value::buffer::Buffer;
 use crate::value::context;
 use mobula_runtime::stack::StackLimit;
+
+/// The value at the front of bytes, and the bytes behind it.
+pub(super) fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Error> {
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader)?;
+    Ok((value, reader.rest()))
+}
 
 /// Room on the stack for each buffered level: code that does not check the stack goes through the level again.
 const BUFFERED_LEVEL_BYTES: usize = 16 << 10;
@@ -278,7 +284,7 @@ impl<'de> Reader<'de> {
                     return Err(Error::new(format!("an extension of type {code} with another value in it")));
                 }
                 let end = self.at + length;
-                let value = nested::visit(self, visitor)?;
+                let value = nested::visit(&mut *self, visitor)?;
                 if self.at == end {
                     return Ok(value);
                 }

@@ -6,7 +6,8 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::error::{Error, Step};
 use super::numbers::{self, Number};
-use super::{BESIDE_BYTES_MIN, Extension, extension};
+use super::read::take;
+use super::{Extension, extension, marker};
 use crate::value::buffer::Buffer;
 use crate::value::context;
 use mobula_runtime::stack::StackLimit;
@@ -17,40 +18,8 @@ pub(super) struct Writer<'a> {
     limit: StackLimit,
 }
 
-/// MessagePack's markers.
-pub(super) mod marker {
-    pub(in super::super) const NIL: u8 = 0xc0;
-    pub(in super::super) const FALSE: u8 = 0xc2;
-    pub(in super::super) const TRUE: u8 = 0xc3;
-    pub(in super::super) const BIN_8: u8 = 0xc4;
-    pub(in super::super) const BIN_16: u8 = 0xc5;
-    pub(in super::super) const BIN_32: u8 = 0xc6;
-    pub(in super::super) const EXT_8: u8 = 0xc7;
-    pub(in super::super) const EXT_16: u8 = 0xc8;
-    pub(in super::super) const EXT_32: u8 = 0xc9;
-    pub(in super::super) const F32: u8 = 0xca;
-    pub(in super::super) const F64: u8 = 0xcb;
-    pub(in super::super) const U8: u8 = 0xcc;
-    pub(in super::super) const U16: u8 = 0xcd;
-    pub(in super::super) const U32: u8 = 0xce;
-    pub(in super::super) const U64: u8 = 0xcf;
-    pub(in super::super) const I8: u8 = 0xd0;
-    pub(in super::super) const I16: u8 = 0xd1;
-    pub(in super::super) const I32: u8 = 0xd2;
-    pub(in super::super) const I64: u8 = 0xd3;
-    pub(in super::super) const FIXEXT_1: u8 = 0xd4;
-    pub(in super::super) const FIXEXT_16: u8 = 0xd8;
-    pub(in super::super) const STR_8: u8 = 0xd9;
-    pub(in super::super) const STR_16: u8 = 0xda;
-    pub(in super::super) const STR_32: u8 = 0xdb;
-    pub(in super::super) const ARRAY_16: u8 = 0xdc;
-    pub(in super::super) const ARRAY_32: u8 = 0xdd;
-    pub(in super::super) const MAP_16: u8 = 0xde;
-    pub(in super::super) const MAP_32: u8 = 0xdf;
-    pub(in super::super) const FIXMAP: u8 = 0x80;
-    pub(in super::super) const FIXARRAY: u8 = 0x90;
-    pub(in super::super) const FIXSTR: u8 = 0xa0;
-}
+/// Lists of numbers, strings and binary of so many bytes go beside the stream.
+const BESIDE_BYTES_MIN: usize = 4096;
 
 /// An array or a map.
 #[derive(Clone, Copy)]
@@ -671,9 +640,9 @@ impl ser::SerializeMap for Compound<'_, '_> {
         written.map_err(|error| {
             // The keys that a flattened struct writes are the names of its fields.
             let key = self.writer.out.get(self.key_start..value_start).unwrap_or_default();
-            let step = match super::read_alone::<String>(key) {
-                Ok(name) => Step::Name(name.into()),
-                Err(_) => Step::Index(self.count.saturating_sub(1)),
+            let step = match take::<String>(key) {
+                Ok((name, [])) => Step::Name(name.into()),
+                _ => Step::Index(self.count.saturating_sub(1)),
             };
             self.cut(self.key_start);
             error.at(step, Some(std::any::type_name::<T>()))
