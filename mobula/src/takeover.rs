@@ -2,8 +2,8 @@
 //!
 //! Workers, and the embedded store, are this same program, started again. They must never run the program's own
 //! `main`, also where that is not the user's: under a test harness, criterion, or a host that only links a library.
-//! Their first argument says what they are to be; the environment is left alone, so nothing that they start takes itself
-//! for a worker.
+//! Their first argument says what they are to be; the environment is left alone, so nothing that they start takes
+//! itself for a worker.
 //!
 //! The moment is the last one before `main`. The program's entry code calls the C library's `__libc_start_main`, and
 //! finds the function here, which passes a `main` of ours on to the true one. By then the C library is set up, every

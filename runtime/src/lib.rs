@@ -11,13 +11,13 @@
 //! ```
 //!
 //! The path of a task through this crate: `front` (the functions that a front calls) → `call` (its arguments are
-//! payloads) → `submit` (its arguments are there, a worker has room) → `wire`, `mail` (a record in a ring) → in the worker:
-//! `executor` (its queue), `worker`, `host` (it runs) → `wire`, `mail` → `submit` → `call` (its outcome arrives in a cell,
-//! which a [`Ref`] points to).
+//! payloads) → `submit` (its arguments are there, a worker has room) → `wire`, `mail` (a record in a ring) → in the
+//! worker: `executor` (its queue), `worker`, `host` (it runs) → `wire`, `mail` → `submit` → `call` (its outcome
+//! arrives in a cell, which a [`Ref`] points to).
 //!
-//! `runtime` is what every process of a session has, and connects these parts. The `head` starts processes and hands out
-//! workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is the
-//! operating system. No two rooms import each other.
+//! `runtime` is what every process of a session has, and connects these parts. The `head` starts processes and hands
+//! out workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is
+//! the operating system. No two rooms import each other.
 
 mod call;
 mod definition;

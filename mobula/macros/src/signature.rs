@@ -280,13 +280,14 @@ impl Returns {
         // The type's own tokens let the compiler point at them if it cannot be encoded, and the span of the written
         // type if its error cannot be shown.
         let span = self.written.resolved_at(Span::call_site());
+        let wanted = quote_spanned!(span=> __mobula::__private::Arguments::wanted(#arguments));
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
             let as_error = as_error();
-            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(__mobula::__private::Arguments::wanted(#arguments), #call, #as_error))
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty, _>(#wanted, #call, #as_error))
         } else {
             let outcome = format_ident!("infallible{shape}", span = span);
-            quote_spanned!(span=> __mobula::__private::#outcome::<#ty>(__mobula::__private::Arguments::wanted(#arguments), #call))
+            quote_spanned!(span=> __mobula::__private::#outcome::<#ty>(#wanted, #call))
         }
     }
 

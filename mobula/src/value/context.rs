@@ -46,8 +46,8 @@ pub(super) fn take_invitation() -> bool {
     INVITED.take()
 }
 
-/// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: `serde`'s errors are
-/// texts.
+/// Turns `error` into the deserializer's own, and keeps it for [`decode`](super::decode) to return: errors of `serde`
+/// are texts.
 pub(crate) fn refuse<E: serde::de::Error>(error: impl Into<Box<ValueError>>) -> E {
     let error = error.into();
     let refusal = E::custom(&error);

@@ -1,11 +1,12 @@
 //! Values: how anything that implements `serde`'s traits becomes bytes that another process can use, and comes back.
 //!
-//! A value becomes a *payload* of two parts. Small things go through a *stream*, which is MessagePack and describes itself:
-//! every attribute of `serde` and every type of its data model comes back as it went, and another language can read it.
-//! Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as *buffers*,
-//! at any depth of a user's type, and on reading they borrow from the memory that the payload lies in, which they keep
-//! alive. A buffer that lies in the store already is not copied again: the payload names the object, and where in it.
-//! Plain text, bytes and lists of numbers are buffers too where they are large, but are copied out when they are read.
+//! A value becomes a *payload* of two parts. Small things go through a *stream*, which is MessagePack and describes
+//! itself: every attribute of `serde` and every type of its data model comes back as it went, and another language can
+//! read it. Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it
+//! as *buffers*, at any depth of a user's type, and on reading they borrow from the memory that the payload lies in,
+//! which they keep alive. A buffer that lies in the store already is not copied again: the payload names the object,
+//! and where in it. Plain text, bytes and lists of numbers are buffers too where they are large, but are copied out
+//! when they are read.
 //!
 //! ```text
 //! encode:  T ──serde──► stream + buffers + references ──write_into──► payload
@@ -74,7 +75,8 @@
 //! # Limits
 //!
 //! A carrier that meets a `serde` format other than this one, also within an implementation of `Serialize`, writes its
-//! bytes in line. So does one that stands where a tag is added to it: in a newtype variant of an internally tagged enum.
+//! bytes in line. So does one that stands where a tag is added to it: in a newtype variant of an internally tagged
+//! enum.
 //!
 //! A value that a type's own `Serialize` refuses, or that `serde` refuses for it, is [`ValueError::Unwritable`], which
 //! names the type and the field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is

@@ -304,8 +304,8 @@ impl State {
             let (limit, in_use) = self.pool.processes();
             tracing::warn!(blocked, in_use, limit, "processes are there only because calls wait for others");
             output::say(format_args!(
-                "{blocked} of the session's {in_use} processes are there only because their calls wait for others; there \
-                 may be {limit} (`Builder::max_processes`)"
+                "{blocked} of the session's {in_use} processes are there only because their calls wait for others; \
+                 there may be {limit} (`Builder::max_processes`)"
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! The [`Host`], which a front gives to the core: it runs the functions and actors of one language. It gets each call as
-//! an [`Invocation`].
+//! The [`Host`], which a front gives to the core: it runs the functions and actors of one language. It gets each call
+//! as an [`Invocation`].
 
 pub(crate) mod invocation;
 

@@ -1,5 +1,5 @@
-//! The encoding of records without a layout of their own: `postcard`, borrowed from the record where possible. Both ends
-//! are the same build, so the encoding need not describe itself.
+//! The encoding of records without a layout of their own: `postcard`, borrowed from the record where possible. Both
+//! ends are the same build, so the encoding need not describe itself.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! The records that processes of a session send each other through their rings.
 //!
-//! `call` has those of callers and the processes that run their calls, and `head` those from and to the head. All but the
-//! most frequent ones are encoded by `codec`. A [`Failure`](crate::error::Failure) that is stored in place of a result
-//! has the same encoding.
+//! `call` has those of callers and the processes that run their calls, and `head` those from and to the head. All but
+//! the most frequent ones are encoded by `codec`. A [`Failure`](crate::error::Failure) that is stored in place of a
+//! result has the same encoding.
 
 mod call;
 mod codec;

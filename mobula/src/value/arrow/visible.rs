@@ -191,8 +191,8 @@ fn visible_runs<R: ArrowNativeType>(array: &ArrayData) -> Visible {
     Visible { offset, buffers: vec![], children }
 }
 
-/// The elements of `parts`, in a child of their own, if they are so few of `range` that this is worth its copy, and their
-/// memory would travel.
+/// The elements of `parts`, in a child of their own, if they are so few of `range` that this is worth its copy, and
+/// their memory would travel.
 fn gathered(
     child: &ArrayData,
     range: Range<usize>,

@@ -13,8 +13,8 @@ pub(super) const TENSOR: u8 = 10;
 pub(super) const ARROW: u8 = 11;
 
 /// A type that has an extension of its own. It is written as a newtype struct of this name, whose content asks
-/// [`take_invitation`](crate::value::context::take_invitation) whether it goes into the extension: any other format only
-/// sees a newtype struct.
+/// [`take_invitation`](crate::value::context::take_invitation) whether it goes into the extension: any other format
+/// only sees a newtype struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extension {
     Buffer,

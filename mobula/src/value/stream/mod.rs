@@ -1,10 +1,12 @@
 //! The stream of a payload: [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), which describes
-//! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which go in
-//! one piece. `marker` and `extension` have the bytes by which both tell values apart.
+//! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which go
+//! in one piece. `marker` and `extension` have the bytes by which both tell values apart.
 //!
 //! | value | in the stream |
 //! |---|---|
-//! | `bool`, integers up to 64 bits, `f32`, `f64` | a boolean; an integer, in the shortest form; a float of its width, bit by bit |
+//! | `bool` | a boolean |
+//! | an integer of at most 64 bits | an integer, in the shortest form |
+//! | `f32`, `f64` | a float of its width, bit by bit |
 //! | text, `char` | a string |
 //! | bytes (of `serialize_bytes`) | binary |
 //! | list, tuple, tuple struct | an array; a list of numbers: see below |

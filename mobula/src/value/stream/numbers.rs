@@ -44,7 +44,8 @@ macro_rules! numbers {
                 if item == TypeId::of::<&'static $number>() {
                     return Ok(receiver.receive(items.map(|item| {
                         // SAFETY: the item is a `&$number`, since it has the same type id but for lifetimes; it is
-                        // copied out of the reference while it is alive, and a reference has no destructor to run twice.
+                        // copied out of the reference while it is alive, and a reference has no destructor to run
+                        // twice.
                         unsafe { *std::mem::transmute_copy::<I::Item, &$number>(&item) }
                     })));
                 }

@@ -1,5 +1,5 @@
-//! Lists of numbers, bytes and text go in one piece, beside the stream where they are large. If this fails, plain vectors
-//! are written and read number by number, or are copied more often than needed.
+//! Lists of numbers, bytes and text go in one piece, beside the stream where they are large. If this fails, plain
+//! vectors are written and read number by number, or are copied more often than needed.
 
 use std::collections::VecDeque;
 
