@@ -68,9 +68,21 @@ pub use mobula_runtime::{
     TaskErrorKind, TaskOptions, UNLIMITED, is_initialized, sessions,
 };
 
+/// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.
+pub use mobula_client as client;
+
+// Crates whose types stand in signatures of this crate, in the version that they mean.
+/// The crate whose `Bytes` become [`value::Bytes`], and the other way round, without a copy.
+pub use bytes;
+/// The crate of the elements `f16` and `bf16` of tensors.
+#[cfg(feature = "half")]
+pub use half;
 /// The crate whose arrays tensors are seen as.
 #[cfg(feature = "ndarray")]
 pub use ndarray;
+/// The crate of the complex elements of tensors.
+#[cfg(feature = "complex")]
+pub use num_complex;
 
 pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
 pub use crate::arguments::IntoArg;

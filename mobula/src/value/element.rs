@@ -6,22 +6,41 @@
 
 use std::fmt;
 
-use bytemuck::{NoUninit, Zeroable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The elements that a [`Tensor`](super::Tensor) can hold: `i8` to `i64`, `u8` to `u64`, `f32`, `f64` and `bool`; with
-/// the feature `half` also `half::f16` and `half::bf16`, and with the feature `complex` also `num_complex::Complex<f32>`
-/// and `num_complex::Complex<f64>`.
+/// the feature `half` also `half::f16` and `half::bf16`, and with the feature `complex` also
+/// `num_complex::Complex<f32>` and `num_complex::Complex<f64>`. The trait is sealed: other types cannot implement it.
+///
+/// ```
+/// use mobula::value::{Element, Tensor};
+///
+/// fn count<T: Element>(tensor: &Tensor<T>, wanted: T) -> usize {
+///     tensor.as_slice().iter().filter(|element| **element == wanted).count()
+/// }
+///
+/// assert_eq!(count(&Tensor::from(vec![0, 1, 0]), 0), 2);
+/// assert_eq!(count(&Tensor::from(vec![true, false]), true), 1);
+/// ```
 pub trait Element:
-    sealed::Sealed + NoUninit + Zeroable + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync
+    sealed::Sealed + Copy + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync
 {
     /// The type's name in payloads and messages.
+    ///
+    /// ```
+    /// use mobula::value::Element;
+    ///
+    /// assert_eq!(f32::NAME, "f32");
+    /// ```
     const NAME: &'static str;
 }
 
 pub(super) mod sealed {
-    pub trait Sealed: Sized {
+    use bytemuck::{NoUninit, Zeroable};
+
+    /// Bounds of another crate stand here, not on `Element`: programs need not know them.
+    pub trait Sealed: NoUninit + Zeroable {
         /// Whether every pattern of bits is an element.
         const IS_PLAIN: bool;
 
