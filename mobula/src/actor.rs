@@ -16,9 +16,40 @@ use crate::object_ref::ObjectRef;
 use crate::registry::Class;
 use crate::value::Reference;
 
-/// A class of actors; implemented by `#[mobula::remote]` on an `impl` block.
+/// A class of actors; implemented by `#[mobula::remote]` on an `impl` block, and not by hand.
+///
+/// It is the bound of code that takes actors of any class:
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// struct Greeter;
+///
+/// #[remote]
+/// impl Greeter {
+///     fn new() -> Self {
+///         Greeter
+///     }
+///     fn greet(&self, name: String) -> String {
+///         format!("hello, {name}")
+///     }
+/// }
+///
+/// /// The actors of a name and a number, made elsewhere.
+/// fn pool<A: Actor>(name: &str, size: usize) -> Result<Vec<ActorHandle<A>>> {
+///     (0..size).map(|number| get_actor(&format!("{name}-{number}"))).collect()
+/// }
+///
+/// let _mobula = init()?;
+/// let options = mobula::ActorOptions::new().name("greeter-0");
+/// let _greeter = Greeter::options(options).remote();
+/// let greeters: Vec<ActorHandle<Greeter>> = pool("greeter", 1)?;
+/// assert_eq!(greeters[0].greet("Mobula".to_owned()).get()?, "hello, Mobula");
+/// # Ok::<(), mobula::Error>(())
+/// ```
 pub trait Actor: 'static {
-    /// The methods that a handle offers: those of the class, as remote calls.
+    /// The methods that a handle offers: those of the class, as remote calls. A handle derefs to it; programs have no
+    /// need to name it.
     type Methods;
     #[doc(hidden)]
     fn class() -> &'static Class;
@@ -28,10 +59,43 @@ pub trait Actor: 'static {
     fn raw(methods: &Self::Methods) -> &RawActor;
 }
 
-/// A handle to an actor: derefs to its methods.
+/// A handle to an actor: derefs to its methods, each as a remote call that returns an [`ObjectRef`] at once.
 ///
 /// Calls through one process's handles run in order. A handle can be cloned, given as an argument, or sent inside a
 /// value; the actor ends when the last one, anywhere, is gone.
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// struct Counter {
+///     value: i64,
+/// }
+///
+/// #[remote]
+/// impl Counter {
+///     fn new(start: i64) -> Self {
+///         Counter { value: start }
+///     }
+///     fn add(&mut self, by: i64) -> i64 {
+///         self.value += by;
+///         self.value
+///     }
+/// }
+///
+/// #[remote]
+/// fn count(counter: ActorHandle<Counter>) -> Result<i64> {
+///     counter.add(1).get() // a task calls the actor, too
+/// }
+///
+/// let _mobula = init()?;
+/// let counter: ActorHandle<Counter> = Counter::remote(40); // a process of its own, which runs `Counter::new(40)`
+/// counter.add(1);
+/// assert_eq!(count::remote(counter.clone()).get()?, 42);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// A call costs as much as a call of a function: one record in shared memory, and no system call while the actor's
+/// process is awake. The drop of a handle waits for nothing.
 ///
 /// # How an actor ends
 ///
@@ -43,6 +107,7 @@ pub trait Actor: 'static {
 /// its own, live on when no other handle is left: they end with the session, or by [`kill`](fn@kill). To avoid that,
 /// let one of them drop its handle (in a method that takes it out of the state), or look the other actor up by its name
 /// ([`get_actor`]) when it is needed.
+#[must_use = "the actor ends when its last handle is dropped"]
 pub struct ActorHandle<A: Actor> {
     methods: A::Methods,
 }
@@ -96,23 +161,80 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
     }
 }
 
-/// The actor of this class with a name. Costs a round trip to the head.
+/// The actor of this class with a name, as [`ActorOptions::name`](crate::ActorOptions::name) gave it. Any process of
+/// the session can ask. Costs a round trip to the head, which is a thread of the driver.
+///
+/// ```
+/// use mobula::prelude::*;
+/// use mobula::{ActorOptions, Error};
+///
+/// struct Settings(String);
+///
+/// #[remote]
+/// impl Settings {
+///     fn new(text: String) -> Self {
+///         Settings(text)
+///     }
+///     fn text(&self) -> String {
+///         self.0.clone()
+///     }
+/// }
+///
+/// #[remote]
+/// fn read() -> Result<String> {
+///     get_actor::<Settings>("settings")?.text().get()
+/// }
+///
+/// let _mobula = init()?;
+/// let settings = Settings::options(ActorOptions::new().name("settings")).remote("blue".to_owned());
+/// assert_eq!(read::remote().get()?, "blue");
+/// assert_eq!(get_actor::<Settings>("settings")?, settings);
+/// assert!(matches!(get_actor::<Settings>("setings"), Err(Error::NoSuchActor { .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::NoSuchActor`](crate::Error::NoSuchActor), [`Error::WrongActorClass`](crate::Error::WrongActorClass),
-/// [`Error::NotInitialized`](crate::Error::NotInitialized).
+/// - [`Error::NoSuchActor`](crate::Error::NoSuchActor): no living actor has the name.
+/// - [`Error::WrongActorClass`](crate::Error::WrongActorClass): the actor of that name is of another class.
+/// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     let class = A::class();
     let actor = ActorRef::named(name, class.definition())?;
     Ok(ActorHandle::from_raw(RawActor { actor, class }))
 }
 
-/// Ends an actor now, and for good: its process is killed, even during a call, and unfinished calls fail. Costs a round
-/// trip to the head.
+/// Ends an actor now, and for good: its process is killed, even during a call, and unfinished calls fail. No destructor
+/// of its state runs, and it is not restarted. Costs a round trip to the head. When this returns, no call of the actor
+/// succeeds any more.
+///
+/// ```
+/// use mobula::prelude::*;
+/// use mobula::{ActorEnd, Error, Failure};
+///
+/// struct Sleeper;
+///
+/// #[remote]
+/// impl Sleeper {
+///     fn new() -> Self {
+///         Sleeper
+///     }
+///     fn sleep(&self) {
+///         std::thread::sleep(std::time::Duration::from_secs(3600));
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let sleeper = Sleeper::remote();
+/// let asleep = sleeper.sleep();
+/// mobula::kill(&sleeper)?;
+/// let error = asleep.get().unwrap_err();
+/// assert!(matches!(error, Error::Failed(Failure::ActorDied { cause: ActorEnd::Killed, .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Failure::SessionOver`](crate::Failure::SessionOver) when the
-/// handle's session has ended.
+/// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
+/// - [`Failure::SessionOver`](crate::Failure::SessionOver): the handle's session has ended.
 pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
     handle.raw().actor.kill()
 }

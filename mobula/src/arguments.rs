@@ -19,6 +19,29 @@ use crate::value::{self, References, Source, ValueError};
 ///
 /// A reference is resolved before the call runs: the function gets the value. An argument whose own type is
 /// `ObjectRef<U>` gets the reference itself.
+///
+/// ```
+/// use mobula::IntoArg;
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// /// Takes what `square::remote` takes.
+/// fn fourth_power(x: impl IntoArg<i64>) -> ObjectRef<i64> {
+///     square::remote(square::remote(x))
+/// }
+///
+/// let _mobula = init()?;
+/// assert_eq!(fourth_power(2).get()?, 16);
+/// assert_eq!(fourth_power(put(&3)?).get()?, 81);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// A value is encoded before the call returns: one copy, of a small one into the request and of a large one into the
+/// store. A reference costs a clone of it, however large the value.
 #[diagnostic::on_unimplemented(
     message = "this argument is of type `{T}` or `ObjectRef<{T}>`, not `{Self}`",
     label = "neither a value of type `{T}` nor a reference to one",
@@ -62,6 +85,7 @@ impl<T> IntoArg<T> for &ObjectRef<T> {
 }
 
 /// The arguments of a call that is about to run, to be decoded one after the other from the record that they came in.
+#[derive(Debug)]
 pub struct Arguments<'a>(&'a mut Invocation);
 
 impl<'a> Arguments<'a> {
@@ -127,10 +151,12 @@ impl<'a> Arguments<'a> {
 pub type Outcome = Result<(), Failure>;
 
 /// The form in which a result is wanted, and the place that it goes to.
+#[derive(Debug)]
 pub struct Wanted<'a>(&'a mut Invocation);
 
 /// Encodes values, each as an object of its own.
 #[doc(hidden)]
+#[derive(Debug)]
 pub struct EachEncoder<'a>(&'a mut Invocation);
 
 impl EachEncoder<'_> {

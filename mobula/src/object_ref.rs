@@ -18,13 +18,65 @@ use crate::value::{self, Reference, References, Source};
 /// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
 ///
 /// It can be cloned, given as an argument (the call gets the value), or sent inside a value (the receiver gets the
-/// reference). The object lives while any process has a reference to it.
+/// reference). The object lives while any process has a reference to it. A clone is an addition to a count; it does not
+/// copy the value.
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn total(numbers: Vec<i64>) -> i64 {
+///     numbers.iter().sum()
+/// }
+///
+/// #[remote]
+/// fn larger(a: i64, b: i64) -> i64 {
+///     a.max(b)
+/// }
+///
+/// let _mobula = init()?;
+/// let numbers: ObjectRef<Vec<i64>> = put(&vec![1, 2, 3])?;
+/// let six: ObjectRef<i64> = total::remote(&numbers); // returns at once
+/// let result = larger::remote(six, 5); // runs when `six` is there
+/// assert_eq!(result.get()?, 6);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// A reference is equal to its clones, in all processes, and to no other. The values make no difference: two calls of
 /// one function give two references, and so do two puts of one value. So it can be the key of a map.
 ///
-/// Dropping the references to a call's result does not cancel the call: the call runs, or waits for its turn, and its
-/// result is dropped. The drop waits for nothing. It is allowed after the session has ended.
+/// # Dropping
+///
+/// Dropping the references to a call's result does not cancel the call: the call runs, or waits until a worker is free,
+/// and its result is dropped. The drop waits for nothing. It is allowed after the session has ended.
+///
+/// So this type is not `#[must_use]`: a call may be made for its effect alone, as in Ray. But no process learns whether
+/// such a call has failed. Where that matters, keep the reference and [`get`](Self::get) it.
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// struct Log(Vec<String>);
+///
+/// #[remote]
+/// impl Log {
+///     fn new() -> Self {
+///         Log(Vec::new())
+///     }
+///     fn append(&mut self, line: String) {
+///         self.0.push(line);
+///     }
+///     fn lines(&self) -> Vec<String> {
+///         self.0.clone()
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let log = Log::remote();
+/// log.append("started".to_owned()); // runs, although its reference is dropped
+/// assert_eq!(log.lines().get()?, ["started"]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 pub struct ObjectRef<T> {
     to: Ref,
     of: PhantomData<fn() -> T>,
@@ -41,24 +93,70 @@ impl<T> ObjectRef<T> {
     }
 
     /// The id that the reference shares with its clones in all processes, and with no other reference. It never
-    /// changes.
+    /// changes. Costs a copy of 16 bytes.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let (one, other) = (mobula::put(&7)?, mobula::put(&7)?);
+    /// assert_eq!(one.id(), one.clone().id());
+    /// assert_ne!(one.id(), other.id());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn id(&self) -> RefId {
         self.to.id()
     }
 
-    /// Whether [`get`](Self::get) would return (a value or an error) without waiting. Does not look for new results:
-    /// see [`wait`].
+    /// Whether [`get`](Self::get) would return (a value or an error) without waiting. Costs one or two loads. It does
+    /// not look for new results, so a loop that only asks this may never end: see [`wait`].
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// assert!(mobula::put(&7)?.is_ready());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.to.is_ready()
     }
 }
 
 impl<T: DeserializeOwned> ObjectRef<T> {
-    /// Waits for the object and returns its value. Large arrays in it are not copied: they lie in the store.
+    /// Waits for the object and returns its value.
+    ///
+    /// ```
+    /// use mobula::{Error, TaskErrorKind};
+    ///
+    /// #[mobula::remote]
+    /// fn parse(text: String) -> Result<i64, std::num::ParseIntError> {
+    ///     text.parse()
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(parse::remote("12".to_owned()).get()?, 12);
+    /// match parse::remote("twelve".to_owned()).get() {
+    ///     Err(Error::Task(error)) => {
+    ///         assert_eq!(error.kind, TaskErrorKind::Returned);
+    ///         assert_eq!(error.message, "invalid digit found in string");
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// # Cost
+    /// The value is decoded from a copy of its small parts. The carriers [`Bytes`](crate::value::Bytes),
+    /// [`Tensor`](crate::value::Tensor) and `Arrow` in it borrow from the store's memory, however large they are; a
+    /// `Vec` or a `String` is copied out. No system call, unless this thread has to sleep until the object is there,
+    /// and no message to the daemon after the first object of an owner. Each `get` decodes again.
     ///
     /// # Errors
-    /// The failure of the task; [`Failure::SessionOver`](crate::Failure::SessionOver) when the reference's session has
-    /// ended.
+    /// - [`Error::Task`](crate::Error::Task): the function or method returned an error or panicked.
+    /// - [`Error::Failed`](crate::Error::Failed): there is no result. The [`Failure`](crate::Failure) says why, such as
+    ///   [`WorkerDied`](crate::Failure::WorkerDied), [`ObjectLost`](crate::Failure::ObjectLost), or
+    ///   [`SessionOver`](crate::Failure::SessionOver) when the reference's session has ended.
+    /// - [`Error::Value`](crate::Error::Value): the bytes do not hold a `T`.
+    /// - [`Error::Store`](crate::Error::Store): the object cannot be mapped or restored.
     pub fn get(&self) -> Result<T> {
         let runtime = runtime_of(self.to.session())?;
         if !self.is_ready() {
@@ -67,7 +165,23 @@ impl<T: DeserializeOwned> ObjectRef<T> {
         read(&self.to, runtime.client())
     }
 
-    /// As [`get`](Self::get), but gives up after `timeout`.
+    /// As [`get`](Self::get), but gives up after `timeout`. The call goes on, and a later `get` can have its result.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::Error;
+    ///
+    /// #[mobula::remote]
+    /// fn sleeps() {
+    ///     std::thread::sleep(Duration::from_secs(3600));
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let slow = sleeps::remote();
+    /// let error = slow.get_timeout(Duration::from_millis(1)).unwrap_err();
+    /// assert!(matches!(error, Error::Timeout { ready: 0, wanted: 1, .. }));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Timeout`](crate::Error::Timeout), and those of `get`.
@@ -78,11 +192,34 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     }
 }
 
-/// Puts a value into the store, once, and returns a reference to it. Arrays that lie in the store already are not
-/// copied.
+/// Puts a value into the store and returns a reference to it. Every process of the session can read the value from
+/// there, any number of times.
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn element(table: Vec<f64>, index: usize) -> f64 {
+///     table[index]
+/// }
+///
+/// let _mobula = init()?;
+/// let table = put(&vec![0.5, 1.5, 2.5])?; // written once, read by three calls
+/// let elements = get((0..3).map(|index| element::remote(&table, index)))?;
+/// assert_eq!(elements, [0.5, 1.5, 2.5]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Cost
+/// One copy of the value into shared memory. Carriers ([`Bytes`](crate::value::Bytes),
+/// [`Tensor`](crate::value::Tensor), `Arrow`) whose memory lies in the store already are not copied: the new object
+/// refers to theirs. While the memory that this process has leased has room, there is no system call and no message to
+/// the daemon.
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) when it cannot be encoded, [`Error::Store`](crate::Error::Store) when there is no room for it.
+/// - [`Error::Value`](crate::Error::Value): the value cannot be encoded.
+/// - [`Error::Store`](crate::Error::Store): there is no room for it, or the store is gone.
+/// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let runtime = runtime()?;
     let encoded = value::encode(value)?;
@@ -101,21 +238,49 @@ fn read<T: DeserializeOwned>(to: &Ref, client: &Client) -> Result<T> {
     })
 }
 
-/// Waits for all objects and returns their values, in order. The first that fails is reported without waiting for the
-/// rest.
+/// Waits for all objects and returns their values, in order. Takes references, or borrows of them. The first failure
+/// is reported without waiting for the rest.
+///
+/// ```
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let squares: Vec<_> = (0..4).map(|x| square::remote(x)).collect(); // all of them run at the same time
+/// assert_eq!(mobula::get(&squares)?, [0, 1, 4, 9]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// Each value costs as much as with [`ObjectRef::get`].
 ///
 /// # Errors
-/// Those of [`ObjectRef::get`].
+/// Those of [`ObjectRef::get`], and [`Error::NotInitialized`](crate::Error::NotInitialized).
 pub fn get<T: DeserializeOwned>(
     refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
 ) -> Result<Vec<T>> {
     get_within(refs, None)
 }
 
-/// As [`get`], but gives up after `timeout`.
+/// As [`get`], but gives up after `timeout`, which is for all objects together. The calls go on.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let squares: Vec<_> = (0..4).map(|x| square::remote(x)).collect();
+/// assert_eq!(mobula::get_timeout(&squares, Duration::from_secs(60))?, [0, 1, 4, 9]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::Timeout`](crate::Error::Timeout), and those of [`ObjectRef::get`].
+/// [`Error::Timeout`](crate::Error::Timeout), which says how many of the objects were there, and those of [`get`].
 pub fn get_timeout<T: DeserializeOwned>(
     refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
     timeout: Duration,
@@ -133,7 +298,19 @@ fn get_within<T: DeserializeOwned>(
     refs.iter().map(|reference| read(&reference.to, runtime.client())).collect()
 }
 
-/// References of one type.
+/// References to objects of one type.
+///
+/// ```
+/// use mobula::Refs;
+///
+/// fn sum(parts: &Refs<u64>) -> mobula::Result<u64> {
+///     Ok(mobula::get(parts)?.iter().sum())
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// assert_eq!(sum(&vec![mobula::put(&2)?, mobula::put(&3)?])?, 5);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 pub type Refs<T> = Vec<ObjectRef<T>>;
 
 /// Waits until `num_ready` of the references are ready, or `timeout` has passed (`None`: without end). Returns those
@@ -141,9 +318,31 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 ///
 /// A failed task is ready: `get` returns its error at once.
 ///
+/// ```
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let mut pending: Vec<_> = (0..8).map(|x| square::remote(x)).collect();
+/// let mut sum = 0;
+/// while !pending.is_empty() {
+///     let (ready, rest) = mobula::wait(pending, 1, None)?; // in the order in which they finish
+///     sum += ready[0].get()?;
+///     pending = rest;
+/// }
+/// assert_eq!(sum, 140);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// Costs a look (one or two loads) at each of the references, and a system call only where this thread has to sleep. It
+/// reads no value.
+///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) when `num_ready` is more than there are; [`Error::NotInitialized`](crate::Error::NotInitialized); [`Failure::SessionOver`](crate::Failure::SessionOver) when
-/// one of them is of a session that has ended.
+/// - [`Error::Config`](crate::Error::Config): `num_ready` is more than the number of references.
+/// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
+/// - [`Failure::SessionOver`](crate::Failure::SessionOver): one of them is of a session that has ended.
 pub fn wait<T>(
     refs: impl IntoIterator<Item = ObjectRef<T>>,
     num_ready: usize,
@@ -152,6 +351,8 @@ pub fn wait<T>(
     mobula_runtime::wait(&*runtime()?, refs.into_iter().collect(), num_ready, timeout)
 }
 
+// For the runtime's functions that wait for references of any type. `Ref` is no type of programs.
+#[doc(hidden)]
 impl<T> AsRef<Ref> for ObjectRef<T> {
     fn as_ref(&self) -> &Ref {
         &self.to

@@ -25,8 +25,8 @@ fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
     if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
 }
 
-/// Starts a session with the default [options](Builder): a store, and a worker for each runtime. Everything is gone when
-/// the returned guard is dropped, also by a panic, and when the process is killed.
+/// Starts a session with the default [options](Builder): a store, and one worker process for each core. Everything is
+/// gone when the returned guard is dropped, also by a panic, and when this process is killed.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -35,18 +35,24 @@ fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// Raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that. Processes
-/// that it starts from then on inherit the limit.
+/// This is `ray.init()` for one machine. Bind the guard to a name: `let _ = mobula::init()?` drops it at once.
+///
+/// It starts the store's process and returns once this process is connected to it: some milliseconds. The workers start
+/// meanwhile. It raises the soft limit of open descriptors of this process, to 65,536 where the hard limit allows that.
+/// Processes that this process starts from then on inherit the limit.
 ///
 /// # Errors
-/// [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized), [`Error::InWorker`](crate::Error::InWorker), [`Error::Start`](crate::Error::Start); [`ClientError::ForkedChild`](mobula_client::ClientError::ForkedChild) in a process that was
-/// forked while its parent had a session.
+/// - [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized): this process has a session.
+/// - [`Error::InWorker`](crate::Error::InWorker): this process is a worker, which is a part of its driver's session.
+/// - [`Error::Start`](crate::Error::Start): the system refused a process, a descriptor or a directory.
+/// - [`ClientError::ForkedChild`](crate::ClientError::ForkedChild): this process was forked while its parent had a
+///   session.
 pub fn init() -> Result<Session> {
     Builder::new().init()
 }
 
-/// Joins the session that this process has, or starts one as [`init`] does. It ends when the last of its guards is
-/// dropped.
+/// Joins the session that this process has, or starts one as [`init`] does. The session ends when the last of its
+/// guards is dropped.
 ///
 /// This is for tests, which run at the same time in one process, and for libraries that need a session and do not know
 /// whether their program has one:
@@ -66,18 +72,23 @@ pub fn init() -> Result<Session> {
 /// ```
 ///
 /// # Errors
-/// As [`init`], but for [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
+/// As [`init`], without [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
 pub fn init_or_join() -> Result<Session> {
     Builder::new().init_or_join()
 }
 
-/// How to start a session.
+/// The options of a session.
 ///
 /// ```
 /// let _mobula = mobula::Builder::new().workers(1).capacity_bytes(64 << 20).init()?;
 /// # Ok::<(), mobula::Error>(())
 /// ```
+///
+/// All builders of this crate ([`TaskOptions`](crate::TaskOptions) and [`ActorOptions`](crate::ActorOptions) too) have
+/// the same style: `new` has the defaults, each setter has the name of its option, takes the builder and returns it. So
+/// a chain needs no variable. A value that cannot be is an error of the call that uses the options.
 #[derive(Debug, Clone)]
+#[must_use = "no session starts before `init` is called"]
 pub struct Builder {
     options: SessionOptions,
     worker_program: Option<PathBuf>,
@@ -92,22 +103,63 @@ impl Default for Builder {
 
 impl Builder {
     /// The defaults.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().init()?; // the same as `mobula::init()?`
+    /// assert!(mobula::is_initialized());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tasks that run at the same time: so many worker processes, and more while some of them wait for results of
-    /// others. Default: one for each core that this process may run on, by its affinity mask and the quotas
-    /// of its control groups. At least 1.
+    /// The number of tasks that run at the same time: so many worker processes, and more while some of them wait for
+    /// results of others. From 1 to 1000. Default: one for each core that this process may run on, by its affinity mask
+    /// and the quotas of its control groups.
+    ///
+    /// ```
+    /// #[mobula::remote]
+    /// fn pid() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().workers(1).init()?;
+    /// assert_eq!(pid::remote().get()?, pid::remote().get()?); // there is one worker, so both run in it
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Self {
         self.options.workers = workers;
         self
     }
 
-    /// Processes that the session may have at a time: workers, also those whose calls only wait for others, and actors.
-    /// Beyond that, calls wait until processes become free. If none will, because all wait for others, one of the calls
-    /// that need one more fails with [`Failure::ProcessLimit`](crate::Failure::ProcessLimit). So does an actor that
-    /// would leave fewer than [`workers`](Self::workers) for calls.
+    /// The number of processes that the session may have at a time: workers, also those whose calls only wait for
+    /// others, and actors. Beyond that, calls wait until processes become free. If none will, because all wait for
+    /// others, one of the calls that need one more fails with [`Failure::ProcessLimit`](crate::Failure::ProcessLimit).
+    /// So does an actor that would leave fewer than [`workers`](Self::workers) for calls.
+    ///
+    /// ```
+    /// use mobula::{Error, Failure};
+    ///
+    /// struct Counter(u64);
+    ///
+    /// #[mobula::remote]
+    /// impl Counter {
+    ///     fn new() -> Self {
+    ///         Counter(0)
+    ///     }
+    ///     fn increment(&mut self) -> u64 {
+    ///         self.0 += 1;
+    ///         self.0
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().workers(1).max_processes(2).init()?;
+    /// let (fits, is_too_many) = (Counter::remote(), Counter::remote());
+    /// assert_eq!(fits.increment().get()?, 1);
+    /// let error = is_too_many.increment().get().unwrap_err();
+    /// assert!(matches!(error, Error::Failed(Failure::ProcessLimit { limit: 2, .. })));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// The limit is lower while this process has too few descriptors for so many (`RLIMIT_NOFILE`, 10 for each): the
     /// session starts no process that it could not serve.
@@ -121,41 +173,94 @@ impl Builder {
 
     /// The capacity of the store, in bytes. Default: 30 % of the memory of the machine, or of the control group
     /// (container) that this process is in. At least 1, at most that memory.
+    ///
+    /// ```
+    /// let session = mobula::Builder::new().capacity_bytes(64 << 20).init()?;
+    /// assert_eq!(session.client().capacity_bytes(), 64 << 20);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The memory is not taken in advance: a process leases it piece by piece when it puts objects. An object that is
+    /// larger than the capacity is refused: [`Refusal::TooLarge`](crate::Refusal::TooLarge).
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.options.capacity_bytes = Some(bytes);
         self
     }
 
     /// The directory for objects that are held but not in use when the store is full. The store makes a directory of
-    /// its own in it, and leaves nothing behind. It should be on a disk. Default: `/var/tmp`, if there is one.
+    /// its own in it, and leaves nothing behind. It should be on a disk. Default: `/var/tmp`, if it exists.
+    ///
+    /// ```
+    /// # let disk = tempfile::tempdir().expect("a directory");
+    /// # let disk = disk.path();
+    /// let _mobula = mobula::Builder::new().capacity_bytes(24 << 20).spill_directory(disk).init()?;
+    /// // 40 MiB in a store of 24: the first ones go to the disk, and come back when they are read.
+    /// let megabytes: Vec<_> = (0..40).map(|n| mobula::put(&vec![n; 1 << 20])).collect::<mobula::Result<_>>()?;
+    /// assert_eq!(megabytes[0].get()?, vec![0_u8; 1 << 20]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn spill_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.options.spill_directory = Some(directory.into());
         self
     }
 
-    /// How many bytes such objects may take on the disk. With 0, no object goes there, and a full store stays full.
-    /// Default: eight times the capacity.
+    /// The most bytes that such objects may take on the disk. With 0, no object goes there, and a full store stays
+    /// full. Default: eight times the capacity.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().spill_bytes_max(0).init()?; // in memory, or not at all
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn spill_bytes_max(mut self, bytes: u64) -> Self {
         self.options.spill_bytes_max = Some(bytes);
         self
     }
 
-    /// Where the session's directory, with the store's socket, is made. Default: `$XDG_RUNTIME_DIR/mobula`, or the first of
-    /// `mobula-UID` in `$TMPDIR`, `/tmp`, `/var/tmp` and `/dev/shm` that can be made.
+    /// The directory in which the session's own directory is made, with the store's socket. Default:
+    /// `$XDG_RUNTIME_DIR/mobula`, or the first of `mobula-UID` in `$TMPDIR`, `/tmp`, `/var/tmp` and `/dev/shm` that can
+    /// be made.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let session = mobula::Builder::new().session_dir(directory).init()?;
+    /// assert!(session.socket().starts_with(directory));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn session_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.options.session_dir = Some(directory.into());
         self
     }
 
-    /// Whether the output of workers appears in this process's output, with a prefix. Default: yes. If not, it is
-    /// discarded.
+    /// Whether the output of workers and actors appears in this process's output, each line with a prefix that names
+    /// the process. If not, it is discarded. Default: yes.
+    ///
+    /// ```
+    /// #[mobula::remote]
+    /// fn noisy() -> u32 {
+    ///     println!("this is not shown");
+    ///     1
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().forward_output(false).init()?;
+    /// assert_eq!(noisy::remote().get()?, 1);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn forward_output(mut self, forward: bool) -> Self {
         self.options.forward_output = forward;
         self
     }
 
-    /// For how long, at most, a waiting process of the session looks for mail before it sleeps. With zero it sleeps at
-    /// once. Default: 30 µs, about the time that the answer of a sleeping process takes.
+    /// The longest time for which a waiting process of the session looks for mail before it sleeps. With zero it sleeps
+    /// at once. Default: 30 µs, about the time that the answer of a sleeping process takes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// // Leaves the cores to other programs, and makes short calls slower.
+    /// let _mobula = mobula::Builder::new().spin(Duration::ZERO).init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// A process looks for a shorter time, or not at all, where looking has not paid off lately, as on a machine whose
     /// cores are all busy.
@@ -166,6 +271,12 @@ impl Builder {
 
     /// The program that workers run. Default: this one. It must be the same build: a worker of another one is refused.
     ///
+    /// ```
+    /// let program = std::env::current_exe().expect("the path of this program");
+    /// let _mobula = mobula::Builder::new().worker_program(program).init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// Where mobula is in a library that this program has loaded while it ran (`dlopen`), there is no default: see
     /// [`become_worker`](crate::become_worker).
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
@@ -173,19 +284,38 @@ impl Builder {
         self
     }
 
-    /// Starts the session. Workers start meanwhile.
+    /// Starts the session, as [`init`](fn@init) does.
+    ///
+    /// ```
+    /// use mobula::{Builder, Error};
+    ///
+    /// let error = Builder::new().workers(0).init().unwrap_err();
+    /// assert!(matches!(error, Error::Config { field: "workers", .. }));
+    /// assert_eq!(error.to_string(), "workers cannot be 0: between 1 and 1000 processes");
+    /// ```
     ///
     /// # Errors
-    /// Those of [`init`], and [`Error::Config`](crate::Error::Config) for options that cannot be.
+    /// Those of [`init`](fn@init), and [`Error::Config`](crate::Error::Config) for an option that cannot be.
     pub fn init(self) -> Result<Session> {
         mobula_runtime::start(self.into_options()?)
     }
 
-    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one that
-    /// is starting or ending. See [`init_or_join`].
+    /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one
+    /// that is starting or ending. See [`init_or_join`](fn@init_or_join).
+    ///
+    /// ```
+    /// use mobula::Builder;
+    ///
+    /// let first = Builder::new().capacity_bytes(64 << 20).init_or_join()?;
+    /// let joined = Builder::new().capacity_bytes(32 << 20).init_or_join()?;
+    /// assert_eq!(joined.client().capacity_bytes(), 64 << 20); // the session of the first one
+    /// drop(first);
+    /// assert!(mobula::is_initialized()); // it lasts as long as one of its guards
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`init`](Self::init), but for [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
+    /// As [`init`](Self::init), without [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
     pub fn init_or_join(self) -> Result<Session> {
         mobula_runtime::start_or_join(self.into_options()?)
     }
@@ -201,9 +331,10 @@ impl Builder {
             }
             None if takes_over() => {}
             None => {
-                let expected = "mobula is in a library that this program has loaded, or the C library is linked statically, so \
-                                that its copies do not become workers by themselves: call `mobula::become_worker()` first in \
-                                `main`, or name a program here that does";
+                let expected = "mobula is in a library that this program has loaded, or the C library is \
+                                linked statically, so that its copies do not become workers by themselves: \
+                                call `mobula::become_worker()` first in `main`, or name a program here that \
+                                does";
                 return Err(Error::Config {
                     field: "worker_program",
                     value: "this program".into(),

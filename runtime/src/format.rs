@@ -7,6 +7,14 @@
 //!
 //! The numbers are part of the protocol between processes: numbers may be added, and never change their meaning. They
 //! fit 16 bits.
+//!
+//! ```
+//! use mobula::value::{Tensor, encode, format};
+//!
+//! assert_eq!(encode(&Tensor::from(vec![1, 2]))?.format(), format::TENSOR);
+//! assert_eq!(encode(&vec![1, 2])?.format(), format::PLAIN);
+//! # Ok::<(), mobula::value::ValueError>(())
+//! ```
 
 /// Plain bytes without any structure, as `Client::put` and the writable carriers make them. They decode as bytes, and
 /// as nothing else.
@@ -31,12 +39,27 @@ pub const ARROW: u32 = 5;
 /// A pickle of Python's. Rust refuses it.
 pub const PYTHON: u32 = 6;
 
-/// Whether an object with the tag is a payload.
+/// Whether an object with the tag is a payload, which `mobula::value::decode` reads as any type.
+///
+/// ```
+/// use mobula::value::format;
+///
+/// assert!(format::is_payload(format::TENSOR));
+/// assert!(!format::is_payload(format::RAW));
+/// ```
+#[must_use]
 pub fn is_payload(format: u32) -> bool {
     matches!(format, PLAIN | TENSOR | ARROW)
 }
 
 /// The meaning of the tag, for messages.
+///
+/// ```
+/// use mobula::value::format;
+///
+/// assert_eq!(format::shown(format::RAISED), "an error");
+/// ```
+#[must_use]
 pub fn shown(format: u32) -> &'static str {
     match format {
         RAW => "plain bytes",

@@ -28,22 +28,21 @@ use syn::{Error, Item};
 ///
 /// # On a function
 ///
-/// ```no_run
+/// ```
 /// use mobula::prelude::*;
 ///
-/// #[mobula::remote]
+/// #[remote]
 /// fn square(x: i64) -> i64 {
 ///     x * x
 /// }
 ///
-/// # fn main() -> mobula::Result<()> {
-/// # let _mobula = mobula::init()?;
+/// let _mobula = init()?;
 /// let nine = square(3); // a call as ever, in this process
+/// assert_eq!(nine, 9);
 /// let nine: ObjectRef<i64> = square::remote(3); // a call in a worker, returns at once
 /// let eighty_one = square::remote(&nine); // an argument is a value or a reference to one
-/// # let _: i64 = eighty_one.get()?;
-/// # Ok(())
-/// # }
+/// assert_eq!(eighty_one.get()?, 81);
+/// # Ok::<(), mobula::Error>(())
 /// ```
 ///
 /// The function stays as it is. Beside it appears an empty type with the same name (types and functions do not get in
@@ -55,28 +54,64 @@ use syn::{Error, Item};
 /// - `num_returns(n)`, only where the function returns a `Vec<T>`: its elements become `n` objects of their own, and
 ///   `.remote(…)` returns a `Vec<ObjectRef<T>>`.
 ///
+/// A dropped `ObjectRef` does not cancel its call, so a function may be called for its effect alone.
+///
+/// ```
+/// use mobula::TaskOptions;
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn chunks(text: String) -> Vec<String> {
+///     text.split(' ').map(str::to_owned).collect()
+/// }
+///
+/// let _mobula = init()?;
+/// let text = put(&"one two".to_owned())?;
+/// let whole: ObjectRef<Vec<String>> = chunks::options(TaskOptions::new().max_retries(2)).remote(&text);
+/// assert_eq!(whole.get()?.len(), 2);
+/// let parts: Vec<ObjectRef<String>> = chunks::num_returns(2).remote(&text); // for two other calls, for example
+/// assert_eq!(parts[1].get()?, "two");
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
 /// The attribute takes these options:
 ///
-/// - `#[remote(num_returns = 2)]`: the function returns a tuple of that many elements (or a `Result` of one) and each
-///   becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
-/// - `#[remote(max_retries = 3)]`: how often a call is run again when its worker dies, unless the call's own options
-///   say otherwise: a number, or `unlimited`.
+/// - `#[remote(num_returns = 2)]`: the function returns a tuple of that many elements (or a `Result` of one), from 1 to
+///   8, and each becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
+/// - `#[remote(max_retries = 3)]`: how often a call is retried when its worker dies, unless the call's own options say
+///   otherwise: a number, or `unlimited`. Default: 0.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// #[remote(num_returns = 2, max_retries = 3, name = "divide")]
+/// fn quotient_and_rest(a: i64, b: i64) -> (i64, i64) {
+///     (a / b, a % b)
+/// }
+///
+/// let _mobula = init()?;
+/// let (quotient, rest): (ObjectRef<i64>, ObjectRef<i64>) = quotient_and_rest::remote(17, 5);
+/// assert_eq!((quotient.get()?, rest.get()?), (3, 2));
+/// let (quotient, _) = quotient_and_rest::remote(1, 0);
+/// assert!(quotient.get().unwrap_err().to_string().starts_with("divide panicked in process"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// A call takes each argument as a value or as a reference, so it does not tell an expression its type: where nothing
 /// else does, name it, as in `square::remote(text.parse::<i64>()?)`.
 ///
 /// # On an `impl` block
 ///
-/// ```no_run
+/// ```
 /// use mobula::prelude::*;
 ///
 /// struct Counter {
 ///     value: i64,
 /// }
 ///
-/// #[mobula::remote]
+/// #[remote]
 /// impl Counter {
 ///     fn new(start: i64) -> Self {
 ///         Counter { value: start }
@@ -88,30 +123,59 @@ use syn::{Error, Item};
 ///     }
 /// }
 ///
-/// # fn main() -> mobula::Result<()> {
-/// # let _mobula = mobula::init()?;
+/// let _mobula = init()?;
 /// let counter: ActorHandle<Counter> = Counter::remote(5); // a process of its own, which runs `Counter::new(5)`
 /// let six: ObjectRef<i64> = counter.increment(1); // calls of one caller run in order
-/// # let _: i64 = six.get()?;
-/// # Ok(())
-/// # }
+/// assert_eq!(six.get()?, 6);
+/// # Ok::<(), mobula::Error>(())
 /// ```
 ///
 /// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
 /// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation.
-/// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local. A method cannot
-/// have the name of one that every handle has, such as `clone` or `eq`: a call of it would mean the handle's.
+/// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local. A method
+/// cannot have the name of one that every handle has, such as `clone` or `eq`: a call of it would mean the handle's.
 ///
 /// The attribute takes these options, which `ActorOptions` may leave open; each is a number, or `unlimited`:
 ///
-/// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies.
+/// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies. Default: 0.
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
-///   again.
+///   again. Default: 0.
 ///
 /// Methods take options too:
 ///
 /// - `#[remote(num_returns = 2)]`: as on a function.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
+///
+/// ```
+/// use mobula::ActorOptions;
+/// use mobula::prelude::*;
+///
+/// struct Statistics(Vec<f64>);
+///
+/// #[remote(max_restarts = 3, max_task_retries = unlimited)]
+/// impl Statistics {
+///     fn new(samples: Vec<f64>) -> Self {
+///         Statistics(samples)
+///     }
+///
+///     #[remote(num_returns = 2)]
+///     fn extremes(&self) -> (f64, f64) {
+///         (self.extreme(f64::min), self.extreme(f64::max))
+///     }
+///
+///     #[remote(local)]
+///     fn extreme(&self, of: fn(f64, f64) -> f64) -> f64 {
+///         self.0.iter().copied().reduce(of).unwrap_or(f64::NAN)
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let options = ActorOptions::new().name("samples"); // the restarts are those of the attribute
+/// let statistics = Statistics::options(options).remote(vec![2.0, 1.0, 3.0]);
+/// let (least, most) = statistics.extremes();
+/// assert_eq!((least.get()?, most.get()?), (1.0, 3.0));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 ///
 /// # Under another name
 ///
@@ -119,6 +183,23 @@ use syn::{Error, Item};
 /// gives it, on functions and on `impl` blocks: after `mb = { package = "mobula", … }` in `Cargo.toml` write
 /// `#[mb::remote(crate = "mb")]`; where a facade passes it on, `#[facade::mobula::remote(crate = "facade::mobula")]`.
 /// The path may stand without quotes, so that a `macro_rules!` of the facade can write `crate = $crate::mobula`.
+///
+/// ```
+/// mod facade {
+///     pub use mobula;
+/// }
+///
+/// #[facade::mobula::remote(crate = "facade::mobula")]
+/// fn double(x: i64) -> i64 {
+///     2 * x
+/// }
+///
+/// # fn main() -> mobula::Result<()> {
+/// let _mobula = facade::mobula::init()?;
+/// assert_eq!(double::remote(4).get()?, 8);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Cost
 ///
@@ -131,8 +212,15 @@ use syn::{Error, Item};
 ///
 /// Another process must be able to make the arguments from bytes, and to find the function by name. So these do not
 /// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, and `async`,
-/// `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize` and `Deserialize`. Each error
-/// stands at the tokens that cause it.
+/// `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize` and `Deserialize`. Each
+/// error stands at the tokens that cause it.
+///
+/// ```compile_fail
+/// #[mobula::remote]
+/// fn length(text: &str) -> usize { // take a `String`
+///     text.len()
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
     let original = TokenStream2::from(item.clone());

@@ -40,10 +40,11 @@ mod visible;
 ///
 /// # Reading
 ///
-/// | what | where it lies after reading | cost |
-/// |---|---|---|
-/// | numbers, dates, decimals; the bytes of `Binary` and `FixedSizeBinary` | in the store, which they keep alive and mapped, also when they go on into other arrays | none |
-/// | text; views and what they point to; offsets, sizes, type ids, run ends, the keys of dictionaries; booleans, and which rows are null | in a copy on the heap | that of a copy, and of validating it |
+/// - Numbers, dates, decimals, and the bytes of `Binary` and `FixedSizeBinary` lie in the store after reading. They
+///   keep their memory alive and mapped, also when they go on into other arrays. This costs nothing.
+/// - Text, views and the bytes that they point to, offsets, sizes, type ids, run ends, the keys of dictionaries,
+///   booleans, and the bits that say which rows are null, lie in a copy on the heap. This costs a copy, and its
+///   validation.
 ///
 /// Copied parts are validated in the copy, text and offsets included. So an array cannot be made to read outside its
 /// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into sealed
@@ -72,13 +73,35 @@ mod visible;
 pub struct Arrow<A>(A);
 
 impl<A: ArrowValue> Arrow<A> {
-    /// The data itself.
+    /// The data itself. Copies nothing.
+    ///
+    /// ```
+    /// use mobula::arrow::array::Int64Array;
+    /// use mobula::value::Arrow;
+    ///
+    /// let numbers: Int64Array = Arrow::from(Int64Array::from(vec![1, 2])).into_inner();
+    /// assert_eq!(numbers.values(), &[1, 2]);
+    /// ```
+    #[must_use]
     pub fn into_inner(self) -> A {
         self.0
     }
 }
 
-/// The types that an [`Arrow`] can hold: [`RecordBatch`], [`ArrayRef`], and the array types of the `arrow` crate.
+/// The types that an [`Arrow`] can hold: [`RecordBatch`], [`ArrayRef`], and the array types of the `arrow` crate. The
+/// trait is sealed: other types cannot implement it.
+///
+/// ```
+/// use mobula::arrow::array::{Array, BooleanArray, Int64Array};
+/// use mobula::value::{Arrow, ArrowValue};
+///
+/// fn nulls<A: ArrowValue + Array>(data: &Arrow<A>) -> usize {
+///     data.null_count()
+/// }
+///
+/// assert_eq!(nulls(&Arrow::from(Int64Array::from(vec![Some(1), None]))), 1);
+/// assert_eq!(nulls(&Arrow::from(BooleanArray::from(vec![true]))), 0);
+/// ```
 pub trait ArrowValue: Clone + sealed::Sealed {}
 
 mod sealed {

@@ -32,20 +32,42 @@ pub struct Bytes(pub(super) Buffer);
 
 impl Bytes {
     /// No bytes.
+    ///
+    /// ```
+    /// assert!(mobula::value::Bytes::new().is_empty());
+    /// ```
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A part of these bytes, sharing their memory.
+    /// A part of these bytes, sharing their memory: nothing is copied, and the part keeps all of the memory alive.
+    ///
+    /// ```
+    /// let bytes = mobula::value::Bytes::from(vec![1, 2, 3, 4]);
+    /// assert_eq!(&bytes.slice(1..3)[..], [2, 3]);
+    /// ```
     ///
     /// # Panics
     ///
     /// If the range does not lie within them.
+    #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         Self(self.0.slice(range))
     }
 
     /// The object of the store that the bytes lie in, or were copied from when they were read, all of it or a part.
+    /// `None` for bytes on the heap.
+    ///
+    /// ```
+    /// use mobula::value::{Bytes, BytesMut};
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert!(BytesMut::create(8)?.seal().object_id().is_some());
+    /// assert!(Bytes::from(vec![0; 8]).object_id().is_none());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn object_id(&self) -> Option<ObjectId> {
         self.0.object_id()
     }

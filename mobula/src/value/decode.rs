@@ -1,25 +1,66 @@
 //! From a payload to a value whose carriers borrow from the memory that the payload lies in.
 
+use std::fmt;
+
 use mobula_client::{Client, Handle, Object};
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
-use super::buffer::Buffer;
 use super::copied::Form;
 use super::decoding::{Buffers, Decoding, Memory, References};
 use super::payload::{self, Layout};
 use super::{Bytes, ValueError, context, format, stream};
 
-/// Where a payload lies, and the objects that it refers to.
+/// Where a payload lies, and the objects that it refers to: the argument of [`decode`].
+///
+/// ```
+/// use mobula::value::{Bytes, Source, decode};
+///
+/// let session = mobula::init()?;
+/// let object = session.client().put(b"raw bytes")?; // an object without a value in it
+/// let bytes: Bytes = decode(Source::object(object, vec![]))?; // in place
+/// assert_eq!(&bytes[..], b"raw bytes");
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Clone)]
+#[must_use = "nothing is read before `decode` is called"]
 pub struct Source {
     memory: Memory,
     references: References,
 }
 
+impl fmt::Debug for Source {
+    /// The place and the numbers, not the bytes: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Source");
+        match &self.memory {
+            Memory::Object(object) => shown.field("object", &object.id()).field("length", &object.len()),
+            Memory::Heap(format, payload) => shown.field("format", format).field("length", &payload.len()),
+        };
+        shown.field("references", &self.references.count()).finish()
+    }
+}
+
 impl Source {
     /// A payload that is an object's bytes: carriers borrow from the mapping. `references` are the handles of the
     /// object's references, in their order.
+    ///
+    /// ```
+    /// use mobula::client::Layout;
+    /// use mobula::value::{Source, decode, encode};
+    ///
+    /// let session = mobula::init()?;
+    /// let client = session.client();
+    /// let encoded = encode(&(1, 2.5))?;
+    /// let layout = Layout::new(encoded.len() as u64).format(encoded.format());
+    /// let mut writer = client.create(layout)?;
+    /// encoded.write_into(&mut writer);
+    /// let object = writer.seal();
+    ///
+    /// let again = client.get(object.id())?; // in any process of the session
+    /// assert_eq!(decode::<(i32, f64)>(Source::object(again, vec![]))?, (1, 2.5));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn object(object: Object, references: Vec<Handle>) -> Self {
         Self { memory: Memory::Object(object), references: References::Held(references) }
     }
@@ -34,9 +75,18 @@ impl Source {
     /// A payload on the heap, as it came through a ring: carriers borrow from it. `references` are the handles of
     /// [`Encoded::references`](super::Encoded::references), in their order.
     ///
-    /// Bytes that lie in the store are copied first, since their owner could still write them.
-    pub fn heap(payload: impl Into<bytes::Bytes>, references: Vec<Handle>) -> Self {
-        let payload = Buffer::found(payload.into()).copied_out(Form::Unchanged);
+    /// Takes the memory of a vector over. Bytes that lie in the store are copied first, since their owner could still
+    /// write them.
+    ///
+    /// ```
+    /// use mobula::value::{Source, decode, encode};
+    ///
+    /// let payload: Vec<u8> = encode(&42_u64)?.to_vec();
+    /// assert_eq!(decode::<u64>(Source::heap(payload, vec![]))?, 42);
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    pub fn heap(payload: impl Into<Bytes>, references: Vec<Handle>) -> Self {
+        let payload = payload.into().0.copied_out(Form::Unchanged);
         Self::tagged(format::PLAIN, payload.into_bytes(), references)
     }
 
@@ -47,9 +97,21 @@ impl Source {
 }
 
 /// Reads the value of `source`. A buffer is neither copied nor looked at, unless its memory is not aligned as its
-/// elements must be (which it is in the store), or it is Arrow data, which is validated.
+/// elements must be (which it is in the store), or it is Arrow data, which is validated. Plain `Vec`s and text are
+/// copied out. No system call and no message to the daemon, unless the payload refers to objects of an owner that this
+/// process has not read from before.
 ///
 /// An object of plain bytes ([`format::RAW`]) reads as [`Bytes`].
+///
+/// ```
+/// use mobula::value::{Source, ValueError, decode, encode};
+///
+/// let payload = encode(&42_u64)?.to_vec();
+/// assert_eq!(decode::<u64>(Source::heap(payload.clone(), vec![]))?, 42);
+/// let error = decode::<String>(Source::heap(payload, vec![])).unwrap_err(); // never another value
+/// assert!(matches!(error, ValueError::WrongType { .. }));
+/// # Ok::<(), mobula::value::ValueError>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -126,8 +188,8 @@ fn decode_parts<T: DeserializeOwned>(
 fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
     let (value, decoding) = context::decoding(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
-        // `serde` may have recovered from a refusal by trying another variant, so the refusal counts only if it caused this
-        // error.
+        // `serde` may have recovered from a refusal by trying another variant. So the refusal counts only if it caused
+        // this error.
         (Err(ValueError::Unreadable { reason, .. }), Some(refusal))
             if reason.ends_with(&refusal.to_string()) =>
         {

@@ -1,6 +1,8 @@
 //! From a value to a payload, in two steps: [`encode`] walks the value and learns how large the payload is; then
 //! [`Encoded::write_into`] writes it where it shall lie, which is the only time that buffers are copied.
 
+use std::fmt;
+
 use mobula_client::Handle;
 use mobula_runtime::Written;
 use serde::Serialize;
@@ -10,11 +12,27 @@ use super::encoding::{Beside, Placed};
 use super::payload::{self, ALIGNMENT, Layout, Record};
 use super::{ValueError, context, stream};
 
-/// Walks `value`. Its carriers are shared, not copied.
+/// The first step from a value to a payload: walks `value`. Its carriers are shared, not copied; everything else is
+/// written into the stream, on the heap. No system call, no message to the daemon, and no session needed, unless a
+/// reference to a result in the value has to become an object of the store first.
+///
+/// Calls, [`put`](crate::put()) and [`get`](crate::get()) do this themselves. It is for programs that carry payloads in
+/// another way: through [`Client`](crate::Client), in a file, by a socket.
+///
+/// ```
+/// use mobula::value::{Source, decode, encode};
+///
+/// let value = vec![("manta".to_owned(), 9.1), ("mobula".to_owned(), 5.2)];
+/// let payload = encode(&value)?.to_vec();
+/// let back: Vec<(String, f64)> = decode(Source::heap(payload, vec![]))?;
+/// assert_eq!(back, value);
+/// # Ok::<(), mobula::value::ValueError>(())
+/// ```
 ///
 /// # Errors
 ///
-/// When the value's `Serialize` refuses.
+/// - [`ValueError::Unwritable`]: the value's `Serialize` refuses.
+/// - [`ValueError::TooDeep`]: the value nests deeper than the stack of this thread allows.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
     let mut stream = Vec::with_capacity(64);
     let (written, beside) = context::encoding(|| stream::append(value, &mut stream));
@@ -51,8 +69,25 @@ pub(crate) fn append<T: Serialize + ?Sized>(
     }
 }
 
-/// A value on its way into a payload.
-#[must_use]
+/// A value on its way into a payload: its length is known, and its buffers are not copied yet.
+///
+/// ```
+/// use mobula::client::Layout;
+/// use mobula::value::{Bytes, Source, decode, encode};
+///
+/// let session = mobula::init()?;
+/// let client = session.client();
+/// let encoded = encode(&("name", Bytes::from(vec![7; 1 << 20])))?;
+/// // Straight into the memory of the store: the megabyte is copied once.
+/// let layout = Layout::new(encoded.len() as u64)
+///     .format(encoded.format())
+///     .references(encoded.references().to_vec());
+/// let mut writer = client.create(layout)?;
+/// encoded.write_into(&mut writer);
+/// let object = writer.seal();
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[must_use = "no payload is written before `write_into` or `to_vec` is called"]
 pub struct Encoded {
     type_name: &'static [u8],
     stream: Vec<u8>,
@@ -88,28 +123,76 @@ impl Encoded {
     }
 
     /// Bytes of the payload.
+    ///
+    /// ```
+    /// let encoded = mobula::value::encode(&[1, 2, 3])?;
+    /// assert_eq!(encoded.len(), encoded.to_vec().len());
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no payload is empty")]
     pub fn len(&self) -> usize {
         self.length
     }
 
     /// The tag that tells how the payload is to be read; see [`format`](super::format).
+    ///
+    /// ```
+    /// use mobula::value::{Tensor, encode, format};
+    ///
+    /// assert_eq!(encode(&"text")?.format(), format::PLAIN);
+    /// assert_eq!(encode(&Tensor::from(vec![1, 2, 3]))?.format(), format::TENSOR);
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    #[must_use]
     pub fn format(&self) -> u32 {
         stream::format_of(&self.stream)
     }
 
     /// How many bytes of buffers [`write_into`](Self::write_into) copies: none when all of them lie in the store.
+    ///
+    /// ```
+    /// use mobula::value::{Bytes, BytesMut, encode};
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(encode(&Bytes::from(vec![7; 1000]))?.copied_bytes(), 1000);
+    /// assert_eq!(encode(&BytesMut::create(1000)?.seal())?.copied_bytes(), 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn copied_bytes(&self) -> u64 {
         self.copied_bytes
     }
 
     /// Every object of the store that the value refers to, each once, in the order in which [`decode`](super::decode)
-    /// wants them back.
+    /// wants them back. The payload itself does not keep them alive: an object does, if its [`Layout`] has them.
+    ///
+    /// [`Layout`]: mobula_client::Layout
+    ///
+    /// ```
+    /// use mobula::value::encode;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let inner = mobula::put(&"inner".to_owned())?;
+    /// assert_eq!(encode(&(1, inner))?.references().len(), 1);
+    /// assert_eq!(encode(&(1, 2))?.references().len(), 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn references(&self) -> &[Handle] {
         &self.references
     }
 
-    /// Writes the payload, every byte of `out`.
+    /// Writes the payload, every byte of `out`, which may be memory of the store. Copies
+    /// [`copied_bytes`](Self::copied_bytes) and the stream.
+    ///
+    /// ```
+    /// let encoded = mobula::value::encode(&7)?;
+    /// let mut payload = vec![0; encoded.len()];
+    /// encoded.write_into(&mut payload);
+    /// assert_eq!(payload, encoded.to_vec());
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -132,11 +215,30 @@ impl Encoded {
         }
     }
 
-    /// The payload on the heap.
+    /// The payload on the heap. Copies as [`write_into`](Self::write_into) does.
+    ///
+    /// ```
+    /// let payload = mobula::value::encode(&7)?.to_vec();
+    /// assert!(payload.starts_with(b"Mbv"));
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let mut payload = vec![0; self.length];
         self.write_into(&mut payload);
         payload
+    }
+}
+
+impl fmt::Debug for Encoded {
+    /// The lengths, not the bytes: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded")
+            .field("type", &String::from_utf8_lossy(self.type_name))
+            .field("length", &self.length)
+            .field("copied_bytes", &self.copied_bytes)
+            .field("references", &self.references.len())
+            .finish()
     }
 }
 

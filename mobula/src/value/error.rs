@@ -6,6 +6,25 @@
 use mobula_client::ClientError;
 
 /// Why a value could not become bytes, or bytes a value.
+///
+/// Calls, `put` and `get` report it inside [`Error::Value`](crate::Error::Value):
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use mobula::Error;
+/// use mobula::value::ValueError;
+///
+/// let _mobula = mobula::init()?;
+/// let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1); // which serde refuses to write
+/// match mobula::put(&before_1970) {
+///     Err(Error::Value(error)) => {
+///         let error = error.downcast_ref::<ValueError>().expect("of a Rust program");
+///         assert!(matches!(error, ValueError::Unwritable { type_name: "std::time::SystemTime", .. }));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
@@ -18,7 +37,10 @@ pub enum ValueError {
         found: String,
     },
     /// The format tag says that this is something other than a value.
-    #[error("there is no value to read: what is there is {} (format tag {format})", mobula_runtime::format::shown(*format))]
+    #[error(
+        "there is no value to read: what is there is {} (format tag {format})",
+        mobula_runtime::format::shown(*format)
+    )]
     NotAValue {
         /// The tag; see [`format`](super::format).
         format: u32,

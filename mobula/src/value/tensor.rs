@@ -18,8 +18,8 @@ use super::copied::{Copied, Form};
 use super::stream::{self, Extension};
 use super::{Element, ValueError, context};
 
-/// An n-dimensional array of numbers (see [`Element`]), row-major and contiguous, immutable and shared. Its elements travel beside the
-/// stream: an aligned copy when they come from the heap, a reference when they lie in the store.
+/// An n-dimensional array of numbers (see [`Element`]), row-major and contiguous, immutable and shared. Its elements
+/// travel beside the stream: an aligned copy when they come from the heap, a reference when they lie in the store.
 ///
 /// Cloning and reading copy nothing. A tensor that was read from the store stays in it, and keeps its object alive and
 /// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them goes wild and
@@ -42,11 +42,21 @@ pub struct Tensor<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// A tensor of `elements` in row-major order. Takes the vector's memory over.
+    /// A tensor of `elements` in row-major order, with the length of each axis. Takes the vector's memory over.
+    ///
+    /// ```
+    /// use mobula::value::{Tensor, ValueError};
+    ///
+    /// let tensor = Tensor::from_shape_vec(&[2, 3], vec![1, 2, 3, 4, 5, 6])?;
+    /// assert_eq!(tensor.shape(), [2, 3]);
+    /// let error = Tensor::from_shape_vec(&[2, 2], vec![1, 2, 3]).unwrap_err();
+    /// assert!(matches!(error, ValueError::Shape { elements: 3, .. }));
+    /// # Ok::<(), ValueError>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When the shape does not hold exactly as many elements.
+    /// [`ValueError::Shape`] when the shape does not hold exactly as many elements.
     pub fn from_shape_vec(shape: &[usize], elements: Vec<T>) -> Result<Self, ValueError> {
         check_shape::<T>(shape, elements.len())?;
         Ok(Self::new(shape.into(), Buffer::on_heap(bytes::Bytes::from_owner(Elements(elements)))))
@@ -78,11 +88,29 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The length of each axis. Empty for a single number.
+    ///
+    /// ```
+    /// use mobula::value::Tensor;
+    ///
+    /// assert_eq!(Tensor::from(vec![1.5, 2.5]).shape(), [2]);
+    /// assert!(Tensor::from_shape_vec(&[], vec![7])?.shape().is_empty());
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements in row-major order.
+    /// The elements in row-major order, where they lie. Copies nothing.
+    ///
+    /// ```
+    /// use mobula::value::Tensor;
+    ///
+    /// let tensor = Tensor::from_shape_vec(&[2, 2], vec![1, 2, 3, 4])?;
+    /// assert_eq!(tensor.as_slice().iter().sum::<i32>(), 10);
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
+    #[must_use]
     pub fn as_slice(&self) -> &[T] {
         // The pointer of an empty buffer need not be aligned.
         if self.buffer.is_empty() {
@@ -94,18 +122,49 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The elements as `ndarray` sees them. Copies nothing.
+    ///
+    /// ```
+    /// use mobula::ndarray::Axis;
+    /// use mobula::value::Tensor;
+    ///
+    /// let tensor = Tensor::from_shape_vec(&[2, 2], vec![1, 2, 3, 4])?;
+    /// assert_eq!(tensor.view()[[1, 0]], 3);
+    /// assert_eq!(tensor.view().sum_axis(Axis(0)).as_slice(), Some(&[4, 6][..]));
+    /// # Ok::<(), mobula::value::ValueError>(())
+    /// ```
     #[cfg(feature = "ndarray")]
+    #[must_use]
     pub fn view(&self) -> ArrayViewD<'_, T> {
         ArrayViewD::from_shape(IxDyn(&self.shape), self.as_slice()).expect("the shape was checked")
     }
 
-    /// A copy of the elements, to be changed.
+    /// A copy of the elements on the heap, to be changed.
+    ///
+    /// ```
+    /// use mobula::value::Tensor;
+    ///
+    /// let mut array = Tensor::from(vec![1, 2]).to_array();
+    /// array[0] = 5;
+    /// assert_eq!(Tensor::from(array).as_slice(), [5, 2]);
+    /// ```
     #[cfg(feature = "ndarray")]
+    #[must_use]
     pub fn to_array(&self) -> ArrayD<T> {
         self.view().to_owned()
     }
 
-    /// The object of the store that the elements lie in, or were copied from when they were read.
+    /// The object of the store that the elements lie in, or were copied from when they were read. `None` for elements
+    /// on the heap.
+    ///
+    /// ```
+    /// use mobula::value::{Tensor, TensorMut};
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert!(TensorMut::<f32>::zeros(&[8])?.seal().object_id().is_some());
+    /// assert!(Tensor::from(vec![0.0_f32; 8]).object_id().is_none());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn object_id(&self) -> Option<ObjectId> {
         self.buffer.object_id()
     }

@@ -15,41 +15,83 @@ use super::buffer::Buffer;
 use super::tensor::check_shape;
 use super::{Bytes, Element, Tensor, ValueError, format};
 
-/// Bytes of the store that are still being written.
+/// Bytes of the store that are still being written. They deref to a `&mut [u8]`.
 ///
-/// ```no_run
-/// use mobula::value::BytesMut;
-///
-/// let mut bytes = BytesMut::create(1 << 20)?;
-/// bytes.fill(7);
-/// let bytes = bytes.seal(); // goes into values, tasks and objects without another copy
-/// # Ok::<(), mobula::value::ValueError>(())
 /// ```
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn count(bytes: Bytes, byte: u8) -> usize {
+///     bytes.iter().filter(|&&other| other == byte).count()
+/// }
+///
+/// let _mobula = init()?;
+/// let mut bytes = BytesMut::create(1 << 20)?;
+/// bytes.fill(7); // written where they stay
+/// let bytes = bytes.seal(); // goes into values, tasks and objects without another copy
+/// assert_eq!(count::remote(bytes, 7).get()?, 1 << 20);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[must_use = "the memory is given back when this is dropped before it is sealed"]
 pub struct BytesMut {
     writer: ObjectWriter,
 }
 
 impl BytesMut {
-    /// `length` bytes of the session's store, 64-byte aligned, with the values that the memory held before.
+    /// `length` bytes of the session's store, 64-byte aligned, with the values that the memory held before. No system
+    /// call while the memory that this process has leased has room.
+    ///
+    /// ```
+    /// use mobula::value::BytesMut;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let mut bytes = BytesMut::create(5)?;
+    /// bytes.copy_from_slice(b"manta");
+    /// assert_eq!(&bytes.seal()[..], b"manta");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When there is no session, and when the store has no room.
+    /// [`ValueError::NoSession`]; [`ValueError::Store`] when the store has no room.
     pub fn create(length: usize) -> Result<Self, ValueError> {
         Self::create_in(&super::client()?, length)
     }
 
-    /// As [`create`](Self::create), in the store of `client`.
+    /// As [`create`](Self::create), in the store of `client`. This is for a program that uses the store without a
+    /// session, with a client of its own.
+    ///
+    /// ```
+    /// use mobula::value::BytesMut;
+    ///
+    /// let session = mobula::init()?;
+    /// let client = mobula::Client::connect(session.socket())?; // in another program
+    /// let bytes = BytesMut::create_in(&client, 5)?;
+    /// assert_eq!(bytes.len(), 5);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When the store has no room.
+    /// [`ValueError::Store`] when the store has no room.
     pub fn create_in(client: &Client, length: usize) -> Result<Self, ValueError> {
         let layout = Layout::new(length as u64).format(format::RAW);
         Ok(Self { writer: client.create(layout)? })
     }
 
-    /// The bytes will not change any more, and can be shared. Copies nothing.
+    /// The bytes will not change any more, and can be shared. Copies nothing: one store makes the object visible.
+    ///
+    /// ```
+    /// use mobula::value::{Bytes, BytesMut};
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let mut bytes = BytesMut::create(3)?;
+    /// bytes.fill(1);
+    /// let bytes: Bytes = bytes.seal();
+    /// assert_eq!(&bytes[..], [1, 1, 1]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn seal(self) -> Bytes {
         Bytes(Buffer::of_object(self.writer.seal()))
     }
@@ -77,14 +119,25 @@ impl fmt::Debug for BytesMut {
 
 /// A tensor of the store whose elements are still being written.
 ///
-/// ```no_run
-/// use mobula::value::TensorMut;
-///
-/// let mut image = TensorMut::<f32>::zeros(&[1080, 1920, 3])?;
-/// image.view_mut()[[0, 0, 0]] = 1.0;
-/// let image = image.seal();
-/// # Ok::<(), mobula::value::ValueError>(())
 /// ```
+/// use mobula::prelude::*;
+///
+/// #[remote]
+/// fn gradient(height: usize, width: usize) -> Result<Tensor<f32>, mobula::value::ValueError> {
+///     let mut image = TensorMut::<f32>::create(&[height, width])?; // in the worker's part of the store
+///     for (index, pixel) in image.as_mut_slice().iter_mut().enumerate() {
+///         *pixel = (index % width) as f32;
+///     }
+///     Ok(image.seal()) // is returned without a copy
+/// }
+///
+/// let _mobula = init()?;
+/// let image = gradient::remote(480, 640).get()?; // lies where the worker wrote it
+/// assert_eq!(image.shape(), [480, 640]);
+/// assert_eq!(image.as_slice()[641], 1.0);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[must_use = "the memory is given back when this is dropped before it is sealed"]
 pub struct TensorMut<T> {
     shape: Vec<usize>,
     memory: BytesMut,
@@ -92,21 +145,43 @@ pub struct TensorMut<T> {
 }
 
 impl<T: Element> TensorMut<T> {
-    /// A tensor in the session's store. Its elements are those that the memory held before (`false`, of `bool`): this
-    /// is for a producer that writes all of them.
+    /// A tensor in the session's store, with the length of each axis. Its elements are those that the memory held
+    /// before (`false`, of `bool`): this is for a producer that writes all of them. No system call while the memory
+    /// that this process has leased has room.
+    ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let mut squares = TensorMut::<u64>::create(&[3])?;
+    /// squares.as_mut_slice().copy_from_slice(&[0, 1, 4]);
+    /// assert_eq!(squares.seal().as_slice(), [0, 1, 4]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When there is no session, when the store has no room, and for a shape larger than memory.
+    /// [`ValueError::NoSession`]; [`ValueError::Store`] when the store has no room; [`ValueError::Shape`] for a shape
+    /// larger than memory.
     pub fn create(shape: &[usize]) -> Result<Self, ValueError> {
         Self::create_in(&super::client()?, shape)
     }
 
     /// As [`create`](Self::create), in the store of `client`.
     ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let session = mobula::init()?;
+    /// let client = mobula::Client::connect(session.socket())?; // in another program
+    /// let tensor = TensorMut::<f64>::create_in(&client, &[2, 2])?;
+    /// assert_eq!(tensor.shape(), [2, 2]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// When the store has no room, and for a shape larger than memory.
+    /// [`ValueError::Store`] when the store has no room; [`ValueError::Shape`] for a shape larger than memory.
     pub fn create_in(client: &Client, shape: &[usize]) -> Result<Self, ValueError> {
         let elements = shape.iter().copied().fold(1, usize::saturating_mul);
         check_shape::<T>(shape, elements)?;
@@ -118,7 +193,16 @@ impl<T: Element> TensorMut<T> {
         Ok(Self { shape: shape.to_vec(), memory, element: PhantomData })
     }
 
-    /// A tensor of zeros in the session's store.
+    /// A tensor of zeros in the session's store. Writes all of its memory.
+    ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let counts = TensorMut::<u32>::zeros(&[2, 3])?;
+    /// assert_eq!(counts.seal().as_slice(), [0; 6]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -129,6 +213,15 @@ impl<T: Element> TensorMut<T> {
 
     /// As [`zeros`](Self::zeros), in the store of `client`.
     ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let session = mobula::init()?;
+    /// let counts = TensorMut::<u32>::zeros_in(&session.client(), &[2, 3])?;
+    /// assert_eq!(counts.shape(), [2, 3]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`create_in`](Self::create_in).
@@ -138,12 +231,30 @@ impl<T: Element> TensorMut<T> {
         Ok(tensor)
     }
 
-    /// The length of each axis.
+    /// The length of each axis. Empty for a single number.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(mobula::value::TensorMut::<u8>::zeros(&[4, 5])?.shape(), [4, 5]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements in row-major order.
+    /// The elements in row-major order, in place: writing to them is writing to the store.
+    ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let mut tensor = TensorMut::<i32>::zeros(&[2, 2])?;
+    /// tensor.as_mut_slice()[2] = 5; // row 1, column 0
+    /// assert_eq!(tensor.seal().as_slice(), [0, 0, 5, 0]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         // Empty memory need not be aligned.
         if self.memory.is_empty() {
@@ -154,14 +265,34 @@ impl<T: Element> TensorMut<T> {
         unsafe { T::slice_mut(&mut self.memory) }
     }
 
-    /// The elements as `ndarray` sees them.
+    /// The elements as `ndarray` sees them, in place.
+    ///
+    /// ```
+    /// use mobula::value::TensorMut;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let mut tensor = TensorMut::<i32>::zeros(&[2, 2])?;
+    /// tensor.view_mut()[[1, 0]] = 5;
+    /// assert_eq!(tensor.seal().as_slice(), [0, 0, 5, 0]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[cfg(feature = "ndarray")]
+    #[must_use]
     pub fn view_mut(&mut self) -> ArrayViewMutD<'_, T> {
         let shape = IxDyn(&self.shape);
         ArrayViewMutD::from_shape(shape, self.as_mut_slice()).expect("the shape was checked")
     }
 
-    /// The elements will not change any more, and can be shared. Copies nothing.
+    /// The elements will not change any more, and can be shared. Copies nothing: one store makes the object visible.
+    ///
+    /// ```
+    /// use mobula::value::{Tensor, TensorMut};
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let tensor: Tensor<bool> = TensorMut::zeros(&[2])?.seal();
+    /// assert_eq!(tensor.as_slice(), [false, false]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn seal(self) -> Tensor<T> {
         Tensor::of_own(&self.shape, self.memory.seal().0)
     }

@@ -19,18 +19,15 @@ use serde::{Deserialize, Serialize};
 /// It is shown as 32 hexadecimal digits in groups. For a value that was `put`, it is the id that the command `mobula`
 /// shows for the object.
 ///
-/// ```no_run
-/// # use mobula::prelude::*;
+/// ```
 /// # #[mobula::remote]
 /// # fn square(x: i64) -> i64 { x * x }
-/// # fn main() -> mobula::Result<()> {
 /// # let _mobula = mobula::init()?;
 /// let nine = square::remote(3);
 /// let same = mobula::put(&nine)?.get()?; // a reference inside a value
 /// assert_eq!(nine.id(), same.id());
 /// println!("{}", nine.id()); // 5a83-80000000-00000001-1f6c03b1d2e4
-/// # Ok(())
-/// # }
+/// # Ok::<(), mobula::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "(u64, u64)", from = "(u64, u64)")]

@@ -13,6 +13,10 @@ use crate::error::Failure;
 use crate::wire::Returns;
 
 /// As a number of retries or restarts: no limit.
+///
+/// ```
+/// let options = mobula::TaskOptions::new().max_retries(mobula::UNLIMITED);
+/// ```
 pub const UNLIMITED: u32 = u32::MAX;
 
 /// Whether a call or an actor that has had `retries` may have one more.
@@ -20,19 +24,34 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
     max == UNLIMITED || retries < max
 }
 
-/// Options of a call.
+/// Options of a call, given as `function::options(options).remote(arguments)`. Options that are not set have the values
+/// that the attribute `#[remote]` of the function gives them, and these the defaults.
 ///
 /// ```
-/// # use mobula_runtime::TaskOptions;
+/// use mobula::TaskOptions;
+///
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let _mobula = mobula::init()?;
 /// let options = TaskOptions::new().max_retries(3);
+/// assert_eq!(square::options(options).remote(5).get()?, 25);
+/// # Ok::<(), mobula::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
+#[must_use = "options have no effect before a call is made with them"]
 pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
 }
 
 impl TaskOptions {
     /// The defaults: no retries.
+    ///
+    /// ```
+    /// let options = mobula::TaskOptions::new();
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -45,12 +64,46 @@ impl TaskOptions {
     /// no retry. With *n* retries the function runs at most *n* + 1 times, and at least once if it succeeds. The
     /// effects of an attempt whose process died are not undone, so such a function must be able to run twice. A retry
     /// also repeats the calls that the function makes.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// /// Its process dies in the first attempt.
+    /// #[mobula::remote]
+    /// fn unlucky(marker: PathBuf) -> u32 {
+    ///     if !marker.exists() {
+    ///         std::fs::write(&marker, "").expect("the directory is there");
+    ///         std::process::abort();
+    ///     }
+    ///     7
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// let options = TaskOptions::new().max_retries(1);
+    /// assert_eq!(unlucky::options(options).remote(directory.join("tried")).get()?, 7);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self
     }
 
     /// These options, with the values of `defaults` for those that are not set.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// /// The options of every call of a program, where the call itself says nothing.
+    /// fn usual(options: TaskOptions) -> TaskOptions {
+    ///     options.or(TaskOptions::new().max_retries(2))
+    /// }
+    ///
+    /// let twice = usual(TaskOptions::new());
+    /// let never = usual(TaskOptions::new().max_retries(0));
+    /// ```
     pub fn or(self, defaults: Self) -> Self {
         Self { max_retries: self.max_retries.or(defaults.max_retries) }
     }

@@ -10,6 +10,33 @@ use serde::{Deserialize, Serialize};
 use super::{Error, ExitReason, TaskError};
 
 /// Why there is an error instead of a result; travels between processes.
+///
+/// It reaches a program inside [`Error::Failed`], and as the [cause](TaskError::cause) of a task's error:
+///
+/// ```
+/// use mobula::{Error, ExitReason, Failure};
+///
+/// #[mobula::remote]
+/// fn crashes() {
+///     std::process::abort()
+/// }
+///
+/// #[mobula::remote]
+/// fn outer() -> mobula::Result<()> {
+///     crashes::remote().get()
+/// }
+///
+/// let is_a_crash = |failure: &Failure| {
+///     matches!(failure, Failure::WorkerDied { reason: ExitReason::Killed { .. }, .. })
+/// };
+/// let _mobula = mobula::init()?;
+/// assert!(matches!(crashes::remote().get(), Err(Error::Failed(failure)) if is_a_crash(&failure)));
+/// match outer::remote().get() {
+///     Err(Error::Task(error)) => assert!(error.cause.as_deref().is_some_and(is_a_crash)),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Failure {
@@ -62,8 +89,7 @@ pub enum Failure {
     },
     /// The limit of processes is reached, and the call or the actor needs one more to go on.
     ProcessLimit {
-        /// The limit: [`SessionOptions::max_processes`](crate::SessionOptions::max_processes), or fewer if the driver
-        /// has no descriptors for so many.
+        /// The limit: the session's option `max_processes`, or fewer if the driver has no descriptors for so many.
         limit: usize,
         /// The number of processes.
         in_use: usize,
@@ -144,6 +170,36 @@ pub enum Failure {
 }
 
 /// Why an actor is gone.
+///
+/// ```
+/// use mobula::{ActorEnd, Error, ExitReason, Failure};
+///
+/// struct Fragile;
+///
+/// #[mobula::remote]
+/// impl Fragile {
+///     fn new() -> Self {
+///         Fragile
+///     }
+///     fn exit(&self) {
+///         std::process::exit(3)
+///     }
+///     fn works(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let fragile = Fragile::remote();
+/// fragile.exit();
+/// match fragile.works().get() {
+///     Err(Error::Failed(Failure::ActorDied { cause: ActorEnd::Process { reason, restarts }, .. })) => {
+///         assert_eq!((reason, restarts), (ExitReason::Exited { code: 3 }, 0));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ActorEnd {
@@ -178,6 +234,26 @@ impl fmt::Display for ActorEnd {
 }
 
 /// The kind of a [`ClientError`] of another process, with its numbers.
+///
+/// ```
+/// use mobula::{Error, Failure, Refusal, StoreFailure};
+///
+/// #[mobula::remote]
+/// fn zeros(count: usize) -> Vec<u64> {
+///     vec![0; count]
+/// }
+///
+/// let _mobula = mobula::Builder::new().capacity_bytes(16 << 20).init()?;
+/// let error = match zeros::remote(4_000_000).get() {
+///     Err(Error::Task(error)) => error,
+///     other => panic!("{other:?}"),
+/// };
+/// let Some(Failure::Store { kind, .. }) = error.cause.as_deref() else { panic!("{error:?}") };
+/// assert!(matches!(kind, StoreFailure::Refused(Refusal::TooLarge { requested_bytes: 32_000_000.., .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// [`Error::refusal`] finds a refusal in fewer words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StoreFailure {
@@ -227,7 +303,17 @@ impl From<&ClientError> for StoreFailure {
 }
 
 impl Failure {
-    /// What the store refused, where that is why.
+    /// What the store refused, where that is why, behind any number of tasks that failed with each other's failure.
+    ///
+    /// ```
+    /// use mobula::{Failure, TaskError, TaskErrorKind};
+    ///
+    /// let panicked = TaskError::new("parse", TaskErrorKind::Panicked, "not a number".to_owned());
+    /// assert!(Failure::Task(panicked).refusal().is_none());
+    /// ```
+    ///
+    /// See [`Error::refusal`] for one that is there.
+    #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         let mut failure = self;
         loop {
@@ -279,9 +365,9 @@ impl fmt::Display for Failure {
             }
             Self::ProcessLimit { limit, in_use } => write!(
                 f,
-                "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls wait \
-                 for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's limit of \
-                 open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
+                "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls \
+                 wait for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's \
+                 limit of open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
             ),
             Self::NoWorkers { reason } => f.write_str(reason),
             Self::NameTaken { name } => write!(

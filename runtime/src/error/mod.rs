@@ -18,10 +18,46 @@ pub use self::exit_reason::ExitReason;
 pub use self::failure::{ActorEnd, Failure, StoreFailure};
 pub use self::task::{TaskError, TaskErrorKind};
 
-/// The result of most operations.
+/// The result of most operations. The second parameter is for a function that has another error.
+///
+/// ```
+/// use mobula::Result;
+///
+/// fn doubled(x: i64) -> Result<i64> {
+///     Ok(2 * mobula::put(&x)?.get()?)
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// assert_eq!(doubled(4)?, 8);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed.
+///
+/// An error of a function that ran, and the lack of a result, are different variants, and each of them has the numbers
+/// that a program needs to act:
+///
+/// ```
+/// use mobula::{Error, Failure, TaskErrorKind};
+///
+/// #[mobula::remote]
+/// fn divide(a: i64, b: i64) -> i64 {
+///     a / b
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// match divide::remote(1, 0).get() {
+///     Ok(quotient) => println!("{quotient}"),
+///     Err(Error::Task(error)) => {
+///         assert_eq!(error.kind, TaskErrorKind::Panicked);
+///         assert_eq!(error.message, "attempt to divide by zero");
+///     }
+///     Err(Error::Failed(Failure::WorkerDied { pid, reason, .. })) => eprintln!("process {pid}: {reason}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,8 +77,8 @@ pub enum Error {
     InWorker,
     /// The thread is ending, and its thread-local values are being dropped.
     #[error(
-        "this thread is ending: a destructor of one of its thread-local values can neither call nor get anything; do that \
-         before the thread ends, or in another one"
+        "this thread is ending: a destructor of one of its thread-local values can neither call nor get anything; \
+         do that before the thread ends, or in another one"
     )]
     ThreadEnding,
     /// The session could not be started.
@@ -120,6 +156,7 @@ impl Error {
     /// assert!(matches!(error.refusal(), Some(Refusal::TooLarge { requested_bytes: 32_000_000.., .. })));
     /// # Ok::<(), mobula::Error>(())
     /// ```
+    #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Store(ClientError::Refused(refusal)) => Some(refusal),

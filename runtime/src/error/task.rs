@@ -17,6 +17,25 @@ const SOURCES_MAX: usize = 64;
 const CAUSES_MAX: usize = 64;
 
 /// How a remote function or method failed.
+///
+/// ```
+/// use mobula::{Error, TaskErrorKind};
+///
+/// #[mobula::remote]
+/// fn checked(x: i64) -> Result<i64, String> {
+///     if x > 100 { Err(format!("{x} is too large")) } else { Ok(100 / x) }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let kind = |result: mobula::Result<i64>| match result {
+///     Err(Error::Task(error)) => Some(error.kind),
+///     _ => None,
+/// };
+/// assert_eq!(kind(checked::remote(5).get()), None);
+/// assert_eq!(kind(checked::remote(101).get()), Some(TaskErrorKind::Returned));
+/// assert_eq!(kind(checked::remote(0).get()), Some(TaskErrorKind::Panicked));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
@@ -31,6 +50,23 @@ pub enum TaskErrorKind {
 }
 
 /// A remote function or method failed: where, how, and in its own words.
+///
+/// ```
+/// use mobula::{Error, TaskErrorKind};
+///
+/// #[mobula::remote]
+/// fn port(text: String) -> Result<u16, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let Err(Error::Task(error)) = port::remote("80800".to_owned()).get() else { panic!("it fits no u16") };
+/// assert_eq!(error.kind, TaskErrorKind::Returned);
+/// assert!(error.function.ends_with("port"));
+/// assert_ne!(error.pid, std::process::id()); // it ran in another process
+/// assert_eq!(error.message, "number too large to fit in target type");
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskError {
@@ -49,7 +85,16 @@ pub struct TaskError {
 }
 
 impl TaskError {
-    /// An error of this process. A longer message than 4 KiB is cut.
+    /// An error of this process: for fronts, and for tests of code that handles errors. A longer message than 4 KiB is
+    /// cut.
+    ///
+    /// ```
+    /// use mobula::{TaskError, TaskErrorKind};
+    ///
+    /// let error = TaskError::new("fetch", TaskErrorKind::Returned, "not found".to_owned());
+    /// assert_eq!(error.to_string(), format!("fetch failed in process {}: not found", std::process::id()));
+    /// ```
+    #[must_use]
     pub fn new(function: &str, kind: TaskErrorKind, mut message: String) -> Self {
         if message.len() > MESSAGE_BYTES_MAX {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
@@ -59,12 +104,31 @@ impl TaskError {
     }
 
     /// The same, with the failure that it comes from.
+    ///
+    /// ```
+    /// use std::error::Error;
+    /// use mobula::{Failure, TaskError, TaskErrorKind};
+    ///
+    /// let error = TaskError::new("fetch", TaskErrorKind::Returned, "no name".to_owned());
+    /// let error = error.caused_by(Failure::NoSuchActor { name: "cache".to_owned() });
+    /// assert!(error.source().is_some_and(|source| source.to_string().contains("\"cache\"")));
+    /// ```
+    #[must_use]
     pub fn caused_by(self, cause: impl Into<Failure>) -> Self {
         Self { cause: Some(Box::new(cause.into())), ..self }
     }
 
     /// The error that a function returned, and the same as an error with sources, if it is one. If one of them comes
-    /// from an operation of the runtime, it is the cause.
+    /// from an operation of the runtime, it is the cause. The message has the texts of all sources.
+    ///
+    /// ```
+    /// use mobula::TaskError;
+    ///
+    /// let invalid = "x".parse::<u8>().unwrap_err();
+    /// assert_eq!(TaskError::returned(&invalid, Some(&invalid)).message, "invalid digit found in string");
+    /// assert_eq!(TaskError::returned(&"a text", None).message, "a text");
+    /// ```
+    #[must_use]
     pub fn returned<E: fmt::Display>(shown: &E, error: Option<&(dyn StdError + 'static)>) -> Self {
         // The alternate form shows the sources of errors that know how.
         let mut message = format!("{shown:#}");

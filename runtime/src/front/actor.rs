@@ -17,11 +17,30 @@ use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Found};
 use crate::wire::{NewActor, Returns, ToHead};
 
-/// Options of an actor.
+/// Options of an actor, given as `Class::options(options).remote(arguments)`. Options that are not set have the values
+/// that the attribute `#[remote]` of the class gives them, and these the defaults.
 ///
 /// ```
-/// # use mobula_runtime::ActorOptions;
+/// use mobula::{ActorHandle, ActorOptions};
+///
+/// struct Scores(Vec<u32>);
+///
+/// #[mobula::remote]
+/// impl Scores {
+///     fn new() -> Self {
+///         Scores(Vec::new())
+///     }
+///     fn add(&mut self, score: u32) -> usize {
+///         self.0.push(score);
+///         self.0.len()
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
 /// let options = ActorOptions::new().name("scores").max_restarts(3);
+/// let scores: ActorHandle<Scores> = Scores::options(options).remote();
+/// assert_eq!(scores.add(10).get()?, 1);
+/// # Ok::<(), mobula::Error>(())
 /// ```
 ///
 /// # When its process dies
@@ -41,9 +60,10 @@ use crate::wire::{NewActor, Returns, ToHead};
 /// - the calls of one caller that are carried out keep the order in which they were made: retried calls come before
 ///   calls that waited.
 ///
-/// It is not started again when it was ended: with its last handle, by [`ActorRef::kill`], or by a constructor that
-/// fails when it runs again. Its calls then fail with what the constructor said.
+/// It is not started again when it was ended: with its last handle, by `mobula::kill`, or by a constructor that fails
+/// when it runs again. Its calls then fail with the constructor's error.
 #[derive(Debug, Clone, Default)]
+#[must_use = "options have no effect before an actor is made with them"]
 pub struct ActorOptions {
     pub(crate) name: Option<String>,
     pub(crate) max_restarts: Option<u32>,
@@ -52,32 +72,120 @@ pub struct ActorOptions {
 
 impl ActorOptions {
     /// The defaults: no name, no restarts, no retries.
+    ///
+    /// ```
+    /// let options = mobula::ActorOptions::new();
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A name by which any process of the session finds the actor: see [`ActorRef::named`]. It is the actor's as long
-    /// as it lives; a name alone does not keep it alive.
+    /// A name by which any process of the session finds the actor, by `mobula::get_actor`. It is the actor's as long as
+    /// it lives; a name alone does not keep it alive. If a living actor has the name, this one is not made, and its
+    /// calls fail with [`Failure::NameTaken`].
+    ///
+    /// ```
+    /// use mobula::{ActorOptions, get_actor};
+    ///
+    /// struct Cache;
+    ///
+    /// #[mobula::remote]
+    /// impl Cache {
+    ///     fn new() -> Self {
+    ///         Cache
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let cache = Cache::options(ActorOptions::new().name("cache")).remote();
+    /// assert_eq!(get_actor::<Cache>("cache")?, cache);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How often the actor is restarted when its process dies, in any way but by [`ActorRef::kill`]: it crashed, it was
+    /// How often the actor is restarted when its process dies, in any way but by `mobula::kill`: it crashed, it was
     /// killed from outside, or its own code ended it. [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0.
+    ///
+    /// ```
+    /// use mobula::{ActorOptions, Error, Failure};
+    ///
+    /// struct Counter(u32);
+    ///
+    /// #[mobula::remote]
+    /// impl Counter {
+    ///     fn new() -> Self {
+    ///         Counter(0)
+    ///     }
+    ///     fn increment(&mut self) -> u32 {
+    ///         self.0 += 1;
+    ///         self.0
+    ///     }
+    ///     fn crash(&self) {
+    ///         std::process::abort()
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let counter = Counter::options(ActorOptions::new().max_restarts(1)).remote();
+    /// assert_eq!(counter.increment().get()?, 1);
+    /// assert!(matches!(counter.crash().get(), Err(Error::Failed(Failure::ActorUnavailable { .. }))));
+    /// assert_eq!(counter.increment().get()?, 1); // another process, with a new state
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = Some(restarts);
         self
     }
 
     /// How often a call that had begun when the actor's process died is retried on the process that takes its place;
-    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It has an effect only with restarts.
+    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: 0. It has an effect only with restarts. Such a method must
+    /// be able to run twice.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::ActorOptions;
+    ///
+    /// struct Unlucky;
+    ///
+    /// #[mobula::remote]
+    /// impl Unlucky {
+    ///     fn new() -> Self {
+    ///         Unlucky
+    ///     }
+    ///     /// The actor's process dies in the first attempt.
+    ///     fn seven(&self, marker: PathBuf) -> u32 {
+    ///         if !marker.exists() {
+    ///             std::fs::write(&marker, "").expect("the directory is there");
+    ///             std::process::abort();
+    ///         }
+    ///         7
+    ///     }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// let options = ActorOptions::new().max_restarts(1).max_task_retries(1);
+    /// let unlucky = Unlucky::options(options).remote();
+    /// assert_eq!(unlucky.seven(directory.join("tried")).get()?, 7);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn max_task_retries(mut self, retries: u32) -> Self {
         self.max_task_retries = Some(retries);
         self
     }
 
     /// These options, with the values of `defaults` for those that are not set.
+    ///
+    /// ```
+    /// use mobula::ActorOptions;
+    ///
+    /// let usual = ActorOptions::new().max_restarts(3);
+    /// let options = ActorOptions::new().name("scores").or(usual); // both of them
+    /// ```
     pub fn or(self, defaults: Self) -> Self {
         Self {
             name: self.name.or(defaults.name),

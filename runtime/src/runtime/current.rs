@@ -15,6 +15,7 @@ use crate::submit;
 static RUNTIME: ArcSwapOption<Runtime> = ArcSwapOption::const_empty();
 
 /// The runtime of this process, borrowed: it costs no count.
+#[derive(Debug)]
 pub struct RuntimeRef(Guard<Option<Arc<Runtime>>>);
 
 impl Deref for RuntimeRef {
@@ -59,7 +60,17 @@ pub fn number() -> SessionNumber {
     RUNTIME.load().as_ref().map_or(SessionNumber::NONE, |runtime| runtime.session)
 }
 
-/// Whether this process has a session.
+/// Whether this process has a session: its own, or, in a worker, its driver's. Costs a load.
+///
+/// ```
+/// assert!(!mobula::is_initialized());
+/// let session = mobula::init()?;
+/// assert!(mobula::is_initialized());
+/// drop(session);
+/// assert!(!mobula::is_initialized());
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[must_use]
 pub fn is_initialized() -> bool {
     RUNTIME.load().is_some()
 }

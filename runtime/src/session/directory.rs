@@ -156,13 +156,14 @@ fn bases() -> Vec<PathBuf> {
 }
 
 /// Sessions of this user's that are running: their stores' sockets. Also those that were made in a directory of their
-/// own ([`SessionOptions::session_dir`](crate::SessionOptions::session_dir)).
+/// own, by the option `session_dir`. Reads a few directories.
 ///
 /// ```
-/// let _mobula = mobula::init()?;
-/// assert!(mobula::sessions().contains(&_mobula.socket().to_owned()));
+/// let session = mobula::init()?;
+/// assert!(mobula::sessions().contains(&session.socket().to_owned()));
 /// # Ok::<(), mobula::Error>(())
 /// ```
+#[must_use]
 pub fn sessions() -> Vec<PathBuf> {
     let mut bases = bases();
     // A service, or another user's shell, may not know it.

@@ -53,8 +53,18 @@ pub fn start_or_join(options: SessionOptions) -> Result<Session> {
 /// runs.
 ///
 /// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: every
-/// operation on them then is [`Failure::SessionOver`](crate::Failure::SessionOver), also when another session has begun,
-/// except that dropping them is fine.
+/// operation on them then is [`Failure::SessionOver`](crate::Failure::SessionOver), also when another session has
+/// begun, except that dropping them is fine.
+///
+/// ```
+/// use mobula::{Error, Failure};
+///
+/// let session = mobula::init()?;
+/// let three = mobula::put(&3)?;
+/// drop(session); // ends the store and the workers, and waits for that
+/// assert!(matches!(three.get(), Err(Error::Failed(Failure::SessionOver))));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[must_use = "the session ends when this is dropped: bind it, as in `let _mobula = mobula::init()?`"]
 pub struct Session {
     current: Arc<Current>,
@@ -66,11 +76,34 @@ impl RefUnwindSafe for Session {}
 
 impl Session {
     /// The socket of the session's store, for tools and clients of other programs.
+    ///
+    /// ```
+    /// let session = mobula::init()?;
+    /// let object = session.client().put(b"from this program")?;
+    /// // In another program, which got the path and the id in any way:
+    /// let client = mobula::Client::connect(session.socket())?;
+    /// assert_eq!(&client.get(object.id())?[..], b"from this program");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn socket(&self) -> &Path {
         &self.current.running.socket
     }
 
-    /// The client of this process, for what the runtime does not cover: names, raw objects, statistics.
+    /// The client of this process, for raw objects, names and statistics. It is the one that the session itself uses:
+    /// a clone of it, which costs an addition to a count.
+    ///
+    /// ```
+    /// let session = mobula::init()?;
+    /// let client = session.client();
+    /// let object = client.put(b"raw bytes")?;
+    /// client.publish("greeting", object.id())?;
+    /// // In any process of the session, which may wait for the name:
+    /// let same = client.get_named("greeting", std::time::Duration::from_secs(10))?;
+    /// assert_eq!(&same[..], b"raw bytes");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
     pub fn client(&self) -> Client {
         self.current.running.runtime.client.clone()
     }

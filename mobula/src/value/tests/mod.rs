@@ -34,7 +34,7 @@ fn aligned(bytes: &[u8]) -> bytes::Bytes {
     bytes::Bytes::from(memory).slice(start..start + bytes.len())
 }
 
-fn from_heap<T: DeserializeOwned>(payload: impl Into<bytes::Bytes>) -> Result<T, ValueError> {
+fn from_heap<T: DeserializeOwned>(payload: impl Into<super::Bytes>) -> Result<T, ValueError> {
     decode(Source::heap(payload, Vec::new()))
 }
 
