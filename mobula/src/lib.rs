@@ -42,6 +42,8 @@
 //! make calls and get their results. `arguments` and `host` run them in a worker, and `takeover` makes a worker of the
 //! same program. The crate `mobula-runtime` does everything between a call and its result, and knows no types.
 
+#![warn(missing_debug_implementations)]
+
 mod actor;
 mod arguments;
 #[cfg(feature = "arrow")]

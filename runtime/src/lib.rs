@@ -19,6 +19,8 @@
 //! out workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is
 //! the operating system. No two rooms import each other.
 
+#![warn(missing_debug_implementations)]
+
 mod call;
 mod definition;
 mod entry;

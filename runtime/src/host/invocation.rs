@@ -1,5 +1,7 @@
 //! A call that runs: its arguments in a record, and the results that it gives.
 
+use std::fmt;
+
 use mobula_client::Client;
 
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
@@ -17,6 +19,17 @@ pub struct Invocation {
     position: u32,
     returns: Returns,
     results: Payloads,
+}
+
+impl fmt::Debug for Invocation {
+    /// The numbers, not the arguments: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("arguments", &self.count)
+            .field("taken", &self.position)
+            .field("returns", &self.returns)
+            .finish()
+    }
 }
 
 impl Invocation {

@@ -10,6 +10,7 @@ use crate::process::role::Role;
 /// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role)
 /// before it does anything else.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Launch {
     /// The program. A bare name is looked up in `PATH`.
     pub program: PathBuf,

@@ -7,6 +7,7 @@
 pub(crate) mod current;
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,13 @@ pub struct Runtime {
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_worker = self.executor.is_some();
+        f.debug_struct("Runtime").field("session", &self.session).field("is_worker", &is_worker).finish()
+    }
 }
 
 impl Runtime {

@@ -10,6 +10,7 @@ use crate::process::launch::Launch;
 
 /// The options of a session, as a front fills them in.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SessionOptions {
     /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for
     /// results of others. From 1 to 1000.

@@ -10,6 +10,7 @@
 //! Numbers and bytes stay where they lie, because every value of them is as good as any other. The bytes behind views
 //! are copied: the views have the first of them in themselves.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::arrow::array::{ArrayData, ArrayRef, BufferSpec, layout, make_array};
@@ -30,6 +31,16 @@ pub struct Parts {
     rows: u64,
     /// In depth-first order.
     nodes: Vec<Node>,
+}
+
+impl fmt::Debug for Parts {
+    /// The type and the numbers, not the buffers: there may be gigabytes of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("schema", &self.schema)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An array without its type and its children.
