@@ -24,7 +24,7 @@ use crate::reader::peers::Peers;
 /// match receiver.next(&mut Vec::new()) {
 ///     Ok(any) => assert!(!any),
 ///     // The other process cannot be trusted: drop the channel.
-///     Err(error @ mobula_client::Corrupt) => drop((receiver, error)),
+///     Err(error) => panic!("{error}"),
 /// }
 /// ```
 #[doc(inline)]

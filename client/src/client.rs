@@ -633,12 +633,14 @@ impl Client {
     /// In a forked child.
     ///
     /// ```
+    /// use mobula_client::Layout;
+    ///
     /// # let store = mobula_test_store::start();
     /// # let (client, other) = (store.client(), store.client());
     /// let promise = client.promise()?;
     /// let handle = other.hold(promise.handle().id())?;
     /// let writing = client.clone();
-    /// std::thread::spawn(move || promise.fulfil(writing.create(Default::default()).unwrap()));
+    /// std::thread::spawn(move || promise.fulfil(writing.create(Layout::new(0)).unwrap()));
     ///
     /// // The owner rings while this lives, and may have rung before.
     /// let _watch = handle.watch()?;

@@ -79,6 +79,7 @@ impl std::error::Error for PushError {}
 
 /// The other process wrote something that no honest process writes; the channel must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Corrupt;
 
 impl fmt::Display for Corrupt {
