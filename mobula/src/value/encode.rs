@@ -178,7 +178,6 @@ impl Encoded {
     /// assert_eq!(encode(&(1, 2))?.references().len(), 0);
     /// # Ok::<(), mobula::Error>(())
     /// ```
-    #[must_use]
     pub fn references(&self) -> &[Handle] {
         &self.references
     }

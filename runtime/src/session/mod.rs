@@ -103,7 +103,6 @@ impl Session {
     /// assert_eq!(&same[..], b"raw bytes");
     /// # Ok::<(), mobula::Error>(())
     /// ```
-    #[must_use]
     pub fn client(&self) -> Client {
         self.current.running.runtime.client.clone()
     }
