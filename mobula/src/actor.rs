@@ -261,6 +261,7 @@ impl fmt::Debug for RawActor {
 
 /// A call of a method, being put together by the macros' code.
 #[derive(Debug)]
+#[must_use = "no call is made before it is submitted"]
 pub struct MethodCall {
     actor: RawActor,
     method: usize,
@@ -293,6 +294,7 @@ impl MethodCall {
 
 /// An actor about to be made, being put together by the macros' code.
 #[derive(Debug)]
+#[must_use = "no actor is made before it is submitted"]
 pub struct Create<A> {
     options: ActorOptions,
     arguments: ArgumentList,

@@ -14,6 +14,7 @@ pub fn with_defaults(options: TaskOptions, defaults: TaskOptions) -> TaskOptions
 
 /// A call of a remote function, being put together by the macros' code.
 #[derive(Debug)]
+#[must_use = "no call is made before it is submitted"]
 pub struct Call {
     function: &'static Function,
     options: TaskOptions,

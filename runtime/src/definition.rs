@@ -12,11 +12,13 @@ pub struct Key(u64);
 
 impl Key {
     /// The key with these bits. Every number is a valid key.
+    #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
     /// The bits of the key.
+    #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }

@@ -293,6 +293,7 @@ impl<T: Element> TensorMut<T> {
     /// assert_eq!(tensor.as_slice(), [false, false]);
     /// # Ok::<(), mobula::Error>(())
     /// ```
+    #[must_use]
     pub fn seal(self) -> Tensor<T> {
         Tensor::of_own(&self.shape, self.memory.seal().0)
     }

@@ -313,6 +313,7 @@ impl ActorRef {
     }
 
     /// The actor that came inside a value, if it is of this class.
+    #[must_use]
     pub fn import(exported: ExportedActor, class: Definition) -> Option<Self> {
         let ExportedActor { actor, class: key, token } = exported;
         let (session, token) = (current::number(), Token::Held(Arc::new(token)));

@@ -49,17 +49,20 @@ impl Ref {
 
     /// Makes a reference to an object of this process's session. The object was put, or its handle came inside a value.
     /// `id` is the reference's own id; `None` means the id of the object.
+    #[must_use]
     pub fn to_object(handle: Handle, id: Option<RefId>) -> Self {
         let id = id.unwrap_or_else(|| RefId::of(handle.id()));
         Self { id, to: Referent::Held(handle, current::number()) }
     }
 
     /// The id of the reference and of its clones in all processes. No other reference has it, and it never changes.
+    #[must_use]
     pub fn id(&self) -> RefId {
         self.id
     }
 
     /// The session that the reference belongs to.
+    #[must_use]
     pub fn session(&self) -> SessionNumber {
         match &self.to {
             Referent::Result(cell) => cell.session,
@@ -68,6 +71,7 @@ impl Ref {
     }
 
     /// Whether the value or the error is there. Does not receive new results: see [`wait`]. Costs one or two loads.
+    #[must_use]
     pub fn is_ready(&self) -> bool {
         match &self.to {
             Referent::Result(cell) => cell.is_ready(),

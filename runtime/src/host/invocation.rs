@@ -62,16 +62,19 @@ impl Invocation {
     }
 
     /// The number of arguments.
+    #[must_use]
     pub fn argument_count(&self) -> u32 {
         self.count
     }
 
     /// The number of arguments that have been taken.
+    #[must_use]
     pub fn taken(&self) -> u32 {
         self.position
     }
 
     /// The number of results that the caller wants, and their shape.
+    #[must_use]
     pub fn returns(&self) -> Returns {
         self.returns
     }

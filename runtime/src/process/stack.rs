@@ -22,6 +22,7 @@ impl StackLimit {
     pub const NONE: Self = Self(0);
 
     /// The limit of the current stack. The first call in each thread asks the kernel.
+    #[must_use]
     pub fn here() -> Self {
         let (start, end) = BOUNDS.get().unwrap_or_else(|| {
             let Range { start, end } = bounds().unwrap_or_default();
@@ -37,12 +38,14 @@ impl StackLimit {
 
     /// Whether the stack has grown beyond the limit. An addition and a comparison.
     #[inline(always)]
+    #[must_use]
     pub fn is_reached(self) -> bool {
         address() < self.0
     }
 
     /// Whether at most `bytes` are left up to the limit.
     #[inline(always)]
+    #[must_use]
     pub fn is_within(self, bytes: usize) -> bool {
         address() < self.0.saturating_add(bytes)
     }

@@ -28,6 +28,7 @@ pub enum Returns {
 
 impl Returns {
     /// That number.
+    #[must_use]
     pub fn count(self) -> usize {
         match self {
             Self::One => 1,
