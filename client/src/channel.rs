@@ -273,11 +273,6 @@ impl Sender {
     /// Copies a record into the ring, and wakes the other end if it sleeps; returns the position behind the record. No
     /// system call, except the one that wakes a sleeper.
     ///
-    /// # Errors
-    /// [`PushError::Full`] while there is no room: the other end rings this client when there is, see
-    /// [`Client::sleep`](crate::Client::sleep). [`PushError::TooLarge`] above
-    /// [`record_bytes_max`](Self::record_bytes_max).
-    ///
     /// ```
     /// use mobula_client::PushError;
     ///
@@ -289,6 +284,11 @@ impl Sender {
     /// assert_eq!(sender.send(&[7; 100]), Err(PushError::Full));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`PushError::Full`] while there is no room: the other end rings this client when there is, see
+    /// [`Client::sleep`](crate::Client::sleep). [`PushError::TooLarge`] above
+    /// [`record_bytes_max`](Self::record_bytes_max).
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
         self.found_asleep = self.channel.peer.wake();
@@ -398,9 +398,6 @@ impl Receiver {
     /// Copies the next record out, in place of what `record` contains; `false` when there is none. Call
     /// [`done`](Self::done) when the record is dealt with. Memory operations only.
     ///
-    /// # Errors
-    /// [`Corrupt`] when the other end wrote an impossible position or length: drop the channel.
-    ///
     /// ```
     /// # let mut store = mobula_test_store::start();
     /// # let (mut sender, mut receiver) = store.channel();
@@ -411,6 +408,9 @@ impl Receiver {
     /// assert_eq!(record, b"hello");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the other end wrote an impossible position or length: drop the channel.
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
         self.consumer.next(record)
     }

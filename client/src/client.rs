@@ -60,9 +60,6 @@ impl Drop for Inner {
 impl ConnectOptions {
     /// Connects to the store that listens at `path`, and starts the client's background thread. A round trip.
     ///
-    /// # Errors
-    /// [`ClientError::NoStore`] where none listens; [`ClientError::Refused`] where it takes no more clients.
-    ///
     /// ```
     /// use mobula_client::{ClientError, ConnectOptions};
     ///
@@ -73,6 +70,11 @@ impl ConnectOptions {
     /// assert!(matches!(error, ClientError::NoStore { .. }));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`ClientError::NoStore`]: no store listens there, or the socket cannot be reached.
+    /// - [`ClientError::Refused`]: the store takes no more clients.
+    /// - [`ClientError::BadReply`]: the store's answer cannot be understood; it is another build of Mobula.
     pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, ClientError> {
         Ok(Client { inner: Arc::new(Inner { shared: connect(path.as_ref(), self)? }) })
     }
@@ -81,9 +83,6 @@ impl ConnectOptions {
 impl Client {
     /// Connects to the store that listens at `path`, with the default [options](ConnectOptions).
     ///
-    /// # Errors
-    /// As [`ConnectOptions::connect`].
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let socket = store.socket();
@@ -91,6 +90,9 @@ impl Client {
     /// let object = client.put(b"hello")?;
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`].
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         ConnectOptions::new().connect(path)
     }
@@ -144,10 +146,6 @@ impl Client {
 
     /// Copies bytes into the store and seals them. One copy; no system call while the leased memory has room.
     ///
-    /// # Errors
-    /// [`Refusal::TooLarge`] above the capacity; [`Refusal::StoreFull`] after the lease timeout, or
-    /// [`Refusal::SpillFailed`] where objects could not be spilled to disk.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -155,6 +153,13 @@ impl Client {
     /// assert_eq!(&object[..], b"sealed bytes");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`Refusal::TooLarge`]: the object is larger than the store.
+    /// - [`Refusal::StoreFull`]: no room came free within the lease timeout.
+    /// - [`Refusal::SpillFailed`]: the same, because objects could not be spilled to disk.
+    /// - [`Refusal::QuotaReached`]: this client, or this user, may lease no more.
+    /// - [`Refusal::NoMemory`]: the system has no memory or descriptors left.
     #[inline]
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ClientError> {
         let mut writer = self.create(Layout::new(bytes.len() as u64))?;
@@ -163,9 +168,6 @@ impl Client {
     }
 
     /// Store memory to write an object into, in place: no copy, and no system call while the leased memory has room.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
     ///
     /// ```
     /// use mobula_client::Layout;
@@ -178,6 +180,9 @@ impl Client {
     /// assert_eq!(object[..], [7, 0, 0, 0]);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
     #[inline]
     pub fn create(&self, layout: Layout) -> Result<ObjectWriter, ClientError> {
         ObjectWriter::new(&self.shared().owner, layout)
@@ -186,10 +191,6 @@ impl Client {
     /// The bytes of a sealed object, where they lie. Memory operations only, with two exceptions: the first object of
     /// an owner and the first of a segment cost a round trip each; and a spilled object is restored, or, where the
     /// store has no memory for it and none can be made, read into this process's own memory.
-    ///
-    /// # Errors
-    /// [`ClientError::NoSuchObject`] for stale, forged and foreign ids; [`ClientError::NotReady`] for a promise. For a
-    /// spilled object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -200,15 +201,18 @@ impl Client {
     /// assert_eq!(object[..], same[..]);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`ClientError::NoSuchObject`]: the id is stale or wrong. [`ClientError::Deleted`]: its owner has deleted it.
+    /// - [`ClientError::NotReady`]: it is promised. [`ClientError::Lost`]: its owner died before it was sealed.
+    /// - [`ClientError::Corrupt`], [`ClientError::OwnerStalled`]: its owner has a bug, or was stopped while freeing it.
+    /// - [`Refusal::SpillDamaged`], [`Refusal::NotRestored`] and the errors of [`put`](Self::put): it is spilled.
     #[inline]
     pub fn get(&self, object: ObjectId) -> Result<Object, ClientError> {
         Object::get(&self.shared().owner, &self.shared().peers, object)
     }
 
     /// Keeps an object, sealed or promised, alive without its bytes. Costs as [`get`](Self::get).
-    ///
-    /// # Errors
-    /// [`ClientError::NoSuchObject`].
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -219,15 +223,15 @@ impl Client {
     /// assert_eq!(&handle.object()?[..], b"sealed bytes");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchObject`], [`ClientError::Deleted`], [`ClientError::OwnerStalled`]: as [`get`](Self::get).
     pub fn hold(&self, object: ObjectId) -> Result<Handle, ClientError> {
         Handle::hold(&self.shared().owner, &self.shared().peers, object)
     }
 
     /// Whether an object is there to be read: `false` while it is promised, and for an id that means nothing. Costs as
     /// [`get`](Self::get).
-    ///
-    /// # Errors
-    /// When the daemon cannot be asked for the table of the object's owner.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -238,6 +242,9 @@ impl Client {
     /// assert!(!client.contains(object.id())?);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// When the daemon cannot be asked for the table of the object's owner.
     pub fn contains(&self, object: ObjectId) -> Result<bool, ClientError> {
         match self.hold(object) {
             Ok(handle) => Ok(handle.is_ready().unwrap_or(false)),
@@ -248,10 +255,6 @@ impl Client {
 
     /// Deletes an object of this client. No process can get it any more, and a process that holds it keeps it. Its
     /// memory is freed when no process holds it, and it has no name. No message.
-    ///
-    /// # Errors
-    /// [`ClientError::NotOwner`] for another client's object; [`ClientError::NoSuchObject`]. A spilled object is
-    /// restored first, so also the errors of [`get`](Self::get).
     ///
     /// ```
     /// use mobula_client::ClientError;
@@ -264,6 +267,11 @@ impl Client {
     /// assert_eq!(&object[..], b"not for long", "it is held here");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`ClientError::NotOwner`]: it is an object of another client.
+    /// - [`ClientError::NoSuchObject`]: it was freed or deleted, or the id is wrong.
+    /// - The errors of [`get`](Self::get), because a spilled object is restored first.
     pub fn delete(&self, object: ObjectId) -> Result<(), ClientError> {
         let owner = &self.shared().owner;
         owner.check_process()?;
@@ -289,9 +297,6 @@ impl Client {
 
     /// An object of which only the id exists so far; see [`Promise`]. Costs as [`put`](Self::put), without the copy.
     ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
     /// ```
     /// use mobula_client::Layout;
     ///
@@ -307,6 +312,9 @@ impl Client {
     /// assert_eq!(&handle.object()?[..], b"kept");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
     pub fn promise(&self) -> Result<Promise, ClientError> {
         Promise::new(&self.shared().owner)
     }
@@ -314,10 +322,6 @@ impl Client {
     // ---- names ----
 
     /// Gives an object a name, which keeps it alive. A round trip.
-    ///
-    /// # Errors
-    /// [`Refusal::NameTaken`]; [`Refusal::NoSuchObject`]; [`Refusal::LimitReached`] for a name of more than
-    /// [`NAME_BYTES_MAX`] bytes, [`Refusal::BadRequest`] for an empty one.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -328,6 +332,12 @@ impl Client {
     /// assert_eq!(&other.get_named("greeting", std::time::Duration::ZERO)?[..], b"sealed bytes");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`Refusal::NameTaken`]: another object has the name.
+    /// - [`Refusal::NoSuchObject`]: the object does not exist.
+    /// - [`Refusal::LimitReached`]: the name has more than 1024 bytes, or the store has as many names as it may have.
+    /// - [`Refusal::BadRequest`]: the name is empty.
     pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
         let name = checked_name(name.as_ref())?;
         // The daemon would end the connection for an impossible name.
@@ -340,9 +350,6 @@ impl Client {
 
     /// The object that has a name now. A round trip.
     ///
-    /// # Errors
-    /// When the store cannot be asked; no such name is `None`.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -352,6 +359,9 @@ impl Client {
     /// assert_eq!(client.lookup("greeting")?, Some(object.id()));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked. If no object has the name, the result is `None`.
     pub fn lookup(&self, name: impl AsRef<[u8]>) -> Result<Option<ObjectId>, ClientError> {
         match self.lookup_within(name.as_ref(), Duration::ZERO) {
             Ok(object) => Ok(Some(object)),
@@ -363,9 +373,6 @@ impl Client {
     /// The bytes of the object that has a name. Waits until an object is published under it. A round trip, and then as
     /// [`get`](Self::get).
     ///
-    /// # Errors
-    /// [`Refusal::NoSuchName`] after `timeout`.
-    ///
     /// ```
     /// use std::time::Duration;
     ///
@@ -376,14 +383,14 @@ impl Client {
     /// assert_eq!(&greeting[..], b"hello");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchName`]: no object had the name within `timeout`. And those of [`get`](Self::get).
     pub fn get_named(&self, name: impl AsRef<[u8]>, timeout: Duration) -> Result<Object, ClientError> {
         self.get(self.lookup_within(name.as_ref(), timeout)?)
     }
 
-    /// Takes a name away. A round trip.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchName`].
+    /// Takes a name away from its object, which the name no longer keeps alive. A round trip.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -394,14 +401,14 @@ impl Client {
     /// assert_eq!(client.lookup("greeting")?, None);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchName`]: no object has the name.
     pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
         self.ask_for_done("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? })
     }
 
     /// All names, in order. A round trip for each page.
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -412,6 +419,9 @@ impl Client {
     /// assert_eq!((&names[0].name[..], names[0].object), (&b"greeting"[..], object.id()));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
     pub fn names(&self) -> Result<Vec<NameInfo>, ClientError> {
         let mut all: Vec<NameInfo> = Vec::new();
         loop {
@@ -434,9 +444,6 @@ impl Client {
 
     /// All objects of all clients. A round trip for each page; not of one moment.
     ///
-    /// # Errors
-    /// When the store cannot be asked.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -445,6 +452,9 @@ impl Client {
     /// assert_eq!((list[0].object, list[0].bytes), (object.id(), 5));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
     pub fn list(&self) -> Result<Vec<ObjectInfo>, ClientError> {
         let (mut all, mut cursor) = (Vec::new(), 0);
         loop {
@@ -462,9 +472,6 @@ impl Client {
 
     /// The store in numbers. A few round trips; not of one moment.
     ///
-    /// # Errors
-    /// When the store cannot be asked.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -473,6 +480,9 @@ impl Client {
     /// assert_eq!((stats.totals.clients, stats.objects()), (1, 1));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
     pub fn stats(&self) -> Result<Stats, ClientError> {
         let totals = match self.ask("statistics", &Request::Stats {})? {
             Reply::Stats { totals } => totals,
@@ -535,9 +545,6 @@ impl Client {
 
     /// A channel to another client. Two round trips at most; none to use it.
     ///
-    /// # Errors
-    /// [`Refusal::NoSuchOwner`] when it is not alive.
-    ///
     /// ```
     /// use mobula_client::Event;
     ///
@@ -556,15 +563,15 @@ impl Client {
     /// channel.receiver.done();
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchOwner`]: that client is not alive. [`Refusal::LimitReached`]: there are too many channels.
     pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
         let Shared { peers, channels, .. } = &**self.shared();
         Channel::connect(peers, channels, peer)
     }
 
     /// Accepts a channel that another client has opened. A round trip, the first time for each client.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchOwner`] when it has died meanwhile.
     ///
     /// ```
     /// use mobula_client::Event;
@@ -582,6 +589,9 @@ impl Client {
     /// }
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchOwner`]: that client has died meanwhile.
     pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
@@ -629,9 +639,6 @@ impl Client {
     /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
     /// it returns `true`. At most one thread of a client sleeps at a time.
     ///
-    /// # Panics
-    /// In a forked child.
-    ///
     /// ```
     /// use mobula_client::Layout;
     ///
@@ -649,6 +656,9 @@ impl Client {
     /// }
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
@@ -656,9 +666,6 @@ impl Client {
 
     /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
     /// becomes readable when this client is rung. It must only wait for it, and not read.
-    ///
-    /// # Panics
-    /// In a forked child.
     ///
     /// ```
     /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -678,6 +685,9 @@ impl Client {
     /// }
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| {

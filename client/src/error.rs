@@ -28,7 +28,10 @@ use crate::counting::count::TooMany;
 #[doc(inline)]
 pub use mobula_protocol::message::Refusal;
 
-/// Why an operation on the store failed. Nothing was lost unless the error says so.
+/// The reason why an operation on the store failed. Nothing was lost unless the error says so.
+///
+/// Each operation that asks the daemon can fail with [`StoreLost`](Self::StoreLost) and [`Timeout`](Self::Timeout), and
+/// each one in a forked child with [`ForkedChild`](Self::ForkedChild). The others stand beside the operations.
 ///
 /// ```
 /// use mobula_client::{ClientError, Refusal};

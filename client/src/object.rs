@@ -83,9 +83,6 @@ impl Handle {
 
     /// Whether the bytes are there: `false` while the object is promised. One load.
     ///
-    /// # Errors
-    /// [`ClientError::Lost`] when they never will be; [`ClientError::ForkedChild`] in a forked child.
-    ///
     /// ```
     /// use mobula_client::ClientError;
     ///
@@ -98,6 +95,9 @@ impl Handle {
     /// assert!(matches!(handle.is_ready(), Err(ClientError::Lost { .. })));
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`]: the bytes never will be there. [`ClientError::ForkedChild`]: this is a forked child.
     pub fn is_ready(&self) -> Result<bool, ClientError> {
         if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
@@ -115,11 +115,6 @@ impl Handle {
     /// segment costs a round trip. A spilled object is restored first. Where the store has no memory for it, and none
     /// can be made, it is read into this process's own memory.
     ///
-    /// # Errors
-    /// [`ClientError::NotReady`] while it is promised; [`ClientError::Lost`] when it never will be there. For a spilled
-    /// object, [`Refusal::SpillDamaged`], [`Refusal::NotRestored`], and the errors of a put.
-    /// [`ClientError::TooManyReferences`] when its bytes are borrowed in this process 1,048,575 times.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -127,6 +122,11 @@ impl Handle {
     /// assert_eq!(&handle.object()?[..], b"kept");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// - [`ClientError::NotReady`]: the object is promised. [`ClientError::Lost`]: it never will be there.
+    /// - [`Refusal::SpillDamaged`], [`Refusal::NotRestored`] and the errors of a put: it is spilled.
+    /// - [`ClientError::TooManyReferences`]: its bytes are borrowed 1,048,575 times in this process.
     pub fn object(&self) -> Result<Object, ClientError> {
         if self.reference.is_child() {
             return Err(ClientError::ForkedChild);
@@ -145,9 +145,6 @@ impl Handle {
     /// rings this client's bell. Look at [`is_ready`](Self::is_ready) once more before sleeping, as
     /// [`Client::sleep`](crate::Client::sleep) does. Memory operations only.
     ///
-    /// # Errors
-    /// [`ClientError::TooManyReferences`] when 262,143 threads and calls of this process wait for it already.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let (client, other) = (store.client(), store.client());
@@ -160,6 +157,9 @@ impl Handle {
     /// }
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::TooManyReferences`]: 262,143 threads and calls of this process wait for it already.
     pub fn watch(&self) -> Result<Watch, ClientError> {
         Ok(Watch { reference: self.reference.again(Kind::Wait)? })
     }
@@ -350,9 +350,6 @@ impl Object {
 
     /// A handle that keeps the object alive without its bytes. Memory operations only.
     ///
-    /// # Panics
-    /// As a clone of a handle.
-    ///
     /// ```
     /// # let store = mobula_test_store::start();
     /// # let client = store.client();
@@ -360,14 +357,14 @@ impl Object {
     /// assert!(handle.is_ready()?);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// As a clone of a handle.
     pub fn handle(&self) -> Handle {
         Handle::of(self.reference.again_or_panic(Kind::Handle))
     }
 
     /// The objects that this one keeps alive, in the order in which they were given. Copies their ids.
-    ///
-    /// # Panics
-    /// In a forked child.
     ///
     /// ```
     /// use mobula_client::Layout;
@@ -379,6 +376,9 @@ impl Object {
     /// assert_eq!(whole.references(), [part.id()]);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// In a forked child.
     #[must_use]
     pub fn references(&self) -> Vec<ObjectId> {
         self.assert_process();

@@ -60,9 +60,6 @@ impl Promise {
     /// Keeps the promise with the writer's content, and wakes the threads and processes that wait for it. No copy, and
     /// no message; a system call for each process that sleeps.
     ///
-    /// # Panics
-    /// In a forked child.
-    ///
     /// ```
     /// use mobula_client::Layout;
     ///
@@ -74,6 +71,9 @@ impl Promise {
     /// assert!(handle.is_ready()?);
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// In a forked child.
     pub fn fulfil(mut self, writer: ObjectWriter) {
         writer.into_draft().fulfil(self.handle.id());
         self.is_open = false;

@@ -138,9 +138,6 @@ impl ObjectWriter {
 
     /// Makes the object visible to every process, for good: one atomic store, at any size. No copy and no message.
     ///
-    /// # Panics
-    /// In a forked child, as all access to the bytes does.
-    ///
     /// ```
     /// use mobula_client::Layout;
     ///
@@ -152,6 +149,9 @@ impl ObjectWriter {
     /// assert_eq!(&other.get(object.id())?[..], b"hello");
     /// # Ok::<(), mobula_client::ClientError>(())
     /// ```
+    ///
+    /// # Panics
+    /// In a forked child, as all access to the bytes does.
     #[inline]
     pub fn seal(self) -> Object {
         let (reference, located) = self.draft.seal();
