@@ -1,4 +1,4 @@
-//! The times of a word count beside those of its [rivals](crate::rivals), from files to totals.
+//! The times of a job beside those of its rivals.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -9,8 +9,8 @@ use crate::output::Outcome;
 use crate::report::Total;
 use crate::{Article, rivals};
 
-/// Counts with Mobula, with one thread and with rayon, in turn, so that what else the machine does meets all of them.
-/// Returns a table of their times.
+/// Counts words with Mobula, with one thread and with rayon, from files to totals. They do so in turn, so that what else
+/// the machine does meets all of them. Returns a table of their times.
 ///
 /// # Errors
 /// When one cannot count, or counts something else than the others.
@@ -22,13 +22,13 @@ pub fn compare(
 ) -> Outcome<String> {
     let one_thread = || Ok(Total::new(&rivals::one_thread(articles)?, top));
     let rayon = || Ok(Total::new(&rivals::rayon(articles)?, top));
-    let mut rows: [Row; 3] =
-        [Row::new("Mobula", &with_mobula), Row::new("one thread", &one_thread), Row::new("rayon", &rayon)];
+    let ways: [&dyn Fn() -> Outcome<Total>; 3] = [&with_mobula, &one_thread, &rayon];
+    let mut rows = ["Mobula", "one thread", "rayon"].map(Times::new);
     // Once without the clock: the files come into memory, and rayon's threads start.
     let expected = rayon()?;
     for _ in 0..times.get() {
-        for row in &mut rows {
-            let found = row.measure()?;
+        for (row, way) in rows.iter_mut().zip(ways) {
+            let found = row.measure(way)?;
             if found != expected {
                 return Err(
                     format!("check failed: {} counted {found:?}, rayon {expected:?}", row.name).into()
@@ -36,7 +36,11 @@ pub fn compare(
             }
         }
     }
+    Ok(table(&rows, times))
+}
 
+/// A table of the times of Mobula, which is the first, and its rivals.
+pub fn table(rows: &[Times], times: NonZeroUsize) -> String {
     let mobula = &rows[0];
     let mut lines = vec![format!(
         "{:<10}  {:>8} {:>17}  {:>8}  {:>12}",
@@ -51,29 +55,36 @@ pub fn compare(
         };
         format!("{:<10}  {seconds:>8.3} {spread:>17}  {busy:>8.3}  {ratio:>12}", row.name)
     }));
-    lines.push(format!("busy: processor time of all processes and threads; {times} runs of each, in turn"));
-    Ok(lines.join("\n") + "\n")
+    lines.push(format!(
+        "busy: processor time of all threads, and of all processes that have ended; {times} runs of each, in turn"
+    ));
+    lines.join("\n") + "\n"
 }
 
-/// One way to count, and its times.
-struct Row<'a> {
+/// One way to do a job, and its times.
+#[derive(Debug)]
+pub struct Times {
     name: &'static str,
-    count: &'a dyn Fn() -> Outcome<Total>,
     seconds: Vec<f64>,
     busy_seconds: Vec<f64>,
 }
 
-impl<'a> Row<'a> {
-    fn new(name: &'static str, count: &'a dyn Fn() -> Outcome<Total>) -> Self {
-        Self { name, count, seconds: Vec::new(), busy_seconds: Vec::new() }
+impl Times {
+    /// No times yet.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, seconds: Vec::new(), busy_seconds: Vec::new() }
     }
 
-    fn measure(&mut self) -> Outcome<Total> {
+    /// Does the job once.
+    ///
+    /// # Errors
+    /// Those of the job.
+    pub fn measure<T>(&mut self, job: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let (started, busy_before) = (Instant::now(), busy_seconds()?);
-        let total = (self.count)()?;
+        let result = job()?;
         self.seconds.push(started.elapsed().as_secs_f64());
         self.busy_seconds.push(busy_seconds()? - busy_before);
-        Ok(total)
+        Ok(result)
     }
 
     /// Of the time, and of the processors' time.

@@ -2,7 +2,7 @@
 //! checking the counts, comparing their time with that of rivals, and printing.
 //!
 //! The programs themselves stand beside this folder, one file each: `streaming_mapreduce` and `task_mapreduce` count
-//! words; `counters` and `array_pipeline` use only [`output`], if anything.
+//! words; the others use only [`output`] and the tables of [`compare`], if anything.
 
 pub mod articles;
 pub mod check;

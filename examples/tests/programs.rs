@@ -317,6 +317,24 @@ fn array_pipeline_takes_any_size_that_fits() {
     run("array_pipeline", &["--bytes", "1000TiB"]).failed_with(&["do not fit into the store", "--bytes"]);
 }
 
+#[test]
+fn sample_sort_sorts_any_number_of_numbers_in_any_number_of_ranges() {
+    for (bytes, elements) in [("0", 0), ("8", 1), ("100", 12), ("1MiB", 1 << 17)] {
+        for (blocks, sorters) in [("1", "1"), ("3", "2"), ("20", "7")] {
+            let options = ["--bytes", bytes, "--blocks", blocks, "--sorters", sorters, "--check"];
+            let run = run("sample_sort", &options);
+            run.succeeded();
+            assert!(
+                run.stdout.ends_with(&format!("check: numbers {elements}: ok\n")),
+                "{options:?}: {run:?}"
+            );
+        }
+    }
+    let run = run("sample_sort", &["--bytes", "1MiB", "--compare", "1"]);
+    run.succeeded();
+    assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
+}
+
 // ---- running a program ----
 
 #[derive(Debug)]
