@@ -28,7 +28,8 @@
 //! `name` is `null` where a name is not UTF-8; `bytes` and `holders` are `null` where the object was gone before it was
 //! looked at. A `dead` client has left objects that others use, which the store keeps.
 //!
-//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "totals": {…}}]}`.
+//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "totals": {…}}]}`. A session whose store does not
+//! answer as it should has `null` as its `totals`, and an `error` that says why.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -48,7 +49,7 @@ use crate::table::{Side, columns, printable};
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.
   With --socket:    {socket, totals, clients: [client], names: [name]}
-  Without:          {sessions: [{socket, totals}]}
+  Without:          {sessions: [{socket, totals}]}; for a store that does not answer: {socket, totals: null, error}
   totals:           {capacity_bytes, leased_bytes, orphaned_bytes, retired_bytes, free_bytes,
                      clients, dead_clients, segments, names, channels, spill_bytes, spill_files}
   client:           {id, pid, label, dead, leased_bytes, segments, objects, object_bytes, pins,
@@ -70,8 +71,8 @@ impl StatusCommand {
         let text = match (&self.socket, self.json) {
             (Some(socket), false) => StoreStatus::of(socket)?.to_text(),
             (Some(socket), true) => to_json(&StoreStatus::of(socket)?)?,
-            (None, false) => SessionList::of(mobula::sessions())?.to_text(),
-            (None, true) => to_json(&SessionList::of(mobula::sessions())?)?,
+            (None, false) => SessionList::of(mobula::sessions()).to_text(),
+            (None, true) => to_json(&SessionList::of(mobula::sessions()))?,
         };
         print(&text)
     }
@@ -95,7 +96,10 @@ struct SessionList {
 #[derive(Debug, Serialize)]
 struct SessionStatus {
     socket: String,
-    totals: Totals,
+    /// `None` if the store does not answer as it should.
+    totals: Option<Totals>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,30 +154,44 @@ impl StoreStatus {
 }
 
 impl SessionList {
-    /// Asks each store; one that ends meanwhile is no session any more.
-    fn of(sockets: Vec<PathBuf>) -> Result<Self, Box<dyn Error>> {
+    /// Asks each store. One that ends meanwhile is no session any more; one that does not answer hides no other.
+    fn of(sockets: Vec<PathBuf>) -> Self {
         let mut sessions = Vec::new();
-        for socket in sockets {
-            match connect(&socket).and_then(|client| client.stats()) {
-                Ok(stats) => sessions.push(SessionStatus {
-                    socket: socket.to_string_lossy().into_owned(),
-                    totals: without_us(stats.totals),
-                }),
+        for path in sockets {
+            let socket = path.to_string_lossy().into_owned();
+            match connect(&path).and_then(|client| client.stats()) {
+                Ok(stats) => {
+                    let totals = Some(without_us(stats.totals));
+                    sessions.push(SessionStatus { socket, totals, error: None });
+                }
                 Err(error) if has_ended(&error) => {}
-                Err(error) => return Err(explain(&socket, error)),
+                Err(error) => {
+                    let error = Some(explain(&path, error).to_string());
+                    sessions.push(SessionStatus { socket, totals: None, error });
+                }
             }
         }
-        Ok(Self { sessions })
+        Self { sessions }
     }
 
     fn to_text(&self) -> String {
         if self.sessions.is_empty() {
             return "no session of this user's is running\n".to_owned();
         }
-        let texts = self.sessions.iter().map(|session| {
-            format!("session at {}\n{}", printable(&session.socket), totals_text(&session.totals))
-        });
-        texts.collect::<Vec<_>>().join("\n")
+        self.sessions.iter().map(SessionStatus::to_text).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl SessionStatus {
+    fn to_text(&self) -> String {
+        let mut text = format!("session at {}\n", printable(&self.socket));
+        if let Some(totals) = &self.totals {
+            text += &totals_text(totals);
+        }
+        if let Some(error) = &self.error {
+            let _ = writeln!(text, "  {}", printable(error));
+        }
+        text
     }
 }
 
@@ -297,5 +315,17 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_session_the_text_says_so() {
+        let list = SessionList::of(Vec::new());
+        assert!(list.to_text().contains("no session"), "{}", list.to_text());
+        assert_eq!(to_json(&list).unwrap(), "{\n  \"sessions\": []\n}\n");
     }
 }

@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{MIB, Store, check_refused, entries, eventually, run};
 use mobula_client::Client;
@@ -154,11 +157,24 @@ fn sockets_without_a_store() {
     check(&left_over, &["no store at", "left"]);
 }
 
+/// A process has one session at a time.
+static ONE_SESSION: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    ONE_SESSION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The sessions among those listed whose sockets are in a directory. Others of this user's may run meanwhile.
+fn sessions_in<'a>(listed: &'a Value, directory: &Path) -> Vec<&'a Value> {
+    let sessions = listed["sessions"].as_array().unwrap().iter();
+    sessions.filter(|session| Path::new(session["socket"].as_str().unwrap()).starts_with(directory)).collect()
+}
+
 #[test]
-fn no_session() {
+fn looking_for_sessions_finds_none_in_an_empty_directory_and_leaves_nothing_there() {
     let directory = TempDir::new().unwrap();
-    assert!(status(&[], directory.path()).contains("no session"));
-    assert_eq!(status_json(&[], directory.path()), json!({"sessions": []}));
+    assert!(!status(&[], directory.path()).contains(directory.path().to_str().unwrap()));
+    assert!(sessions_in(&status_json(&[], directory.path()), directory.path()).is_empty());
     assert_eq!(entries(directory.path()), [""; 0]);
 }
 
@@ -166,23 +182,61 @@ fn no_session() {
 fn running_sessions_are_listed_and_those_that_end_meanwhile_are_not() {
     let directory = TempDir::new().unwrap();
     let base = directory.path().join("mobula");
+    let _turn = turn();
     let builder = mobula::Builder::new().workers(1).capacity_bytes(32 * MIB).session_dir(&base);
     let session = builder.init().unwrap();
-    // Locked as a living session's, but its store does not answer any more.
-    let ending = base.join("session-1-0");
-    fs::create_dir(&ending).unwrap();
-    let lock = File::create(ending.join("lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    // Locked as a living session's, but its store does not listen any more.
+    let (ending, _lock) = locked_directory(&base, "session-1-0");
 
     let shown = status_json(&[], directory.path());
-    let sessions = shown["sessions"].as_array().unwrap();
+    let sessions = sessions_in(&shown, directory.path());
     assert_eq!(sessions.len(), 1, "{sessions:?}");
     assert_eq!(sessions[0]["socket"], session.socket().to_str().unwrap());
     assert_eq!(sessions[0]["totals"]["capacity_bytes"], 32 * MIB);
     assert!(sessions[0]["totals"]["clients"].as_u64().unwrap() >= 2, "a driver and its head");
     let text = status(&[], directory.path());
-    assert!(text.contains("session at") && text.contains("32 MiB"), "{text}");
+    let head = format!("session at {}\n", session.socket().display());
+    let own = text.split_once(&head).unwrap_or_else(|| panic!("no {head:?} in {text}")).1;
+    assert!(own.starts_with("  capacity  32 MiB"), "{text}");
+    assert!(!text.contains(ending.to_str().unwrap()), "{text}");
 
     let shown = status_json(&["--socket", session.socket().to_str().unwrap()], directory.path());
     assert!(shown["clients"].to_string().contains("driver"), "{shown}");
+}
+
+/// A directory that is locked as one of a living session.
+fn locked_directory(base: &Path, name: &str) -> (PathBuf, Flock<File>) {
+    let directory = base.join(name);
+    fs::create_dir_all(&directory).unwrap();
+    let lock = File::create(directory.join("lock")).unwrap();
+    (directory, Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap())
+}
+
+#[test]
+fn a_session_whose_store_speaks_nonsense_hides_no_other() {
+    let directory = TempDir::new().unwrap();
+    let base = directory.path().join("mobula");
+    let (odd, _lock) = locked_directory(&base, "session-1-0");
+    let listener = UnixListener::bind(odd.join("store.sock")).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let _ = connection.unwrap().write_all(&[0xff; 1000]);
+        }
+    });
+    let _turn = turn();
+    let builder = mobula::Builder::new().workers(1).capacity_bytes(32 * MIB).session_dir(&base);
+    let session = builder.init().unwrap();
+
+    let shown = status_json(&[], directory.path());
+    let sessions = sessions_in(&shown, directory.path());
+    let row = |socket: &Path| {
+        sessions.iter().find(|row| row["socket"] == socket.to_str().unwrap()).expect("it is listed")
+    };
+    assert_eq!(row(session.socket())["totals"]["capacity_bytes"], 32 * MIB);
+    assert_eq!(row(session.socket()).get("error"), None);
+    let row = row(&odd.join("store.sock"));
+    assert_eq!(row["totals"], Value::Null);
+    let error = row["error"].as_str().unwrap();
+    let text = status(&[], directory.path());
+    assert!(text.contains(error) && text.contains(session.socket().to_str().unwrap()), "{text}");
 }
