@@ -35,6 +35,7 @@ pub(crate) fn run(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> R
     config.orphan_grace = Duration::ZERO;
     // Clients come back as soon as the machine has a processor for them.
     config.resume_window = PATIENCE;
+    config.first_resume_window = PATIENCE;
     config.table_entries_initial = 64;
     config.ring_bytes = 4096;
     if let Some((failpoint, nth)) = die {

@@ -85,6 +85,10 @@ pub struct Config {
     /// How long a store that takes the place of a killed one waits for the clients of that one whose processes are
     /// alive. New clients are let in afterwards. Default 5 s.
     pub resume_window: Duration,
+    /// How long such a store waits for the first of these clients. Before one comes, the store cannot know whether any
+    /// of them is alive, and new clients wait as well. Choose [`resume_window`](Self::resume_window) where a client is
+    /// known to be alive, as the driver of a session is. Default 1 s.
+    pub first_resume_window: Duration,
     /// References recorded in the objects of one dead client that are followed. Default 1,048,576.
     pub references_max: usize,
     /// Directory for spilled objects: those that are held but not in use when the store is full. The store makes a
@@ -126,6 +130,7 @@ impl Config {
             orphan_grace: Duration::from_secs(1),
             sweep_entries_max: 65_536,
             resume_window: Duration::from_secs(5),
+            first_resume_window: Duration::from_secs(1),
             references_max: 1 << 20,
             spill_directory: None,
             spill_bytes_max: capacity_bytes.saturating_mul(8),
@@ -188,6 +193,7 @@ impl Config {
             ("lease_reservation in ms", self.lease_reservation),
             ("orphan_grace in ms", self.orphan_grace),
             ("resume_window in ms", self.resume_window),
+            ("first_resume_window in ms", self.first_resume_window),
         ] {
             within(limit, u64::try_from(value.as_millis()).unwrap_or(u64::MAX), 0, TIMEOUT_MS_MAX)?;
         }

@@ -1,6 +1,7 @@
 //! The process of the embedded store: it serves until the session is over.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mobula_client::internal::descriptors::fill_standard;
 
@@ -8,6 +9,10 @@ use super::directory;
 use crate::process::lifeline::Watched;
 use crate::process::output::{self, Stream};
 use crate::process::role::StoreRole;
+
+/// How long a store that was started again waits for the first client of the one before. The driver is such a client:
+/// while it lives, it comes back, however long it has to wait for a processor.
+const FIRST_RESUME_WINDOW: Duration = Duration::from_secs(60);
 
 /// The main function of the store's process. Returns the exit code.
 pub(crate) fn run(role: &StoreRole) -> i32 {
@@ -17,11 +22,7 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     if let Err(error) = mobula_store::prepare_process() {
         output::say(format_args!("the store keeps the usual limits: {error}"));
     }
-    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
-    config.clients_max = role.clients_max;
-    config.spill_directory = role.spill_directory.clone().map(Into::into);
-    config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
-    let server = match mobula_store::Server::bind(config) {
+    let server = match mobula_store::Server::bind(config_of(role)) {
         Ok(server) => server,
         Err(error) => {
             let _ = Stream::Stdout.write_all(format!("{error}\n").as_bytes());
@@ -52,4 +53,34 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
         directory::remove(directory, role.link.as_deref().map(Path::new));
     }
     0
+}
+
+fn config_of(role: &StoreRole) -> mobula_store::Config {
+    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
+    config.clients_max = role.clients_max;
+    config.spill_directory = role.spill_directory.clone().map(Into::into);
+    config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
+    config.first_resume_window = FIRST_RESUME_WINDOW;
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a busy machine loses the session: its store would begin anew before the driver had a processor.
+    #[test]
+    fn a_store_that_is_started_again_gives_the_driver_time_to_come_back() {
+        let lifeline = crate::process::lifeline::Lifeline::new().unwrap();
+        let role = StoreRole {
+            socket: "/tmp/mobula.sock".into(),
+            capacity_bytes: 1 << 20,
+            clients_max: 8,
+            spill_directory: None,
+            spill_bytes_max: None,
+            lifeline: lifeline.watched(),
+            link: None,
+        };
+        assert!(config_of(&role).first_resume_window >= Duration::from_secs(10));
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! Every client has the directory, which names the owner of each slot and its process. So the store knows which clients
 //! are missing, and does not wait for one whose process has ended. Before the first client has come, the store does not
-//! have the directory, and waits for [`FIRST_WINDOW`] only.
+//! have the directory, and waits for [`Config::first_resume_window`] only.
 //!
 //! The store checks everything. The directory must have the client's id, in the same process. Each memory must have the
 //! size and the seals that stores give it.
@@ -30,8 +30,6 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::pidfd::has_ended;
 
-/// How long the store waits for the first client.
-const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// The store checks this often whether the missing clients can still come.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
@@ -158,7 +156,7 @@ impl Recovery {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
         }
-        let Some(left) = &self.left else { return now >= self.began + FIRST_WINDOW };
+        let Some(left) = &self.left else { return now >= self.began + self.config.first_resume_window };
         if now >= self.began + self.config.resume_window {
             return true;
         }
@@ -356,4 +354,21 @@ fn within(limit: &str, count: usize, max: usize) -> Result<(), Refusal> {
 fn expect<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N], Refusal> {
     let count = descriptors.len();
     descriptors.try_into().map_err(|_| cannot(&format!("{count} descriptors where {N} belong")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that gives up too early loses everything that its clients still have.
+    #[test]
+    fn the_first_client_is_waited_for_as_long_as_the_configuration_says() {
+        let window = Duration::from_secs(7);
+        let config = Config { first_resume_window: window, ..Config::new("/tmp/mobula.sock", 1 << 20) };
+        let began = Instant::now();
+        let mut recovery = Recovery::new(config, began);
+        assert!(!recovery.is_over(began));
+        assert!(!recovery.is_over(began + window - Duration::from_millis(1)));
+        assert!(recovery.is_over(began + window));
+    }
 }
