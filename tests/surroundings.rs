@@ -476,6 +476,34 @@ fn child_without_proc() {
     });
 }
 
+#[test]
+fn a_umask_takes_nothing_away_from_a_session() {
+    let base = tempfile::tempdir().unwrap();
+    let mut command = child("child_with_a_umask");
+    command.env("XDG_RUNTIME_DIR", base.path());
+    run(command);
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_with_a_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    as_child(|| {
+        nix::sys::stat::umask(nix::sys::stat::Mode::all());
+        let session = small().init().unwrap();
+        check_session(&session);
+        // The superuser may do anything, whatever the modes are; so they are looked at.
+        let directory = session.socket().parent().unwrap();
+        let base = directory.parent().unwrap();
+        for (path, expected) in [(base, 0o700), (directory, 0o700), (&directory.join("lock"), 0o600)] {
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, expected, "{path:?} has the mode {mode:o}");
+        }
+        let mode = session.socket().metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & 0o600, 0o600, "the socket has the mode {mode:o}");
+    });
+}
+
 // ---- sessions in other directories ----
 
 #[test]
@@ -662,6 +690,39 @@ fn child_with_few_descriptors() {
             assert_eq!(counter.count().get_timeout(PATIENCE).unwrap(), 1);
         }
         check_session(&session);
+    });
+}
+
+#[test]
+fn a_limit_of_memory_or_of_threads_is_named() {
+    for (resource, limits) in [("RLIMIT_AS", [600 << 20, 300 << 20]), ("RLIMIT_NPROC", [1, 4])] {
+        for limit in limits {
+            let mut command = child("child_with_a_limit");
+            command.env("MOBULA_TEST_LIMITS", format!("{limit} {limit}")).env("MOBULA_TEST_LIMIT", resource);
+            // Another user may not use the directories of this one.
+            command.env_remove("XDG_RUNTIME_DIR").env_remove("TMPDIR");
+            run(command);
+        }
+    }
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_with_a_limit() {
+    as_child(|| {
+        let name = std::env::var("MOBULA_TEST_LIMIT").unwrap();
+        let is_of_threads = name == "RLIMIT_NPROC";
+        if is_of_threads && nix::unistd::geteuid().is_root() {
+            // No limit of threads holds for the superuser. What the process has of its own in /proc stays its own.
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(65_533)).unwrap();
+            nix::sys::prctl::set_dumpable(true).unwrap();
+        }
+        take_on(if is_of_threads { Resource::RLIMIT_NPROC } else { Resource::RLIMIT_AS });
+        match small().init() {
+            // It is enough.
+            Ok(session) => drop(session),
+            Err(error) => assert!(error.to_string().contains(&name), "{error}"),
+        }
     });
 }
 

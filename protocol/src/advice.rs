@@ -11,8 +11,12 @@ pub fn explained(error: &io::Error) -> String {
             "raise the process's limit of file sizes (RLIMIT_FSIZE, `ulimit -f`), which counts for shared memory too"
         }
         Some(libc::EAGAIN) => {
-            "raise the limit of processes and threads (RLIMIT_NPROC, `ulimit -u`, or pids.max of a control group), if \
-             that is what this is about"
+            "raise the limit of processes and threads (RLIMIT_NPROC, `ulimit -u`, or pids.max of a control group), or \
+             that of address space, where their stacks lie (RLIMIT_AS, `ulimit -v`), if that is what this is about"
+        }
+        Some(libc::ENOMEM) => {
+            "the memory is used up, or a limit of it is reached: of the process's address space (RLIMIT_AS, `ulimit \
+             -v`), or of its control group (memory.max)"
         }
         _ => return error.to_string(),
     };
@@ -33,7 +37,7 @@ mod tests {
         check(libc::ENFILE, "fs.file-max");
         check(libc::EFBIG, "RLIMIT_FSIZE");
         check(libc::EAGAIN, "RLIMIT_NPROC");
-        check(libc::ENOMEM, "memory");
+        check(libc::ENOMEM, "RLIMIT_AS");
         assert_eq!(explained(&io::Error::other("else")), "else");
     }
 }

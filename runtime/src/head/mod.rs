@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use mobula_client::internal::explained;
 use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
 
 use self::pool::Pool;
@@ -66,7 +67,7 @@ impl Head {
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || run(its_client, State::new(pool, processes, build_id), &events, &received))
-            .map_err(|error| Error::Start(error.to_string()))?;
+            .map_err(|error| Error::Start(explained(&error)))?;
         Ok(Self { client, commands, thread: Some(thread) })
     }
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::{ArcSwapOption, Guard};
 use mobula_client::ClientError;
+use mobula_client::internal::explained;
 
 use super::Runtime;
 use crate::error::{Error, Failure, Result};
@@ -88,7 +89,7 @@ pub(crate) fn start(runtime: &Arc<Runtime>) -> Result<JoinHandle<()>> {
         .name("mobula-poller".into())
         .stack_size(512 << 10)
         .spawn(move || poller.run_poller())
-        .map_err(|error| Error::Start(error.to_string()))
+        .map_err(|error| Error::Start(explained(&error)))
 }
 
 /// From now on this process has no runtime.

@@ -8,8 +8,9 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Directory {
         let (mut number, pid) = (0, std::process::id());
         let fresh = loop {
             let fresh = base.join(format!("{FRESH}{pid}-{number}"));
-            match std::fs::DirBuilder::new().mode(0o700).create(&fresh) {
+            match create_for_this_user(&fresh) {
                 Ok(()) => break fresh,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 // Another session was the last one in it, and has just ended.
@@ -84,7 +85,9 @@ impl Directory {
         };
         let mut lock = || {
             let lock = above_standard(File::create(fresh.join(LOCK))?.into())?;
-            let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock);
+            let lock = File::from(lock);
+            lock.set_permissions(Permissions::from_mode(0o600))?;
+            let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock);
             let lock = lock.map_err(|(_, error)| io::Error::from(error))?;
             loop {
                 let path = base.join(format!("{SESSION}{pid}-{number}"));
@@ -130,7 +133,14 @@ pub(super) fn remove(directory: &Path, link: Option<&Path>) {
 
 /// Makes the directory that sessions are in, or sees that it is one of this user's.
 fn make_base(base: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
+    match create_for_this_user(base) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
+        }
+        // What is there is looked at below.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     match std::fs::symlink_metadata(base) {
         // The directory was removed in between: the caller's next step fails.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -141,6 +151,12 @@ fn make_base(base: &Path) -> io::Result<()> {
             Err(io::Error::new(ErrorKind::PermissionDenied, message))
         }
     }
+}
+
+/// Makes a directory that its user alone can use. A umask may take that away from the user, too.
+fn create_for_this_user(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
 /// Where sessions are made, unless a builder says otherwise: in the first of these that can be written to. Relative

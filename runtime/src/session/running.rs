@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use mobula_client::ConnectOptions;
+use mobula_client::internal::explained;
 
 use super::directory::Directory;
 use super::options::SessionOptions;
@@ -35,7 +36,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn start(options: SessionOptions) -> Result<Self> {
         surroundings::prepare()?;
-        let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+        let start = |error: &std::io::Error| Error::Start(explained(error));
         let directory = Directory::make(options.session_dir.as_deref()).map_err(|error| start(&error))?;
         let socket = directory.path.join("store.sock");
         let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mobula_client::internal::descriptors::above_standard;
+use mobula_client::internal::explained;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, ExitReason, Result};
@@ -42,9 +43,9 @@ impl Store {
     /// Starts the store, and waits until it can be connected to.
     pub(super) fn start(launch: Launch, role: StoreRole) -> Result<Self> {
         let child = start(&launch, &role)?;
-        let system = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+        let system = |error: &std::io::Error| Error::Start(explained(error));
         let (stopped, stop) =
-            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error))?;
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| system(&error.into()))?;
         let (stopped, stop) = (above_standard(stopped), above_standard(stop));
         let (stopped, stop) =
             stopped.and_then(|stopped| Ok((stopped, stop?))).map_err(|error| system(&error))?;
@@ -112,8 +113,8 @@ fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
 fn start(launch: &Launch, role: &StoreRole) -> Result<Child> {
     let mut command = launch.command("mobula-store", &Role::Store(role.clone()));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let (child, stdout, _) =
-        Child::start(&mut command).map_err(|error| Error::Start(format!("the store's process: {error}")))?;
+    let (child, stdout, _) = Child::start(&mut command)
+        .map_err(|error| Error::Start(format!("the store's process: {}", explained(&error))))?;
     let said = stdout.map(|stdout| read_line_within(stdout, START_PATIENCE)).unwrap_or_default();
     match said.as_str() {
         "ready" => Ok(child),

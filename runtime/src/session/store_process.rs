@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mobula_client::internal::descriptors::fill_standard;
+use mobula_client::internal::explained;
 
 use super::directory;
 use crate::process::lifeline::Watched;
@@ -18,21 +19,19 @@ const FIRST_RESUME_WINDOW: Duration = Duration::from_secs(60);
 pub(crate) fn run(role: &StoreRole) -> i32 {
     // SAFETY: the numbers came with the role, which a process has one of, and begins with.
     let lifeline = unsafe { Watched::inherit(role.lifeline) };
-    // This process runs the store alone.
+    // This process runs the store alone. Its socket is for this user, whatever file modes the driver takes away.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     if let Err(error) = mobula_store::prepare_process() {
         output::say(format_args!("the store keeps the usual limits: {error}"));
     }
+    let refuse = |reason: &dyn std::fmt::Display| {
+        let _ = Stream::Stdout.write_all(format!("{reason}\n").as_bytes());
+        1
+    };
     let server = match mobula_store::Server::bind(config_of(role)) {
         Ok(server) => server,
-        Err(error) => {
-            let _ = Stream::Stdout.write_all(format!("{error}\n").as_bytes());
-            return 1;
-        }
+        Err(error) => return refuse(&error),
     };
-    let _ = Stream::Stdout.write_all(b"ready\n");
-    // The driver has read the line that it waited for. The end of the pipe tells it that there is no more.
-    let _ = nix::unistd::close(1);
-    fill_standard();
     let stopper = server.stopper();
     let watch = move || {
         lifeline.wait_until_cut();
@@ -40,9 +39,12 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        output::say(format_args!("a store without a watch on its driver does not serve: {error}"));
-        return 1;
+        return refuse(&format_args!("the store's watch on the driver: {}", explained(&error)));
     }
+    let _ = Stream::Stdout.write_all(b"ready\n");
+    // The driver has read the line that it waited for. The end of the pipe tells it that there is no more.
+    let _ = nix::unistd::close(1);
+    fill_standard();
     if let Err(error) = server.run() {
         // The driver starts another store in the same directory.
         output::say(format_args!("the store ended: {error}"));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mobula_client::internal::explained;
 use mobula_client::{Client, ClientError, ConnectOptions};
 
 use crate::error::Error;
@@ -58,7 +59,8 @@ fn end_with(lifeline: Arc<Watched>) {
     };
     let thread = std::thread::Builder::new().name("mobula-lifeline".into()).stack_size(64 << 10);
     if let Err(error) = thread.spawn(watch) {
-        output::say(format_args!("a worker without a watch on its driver does not serve: {error}"));
+        let reason = explained(&error);
+        output::say(format_args!("a worker without a watch on its driver does not serve: {reason}"));
         // SAFETY: as above.
         unsafe { libc::_exit(1) };
     }
