@@ -484,6 +484,4 @@ fn a_killed_driver_takes_its_session_with_it() {
         "{wanted} drivers killed, with {processes} processes of their sessions: gone within {median:.1?} (median), \
          {max:.1?} (at most)"
     );
-    // The promise is two seconds; the machine may be busy with something else.
-    assert!(max < Duration::from_secs(10), "{max:?}");
 }

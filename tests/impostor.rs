@@ -23,8 +23,8 @@ use mobula_shm::table::{Location, State, TABLE_BYTES, TableWriter, Word};
 use mobula_tests::hostile::Raw;
 use mobula_tests::{PATIENCE, kind_of};
 
-/// How long clients wait here for answers.
-const SOON: Duration = Duration::from_millis(150);
+/// How long clients wait here for answers: on a busy machine, one that comes may take a while.
+const SOON: Duration = Duration::from_millis(300);
 const SLOTS: u32 = 8;
 const CAPACITY: u64 = 1 << 20;
 /// The client's slot, and the slot of the owner whose objects it asks for.
@@ -735,12 +735,22 @@ fn notices(cases: &mut Cases) {
 
 #[test]
 fn whoever_a_client_meets_it_gets_a_typed_error_or_goes_on() {
-    let mut cases = Cases::default();
-    hellos(&mut cases);
-    requests(&mut cases);
-    lies(&mut cases);
-    notices(&mut cases);
-    println!("{} cases of an impostor", cases.count);
-    assert!(cases.failures.is_empty(), "{:#?}", cases.failures);
-    assert!(cases.count >= 100, "{} cases", cases.count);
+    // Side by side: most of the time, clients wait for answers that do not come.
+    let (count, failures) = std::thread::scope(|scope| {
+        let groups = [hellos, requests, lies, notices].map(|group| {
+            scope.spawn(move || {
+                let mut cases = Cases::default();
+                group(&mut cases);
+                cases
+            })
+        });
+        groups.into_iter().fold((0, Vec::new()), |(count, mut failures), group| {
+            let cases = group.join().expect("the cases say how they failed");
+            failures.extend(cases.failures);
+            (count + cases.count, failures)
+        })
+    });
+    println!("{count} cases of an impostor");
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(count >= 100, "{count} cases");
 }

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, ConnectOptions, Handle, Layout, Refusal};
-use mobula_tests::{Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn};
+use mobula_tests::{
+    PATIENCE, Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn,
+};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 
@@ -153,7 +155,7 @@ fn a_store_that_is_half_empty_has_room_for_a_quarter() {
             match client.create(Layout::new(CAPACITY / 4)) {
                 Ok(large) => break large,
                 // The clients are impatient; the machine may be slow.
-                Err(_) if before.elapsed() < Duration::from_secs(10) => {}
+                Err(_) if before.elapsed() < PATIENCE => {}
                 Err(error) => panic!("seed {seed}: {error}; {:?}", client.stats()),
             }
         };

@@ -114,7 +114,8 @@ fn a_client_at_its_quota_frees_its_own_and_harms_nobody() {
     // There is room for everyone else.
     other.ok("put 3000000");
     drop(kept);
-    drop(put_content(&hasty, 4 << 20).unwrap());
+    // It is as hasty as before, and the machine may be slow.
+    eventually("its own memory is free again", || put_content(&hasty, 4 << 20).is_ok());
     assert!(greedy.ok("verify") == "2" && client.contains(first).unwrap());
 }
 
@@ -134,7 +135,8 @@ fn all_clients_of_a_user_share_its_quota_and_what_the_dead_left_counts() {
     other.ok("verify");
     other.ok(format_args!("drop {theirs}"));
     eventually("what it left is gone", || client.stats().unwrap().totals.dead_clients == 0);
-    drop(put_content(&client, 3 << 20).unwrap());
+    // The client is hasty, and the machine may be slow.
+    eventually("there is room again", || put_content(&client, 3 << 20).is_ok());
 }
 
 // ---- descriptors ----
@@ -260,7 +262,7 @@ fn many_idle_clients_cost_nobody_time() {
     other.ok(format_args!("publish name {id}"));
     let shared_alone = machine_shared_mib();
     let (alone, memory_alone, descriptors_alone) =
-        (latencies(&client, id), Memory::of(pid), descriptors(pid));
+        (latencies(&client, id, pid), Memory::of(pid), descriptors(pid));
     let begun = Instant::now();
     let mut crowd = Vec::new();
     for first in (0..count).step_by(500) {
@@ -285,13 +287,10 @@ fn many_idle_clients_cost_nobody_time() {
     let (cpu, window) = (cpu_time(pid) - cpu, window.elapsed());
     println!("daemon: {cpu:?} of processor time in {window:?} of idleness");
     assert!(cpu < window / 5, "an idle store is busy: {cpu:?} of {window:?}");
-    let crowded = latencies(&client, id);
-    println!(
-        "put and get {:?} alone, {:?} beside them; round trip to the daemon {:?}, {:?}",
-        alone.0, crowded.0, alone.1, crowded.1
-    );
-    // Generous: the machine may be busy. The figures are what counts.
-    assert!(crowded.1 < alone.1 * 20 + Duration::from_millis(20), "a round trip takes {:?}", crowded.1);
+    let crowded = latencies(&client, id, pid);
+    println!("alone: {alone:?}; beside them: {crowded:?}");
+    // The daemon's processor time, because a machine that is busy makes all else slow.
+    assert!(crowded.daemon < alone.daemon * 20 + Duration::from_millis(500), "{alone:?}, then {crowded:?}");
     let begun = Instant::now();
     drop(crowd);
     // Thousands die at once: a client that asks just then waits for its turn, and may lose its patience.
@@ -307,8 +306,16 @@ fn many_idle_clients_cost_nobody_time() {
     println!("meanwhile a round trip took {slowest:?} at most");
 }
 
-/// Medians: of putting and getting an object, and of a round trip to the daemon.
-fn latencies(client: &Client, id: ObjectId) -> (Duration, Duration) {
+/// How long a client takes, in the median, and the daemon for all that it was asked.
+#[derive(Debug)]
+#[allow(dead_code, reason = "printed")]
+struct Latencies {
+    put_and_get: Duration,
+    round_trip: Duration,
+    daemon: Duration,
+}
+
+fn latencies(client: &Client, id: ObjectId, daemon_pid: u32) -> Latencies {
     let median = |operation: &dyn Fn()| {
         let mut times: Vec<Duration> = (0..500)
             .map(|_| {
@@ -320,9 +327,10 @@ fn latencies(client: &Client, id: ObjectId) -> (Duration, Duration) {
         times.sort();
         times[times.len() / 2]
     };
-    let put = median(&|| drop((put_content(client, 1000).unwrap(), client.get(id).unwrap())));
-    let ask = median(&|| assert_eq!(client.lookup("name").unwrap(), Some(id)));
-    (put, ask)
+    let before = cpu_time(daemon_pid);
+    let put_and_get = median(&|| drop((put_content(client, 1000).unwrap(), client.get(id).unwrap())));
+    let round_trip = median(&|| assert_eq!(client.lookup("name").unwrap(), Some(id)));
+    Latencies { put_and_get, round_trip, daemon: cpu_time(daemon_pid) - before }
 }
 
 /// The memory of a process, in KiB.

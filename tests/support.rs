@@ -69,6 +69,21 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Tries until there is no error. For clients with so little patience that a busy machine uses it up.
+///
+/// # Panics
+/// When there still is one after [`PATIENCE`].
+pub fn first_ok<T>(what: &str, mut attempt: impl FnMut() -> Result<T, ClientError>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Whether a process exists and is not just waiting to be reaped.
 pub fn is_running(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

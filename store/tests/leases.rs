@@ -5,7 +5,6 @@ mod common;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use common::{MIB, TestStore, eventually, segment};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
@@ -89,7 +88,7 @@ fn waiting_requests_are_served_in_order_and_small_ones_pass_one_that_is_too_larg
 /// Small requests get all memory that is given back, until the large request has its turn.
 #[test]
 fn a_large_request_is_not_passed_by_small_ones_for_ever() {
-    let store = TestStore::with(|config| config.lease_reservation = Duration::from_millis(50));
+    let store = TestStore::start();
     let (mut holder, mut large, mut small) = (store.client(), store.client(), store.client());
     let mut held: VecDeque<u32> = (0..16).map(|_| holder.lease(MIB).number).collect();
     let waiting = large.raw.send(&Request::Lease { bytes: 12 * MIB, timeout_ms: 60_000 });
