@@ -1,6 +1,7 @@
 //! Tests of values as a whole. The head of each file says what its tests protect.
 
 mod arrow;
+mod attributes;
 mod buffered;
 mod corpus;
 mod hostile;
