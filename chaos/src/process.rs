@@ -9,11 +9,14 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::Violation;
 use crate::message::{Command, Report};
+use crate::{Violation, procfs};
 
 /// How long anything may take that must happen. Nothing waits so long unless something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The same of a whole process. Longer than clients wait for the store, so that a client that waits in vain says for
+/// what, before the supervisor gives it up.
+const REPORT_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A child of the supervisor; killed when it is dropped.
 pub(crate) struct Process {
@@ -61,11 +64,14 @@ impl Process {
 
     /// The next report; `None` when the process has ended.
     pub(crate) fn report(&mut self) -> Result<Option<Report>, Violation> {
-        match self.reports.recv_timeout(PATIENCE) {
+        match self.reports.recv_timeout(REPORT_PATIENCE) {
             Ok(report) => Ok(Some(report)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
-                Err(Violation(format!("process {} hangs: no answer within {PATIENCE:?}", self.pid)))
+                let (pid, threads) = (self.pid, procfs::threads(self.pid));
+                Err(Violation(format!(
+                    "process {pid} hangs: no answer within {REPORT_PATIENCE:?}; its threads: {threads}"
+                )))
             }
         }
     }

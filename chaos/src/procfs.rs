@@ -52,6 +52,19 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// The threads of a process: the name of each, its state, and the function of the kernel that it sleeps in.
+pub(crate) fn threads(pid: u32) -> String {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let read = |path: &Path, name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+    let threads = entries.map(|entry| {
+        let path = entry.path();
+        let stat = read(&path, "stat");
+        let state = stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or("?");
+        format!("{} {state} {}", read(&path, "comm").trim(), read(&path, "wchan"))
+    });
+    threads.collect::<Vec<_>>().join(", ")
+}
+
 /// A mapping of a shared memory of Mobula.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
