@@ -11,9 +11,9 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::arguments::ReturnTuple;
 use crate::object_ref::ObjectRef;
 use crate::registry::Class;
+use crate::results::ReturnTuple;
 use crate::value::Reference;
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block, and not by hand.

@@ -2,9 +2,9 @@
 
 use mobula_runtime::{ArgumentList, Ref, Returns, TaskOptions, call_function};
 
-use crate::arguments::ReturnTuple;
 use crate::object_ref::ObjectRef;
 use crate::registry::Function;
+use crate::results::ReturnTuple;
 
 /// The options of a call: the caller's, and the attribute's where the caller left them open.
 #[doc(hidden)]

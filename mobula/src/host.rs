@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskErrorKind, label};
 
-use crate::arguments::Arguments;
+use crate::invocation::Arguments;
 use crate::panics;
 use crate::registry::{self, Class};
 

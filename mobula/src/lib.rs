@@ -38,9 +38,10 @@
 //! ```
 //!
 //! This crate is the Rust face of Mobula: it has the types. `value` turns values into bytes and back, for all types
-//! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function`, `actor` and `object_ref`
-//! make calls and get their results. `arguments` and `host` run them in a worker, and `takeover` makes a worker of the
-//! same program. The crate `mobula-runtime` does everything between a call and its result, and knows no types.
+//! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function` and `actor` make calls from
+//! `arguments`, and `object_ref` gets their results. In a worker, which `takeover` makes of the same program, `host` runs
+//! them: `invocation` decodes their arguments, and `results` hands over what they return. The crate `mobula-runtime` does
+//! everything between a call and its result, and knows no types.
 
 #![warn(missing_debug_implementations)]
 
@@ -53,11 +54,13 @@ mod function;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
+mod invocation;
 mod object_ref;
 mod panics;
 mod portable;
 pub mod prelude;
 mod registry;
+mod results;
 mod session;
 mod sources;
 mod takeover;
@@ -98,12 +101,14 @@ pub mod __private {
     pub use linkme;
 
     pub use crate::actor::{Create, MethodCall, RawActor};
-    pub use crate::arguments::{
-        Arguments, IntoArg, Outcome, ReturnTuple, constructed, constructed_fallible, downcast, fallible,
-        fallible_list, fallible_tuple, infallible, infallible_list, infallible_tuple,
-    };
+    pub use crate::arguments::IntoArg;
     pub use crate::function::{Call, with_defaults};
+    pub use crate::invocation::{Arguments, downcast};
     pub use crate::portable::Portable;
-    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method};
+    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome};
+    pub use crate::results::{
+        ReturnTuple, constructed, constructed_fallible, fallible, fallible_list, fallible_tuple, infallible,
+        infallible_list, infallible_tuple,
+    };
     pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

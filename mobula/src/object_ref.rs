@@ -7,12 +7,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use mobula_client::Client;
-use mobula_runtime::{Inline, InlineBytes, Ref, RefId, Resolved, Result, wait_all};
+use mobula_runtime::{
+    Error, Inline, InlineBytes, Ref, RefId, Resolved, Result, RuntimeRef, SessionNumber, wait_all,
+};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::session::{runtime, runtime_of};
 use crate::value::{self, Reference, References, Source};
 
 /// A reference to an object: a value that was [`put`], or the result of a remote call, which need not be there yet.
@@ -349,6 +350,21 @@ pub fn wait<T>(
     timeout: Option<Duration>,
 ) -> Result<(Refs<T>, Refs<T>)> {
     mobula_runtime::wait(&*runtime()?, refs.into_iter().collect(), num_ready, timeout)
+}
+
+/// The runtime of this process, for a thread that can still read and write values.
+fn runtime() -> Result<RuntimeRef> {
+    check_thread(mobula_runtime::runtime()?)
+}
+
+/// The runtime of this process, for items that came from the session with this number.
+fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
+    check_thread(mobula_runtime::runtime_of(session)?)
+}
+
+/// A thread that ends drops its thread-local values, also those that reading and writing values need.
+fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
+    if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
 }
 
 // For the runtime's functions that wait for references of any type. `Ref` is no type of programs.

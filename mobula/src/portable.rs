@@ -7,7 +7,8 @@ use mobula_runtime::{ArgumentList, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::arguments::{Arg, Arguments, EachEncoder, IntoArg};
+use crate::arguments::{Arg, IntoArg};
+use crate::invocation::{Arguments, EachEncoder};
 use crate::value;
 
 /// A type whose values can go to another process: serde can write and read it, and it borrows from nothing.

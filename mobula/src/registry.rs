@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use mobula_runtime::{Definition, Failure, Key, Name};
 use rustc_hash::FxHashMap;
 
-use crate::arguments::{Arguments, Outcome};
+use crate::invocation::Arguments;
 
 /// All remote functions of the program.
 #[linkme::distributed_slice]
@@ -60,6 +60,9 @@ impl Function {
         Definition { key: self.key(), name: Name::Static(self.name) }
     }
 }
+
+/// Whether a function has run, and its results were given as the caller wants them.
+pub type Outcome = Result<(), Failure>;
 
 /// The result of a constructor: the actor's state.
 pub type Construction = Result<Box<dyn Any>, Failure>;

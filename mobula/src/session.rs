@@ -3,27 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mobula_runtime::{Error, Launch, Result, RuntimeRef, Session, SessionNumber, SessionOptions};
+use mobula_runtime::{Error, Launch, Result, Session, SessionOptions};
 
+use crate::registry;
 use crate::takeover::takes_over;
-use crate::{registry, value};
 
 const THIS_PROGRAM: &str = "/proc/self/exe";
-
-/// The runtime of this process, for a thread that can still read and write values.
-pub(crate) fn runtime() -> Result<RuntimeRef> {
-    check_thread(mobula_runtime::runtime()?)
-}
-
-/// The runtime of this process, for items that came from the session with this number.
-pub(crate) fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
-    check_thread(mobula_runtime::runtime_of(session)?)
-}
-
-/// A thread that ends drops its thread-local values, also those that reading and writing values need.
-fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
-    if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
-}
 
 /// Starts a session with the default [options](Builder): a store, and one worker process for each core. Everything is
 /// gone when the returned guard is dropped, also by a panic, and when this process is killed.

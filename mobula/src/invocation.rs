@@ -1,0 +1,116 @@
+//! A call that is about to run, with types: its arguments are decoded from the record that they came in, and its results
+//! are encoded.
+
+use std::any::Any;
+use std::fmt;
+
+use mobula_runtime::{Failure, Invocation, Payload, PushError, Returns, TaskError, TaskErrorKind, stored};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::value::{self, References, Source, ValueError};
+
+/// The arguments of a call that is about to run, to be decoded one after the other from the record that they came in.
+#[derive(Debug)]
+pub struct Arguments<'a>(&'a mut Invocation);
+
+impl<'a> Arguments<'a> {
+    pub(crate) fn new(on: &'a mut Invocation) -> Self {
+        Self(on)
+    }
+
+    /// The next argument.
+    ///
+    /// # Errors
+    /// When there is none, or it is not a `T`.
+    #[expect(clippy::should_implement_trait, reason = "each argument has its own type")]
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let position = self.0.taken() + 1;
+        let wrong = |what: &dyn fmt::Display| {
+            TaskError::new("", TaskErrorKind::NotCalled, format!("argument {position}{what}"))
+        };
+        let caused = |cause: Failure| wrong(&format_args!(": {cause}")).caused_by(cause);
+        let taken = self.0.next().ok_or_else(|| wrong(&" is missing"))?;
+        let (payload, client) = taken.map_err(|malformed| wrong(&format_args!(": {malformed}")))?;
+        let value = match payload {
+            Payload::Inline { format, value, references } => {
+                let references = References::Named(client.clone(), references.iter().collect());
+                value::decode_lent(format, value, references)
+            }
+            Payload::Stored(object) => {
+                let handle = client.hold(object).map_err(Failure::from);
+                let object = handle.and_then(|handle| stored(client, handle));
+                value::decode(Source::object_of(
+                    client,
+                    object.map_err(|failure| match failure {
+                        Failure::Store { .. } | Failure::Other(_) => caused(failure).into(),
+                        failure => failure,
+                    })?,
+                ))
+            }
+        };
+        value.map_err(|error| caused(error.into()).into())
+    }
+
+    /// Says that all have been taken.
+    ///
+    /// # Errors
+    /// When there are more.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        let count = self.0.argument_count();
+        match count.saturating_sub(self.0.taken()) {
+            0 => Ok(()),
+            more => {
+                let message = format!("{count} arguments, {more} too many");
+                Err(TaskError::new("", TaskErrorKind::NotCalled, message).into())
+            }
+        }
+    }
+
+    /// How the caller wants the result.
+    pub fn wanted(&mut self) -> Wanted<'_> {
+        Wanted(self.0)
+    }
+}
+
+/// An actor as its class's type; the worker only knows that it is an actor.
+///
+/// # Errors
+/// When it is of another class.
+pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
+    actor.downcast_mut().ok_or_else(|| {
+        let message = format!("the actor in this process is not a {}", std::any::type_name::<T>());
+        TaskError::new("", TaskErrorKind::NotCalled, message).into()
+    })
+}
+
+/// The form in which a result is wanted, and the place that it goes to.
+#[derive(Debug)]
+pub struct Wanted<'a>(&'a mut Invocation);
+
+impl<'a> Wanted<'a> {
+    /// The number of results, and their shape.
+    pub(crate) fn returns(&self) -> Returns {
+        self.0.returns()
+    }
+
+    /// The encoder for the results.
+    pub(crate) fn encoder(self) -> EachEncoder<'a> {
+        EachEncoder(self.0)
+    }
+}
+
+/// Encodes values, each as an object of its own.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct EachEncoder<'a>(&'a mut Invocation);
+
+impl EachEncoder<'_> {
+    pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let given: Result<(), PushError<ValueError>> = self.0.give(|out| value::append(value, out));
+        Ok(given.map_err(|error| {
+            let failed = TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
+            failed.caused_by(error)
+        })?)
+    }
+}

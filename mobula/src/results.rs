@@ -1,0 +1,132 @@
+//! The results of functions, methods and constructors, as the macros' code hands them over: with an error or without, as
+//! one object or as several.
+
+use std::any::Any;
+use std::fmt;
+
+use mobula_runtime::{Failure, Ref, Returns, TaskError, TaskErrorKind};
+
+use crate::invocation::{EachEncoder, Wanted};
+use crate::object_ref::ObjectRef;
+use crate::portable::Portable;
+use crate::registry::{Construction, Outcome};
+
+/// The outcome of a function that cannot fail.
+pub fn infallible<T: Portable>(wanted: Wanted<'_>, value: T) -> Outcome {
+    value.encode(&mut wanted.encoder())
+}
+
+/// The outcome of a function that returns a `Result`.
+pub fn fallible<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
+    result: Result<T, E>,
+    as_error: AsError<E>,
+) -> Outcome {
+    infallible(wanted, result.map_err(returned(as_error))?)
+}
+
+/// The outcome of a function that returns a list.
+pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome {
+    match wanted.returns() {
+        Returns::List(count) if count as usize != list.len() => {
+            let message = format!("{} results, where num_returns asked for {count}", list.len());
+            Err(TaskError::new("", TaskErrorKind::NotReturned, message).into())
+        }
+        Returns::List(_) => {
+            let mut encoder = wanted.encoder();
+            list.iter().try_for_each(|value| value.encode(&mut encoder))
+        }
+        _ => T::encode_list(list, &mut wanted.encoder()),
+    }
+}
+
+/// The outcome of a function that returns a list in a `Result`.
+pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
+    result: Result<Vec<T>, E>,
+    as_error: AsError<E>,
+) -> Outcome {
+    infallible_list(wanted, result.map_err(returned(as_error))?)
+}
+
+/// The outcome of a function that returns a tuple of objects.
+pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome {
+    tuple.encode_each(&mut wanted.encoder())
+}
+
+/// The outcome of a function that returns a tuple of objects in a `Result`.
+pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
+    wanted: Wanted<'_>,
+    result: Result<T, E>,
+    as_error: AsError<E>,
+) -> Outcome {
+    infallible_tuple(wanted, result.map_err(returned(as_error))?)
+}
+
+/// The outcome of a constructor that cannot fail.
+pub fn constructed<T: Any>(actor: T) -> Construction {
+    Ok(Box::new(actor))
+}
+
+/// The outcome of a constructor that returns a `Result`.
+pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(
+    result: Result<T, E>,
+    as_error: AsError<E>,
+) -> Construction {
+    constructed(result.map_err(returned(as_error))?)
+}
+
+/// Finds the error, with its sources, in a returned value. Only the macros' code can do so; see
+/// [`sources`](crate::sources).
+type AsError<E> = fn(&E) -> Option<&(dyn std::error::Error + 'static)>;
+
+fn returned<E: fmt::Display + 'static>(as_error: AsError<E>) -> impl FnOnce(E) -> Failure {
+    move |error| TaskError::returned(&error, as_error(&error)).into()
+}
+
+/// A tuple whose elements become objects of their own, as the caller sees it.
+pub trait ReturnTuple {
+    /// A reference to each element.
+    type References;
+    #[doc(hidden)]
+    const COUNT: u32;
+    #[doc(hidden)]
+    fn references(refs: &mut dyn Iterator<Item = Ref>) -> Self::References;
+}
+
+/// A tuple whose elements can become objects of their own.
+pub trait EncodeTuple {
+    #[doc(hidden)]
+    fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+}
+
+macro_rules! return_tuple_impls {
+    ($($count:literal: $($name:ident $index:tt),+;)*) => {$(
+        impl<$($name),+> ReturnTuple for ($($name,)+) {
+            type References = ($(ObjectRef<$name>,)+);
+            const COUNT: u32 = $count;
+
+            fn references(refs: &mut dyn Iterator<Item = Ref>) -> Self::References {
+                ($(ObjectRef::<$name>::new(refs.next().expect("a reference to each element")),)+)
+            }
+        }
+
+        impl<$($name: Portable),+> EncodeTuple for ($($name,)+) {
+            fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+                $(self.$index.encode(encoder)?;)+
+                Ok(())
+            }
+        }
+    )*};
+}
+
+return_tuple_impls! {
+    1: A 0;
+    2: A 0, B 1;
+    3: A 0, B 1, C 2;
+    4: A 0, B 1, C 2, D 3;
+    5: A 0, B 1, C 2, D 3, E 4;
+    6: A 0, B 1, C 2, D 3, E 4, F 5;
+    7: A 0, B 1, C 2, D 3, E 4, F 5, G 6;
+    8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7;
+}
