@@ -140,7 +140,9 @@ pub(crate) fn disagreements(seen: &Seen, known: &Known) -> Vec<String> {
     // An object of a client that has scribbled may refer to anything, and keeps it as long as the object is kept.
     let spoilt = seen.stats.clients.iter().any(|row| is_suspect(row.owner));
     for id in listed.difference(&known.alive).filter(|id| !is_suspect(id.owner()) && !spoilt) {
-        found.say(format!("object {id} is leaked: nothing keeps it"));
+        let info = seen.objects.iter().find(|info| info.object == *id);
+        let row = seen.stats.clients.iter().find(|row| row.owner == id.owner());
+        found.say(format!("object {id} is leaked: nothing keeps it: {info:?} of {row:?}"));
     }
 
     // Pins: exactly the handles of the living.

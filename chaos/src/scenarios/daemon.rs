@@ -53,7 +53,10 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
                 die_at(&mut world, *failpoint)?;
                 deaths += 1;
                 if deaths % ROUND_KILLS == 0 {
-                    audit(&mut world)?;
+                    let after = |error: Violation| {
+                        Violation(format!("{} (the last death was at {})", error.0, failpoint.name()))
+                    };
+                    audit(&mut world).map_err(after)?;
                 }
                 progress.show(|| format!("{deaths} deaths at failpoints"));
             }
