@@ -1,5 +1,5 @@
-//! A call that is about to run, with types: its arguments are decoded from the record that they came in, and its results
-//! are encoded.
+//! A call that is about to run, with types: its arguments are decoded from the record that they came in, and its
+//! results are encoded.
 
 use std::any::Any;
 use std::fmt;

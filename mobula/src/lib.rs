@@ -38,10 +38,10 @@
 //! ```
 //!
 //! This crate is the Rust face of Mobula: it has the types. `value` turns values into bytes and back, for all types
-//! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function` and `actor` make calls from
-//! `arguments`, and `object_ref` gets their results. In a worker, which `takeover` makes of the same program, `host` runs
-//! them: `invocation` decodes their arguments, and `results` hands over what they return. The crate `mobula-runtime` does
-//! everything between a call and its result, and knows no types.
+//! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function` and `actor` make calls
+//! from `arguments`, and `object_ref` gets their results. In a worker, which `takeover` makes of the same program,
+//! `host` runs them: `invocation` decodes their arguments, and `results` hands over what they return. The crate
+//! `mobula-runtime` does everything between a call and its result, and knows no types.
 
 #![warn(missing_debug_implementations)]
 

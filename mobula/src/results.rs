@@ -1,5 +1,5 @@
-//! The results of functions, methods and constructors, as the macros' code hands them over: with an error or without, as
-//! one object or as several.
+//! The results of functions, methods and constructors, as the macros' code hands them over: with an error or without,
+//! as one object or as several.
 
 use std::any::Any;
 use std::fmt;
