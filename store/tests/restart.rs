@@ -164,6 +164,29 @@ fn what_comes_back_is_the_store_that_it_was() {
 }
 
 #[test]
+fn who_holds_a_forgotten_owner_in_escrow_is_told() {
+    let left = Left::new();
+    let (holder, dead) = (left.client(1), left.client(3));
+    // The daemon before was killed when it had forgotten the owner, and had not told anybody.
+    left.writer().clear_owner(3);
+    let store = TestStore::in_place_of_another(limits);
+    let bell = dead.bell.as_fd().try_clone_to_owned().unwrap();
+    let segment = dead.segment.read_only().unwrap();
+    let more = [
+        (
+            Request::ResumePeer { owner: dead.id, attached: false },
+            vec![dead.control.read_only().unwrap(), bell],
+        ),
+        (Request::ResumeEscrowedSegment { owner: dead.id, segment: 7, bytes: PAGE_BYTES }, vec![segment]),
+    ];
+    let mut client = come_back(&store, &left, &holder, &more);
+    assert_eq!(client.reply(9).0, Reply::Resumed {});
+    client.notice(|notice| *notice == Notice::OwnerForgotten { owner: dead.id });
+    let Reply::Stats { totals } = client.call(&Request::Stats {}).0 else { panic!("no statistics") };
+    assert_eq!((totals.dead_clients, totals.orphaned_bytes, totals.segments), (0, 0, 1));
+}
+
+#[test]
 fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served() {
     let left = Left::new();
     let (good, bad) = (left.client(1), left.client(2));

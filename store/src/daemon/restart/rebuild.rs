@@ -9,6 +9,7 @@
 //! | an owner that has not come back; a client has descriptors of it | it is dead | taken over from the beginning |
 //! | an owner that has not come back; no client has descriptors of it | no client held an object of it | forgotten |
 //! | an owner that is not in the directory; a client is attached to it | it was forgotten | its slot stays taken |
+//! | an owner that is not in the directory; a client holds it in escrow | it was forgotten | the client is told |
 //! | a reader that its owner knows, and that is not attached | it has died or detached | the owner is told |
 //! | an attached reader that its owner does not know | it had just attached | the owner is told, and it is counted |
 //! | a segment that a reader has mapped, and its living owner does not have | it was given back | retired |
@@ -180,13 +181,16 @@ fn resume_peers(registry: &mut Registry, reader: u16, peers: BTreeMap<OwnerId, P
     let control = registry.owners[&reader].control.clone();
     for (id, peer) in peers {
         let slot = id.slot();
-        if registry.slots.life(id) == Life::Vacant || slot == reader {
+        if slot == reader {
             continue;
         }
-        if peer.attached {
+        let is_known = registry.slots.life(id) != Life::Vacant;
+        if peer.attached && is_known {
             registry.slots.attach(reader, slot);
         }
-        if registry.slots.life(id) == Life::Forgotten {
+        // The killed daemon may have forgotten an owner and not told the client, which may only hold its descriptors in
+        // escrow.
+        if registry.slots.life(id) == Life::Forgotten || !is_known && !peer.attached {
             registry.notify(reader, &Notice::OwnerForgotten { owner: id }, Vec::new());
         }
         let Some(owner) = registry.owners.get_mut(&slot).filter(|owner| owner.id == id) else { continue };
