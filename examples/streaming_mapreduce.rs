@@ -81,7 +81,7 @@ impl Mapper {
 struct Reducer {
     keys: Keys,
     mappers: Vec<ActorHandle<Mapper>>,
-    /// What the mappers have been asked for, up to which article of each stream.
+    /// The counts that the mappers have been asked for, each with the index of the last article of each stream.
     asked: VecDeque<(usize, Vec<ObjectRef<Counts>>)>,
     added: Tally,
     accumulated: Tally,

@@ -183,7 +183,7 @@ mod tests {
             for format in [format::PLAIN, format::TENSOR, format::ARROW, format::PYTHON] {
                 let value = InlineBytes::copy_of(b"a payload");
                 let inline = || Inline { format, value: value.clone(), references: Vec::new() };
-                // What was there before it was promised, and what was promised before it was there.
+                // One value is there before its object is promised, and one comes after.
                 let (settled, promised) =
                     (ResultCell::settled(session, Settled::Inline(inline())), ResultCell::pending(session));
                 let (handle, _) = promised.export(client).unwrap();

@@ -303,7 +303,8 @@ impl From<&ClientError> for StoreFailure {
 }
 
 impl Failure {
-    /// What the store refused, where that is why, behind any number of tasks that failed with each other's failure.
+    /// The refusal of the store that is the reason of this failure, if there is one. Any number of tasks may stand
+    /// between the two, each of which failed with the failure of another one.
     ///
     /// ```
     /// use mobula::{Failure, TaskError, TaskErrorKind};

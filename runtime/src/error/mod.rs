@@ -140,8 +140,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the store refused, where that is why: to this process, or to one that a call ran in, behind any number of
-    /// tasks that failed with each other's failure.
+    /// The refusal of the store that is the reason of this error, if there is one. The store refused this process, or a
+    /// process in which a call ran. Any number of tasks may stand between the two, each of which failed with the
+    /// failure of another one.
     ///
     /// ```
     /// use mobula::{Error, Refusal};

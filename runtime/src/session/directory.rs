@@ -137,7 +137,7 @@ fn make_base(base: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             std::fs::DirBuilder::new().mode(0o700).recursive(true).create(base)?;
         }
-        // What is there is looked at below.
+        // A directory that exists is checked below.
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }

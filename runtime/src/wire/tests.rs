@@ -171,7 +171,7 @@ fn a_failure_with_causes_without_end_is_refused() {
     };
     let error = with_causes(64);
     assert_eq!(read::<TaskError>(&to_vec(&error)).unwrap(), error);
-    // What is longer than can be is cut when it is written, and refused when it is read.
+    // A list of causes that is too long is cut when it is written, and refused when it is read.
     let cut: TaskError = read(&to_vec(&with_causes(65))).unwrap();
     let (mut count, mut last) = (1, &cut);
     while let Some(Failure::Task(cause)) = last.cause.as_deref() {
