@@ -125,6 +125,7 @@ impl Client {
     /// assert!(!client.is_forked_child());
     /// ```
     #[must_use]
+    #[inline]
     pub fn is_forked_child(&self) -> bool {
         self.shared().owner.guard.is_child()
     }

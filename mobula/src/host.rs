@@ -24,13 +24,13 @@ impl Host for Rust {
         panics::install();
     }
 
-    fn call(&self, function: Key, on: &mut Invocation) -> Result<(), Failure> {
+    fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
         let function = registry::function(function).ok_or_else(|| not_registered("function"))?;
         label(function.name);
         guarded(|| (function.call)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
     }
 
-    fn construct(&self, class: Key, on: &mut Invocation) -> Result<Box<dyn Instance>, Failure> {
+    fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
         let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
         label(class.name);
         let state = guarded(|| (class.construct)(&mut Arguments::new(on)))
@@ -51,7 +51,7 @@ struct Actor {
 }
 
 impl Instance for Actor {
-    fn call(&mut self, method: u32, on: &mut Invocation) -> Result<(), Failure> {
+    fn call(&mut self, method: u32, on: &mut Invocation<'_>) -> Result<(), Failure> {
         let Self { class, state } = self;
         let method = class.methods.get(method as usize).ok_or_else(|| not_registered("method"))?;
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;

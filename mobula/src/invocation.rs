@@ -12,10 +12,10 @@ use crate::value::{self, References, Source, ValueError};
 
 /// The arguments of a call that is about to run, to be decoded one after the other from the record that they came in.
 #[derive(Debug)]
-pub struct Arguments<'a>(&'a mut Invocation);
+pub struct Arguments<'a, 'c>(&'a mut Invocation<'c>);
 
-impl<'a> Arguments<'a> {
-    pub(crate) fn new(on: &'a mut Invocation) -> Self {
+impl<'a, 'c> Arguments<'a, 'c> {
+    pub(crate) fn new(on: &'a mut Invocation<'c>) -> Self {
         Self(on)
     }
 
@@ -68,7 +68,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// How the caller wants the result.
-    pub fn wanted(&mut self) -> Wanted<'_> {
+    pub fn wanted(&mut self) -> Wanted<'_, 'c> {
         Wanted(self.0)
     }
 }
@@ -86,16 +86,16 @@ pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
 
 /// The form in which a result is wanted, and the place that it goes to.
 #[derive(Debug)]
-pub struct Wanted<'a>(&'a mut Invocation);
+pub struct Wanted<'a, 'c>(&'a mut Invocation<'c>);
 
-impl<'a> Wanted<'a> {
+impl<'a, 'c> Wanted<'a, 'c> {
     /// The number of results, and their shape.
     pub(crate) fn returns(&self) -> Returns {
         self.0.returns()
     }
 
     /// The encoder for the results.
-    pub(crate) fn encoder(self) -> EachEncoder<'a> {
+    pub(crate) fn encoder(self) -> EachEncoder<'a, 'c> {
         EachEncoder(self.0)
     }
 }
@@ -103,9 +103,9 @@ impl<'a> Wanted<'a> {
 /// Encodes values, each as an object of its own.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct EachEncoder<'a>(&'a mut Invocation);
+pub struct EachEncoder<'a, 'c>(&'a mut Invocation<'c>);
 
-impl EachEncoder<'_> {
+impl EachEncoder<'_, '_> {
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let given: Result<(), PushError<ValueError>> = self.0.give(|out| value::append(value, out));
         Ok(given.map_err(|error| {

@@ -24,7 +24,7 @@ use crate::value;
 pub trait Portable: Sized {
     /// The next argument of a call that is about to run.
     #[doc(hidden)]
-    fn take(arguments: &mut Arguments<'_>) -> Result<Self, Failure>;
+    fn take(arguments: &mut Arguments<'_, '_>) -> Result<Self, Failure>;
 
     /// Adds an argument of this type to a call that is being made.
     #[doc(hidden)]
@@ -32,17 +32,17 @@ pub trait Portable: Sized {
 
     /// Encodes a result.
     #[doc(hidden)]
-    fn encode(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+    fn encode(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
 
     /// Encodes a list of results as one.
     #[doc(hidden)]
-    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
 }
 
 // Otherwise the compiler would report each bound that is not met, in serde's words, with one error for each.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
-    fn take(arguments: &mut Arguments<'_>) -> Result<Self, Failure> {
+    fn take(arguments: &mut Arguments<'_, '_>) -> Result<Self, Failure> {
         arguments.next()
     }
 
@@ -51,11 +51,11 @@ impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
         call
     }
 
-    fn encode(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+    fn encode(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {
         encoder.push(self)
     }
 
-    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+    fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {
         encoder.push(&list)
     }
 }

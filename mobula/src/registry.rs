@@ -42,12 +42,12 @@ const fn hash_of(name: &str) -> u64 {
 pub struct Function {
     pub(crate) name: &'static str,
     named: u64,
-    pub(crate) call: fn(&mut Arguments<'_>) -> Outcome,
+    pub(crate) call: fn(&mut Arguments<'_, '_>) -> Outcome,
 }
 
 impl Function {
     /// Made by the macro.
-    pub const fn new(name: &'static str, call: fn(&mut Arguments<'_>) -> Outcome) -> Self {
+    pub const fn new(name: &'static str, call: fn(&mut Arguments<'_, '_>) -> Outcome) -> Self {
         Self { name, named: hash_of(name), call }
     }
 
@@ -72,7 +72,7 @@ pub type Construction = Result<Box<dyn Any>, Failure>;
 pub struct Class {
     pub(crate) name: &'static str,
     named: u64,
-    pub(crate) construct: fn(&mut Arguments<'_>) -> Construction,
+    pub(crate) construct: fn(&mut Arguments<'_, '_>) -> Construction,
     pub(crate) methods: &'static [Method],
 }
 
@@ -80,7 +80,7 @@ impl Class {
     /// Made by the macro.
     pub const fn new(
         name: &'static str,
-        construct: fn(&mut Arguments<'_>) -> Construction,
+        construct: fn(&mut Arguments<'_, '_>) -> Construction,
         methods: &'static [Method],
     ) -> Self {
         Self { name, named: hash_of(name), construct, methods }
@@ -100,12 +100,12 @@ impl Class {
 #[derive(Debug)]
 pub struct Method {
     pub(crate) name: &'static str,
-    pub(crate) call: fn(&mut dyn Any, &mut Arguments<'_>) -> Outcome,
+    pub(crate) call: fn(&mut dyn Any, &mut Arguments<'_, '_>) -> Outcome,
 }
 
 impl Method {
     /// Made by the macro.
-    pub const fn new(name: &'static str, call: fn(&mut dyn Any, &mut Arguments<'_>) -> Outcome) -> Self {
+    pub const fn new(name: &'static str, call: fn(&mut dyn Any, &mut Arguments<'_, '_>) -> Outcome) -> Self {
         Self { name, call }
     }
 }

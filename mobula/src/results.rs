@@ -12,13 +12,13 @@ use crate::portable::Portable;
 use crate::registry::{Construction, Outcome};
 
 /// The outcome of a function that cannot fail.
-pub fn infallible<T: Portable>(wanted: Wanted<'_>, value: T) -> Outcome {
+pub fn infallible<T: Portable>(wanted: Wanted<'_, '_>, value: T) -> Outcome {
     value.encode(&mut wanted.encoder())
 }
 
 /// The outcome of a function that returns a `Result`.
 pub fn fallible<T: Portable, E: fmt::Display + 'static>(
-    wanted: Wanted<'_>,
+    wanted: Wanted<'_, '_>,
     result: Result<T, E>,
     as_error: AsError<E>,
 ) -> Outcome {
@@ -26,7 +26,7 @@ pub fn fallible<T: Portable, E: fmt::Display + 'static>(
 }
 
 /// The outcome of a function that returns a list.
-pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome {
+pub fn infallible_list<T: Portable>(wanted: Wanted<'_, '_>, list: Vec<T>) -> Outcome {
     match wanted.returns() {
         Returns::List(count) if count as usize != list.len() => {
             let message = format!("{} results, where num_returns asked for {count}", list.len());
@@ -42,7 +42,7 @@ pub fn infallible_list<T: Portable>(wanted: Wanted<'_>, list: Vec<T>) -> Outcome
 
 /// The outcome of a function that returns a list in a `Result`.
 pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
-    wanted: Wanted<'_>,
+    wanted: Wanted<'_, '_>,
     result: Result<Vec<T>, E>,
     as_error: AsError<E>,
 ) -> Outcome {
@@ -50,13 +50,13 @@ pub fn fallible_list<T: Portable, E: fmt::Display + 'static>(
 }
 
 /// The outcome of a function that returns a tuple of objects.
-pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_>, tuple: T) -> Outcome {
+pub fn infallible_tuple<T: EncodeTuple>(wanted: Wanted<'_, '_>, tuple: T) -> Outcome {
     tuple.encode_each(&mut wanted.encoder())
 }
 
 /// The outcome of a function that returns a tuple of objects in a `Result`.
 pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
-    wanted: Wanted<'_>,
+    wanted: Wanted<'_, '_>,
     result: Result<T, E>,
     as_error: AsError<E>,
 ) -> Outcome {
@@ -97,7 +97,7 @@ pub trait ReturnTuple {
 /// A tuple whose elements can become objects of their own.
 pub trait EncodeTuple {
     #[doc(hidden)]
-    fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure>;
+    fn encode_each(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
 }
 
 macro_rules! return_tuple_impls {
@@ -112,7 +112,7 @@ macro_rules! return_tuple_impls {
         }
 
         impl<$($name: Portable),+> EncodeTuple for ($($name,)+) {
-            fn encode_each(&self, encoder: &mut EachEncoder<'_>) -> Result<(), Failure> {
+            fn encode_each(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {
                 $(self.$index.encode(encoder)?;)+
                 Ok(())
             }

@@ -297,7 +297,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
             #(#cfg)*
             fn #call(
                 #state: &mut dyn ::core::any::Any,
-                #encoded: &mut __mobula::__private::Arguments<'_>,
+                #encoded: &mut __mobula::__private::Arguments<'_, '_>,
             ) -> __mobula::__private::Outcome {
                 let #state = __mobula::__private::downcast::<#actor>(#state)?;
                 #decode
@@ -310,7 +310,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
 
     let class = class_name(actor);
     quote! {
-        fn __new(#encoded: &mut __mobula::__private::Arguments<'_>) -> __mobula::__private::Construction {
+        fn __new(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::Construction {
             #decode
             #constructed
         }

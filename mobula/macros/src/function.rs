@@ -157,7 +157,7 @@ fn registration(
         }
     };
     quote! {
-        fn __call(#encoded: &mut __mobula::__private::Arguments<'_>) -> __mobula::__private::Outcome {
+        fn __call(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::Outcome {
             #decode
             #outcome
         }

@@ -115,6 +115,7 @@ impl Payloads {
     }
 
     /// Makes room for the head of an inline payload. Returns the head's position.
+    #[inline]
     fn begin(&mut self) -> usize {
         if self.bytes.capacity() == 0 {
             self.bytes = spare::take();
@@ -125,6 +126,7 @@ impl Payloads {
     }
 
     /// Completes the payload at `start`. The whole value stands behind its head.
+    #[inline]
     fn end_whole(&mut self, client: &Client, start: usize, format: u32) -> Result<(), ClientError> {
         let length = self.bytes.len() - start - HEAD_BYTES;
         if length <= INLINE_BYTES_MAX {
@@ -176,6 +178,7 @@ impl Payloads {
         self.end_one();
     }
 
+    #[inline]
     fn end_one(&mut self) {
         self.ends.push(self.bytes.len() as u32);
     }

@@ -38,6 +38,7 @@ const NOT_AN_OBJECT: u32 = 1 << 31;
 
 impl RefId {
     /// A number that no other reference has. Costs an addition to a counter that all threads share.
+    #[inline]
     pub(crate) fn unique() -> Self {
         /// Distinguishes this process from all others, also from those of other sessions.
         static ORIGIN: LazyLock<OwnerId> =

@@ -43,6 +43,7 @@ pub enum Resolved {
 
 impl Ref {
     /// Makes the first reference to the result of a call.
+    #[inline]
     pub(crate) fn to_result(cell: Arc<ResultCell>) -> Self {
         Self { id: RefId::unique(), to: Referent::Result(cell) }
     }

@@ -8,8 +8,8 @@ use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushErro
 use crate::wire::Returns;
 
 /// A call that is about to run, as its host sees it.
-pub struct Invocation {
-    client: Client,
+pub struct Invocation<'a> {
+    client: &'a Client,
     record: Vec<u8>,
     /// The position of the next payload in the record.
     at: usize,
@@ -21,7 +21,7 @@ pub struct Invocation {
     results: Payloads,
 }
 
-impl fmt::Debug for Invocation {
+impl fmt::Debug for Invocation<'_> {
     /// The numbers, not the arguments: there may be gigabytes of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Invocation")
@@ -32,11 +32,10 @@ impl fmt::Debug for Invocation {
     }
 }
 
-impl Invocation {
+impl<'a> Invocation<'a> {
     /// An invocation whose arguments are the `count` payloads at position `at` of a record.
-    pub(crate) fn new(client: &Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
-        let (client, results) = (client.clone(), Payloads::default());
-        Self { client, record, at, count, position: 0, returns, results }
+    pub(crate) fn new(client: &'a Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
+        Self { client, record, at, count, position: 0, returns, results: Payloads::default() }
     }
 
     /// The results, and the record, whose memory is reused.
@@ -58,7 +57,7 @@ impl Invocation {
         let mut rest = self.record.get(self.at..).unwrap_or_default();
         let taken = payload::take(&mut rest);
         self.at = self.record.len() - rest.len();
-        Some(taken.map(|payload| (payload, &self.client)))
+        Some(taken.map(|payload| (payload, self.client)))
     }
 
     /// The number of arguments.
@@ -80,8 +79,8 @@ impl Invocation {
     }
 
     /// The client of this process.
-    pub fn client(&self) -> &Client {
-        &self.client
+    pub fn client(&self) -> &'a Client {
+        self.client
     }
 
     /// Gives the next result. `write` appends it to the bytes that it gets, and leaves the bytes before it unchanged,
@@ -93,6 +92,6 @@ impl Invocation {
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
     ) -> Result<(), PushError<E>> {
-        self.results.push(&self.client, write)
+        self.results.push(self.client, write)
     }
 }

@@ -25,13 +25,13 @@ pub trait Host: Send + Sync + 'static {
     ///
     /// # Errors
     /// The failure that the caller gets in place of the results. Results that were already given are dropped.
-    fn call(&self, function: Key, on: &mut Invocation) -> Result<(), Failure>;
+    fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure>;
 
     /// Runs a constructor.
     ///
     /// # Errors
     /// Why the actor could not be constructed.
-    fn construct(&self, class: Key, on: &mut Invocation) -> Result<Box<dyn Instance>, Failure>;
+    fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure>;
 
     /// Called when no call waits. The host writes out buffered output.
     fn idle(&self);
@@ -43,5 +43,5 @@ pub trait Instance: Any {
     ///
     /// # Errors
     /// As [`Host::call`].
-    fn call(&mut self, method: u32, on: &mut Invocation) -> Result<(), Failure>;
+    fn call(&mut self, method: u32, on: &mut Invocation<'_>) -> Result<(), Failure>;
 }

@@ -1,6 +1,6 @@
 //! Running calls, one after the other, on the process's main thread.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::call::payload::Payloads;
 use crate::error::Failure;
@@ -20,13 +20,19 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
     let host = executor.host();
     let mut actor: Option<Box<dyn Instance>> = None;
     let mut used = None;
+    // When the last call of a function was over, if the next one has followed at once.
+    let mut over = None;
     loop {
         // Printed output appears at the latest when no call waits.
         let idle = || {
             host.idle();
             end_if_descriptors_are_gone();
         };
-        let Some(Some(work)) = runtime.wait_for_work(idle, || executor.next(&mut used)) else { break };
+        let next = executor.next(&mut used).or_else(|| {
+            over = None;
+            runtime.wait_for_work(idle, || executor.next(&mut used))
+        });
+        let Some(Some(work)) = next else { break };
         executor.call_changed(runtime.head());
         if !executor.is_actor() {
             runtime.call_begins();
@@ -45,9 +51,10 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 from.begin(number);
                 let Call { task, callee, returns, arguments: count } = call;
                 let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
-                // The time matters only for functions: it decides how many calls are sent ahead.
-                let started = matches!(callee, Callee::Function(_)).then(Instant::now);
-                let ran = match (callee, actor.as_deref_mut()) {
+                // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
+                // serves the end of a call and the beginning of the next.
+                let started = matches!(callee, Callee::Function(_)).then(|| over.unwrap_or_else(Instant::now));
+                let outcome = match (callee, actor.as_deref_mut()) {
                     (Callee::Function(key), _) => host.call(key, &mut on),
                     (Callee::Method(method), Some(actor)) => actor.call(method, &mut on),
                     (Callee::Method(_), None) => Err(Failure::Other(
@@ -55,9 +62,10 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     )),
                 };
                 end_forked_child(runtime);
-                let ran_nanos = started.map_or(0, |started| started.elapsed().as_nanos() as u64);
+                over = started.map(|_| Instant::now());
+                let ran = started.zip(over).map_or(Duration::ZERO, |(started, over)| over - started);
                 let (results, record) = on.into_parts();
-                reply(&from, task, ran.map(|()| results), ran_nanos);
+                reply(&from, task, outcome.map(|()| results), ran.as_nanos() as u64);
                 // The poller looks after held objects and records that wait for room, although no other record may
                 // come.
                 if from.holds_anything() {

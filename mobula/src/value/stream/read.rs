@@ -231,6 +231,7 @@ impl<'de> Reader<'de> {
         }
     }
 
+    #[inline]
     fn text(&mut self, length: usize) -> Result<&'de str, Error> {
         let bytes = self.take(length)?;
         std::str::from_utf8(bytes).map_err(|error| Error::new(format!("text that is not UTF-8: {error}")))
