@@ -355,8 +355,8 @@ fn find(runtime: &Runtime, name: &str) -> Result<Option<Found>, Failure> {
 
 fn ask<'a>(runtime: &Runtime, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
     let request = runtime.submitter.next_id();
-    runtime.submitter.ask_head(&question(request))?;
-    let answer = runtime.wait(None, || runtime.submitter.answer(request));
+    runtime.submitter.questions.ask(&question(request))?;
+    let answer = runtime.wait(None, || runtime.submitter.questions.answer(request));
     answer.unwrap_or(Err(Failure::SessionOver))
 }
 

@@ -280,8 +280,7 @@ impl Mail for Runtime {
     }
 
     fn needs_ticks(&self) -> bool {
-        self.submitter.has_leases()
-            || self.submitter.has_lost_actors()
+        self.submitter.needs_ticks()
             || self.executor.as_ref().is_some_and(Executor::is_active)
             || self.links.open().iter().any(|link| link.holds_anything())
     }

@@ -6,116 +6,87 @@
 //! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
 //! ones back.
 //!
-//! This file makes calls. `leases` decides which worker gets which call, `reach` opens the channels to workers and
-//! actors, `results` handles the results, `workers` handles the records from the head, and `actors` has the queues of
-//! actors.
+//! | part | what it knows |
+//! |---|---|
+//! | [`Dependencies`] | which calls wait for which arguments |
+//! | [`Leases`] | the leased workers, and which of them gets which call |
+//! | [`Actors`] | where each actor is, and the queue of its calls |
+//! | [`RunningCalls`] | the calls that were sent |
+//! | [`Reach`] | the channels to workers and actors |
+//! | [`Questions`] | questions to the head that a thread waits for |
+//! | [`Settler`] | how many calls and promises are not settled |
 //!
-//! Nothing here runs user code or decodes values. Opening a channel waits for the daemon's answer; only `connecting` is
-//! locked meanwhile, not `State`.
+//! The parts do not know each other. The [`Submitter`] connects them: this file has the way of a call out, and
+//! `incoming` what comes back. Nothing here runs user code or decodes values. Opening a channel waits for the daemon's
+//! answer; `State` is not locked meanwhile.
 
 mod actors;
+mod dependencies;
+mod incoming;
 pub(crate) mod leases;
+mod questions;
 mod reach;
-mod results;
-mod workers;
+mod running;
+mod settler;
 
-use mobula_client::{Client, ClientError, Handle, OwnerId, Watch};
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use self::leases::Leases;
+use mobula_client::{Client, ClientError, Handle};
+use parking_lot::Mutex;
+
+use self::actors::{Actors, Next};
+use self::dependencies::Dependencies;
+pub(crate) use self::dependencies::is_there;
+use self::leases::{Ended, Leases};
+pub(crate) use self::questions::{Answer, Found, Questions};
+use self::reach::{NotReached, Reach};
+use self::running::RunningCalls;
+use self::settler::Settler;
+use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
 use crate::call::task::{Target, Task};
-use crate::definition::Key;
 use crate::error::{Failure, Result};
 use crate::mail::link::{Link, TooLarge};
 use crate::mail::links::Links;
 use crate::mail::waiters::Waiters;
 use crate::session_number::SessionNumber;
-use crate::wire::{Call, Callee};
+use crate::wire::{Call, Callee, ToHead};
 
 /// A thread that makes calls looks at the mail after so many calls.
 const LOOK_PERIOD: u64 = 64;
 /// The same after a call that could not be sent at once.
 const LOOK_PERIOD_WAITING: u64 = 8;
 
-thread_local! {
-    /// Calls whose arguments became ready while this thread handles another call; `None` when it handles none.
-    static READY: RefCell<Option<VecDeque<Arc<Task>>>> = const { RefCell::new(None) };
-}
-
-/// Whether this thread can still make calls. A thread that ends drops its thread-local values, `READY` among them.
-pub(crate) fn is_there() -> bool {
-    READY.try_with(|_| ()).is_ok()
-}
-
-/// The calls of this process whose results are not there yet.
+/// The calls of this process whose results are not there yet; see the module's documentation.
 pub(crate) struct Submitter {
     session: SessionNumber,
     client: Client,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
+    pub(crate) questions: Questions,
+    settler: Settler,
+    dependencies: Dependencies,
+    reach: Reach,
     state: Mutex<State>,
-    /// Held while a channel is opened.
-    connecting: Mutex<()>,
     id_last: AtomicU64,
-    /// The number of calls that have not been sent and of promises that have not been settled.
-    unsettled: AtomicUsize,
-    /// The number of entries in [`State::foreign`], to be read without the lock.
-    foreign: AtomicUsize,
+    /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
-    /// How many calls have failed, so that a wait for many results can tell that one has failed without checking each.
-    failures: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     leases: Leases<Arc<Task>, Worker>,
-    /// Links that this process opened; they stay when a lease ends.
-    links: FxHashMap<OwnerId, Arc<Link>>,
-    running: FxHashMap<u64, Running>,
-    actors: FxHashMap<u64, ActorState>,
-    /// Actors whose channels were lost, and since when.
-    lost_actors: FxHashMap<u64, Instant>,
-    requests: FxHashMap<u64, Answer>,
-    /// Calls of functions that were sent to processes that are gone, until the head says how those ended. An entry for
-    /// each lost link: a process may have had more than one.
-    dying: FxHashMap<OwnerId, Vec<Dying>>,
-    /// Calls that wait for promises of other processes, with the cell and a watch for each such argument.
-    foreign: Vec<(Watch, Arc<ResultCell>, Arc<Task>)>,
+    actors: Actors,
+    running: RunningCalls,
 }
 
 /// A worker on lease.
 struct Worker {
     link: Arc<Link>,
     pid: u32,
-}
-
-struct Running {
-    task: Arc<Task>,
-    on: OwnerId,
-    link: u64,
-    /// The number of the record in which the call was sent.
-    number: u64,
-}
-
-impl Running {
-    fn new(task: Arc<Task>, link: &Link, number: u64) -> Self {
-        Self { task, on: link.peer, link: link.id, number }
-    }
-}
-
-/// A lost link to a process that is gone, and the calls that were sent through it.
-struct Dying {
-    link: Arc<Link>,
-    pid: u32,
-    calls: Vec<Running>,
 }
 
 /// The outcome of the attempt to send a call at once.
@@ -127,50 +98,6 @@ enum Sent {
     Not(Arc<Task>),
 }
 
-enum ActorState {
-    /// The head was asked for the actor's process. The calls wait.
-    Unknown {
-        queue: VecDeque<Arc<Task>>,
-    },
-    /// The actor's process is known, and no channel to it is open yet.
-    Known {
-        process: OwnerId,
-        queue: VecDeque<Arc<Task>>,
-    },
-    At {
-        link: Arc<Link>,
-        queue: VecDeque<Arc<Task>>,
-    },
-    Over {
-        pid: u32,
-        failure: Failure,
-    },
-}
-
-impl ActorState {
-    /// The calls that wait.
-    fn queue(&mut self) -> Option<&mut VecDeque<Arc<Task>>> {
-        match self {
-            Self::Unknown { queue } | Self::Known { queue, .. } | Self::At { queue, .. } => Some(queue),
-            Self::Over { .. } => None,
-        }
-    }
-}
-
-/// An actor that was found by its name.
-pub(crate) struct Found {
-    pub(crate) actor: u64,
-    pub(crate) class: Key,
-    pub(crate) class_name: String,
-    /// Keeps it alive.
-    pub(crate) token: Handle,
-}
-
-pub(crate) enum Answer {
-    Reserved(Result<(u64, Handle), Failure>),
-    Found(Option<Found>),
-}
-
 impl Submitter {
     pub(crate) fn new(
         session: SessionNumber,
@@ -180,33 +107,18 @@ impl Submitter {
     ) -> Self {
         Self {
             session,
+            questions: Questions::new(client.clone(), links.clone()),
+            settler: Settler::new(client.clone()),
+            dependencies: Dependencies::default(),
+            reach: Reach::new(client.clone(), links.clone()),
+            state: Mutex::default(),
+            id_last: AtomicU64::new(0),
+            has_leases: AtomicBool::new(false),
+            has_lost_actors: AtomicBool::new(false),
             client,
             links,
             waiters,
-            state: Mutex::default(),
-            connecting: Mutex::default(),
-            id_last: AtomicU64::new(0),
-            unsettled: AtomicUsize::new(0),
-            foreign: AtomicUsize::new(0),
-            has_leases: AtomicBool::new(false),
-            has_lost_actors: AtomicBool::new(false),
-            failures: AtomicU64::new(0),
         }
-    }
-
-    /// How many calls have failed, ever.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Acquire)
-    }
-
-    /// Exports a result: returns a handle to the object that holds or will hold it.
-    pub(crate) fn export(&self, cell: &ResultCell) -> Result<Handle, ClientError> {
-        let (handle, promised) = cell.export(&self.client)?;
-        if promised {
-            self.promised(1);
-            self.waiters.wake_poller();
-        }
-        Ok(handle)
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -218,33 +130,44 @@ impl Submitter {
         self.id_last.load(Ordering::Relaxed)
     }
 
+    /// How many calls have failed, ever.
+    pub(crate) fn failures(&self) -> u64 {
+        self.settler.failures()
+    }
+
     /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled.
     pub(crate) fn is_busy(&self) -> bool {
-        self.unsettled.load(Ordering::SeqCst) > 0
+        self.settler.is_busy()
     }
 
     /// Whether a promise of another process that a call waits for is settled. Costs one load while no call waits.
     pub(crate) fn has_ready_foreign(&self) -> bool {
-        self.foreign.load(Ordering::Acquire) > 0
-            && self.state.lock().foreign.iter().any(|(_, cell, _)| cell.is_ready())
+        self.dependencies.any_settled()
     }
 
-    pub(crate) fn has_leases(&self) -> bool {
-        self.has_leases.load(Ordering::Acquire)
+    /// Whether [`return_idle_workers`](Self::return_idle_workers) or [`reach_lost_actors`](Self::reach_lost_actors) may
+    /// have something to do later, for which nothing comes.
+    pub(crate) fn needs_ticks(&self) -> bool {
+        self.has_leases.load(Ordering::Acquire) || self.has_lost_actors.load(Ordering::Acquire)
     }
 
-    /// Counts calls and promises that are not settled yet.
-    pub(crate) fn promised(&self, count: usize) {
-        // SeqCst: before the look at what the background poller does.
-        self.unsettled.fetch_add(count, Ordering::SeqCst);
+    /// Notes what `needs_ticks` reads.
+    fn note(&self, state: &State) {
+        self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
+        self.has_lost_actors.store(state.actors.any_lost(), Ordering::Release);
     }
 
-    fn settled(&self, count: usize) {
-        self.unsettled.fetch_sub(count, Ordering::AcqRel);
+    /// Exports a result: returns a handle to the object that holds or will hold it.
+    pub(crate) fn export(&self, cell: &ResultCell) -> Result<Handle, ClientError> {
+        let (handle, promised) = self.settler.export(cell)?;
+        if promised {
+            self.waiters.wake_poller();
+        }
+        Ok(handle)
     }
-}
 
-impl Submitter {
+    // ---- a call's way out ----
+
     /// Accepts a call, which is sent as soon as its arguments are there and a process can run it. Returns `true` when
     /// it is time to look at the mail.
     ///
@@ -272,22 +195,19 @@ impl Submitter {
             return Sent::Not(task);
         }
         let mut state = self.state.lock();
-        let state = &mut *state;
+        let State { leases, actors, running } = &mut *state;
         // Checked with the state locked: the end of the session fails every call that is in it.
         if self.waiters.is_over() {
             return Sent::Not(task);
         }
         let (link, callee, worker) = match task.target {
-            Target::Method { actor, method, .. } => match state.actors.get(&actor) {
-                // Earlier calls go first.
-                Some(ActorState::At { link, queue }) if queue.is_empty() && !link.is_closed() => {
-                    (link, Callee::Method(method), None)
-                }
-                _ => return Sent::Not(task),
+            Target::Method { actor, method, .. } => match actors.link_at_once(actor) {
+                Some(link) => (link, Callee::Method(method), None),
+                None => return Sent::Not(task),
             },
             Target::Function { key, .. } => {
-                let Some(id) = state.leases.worker_at_once(key) else { return Sent::Not(task) };
-                let Some(worker) = state.leases.worker(id) else { return Sent::Not(task) };
+                let Some(id) = leases.worker_at_once(key) else { return Sent::Not(task) };
+                let Some(worker) = leases.worker(id) else { return Sent::Not(task) };
                 (&worker.link, Callee::Function(key), Some(id))
             }
             Target::Constructor { .. } => return Sent::Not(task),
@@ -297,80 +217,42 @@ impl Submitter {
             return Sent::Not(task);
         };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
-        let running = Running::new(task, link, number);
-        state.running.insert(running.task.id, running);
+        running.sent(task, link, number);
         if let Some(worker) = worker {
-            state.leases.sent(worker);
+            leases.sent(worker);
         }
         sent
     }
 
     /// Accepts a call that has to wait for its arguments, for a worker, or for earlier calls.
     fn submit_waiting(&self, task: &Arc<Task>) {
-        self.promised(1);
+        self.settler.begin(1);
         if self.waiters.is_over() {
             return self.fail_unsent(task, &Failure::SessionOver);
         }
         if let Target::Method { actor, .. } = task.target {
-            self.queue_for_actor(actor, task.clone());
+            let mut state = self.state.lock();
+            self.watch_actor(actor, &mut state);
+            state.actors.queue(actor, task.clone());
         }
-        for cell in task.arguments.results() {
-            // Counted first: the result may come at any moment.
-            task.unready.fetch_add(1, Ordering::AcqRel);
-            if cell.add_dependent(task) {
-                continue;
-            }
-            if let Some(handle) = cell.foreign_promise() {
-                let watch = match handle.watch() {
-                    Ok(watch) => (watch, cell.clone(), task.clone()),
-                    // It stays counted as unready, so that nothing sends it.
-                    Err(error) => return self.fail_unsent(task, &error.into()),
-                };
-                self.state.lock().foreign.push(watch);
-                self.foreign.fetch_add(1, Ordering::AcqRel);
-                // The result may have arrived before its owner could see the watch.
-                if cell.is_ready() {
-                    self.submit_what_became_ready();
-                }
-                continue;
-            }
-            task.unready.fetch_sub(1, Ordering::AcqRel);
+        if let Err(error) = self.dependencies.wait_for_arguments(task) {
+            return self.fail_unsent(task, &error.into());
         }
+        // A promise may have been settled before its owner could see the watch.
+        self.submit_what_became_ready();
         self.one_argument_ready(task);
     }
 
+    /// Sends the calls whose promised arguments are there. Returns whether there were any.
+    pub(crate) fn submit_what_became_ready(&self) -> bool {
+        let settled = self.dependencies.take_settled();
+        settled.iter().for_each(|task| self.one_argument_ready(task));
+        !settled.is_empty()
+    }
+
     /// Counts one argument as ready, and sends the call if it was the last.
-    ///
-    /// One call's failure may settle the arguments of the next, and so on along chains of any length. So a call that
-    /// becomes ready meanwhile goes to `READY`, and the outermost invocation handles it. The recursion has one level.
     fn one_argument_ready(&self, task: &Arc<Task>) {
-        if task.unready.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        let is_outermost = READY.with_borrow_mut(|ready| match ready {
-            Some(ready) => {
-                ready.push_back(task.clone());
-                false
-            }
-            None => {
-                *ready = Some(VecDeque::new());
-                true
-            }
-        });
-        if !is_outermost {
-            return;
-        }
-        let mut next = Some(task.clone());
-        while let Some(task) = next {
-            self.on_arguments_ready(&task);
-            next = READY.with_borrow_mut(|calls| {
-                let next = calls.as_mut().and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    *calls = None;
-                }
-                next
-            });
-        }
+        Dependencies::one_is_ready(task, |task| self.on_arguments_ready(task));
     }
 
     fn on_arguments_ready(&self, task: &Arc<Task>) {
@@ -391,41 +273,66 @@ impl Submitter {
         }
     }
 
-    /// Sends the calls whose promised arguments are there. Returns whether there were any.
-    pub(crate) fn submit_what_became_ready(&self) -> bool {
-        if !self.has_ready_foreign() {
-            return false;
-        }
-        let ready: Vec<_> =
-            self.state.lock().foreign.extract_if(.., |(_, cell, _)| cell.is_ready()).collect();
-        self.foreign.fetch_sub(ready.len(), Ordering::AcqRel);
-        for (_, _, task) in &ready {
-            self.one_argument_ready(task);
-        }
-        !ready.is_empty()
-    }
-
     /// Sends queued calls of functions to workers that have room for them, and asks for more workers if need be.
     fn send_ready(&self) {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
-        while let Some((task, id)) = state.leases.next() {
+        let State { leases, running, .. } = &mut *state;
+        while let Some((task, id)) = leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
-            let worker = state.leases.worker(id).expect("one that is leased");
+            let worker = leases.worker(id).expect("one that is leased");
             match self.send(&worker.link, &task, Callee::Function(key)) {
                 Ok(number) => {
-                    let running = Running::new(task, &worker.link, number);
-                    state.running.insert(running.task.id, running);
-                    state.leases.sent(id);
-                    self.settled(1);
+                    running.sent(task, &worker.link, number);
+                    leases.sent(id);
+                    self.settler.end(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }
         }
-        self.tell_wants(&mut state);
+        if let Some(workers) = leases.want()
+            && let Some(head) = self.links.head()
+        {
+            let _ = head.send(&ToHead::Want { workers }, Vec::new());
+        }
         drop(state);
         for (task, failure) in failed {
             self.fail_unsent(&task, &failure);
+        }
+    }
+
+    /// Sends the calls at the front of an actor's queue whose arguments are there.
+    fn send_to_actor(&self, actor: u64) {
+        let mut failed = Vec::new();
+        let mut state = self.state.lock();
+        let State { actors, running, .. } = &mut *state;
+        let needs_channel = loop {
+            let (link, task) = match actors.next(actor) {
+                Next::Send(link, task) => (link, task),
+                Next::Reach => break true,
+                Next::Nothing => break false,
+            };
+            // An argument failed: the call has failed already, or fails when the thread that handles it gets to it.
+            let has_failed = task.arguments.results().any(|cell| cell.failure().is_some());
+            if has_failed || task.results.iter().all(|cell| cell.is_ready()) {
+                continue;
+            }
+            let Target::Method { method, .. } = task.target else { unreachable!("only methods queue here") };
+            match self.send(link, &task, Callee::Method(method)) {
+                Ok(number) => {
+                    running.sent(task, link, number);
+                    self.settler.end(1);
+                }
+                Err(failure) => failed.push((task, failure)),
+            }
+        };
+        drop(state);
+        for (task, failure) in failed {
+            self.fail_unsent(&task, &failure);
+        }
+        if needs_channel {
+            // The channel could not be opened before: this call tries again.
+            self.reach_actor(actor);
         }
     }
 
@@ -460,23 +367,121 @@ impl Submitter {
         })
     }
 
+    // ---- workers and actors ----
+
+    /// Gives a worker back to the head.
+    fn end_lease(&self, Ended { worker, is_busy }: Ended) {
+        if let Some(head) = self.links.head() {
+            let _ = head.send(&ToHead::Return { worker, is_busy }, Vec::new());
+        }
+    }
+
+    /// Gives back workers that have had nothing to do for a while, or that the head wants back.
+    pub(crate) fn return_idle_workers(&self) {
+        let mut state = self.state.lock();
+        let ended = state.leases.take_ended(Instant::now());
+        self.note(&state);
+        drop(state);
+        ended.into_iter().for_each(|ended| self.end_lease(ended));
+    }
+
+    /// Sends the head a constructor whose arguments are there.
+    fn start_actor(&self, actor: u64, task: &Arc<Task>) {
+        self.settler.end(1);
+        let Some(head) = self.links.head() else { return };
+        let arguments = task.arguments.count() as u32;
+        let sent = self.send_arguments(task, |payloads| {
+            head.send(&ToHead::StartActor { actor, arguments, payloads }, task.arguments.held())
+        });
+        if let Err(failure) = sent {
+            let _ = head.send(&ToHead::AbandonActor { actor, failure }, Vec::new());
+        }
+    }
+
+    /// Asks the head to end an actor.
+    pub(crate) fn kill_actor(&self, actor: u64) {
+        let Some(head) = self.links.head() else { return };
+        self.watch_actor(actor, &mut self.state.lock());
+        let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
+    }
+
+    /// Asks the head, the first time, to say where an actor is and what becomes of it.
+    fn watch_actor(&self, actor: u64, state: &mut State) {
+        if state.actors.add(actor)
+            && let Some(head) = self.links.head()
+        {
+            let _ = head.send(&ToHead::WatchActor { actor }, Vec::new());
+        }
+    }
+
+    /// How the actor ended, with the number of its process; `None` while it has not.
+    pub(crate) fn actor_failure(&self, actor: u64) -> Option<(u32, Failure)> {
+        self.state.lock().actors.failure(actor)
+    }
+
+    /// Opens the channel to an actor whose process is known, and sends the calls that wait for it.
+    fn reach_actor(&self, actor: u64) {
+        let Some(process) = self.state.lock().actors.process_to_reach(actor) else { return };
+        match self.reach.link_to(process) {
+            Ok(link) => {
+                let mut state = self.state.lock();
+                let reached = state.actors.reached(actor, &link);
+                self.note(&state);
+                drop(state);
+                if reached {
+                    self.send_to_actor(actor);
+                }
+            }
+            Err(NotReached::Gone) => {}
+            Err(NotReached::NoRoom(failure)) => {
+                let ready = self.state.lock().actors.take_ready(actor);
+                ready.iter().for_each(|task| self.fail_unsent(task, &failure));
+            }
+        }
+    }
+
+    // ---- calls that fail ----
+
+    /// Settles one result. Calls that waited for it may be sent now.
+    fn settle(&self, cell: &ResultCell, settled: Settled) {
+        for task in self.settler.settle(cell, settled) {
+            self.one_argument_ready(&task);
+        }
+    }
+
+    fn settle_all(&self, task: &Task, failure: &Failure) {
+        for cell in &task.results {
+            self.settle(cell, Settled::failed(failure.clone()));
+        }
+        self.waiters.announce();
+    }
+
+    fn fail_unsent(&self, task: &Arc<Task>, failure: &Failure) {
+        self.settler.end(1);
+        if let Target::Constructor { actor, .. } = task.target
+            && let Some(head) = self.links.head()
+        {
+            let _ = head.send(&ToHead::AbandonActor { actor, failure: failure.clone() }, Vec::new());
+        }
+        self.settle_all(task, failure);
+        if let Target::Method { actor, .. } = task.target {
+            self.send_to_actor(actor);
+        }
+    }
+
     /// Fails all calls whose results are not there yet.
     pub(crate) fn fail_everything(&self, failure: &Failure) {
-        let (unsent, running) = {
+        let calls = {
             let mut state = self.state.lock();
-            let mut unsent = state.leases.take_waiting();
-            unsent.extend(std::mem::take(&mut state.foreign).into_iter().map(|(_, _, task)| task));
-            for (_, mut actor) in std::mem::take(&mut state.actors) {
-                unsent.extend(actor.queue().map(std::mem::take).unwrap_or_default());
-            }
-            let dying =
-                std::mem::take(&mut state.dying).into_values().flatten().flat_map(|dying| dying.calls);
-            unsent.extend(dying.map(|running| running.task));
-            (unsent, std::mem::take(&mut state.running))
+            let mut calls = state.leases.take_waiting();
+            calls.extend(self.dependencies.take_all());
+            calls.extend(state.actors.take_all());
+            calls.extend(state.running.take_all());
+            calls
         };
-        for task in unsent.iter().chain(running.values().map(|running| &running.task)) {
+        for task in &calls {
             self.settle_all(task, failure);
         }
-        self.unsettled.store(0, Ordering::Release);
+        self.settler.end_all();
     }
 }

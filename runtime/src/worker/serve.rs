@@ -53,7 +53,8 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
                 // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
                 // serves the end of a call and the beginning of the next.
-                let started = matches!(callee, Callee::Function(_)).then(|| over.unwrap_or_else(Instant::now));
+                let started =
+                    matches!(callee, Callee::Function(_)).then(|| over.unwrap_or_else(Instant::now));
                 let outcome = match (callee, actor.as_deref_mut()) {
                     (Callee::Function(key), _) => host.call(key, &mut on),
                     (Callee::Method(method), Some(actor)) => actor.call(method, &mut on),

@@ -1,0 +1,328 @@
+//! What comes back to the calling side: results and declined calls, the records of the head, and the loss of processes
+//! that run calls.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mobula_client::OwnerId;
+
+use super::leases::Ended;
+use super::reach::NotReached;
+use super::running::{Divided, LostCalls, RunningCall, divide};
+use super::{Submitter, Worker};
+use crate::call::inline::{Inline, InlineBytes};
+use crate::call::outcome::Settled;
+use crate::call::payload::{self, Payload};
+use crate::call::task::{Target, Task};
+use crate::definition::Key;
+use crate::error::{ExitReason, Failure, Result};
+use crate::mail::link::Link;
+use crate::wire::{FromHead, NoResults, Results, ToCaller, ToHead};
+
+impl Submitter {
+    /// Handles a record from a worker or actor that runs calls of this process.
+    pub(crate) fn on_results(&self, link: &Arc<Link>, record: &[u8]) {
+        match ToCaller::read(record) {
+            Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
+            Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
+                if let Some(running) = self.end_call(link, task, Some(ran_nanos)) {
+                    self.settle_all(&running.task, &failure);
+                }
+            }
+            Some(ToCaller::NoResults(NoResults::Declined { task })) => {
+                if let Some(running) = self.end_call(link, task, None) {
+                    let Target::Function { key, .. } = running.task.target else {
+                        let name = running.task.target.name();
+                        let failure =
+                            Failure::Other(format!("{name} was declined, which only functions can be"));
+                        return self.settle_all(&running.task, &failure);
+                    };
+                    self.retry(key, running.task);
+                    self.send_ready();
+                }
+            }
+            None => {
+                tracing::error!(peer = %link.peer, "a record that cannot be read");
+                link.close();
+            }
+        }
+    }
+
+    fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
+        let Results { task, first, count, is_last, ran_nanos } = results;
+        let task = if is_last {
+            self.end_call(link, task, Some(ran_nanos)).map(|running| running.task)
+        } else {
+            self.state.lock().running.get(link, task).cloned()
+        };
+        let Some(task) = task else { return };
+        let cells = task.results.iter().skip(first as usize).take(count as usize);
+        let mut lost = None;
+        for cell in cells {
+            let settled = match payload::take(&mut payloads) {
+                Ok(payload) => self.settled_from(payload),
+                Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
+            };
+            // The result was in the memory of a process that died before this one read it. Only functions are retried
+            // here: the head alone knows whether a method may be.
+            if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
+                && matches!(**failure, Failure::ObjectLost { .. })
+                && is_last
+                && (lost.is_some() || task.may_retry(task.max_retries))
+            {
+                lost = Some(*key);
+                continue;
+            }
+            self.settle(cell, settled);
+        }
+        if let Some(key) = lost {
+            self.retry(key, task);
+            return self.send_ready();
+        }
+        // A worker that ends a call without all its results must leave none pending.
+        if is_last && (first as usize).saturating_add(count as usize) != task.results.len() {
+            let missing = Failure::Other(format!("{} sent too few results", task.target.name()));
+            self.settle_all(&task, &missing);
+        }
+    }
+
+    /// The outcome in a payload. It holds the objects that the payload names.
+    fn settled_from(&self, payload: Payload<'_>) -> Settled {
+        let held = match payload {
+            Payload::Stored(object) => self.client.hold(object).map(Settled::Stored),
+            Payload::Inline { format, value, references } => {
+                let references = references.iter().map(|object| self.client.hold(object));
+                let value = InlineBytes::copy_of(value);
+                references
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|references| Settled::Inline(Inline { format, value, references }))
+            }
+        };
+        held.unwrap_or_else(Settled::failed)
+    }
+
+    /// Removes a call that has ended. Its worker has room again, and gets the next call if one waits.
+    fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<RunningCall> {
+        let mut state = self.state.lock();
+        let running = state.running.remove(link, task)?;
+        if let Target::Function { key, .. } = running.task.target {
+            let next_waits = state.leases.has_waiting();
+            let is_due = state.leases.call_over(running.on, key, ran_nanos, Instant::now);
+            drop(state);
+            if is_due {
+                self.return_idle_workers();
+            }
+            if next_waits && ran_nanos.is_some() {
+                self.send_ready();
+            }
+        }
+        Some(running)
+    }
+
+    /// Queues a call of a function again, before the calls that have not been sent yet.
+    fn retry(&self, key: Key, task: Arc<Task>) {
+        self.settler.begin(1);
+        self.state.lock().leases.queue_again(key, task);
+        self.waiters.call_waits();
+    }
+
+    // ---- records from the head ----
+
+    /// Handles a record from the head to a caller.
+    pub(crate) fn on_head(&self, record: FromHead<'_>) {
+        match record {
+            FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
+            FromHead::NoWorkers { failure } => {
+                let waiting = self.state.lock().leases.take_waiting();
+                waiting.iter().for_each(|task| self.fail_unsent(task, &failure));
+            }
+            // Another process has no worker: this one goes back as soon as its calls are over.
+            FromHead::Recall { worker } => {
+                self.state.lock().leases.recall(worker);
+                self.return_idle_workers();
+            }
+            FromHead::Died { process, reason } => self.on_died(process, reason),
+            FromHead::ActorReserved { request, result } => self.questions.on_reserved(request, result),
+            FromHead::ActorFound { request, actor } => self.questions.on_found(request, actor),
+            FromHead::ActorAt { actor, process } => {
+                self.state.lock().actors.found(actor, process);
+                self.reach_actor(actor);
+            }
+            FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
+                self.on_actor_restarts(actor, pid, reason, max_task_retries);
+            }
+            FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
+            FromHead::Construct { .. } | FromHead::SayWhenFree | FromHead::Exit => {
+                tracing::warn!("the head takes this process for a worker");
+            }
+        }
+    }
+
+    fn on_granted(&self, worker: OwnerId, pid: u32) {
+        let (link, no_room) = match self.reach.link_to(worker) {
+            Ok(link) => (Some(link), None),
+            Err(NotReached::Gone) => (None, None),
+            Err(NotReached::NoRoom(failure)) => (None, Some(failure)),
+        };
+        let mut state = self.state.lock();
+        // A link that closes later finds the lease. A link that is closed already must not get one.
+        let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
+        let is_reached = reached.is_some();
+        state.leases.granted(worker, reached, Instant::now());
+        if is_reached {
+            self.note(&state);
+            drop(state);
+            self.waiters.wake_poller();
+        } else {
+            // Another worker could not be reached either. The calls wait only if this process has other workers.
+            let is_hopeless = no_room.is_some() && state.leases.is_empty();
+            let waiting = if is_hopeless { state.leases.take_waiting() } else { Vec::new() };
+            drop(state);
+            self.end_lease(Ended { worker, is_busy: false });
+            if let Some(failure) = no_room {
+                waiting.iter().for_each(|task| self.fail_unsent(task, &failure));
+            }
+        }
+        self.send_ready();
+    }
+
+    // ---- the loss of workers ----
+
+    /// Handles the loss of a process that ran calls of this one, or of a link to it. The calls fail or are sent again
+    /// when the process has ended: until then it may begin one of them.
+    pub(crate) fn on_worker_gone(&self, link: &Arc<Link>) {
+        self.reach.forget(link);
+        let (lost, lease) = {
+            let mut state = self.state.lock();
+            let is_leased = state.leases.worker(link.peer).is_some_and(|worker| worker.link.id == link.id);
+            let lease = if is_leased { state.leases.gone(link.peer) } else { None };
+            let lost = state.running.lose(link, || lease.as_ref().map_or(0, |worker| worker.pid));
+            state.actors.lose(link);
+            self.settler.begin(lost);
+            self.note(&state);
+            (lost, lease)
+        };
+        // This comes before the end of the lease, so that the head leases the process to no caller, nor to this one
+        // again.
+        if lost > 0 {
+            match self.links.head().filter(|_| !self.waiters.is_over()) {
+                Some(head) => _ = head.send(&ToHead::AskDeath { process: link.peer }, Vec::new()),
+                None => self.fail_everything(&Failure::SessionOver),
+            }
+            self.waiters.call_waits();
+        }
+        if lease.is_some() {
+            // If only the link is gone, the worker may still run its calls.
+            self.end_lease(Ended { worker: link.peer, is_busy: true });
+        }
+        self.send_ready();
+    }
+
+    /// Handles the end of a process. Calls that had not begun are sent to another process, and so are calls that may be
+    /// retried.
+    fn on_died(&self, process: OwnerId, reason: ExitReason) {
+        let lost = self.state.lock().running.take_lost(process);
+        for LostCalls { link, pid, calls } in lost {
+            let Divided { again, failed } =
+                divide(calls, link.begun(), |task| task.may_retry(task.max_retries));
+            let mut state = self.state.lock();
+            for task in again.into_iter().rev() {
+                if let Target::Function { key, .. } = task.target {
+                    state.leases.queue_again(key, task);
+                }
+            }
+            drop(state);
+            for task in failed {
+                self.settler.end(1);
+                self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
+            }
+        }
+        self.send_ready();
+    }
+
+    // ---- the loss of actors ----
+
+    /// Opens another channel to the actors about which the head has said nothing for long: they live, and only the
+    /// channel is lost.
+    pub(crate) fn reach_lost_actors(&self) {
+        let mut state = self.state.lock();
+        let long_lost = state.actors.take_long_lost();
+        self.note(&state);
+        drop(state);
+        long_lost.into_iter().for_each(|actor| self.reach_lost_actor(actor));
+    }
+
+    /// Sends the calls again that had not begun. The others fail: no process will report their results.
+    ///
+    /// The number of begun calls is final although the process lives. Its end of a channel exists as long as a call
+    /// that came through it waits or runs, so the loss of the channel means that its end is gone. If this process
+    /// closed the channel because of an unreadable record, the head ends the other process before this is due.
+    fn reach_lost_actor(&self, actor: u64) {
+        let Divided { failed, .. } = {
+            let mut state = self.state.lock();
+            let Some(link) = state.actors.link(actor).filter(|link| link.is_closed()).cloned() else {
+                return;
+            };
+            let divided = divide(state.running.take_of_actor(actor), link.begun(), |_| false);
+            self.settler.begin(divided.again.len());
+            state.actors.wait_again(actor, Some(link.peer), &divided.again);
+            divided
+        };
+        for task in failed {
+            let reason = "the channel to it was lost before the result was there".to_owned();
+            self.settle_all(&task, &Failure::Unreachable { reason });
+        }
+        self.send_to_actor(actor);
+    }
+
+    /// Handles the death of a process that the head replaces. Calls that had begun fail, or are retried before all
+    /// others. Calls that had not begun wait.
+    fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason, max_task_retries: u32) {
+        self.take_last_results(actor);
+        let Divided { again, failed } = {
+            let mut state = self.state.lock();
+            let begun = state.actors.link(actor).map_or(u64::MAX, |link| link.begun());
+            let running = state.running.take_of_actor(actor);
+            let divided = divide(running, begun, |task| task.may_retry(max_task_retries));
+            self.settler.begin(divided.again.len());
+            state.actors.wait_again(actor, None, &divided.again);
+            divided
+        };
+        if !again.is_empty() {
+            self.waiters.call_waits();
+        }
+        for task in &failed {
+            if let Target::Method { class, name, .. } = &task.target {
+                let (class, method) = (class.to_string(), name.to_string());
+                self.settle_all(task, &Failure::ActorUnavailable { class, method, pid, reason });
+            }
+        }
+    }
+
+    fn on_actor_over(&self, actor: u64, pid: u32, failure: &Failure) {
+        self.take_last_results(actor);
+        let (queue, running) = {
+            let mut state = self.state.lock();
+            (state.actors.end(actor, pid, failure), state.running.take_of_actor(actor))
+        };
+        for RunningCall { task, .. } in &running {
+            self.settle_all(task, &task.target.failure_of_actor(pid, failure));
+        }
+        for task in &queue {
+            // A call that waits for arguments fails now. It leaves the count when they arrive.
+            if !task.results.iter().all(|cell| cell.is_ready()) {
+                self.settle_all(task, &task.target.failure_of_actor(pid, failure));
+            }
+            if task.unready.load(Ordering::Acquire) == 0 {
+                self.settler.end(1);
+            }
+        }
+    }
+
+    /// Receives the results that an actor's process sent before it ended. The head's record may have come before them.
+    fn take_last_results(&self, actor: u64) {
+        let Some(link) = self.state.lock().actors.link(actor).cloned() else { return };
+        link.receive_the_rest(&mut |record| self.on_results(&link, record));
+    }
+}

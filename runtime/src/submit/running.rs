@@ -1,0 +1,108 @@
+//! The calls that were sent and are not over, and those among them whose process is gone.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use mobula_client::OwnerId;
+use rustc_hash::FxHashMap;
+
+use crate::call::task::{Target, Task};
+use crate::mail::link::Link;
+
+/// A call that was sent.
+pub(super) struct RunningCall {
+    pub(super) task: Arc<Task>,
+    pub(super) on: OwnerId,
+    link: u64,
+    /// The number of the record in which the call was sent.
+    number: u64,
+}
+
+/// A lost link to a process that is gone, and the calls of functions that were sent through it.
+pub(super) struct LostCalls {
+    pub(super) link: Arc<Link>,
+    pub(super) pid: u32,
+    pub(super) calls: Vec<RunningCall>,
+}
+
+/// Calls of a process that is gone, each group in the order in which the calls were made.
+pub(super) struct Divided {
+    /// They are sent again.
+    pub(super) again: Vec<Arc<Task>>,
+    /// They have begun, and may not be retried.
+    pub(super) failed: Vec<Arc<Task>>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct RunningCalls {
+    calls: FxHashMap<u64, RunningCall>,
+    /// Calls of functions that were sent to processes that are gone, until the head says how those ended. An entry for
+    /// each lost link: a process may have had more than one.
+    lost: FxHashMap<OwnerId, Vec<LostCalls>>,
+}
+
+impl RunningCalls {
+    /// A call has been sent through a link, in the record of this number.
+    pub(super) fn sent(&mut self, task: Arc<Task>, link: &Link, number: u64) {
+        self.calls.insert(task.id, RunningCall { task, on: link.peer, link: link.id, number });
+    }
+
+    /// A call that was sent through this link.
+    pub(super) fn get(&self, link: &Link, task: u64) -> Option<&Arc<Task>> {
+        self.calls.get(&task).filter(|running| running.link == link.id).map(|running| &running.task)
+    }
+
+    /// Removes and returns a call that was sent through this link.
+    pub(super) fn remove(&mut self, link: &Link, task: u64) -> Option<RunningCall> {
+        match self.calls.entry(task) {
+            Entry::Occupied(running) if running.get().link == link.id => Some(running.remove()),
+            _ => None,
+        }
+    }
+
+    /// Removes and returns an actor's calls, in the order in which they were made.
+    pub(super) fn take_of_actor(&mut self, actor: u64) -> Vec<RunningCall> {
+        let is_its = |call: &RunningCall| matches!(call.task.target, Target::Method { actor: its, .. } if its == actor);
+        let mut calls: Vec<_> = self.calls.extract_if(|_, call| is_its(call)).map(|(_, call)| call).collect();
+        calls.sort_unstable_by_key(|call| call.task.id);
+        calls
+    }
+
+    /// A link to a process is lost. The calls of functions that were sent through it wait until the head says how the
+    /// process ended. Returns their number. The calls of actors stay: the head says what became of the actor.
+    pub(super) fn lose(&mut self, link: &Arc<Link>, pid: impl FnOnce() -> u32) -> usize {
+        let is_lost =
+            |call: &RunningCall| call.link == link.id && matches!(call.task.target, Target::Function { .. });
+        let mut calls: Vec<_> =
+            self.calls.extract_if(|_, call| is_lost(call)).map(|(_, call)| call).collect();
+        let count = calls.len();
+        if count > 0 {
+            calls.sort_unstable_by_key(|call| call.number);
+            self.lost.entry(link.peer).or_default().push(LostCalls { link: link.clone(), pid: pid(), calls });
+        }
+        count
+    }
+
+    /// Removes and returns the calls that were lost with a process.
+    pub(super) fn take_lost(&mut self, process: OwnerId) -> Vec<LostCalls> {
+        self.lost.remove(&process).unwrap_or_default()
+    }
+
+    /// Removes and returns all calls: the session is over.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<Task>> {
+        let lost = std::mem::take(&mut self.lost).into_values().flatten().flat_map(|lost| lost.calls);
+        let running = std::mem::take(&mut self.calls).into_values();
+        lost.chain(running).map(|call| call.task).collect()
+    }
+}
+
+/// Decides what becomes of the calls of a process that is gone. It has begun those up to the record of number `begun`.
+pub(super) fn divide(calls: Vec<RunningCall>, begun: u64, may_retry: impl Fn(&Task) -> bool) -> Divided {
+    let (mut again, mut failed) = (Vec::new(), Vec::new());
+    for RunningCall { task, number, .. } in calls {
+        let is_sent_again = number > begun && task.may_be_sent_again() || may_retry(&task);
+        if is_sent_again { again.push(task) } else { failed.push(task) }
+    }
+    Divided { again, failed }
+}
