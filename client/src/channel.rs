@@ -291,7 +291,7 @@ impl Sender {
     /// [`record_bytes_max`](Self::record_bytes_max).
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
-        self.found_asleep = self.channel.peer.wake();
+        self.found_asleep = self.channel.peer.wake_for(|| self.producer.finds_idle());
         Ok(position)
     }
 

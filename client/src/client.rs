@@ -662,7 +662,7 @@ impl Client {
     /// In a forked child.
     pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
         let Shared { events, owner, .. } = &**self.shared();
-        events.sleep(owner, ready, |bell| _ = bell.wait(timeout));
+        events.sleep(owner, ready, |bell| bell.wait(timeout));
     }
 
     /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
@@ -693,7 +693,7 @@ impl Client {
         let Shared { events, owner, .. } = &**self.shared();
         events.sleep(owner, ready, |bell| {
             block(bell.as_fd());
-            bell.drain();
+            bell.drain()
         });
     }
 
@@ -710,6 +710,22 @@ impl Client {
     /// ```
     pub fn ring(&self) {
         self.shared().events.bell().ring();
+    }
+
+    /// Whether this client was rung for a record in a ring that it has made [idle](mobula_shm::ring::Peek::begin_idle),
+    /// and [`take_idle_rung`](Self::take_idle_rung) was not called since. One load.
+    // For the runtime, which has many channels.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_idle_rung(&self) -> bool {
+        self.shared().events.is_idle_rung()
+    }
+
+    /// The same, for the thread that looks at all idle rings now. Mostly one load.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn take_idle_rung(&self) -> bool {
+        self.shared().events.take_idle_rung()
     }
 
     fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_protocol::id::OwnerId;
-use mobula_shm::bell::Bell;
+use mobula_shm::bell::{Bell, Rings};
 use parking_lot::Mutex;
 
 use crate::channel::Incoming;
@@ -123,6 +124,8 @@ impl fmt::Debug for Events {
 pub(crate) struct EventSource {
     subscriber: Mutex<Option<Subscriber>>,
     bell: Bell,
+    /// The bell was rung for an idle ring, and no thread has looked at those since.
+    idle_rung: AtomicBool,
 }
 
 /// The part of the program that events go to.
@@ -135,7 +138,7 @@ struct Subscriber {
 
 impl EventSource {
     pub(crate) fn new(bell: Bell) -> Self {
-        Self { subscriber: Mutex::new(None), bell }
+        Self { subscriber: Mutex::new(None), bell, idle_rung: AtomicBool::new(false) }
     }
 
     /// The events from now on, with a function that is called behind each. A later call takes over from an earlier one.
@@ -160,11 +163,26 @@ impl EventSource {
     }
 
     /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
-    pub(crate) fn sleep(&self, owner: &Owner, ready: impl FnOnce() -> bool, block: impl FnOnce(&Bell)) {
+    pub(crate) fn sleep(
+        &self,
+        owner: &Owner,
+        ready: impl FnOnce() -> bool,
+        block: impl FnOnce(&Bell) -> Rings,
+    ) {
         owner.assert_process();
         let _asleep = owner.table.begin_sleep();
-        if !ready() {
-            block(&self.bell);
+        if !ready() && block(&self.bell).for_idle {
+            self.idle_rung.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether the bell was rung for an idle ring, and [`take_idle_rung`](Self::take_idle_rung) was not called since.
+    pub(crate) fn is_idle_rung(&self) -> bool {
+        self.idle_rung.load(Ordering::Acquire)
+    }
+
+    /// The same, for the thread that looks at the idle rings now. Mostly one load.
+    pub(crate) fn take_idle_rung(&self) -> bool {
+        self.is_idle_rung() && self.idle_rung.swap(false, Ordering::AcqRel)
     }
 }

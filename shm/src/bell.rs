@@ -1,4 +1,5 @@
-//! The bell: an eventfd that wakes a sleeping process. Other processes ring it only while it sleeps.
+//! The bell: an eventfd that wakes a sleeping process. Other processes ring it while it sleeps, and for the first
+//! record in a ring that it does not look at (an [idle ring](crate::ring)).
 //!
 //! # The protocol
 //!
@@ -18,6 +19,9 @@
 //! sleeps. A waker rings once for each sleep, however much it publishes until the sleeper runs. One ring is enough,
 //! because the sleeper looks at everything after it has made the word even. A ring too many costs one look in vain. A
 //! ring too few cannot happen: `shm/tests/loom/doorbell.rs` explores all orders.
+//!
+//! The eventfd adds up what is written to it. A ring for an idle ring writes a larger number than any other, so the
+//! process learns from the sum whether it has to look at its idle rings.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -28,6 +32,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::failpoints::{Failpoint, failpoint};
+
+/// What a ring for an idle ring adds. Between two looks at the bell there are never so many other rings; and if there
+/// were, the process would look at its idle rings in vain.
+const FOR_IDLE: u64 = 1 << 32;
+
+/// What a look at the bell found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rings {
+    /// It was rung.
+    pub any: bool,
+    /// It was rung for an idle ring.
+    pub for_idle: bool,
+}
 
 /// An eventfd that wakes the one process that blocks on it.
 #[derive(Debug)]
@@ -68,14 +85,23 @@ impl Bell {
 
     /// Wakes the process that blocks on the bell. One system call. Its errors do not matter: a full counter wakes too.
     pub fn ring(&self) {
+        self.add(1);
+    }
+
+    /// The same for a record in an idle ring. A full counter says that too.
+    pub fn ring_for_idle(&self) {
+        self.add(FOR_IDLE);
+    }
+
+    fn add(&self, number: u64) {
         failpoint(Failpoint::BellRinging);
-        while nix::unistd::write(&self.descriptor, &1u64.to_ne_bytes()) == Err(Errno::EINTR) {}
+        while nix::unistd::write(&self.descriptor, &number.to_ne_bytes()) == Err(Errno::EINTR) {}
         failpoint(Failpoint::BellRung);
     }
 
-    /// Blocks until the bell rings, or `timeout` has passed (`None`: without end). Returns `true` if it rang, also if
-    /// it rang before the call. One or two system calls.
-    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+    /// Blocks until the bell rings, or `timeout` has passed (`None`: without end). Returns the rings, also those before
+    /// the call. One or two system calls.
+    pub fn wait(&self, timeout: Option<Duration>) -> Rings {
         let timeout = match timeout {
             None => PollTimeout::NONE,
             // Rounded up: otherwise a loop with a wait of less than a millisecond would spin.
@@ -86,16 +112,13 @@ impl Bell {
         };
         let mut descriptors = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
         match poll(&mut descriptors, timeout) {
-            Ok(0) | Err(Errno::EINTR) => false,
-            _ => {
-                self.drain();
-                true
-            }
+            Ok(0) | Err(Errno::EINTR) => Rings::default(),
+            _ => self.drain(),
         }
     }
 
-    /// Forgets the rings until now. One system call.
-    pub fn drain(&self) {
+    /// Returns the rings until now, and forgets them. One system call.
+    pub fn drain(&self) -> Rings {
         let mut counter = [0u8; 8];
         let part = libc::iovec { iov_base: counter.as_mut_ptr().cast(), iov_len: counter.len() };
         // All processes that may ring share the descriptor's flags, and any of them can make the descriptor blocking.
@@ -108,6 +131,8 @@ impl Bell {
         if matches!(Errno::result(result), Err(Errno::EOPNOTSUPP | Errno::ENOSYS)) {
             let _ = nix::unistd::read(&self.descriptor, &mut counter);
         }
+        let sum = u64::from_ne_bytes(counter);
+        Rings { any: sum > 0, for_idle: sum >= FOR_IDLE }
     }
 }
 
@@ -126,8 +151,27 @@ mod tests {
         let bell = Bell::create().unwrap();
         bell.ring();
         bell.ring();
-        assert!(bell.wait(None));
-        assert!(!bell.wait(Some(Duration::ZERO)));
+        assert_eq!(bell.wait(None), Rings { any: true, for_idle: false });
+        assert_eq!(bell.wait(Some(Duration::ZERO)), Rings::default());
+    }
+
+    #[test]
+    fn a_ring_for_an_idle_ring_is_told_from_others() {
+        let bell = Bell::create().unwrap();
+        bell.ring();
+        bell.ring_for_idle();
+        bell.ring();
+        assert_eq!(bell.drain(), Rings { any: true, for_idle: true });
+        bell.ring();
+        assert_eq!(bell.drain(), Rings { any: true, for_idle: false });
+    }
+
+    #[test]
+    fn a_full_counter_hides_no_idle_ring() {
+        let bell = Bell::create().unwrap();
+        nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        bell.ring_for_idle();
+        assert_eq!(bell.wait(None), Rings { any: true, for_idle: true });
     }
 
     #[test]
@@ -137,7 +181,7 @@ mod tests {
         fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         bell.drain();
         bell.ring();
-        assert!(bell.wait(None));
-        assert!(!bell.wait(Some(Duration::ZERO)));
+        assert!(bell.wait(None).any);
+        assert!(!bell.wait(Some(Duration::ZERO)).any);
     }
 }

@@ -8,6 +8,7 @@
 //! | 64 | `head` | bytes that it has consumed of the *other* end's data, ever |
 //! | 128 | `starved` | it has records waiting for room in its own data |
 //! | 192 | `mark` | how far it has come with what it has consumed, as the two processes count it |
+//! | 256 | `idle` | odd while it does not look at the other end's data |
 //! | 4096 | data | its records: a word with the length, the bytes, padding to 8 |
 //!
 //! A record counts once `tail` has passed it: a producer that dies halfway has published nothing. A consumer copies
@@ -19,8 +20,27 @@
 //! `mark` outlives its process, as all of an end does: the producer reads in it which record a killed consumer had
 //! begun.
 //!
+//! # Idle rings
+//!
+//! A process with many channels does not look at each of them all the time. It makes a ring *idle*, and the producer
+//! then rings the process's [bell](crate::bell) for the next record, also if the process is awake:
+//!
+//! ```text
+//! consumer                               producer
+//! idle.store(odd)                        publish
+//! fence(SeqCst)                          fence(SeqCst)
+//! look at the ring once more             idle.load() odd, and not the one that was rung for last?
+//! nothing: look no more                  ring, for an idle ring
+//! ```
+//!
+//! This is the bell's own handshake for one ring: either the producer sees that the ring is idle, or the consumer sees
+//! the record. The word counts too, so the producer rings once for each time that the ring is idle. A consumer that
+//! looks at the ring again makes the word even, and looks once: a producer that found the word even may have found the
+//! process awake while it was about to sleep without a look at this ring. A process that lies about the word delays its
+//! own records, or costs the other end a system call for each record that it is sent.
+//!
 //! Proved by exploring this code: `shm/tests/loom/ring.rs` (records arrive whole and in order across the wrap; a
-//! producer without room hears of it).
+//! producer without room hears of it), and `shm/tests/loom/idle.rs` (no record stays unseen in an idle ring).
 
 use std::fmt;
 use std::io;
@@ -36,6 +56,7 @@ const TAIL: usize = 0;
 const HEAD: usize = 64;
 const STARVED: usize = 128;
 const MARK: usize = 192;
+const IDLE: usize = 256;
 const DATA: usize = PAGE_BYTES as usize;
 const WORD: usize = 8;
 /// The least bytes of data; a model could not fill a page.
@@ -49,7 +70,7 @@ pub fn end_bytes(data_bytes: u32) -> u64 {
 /// Where the words of an end are.
 #[cfg(mobula_loom)]
 pub(crate) fn end_words(data_bytes: u32) -> impl Iterator<Item = usize> {
-    [TAIL, HEAD, STARVED, MARK].into_iter().chain((DATA..DATA + data_bytes as usize).step_by(WORD))
+    [TAIL, HEAD, STARVED, MARK, IDLE].into_iter().chain((DATA..DATA + data_bytes as usize).step_by(WORD))
 }
 
 /// Why a record was not taken.
@@ -112,6 +133,7 @@ pub fn open(
         tail: 0,
         head_seen: 0,
         starved: false,
+        rung_for: 0,
     };
     Ok((producer, Consumer { mine, theirs, capacity, head: 0, pending: None }))
 }
@@ -126,6 +148,8 @@ pub struct Producer {
     head_seen: u64,
     /// The value of `starved`.
     starved: bool,
+    /// The value of the consumer's `idle` for which its bell was rung last.
+    rung_for: u64,
 }
 
 impl Producer {
@@ -194,6 +218,15 @@ impl Producer {
     pub fn mark(&self) -> u64 {
         // Relaxed: it is final once the kernel has said that the process has ended.
         self.theirs.load64_relaxed(MARK)
+    }
+
+    /// Whether the consumer's process does not look at the ring, so that its bell has to be rung for the record that
+    /// was published: `true` once for each time that the ring is idle. One load, which must follow a SeqCst fence behind
+    /// [`push`](Self::push).
+    pub fn finds_idle(&mut self) -> bool {
+        // Relaxed: the fence puts what was published before the load; it pairs with the fence in `Peek::begin_idle`.
+        let idle = self.theirs.load64_relaxed(IDLE);
+        idle % 2 == 1 && std::mem::replace(&mut self.rung_for, idle) != idle
     }
 
     fn has_room(&mut self, needed: u64) -> bool {
@@ -317,6 +350,32 @@ impl Peek {
         // Acquire, both: as in `Consumer::is_empty`; everything that was done with a record comes before.
         self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)
     }
+
+    /// This process looks at the ring no more, until its bell is rung for an idle ring. Returns `false` if a record is
+    /// there: then it goes on to look. One thread at a time calls this or [`end_idle`](Self::end_idle).
+    pub fn begin_idle(&self) -> bool {
+        let word = self.mine.word64(IDLE);
+        // Another odd number, whether the word was odd or even. Relaxed: the fence puts it before the look.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1) | 1, Ordering::Relaxed);
+        // SeqCst: pairs with the fence between the producer's `push` and `Producer::finds_idle`.
+        fence(Ordering::SeqCst);
+        let is_idle = self.is_empty();
+        if !is_idle {
+            self.end_idle();
+        }
+        is_idle
+    }
+
+    /// This process looks at the ring again from now on. Returns `true` if a record is there: then a thread that is
+    /// about to sleep may not know yet that it must look at this ring, and has to be woken.
+    pub fn end_idle(&self) -> bool {
+        let word = self.mine.word64(IDLE);
+        // Relaxed: the fence puts it before the look.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
+        // SeqCst: a producer that finds the word even, and the process awake, has published before its own fence.
+        fence(Ordering::SeqCst);
+        !self.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -395,6 +454,32 @@ mod tests {
             ends.raw_left.word64(TAIL).store(tail, Ordering::SeqCst);
             assert_eq!(ends.right.1.next(&mut Vec::new()), Err(Corrupt), "tail {tail}, length {length}");
         }
+    }
+
+    #[test]
+    fn an_idle_ring_is_rung_for_once() {
+        let mut ends = ends();
+        let (producer, consumer) = (&mut ends.left.0, &mut ends.right.1);
+        let peek = consumer.peek();
+        producer.push(&[1]).unwrap();
+        assert!(!producer.finds_idle());
+        assert!(!peek.begin_idle(), "a record is there");
+        assert!(!producer.finds_idle());
+        assert!(consumer.next(&mut Vec::new()).unwrap());
+        assert!(!peek.begin_idle(), "the record is being handled");
+        consumer.advance();
+        for _ in 0..2 {
+            assert!(peek.begin_idle());
+            producer.push(&[2]).unwrap();
+            assert!(producer.finds_idle());
+            assert!(!producer.finds_idle(), "it was rung for");
+            assert!(consumer.next(&mut Vec::new()).unwrap());
+            consumer.advance();
+        }
+        assert!(!peek.end_idle());
+        producer.push(&[3]).unwrap();
+        assert!(!producer.finds_idle());
+        assert!(peek.end_idle(), "a record is there");
     }
 
     #[test]

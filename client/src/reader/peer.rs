@@ -147,11 +147,22 @@ impl Peer {
     /// Wakes the other process if it sleeps, and returns whether it did. A load, and a system call the first time for
     /// each of its sleeps.
     pub(crate) fn wake(&self) -> bool {
-        let Some(sleep) = self.table.sleep() else { return false };
-        if self.rung_for.swap(sleep, Ordering::Relaxed) != sleep {
+        self.wake_for(|| false)
+    }
+
+    /// As [`wake`](Self::wake), for a record in a ring. `finds_idle` says whether the process does not look at the ring:
+    /// then its bell is rung also if it is awake.
+    pub(crate) fn wake_for(&self, finds_idle: impl FnOnce() -> bool) -> bool {
+        // The fence in `sleep` comes before both loads.
+        let sleep = self.table.sleep();
+        let is_idle = finds_idle();
+        let is_new = sleep.is_some_and(|sleep| self.rung_for.swap(sleep, Ordering::Relaxed) != sleep);
+        if is_idle {
+            self.bell.ring_for_idle();
+        } else if is_new {
             self.bell.ring();
         }
-        true
+        sleep.is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bell: no wake-up is lost, and a burst of records rings once.
 //!
 //! The sleeper follows `client/src/event.rs` (`EventSource::sleep`), the waker `client/src/reader/peer.rs`
-//! (`Peer::wake`). The bell itself, an eventfd, is a flag that a thread waits for.
+//! (`Peer::wake_for`). The bell itself, an eventfd, is a flag that a thread waits for.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -90,12 +90,18 @@ impl Process {
 impl Waker {
     /// Rings if the process sleeps. Returns the sleep that it rang for, if it rang.
     pub(crate) fn wake(&self) -> Option<u32> {
-        let sleep = self.reader.sleep()?;
-        let rings = self.rung_for.swap(sleep, Relaxed) != sleep;
-        rings.then(|| {
+        self.wake_for(|| false)
+    }
+
+    /// The same, and rings if the ring is idle.
+    pub(crate) fn wake_for(&self, finds_idle: impl FnOnce() -> bool) -> Option<u32> {
+        let sleep = self.reader.sleep();
+        let is_idle = finds_idle();
+        let rung_for = sleep.filter(|sleep| self.rung_for.swap(*sleep, Relaxed) != *sleep);
+        if is_idle || rung_for.is_some() {
             self.bell.ring();
-            sleep
-        })
+        }
+        rung_for
     }
 }
 

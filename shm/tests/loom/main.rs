@@ -33,6 +33,7 @@ mod compaction;
 mod counts;
 mod doorbell;
 mod handshake;
+mod idle;
 mod promise;
 mod ring;
 mod spilling;
@@ -52,8 +53,13 @@ const PREEMPTIONS: usize = 2;
 
 /// Explores a model that holds.
 fn holds(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    holds_with(PREEMPTIONS, name, model);
+}
+
+/// The same with at least so many preemptions, for three threads that get in each other's way.
+fn holds_with(preemptions: usize, name: &str, model: impl Fn() + Send + Sync + 'static) {
     let began = Instant::now();
-    let executions = explore_all(name, model);
+    let executions = explore_all(preemptions, name, model);
     println!("{name}: {executions} executions in {} ms", began.elapsed().as_millis());
 }
 
@@ -65,7 +71,8 @@ fn holds_wherever_it_is_killed(name: &str, model: impl Fn(usize) -> bool + Copy 
     loop {
         let was_killed = Arc::new(AtomicBool::new(false));
         let seen = was_killed.clone();
-        executions += explore_all(name, move || _ = was_killed.fetch_or(model(stores), Ordering::Relaxed));
+        executions +=
+            explore_all(PREEMPTIONS, name, move || _ = was_killed.fetch_or(model(stores), Ordering::Relaxed));
         if !seen.load(Ordering::Relaxed) {
             break;
         }
@@ -77,8 +84,8 @@ fn holds_wherever_it_is_killed(name: &str, model: impl Fn(usize) -> bool + Copy 
 }
 
 /// The executions of a model that holds.
-fn explore_all(name: &str, model: impl Fn() + Send + Sync + 'static) -> usize {
-    let (executions, failure) = explore(as_it_is, model);
+fn explore_all(preemptions: usize, name: &str, model: impl Fn() + Send + Sync + 'static) -> usize {
+    let (executions, failure) = explore(preemptions, as_it_is, model);
     if let Some(failure) = failure {
         panic!("{name}: {failure} in execution {executions}");
     }
@@ -92,7 +99,18 @@ fn fails(
     weaken: fn(Access) -> Ordering,
     model: impl Fn() + Send + Sync + 'static,
 ) {
-    let (executions, failure) = quietly(|| explore(weaken, model));
+    fails_with(PREEMPTIONS, name, expected, weaken, model);
+}
+
+/// The same with at least so many preemptions.
+fn fails_with(
+    preemptions: usize,
+    name: &str,
+    expected: &str,
+    weaken: fn(Access) -> Ordering,
+    model: impl Fn() + Send + Sync + 'static,
+) {
+    let (executions, failure) = quietly(|| explore(preemptions, weaken, model));
     let failure = failure.unwrap_or_else(|| panic!("{name}: the mistake was not found"));
     println!("{name}: found in execution {executions}");
     assert!(failure.contains(expected), "{name}: found something else: {failure}");
@@ -105,13 +123,14 @@ fn as_it_is(access: Access) -> Ordering {
 
 /// Explores a model. Returns the number of executions, and the failure of the last one.
 fn explore(
+    preemptions: usize,
     weaken: fn(Access) -> Ordering,
     model: impl Fn() + Send + Sync + 'static,
 ) -> (usize, Option<String>) {
     let executions = Arc::new(AtomicUsize::new(0));
     let counted = executions.clone();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.preemption_bound = builder.preemption_bound.max(Some(preemptions));
     builder.max_branches = 10_000;
     let check = || {
         builder.check(move || {
