@@ -25,6 +25,7 @@ pub(crate) use self::processes::WorkerOptions;
 use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
+use crate::mail::links::Links;
 
 /// How long a killed process takes to end, in addition to the time in which it may end by itself.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
@@ -99,12 +100,17 @@ impl Drop for Head {
 }
 
 fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Command>) {
-    let mut links: Vec<Arc<Link>> = Vec::new();
+    let links = Links::new(client.clone());
     state.arrange();
     loop {
         let timeout = state.timeout();
         client.sleep_with(
-            || !commands.is_empty() || !events.is_empty() || links.iter().any(|link| link.has_work()),
+            || {
+                !commands.is_empty()
+                    || !events.is_empty()
+                    || links.is_idle_rung()
+                    || links.active().iter().any(|link| link.has_work())
+            },
             |bell| state.processes.wait(bell, timeout),
         );
         match commands.try_recv() {
@@ -115,12 +121,12 @@ fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Co
         while let Some(event) = events.try_next() {
             match event {
                 Event::ChannelOpened(incoming) => match client.accept(incoming) {
-                    Ok(channel) => links.push(Arc::new(Link::new(channel, true))),
+                    Ok(channel) => _ = links.add(&Arc::new(Link::new(channel, true))),
                     Err(error) => tracing::warn!(%error, "a caller ended before its channel was opened"),
                 },
                 Event::ChannelClosed(id) => {
-                    if let Some(position) = links.iter().position(|link| link.id == id) {
-                        let link = links.swap_remove(position);
+                    if let Some(link) = links.of_closed(id) {
+                        links.remove(&link);
                         link.receive_the_rest(&mut |record| state.on_record(&client, &link, record));
                         link.close();
                         state.on_link_closed(&link);
@@ -130,15 +136,20 @@ fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Co
                 _ => {}
             }
         }
-        for link in &links {
+        let mut look_at = |link: &Arc<Link>| {
             link.flush();
             if link.receive(&mut |record| state.on_record(&client, link, record)) {
                 state.something_happened();
             }
-        }
-        // Links that are closed because their records could not be read.
-        for link in links.extract_if(.., |link| link.is_closed()) {
-            state.on_link_closed(&link);
+            // A link whose records cannot be read is closed.
+            if link.is_closed() && links.remove(link) {
+                state.on_link_closed(link);
+            }
+        };
+        links.active().iter().for_each(&mut look_at);
+        for link in links.idle_with_records() {
+            look_at(&link);
+            links.settle(&link);
         }
         state.look_after_processes(&client);
         state.look_after_actors();

@@ -4,11 +4,13 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use crate::mail::links::{Links, LinksOf};
 use crate::wire;
 
 /// A channel with its backlog.
@@ -27,6 +29,12 @@ pub(crate) struct Link {
     /// Whether objects are held for the other end, or records wait for room. Read without the lock.
     wants_flush: AtomicBool,
     closed: AtomicBool,
+    /// The list that the link is in, which decides whether it is active.
+    links: LinksOf,
+    /// Whether waiting threads look at the link. Changed by `links` alone.
+    active: AtomicBool,
+    /// A record was sent or received since [`take_used`](Self::take_used).
+    used: AtomicBool,
 }
 
 struct Receiving {
@@ -83,6 +91,9 @@ impl Link {
             outgoing: Mutex::new(outgoing),
             record_bytes_max,
             closed: AtomicBool::new(false),
+            links: LinksOf::new(),
+            active: AtomicBool::new(false),
+            used: AtomicBool::new(true),
         }
     }
 
@@ -101,6 +112,7 @@ impl Link {
         held: Vec<Handle>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<u64, TooLarge> {
+        self.use_for_call();
         let mut outgoing = self.outgoing.lock();
         let outgoing = &mut *outgoing;
         outgoing.scratch.clear();
@@ -123,15 +135,23 @@ impl Link {
             return Ok(outgoing.number);
         }
         outgoing.backlog.push_back((outgoing.scratch.clone(), held));
-        // SeqCst: before the look at what the background poller does.
-        self.wants_flush.store(true, Ordering::SeqCst);
+        self.want_flush();
         Ok(outgoing.number)
     }
 
     fn hold(&self, outgoing: &mut Outgoing, position: u64, held: Vec<Handle>) {
         if !held.is_empty() {
             outgoing.held.push_back((position, held));
-            self.wants_flush.store(true, Ordering::SeqCst);
+            self.want_flush();
+        }
+    }
+
+    fn want_flush(&self) {
+        // SeqCst: before the look at what the background poller does, and before the look whether the link is idle.
+        if !self.wants_flush.swap(true, Ordering::SeqCst)
+            && let Some(links) = self.links()
+        {
+            links.activate(self);
         }
     }
 
@@ -178,6 +198,11 @@ impl Link {
         has_mail() || self.holds_anything() && has_room()
     }
 
+    /// Whether a record has arrived that is not handled. Two loads.
+    pub(crate) fn has_mail(&self) -> bool {
+        !self.peek.is_empty()
+    }
+
     /// Handles all records that have arrived. Returns `true` if there were any. One thread at a time does so: a second
     /// one finds nothing.
     ///
@@ -206,6 +231,7 @@ impl Link {
     ) -> bool {
         let Receiving { receiver, record } = &mut *receiving;
         let mut any = false;
+        self.set_used();
         while !self.is_closed() {
             match receiver.next(record) {
                 Ok(true) => {
@@ -224,6 +250,57 @@ impl Link {
             }
         }
         any
+    }
+
+    // ---- active and idle ----
+
+    pub(crate) fn set_links(&self, links: Weak<Links>) {
+        let _ = self.links.set(links);
+    }
+
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.get()?.upgrade()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_active(&self, active: bool) {
+        self.active.store(active, Ordering::Relaxed);
+    }
+
+    /// From now on the other end rings for its next record. Returns `false` if a record is there.
+    pub(crate) fn begin_idle(&self) -> bool {
+        self.peek.begin_idle()
+    }
+
+    /// From now on the other end rings only while this process sleeps. Returns `true` if a record is there.
+    pub(crate) fn end_idle(&self) -> bool {
+        self.peek.end_idle()
+    }
+
+    /// Makes a link that opens for calls of this process active before a call. Mostly two loads.
+    fn use_for_call(&self) {
+        self.set_used();
+        if !self.incoming
+            && !self.is_active()
+            && let Some(links) = self.links()
+        {
+            links.expect_answer(self);
+        }
+    }
+
+    fn set_used(&self) {
+        // Read first: the line stays with all threads that use the link.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a record was sent or received since the last call of this function.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     // ---- what has begun ----

@@ -46,7 +46,7 @@ impl fmt::Debug for Runtime {
 impl Runtime {
     pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration) -> Arc<Self> {
         let session = SessionNumber::next();
-        let links = Arc::<Links>::default();
+        let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);
         let woken = Arc::downgrade(&waiters);
         let wake = move || {
@@ -76,6 +76,14 @@ impl Runtime {
         self.links.set_head(link);
     }
 
+    /// The number of links that a waiting thread of this process looks at.
+    // For tests: a clock cannot say reliably that it does not grow with the number of links.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn active_links(&self) -> usize {
+        self.links.active().len()
+    }
+
     pub(crate) fn head(&self) -> Option<&Arc<Link>> {
         self.links.head()
     }
@@ -90,8 +98,17 @@ impl Runtime {
 
     // ---- mail ----
 
-    fn receive(&self, link: &Arc<Link>) -> bool {
-        self.receive_by(link, Link::receive)
+    /// Handles what has arrived through a link, and sends what waits for room. Returns `true` if there was anything.
+    fn look_at(&self, link: &Arc<Link>) -> bool {
+        let mut any = self.receive_by(link, Link::receive);
+        link.flush();
+        // An unreadable record closes its link. The other end is then treated as gone.
+        if link.is_closed() && self.links.remove(link) {
+            self.lose_link(link);
+            self.tell_broken(link);
+            any = true;
+        }
+        any
     }
 
     fn receive_by(
@@ -241,15 +258,12 @@ impl Mail for Runtime {
             self.on_event(event);
             any = true;
         }
-        for link in self.links.open().iter() {
-            any |= self.receive(link);
-            link.flush();
-            // An unreadable record closes its link. The other end is then treated as gone.
-            if link.is_closed() && self.links.open().iter().any(|open| Arc::ptr_eq(open, link)) {
-                self.lose_link(link);
-                self.tell_broken(link);
-                any = true;
-            }
+        for link in self.links.active().iter() {
+            any |= self.look_at(link);
+        }
+        for link in self.links.idle_with_records() {
+            any |= self.look_at(&link);
+            self.links.settle(&link);
         }
         any |= self.submitter.submit_what_became_ready();
         if any {
@@ -259,9 +273,10 @@ impl Mail for Runtime {
     }
 
     fn has_work(&self) -> impl Fn() -> bool + '_ {
-        let links = self.links.open();
+        let links = self.links.active();
         move || {
             links.iter().any(|link| link.has_work())
+                || self.links.is_idle_rung()
                 || !self.events.is_empty()
                 || self.submitter.has_ready_foreign()
         }
@@ -272,7 +287,7 @@ impl Mail for Runtime {
     }
 
     fn is_busy(&self) -> bool {
-        self.submitter.is_busy() || self.links.open().iter().any(|link| link.is_backlogged())
+        self.submitter.is_busy() || self.links.active().iter().any(|link| link.is_backlogged())
     }
 
     fn calls(&self) -> u64 {
@@ -282,17 +297,26 @@ impl Mail for Runtime {
     fn needs_ticks(&self) -> bool {
         self.submitter.needs_ticks()
             || self.executor.as_ref().is_some_and(Executor::is_active)
-            || self.links.open().iter().any(|link| link.holds_anything())
+            || self.links.active().iter().any(|link| link.holds_anything())
     }
 
     fn tick(&self) {
+        // No thread may have been there to hear a ring for an idle link.
+        let idle = self.links.all_idle_with_records();
+        for link in &idle {
+            self.look_at(link);
+            self.links.settle(link);
+        }
+        if !idle.is_empty() {
+            self.waiters.announce();
+        }
         self.submitter.return_idle_workers();
         self.submitter.reach_lost_actors();
         if let Some(executor) = &self.executor {
             executor.decline_behind_a_long_call();
             end_if_descriptors_are_gone();
         }
-        for link in self.links.open().iter() {
+        for link in self.links.active().iter() {
             link.flush();
         }
     }
