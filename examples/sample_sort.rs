@@ -1,9 +1,9 @@
 //! A sample sort: blocks of numbers lie in the store, and each task sorts the numbers of one range of all blocks.
 //!
 //! The driver looks at a sample of the numbers, in the store, and picks the ends of the ranges by it, so that all tasks
-//! get about as many. A task reads the blocks where they lie, writes its numbers into new memory of the store, and sorts
-//! them there. So each number is copied once, and none goes through the driver. Each task looks at all numbers, which
-//! takes little time beside sorting as long as there are as few tasks as processors.
+//! get about as many. A task reads the blocks where they lie, writes its numbers into new memory of the store, and
+//! sorts them there. So each number is copied once, and none goes through the driver. Each task looks at all numbers,
+//! which takes little time beside sorting as long as there are as few tasks as processors.
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -163,8 +163,8 @@ fn check(sorted: &[Tensor<u64>], expected: &[u64]) -> Outcome {
 }
 
 /// The times of sorting numbers that are in memory: in the store, or in one piece of this process. Mobula sorts twice:
-/// first its results get new memory, which the system fills with zeros before; then they get the memory that the results
-/// of the first sort had, as rayon sorts where the numbers were before.
+/// first its results get new memory, which the system fills with zeros before; then they get the memory that the
+/// results of the first sort had, as rayon sorts where the numbers were before.
 fn compare(
     times: NonZeroUsize,
     blocks: &[ObjectRef<Tensor<u64>>],

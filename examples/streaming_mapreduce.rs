@@ -258,8 +258,8 @@ fn check(
 ) -> Outcome<String> {
     let top = options.words.top;
     let reported = report.rounds.as_deref().unwrap_or_default();
-    // In each round every mapper reads the same number of articles, and they were dealt in turn: a round is the next few
-    // of them.
+    // In each round every mapper reads the same number of articles, and they were dealt in turn: a round is the next
+    // few of them.
     let per_round = options.mappers * options.articles_per_round(parts);
     let rounds: Vec<&[Article]> = parts.chunks(per_round).take(counted.rounds.len()).collect();
     same("rounds".to_owned(), reported.len() as u64, options.rounds(parts) as u64)?;

@@ -1,5 +1,5 @@
-//! Word counts with tasks that keep nothing: each map task returns an object for each reducer, and merges of two objects
-//! into one are chained by giving one task's result to the next as its argument.
+//! Word counts with tasks that keep nothing: each map task returns an object for each reducer, and merges of two
+//! objects into one are chained by giving one task's result to the next as its argument.
 //!
 //! The driver makes all calls at once and waits only for the last: a merge begins when both of its arguments are there,
 //! and the counts never pass through the driver until they are complete.

@@ -107,8 +107,8 @@ fn check(what: &str, max_processes: Option<usize>, run: impl FnOnce(&TestSession
     let took = began.elapsed();
     let (processes, mib) = memory_of(&session);
     println!(
-        "{what}, limit {max_processes:?}: {there} succeed, {refused} refused, {took:.1?}; then {processes} processes with \
-         {mib} MiB of their own"
+        "{what}, limit {max_processes:?}: {there} succeed, {refused} refused, {took:.1?}; then {processes} processes \
+         with {mib} MiB of their own"
     );
     // Everything works as before.
     assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);

@@ -1,5 +1,5 @@
-//! Workers, actors and drivers that are killed while they work: if these fail, a call hangs, runs more often than it may,
-//! is lost although it may be tried again, or something stays behind.
+//! Workers, actors and drivers that are killed while they work: if these fail, a call hangs, runs more often than it
+//! may, is lost although it may be tried again, or something stays behind.
 //!
 //! `MOBULA_KILLS` says how many workers and actors are killed (200), `MOBULA_DRIVER_KILLS` how many drivers (15), and
 //! `MOBULA_SEED` replays what was chosen at random. The full run:

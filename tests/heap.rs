@@ -1,5 +1,5 @@
-//! The heap after a spike: if these fail, a program that once had many calls under way, or many objects, keeps the memory of
-//! that until it ends.
+//! The heap after a spike: if these fail, a program that once had many calls under way, or many objects, keeps the
+//! memory of that until it ends.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Hostile clients at the socket: if a case fails, one program that sends nonsense, or too much, or nothing at all takes
-//! the store of everyone down, holds it up, or makes it lose memory or descriptors.
+//! Hostile clients at the socket: if a case fails, one program that sends nonsense, or too much, or nothing at all
+//! takes the store of everyone down, holds it up, or makes it lose memory or descriptors.
 //!
 //! The daemon is a process of its own. After each case it runs, takes in a newcomer, and two clients who work all the
 //! time have seen no error and no wrong byte; how much longer they wait is printed.

@@ -133,8 +133,8 @@ fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
     assert_eq!(client.stats().unwrap().totals, before);
 }
 
-/// Objects of which nobody has the bytes mapped keep no more than they need, wherever they lie: while they take less than
-/// half of the capacity, one of a quarter finds room. `MOBULA_ROUNDS` says how often it is tried.
+/// Objects of which nobody has the bytes mapped keep no more than they need, wherever they lie: while they take less
+/// than half of the capacity, one of a quarter finds room. `MOBULA_ROUNDS` says how often it is tried.
 #[test]
 fn a_store_that_is_half_empty_has_room_for_a_quarter() {
     const CAPACITY: u64 = 8 << 20;

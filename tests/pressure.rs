@@ -1,5 +1,5 @@
-//! Pressure: if these fail, one client takes what belongs to all, a full store or a short machine is more than an error,
-//! or many clients that do nothing slow down the few that do something.
+//! Pressure: if these fail, one client takes what belongs to all, a full store or a short machine is more than an
+//! error, or many clients that do nothing slow down the few that do something.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -244,8 +244,8 @@ fn a_client_without_descriptors_gets_errors_and_goes_on_when_there_are_some() {
 
 // ---- clients that do nothing ----
 
-/// Clients that are connected and do nothing cost memory, and nobody any time. `MOBULA_IDLE_CLIENTS` says how many; each
-/// takes four of the daemon's descriptors, and three once they are scarce.
+/// Clients that are connected and do nothing cost memory, and nobody any time. `MOBULA_IDLE_CLIENTS` says how many;
+/// each takes four of the daemon's descriptors, and three once they are scarce.
 #[test]
 fn many_idle_clients_cost_nobody_time() {
     let asked = std::env::var("MOBULA_IDLE_CLIENTS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);

@@ -424,7 +424,10 @@ fn actors_for_whom_no_process_comes_up_do_not_take_others_with_them() {
     let (program, gate) = (directory.path().join("program"), directory.path().join("gate"));
     // The first worker comes up when there is a gate, and no other one does.
     let script = format!(
-        "#!/bin/sh\nmkdir {first} 2> /dev/null || exit 1\nuntil [ -e {gate} ]; do sleep 0.01; done\nexec {this} \"$@\"\n",
+        "#!/bin/sh\n\
+         mkdir {first} 2> /dev/null || exit 1\n\
+         until [ -e {gate} ]; do sleep 0.01; done\n\
+         exec {this} \"$@\"\n",
         first = directory.path().join("first").display(),
         gate = gate.display(),
         this = std::env::current_exe().unwrap().display(),

@@ -344,8 +344,8 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     }
 }
 
-/// Memory is full, nothing can go out, and everything that is held can be read all the same: by its owner and by others, one
-/// after the other and all at once, and when the owner is dead.
+/// Memory is full, nothing can go out, and everything that is held can be read all the same: by its owner and by
+/// others, one after the other and all at once, and when the owner is dead.
 #[test]
 fn what_is_held_is_readable_when_memory_and_disk_are_full() {
     const OBJECT: u64 = 10 * MIB;

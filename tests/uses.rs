@@ -279,8 +279,8 @@ fn a_forked_child_may_drop_its_client_before_its_objects() {
 
 /// A forked child that does something and exits with the result.
 fn fork(child: impl FnOnce() -> i32) -> Pid {
-    // SAFETY: the child uses only what is being tested, which takes no lock that another thread of the parent may have, and
-    // the allocator, which the C library keeps usable in a child.
+    // SAFETY: the child uses only what is being tested, which takes no lock that another thread of the parent may have,
+    // and the allocator, which the C library keeps usable in a child.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Child => {
             std::panic::set_hook(Box::new(|_| {}));

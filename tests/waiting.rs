@@ -1,5 +1,5 @@
-//! Calls that wait for others, inside calls, on any thread: if these fail, a call hangs although there are workers for it,
-//! or says nothing of why it cannot go on.
+//! Calls that wait for others, inside calls, on any thread: if these fail, a call hangs although there are workers for
+//! it, or says nothing of why it cannot go on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -9,8 +9,8 @@ use crate::output::Outcome;
 use crate::report::Total;
 use crate::{Article, rivals};
 
-/// Counts words with Mobula, with one thread and with rayon, from files to totals. They do so in turn, so that what else
-/// the machine does meets all of them. Returns a table of their times.
+/// Counts words with Mobula, with one thread and with rayon, from files to totals. They do so in turn, so that what
+/// else the machine does meets all of them. Returns a table of their times.
 ///
 /// # Errors
 /// When one cannot count, or counts something else than the others.

@@ -1,6 +1,7 @@
 //! The same work without Mobula, in one process: what the word counts are compared with.
 //!
-//! Both find and count words with the code that the mappers use, so a comparison shows what processes and messages cost.
+//! Both find and count words with the code that the mappers use, so a comparison shows what processes and messages
+//! cost.
 
 use rayon::prelude::*;
 

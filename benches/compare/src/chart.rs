@@ -1,7 +1,7 @@
 //! Charts as SVG: bars of ratios, and lines of the growth of a cost. Pure.
 //!
-//! The background is transparent, and every colour stands out from white and from black, so the charts can be read in both
-//! themes of a site.
+//! The background is transparent, and every colour stands out from white and from black, so the charts can be read in
+//! both themes of a site.
 
 use std::io;
 

@@ -111,7 +111,8 @@ impl<'a> Lab<'a> {
         Self { scratch, installed, pace, sides, stopped, idle }
     }
 
-    /// Measures rows in turn: every contender of every row once, then all of them again, until all have had their rounds.
+    /// Measures rows in turn: every contender of every row once, then all of them again, until all have had their
+    /// rounds.
     pub(crate) fn measure(&mut self, rows: &[&Row], mut tell: impl FnMut(&str, usize)) -> Vec<Measured> {
         let rounds = rows.iter().map(|row| row.rounds).max().unwrap_or(0);
         let mut figures: Vec<_> = rows.iter().map(|row| vec![Vec::new(); row.contenders.len()]).collect();

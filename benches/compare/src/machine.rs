@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn versions_are_those_of_the_lock_file() {
-        let lock = "version = 4\n\n[[package]]\nname = \"heed-types\"\nversion = \"0.21.0\"\n\n[[package]]\nname = \"heed\"\nversion = \"0.22.1\"\n";
+        let lock = "version = 4\n\n\
+                    [[package]]\nname = \"heed-types\"\nversion = \"0.21.0\"\n\n\
+                    [[package]]\nname = \"heed\"\nversion = \"0.22.1\"\n";
         assert_eq!(version_in(lock, "heed"), Some("0.22.1"));
         assert_eq!(version_in(lock, "lmdb"), None);
         assert_ne!(version_of("iceoryx2"), "?");

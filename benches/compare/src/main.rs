@@ -144,8 +144,8 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     Ok(right)
 }
 
-/// The rows that were asked for, without the rivals that were not wanted; those that need Ray come last, so that it does not
-/// run beside the others.
+/// The rows that were asked for, without the rivals that were not wanted; those that need Ray come last, so that it
+/// does not run beside the others.
 fn selected(options: &Options) -> Result<Vec<Row>, Failure> {
     let rivals = [Who::Plasma, Who::Ray, Who::Lmdb, Who::Iceoryx, Who::IpcChannel];
     for word in &options.without {

@@ -1,5 +1,5 @@
-//! Two processes that sleep in the kernel and wake each other by an eventfd: the least that a call and its answer can cost
-//! when the callee is asleep and the caller sleeps too.
+//! Two processes that sleep in the kernel and wake each other by an eventfd: the least that a call and its answer can
+//! cost when the callee is asleep and the caller sleeps too.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -20,7 +20,8 @@ use crate::peer::{self, Failure, budget, error};
 
 /// Takes commands, each of which ends with its budget.
 ///
-/// `spin` is how long the processes of its sessions look for mail before they sleep, if not for as long as they do anyway.
+/// `spin` is how long the processes of its sessions look for mail before they sleep, if not for as long as they do
+/// anyway.
 pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failure> {
     let mut side = Side { scratch: scratch.to_owned(), spin, objects: None, session: None, growth: None };
     peer::serve(|words| {

@@ -100,7 +100,8 @@ impl Objects {
                 drop(self.client.put(&self.source)?);
             }
         }
-        // Memory that nothing was in for a while goes back to the system: a round begins with a put that is not counted.
+        // Memory that nothing was in for a while goes back to the system: a round begins with a put that is not
+        // counted.
         drop(self.client.put(&self.source)?);
         median_of(budget, || {
             let start = Instant::now();

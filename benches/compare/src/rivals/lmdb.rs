@@ -1,5 +1,5 @@
-//! LMDB, through heed, on a file system in memory and without ever waiting for a disk: the fastest embedded store there is
-//! to compare with, although its objects are copied out of its pages at the next write.
+//! LMDB, through heed, on a file system in memory and without ever waiting for a disk: the fastest embedded store there
+//! is to compare with, although its objects are copied out of its pages at the next write.
 
 use std::path::Path;
 use std::time::Duration;
