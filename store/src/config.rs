@@ -28,6 +28,7 @@ const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// config.orphan_grace = Duration::from_millis(100);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Where the store listens. The directory must exist, and belong to this user or to root; nothing else may lie
     /// at the path but the socket of a store that is dead.
