@@ -221,8 +221,8 @@ impl Producer {
     }
 
     /// Whether the consumer's process does not look at the ring, so that its bell has to be rung for the record that
-    /// was published: `true` once for each time that the ring is idle. One load, which must follow a SeqCst fence behind
-    /// [`push`](Self::push).
+    /// was published: `true` once for each time that the ring is idle. One load, which must follow a SeqCst fence
+    /// behind [`push`](Self::push).
     pub fn finds_idle(&mut self) -> bool {
         // Relaxed: the fence puts what was published before the load; it pairs with the fence in `Peek::begin_idle`.
         let idle = self.theirs.load64_relaxed(IDLE);

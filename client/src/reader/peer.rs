@@ -150,8 +150,8 @@ impl Peer {
         self.wake_for(|| false)
     }
 
-    /// As [`wake`](Self::wake), for a record in a ring. `finds_idle` says whether the process does not look at the ring:
-    /// then its bell is rung also if it is awake.
+    /// As [`wake`](Self::wake), for a record in a ring. `finds_idle` says whether the process does not look at the
+    /// ring: then its bell is rung also if it is awake.
     pub(crate) fn wake_for(&self, finds_idle: impl FnOnce() -> bool) -> bool {
         // The fence in `sleep` comes before both loads.
         let sleep = self.table.sleep();

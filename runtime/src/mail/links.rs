@@ -116,9 +116,8 @@ impl Links {
         self.active.load()
     }
 
-    /// The idle links in which a record has arrived, if it is time to look for them: the bell was rung for one, or it is
-    /// the turn of some in the rotation. Mostly one load and one store. Each is [settled](Self::settle) after the look at
-    /// it.
+    /// The idle links in which a record has arrived, if it is time to look for them: the bell was rung for one, or some
+    /// are due in the rotation. Mostly one load and one store. Each is [settled](Self::settle) after the look at it.
     pub(crate) fn idle_with_records(&self) -> Vec<Arc<Link>> {
         let is_rung = self.client.take_idle_rung();
         let looks = self.looks.load(Ordering::Relaxed).wrapping_add(1);
