@@ -11,7 +11,7 @@
 //!
 //! This part knows no processes: it decides what happens to an actor, and tells the callers that watch it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,10 @@ enum Stage {
     Reserved {
         by: Arc<Link>,
     },
-    /// Only a process is missing.
-    Waiting,
+    /// Only a process is missing. The number is its place among the actors that wait.
+    Waiting {
+        number: u64,
+    },
     Constructing {
         process: u64,
     },
@@ -109,7 +111,9 @@ impl Arguments {
 pub(super) struct Actors {
     actors: HashMap<u64, Actor>,
     /// The actors that wait for a process, in the order in which they were started.
-    waiting: Vec<u64>,
+    waiting: BTreeMap<u64, u64>,
+    /// The last number of an actor that waits.
+    waiting_last: u64,
     names: HashMap<String, u64>,
     number_last: u64,
     looked: Option<Instant>,
@@ -161,24 +165,37 @@ impl Actors {
         match (self.actors.get_mut(&actor), Arguments::hold(client, count, payloads)) {
             (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
                 record.arguments = Some(arguments);
-                record.stage = Stage::Waiting;
-                self.waiting.push(actor);
+                self.wait(actor);
             }
             (_, Err(failure)) => self.over(actor, 0, failure),
             _ => {}
         }
     }
 
-    /// Actors that need a process.
-    pub(super) fn waiting(&self) -> Vec<u64> {
-        self.waiting.clone()
+    /// The actor needs a process.
+    fn wait(&mut self, actor: u64) {
+        self.waiting_last += 1;
+        self.waiting.insert(self.waiting_last, actor);
+        if let Some(record) = self.actors.get_mut(&actor) {
+            record.stage = Stage::Waiting { number: self.waiting_last };
+        }
+    }
+
+    /// The actors that need a process, in the order in which they get one.
+    pub(super) fn waiting(&self) -> btree_map::Values<'_, u64, u64> {
+        self.waiting.values()
+    }
+
+    pub(super) fn first_waiting(&self) -> Option<u64> {
+        self.waiting().next().copied()
     }
 
     /// Gives an actor a process. Returns `false` if the process stays without an actor.
     pub(super) fn place(&mut self, actor: u64, process: u64, link: &Link) -> bool {
-        self.waiting.retain(|other| *other != actor);
         let Some(record) = self.actors.get_mut(&actor) else { return false };
-        let (Stage::Waiting, Some(arguments)) = (&record.stage, &record.arguments) else { return false };
+        let Stage::Waiting { number } = record.stage else { return false };
+        self.waiting.remove(&number);
+        let Some(arguments) = &record.arguments else { return false };
         let Arguments { count: arguments, payloads, .. } = arguments;
         let construct = FromHead::Construct { actor, class: record.class, arguments: *arguments, payloads };
         // The objects that the arguments name are held here.
@@ -235,19 +252,20 @@ impl Actors {
             return self.over(actor, pid, self.died(actor, cause));
         }
         record.restarts = record.restarts.saturating_add(1);
-        record.stage = Stage::Waiting;
-        self.waiting.push(actor);
         let max_task_retries = record.max_task_retries;
         for link in &record.watchers {
             let message = FromHead::ActorRestarts { actor, pid, reason, max_task_retries };
             let _ = link.send(&message, Vec::new());
         }
+        self.wait(actor);
     }
 
     /// The actor has ended, or will never start.
     pub(super) fn over(&mut self, actor: u64, pid: u32, failure: Failure) {
-        self.waiting.retain(|other| *other != actor);
         let Some(record) = self.actors.get_mut(&actor) else { return };
+        if let Stage::Waiting { number } = record.stage {
+            self.waiting.remove(&number);
+        }
         if matches!(record.stage, Stage::Over { .. }) {
             return;
         }

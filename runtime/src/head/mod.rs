@@ -11,6 +11,7 @@ mod output;
 mod pool;
 mod processes;
 mod state;
+mod watches;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,8 @@ impl Head {
         let pool = Pool::new(options.workers, options.processes_max);
         let its_client = client.clone();
         let build_id = options.build_id;
-        let processes = Processes::new(options.worker, client.id());
+        let processes =
+            Processes::new(options.worker, client.id()).map_err(|error| Error::Start(explained(&error)))?;
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || run(its_client, State::new(pool, processes, build_id), &events, &received))

@@ -3,6 +3,8 @@
 //! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it,
 //! unless it has left the group. And each has a share of the head's attention only: one that prints without end is read
 //! a piece at a time.
+//!
+//! The head looks only at processes that have ended or printed: two [sets](Watches) of descriptors say which.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::EpollTimeout;
 
 use super::output::{self, Output, Pipe};
+use super::watches::Watches;
 use crate::error::ExitReason;
 use crate::process::child::Child;
 use crate::process::launch::Launch;
@@ -43,6 +47,10 @@ pub(crate) struct Processes {
     options: WorkerOptions,
     head: OwnerId,
     running: HashMap<u64, Process>,
+    /// The processes, by their tokens.
+    ends: Watches,
+    /// The pipes of the processes, by [`pipe_key`].
+    pipes: Watches,
     token_last: u64,
     /// Processes whose stack has overflowed, and that have not ended.
     overflowed: HashSet<u64>,
@@ -52,14 +60,26 @@ pub(crate) struct Processes {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    pipes: Vec<Pipe>,
+    /// Standard output and standard error. `None` if they are not forwarded, or closed.
+    pipes: [Option<Pipe>; 2],
+}
+
+/// The key of a pipe of the process with a token. A token is a process id and 32 bits.
+fn pipe_key(token: u64, stream: usize) -> u64 {
+    token << 1 | stream as u64
+}
+
+/// The token and the stream of a [key](pipe_key).
+fn pipe_of(key: u64) -> (u64, usize) {
+    (key >> 1, (key & 1) as usize)
 }
 
 impl Processes {
-    pub(crate) fn new(options: WorkerOptions, head: OwnerId) -> Self {
+    pub(crate) fn new(options: WorkerOptions, head: OwnerId) -> std::io::Result<Self> {
         let token_last = u64::from(std::process::id()) << 32;
-        let (running, overflowed) = (HashMap::new(), HashSet::new());
-        Self { options, head, running, token_last, overflowed, output: Output::new() }
+        let (ends, pipes) = (Watches::new()?, Watches::new()?);
+        let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new());
+        Ok(Self { options, head, running, ends, pipes, token_last, overflowed, output })
     }
 
     /// Starts a worker. Returns its token and its process id.
@@ -81,9 +101,30 @@ impl Processes {
         let pid = child.pid();
         let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe));
         let stderr = stderr.map(|pipe| Output::pipe(Stream::Stderr, pid, pipe));
-        let pipes = stdout.into_iter().chain(stderr).collect();
-        self.running.insert(token, Process { pipes, child });
+        let process = Process { pipes: [stdout, stderr], child };
+        if let Err(error) = self.watch(token, &process) {
+            // Nothing would tell of its end.
+            process.child.kill();
+            self.ignore(&process);
+            return Err(error);
+        }
+        self.running.insert(token, process);
         Ok((token, pid))
+    }
+
+    fn watch(&self, token: u64, process: &Process) -> std::io::Result<()> {
+        self.ends.add(process.child.as_fd(), token)?;
+        for (stream, pipe) in process.pipes.iter().enumerate() {
+            if let Some(pipe) = pipe {
+                self.pipes.add(pipe.as_fd(), pipe_key(token, stream))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ignore(&self, process: &Process) {
+        self.ends.remove(process.child.as_fd());
+        process.pipes.iter().flatten().for_each(|pipe| self.pipes.remove(pipe.as_fd()));
     }
 
     /// Kills a process; its end is reported by [`ended`](Self::ended).
@@ -95,16 +136,11 @@ impl Processes {
 
     /// Blocks until the bell rings, a process prints or ends, or the timeout has passed.
     pub(crate) fn wait(&self, bell: BorrowedFd<'_>, timeout: Option<Duration>) {
-        let mut descriptors = vec![PollFd::new(bell, PollFlags::POLLIN)];
+        let mut descriptors =
+            vec![PollFd::new(bell, PollFlags::POLLIN), PollFd::new(self.ends.as_fd(), PollFlags::POLLIN)];
         let can_write = self.output.has_room();
-        for process in self.running.values() {
-            descriptors.push(PollFd::new(process.child.as_fd(), PollFlags::POLLIN));
-            if can_write {
-                let pipes = process.pipes.iter();
-                descriptors.extend(pipes.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            }
-        }
         if can_write {
+            descriptors.push(PollFd::new(self.pipes.as_fd(), PollFlags::POLLIN));
             descriptors.extend(self.output.ended().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         }
         let timeout =
@@ -117,17 +153,29 @@ impl Processes {
     /// Forwards what has been printed.
     pub(crate) fn forward_output(&mut self) {
         self.output.forward_ended();
-        for process in self.running.values_mut() {
-            process.pipes.retain_mut(|pipe| self.output.forward(pipe));
+        if !self.output.has_room() {
+            return;
+        }
+        for key in self.pipes.ready(EpollTimeout::ZERO) {
+            let (token, stream) = pipe_of(key);
+            let Some(process) = self.running.get_mut(&token) else { continue };
+            let Some(pipe) = process.pipes.get_mut(stream) else { continue };
+            let is_open = pipe.as_mut().is_none_or(|pipe| self.output.forward(pipe));
+            if !is_open && let Some(closed) = pipe.take() {
+                self.pipes.remove(closed.as_fd());
+            }
         }
     }
 
     /// Processes that have ended since the last call, and how.
     pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitReason)> {
-        let mut ended: Vec<_> = self
-            .running
-            .iter()
-            .filter_map(|(token, Process { child, .. })| Some((*token, child.pid(), child.try_wait()?)))
+        let ready = self.ends.ready(EpollTimeout::ZERO);
+        let mut ended: Vec<_> = ready
+            .into_iter()
+            .filter_map(|token| {
+                let child = &self.running.get(&token)?.child;
+                Some((token, child.pid(), child.try_wait()?))
+            })
             .collect();
         if !ended.is_empty() {
             self.overflowed.extend(self.options.lifeline.last_words());
@@ -140,7 +188,8 @@ impl Processes {
             }
             // The last output of the process is forwarded before its end is reported.
             if let Some(process) = self.running.remove(token) {
-                self.output.process_ended(process.pipes);
+                self.ignore(&process);
+                self.output.process_ended(process.pipes.into_iter().flatten());
             }
         }
         ended
@@ -150,10 +199,7 @@ impl Processes {
     pub(crate) fn end_all(&mut self) {
         let deadline = Instant::now() + END_PATIENCE;
         while !self.running.is_empty() && Instant::now() < deadline {
-            let children = self.running.values().map(|process| process.child.as_fd());
-            let mut descriptors: Vec<_> =
-                children.map(|child| PollFd::new(child, PollFlags::POLLIN)).collect();
-            let _ = poll(&mut descriptors, PollTimeout::from(20u8));
+            let _ = self.ends.ready(EpollTimeout::from(20u8));
             self.forward_output();
             self.ended();
         }

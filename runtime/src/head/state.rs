@@ -209,7 +209,8 @@ impl State {
         for caller in self.pool.give_up_wants(Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { failure: failure.clone() }, Vec::new());
         }
-        for actor in self.actors.waiting().into_iter().skip(self.pool.coming()) {
+        let beyond: Vec<u64> = self.actors.waiting().skip(self.pool.coming()).copied().collect();
+        for actor in beyond {
             self.actors.over(actor, 0, failure.clone());
         }
     }
@@ -249,12 +250,13 @@ impl State {
         }
         let now = Instant::now();
         self.measure_room();
-        if !self.actors.waiting().is_empty() && !self.pool.has_room_for_actor() {
+        if self.actors.waiting().len() > 0 && !self.pool.has_room_for_actor() {
             // Actors without a handle make room for the actors that wait.
             self.actors.look_now();
             self.look_after_actors();
         }
-        for actor in self.actors.waiting() {
+        // Each iteration takes an actor from those that wait, or is the last.
+        while let Some(actor) = self.actors.first_waiting() {
             if !self.pool.has_room_for_actor() {
                 self.actors.over(actor, 0, self.process_limit());
                 continue;
@@ -294,7 +296,7 @@ impl State {
                 let _ = caller.send(&FromHead::NoWorkers { failure: self.process_limit() }, Vec::new());
             }
             Some(Refused::Actor) => {
-                for actor in self.actors.waiting().into_iter().take(1) {
+                if let Some(actor) = self.actors.first_waiting() {
                     self.actors.over(actor, 0, self.process_limit());
                 }
             }
