@@ -14,6 +14,7 @@ use clap::Parser;
 use mobula::prelude::*;
 use mobula::value::ValueError;
 use mobula_examples::compare::{Times, table};
+use mobula_examples::numbers::scrambled;
 use mobula_examples::output::{Outcome, exit_code, print};
 use mobula_protocol::size::ByteSize;
 use rayon::slice::ParallelSliceMut;
@@ -23,7 +24,7 @@ type Range = [u64; 2];
 
 /// A block of numbers in no order.
 #[mobula::remote]
-fn fill(block: u64, elements: usize) -> Result<Tensor<u64>, ValueError> {
+pub(crate) fn fill(block: u64, elements: usize) -> Result<Tensor<u64>, ValueError> {
     let mut numbers = TensorMut::create(&[elements])?;
     for (number, index) in numbers.as_mut_slice().iter_mut().zip(block << 32..) {
         *number = scrambled(index);
@@ -58,13 +59,6 @@ fn sort_range(blocks: Vec<ObjectRef<Tensor<u64>>>, [first, last]: Range) -> mobu
 /// Numbers that are looked at together: few enough for the processor's nearest cache.
 const CHUNK: usize = 2048;
 
-/// Different numbers of different ones, far apart (the last step of MurmurHash3).
-fn scrambled(mut number: u64) -> u64 {
-    number = (number ^ number >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    number = (number ^ number >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    number ^ number >> 33
-}
-
 /// Sorts 64-bit numbers that lie in the store, with one task for each processor.
 #[derive(Parser)]
 struct Options {
@@ -95,9 +89,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Outcome {
     let _mobula = mobula::init()?;
-    let (elements, blocks) = (options.bytes.0 as usize / size_of::<u64>(), options.blocks.get());
-    let share = |block: usize| (block + 1) * elements / blocks - block * elements / blocks;
-    let blocks: Vec<_> = (0..blocks).map(|block| fill::remote(block as u64, share(block))).collect();
+    let elements = options.bytes.0 as usize / size_of::<u64>();
+    let blocks = blocks(elements, options.blocks.get());
     let numbers = mobula::get(&blocks)?;
     let sorters = options.sorters.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
 
@@ -118,8 +111,14 @@ fn run(options: &Options) -> Outcome {
     Ok(())
 }
 
+/// So many numbers, in blocks of about the same length.
+pub(crate) fn blocks(elements: usize, blocks: usize) -> Vec<ObjectRef<Tensor<u64>>> {
+    let share = |block: usize| (block + 1) * elements / blocks - block * elements / blocks;
+    (0..blocks).map(|block| fill::remote(block as u64, share(block))).collect()
+}
+
 /// The numbers of all blocks, sorted: those of each range after those of the range before.
-fn sort(
+pub(crate) fn sort(
     blocks: &[ObjectRef<Tensor<u64>>],
     numbers: &[Tensor<u64>],
     sorters: usize,

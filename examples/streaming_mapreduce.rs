@@ -130,9 +130,9 @@ impl Reducer {
 /// and so on. In a round everyone goes on by the same number of articles. The letters a to z are split evenly among the
 /// reducers. A word is a run of ASCII letters, in lower case.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
-    words: WordOptions,
+    pub(crate) words: WordOptions,
 
     /// How many mappers read, each in a process of its own.
     #[arg(long, value_name = "M", default_value_t = 3, value_parser = parse_mappers)]
@@ -189,6 +189,7 @@ fn run(options: &Options) -> Outcome {
     let top = options.words.top;
     if let Some(times) = options.words.compare {
         let with_mobula = || {
+            let _mobula = mobula::init()?;
             let total = count(&parts, options, |counts| drop(Round::new(0, &counts, top)))?;
             Ok(Total::new(&total, top))
         };
@@ -196,6 +197,7 @@ fn run(options: &Options) -> Outcome {
         return Ok(print(&table)?);
     }
 
+    let _mobula = mobula::init()?;
     let (mut rounds, mut counted) = (Vec::new(), Vec::new());
     let total = count(&parts, options, |counts| {
         rounds.push(Round::new(rounds.len(), &counts, top));
@@ -216,8 +218,11 @@ fn run(options: &Options) -> Outcome {
 }
 
 /// Counts all words. Calls `on_round` with the counts of each round, in order.
-fn count(parts: &[Article], options: &Options, mut on_round: impl FnMut(Counts)) -> mobula::Result<Counts> {
-    let _mobula = mobula::init()?;
+pub(crate) fn count(
+    parts: &[Article],
+    options: &Options,
+    mut on_round: impl FnMut(Counts),
+) -> mobula::Result<Counts> {
     let streams = deal(parts, options.mappers);
     let mappers: Vec<ActorHandle<Mapper>> = streams.into_iter().map(Mapper::remote).collect();
     let ranges = partition(options.reducers).into_iter();

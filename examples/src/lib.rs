@@ -2,11 +2,12 @@
 //! checking the counts, comparing their time with that of rivals, and printing.
 //!
 //! The programs themselves stand beside this folder, one file each: `streaming_mapreduce` and `task_mapreduce` count
-//! words; the others use only [`output`] and the tables of [`compare`], if anything.
+//! words; the others use only [`numbers`], [`output`] and the tables of [`compare`], if anything.
 
 pub mod articles;
 pub mod check;
 pub mod compare;
+pub mod numbers;
 pub mod output;
 pub mod report;
 pub mod rivals;

@@ -335,6 +335,36 @@ fn sample_sort_sorts_any_number_of_numbers_in_any_number_of_ranges() {
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
+#[test]
+fn arrow_group_by_finds_the_totals_of_all_batches() {
+    // No row, one row, and two batches.
+    for (bytes, rows, cities) in [("0", 0, 0), ("24", 1, 0), ("30MB", 1_250_000, 1000)] {
+        let run = run("arrow_group_by", &["--bytes", bytes, "--top", "1", "--check"]);
+        run.succeeded();
+        let check = format!("check: orders {rows}, cities {cities}: ok\n");
+        assert!(run.stdout.ends_with(&check), "{bytes}: {run:?}");
+    }
+    let run = run("arrow_group_by", &["--bytes", "1MB", "--compare", "1"]);
+    run.succeeded();
+    assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
+}
+
+#[test]
+fn parameter_server_trains_any_number_of_weights_with_any_number_of_servers_and_trainers() {
+    for (bytes, weights) in [("4", 1), ("100", 25), ("300kB", 75_000)] {
+        for (servers, trainers, rounds) in [("1", "1", "0"), ("2", "3", "4"), ("3", "2", "9")] {
+            let counts = ["--servers", servers, "--trainers", trainers, "--rounds", rounds];
+            let run = run("parameter_server", &[&["--bytes", bytes, "--check"], &counts[..]].concat());
+            run.succeeded();
+            let check = format!("check: weights {weights}: ok\n");
+            assert!(run.stdout.ends_with(&check), "{bytes} {counts:?}: {run:?}");
+        }
+    }
+    let run = run("parameter_server", &["--bytes", "300kB", "--compare", "1"]);
+    run.succeeded();
+    assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
+}
+
 // ---- running a program ----
 
 #[derive(Debug)]
