@@ -8,17 +8,21 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::machine;
 use crate::measure::Spread;
 use crate::peer::{Failure, Figure, error};
 use crate::prime;
 use crate::procfs;
-use crate::rivals::{plasma, ray};
+use crate::rivals::{plasma, python};
 use crate::rows::{Contender, Row, Task, Who};
 use crate::scratch::{self, Scratch};
 use crate::side::Side;
+use crate::texts;
 
 /// The outcome of one contender of a row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Measured(Spread),
     /// It cannot be had, or has failed, for this reason.
@@ -41,6 +45,8 @@ impl Outcome {
 pub(crate) struct Measured {
     pub(crate) row: Row,
     pub(crate) outcomes: Vec<Outcome>,
+    /// The day of the measurement, and the machine where it is not that of the page.
+    pub(crate) measured: String,
 }
 
 impl Measured {
@@ -61,6 +67,8 @@ pub(crate) struct Pace {
     pub(crate) idle_before: Duration,
     pub(crate) idle: Duration,
     pub(crate) objects_max: u64,
+    /// Parts of a job’s size, in per cent.
+    pub(crate) job_percent: u64,
 }
 
 impl Pace {
@@ -70,6 +78,7 @@ impl Pace {
         idle_before: Duration::from_secs(3),
         idle: Duration::from_secs(5),
         objects_max: u64::MAX,
+        job_percent: 100,
     };
     pub(crate) const QUICK: Self = Self {
         rounds_max: 2,
@@ -77,6 +86,7 @@ impl Pace {
         idle_before: Duration::from_secs(1),
         idle: Duration::from_secs(2),
         objects_max: 100_000,
+        job_percent: 1,
     };
 
     /// How often a row's contender has its turn.
@@ -92,7 +102,9 @@ impl Pace {
 /// The installations of the rivals that need one, or why there is none.
 pub(crate) struct Installed {
     pub(crate) plasma: Result<plasma::Installed, String>,
-    pub(crate) ray: Result<ray::Installed, String>,
+    /// The environment of Pool and Dask.
+    pub(crate) python: Result<python::Installed, String>,
+    pub(crate) ray: Result<python::Installed, String>,
 }
 
 /// The contenders.
@@ -146,6 +158,7 @@ impl<'a> Lab<'a> {
             .map(|(row, (figures, failures))| Measured {
                 row: (*row).clone(),
                 outcomes: figures.iter().zip(failures).map(outcome).collect(),
+                measured: machine::today(),
             })
             .collect()
     }
@@ -180,6 +193,15 @@ impl<'a> Lab<'a> {
         match &contender.task {
             Task::Ask(words) => {
                 let command = format!("{words} {}", self.pace.budget_ms(row));
+                self.quiet(contender.who);
+                self.side(contender.who)?.ask(&command)
+            }
+            Task::Job { words, size } => {
+                let size = (size * self.pace.job_percent / 100).max(1);
+                if words == "job-words" {
+                    texts::make(self.scratch.directory(), size as usize)?;
+                }
+                let command = format!("{words} {size} {}", self.pace.budget_ms(row));
                 self.quiet(contender.who);
                 self.side(contender.who)?.ask(&command)
             }
@@ -227,11 +249,14 @@ impl<'a> Lab<'a> {
     /// Stops contenders that disturb others, unless it is their turn.
     fn quiet(&mut self, turn: Who) {
         self.wake(turn);
-        if turn != Who::Ray
-            && let Some(Ok(side)) = self.sides.get(&Who::Ray)
-            && self.stopped.insert(Who::Ray)
-        {
-            side.stop(true);
+        for (who, side) in &self.sides {
+            if let Ok(side) = side
+                && who.polls()
+                && *who != turn
+                && self.stopped.insert(*who)
+            {
+                side.stop(true);
+            }
         }
     }
 
@@ -267,6 +292,8 @@ impl<'a> Lab<'a> {
             Who::Mobula => peer("mobula", &[word("mobula"), scratch]),
             Who::MobulaSleeping => peer("mobula-sleeping", &[word("mobula-sleeping"), scratch]),
             Who::Limit => peer("limits", &[word("limits")]),
+            Who::Thread => peer("thread", &[word("thread"), scratch]),
+            Who::Rayon => peer("rayon", &[word("rayon"), scratch]),
             Who::Lmdb => peer("lmdb", &[word("lmdb"), self.scratch.memory()]),
             Who::Iceoryx => {
                 peer("iceoryx2", &[word("iceoryx"), scratch, word(self.scratch.iceoryx_prefix())])
@@ -276,10 +303,13 @@ impl<'a> Lab<'a> {
                 Ok(installed) => plasma::start(installed, scratch),
                 Err(text) => error(text.clone()),
             },
-            Who::Ray => match &self.installed.ray {
-                Ok(installed) => ray::start(installed, scratch),
-                Err(text) => error(text.clone()),
-            },
+            Who::Pool | Who::Dask | Who::Ray => {
+                let installed = if who == Who::Ray { &self.installed.ray } else { &self.installed.python };
+                match installed {
+                    Ok(installed) => python::start(installed, who.word(), scratch),
+                    Err(text) => error(text.clone()),
+                }
+            }
         }
     }
 }

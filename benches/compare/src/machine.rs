@@ -15,8 +15,13 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
         ("huge pages", format!("{} (shared memory: {})", chosen("enabled"), chosen("shmem_enabled"))),
         ("compiler", output("rustc", &["--version"])),
         ("load before", load()),
-        ("date", output("date", &["-u", "+%Y-%m-%d"])),
+        ("date", today()),
     ]
+}
+
+/// The date, in UTC.
+pub(crate) fn today() -> String {
+    output("date", &["-u", "+%Y-%m-%d"])
 }
 
 /// How many processes wanted to run in the last minute. More than a few tenths mean that others were at work too.

@@ -15,6 +15,8 @@
 
 mod chart;
 mod guard;
+mod jobs;
+mod kept;
 mod lab;
 mod limits;
 mod machine;
@@ -25,10 +27,12 @@ mod page;
 mod peer;
 mod prime;
 mod procfs;
+mod programs;
 mod rivals;
 mod rows;
 mod scratch;
 mod side;
+mod texts;
 mod verdict;
 
 use std::collections::HashSet;
@@ -39,9 +43,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
+use crate::kept::Kept;
 use crate::lab::{Installed, Lab, Measured, Outcome, Pace};
 use crate::peer::Failure;
-use crate::rivals::{plasma, ray};
+use crate::rivals::{plasma, python};
 use crate::rows::{Row, Who};
 use crate::scratch::Scratch;
 
@@ -58,10 +63,11 @@ struct Options {
     /// Says which rows there are.
     #[arg(long)]
     list: bool,
-    /// Leaves rivals out: plasma, ray, lmdb, iceoryx2, ipc-channel.
+    /// Leaves rivals out: plasma, lmdb, iceoryx2, ipc-channel, thread, rayon, pool, dask, ray.
     #[arg(long, value_name = "RIVAL,…", value_delimiter = ',')]
     without: Vec<String>,
-    /// Where the page and its charts go. Default: docs, if all rows are measured in full.
+    /// Where the page and its charts go. Default: docs, if all rows are measured in full. Rows of a page that is there
+    /// already, and that are not measured again, keep their figures, with date and machine.
     #[arg(long, value_name = "DIR", conflicts_with = "no_page")]
     out: Option<PathBuf>,
     /// Writes nothing.
@@ -126,6 +132,11 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     };
     println!("\n{}", page::table(&measured));
     if let Some(out) = out {
+        let mut kept = Kept::open(&out)?;
+        let processor = machine.first().map_or("", |(_, processor)| processor);
+        kept.replace(&measured, processor);
+        let mut written = vec![kept.write(&out)?];
+        let measured = kept.measured(processor);
         let about = page::About {
             machine,
             versions: versions(),
@@ -133,8 +144,8 @@ fn compare(options: &Options) -> Result<bool, Failure> {
             quick: options.quick,
             taken: start.elapsed(),
         };
-        let mut written = page::write(&out, &measured, &about)?;
-        if complete && options.out.is_none() {
+        written.extend(page::write(&out, &measured, &about)?);
+        if out == Path::new("docs") {
             written.extend(page::write_headline("README.md".as_ref(), &measured)?);
         }
         println!("{} s; written: {}", start.elapsed().as_secs(), written.join(", "));
@@ -147,10 +158,9 @@ fn compare(options: &Options) -> Result<bool, Failure> {
 /// The rows that were asked for, without the rivals that were not wanted; those that need Ray come last, so that it
 /// does not run beside the others.
 fn selected(options: &Options) -> Result<Vec<Row>, Failure> {
-    let rivals = [Who::Plasma, Who::Ray, Who::Lmdb, Who::Iceoryx, Who::IpcChannel];
     for word in &options.without {
-        if !rivals.iter().any(|who| who.word() == word) {
-            let words: Vec<&str> = rivals.iter().map(|who| who.word()).collect();
+        if !Who::RIVALS.iter().any(|who| who.word() == word) {
+            let words: Vec<&str> = Who::RIVALS.iter().map(|who| who.word()).collect();
             return peer::error(format!("--without {word}: there are {}", words.join(", ")));
         }
     }
@@ -176,23 +186,25 @@ fn install(rows: &[Row]) -> Result<Installed, Failure> {
         rows.iter().flat_map(|row| &row.contenders).map(|contender| contender.who).collect();
     let base = target_directory().join("compare");
     std::fs::create_dir_all(&base)?;
-    if needed.contains(&Who::Plasma) || needed.contains(&Who::Ray) {
-        eprintln!("preparing Plasma and Ray in {}", base.display());
+    let installed: Vec<&str> = needed.iter().filter(|who| who.is_installed()).map(|who| who.name()).collect();
+    if !installed.is_empty() {
+        eprintln!("preparing {} in {}", installed.join(", "), base.display());
     }
     let not_needed = || "not needed".to_owned();
+    let python = |whos: &[Who], environment| match whos.iter().any(|who| needed.contains(who)) {
+        true => python::install(&base, environment).map_err(Failure::into_text),
+        false => Err(not_needed()),
+    };
     Ok(std::thread::scope(|scope| {
         let plasma = needed.contains(&Who::Plasma).then(|| scope.spawn(|| plasma::install(&base)));
-        let ray = if needed.contains(&Who::Ray) {
-            ray::install(&base).map_err(Failure::into_text)
-        } else {
-            Err(not_needed())
-        };
+        let ray = python(&[Who::Ray], &python::RAY);
+        let python = python(&[Who::Pool, Who::Dask], &python::PLAIN);
         let plasma = match plasma.map(std::thread::ScopedJoinHandle::join) {
             Some(Ok(installed)) => installed.map_err(Failure::into_text),
             Some(Err(_)) => Err("installing it has failed".to_owned()),
             None => Err(not_needed()),
         };
-        Installed { plasma, ray }
+        Installed { plasma, python, ray }
     }))
 }
 
@@ -295,7 +307,7 @@ fn versions() -> Vec<String> {
     vec![
         format!("Mobula {}", env!("CARGO_PKG_VERSION")),
         plasma::VERSION.to_owned(),
-        ray::VERSION.to_owned(),
+        python::VERSIONS.to_owned(),
         format!("LMDB by heed {}", machine::version_of("heed")),
         format!("iceoryx2 {}", machine::version_of("iceoryx2")),
         format!("ipc-channel {}", machine::version_of("ipc-channel")),

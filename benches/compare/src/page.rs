@@ -1,5 +1,6 @@
 //! The page: the measurements as Markdown, and the names of its charts. Pure, but for [`write`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 
 use crate::chart::{self, Axes, Bar};
+use crate::jobs::WORKERS;
 use crate::lab::{Measured, Outcome};
-use crate::measure::{Spread, times_as_good};
+use crate::measure::{Spread, Times, times_as_good};
 use crate::notes::note;
-use crate::rows::{self, Goal, Row, Series, Who, ratio_text};
+use crate::rows::{self, Contender, Goal, Row, Series, Who, ratio_text};
 use crate::verdict::{self, Line, Verdict};
 
 const PAGE: &str = "performance.md";
@@ -65,7 +67,8 @@ pub(crate) fn write_headline(file: &Path, measured: &[Measured]) -> std::io::Res
 fn with_headline(text: &str, measured: &[Measured]) -> Option<String> {
     let (before, rest) = text.split_once(HEADLINE_BEGIN)?;
     let (_, after) = rest.split_once(HEADLINE_END)?;
-    let mut rows = String::from("\n\n| work | Mobula | |\n|---|---|---|\n");
+    let jobs = jobs(measured);
+    let mut rows = format!("\n\n{jobs}| work | Mobula | |\n|---|---|---|\n");
     for of in measured.iter().filter(|of| of.row.headline) {
         let Some(ours) = of.median(Who::Mobula) else { continue };
         let ratios: Vec<String> =
@@ -113,6 +116,8 @@ struct Entry {
     goals: Vec<String>,
     /// `None` where nothing is to be reached.
     verdict: Option<Verdict>,
+    /// The day of the measurement, and the machine where it is another one.
+    measured: String,
 }
 
 fn entries(measured: &[Measured]) -> Vec<Entry> {
@@ -160,7 +165,8 @@ fn row_entry(measured: &Measured) -> Entry {
     let goals = row.goals.iter().map(|goal| row.goal_text(goal)).collect();
     let verdicts = row.goals.iter().map(|goal| verdict::of_goal(measured, goal));
     let verdict = (!row.goals.is_empty()).then(|| Verdict::all(verdicts));
-    Entry { key: row.key.clone(), work: row.work.clone(), ours, others, ratios, goals, verdict }
+    let (key, work, measured) = (row.key.clone(), row.work.clone(), measured.measured.clone());
+    Entry { key, work, ours, others, ratios, goals, verdict, measured }
 }
 
 fn series_entry(series: &Series, measured: &[Measured]) -> Entry {
@@ -189,6 +195,7 @@ fn series_entry(series: &Series, measured: &[Measured]) -> Entry {
         ratios: Vec::new(),
         goals: series.goals.iter().map(|goal| goal.text(series.unit)).collect(),
         verdict: (!series.goals.is_empty()).then(|| Verdict::all(verdicts)),
+        measured: dates(measured.iter().filter(|of| of.row.point.is_some_and(|(key, _)| key == series.key))),
     }
 }
 
@@ -286,21 +293,70 @@ fn upper_first(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
+/// The table that a newcomer looks at first: each job beside each way to do it. Empty without jobs.
+fn jobs(measured: &[Measured]) -> String {
+    const WHOS: [Who; 5] = [Who::Mobula, Who::Thread, Who::Rayon, Who::Pool, Who::Ray];
+    let jobs: Vec<&Measured> = measured.iter().filter(|of| of.row.job).collect();
+    if jobs.is_empty() {
+        return String::new();
+    }
+    let heads = WHOS.map(Who::name).join(" | ");
+    let mut table = format!("| job | {heads} |\n|---|{}\n", "---|".repeat(WHOS.len()));
+    for of in &jobs {
+        let cells = WHOS.map(|who| {
+            let contenders = of.row.contenders.iter().zip(&of.outcomes);
+            let of_who = contenders.filter(|(contender, _)| contender.who == who);
+            let cell =
+                of_who.map(|(contender, outcome)| job_cell(of, contender, outcome)).collect::<Vec<_>>();
+            if cell.is_empty() { "–".to_owned() } else { cell.join("<br>") }
+        });
+        let _ = writeln!(table, "| {} | {} |", of.row.work, cells.join(" | "));
+    }
+    format!(
+        "{table}\nMeasured {}, with {WORKERS} workers, threads or processes each. In brackets: how many times as fast \
+         Mobula is. Spreads and goals stand under “Results”, and the exact work under “What is measured”.\n\n",
+        dates(jobs.iter().copied())
+    )
+}
+
+/// The time of a contender for a job, and how many times as fast Mobula is.
+fn job_cell(of: &Measured, contender: &Contender, outcome: &Outcome) -> String {
+    let Some(spread) = outcome.spread() else { return outcome_text(&of.row, outcome) };
+    let figure = of.row.unit.format(spread.median);
+    let named = match contender.label == contender.who.name() {
+        true => figure,
+        false => format!("{}: {figure}", contender.label),
+    };
+    match of.median(Who::Mobula) {
+        Some(ours) if !contender.who.is_mobula() => {
+            format!("{named} ({})", Times(times_as_good(of.row.unit, ours, spread.median)))
+        }
+        _ => named,
+    }
+}
+
+/// The days on which rows were measured, and their machines where they are others.
+fn dates<'a>(measured: impl Iterator<Item = &'a Measured>) -> String {
+    let dates: BTreeSet<&str> = measured.map(|of| of.measured.as_str()).collect();
+    dates.into_iter().collect::<Vec<_>>().join("; ")
+}
+
 /// All of it.
 fn page(measured: &[Measured], about: &About) -> String {
     let entries = entries(measured);
     let mut page = String::from("# Performance\n\n");
     let quoted = |word: &String| if word.contains(' ') { format!(" '{word}'") } else { format!(" {word}") };
     let arguments: String = about.command.iter().map(quoted).collect();
-    let arguments = if arguments.is_empty() { arguments } else { format!(" --{arguments}") };
     let _ = writeln!(
         page,
-        "Written by `cargo run --release -p mobula-compare{arguments}`, which measures everything below again \
-         ({} s after compiling{}); do not edit it. What limits a row that misses its goal stands in \
+        "Written by `cargo run --release -p mobula-compare`, which measures everything below again; do not edit it. \
+         The last run was `mobula-compare{arguments}` ({} s{}). Rows that a run leaves out keep their figures, and the \
+         day (and the machine, if it is another one) of their measurement. What limits a row that misses its goal stands in \
          `benches/compare/src/notes.rs`.\n",
         about.taken.as_secs(),
-        if about.quick { "; a quick run, so trust it less" } else { "" }
+        if about.quick { "; a quick run, with smaller jobs, so trust it less" } else { "" }
     );
+    page.push_str(&jobs(measured));
     if !headline(measured).is_empty() {
         let _ = writeln!(page, "![How many times as fast Mobula is]({HEADLINE})\n");
     }
@@ -315,7 +371,9 @@ fn page(measured: &[Measured], about: &About) -> String {
         "## Results\n\nEach figure is the median of the rounds; the small figures are the lowest and the highest \
          round.\n\n",
     );
-    page.push_str("| work | Mobula | others | ratio | to reach | reached |\n|---|---|---|---|---|---|\n");
+    page.push_str(
+        "| work | Mobula | others | ratio | to reach | reached | measured |\n|---|---|---|---|---|---|---|\n",
+    );
     for entry in &entries {
         let number = || missed(&entries).position(|missed| missed.key == entry.key).map_or(0, |at| at + 1);
         let mark = match entry.verdict {
@@ -329,6 +387,7 @@ fn page(measured: &[Measured], about: &About) -> String {
             entry.ratios.join("<br>"),
             entry.goals.join("<br>"),
             mark,
+            entry.measured.clone(),
         ];
         let _ = writeln!(page, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
     }
@@ -343,10 +402,11 @@ fn page(measured: &[Measured], about: &About) -> String {
 const METHOD: &str = "\
 In each row, all systems are measured in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each. A round gives a \
 median (or a rate), and the table has the median of the rounds. Each system works in processes of its own, in its own \
-language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray in Python. Each result is checked while it is \
-measured; a wrong one ends the run with an error. A system that is not measured sleeps. Ray’s processes poll also when \
-they have nothing to do, so Ray is stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it \
-is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a virtual machine \
+language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray, Dask and Python’s `multiprocessing.Pool` in Python, \
+with numpy and pyarrow. A whole job is done once in a round, in two or three rounds. Its data is there before, and so are \
+sessions, pools and clusters. Each result is checked while it is measured; a wrong one ends the run with an error. A \
+system that is not measured sleeps. The processes of Ray and Dask poll also when they have nothing to do, so they are \
+stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a virtual machine \
 takes free memory away, and the cost of getting it back should be in no figure. A ratio says how many times as fast \
 Mobula is, or how many times as little it takes: above 1 is better.";
 
@@ -440,7 +500,8 @@ mod tests {
             .times(Who::Plasma, goal)
             .headline();
         let spread = |median| Outcome::Measured(Spread { median, low: median / 2.0, high: median * 2.0 });
-        Measured { row, outcomes: vec![spread(1e-7), spread(5e-5), Outcome::Skipped("not there".into())] }
+        let outcomes = vec![spread(1e-7), spread(5e-5), Outcome::Skipped("not there".into())];
+        Measured { row, outcomes, measured: "2026-01-02".into() }
     }
 
     fn about() -> About {
@@ -459,7 +520,10 @@ mod tests {
         let line = page.lines().find(|line| line.starts_with("| put 8 B")).unwrap();
         assert!(line.contains("| 100 ns <sub>50.0 ns–200 ns</sub> |"), "{line}");
         assert!(line.contains("Plasma: 50.0 µs") && line.contains("LMDB: SKIP not there"), "{line}");
-        assert!(line.contains("| 500 × Plasma |") && line.ends_with("| 300 × Plasma | ✓ |"), "{line}");
+        assert!(
+            line.contains("| 500 × Plasma |") && line.ends_with("| 300 × Plasma | ✓ | 2026-01-02 |"),
+            "{line}"
+        );
         assert!(!page.contains("that are missed, and why"));
         assert!(page.contains("- **Put 8 B**: Put."));
     }
@@ -467,8 +531,31 @@ mod tests {
     #[test]
     fn a_row_that_is_missed_has_a_note() {
         let page = page(&[measured(1000.0)], &about());
-        assert!(page.contains("| no, [note 1](#note-1) |"), "{page}");
+        assert!(page.contains("| no, [note 1](#note-1) | 2026-01-02 |"), "{page}");
         assert!(page.contains("<a id=\"note-1\"></a>1. **put 8 B**:"), "{page}");
+    }
+
+    #[test]
+    fn jobs_stand_before_everything_else() {
+        let contenders =
+            [(Who::Mobula, Some(2.0)), (Who::Thread, Some(3.0)), (Who::Pool, None), (Who::Ray, Some(9.0))];
+        let row = Row { job: true, ..Row::new("job-sort", "sort", Unit::Seconds) };
+        let row = contenders.iter().fold(row, |row, (who, _)| row.ask(*who, "sort"));
+        let row = row.ask_as("Ray, compiled graph", Who::Ray, "graph");
+        let outcome = |median: Option<f64>| match median {
+            Some(median) => Outcome::Measured(Spread { median, low: median, high: median }),
+            None => Outcome::Skipped("no Python".into()),
+        };
+        let outcomes =
+            contenders.iter().map(|(_, median)| outcome(*median)).chain([outcome(Some(1.0))]).collect();
+        let job = Measured { row, outcomes, measured: "2026-01-03".into() };
+        let page = page(&[measured(300.0), job], &about());
+        let (first, _) = page.split_once("## Method").unwrap();
+        assert!(first.contains("| job | Mobula | one thread | rayon | Pool | Ray |\n"), "{first}");
+        let cells = "| sort | 2.00 s | 3.00 s (1.50 ×) | – | SKIP no Python | 9.00 s (4.50 ×)<br>Ray, compiled graph: \
+                     1.00 s (0.50 ×) |";
+        assert!(first.contains(cells) && first.contains("Measured 2026-01-03"), "{first}");
+        assert!(page.contains("| sort | 2.00 s |") && page.contains("| 2026-01-03 |\n"), "{page}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use crate::measure::median;
+use crate::rivals::process::Threads;
 use crate::{guard, limits, mobula, rivals, scratch};
 
 /// The reason why there is no figure.
@@ -72,6 +73,8 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         ["iceoryx-echo", directory, prefix] => rivals::iceoryx::echo(directory.as_ref(), prefix),
         ["ipc"] => rivals::ipc::serve(),
         ["ipc-echo", name] => rivals::ipc::echo(name),
+        ["thread", scratch] => rivals::process::serve(scratch.as_ref(), Threads::One),
+        ["rayon", scratch] => rivals::process::serve(scratch.as_ref(), Threads::Rayon),
         ["limits"] => limits::serve(),
         ["guard", program, ..] => guard::run(program, &words[2..]),
         ["eventfd-echo", there, back] => limits::wake::echo(there.parse()?, back.parse()?),

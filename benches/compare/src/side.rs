@@ -14,7 +14,7 @@ use crate::peer::{Failure, Figure, error};
 use crate::procfs;
 
 /// How long one command may take, beyond its budget.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a side that has been told to end may take to clear up.
 const FAREWELL: Duration = Duration::from_secs(10);
 

@@ -112,7 +112,7 @@ mod tests {
             Some(median) => Outcome::Measured(Spread { median: *median, low: *median, high: *median }),
             None => Outcome::Skipped("not there".into()),
         };
-        Measured { row, outcomes: medians.iter().map(outcome).collect() }
+        Measured { row, outcomes: medians.iter().map(outcome).collect(), measured: String::new() }
     }
 
     #[test]

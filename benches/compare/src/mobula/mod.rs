@@ -3,11 +3,12 @@
 //!
 //! * [`store`] starts a store, as a process of its own, and [`reader`] is another client of it;
 //! * [`objects`] has their measurements;
-//! * [`calls`] has the tasks and actors, and [`session`] their beginning and end;
+//! * [`calls`] has the tasks and actors, and [`session`] their beginning and end; [`jobs`] has whole jobs;
 //! * [`growth`] has the measurements with more of everything.
 
 mod calls;
 mod growth;
+mod jobs;
 mod objects;
 pub(crate) mod reader;
 mod session;
@@ -16,7 +17,9 @@ pub(crate) mod store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::jobs::WORKERS;
 use crate::peer::{self, Failure, budget, error};
+use crate::texts::Texts;
 
 /// Takes commands, each of which ends with its budget.
 ///
@@ -68,6 +71,16 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "pass" => side.session(2)?.pass(number(0)?, false, budget),
             "pass-asleep" => side.session(2)?.pass(number(0)?, true, budget),
             "make" => side.session(2)?.make(number(0)?, budget),
+            "job-words" => {
+                let texts = Texts::open(&side.scratch, number(0)?)?;
+                side.session(WORKERS)?.count_words(&texts)
+            }
+            "job-sort" => side.session(WORKERS)?.sort(number(0)? / size_of::<u64>()),
+            "job-groups" => side.session(WORKERS)?.group_by(number(0)?),
+            "job-tasks" => side.session(WORKERS)?.tasks(number(0)? as u64),
+            "job-server" => side.session(WORKERS)?.train(number(0)? / size_of::<f32>()),
+            "job-chain" => side.session(WORKERS)?.chain(number(0)? as u64),
+            "spin" => side.session(WORKERS)?.spin(number(0)? as u64, budget),
             "actors-10" => side.session(2)?.actors_10(),
             "warm" => side.session(2)?.warm(),
             "init" => session::init(&side.scratch, &mut side.session),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mobula::prelude::*;
 
 use super::calls::{Total, successor};
+use super::jobs;
 use crate::peer::{Failure, Figure, check};
 
 /// Room for the largest array of all, and for one that takes its place.
@@ -19,6 +20,7 @@ pub(super) struct Running {
     pub(super) array: Option<(usize, ObjectRef<Tensor<f64>>)>,
     pub(super) done: Vec<ObjectRef<i64>>,
     pub(super) holder: Option<ObjectRef<Vec<ObjectRef<i64>>>>,
+    pub(super) kept: jobs::Kept,
     workers: usize,
     _session: mobula::Session,
 }
@@ -33,7 +35,8 @@ impl Running {
         .init()?;
         check(successor::remote(1).get()? == 2, "a task's result")?;
         let (actor, total, array, done, holder) = (None, 0, None, Vec::new(), None);
-        Ok(Self { actor, total, array, done, holder, workers, _session: session })
+        let kept = jobs::Kept::default();
+        Ok(Self { actor, total, array, done, holder, kept, workers, _session: session })
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -43,6 +46,7 @@ impl Running {
     /// Drops everything that takes much memory.
     pub(super) fn rest(&mut self) {
         (self.array, self.done, self.holder) = (None, Vec::new(), None);
+        self.kept = jobs::Kept::default();
     }
 
     /// Has both workers run something, so that the session is as it is in use.

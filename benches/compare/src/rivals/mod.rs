@@ -4,4 +4,5 @@ pub(crate) mod iceoryx;
 pub(crate) mod ipc;
 pub(crate) mod lmdb;
 pub(crate) mod plasma;
-pub(crate) mod ray;
+pub(crate) mod process;
+pub(crate) mod python;

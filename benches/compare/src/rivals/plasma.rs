@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::guard;
 use crate::peer::Failure;
-use crate::rivals::ray::{run, venv};
+use crate::rivals::python::{run, venv};
 use crate::side::Side;
 
 const PROGRAM: &str = include_str!("plasma.cpp");

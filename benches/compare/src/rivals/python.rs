@@ -1,4 +1,5 @@
-//! Ray, the model of Mobula's programming interface, driven by a small Python program beside this file.
+//! The rivals in Python, each driven by a small program beside this file: Ray, the model of Mobula's programming
+//! interface; `multiprocessing.Pool`; and Dask.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,35 +8,49 @@ use crate::guard;
 use crate::peer::{Failure, error};
 use crate::side::Side;
 
-const PROGRAM: &str = include_str!("ray_side.py");
-const PACKAGES: [&str; 2] = ["ray==2.60.0", "numpy"];
-pub(crate) const VERSION: &str = "Ray 2.60.0";
+/// The programs, and the modules that they share.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("side.py", include_str!("side.py")),
+    ("work.py", include_str!("work.py")),
+    ("ray_side.py", include_str!("ray_side.py")),
+    ("ray_jobs.py", include_str!("ray_jobs.py")),
+    ("pool_side.py", include_str!("pool_side.py")),
+    ("dask_side.py", include_str!("dask_side.py")),
+];
 
-/// Everything that is needed to start it.
+/// A virtual environment: its name and its packages.
+pub(crate) type Environment = (&'static str, &'static [&'static str]);
+pub(crate) const RAY: Environment = ("ray", &["ray==2.60.0", "numpy==2.4.6", "pyarrow==26.0.1"]);
+/// Pool is a part of Python.
+pub(crate) const PLAIN: Environment =
+    ("python", &["numpy==2.4.6", "pyarrow==26.0.1", "distributed==2026.8.0"]);
+pub(crate) const VERSIONS: &str = "Ray 2.60.0, Dask 2026.8.0, numpy 2.4.6, pyarrow 26.0.1";
+
+/// Everything that is needed to start a rival.
 #[derive(Debug, Clone)]
 pub(crate) struct Installed {
     python: PathBuf,
-    program: PathBuf,
+    programs: PathBuf,
 }
 
-/// Installs Ray under `base`, unless it is there.
-pub(crate) fn install(base: &Path) -> Result<Installed, Failure> {
-    let venv = venv(&base.join("ray"), &PACKAGES)?;
-    let program = base.join("ray_side.py");
-    std::fs::write(&program, PROGRAM)?;
-    Ok(Installed { python: venv.join("bin/python"), program })
+/// Makes an environment under `base`, unless it is there.
+pub(crate) fn install(base: &Path, (name, packages): &Environment) -> Result<Installed, Failure> {
+    let venv = venv(&base.join(name), packages)?;
+    let programs = base.join("programs");
+    std::fs::create_dir_all(&programs)?;
+    for (name, text) in PROGRAMS {
+        std::fs::write(programs.join(name), text)?;
+    }
+    Ok(Installed { python: venv.join("bin/python"), programs })
 }
 
-/// Starts its driver; Ray itself starts with the first command.
-pub(crate) fn start(installed: &Installed, scratch: &Path) -> Result<Side, Failure> {
-    // Its sockets' paths would be too long further down.
-    let directory = scratch.join("ray");
-    std::fs::create_dir_all(&directory)?;
+/// Starts the driver of a rival. Its processes start with the first command.
+pub(crate) fn start(installed: &Installed, name: &str, scratch: &Path) -> Result<Side, Failure> {
     let mut command = guard::command(&installed.python);
-    command.arg(&installed.program).arg(directory);
-    // Its sessions write there, and leave things there.
+    command.arg(installed.programs.join(format!("{name}_side.py"))).arg(scratch);
+    // They write there, and leave things there.
     command.env("TMPDIR", scratch).env("HOME", scratch);
-    Side::start("ray", command, Some(scratch))
+    Side::start(name, command, Some(scratch))
 }
 
 /// A virtual environment with these packages, made once.

@@ -1,21 +1,16 @@
-"""Ray's side of the comparison: one driver, which takes one command a line and answers each with one line.
-
-Answers are "ok FIGURE", "error TEXT" (Ray failed), or "wrong TEXT" (a result is not what it has to be). Ray's own
-output goes to standard error. The last word of a command is how many milliseconds it may take.
-"""
+"""Ray's side of the comparison: one driver. `side.py` has how it is asked."""
 
 import os
 import statistics
 import sys
 import time
 
-DIRECTORY = sys.argv[1]
-WORKERS = 2
-STORE_BYTES = 2 << 30
+import side
+from side import check, repeated
 
-# Answers go to what was standard output; everything else that this process prints, and its children, does not.
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
+DIRECTORY = os.path.join(sys.argv[1], "ray")
+WORKERS = 2
+STORE_BYTES = 6 << 30
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
@@ -23,14 +18,7 @@ os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 import numpy as np  # noqa: E402
 import ray  # noqa: E402
 
-
-class Wrong(Exception):
-    """A result that is not what it has to be."""
-
-
-def check(condition, text):
-    if not condition:
-        raise Wrong(text)
+import ray_jobs  # noqa: E402
 
 
 @ray.remote
@@ -70,22 +58,12 @@ def start():
     )
 
 
-def repeated(budget, work):
-    """The median time of one go, of as many as fit, the first of which only warms up."""
-    work()
-    figures, begun = [], time.perf_counter()
-    while not figures or time.perf_counter() - begun < budget:
-        start = time.perf_counter()
-        work()
-        figures.append(time.perf_counter() - start)
-    return statistics.median(figures)
-
-
 class Side:
     def __init__(self):
         self.actor = None
         self.total = 0
         self.kept = {}
+        self.jobs = ray_jobs.Jobs(sys.argv[1])
 
     def total_actor(self):
         if self.actor is None:
@@ -208,6 +186,7 @@ class Side:
     def stop(self):
         """Ends the session, and says how long that takes."""
         self.actor, self.kept = None, {}
+        self.jobs.rest()
         start = time.perf_counter()
         ray.shutdown()
         return time.perf_counter() - start
@@ -225,8 +204,9 @@ class Side:
         start()
         return taken
 
-    def rest(self, *_):
+    def rest(self, _budget=0):
         self.kept = {}
+        self.jobs.rest()
         return 0
 
 
@@ -249,19 +229,16 @@ WORK = {
 
 
 def main():
-    side = Side()
-    for line in sys.stdin:
-        name, *words = line.split()
-        try:
-            if not ray.is_initialized() and name not in ("init", "rest"):
-                start()
-            budget = float(words.pop()) / 1000 if words else 0
-            answer = f"ok {WORK[name](side, budget, *words)!r}"
-        except Wrong as wrong:
-            answer = f"wrong {wrong}"
-        except Exception as error:  # noqa: BLE001: whatever it is, the harness goes on without Ray
-            answer = f"error {type(error).__name__}: {error}".replace("\n", " ")
-        print(answer, file=answers, flush=True)
+    ours = Side()
+
+    def work(name, budget, words):
+        if not ray.is_initialized() and name not in ("init", "rest"):
+            start()
+        if name in ray_jobs.WORK:
+            return ray_jobs.WORK[name](ours.jobs, budget, *words)
+        return WORK[name](ours, budget, *words)
+
+    side.serve(work)
     if ray.is_initialized():
         ray.shutdown()
 

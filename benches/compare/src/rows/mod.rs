@@ -3,8 +3,10 @@
 //! A row belongs to a [`Series`] when it is one point of how a cost grows.
 
 mod calls;
+mod cores;
 mod growth;
 mod idle;
+mod jobs;
 mod large;
 mod objects;
 mod session;
@@ -22,6 +24,12 @@ pub(crate) enum Who {
     Lmdb,
     Iceoryx,
     IpcChannel,
+    /// One process of plain Rust, with one thread or with rayon’s.
+    Thread,
+    Rayon,
+    /// Python’s `multiprocessing.Pool`.
+    Pool,
+    Dask,
     Ray,
 }
 
@@ -35,6 +43,10 @@ impl Who {
             Self::Lmdb => "LMDB",
             Self::Iceoryx => "iceoryx2",
             Self::IpcChannel => "ipc-channel",
+            Self::Thread => "one thread",
+            Self::Rayon => "rayon",
+            Self::Pool => "Pool",
+            Self::Dask => "Dask",
             Self::Ray => "Ray",
         }
     }
@@ -49,8 +61,35 @@ impl Who {
             Self::Lmdb => "lmdb",
             Self::Iceoryx => "iceoryx2",
             Self::IpcChannel => "ipc-channel",
+            Self::Thread => "thread",
+            Self::Rayon => "rayon",
+            Self::Pool => "pool",
+            Self::Dask => "dask",
             Self::Ray => "ray",
         }
+    }
+
+    /// Those that can be left out.
+    pub(crate) const RIVALS: [Self; 9] = [
+        Self::Plasma,
+        Self::Lmdb,
+        Self::Iceoryx,
+        Self::IpcChannel,
+        Self::Thread,
+        Self::Rayon,
+        Self::Pool,
+        Self::Dask,
+        Self::Ray,
+    ];
+
+    /// Whether it is no crate, so that it is installed before it is measured.
+    pub(crate) fn is_installed(self) -> bool {
+        matches!(self, Self::Plasma | Self::Pool | Self::Dask | Self::Ray)
+    }
+
+    /// Whether its processes poll also when nothing is asked of them.
+    pub(crate) fn polls(self) -> bool {
+        matches!(self, Self::Ray | Self::Dask)
     }
 
     pub(crate) fn is_mobula(self) -> bool {
@@ -63,6 +102,8 @@ impl Who {
 pub(crate) enum Task {
     /// Its side is given these words, and the budget behind them.
     Ask(String),
+    /// The same for a job, whose size comes before the budget; a quick run has a smaller one.
+    Job { words: String, size: u64 },
     /// CPU time of its processes while nothing is asked of them, of one core's, in per cent.
     IdleCpu,
     /// Memory of its processes at that time.
@@ -109,6 +150,8 @@ pub(crate) struct Row {
     pub(crate) bytes: Option<u64>,
     /// The series, and the place in it.
     pub(crate) point: Option<(&'static str, f64)>,
+    /// Whether it is a whole job, which stands in the page’s first table too.
+    pub(crate) job: bool,
     /// Whether the headline chart has it.
     pub(crate) headline: bool,
     /// Too slow for a quick run.
@@ -155,7 +198,9 @@ pub(crate) enum SeriesGoal {
 
 /// All rows, those of one series one after the other.
 pub(crate) fn rows() -> Vec<Row> {
-    let mut rows = objects::rows();
+    let mut rows = jobs::rows();
+    rows.extend(cores::rows());
+    rows.extend(objects::rows());
     rows.extend(large::rows());
     rows.extend(calls::rows());
     rows.extend(session::rows());
@@ -186,6 +231,7 @@ impl Row {
             budget_ms: 200,
             bytes: None,
             point: None,
+            job: false,
             headline: false,
             slow: false,
             primed: false,
@@ -240,6 +286,17 @@ impl Row {
 
     pub(crate) fn rounds(mut self, rounds: usize, budget_ms: u64) -> Self {
         (self.rounds, self.budget_ms) = (rounds, budget_ms);
+        self
+    }
+
+    pub(crate) fn budget_ms(mut self, budget_ms: u64) -> Self {
+        self.budget_ms = budget_ms;
+        self
+    }
+
+    /// Takes a contender out.
+    pub(crate) fn without(mut self, who: Who) -> Self {
+        self.contenders.retain(|contender| contender.who != who);
         self
     }
 

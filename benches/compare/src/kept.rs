@@ -1,0 +1,106 @@
+//! The measurements that the page consists of, in a file beside it.
+//!
+//! A run that measures only some rows replaces these. The others keep their figures, and the page says on which day each
+//! row was measured, and on which machine if that was another one. A row is replaced as a whole, so that ratios are of
+//! figures of one run.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lab::{Measured, Outcome};
+use crate::rows;
+
+const FILE: &str = "performance.json";
+
+/// The rows that have been measured, by their keys.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    rows: BTreeMap<String, KeptRow>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct KeptRow {
+    date: String,
+    machine: String,
+    /// By the contenders' names.
+    outcomes: BTreeMap<String, Outcome>,
+}
+
+impl Kept {
+    /// The rows of a directory's page: none, if it has no page.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        match std::fs::read(directory.join(FILE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes them beside the page, and returns the file.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<String> {
+        let path = directory.join(FILE);
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(path.display().to_string())
+    }
+
+    /// Puts rows that were measured on a machine in the place of those that were kept.
+    pub(crate) fn replace(&mut self, measured: &[Measured], machine: &str) {
+        for of in measured {
+            let contenders = of.row.contenders.iter().map(|contender| contender.label.clone());
+            let outcomes = contenders.zip(of.outcomes.iter().cloned()).collect();
+            let (date, machine) = (of.measured.clone(), machine.to_owned());
+            self.rows.insert(of.row.key.clone(), KeptRow { date, machine, outcomes });
+        }
+    }
+
+    /// All of them, in the order of the page, with those contenders that were measured. `machine` is the page's.
+    pub(crate) fn measured(mut self, machine: &str) -> Vec<Measured> {
+        let rows = rows::rows().into_iter().filter_map(|mut row| {
+            let mut kept = self.rows.remove(&row.key)?;
+            row.contenders.retain(|contender| kept.outcomes.contains_key(&contender.label));
+            let outcomes =
+                row.contenders.iter().filter_map(|contender| kept.outcomes.remove(&contender.label));
+            let outcomes = outcomes.collect();
+            let measured = match kept.machine == machine {
+                true => kept.date,
+                false => format!("{}, on {}", kept.date, kept.machine),
+            };
+            Some(Measured { row, outcomes, measured })
+        });
+        rows.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Spread;
+    use crate::rows::Who;
+
+    fn measured(key: &str, date: &str, median: f64) -> Measured {
+        let mut row = rows::rows().into_iter().find(|row| row.key == key).unwrap();
+        row.contenders.retain(|contender| contender.who == Who::Mobula);
+        let outcome = Outcome::Measured(Spread { median, low: median, high: median });
+        Measured { row, outcomes: vec![outcome], measured: date.to_owned() }
+    }
+
+    #[test]
+    fn rows_that_are_not_measured_again_keep_their_figures_their_day_and_their_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(directory.path()).unwrap();
+        kept.replace(&[measured("init", "monday", 1.0), measured("shutdown", "monday", 2.0)], "old");
+        kept.write(directory.path()).unwrap();
+
+        let mut kept = Kept::open(directory.path()).unwrap();
+        kept.replace(&[measured("shutdown", "tuesday", 3.0)], "new");
+        let all = kept.measured("new");
+        let found: Vec<_> =
+            all.iter().map(|of| (&*of.row.key, &*of.measured, of.median(Who::Mobula).unwrap())).collect();
+        assert_eq!(found, [("init", "monday, on old", 1.0), ("shutdown", "tuesday", 3.0)]);
+        assert!(all.iter().all(|of| of.row.contenders.len() == of.outcomes.len()));
+    }
+}
