@@ -3,11 +3,13 @@
 //! The stream comes from another process. Each length is checked against the bytes that are left before anything is
 //! taken or promised for it.
 
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
-};
+mod access;
+mod heads;
 
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected, Visitor};
+
+use self::access::{Entries, Items, Variant};
+use self::heads::{Head, Heads};
 use super::error::{Error, Step};
 use super::{Extension, buffering, extension, marker, nested, numbers};
 use crate::value::buffer::Buffer;
@@ -18,7 +20,7 @@ use mobula_runtime::stack::StackLimit;
 pub(super) fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Error> {
     let mut reader = Reader::new(bytes);
     let value = T::deserialize(&mut reader)?;
-    Ok((value, reader.rest()))
+    Ok((value, reader.heads.rest()))
 }
 
 /// Room on the stack for each buffered level: code that does not check the stack goes through the level again.
@@ -26,8 +28,7 @@ const BUFFERED_LEVEL_BYTES: usize = 16 << 10;
 
 /// Reads one value after the other.
 pub(super) struct Reader<'de> {
-    bytes: &'de [u8],
-    at: usize,
+    heads: Heads<'de>,
     limit: StackLimit,
     /// How many of the `Some`s around the next nil have been read already.
     somes: u32,
@@ -37,32 +38,9 @@ pub(super) struct Reader<'de> {
     buffered: usize,
 }
 
-/// The beginning of a value.
-#[derive(Clone, Copy)]
-enum Head {
-    Nil,
-    Bool(bool),
-    Unsigned(u64),
-    Signed(i64),
-    F32(f32),
-    F64(f64),
-    /// With their bytes to come.
-    Text(usize),
-    Binary(usize),
-    Extension(u8, usize),
-    /// With so many elements, or entries, to come.
-    Array(usize),
-    Map(usize),
-}
-
 impl<'de> Reader<'de> {
     pub(super) fn new(bytes: &'de [u8]) -> Self {
-        Self { bytes, at: 0, limit: StackLimit::here(), somes: 0, key_at: None, buffered: 0 }
-    }
-
-    /// The bytes that have not been read.
-    pub(super) fn rest(&self) -> &'de [u8] {
-        &self.bytes[self.at..]
+        Self { heads: Heads::new(bytes), limit: StackLimit::here(), somes: 0, key_at: None, buffered: 0 }
     }
 
     /// One level down.
@@ -74,102 +52,11 @@ impl<'de> Reader<'de> {
         Ok(())
     }
 
-    #[inline]
-    fn take(&mut self, length: usize) -> Result<&'de [u8], Error> {
-        match self.rest().get(..length) {
-            Some(taken) => {
-                self.at += length;
-                Ok(taken)
-            }
-            None => Err(self.cut_short(length)),
-        }
-    }
-
-    #[cold]
-    fn cut_short(&self, wanted: usize) -> Error {
-        let (at, left) = (self.at, self.rest().len());
-        Error::new(format!(
-            "the stream is cut short: {wanted} bytes should follow its byte {at}, but {left} do"
-        ))
-    }
-
-    #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        Ok(self.take(N)?.try_into().expect("as many as were taken"))
-    }
-
-    #[inline]
-    fn short(&mut self) -> Result<usize, Error> {
-        Ok(self.array::<1>()?[0].into())
-    }
-
-    #[inline]
-    fn medium(&mut self) -> Result<usize, Error> {
-        Ok(u16::from_be_bytes(self.array()?).into())
-    }
-
-    #[inline]
-    fn long(&mut self) -> Result<usize, Error> {
-        Ok(u32::from_be_bytes(self.array()?) as usize)
-    }
-
-    #[inline]
-    fn head(&mut self) -> Result<Head, Error> {
-        Ok(match self.array::<1>()?[0] {
-            byte @ 0..=0x7f => Head::Unsigned(byte.into()),
-            byte @ 0x80..=0x8f => Head::Map((byte & 0x0f).into()),
-            byte @ 0x90..=0x9f => Head::Array((byte & 0x0f).into()),
-            byte @ 0xa0..=0xbf => Head::Text((byte & 0x1f).into()),
-            byte @ 0xe0.. => Head::Signed((byte as i8).into()),
-            marker::NIL => Head::Nil,
-            marker::FALSE => Head::Bool(false),
-            marker::TRUE => Head::Bool(true),
-            marker::U8 => Head::Unsigned(u8::from_be_bytes(self.array()?).into()),
-            marker::U16 => Head::Unsigned(u16::from_be_bytes(self.array()?).into()),
-            marker::U32 => Head::Unsigned(u32::from_be_bytes(self.array()?).into()),
-            marker::U64 => Head::Unsigned(u64::from_be_bytes(self.array()?)),
-            marker::I8 => Head::Signed(i8::from_be_bytes(self.array()?).into()),
-            marker::I16 => Head::Signed(i16::from_be_bytes(self.array()?).into()),
-            marker::I32 => Head::Signed(i32::from_be_bytes(self.array()?).into()),
-            marker::I64 => Head::Signed(i64::from_be_bytes(self.array()?)),
-            marker::F32 => Head::F32(f32::from_be_bytes(self.array()?)),
-            marker::F64 => Head::F64(f64::from_be_bytes(self.array()?)),
-            marker::STR_8 => Head::Text(self.short()?),
-            marker::STR_16 => Head::Text(self.medium()?),
-            marker::STR_32 => Head::Text(self.long()?),
-            marker::BIN_8 => Head::Binary(self.short()?),
-            marker::BIN_16 => Head::Binary(self.medium()?),
-            marker::BIN_32 => Head::Binary(self.long()?),
-            marker::ARRAY_16 => Head::Array(self.medium()?),
-            marker::ARRAY_32 => Head::Array(self.long()?),
-            marker::MAP_16 => Head::Map(self.medium()?),
-            marker::MAP_32 => Head::Map(self.long()?),
-            byte @ marker::FIXEXT_1..=marker::FIXEXT_16 => self.extension(1 << (byte - marker::FIXEXT_1))?,
-            marker::EXT_8 => {
-                let length = self.short()?;
-                self.extension(length)?
-            }
-            marker::EXT_16 => {
-                let length = self.medium()?;
-                self.extension(length)?
-            }
-            marker::EXT_32 => {
-                let length = self.long()?;
-                self.extension(length)?
-            }
-            byte => return Err(Error::new(format!("no value begins with the byte {byte:#04x}"))),
-        })
-    }
-
-    fn extension(&mut self, length: usize) -> Result<Head, Error> {
-        Ok(Head::Extension(self.array::<1>()?[0], length))
-    }
-
     /// Reads a value, as the type that the stream has.
     #[inline]
     fn value<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.at;
-        let head = self.head()?;
+        let start = self.heads.at;
+        let head = self.heads.head()?;
         self.value_of(start, head, visitor)
     }
 
@@ -187,8 +74,8 @@ impl<'de> Reader<'de> {
             Head::Signed(value) => visitor.visit_i64(value),
             Head::F32(value) => visitor.visit_f32(value),
             Head::F64(value) => visitor.visit_f64(value),
-            Head::Text(length) => visitor.visit_borrowed_str(self.text(length)?),
-            Head::Binary(length) => visitor.visit_borrowed_bytes(self.take(length)?),
+            Head::Text(length) => visitor.visit_borrowed_str(self.heads.text(length)?),
+            Head::Binary(length) => visitor.visit_borrowed_bytes(self.heads.take(length)?),
             Head::Array(length) => {
                 self.deeper()?;
                 let mut items = Items { reader: self, left: length, index: 0 };
@@ -219,7 +106,7 @@ impl<'de> Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match head {
-            Head::Binary(length) => numbers::visit(b'B', self.take(length)?, visitor),
+            Head::Binary(length) => numbers::visit(b'B', self.heads.take(length)?, visitor),
             Head::Extension(extension::BYTES_BESIDE, length) => {
                 let bytes = self.beside(length)?.copy_once();
                 match std::str::from_utf8(&bytes) {
@@ -229,12 +116,6 @@ impl<'de> Reader<'de> {
             }
             head => self.value_of(start, head, visitor),
         }
-    }
-
-    #[inline]
-    fn text(&mut self, length: usize) -> Result<&'de str, Error> {
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map_err(|error| Error::new(format!("text that is not UTF-8: {error}")))
     }
 
     fn value_of_extension<V: Visitor<'de>>(
@@ -274,7 +155,7 @@ impl<'de> Reader<'de> {
             extension::BUFFER | extension::REFERENCE | extension::TENSOR | extension::ARROW => {
                 self.deeper()?;
                 // Each has a form of its own, by which they are told apart in `serde`'s buffer.
-                let data = self.rest().get(..length).ok_or_else(|| self.cut_short(length))?;
+                let data = self.heads.rest().get(..length).ok_or_else(|| self.heads.cut_short(length))?;
                 let is_right = matches!(
                     (code, data),
                     (extension::BUFFER, [0..=0x7f | marker::U8..=marker::U64, ..])
@@ -284,9 +165,9 @@ impl<'de> Reader<'de> {
                 if !is_right {
                     return Err(Error::new(format!("an extension of type {code} with another value in it")));
                 }
-                let end = self.at + length;
+                let end = self.heads.at + length;
                 let value = nested::visit(&mut *self, visitor)?;
-                if self.at == end {
+                if self.heads.at == end {
                     return Ok(value);
                 }
                 Err(Error::new(format!("an extension of {length} bytes ends elsewhere than the value in it")))
@@ -300,7 +181,7 @@ impl<'de> Reader<'de> {
         if length != N {
             return Err(Error::new(format!("an extension of {length} bytes, where {N} belong")));
         }
-        self.array()
+        self.heads.array()
     }
 
     /// A buffer to be copied out, which an extension that began `length` bytes before its end names.
@@ -311,12 +192,12 @@ impl<'de> Reader<'de> {
 
     /// A list of numbers: of which kind, and where.
     fn numbers(&mut self, code: u8, length: usize) -> Result<(u8, Place<'de>), Error> {
-        let [element] = self.array()?;
+        let [element] = self.heads.array()?;
         let Some(length) = length.checked_sub(1) else {
             return Err(Error::new("a list of numbers of no kind"));
         };
         let place = match code {
-            extension::NUMBERS => Place::Stream(self.take(length)?),
+            extension::NUMBERS => Place::Stream(self.heads.take(length)?),
             _ => Place::Buffer(self.beside(length)?),
         };
         Ok((element, place))
@@ -328,37 +209,19 @@ impl<'de> Reader<'de> {
         let somes = u32::from_le_bytes(self.data(length)?);
         if self.somes < somes {
             self.somes += 1;
-            self.at = start;
+            self.heads.at = start;
             return Ok(true);
         }
         self.somes = 0;
         Ok(false)
     }
 
-    /// Passes over a value, however deep.
-    fn skip(&mut self) -> Result<(), Error> {
-        let mut left = 1u64;
-        while left > 0 {
-            left -= 1;
-            match self.head()? {
-                Head::Text(length) | Head::Binary(length) | Head::Extension(_, length) => {
-                    self.take(length)?;
-                }
-                Head::Array(length) => left += length as u64,
-                Head::Map(length) => left += 2 * length as u64,
-                _ => {}
-            }
-        }
-        self.somes = 0;
-        Ok(())
-    }
-
     /// The step to an entry, by its key.
     #[cold]
     fn step_to(&self, key_start: usize, index: usize) -> Step {
-        let mut reader = Self { bytes: self.bytes, at: key_start, ..*self };
-        match reader.head() {
-            Ok(Head::Text(length)) => match reader.text(length) {
+        let mut heads = self.heads.back_to(key_start);
+        match heads.head() {
+            Ok(Head::Text(length)) => match heads.text(length) {
                 Ok(name) => Step::Name(name.to_owned().into()),
                 Err(_) => Step::Index(index),
             },
@@ -385,8 +248,8 @@ macro_rules! integers {
     ($($deserialize:ident $visit:ident $number:ty;)*) => {$(
         #[inline]
         fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            let start = self.at;
-            let head = self.head()?;
+            let start = self.heads.at;
+            let head = self.heads.head()?;
             let number = match head {
                 Head::Unsigned(number) => <$number>::try_from(number).ok(),
                 Head::Signed(number) => <$number>::try_from(number).ok(),
@@ -415,9 +278,9 @@ macro_rules! lists {
     ($($deserialize:ident($($parameter:ty),*);)*) => {$(
         #[inline]
         fn $deserialize<V: Visitor<'de>>(self, $(_: $parameter,)* visitor: V) -> Result<V::Value, Error> {
-            let start = self.at;
-            match self.head()? {
-                Head::Binary(length) => numbers::visit(b'B', self.take(length)?, visitor),
+            let start = self.heads.at;
+            match self.heads.head()? {
+                Head::Binary(length) => numbers::visit(b'B', self.heads.take(length)?, visitor),
                 Head::Extension(extension::BYTES_BESIDE, length) => {
                     numbers::visit(b'B', &self.beside(length)?, visitor)
                 }
@@ -432,8 +295,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.buffered += 1;
-        let start = self.at;
-        let value = self.head().and_then(|head| match head {
+        let start = self.heads.at;
+        let value = self.heads.head().and_then(|head| match head {
             Head::Binary(_) | Head::Extension(extension::BYTES_BESIDE, _) if buffering::is_buffer::<V>() => {
                 self.value_with_bytes_listed(start, head, visitor)
             }
@@ -445,9 +308,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.at;
-        match self.head()? {
-            Head::Text(length) => visitor.visit_borrowed_str(self.text(length)?),
+        let start = self.heads.at;
+        match self.heads.head()? {
+            Head::Text(length) => visitor.visit_borrowed_str(self.heads.text(length)?),
             head => self.value_with_bytes_listed(start, head, visitor),
         }
     }
@@ -484,10 +347,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.at;
-        match self.head()? {
+        let start = self.heads.at;
+        match self.heads.head()? {
             Head::Text(length) => {
-                let text = self.text(length)?;
+                let text = self.heads.text(length)?;
                 let mut letters = text.chars();
                 match (letters.next(), letters.next()) {
                     (Some(letter), None) => visitor.visit_char(letter),
@@ -499,8 +362,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.at;
-        match self.head()? {
+        let start = self.heads.at;
+        match self.heads.head()? {
             Head::Extension(code @ (extension::NUMBERS | extension::NUMBERS_BESIDE), length) => {
                 match self.numbers(code, length)? {
                     (b'B', Place::Stream(bytes)) => visitor.visit_borrowed_bytes(bytes),
@@ -519,8 +382,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.at;
-        match self.head()? {
+        let start = self.heads.at;
+        match self.heads.head()? {
             Head::Nil => visitor.visit_none(),
             Head::Extension(extension::SOME, length) => {
                 if self.some_is_next(start, length)? {
@@ -531,7 +394,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             }
             _ => {
                 self.deeper()?;
-                self.at = start;
+                self.heads.at = start;
                 visitor.visit_some(self)
             }
         }
@@ -555,10 +418,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         self.deeper()?;
-        let start = self.at;
-        match self.head()? {
+        let start = self.heads.at;
+        match self.heads.head()? {
             Head::Text(_) => {
-                self.at = start;
+                self.heads.at = start;
                 visitor.visit_enum(Variant { reader: self, has_content: false })
             }
             Head::Map(1) => visitor.visit_enum(Variant { reader: self, has_content: true }),
@@ -571,124 +434,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.skip()?;
+        self.heads.skip()?;
+        self.somes = 0;
         visitor.visit_unit()
-    }
-}
-
-/// An array being read.
-struct Items<'r, 'de> {
-    reader: &'r mut Reader<'de>,
-    left: usize,
-    index: usize,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_, 'de> {
-    type Error = Error;
-
-    #[inline]
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        self.index += 1;
-        let value = seed.deserialize(&mut *self.reader);
-        value
-            .map(Some)
-            .map_err(|error| error.at(Step::Index(self.index - 1), Some(std::any::type_name::<T::Value>())))
-    }
-
-    /// No more than there are bytes for.
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left.min(self.reader.rest().len()))
-    }
-}
-
-/// A map being read.
-struct Entries<'r, 'de> {
-    reader: &'r mut Reader<'de>,
-    left: usize,
-    index: usize,
-    key_start: usize,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, 'de> {
-    type Error = Error;
-
-    #[inline]
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        self.index += 1;
-        self.key_start = self.reader.at;
-        self.reader.key_at = Some(self.key_start);
-        let key = seed.deserialize(&mut *self.reader);
-        key.map(Some).map_err(|error| error.at(Step::Index(self.index - 1), None))
-    }
-
-    #[inline]
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let value = seed.deserialize(&mut *self.reader);
-        value.map_err(|error| {
-            let step = self.reader.step_to(self.key_start, self.index.saturating_sub(1));
-            error.at(step, Some(std::any::type_name::<T::Value>()))
-        })
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left.min(self.reader.rest().len()))
-    }
-}
-
-/// A variant being read: its name, and then its content.
-struct Variant<'r, 'de> {
-    reader: &'r mut Reader<'de>,
-    has_content: bool,
-}
-
-impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
-    type Error = Error;
-    type Variant = Self;
-
-    #[inline]
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let name = seed.deserialize(&mut *self.reader)?;
-        Ok((name, self))
-    }
-}
-
-impl Variant<'_, '_> {
-    fn content(&self, expected: &dyn de::Expected) -> Result<(), Error> {
-        if self.has_content { Ok(()) } else { Err(Error::invalid_type(Unexpected::UnitVariant, expected)) }
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = Error;
-
-    #[inline]
-    fn unit_variant(self) -> Result<(), Error> {
-        if self.has_content { de::Deserialize::deserialize(self.reader) } else { Ok(()) }
-    }
-
-    #[inline]
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        self.content(&"a variant with a value")?;
-        seed.deserialize(self.reader)
-    }
-
-    #[inline]
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
-        self.content(&"a variant with values")?;
-        self.reader.deserialize_tuple(length, visitor)
-    }
-
-    #[inline]
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.content(&"a variant with fields")?;
-        self.reader.deserialize_struct("", fields, visitor)
     }
 }

@@ -1,9 +1,12 @@
 //! From `serde`'s data model to the stream.
 
+mod compound;
+
 use std::fmt::Display;
 
 use serde::ser::{self, Serialize, Serializer};
 
+use self::compound::Compound;
 use super::error::{Error, Step};
 use super::numbers::{self, Number};
 use super::read::take;
@@ -130,15 +133,6 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(before);
         self.out.extend_from_slice(&index.to_le_bytes());
         Ok(())
-    }
-
-    #[inline]
-    fn compound(&mut self, kind: Kind, length: Option<usize>) -> Result<Compound<'_, 'a>, Error> {
-        self.deeper()?;
-        let (start, announced) = (self.out.len(), length.unwrap_or(0));
-        self.put_length(kind, announced)?;
-        let key_start = self.out.len();
-        Ok(Compound { writer: self, kind, start, announced, count: 0, key_start, variant: None })
     }
 
     /// The map of one entry that a variant with content is, up to its content.
@@ -352,17 +346,17 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_seq(self, length: Option<usize>) -> Result<Compound<'w, 'a>, Error> {
-        self.compound(Kind::Array, length)
+        Compound::begin(self, Kind::Array, length)
     }
 
     #[inline]
     fn serialize_tuple(self, length: usize) -> Result<Compound<'w, 'a>, Error> {
-        self.compound(Kind::Array, Some(length))
+        Compound::begin(self, Kind::Array, Some(length))
     }
 
     #[inline]
     fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Compound<'w, 'a>, Error> {
-        self.compound(Kind::Array, Some(length))
+        Compound::begin(self, Kind::Array, Some(length))
     }
 
     #[inline]
@@ -374,17 +368,17 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         length: usize,
     ) -> Result<Compound<'w, 'a>, Error> {
         self.put_variant(variant)?;
-        Ok(Compound { variant: Some(variant), ..self.compound(Kind::Array, Some(length))? })
+        Ok(Compound::begin(self, Kind::Array, Some(length))?.of(variant))
     }
 
     #[inline]
     fn serialize_map(self, length: Option<usize>) -> Result<Compound<'w, 'a>, Error> {
-        self.compound(Kind::Map, length)
+        Compound::begin(self, Kind::Map, length)
     }
 
     #[inline]
     fn serialize_struct(self, _: &'static str, length: usize) -> Result<Compound<'w, 'a>, Error> {
-        self.compound(Kind::Map, Some(length))
+        Compound::begin(self, Kind::Map, Some(length))
     }
 
     #[inline]
@@ -396,7 +390,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         length: usize,
     ) -> Result<Compound<'w, 'a>, Error> {
         self.put_variant(variant)?;
-        Ok(Compound { variant: Some(variant), ..self.compound(Kind::Map, Some(length))? })
+        Ok(Compound::begin(self, Kind::Map, Some(length))?.of(variant))
     }
 
     #[inline]
@@ -480,207 +474,5 @@ struct AsBytes<N>(Vec<N>);
 impl<N: Number> AsRef<[u8]> for AsBytes<N> {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
-    }
-}
-
-/// An array or a map being written.
-pub(super) struct Compound<'w, 'a> {
-    writer: &'w mut Writer<'a>,
-    kind: Kind,
-    /// Where it begins in the stream.
-    start: usize,
-    /// The length that stands there.
-    announced: usize,
-    count: usize,
-    /// Where the last key begins.
-    key_start: usize,
-    /// Of which variant it is the content, for errors.
-    variant: Option<&'static str>,
-}
-
-impl Compound<'_, '_> {
-    #[inline]
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        let start = self.writer.out.len();
-        self.count += 1;
-        let written = value.serialize(&mut *self.writer);
-        written.map_err(|error| {
-            self.cut(start);
-            self.place::<T>(error, Step::Index(self.count))
-        })
-    }
-
-    #[inline]
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        let start = self.writer.out.len();
-        self.count += 1;
-        let written = self.writer.put_text(name).and_then(|()| value.serialize(&mut *self.writer));
-        written.map_err(|error| {
-            self.cut(start);
-            self.place::<T>(error, Step::Name(name.into()))
-        })
-    }
-
-    /// Takes back the bytes from `start` on: an implementation of `Serialize` may go on without a part that it cannot
-    /// write.
-    #[cold]
-    fn cut(&mut self, start: usize) {
-        self.writer.out.truncate(start);
-        self.count = self.count.saturating_sub(1);
-    }
-
-    #[cold]
-    fn place<T: ?Sized>(&self, error: Error, step: Step) -> Error {
-        let error = error.at(step, Some(std::any::type_name::<T>()));
-        match self.variant {
-            Some(variant) => error.at(Step::Name(variant.into()), None),
-            None => error,
-        }
-    }
-
-    #[inline]
-    fn finish(self) -> Result<(), Error> {
-        if self.count == self.announced { Ok(()) } else { self.announce_again() }
-    }
-
-    /// There was another length at first, or none.
-    #[cold]
-    fn announce_again(self) -> Result<(), Error> {
-        let Self { writer, kind, start, announced, count, .. } = self;
-        let end = writer.out.len();
-        writer.put_length(kind, announced)?;
-        let old_bytes = writer.out.len() - end;
-        writer.out.truncate(end);
-        writer.put_length(kind, count)?;
-        let head = writer.out.split_off(end);
-        writer.out.splice(start..start + old_bytes, head);
-        Ok(())
-    }
-}
-
-impl ser::SerializeSeq for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTuple for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleStruct for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleVariant for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeMap for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.count += 1;
-        self.key_start = self.writer.out.len();
-        let written = key.serialize(&mut *self.writer);
-        written.map_err(|error| {
-            self.cut(self.key_start);
-            error.at(Step::Index(self.count), Some(std::any::type_name::<T>()))
-        })
-    }
-
-    #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        let value_start = self.writer.out.len();
-        let written = value.serialize(&mut *self.writer);
-        written.map_err(|error| {
-            // The keys that a flattened struct writes are the names of its fields.
-            let key = self.writer.out.get(self.key_start..value_start).unwrap_or_default();
-            let step = match take::<String>(key) {
-                Ok((name, [])) => Step::Name(name.into()),
-                _ => Step::Index(self.count.saturating_sub(1)),
-            };
-            self.cut(self.key_start);
-            error.at(step, Some(std::any::type_name::<T>()))
-        })
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStruct for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.field(name, value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStructVariant for Compound<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.field(name, value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        self.finish()
     }
 }
