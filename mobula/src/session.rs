@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mobula_runtime::{Error, Launch, Result, Session, SessionOptions};
+use mobula_runtime::{Amounts, Error, Launch, Result, Session, SessionOptions};
 
 use crate::registry;
 use crate::takeover::takes_over;
 
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Starts a session with the default [options](Builder): a store, and one worker process for each core. Everything is
+/// Starts a session with the default [options](Builder): a store, and one worker process for each CPU. Everything is
 /// gone when the returned guard is dropped, also by a panic, and when this process is killed.
 ///
 /// ```
@@ -98,9 +98,12 @@ impl Builder {
         Self::default()
     }
 
-    /// The number of tasks that run at the same time: so many worker processes, and more while some of them wait for
-    /// results of others. From 1 to 1000. Default: one for each core that this process may run on, by its affinity mask
-    /// and the quotas of its control groups.
+    /// The worker processes that are kept: so many start with the session, and are there as long as it lasts. More
+    /// start while [resources](Self::num_cpus) are free for more tasks, also while tasks wait for results of others;
+    /// they end when they have been idle for a second. From 1 to 1000. Default: one for each CPU.
+    ///
+    /// Where the [number of CPUs](Self::num_cpus) is not given, the session has one for each worker. Then so many tasks
+    /// run at the same time, unless they say [what they demand](crate::TaskOptions::num_cpus).
     ///
     /// ```
     /// #[mobula::remote]
@@ -113,7 +116,60 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     pub fn workers(mut self, workers: usize) -> Self {
-        self.options.workers = workers;
+        self.options.workers = Some(workers);
+        self
+    }
+
+    /// The number of CPUs that tasks and actors can demand. A task demands one, if it does not
+    /// [say otherwise](crate::TaskOptions::num_cpus); so many tasks run at the same time. Default: one for each of the
+    /// [`workers`](Self::workers), if their number is given; otherwise one for each core that this process may run on,
+    /// by its affinity mask and the quotas of its control groups.
+    ///
+    /// ```
+    /// use mobula::{Error, Failure};
+    ///
+    /// #[mobula::remote(num_cpus = 3)]
+    /// fn heavy() {}
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let error = heavy::remote().get().unwrap_err();
+    /// assert!(matches!(error, Error::Failed(Failure::NeverFits { .. })), "{error}");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The number is only counted with. It may be more or less than the machine has.
+    pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
+        self.options.amounts.num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The memory that tasks and actors can demand, in bytes; see [`TaskOptions::memory`](crate::TaskOptions::memory).
+    /// It is only counted with. Default: the memory of the machine, or of the control group (container) that this
+    /// process is in, without the [store's](Self::capacity_bytes).
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().memory(8 << 30).init()?;
+    /// assert_eq!(mobula::cluster_resources()?.memory(), 8 << 30);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.options.amounts.memory = Some(bytes);
+        self
+    }
+
+    /// Resources of other kinds, by names that the program chooses, and how much of each there is. Tasks and actors
+    /// [demand](crate::TaskOptions::resources) some of them. Default: none.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().resources([("licence", 2), ("disk", 1)]).init()?;
+    /// assert_eq!(mobula::cluster_resources()?.get("licence"), 2.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn resources(
+        mut self,
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Self {
+        self.options.amounts.resources = Some(Amounts::named(amounts));
         self
     }
 

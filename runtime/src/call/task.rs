@@ -10,6 +10,7 @@ use crate::call::arguments::TaskArguments;
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::error::Failure;
+use crate::resources::{Amounts, Demand};
 use crate::wire::Returns;
 
 /// As a number of retries or restarts: no limit.
@@ -44,10 +45,12 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
 #[must_use = "options have no effect before a call is made with them"]
 pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
+    /// What it demands, if anything was said about that. Most calls say nothing, and pay for one pointer.
+    pub(crate) amounts: Option<Box<Amounts>>,
 }
 
 impl TaskOptions {
-    /// The defaults: no retries.
+    /// The defaults: one CPU, no retries.
     ///
     /// ```
     /// let options = mobula::TaskOptions::new();
@@ -91,6 +94,97 @@ impl TaskOptions {
         self
     }
 
+    /// The number of CPUs that the call demands. It begins to run when so many are free: the calls that run at the same
+    /// time never demand more CPUs than the session has (`Builder::num_cpus`). Fractions count, down to 0.0001;
+    /// with 0, the call needs no CPU to run. Default: 1.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(num_cpus = 2)]
+    /// fn invert(x: f64) -> f64 {
+    ///     1.0 / x // on two threads
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(4).init()?;
+    /// let half = invert::remote(2.0);
+    /// let quarter = invert::options(TaskOptions::new().num_cpus(0.5)).remote(4.0); // this call demands less
+    /// assert_eq!(mobula::get([half, quarter])?, [0.5, 0.25]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// CPUs are counted, and not given out: nothing keeps a call from using more. While a call waits for results of
+    /// others (in `get`, `get_timeout` or `wait`), its CPUs are free for them. It does not wait for a CPU to go on.
+    ///
+    /// Calls that demand the same resources share workers, also if they are of different functions. A demand that is
+    /// new to a process costs a message to the head; a loop of calls with one demand costs no more than calls without
+    /// options, except for the options themselves.
+    ///
+    /// Calls of different demands are served in turn. A call that demands much lets others go first that fit in
+    /// between; when it has waited for a while, it is served first.
+    ///
+    /// A demand that the session can never meet is an error at once: [`Failure::NeverFits`](crate::Failure::NeverFits).
+    /// An amount that cannot be, such as -1, is [`Failure::BadOption`](crate::Failure::BadOption).
+    pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
+        self.amounts().num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The memory that the call demands of the session's (`Builder::memory`), in bytes. It is counted, so
+    /// that calls that run at the same time demand no more than there is; nothing keeps a call from using more, or says
+    /// where it is. A call that waits for others keeps it. Default: 0.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn sum(count: u64) -> u64 {
+    ///     (0..count).collect::<Vec<_>>().iter().sum()
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().memory(1 << 30).init()?;
+    /// let needs_much = || TaskOptions::new().memory(600 << 20); // so one at a time
+    /// let sums: Vec<_> = [10, 20].map(|count| sum::options(needs_much()).remote(count)).into();
+    /// assert_eq!(mobula::get(&sums)?, [45, 190]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.amounts().memory = Some(bytes);
+        self
+    }
+
+    /// Amounts that the call demands of the session's own resources (`Builder::resources`), by their names. A
+    /// call that waits for others keeps them. Default: none.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(resources = [("licence", 1)])]
+    /// fn render(frame: u32) -> u32 {
+    ///     frame
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().resources([("licence", 2), ("disk", 1)]).init()?;
+    /// // Two at a time, whatever the number of CPUs.
+    /// let frames: Vec<_> = (0..4).map(render::remote).collect();
+    /// assert_eq!(mobula::get(&frames)?, [0, 1, 2, 3]);
+    ///
+    /// let other = TaskOptions::new().resources([("licence", 0.5), ("disk", 1.0)]); // in place of the attribute's
+    /// assert_eq!(render::options(other).remote(4).get()?, 4);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn resources(
+        mut self,
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Self {
+        self.amounts().resources = Some(Amounts::named(amounts));
+        self
+    }
+
+    fn amounts(&mut self) -> &mut Amounts {
+        self.amounts.get_or_insert_default()
+    }
+
     /// These options, with the values of `defaults` for those that are not set.
     ///
     /// ```
@@ -105,7 +199,11 @@ impl TaskOptions {
     /// let never = usual(TaskOptions::new().max_retries(0));
     /// ```
     pub fn or(self, defaults: Self) -> Self {
-        Self { max_retries: self.max_retries.or(defaults.max_retries) }
+        let amounts = match (self.amounts, defaults.amounts) {
+            (Some(amounts), Some(defaults)) => Some(Box::new(amounts.or(*defaults))),
+            (amounts, defaults) => amounts.or(defaults),
+        };
+        Self { max_retries: self.max_retries.or(defaults.max_retries), amounts }
     }
 }
 
@@ -159,6 +257,8 @@ pub(crate) struct Task {
     pub(crate) results: ResultCells,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
+    /// The resources that the call of a function demands.
+    pub(crate) demand: Demand,
     /// How often the call of a function may be retried. For a method, the head says it when the actor restarts.
     pub(crate) max_retries: u32,
     /// How often it was retried.

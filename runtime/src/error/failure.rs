@@ -8,6 +8,7 @@ use mobula_client::{ClientError, ObjectId, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, ExitReason, TaskError};
+use crate::resources::Resources;
 
 /// Why there is an error instead of a result; travels between processes.
 ///
@@ -93,6 +94,24 @@ pub enum Failure {
         limit: usize,
         /// The number of processes.
         in_use: usize,
+    },
+    /// The session does not have what the call or the actor demands, and never will.
+    NeverFits {
+        /// The function or class.
+        function: String,
+        /// What it demands.
+        demand: Resources,
+        /// What the session has.
+        offer: Resources,
+    },
+    /// An option of the call or the actor cannot be.
+    BadOption {
+        /// The option.
+        option: String,
+        /// The value that was given.
+        value: String,
+        /// The values that can be given.
+        expected: String,
     },
     /// No worker process can be started, or each ends before it can serve, so nothing runs the call.
     NoWorkers {
@@ -370,6 +389,12 @@ impl fmt::Display for Failure {
                  wait for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's \
                  limit of open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
             ),
+            Self::NeverFits { function, demand, offer } => write!(
+                f,
+                "{function} demands {demand}, and the session has {offer}: demand less, or start the session with more \
+                 (`Builder::num_cpus`, `memory` and `resources`)"
+            ),
+            Self::BadOption { option, value, expected } => write!(f, "{option} cannot be {value}: {expected}"),
             Self::NoWorkers { reason } => f.write_str(reason),
             Self::NameTaken { name } => write!(
                 f,

@@ -339,25 +339,18 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         max_restarts: options.max_restarts.unwrap_or(0),
         max_task_retries: options.max_task_retries.unwrap_or(0),
     };
-    match ask(runtime, |request| ToHead::ReserveActor { request, actor })? {
+    match runtime.ask(|request| ToHead::ReserveActor { request, actor })? {
         Answer::Reserved(result) => result,
-        Answer::Found(_) => Err(Failure::Other("the head answered another question".into())),
+        _ => Err(Failure::Other("the head answered another question".into())),
     }
 }
 
 /// The actor of a name. A round trip to the head.
 fn find(runtime: &Runtime, name: &str) -> Result<Option<Found>, Failure> {
-    match ask(runtime, |request| ToHead::FindActor { request, name })? {
+    match runtime.ask(|request| ToHead::FindActor { request, name })? {
         Answer::Found(found) => Ok(found),
-        Answer::Reserved(_) => Err(Failure::Other("the head answered another question".into())),
+        _ => Err(Failure::Other("the head answered another question".into())),
     }
-}
-
-fn ask<'a>(runtime: &Runtime, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
-    let request = runtime.submitter.next_id();
-    runtime.submitter.questions.ask(&question(request))?;
-    let answer = runtime.wait(None, || runtime.submitter.questions.answer(request));
-    answer.unwrap_or(Err(Failure::SessionOver))
 }
 
 impl PartialEq for ActorRef {

@@ -12,7 +12,9 @@ use crate::definition::Definition;
 use crate::error::Failure;
 use crate::front::arguments::ArgumentList;
 use crate::front::reference::Ref;
+use crate::front::resources::demand_of_call;
 use crate::mail::waiters::Mail;
+use crate::resources::Demand;
 use crate::runtime::current;
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
@@ -51,6 +53,14 @@ pub(crate) fn submit(
     if let Some(failure) = failure {
         return failed(SessionNumber::NONE, returns, &failure);
     }
+    let demand = match &target {
+        Target::Function { name, .. } => match demand_of_call(&runtime, &options, || name.to_string()) {
+            Ok(demand) => demand,
+            Err(failure) => return failed(SessionNumber::NONE, returns, &failure),
+        },
+        // An actor has what it demands for life.
+        Target::Method { .. } | Target::Constructor { .. } => Demand::default(),
+    };
     let results: ResultCells = match returns.count() {
         1 => smallvec![ResultCell::pending(runtime.session)],
         count => (0..count).map(|_| ResultCell::pending(runtime.session)).collect(),
@@ -62,6 +72,7 @@ pub(crate) fn submit(
         returns,
         results: results.clone(),
         unready: AtomicUsize::new(1),
+        demand,
         max_retries: options.max_retries.unwrap_or(0),
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),

@@ -4,3 +4,4 @@ pub(crate) mod actor;
 pub(crate) mod arguments;
 pub(crate) mod function;
 pub(crate) mod reference;
+pub(crate) mod resources;

@@ -34,6 +34,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// The options with which the head is started.
 #[derive(Debug)]
 pub(crate) struct HeadOptions {
+    /// The workers that are kept.
     pub(crate) workers: usize,
     /// The most processes: workers and actors together.
     pub(crate) processes_max: usize,
@@ -62,7 +63,7 @@ impl Head {
         let client = ConnectOptions::new().label(label).connect(&options.worker.socket)?;
         let events = client.events();
         let (commands, received) = unbounded();
-        let pool = Pool::new(options.workers, options.processes_max);
+        let pool = Pool::new(options.workers, options.processes_max, options.worker.resources.clone());
         let its_client = client.clone();
         let build_id = options.build_id;
         let processes =

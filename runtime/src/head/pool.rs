@@ -1,27 +1,36 @@
 //! The pool of workers: which caller gets which worker, and how many workers there are. This part decides without links
 //! or processes; the [state](super::state) carries the decisions out.
 //!
-//! Places, not processes, are scarce: as many calls of functions may run as the session has workers. A worker whose
-//! call waits for results of other calls has given its place up, so there can be more processes than places. Free
-//! places go first to workers that have given one up, to the latest of them first: deep recursion finishes what it
-//! began before it begins more.
+//! [Resources](Resources), not processes, are scarce: a caller gets a worker for calls of one demand when so much is
+//! [free](ledger), and a worker holds what its calls demand until its lease ends. A worker whose call waits for results
+//! of other calls has given its CPUs back, and nothing else, so there can be more processes than CPUs. Free CPUs go
+//! first to workers that have given some back, to the latest of them first: deep recursion finishes what it began
+//! before it begins more. All others are served [in rotation](wants).
 //!
-//! There is a limit to all processes, and actors leave enough of them for the places. When the limit is reached and all
-//! running calls wait for others, the next request gets an error: nothing else would go on. The limit is lower while
-//! the driver has no room for so many.
+//! Some processes are *kept*: so many are there, or start, whatever is demanded. More start for demands that fit.
+//!
+//! There is a limit to all processes, and actors leave enough of them for those that are kept. When the limit is
+//! reached and all running calls wait for others, the next request gets an error: nothing else would go on. The limit
+//! is lower while the driver has no room for so many.
 //!
 //! A call whose caller has died is orphaned: it runs on, but nobody waits for it, and it may never end. Its worker
-//! holds no place, and no caller gets the worker until it says that it is free.
+//! holds no CPUs, and no caller gets the worker until it says that it is free.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
+use self::ledger::Ledger;
+use self::wants::{Want, Wants};
+use crate::resources::{Demand, Resources};
+
 #[cfg(test)]
 mod calls;
+mod ledger;
 #[cfg(test)]
 mod simulation;
+mod wants;
 
 /// A worker that is not needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
@@ -61,6 +70,10 @@ pub(super) struct Worker<C> {
     pub(super) job: Job,
     /// The caller to which it is leased.
     lessee: Option<C>,
+    /// What its calls demand, from the grant until it is idle again.
+    demand: Demand,
+    /// What it holds of that.
+    held: Resources,
     /// Whether its call waits for results of other calls.
     blocked: bool,
     /// Since when the process is broken: its connection is closed, or its records cannot be read.
@@ -106,6 +119,33 @@ impl<C: Caller> Worker<C> {
         self.lessee = None;
     }
 
+    /// What it should hold, by what it does.
+    fn due(&self) -> Resources {
+        match self.job {
+            Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
+            // What it had, until it has ended.
+            Job::Exiting { .. } => self.held.clone(),
+            Job::Finishing { .. } => self.demand.without_cpus(),
+            _ if self.blocked => self.demand.without_cpus(),
+            Job::Leased { .. } | Job::Actor { .. } => Resources::clone(&self.demand),
+        }
+    }
+
+    /// Takes and gives back resources, after it began or ended something.
+    fn charge(&mut self, ledger: &mut Ledger) {
+        let due = self.due();
+        ledger.replace(&mut self.held, due);
+    }
+
+    fn is_recalled(&self) -> bool {
+        matches!(self.job, Job::Leased { recalled: true })
+    }
+
+    /// Whether it could be recalled, and would then give back what it holds.
+    fn is_recallable(&self) -> bool {
+        matches!(self.job, Job::Leased { recalled: false }) && !self.blocked
+    }
+
     fn is_at(&self, peer: OwnerId) -> bool {
         self.link.as_ref().is_some_and(|link| link.peer() == peer)
     }
@@ -141,16 +181,11 @@ impl<C: Caller> Worker<C> {
     }
 }
 
-struct Want<C> {
-    caller: C,
-    workers: u32,
-}
-
 /// A decision that the state carries out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision<C> {
     /// A worker is leased to a caller.
-    Grant { caller: C, worker: OwnerId, pid: u32 },
+    Grant { caller: C, demand: Demand, worker: OwnerId, pid: u32 },
     /// Another caller has no worker.
     Recall { lessee: C, worker: OwnerId },
     /// A worker must say when it is free.
@@ -160,31 +195,47 @@ pub(super) enum Decision<C> {
 /// The request for a process that is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused<C> {
-    /// Calls for which a caller wants workers.
-    Caller(C),
+    /// Calls of this demand, for which a caller wants workers.
+    Caller(C, Demand),
     /// An actor that waits for a process.
     Actor,
 }
 
+/// What a caller waits for.
+enum Lack {
+    /// It is there, or about to be.
+    Nothing,
+    /// There may be no more processes.
+    Process,
+    Resources(Resources),
+}
+
 /// The workers of a session, by their tokens, and the callers that want workers.
 pub(super) struct Pool<C> {
-    places: usize,
+    /// The number of processes that are kept for calls.
+    kept: usize,
+    ledger: Ledger,
     processes_max: usize,
     /// The number of processes for which the driver still has room.
     room: usize,
     workers: HashMap<u64, Worker<C>>,
-    wants: Vec<Want<C>>,
+    wants: Wants<C>,
     /// Since when nothing goes on because processes are missing.
     stuck: Option<Instant>,
     has_said_blocked: bool,
 }
 
 impl<C: Caller> Pool<C> {
-    /// `processes_max` is more than `places`.
-    pub(super) fn new(places: usize, processes_max: usize) -> Self {
-        let (workers, wants) = (HashMap::new(), Vec::new());
-        let room = usize::MAX;
-        Self { places, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
+    /// `processes_max` is more than `kept`.
+    pub(super) fn new(kept: usize, processes_max: usize, total: Resources) -> Self {
+        let (workers, wants) = (HashMap::new(), Wants::new());
+        let (ledger, room) = (Ledger::new(total), usize::MAX);
+        Self { kept, ledger, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
+    }
+
+    /// The resources that are free.
+    pub(super) fn free(&self) -> Resources {
+        self.ledger.free()
     }
 
     /// The time until something has to be done without a record or an event; `None`: nothing has.
@@ -200,26 +251,25 @@ impl<C: Caller> Pool<C> {
             .any(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now));
         let finishing = finishing.then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
-        [own, starting, broken, finishing, stuck].into_iter().flatten().min()
+        let wants =
+            self.wants.iter().filter(|want| self.is_poor(want)).map(|want| want.changes_in(now)).min();
+        [own, starting, broken, finishing, stuck, wants].into_iter().flatten().min()
     }
 
     // ---- what callers and workers say ----
 
-    /// A caller wants so many more workers. Replaces its earlier requests.
-    pub(super) fn want(&mut self, caller: &C, workers: u32) {
-        self.wants.retain(|want| want.caller.id() != caller.id());
-        if workers > 0 {
-            self.wants.push(Want { caller: caller.clone(), workers });
-        }
+    /// A caller wants so many more workers for calls of a demand. Replaces its earlier request.
+    pub(super) fn want(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
+        self.wants.set(caller, demand, workers, now);
     }
 
-    /// No more workers will start. Returns the callers that want workers, if no worker that is there will have time for
-    /// them.
-    pub(super) fn give_up_wants(&mut self, now: Instant) -> Vec<C> {
+    /// No more workers will start. Returns the callers that want workers, and the demands of their calls, if no worker
+    /// that is there will have time for them.
+    pub(super) fn give_up_wants(&mut self, now: Instant) -> Vec<(C, Demand)> {
         if self.serving(now) > 0 {
             return Vec::new();
         }
-        self.wants.drain(..).map(|want| want.caller).collect()
+        self.wants.take_all().into_iter().map(|want| (want.caller, want.demand)).collect()
     }
 
     /// Whether workers are wanted, and no worker that is there or starts will have time.
@@ -233,6 +283,7 @@ impl<C: Caller> Pool<C> {
         let mut workers = self.workers.values_mut();
         if let Some(worker) = workers.find(|each| each.is_at(worker) && each.is_leased_to(caller)) {
             worker.end_lease(is_busy, now);
+            worker.charge(&mut self.ledger);
         }
     }
 
@@ -241,6 +292,7 @@ impl<C: Caller> Pool<C> {
         let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) else { return };
         if matches!(worker.job, Job::Finishing { asked: true, .. }) {
             worker.job = Job::Idle { since: now };
+            worker.charge(&mut self.ledger);
         }
     }
 
@@ -248,6 +300,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn set_blocked(&mut self, peer: OwnerId, blocked: bool) {
         if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
             worker.blocked = blocked;
+            worker.charge(&mut self.ledger);
         }
     }
 
@@ -265,9 +318,10 @@ impl<C: Caller> Pool<C> {
 
     /// A link is closed: its caller wants nothing any more. If the link is a worker's, the worker is broken.
     pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
-        self.want(caller, 0);
+        self.wants.forget(caller);
         for worker in self.workers.values_mut().filter(|worker| worker.is_leased_to(caller)) {
             worker.end_lease(true, now);
+            worker.charge(&mut self.ledger);
         }
         self.set_broken(caller.peer(), now);
     }
@@ -281,6 +335,8 @@ impl<C: Caller> Pool<C> {
             link: None,
             job: Job::Starting { since: now },
             lessee: None,
+            demand: Demand::nothing(),
+            held: Resources::default(),
             blocked: false,
             broken: None,
             killed: false,
@@ -306,6 +362,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn exit(&mut self, token: u64, now: Instant) {
         if let Some(worker) = self.workers.get_mut(&token) {
             worker.job = Job::Exiting { since: now };
+            worker.charge(&mut self.ledger);
         }
     }
 
@@ -316,7 +373,9 @@ impl<C: Caller> Pool<C> {
 
     /// Removes a process that has ended, and returns it.
     pub(super) fn remove(&mut self, token: u64) -> Option<Worker<C>> {
-        self.workers.remove(&token)
+        let mut worker = self.workers.remove(&token)?;
+        self.ledger.replace(&mut worker.held, Resources::default());
+        Some(worker)
     }
 
     /// The processes that take too long to end. They must be killed.
@@ -350,9 +409,9 @@ impl<C: Caller> Pool<C> {
         idle.max_by_key(|(since, token, _)| (*since, *token)).map(|(_, token, link)| (token, link))
     }
 
-    /// Whether there may be one more actor: calls of functions keep their places.
+    /// Whether there may be one more actor: enough processes are left for calls of functions.
     pub(super) fn has_room_for_actor(&self) -> bool {
-        self.actors() + self.places < self.limit()
+        self.actors() + self.kept < self.limit()
     }
 
     /// The limit of processes, and their number.
@@ -374,14 +433,14 @@ impl<C: Caller> Pool<C> {
     /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
     /// `in_limit` together.
     pub(super) fn set_room(&mut self, in_limit: usize, more: usize) {
-        // Always one more than the places, for an actor or for a call that another call waits for.
-        let in_limit = in_limit.max(self.places + 1);
+        // Always one more than are kept, for an actor or for a call that another call waits for.
+        let in_limit = in_limit.max(self.kept + 1);
         self.room = more.min(in_limit.saturating_sub(self.workers.len()));
     }
 
     fn limit(&self) -> usize {
         let with_room = self.workers.len().saturating_add(self.room);
-        // Calls have one place even without room.
+        // Calls have one process even without room.
         self.processes_max.min(with_room.max(self.actors() + 1).max(PROCESSES_MIN))
     }
 
@@ -393,7 +452,7 @@ impl<C: Caller> Pool<C> {
     /// time.
     pub(super) fn many_blocked(&mut self) -> Option<usize> {
         let blocked = self.workers.values().filter(|worker| worker.blocked).count();
-        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.places).min(self.limit() / 2).max(1);
+        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.kept).min(self.limit() / 2).max(1);
         let is_new = blocked >= worth_saying
             && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
         is_new.then_some(blocked)
@@ -403,24 +462,29 @@ impl<C: Caller> Pool<C> {
     pub(super) fn place(&mut self, token: u64, actor: u64) {
         if let Some(worker) = self.workers.get_mut(&token) {
             worker.job = Job::Actor { actor };
+            worker.demand = Demand::nothing();
+            worker.charge(&mut self.ledger);
         }
     }
 
     /// Hands out workers, and recalls workers that other callers need more.
-    pub(super) fn arrange(&mut self) -> Vec<Decision<C>> {
+    pub(super) fn arrange(&mut self, now: Instant) -> Vec<Decision<C>> {
         let mut decisions = Vec::new();
-        while let Some(grant) = self.grant() {
+        while let Some(grant) = self.grant(now) {
             decisions.push(grant);
         }
-        decisions.extend(self.recall());
+        decisions.extend(self.recall(now));
         decisions.extend(self.ask_whether_free());
         decisions
     }
 
     /// The number of processes to start, when so many actors wait for one.
     pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
-        let lacking =
-            self.places.saturating_sub(self.serving(now)).max(actors.saturating_sub(self.starting()));
+        let starting = self.starting();
+        let for_calls = self.kept.saturating_sub(self.serving(now));
+        let for_actors = actors.saturating_sub(starting);
+        let for_wants = self.grantable(now).min(self.kept).saturating_sub(starting + self.finishing(now));
+        let lacking = for_calls.max(for_actors).max(for_wants);
         lacking.min(self.limit().saturating_sub(self.workers.len()))
     }
 
@@ -445,8 +509,11 @@ impl<C: Caller> Pool<C> {
             return None;
         }
         self.stuck = None;
-        match position.or(self.wants.len().checked_sub(1)) {
-            Some(position) => Some(Refused::Caller(self.wants.remove(position).caller)),
+        match position.or(self.wants.iter().len().checked_sub(1)) {
+            Some(position) => {
+                let want = self.wants.remove(position);
+                Some(Refused::Caller(want.caller, want.demand))
+            }
             None => Some(Refused::Actor),
         }
     }
@@ -464,18 +531,27 @@ impl<C: Caller> Pool<C> {
         self.workers.values().filter(|worker| worker.serves(now)).count()
     }
 
-    /// The number of places that are taken.
-    fn busy(&self) -> usize {
-        let is_busy = |worker: &&Worker<C>| !worker.blocked && matches!(worker.job, Job::Leased { .. });
-        self.workers.values().filter(is_busy).count()
+    /// The number of workers that will soon be free, or are found to be busy.
+    fn finishing(&self, now: Instant) -> usize {
+        let is_finishing =
+            |worker: &&Worker<C>| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now);
+        self.workers.values().filter(is_finishing).count()
     }
 
     fn surplus_count(&self, now: Instant) -> usize {
-        self.serving(now).saturating_sub(self.places)
+        self.serving(now).saturating_sub(self.kept)
     }
 
-    fn leases_of(&self, caller: &C) -> usize {
-        self.workers.values().filter(|worker| worker.is_leased_to(caller)).count()
+    // ---- wants ----
+
+    /// The workers of a demand that a caller has.
+    fn leases_of<'a>(&'a self, caller: &'a C) -> impl Iterator<Item = &'a Worker<C>> {
+        self.workers.values().filter(|worker| worker.is_leased_to(caller))
+    }
+
+    /// Whether the caller has no worker for calls of this demand.
+    fn is_poor(&self, want: &Want<C>) -> bool {
+        !self.leases_of(&want.caller).any(|worker| worker.demand == want.demand)
     }
 
     /// Whether the caller that wants a worker is a blocked worker.
@@ -483,43 +559,132 @@ impl<C: Caller> Pool<C> {
         self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
     }
 
-    fn grant(&mut self) -> Option<Decision<C>> {
-        if self.wants.is_empty() || self.busy() >= self.places {
+    /// Whether the caller that wants a worker runs a call that has begun.
+    fn is_running(&self, want: &Want<C>) -> bool {
+        let is_leased = |worker: &Worker<C>| matches!(worker.job, Job::Leased { .. });
+        self.workers.values().any(|worker| is_leased(worker) && worker.is_at(want.caller.peer()))
+    }
+
+    /// The want whose demand no other caller may use: the oldest that reserves. One that has to wait for an actor does
+    /// not: actors may live for ever.
+    fn reserving(&self, now: Instant) -> Option<usize> {
+        let mut of_actors = Resources::default();
+        let actors = self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. }));
+        actors.for_each(|worker| of_actors.add(&worker.held));
+        let wants = self.wants.iter().enumerate().filter(|(_, want)| {
+            want.is_reserving(now) && self.is_poor(want) && self.ledger.has_but(&want.demand, &of_actors)
+        });
+        wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
+    }
+
+    /// The want that is served next, among those whose demand fits.
+    fn next_want(&self, now: Instant) -> Option<usize> {
+        let reserving = self.reserving(now);
+        let reserved = reserving.and_then(|position| self.wants.iter().nth(position));
+        let may_go = |want: &Want<C>| match reserved {
+            // A call that has begun may finish with what it needs: the reservation may be waiting for its end.
+            Some(_) if self.is_running(want) && self.is_poor(want) => self.ledger.has(&want.demand),
+            Some(reserved) => self.ledger.has_beside(&want.demand, &reserved.demand),
+            None => self.ledger.has(&want.demand),
+        };
+        let blocked = self.wants.iter().rposition(|want| self.is_blocked(want) && may_go(want));
+        let reserving = reserving.filter(|_| reserved.is_some_and(|want| self.ledger.has(&want.demand)));
+        blocked.or(reserving).or_else(|| self.wants.iter().position(may_go))
+    }
+
+    /// How many workers could be granted if there were processes enough.
+    fn grantable(&self, now: Instant) -> usize {
+        if self.next_want(now).is_none() {
+            return 0;
+        }
+        let mut free = self.ledger.free();
+        let mut count = 0;
+        for want in self.wants.iter() {
+            for _ in 0..want.workers {
+                if !want.demand.is_within(&free) {
+                    break;
+                }
+                free.subtract(&want.demand);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn grant(&mut self, now: Instant) -> Option<Decision<C>> {
+        if self.wants.is_empty() {
             return None;
         }
         let (token, link) = self.idle()?;
         let process = link.peer();
-        let position = self.wants.iter().rposition(|want| self.is_blocked(want)).unwrap_or(0);
-        let want = &mut self.wants[position];
-        want.workers -= 1;
-        let caller = want.caller.clone();
-        if want.workers == 0 {
-            self.wants.remove(position);
-        } else if position == 0 {
-            // The callers that wait are served in rotation.
-            self.wants.rotate_left(1);
-        }
+        let position = self.next_want(now)?;
+        let (caller, demand) = self.wants.served(position, now);
         let worker = self.workers.get_mut(&token).expect("just found");
         worker.job = Job::Leased { recalled: false };
         worker.lessee = Some(caller.clone());
-        Some(Decision::Grant { caller, worker: process, pid: worker.pid })
+        worker.demand = demand.clone();
+        worker.charge(&mut self.ledger);
+        Some(Decision::Grant { caller, demand, worker: process, pid: worker.pid })
     }
 
-    /// Recalls a worker from a caller that has several, or has it idle, for a caller that has none.
-    fn recall(&mut self) -> Option<Decision<C>> {
-        let without = self.wants.iter().any(|want| self.leases_of(&want.caller) == 0);
-        let pending =
-            self.workers.values().any(|worker| matches!(worker.job, Job::Leased { recalled: true }));
-        // While all places are taken, neither an idle worker nor a starting one helps any caller.
-        let comes = self.starting() > 0 && self.busy() < self.places;
-        if !without || pending || comes {
-            return None;
+    /// Recalls workers for a caller that has none, from callers that have several, or have them idle: one, if that is
+    /// enough, and as many as it takes for a caller that reserves.
+    fn recall(&mut self, now: Instant) -> Vec<Decision<C>> {
+        let reserving = self.reserving(now);
+        let poor = (0..).zip(self.wants.iter()).filter(|(position, want)| {
+            reserving.map_or_else(|| self.is_poor(want), |reserving| *position == reserving)
+        });
+        let demands: Vec<_> = poor.map(|(_, want)| want.demand.clone()).collect();
+        let mut decisions = Vec::new();
+        for demand in demands {
+            loop {
+                let lack = match self.lack(&demand, now) {
+                    Lack::Nothing => return decisions,
+                    Lack::Process => Resources::default(),
+                    Lack::Resources(lack) => lack,
+                };
+                let helps = |held: &Resources| match reserving {
+                    Some(_) if !lack.is_nothing() => held.overlaps(&lack),
+                    // Calls that go on after a wait have taken more than there is: that is not for this one to mend.
+                    _ => lack.at_most(&demand).is_within(held),
+                };
+                match self.recall_from_richest(helps) {
+                    Some(recall) => decisions.push(recall),
+                    None => break,
+                }
+            }
         }
+        decisions
+    }
+
+    /// What a demand lacks when everything has come back that is about to.
+    fn lack(&self, demand: &Resources, now: Instant) -> Lack {
+        let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
+        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
+        let mut coming = Resources::default();
+        let going = self.workers.values().filter(|worker| is_recalled(worker) || is_exiting(worker));
+        going.for_each(|worker| coming.add(&worker.held));
+        let lack = self.ledger.lack(demand, &coming);
+        if !lack.is_nothing() {
+            return Lack::Resources(lack);
+        }
+        let is_any = |is_it: &dyn Fn(&Worker<C>) -> bool| self.workers.values().any(is_it);
+        let comes = self.starting() > 0 || is_any(&is_recalled);
+        // Another process starts, unless one that is there may soon be free.
+        let starts = match self.workers.len() < self.limit() {
+            true => self.finishing(now) == 0,
+            false => is_any(&is_exiting),
+        };
+        if comes || starts { Lack::Nothing } else { Lack::Process }
+    }
+
+    /// Recalls a worker, among those that hold what helps, from the caller that has most of them.
+    fn recall_from_richest(&mut self, helps: impl Fn(&Resources) -> bool) -> Option<Decision<C>> {
         let richest = self
             .workers
             .iter()
-            .filter(|(_, worker)| matches!(worker.job, Job::Leased { .. }) && !worker.blocked)
-            .filter_map(|(token, worker)| Some((self.leases_of(worker.lessee.as_ref()?), *token)))
+            .filter(|(_, worker)| worker.is_recallable() && helps(&worker.held))
+            .filter_map(|(token, worker)| Some((self.leases_of(worker.lessee.as_ref()?).count(), *token)))
             .max();
         let worker = self.workers.get_mut(&richest?.1).expect("just found");
         worker.job = Job::Leased { recalled: true };

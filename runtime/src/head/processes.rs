@@ -25,6 +25,7 @@ use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::output::Stream;
 use crate::process::role::{Role, WorkerRole};
+use crate::resources::Resources;
 
 /// How long processes may take to end by themselves when the session ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) launch: Launch,
     pub(crate) forward_output: bool,
     pub(crate) spin: Duration,
+    /// The resources of the session.
+    pub(crate) resources: Resources,
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
@@ -93,6 +96,7 @@ impl Processes {
             lifeline: self.options.lifeline.watched(),
             forward_output: self.options.forward_output,
             spin: self.options.spin,
+            resources: self.options.resources.clone(),
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let mut command = self.options.launch.command("mobula-worker", &role);

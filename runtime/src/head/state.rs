@@ -81,11 +81,14 @@ impl State {
         };
         match record {
             ToHead::Register { token, pid, build_id } => self.register(from, token, pid, build_id),
-            ToHead::Want { workers } => {
+            ToHead::Want { demand, workers } => {
                 if workers > 0 {
                     self.try_again();
                 }
-                self.pool.want(from, workers);
+                self.pool.want(from, demand, workers, Instant::now());
+            }
+            ToHead::AskResources { request } => {
+                let _ = from.send(&FromHead::Resources { request, free: self.pool.free() }, Vec::new());
             }
             ToHead::Return { worker, is_busy } => {
                 self.pool.give_back(from, worker, is_busy, Instant::now());
@@ -206,8 +209,8 @@ impl State {
     /// No more processes will start: fails the requests that no process can serve that is there or starts.
     fn no_workers(&mut self, message: &str) {
         let failure = Failure::NoWorkers { reason: message.to_owned() };
-        for caller in self.pool.give_up_wants(Instant::now()) {
-            let _ = caller.send(&FromHead::NoWorkers { failure: failure.clone() }, Vec::new());
+        for (caller, demand) in self.pool.give_up_wants(Instant::now()) {
+            let _ = caller.send(&FromHead::NoWorkers { demand, failure: failure.clone() }, Vec::new());
         }
         let beyond: Vec<u64> = self.actors.waiting().skip(self.pool.coming()).copied().collect();
         for actor in beyond {
@@ -266,10 +269,10 @@ impl State {
                 self.pool.place(token, actor);
             }
         }
-        for decision in self.pool.arrange() {
+        for decision in self.pool.arrange(now) {
             match decision {
-                Decision::Grant { caller, worker, pid } => {
-                    let _ = caller.send(&FromHead::Granted { worker, pid }, Vec::new());
+                Decision::Grant { caller, demand, worker, pid } => {
+                    let _ = caller.send(&FromHead::Granted { demand, worker, pid }, Vec::new());
                 }
                 Decision::Recall { lessee, worker } => {
                     let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
@@ -292,8 +295,9 @@ impl State {
             self.exit(token);
         }
         match self.pool.refuse(self.actors.waiting().len(), now) {
-            Some(Refused::Caller(caller)) => {
-                let _ = caller.send(&FromHead::NoWorkers { failure: self.process_limit() }, Vec::new());
+            Some(Refused::Caller(caller, demand)) => {
+                let no_workers = FromHead::NoWorkers { demand, failure: self.process_limit() };
+                let _ = caller.send(&no_workers, Vec::new());
             }
             Some(Refused::Actor) => {
                 if let Some(actor) = self.actors.first_waiting() {

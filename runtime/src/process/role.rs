@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 
 use crate::process::lifeline::WatchedNumbers;
+use crate::resources::Resources;
 use crate::wire;
 
 /// The prefix of the first argument of a worker and of an embedded store.
@@ -27,6 +28,8 @@ pub(crate) struct WorkerRole {
     pub(crate) token: u64,
     pub(crate) lifeline: WatchedNumbers,
     pub(crate) forward_output: bool,
+    /// The resources of the session.
+    pub(crate) resources: Resources,
     pub(crate) spin: std::time::Duration,
 }
 

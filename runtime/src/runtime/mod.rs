@@ -20,8 +20,9 @@ use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Mail, Waiters};
 use crate::process::lifeline::end_if_descriptors_are_gone;
+use crate::resources::{Demand, Resources};
 use crate::session_number::SessionNumber;
-use crate::submit::Submitter;
+use crate::submit::{Answer, Submitter};
 use crate::wire::{self, FromHead, ToHead};
 
 /// The parts of one process of a session; see the module's documentation.
@@ -31,6 +32,10 @@ pub struct Runtime {
     pub(crate) submitter: Submitter,
     /// The calls that this process runs for others; `None` in the driver.
     pub(crate) executor: Option<Executor>,
+    /// The resources of the session.
+    pub(crate) resources: Resources,
+    /// Whether the session can meet the [usual demand](Demand::is_usual).
+    pub(crate) usual_fits: bool,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
@@ -44,7 +49,12 @@ impl fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        client: Client,
+        executor: Option<Executor>,
+        spin: Duration,
+        resources: Resources,
+    ) -> Arc<Self> {
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);
@@ -60,6 +70,8 @@ impl Runtime {
             submitter: Submitter::new(session, client.clone(), links.clone(), waiters.clone()),
             client,
             executor,
+            usual_fits: Demand::default().is_within(&resources),
+            resources,
             links,
             waiters,
         })
@@ -86,6 +98,14 @@ impl Runtime {
 
     pub(crate) fn head(&self) -> Option<&Arc<Link>> {
         self.links.head()
+    }
+
+    /// Asks the head something, and waits for the answer to the request's number.
+    pub(crate) fn ask<'a>(&self, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
+        let request = self.submitter.next_id();
+        self.submitter.questions.ask(&question(request))?;
+        let answer = self.wait(None, || self.submitter.questions.answer(request));
+        answer.unwrap_or(Err(Failure::SessionOver))
     }
 
     /// Puts an encoded value into the store.

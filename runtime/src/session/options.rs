@@ -7,14 +7,21 @@ use super::surroundings;
 use crate::error::{Error, Result};
 use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::launch::Launch;
+use crate::resources::{Amounts, Resources};
+
+/// The most workers that are kept.
+const WORKERS_MAX: usize = 1000;
 
 /// The options of a session, as a front fills them in.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionOptions {
-    /// Calls of functions that run at the same time: so many worker processes, and more while some of them wait for
-    /// results of others. From 1 to 1000.
-    pub workers: usize,
+    /// The worker processes that are kept for calls of functions; more start when resources are free for more calls.
+    /// From 1 to 1000. `None`: one for each CPU.
+    pub workers: Option<usize>,
+    /// The resources that calls and actors can demand. CPUs that are not given: one for each of the `workers`, or as
+    /// many as this process may run on. Memory that is not given: that of the machine without the store's capacity.
+    pub amounts: Amounts,
     /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of
     /// this process, its control groups and the machine have room for.
     pub max_processes: Option<usize>,
@@ -42,7 +49,8 @@ impl SessionOptions {
     /// The defaults.
     pub fn new(build_id: u64, launch: Launch) -> Self {
         Self {
-            workers: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            workers: None,
+            amounts: Amounts::default(),
             max_processes: None,
             capacity_bytes: None,
             spill_directory: None,
@@ -56,19 +64,40 @@ impl SessionOptions {
         }
     }
 
+    /// The resources of the session, whose store has so much memory.
+    pub(super) fn resources(&self, capacity_bytes: u64) -> Result<Resources> {
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let cpus = self.workers.unwrap_or_else(machine) as f64;
+        let memory = mobula_store::machine::memory_bytes().unwrap_or(0).saturating_sub(capacity_bytes);
+        let found = Amounts { memory: Some(memory), ..Amounts::default() };
+        self.amounts.clone().or(found).resolve(cpus).map_err(|bad| Error::Config {
+            field: bad.field,
+            value: bad.value,
+            expected: bad.expected,
+        })
+    }
+
+    /// The workers that are kept.
+    pub(super) fn workers(&self) -> usize {
+        let each = || self.resources(0).map_or(1, |resources| resources.cpus_ceiling());
+        self.workers.unwrap_or_else(|| each().clamp(1, WORKERS_MAX))
+    }
+
     /// Refuses what cannot be.
     pub(super) fn check(&self) -> Result<()> {
         let cannot = |field, value: String, expected: &str| {
             Err(Error::Config { field, value, expected: expected.to_owned() })
         };
-        if self.workers == 0 || self.workers > 1000 {
-            return cannot("workers", self.workers.to_string(), "between 1 and 1000 processes");
+        if let Some(workers) = self.workers.filter(|workers| !(1..=WORKERS_MAX).contains(workers)) {
+            return cannot("workers", workers.to_string(), "between 1 and 1000 processes");
         }
+        self.resources(0)?;
+        let workers = self.workers();
         if let Some(max) = self.max_processes
-            && (max <= self.workers || max > surroundings::PROCESSES_MAX)
+            && (max <= workers || max > surroundings::PROCESSES_MAX)
         {
             let expected =
-                format!("more than the {} workers, at most {}", self.workers, surroundings::PROCESSES_MAX);
+                format!("more than the {workers} workers, at most {}", surroundings::PROCESSES_MAX);
             return cannot("max_processes", max.to_string(), &expected);
         }
         if self.capacity_bytes == Some(0) {

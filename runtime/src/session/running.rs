@@ -41,6 +41,7 @@ impl Running {
         let socket = directory.path.join("store.sock");
         let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
+        let (workers, resources) = (options.workers(), options.resources(capacity_bytes)?);
         let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
         let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
         let absolute = |launch: Launch| -> Result<Launch> {
@@ -51,7 +52,7 @@ impl Running {
         };
         let (launch, store_launch) = (absolute(options.launch)?, absolute(options.store_launch)?);
         let processes_max =
-            options.max_processes.unwrap_or_else(|| surroundings::default_processes_max(options.workers));
+            options.max_processes.unwrap_or_else(|| surroundings::default_processes_max(workers));
         let role = StoreRole {
             socket: socket.clone().into(),
             capacity_bytes,
@@ -71,15 +72,16 @@ impl Running {
                 launch,
                 forward_output: options.forward_output,
                 spin: options.spin,
+                resources: resources.clone(),
                 lifeline: lifeline.clone(),
             };
             let head = head.insert(Head::start(HeadOptions {
-                workers: options.workers,
+                workers,
                 processes_max,
                 build_id: options.build_id,
                 worker,
             })?);
-            let runtime = runtime.insert(Runtime::new(client, None, options.spin));
+            let runtime = runtime.insert(Runtime::new(client, None, options.spin, resources));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));

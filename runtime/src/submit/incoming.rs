@@ -18,6 +18,7 @@ use crate::call::task::{Target, Task};
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result};
 use crate::mail::link::Link;
+use crate::resources::Demand;
 use crate::wire::{FromHead, NoResults, Results, ToCaller, ToHead};
 
 impl Submitter {
@@ -108,7 +109,8 @@ impl Submitter {
         let running = state.running.remove(link, task)?;
         if let Target::Function { key, .. } = running.task.target {
             let next_waits = state.leases.has_waiting();
-            let is_due = state.leases.call_over(running.on, key, ran_nanos, Instant::now);
+            let is_due =
+                state.leases.of(&running.task.demand).call_over(running.on, key, ran_nanos, Instant::now);
             drop(state);
             if is_due {
                 self.return_idle_workers();
@@ -123,7 +125,8 @@ impl Submitter {
     /// Queues a call of a function again, before the calls that have not been sent yet.
     fn retry(&self, key: Key, task: Arc<Task>) {
         self.settler.begin(1);
-        self.state.lock().leases.queue_again(key, task);
+        let demand = task.demand.clone();
+        self.state.lock().leases.of(&demand).queue_again(key, task);
         self.waiters.call_waits();
     }
 
@@ -132,9 +135,9 @@ impl Submitter {
     /// Handles a record from the head to a caller.
     pub(crate) fn on_head(&self, record: FromHead<'_>) {
         match record {
-            FromHead::Granted { worker, pid } => self.on_granted(worker, pid),
-            FromHead::NoWorkers { failure } => {
-                let waiting = self.state.lock().leases.take_waiting();
+            FromHead::Granted { demand, worker, pid } => self.on_granted(&demand, worker, pid),
+            FromHead::NoWorkers { demand, failure } => {
+                let waiting = self.state.lock().leases.of(&demand).take_waiting();
                 waiting.iter().for_each(|task| self.fail_unsent(task, &failure));
             }
             // Another process has no worker: this one goes back as soon as its calls are over.
@@ -145,6 +148,7 @@ impl Submitter {
             FromHead::Died { process, reason } => self.on_died(process, reason),
             FromHead::ActorReserved { request, result } => self.questions.on_reserved(request, result),
             FromHead::ActorFound { request, actor } => self.questions.on_found(request, actor),
+            FromHead::Resources { request, free } => self.questions.on_resources(request, free),
             FromHead::ActorAt { actor, process } => {
                 self.state.lock().actors.found(actor, process);
                 self.reach_actor(actor);
@@ -159,7 +163,7 @@ impl Submitter {
         }
     }
 
-    fn on_granted(&self, worker: OwnerId, pid: u32) {
+    fn on_granted(&self, demand: &Demand, worker: OwnerId, pid: u32) {
         let (link, no_room) = match self.reach.link_to(worker) {
             Ok(link) => (Some(link), None),
             Err(NotReached::Gone) => (None, None),
@@ -169,15 +173,16 @@ impl Submitter {
         // A link that closes later finds the lease. A link that is closed already must not get one.
         let reached = link.filter(|link| !link.is_closed()).map(|link| Worker { link, pid });
         let is_reached = reached.is_some();
-        state.leases.granted(worker, reached, Instant::now());
+        let leases = state.leases.of(demand);
+        leases.granted(worker, reached, Instant::now());
         if is_reached {
             self.note(&state);
             drop(state);
             self.waiters.wake_poller();
         } else {
             // Another worker could not be reached either. The calls wait only if this process has other workers.
-            let is_hopeless = no_room.is_some() && state.leases.is_empty();
-            let waiting = if is_hopeless { state.leases.take_waiting() } else { Vec::new() };
+            let is_hopeless = no_room.is_some() && leases.is_empty();
+            let waiting = if is_hopeless { leases.take_waiting() } else { Vec::new() };
             drop(state);
             self.end_lease(Ended { worker, is_busy: false });
             if let Some(failure) = no_room {
@@ -229,7 +234,8 @@ impl Submitter {
             let mut state = self.state.lock();
             for task in again.into_iter().rev() {
                 if let Target::Function { key, .. } = task.target {
-                    state.leases.queue_again(key, task);
+                    let demand = task.demand.clone();
+                    state.leases.of(&demand).queue_again(key, task);
                 }
             }
             drop(state);

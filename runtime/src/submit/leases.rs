@@ -5,6 +5,8 @@
 //! knows that this process wants a worker, or a grant is on its way. So after every change (a call is declined, a
 //! worker is recalled or gone, a call comes late) the submitter asks two questions: [`next`](Leases::next), until it
 //! returns `None`, and [`want`](Leases::want). The head's simulation explores this (`head/pool/calls`).
+//!
+//! All calls here demand the same resources; [`Classes`](super::classes::Classes) has leases for each demand.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -76,6 +78,11 @@ impl<C, W> Leases<C, W> {
     /// Whether calls wait for a worker.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Whether it has a worker, a call that waits, or a request at the head.
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.leases.is_empty() || self.has_waiting() || self.wanted > 0
     }
 
     // ---- calls ----

@@ -1,15 +1,15 @@
 //! The calling side: calls that wait for their arguments, for a worker or for their actor; calls that run; and the
 //! results that come back.
 //!
-//! Calls of functions wait in one queue for whichever leased worker has room. How many are sent ahead to a worker
-//! depends on how long the function has been seen to run: many of the short ones, one of the long ones. Calls of an
+//! Calls of functions that demand the same resources wait in one queue for whichever leased worker has room. How many
+//! are sent ahead to a worker depends on how long the function has been seen to run: many of the short ones, one of the long ones. Calls of an
 //! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
 //! ones back.
 //!
 //! | part | what it knows |
 //! |---|---|
 //! | [`Dependencies`] | which calls wait for which arguments |
-//! | [`Leases`] | the leased workers, and which of them gets which call |
+//! | [`Classes`] | the leased workers, and which of them gets which call, for each demand |
 //! | [`Actors`] | where each actor is, and the queue of its calls |
 //! | [`RunningCalls`] | the calls that were sent |
 //! | [`Reach`] | the channels to workers and actors |
@@ -21,6 +21,7 @@
 //! answer; `State` is not locked meanwhile.
 
 mod actors;
+pub(crate) mod classes;
 mod dependencies;
 mod incoming;
 pub(crate) mod leases;
@@ -37,9 +38,10 @@ use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
 
 use self::actors::{Actors, Next};
+use self::classes::Classes;
 use self::dependencies::Dependencies;
 pub(crate) use self::dependencies::is_there;
-use self::leases::{Ended, Leases};
+use self::leases::Ended;
 pub(crate) use self::questions::{Answer, Found, Questions};
 use self::reach::{NotReached, Reach};
 use self::running::RunningCalls;
@@ -78,7 +80,7 @@ pub(crate) struct Submitter {
 
 #[derive(Default)]
 struct State {
-    leases: Leases<Arc<Task>, Worker>,
+    leases: Classes<Arc<Task>, Worker>,
     actors: Actors,
     running: RunningCalls,
 }
@@ -206,6 +208,7 @@ impl Submitter {
                 None => return Sent::Not(task),
             },
             Target::Function { key, .. } => {
+                let leases = leases.of(&task.demand);
                 let Some(id) = leases.worker_at_once(key) else { return Sent::Not(task) };
                 let Some(worker) = leases.worker(id) else { return Sent::Not(task) };
                 (&worker.link, Callee::Function(key), Some(id))
@@ -217,9 +220,10 @@ impl Submitter {
             return Sent::Not(task);
         };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
+        let demand = task.demand.clone();
         running.sent(task, link, number);
         if let Some(worker) = worker {
-            leases.sent(worker);
+            leases.of(&demand).sent(worker);
         }
         sent
     }
@@ -262,7 +266,7 @@ impl Submitter {
         }
         match task.target {
             Target::Function { key, .. } => {
-                self.state.lock().leases.queue(key, task.clone());
+                self.state.lock().leases.of(&task.demand).queue(key, task.clone());
                 self.send_ready();
             }
             Target::Method { actor, .. } => match self.actor_failure(actor) {
@@ -283,17 +287,18 @@ impl Submitter {
             let worker = leases.worker(id).expect("one that is leased");
             match self.send(&worker.link, &task, Callee::Function(key)) {
                 Ok(number) => {
+                    let demand = task.demand.clone();
                     running.sent(task, &worker.link, number);
-                    leases.sent(id);
+                    leases.of(&demand).sent(id);
                     self.settler.end(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }
         }
-        if let Some(workers) = leases.want()
-            && let Some(head) = self.links.head()
-        {
-            let _ = head.send(&ToHead::Want { workers }, Vec::new());
+        for (demand, workers) in leases.wants() {
+            if let Some(head) = self.links.head() {
+                let _ = head.send(&ToHead::Want { demand, workers }, Vec::new());
+            }
         }
         drop(state);
         for (task, failure) in failed {
@@ -473,7 +478,7 @@ impl Submitter {
     pub(crate) fn fail_everything(&self, failure: &Failure) {
         let calls = {
             let mut state = self.state.lock();
-            let mut calls = state.leases.take_waiting();
+            let mut calls = state.leases.take_all_waiting();
             calls.extend(self.dependencies.take_all());
             calls.extend(state.actors.take_all());
             calls.extend(state.running.take_all());

@@ -1,4 +1,4 @@
-//! Questions to the head that a thread waits for: a place for an actor, and actors by their names.
+//! Questions to the head that a thread waits for: a place for an actor, actors by their names, and what is free.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::definition::Key;
 use crate::error::{Failure, Result};
 use crate::mail::link::TooLarge;
 use crate::mail::links::Links;
+use crate::resources::Resources;
 use crate::wire::{FoundActor, ReservedActor, ToHead};
 
 /// An actor that was found by its name.
@@ -24,6 +25,8 @@ pub(crate) struct Found {
 pub(crate) enum Answer {
     Reserved(Result<(u64, Handle), Failure>),
     Found(Option<Found>),
+    /// The resources that are free.
+    Resources(Resources),
 }
 
 /// See the module's documentation.
@@ -74,5 +77,10 @@ impl Questions {
             Some(Found { actor, class, class_name, token: self.client.hold(token).ok()? })
         });
         self.answers.lock().insert(request, Answer::Found(found));
+    }
+
+    /// The head has answered.
+    pub(super) fn on_resources(&self, request: u64, free: Resources) {
+        self.answers.lock().insert(request, Answer::Resources(free));
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure};
+use crate::resources::{Demand, Resources};
 
 /// A record from any process of the session to the head.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,8 +16,9 @@ pub(crate) enum ToHead<'a> {
         pid: u32,
         build_id: u64,
     },
-    /// The caller wants so many more workers. Replaces its earlier requests.
+    /// The caller wants so many more workers, for calls of this demand. Replaces its earlier request for them.
     Want {
+        demand: Demand,
         workers: u32,
     },
     /// A caller does not need a worker any more.
@@ -62,6 +64,10 @@ pub(crate) enum ToHead<'a> {
     WatchActor {
         actor: u64,
     },
+    /// Asks for the resources that are free. Answered by `Resources`.
+    AskResources {
+        request: u64,
+    },
     /// Asks for an actor by its name. Answered by `ActorFound`.
     FindActor {
         request: u64,
@@ -92,13 +98,15 @@ pub(crate) struct NewActor<'a> {
 /// A record from the head.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromHead<'a> {
-    /// A worker to send calls to.
+    /// A worker to send calls of this demand to.
     Granted {
+        demand: Demand,
         worker: OwnerId,
         pid: u32,
     },
-    /// No worker will be granted: processes do not start.
+    /// No worker will be granted for calls of this demand: processes do not start.
     NoWorkers {
+        demand: Demand,
         failure: Failure,
     },
     /// Another caller has no worker: return this one when its calls are over.
@@ -124,6 +132,10 @@ pub(crate) enum FromHead<'a> {
     ActorReserved {
         request: u64,
         result: Result<ReservedActor, Failure>,
+    },
+    Resources {
+        request: u64,
+        free: Resources,
     },
     ActorFound {
         request: u64,

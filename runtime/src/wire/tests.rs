@@ -5,6 +5,7 @@ use mobula_client::ObjectId;
 use super::*;
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, TaskError, TaskErrorKind};
+use crate::resources::Demand;
 
 #[test]
 fn calls_and_results_are_read_as_they_were_written() {
@@ -70,7 +71,8 @@ fn records() -> Vec<Vec<u8>> {
         NewActor { class: key, class_name: "C", name: Some("n"), max_restarts: 1, max_task_retries: 2 };
     for record in [
         ToHead::Register { token: 1, pid: 2, build_id: 3 },
-        ToHead::Want { workers: 300 },
+        ToHead::Want { demand: Demand::default(), workers: 300 },
+        ToHead::Want { demand: Demand::nothing(), workers: 1 },
         ToHead::Broken { process: owner },
         ToHead::ReserveActor { request: 1, actor },
         ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
@@ -81,7 +83,7 @@ fn records() -> Vec<Vec<u8>> {
     }
     let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
     for record in [
-        FromHead::Granted { worker: owner, pid: 1 },
+        FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
         FromHead::Construct { actor: 1, class: key, arguments: 1, payloads: b"payloads" },
         FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
         FromHead::ActorFound { request: 1, actor: Some(found) },

@@ -89,7 +89,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
         output::enable_labels();
     }
     let client = connect(Path::new(&role.socket))?;
-    let runtime = Runtime::new(client, Some(Executor::new(host)), role.spin);
+    let runtime = Runtime::new(client, Some(Executor::new(host)), role.spin, role.resources);
     current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());

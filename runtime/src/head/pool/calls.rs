@@ -1,21 +1,22 @@
-//! The pool among callers as they are, with [their leases](Leases), simulated workers, and the records on their way
+//! The pool among callers as they are, with [their leases](Classes), simulated workers, and the records on their way
 //! between all of them: which of these goes on next follows from a seed.
 //!
-//! Callers make calls, and calls make calls; workers run them, wait for others, and decline what has to wait behind
-//! them; anybody but the head dies at any time, which the others hear late. After each step, a call that waits is known
-//! to the head. In the end nobody dies any more, and every call must come to its end, although calls whose callers are
-//! dead never do, and one more does not either if there are places enough. In half of the lives there is a limit of
-//! processes, and calls come to their ends by being refused, too; so it is in half of them because the driver has no
-//! room for more processes, which changes all the time.
+//! Callers make calls, in half of the lives with random demands, and calls make calls; workers run them, wait for
+//! others, and decline what has to wait behind them; anybody but the head dies at any time, which the others hear late.
+//! After each step, a call that waits is known to the head. In the end nobody dies any more, and every call must come
+//! to its end, although calls whose callers are dead never do, and one more does not either if there are places enough.
+//! In half of the lives there is a limit of processes, and calls come to their ends by being refused, too; so it is in
+//! half of them because the driver has no room for more processes, which changes all the time.
 //!
 //! Seeds and replays are those of the [other simulation](super::simulation).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::simulation::{End, Random, for_each_seed};
+use super::simulation::{End, Offer, Random, for_each_seed};
 use super::*;
 use crate::definition::Key;
-use crate::submit::leases::{Ended, Leases};
+use crate::submit::classes::Classes;
+use crate::submit::leases::Ended;
 
 const STEPS: usize = 400;
 /// Rounds in which all that runs goes on a little.
@@ -41,7 +42,8 @@ fn every_call_comes_to_its_end() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Record {
     // To the head.
-    Want(u32),
+    /// So many workers, for calls of which demand.
+    Want(usize, u32),
     Return {
         worker: u64,
         is_busy: bool,
@@ -50,10 +52,10 @@ enum Record {
     Unblocked,
     Free,
     // From the head.
-    Granted(u64),
+    Granted(usize, u64),
     Recall(u64),
     SayWhenFree,
-    NoWorkers,
+    NoWorkers(usize),
     // Between a caller and a worker.
     Call(u64),
     Done(u64),
@@ -65,7 +67,7 @@ enum Record {
 /// The calls that a process has made.
 #[derive(Default)]
 struct Process {
-    leases: Leases<u64, ()>,
+    leases: Classes<u64, ()>,
     /// The worker to which each call was sent.
     sent: BTreeMap<u64, u64>,
     linked: BTreeSet<u64>,
@@ -86,6 +88,7 @@ struct Call {
     parent: Option<u64>,
     depth: usize,
     function: usize,
+    demand: usize,
     may_retry: bool,
     is_over: bool,
 }
@@ -93,7 +96,9 @@ struct Call {
 struct Life {
     random: Random,
     pool: Pool<End>,
-    places: usize,
+    kept: usize,
+    total: Resources,
+    demands: Vec<Demand>,
     processes_max: usize,
     /// The number of processes for which the driver has room.
     room: usize,
@@ -110,13 +115,15 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let places = 1 + random.below(4);
-        let processes_max = if random.below(2) == 0 { usize::MAX } else { places + 1 + random.below(4) };
+        let Offer { kept, total, demands } = Offer::random(&mut random);
+        let processes_max = if random.below(2) == 0 { usize::MAX } else { kept + 1 + random.below(4) };
         let room = if random.below(2) == 0 { usize::MAX } else { random.below(ROOM_MAX) };
         let mut life = Self {
             random,
-            pool: Pool::new(places, processes_max),
-            places,
+            pool: Pool::new(kept, processes_max, total.clone()),
+            kept,
+            total,
+            demands,
             processes_max,
             room,
             now: Instant::now(),
@@ -193,9 +200,21 @@ impl Life {
         let id = self.calls.len() as u64;
         let depth = parent.map_or(0, |parent| self.calls[&parent].depth + 1);
         let function = self.random.below(RAN_NANOS.len());
+        // A call that holds what the calls that it waits for demand would wait for ever.
+        let held = |call: u64| self.demands[self.calls[&call].demand].without_cpus();
+        let mut above = parent;
+        let mut is_held = false;
+        while let Some(call) = above {
+            is_held |= !held(call).is_nothing();
+            above = self.calls[&call].parent;
+        }
+        let mut demand = self.random.below(self.demands.len());
+        if is_held && !self.demands[demand].without_cpus().is_nothing() {
+            demand = 0;
+        }
         let may_retry = self.random.below(2) == 0;
-        self.calls.insert(id, Call { caller, parent, depth, function, may_retry, is_over: false });
-        let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
+        self.calls.insert(id, Call { caller, parent, depth, function, demand, may_retry, is_over: false });
+        let leases = self.callers.get_mut(&caller).expect("it lives").leases.of(&self.demands[demand]);
         match leases.worker_at_once(key(function)) {
             Some(worker) => {
                 leases.sent(worker);
@@ -215,11 +234,13 @@ impl Life {
 
     fn send_ready(&mut self, caller: u64) {
         while let Some((call, worker)) = self.callers.get_mut(&caller).expect("it lives").leases.next() {
-            self.callers.get_mut(&caller).expect("it lives").leases.sent(worker);
+            let demand = &self.demands[self.calls[&call].demand];
+            self.callers.get_mut(&caller).expect("it lives").leases.of(demand).sent(worker);
             self.send_call(caller, call, worker.epoch());
         }
-        if let Some(workers) = self.callers.get_mut(&caller).expect("it lives").leases.want() {
-            self.send(caller, HEAD, Record::Want(workers));
+        for (demand, workers) in self.callers.get_mut(&caller).expect("it lives").leases.wants() {
+            let demand = self.number_of(&demand);
+            self.send(caller, HEAD, Record::Want(demand, workers));
         }
     }
 
@@ -233,14 +254,16 @@ impl Life {
 
     fn queue_again(&mut self, caller: u64, call: u64) {
         let function = key(self.calls[&call].function);
-        self.callers.get_mut(&caller).expect("it lives").leases.queue_again(function, call);
+        let demand = &self.demands[self.calls[&call].demand];
+        self.callers.get_mut(&caller).expect("it lives").leases.of(demand).queue_again(function, call);
     }
 
     fn on_over(&mut self, caller: u64, call: u64, ran_nanos: Option<u64>) {
         let function = key(self.calls[&call].function);
         let its = self.callers.get_mut(&caller).expect("it lives");
         let Some(worker) = its.sent.remove(&call) else { return };
-        if its.leases.call_over(end(worker), function, ran_nanos, || self.now) {
+        let demand = &self.demands[self.calls[&call].demand];
+        if its.leases.of(demand).call_over(end(worker), function, ran_nanos, || self.now) {
             self.end_leases(caller);
         }
         match ran_nanos {
@@ -269,10 +292,10 @@ impl Life {
         self.send_ready(caller);
     }
 
-    fn on_granted(&mut self, caller: u64, worker: u64) {
+    fn on_granted(&mut self, caller: u64, demand: usize, worker: u64) {
         let is_reached = self.servers.contains_key(&worker);
         let its = self.callers.get_mut(&caller).expect("it lives");
-        its.leases.granted(end(worker), is_reached.then_some(()), self.now);
+        its.leases.of(&self.demands[demand]).granted(end(worker), is_reached.then_some(()), self.now);
         if is_reached {
             its.linked.insert(worker);
         } else {
@@ -395,7 +418,9 @@ impl Life {
         }
         let (from, to) = wire;
         match record {
-            Record::Want(workers) => self.pool.want(&End(from), workers),
+            Record::Want(demand, workers) => {
+                self.pool.want(&End(from), self.demands[demand].clone(), workers, self.now);
+            }
             Record::Return { worker, is_busy } => {
                 self.pool.give_back(&End(from), end(worker), is_busy, self.now);
             }
@@ -403,7 +428,7 @@ impl Life {
             Record::Unblocked => self.pool.set_blocked(end(from), false),
             Record::Free => self.pool.set_free(end(from), self.now),
             Record::Closed if to == HEAD => self.pool.caller_gone(&End(from), self.now),
-            Record::Granted(worker) => self.on_granted(to, worker),
+            Record::Granted(demand, worker) => self.on_granted(to, demand, worker),
             Record::Recall(worker) => {
                 self.callers.get_mut(&to).expect("it lives").leases.recall(end(worker));
                 self.end_leases(to);
@@ -412,8 +437,9 @@ impl Life {
                 self.servers.get_mut(&to).expect("it lives").asked = true;
                 self.say_if_free(to);
             }
-            Record::NoWorkers => {
-                for call in self.callers.get_mut(&to).expect("it lives").leases.take_waiting() {
+            Record::NoWorkers(demand) => {
+                let leases = &mut self.callers.get_mut(&to).expect("it lives").leases;
+                for call in leases.of(&self.demands[demand]).take_waiting() {
                     self.calls.get_mut(&call).expect("it was made").is_over = true;
                 }
             }
@@ -447,10 +473,11 @@ impl Life {
     fn arrange(&mut self) {
         let there = self.servers.len() + self.unnoticed.len();
         self.pool.set_room(usize::MAX, self.room.saturating_sub(there));
-        for decision in self.pool.arrange() {
+        for decision in self.pool.arrange(self.now) {
             match decision {
-                Decision::Grant { caller, worker, .. } => {
-                    self.send(HEAD, caller.0, Record::Granted(worker.epoch()));
+                Decision::Grant { caller, demand, worker, .. } => {
+                    let demand = self.number_of(&demand);
+                    self.send(HEAD, caller.0, Record::Granted(demand, worker.epoch()));
                 }
                 Decision::Recall { lessee, worker } => {
                     self.send(HEAD, lessee.0, Record::Recall(worker.epoch()));
@@ -465,10 +492,13 @@ impl Life {
             self.callers.insert(self.token_last, Process::default());
         }
         if let Some(refused) = self.pool.refuse(0, self.now) {
-            let Refused::Caller(caller) = refused else { panic!("an actor is refused, and there is none") };
+            let Refused::Caller(caller, demand) = refused else {
+                panic!("an actor is refused, and there is none")
+            };
             let may_be = self.processes_max.min(self.room.max(PROCESSES_MIN));
             assert!(self.servers.len() + self.unnoticed.len() >= may_be, "refused with room for more");
-            self.send(HEAD, caller.0, Record::NoWorkers);
+            let demand = self.number_of(&demand);
+            self.send(HEAD, caller.0, Record::NoWorkers(demand));
         }
         assert!(self.servers.len() <= self.processes_max, "more processes than there may be");
     }
@@ -478,11 +508,15 @@ impl Life {
     fn check(&self) {
         for (id, _) in self.callers.iter().filter(|(_, caller)| caller.leases.has_waiting()) {
             let is_known = self.pool.wants.iter().any(|want| want.caller == End(*id));
-            let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(1..)));
-            let comes =
-                self.on_wire(HEAD, *id, |record| matches!(record, Record::Granted(_) | Record::NoWorkers));
+            let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(_, 1..)));
+            let is_answer = |record: &Record| matches!(record, Record::Granted(..) | Record::NoWorkers(_));
+            let comes = self.on_wire(HEAD, *id, is_answer);
             assert!(is_known || tells || comes, "a call of {id} waits, and the head does not know");
         }
+    }
+
+    fn number_of(&self, demand: &Demand) -> usize {
+        self.demands.iter().position(|other| other == demand).expect("one of them")
     }
 
     fn on_wire(&self, from: u64, to: u64, is_meant: impl Fn(&Record) -> bool) -> bool {
@@ -494,20 +528,28 @@ impl Life {
         let leaves =
             self.servers.values().filter(|server| !server.blocked).filter_map(|server| server.running);
         let leaves: Vec<u64> = leaves.map(|(_, call)| call).collect();
-        let held = self
-            .random
-            .any(&leaves)
-            .filter(|_| self.places > 1 && self.processes_max == usize::MAX && self.room == usize::MAX);
+        let held = self.random.any(&leaves).filter(|_| {
+            self.kept > 1
+                && self.demands.len() == 1
+                && self.processes_max == usize::MAX
+                && self.room == usize::MAX
+        });
         let mut rounds = 0;
         while self.is_anything_left(held) {
             rounds += 1;
             assert!(
                 rounds < ROUNDS_MAX,
-                "calls wait, {} places, {held:?} runs: {:?}",
-                self.places,
+                "calls wait, {} kept, {held:?} runs: {:?}",
+                self.kept,
                 self.left(held)
             );
-            self.round(|life, caller, call| Some(call) != held && life.callers.contains_key(&caller));
+            self.round(|life, caller, call| {
+                // A call that nobody waits for has no end, unless it holds what others wait for.
+                let on = life.servers.iter().find(|(_, server)| server.running == Some((caller, call)));
+                let holds =
+                    on.is_some_and(|(token, _)| !life.pool.workers[token].held.without_cpus().is_nothing());
+                Some(call) != held && (life.callers.contains_key(&caller) || holds)
+            });
         }
         // Now all calls end, and with them all leases.
         for _ in 0..100 {
@@ -517,6 +559,7 @@ impl Life {
             matches!(worker.job, Job::Leased { .. } | Job::Finishing { .. }) || worker.blocked
         });
         assert_eq!(in_use.count(), 0, "a worker is not given back");
+        assert_eq!(self.pool.free(), self.total, "not everything was given back");
     }
 
     /// Everything goes on but calls that have no end.
@@ -531,8 +574,8 @@ impl Life {
             delivered += 1;
             assert!(
                 delivered < RECORDS_MAX,
-                "records go to and fro, {} places: {:?}",
-                self.places,
+                "records go to and fro, {} kept: {:?}",
+                self.kept,
                 self.left(None)
             );
         }

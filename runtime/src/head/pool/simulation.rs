@@ -4,12 +4,17 @@
 //! them, and give them back, also when they are asked to; workers call others and wait for them; anybody dies at any
 //! time. After each step the pool must agree with a simple model, and in the end everybody gets what he wants.
 //!
+//! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
+//! demands are random. Then no more is granted than there is, what fits and may go runs, each caller is served by and
+//! by however much it demands, and everything is given back.
+//!
 //! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
 //! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::resources::Amounts;
 
 /// Schedules of an ordinary run.
 const SCHEDULES: u64 = 1000;
@@ -47,7 +52,9 @@ impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Self { module, seed } = self;
-            eprintln!("replay: MOBULA_SEED={seed} cargo test -p mobula --lib pool::{module} -- --nocapture");
+            eprintln!(
+                "replay: MOBULA_SEED={seed} cargo test -p mobula-runtime --lib pool::{module} -- --nocapture"
+            );
         }
     }
 }
@@ -90,11 +97,47 @@ const DRIVERS: u64 = 3;
 /// Tokens begin behind it.
 const TOKENS: u64 = 100;
 
+/// What a session has, and what its calls demand.
+pub(super) struct Offer {
+    pub(super) kept: usize,
+    pub(super) total: Resources,
+    /// The first is the usual demand, which fits.
+    pub(super) demands: Vec<Demand>,
+}
+
+impl Offer {
+    pub(super) fn random(random: &mut Random) -> Self {
+        let kept = 1 + random.below(4);
+        let amounts = |cpus: f64, disk: f64| {
+            let resources = Some(vec![("disk".to_owned(), disk)]);
+            Amounts { num_cpus: Some(cpus), resources, ..Amounts::default() }
+                .resolve(1.0)
+                .expect("they can be")
+        };
+        if random.below(2) == 0 {
+            return Self { kept, total: amounts(kept as f64, 0.0), demands: vec![Demand::default()] };
+        }
+        let (cpus, disks) = (1 + random.below(4), random.below(3));
+        let mut demands = vec![Demand::default(), Demand::of(amounts(0.25, 0.0))];
+        for _ in 0..1 + random.below(3) {
+            let cpus = [0.0, 0.25, 0.5, 1.0 + random.below(cpus) as f64][random.below(4)];
+            let disk = random.below(2 * disks + 1) as f64 / 2.0;
+            let demand = Demand::of(amounts(cpus, disk));
+            if !demands.contains(&demand) {
+                demands.push(demand);
+            }
+        }
+        Self { kept, total: amounts(cpus as f64, disks as f64), demands }
+    }
+}
+
 /// A worker, as the model knows it.
 #[derive(Debug, Default)]
 struct Process {
     registered: bool,
     lessee: Option<End>,
+    /// The demand of its calls, while it may run any.
+    demand: Demand,
     recalled: bool,
     blocked: bool,
     broken: bool,
@@ -111,17 +154,35 @@ impl Process {
         let is_busy = *blocked || *broken || *exiting || *actor || finishing.is_some();
         *registered && lessee.is_none() && !is_busy
     }
+
+    /// Whether it was recalled, and holds a CPU until it is given back.
+    fn comes_back(&self) -> bool {
+        self.recalled && !self.blocked
+    }
+
+    /// What it has of the session's resources.
+    fn held(&self) -> Resources {
+        match (self.lessee, self.finishing) {
+            (Some(_), _) if !self.blocked => Resources::clone(&self.demand),
+            (Some(_), _) | (_, Some(_)) => self.demand.without_cpus(),
+            (None, None) => Resources::default(),
+        }
+    }
 }
 
 struct Schedule {
     random: Random,
     pool: Pool<End>,
-    places: usize,
+    /// The number of processes that are kept.
+    kept: usize,
+    total: Resources,
+    /// What calls may demand. The first is the usual demand.
+    demands: Vec<Demand>,
     now: Instant,
     token_last: u64,
     processes: BTreeMap<u64, Process>,
-    /// How many workers each caller still wants.
-    wants: BTreeMap<End, u32>,
+    /// How many workers each caller still wants for calls of which demand, and since when.
+    wants: BTreeMap<(End, usize), (u32, Instant)>,
     /// Actors that wait for a process.
     actors: usize,
 }
@@ -129,11 +190,13 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let places = 1 + random.below(4);
+        let Offer { kept, total, demands } = Offer::random(&mut random);
         Self {
             random,
-            pool: Pool::new(places, usize::MAX),
-            places,
+            pool: Pool::new(kept, usize::MAX, total.clone()),
+            kept,
+            total,
+            demands,
             now: Instant::now(),
             token_last: TOKENS,
             processes: BTreeMap::new(),
@@ -220,10 +283,11 @@ impl Schedule {
     }
 
     fn want(&mut self, caller: End, workers: u32) {
-        self.pool.want(&caller, workers);
-        self.wants.remove(&caller);
+        let which = self.random.below(self.demands.len());
+        self.pool.want(&caller, self.demands[which].clone(), workers, self.now);
+        let since = self.wants.remove(&(caller, which)).map_or(self.now, |(_, since)| since);
         if workers > 0 {
-            self.wants.insert(caller, workers);
+            self.wants.insert((caller, which), (workers, since));
         }
     }
 
@@ -261,7 +325,7 @@ impl Schedule {
 
     fn close(&mut self, end: End) {
         self.pool.caller_gone(&end, self.now);
-        self.wants.remove(&end);
+        self.wants.retain(|(caller, _), _| *caller != end);
         for process in self.processes.values_mut().filter(|process| process.lessee == Some(end)) {
             (process.lessee, process.recalled) = (None, false);
             process.finishing = Some(self.now);
@@ -289,7 +353,7 @@ impl Schedule {
             self.processes.get_mut(&token).expect("it runs").actor = true;
             self.actors -= 1;
         }
-        for decision in self.pool.arrange() {
+        for decision in self.pool.arrange(self.now) {
             self.carry_out(decision);
         }
         for _ in 0..self.pool.lacking(self.actors, self.now) {
@@ -307,26 +371,40 @@ impl Schedule {
 
     fn carry_out(&mut self, decision: Decision<End>) {
         match decision {
-            Decision::Grant { caller, worker, .. } => {
-                // Workers that have given up a place go first.
-                let gave_up = |end: &End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
-                assert!(gave_up(&caller) || !self.wants.keys().any(gave_up), "{caller:?} was not next");
-                let wanted = self.wants.get_mut(&caller).expect("somebody who wants none got one");
-                *wanted -= 1;
-                self.wants.retain(|_, workers| *workers > 0);
+            Decision::Grant { caller, demand, worker, .. } => {
+                // Workers that have given up CPUs go first.
+                let gave_up = |end: End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
+                let runs = |end: End| self.processes.get(&end.0).is_some_and(|other| other.lessee.is_some());
+                let is_first = |(end, which): &(End, usize)| {
+                    gave_up(*end) && runs(*end) && self.is_poor(*end, *which) && self.fits(*which)
+                };
+                assert!(gave_up(caller) || !self.wants.keys().any(is_first), "{caller:?} was not next");
+                let which = self.demands.iter().position(|other| *other == demand).expect("one of them");
+                assert!(self.fits(which), "more is granted than there is");
+                let want = (caller, which);
+                let (wanted, since) = self.wants.get_mut(&want).expect("somebody who wants none got one");
+                (*wanted, *since) = (*wanted - 1, self.now);
+                self.wants.retain(|_, (workers, _)| *workers > 0);
                 let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
                 assert!(process.is_idle(), "granted: {process:?}");
-                process.lessee = Some(caller);
-                assert!(self.busy() <= self.places, "more calls run than there are places");
+                (process.lessee, process.demand) = (Some(caller), demand);
             }
             Decision::Recall { lessee, worker } => {
-                assert!(!self.processes.values().any(|process| process.recalled), "two are recalled at once");
-                let poor = self.wants.keys().any(|caller| self.leases_of(*caller) == 0);
+                let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
                 assert!(poor, "recalled for nobody");
-                let most = self.processes.values().filter(|process| !process.blocked);
-                let most =
-                    most.filter_map(|process| process.lessee).map(|lessee| self.leases_of(lessee)).max();
-                assert_eq!(Some(self.leases_of(lessee)), most, "recalled from one who has less than others");
+                if self.is_uniform() {
+                    let mut used = self.used();
+                    let coming = self.processes.values().filter(|process| process.comes_back());
+                    coming.for_each(|process| used.subtract(&process.demand));
+                    let is_enough = self.demands[0].is_within(&self.total.less(&used));
+                    // Where one is free already, a process is missing.
+                    assert!(!is_enough || self.fits(0), "recalled although enough comes back");
+                    let most =
+                        self.processes.values().filter(|process| !process.blocked && !process.recalled);
+                    let most = most.filter_map(|process| process.lessee).map(|lessee| self.leases_of(lessee));
+                    let has = Some(self.leases_of(lessee));
+                    assert_eq!(has, most.max(), "recalled from one who has less than others");
+                }
                 let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
                 assert_eq!(process.lessee, Some(lessee));
                 process.recalled = true;
@@ -342,32 +420,62 @@ impl Schedule {
     // ---- what must hold ----
 
     fn check(&self) {
+        let used = self.used();
+        assert_eq!(self.pool.free(), self.total.less(&used), "what is free");
         let idle = self.processes.values().any(Process::is_idle);
-        let wanted = !self.wants.is_empty() && self.busy() < self.places;
+        // One that has waited for long reserves what it demands.
+        let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
+        let reserves = !self.is_uniform() && self.wants.values().any(|(_, since)| is_long(since));
+        let wanted = self.wants.keys().any(|(_, which)| self.fits(*which)) && !reserves;
         assert!(!(idle && (wanted || self.actors > 0)), "somebody waits, and a worker is idle");
+        assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
         let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
         let serving = self
             .processes
             .values()
             .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor))
             .filter(|process| !process.finishing.is_some_and(is_late));
-        assert!(serving.count() >= self.places, "fewer workers than places");
+        assert!(serving.count() >= self.kept, "fewer workers than are kept");
         let starting = self.processes.values().filter(|process| !process.registered).count();
         assert!(starting >= self.actors, "an actor waits for a process that nobody starts");
-        let poor = self.wants.keys().any(|caller| self.leases_of(*caller) == 0);
-        let others = self.processes.values().any(|process| process.lessee.is_some() && !process.blocked);
-        let comes = (starting > 0 && self.busy() < self.places)
-            || self.processes.values().any(|process| process.recalled);
-        assert!(!poor || comes || !others, "nothing is done for one who has none");
+        if self.is_uniform() {
+            let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
+            let others = self.processes.values().any(|process| process.lessee.is_some() && !process.blocked);
+            let comes = (starting > 0 && self.fits(0)) || self.processes.values().any(Process::comes_back);
+            assert!(!poor || comes || !others, "nothing is done for one who has none");
+        }
+        let finishing = self.processes.values().any(|process| process.finishing.is_some());
+        assert!(idle || finishing || starting > 0 || !wanted, "no process starts for a call that fits");
+        let waits = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
+        assert!(
+            !waits || self.pool.timeout(self.now).is_some(),
+            "nobody looks whether it has waited for long"
+        );
         let ends = self.processes.values().any(|process| process.exiting || process.broken);
         assert!(!ends || self.pool.timeout(self.now).is_some(), "nobody looks whether it ends");
         let is_forgotten = |process: &Process| process.finishing.is_some() && !process.asked;
         assert!(!self.processes.values().any(is_forgotten), "nobody asks whether it is free");
     }
 
-    /// Calls that run.
-    fn busy(&self) -> usize {
-        self.processes.values().filter(|process| process.lessee.is_some() && !process.blocked).count()
+    fn is_uniform(&self) -> bool {
+        self.demands.len() == 1
+    }
+
+    /// What is taken, counted afresh.
+    fn used(&self) -> Resources {
+        let mut used = Resources::default();
+        self.processes.values().for_each(|process| used.add(&process.held()));
+        used
+    }
+
+    fn fits(&self, which: usize) -> bool {
+        self.demands[which].is_within(&self.total.less(&self.used()))
+    }
+
+    fn is_poor(&self, caller: End, which: usize) -> bool {
+        let is_its =
+            |process: &Process| process.lessee == Some(caller) && process.demand == self.demands[which];
+        !self.processes.values().any(is_its)
     }
 
     fn leases_of(&self, caller: End) -> usize {
@@ -387,11 +495,17 @@ impl Schedule {
             // A call ends, the innermost first: those that wait for others go on only when nobody else can.
             let running = self.all(|process| process.lessee.is_some() && !process.blocked);
             match running.last() {
-                // Some are left busy, and never say that they are free.
-                Some(token) => self.give_back(*token, token % 8 == 0),
+                // Some are left busy, and never say that they are free. They hold nothing that others may need.
+                Some(token) => {
+                    let is_held = !self.processes[token].demand.without_cpus().is_nothing();
+                    self.give_back(*token, token % 8 == 0 && !is_held);
+                }
                 None => self.all(|process| process.blocked).into_iter().for_each(|token| {
                     self.set_blocked(token, false);
                 }),
+            }
+            for token in self.all(|process| process.asked && !process.held().is_nothing()) {
+                self.set_free(token);
             }
             self.pass(Duration::from_millis(50));
             self.arrange();
@@ -417,7 +531,8 @@ impl Schedule {
             self.check();
         }
         let ordinary: BTreeSet<u64> = self.all(|process| !process.actor).into_iter().collect();
-        assert_eq!(ordinary.len(), self.places, "{:?}", self.processes);
+        assert_eq!(ordinary.len(), self.kept, "{:?}", self.processes);
+        assert_eq!(self.pool.free(), self.total, "not everything was given back");
     }
 
     // ---- choosing ----

@@ -1,0 +1,86 @@
+//! What calls demand, and what the session has.
+
+use crate::call::task::TaskOptions;
+use crate::error::{Error, Failure, Result};
+use crate::resources::{Amounts, Demand, Resources};
+use crate::runtime::{Runtime, current};
+use crate::submit::Answer;
+use crate::wire::ToHead;
+
+/// The resources of the session: what its driver has said, or found, when it started it. Costs nothing; any process of
+/// the session can ask.
+///
+/// ```
+/// #[mobula::remote]
+/// fn cpus() -> mobula::Result<f64> {
+///     Ok(mobula::cluster_resources()?.num_cpus())
+/// }
+///
+/// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+/// assert_eq!(mobula::cluster_resources()?.num_cpus(), 2.0);
+/// assert_eq!(cpus::remote().get()?, 2.0);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::NotInitialized`]: this process has no session.
+pub fn cluster_resources() -> Result<Resources> {
+    Ok(current::runtime()?.resources.clone())
+}
+
+/// The resources of the session that are free now. Costs a round trip to the head; any process of the session can ask.
+///
+/// ```
+/// #[mobula::remote]
+/// fn free() -> mobula::Result<f64> {
+///     Ok(mobula::available_resources()?.num_cpus())
+/// }
+///
+/// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+/// assert_eq!(mobula::available_resources()?.num_cpus(), 2.0);
+/// assert_eq!(free::remote().get()?, 1.0); // the call itself has the other
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// The resources of a call are free again about 50 milliseconds after the last call that demanded the same: the worker
+/// is kept ready so long, because often another call comes.
+///
+/// # Errors
+/// [`Error::NotInitialized`]: this process has no session. [`Failure::SessionOver`]: it has ended meanwhile.
+pub fn available_resources() -> Result<Resources> {
+    match current::runtime()?.ask(|request| ToHead::AskResources { request })? {
+        Answer::Resources(free) => Ok(free),
+        _ => Err(Error::Failed(Failure::Other("the head answered another question".into()))),
+    }
+}
+
+/// What a call of a function demands.
+pub(super) fn demand_of_call(
+    runtime: &Runtime,
+    options: &TaskOptions,
+    function: impl FnOnce() -> String,
+) -> Result<Demand, Failure> {
+    match &options.amounts {
+        None if runtime.usual_fits => Ok(Demand::default()),
+        None => demand(runtime, &Amounts::default(), 1.0, function),
+        Some(amounts) => demand(runtime, amounts, 1.0, function),
+    }
+}
+
+/// What `amounts` are, if the session can ever meet that.
+pub(super) fn demand(
+    runtime: &Runtime,
+    amounts: &Amounts,
+    cpus_default: f64,
+    function: impl FnOnce() -> String,
+) -> Result<Demand, Failure> {
+    let demand = amounts.resolve(cpus_default).map_err(|bad| Failure::BadOption {
+        option: bad.field.to_owned(),
+        value: bad.value,
+        expected: bad.expected,
+    })?;
+    if demand.is_within(&runtime.resources) {
+        return Ok(Demand::of(demand));
+    }
+    Err(Failure::NeverFits { function: function(), demand, offer: runtime.resources.clone() })
+}

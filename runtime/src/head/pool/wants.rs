@@ -1,0 +1,125 @@
+//! The callers that want workers, in the order in which they are served.
+//!
+//! They are served in rotation, and a caller whose demand does not fit lets those behind it go first: so small demands
+//! use what a large one cannot use yet. But not without end. A caller that has waited for [`PATIENCE`] without a worker
+//! *reserves*: what it demands is given to no other caller until it is served.
+//!
+//! It does not reserve for good, because calls that run may wait for calls that could then never begin, in ways that
+//! the head does not see. It reserves for a while and then lets others go first for a while, and each while is twice as
+//! long as the one before. So the reservation lasts longer than the calls that have to end for it, by and by; and
+//! whatever waits for a call that waits for the reservation goes on, by and by.
+
+use std::time::{Duration, Instant};
+
+use super::Caller;
+use crate::resources::Demand;
+
+/// How long a caller waits for its first worker before it reserves. Its first reservation lasts as long.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A caller that wants workers for calls of one demand.
+#[derive(Debug)]
+pub(super) struct Want<C> {
+    pub(super) caller: C,
+    pub(super) demand: Demand,
+    pub(super) workers: u32,
+    /// When it began to wait, or was served last.
+    pub(super) since: Instant,
+}
+
+impl<C> Want<C> {
+    /// Whether it reserves what it demands, if it has no worker.
+    pub(super) fn is_reserving(&self, now: Instant) -> bool {
+        self.waited(now).is_some_and(|(doublings, _)| doublings % 2 == 0)
+    }
+
+    /// When it begins or ends to reserve next.
+    pub(super) fn changes_in(&self, now: Instant) -> Duration {
+        self.waited(now).map_or_else(|| PATIENCE.saturating_sub(now - self.since), |(_, next)| next)
+    }
+
+    /// How often the time that it has waited is twice its patience and twice that again, and the time until it is so
+    /// once more.
+    fn waited(&self, now: Instant) -> Option<(u32, Duration)> {
+        let waited = now.saturating_duration_since(self.since);
+        let doublings = (waited.as_nanos() / PATIENCE.as_nanos()).checked_ilog2()?;
+        let next = PATIENCE.saturating_mul(1 << (doublings + 1).min(31));
+        Some((doublings, next.saturating_sub(waited)))
+    }
+}
+
+/// The wants of all callers, in the order in which they are served.
+#[derive(Debug)]
+pub(super) struct Wants<C>(Vec<Want<C>>);
+
+impl<C: Caller> Wants<C> {
+    pub(super) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Want<C>> {
+        self.0.iter()
+    }
+
+    /// A caller wants so many more workers of a demand. Replaces its earlier request.
+    pub(super) fn set(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
+        let same = |want: &Want<C>| want.caller.id() == caller.id() && want.demand == demand;
+        match self.0.iter().position(same) {
+            Some(position) if workers == 0 => _ = self.0.remove(position),
+            Some(position) => self.0[position].workers = workers,
+            None if workers == 0 => {}
+            None => {
+                self.0.push(Want { caller: caller.clone(), demand, workers, since: now });
+            }
+        }
+    }
+
+    /// Removes all wants of a caller.
+    pub(super) fn forget(&mut self, caller: &C) {
+        self.0.retain(|want| want.caller.id() != caller.id());
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Want<C>> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(super) fn remove(&mut self, position: usize) -> Want<C> {
+        self.0.remove(position)
+    }
+
+    /// One worker is granted to the want at this position. The next one that it wants is granted in its turn.
+    pub(super) fn served(&mut self, position: usize, now: Instant) -> (C, Demand) {
+        let mut want = self.0.remove(position);
+        let served = (want.caller.clone(), want.demand.clone());
+        want.workers -= 1;
+        want.since = now;
+        if want.workers > 0 {
+            self.0.push(want);
+        }
+        served
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_lasts_longer_each_time_and_so_does_the_time_without() {
+        let since = Instant::now();
+        let want = Want { caller: (), demand: Demand::default(), workers: 1, since };
+        let (mut now, mut spans) = (since, Vec::new());
+        for _ in 0..8 {
+            let next = want.changes_in(now);
+            spans.push((want.is_reserving(now), next.as_millis()));
+            now += next;
+        }
+        let expected = [100, 100, 200, 400, 800, 1600, 3200, 6400];
+        let expected: Vec<_> = expected.into_iter().enumerate().map(|(n, span)| (n % 2 == 1, span)).collect();
+        assert_eq!(spans, expected);
+    }
+}

@@ -1,0 +1,362 @@
+//! Resources: what a session has, what a call or an actor demands of it, and what is free.
+//!
+//! They are logical. The head counts them, so that what runs at the same time never demands more than there is; nothing
+//! keeps a call from using more than it said.
+//!
+//! An amount is a whole number of [units](UNITS), so sums are exact: three times a third never is more than one.
+//! Amounts that users give as floating-point numbers are turned into units once, when the call is made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
+use serde::{Deserialize, Serialize};
+
+/// The units of an amount of 1. Memory is counted in the same units, so that an amount means the same everywhere.
+const UNITS: u64 = 10_000;
+/// A resource that every session has; a call demands 1 of it if it says nothing else.
+const CPU: &str = "CPU";
+const GPU: &str = "GPU";
+const MEMORY: &str = "memory";
+
+/// Amounts of resources: those of a session, or those of it that are free. Returned by
+/// [`cluster_resources`](crate::cluster_resources) and [`available_resources`](crate::available_resources).
+///
+/// ```
+/// let _mobula = mobula::Builder::new().num_cpus(2).resources([("disk", 1.5)]).init()?;
+/// let resources = mobula::cluster_resources()?;
+/// assert_eq!(resources.num_cpus(), 2.0);
+/// assert_eq!(resources.get("disk"), 1.5);
+/// assert_eq!(resources.get("tape"), 0.0);
+/// assert!(resources.to_string().contains("1.5 disk"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Resources {
+    /// Units by name; none is 0.
+    units: BTreeMap<Box<str>, u64>,
+}
+
+impl Resources {
+    /// The number of CPUs.
+    #[must_use]
+    pub fn num_cpus(&self) -> f64 {
+        self.get(CPU)
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.units_of(MEMORY) / UNITS
+    }
+
+    /// The amount of a resource, by the name that the session gave it; 0 if there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> f64 {
+        self.units_of(name) as f64 / UNITS as f64
+    }
+
+    /// The names and amounts of all resources of which there is more than 0. The CPUs are `CPU`, and the memory is
+    /// `memory`, in bytes.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().num_cpus(2).memory(1 << 30).resources([("disk", 1)]).init()?;
+    /// let resources = mobula::cluster_resources()?;
+    /// let all: Vec<_> = resources.iter().collect();
+    /// assert_eq!(all, [("CPU", 2.0), ("disk", 1.0), ("memory", f64::from(1 << 30))]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.units.iter().map(|(name, units)| (&**name, *units as f64 / UNITS as f64))
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.units.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (index, (name, amount)) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            match name {
+                MEMORY => write!(f, "{comma}{amount} bytes of memory")?,
+                _ => write!(f, "{comma}{amount} {name}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resources {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// The same without CPUs: a call that waits for others gives those back.
+    pub(crate) fn without_cpus(&self) -> Self {
+        let mut rest = self.clone();
+        rest.units.remove(CPU);
+        rest
+    }
+
+    /// Whether `offer` has all of this.
+    pub(crate) fn is_within(&self, offer: &Self) -> bool {
+        self.units.iter().all(|(name, units)| *units <= offer.units_of(name))
+    }
+
+    /// CPUs, rounded up.
+    pub(crate) fn cpus_ceiling(&self) -> usize {
+        usize::try_from(self.units_of(CPU).div_ceil(UNITS)).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, units) in &other.units {
+            match self.units.get_mut(&**name) {
+                Some(sum) => *sum = sum.saturating_add(*units),
+                None => _ = self.units.insert(name.clone(), *units),
+            }
+        }
+    }
+
+    /// Subtracts what is there of `other`.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (name, units) in &other.units {
+            if let Some(rest) = self.units.get_mut(&**name) {
+                *rest = rest.saturating_sub(*units);
+                if *rest == 0 {
+                    self.units.remove(&**name);
+                }
+            }
+        }
+    }
+
+    /// What remains of this without `used`.
+    pub(crate) fn less(&self, used: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.subtract(used);
+        rest
+    }
+
+    /// Whether both have some of the same resource.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.units.keys().any(|name| other.units_of(name) > 0)
+    }
+
+    /// The smaller amount of both, for each resource.
+    pub(crate) fn at_most(&self, other: &Self) -> Self {
+        self.less(&self.less(other))
+    }
+
+    /// The part of this that is more than `offer` has.
+    pub(crate) fn beyond(&self, offer: &Self) -> Self {
+        self.less(offer)
+    }
+
+    /// These amounts, of the resources that `other` has too.
+    pub(crate) fn shared_with(&self, other: &Self) -> Self {
+        let shared = self.units.iter().filter(|(name, _)| other.units_of(name) > 0);
+        Self { units: shared.map(|(name, units)| (name.clone(), *units)).collect() }
+    }
+
+    fn units_of(&self, name: &str) -> u64 {
+        self.units.get(name).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, name: &str, units: u64) {
+        if units > 0 {
+            self.units.insert(name.into(), units);
+        } else {
+            self.units.remove(name);
+        }
+    }
+}
+
+/// What calls demand, and an actor. Calls of one demand share workers. The usual one, one CPU, costs no allocation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Option<Resources>", into = "Option<Resources>")]
+pub(crate) struct Demand(Option<Arc<Resources>>);
+
+impl Demand {
+    pub(crate) fn of(resources: Resources) -> Self {
+        Self((resources != *ONE_CPU).then(|| Arc::new(resources)))
+    }
+
+    pub(crate) fn nothing() -> Self {
+        Self::of(Resources::default())
+    }
+
+    /// Whether it is one CPU, and nothing else.
+    pub(crate) fn is_usual(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Deref for Demand {
+    type Target = Resources;
+
+    fn deref(&self) -> &Resources {
+        self.0.as_deref().unwrap_or(&ONE_CPU)
+    }
+}
+
+impl From<Option<Resources>> for Demand {
+    fn from(resources: Option<Resources>) -> Self {
+        resources.map_or_else(Self::default, Self::of)
+    }
+}
+
+impl From<Demand> for Option<Resources> {
+    fn from(demand: Demand) -> Self {
+        demand.0.map(|resources| (*resources).clone())
+    }
+}
+
+static ONE_CPU: LazyLock<Resources> =
+    LazyLock::new(|| Resources { units: BTreeMap::from([(CPU.into(), UNITS)]) });
+
+/// Amounts as a user gave them. An option that was not given is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Amounts {
+    /// CPUs.
+    pub num_cpus: Option<f64>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// The names of other resources, and how much of each.
+    pub resources: Option<Vec<(String, f64)>>,
+}
+
+/// An amount that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadAmount {
+    /// The option.
+    pub(crate) field: &'static str,
+    /// What was given.
+    pub(crate) value: String,
+    /// What can be given.
+    pub(crate) expected: String,
+}
+
+impl Amounts {
+    /// Names and amounts, in the form in which they are kept.
+    pub fn named(
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Vec<(String, f64)> {
+        amounts.into_iter().map(|(name, amount)| (name.into(), amount.into())).collect()
+    }
+
+    /// These, with those of `defaults` that were not given here.
+    pub(crate) fn or(self, defaults: Self) -> Self {
+        Self {
+            num_cpus: self.num_cpus.or(defaults.num_cpus),
+            memory: self.memory.or(defaults.memory),
+            resources: self.resources.or(defaults.resources),
+        }
+    }
+
+    /// The resources that these are, with so many CPUs where nothing was said about them.
+    pub(crate) fn resolve(&self, cpus_default: f64) -> Result<Resources, BadAmount> {
+        let mut resources = Resources::default();
+        let cpus = self.num_cpus.unwrap_or(cpus_default);
+        resources.set(CPU, units("num_cpus", CPU, cpus)?);
+        resources.set(MEMORY, self.memory.unwrap_or(0).saturating_mul(UNITS));
+        for (name, amount) in self.resources.iter().flatten() {
+            if name.is_empty() || [CPU, GPU, MEMORY].contains(&&**name) {
+                let expected =
+                    "names of your own: for CPUs and memory, there are the options `num_cpus` and `memory`"
+                        .into();
+                return Err(BadAmount { field: "resources", value: format!("{name:?}"), expected });
+            }
+            resources.set(name, units("resources", name, *amount)?);
+        }
+        Ok(resources)
+    }
+}
+
+/// The amount in units, rounded down. An amount that is more than 0 must not become 0.
+fn units(field: &'static str, name: &str, amount: f64) -> Result<u64, BadAmount> {
+    // So that 0.3, which is a little less as a floating-point number, is 3000 units.
+    let units = (amount * UNITS as f64 * (1.0 + 1e-12)).floor();
+    let is_possible = amount == 0.0 || (units >= 1.0 && units < (u64::MAX / 2) as f64);
+    if is_possible {
+        return Ok(units as u64);
+    }
+    let expected = "0, or a number from 0.0001 on".to_owned();
+    Err(BadAmount { field, value: format!("{amount} {name}"), expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(amount: f64) -> Result<Resources, BadAmount> {
+        Amounts { num_cpus: Some(amount), ..Amounts::default() }.resolve(1.0)
+    }
+
+    fn custom(amounts: &[(&str, f64)]) -> Result<Resources, BadAmount> {
+        let resources = amounts.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
+        Amounts { num_cpus: Some(0.0), resources: Some(resources), memory: None }.resolve(1.0)
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        let (third, tenth) = (cpus(1.0 / 3.0).unwrap(), cpus(0.1).unwrap());
+        let sum = |of: &Resources, times: usize| {
+            let mut sum = Resources::default();
+            (0..times).for_each(|_| sum.add(of));
+            sum
+        };
+        let one = Demand::default();
+        assert!(sum(&third, 3).is_within(&one) && !sum(&third, 4).is_within(&one));
+        assert!(Demand::of(sum(&tenth, 10)).is_usual() && !Demand::of(sum(&tenth, 9)).is_usual());
+        for ten_thousandths in 0..=20_000_u32 {
+            let amount = f64::from(ten_thousandths) / 10_000.0;
+            assert_eq!(cpus(amount).unwrap().units_of(CPU), u64::from(ten_thousandths));
+        }
+    }
+
+    #[test]
+    fn an_amount_that_cannot_be_is_an_error_that_names_it() {
+        for amount in [-1.0, -0.0001, 0.000_01, f64::NAN, f64::INFINITY, 1e300] {
+            let error = cpus(amount).unwrap_err();
+            assert_eq!((error.field, error.value), ("num_cpus", format!("{amount} CPU")));
+        }
+        for name in ["", CPU, GPU, MEMORY] {
+            let error = custom(&[(name, 1.0)]).unwrap_err();
+            assert_eq!((error.field, error.value), ("resources", format!("{name:?}")));
+        }
+        assert_eq!(custom(&[("disk", -1.0)]).unwrap_err().value, "-1 disk");
+    }
+
+    #[test]
+    fn zero_of_a_resource_is_none_of_it() {
+        assert_eq!(cpus(0.0).unwrap(), Resources::default());
+        assert_eq!(custom(&[("disk", 0.0)]).unwrap(), Resources::default());
+        assert_eq!(Resources::default().to_string(), "nothing");
+    }
+
+    #[test]
+    fn what_is_taken_and_given_back_leaves_the_same() {
+        let total = custom(&[("disk", 2.0), ("tape", 1.0)]).unwrap();
+        let mut free = total.clone();
+        let (disk, tape) = (custom(&[("disk", 1.5)]).unwrap(), custom(&[("tape", 1.0)]).unwrap());
+        free.subtract(&disk);
+        free.subtract(&tape);
+        assert_eq!(free.to_string(), "0.5 disk");
+        assert_eq!(disk.beyond(&free).to_string(), "1 disk");
+        assert!(!disk.is_within(&free) && !disk.overlaps(&tape) && disk.overlaps(&free));
+        free.add(&tape);
+        free.add(&disk);
+        assert_eq!(free, total);
+    }
+
+    #[test]
+    fn what_is_not_given_comes_from_the_defaults() {
+        let given = Amounts { memory: Some(8), ..Amounts::default() };
+        let defaults = Amounts { num_cpus: Some(2.0), memory: Some(4), resources: None };
+        let resources = given.or(defaults).resolve(1.0).unwrap();
+        assert_eq!(resources.to_string(), "2 CPU, 8 bytes of memory");
+        assert!(Demand::of(Amounts::default().resolve(1.0).unwrap()).is_usual());
+    }
+}
