@@ -83,11 +83,13 @@ fn glue(
     let import = mobula.import();
 
     // Options that the caller leaves open come from the attribute.
-    let given = match &options.max_retries {
-        Some(retries) => quote! {
-            __mobula::__private::with_defaults(options, __mobula::TaskOptions::new().max_retries(#retries))
-        },
-        None => quote!(options),
+    let max_retries = options.max_retries.as_ref().map(|retries| quote!(.max_retries(#retries)));
+    let amounts = options.amounts.setters();
+    let given = if max_retries.is_none() && amounts.is_empty() {
+        quote!(options)
+    } else {
+        let defaults = quote!(__mobula::TaskOptions::new() #max_retries #amounts);
+        quote!(__mobula::__private::with_defaults(options, #defaults))
     };
     let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());
     let summary = format!(

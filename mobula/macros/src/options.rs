@@ -17,6 +17,7 @@ const NUM_RETURNS_MAX: usize = 8;
 pub(crate) struct FunctionOptions {
     pub(crate) num_returns: Option<NumReturns>,
     pub(crate) max_retries: Option<Limit>,
+    pub(crate) amounts: Amounts,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
@@ -42,6 +43,36 @@ pub(crate) struct MethodOptions {
 pub(crate) struct NumReturns {
     pub(crate) count: usize,
     pub(crate) literal: LitInt,
+}
+
+/// What a call demands, as expressions of the user's crate.
+#[derive(Default)]
+pub(crate) struct Amounts {
+    num_cpus: Option<Expr>,
+    memory: Option<Expr>,
+    resources: Option<Expr>,
+}
+
+impl Amounts {
+    /// Reads an option, if it is one of these.
+    fn read(&mut self, meta: &ParseNestedMeta) -> Option<Result<()>> {
+        let name = meta.path.get_ident()?.to_string();
+        Some(match name.as_str() {
+            "num_cpus" => set(meta, &mut self.num_cpus, amount),
+            "memory" => set(meta, &mut self.memory, bytes),
+            "resources" => set(meta, &mut self.resources, |meta| meta.value()?.parse()),
+            _ => return None,
+        })
+    }
+
+    /// Calls of setters, on a value that has them.
+    pub(crate) fn setters(&self) -> TokenStream {
+        let Self { num_cpus, memory, resources } = self;
+        let num_cpus = num_cpus.as_ref().map(|amount| quote!(.num_cpus(#amount)));
+        let memory = memory.as_ref().map(|bytes| quote!(.memory(#bytes)));
+        let resources = resources.as_ref().map(|amounts| quote!(.resources(#amounts)));
+        quote!(#num_cpus #memory #resources)
+    }
 }
 
 /// How often something is begun again, as an expression of the crate `mobula`.
@@ -90,15 +121,16 @@ impl FunctionOptions {
                 set(&meta, &mut options.num_returns, num_returns)
             } else if meta.path.is_ident("max_retries") {
                 set(&meta, &mut options.max_retries, limit)
+            } else if let Some(read) = options.amounts.read(&meta) {
+                read
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                Err(unknown(
-                    &meta,
-                    "a remote function takes `num_returns`, `max_retries`, `name` and `crate`",
-                ))
+                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `num_returns`, `max_retries`, \
+                             `name` and `crate`";
+                Err(unknown(&meta, known))
             }
         })?;
         Ok(options)
@@ -186,6 +218,28 @@ fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {
             literal,
             format!("`num_returns` is a number of objects, from 1 to {NUM_RETURNS_MAX}"),
         )),
+    }
+}
+
+/// A number of CPUs: a literal, or an expression that begins like a path.
+fn amount(meta: &ParseNestedMeta) -> Result<Expr> {
+    let value: Expr = meta.value()?.parse()?;
+    match &value {
+        Expr::Lit(ExprLit { lit: Lit::Int(_) | Lit::Float(_), .. }) | Expr::Path(_) => Ok(value),
+        _ => Err(syn::Error::new_spanned(
+            value,
+            "`num_cpus` is a number, 0 or more, such as 2 or 0.5, or a constant",
+        )),
+    }
+}
+
+fn bytes(meta: &ParseNestedMeta) -> Result<Expr> {
+    let value: Expr = meta.value()?.parse()?;
+    match &value {
+        Expr::Lit(ExprLit { lit: Lit::Str(_) | Lit::Float(_) | Lit::Bool(_), .. }) | Expr::Unary(_) => {
+            Err(syn::Error::new_spanned(value, "`memory` is a number of bytes, such as 1 << 30"))
+        }
+        _ => Ok(value),
     }
 }
 

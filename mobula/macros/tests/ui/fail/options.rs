@@ -44,6 +44,21 @@ fn negative() {}
 #[mobula::remote(max_retries = forever)]
 fn forever() {}
 
+#[mobula::remote(num_cpus = -1)]
+fn owes() {}
+
+#[mobula::remote(num_cpus = "2")]
+fn quoted_amount() {}
+
+#[mobula::remote(memory = "1 GiB")]
+fn quoted_bytes() {}
+
+#[mobula::remote(memory = 1.5)]
+fn half_bytes() {}
+
+#[mobula::remote(num_cpus = 1, num_cpus = 2)]
+fn two_amounts() {}
+
 #[mobula::remote(name = "")]
 fn nameless() {}
 

@@ -137,6 +137,17 @@ const fn constant(x: i64) -> i64 {
     x
 }
 
+const CPUS: f64 = 0.5;
+const SHARE: u64 = 1 << 20;
+
+#[mobula::remote(num_cpus = CPUS, memory = 4 * SHARE, resources = [("disk", 0.5)], max_retries = 1)]
+const fn demanding(x: i64) -> i64 {
+    x
+}
+
+#[mobula::remote(num_cpus = 2)]
+fn whole() {}
+
 fn remotely() {
     let nine: ObjectRef<i64> = square::remote(3);
     let _: ObjectRef<i64> = square::remote(&nine);
@@ -159,6 +170,9 @@ fn remotely() {
     let _ = r#type::remote(1);
     let _ = owned::remote("text".into_owned_cow(), [1, 2, 3, 4], ());
     let _ = constant::remote(1);
+    let _: ObjectRef<i64> = demanding::remote(1);
+    let _: ObjectRef<i64> = demanding::options(mobula::TaskOptions::new().num_cpus(0)).remote(1);
+    let _: ObjectRef<()> = whole::options(mobula::TaskOptions::new().resources(vec![("a".to_owned(), 1.5_f32)])).remote();
 }
 
 trait IntoOwnedCow {
@@ -191,5 +205,7 @@ fn main() {
     assert_eq!(owned("a".into(), [0; 4], ()), "a");
     const ONE: i64 = constant(1);
     assert_eq!(ONE, 1);
+    assert_eq!(demanding(1), 1);
+    whole();
     let _ = holder;
 }
