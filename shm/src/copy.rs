@@ -38,13 +38,52 @@ pub fn copy_once(target: &mut [u8], source: &[u8]) {
     let (source_words, source_rest) = source.as_chunks::<WORD_BYTES>();
     load_bytes(target_lead, source_lead);
     for (target, source) in target_words.iter_mut().zip(source_words) {
-        let word = std::ptr::from_ref(source).cast::<u64>();
-        // SAFETY: the eight bytes of `source` are readable for as long as its borrow, and aligned as a word, since they
-        // begin a whole number of words behind an aligned address; every value of them is a valid `u64`. A volatile
-        // load is done exactly once. The writer is another process, so its stores race with nothing of this program's.
-        *target = unsafe { word.read_volatile() }.to_ne_bytes();
+        // SAFETY: the word begins a whole number of words behind an aligned address.
+        *target = unsafe { load_word(source) }.to_ne_bytes();
     }
     load_bytes(target_rest, source_rest);
+}
+
+/// A new copy of `source`, each byte of which is loaded once, as by [`copy_once`]. It consists of words, so that it is
+/// aligned for elements of every type; zeros fill the last one up. If `source` is aligned for 64-bit words, the memory
+/// of the copy is written once, and not filled with zeros before.
+pub fn copied_once(source: &[u8]) -> Vec<u128> {
+    let (pairs, rest) = source.as_chunks::<{ size_of::<u128>() }>();
+    let mut words: Vec<u128> = Vec::with_capacity(pairs.len() + 1);
+    if source.as_ptr().align_offset(WORD_BYTES) == 0 {
+        words.extend(pairs.iter().map(|pair| {
+            let (halves, _) = pair.as_chunks::<WORD_BYTES>();
+            // SAFETY: each half begins a whole number of words behind the aligned address of `source`.
+            let [low, high] = [0, 1].map(|half| u128::from(unsafe { load_word(&halves[half]) }.to_le()));
+            u128::from_le(low | high << 64)
+        }));
+    } else {
+        words.extend(pairs.iter().map(|pair| loaded(pair)));
+    }
+    if !rest.is_empty() {
+        words.push(loaded(rest));
+    }
+    words
+}
+
+/// A word of bytes that are loaded one by one; zeros fill it up.
+fn loaded(bytes: &[u8]) -> u128 {
+    let mut word = [0; size_of::<u128>()];
+    load_bytes(&mut word[..bytes.len()], bytes);
+    u128::from_ne_bytes(word)
+}
+
+/// Loads a word exactly once.
+///
+/// # Safety
+/// The bytes must be aligned as a `u64`.
+#[inline(always)]
+unsafe fn load_word(source: &[u8; WORD_BYTES]) -> u64 {
+    let word = std::ptr::from_ref(source).cast::<u64>();
+    // SAFETY: the eight bytes of `source` are readable for as long as its borrow, and the caller promises that they are
+    // aligned; every value of them is a valid `u64`. A volatile load is done exactly once. The writer is another process,
+    // so its stores race with nothing of this program's.
+    unsafe { word.read_volatile() }
 }
 
 fn load_bytes(target: &mut [u8], source: &[u8]) {
@@ -104,6 +143,20 @@ mod tests {
                     assert_eq!(target[to..to + length], source[from..from + length], "{from} {to} {length}");
                     assert!(target[..to].iter().chain(&target[to + length..]).all(|byte| *byte == 0xff));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_copy_has_the_bytes_and_zeros_behind_them() {
+        let source: Vec<u8> = (0..200).map(|at| (at % 251) as u8 + 1).collect();
+        for from in 0..9 {
+            for length in [0, 1, 7, 8, 15, 16, 17, 31, 32, 33, 100, 190] {
+                let words = copied_once(&source[from..from + length]);
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                assert_eq!(bytes.len(), length.next_multiple_of(16), "{from} {length}");
+                assert_eq!(bytes[..length], source[from..from + length], "{from} {length}");
+                assert!(bytes[length..].iter().all(|byte| *byte == 0), "{from} {length}");
             }
         }
     }

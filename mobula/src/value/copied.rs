@@ -23,10 +23,8 @@ pub(super) enum Form {
 impl Copied {
     /// Copies `bytes`, each of which is loaded once.
     pub(super) fn of(bytes: &[u8], form: Form) -> Self {
-        // Zeroed words come from the system untouched.
-        let mut words = vec![0_u128; bytes.len().div_ceil(size_of::<u128>())];
+        let mut words = mobula_client::internal::copied_once(bytes);
         let copy = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
-        mobula_client::internal::copy_once(copy, bytes);
         let form = if form.is_of(copy) { Form::Unchanged } else { form };
         form.apply(copy);
         Self { words, length: bytes.len(), form }

@@ -17,6 +17,7 @@ use crate::arrow::array::{ArrayData, ArrayRef, BufferSpec, layout, make_array};
 use crate::arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer};
 use crate::arrow::datatypes::{DataType, Schema, TimeUnit};
 use crate::arrow::error::ArrowError;
+use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
 
 use super::visible::push_array;
@@ -124,14 +125,45 @@ fn next_array(
         let role = if run_ends { Role::RunEnds } else { Role::Values };
         children.push(next_array(nodes, child, role, deeper)?);
     }
-    Ok(ArrayData::builder(data_type.clone())
+    let buffers = settled(node.buffers, data_type, role);
+    let valid = offset == 0 && is_valid_text(data_type, length, &buffers);
+    let builder = ArrayData::builder(data_type.clone())
         .len(length)
         .offset(offset)
         .nulls(node.nulls.map(|validity| validity.into_nulls(length)).transpose()?)
-        .buffers(settled(node.buffers, data_type, role))
+        .buffers(buffers)
         .child_data(children)
-        .align_buffers(true)
-        .build()?)
+        .align_buffers(true);
+    // SAFETY: validation is left out only for text or bytes that `is_valid_text` has found valid, in buffers that no other
+    // process can write: `settled` has copied the offsets and the text. These types have two buffers and no children, and
+    // `into_nulls` has made as many bits as there are elements.
+    Ok(unsafe { builder.skip_validation(valid) }.build()?)
+}
+
+/// Whether these are the buffers of so many texts of ASCII alone, or byte strings, from the first offset on. Then a text
+/// can begin and end anywhere, so that looking at all offsets and all bytes at once suffices. Arrow's own validation looks
+/// at one after the other, which takes several times as long; it decides about all other arrays.
+fn is_valid_text(data_type: &DataType, length: usize, buffers: &[ArrowBuffer]) -> bool {
+    let [offsets, bytes] = buffers else { return false };
+    match data_type {
+        DataType::Utf8 => shown::<i32>(offsets, length, bytes).is_some_and(<[u8]>::is_ascii),
+        DataType::LargeUtf8 => shown::<i64>(offsets, length, bytes).is_some_and(<[u8]>::is_ascii),
+        DataType::Binary => shown::<i32>(offsets, length, bytes).is_some(),
+        DataType::LargeBinary => shown::<i64>(offsets, length, bytes).is_some(),
+        _ => false,
+    }
+}
+
+/// The bytes of so many elements, if the offsets are in order and within the bytes.
+fn shown<'a, O>(offsets: &[u8], length: usize, bytes: &'a [u8]) -> Option<&'a [u8]>
+where
+    O: Pod + PartialOrd + TryInto<usize>,
+{
+    let offsets = bytemuck::try_cast_slice::<u8, O>(offsets).ok()?.get(..length.checked_add(1)?)?;
+    // Without an early end, so that several are compared at once.
+    let in_order = offsets.windows(2).fold(true, |in_order, pair| in_order & (pair[0] <= pair[1]));
+    let [first, end] = [offsets[0], offsets[length]].map(|offset| offset.try_into().ok());
+    bytes.get(first?..end?).filter(|_| in_order)
 }
 
 /// The buffers in a form that Arrow may rely on: validated buffers are copies, and no buffer ends with a part of an
@@ -239,4 +271,47 @@ fn takes_no_memory(data_type: &DataType) -> bool {
 
 pub(super) fn invalid(reason: String) -> ValueError {
     ValueError::Arrow(ArrowError::InvalidArgumentError(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_valid(data_type: &DataType, offsets: &[i32], length: usize, bytes: &[u8]) -> bool {
+        let offsets = ArrowBuffer::from_slice_ref(offsets);
+        is_valid_text(data_type, length, &[offsets, ArrowBuffer::from_slice_ref(bytes)])
+    }
+
+    /// Arrow does not look again at what this accepts, so a mistake here would be undefined behaviour.
+    #[test]
+    fn only_ascii_text_with_offsets_in_order_and_within_it_is_not_validated_by_arrow() {
+        let check = |offsets: &[i32], length, bytes: &[u8], text, binary| {
+            let found = [DataType::Utf8, DataType::Binary].map(|of| is_valid(&of, offsets, length, bytes));
+            assert_eq!(found, [text, binary], "{offsets:?} {length} {bytes:?}");
+        };
+        check(&[0, 2, 2, 5], 3, b"abcde", true, true);
+        check(&[0, 2, 2, 5], 2, b"abcde", true, true);
+        check(&[1, 2, 4], 2, b"abcde", true, true);
+        check(&[0], 0, b"", true, true);
+        // Bytes that are not shown are no text.
+        check(&[1, 2], 1, b"\xc3a\xa4", true, true);
+        check(&[0, 2], 1, b"\xc3\xa4", false, true);
+        check(&[0, 1, 2], 2, b"\xc3\xa4", false, true);
+        // Too few offsets, offsets beyond the bytes, below zero, and out of order, also where the last is right again.
+        check(&[0, 2], 2, b"abcde", false, false);
+        check(&[], 0, b"abcde", false, false);
+        check(&[0, 6], 1, b"abcde", false, false);
+        check(&[0, 9, 5], 2, b"abcde", false, false);
+        check(&[-1, 5], 1, b"abcde", false, false);
+        check(&[0, -1, 5], 2, b"abcde", false, false);
+        check(&[3, 2], 1, b"abcde", false, false);
+        check(&[0, 2], usize::MAX, b"abcde", false, false);
+        let of_64_bits = ArrowBuffer::from_slice_ref([0_i64, 1 << 32]);
+        assert!(!is_valid_text(
+            &DataType::LargeUtf8,
+            1,
+            &[of_64_bits, ArrowBuffer::from_slice_ref(b"abcde")]
+        ));
+        assert!(!is_valid_text(&DataType::Int64, 1, &[ArrowBuffer::from_slice_ref([1_i64])]));
+    }
 }
