@@ -22,8 +22,8 @@ impl Watches {
         Ok(Self { epoll: Epoll(above_standard(epoll.0)?) })
     }
 
-    /// Adds a descriptor. It must be [removed](Self::remove) before it is closed: a forked child of this process may have
-    /// a copy, which would keep it in the set.
+    /// Adds a descriptor. It must be [removed](Self::remove) before it is closed: a forked child of this process may
+    /// have a copy, which would keep it in the set.
     pub(super) fn add(&self, descriptor: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         Ok(self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
     }
