@@ -1,24 +1,27 @@
 //! Channels: the pairs of connected clients. The rings themselves belong to the two clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All open channels.
 #[derive(Debug)]
 pub(crate) struct Channels {
     open: BTreeMap<u64, [u16; 2]>,
+    /// The channels of each client that has some.
+    of: BTreeMap<u16, BTreeSet<u64>>,
     last: u64,
 }
 
 impl Channels {
     /// None yet; numbers go on behind `last`.
     pub(crate) fn new(last: u64) -> Self {
-        Self { open: BTreeMap::new(), last }
+        Self { open: BTreeMap::new(), of: BTreeMap::new(), last }
     }
 
     /// A channel that was opened by another store, as both ends say.
     pub(crate) fn resume(&mut self, channel: u64, ends: [u16; 2]) {
         self.last = self.last.max(channel);
-        self.open.insert(channel, ends);
+        self.remove(channel);
+        self.add(channel, ends);
     }
 
     /// Opens a channel between two clients; returns its number, which is never used again.
@@ -28,35 +31,54 @@ impl Channels {
         while self.open.contains_key(&self.last) {
             self.last = self.last.wrapping_add(1);
         }
-        self.open.insert(self.last, [asker, peer]);
+        self.add(self.last, [asker, peer]);
         self.last
     }
 
     /// Closes a channel of `client`'s; returns the other end, or `None` when the client has no such channel.
     pub(crate) fn close(&mut self, client: u16, channel: u64) -> Option<u16> {
         let peer = other_end(*self.open.get(&channel)?, client)?;
-        self.open.remove(&channel);
+        self.remove(channel);
         Some(peer)
     }
 
     /// Closes every channel of `client`'s; returns them with their other ends.
     pub(crate) fn close_all(&mut self, client: u16) -> Vec<(u64, u16)> {
-        let end = |(channel, ends): (&u64, &[u16; 2])| Some((*channel, other_end(*ends, client)?));
-        let closed: Vec<_> = self.open.iter().filter_map(end).collect();
+        let channels = self.of.get(&client).into_iter().flatten();
+        let end = |channel: &u64| Some((*channel, other_end(*self.open.get(channel)?, client)?));
+        let closed: Vec<_> = channels.filter_map(end).collect();
         for (channel, _) in &closed {
-            self.open.remove(channel);
+            self.remove(*channel);
         }
         closed
     }
 
     /// The number of open channels of a client.
     pub(crate) fn count_of(&self, client: u16) -> usize {
-        self.open.values().filter(|ends| ends.contains(&client)).count()
+        self.of.get(&client).map_or(0, BTreeSet::len)
     }
 
     /// The number of open channels.
     pub(crate) fn count(&self) -> usize {
         self.open.len()
+    }
+
+    fn add(&mut self, channel: u64, ends: [u16; 2]) {
+        self.open.insert(channel, ends);
+        for client in ends {
+            self.of.entry(client).or_default().insert(channel);
+        }
+    }
+
+    fn remove(&mut self, channel: u64) {
+        for client in self.open.remove(&channel).into_iter().flatten() {
+            if let Some(channels) = self.of.get_mut(&client) {
+                channels.remove(&channel);
+                if channels.is_empty() {
+                    self.of.remove(&client);
+                }
+            }
+        }
     }
 }
 

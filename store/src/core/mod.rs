@@ -11,10 +11,12 @@
 //! * [`names`]: names, and how long ago each was looked up;
 //! * [`holds`]: how many reasons the daemon has to pin an object;
 //! * [`cycles`]: references that lead back to their object;
-//! * [`channels`]: the pairs of connected clients.
+//! * [`channels`]: the pairs of connected clients;
+//! * [`bookkeeping`]: the memory of tables, pins and channels together.
 //!
 //! A client is known here by its slot, which is its own until every other client has forgotten it.
 
+pub(crate) mod bookkeeping;
 pub(crate) mod channels;
 pub(crate) mod cycles;
 pub(crate) mod fair;

@@ -94,23 +94,21 @@ pub(crate) fn check_segments(registry: &Registry, client: u16) -> Result<(), Ref
     }
 }
 
-/// Refuses tables, pins or channels beyond what all of them may take.
+/// Refuses tables, pins or channels beyond what all of them may take. A request that is not refused counts.
 pub(crate) fn check_bookkeeping(registry: &Registry, requested: u64) -> Result<(), Refusal> {
+    let max = registry.config.bookkeeping_bytes_max;
+    registry.bookkeeping.take(requested, max, || bookkeeping_bytes(registry)).map_err(|used| {
+        Refusal::QuotaReached { limit: "bookkeeping_bytes_max".to_owned(), max, used, requested }
+    })
+}
+
+/// Bytes of all tables, pins and channels.
+fn bookkeeping_bytes(registry: &Registry) -> u64 {
     let tables = registry.owners.values().map(|owner| {
         let pinned_by = 2 + registry.slots.reader_count(owner.id.slot()) as u64;
         PAGE_BYTES + u64::from(owner.entries) * (ENTRY_BYTES + pinned_by * PIN_BYTES)
     });
-    let used = tables.sum::<u64>() + registry.channels.count() as u64 * channel_bytes(registry);
-    let max = registry.config.bookkeeping_bytes_max;
-    if used.saturating_add(requested) > max {
-        return Err(Refusal::QuotaReached {
-            limit: "bookkeeping_bytes_max".to_owned(),
-            max,
-            used,
-            requested,
-        });
-    }
-    Ok(())
+    tables.sum::<u64>() + registry.channels.count() as u64 * channel_bytes(registry)
 }
 
 /// Bytes of a new client's table and pins.

@@ -22,6 +22,7 @@ use mobula_shm::pins::{HELD, PinWriter};
 use mobula_shm::table::{State, TableWriter};
 
 use crate::config::Config;
+use crate::core::bookkeeping::Bookkeeping;
 use crate::core::channels::Channels;
 use crate::core::holds::Holds;
 use crate::core::segments::Segments;
@@ -51,6 +52,7 @@ pub(crate) struct Registry {
     pub(crate) channels: Channels,
     /// How many reasons the daemon has for each of its pins.
     pub(crate) holds: Holds,
+    pub(crate) bookkeeping: Bookkeeping,
     outbox: Outbox,
     /// Whether something has happened that may free an orphan, since this was last asked.
     orphans_changed: bool,
@@ -71,6 +73,7 @@ impl Registry {
             // Other numbers than those of the stores before.
             channels: Channels::new(epoch << 16),
             holds: Holds::default(),
+            bookkeeping: Bookkeeping::default(),
             outbox: Outbox::default(),
             orphans_changed: false,
             owners_forgotten: 0,
