@@ -25,6 +25,7 @@ use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::output::Stream;
 use crate::process::role::{Role, WorkerRole};
+use crate::process::spawner::Spawner;
 use crate::resources::Resources;
 
 /// How long processes may take to end by themselves when the session ends.
@@ -49,6 +50,7 @@ pub(crate) struct WorkerOptions {
 pub(crate) struct Processes {
     options: WorkerOptions,
     head: OwnerId,
+    spawner: Spawner,
     running: HashMap<u64, Process>,
     /// The processes, by their tokens.
     ends: Watches,
@@ -82,7 +84,8 @@ impl Processes {
         let token_last = u64::from(std::process::id()) << 32;
         let (ends, pipes) = (Watches::new()?, Watches::new()?);
         let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new());
-        Ok(Self { options, head, running, ends, pipes, token_last, overflowed, output })
+        let spawner = Spawner::new();
+        Ok(Self { options, head, spawner, running, ends, pipes, token_last, overflowed, output })
     }
 
     /// Starts a worker. Returns its token and its process id.
@@ -101,7 +104,7 @@ impl Processes {
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let mut command = self.options.launch.command("mobula-worker", &role);
         command.stdin(Stdio::null()).stdout(output()).stderr(output());
-        let (child, stdout, stderr) = Child::start(&mut command)?;
+        let (child, stdout, stderr) = self.spawner.start(command)?;
         let pid = child.pid();
         let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe));
         let stderr = stderr.map(|pipe| Output::pipe(Stream::Stderr, pid, pipe));

@@ -57,6 +57,14 @@ impl Child {
         if is_ours || child.has_ended() { Ok((child, stdout, stderr)) } else { Err(gone()) }
     }
 
+    pub(crate) fn from_parts(pid: u32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    pub(crate) fn into_parts(self) -> (u32, OwnedFd) {
+        (self.pid, self.pidfd)
+    }
+
     /// Its process id, for messages.
     pub(crate) fn pid(&self) -> u32 {
         self.pid

@@ -8,4 +8,5 @@ pub(crate) mod lifeline;
 pub(crate) mod output;
 pub(crate) mod overflow;
 pub(crate) mod role;
+pub(crate) mod spawner;
 pub mod stack;
