@@ -49,7 +49,9 @@ mod actor;
 mod arguments;
 #[cfg(feature = "arrow")]
 pub mod arrow;
+mod completed;
 mod function;
+mod future;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -92,7 +94,9 @@ pub use num_complex;
 
 pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
 pub use crate::arguments::IntoArg;
-pub use crate::object_ref::{ObjectRef, Refs, get, get_timeout, put, wait};
+pub use crate::completed::{AsCompleted, as_completed};
+pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
+pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::session::{Builder, init, init_or_join};
 pub use crate::takeover::become_worker;
 

@@ -1,5 +1,6 @@
 //! References to objects, and the operations on them: `put`, `get`, `wait`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -79,7 +80,7 @@ use crate::value::{self, Reference, References, Source};
 /// # Ok::<(), mobula::Error>(())
 /// ```
 pub struct ObjectRef<T> {
-    to: Ref,
+    pub(crate) to: Ref,
     of: PhantomData<fn() -> T>,
 }
 
@@ -229,7 +230,7 @@ pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
 }
 
 /// The value that a reference refers to, decoded. The reference must be ready.
-fn read<T: DeserializeOwned>(to: &Ref, client: &Client) -> Result<T> {
+pub(crate) fn read<T: DeserializeOwned>(to: &Ref, client: &Client) -> Result<T> {
     Ok(match to.resolve(client)? {
         Resolved::Inline(Inline { format, value, references }) => match value {
             InlineBytes::Many(bytes) => value::decode(Source::tagged(format, bytes, references))?,
@@ -315,7 +316,8 @@ fn get_within<T: DeserializeOwned>(
 pub type Refs<T> = Vec<ObjectRef<T>>;
 
 /// Waits until `num_ready` of the references are ready, or `timeout` has passed (`None`: without end). Returns those
-/// that are ready, at most `num_ready` of them, and all others, both in the order in which they came.
+/// that are ready, at most `num_ready` of them, and all others, both in the order in which they came. Takes references,
+/// or borrows of them, which it clones.
 ///
 /// A failed task is ready: `get` returns its error at once.
 ///
@@ -345,15 +347,55 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 /// - [`Failure::SessionOver`](crate::Failure::SessionOver): one of them is of a session that has ended.
 pub fn wait<T>(
-    refs: impl IntoIterator<Item = ObjectRef<T>>,
+    refs: impl IntoIterator<Item = impl IntoRef<T>>,
     num_ready: usize,
     timeout: Option<Duration>,
 ) -> Result<(Refs<T>, Refs<T>)> {
-    mobula_runtime::wait(&*runtime()?, refs.into_iter().collect(), num_ready, timeout)
+    let refs = refs.into_iter().map(IntoRef::into_ref).collect();
+    mobula_runtime::wait(&*runtime()?, refs, num_ready, timeout)
+}
+
+/// What functions that wait take: a reference, or a borrow of one, which they clone.
+///
+/// ```
+/// use mobula::{IntoRef, ObjectRef};
+///
+/// fn first<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>) -> Option<ObjectRef<T>> {
+///     refs.into_iter().next().map(IntoRef::into_ref)
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let refs = vec![mobula::put(&1)?, mobula::put(&2)?];
+/// assert_eq!(first(&refs), first(refs));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+pub trait IntoRef<T>: sealed::Sealed {
+    /// The reference.
+    fn into_ref(self) -> ObjectRef<T>;
+}
+
+mod sealed {
+    /// No other type is a reference.
+    pub trait Sealed {}
+
+    impl<T> Sealed for super::ObjectRef<T> {}
+    impl<T> Sealed for &super::ObjectRef<T> {}
+}
+
+impl<T> IntoRef<T> for ObjectRef<T> {
+    fn into_ref(self) -> Self {
+        self
+    }
+}
+
+impl<T> IntoRef<T> for &ObjectRef<T> {
+    fn into_ref(self) -> ObjectRef<T> {
+        self.clone()
+    }
 }
 
 /// The runtime of this process, for a thread that can still read and write values.
-fn runtime() -> Result<RuntimeRef> {
+pub(crate) fn runtime() -> Result<RuntimeRef> {
     check_thread(mobula_runtime::runtime()?)
 }
 
@@ -388,6 +430,19 @@ impl<T> PartialEq for ObjectRef<T> {
 }
 
 impl<T> Eq for ObjectRef<T> {}
+
+impl<T> PartialOrd for ObjectRef<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By [`id`](ObjectRef::id): an order for maps and sets that says nothing about the values.
+impl<T> Ord for ObjectRef<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.to.id().cmp(&other.to.id())
+    }
+}
 
 impl<T> Hash for ObjectRef<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -180,11 +180,22 @@ impl Executor {
 
     /// Says that a thread of this process is about to wait. While a call runs, other calls may use this process's place
     /// until the guard is dropped. Actors have no place among the workers.
-    pub(crate) fn begin_wait<'a>(&'a self, head: &'a Arc<Link>) -> Waiting<'a> {
+    pub(crate) fn wait<'a>(&'a self, head: &'a Arc<Link>) -> Waiting<'a> {
+        self.begin_wait(head);
+        Waiting { executor: self, head }
+    }
+
+    /// The same for a future, without a guard: [`end_wait`](Self::end_wait) follows.
+    pub(crate) fn begin_wait(&self, head: &Link) {
         // SeqCst, here and where it is looked at: of a call that begins and a wait that begins, one sees the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         self.tell_whether_blocked(head);
-        Waiting { executor: self, head }
+    }
+
+    /// A wait is over.
+    pub(crate) fn end_wait(&self, head: &Link) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.tell_whether_blocked(head);
     }
 
     fn tell_whether_blocked(&self, head: &Link) {
@@ -256,7 +267,7 @@ fn decline(from: &Link, task: u64) {
     let _ = from.send_with(Vec::new(), |record| NoResults::Declined { task }.append_to(record));
 }
 
-/// A thread that waits; see [`Executor::begin_wait`].
+/// A thread that waits; see [`Executor::wait`].
 pub(crate) struct Waiting<'a> {
     executor: &'a Executor,
     head: &'a Arc<Link>,
@@ -264,7 +275,6 @@ pub(crate) struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.executor.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.executor.tell_whether_blocked(self.head);
+        self.executor.end_wait(self.head);
     }
 }

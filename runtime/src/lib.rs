@@ -56,7 +56,8 @@ pub use crate::error::{
 pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::function::call_function;
-pub use crate::front::reference::{Ref, Resolved, wait, wait_all};
+pub use crate::front::future::Waiting;
+pub use crate::front::reference::{Ref, Resolved, wait, wait_all, wait_any};
 pub use crate::front::resources::{available_resources, cluster_resources};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::{Host, Instance};

@@ -2,7 +2,7 @@
 //!
 //! | state | what is there |
 //! |---|---|
-//! | pending | nothing; tasks may depend on it, and a promise may stand for it in the store |
+//! | pending | nothing; tasks and futures may wait for it, and a promise may stand for it in the store |
 //! | inline | a small encoded value, in this process's heap |
 //! | stored | a handle to an object, which may itself be another process's promise |
 //! | failed | why there is no value |
@@ -17,7 +17,7 @@ use mobula_client::{Client, ClientError, Handle, Promise};
 use parking_lot::Mutex;
 
 use crate::call::outcome::{Settled, write};
-use crate::call::task::Task;
+use crate::call::waiter::{Dependent, Waiter};
 use crate::error::Failure;
 use crate::session_number::SessionNumber;
 
@@ -27,7 +27,7 @@ const READY: u8 = 1;
 const FOREIGN: u8 = 2;
 
 enum State {
-    Pending { promise: Option<Promise>, dependents: Vec<Arc<Task>> },
+    Pending { promise: Option<Promise>, dependents: Vec<Dependent> },
     Settled(Settled),
 }
 
@@ -93,20 +93,27 @@ impl ResultCell {
         }
     }
 
-    /// Makes a task wait for the cell. Returns `false` if the cell is settled already.
-    pub(crate) fn add_dependent(&self, task: &Arc<Task>) -> bool {
+    /// Makes a task or a future wait for the cell. Returns it if the cell is settled already.
+    pub(crate) fn add_dependent(&self, dependent: Dependent) -> Result<(), Dependent> {
         match &mut *self.state.lock() {
             State::Pending { dependents, .. } => {
-                dependents.push(task.clone());
-                true
+                dependents.push(dependent);
+                Ok(())
             }
-            State::Settled(_) => false,
+            State::Settled(_) => Err(dependent),
         }
     }
 
-    /// Settles the cell. Returns the tasks that waited for it, and whether the cell had a promise, which is settled
+    /// A future does not wait any more.
+    pub(crate) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        if let State::Pending { dependents, .. } = &mut *self.state.lock() {
+            dependents.retain(|dependent| !dependent.is(waiter));
+        }
+    }
+
+    /// Settles the cell. Returns what waited for it, and whether the cell had a promise, which is settled
     /// too. A second result is ignored.
-    pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Arc<Task>>, bool) {
+    pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Dependent>, bool) {
         let (dependents, promise) = {
             let mut state = self.state.lock();
             let State::Pending { promise, dependents } = &mut *state else { return (Vec::new(), false) };
@@ -175,6 +182,21 @@ mod tests {
     use crate::call::inline::{Inline, InlineBytes};
     use crate::call::with_store;
     use crate::format;
+
+    #[test]
+    fn a_future_that_is_dropped_leaves_nothing_in_its_cell() {
+        with_store(|client| {
+            let cell = ResultCell::pending(SessionNumber::NONE);
+            let waiters = [(); 3].map(|()| Waiter::new(1, true));
+            for waiter in &waiters {
+                cell.add_dependent(Dependent::Waiter(waiter.clone())).expect("it is pending");
+            }
+            cell.remove_waiter(&waiters[1]);
+            let (dependents, _) = cell.settle(client, Settled::failed(Failure::SessionOver));
+            let is_there = |waiter| dependents.iter().any(|dependent| dependent.is(waiter));
+            assert_eq!(waiters.each_ref().map(is_there), [true, false, true]);
+        });
+    }
 
     #[test]
     fn what_moves_to_the_store_keeps_its_tag() {

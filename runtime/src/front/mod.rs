@@ -3,5 +3,6 @@
 pub(crate) mod actor;
 pub(crate) mod arguments;
 pub(crate) mod function;
+pub(crate) mod future;
 pub(crate) mod reference;
 pub(crate) mod resources;

@@ -23,6 +23,13 @@ pub struct Ref {
     id: RefId,
 }
 
+// For functions that take references with or without a type.
+impl AsRef<Ref> for Ref {
+    fn as_ref(&self) -> &Ref {
+        self
+    }
+}
+
 /// The target of a reference.
 #[derive(Debug, Clone)]
 enum Referent {
@@ -126,7 +133,7 @@ impl Ref {
         }
     }
 
-    fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         match &self.to {
             Referent::Result(cell) => cell.failure(),
             Referent::Held(..) => None,
@@ -224,8 +231,22 @@ pub fn wait<R: AsRef<Ref>>(
     Ok((ready, rest))
 }
 
+/// Waits until one of the references is ready.
+///
+/// # Errors
+/// [`Failure::SessionOver`] when one of them is of a session that has ended, or the session ends meanwhile.
+pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
+    check_session(runtime, refs)?;
+    let any = || refs.iter().any(|reference| reference.as_ref().is_ready()).then_some(());
+    if any().is_none() {
+        let _watches = watches(refs)?;
+        runtime.wait(None, any).ok_or(Failure::SessionOver)?;
+    }
+    Ok(())
+}
+
 /// Refuses references of a session that has ended.
-fn check_session<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
+pub(crate) fn check_session<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
     let is_of_it = |session: SessionNumber| session == runtime.session || session == SessionNumber::NONE;
     if refs.iter().all(|reference| is_of_it(reference.as_ref().session())) {
         Ok(())

@@ -50,6 +50,9 @@ pub(crate) trait Mail {
     /// The number of calls made so far.
     fn calls(&self) -> u64;
 
+    /// Whether a future waits, which does not look itself.
+    fn has_futures(&self) -> bool;
+
     /// Whether [`tick`](Self::tick) has periodic work, for which no process rings the bell.
     fn needs_ticks(&self) -> bool;
 
@@ -254,7 +257,7 @@ impl Waiters {
             } else if alone && mail.is_busy() {
                 // A thread that makes one call after the other looks at the mail itself.
                 let calls = mail.calls();
-                if calls != calls_seen {
+                if calls != calls_seen && !mail.has_futures() {
                     calls_seen = calls;
                     self.poller.wait_for(&mut roles, NAP);
                     drop(roles);

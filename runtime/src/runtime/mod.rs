@@ -9,6 +9,7 @@ pub(crate) mod current;
 use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, Event, Events, Handle};
@@ -20,6 +21,7 @@ use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Mail, Waiters};
 use crate::process::lifeline::end_if_descriptors_are_gone;
+use crate::process::output;
 use crate::resources::{Demand, Resources};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Submitter};
@@ -231,7 +233,10 @@ impl Runtime {
         // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
         let sleeps = || {
-            waiting.get_or_init(|| Some(self.executor.as_ref()?.begin_wait(self.head()?)));
+            waiting.get_or_init(|| {
+                warn_on_async_thread();
+                Some(self.executor.as_ref()?.wait(self.head()?))
+            });
         };
         self.waiters.wait(self, deadline, sleeps, look)
     }
@@ -264,10 +269,26 @@ impl Runtime {
             executor.stop();
         }
         self.waiters.announce();
+        self.submitter.wake_futures();
     }
 
     pub(crate) fn stop(&self) {
         self.waiters.stop_poller();
+    }
+}
+
+/// Says once what to write where a thread of an asynchronous executor blocks. They are known by tokio's names.
+fn warn_on_async_thread() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let thread = std::thread::current();
+    let is_async = thread.name().is_some_and(|name| name.starts_with("tokio-r"));
+    if is_async && !WARNED.swap(true, Ordering::Relaxed) {
+        output::say(format_args!(
+            "a thread of an asynchronous runtime ({}) waits for a result, and runs no other task meanwhile: write \
+             `reference.await` instead of `reference.get()`, `get_async` instead of `get`, and `wait_async` instead of \
+             `wait`, or call them in `spawn_blocking`",
+            thread.name().unwrap_or_default()
+        ));
     }
 }
 
@@ -289,6 +310,7 @@ impl Mail for Runtime {
         if any {
             self.waiters.announce();
         }
+        self.submitter.wake_futures();
         any
     }
 
@@ -299,6 +321,7 @@ impl Mail for Runtime {
                 || self.links.is_idle_rung()
                 || !self.events.is_empty()
                 || self.submitter.has_ready_foreign()
+                || self.submitter.has_woken()
         }
     }
 
@@ -312,6 +335,10 @@ impl Mail for Runtime {
 
     fn calls(&self) -> u64 {
         self.submitter.calls()
+    }
+
+    fn has_futures(&self) -> bool {
+        self.submitter.any_future()
     }
 
     fn needs_ticks(&self) -> bool {

@@ -1,7 +1,7 @@
-//! Calls that wait for their arguments.
+//! Calls that wait for their arguments, and futures that wait for results.
 //!
-//! Each call counts the arguments that are not there. A result of this process counts down the calls that wait for it
-//! when it is settled; a promise of another process is watched.
+//! Each counts what is not there. A result of this process counts down what waits for it when it is settled; a promise
+//! of another process is watched.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::call::result_cell::ResultCell;
 use crate::call::task::Task;
+use crate::call::waiter::{Dependent, Waiter};
 
 thread_local! {
     /// Calls whose arguments became ready while this thread handles another call; `None` when it handles none.
@@ -32,11 +33,10 @@ pub(super) struct Dependencies {
     count: AtomicUsize,
 }
 
-/// An argument that is a promise of another process.
+/// A promise of another process.
 struct Foreign {
     cell: Arc<ResultCell>,
-    /// The call that waits for it.
-    task: Arc<Task>,
+    dependent: Dependent,
     /// The process that made the promise rings the bell of this one when it settles the promise.
     _watch: Watch,
 }
@@ -50,22 +50,37 @@ impl Dependencies {
         for cell in task.arguments.results() {
             // Counted first: the result may come at any moment.
             task.unready.fetch_add(1, Ordering::AcqRel);
-            if cell.add_dependent(task) {
-                continue;
-            }
-            match cell.foreign_promise() {
-                Some(handle) => {
-                    let watch = handle.watch()?;
-                    let foreign = Foreign { cell: cell.clone(), task: task.clone(), _watch: watch };
-                    self.foreign.lock().push(foreign);
-                    self.count.fetch_add(1, Ordering::AcqRel);
-                }
-                None => {
-                    task.unready.fetch_sub(1, Ordering::AcqRel);
-                }
+            if self.add(cell, Dependent::Task(task.clone()))?.is_some() {
+                task.unready.fetch_sub(1, Ordering::AcqRel);
             }
         }
         Ok(())
+    }
+
+    /// Makes a call or a future wait for a result. Returns it if the result is there.
+    ///
+    /// # Errors
+    /// The promise cannot be watched.
+    pub(super) fn add(
+        &self,
+        cell: &Arc<ResultCell>,
+        dependent: Dependent,
+    ) -> Result<Option<Dependent>, ClientError> {
+        let Err(dependent) = cell.add_dependent(dependent) else { return Ok(None) };
+        let Some(handle) = cell.foreign_promise() else { return Ok(Some(dependent)) };
+        let watch = handle.watch()?;
+        self.foreign.lock().push(Foreign { cell: cell.clone(), dependent, _watch: watch });
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Ok(None)
+    }
+
+    /// A future does not wait any more for the promises of other processes.
+    pub(super) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            let mut foreign = self.foreign.lock();
+            let removed = foreign.extract_if(.., |foreign| foreign.dependent.is(waiter)).count();
+            self.count.fetch_sub(removed, Ordering::AcqRel);
+        }
     }
 
     /// Whether a watched promise is settled. Costs one load while no call waits for one.
@@ -74,22 +89,22 @@ impl Dependencies {
             && self.foreign.lock().iter().any(|foreign| foreign.cell.is_ready())
     }
 
-    /// Removes the promises that are settled. Returns the call that waited for each.
-    pub(super) fn take_settled(&self) -> Vec<Arc<Task>> {
+    /// Removes the promises that are settled. Returns what waited for each.
+    pub(super) fn take_settled(&self) -> Vec<Dependent> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
         }
         let mut foreign = self.foreign.lock();
         let settled = foreign.extract_if(.., |foreign| foreign.cell.is_ready());
-        let settled: Vec<_> = settled.map(|foreign| foreign.task).collect();
+        let settled: Vec<_> = settled.map(|foreign| foreign.dependent).collect();
         drop(foreign);
         self.count.fetch_sub(settled.len(), Ordering::AcqRel);
         settled
     }
 
-    /// Removes and returns all calls that wait for promises of other processes: the session is over.
-    pub(super) fn take_all(&self) -> Vec<Arc<Task>> {
-        std::mem::take(&mut *self.foreign.lock()).into_iter().map(|foreign| foreign.task).collect()
+    /// Removes and returns all that waits for promises of other processes: the session is over.
+    pub(super) fn take_all(&self) -> Vec<Dependent> {
+        std::mem::take(&mut *self.foreign.lock()).into_iter().map(|foreign| foreign.dependent).collect()
     }
 
     /// Counts one argument of a call as ready. If it was the last, the call goes to `handle`.

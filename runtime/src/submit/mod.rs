@@ -32,6 +32,7 @@ mod settler;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
 use mobula_client::{Client, ClientError, Handle};
@@ -49,6 +50,7 @@ use self::settler::Settler;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
 use crate::call::task::{Target, Task};
+use crate::call::waiter::{Dependent, Waiter};
 use crate::error::{Failure, Result};
 use crate::mail::link::{Link, TooLarge};
 use crate::mail::links::Links;
@@ -247,11 +249,24 @@ impl Submitter {
         self.one_argument_ready(task);
     }
 
-    /// Sends the calls whose promised arguments are there. Returns whether there were any.
+    /// Handles the promises of other processes that are settled. Returns whether there were any.
     pub(crate) fn submit_what_became_ready(&self) -> bool {
         let settled = self.dependencies.take_settled();
-        settled.iter().for_each(|task| self.one_argument_ready(task));
-        !settled.is_empty()
+        let any = !settled.is_empty();
+        settled.into_iter().for_each(|dependent| self.on_ready(dependent, false));
+        any
+    }
+
+    /// A result is there that a call or a future waits for.
+    fn on_ready(&self, dependent: Dependent, has_failed: bool) {
+        match dependent {
+            Dependent::Task(task) => self.one_argument_ready(&task),
+            Dependent::Waiter(waiter) => {
+                if let Some(waker) = waiter.one_is_ready(has_failed) {
+                    self.settler.wake_later(waker);
+                }
+            }
+        }
     }
 
     /// Counts one argument as ready, and sends the call if it was the last.
@@ -447,10 +462,11 @@ impl Submitter {
 
     // ---- calls that fail ----
 
-    /// Settles one result. Calls that waited for it may be sent now.
+    /// Settles one result. Calls that waited for it may be sent now, and futures be woken.
     fn settle(&self, cell: &ResultCell, settled: Settled) {
-        for task in self.settler.settle(cell, settled) {
-            self.one_argument_ready(&task);
+        let has_failed = matches!(settled, Settled::Failed(_));
+        for dependent in self.settler.settle(cell, settled) {
+            self.on_ready(dependent, has_failed);
         }
     }
 
@@ -474,19 +490,71 @@ impl Submitter {
         }
     }
 
-    /// Fails all calls whose results are not there yet.
+    /// Fails all calls whose results are not there yet. Futures that wait for promises of other processes end.
     pub(crate) fn fail_everything(&self, failure: &Failure) {
+        let foreign = self.dependencies.take_all();
         let calls = {
             let mut state = self.state.lock();
             let mut calls = state.leases.take_all_waiting();
-            calls.extend(self.dependencies.take_all());
             calls.extend(state.actors.take_all());
             calls.extend(state.running.take_all());
             calls
         };
+        for dependent in foreign {
+            match dependent {
+                Dependent::Task(task) => self.settle_all(&task, failure),
+                waiter => self.on_ready(waiter, true),
+            }
+        }
         for task in &calls {
             self.settle_all(task, failure);
         }
         self.settler.end_all();
+    }
+
+    // ---- futures ----
+
+    /// Makes a future wait for results.
+    ///
+    /// # Errors
+    /// A promise of another process cannot be watched.
+    pub(crate) fn begin_future(
+        &self,
+        waiter: &Arc<Waiter>,
+        cells: &[Arc<ResultCell>],
+    ) -> Result<(), ClientError> {
+        self.settler.begin_future();
+        self.waiters.call_waits();
+        for cell in cells {
+            if self.dependencies.add(cell, Dependent::Waiter(waiter.clone()))?.is_some() {
+                // The future looks again itself.
+                drop(waiter.one_is_ready(cell.failure().is_some()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The future does not wait any more.
+    pub(crate) fn end_future(&self, waiter: &Arc<Waiter>, cells: &[Arc<ResultCell>]) {
+        cells.iter().for_each(|cell| cell.remove_waiter(waiter));
+        self.dependencies.remove_waiter(waiter);
+        self.settler.end_future();
+    }
+
+    /// Whether a future waits: then a thread must look at the mail at once when something comes.
+    pub(crate) fn any_future(&self) -> bool {
+        self.settler.any_future()
+    }
+
+    /// Whether futures are to be woken. One load.
+    pub(crate) fn has_woken(&self) -> bool {
+        self.settler.has_woken()
+    }
+
+    /// Wakes the futures whose results are there. Runs code of executors: nothing may be locked.
+    pub(crate) fn wake_futures(&self) {
+        if self.settler.has_woken() {
+            self.settler.take_woken().into_iter().for_each(Waker::wake);
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! Settles results, and counts what is not settled yet.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 
 use mobula_client::{Client, ClientError, Handle};
+use parking_lot::Mutex;
 
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
-use crate::call::task::Task;
+use crate::call::waiter::Dependent;
 
 /// See the module's documentation.
 pub(super) struct Settler {
@@ -16,11 +17,24 @@ pub(super) struct Settler {
     unsettled: AtomicUsize,
     /// How many calls have failed, so that a wait for many results can tell that one has failed without checking each.
     failures: AtomicU64,
+    /// The number of futures that wait.
+    futures: AtomicUsize,
+    /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing is
+    /// locked.
+    woken: Mutex<Vec<Waker>>,
+    has_woken: AtomicBool,
 }
 
 impl Settler {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, unsettled: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+        Self {
+            client,
+            unsettled: AtomicUsize::new(0),
+            failures: AtomicU64::new(0),
+            futures: AtomicUsize::new(0),
+            woken: Mutex::default(),
+            has_woken: AtomicBool::new(false),
+        }
     }
 
     /// Counts calls or promises that are not settled yet.
@@ -39,10 +53,49 @@ impl Settler {
         self.unsettled.store(0, Ordering::Release);
     }
 
-    /// Whether calls are unsent, or promises unsettled.
+    /// Whether calls are unsent, promises unsettled, or futures wait.
     pub(super) fn is_busy(&self) -> bool {
-        self.unsettled.load(Ordering::SeqCst) > 0
+        self.unsettled.load(Ordering::SeqCst) > 0 || self.any_future()
     }
+
+    // ---- futures ----
+
+    /// A future begins to wait.
+    pub(super) fn begin_future(&self) {
+        // SeqCst: before the look at what the background poller does.
+        self.futures.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A future does not wait any more.
+    pub(super) fn end_future(&self) {
+        self.futures.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether futures wait, or are to be woken.
+    pub(super) fn any_future(&self) -> bool {
+        self.futures.load(Ordering::SeqCst) > 0
+    }
+
+    /// A future's results are there.
+    pub(super) fn wake_later(&self, waker: Waker) {
+        self.woken.lock().push(waker);
+        // SeqCst: before the look at who sleeps.
+        self.has_woken.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether futures are to be woken. One load.
+    pub(super) fn has_woken(&self) -> bool {
+        self.has_woken.load(Ordering::SeqCst)
+    }
+
+    /// The futures to be woken.
+    pub(super) fn take_woken(&self) -> Vec<Waker> {
+        let mut woken = self.woken.lock();
+        self.has_woken.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *woken)
+    }
+
+    // ---- results ----
 
     /// How many calls have failed, ever.
     pub(super) fn failures(&self) -> u64 {
@@ -59,9 +112,9 @@ impl Settler {
         Ok((handle, promised))
     }
 
-    /// Settles a cell. Returns the calls that waited for it: one argument of each is there now.
-    #[must_use = "the calls wait"]
-    pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) -> Vec<Arc<Task>> {
+    /// Settles a cell. Returns what waited for it.
+    #[must_use = "it waits"]
+    pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) -> Vec<Dependent> {
         let has_failed = matches!(settled, Settled::Failed(_));
         let (dependents, promised) = cell.settle(&self.client, settled);
         if has_failed {

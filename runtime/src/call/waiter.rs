@@ -1,0 +1,62 @@
+//! A future that waits for results, as the results see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::call::task::Task;
+
+/// What waits for a result: a call that has it as an argument, or a future.
+#[derive(Debug)]
+pub(crate) enum Dependent {
+    Task(Arc<Task>),
+    Waiter(Arc<Waiter>),
+}
+
+impl Dependent {
+    /// Whether it is this future.
+    pub(crate) fn is(&self, waiter: &Arc<Waiter>) -> bool {
+        matches!(self, Self::Waiter(other) if Arc::ptr_eq(other, waiter))
+    }
+}
+
+/// Wakes the task of an executor once so many results are there.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// How many results have still to come.
+    left: AtomicUsize,
+    /// A failure ends the wait.
+    ends_on_failure: bool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Waiter {
+    pub(crate) fn new(results: usize, ends_on_failure: bool) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(results), ends_on_failure, waker: Mutex::new(None) })
+    }
+
+    /// Replaces the task that will be woken. The caller checks afterwards whether the results are there.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut set = self.waker.lock();
+        match &mut *set {
+            Some(set) => set.clone_from(waker),
+            None => *set = Some(waker.clone()),
+        }
+    }
+
+    /// Whether as many results have come as were waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        // More may come than are waited for, but not so many that the number wraps around to one of those.
+        self.left.load(Ordering::Acquire).cast_signed() <= 0
+    }
+
+    /// Counts one result. Returns the waker if the wait is over. The caller wakes it when it has locked nothing: an
+    /// executor may run the task at once.
+    #[must_use = "a task waits to be woken"]
+    pub(crate) fn one_is_ready(&self, has_failed: bool) -> Option<Waker> {
+        let is_last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last || has_failed && self.ends_on_failure { self.waker.lock().take() } else { None }
+    }
+}
