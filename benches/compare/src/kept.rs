@@ -1,8 +1,8 @@
 //! The measurements that the page consists of, in a file beside it.
 //!
-//! A run that measures only some rows replaces these. The others keep their figures, and the page says on which day each
-//! row was measured, and on which machine if that was another one. A row is replaced as a whole, so that ratios are of
-//! figures of one run.
+//! A run that measures only some rows replaces these. The others keep their figures, and the page says on which day
+//! each row was measured, and on which machine if that was another one. A row is replaced as a whole, so that ratios are
+//! of figures of one run.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +11,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::{Measured, Outcome};
+use crate::page::About;
 use crate::rows;
 
 const FILE: &str = "performance.json";
 
-/// The rows that have been measured, by their keys.
+/// What the page consists of.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Kept {
+    /// The last run.
+    pub(crate) about: About,
+    /// The rows that have been measured, by their keys.
     rows: BTreeMap<String, KeptRow>,
 }
 
@@ -47,26 +51,27 @@ impl Kept {
         Ok(path.display().to_string())
     }
 
-    /// Puts rows that were measured on a machine in the place of those that were kept.
-    pub(crate) fn replace(&mut self, measured: &[Measured], machine: &str) {
+    /// Puts the rows of a run in the place of those that were kept.
+    pub(crate) fn replace(&mut self, measured: &[Measured], about: About) {
+        self.about = about;
         for of in measured {
             let contenders = of.row.contenders.iter().map(|contender| contender.label.clone());
             let outcomes = contenders.zip(of.outcomes.iter().cloned()).collect();
-            let (date, machine) = (of.measured.clone(), machine.to_owned());
+            let (date, machine) = (of.measured.clone(), self.about.processor().to_owned());
             self.rows.insert(of.row.key.clone(), KeptRow { date, machine, outcomes });
         }
     }
 
-    /// All of them, in the order of the page, with those contenders that were measured. `machine` is the page's.
-    pub(crate) fn measured(mut self, machine: &str) -> Vec<Measured> {
+    /// All rows, in the order of the page, with those contenders that were measured.
+    pub(crate) fn measured(&self) -> Vec<Measured> {
         let rows = rows::rows().into_iter().filter_map(|mut row| {
-            let mut kept = self.rows.remove(&row.key)?;
+            let kept = self.rows.get(&row.key)?;
             row.contenders.retain(|contender| kept.outcomes.contains_key(&contender.label));
             let outcomes =
-                row.contenders.iter().filter_map(|contender| kept.outcomes.remove(&contender.label));
+                row.contenders.iter().filter_map(|contender| kept.outcomes.get(&contender.label).cloned());
             let outcomes = outcomes.collect();
-            let measured = match kept.machine == machine {
-                true => kept.date,
+            let measured = match kept.machine == self.about.processor() {
+                true => kept.date.clone(),
                 false => format!("{}, on {}", kept.date, kept.machine),
             };
             Some(Measured { row, outcomes, measured })
@@ -88,16 +93,20 @@ mod tests {
         Measured { row, outcomes: vec![outcome], measured: date.to_owned() }
     }
 
+    fn about(processor: &str) -> About {
+        About { machine: vec![("processor".into(), processor.into())], ..About::default() }
+    }
+
     #[test]
     fn rows_that_are_not_measured_again_keep_their_figures_their_day_and_their_machine() {
         let directory = tempfile::tempdir().unwrap();
         let mut kept = Kept::open(directory.path()).unwrap();
-        kept.replace(&[measured("init", "monday", 1.0), measured("shutdown", "monday", 2.0)], "old");
+        kept.replace(&[measured("init", "monday", 1.0), measured("shutdown", "monday", 2.0)], about("old"));
         kept.write(directory.path()).unwrap();
 
         let mut kept = Kept::open(directory.path()).unwrap();
-        kept.replace(&[measured("shutdown", "tuesday", 3.0)], "new");
-        let all = kept.measured("new");
+        kept.replace(&[measured("shutdown", "tuesday", 3.0)], about("new"));
+        let all = kept.measured();
         let found: Vec<_> =
             all.iter().map(|of| (&*of.row.key, &*of.measured, of.median(Who::Mobula).unwrap())).collect();
         assert_eq!(found, [("init", "monday, on old", 1.0), ("shutdown", "tuesday", 3.0)]);

@@ -6,9 +6,9 @@ use std::process::Command;
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
 /// Lines of the page, each a name and a value.
-pub(crate) fn describe() -> Vec<(&'static str, String)> {
+pub(crate) fn describe() -> Vec<(String, String)> {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
-    vec![
+    let lines = [
         ("processor", format!("{}, {cores} cores", after("/proc/cpuinfo", "model name").unwrap_or_default())),
         ("memory", memory()),
         ("kernel", read("/proc/sys/kernel/osrelease")),
@@ -16,7 +16,8 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
         ("compiler", output("rustc", &["--version"])),
         ("load before", load()),
         ("date", today()),
-    ]
+    ];
+    lines.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// The date, in UTC.

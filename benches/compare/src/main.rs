@@ -70,6 +70,9 @@ struct Options {
     /// already, and that are not measured again, keep their figures, with date and machine.
     #[arg(long, value_name = "DIR", conflicts_with = "no_page")]
     out: Option<PathBuf>,
+    /// Measures nothing, and writes the page again from the figures beside it: its notes may have changed.
+    #[arg(long, conflicts_with_all = ["no_page", "only", "quick", "list", "without"])]
+    page_only: bool,
     /// Writes nothing.
     #[arg(long)]
     no_page: bool,
@@ -111,6 +114,11 @@ fn main() -> ExitCode {
 /// Measures, and says whether every result was right.
 fn compare(options: &Options) -> Result<bool, Failure> {
     let start = Instant::now();
+    if options.page_only {
+        let out = options.out.clone().unwrap_or_else(|| PathBuf::from("docs"));
+        println!("written: {}", write(&out, &Kept::open(&out)?)?.join(", "));
+        return Ok(true);
+    }
     let rows = selected(options)?;
     if options.list {
         for row in &rows {
@@ -132,11 +140,6 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     };
     println!("\n{}", page::table(&measured));
     if let Some(out) = out {
-        let mut kept = Kept::open(&out)?;
-        let processor = machine.first().map_or("", |(_, processor)| processor);
-        kept.replace(&measured, processor);
-        let mut written = vec![kept.write(&out)?];
-        let measured = kept.measured(processor);
         let about = page::About {
             machine,
             versions: versions(),
@@ -144,15 +147,25 @@ fn compare(options: &Options) -> Result<bool, Failure> {
             quick: options.quick,
             taken: start.elapsed(),
         };
-        written.extend(page::write(&out, &measured, &about)?);
-        if out == Path::new("docs") {
-            written.extend(page::write_headline("README.md".as_ref(), &measured)?);
-        }
+        let mut kept = Kept::open(&out)?;
+        kept.replace(&measured, about);
+        let file = kept.write(&out)?;
+        let written = [vec![file], write(&out, &kept)?].concat();
         println!("{} s; written: {}", start.elapsed().as_secs(), written.join(", "));
     } else {
         println!("{} s; nothing is written, as not everything was measured", start.elapsed().as_secs());
     }
     Ok(right)
+}
+
+/// Writes the page and its charts, and the part of the README that has the headline rows if the page is the project's.
+fn write(out: &Path, kept: &Kept) -> std::io::Result<Vec<String>> {
+    let measured = kept.measured();
+    let mut written = page::write(out, &measured, &kept.about)?;
+    if out == Path::new("docs") {
+        written.extend(page::write_headline("README.md".as_ref(), &measured)?);
+    }
+    Ok(written)
 }
 
 /// The rows that were asked for, without the rivals that were not wanted; those that need Ray come last, so that it

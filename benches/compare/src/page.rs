@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
 
 use crate::chart::{self, Axes, Bar};
 use crate::jobs::WORKERS;
@@ -21,14 +22,22 @@ const HEADLINE: &str = "performance-headline.svg";
 const HEADLINE_BEGIN: &str = "<!-- measured by mobula-compare -->";
 const HEADLINE_END: &str = "<!-- end of what was measured -->";
 
-/// The page's text beside the figures.
+/// The page's text beside the figures: the run that wrote it.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct About {
-    pub(crate) machine: Vec<(&'static str, String)>,
+    /// Names and values, the processor first.
+    pub(crate) machine: Vec<(String, String)>,
     pub(crate) versions: Vec<String>,
     /// The arguments of the command.
     pub(crate) command: Vec<String>,
     pub(crate) quick: bool,
     pub(crate) taken: Duration,
+}
+
+impl About {
+    pub(crate) fn processor(&self) -> &str {
+        self.machine.first().map_or("", |(_, processor)| processor)
+    }
 }
 
 /// Writes the page and its charts into a directory, and returns the files that it wrote.
@@ -506,7 +515,7 @@ mod tests {
 
     fn about() -> About {
         About {
-            machine: vec![("processor", "one".into())],
+            machine: vec![("processor".into(), "one".into())],
             versions: vec!["Mobula 0".into()],
             command: Vec::new(),
             quick: false,

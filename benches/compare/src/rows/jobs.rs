@@ -17,10 +17,10 @@ pub(super) fn rows() -> Vec<Row> {
             .budget_ms(5000),
         job("sort", "sort 1 GB of `u64`", 1_000_000_000)
             .method(
-                "Random numbers in memory; their sorted order in memory. Mobula: `examples/sample_sort.rs`; the numbers \
+                "Random numbers lie in memory, and so does the result. Mobula: `examples/sample_sort.rs`; the numbers \
                  lie in 16 blocks in the store, and the result in two ranges. One thread: `sort_unstable`; rayon: \
                  `par_sort_unstable`, both in place. Pool and Ray: the same sample sort with `numpy.sort`, whose code \
-                 for this processor compares many numbers at once; Pool in shared memory that the processes inherit.",
+                 compares many numbers at once; Pool in shared memory that the processes inherit.",
             )
             .within(Who::Rayon, 1.15)
             .budget_ms(6000),
@@ -36,18 +36,18 @@ pub(super) fn rows() -> Vec<Row> {
             .budget_ms(2000),
         job("tasks", "5,000 tasks of 1 to 20 ms", 5000)
             .method(
-                "Each task computes until it has used its processor time, 10.5 ms on average, and returns a number. The \
-                 tasks of all contenders have the same times in the same order. All are submitted at once; then all \
-                 results are got. Pool: `map` with chunks of 8.",
+                "Each task computes until it has used its processor time, 10.5 ms on average, and returns a number. \
+                 The tasks of all contenders have the same times in the same order. All are submitted at once; then \
+                 all results are got. Pool: `map` with chunks of 8.",
             )
             .within(Who::Rayon, 1.02)
             .rounds(2, 27_000),
         job("server", "a parameter server with 100 MB of weights, 20 rounds", 100_000_000)
             .method(
-                "In a round two trainers read all weights (`f32`) and make a gradient each; the server makes new weights \
-                 of both. Mobula: `examples/parameter_server.rs`, with two shards; Ray: the same with numpy. Pool: the \
-                 trainers are its processes, and weights and gradients lie in shared memory that they inherit. One \
-                 thread and rayon run Mobula’s code over their own memory.",
+                "In a round two trainers read all weights (`f32`) and make a gradient each; the server makes new \
+                 weights of both. Mobula: `examples/parameter_server.rs`, with two shards; Ray: the same with numpy. \
+                 Pool: the trainers are its processes, and weights and gradients lie in shared memory that they \
+                 inherit. One thread and rayon run Mobula’s code over their own memory.",
             )
             .budget_ms(2000),
         job("chain", "a chain of three actors, 1,000 times", 1000)
