@@ -1,4 +1,4 @@
-//! A filter and a group-by over Arrow batches that lie in the store: the number and the worth of each city's large orders.
+//! A filter and a group-by over Arrow batches in the store: the number and the sum of each city's large orders.
 //!
 //! Each task gets one batch and reads it where it lies. It returns a small map, and the driver adds the maps up. So the
 //! table is in memory once, however many processes work on it.

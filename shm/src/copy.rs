@@ -81,8 +81,8 @@ fn loaded(bytes: &[u8]) -> u128 {
 unsafe fn load_word(source: &[u8; WORD_BYTES]) -> u64 {
     let word = std::ptr::from_ref(source).cast::<u64>();
     // SAFETY: the eight bytes of `source` are readable for as long as its borrow, and the caller promises that they are
-    // aligned; every value of them is a valid `u64`. A volatile load is done exactly once. The writer is another process,
-    // so its stores race with nothing of this program's.
+    // aligned; every value of them is a valid `u64`. A volatile load is done exactly once. The writer is another
+    // process, so its stores race with nothing of this program's.
     unsafe { word.read_volatile() }
 }
 

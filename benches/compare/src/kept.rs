@@ -1,8 +1,8 @@
 //! The measurements that the page consists of, in a file beside it.
 //!
 //! A run that measures only some rows replaces these. The others keep their figures, and the page says on which day
-//! each row was measured, and on which machine if that was another one. A row is replaced as a whole, so that ratios are
-//! of figures of one run.
+//! each row was measured, and on which machine if that was another one. A row is replaced as a whole, so that ratios
+//! are of figures of one run.
 
 use std::collections::BTreeMap;
 use std::io;

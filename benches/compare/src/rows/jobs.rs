@@ -10,8 +10,8 @@ pub(super) fn rows() -> Vec<Row> {
                 "The text consists of made words whose frequencies follow Zipf’s law, in files of 8 MiB, which the \
                  system has in memory. The time goes from the files to the counts of all words. Mobula: \
                  `examples/streaming_mapreduce.rs` with 2 mappers and 2 reducers, with the start of these actors. One \
-                 thread and rayon find and count words with the same code. Pool and Ray: a task for each file, `re` and \
-                 `Counter`.",
+                 thread and rayon find and count words with the same code. Pool and Ray: a task for each file, with \
+                 `re` and `Counter`.",
             )
             .within(Who::Rayon, 1.1)
             .budget_ms(5000),

@@ -134,15 +134,15 @@ fn next_array(
         .buffers(buffers)
         .child_data(children)
         .align_buffers(true);
-    // SAFETY: validation is left out only for text or bytes that `is_valid_text` has found valid, in buffers that no other
-    // process can write: `settled` has copied the offsets and the text. These types have two buffers and no children, and
-    // `into_nulls` has made as many bits as there are elements.
+    // SAFETY: validation is left out only for text or bytes that `is_valid_text` has found valid, in buffers that no
+    // other process can write: `settled` has copied the offsets and the text. These types have two buffers and no
+    // children, and `into_nulls` has made as many bits as there are elements.
     Ok(unsafe { builder.skip_validation(valid) }.build()?)
 }
 
-/// Whether these are the buffers of so many texts of ASCII alone, or byte strings, from the first offset on. Then a text
-/// can begin and end anywhere, so that looking at all offsets and all bytes at once suffices. Arrow's own validation looks
-/// at one after the other, which takes several times as long; it decides about all other arrays.
+/// Whether these are the buffers of so many texts of ASCII alone, or byte strings, from the first offset on. Then a
+/// text can begin and end anywhere, so that looking at all offsets and all bytes at once suffices. Arrow's own
+/// validation looks at one after the other, which takes several times as long; it decides about all other arrays.
 fn is_valid_text(data_type: &DataType, length: usize, buffers: &[ArrowBuffer]) -> bool {
     let [offsets, bytes] = buffers else { return false };
     match data_type {
