@@ -16,13 +16,13 @@
 //! A call whose caller has died is orphaned: it runs on, but nobody waits for it, and it may never end. Its worker
 //! holds no CPUs, and no caller gets the worker until it says that it is free.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
 use self::ledger::Ledger;
 use self::wants::{Want, Wants};
+use self::workers::Workers;
 use crate::resources::{Demand, Resources};
 
 #[cfg(test)]
@@ -31,6 +31,7 @@ mod ledger;
 #[cfg(test)]
 mod simulation;
 mod wants;
+mod workers;
 
 /// A worker that is not needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
@@ -146,10 +147,6 @@ impl<C: Caller> Worker<C> {
         matches!(self.job, Job::Leased { recalled: false }) && !self.blocked
     }
 
-    fn is_at(&self, peer: OwnerId) -> bool {
-        self.link.as_ref().is_some_and(|link| link.peer() == peer)
-    }
-
     /// Whether it has taken longer to start, or to end, than it may.
     fn is_late(&self, now: Instant) -> bool {
         let is_late = match self.job {
@@ -218,7 +215,7 @@ pub(super) struct Pool<C> {
     processes_max: usize,
     /// The number of processes for which the driver still has room.
     room: usize,
-    workers: HashMap<u64, Worker<C>>,
+    workers: Workers<C>,
     wants: Wants<C>,
     /// Since when nothing goes on because processes are missing.
     stuck: Option<Instant>,
@@ -228,7 +225,7 @@ pub(super) struct Pool<C> {
 impl<C: Caller> Pool<C> {
     /// `processes_max` is more than `kept`.
     pub(super) fn new(kept: usize, processes_max: usize, total: Resources) -> Self {
-        let (workers, wants) = (HashMap::new(), Wants::new());
+        let (workers, wants) = (Workers::new(), Wants::new());
         let (ledger, room) = (Ledger::new(total), usize::MAX);
         Self { kept, ledger, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
     }
@@ -240,16 +237,11 @@ impl<C: Caller> Pool<C> {
 
     /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
-        let exiting = self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }));
-        let own = (self.surplus_count(now) > 0 || exiting).then_some(SURPLUS_KEPT / 4);
+        let own = (self.surplus_count(now) > 0 || self.is_any_exiting()).then_some(SURPLUS_KEPT / 4);
         let starting = (self.starting() > 0).then_some(START_PATIENCE / 4);
-        let broken = self.workers.values().any(|worker| worker.broken.is_some());
+        let broken = self.workers.active().any(|(_, worker)| worker.broken.is_some());
         let broken = broken.then_some(BROKEN_PATIENCE / 4);
-        let finishing = self
-            .workers
-            .values()
-            .any(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now));
-        let finishing = finishing.then_some(FREE_PATIENCE / 4);
+        let finishing = (self.finishing(now) > 0).then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
         let wants =
             self.wants.iter().filter(|want| self.is_poor(want)).map(|want| want.changes_in(now)).min();
@@ -280,48 +272,45 @@ impl<C: Caller> Pool<C> {
     /// A caller does not need its leased worker any more. The worker is busy if it may still run calls of other
     /// processes.
     pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, is_busy: bool, now: Instant) {
-        let mut workers = self.workers.values_mut();
-        if let Some(worker) = workers.find(|each| each.is_at(worker) && each.is_leased_to(caller)) {
-            worker.end_lease(is_busy, now);
-            worker.charge(&mut self.ledger);
+        let leased = self.workers.at(worker).filter(|(_, worker)| worker.is_leased_to(caller));
+        if let Some((token, _)) = leased {
+            self.end_lease(token, is_busy, now);
         }
     }
 
     /// A worker answers that it has no calls left.
     pub(super) fn set_free(&mut self, peer: OwnerId, now: Instant) {
-        let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) else { return };
+        let Some((token, worker)) = self.workers.at(peer) else { return };
         if matches!(worker.job, Job::Finishing { asked: true, .. }) {
-            worker.job = Job::Idle { since: now };
-            worker.charge(&mut self.ledger);
+            self.change(token, |worker| worker.job = Job::Idle { since: now });
         }
     }
 
     /// A worker waits for results of other calls, or does not wait any more.
     pub(super) fn set_blocked(&mut self, peer: OwnerId, blocked: bool) {
-        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
-            worker.blocked = blocked;
-            worker.charge(&mut self.ledger);
+        if let Some((token, _)) = self.workers.at(peer) {
+            self.change(token, |worker| worker.blocked = blocked);
         }
     }
 
     /// Whether a process has registered, and not ended.
     pub(super) fn has(&self, peer: OwnerId) -> bool {
-        self.workers.values().any(|worker| worker.is_at(peer))
+        self.workers.at(peer).is_some()
     }
 
     /// A process is broken: it cannot send or receive records any more.
     pub(super) fn set_broken(&mut self, peer: OwnerId, now: Instant) {
-        if let Some(worker) = self.workers.values_mut().find(|worker| worker.is_at(peer)) {
-            worker.broken.get_or_insert(now);
+        if let Some((token, _)) = self.workers.at(peer) {
+            self.workers.change(token, |worker| _ = worker.broken.get_or_insert(now));
         }
     }
 
     /// A link is closed: its caller wants nothing any more. If the link is a worker's, the worker is broken.
     pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
         self.wants.forget(caller);
-        for worker in self.workers.values_mut().filter(|worker| worker.is_leased_to(caller)) {
-            worker.end_lease(true, now);
-            worker.charge(&mut self.ledger);
+        let leased: Vec<u64> = self.workers.leased_to(caller).map(|(token, _)| token).collect();
+        for token in leased {
+            self.end_lease(token, true, now);
         }
         self.set_broken(caller.peer(), now);
     }
@@ -341,68 +330,66 @@ impl<C: Caller> Pool<C> {
             broken: None,
             killed: false,
         };
-        self.workers.insert(token, worker);
+        self.workers.add(token, worker);
     }
 
     /// Whether a process was started and has not registered.
     pub(super) fn is_starting(&self, token: u64) -> bool {
-        self.workers.get(&token).is_some_and(|worker| worker.link.is_none())
+        self.workers.get(token).is_some_and(|worker| worker.link.is_none())
     }
 
     /// A process that was started has registered and can serve.
     pub(super) fn register(&mut self, token: u64, link: &C, now: Instant) {
-        let Some(worker) = self.workers.get_mut(&token) else { return };
-        worker.link = Some(link.clone());
-        if matches!(worker.job, Job::Starting { .. }) {
-            worker.job = Job::Idle { since: now };
-        }
+        self.workers.change(token, |worker| {
+            worker.link = Some(link.clone());
+            if matches!(worker.job, Job::Starting { .. }) {
+                worker.job = Job::Idle { since: now };
+            }
+        });
     }
 
     /// A process must end. The caller of this function tells it so.
     pub(super) fn exit(&mut self, token: u64, now: Instant) {
-        if let Some(worker) = self.workers.get_mut(&token) {
-            worker.job = Job::Exiting { since: now };
-            worker.charge(&mut self.ledger);
-        }
+        self.change(token, |worker| worker.job = Job::Exiting { since: now });
     }
 
     /// Whether there is a process that was told to end and has not ended.
     pub(super) fn is_any_exiting(&self) -> bool {
-        self.workers.values().any(|worker| matches!(worker.job, Job::Exiting { .. }))
+        self.workers.active().any(|(_, worker)| matches!(worker.job, Job::Exiting { .. }))
     }
 
     /// Removes a process that has ended, and returns it.
     pub(super) fn remove(&mut self, token: u64) -> Option<Worker<C>> {
-        let mut worker = self.workers.remove(&token)?;
+        let mut worker = self.workers.remove(token)?;
         self.ledger.replace(&mut worker.held, Resources::default());
         Some(worker)
     }
 
     /// The processes that take too long to end. They must be killed.
     pub(super) fn kill_late(&mut self, now: Instant) -> Vec<u64> {
-        let late = self.workers.iter_mut().filter(|(_, worker)| worker.is_late(now));
-        late.map(|(token, worker)| {
-            worker.killed = true;
-            *token
-        })
-        .collect()
+        let late = self.workers.active().filter(|(_, worker)| worker.is_late(now));
+        let late: Vec<u64> = late.map(|(token, _)| token).collect();
+        for token in &late {
+            self.workers.change(*token, |worker| worker.killed = true);
+        }
+        late
     }
 
     pub(super) fn link(&self, token: u64) -> Option<&C> {
-        self.workers.get(&token)?.link.as_ref()
+        self.workers.get(token)?.link.as_ref()
     }
 
     pub(super) fn pid(&self, token: u64) -> Option<u32> {
-        Some(self.workers.get(&token)?.pid)
+        Some(self.workers.get(token)?.pid)
     }
 
     // ---- deciding ----
 
     /// A process without work. The one that was used last is the warmest.
     pub(super) fn idle(&self) -> Option<(u64, &C)> {
-        let idle = self.workers.iter().filter_map(|(token, worker)| match (worker.job, &worker.link) {
+        let idle = self.workers.active().filter_map(|(token, worker)| match (worker.job, &worker.link) {
             (Job::Idle { since }, Some(link)) if !worker.blocked && worker.broken.is_none() => {
-                Some((since, *token, link))
+                Some((since, token, link))
             }
             _ => None,
         });
@@ -411,7 +398,7 @@ impl<C: Caller> Pool<C> {
 
     /// Whether there may be one more actor: enough processes are left for calls of functions.
     pub(super) fn has_room_for_actor(&self) -> bool {
-        self.actors() + self.kept < self.limit()
+        self.workers.actors() + self.kept < self.limit()
     }
 
     /// The limit of processes, and their number.
@@ -421,13 +408,12 @@ impl<C: Caller> Pool<C> {
 
     /// The number of processes that are starting, and do not use all their descriptors in the driver yet.
     pub(super) fn starting(&self) -> usize {
-        self.workers.values().filter(|worker| matches!(worker.job, Job::Starting { .. })).count()
+        self.count(|worker| matches!(worker.job, Job::Starting { .. }))
     }
 
     /// The number of processes that are there or starting for actors that wait for one.
     pub(super) fn coming(&self) -> usize {
-        let comes = |worker: &&Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
-        self.workers.values().filter(comes).count()
+        self.count(|worker| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. }))
     }
 
     /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
@@ -441,17 +427,13 @@ impl<C: Caller> Pool<C> {
     fn limit(&self) -> usize {
         let with_room = self.workers.len().saturating_add(self.room);
         // Calls have one process even without room.
-        self.processes_max.min(with_room.max(self.actors() + 1).max(PROCESSES_MIN))
-    }
-
-    fn actors(&self) -> usize {
-        self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. })).count()
+        self.processes_max.min(with_room.max(self.workers.actors() + 1).max(PROCESSES_MIN))
     }
 
     /// The number of processes that are only there because calls wait for others, when a warning is due for the first
     /// time.
     pub(super) fn many_blocked(&mut self) -> Option<usize> {
-        let blocked = self.workers.values().filter(|worker| worker.blocked).count();
+        let blocked = self.workers.blocked();
         let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.kept).min(self.limit() / 2).max(1);
         let is_new = blocked >= worth_saying
             && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
@@ -460,11 +442,10 @@ impl<C: Caller> Pool<C> {
 
     /// An idle process becomes an actor's.
     pub(super) fn place(&mut self, token: u64, actor: u64) {
-        if let Some(worker) = self.workers.get_mut(&token) {
+        self.change(token, |worker| {
             worker.job = Job::Actor { actor };
             worker.demand = Demand::nothing();
-            worker.charge(&mut self.ledger);
-        }
+        });
     }
 
     /// Hands out workers, and recalls workers that other callers need more.
@@ -492,7 +473,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
         let is_full = self.workers.len() >= self.limit();
         let waits = actors > 0 || !self.wants.is_empty();
-        if !(is_full && waits) || self.workers.values().any(|worker| worker.goes_on(now)) {
+        if !(is_full && waits) || self.workers.active().any(|(_, worker)| worker.goes_on(now)) {
             self.stuck = None;
             return None;
         }
@@ -500,7 +481,7 @@ impl<C: Caller> Pool<C> {
         // The innermost blocked call is refused, so that its caller goes on; if there is none, a request that blocks no
         // call.
         let position = self.wants.iter().rposition(|want| self.is_blocked(want));
-        let has_actors = self.workers.values().any(|worker| matches!(worker.job, Job::Actor { .. }));
+        let has_actors = self.workers.actors() > 0;
         let patience = match position {
             None if has_actors => STUCK_PATIENCE_FOR_ACTORS,
             _ => STUCK_PATIENCE,
@@ -520,22 +501,40 @@ impl<C: Caller> Pool<C> {
 
     /// Processes that have been idle for a while and are not needed.
     pub(super) fn surplus(&self, now: Instant) -> Vec<u64> {
-        let idle = self.workers.iter().filter(|(_, worker)| {
+        let idle = self.workers.active().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
                 && worker.serves(now)
         });
-        idle.map(|(token, _)| *token).take(self.surplus_count(now)).collect()
+        idle.map(|(token, _)| token).take(self.surplus_count(now)).collect()
     }
 
     fn serving(&self, now: Instant) -> usize {
-        self.workers.values().filter(|worker| worker.serves(now)).count()
+        self.count(|worker| worker.serves(now))
     }
 
     /// The number of workers that will soon be free, or are found to be busy.
     fn finishing(&self, now: Instant) -> usize {
-        let is_finishing =
-            |worker: &&Worker<C>| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now);
-        self.workers.values().filter(is_finishing).count()
+        self.count(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now))
+    }
+
+    /// The number of workers that do not rest for which something holds.
+    fn count(&self, is_it: impl Fn(&Worker<C>) -> bool) -> usize {
+        self.workers.active().filter(|(_, worker)| is_it(worker)).count()
+    }
+
+    // ---- changes ----
+
+    /// Changes a worker, and what it holds.
+    fn change(&mut self, token: u64, change: impl FnOnce(&mut Worker<C>)) {
+        let ledger = &mut self.ledger;
+        self.workers.change(token, |worker| {
+            change(worker);
+            worker.charge(ledger);
+        });
+    }
+
+    fn end_lease(&mut self, token: u64, is_busy: bool, now: Instant) {
+        self.change(token, |worker| worker.end_lease(is_busy, now));
     }
 
     fn surplus_count(&self, now: Instant) -> usize {
@@ -544,32 +543,30 @@ impl<C: Caller> Pool<C> {
 
     // ---- wants ----
 
-    /// The workers of a demand that a caller has.
-    fn leases_of<'a>(&'a self, caller: &'a C) -> impl Iterator<Item = &'a Worker<C>> {
-        self.workers.values().filter(|worker| worker.is_leased_to(caller))
-    }
-
     /// Whether the caller has no worker for calls of this demand.
     fn is_poor(&self, want: &Want<C>) -> bool {
-        !self.leases_of(&want.caller).any(|worker| worker.demand == want.demand)
+        !self.workers.leased_to(&want.caller).any(|(_, worker)| worker.demand == want.demand)
     }
 
     /// Whether the caller that wants a worker is a blocked worker.
     fn is_blocked(&self, want: &Want<C>) -> bool {
-        self.workers.values().any(|worker| worker.blocked && worker.is_at(want.caller.peer()))
+        self.workers.at(want.caller.peer()).is_some_and(|(_, worker)| worker.blocked)
     }
 
     /// Whether the caller that wants a worker runs a call that has begun.
     fn is_running(&self, want: &Want<C>) -> bool {
-        let is_leased = |worker: &Worker<C>| matches!(worker.job, Job::Leased { .. });
-        self.workers.values().any(|worker| is_leased(worker) && worker.is_at(want.caller.peer()))
+        let worker = self.workers.at(want.caller.peer());
+        worker.is_some_and(|(_, worker)| matches!(worker.job, Job::Leased { .. }))
     }
 
     /// The want whose demand no other caller may use: the oldest that reserves. One that has to wait for an actor does
     /// not: actors may live for ever.
     fn reserving(&self, now: Instant) -> Option<usize> {
+        if !self.wants.iter().any(|want| want.is_reserving(now)) {
+            return None;
+        }
         let mut of_actors = Resources::default();
-        let actors = self.workers.values().filter(|worker| matches!(worker.job, Job::Actor { .. }));
+        let actors = self.workers.all().filter(|worker| matches!(worker.job, Job::Actor { .. }));
         actors.for_each(|worker| of_actors.add(&worker.held));
         let wants = self.wants.iter().enumerate().filter(|(_, want)| {
             want.is_reserving(now) && self.is_poor(want) && self.ledger.has_but(&want.demand, &of_actors)
@@ -619,12 +616,13 @@ impl<C: Caller> Pool<C> {
         let process = link.peer();
         let position = self.next_want(now)?;
         let (caller, demand) = self.wants.served(position, now);
-        let worker = self.workers.get_mut(&token).expect("just found");
-        worker.job = Job::Leased { recalled: false };
-        worker.lessee = Some(caller.clone());
-        worker.demand = demand.clone();
-        worker.charge(&mut self.ledger);
-        Some(Decision::Grant { caller, demand, worker: process, pid: worker.pid })
+        let pid = self.pid(token)?;
+        self.change(token, |worker| {
+            worker.job = Job::Leased { recalled: false };
+            worker.lessee = Some(caller.clone());
+            worker.demand = demand.clone();
+        });
+        Some(Decision::Grant { caller, demand, worker: process, pid })
     }
 
     /// Recalls workers for a caller that has none, from callers that have several, or have them idle: one, if that is
@@ -662,13 +660,14 @@ impl<C: Caller> Pool<C> {
         let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
         let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
         let mut coming = Resources::default();
-        let going = self.workers.values().filter(|worker| is_recalled(worker) || is_exiting(worker));
-        going.for_each(|worker| coming.add(&worker.held));
+        let going = self.workers.active().filter(|(_, worker)| is_recalled(worker) || is_exiting(worker));
+        going.for_each(|(_, worker)| coming.add(&worker.held));
         let lack = self.ledger.lack(demand, &coming);
         if !lack.is_nothing() {
             return Lack::Resources(lack);
         }
-        let is_any = |is_it: &dyn Fn(&Worker<C>) -> bool| self.workers.values().any(is_it);
+        let is_any =
+            |is_it: &dyn Fn(&Worker<C>) -> bool| self.workers.active().any(|(_, worker)| is_it(worker));
         let comes = self.starting() > 0 || is_any(&is_recalled);
         // Another process starts, unless one that is there may soon be free.
         let starts = match self.workers.len() < self.limit() {
@@ -682,24 +681,29 @@ impl<C: Caller> Pool<C> {
     fn recall_from_richest(&mut self, helps: impl Fn(&Resources) -> bool) -> Option<Decision<C>> {
         let richest = self
             .workers
-            .iter()
+            .active()
             .filter(|(_, worker)| worker.is_recallable() && helps(&worker.held))
-            .filter_map(|(token, worker)| Some((self.leases_of(worker.lessee.as_ref()?).count(), *token)))
+            .filter_map(|(token, worker)| {
+                Some((self.workers.leased_to(worker.lessee.as_ref()?).count(), token))
+            })
             .max();
-        let worker = self.workers.get_mut(&richest?.1).expect("just found");
-        worker.job = Job::Leased { recalled: true };
+        let (_, token) = richest?;
+        self.workers.change(token, |worker| worker.job = Job::Leased { recalled: true });
+        let worker = self.workers.get(token)?;
         let (lessee, link) = (worker.lessee.as_ref()?, worker.link.as_ref()?);
         Some(Decision::Recall { lessee: lessee.clone(), worker: link.peer() })
     }
 
     fn ask_whether_free(&mut self) -> Vec<Decision<C>> {
-        let to_ask = self.workers.values_mut().filter_map(|worker| match (&mut worker.job, &worker.link) {
-            (Job::Finishing { asked, .. }, Some(link)) if !*asked => {
-                *asked = true;
-                Some(Decision::AskWhetherFree { worker: link.clone() })
-            }
+        let to_ask = self.workers.active().filter_map(|(token, worker)| match (worker.job, &worker.link) {
+            (Job::Finishing { since, asked: false }, Some(link)) => Some((token, since, link.clone())),
             _ => None,
         });
-        to_ask.collect()
+        let to_ask: Vec<_> = to_ask.collect();
+        let ask = |(token, since, worker)| {
+            self.workers.change(token, |worker| worker.job = Job::Finishing { since, asked: true });
+            Decision::AskWhetherFree { worker }
+        };
+        to_ask.into_iter().map(ask).collect()
     }
 }

@@ -546,8 +546,8 @@ impl Life {
             self.round(|life, caller, call| {
                 // A call that nobody waits for has no end, unless it holds what others wait for.
                 let on = life.servers.iter().find(|(_, server)| server.running == Some((caller, call)));
-                let holds =
-                    on.is_some_and(|(token, _)| !life.pool.workers[token].held.without_cpus().is_nothing());
+                let worker = on.and_then(|(token, _)| life.pool.workers.get(*token));
+                let holds = worker.is_some_and(|worker| !worker.held.without_cpus().is_nothing());
                 Some(call) != held && (life.callers.contains_key(&caller) || holds)
             });
         }
@@ -555,7 +555,7 @@ impl Life {
         for _ in 0..100 {
             self.round(|_, _, _| true);
         }
-        let in_use = self.pool.workers.values().filter(|worker| {
+        let in_use = self.pool.workers.all().filter(|worker| {
             matches!(worker.job, Job::Leased { .. } | Job::Finishing { .. }) || worker.blocked
         });
         assert_eq!(in_use.count(), 0, "a worker is not given back");
