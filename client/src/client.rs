@@ -665,6 +665,15 @@ impl Client {
         events.sleep(owner, ready, |bell| bell.wait(timeout));
     }
 
+    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes take this client for awake and do not
+    /// ring: what they send waits until the end. One or two system calls.
+    // For the runtime, which lets results gather.
+    #[doc(hidden)]
+    pub fn nap(&self, time: Duration) {
+        let Shared { events, owner, .. } = &**self.shared();
+        events.nap(owner, time);
+    }
+
     /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
     /// becomes readable when this client is rung. It must only wait for it, and not read.
     ///

@@ -185,4 +185,12 @@ impl EventSource {
     pub(crate) fn take_idle_rung(&self) -> bool {
         self.is_idle_rung() && self.idle_rung.swap(false, Ordering::AcqRel)
     }
+
+    /// Blocks for `time`, or until the bell is rung. The process counts as awake.
+    pub(crate) fn nap(&self, owner: &Owner, time: Duration) {
+        owner.assert_process();
+        if self.bell.wait(Some(time)).for_idle {
+            self.idle_rung.store(true, Ordering::Release);
+        }
+    }
 }

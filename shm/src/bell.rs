@@ -28,8 +28,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
 
 use crate::failpoints::{Failpoint, failpoint};
 
@@ -45,6 +46,8 @@ pub struct Rings {
     /// It was rung for an idle ring.
     pub for_idle: bool,
 }
+/// The longest timeout that the kernel is asked for. A wait may end sooner than its caller wants.
+const WAIT_MAX: Duration = Duration::from_secs(1 << 30);
 
 /// An eventfd that wakes the one process that blocks on it.
 #[derive(Debug)]
@@ -102,16 +105,9 @@ impl Bell {
     /// Blocks until the bell rings, or `timeout` has passed (`None`: without end). Returns the rings, also those before
     /// the call. One or two system calls.
     pub fn wait(&self, timeout: Option<Duration>) -> Rings {
-        let timeout = match timeout {
-            None => PollTimeout::NONE,
-            // Rounded up: otherwise a loop with a wait of less than a millisecond would spin.
-            Some(timeout) => {
-                PollTimeout::try_from(timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32)
-                    .unwrap_or(PollTimeout::MAX)
-            }
-        };
+        let timeout = timeout.map(|timeout| TimeSpec::from(timeout.min(WAIT_MAX)));
         let mut descriptors = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut descriptors, timeout) {
+        match ppoll(&mut descriptors, timeout, None) {
             Ok(0) | Err(Errno::EINTR) => Rings::default(),
             _ => self.drain(),
         }
