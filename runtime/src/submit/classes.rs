@@ -50,6 +50,11 @@ impl<C, W> Classes<C, W> {
         self.all().find_map(|leases| leases.worker(worker))
     }
 
+    /// The workers at work that get more calls, because some wait.
+    pub(crate) fn at_work(&self) -> impl Iterator<Item = &W> {
+        self.all().filter(|leases| leases.has_waiting()).flat_map(Leases::at_work)
+    }
+
     /// The next call that waits, and the worker that has room for it.
     pub(crate) fn next(&mut self) -> Option<(C, OwnerId)> {
         self.all_mut().find_map(Leases::next)

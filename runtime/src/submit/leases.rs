@@ -18,6 +18,14 @@ use crate::definition::Key;
 
 /// A worker is sent calls that are together likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;
+/// The same while many more calls wait. The caller sleeps for a part of this time, and handles the results together.
+const AHEAD_NANOS_MANY: u64 = 3_000_000;
+/// A call that runs for at most this long may have one more call behind it, while many calls wait.
+const PAIR_NANOS_MAX: u64 = 5_000_000;
+/// A call that takes more than this many times as long as the calls before it, and `SURPRISE_NANOS`, counts as if it
+/// took so long.
+const SURPRISE_MAX: u64 = 4;
+const SURPRISE_NANOS: u64 = 1_000;
 /// The most calls that are sent ahead to one worker.
 const AHEAD_MAX: u64 = 256;
 /// The approximate time in which a caller sends a call and receives its result.
@@ -138,6 +146,8 @@ impl<C, W> Leases<C, W> {
     ) -> bool {
         if let Some(nanos) = ran_nanos {
             let seen = self.run_nanos.entry(key).or_insert(nanos);
+            // A call that was interrupted by the kernel says little about the function.
+            let nanos = nanos.min(seen.saturating_mul(SURPRISE_MAX).saturating_add(SURPRISE_NANOS));
             *seen = (seen.saturating_mul(7).saturating_add(nanos)) / 8;
         }
         let Some(lease) = self.leases.get_mut(&worker) else { return false };
@@ -151,6 +161,11 @@ impl<C, W> Leases<C, W> {
             lease.idle_since = now();
         }
         is_idle && lease.recalled
+    }
+
+    /// The workers that have calls of this process.
+    pub(crate) fn at_work(&self) -> impl Iterator<Item = &W> {
+        self.leases.values().filter(|lease| lease.in_flight > 0).map(|lease| &lease.worker)
     }
 
     // ---- workers ----
@@ -195,6 +210,16 @@ impl<C, W> Leases<C, W> {
         ended.map(|(worker, lease)| Ended { worker, is_busy: lease.paused }).collect()
     }
 
+    /// The number of calls of this length that a worker may have.
+    fn ahead(&self, nanos: u64) -> u64 {
+        let few = (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX);
+        let pair = if nanos <= PAIR_NANOS_MAX { 2 } else { 1 };
+        let many = (AHEAD_NANOS_MANY / (nanos + 1)).clamp(pair, AHEAD_MAX);
+        // At most half of a worker's share: workers that come late find calls, and all workers end together.
+        let share = self.waiting.len() / (2 * self.leases.len().max(1));
+        (share as u64).clamp(few, many)
+    }
+
     /// The leased worker that gets one more call of this function; `None` if no worker has room.
     ///
     /// It is the worker with the fewest calls, with one exception. A call that runs in less time than it takes to send
@@ -202,7 +227,7 @@ impl<C, W> Leases<C, W> {
     /// away from the caller.
     fn worker_with_room(&mut self, key: Key) -> Option<OwnerId> {
         let nanos = self.run_nanos.get(&key).copied();
-        let ahead = nanos.map_or(1, |nanos| (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX));
+        let ahead = nanos.map_or(1, |nanos| self.ahead(nanos));
         let has_room = |lease: &Lease<W>| !lease.paused && !lease.recalled && lease.in_flight < ahead;
         let is_packed = nanos.is_some_and(|nanos| nanos < SEND_NANOS);
         let last = self
