@@ -1,12 +1,15 @@
-//! Costs of a call that a clock cannot measure reliably: heap allocations, on both sides, and copied bytes. If these
-//! fail, every call of a program has become slower by the additional ones.
+//! Costs of a call that a clock cannot measure reliably: heap allocations, on both sides, copied bytes, and how often a
+//! waiting thread is woken. If these fail, every call of a program has become slower by the additional ones.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use std::time::{Duration, Instant};
+
 use mobula::prelude::*;
 use mobula::value::encode;
-use mobula_tests::session;
+use mobula_tests::{session, session_with, sleeps_of};
+use nix::unistd::gettid;
 
 /// Calls that are counted, after as many that are not.
 const CALLS: u64 = 2_000;
@@ -44,6 +47,13 @@ static ALLOCATOR: Counting = Counting;
 #[mobula::remote]
 fn successor(x: i64) -> i64 {
     x + 1
+}
+
+/// Computes for so many microseconds.
+#[mobula::remote]
+fn computes(micros: u64) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_micros(micros) {}
 }
 
 struct Total {
@@ -130,4 +140,23 @@ fn passing_a_stored_array_copies_none_of_it_and_allocates_the_same_whatever_its_
     });
     println!("allocations of the caller: {counts:?}");
     assert_eq!(counts[0], counts[1]);
+}
+
+/// Attempts at a count that a busy machine may spoil.
+const ATTEMPTS: usize = 5;
+
+#[test]
+fn a_thread_that_waits_for_many_results_is_woken_for_many_at_a_time() {
+    // Nothing is seen without being woken.
+    let _session =
+        session_with(mobula::Builder::new().workers(2).capacity_bytes(64 << 20).spin(Duration::ZERO));
+    let sleeps = || {
+        let results: Vec<_> = (0..CALLS).map(|_| computes::remote(40)).collect();
+        let before = sleeps_of(gettid());
+        mobula::get(&results).unwrap();
+        sleeps_of(gettid()) - before
+    };
+    let counts: Vec<u64> = (0..ATTEMPTS).map(|_| sleeps()).collect();
+    println!("sleeps of a thread that waits for {CALLS} results: {counts:?}");
+    assert!(counts.iter().any(|sleeps| *sleeps < CALLS / 4), "{counts:?}");
 }

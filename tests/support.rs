@@ -25,6 +25,23 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Whether a thread of this process sleeps.
+pub fn is_asleep(thread: Pid) -> bool {
+    status_of(thread, "State:").starts_with('S')
+}
+
+/// How often a thread of this process has gone to sleep.
+pub fn sleeps_of(thread: Pid) -> u64 {
+    status_of(thread, "voluntary_ctxt_switches:").parse().expect("the kernel counts them")
+}
+
+fn status_of(thread: Pid, field: &str) -> String {
+    let status =
+        std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).expect("the thread is there");
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    value.expect("the field is there").trim().to_owned()
+}
+
 /// A session that no other test of this process runs beside.
 pub struct TestSession {
     /// Dropped first: the lock is free when everything of the session is gone.

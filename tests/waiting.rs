@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mobula::prelude::*;
 use mobula::{Builder, Error, Failure};
-use mobula_tests::{PATIENCE, TestSession, eventually, is_running, session, session_with};
+use mobula_tests::{PATIENCE, TestSession, eventually, is_asleep, is_running, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -71,6 +71,44 @@ fn no_call_waits_behind_one_whose_caller_is_dead() {
         });
         assert_eq!(square::remote(3).get_timeout(PATIENCE).unwrap(), 9);
     }
+}
+
+// ---- threads of a caller ----
+
+/// Makes a call that waits for a file, and returns the reference to its result.
+#[mobula::remote]
+fn asks(says: PathBuf, gate: PathBuf) -> ObjectRef<()> {
+    waits_for::remote(says, gate)
+}
+
+/// Waits for a result on a thread of its own, which sleeps when this returns.
+fn wait_on_a_thread(result: ObjectRef<()>) -> JoinHandle<()> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        send.send(nix::unistd::gettid()).unwrap();
+        result.get().unwrap();
+    });
+    let id = receive.recv().unwrap();
+    eventually("a thread waits", || is_asleep(id));
+    thread
+}
+
+#[test]
+fn a_thread_hears_of_another_processs_promise_while_a_second_thread_waits_for_something_else() {
+    let _session = session(4);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let nested = asks::remote(at("child"), at("gate")).get().unwrap();
+    pid_in(&at("child"));
+    // This thread sleeps on the bell, for itself and for the next one.
+    let first = wait_on_a_thread(waits_for::remote(at("first"), at("first_gate")));
+    let second = wait_on_a_thread(nested);
+    std::fs::write(at("gate"), "").unwrap();
+    eventually("the promised result arrives", || second.is_finished());
+    assert!(!first.is_finished());
+    std::fs::write(at("first_gate"), "").unwrap();
+    first.join().unwrap();
+    second.join().unwrap();
 }
 
 // ---- threads of a call ----

@@ -150,13 +150,16 @@ impl Executor {
                 || begun != self.begun_before.load(Ordering::Acquire))
     }
 
-    /// Declines the calls that wait, if the running call ran already when this was last called.
-    pub(crate) fn decline_behind_a_long_call(&self) {
+    /// Declines the calls that wait, if the running call ran already when this was last called. Returns whether calls
+    /// have begun since: the one that runs now may turn out to be long.
+    pub(crate) fn decline_behind_a_long_call(&self) -> bool {
         let begun = self.begun.load(Ordering::Acquire);
         let runs = self.runs();
-        if self.begun_before.swap(begun, Ordering::AcqRel) == begun && runs {
+        let has_begun = self.begun_before.swap(begun, Ordering::AcqRel) != begun;
+        if !has_begun && runs {
             self.decline_waiting();
         }
+        has_begun
     }
 
     fn decline_waiting(&self) {

@@ -36,18 +36,26 @@ pub(crate) struct ResultCell {
     /// [`PENDING`], [`READY`] or [`FOREIGN`], to be read without the lock.
     phase: AtomicU8,
     pub(crate) session: SessionNumber,
+    /// The number of the call; 0 for a result that was there from the beginning.
+    pub(crate) call: u64,
     state: Mutex<State>,
 }
 
 impl ResultCell {
-    pub(crate) fn pending(session: SessionNumber) -> Arc<Self> {
+    pub(crate) fn pending(session: SessionNumber, call: u64) -> Arc<Self> {
         let state = State::Pending { promise: None, dependents: Vec::new() };
-        Arc::new(Self { phase: AtomicU8::new(PENDING), session, state: Mutex::new(state) })
+        Arc::new(Self { phase: AtomicU8::new(PENDING), session, call, state: Mutex::new(state) })
     }
 
     pub(crate) fn settled(session: SessionNumber, settled: Settled) -> Arc<Self> {
         let phase = phase_of(&settled);
-        Arc::new(Self { phase: AtomicU8::new(phase), session, state: Mutex::new(State::Settled(settled)) })
+        let state = Mutex::new(State::Settled(settled));
+        Arc::new(Self { phase: AtomicU8::new(phase), session, call: 0, state })
+    }
+
+    /// Whether the call is not over. A load.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == PENDING
     }
 
     /// Whether the value or the error is there. Costs one or two loads.
@@ -206,8 +214,10 @@ mod tests {
                 let value = InlineBytes::copy_of(b"a payload");
                 let inline = || Inline { format, value: value.clone(), references: Vec::new() };
                 // One value is there before its object is promised, and one comes after.
-                let (settled, promised) =
-                    (ResultCell::settled(session, Settled::Inline(inline())), ResultCell::pending(session));
+                let (settled, promised) = (
+                    ResultCell::settled(session, Settled::Inline(inline())),
+                    ResultCell::pending(session, 1),
+                );
                 let (handle, _) = promised.export(client).unwrap();
                 promised.settle(client, Settled::Inline(inline()));
                 for handle in [settled.export(client).unwrap().0, handle] {

@@ -61,12 +61,13 @@ pub(crate) fn submit(
         // An actor has what it demands for life.
         Target::Method { .. } | Target::Constructor { .. } => Demand::default(),
     };
+    let id = runtime.submitter.next_id();
     let results: ResultCells = match returns.count() {
-        1 => smallvec![ResultCell::pending(runtime.session)],
-        count => (0..count).map(|_| ResultCell::pending(runtime.session)).collect(),
+        1 => smallvec![ResultCell::pending(runtime.session, id)],
+        count => (0..count).map(|_| ResultCell::pending(runtime.session, id)).collect(),
     };
     let task = Task {
-        id: runtime.submitter.next_id(),
+        id,
         target,
         arguments,
         returns,

@@ -1,5 +1,6 @@
 //! References to objects of any type, and waiting for them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::call::outcome::{Settled, stored};
 use crate::call::ref_id::RefId;
 use crate::call::result_cell::ResultCell;
 use crate::error::{Error, Failure, Result};
-use crate::runtime::{Runtime, current};
+use crate::runtime::{Behind, Runtime, current};
 use crate::session_number::SessionNumber;
 
 /// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
@@ -140,6 +141,14 @@ impl Ref {
         }
     }
 
+    /// The cell, while its call is not over.
+    fn pending_cell(&self) -> Option<Arc<ResultCell>> {
+        match &self.to {
+            Referent::Result(cell) if cell.is_pending() => Some(cell.clone()),
+            _ => None,
+        }
+    }
+
     fn foreign_promise(&self) -> Option<Handle> {
         match &self.to {
             Referent::Result(cell) => cell.foreign_promise(),
@@ -159,7 +168,18 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
     let mut next = 0;
     let mut failures_seen = None;
     let mut failed = None;
-    let done = runtime.wait(deadline(timeout), || {
+    // The results come more or less in the order of the references, so that of the last one comes late.
+    let pending = Cell::new(refs.len());
+    let last_pending = || {
+        while let Some(last) = pending.get().checked_sub(1) {
+            match refs[last].as_ref().pending_cell() {
+                Some(cell) => return Behind::Surely(cell),
+                None => pending.set(last),
+            }
+        }
+        Behind::Unknown
+    };
+    let done = runtime.wait_behind(deadline(timeout), last_pending, || {
         while next < refs.len() && refs[next].as_ref().is_ready() {
             next += 1;
         }
@@ -167,7 +187,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
             return Some(());
         }
         // A later failure ends the wait for an earlier result that is not there yet.
-        let failures = runtime.submitter.failures();
+        let failures = runtime.failures();
         if failures_seen.replace(failures) != Some(failures) {
             failed = refs[next..].iter().find_map(|reference| reference.as_ref().failure());
         }
@@ -214,7 +234,14 @@ pub fn wait<R: AsRef<Ref>>(
     };
     if enough().is_none() {
         let _watches = watches(&rest)?;
-        runtime.wait(deadline(timeout), enough);
+        // As likely as not, the results come in the order of the references.
+        let behind = || {
+            let ready = rest.iter().filter(|reference| reference.as_ref().is_ready()).count();
+            let missing = num_ready.saturating_sub(ready + 1);
+            let mut pending = rest.iter().filter_map(|reference| reference.as_ref().pending_cell());
+            pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
+        };
+        runtime.wait_behind(deadline(timeout), behind, enough);
     }
     let ready = match positions[..] {
         // Most loops wait for one reference at a time.

@@ -5,12 +5,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use crate::mail::links::{Links, LinksOf};
+use crate::mail::pace::{Pace, Progress};
 use crate::wire;
 
 /// A channel with its backlog.
@@ -53,6 +55,8 @@ struct Outgoing {
     held: VecDeque<(u64, Vec<Handle>)>,
     /// Memory in which records are written before they are sent.
     scratch: Vec<u8>,
+    /// How fast the other end works through the calls.
+    pace: Pace,
 }
 
 thread_local! {
@@ -78,6 +82,7 @@ impl Link {
             backlog: VecDeque::new(),
             held: VecDeque::new(),
             scratch: Vec::new(),
+            pace: Pace::default(),
         };
         Self {
             id: channel.id,
@@ -319,6 +324,14 @@ impl Link {
     /// dropped the channel.
     pub(crate) fn begun(&self) -> u64 {
         self.outgoing.lock().sender.mark()
+    }
+
+    /// How long the other end is busy with the calls before the one in the record of this number (`None`: the last
+    /// one), if it is quick and its [pace](Pace) is known.
+    pub(crate) fn calls_before(&self, number: Option<u64>, at: Instant) -> Option<Duration> {
+        let outgoing = &mut *self.outgoing.lock();
+        let (sent, begun) = (outgoing.number, outgoing.sender.mark());
+        outgoing.pace.until(number.unwrap_or(sent), Progress { at, sent, begun })
     }
 
     /// Closes the link: nothing is sent or received any more, and the objects held for the other end are released.

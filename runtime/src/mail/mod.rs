@@ -2,5 +2,6 @@
 
 pub(crate) mod link;
 pub(crate) mod links;
+pub(crate) mod pace;
 pub(crate) mod spin;
 pub(crate) mod waiters;

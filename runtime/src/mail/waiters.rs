@@ -2,7 +2,8 @@
 //!
 //! A thread that waits for something handles the records and events. When there are none, one thread (the *leader*)
 //! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader that has what it
-//! waited for hands over to a follower. When no thread waits, the *background poller* leads while there are calls that
+//! waited for hands over to a follower. A thread that has handled records wakes those sleeping threads whose results may
+//! be there now, and no others. When no thread waits, the *background poller* leads while there are calls that
 //! have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch
 //! between threads of the process, and no call stays behind when no thread waits. The poller also looks when an event
 //! comes, such as the end of another process: the memory and descriptors for that process are then released.
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::Client;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::call::result_cell::ResultCell;
 use crate::mail::link::take_found_asleep;
 use crate::mail::spin::Spin;
 
@@ -21,9 +23,12 @@ use crate::mail::spin::Spin;
 /// the poller finds nothing to do, up to `TICK_MAX`.
 const TICK: Duration = Duration::from_millis(10);
 const TICK_MAX: Duration = Duration::from_millis(160);
-/// How long the poller sleeps while another thread makes calls one after the other: that thread looks at the mail
-/// itself.
-const NAP: Duration = Duration::from_micros(300);
+/// How long the poller pauses while another thread makes calls or waits again and again: that thread looks at the mail
+/// itself. Longer than a nap.
+const PAUSE: Duration = Duration::from_micros(600);
+
+/// So often a thread spins until another thread has found something, and this one has not.
+const SPINS_IN_VAIN_MAX: u32 = 16;
 
 /// The poller does not wait, or only for a moment.
 const AWAKE: u8 = 0;
@@ -56,8 +61,8 @@ pub(crate) trait Mail {
     /// Whether [`tick`](Self::tick) has periodic work, for which no process rings the bell.
     fn needs_ticks(&self) -> bool;
 
-    /// Does the periodic work.
-    fn tick(&self);
+    /// Does the periodic work. Returns `true` if there is likely to be more soon.
+    fn tick(&self) -> bool;
 }
 
 /// The threads of a process that wait for mail; see the module's documentation.
@@ -68,7 +73,11 @@ pub(crate) struct Waiters {
     roles: Mutex<Roles>,
     /// Threads that sleep, or are about to: the leader and the followers.
     sleepers: AtomicUsize,
-    followers: Condvar,
+    /// How many results were failures, so that a wait for many results can tell that one has failed without checking
+    /// each.
+    failures: AtomicU64,
+    /// The number of waits that are over and in which a thread slept while calls had not been sent.
+    waits: AtomicU64,
     poller: Condvar,
     /// Whether the poller waits to be woken: [`AWAKE`], [`DOZING`] or [`ASLEEP`].
     poller_is: AtomicU8,
@@ -78,11 +87,43 @@ pub(crate) struct Waiters {
     spin: Spin,
 }
 
+/// What is known of a wait when its thread is about to sleep.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    /// The wait does not end before this result is there, unless a call fails.
+    pub(crate) result: Option<Arc<ResultCell>>,
+    /// How long the thread may [nap](crate::mail::pace) instead of sleeping until another process wakes it.
+    pub(crate) nap: Option<Duration>,
+}
+
 #[derive(Default)]
 struct Roles {
-    /// A thread sleeps on the bell.
-    leading: bool,
-    followers: usize,
+    /// The thread that sleeps on the bell.
+    leader: Option<Sleep>,
+    /// That thread naps: other processes do not ring for it.
+    napping: bool,
+    /// The other threads that sleep, in the order in which they came. A thread that is woken is taken out.
+    followers: Vec<(Sleep, Arc<Condvar>)>,
+    /// Threads that have slept and are awake, in the middle of a wait. Each of them sleeps again or hands over.
+    awake: usize,
+}
+
+/// What a thread sleeps for.
+#[derive(Default)]
+struct Sleep {
+    /// As in [`Awaited`].
+    result: Option<Arc<ResultCell>>,
+    /// How many results were failures, as far as the thread has looked.
+    failures: u64,
+}
+
+impl Roles {
+    /// Wakes a follower, which is awake from now on.
+    fn wake(&mut self, follower: usize) {
+        let (_, woken) = self.followers.remove(follower);
+        woken.notify_one();
+        self.awake += 1;
+    }
 }
 
 impl Waiters {
@@ -92,7 +133,8 @@ impl Waiters {
             arrivals: AtomicU64::new(0),
             roles: Mutex::default(),
             sleepers: AtomicUsize::new(0),
-            followers: Condvar::new(),
+            failures: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
             poller: Condvar::new(),
             poller_is: AtomicU8::new(AWAKE),
             over: AtomicBool::new(false),
@@ -102,22 +144,27 @@ impl Waiters {
     }
 
     /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
-    /// or the session is over. Calls `sleeps` each time before the thread sleeps.
+    /// or the session is over. Calls `sleeps` each time before the thread sleeps, and asks what the wait is for.
     pub(crate) fn wait<R>(
         &self,
         mail: &impl Mail,
         deadline: Option<Instant>,
         sleeps: impl Fn(),
+        awaited: impl Fn() -> Awaited,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut has_looked = false;
+        let mut has_napped = false;
         let mut asleep_since = None;
-        let mut took_part = false;
+        // Whether this thread is one of the `awake`.
+        let mut has_slept = false;
+        let mut spins_in_vain = 0;
         let is_vain = || self.is_over() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let found = loop {
             // SeqCst: before all looks, so that what another thread finds from here on, or the session's end, is
             // noticed.
             let arrivals = self.arrivals.load(Ordering::SeqCst);
+            let failures = self.failures();
             if let Some(found) = look() {
                 break Some(found);
             }
@@ -126,7 +173,13 @@ impl Waiters {
                 break None;
             }
             has_looked = true;
-            if mail.look() || self.spin(mail, arrivals) {
+            if mail.look() {
+                spins_in_vain = 0;
+                continue;
+            }
+            // A thread that naps has time, and the results of other threads may come without end.
+            if !has_napped && spins_in_vain < SPINS_IN_VAIN_MAX && self.spin(mail, arrivals) {
+                spins_in_vain += 1;
                 continue;
             }
             // Another thread may have found something since the last `look`.
@@ -138,31 +191,56 @@ impl Waiters {
             }
             sleeps();
             asleep_since.get_or_insert_with(Instant::now);
+            let Awaited { result, nap } = awaited();
+            let sleep = Sleep { result, failures };
+            has_napped = nap.is_some();
             let mut roles = self.roles.lock();
             let sleeper = Sleeper::new(&self.sleepers);
-            if self.has_arrived(arrivals) {
+            if self.has_arrived(arrivals) && self.may_be_over(&sleep) {
                 continue;
             }
-            took_part = true;
-            if roles.leading {
-                roles.followers += 1;
-                match deadline {
-                    Some(deadline) => _ = self.followers.wait_until(&mut roles, deadline),
-                    None => self.followers.wait(&mut roles),
+            if std::mem::replace(&mut has_slept, true) {
+                roles.awake -= 1;
+            }
+            if roles.leader.is_some() {
+                // This thread may wait for a result that comes sooner.
+                if std::mem::take(&mut roles.napping) {
+                    self.client.ring();
                 }
-                roles.followers -= 1;
+                let woken = Arc::new(Condvar::new());
+                roles.followers.push((sleep, woken.clone()));
+                match deadline {
+                    Some(deadline) => _ = woken.wait_until(&mut roles, deadline),
+                    None => woken.wait(&mut roles),
+                }
+                // It is in the list only if no thread has woken it.
+                let own = roles.followers.iter().position(|(_, other)| Arc::ptr_eq(other, &woken));
+                if let Some(own) = own {
+                    roles.wake(own);
+                }
                 continue;
             }
-            roles.leading = true;
+            let nap = nap.filter(|_| roles.followers.is_empty());
+            (roles.leader, roles.napping) = (Some(sleep), nap.is_some());
             drop(roles);
             let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let mut found = None;
-            self.client.sleep(timeout, || {
-                found = look();
-                found.is_some() || mail.has_work()()
-            });
+            match nap {
+                Some(nap) => self.client.nap(timeout.map_or(nap, |timeout| nap.min(timeout))),
+                None => self.client.sleep(timeout, || {
+                    found = look();
+                    found.is_some() || mail.has_work()()
+                }),
+            }
             drop(sleeper);
-            self.roles.lock().leading = false;
+            let mut roles = self.roles.lock();
+            let sleep = roles.leader.take();
+            roles.napping = false;
+            roles.awake += 1;
+            // The bell may have been rung for a result of another thread that no record announces: a promise.
+            self.wake_followers(&mut roles);
+            drop(roles);
+            drop(sleep);
             if found.is_some() {
                 break found;
             }
@@ -170,8 +248,10 @@ impl Waiters {
         if let Some(since) = asleep_since {
             self.spin.slept(since);
         }
-        if took_part {
-            self.hand_over(mail);
+        if has_slept {
+            let mut roles = self.roles.lock();
+            roles.awake -= 1;
+            self.hand_over(mail, roles);
         }
         found
     }
@@ -187,32 +267,60 @@ impl Waiters {
         self.arrivals.load(Ordering::SeqCst) != since
     }
 
-    /// Announces a change: all threads that wait look again.
+    /// How many results were failures, ever.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// A result is a failure, which can be seen already. It will be announced.
+    pub(crate) fn add_failure(&self) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Announces a change: the threads that wait look again if their results may be there.
     pub(crate) fn announce(&self) {
         // SeqCst, both: a thread that goes to sleep counts itself first and looks at the arrivals then.
         self.arrivals.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let roles = self.roles.lock();
-        if roles.followers > 0 {
-            self.followers.notify_all();
-        }
-        if roles.leading {
+        let mut roles = self.roles.lock();
+        self.wake_followers(&mut roles);
+        if roles.leader.as_ref().is_some_and(|sleep| self.may_be_over(sleep)) {
             self.client.ring();
         }
     }
 
-    /// Called when the leader leaves: another thread has to sleep on the bell, if any needs to.
-    fn hand_over(&self, mail: &impl Mail) {
-        let roles = self.roles.lock();
-        if roles.leading {
+    fn wake_followers(&self, roles: &mut Roles) {
+        let mut at = 0;
+        while let Some((sleep, _)) = roles.followers.get(at) {
+            if self.may_be_over(sleep) {
+                roles.wake(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Whether the wait of a thread that sleeps may be over.
+    fn may_be_over(&self, sleep: &Sleep) -> bool {
+        let is_ready = sleep.result.as_ref().is_none_or(|result| result.is_ready());
+        is_ready || sleep.failures != self.failures() || self.is_over()
+    }
+
+    /// Called when a thread leaves that may have led: another thread has to sleep on the bell, if any needs to.
+    fn hand_over(&self, mail: &impl Mail, mut roles: MutexGuard<'_, Roles>) {
+        if roles.leader.is_some() || roles.awake > 0 {
             return;
         }
-        if roles.followers > 0 {
-            self.followers.notify_one();
+        if !roles.followers.is_empty() {
+            roles.wake(0);
         } else if mail.is_busy() {
-            self.poller.notify_one();
+            self.waits.fetch_add(1, Ordering::Relaxed);
+            // A poller that is awake looks soon. Its state changes while the roles are locked.
+            if self.poller_is.load(Ordering::Relaxed) != AWAKE {
+                self.poller.notify_one();
+            }
         }
     }
 
@@ -244,31 +352,31 @@ impl Waiters {
     pub(crate) fn run_poller(&self, mail: &impl Mail) {
         let mut tick = TICK;
         let mut ticked = Instant::now();
-        let mut calls_seen = 0;
+        let mut seen = (0, 0);
         loop {
             let mut roles = self.roles.lock();
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
-            let alone = !roles.leading && roles.followers == 0;
+            let alone = roles.leader.is_none() && roles.followers.is_empty();
             if alone && mail.has_events() {
                 drop(roles);
                 mail.look();
-            } else if alone && mail.is_busy() {
-                // A thread that makes one call after the other looks at the mail itself.
-                let calls = mail.calls();
-                if calls != calls_seen && !mail.has_futures() {
-                    calls_seen = calls;
-                    self.poller.wait_for(&mut roles, NAP);
-                    drop(roles);
-                    if ticked.elapsed() >= TICK {
-                        ticked = Instant::now();
-                        mail.look();
-                        mail.tick();
-                    }
-                    continue;
+                continue;
+            }
+            // A thread that makes one call after the other, or gets one result after the other, looks at the mail itself.
+            let now = (mail.calls(), self.waits.load(Ordering::Relaxed));
+            if mail.is_busy() && now != seen && !mail.has_futures() {
+                seen = now;
+                self.poller.wait_for(&mut roles, PAUSE);
+                drop(roles);
+                if ticked.elapsed() >= TICK {
+                    ticked = Instant::now();
+                    mail.look();
+                    mail.tick();
                 }
-                roles.leading = true;
+            } else if alone && mail.is_busy() {
+                roles.leader = Some(Sleep::default());
                 let sleeper = Sleeper::new(&self.sleepers);
                 drop(roles);
                 let timeout = mail.needs_ticks().then_some(tick);
@@ -276,14 +384,16 @@ impl Waiters {
                     mail.has_work()() || !mail.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
                 drop(sleeper);
-                self.roles.lock().leading = false;
+                let mut roles = self.roles.lock();
+                roles.leader = None;
+                self.wake_followers(&mut roles);
+                drop(roles);
                 if mail.look() {
                     tick = TICK;
                 } else if timeout.is_some() {
-                    tick = (tick * 2).min(TICK_MAX);
-                    mail.tick();
+                    tick = if mail.tick() { TICK } else { (tick * 2).min(TICK_MAX) };
                 }
-                self.hand_over(mail);
+                self.hand_over(mail, self.roles.lock());
             } else {
                 let ticks = mail.needs_ticks();
                 // SeqCst, and another look: a call or an event that comes now either sees the state or is seen.
@@ -299,12 +409,11 @@ impl Waiters {
                     false
                 };
                 self.poller_is.store(AWAKE, Ordering::SeqCst);
-                let leading = roles.leading;
+                let leading = roles.leader.is_some();
                 drop(roles);
                 if timed_out {
                     let found = !leading && mail.look();
-                    tick = if found { TICK } else { (tick * 2).min(TICK_MAX) };
-                    mail.tick();
+                    tick = if mail.tick() || found { TICK } else { (tick * 2).min(TICK_MAX) };
                 } else {
                     tick = TICK;
                 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, ClientError, Event, Events, Handle};
 
 use crate::call::payload::{self, Encoded};
+use crate::call::result_cell::ResultCell;
 use crate::error::Failure;
 use crate::executor::Executor;
 use crate::mail::link::Link;
 use crate::mail::links::Links;
-use crate::mail::waiters::{Mail, Waiters};
+use crate::mail::waiters::{Awaited, Mail, Waiters};
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::output;
 use crate::resources::{Demand, Resources};
@@ -41,6 +42,15 @@ pub struct Runtime {
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
+}
+
+/// A result that a wait needs, which is not there yet.
+pub(crate) enum Behind {
+    /// The wait does not end before this result is there, unless a call fails.
+    Surely(Arc<ResultCell>),
+    /// The wait is not likely to end before.
+    Likely(Arc<ResultCell>),
+    Unknown,
 }
 
 impl fmt::Debug for Runtime {
@@ -230,6 +240,16 @@ impl Runtime {
     /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
     /// or the session is over.
     pub(crate) fn wait<R>(&self, deadline: Option<Instant>, look: impl FnMut() -> Option<R>) -> Option<R> {
+        self.wait_behind(deadline, || Behind::Unknown, look)
+    }
+
+    /// As [`wait`](Self::wait), where `behind` is asked what the wait ends behind when the thread is about to sleep.
+    pub(crate) fn wait_behind<R>(
+        &self,
+        deadline: Option<Instant>,
+        behind: impl Fn() -> Behind,
+        look: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
         // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
         let sleeps = || {
@@ -238,12 +258,18 @@ impl Runtime {
                 Some(self.executor.as_ref()?.wait(self.head()?))
             });
         };
-        self.waiters.wait(self, deadline, sleeps, look)
+        let nap = |result: &ResultCell| self.submitter.nap(result.call, Instant::now());
+        let awaited = || match behind() {
+            Behind::Surely(result) => Awaited { nap: nap(&result), result: Some(result) },
+            Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
+            Behind::Unknown => Awaited::default(),
+        };
+        self.waiters.wait(self, deadline, sleeps, awaited, look)
     }
 
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
     pub(crate) fn wait_for_work<R>(&self, idle: impl Fn(), look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.waiters.wait(self, None, idle, look)
+        self.waiters.wait(self, None, idle, Awaited::default, look)
     }
 
     /// Tells the background poller that a call begins to run. The poller handles the mail that arrives meanwhile.
@@ -260,6 +286,11 @@ impl Runtime {
 
     pub(crate) fn is_over(&self) -> bool {
         self.waiters.is_over()
+    }
+
+    /// How many results of calls were failures, ever.
+    pub(crate) fn failures(&self) -> u64 {
+        self.waiters.failures()
     }
 
     pub(crate) fn on_session_over(&self) {
@@ -347,7 +378,7 @@ impl Mail for Runtime {
             || self.links.active().iter().any(|link| link.holds_anything())
     }
 
-    fn tick(&self) {
+    fn tick(&self) -> bool {
         // No thread may have been there to hear a ring for an idle link.
         let idle = self.links.all_idle_with_records();
         for link in &idle {
@@ -359,12 +390,11 @@ impl Mail for Runtime {
         }
         self.submitter.return_idle_workers();
         self.submitter.reach_lost_actors();
-        if let Some(executor) = &self.executor {
-            executor.decline_behind_a_long_call();
-            end_if_descriptors_are_gone();
-        }
         for link in self.links.active().iter() {
             link.flush();
         }
+        let Some(executor) = &self.executor else { return false };
+        end_if_descriptors_are_gone();
+        executor.decline_behind_a_long_call()
     }
 }

@@ -33,7 +33,7 @@ mod settler;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
@@ -54,6 +54,7 @@ use crate::call::waiter::{Dependent, Waiter};
 use crate::error::{Failure, Result};
 use crate::mail::link::{Link, TooLarge};
 use crate::mail::links::Links;
+use crate::mail::pace;
 use crate::mail::waiters::Waiters;
 use crate::session_number::SessionNumber;
 use crate::wire::{Call, Callee, ToHead};
@@ -134,11 +135,6 @@ impl Submitter {
         self.id_last.load(Ordering::Relaxed)
     }
 
-    /// How many calls have failed, ever.
-    pub(crate) fn failures(&self) -> u64 {
-        self.settler.failures()
-    }
-
     /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled.
     pub(crate) fn is_busy(&self) -> bool {
         self.settler.is_busy()
@@ -159,6 +155,27 @@ impl Submitter {
     fn note(&self, state: &State) {
         self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
         self.has_lost_actors.store(state.actors.any_lost(), Ordering::Release);
+    }
+
+    /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker has
+    /// to wait for the calls that are queued here, and no future for the thread.
+    pub(crate) fn nap(&self, call: u64, now: Instant) -> Option<Duration> {
+        if self.any_future() {
+            return None;
+        }
+        let state = self.state.lock();
+        let State { leases, running, .. } = &*state;
+        let mut time = match running.position(call) {
+            Some((process, link, number)) => {
+                self.reach.open_link(process, link)?.calls_before(Some(number), now)?
+            }
+            None if leases.has_waiting() => Duration::MAX,
+            None => return None,
+        };
+        for worker in leases.at_work() {
+            time = time.min(worker.link.calls_before(None, now)?);
+        }
+        pace::nap(time)
     }
 
     /// Exports a result: returns a handle to the object that holds or will hold it.
@@ -465,7 +482,12 @@ impl Submitter {
     /// Settles one result. Calls that waited for it may be sent now, and futures be woken.
     fn settle(&self, cell: &ResultCell, settled: Settled) {
         let has_failed = matches!(settled, Settled::Failed(_));
-        for dependent in self.settler.settle(cell, settled) {
+        let ready = self.settler.settle(cell, settled);
+        if has_failed {
+            // This comes after the failure is visible: a thread that sees the count looks for the failure.
+            self.waiters.add_failure();
+        }
+        for dependent in ready {
             self.on_ready(dependent, has_failed);
         }
     }

@@ -65,6 +65,11 @@ impl Reach {
         Ok(link)
     }
 
+    /// The link of this number to a process, if it is open.
+    pub(super) fn open_link(&self, process: OwnerId, link: u64) -> Option<Arc<Link>> {
+        self.opened.lock().get(&process).filter(|open| open.id == link).cloned()
+    }
+
     /// A link is lost.
     pub(super) fn forget(&self, link: &Link) {
         let mut opened = self.opened.lock();

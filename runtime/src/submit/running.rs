@@ -53,6 +53,11 @@ impl RunningCalls {
         self.calls.get(&task).filter(|running| running.link == link.id).map(|running| &running.task)
     }
 
+    /// The process that a call was sent to, the link, and the number of its record.
+    pub(super) fn position(&self, task: u64) -> Option<(OwnerId, u64, u64)> {
+        self.calls.get(&task).map(|call| (call.on, call.link, call.number))
+    }
+
     /// Removes and returns a call that was sent through this link.
     pub(super) fn remove(&mut self, link: &Link, task: u64) -> Option<RunningCall> {
         match self.calls.entry(task) {

@@ -1,6 +1,6 @@
 //! Settles results, and counts what is not settled yet.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use mobula_client::{Client, ClientError, Handle};
@@ -15,8 +15,6 @@ pub(super) struct Settler {
     client: Client,
     /// The number of calls that have not been sent and of promises that have not been settled.
     unsettled: AtomicUsize,
-    /// How many calls have failed, so that a wait for many results can tell that one has failed without checking each.
-    failures: AtomicU64,
     /// The number of futures that wait.
     futures: AtomicUsize,
     /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing is
@@ -30,7 +28,6 @@ impl Settler {
         Self {
             client,
             unsettled: AtomicUsize::new(0),
-            failures: AtomicU64::new(0),
             futures: AtomicUsize::new(0),
             woken: Mutex::default(),
             has_woken: AtomicBool::new(false),
@@ -97,11 +94,6 @@ impl Settler {
 
     // ---- results ----
 
-    /// How many calls have failed, ever.
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Acquire)
-    }
-
     /// Exports a result. Returns a handle to the object that holds or will hold it, and whether a promise was made for
     /// it.
     pub(super) fn export(&self, cell: &ResultCell) -> Result<(Handle, bool), ClientError> {
@@ -115,12 +107,7 @@ impl Settler {
     /// Settles a cell. Returns what waited for it.
     #[must_use = "it waits"]
     pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) -> Vec<Dependent> {
-        let has_failed = matches!(settled, Settled::Failed(_));
         let (dependents, promised) = cell.settle(&self.client, settled);
-        if has_failed {
-            // This comes after the failure is visible: a thread that sees the count looks for the failure.
-            self.failures.fetch_add(1, Ordering::AcqRel);
-        }
         if promised {
             self.end(1);
         }
