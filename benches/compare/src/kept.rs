@@ -57,7 +57,7 @@ impl Kept {
         for of in measured {
             let contenders = of.row.contenders.iter().map(|contender| contender.label.clone());
             let outcomes = contenders.zip(of.outcomes.iter().cloned()).collect();
-            let (date, machine) = (of.measured.clone(), self.about.processor().to_owned());
+            let (date, machine) = (self.about.when(), self.about.processor().to_owned());
             self.rows.insert(of.row.key.clone(), KeptRow { date, machine, outcomes });
         }
     }
@@ -86,30 +86,32 @@ mod tests {
     use crate::measure::Spread;
     use crate::rows::Who;
 
-    fn measured(key: &str, date: &str, median: f64) -> Measured {
+    fn measured(key: &str, median: f64) -> Measured {
         let mut row = rows::rows().into_iter().find(|row| row.key == key).unwrap();
         row.contenders.retain(|contender| contender.who == Who::Mobula);
         let outcome = Outcome::Measured(Spread { median, low: median, high: median });
-        Measured { row, outcomes: vec![outcome], measured: date.to_owned() }
+        Measured { row, outcomes: vec![outcome], measured: String::new() }
     }
 
-    fn about(processor: &str) -> About {
-        About { machine: vec![("processor".into(), processor.into())], ..About::default() }
+    fn about(processor: &str, date: &str, load: &str) -> About {
+        let lines = [("processor", processor), ("date", date), ("load before", load)];
+        let machine = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        About { machine, ..About::default() }
     }
 
     #[test]
     fn rows_that_are_not_measured_again_keep_their_figures_their_day_and_their_machine() {
         let directory = tempfile::tempdir().unwrap();
         let mut kept = Kept::open(directory.path()).unwrap();
-        kept.replace(&[measured("init", "monday", 1.0), measured("shutdown", "monday", 2.0)], about("old"));
+        kept.replace(&[measured("init", 1.0), measured("shutdown", 2.0)], about("old", "monday", "1.20"));
         kept.write(directory.path()).unwrap();
 
         let mut kept = Kept::open(directory.path()).unwrap();
-        kept.replace(&[measured("shutdown", "tuesday", 3.0)], about("new"));
+        kept.replace(&[measured("shutdown", 3.0)], about("new", "tuesday", "6.50"));
         let all = kept.measured();
         let found: Vec<_> =
             all.iter().map(|of| (&*of.row.key, &*of.measured, of.median(Who::Mobula).unwrap())).collect();
-        assert_eq!(found, [("init", "monday, on old", 1.0), ("shutdown", "tuesday", 3.0)]);
+        assert_eq!(found, [("init", "monday, on old", 1.0), ("shutdown", "tuesday, busy (load 6.50)", 3.0)]);
         assert!(all.iter().all(|of| of.row.contenders.len() == of.outcomes.len()));
     }
 }

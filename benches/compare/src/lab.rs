@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine;
 use crate::measure::Spread;
 use crate::peer::{Failure, Figure, error};
 use crate::prime;
@@ -45,7 +44,7 @@ impl Outcome {
 pub(crate) struct Measured {
     pub(crate) row: Row,
     pub(crate) outcomes: Vec<Outcome>,
-    /// The day of the measurement, and the machine where it is not that of the page.
+    /// The day of the measurement, and the machine where it is not that of the page; [`crate::kept`] knows it.
     pub(crate) measured: String,
 }
 
@@ -158,7 +157,7 @@ impl<'a> Lab<'a> {
             .map(|(row, (figures, failures))| Measured {
                 row: (*row).clone(),
                 outcomes: figures.iter().zip(failures).map(outcome).collect(),
-                measured: machine::today(),
+                measured: String::new(),
             })
             .collect()
     }

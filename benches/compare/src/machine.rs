@@ -15,14 +15,9 @@ pub(crate) fn describe() -> Vec<(String, String)> {
         ("huge pages", format!("{} (shared memory: {})", chosen("enabled"), chosen("shmem_enabled"))),
         ("compiler", output("rustc", &["--version"])),
         ("load before", load()),
-        ("date", today()),
+        ("date", output("date", &["-u", "+%Y-%m-%d"])),
     ];
     lines.map(|(name, value)| (name.to_owned(), value)).into()
-}
-
-/// The date, in UTC.
-pub(crate) fn today() -> String {
-    output("date", &["-u", "+%Y-%m-%d"])
 }
 
 /// How many processes wanted to run in the last minute. More than a few tenths mean that others were at work too.

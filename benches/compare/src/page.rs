@@ -16,6 +16,8 @@ use crate::notes::note;
 use crate::rows::{self, Contender, Goal, Row, Series, Who, ratio_text};
 use crate::verdict::{self, Line, Verdict};
 
+/// From this load on, figures need a warning: a run that has just ended can leave a little less.
+const BUSY: f64 = 2.0;
 const PAGE: &str = "performance.md";
 const HEADLINE: &str = "performance-headline.svg";
 /// Where the headline rows go in another file.
@@ -25,7 +27,7 @@ const HEADLINE_END: &str = "<!-- end of what was measured -->";
 /// The page's text beside the figures: the run that wrote it.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct About {
-    /// Names and values, the processor first.
+    /// Names and values, as [`crate::machine`] describes it.
     pub(crate) machine: Vec<(String, String)>,
     pub(crate) versions: Vec<String>,
     /// The arguments of the command.
@@ -36,7 +38,20 @@ pub(crate) struct About {
 
 impl About {
     pub(crate) fn processor(&self) -> &str {
-        self.machine.first().map_or("", |(_, processor)| processor)
+        self.line("processor")
+    }
+
+    /// The day of the run. It says so if others were at work before it began.
+    pub(crate) fn when(&self) -> String {
+        let (date, load) = (self.line("date"), self.line("load before"));
+        match load.parse::<f64>() {
+            Ok(busy) if busy >= BUSY => format!("{date}, busy (load {load})"),
+            _ => date.to_owned(),
+        }
+    }
+
+    fn line(&self, name: &str) -> &str {
+        self.machine.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
     }
 }
 
@@ -160,7 +175,8 @@ fn row_entry(measured: &Measured) -> Entry {
             other => outcome_text(row, other),
         };
         if contender.who == Who::Mobula {
-            ours.push(text);
+            let named = contender.label == contender.who.name();
+            ours.push(if named { text } else { format!("{}: {text}", contender.label) });
             continue;
         }
         others.push(format!("{}: {text}", contender.label));
@@ -360,8 +376,8 @@ fn page(measured: &[Measured], about: &About) -> String {
         page,
         "Written by `cargo run --release -p mobula-compare`, which measures everything below again; do not edit it. \
          The last run was `mobula-compare{arguments}` ({} s{}). Rows that a run leaves out keep their figures, and the \
-         day (and the machine, if it is another one) of their measurement. What limits a row that misses its goal stands in \
-         `benches/compare/src/notes.rs`.\n",
+         day (and the machine, if it is another one) of their measurement. What limits a row that misses its goal \
+         stands in `benches/compare/src/notes.rs`.\n",
         about.taken.as_secs(),
         if about.quick { "; a quick run, with smaller jobs, so trust it less" } else { "" }
     );
@@ -409,15 +425,16 @@ fn page(measured: &[Measured], about: &About) -> String {
 }
 
 const METHOD: &str = "\
-In each row, all systems are measured in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each. A round gives a \
-median (or a rate), and the table has the median of the rounds. Each system works in processes of its own, in its own \
-language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray, Dask and Python’s `multiprocessing.Pool` in Python, \
-with numpy and pyarrow. A whole job is done once in a round, in two or three rounds. Its data is there before, and so are \
-sessions, pools and clusters. Each result is checked while it is measured; a wrong one ends the run with an error. A \
-system that is not measured sleeps. The processes of Ray and Dask poll also when they have nothing to do, so they are \
-stopped (`SIGSTOP`) while others are measured, and rows without Ray come before it is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a virtual machine \
-takes free memory away, and the cost of getting it back should be in no figure. A ratio says how many times as fast \
-Mobula is, or how many times as little it takes: above 1 is better.";
+In each row, all systems are measured in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each. A round \
+gives a median (or a rate), and the table has the median of the rounds. Each system works in processes of its own, \
+in its own language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray, Dask and Python’s \
+`multiprocessing.Pool` in Python, with numpy and pyarrow. A whole job is done once in a round, in two or three \
+rounds; its data, and sessions, pools and clusters, are there before. Each result is checked while it is measured; \
+a wrong one ends the run with an error. A system that is not measured sleeps. The processes of Ray and Dask poll \
+also when they have nothing to do, so they are stopped (`SIGSTOP`) while others are measured, and rows without Ray \
+come before it is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a \
+virtual machine takes free memory away, and the cost of getting it back should be in no figure. A ratio says how \
+many times as fast Mobula is, or how many times as little it takes: above 1 is better.";
 
 fn missed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(|entry| entry.verdict == Some(Verdict::Missed))

@@ -1,5 +1,5 @@
-//! The example programs whose work is compared. They are parts of this program, so that the comparison measures the code
-//! that a reader of `examples/` sees. Their `main` and their options for people are not used here.
+//! The example programs whose work is compared. They are parts of this program, so that the comparison measures the
+//! code that a reader of `examples/` sees. Their `main` and their options for people are not used here.
 
 #[expect(dead_code, reason = "only the work of the program is used")]
 #[path = "../../../examples/arrow_group_by.rs"]

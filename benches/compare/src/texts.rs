@@ -1,5 +1,5 @@
-//! The texts whose words are counted: made words, of which few are frequent and many are rare, as in real texts. They are
-//! the same in every run.
+//! The texts whose words are counted: made words, of which few are frequent and many are rare, as in real texts. They
+//! are the same in every run.
 
 use std::collections::HashMap;
 use std::fs;

@@ -17,9 +17,9 @@ pub(super) fn rows() -> Vec<Row> {
     };
     vec![
         row(10, "10 µs", 0.85).method(
-            "Each task computes until it has used so much processor time. Tasks for 0.1 s of one core (Ray and Dask: at \
-             most 1,000) are submitted at once, to 2 workers, threads or processes; then all results are got. Pool: \
-             `map`; Dask: `Client.map` and `gather`, with a local cluster of two processes.",
+            "Each task computes until it has used so much processor time. Tasks for 0.1 s of one core (Ray and Dask: \
+             at most 1,000) are submitted at once, to 2 workers, threads or processes; then all results are got. \
+             Pool: `map`; Dask: `Client.map` and `gather`, with a local cluster of two processes.",
         ),
         row(100, "100 µs", 0.95),
         row(1000, "1 ms", 0.98),

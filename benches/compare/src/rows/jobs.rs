@@ -18,10 +18,12 @@ pub(super) fn rows() -> Vec<Row> {
         job("sort", "sort 1 GB of `u64`", 1_000_000_000)
             .method(
                 "Random numbers lie in memory, and so does the result. Mobula: `examples/sample_sort.rs`; the numbers \
-                 lie in 16 blocks in the store, and the result in two ranges. One thread: `sort_unstable`; rayon: \
-                 `par_sort_unstable`, both in place. Pool and Ray: the same sample sort with `numpy.sort`, whose code \
-                 compares many numbers at once; Pool in shared memory that the processes inherit.",
+                 lie in 16 blocks in the store, and the result in two ranges, in memory that the result of a sort just \
+                 before had; after a pause the system has to make that memory anew. One thread: `sort_unstable`; \
+                 rayon: `par_sort_unstable`, both in place. Pool and Ray: the same sample sort with `numpy.sort`, \
+                 whose code compares many numbers at once; Pool in shared memory that the processes inherit.",
             )
+            .contender("Mobula, in new memory", Who::Mobula, task("sort-new", 1_000_000_000), usize::MAX)
             .within(Who::Rayon, 1.15)
             .budget_ms(6000),
         job("groups", "filter and group 1 GB of Arrow batches", 1_000_000_000)
