@@ -4,6 +4,24 @@
 /// Keys of rows and series, each with its note in Markdown.
 pub(crate) const NOTES: &[(&str, &str)] = &[
     (
+        "job-sort",
+        "Both sort in memory that they had before, but rayon sorts in place, and Mobula copies each number once into \
+         its range. In new memory the system clears all pages first, which takes as long as the sort where the host \
+         of a virtual machine gives memory back slowly: `perf` shows half of all time in `clear_page`.",
+    ),
+    (
+        "job-groups",
+        "A column of text is copied before it is read, so that no other process can change it after it was found to \
+         be UTF-8 (`Arrow` says more). Of the processor time of a worker, copies and their validation take 7 parts, \
+         where the work itself takes 67 (`perf`): 1.1 times as long as over one’s own memory is the bound. Numbers, \
+         and text in columns of bytes, are read in place.",
+    ),
+    (
+        "job-words",
+        "The time has the start of four actors in it. Besides, each round’s counts of all words go from the mappers \
+         to the reducers, where rayon’s threads add up once at the end.",
+    ),
+    (
         "put-large",
         "The copy limits it. Mobula copies by streaming stores, which do not read what they overwrite: 19 GB/s with \
          one thread, where the C library’s `memcpy` (the row’s limit) has 12 to 14 GB/s. More threads could copy \

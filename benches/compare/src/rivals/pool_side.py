@@ -160,7 +160,7 @@ class Side:
                 work.step(weights, weights, gradients)
 
         taken, _ = timed(train)
-        work.check_weights([weights])
+        work.check_weights([weights], work.ROUNDS)
         return taken
 
     def chain(self, _budget, passes):

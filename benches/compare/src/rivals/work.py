@@ -177,7 +177,7 @@ def step(weights, before, gradients):
             piece -= RATE * gradient[at : at + (1 << 14)]
 
 
-def check_weights(shards, rounds=ROUNDS):
+def check_weights(shards, rounds):
     expected = np.zeros(SAMPLES, dtype=np.float32)
     for _ in range(rounds):
         before = expected.copy()

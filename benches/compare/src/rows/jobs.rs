@@ -47,9 +47,10 @@ pub(super) fn rows() -> Vec<Row> {
         job("server", "a parameter server with 100 MB of weights, 20 rounds", 100_000_000)
             .method(
                 "In a round two trainers read all weights (`f32`) and make a gradient each; the server makes new \
-                 weights of both. Mobula: `examples/parameter_server.rs`, with two shards; Ray: the same with numpy. \
-                 Pool: the trainers are its processes, and weights and gradients lie in shared memory that they \
-                 inherit. One thread and rayon run Mobula’s code over their own memory.",
+                 weights of both. One step before is not timed. Mobula: `examples/parameter_server.rs`, with two \
+                 shards; Ray: the same with numpy. Pool: the trainers are its processes, and weights and gradients \
+                 lie in shared memory that they inherit. One thread and rayon run Mobula’s code over their own \
+                 memory.",
             )
             .budget_ms(2000),
         job("chain", "a chain of three actors, 1,000 times", 1000)
