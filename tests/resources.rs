@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mobula::{Builder, Error, Failure, Resources, TaskOptions, available_resources, cluster_resources};
+use mobula::{
+    ActorOptions, Builder, Error, Failure, Resources, TaskOptions, available_resources, cluster_resources,
+};
 use mobula_tests::{Random, eventually, session_with};
 
 /// Marks the calls that run, as files of a directory. The name says what the call demands, in quarters.
@@ -252,4 +254,118 @@ fn more_workers_than_are_kept_start_for_calls_that_fit_and_end_later() {
     mobula::get(calls).unwrap();
     let workers = || mobula_tests::session_processes(session.session.socket()).len() - 1;
     eventually("the workers that are not kept end", || workers() == 1);
+}
+
+struct Holder(u32);
+
+#[mobula::remote]
+impl Holder {
+    fn new() -> Self {
+        Holder(0)
+    }
+
+    fn increment(&mut self) -> u32 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn crash(&self) {
+        std::process::abort()
+    }
+}
+
+#[mobula::remote(num_cpus = 2, resources = [("disk", 1)])]
+impl Large {
+    fn new() -> Self {
+        Large
+    }
+
+    fn works(&self) -> bool {
+        true
+    }
+}
+
+struct Large;
+
+#[test]
+fn an_actor_has_what_it_demands_for_life() {
+    let _session = session_with(Builder::new().num_cpus(4).resources([("disk", 1)]));
+    let large = Large::remote();
+    assert!(large.works().get().unwrap());
+    assert_eq!(available_resources().unwrap().num_cpus(), 2.0);
+    let waits = Large::remote();
+    let works = waits.works();
+    assert!(matches!(works.get_timeout(Duration::from_millis(50)), Err(Error::Timeout { .. })));
+    // The others go on meanwhile, however long it waits.
+    for _ in 0..10 {
+        pid::options(TaskOptions::new().num_cpus(2)).remote().get().unwrap();
+    }
+    drop(large);
+    assert!(works.get().unwrap(), "it has what the first one gave back");
+    mobula::kill(&waits).unwrap();
+    all_is_free_again();
+}
+
+#[test]
+fn an_actor_gets_its_cpus_from_callers_that_keep_workers_warm() {
+    let _session = session_with(Builder::new().num_cpus(2));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    pid::remote().get().unwrap();
+                }
+            });
+        }
+        pid::remote().get().unwrap();
+        let actor = Holder::options(ActorOptions::new().num_cpus(2)).remote();
+        let result = actor.increment().get_timeout(Duration::from_secs(60));
+        drop(actor);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(result.expect("the calls let it through"), 1);
+    });
+    all_is_free_again();
+}
+
+#[test]
+fn an_actor_that_is_restarted_has_its_resources_again() {
+    let _session = session_with(Builder::new().num_cpus(2).memory(100));
+    let options = ActorOptions::new().num_cpus(1).memory(100).max_restarts(1);
+    let actor = Holder::options(options).remote();
+    assert_eq!(actor.increment().get().unwrap(), 1);
+    assert!(actor.crash().get().is_err());
+    assert_eq!(actor.increment().get().unwrap(), 1);
+    assert_eq!(available_resources().unwrap().to_string(), "1 CPU");
+    assert!(actor.crash().get().is_err());
+    all_is_free_again();
+}
+
+#[test]
+fn an_actor_that_demands_nothing_is_placed_although_all_cpus_are_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session_with(Builder::new().num_cpus(1));
+    let (running, done) = (directory.path().join("running"), directory.path().join("done"));
+    std::fs::create_dir(&running).unwrap();
+    let busy = take_with_others::remote(running.clone(), 4, 8, done.clone());
+    eventually("the CPU is taken", || Running::quarters(&running) == 4);
+    let actor = Holder::remote();
+    assert_eq!(actor.increment().get().unwrap(), 1);
+    let memory_alone = Holder::options(ActorOptions::new().memory(1)).remote();
+    assert_eq!(memory_alone.increment().get().unwrap(), 1);
+    std::fs::write(done, "").unwrap();
+    busy.get().unwrap();
+}
+
+#[test]
+fn an_actor_whose_demand_never_fits_is_an_error_of_its_calls() {
+    let _session = session_with(Builder::new().num_cpus(1));
+    let large = Large::remote();
+    let error = large.works().get().unwrap_err();
+    let Error::Failed(Failure::NeverFits { function, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(function, "resources::Large::new");
+    // Where it says nothing about CPUs, an actor that demands something else has one.
+    let options = || ActorOptions::new().resources([("disk", 1)]);
+    let error = Holder::options(options()).remote().increment().get().unwrap_err();
+    assert!(error.to_string().contains("demands 1 CPU, 1 disk"), "{error}");
 }

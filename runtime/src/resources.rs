@@ -105,6 +105,14 @@ impl Resources {
         self.units.iter().all(|(name, units)| *units <= offer.units_of(name))
     }
 
+    /// Whether `total` has all of this beside what is taken.
+    pub(crate) fn fits<const N: usize>(&self, total: &Self, taken: [&Self; N]) -> bool {
+        let sum = |name, units| {
+            taken.iter().fold(units, |sum: u64, taken| sum.saturating_add(taken.units_of(name)))
+        };
+        self.units.iter().all(|(name, units)| sum(name, *units) <= total.units_of(name))
+    }
+
     /// CPUs, rounded up.
     pub(crate) fn cpus_ceiling(&self) -> usize {
         usize::try_from(self.units_of(CPU).div_ceil(UNITS)).unwrap_or(usize::MAX)
@@ -151,12 +159,6 @@ impl Resources {
     /// The part of this that is more than `offer` has.
     pub(crate) fn beyond(&self, offer: &Self) -> Self {
         self.less(offer)
-    }
-
-    /// These amounts, of the resources that `other` has too.
-    pub(crate) fn shared_with(&self, other: &Self) -> Self {
-        let shared = self.units.iter().filter(|(name, _)| other.units_of(name) > 0);
-        Self { units: shared.map(|(name, units)| (name.clone(), *units)).collect() }
     }
 
     fn units_of(&self, name: &str) -> u64 {

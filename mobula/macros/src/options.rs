@@ -28,6 +28,7 @@ pub(crate) struct FunctionOptions {
 pub(crate) struct ActorOptions {
     pub(crate) max_restarts: Option<Limit>,
     pub(crate) max_task_retries: Option<Limit>,
+    pub(crate) amounts: Amounts,
     pub(crate) mobula: Option<Mobula>,
 }
 
@@ -174,10 +175,13 @@ impl ActorOptions {
                 set(&meta, &mut options.max_restarts, limit)
             } else if meta.path.is_ident("max_task_retries") {
                 set(&meta, &mut options.max_task_retries, limit)
+            } else if let Some(read) = options.amounts.read(&meta) {
+                read
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                Err(unknown(&meta, "an actor takes `max_restarts`, `max_task_retries` and `crate`"))
+                let known = "an actor takes `num_cpus`, `memory`, `resources`, `max_restarts`, `max_task_retries` and `crate`";
+                Err(unknown(&meta, known))
             }
         })?;
         Ok(options)

@@ -12,6 +12,8 @@ use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
 use crate::front::function::{failed, references, submit};
 use crate::front::reference::Ref;
+use crate::front::resources::demand_of_actor;
+use crate::resources::Amounts;
 use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Found};
@@ -68,10 +70,11 @@ pub struct ActorOptions {
     pub(crate) name: Option<String>,
     pub(crate) max_restarts: Option<u32>,
     pub(crate) max_task_retries: Option<u32>,
+    pub(crate) amounts: Amounts,
 }
 
 impl ActorOptions {
-    /// The defaults: no name, no restarts, no retries.
+    /// The defaults: no name, no restarts, no retries, and no resources.
     ///
     /// ```
     /// let options = mobula::ActorOptions::new();
@@ -178,6 +181,70 @@ impl ActorOptions {
         self
     }
 
+    /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and again
+    /// when it is restarted. Default: 0; with [`resources`](Self::resources), 1.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// use mobula::{ActorOptions, available_resources};
+    ///
+    /// struct Index(Vec<String>);
+    ///
+    /// #[remote(num_cpus = 1)]
+    /// impl Index {
+    ///     fn new() -> Self {
+    ///         Index(Vec::new())
+    ///     }
+    ///     fn add(&mut self, word: String) -> usize {
+    ///         self.0.push(word);
+    ///         self.0.len()
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(4).init()?;
+    /// let index = Index::remote();
+    /// let large = Index::options(ActorOptions::new().num_cpus(2)).remote();
+    /// assert_eq!(mobula::get([index.add("a".to_owned()), large.add("b".to_owned())])?, [1, 1]);
+    /// assert_eq!(available_resources()?.num_cpus(), 1.0); // for calls of functions, and for other actors
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// An actor keeps its CPUs also while it has no call, and while it waits for results of others. An actor without any
+    /// is placed, and its calls run, whatever other calls have. Calls of methods demand nothing: they have what the actor
+    /// has.
+    ///
+    /// A demand that the session can never meet is an error of the actor's calls:
+    /// [`Failure::NeverFits`](crate::Failure::NeverFits).
+    pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
+        self.amounts.num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The memory that the actor demands for as long as it lives, in bytes; as
+    /// [`TaskOptions::memory`](crate::TaskOptions::memory). Default: 0.
+    ///
+    /// ```
+    /// let options = mobula::ActorOptions::new().memory(4 << 30);
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.amounts.memory = Some(bytes);
+        self
+    }
+
+    /// Amounts that the actor demands of the session's own resources for as long as it lives, by their names; as
+    /// [`TaskOptions::resources`](crate::TaskOptions::resources). Default: none.
+    ///
+    /// ```
+    /// let options = mobula::ActorOptions::new().num_cpus(0).resources([("licence", 1)]);
+    /// ```
+    pub fn resources(
+        mut self,
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Self {
+        self.amounts.resources = Some(Amounts::named(amounts));
+        self
+    }
+
     /// These options, with the values of `defaults` for those that are not set.
     ///
     /// ```
@@ -191,6 +258,7 @@ impl ActorOptions {
             name: self.name.or(defaults.name),
             max_restarts: self.max_restarts.or(defaults.max_restarts),
             max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
+            amounts: self.amounts.or(defaults.amounts),
         }
     }
 }
@@ -338,6 +406,7 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         name: options.name.as_deref(),
         max_restarts: options.max_restarts.unwrap_or(0),
         max_task_retries: options.max_task_retries.unwrap_or(0),
+        demand: demand_of_actor(runtime, &options.amounts, || format!("{}::new", class.name))?,
     };
     match runtime.ask(|request| ToHead::ReserveActor { request, actor })? {
         Answer::Reserved(result) => result,

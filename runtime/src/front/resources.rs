@@ -67,6 +67,16 @@ pub(super) fn demand_of_call(
     }
 }
 
+/// What an actor demands for life: nothing, if nothing was said.
+pub(super) fn demand_of_actor(
+    runtime: &Runtime,
+    amounts: &Amounts,
+    constructor: impl FnOnce() -> String,
+) -> Result<Demand, Failure> {
+    let cpus_default = if amounts.resources.is_some() { 1.0 } else { 0.0 };
+    demand(runtime, amounts, cpus_default, constructor)
+}
+
 /// What `amounts` are, if the session can ever meet that.
 pub(super) fn demand(
     runtime: &Runtime,

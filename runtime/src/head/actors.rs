@@ -22,6 +22,7 @@ use crate::call::task::is_within;
 use crate::definition::Key;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
+use crate::resources::Demand;
 use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
@@ -41,6 +42,8 @@ struct Actor {
     restarts: u32,
     max_restarts: u32,
     max_task_retries: u32,
+    /// The resources that it has for life.
+    demand: Demand,
     watchers: Vec<Arc<Link>>,
 }
 
@@ -112,6 +115,8 @@ pub(super) struct Actors {
     actors: HashMap<u64, Actor>,
     /// The actors that wait for a process, in the order in which they were started.
     waiting: BTreeMap<u64, u64>,
+    /// Those that wait for resources, too.
+    demanding: BTreeMap<u64, u64>,
     /// The last number of an actor that waits.
     waiting_last: u64,
     names: HashMap<String, u64>,
@@ -134,7 +139,7 @@ impl Actors {
         by: &Arc<Link>,
         wanted: NewActor<'_>,
     ) -> Result<(u64, Handle), Failure> {
-        let NewActor { class, class_name, name, max_restarts, max_task_retries } = wanted;
+        let NewActor { class, class_name, name, max_restarts, max_task_retries, demand } = wanted;
         if let Some(name) = name.filter(|name| self.names.contains_key(*name)) {
             return Err(Failure::NameTaken { name: name.to_owned() });
         }
@@ -154,6 +159,7 @@ impl Actors {
             restarts: 0,
             max_restarts,
             max_task_retries,
+            demand,
             watchers: Vec::new(),
         };
         self.actors.insert(actor, record);
@@ -175,13 +181,22 @@ impl Actors {
     /// The actor needs a process.
     fn wait(&mut self, actor: u64) {
         self.waiting_last += 1;
-        self.waiting.insert(self.waiting_last, actor);
-        if let Some(record) = self.actors.get_mut(&actor) {
-            record.stage = Stage::Waiting { number: self.waiting_last };
-        }
+        let Some(record) = self.actors.get_mut(&actor) else { return };
+        let waiting = if record.demand.is_nothing() { &mut self.waiting } else { &mut self.demanding };
+        waiting.insert(self.waiting_last, actor);
+        record.stage = Stage::Waiting { number: self.waiting_last };
     }
 
-    /// The actors that need a process, in the order in which they get one.
+    /// The actors that need a process and resources, and what they demand.
+    pub(super) fn demanding(&self) -> impl Iterator<Item = (u64, &Demand)> {
+        self.demanding.values().filter_map(|actor| Some((*actor, &self.actors.get(actor)?.demand)))
+    }
+
+    pub(super) fn first_demanding(&self) -> Option<u64> {
+        self.demanding.values().next().copied()
+    }
+
+    /// The actors that need only a process, in the order in which they get one.
     pub(super) fn waiting(&self) -> btree_map::Values<'_, u64, u64> {
         self.waiting.values()
     }
@@ -195,6 +210,7 @@ impl Actors {
         let Some(record) = self.actors.get_mut(&actor) else { return false };
         let Stage::Waiting { number } = record.stage else { return false };
         self.waiting.remove(&number);
+        self.demanding.remove(&number);
         let Some(arguments) = &record.arguments else { return false };
         let Arguments { count: arguments, payloads, .. } = arguments;
         let construct = FromHead::Construct { actor, class: record.class, arguments: *arguments, payloads };
@@ -265,6 +281,7 @@ impl Actors {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         if let Stage::Waiting { number } = record.stage {
             self.waiting.remove(&number);
+            self.demanding.remove(&number);
         }
         if matches!(record.stage, Stage::Over { .. }) {
             return;

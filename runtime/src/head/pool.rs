@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 
 use self::ledger::Ledger;
-use self::wants::{Want, Wants};
+use self::wants::{Seeker, Want, Wants};
 use self::workers::Workers;
 use crate::resources::{Demand, Resources};
 
@@ -183,6 +183,8 @@ impl<C: Caller> Worker<C> {
 pub(super) enum Decision<C> {
     /// A worker is leased to a caller.
     Grant { caller: C, demand: Demand, worker: OwnerId, pid: u32 },
+    /// A process becomes an actor's, which demands resources.
+    Place { actor: u64, token: u64 },
     /// Another caller has no worker.
     Recall { lessee: C, worker: OwnerId },
     /// A worker must say when it is free.
@@ -194,8 +196,8 @@ pub(super) enum Decision<C> {
 pub(super) enum Refused<C> {
     /// Calls of this demand, for which a caller wants workers.
     Caller(C, Demand),
-    /// An actor that waits for a process.
-    Actor,
+    /// An actor that waits for a process; `None`: the first that demands nothing.
+    Actor(Option<u64>),
 }
 
 /// What a caller waits for.
@@ -261,7 +263,17 @@ impl<C: Caller> Pool<C> {
         if self.serving(now) > 0 {
             return Vec::new();
         }
-        self.wants.take_all().into_iter().map(|want| (want.caller, want.demand)).collect()
+        // The actors are told by those who know them.
+        let callers = self.wants.take_all().into_iter().filter_map(|want| match want.seeker {
+            Seeker::Caller(caller) => Some((caller, want.demand)),
+            Seeker::Actor(_) => None,
+        });
+        callers.collect()
+    }
+
+    /// These actors demand something and wait for a process, and no others do.
+    pub(super) fn want_actors<'a>(&mut self, actors: impl Iterator<Item = (u64, &'a Demand)>, now: Instant) {
+        self.wants.set_actors(actors.collect(), now);
     }
 
     /// Whether workers are wanted, and no worker that is there or starts will have time.
@@ -440,12 +452,17 @@ impl<C: Caller> Pool<C> {
         is_new.then_some(blocked)
     }
 
-    /// An idle process becomes an actor's.
+    /// An idle process becomes an actor's, which demands nothing.
     pub(super) fn place(&mut self, token: u64, actor: u64) {
         self.change(token, |worker| {
             worker.job = Job::Actor { actor };
             worker.demand = Demand::nothing();
         });
+    }
+
+    /// The actor that a process was for does not need it any more.
+    pub(super) fn set_idle(&mut self, token: u64, now: Instant) {
+        self.change(token, |worker| worker.job = Job::Idle { since: now });
     }
 
     /// Hands out workers, and recalls workers that other callers need more.
@@ -493,9 +510,12 @@ impl<C: Caller> Pool<C> {
         match position.or(self.wants.iter().len().checked_sub(1)) {
             Some(position) => {
                 let want = self.wants.remove(position);
-                Some(Refused::Caller(want.caller, want.demand))
+                Some(match want.seeker {
+                    Seeker::Caller(caller) => Refused::Caller(caller, want.demand),
+                    Seeker::Actor(actor) => Refused::Actor(Some(actor)),
+                })
             }
-            None => Some(Refused::Actor),
+            None => Some(Refused::Actor(None)),
         }
     }
 
@@ -545,17 +565,24 @@ impl<C: Caller> Pool<C> {
 
     /// Whether the caller has no worker for calls of this demand.
     fn is_poor(&self, want: &Want<C>) -> bool {
-        !self.workers.leased_to(&want.caller).any(|(_, worker)| worker.demand == want.demand)
+        match &want.seeker {
+            Seeker::Caller(caller) => {
+                !self.workers.leased_to(caller).any(|(_, worker)| worker.demand == want.demand)
+            }
+            Seeker::Actor(_) => true,
+        }
     }
 
     /// Whether the caller that wants a worker is a blocked worker.
     fn is_blocked(&self, want: &Want<C>) -> bool {
-        self.workers.at(want.caller.peer()).is_some_and(|(_, worker)| worker.blocked)
+        let Seeker::Caller(caller) = &want.seeker else { return false };
+        self.workers.at(caller.peer()).is_some_and(|(_, worker)| worker.blocked)
     }
 
     /// Whether the caller that wants a worker runs a call that has begun.
     fn is_running(&self, want: &Want<C>) -> bool {
-        let worker = self.workers.at(want.caller.peer());
+        let Seeker::Caller(caller) = &want.seeker else { return false };
+        let worker = self.workers.at(caller.peer());
         worker.is_some_and(|(_, worker)| matches!(worker.job, Job::Leased { .. }))
     }
 
@@ -615,14 +642,23 @@ impl<C: Caller> Pool<C> {
         let (token, link) = self.idle()?;
         let process = link.peer();
         let position = self.next_want(now)?;
-        let (caller, demand) = self.wants.served(position, now);
+        let (seeker, demand) = self.wants.served(position, now);
         let pid = self.pid(token)?;
+        let given = seeker.clone();
         self.change(token, |worker| {
-            worker.job = Job::Leased { recalled: false };
-            worker.lessee = Some(caller.clone());
             worker.demand = demand.clone();
+            match given {
+                Seeker::Caller(caller) => {
+                    worker.job = Job::Leased { recalled: false };
+                    worker.lessee = Some(caller);
+                }
+                Seeker::Actor(actor) => worker.job = Job::Actor { actor },
+            }
         });
-        Some(Decision::Grant { caller, demand, worker: process, pid })
+        Some(match seeker {
+            Seeker::Caller(caller) => Decision::Grant { caller, demand, worker: process, pid },
+            Seeker::Actor(actor) => Decision::Place { actor, token },
+        })
     }
 
     /// Recalls workers for a caller that has none, from callers that have several, or have them idle: one, if that is

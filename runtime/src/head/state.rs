@@ -212,7 +212,9 @@ impl State {
         for (caller, demand) in self.pool.give_up_wants(Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { demand, failure: failure.clone() }, Vec::new());
         }
-        let beyond: Vec<u64> = self.actors.waiting().skip(self.pool.coming()).copied().collect();
+        let demanding = self.actors.demanding().map(|(actor, _)| actor);
+        let waiting = self.actors.waiting().copied().chain(demanding);
+        let beyond: Vec<u64> = waiting.skip(self.pool.coming()).collect();
         for actor in beyond {
             self.actors.over(actor, 0, failure.clone());
         }
@@ -253,7 +255,8 @@ impl State {
         }
         let now = Instant::now();
         self.measure_room();
-        if self.actors.waiting().len() > 0 && !self.pool.has_room_for_actor() {
+        let waits = self.actors.waiting().len() > 0 || self.actors.first_demanding().is_some();
+        if waits && !self.pool.has_room_for_actor() {
             // Actors without a handle make room for the actors that wait.
             self.actors.look_now();
             self.look_after_actors();
@@ -269,10 +272,22 @@ impl State {
                 self.pool.place(token, actor);
             }
         }
+        while !self.pool.has_room_for_actor()
+            && let Some(actor) = self.actors.first_demanding()
+        {
+            self.actors.over(actor, 0, self.process_limit());
+        }
+        self.pool.want_actors(self.actors.demanding(), now);
         for decision in self.pool.arrange(now) {
             match decision {
                 Decision::Grant { caller, demand, worker, pid } => {
                     let _ = caller.send(&FromHead::Granted { demand, worker, pid }, Vec::new());
+                }
+                Decision::Place { actor, token } => {
+                    let link = self.pool.link(token).cloned();
+                    if !link.is_some_and(|link| self.actors.place(actor, token, &link)) {
+                        self.pool.set_idle(token, now);
+                    }
                 }
                 Decision::Recall { lessee, worker } => {
                     let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
@@ -299,8 +314,8 @@ impl State {
                 let no_workers = FromHead::NoWorkers { demand, failure: self.process_limit() };
                 let _ = caller.send(&no_workers, Vec::new());
             }
-            Some(Refused::Actor) => {
-                if let Some(actor) = self.actors.first_waiting() {
+            Some(Refused::Actor(actor)) => {
+                if let Some(actor) = actor.or(self.actors.first_waiting()) {
                     self.actors.over(actor, 0, self.process_limit());
                 }
             }

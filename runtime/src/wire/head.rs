@@ -84,7 +84,7 @@ pub(crate) enum ToHead<'a> {
 }
 
 /// An actor that a caller reserves.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NewActor<'a> {
     pub(crate) class: Key,
     pub(crate) class_name: &'a str,
@@ -93,6 +93,8 @@ pub(crate) struct NewActor<'a> {
     pub(crate) max_restarts: u32,
     /// How often its calls are retried then.
     pub(crate) max_task_retries: u32,
+    /// The resources that it has for life.
+    pub(crate) demand: Demand,
 }
 
 /// A record from the head.

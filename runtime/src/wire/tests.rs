@@ -67,8 +67,14 @@ fn records() -> Vec<Vec<u8>> {
     fixed(&|record| results.append_to(record));
     let failed = NoResults::Failed { task: 1, failure: failure.clone(), ran_nanos: 2 };
     fixed(&|record| failed.append_to(record));
-    let actor =
-        NewActor { class: key, class_name: "C", name: Some("n"), max_restarts: 1, max_task_retries: 2 };
+    let actor = NewActor {
+        class: key,
+        class_name: "C",
+        name: Some("n"),
+        max_restarts: 1,
+        max_task_retries: 2,
+        demand: Demand::default(),
+    };
     for record in [
         ToHead::Register { token: 1, pid: 2, build_id: 3 },
         ToHead::Want { demand: Demand::default(), workers: 300 },

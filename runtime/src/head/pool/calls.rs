@@ -482,6 +482,7 @@ impl Life {
                 Decision::Recall { lessee, worker } => {
                     self.send(HEAD, lessee.0, Record::Recall(worker.epoch()));
                 }
+                Decision::Place { .. } => panic!("an actor is placed, and there is none"),
                 Decision::AskWhetherFree { worker } => self.send(HEAD, worker.0, Record::SayWhenFree),
             }
         }
@@ -507,7 +508,7 @@ impl Life {
 
     fn check(&self) {
         for (id, _) in self.callers.iter().filter(|(_, caller)| caller.leases.has_waiting()) {
-            let is_known = self.pool.wants.iter().any(|want| want.caller == End(*id));
+            let is_known = self.pool.wants.iter().any(|want| want.seeker.is(&End(*id)));
             let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(_, 1..)));
             let is_answer = |record: &Record| matches!(record, Record::Granted(..) | Record::NoWorkers(_));
             let comes = self.on_wire(HEAD, *id, is_answer);

@@ -30,14 +30,12 @@ impl Ledger {
 
     /// Whether so much is free.
     pub(super) fn has(&self, demand: &Resources) -> bool {
-        demand.is_within(&self.free())
+        demand.fits(&self.total, [&self.used])
     }
 
     /// Whether so much is free beside `reserved`, of the resources that both demand.
     pub(super) fn has_beside(&self, demand: &Resources, reserved: &Resources) -> bool {
-        let mut sum = reserved.shared_with(demand);
-        sum.add(demand);
-        self.has(&sum)
+        demand.fits(&self.total, [&self.used, reserved])
     }
 
     /// The part of a demand that is not free, when `coming` is given back.
@@ -47,6 +45,6 @@ impl Ledger {
 
     /// Whether so much would be free if only `kept` were taken.
     pub(super) fn has_but(&self, demand: &Resources, kept: &Resources) -> bool {
-        demand.is_within(&self.total.less(kept))
+        demand.fits(&self.total, [kept])
     }
 }

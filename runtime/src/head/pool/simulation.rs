@@ -17,7 +17,7 @@ use super::*;
 use crate::resources::Amounts;
 
 /// Schedules of an ordinary run.
-const SCHEDULES: u64 = 1000;
+const SCHEDULES: u64 = 500;
 /// Steps of a schedule, before everything ends.
 const STEPS: u64 = 300;
 /// The most rounds until every caller that waits must have been served.
@@ -163,6 +163,7 @@ impl Process {
     /// What it has of the session's resources.
     fn held(&self) -> Resources {
         match (self.lessee, self.finishing) {
+            _ if self.actor => Resources::clone(&self.demand),
             (Some(_), _) if !self.blocked => Resources::clone(&self.demand),
             (Some(_), _) | (_, Some(_)) => self.demand.without_cpus(),
             (None, None) => Resources::default(),
@@ -180,11 +181,14 @@ struct Schedule {
     demands: Vec<Demand>,
     now: Instant,
     token_last: u64,
+    actor_last: u64,
     processes: BTreeMap<u64, Process>,
     /// How many workers each caller still wants for calls of which demand, and since when.
     wants: BTreeMap<(End, usize), (u32, Instant)>,
-    /// Actors that wait for a process.
+    /// Actors that wait for a process, and demand nothing.
     actors: usize,
+    /// Actors that wait for a process and for resources: their numbers, and which demand.
+    demanding: BTreeMap<u64, usize>,
 }
 
 impl Schedule {
@@ -199,9 +203,11 @@ impl Schedule {
             demands,
             now: Instant::now(),
             token_last: TOKENS,
+            actor_last: 0,
             processes: BTreeMap::new(),
             wants: BTreeMap::new(),
             actors: 0,
+            demanding: BTreeMap::new(),
         }
     }
 
@@ -253,7 +259,19 @@ impl Schedule {
                     self.set_blocked(token, false);
                 }
             }
-            12 => self.actors += usize::from(self.random.below(4) == 0),
+            12 => match self.random.below(8) {
+                0 | 1 => self.actors += 1,
+                2 => {
+                    let which = self.random.below(self.demands.len());
+                    self.actor_last += 1;
+                    self.demanding.insert(self.actor_last, which);
+                }
+                3 => {
+                    // One ends before it has begun.
+                    self.demanding.pop_first();
+                }
+                _ => {}
+            },
             13 => {
                 let time = Duration::from_millis(self.random.below(800) as u64);
                 self.pass(time);
@@ -350,9 +368,12 @@ impl Schedule {
             let Some((token, _)) = self.pool.idle() else { break };
             assert!(self.processes[&token].is_idle(), "an actor got {:?}", self.processes[&token]);
             self.pool.place(token, 7);
-            self.processes.get_mut(&token).expect("it runs").actor = true;
+            let process = self.processes.get_mut(&token).expect("it runs");
+            (process.actor, process.demand) = (true, Demand::nothing());
             self.actors -= 1;
         }
+        let demanding = self.demanding.iter().map(|(actor, which)| (*actor, &self.demands[*which]));
+        self.pool.want_actors(demanding, self.now);
         for decision in self.pool.arrange(self.now) {
             self.carry_out(decision);
         }
@@ -391,7 +412,7 @@ impl Schedule {
             }
             Decision::Recall { lessee, worker } => {
                 let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
-                assert!(poor, "recalled for nobody");
+                assert!(poor || !self.demanding.is_empty(), "recalled for nobody");
                 if self.is_uniform() {
                     let mut used = self.used();
                     let coming = self.processes.values().filter(|process| process.comes_back());
@@ -409,6 +430,13 @@ impl Schedule {
                 assert_eq!(process.lessee, Some(lessee));
                 process.recalled = true;
             }
+            Decision::Place { actor, token } => {
+                let which = self.demanding.remove(&actor).expect("it waits");
+                assert!(self.fits(which), "an actor has more than there is");
+                let process = self.processes.get_mut(&token).expect("it runs");
+                assert!(process.is_idle(), "an actor got {process:?}");
+                (process.actor, process.demand) = (true, self.demands[which].clone());
+            }
             Decision::AskWhetherFree { worker } => {
                 let process = self.processes.get_mut(&worker.0).expect("it runs");
                 assert!(process.finishing.is_some() && !process.asked, "asked for nothing: {process:?}");
@@ -425,8 +453,10 @@ impl Schedule {
         let idle = self.processes.values().any(Process::is_idle);
         // One that has waited for long reserves what it demands.
         let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
-        let reserves = !self.is_uniform() && self.wants.values().any(|(_, since)| is_long(since));
-        let wanted = self.wants.keys().any(|(_, which)| self.fits(*which)) && !reserves;
+        let waits = self.wants.values().any(|(_, since)| is_long(since)) || !self.demanding.is_empty();
+        let reserves = !self.is_uniform() && waits;
+        let wanted =
+            !reserves && self.wants.keys().any(|(_, which)| self.demands[*which].fits(&self.total, [&used]));
         assert!(!(idle && (wanted || self.actors > 0)), "somebody waits, and a worker is idle");
         assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
         let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
@@ -469,7 +499,7 @@ impl Schedule {
     }
 
     fn fits(&self, which: usize) -> bool {
-        self.demands[which].is_within(&self.total.less(&self.used()))
+        self.demands[which].fits(&self.total, [&self.used()])
     }
 
     fn is_poor(&self, caller: End, which: usize) -> bool {
@@ -487,9 +517,14 @@ impl Schedule {
     /// Everybody is served by and by, when calls end; and what is not needed is gone a little later.
     fn end(mut self) {
         let mut rounds = 0;
-        while !self.wants.is_empty() || self.actors > 0 {
+        while !self.wants.is_empty() || self.actors > 0 || !self.demanding.is_empty() {
             rounds += 1;
-            assert!(rounds < ROUNDS_MAX, "not served: {:?}, {} actors", self.wants, self.actors);
+            let actors = (self.actors, &self.demanding);
+            assert!(rounds < ROUNDS_MAX, "not served: {:?}, actors {actors:?}", self.wants);
+            // Actors end, too.
+            if let Some(token) = self.any_process(|process| process.actor && !process.held().is_nothing()) {
+                self.die(token);
+            }
             let starting = self.all(|process| !process.registered);
             starting.into_iter().for_each(|token| self.register(token));
             // A call ends, the innermost first: those that wait for others go on only when nobody else can.
@@ -510,6 +545,9 @@ impl Schedule {
             self.pass(Duration::from_millis(50));
             self.arrange();
             self.check();
+        }
+        for token in self.all(|process| process.actor) {
+            self.die(token);
         }
         for driver in 0..DRIVERS {
             self.close(End(driver));

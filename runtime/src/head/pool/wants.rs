@@ -1,4 +1,5 @@
-//! The callers that want workers, in the order in which they are served.
+//! The callers that want workers, and the actors that demand resources and wait for a process, in the order in which
+//! they are served.
 //!
 //! They are served in rotation, and a caller whose demand does not fit lets those behind it go first: so small demands
 //! use what a large one cannot use yet. But not without end. A caller that has waited for [`PATIENCE`] without a worker
@@ -9,6 +10,7 @@
 //! long as the one before. So the reservation lasts longer than the calls that have to end for it, by and by; and
 //! whatever waits for a call that waits for the reservation goes on, by and by.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Caller;
@@ -17,10 +19,25 @@ use crate::resources::Demand;
 /// How long a caller waits for its first worker before it reserves. Its first reservation lasts as long.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A caller that wants workers for calls of one demand.
+/// What waits for processes.
+#[derive(Debug, Clone)]
+pub(super) enum Seeker<C> {
+    /// A caller, for calls of one demand.
+    Caller(C),
+    /// An actor that demands something. It gets one process, and keeps what it demands for life.
+    Actor(u64),
+}
+
+impl<C: Caller> Seeker<C> {
+    pub(super) fn is(&self, caller: &C) -> bool {
+        matches!(self, Self::Caller(it) if it.id() == caller.id())
+    }
+}
+
+/// Somebody waits for processes for calls of one demand.
 #[derive(Debug)]
 pub(super) struct Want<C> {
-    pub(super) caller: C,
+    pub(super) seeker: Seeker<C>,
     pub(super) demand: Demand,
     pub(super) workers: u32,
     /// When it began to wait, or was served last.
@@ -67,20 +84,35 @@ impl<C: Caller> Wants<C> {
 
     /// A caller wants so many more workers of a demand. Replaces its earlier request.
     pub(super) fn set(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
-        let same = |want: &Want<C>| want.caller.id() == caller.id() && want.demand == demand;
+        let same = |want: &Want<C>| want.seeker.is(caller) && want.demand == demand;
         match self.0.iter().position(same) {
             Some(position) if workers == 0 => _ = self.0.remove(position),
             Some(position) => self.0[position].workers = workers,
             None if workers == 0 => {}
             None => {
-                self.0.push(Want { caller: caller.clone(), demand, workers, since: now });
+                self.0.push(Want { seeker: Seeker::Caller(caller.clone()), demand, workers, since: now });
             }
+        }
+    }
+
+    /// These actors wait for a process, and no others do.
+    pub(super) fn set_actors(&mut self, actors: HashMap<u64, &Demand>, now: Instant) {
+        let mut new = actors;
+        self.0.retain(|want| match want.seeker {
+            Seeker::Actor(actor) => new.remove(&actor).is_some(),
+            Seeker::Caller(_) => true,
+        });
+        let mut new: Vec<_> = new.into_iter().collect();
+        new.sort_unstable_by_key(|(actor, _)| *actor);
+        for (actor, demand) in new {
+            let seeker = Seeker::Actor(actor);
+            self.0.push(Want { seeker, demand: demand.clone(), workers: 1, since: now });
         }
     }
 
     /// Removes all wants of a caller.
     pub(super) fn forget(&mut self, caller: &C) {
-        self.0.retain(|want| want.caller.id() != caller.id());
+        self.0.retain(|want| !want.seeker.is(caller));
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Want<C>> {
@@ -92,9 +124,9 @@ impl<C: Caller> Wants<C> {
     }
 
     /// One worker is granted to the want at this position. The next one that it wants is granted in its turn.
-    pub(super) fn served(&mut self, position: usize, now: Instant) -> (C, Demand) {
+    pub(super) fn served(&mut self, position: usize, now: Instant) -> (Seeker<C>, Demand) {
         let mut want = self.0.remove(position);
-        let served = (want.caller.clone(), want.demand.clone());
+        let served = (want.seeker.clone(), want.demand.clone());
         want.workers -= 1;
         want.since = now;
         if want.workers > 0 {
@@ -111,7 +143,8 @@ mod tests {
     #[test]
     fn a_reservation_lasts_longer_each_time_and_so_does_the_time_without() {
         let since = Instant::now();
-        let want = Want { caller: (), demand: Demand::default(), workers: 1, since };
+        let seeker = Seeker::<()>::Actor(1);
+        let want = Want { seeker, demand: Demand::default(), workers: 1, since };
         let (mut now, mut spans) = (since, Vec::new());
         for _ in 0..8 {
             let next = want.changes_in(now);
