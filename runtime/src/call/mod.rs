@@ -11,7 +11,7 @@ pub(crate) mod waiter;
 
 /// Runs a test with a client of a store of its own.
 #[cfg(test)]
-fn with_store(test: impl FnOnce(&mobula_client::Client)) {
+pub(crate) fn with_store(test: impl FnOnce(&mobula_client::Client)) {
     use mobula_store::{Config, Server};
 
     let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use mobula_client::{Channel, Handle, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use crate::mail::backlog::Backlog;
 use crate::mail::links::{Links, LinksOf};
 use crate::mail::pace::{Pace, Progress};
 use crate::wire;
@@ -50,7 +51,7 @@ struct Outgoing {
     /// The number of the last record that was sent or waits for room.
     number: u64,
     /// Records that found no room, in order.
-    backlog: VecDeque<(Vec<u8>, Vec<Handle>)>,
+    backlog: Backlog,
     /// The objects that sent records named, with the position behind each record.
     held: VecDeque<(u64, Vec<Handle>)>,
     /// Memory in which records are written before they are sent.
@@ -79,7 +80,7 @@ impl Link {
         let outgoing = Outgoing {
             sender: channel.sender,
             number: 0,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             held: VecDeque::new(),
             scratch: Vec::new(),
             pace: Pace::default(),
@@ -139,7 +140,7 @@ impl Link {
             self.hold(outgoing, position, held);
             return Ok(outgoing.number);
         }
-        outgoing.backlog.push_back((outgoing.scratch.clone(), held));
+        outgoing.backlog.push(&outgoing.scratch, held);
         self.want_flush();
         Ok(outgoing.number)
     }
@@ -169,9 +170,9 @@ impl Link {
         let mut outgoing = self.outgoing.lock();
         let outgoing = &mut *outgoing;
         outgoing.release_dealt_with();
-        while let Some((record, _)) = outgoing.backlog.front() {
+        while let Some(record) = outgoing.backlog.first() {
             let Ok(position) = outgoing.sender.send(record) else { return };
-            let (_, held) = outgoing.backlog.pop_front().expect("just looked at");
+            let held = outgoing.backlog.pop();
             self.hold(outgoing, position, held);
         }
         self.wants_flush.store(!outgoing.held.is_empty(), Ordering::Release);
@@ -198,7 +199,7 @@ impl Link {
         let has_mail = || !self.peek.is_empty() && !self.receiver.is_locked();
         let has_room = || {
             let outgoing = &mut *self.outgoing.lock();
-            outgoing.backlog.front().is_some_and(|(record, _)| outgoing.sender.has_room_for(record.len()))
+            outgoing.backlog.first().is_some_and(|record| outgoing.sender.has_room_for(record.len()))
         };
         has_mail() || self.holds_anything() && has_room()
     }
