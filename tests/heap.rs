@@ -53,6 +53,53 @@ fn many_calls_leave_nothing_behind_in_the_heap_of_who_made_them() {
     eventually("the memory of the calls is given back", || private_bytes() < before + 12 * MIB);
 }
 
+struct Counter;
+
+#[mobula::remote]
+impl Counter {
+    fn new() -> Self {
+        Self
+    }
+
+    fn square(&self, x: u64) -> u64 {
+        x * x
+    }
+
+    fn occupy_until(&self, gate: PathBuf) {
+        eventually("the gate opens", || gate.exists());
+    }
+}
+
+/// Bytes of a pending call, with the reference to its result.
+const PENDING_BYTES_MAX: u64 = 704;
+
+#[test]
+fn a_pending_call_takes_little_memory() {
+    const CALLS: u64 = 200_000;
+    let _session = session(1);
+    let actor = Counter::remote();
+    assert_eq!(square::remote(3).get().unwrap() + actor.square(4).get().unwrap(), 25);
+    let directory = tempfile::tempdir().unwrap();
+    let gate = directory.path().join("gate");
+    let (occupied, occupied_actor) = (occupies_until::remote(gate.clone()), actor.occupy_until(gate.clone()));
+    let each = |call: &dyn Fn(u64) -> mobula::ObjectRef<u64>| {
+        let before = private_bytes_at_first();
+        let refs: Vec<_> = (0..CALLS).map(call).collect();
+        (private_bytes().saturating_sub(before) / CALLS, refs)
+    };
+    let (of_task, of_tasks) = each(&square::remote);
+    let (of_method, of_methods) = each(&|x| actor.square(x));
+    println!("bytes of a pending call: {of_task} of a function, {of_method} of a method");
+    std::fs::write(gate, []).unwrap();
+    for refs in [of_tasks, of_methods] {
+        let sum: u64 = mobula::get(&refs).unwrap().iter().sum();
+        assert_eq!(sum, (0..CALLS).map(|x| x * x).sum::<u64>());
+    }
+    occupied.get().unwrap();
+    occupied_actor.get().unwrap();
+    assert!(of_task.max(of_method) <= PENDING_BYTES_MAX, "{of_task} and {of_method} bytes");
+}
+
 #[test]
 fn many_objects_leave_little_behind_in_the_heap_of_their_owner() {
     const OBJECTS: usize = 1_000_000;

@@ -183,6 +183,12 @@ impl Payloads {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// Gives back the memory beyond what the payloads need.
+    pub(crate) fn give_back_spare_memory(&mut self) {
+        let needed = self.bytes.as_slice().to_vec();
+        spare::give(std::mem::replace(&mut self.bytes, needed));
+    }
+
     /// The number of payloads.
     pub(crate) fn count(&self) -> usize {
         self.ends.len()

@@ -59,6 +59,8 @@ use crate::mail::waiters::Waiters;
 use crate::session_number::SessionNumber;
 use crate::wire::{Call, Callee, ToHead};
 
+/// When more calls than this are under way, each keeps only the memory that it needs.
+const CROWD: usize = 4096;
 /// A thread that makes calls looks at the mail after so many calls.
 const LOOK_PERIOD: u64 = 64;
 /// The same after a call that could not be sent at once.
@@ -199,7 +201,10 @@ impl Submitter {
         let period = match self.send_at_once(task) {
             Sent::Now => LOOK_PERIOD,
             Sent::Backlogged => LOOK_PERIOD_WAITING,
-            Sent::Not(task) => {
+            Sent::Not(mut task) => {
+                if self.settler.is_crowded() {
+                    give_back_spare_memory(&mut task);
+                }
                 self.submit_waiting(&task);
                 LOOK_PERIOD_WAITING
             }
@@ -211,7 +216,7 @@ impl Submitter {
     }
 
     /// Sends a call that does not have to wait: the short path, which most calls take.
-    fn send_at_once(&self, task: Arc<Task>) -> Sent {
+    fn send_at_once(&self, mut task: Arc<Task>) -> Sent {
         if task.arguments.results().next().is_some() {
             return Sent::Not(task);
         }
@@ -239,6 +244,9 @@ impl Submitter {
             return Sent::Not(task);
         };
         let sent = if link.holds_anything() { Sent::Backlogged } else { Sent::Now };
+        if matches!(sent, Sent::Backlogged) && running.is_crowded() {
+            give_back_spare_memory(&mut task);
+        }
         let demand = task.demand.clone();
         running.sent(task, link, number);
         if let Some(worker) = worker {
@@ -578,5 +586,12 @@ impl Submitter {
         if self.settler.has_woken() {
             self.settler.take_woken().into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+/// The memory of the arguments goes to the next call, but for what they need. For a call that was just made.
+fn give_back_spare_memory(task: &mut Arc<Task>) {
+    if let Some(task) = Arc::get_mut(task) {
+        task.arguments.values.give_back_spare_memory();
     }
 }

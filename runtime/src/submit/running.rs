@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::call::task::{Target, Task};
 use crate::mail::link::Link;
+use crate::submit::CROWD;
 
 /// A call that was sent.
 pub(super) struct RunningCall {
@@ -46,6 +47,11 @@ impl RunningCalls {
     /// A call has been sent through a link, in the record of this number.
     pub(super) fn sent(&mut self, task: Arc<Task>, link: &Link, number: u64) {
         self.calls.insert(task.id, RunningCall { task, on: link.peer, link: link.id, number });
+    }
+
+    /// Whether there are so many calls that the memory of each counts.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.calls.len() > CROWD
     }
 
     /// A call that was sent through this link.

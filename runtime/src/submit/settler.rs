@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
 use crate::call::waiter::Dependent;
+use crate::submit::CROWD;
 
 /// See the module's documentation.
 pub(super) struct Settler {
@@ -48,6 +49,11 @@ impl Settler {
     /// All of them are: the session is over.
     pub(super) fn end_all(&self) {
         self.unsettled.store(0, Ordering::Release);
+    }
+
+    /// Whether so many calls are unsent that the memory of each counts.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) > CROWD
     }
 
     /// Whether calls are unsent, promises unsettled, or futures wait.
