@@ -162,3 +162,73 @@ impl<C: Caller> Workers<C> {
         self.blocked -= usize::from(kept.is_blocked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::resources::{Demand, Resources};
+
+    #[derive(Clone)]
+    struct End(u16);
+
+    impl Caller for End {
+        fn id(&self) -> u64 {
+            self.0.into()
+        }
+
+        fn peer(&self) -> OwnerId {
+            OwnerId::new(self.0, 1)
+        }
+    }
+
+    fn worker(number: u16) -> Worker<End> {
+        Worker {
+            pid: number.into(),
+            link: Some(End(number)),
+            job: Job::Idle { since: Instant::now() },
+            lessee: None,
+            demand: Demand::nothing(),
+            held: Resources::default(),
+            blocked: false,
+            broken: None,
+            killed: false,
+        }
+    }
+
+    #[test]
+    fn workers_that_rest_are_found_and_not_passed_over() {
+        let (caller, mut workers) = (End(1000), Workers::new());
+        for number in 0..100 {
+            workers.add(number.into(), worker(number));
+        }
+        for token in 0..90 {
+            workers.change(token, |worker| match token % 2 {
+                0 => worker.job = Job::Actor { actor: token },
+                _ => {
+                    worker.job = Job::Leased { recalled: false };
+                    worker.lessee = Some(caller.clone());
+                    worker.blocked = true;
+                }
+            });
+        }
+        assert_eq!((workers.len(), workers.active().count()), (100, 10));
+        assert_eq!((workers.actors(), workers.blocked()), (45, 45));
+        assert_eq!(workers.leased_to(&caller).count(), 45);
+        assert_eq!(workers.at(OwnerId::new(7, 1)).map(|(token, _)| token), Some(7));
+        // One goes on, one is broken, and one ends.
+        workers.change(1, |worker| worker.blocked = false);
+        workers.change(2, |worker| worker.broken = Some(Instant::now()));
+        assert!(workers.remove(3).is_some_and(|worker| worker.blocked));
+        assert_eq!((workers.len(), workers.active().count()), (99, 12));
+        assert_eq!((workers.actors(), workers.blocked()), (45, 43));
+        assert_eq!(workers.leased_to(&caller).count(), 44);
+        assert!(workers.at(OwnerId::new(3, 1)).is_none());
+        for token in 0..100 {
+            workers.remove(token);
+        }
+        assert!(workers.active.is_empty() && workers.by_peer.is_empty() && workers.by_lessee.is_empty());
+        assert_eq!((workers.actors(), workers.blocked()), (0, 0));
+    }
+}
