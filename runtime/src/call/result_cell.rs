@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_future_that_is_dropped_leaves_nothing_in_its_cell() {
         with_store(|client| {
-            let cell = ResultCell::pending(SessionNumber::NONE);
+            let cell = ResultCell::pending(SessionNumber::NONE, 1);
             let waiters = [(); 3].map(|()| Waiter::new(1, true));
             for waiter in &waiters {
                 cell.add_dependent(Dependent::Waiter(waiter.clone())).expect("it is pending");
