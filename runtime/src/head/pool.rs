@@ -589,15 +589,16 @@ impl<C: Caller> Pool<C> {
     /// The want whose demand no other caller may use: the oldest that reserves. One that has to wait for an actor does
     /// not: actors may live for ever.
     fn reserving(&self, now: Instant) -> Option<usize> {
-        if !self.wants.iter().any(|want| want.is_reserving(now)) {
+        let reserves = |want: &Want<C>| want.is_reserving(now) && self.is_poor(want);
+        // Mostly none does.
+        if !self.wants.iter().any(reserves) {
             return None;
         }
         let mut of_actors = Resources::default();
         let actors = self.workers.all().filter(|worker| matches!(worker.job, Job::Actor { .. }));
         actors.for_each(|worker| of_actors.add(&worker.held));
-        let wants = self.wants.iter().enumerate().filter(|(_, want)| {
-            want.is_reserving(now) && self.is_poor(want) && self.ledger.has_but(&want.demand, &of_actors)
-        });
+        let can_come = |want: &Want<C>| self.ledger.has_but(&want.demand, &of_actors);
+        let wants = self.wants.iter().enumerate().filter(|(_, want)| reserves(want) && can_come(want));
         wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
     }
 
