@@ -810,11 +810,10 @@ fn in_a_control_group_its_limits_count() {
 #[ignore = "run as a child by another test"]
 fn child_in_a_control_group() {
     as_child(|| {
-        let workers = format!("{:?}", Builder::new());
-        assert!(workers.contains("workers: 1,"), "{workers}");
         let error = Builder::new().capacity_bytes(301 << 20).init().unwrap_err().to_string();
         assert!(error.contains("control group"), "{error}");
         let session = Builder::new().init().unwrap();
+        assert_eq!(mobula::cluster_resources().unwrap().num_cpus(), 1.0);
         let capacity_bytes = session.client().stats().unwrap().totals.capacity_bytes;
         assert!(capacity_bytes <= 90 << 20, "{capacity_bytes}");
         // Three times as much as there is room for in memory.
@@ -845,7 +844,54 @@ fn child_on_one_processor() {
             libc::CPU_SET(first, &mut allowed);
             assert_eq!(libc::sched_setaffinity(0, bytes, &raw const allowed), 0);
         }
-        let workers = format!("{:?}", Builder::new());
-        assert!(workers.contains("workers: 1,"), "{workers}");
+        let session = Builder::new().init().unwrap();
+        assert_eq!(mobula::cluster_resources().unwrap().num_cpus(), 1.0);
+        pid::remote().get().unwrap();
+        let processes = session_processes(session.socket());
+        let workers = processes.iter().filter(|pid| !is_store(**pid)).count();
+        assert_eq!(workers, 1, "{processes:?}");
+    });
+}
+
+#[test]
+fn environment_variables_give_what_a_program_leaves_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = child("child_with_variables");
+    command.env("MOBULA_SESSION_DIR", directory.path()).env("MOBULA_CAPACITY", "64M");
+    command.env("MOBULA_NUM_CPUS", "1.5").env("MOBULA_RESOURCES", "disk=2");
+    run(command);
+    let mut command = child("child_with_a_bad_variable");
+    command.env("MOBULA_CAPACITY", "plenty").env("MOBULA_NUM_CPUS", "1.5");
+    run(command);
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_with_variables() {
+    as_child(|| {
+        let directory = std::env::var_os("MOBULA_SESSION_DIR").expect("it is set");
+        let session = Builder::new().memory(1000).init().unwrap();
+        assert!(session.socket().starts_with(directory), "{session:?}");
+        assert_eq!(session.client().capacity_bytes(), 64 << 20);
+        let resources = mobula::cluster_resources().unwrap().to_string();
+        assert_eq!(resources, "1.5 CPU, 2 disk, 1000 bytes of memory");
+        check_session(&session);
+        drop(session);
+        // The program has the last word.
+        let _session =
+            Builder::new().workers(2).memory(1000).capacity_bytes(32 << 20).init_or_join().unwrap();
+        let resources = mobula::cluster_resources().unwrap().to_string();
+        assert_eq!(resources, "2 CPU, 2 disk, 1000 bytes of memory");
+    });
+}
+
+#[test]
+#[ignore = "run as a child by another test"]
+fn child_with_a_bad_variable() {
+    as_child(|| {
+        let error = Builder::new().init().unwrap_err();
+        assert!(matches!(error, Error::Config { field: "MOBULA_CAPACITY", .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with("MOBULA_CAPACITY cannot be \"plenty\": a number of bytes"), "{text}");
     });
 }

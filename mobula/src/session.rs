@@ -72,6 +72,26 @@ pub fn init_or_join() -> Result<Session> {
 /// All builders of this crate ([`TaskOptions`](crate::TaskOptions) and [`ActorOptions`](crate::ActorOptions) too) have
 /// the same style: `new` has the defaults, each setter has the name of its option, takes the builder and returns it. So
 /// a chain needs no variable. A value that cannot be is an error of the call that uses the options.
+///
+/// # Environment variables
+/// They give the options that the program does not set. A variable that is not set, or is empty, gives nothing. A value
+/// that cannot be is an error of [`init`](Self::init) that names the variable.
+///
+/// | variable | option | example |
+/// |---|---|---|
+/// | `MOBULA_NUM_CPUS` | [`num_cpus`](Self::num_cpus), unless the program sets `workers` | `4`, `0.5` |
+/// | `MOBULA_WORKERS` | [`workers`](Self::workers) | `4` |
+/// | `MOBULA_MEMORY` | [`memory`](Self::memory) | `1073741824`, `1024M`, `1G` |
+/// | `MOBULA_RESOURCES` | [`resources`](Self::resources) | `disk=1,licence=2.5` |
+/// | `MOBULA_MAX_PROCESSES` | [`max_processes`](Self::max_processes) | `100` |
+/// | `MOBULA_CAPACITY` | [`capacity_bytes`](Self::capacity_bytes) | `64M` |
+/// | `MOBULA_SPILL_DIRECTORY` | [`spill_directory`](Self::spill_directory) | `/var/tmp` |
+/// | `MOBULA_SPILL_BYTES_MAX` | [`spill_bytes_max`](Self::spill_bytes_max) | `8G`, `0` |
+/// | `MOBULA_SESSION_DIR` | [`session_dir`](Self::session_dir) | `/run/user/1000/mobula` |
+/// | `MOBULA_FORWARD_OUTPUT` | [`forward_output`](Self::forward_output) | `0`, `1` |
+/// | `MOBULA_SPIN_US` | [`spin`](Self::spin), in microseconds | `30` |
+///
+/// `K`, `M`, `G` and `T` behind a number of bytes stand for 1024 bytes, and for 1024 times as much each.
 #[derive(Debug, Clone)]
 #[must_use = "no session starts before `init` is called"]
 pub struct Builder {
@@ -288,7 +308,7 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     pub fn forward_output(mut self, forward: bool) -> Self {
-        self.options.forward_output = forward;
+        self.options.forward_output = Some(forward);
         self
     }
 
@@ -306,7 +326,7 @@ impl Builder {
     /// A process looks for a shorter time, or not at all, where looking has not paid off lately, as on a machine whose
     /// cores are all busy.
     pub fn spin(mut self, spin: Duration) -> Self {
-        self.options.spin = spin;
+        self.options.spin = Some(spin);
         self
     }
 

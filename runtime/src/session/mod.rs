@@ -1,11 +1,13 @@
 //! A session: the store, the head and the workers of one driver, from `init` to the drop of its guard.
 //!
-//! `options` says how it is started, and `running` starts and ends its parts; `current` sees to it that a process has
-//! one session at a time. `store` is the driver's side of the session's store, and `store_process` is that process.
-//! `directory` is the session's place in the file system, and `surroundings` are the resources that it needs.
+//! `options` says how it is started, and `environment` gives what the program leaves open there. `running` starts and
+//! ends its parts; `current` sees to it that a process has one session at a time. `store` is the driver's side of the
+//! session's store, and `store_process` is that process. `directory` is the session's place in the file system, and
+//! `surroundings` are the resources that it needs.
 
 mod current;
 mod directory;
+mod environment;
 mod options;
 mod running;
 mod store;
@@ -31,7 +33,7 @@ use crate::runtime;
 /// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`], [`Error::Config`] for what cannot be;
 /// `ClientError::ForkedChild` in a process that was forked while its parent had a session.
 pub fn start(options: SessionOptions) -> Result<Session> {
-    check(&options)?;
+    let options = complete(options)?;
     Ok(Session { current: current::start(|| Running::start(options))? })
 }
 
@@ -41,7 +43,7 @@ pub fn start(options: SessionOptions) -> Result<Session> {
 /// # Errors
 /// As [`start`], but for [`Error::AlreadyInitialized`].
 pub fn start_or_join(options: SessionOptions) -> Result<Session> {
-    check(&options)?;
+    let options = complete(options)?;
     Ok(Session { current: current::start_or_join(|| Running::start(options))? })
 }
 
@@ -114,6 +116,10 @@ impl std::fmt::Debug for Session {
     }
 }
 
-fn check(options: &SessionOptions) -> Result<()> {
-    if runtime::current::is_worker() { Err(Error::InWorker) } else { options.check() }
+/// The options, with what the environment gives. They can be, in this process.
+fn complete(options: SessionOptions) -> Result<SessionOptions> {
+    if runtime::current::is_worker() {
+        return Err(Error::InWorker);
+    }
+    environment::complete(options, |name| std::env::var_os(name))
 }

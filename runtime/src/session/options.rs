@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::surroundings;
 use crate::error::{Error, Result};
-use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::launch::Launch;
 use crate::resources::{Amounts, Resources};
 
 /// The most workers that are kept.
 const WORKERS_MAX: usize = 1000;
 
-/// The options of a session, as a front fills them in.
+/// The options of a session, as a front fills them in. Environment variables give those that are `None`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionOptions {
@@ -33,10 +32,10 @@ pub struct SessionOptions {
     pub spill_bytes_max: Option<u64>,
     /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,
-    /// Whether the output of workers appears in this process's output, with a prefix.
-    pub forward_output: bool,
-    /// The longest time for which a waiting process looks for mail before it sleeps.
-    pub spin: Duration,
+    /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
+    pub forward_output: Option<bool>,
+    /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
+    pub spin: Option<Duration>,
     /// The program that workers run. It must have the same `build_id`.
     pub launch: Launch,
     /// The program that the store runs.
@@ -56,8 +55,8 @@ impl SessionOptions {
             spill_directory: None,
             spill_bytes_max: None,
             session_dir: None,
-            forward_output: true,
-            spin: SPIN_DEFAULT,
+            forward_output: None,
+            spin: None,
             store_launch: launch.clone(),
             launch,
             build_id,

@@ -17,6 +17,7 @@ use super::surroundings;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions, WorkerOptions};
 use crate::mail::link::Link;
+use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::role::StoreRole;
@@ -39,6 +40,7 @@ impl Running {
         let start = |error: &std::io::Error| Error::Start(explained(error));
         let directory = Directory::make(options.session_dir.as_deref()).map_err(|error| start(&error))?;
         let socket = directory.path.join("store.sock");
+        let spin = options.spin.unwrap_or(SPIN_DEFAULT);
         let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
         let (workers, resources) = (options.workers(), options.resources(capacity_bytes)?);
@@ -70,8 +72,8 @@ impl Running {
             let worker = WorkerOptions {
                 socket: socket.clone(),
                 launch,
-                forward_output: options.forward_output,
-                spin: options.spin,
+                forward_output: options.forward_output.unwrap_or(true),
+                spin,
                 resources: resources.clone(),
                 lifeline: lifeline.clone(),
             };
@@ -81,7 +83,7 @@ impl Running {
                 build_id: options.build_id,
                 worker,
             })?);
-            let runtime = runtime.insert(Runtime::new(client, None, options.spin, resources));
+            let runtime = runtime.insert(Runtime::new(client, None, spin, resources));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));

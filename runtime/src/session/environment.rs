@@ -1,0 +1,273 @@
+//! Environment variables, which give a session the options that its program leaves open.
+//!
+//! A variable that is not set, or is empty, gives nothing. One that cannot be understood, or whose value cannot be, is
+//! an error that names it, whether or not anything would have been wrong without it.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use super::options::SessionOptions;
+use crate::error::{Error, Result};
+
+/// A variable, and the option that it gives.
+struct Variable {
+    name: &'static str,
+    /// The option's name in errors.
+    option: &'static str,
+    /// The values that can be understood.
+    expected: &'static str,
+    /// Whether the program has given the option, or one that decides about it.
+    is_given: fn(&SessionOptions) -> bool,
+    /// Sets the option; `None` if the value cannot be understood.
+    set: fn(&mut SessionOptions, &OsStr) -> Option<()>,
+}
+
+/// The table of them stands in the documentation of `mobula::Builder`.
+const VARIABLES: [Variable; 11] = [
+    Variable {
+        name: "MOBULA_NUM_CPUS",
+        option: "num_cpus",
+        expected: "a number, such as 4 or 0.5",
+        // The number of workers is the number of CPUs where nothing else is said.
+        is_given: |options| options.amounts.num_cpus.is_some() || options.workers.is_some(),
+        set: |options, value| {
+            options.amounts.num_cpus = Some(parsed(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_WORKERS",
+        option: "workers",
+        expected: "a number of processes, such as 4",
+        is_given: |options| options.workers.is_some(),
+        set: |options, value| {
+            options.workers = Some(parsed(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_MEMORY",
+        option: "memory",
+        expected: BYTES,
+        is_given: |options| options.amounts.memory.is_some(),
+        set: |options, value| {
+            options.amounts.memory = Some(bytes(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_RESOURCES",
+        option: "resources",
+        expected: "names and amounts, such as disk=1,licence=2.5",
+        is_given: |options| options.amounts.resources.is_some(),
+        set: |options, value| {
+            let amounts = value.to_str()?.split(',').map(|part| {
+                let (name, amount) = part.split_once('=')?;
+                Some((name.trim().to_owned(), amount.trim().parse().ok()?))
+            });
+            options.amounts.resources = Some(amounts.collect::<Option<_>>()?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_MAX_PROCESSES",
+        option: "max_processes",
+        expected: "a number of processes, such as 100",
+        is_given: |options| options.max_processes.is_some(),
+        set: |options, value| {
+            options.max_processes = Some(parsed(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_CAPACITY",
+        option: "capacity_bytes",
+        expected: BYTES,
+        is_given: |options| options.capacity_bytes.is_some(),
+        set: |options, value| {
+            options.capacity_bytes = Some(bytes(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_SPILL_DIRECTORY",
+        option: "spill_directory",
+        expected: "a directory",
+        is_given: |options| options.spill_directory.is_some(),
+        set: |options, value| {
+            options.spill_directory = Some(value.into());
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_SPILL_BYTES_MAX",
+        option: "spill_bytes_max",
+        expected: BYTES,
+        is_given: |options| options.spill_bytes_max.is_some(),
+        set: |options, value| {
+            options.spill_bytes_max = Some(bytes(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_SESSION_DIR",
+        option: "session_dir",
+        expected: "a directory",
+        is_given: |options| options.session_dir.is_some(),
+        set: |options, value| {
+            options.session_dir = Some(value.into());
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_FORWARD_OUTPUT",
+        option: "forward_output",
+        expected: "0 or 1",
+        is_given: |options| options.forward_output.is_some(),
+        set: |options, value| {
+            options.forward_output = Some(match value.to_str()? {
+                "0" => false,
+                "1" => true,
+                _ => return None,
+            });
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_SPIN_US",
+        option: "spin",
+        expected: "a number of microseconds, such as 30",
+        is_given: |options| options.spin.is_some(),
+        set: |options, value| {
+            options.spin = Some(Duration::from_micros(parsed(value)?));
+            Some(())
+        },
+    },
+];
+
+const BYTES: &str = "a number of bytes, such as 1073741824, 1024M or 1G";
+
+/// The options, with those of the environment that they leave open. They can be.
+pub(super) fn complete(
+    mut options: SessionOptions,
+    value_of: impl Fn(&str) -> Option<OsString>,
+) -> Result<SessionOptions> {
+    let mut taken: Vec<(&Variable, OsString)> = Vec::new();
+    // Decided before any is set: one variable does not count as given by another.
+    let open: Vec<_> = VARIABLES.iter().filter(|variable| !(variable.is_given)(&options)).collect();
+    for variable in open {
+        let Some(value) = value_of(variable.name).filter(|value| !value.is_empty()) else { continue };
+        if (variable.set)(&mut options, &value).is_none() {
+            return Err(variable.error(&value, variable.expected.to_owned()));
+        }
+        taken.push((variable, value));
+    }
+    match options.check() {
+        Ok(()) => Ok(options),
+        Err(Error::Config { field, value, expected }) => {
+            match taken.iter().find(|(variable, _)| variable.option == field) {
+                Some((variable, value)) => Err(variable.error(value, expected)),
+                None => Err(Error::Config { field, value, expected }),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Variable {
+    fn error(&self, value: &OsStr, expected: String) -> Error {
+        Error::Config { field: self.name, value: format!("{:?}", value.to_string_lossy()), expected }
+    }
+}
+
+fn parsed<T: std::str::FromStr>(value: &OsStr) -> Option<T> {
+    value.to_str()?.trim().parse().ok()
+}
+
+/// A number of bytes. `K`, `M`, `G` and `T` stand for 1024 bytes, and for 1024 times as much each.
+fn bytes(value: &OsStr) -> Option<u64> {
+    let text = value.to_str()?.trim();
+    let shift = "KMGT".find(text.chars().next_back()?).map(|position| 10 * (position as u32 + 1));
+    let number: u64 = if shift.is_some() { &text[..text.len() - 1] } else { text }.parse().ok()?;
+    number.checked_mul(1 << shift.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::launch::Launch;
+
+    fn open() -> SessionOptions {
+        SessionOptions::new(0, Launch::program("program"))
+    }
+
+    fn with(variables: &[(&str, &str)], options: SessionOptions) -> Result<SessionOptions, String> {
+        let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
+        let value_of = |name: &str| find(name).map(|(_, value)| (*value).into());
+        complete(options, value_of).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn variables_give_what_the_program_leaves_open() {
+        let all = [
+            ("MOBULA_NUM_CPUS", "2.5"),
+            ("MOBULA_WORKERS", "3"),
+            ("MOBULA_MEMORY", "3K"),
+            ("MOBULA_RESOURCES", "disk=1, licence = 2.5"),
+            ("MOBULA_MAX_PROCESSES", "9"),
+            ("MOBULA_CAPACITY", "64M"),
+            ("MOBULA_SPILL_DIRECTORY", "/disk"),
+            ("MOBULA_SPILL_BYTES_MAX", "0"),
+            ("MOBULA_SESSION_DIR", "/run/here"),
+            ("MOBULA_FORWARD_OUTPUT", "0"),
+            ("MOBULA_SPIN_US", "7"),
+        ];
+        assert_eq!(all.map(|(name, _)| name), VARIABLES.map(|variable| variable.name));
+        let options = with(&all, open()).unwrap();
+        let resources = options.resources(0).unwrap().to_string();
+        assert_eq!(resources, "2.5 CPU, 1 disk, 2.5 licence, 3072 bytes of memory");
+        assert_eq!((options.workers, options.max_processes), (Some(3), Some(9)));
+        assert_eq!((options.capacity_bytes, options.spill_bytes_max), (Some(64 << 20), Some(0)));
+        assert_eq!(options.spill_directory.as_deref(), Some("/disk".as_ref()));
+        assert_eq!(options.session_dir.as_deref(), Some("/run/here".as_ref()));
+        assert_eq!((options.forward_output, options.spin), (Some(false), Some(Duration::from_micros(7))));
+
+        let mut given = open();
+        (given.workers, given.capacity_bytes, given.forward_output) = (Some(1), Some(1 << 20), Some(true));
+        let options = with(&all, given).unwrap();
+        assert_eq!((options.workers, options.capacity_bytes), (Some(1), Some(1 << 20)));
+        assert_eq!(options.forward_output, Some(true));
+        assert_eq!(options.resources(0).unwrap().num_cpus(), 1.0, "one for each worker of the program");
+
+        assert!(with(&all.map(|(name, _)| (name, "")), open()).is_ok(), "empty ones give nothing");
+    }
+
+    #[test]
+    fn a_bad_variable_is_an_error_that_names_it() {
+        for (name, value, expected) in [
+            ("MOBULA_NUM_CPUS", "many", "a number, such as 4 or 0.5"),
+            ("MOBULA_NUM_CPUS", "-1", "0, or a number from 0.0001 on"),
+            ("MOBULA_WORKERS", "0", "between 1 and 1000 processes"),
+            ("MOBULA_WORKERS", "2.5", "a number of processes"),
+            ("MOBULA_MEMORY", "1.5G", "a number of bytes, such as"),
+            ("MOBULA_MEMORY", "G", "a number of bytes, such as"),
+            ("MOBULA_MEMORY", "99999999999T", "a number of bytes, such as"),
+            ("MOBULA_RESOURCES", "disk", "names and amounts, such as disk=1"),
+            ("MOBULA_RESOURCES", "CPU=1", "names of your own"),
+            ("MOBULA_RESOURCES", "disk=-1", "0, or a number from 0.0001 on"),
+            ("MOBULA_MAX_PROCESSES", "0", "more than the"),
+            ("MOBULA_CAPACITY", "0", "at least 1 byte"),
+            ("MOBULA_SPILL_BYTES_MAX", "-1", "a number of bytes"),
+            ("MOBULA_FORWARD_OUTPUT", "yes", "0 or 1"),
+            ("MOBULA_SPIN_US", "30us", "a number of microseconds"),
+        ] {
+            let error = with(&[(name, value)], open()).unwrap_err();
+            assert!(error.starts_with(&format!("{name} cannot be {value:?}: ")), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+        // What the program gives is its own fault.
+        let mut given = open();
+        given.workers = Some(0);
+        assert!(with(&[("MOBULA_NUM_CPUS", "2")], given).unwrap_err().starts_with("workers cannot be 0"));
+    }
+}
