@@ -1,5 +1,5 @@
-//! Waiting as a future: if these fail, an `await` never returns, blocks its executor's thread, or leaves something behind
-//! when it is dropped.
+//! Waiting as a future: if these fail, an `await` never returns, blocks its executor's thread, or leaves something
+//! behind when it is dropped.
 
 use std::path::PathBuf;
 use std::process::Command;

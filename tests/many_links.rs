@@ -1,5 +1,5 @@
-//! Many links: if these fail, a call costs the more the more actors a program has, or a record that comes through a link
-//! which was not used for a while is not heard of, and a call hangs.
+//! Many links: if these fail, a call costs the more the more actors a program has, or a record that comes through a
+//! link which was not used for a while is not heard of, and a call hangs.
 
 use std::path::PathBuf;
 

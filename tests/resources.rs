@@ -1,5 +1,5 @@
-//! Resources: if these fail, calls that run at the same time take more than there is, a call that demands much waits for
-//! ever behind small ones, or a dead process keeps what it had.
+//! Resources: if these fail, calls that run at the same time take more than there is, a call that demands much waits
+//! for ever behind small ones, or a dead process keeps what it had.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

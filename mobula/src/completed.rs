@@ -53,8 +53,8 @@ impl<T> AsRef<Ref> for Numbered<T> {
 /// ```
 ///
 /// # Cost
-/// A step for which a reference is known to be ready costs nothing else. The others look at each reference that is left,
-/// one or two loads, and make a system call only where this thread has to sleep. No value is read.
+/// A step for which a reference is known to be ready costs nothing else. The others look at each reference that is
+/// left, one or two loads, and make a system call only where this thread has to sleep. No value is read.
 pub fn as_completed<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>) -> AsCompleted<T> {
     let numbered =
         refs.into_iter().enumerate().map(|(index, reference)| Numbered(index, reference.into_ref()));

@@ -124,8 +124,8 @@ impl<T> Future for WaitFuture<T> {
 ///
 /// # Cost
 /// No thread waits: a background thread of the process handles the mail while none of the program's threads does, and
-/// wakes the task. Each poll looks at each reference. The future may be dropped at any time; the calls go on. For a time
-/// limit, use the executor's own, such as `tokio::time::timeout`.
+/// wakes the task. Each poll looks at each reference. The future may be dropped at any time; the calls go on. For a
+/// time limit, use the executor's own, such as `tokio::time::timeout`.
 ///
 /// # Errors
 /// Those of [`ObjectRef::get`], and [`Error::NotInitialized`](crate::Error::NotInitialized).
@@ -161,7 +161,8 @@ pub fn wait_async<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>, num_ready:
 }
 
 impl<T: DeserializeOwned> ObjectRef<T> {
-    /// Waits for the object and returns its value: [`get`](Self::get) for `async` code. `reference.await` does the same.
+    /// Waits for the object and returns its value: [`get`](Self::get) for `async` code. `reference.await` does the
+    /// same.
     ///
     /// ```
     /// #[mobula::remote]

@@ -49,6 +49,7 @@ mod actor;
 mod arguments;
 #[cfg(feature = "arrow")]
 pub mod arrow;
+mod cancel;
 mod completed;
 mod function;
 mod future;
@@ -71,9 +72,9 @@ pub mod value;
 pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::remote;
 pub use mobula_runtime::{
-    ActorEnd, ActorOptions, Error, ExitReason, Failure, RefId, Resources, Result, Session, StoreFailure,
-    TaskError, TaskErrorKind, TaskOptions, UNLIMITED, available_resources, cluster_resources, is_initialized,
-    sessions,
+    ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, RefId, Resources, Result, Session,
+    StoreFailure, TaskError, TaskErrorKind, TaskOptions, UNLIMITED, available_resources, cluster_resources,
+    is_initialized, sessions,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.
@@ -94,6 +95,7 @@ pub use num_complex;
 
 pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
 pub use crate::arguments::IntoArg;
+pub use crate::cancel::{CancelOnDrop, cancel, cancel_with, cancelled, is_cancelled};
 pub use crate::completed::{AsCompleted, as_completed};
 pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};

@@ -12,13 +12,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
 use crate::definition::Key;
 use crate::host::Host;
 use crate::mail::link::Link;
-use crate::wire::{Call, Callee, NoResults, ToHead};
+use crate::wire::{Call, Callee, Cancel, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -42,6 +43,10 @@ pub(crate) struct Executor {
     begun: AtomicU64,
     over: AtomicU64,
     begun_before: AtomicU64,
+    /// The running call was cancelled.
+    cancelled: AtomicBool,
+    /// Futures of the running call that wait until it is cancelled.
+    cancel_wakers: Mutex<Vec<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +54,8 @@ struct Queue {
     work: VecDeque<Work>,
     /// Memory for records to come.
     spare: Vec<Vec<u8>>,
+    /// The call that was taken last: the number of its link, and its own.
+    taken: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -83,16 +90,27 @@ impl Executor {
             begun: AtomicU64::new(0),
             over: AtomicU64::new(0),
             begun_before: AtomicU64::new(0),
+            cancelled: AtomicBool::new(false),
+            cancel_wakers: Mutex::default(),
         }
     }
 
     // ---- arriving, on any thread that deals with the mail ----
 
-    pub(crate) fn on_call(&self, from: &Arc<Link>, record: &mut Vec<u8>) {
-        let Some(call) = Call::read(record) else {
-            tracing::error!(peer = %from.peer, "a call that cannot be read");
-            return from.close();
-        };
+    /// Handles a record from a caller. Returns a cancellation of the running call.
+    pub(crate) fn on_record(&self, from: &Arc<Link>, record: &mut Vec<u8>) -> Option<Cancel> {
+        match ToWorker::read(record) {
+            Some(ToWorker::Call(call)) => self.on_call(from, call, record),
+            Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel),
+            None => {
+                tracing::error!(peer = %from.peer, "a call that cannot be read");
+                from.close();
+            }
+        }
+        None
+    }
+
+    fn on_call(&self, from: &Arc<Link>, call: Call, record: &mut Vec<u8>) {
         let mut queue = self.queue.lock();
         // Checked with the queue locked: a thread that begins to wait sets `blocked` first and empties the queue then.
         if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
@@ -103,17 +121,68 @@ impl Executor {
         queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record });
     }
 
+    /// Removes a call that has not begun. Returns the cancellation of one that runs.
+    fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancel> {
+        let is_it = |work: &Work| matches!(work, Work::Call { from: its, call, .. } if Arc::ptr_eq(its, from) && call.task == cancel.task);
+        let mut queue = self.queue.lock();
+        let before = queue.work.len();
+        queue.work.retain(|work| !is_it(work));
+        let is_removed = queue.work.len() < before;
+        let is_running = queue.taken == Some((from.id, cancel.task)) && self.runs();
+        if is_running {
+            self.cancelled.store(true, Ordering::SeqCst);
+        }
+        drop(queue);
+        if is_removed {
+            let removed = NoResults::Removed { task: cancel.task };
+            let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
+        }
+        is_running.then_some(cancel)
+    }
+
+    /// Whether the running call was cancelled. One load.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Has a future woken when the running call is cancelled. The caller checks afterwards whether it is.
+    pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
+        let mut wakers = self.cancel_wakers.lock();
+        if !wakers.iter().any(|other| other.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    /// The futures that wait until the running call is cancelled.
+    pub(crate) fn take_cancel_wakers(&self) -> Vec<Waker> {
+        std::mem::take(&mut self.cancel_wakers.lock())
+    }
+
+    /// The number of calls that have begun.
+    pub(crate) fn call_number(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
     pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: u32, payloads: &[u8]) {
         self.is_actor.store(true, Ordering::Release);
         let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
         self.queue.lock().work.push_front(work);
     }
 
-    /// Removes the calls of a caller that is gone and that have not begun.
-    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) {
+    /// Removes the calls of a caller that is gone and that have not begun. Returns whether the running call is its, and
+    /// of a function: then it is cancelled.
+    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> bool {
         let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
-        self.queue.lock().work.retain(|work| !is_its(work));
+        let mut queue = self.queue.lock();
+        queue.work.retain(|work| !is_its(work));
+        let is_running =
+            queue.taken.is_some_and(|(from, _)| from == link.id) && self.runs() && !self.is_actor();
+        if is_running {
+            self.cancelled.store(true, Ordering::SeqCst);
+        }
+        drop(queue);
         self.say_if_free(head);
+        is_running
     }
 
     /// The head wants to know when no call is left here.
@@ -247,6 +316,13 @@ impl Executor {
             queue.spare.push(record);
         }
         let work = queue.work.pop_front()?;
+        queue.taken = match &work {
+            Work::Call { from, call, .. } => Some((from.id, call.task)),
+            Work::Construct { .. } => None,
+        };
+        if self.cancelled.load(Ordering::Relaxed) {
+            self.cancelled.store(false, Ordering::SeqCst);
+        }
         // SeqCst: before the look at whether the background poller sleeps.
         self.begun.fetch_add(1, Ordering::SeqCst);
         Some(Some(work))

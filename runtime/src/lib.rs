@@ -55,6 +55,7 @@ pub use crate::error::{
 };
 pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;
+pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
 pub use crate::front::reference::{Ref, Resolved, wait, wait_all, wait_any};

@@ -251,6 +251,8 @@ pub(crate) type ResultCells = SmallVec<[Arc<ResultCell>; 1]>;
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: u64,
+    /// Which call of this process made this one: the number of calls that had begun here. Always 0 in the driver.
+    pub(crate) parent: u64,
     pub(crate) target: Target,
     pub(crate) arguments: TaskArguments,
     pub(crate) returns: Returns,
@@ -271,6 +273,11 @@ pub(crate) struct Task {
 const SENT_IN_VAIN_MAX: u32 = 100;
 
 impl Task {
+    /// Whether nobody waits for its results any more: they are there, or the call was cancelled.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.results.is_empty() && self.results.iter().all(|cell| cell.is_ready())
+    }
+
     /// Whether a call that had not begun when its process died may go to another process; counts it if so.
     pub(crate) fn may_be_sent_again(&self) -> bool {
         self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX

@@ -113,6 +113,15 @@ pub enum Failure {
         /// The values that can be given.
         expected: String,
     },
+    /// The call was cancelled. It has not run, or its result is not wanted any more.
+    TaskCancelled {
+        /// The function or method that was called.
+        function: String,
+        /// The id of the process that cancelled it.
+        by: u32,
+    },
+    /// The call that waited here for others was cancelled itself.
+    Cancelled,
     /// No worker process can be started, or each ends before it can serve, so nothing runs the call.
     NoWorkers {
         /// The end of the last process that was tried.
@@ -395,6 +404,10 @@ impl fmt::Display for Failure {
                  (`Builder::num_cpus`, `memory` and `resources`)"
             ),
             Self::BadOption { option, value, expected } => write!(f, "{option} cannot be {value}: {expected}"),
+            Self::TaskCancelled { function, by } => {
+                write!(f, "the call of {function} was cancelled by process {by}")
+            }
+            Self::Cancelled => f.write_str("the call that waited here for a result was cancelled"),
             Self::NoWorkers { reason } => f.write_str(reason),
             Self::NameTaken { name } => write!(
                 f,

@@ -10,6 +10,7 @@ use crate::call::result_cell::ResultCell;
 use crate::call::task::{ResultCells, Target, Task, TaskOptions};
 use crate::definition::Definition;
 use crate::error::Failure;
+use crate::executor::Executor;
 use crate::front::arguments::ArgumentList;
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_call;
@@ -68,6 +69,7 @@ pub(crate) fn submit(
     };
     let task = Task {
         id,
+        parent: runtime.executor.as_ref().map_or(0, Executor::call_number),
         target,
         arguments,
         returns,

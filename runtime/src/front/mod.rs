@@ -2,6 +2,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod arguments;
+pub(crate) mod cancel;
 pub(crate) mod function;
 pub(crate) mod future;
 pub(crate) mod reference;

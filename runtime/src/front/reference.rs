@@ -126,6 +126,14 @@ impl Ref {
         }
     }
 
+    /// The id of the call of this process whose result it is.
+    pub(crate) fn task(&self) -> Option<u64> {
+        match &self.to {
+            Referent::Result(cell) => Some(cell.call).filter(|call| *call != 0),
+            Referent::Held(..) => None,
+        }
+    }
+
     /// A result cell that a task can wait for.
     pub(crate) fn to_cell(&self) -> Arc<ResultCell> {
         match &self.to {
@@ -198,6 +206,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
     }
     match done {
         Some(()) => Ok(()),
+        None if runtime.is_cancelled() => Err(Failure::Cancelled.into()),
         None if runtime.is_over() => Err(Failure::SessionOver.into()),
         None => Err(Error::Timeout {
             waited: timeout.unwrap_or_default(),
@@ -241,7 +250,9 @@ pub fn wait<R: AsRef<Ref>>(
             let mut pending = rest.iter().filter_map(|reference| reference.as_ref().pending_cell());
             pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
         };
-        runtime.wait_behind(deadline(timeout), behind, enough);
+        if runtime.wait_behind(deadline(timeout), behind, enough).is_none() && runtime.is_cancelled() {
+            return Err(Failure::Cancelled.into());
+        }
     }
     let ready = match positions[..] {
         // Most loops wait for one reference at a time.
@@ -267,7 +278,8 @@ pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
     let any = || refs.iter().any(|reference| reference.as_ref().is_ready()).then_some(());
     if any().is_none() {
         let _watches = watches(refs)?;
-        runtime.wait(None, any).ok_or(Failure::SessionOver)?;
+        let failure = || if runtime.is_cancelled() { Failure::Cancelled } else { Failure::SessionOver };
+        runtime.wait(None, any).ok_or_else(failure)?;
     }
     Ok(())
 }

@@ -155,7 +155,11 @@ impl Runtime {
             return receive(link, &mut |record| self.submitter.on_results(link, record));
         }
         match &self.executor {
-            Some(executor) => receive(link, &mut |record| executor.on_call(link, record)),
+            Some(executor) => receive(link, &mut |record| {
+                if let Some(cancel) = executor.on_record(link, record) {
+                    self.on_cancelled(executor, cancel.force, cancel.recursive);
+                }
+            }),
             None => receive(link, &mut |_| tracing::warn!("a call arrived in a process that runs none")),
         }
     }
@@ -222,8 +226,10 @@ impl Runtime {
     fn drop_link(&self, link: &Arc<Link>) {
         link.close();
         self.links.remove(link);
-        if let Some(executor) = &self.executor {
-            executor.on_caller_gone(link, self.head());
+        if let Some(executor) = &self.executor
+            && executor.on_caller_gone(link, self.head())
+        {
+            self.on_cancelled(executor, false, true);
         }
         self.submitter.on_worker_gone(link);
     }
@@ -235,10 +241,31 @@ impl Runtime {
         }
     }
 
+    /// The running call was cancelled: what waits in it ends, and so do the calls that it made.
+    fn on_cancelled(&self, executor: &Executor, force: bool, recursive: bool) {
+        if force && !executor.is_actor() {
+            // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
+            unsafe { libc::_exit(1) };
+        }
+        if recursive {
+            let parent = executor.call_number();
+            self.submitter.cancel(&|task| task.parent == parent, force, recursive);
+        }
+        for waker in executor.take_cancel_wakers() {
+            self.submitter.wake_later(waker);
+        }
+        self.waiters.announce();
+    }
+
+    /// Whether the call that runs in this process was cancelled. One load.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.executor.as_ref().is_some_and(Executor::is_cancelled)
+    }
+
     // ---- waiting ----
 
-    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
-    /// or the session is over.
+    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed,
+    /// the session is over, or the running call was cancelled.
     pub(crate) fn wait<R>(&self, deadline: Option<Instant>, look: impl FnMut() -> Option<R>) -> Option<R> {
         self.wait_behind(deadline, || Behind::Unknown, look)
     }
@@ -248,7 +275,7 @@ impl Runtime {
         &self,
         deadline: Option<Instant>,
         behind: impl Fn() -> Behind,
-        look: impl FnMut() -> Option<R>,
+        mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
@@ -264,7 +291,8 @@ impl Runtime {
             Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
             Behind::Unknown => Awaited::default(),
         };
-        self.waiters.wait(self, deadline, sleeps, awaited, look)
+        let found_or_cancelled = || look().map(Some).or_else(|| self.is_cancelled().then_some(None));
+        self.waiters.wait(self, deadline, sleeps, awaited, found_or_cancelled).flatten()
     }
 
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.

@@ -141,6 +141,29 @@ impl Actors {
         queue.map(std::mem::take).unwrap_or_default()
     }
 
+    /// Whether such a call waits.
+    pub(super) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
+        let queues = self.actors.values().filter_map(|actor| match actor {
+            Actor::Unknown { queue } | Actor::Known { queue, .. } | Actor::At { queue, .. } => Some(queue),
+            Actor::Over { .. } => None,
+        });
+        queues.flatten().any(|task| is_chosen(task))
+    }
+
+    /// Removes and returns those of the calls that wait.
+    pub(super) fn take_if(&mut self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
+        let mut taken = Vec::new();
+        for queue in self.actors.values_mut().filter_map(Actor::queue) {
+            if queue.iter().any(|task| is_chosen(task)) {
+                let (chosen, left): (VecDeque<_>, _) =
+                    std::mem::take(queue).into_iter().partition(|task| is_chosen(task));
+                *queue = left;
+                taken.extend(chosen);
+            }
+        }
+        taken
+    }
+
     /// Removes and returns the calls of all actors: the session is over.
     pub(super) fn take_all(&mut self) -> Vec<Arc<Task>> {
         let queues = std::mem::take(&mut self.actors).into_values();

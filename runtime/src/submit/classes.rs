@@ -68,6 +68,11 @@ impl<C, W> Classes<C, W> {
         usual.into_iter().chain(others).collect()
     }
 
+    /// Removes and returns those of the calls that wait.
+    pub(crate) fn take_if(&mut self, is_chosen: impl Fn(&C) -> bool) -> Vec<C> {
+        self.all_mut().flat_map(|leases| leases.take_if(&is_chosen)).collect()
+    }
+
     /// Removes and returns all calls that wait.
     pub(crate) fn take_all_waiting(&mut self) -> Vec<C> {
         self.all_mut().flat_map(Leases::take_waiting).collect()

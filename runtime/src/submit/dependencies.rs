@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mobula_client::{ClientError, Watch};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::call::result_cell::ResultCell;
 use crate::call::task::Task;
@@ -31,6 +32,8 @@ pub(super) struct Dependencies {
     foreign: Mutex<Vec<Foreign>>,
     /// The number of them, to be read without the lock.
     count: AtomicUsize,
+    /// The calls that wait for arguments, by their ids. Who removes a call decides what becomes of it.
+    blocked: Mutex<FxHashMap<u64, Arc<Task>>>,
 }
 
 /// A promise of another process.
@@ -47,6 +50,9 @@ impl Dependencies {
     /// # Errors
     /// An argument cannot be watched. It stays counted, so that nothing sends the call.
     pub(super) fn wait_for_arguments(&self, task: &Arc<Task>) -> Result<(), ClientError> {
+        if task.arguments.results().next().is_some() {
+            self.blocked.lock().insert(task.id, task.clone());
+        }
         for cell in task.arguments.results() {
             // Counted first: the result may come at any moment.
             task.unready.fetch_add(1, Ordering::AcqRel);
@@ -55,6 +61,17 @@ impl Dependencies {
             }
         }
         Ok(())
+    }
+
+    /// A call does not wait for arguments any more. Returns `false` if it was cancelled meanwhile.
+    pub(super) fn release(&self, task: &Task) -> bool {
+        task.arguments.results().next().is_none() || self.blocked.lock().remove(&task.id).is_some()
+    }
+
+    /// Removes and returns those of the calls that wait for arguments.
+    pub(super) fn take_if(&self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
+        let mut blocked = self.blocked.lock();
+        blocked.extract_if(|_, task| is_chosen(task)).map(|(_, task)| task).collect()
     }
 
     /// Makes a call or a future wait for a result. Returns it if the result is there.

@@ -39,15 +39,39 @@ impl Submitter {
                             Failure::Other(format!("{name} was declined, which only functions can be"));
                         return self.settle_all(&running.task, &failure);
                     };
-                    self.retry(key, running.task);
+                    // A cancelled call is over.
+                    if !running.task.is_over() {
+                        self.retry(key, running.task);
+                    }
                     self.send_ready();
                 }
             }
+            Some(ToCaller::NoResults(NoResults::Removed { task })) => self.on_removed(link, task),
             None => {
                 tracing::error!(peer = %link.peer, "a record that cannot be read");
                 link.close();
             }
         }
+    }
+
+    /// A call has been removed before it began, because it was cancelled here.
+    fn on_removed(&self, link: &Link, task: u64) {
+        let mut state = self.state.lock();
+        let Some(running) = state.running.remove(link, task) else { return };
+        let mut is_due = false;
+        if let Target::Function { .. } = running.task.target {
+            is_due = state.leases.of(&running.task.demand).call_removed(running.on, Instant::now);
+        }
+        drop(state);
+        if !running.task.is_over() {
+            let missing =
+                Failure::Other(format!("{} was removed, and not cancelled", running.task.target.name()));
+            self.settle_all(&running.task, &missing);
+        }
+        if is_due {
+            self.return_idle_workers();
+        }
+        self.send_ready();
     }
 
     fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {

@@ -129,6 +129,28 @@ impl<C, W> Leases<C, W> {
         Some((call, worker))
     }
 
+    /// Removes and returns those of the calls that wait.
+    pub(crate) fn take_if(&mut self, is_chosen: impl Fn(&C) -> bool) -> Vec<C> {
+        let mut taken = Vec::new();
+        let waiting = std::mem::take(&mut self.waiting);
+        for (key, call) in waiting {
+            if is_chosen(&call) { taken.push(call) } else { self.waiting.push_back((key, call)) }
+        }
+        taken
+    }
+
+    /// A call that was sent to a worker has been removed there before it began. Returns whether [leases have
+    /// ended](Self::take_ended) with it.
+    pub(crate) fn call_removed(&mut self, worker: OwnerId, now: impl FnOnce() -> Instant) -> bool {
+        let Some(lease) = self.leases.get_mut(&worker) else { return false };
+        lease.in_flight = lease.in_flight.saturating_sub(1);
+        let is_idle = lease.in_flight == 0;
+        if is_idle && self.waiting.is_empty() {
+            lease.idle_since = now();
+        }
+        is_idle && lease.recalled
+    }
+
     /// Removes and returns all calls that wait: there will be no workers for them.
     pub(crate) fn take_waiting(&mut self) -> Vec<C> {
         self.wanted = 0;

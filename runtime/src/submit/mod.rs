@@ -2,9 +2,9 @@
 //! results that come back.
 //!
 //! Calls of functions that demand the same resources wait in one queue for whichever leased worker has room. How many
-//! are sent ahead to a worker depends on how long the function has been seen to run: many of the short ones, one of the long ones. Calls of an
-//! actor wait in the actor's own queue, so that they stay in order: one whose arguments are not there holds the later
-//! ones back.
+//! are sent ahead to a worker depends on how long the function has been seen to run: many of the short ones, one of the
+//! long ones. Calls of an actor wait in the actor's own queue, so that they stay in order: one whose arguments are not
+//! there holds the later ones back.
 //!
 //! | part | what it knows |
 //! |---|---|
@@ -16,11 +16,12 @@
 //! | [`Questions`] | questions to the head that a thread waits for |
 //! | [`Settler`] | how many calls and promises are not settled |
 //!
-//! The parts do not know each other. The [`Submitter`] connects them: this file has the way of a call out, and
-//! `incoming` what comes back. Nothing here runs user code or decodes values. Opening a channel waits for the daemon's
-//! answer; `State` is not locked meanwhile.
+//! The parts do not know each other. The [`Submitter`] connects them: this file has the way of a call out, `incoming`
+//! what comes back, and `cancel` what is taken back. Nothing here runs user code or decodes values. Opening a channel
+//! waits for the daemon's answer; `State` is not locked meanwhile.
 
 mod actors;
+mod cancel;
 pub(crate) mod classes;
 mod dependencies;
 mod incoming;
@@ -267,6 +268,7 @@ impl Submitter {
             state.actors.queue(actor, task.clone());
         }
         if let Err(error) = self.dependencies.wait_for_arguments(task) {
+            self.dependencies.release(task);
             return self.fail_unsent(task, &error.into());
         }
         // A promise may have been settled before its owner could see the watch.
@@ -300,15 +302,23 @@ impl Submitter {
     }
 
     fn on_arguments_ready(&self, task: &Arc<Task>) {
+        // Locked, so that who cancels the call finds it in one place or the other.
+        let mut state = self.state.lock();
+        if !self.dependencies.release(task) {
+            return;
+        }
         let failed = task.arguments.results().find_map(|cell| cell.failure());
+        if failed.is_none()
+            && let Target::Function { key, .. } = task.target
+        {
+            state.leases.of(&task.demand).queue(key, task.clone());
+        }
+        drop(state);
         if let Some(failure) = failed {
             return self.fail_unsent(task, &failure);
         }
         match task.target {
-            Target::Function { key, .. } => {
-                self.state.lock().leases.of(&task.demand).queue(key, task.clone());
-                self.send_ready();
-            }
+            Target::Function { .. } => self.send_ready(),
             Target::Method { actor, .. } => match self.actor_failure(actor) {
                 Some((pid, failure)) => self.fail_unsent(task, &task.target.failure_of_actor(pid, &failure)),
                 None => self.send_to_actor(actor),
@@ -569,6 +579,11 @@ impl Submitter {
         cells.iter().for_each(|cell| cell.remove_waiter(waiter));
         self.dependencies.remove_waiter(waiter);
         self.settler.end_future();
+    }
+
+    /// A future that waits for something else than results is to be woken.
+    pub(crate) fn wake_later(&self, waker: Waker) {
+        self.settler.wake_later(waker);
     }
 
     /// Whether a future waits: then a thread must look at the mail at once when something comes.

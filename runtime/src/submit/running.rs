@@ -100,6 +100,20 @@ impl RunningCalls {
         self.lost.remove(&process).unwrap_or_default()
     }
 
+    /// Those of the calls that were sent, each with the process and the link.
+    pub(super) fn chosen(&self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<(Arc<Task>, OwnerId, u64)> {
+        let chosen = self.calls.values().filter(|call| is_chosen(&call.task));
+        chosen.map(|call| (call.task.clone(), call.on, call.link)).collect()
+    }
+
+    /// Removes and returns those of the calls whose processes are gone.
+    pub(super) fn take_lost_if(&mut self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
+        let lost = self.lost.values_mut().flatten();
+        lost.flat_map(|lost| lost.calls.extract_if(.., |call| is_chosen(&call.task)))
+            .map(|call| call.task)
+            .collect()
+    }
+
     /// Removes and returns all calls: the session is over.
     pub(super) fn take_all(&mut self) -> Vec<Arc<Task>> {
         let lost = std::mem::take(&mut self.lost).into_values().flatten().flat_map(|lost| lost.calls);
@@ -112,7 +126,9 @@ impl RunningCalls {
 pub(super) fn divide(calls: Vec<RunningCall>, begun: u64, may_retry: impl Fn(&Task) -> bool) -> Divided {
     let (mut again, mut failed) = (Vec::new(), Vec::new());
     for RunningCall { task, number, .. } in calls {
-        let is_sent_again = number > begun && task.may_be_sent_again() || may_retry(&task);
+        // A cancelled call is over, and its end is settled once more in vain.
+        let is_sent_again =
+            !task.is_over() && (number > begun && task.may_be_sent_again() || may_retry(&task));
         if is_sent_again { again.push(task) } else { failed.push(task) }
     }
     Divided { again, failed }

@@ -18,8 +18,8 @@ pub(super) struct Settler {
     unsettled: AtomicUsize,
     /// The number of futures that wait.
     futures: AtomicUsize,
-    /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing is
-    /// locked.
+    /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing
+    /// is locked.
     woken: Mutex<Vec<Waker>>,
     has_woken: AtomicBool,
 }

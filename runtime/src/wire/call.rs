@@ -99,6 +99,49 @@ impl Call {
     pub(crate) const BYTES: usize = size_of::<CallLayout>();
 }
 
+/// Cancels a call that was sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cancel {
+    /// The number of the call, as the caller chose it.
+    pub(crate) task: u64,
+    /// If the call runs, its process ends.
+    pub(crate) force: bool,
+    /// If the call runs, the calls that it made are cancelled too.
+    pub(crate) recursive: bool,
+}
+
+/// In place of the mark that a call is a method's.
+const CANCEL: u32 = 2;
+
+impl Cancel {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, force, recursive } = *self;
+        let (callee, shape) = (u64::from(force), u32::from(recursive));
+        let layout = CallLayout { task, callee, is_method: CANCEL, shape, returns: 0, arguments: 0 };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
+/// A record to a process that runs calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ToWorker {
+    /// The payloads of the arguments follow.
+    Call(Call),
+    Cancel(Cancel),
+}
+
+impl ToWorker {
+    /// The record, or the beginning of it; `None` if it is none.
+    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+        let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Call::BYTES)?);
+        if layout.is_method != CANCEL {
+            return Call::read(record).map(Self::Call);
+        }
+        let CallLayout { task, callee, shape, .. } = layout;
+        Some(Self::Cancel(Cancel { task, force: callee != 0, recursive: shape != 0 }))
+    }
+}
+
 /// Some of a call's results, to the caller. Their payloads follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Results {
@@ -146,6 +189,8 @@ pub(crate) enum NoResults {
     Failed { task: u64, failure: Failure, ran_nanos: u64 },
     /// The call has not begun, and another process should run it: this one will be busy for long.
     Declined { task: u64 },
+    /// The call has not begun, and was cancelled.
+    Removed { task: u64 },
 }
 
 impl NoResults {

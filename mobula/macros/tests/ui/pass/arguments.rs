@@ -172,7 +172,8 @@ fn remotely() {
     let _ = constant::remote(1);
     let _: ObjectRef<i64> = demanding::remote(1);
     let _: ObjectRef<i64> = demanding::options(mobula::TaskOptions::new().num_cpus(0)).remote(1);
-    let _: ObjectRef<()> = whole::options(mobula::TaskOptions::new().resources(vec![("a".to_owned(), 1.5_f32)])).remote();
+    let owned_names = mobula::TaskOptions::new().resources(vec![("a".to_owned(), 1.5_f32)]);
+    let _: ObjectRef<()> = whole::options(owned_names).remote();
 }
 
 trait IntoOwnedCow {

@@ -1,0 +1,120 @@
+//! Cancelling calls, and learning of it.
+
+use std::task::{Context, Poll};
+
+use rustc_hash::FxHashSet;
+
+use crate::call::task::Target;
+use crate::error::{Error, Result};
+use crate::front::reference::{Ref, check_session};
+use crate::mail::waiters::Mail;
+use crate::runtime::{Runtime, current};
+
+/// How calls are cancelled.
+///
+/// ```
+/// use mobula::CancelOptions;
+///
+/// #[mobula::remote]
+/// fn spins() {
+///     loop {}
+/// }
+///
+/// let _mobula = mobula::Builder::new().workers(1).init()?;
+/// let call = spins::remote();
+/// mobula::cancel_with([&call], CancelOptions::new().force(true))?; // its worker ends, and another takes its place
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use = "options have no effect before calls are cancelled with them"]
+pub struct CancelOptions {
+    force: bool,
+    recursive: bool,
+}
+
+impl Default for CancelOptions {
+    fn default() -> Self {
+        Self { force: false, recursive: true }
+    }
+}
+
+impl CancelOptions {
+    /// The defaults: a running call is told, and so are the calls that it made.
+    ///
+    /// ```
+    /// let options = mobula::CancelOptions::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the worker of a running call is ended. The calls behind it go to other workers. Not for calls of actors.
+    /// Default: no.
+    ///
+    /// ```
+    /// let options = mobula::CancelOptions::new().force(true);
+    /// ```
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Whether the calls that a running call made are cancelled too. Default: yes.
+    ///
+    /// ```
+    /// let options = mobula::CancelOptions::new().recursive(false);
+    /// ```
+    pub fn recursive(mut self, recursive: bool) -> Self {
+        self.recursive = recursive;
+        self
+    }
+}
+
+/// Cancels the calls whose results these are.
+///
+/// # Errors
+/// [`Error::Config`] for the result of another process's call that is not there yet, and where a call of an actor is
+/// cancelled with force; nothing is cancelled then. [`Failure::SessionOver`](crate::Failure::SessionOver).
+pub fn cancel(runtime: &Runtime, refs: &[Ref], options: CancelOptions) -> Result<()> {
+    check_session(runtime, refs)?;
+    let mut tasks = FxHashSet::default();
+    for reference in refs.iter().filter(|reference| !reference.is_ready()) {
+        let Some(task) = reference.task() else {
+            let expected = "references to results of calls that this process made";
+            return Err(Error::Config {
+                field: "refs",
+                value: reference.id().to_string(),
+                expected: expected.into(),
+            });
+        };
+        tasks.insert(task);
+    }
+    let CancelOptions { force, recursive } = options;
+    if force
+        && runtime
+            .submitter
+            .any(&|task| tasks.contains(&task.id) && matches!(task.target, Target::Method { .. }))
+    {
+        let expected = "false where calls of actors are cancelled: end the actor instead (`mobula::kill`)";
+        return Err(Error::Config { field: "force", value: "true".into(), expected: expected.into() });
+    }
+    if !tasks.is_empty() {
+        runtime.submitter.cancel(&|task| tasks.contains(&task.id), force, recursive);
+    }
+    Ok(())
+}
+
+/// Whether the call that runs in this process was cancelled. Looks at the mail.
+#[must_use]
+pub fn is_cancelled() -> bool {
+    current::runtime()
+        .is_ok_and(|runtime| runtime.executor.is_some() && (runtime.look(), runtime.is_cancelled()).1)
+}
+
+/// Waits as a future until the call that runs in this process is cancelled.
+pub fn poll_cancelled(context: &mut Context<'_>) -> Poll<()> {
+    let Ok(runtime) = current::runtime() else { return Poll::Pending };
+    let Some(executor) = &runtime.executor else { return Poll::Pending };
+    executor.wake_when_cancelled(context.waker());
+    if is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+}

@@ -1,0 +1,53 @@
+//! Cancelling calls of this process, wherever they are.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use super::Submitter;
+use crate::call::task::Task;
+use crate::error::Failure;
+use crate::wire::Cancel;
+
+impl Submitter {
+    /// Cancels the calls that `is_chosen`. Those that have not been sent are removed; those that have been sent are
+    /// removed by their processes, or learn that they are cancelled if they run. Their results are there at once:
+    /// [`Failure::TaskCancelled`]. A call that is over stays as it is.
+    pub(crate) fn cancel(&self, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
+        let mut state = self.state.lock();
+        let mut unsent = self.dependencies.take_if(is_chosen);
+        let blocked: FxHashSet<u64> = unsent.iter().map(|task| task.id).collect();
+        unsent.extend(state.leases.take_if(|task| is_chosen(task)));
+        // A call of an actor that waits for arguments has been taken already.
+        unsent.extend(state.actors.take_if(is_chosen).into_iter().filter(|task| !blocked.contains(&task.id)));
+        unsent.extend(state.running.take_lost_if(is_chosen));
+        let sent = state.running.chosen(is_chosen);
+        drop(state);
+        for task in &unsent {
+            self.settler.end(1);
+            self.settle_cancelled(task);
+        }
+        for (task, process, link) in &sent {
+            self.settle_cancelled(task);
+            if let Some(link) = self.reach.open_link(*process, *link) {
+                let cancel = Cancel { task: task.id, force, recursive };
+                let _ = link.send_with(Vec::new(), |record| cancel.append_to(record));
+            }
+        }
+        // Fewer workers are wanted, or the next calls have room.
+        self.send_ready();
+    }
+
+    /// Whether there is such a call that is not over.
+    pub(crate) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
+        let state = self.state.lock();
+        state.actors.any(is_chosen) || !state.running.chosen(is_chosen).is_empty()
+    }
+
+    fn settle_cancelled(&self, task: &Arc<Task>) {
+        self.settle_all(
+            task,
+            &Failure::TaskCancelled { function: task.target.name(), by: std::process::id() },
+        );
+    }
+}
