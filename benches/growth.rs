@@ -1,9 +1,9 @@
-//! Cost that must not grow: a call and its `get` beside more and more actors, the start of the n-th actor, nested calls,
-//! and the memory of calls whose results are pending.
+//! Cost that must not grow: a call and its `get` beside more and more actors, the start of the n-th actor, nested
+//! calls, and the memory of calls whose results are pending.
 //!
-//! `cargo bench -p mobula-benches --bench growth -- [actors|starts|deep|pending]`; with `-- --test` each runs once, with
-//! few processes, to check that it works. The first number of each column is the least of many rounds, which a busy
-//! machine spoils least; the median follows in brackets.
+//! `cargo bench -p mobula-benches --bench growth -- [actors|starts|deep|pending]`; with `-- --test` each runs once,
+//! with few processes, to check that it works. The first number of each column is the least of many rounds, which a
+//! busy machine spoils least; the median follows in brackets.
 
 use std::time::{Duration, Instant};
 

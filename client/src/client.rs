@@ -665,8 +665,8 @@ impl Client {
         events.sleep(owner, ready, |bell| bell.wait(timeout));
     }
 
-    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes take this client for awake and do not
-    /// ring: what they send waits until the end. One or two system calls.
+    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes take this client for awake and do
+    /// not ring: what they send waits until the end. One or two system calls.
     // For the runtime, which lets results gather.
     #[doc(hidden)]
     pub fn nap(&self, time: Duration) {

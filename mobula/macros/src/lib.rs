@@ -80,8 +80,8 @@ use syn::{Error, Item};
 ///   8, and each becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
 /// - `#[remote(max_retries = 3)]`: how often a call is retried when its worker dies, unless the call's own options say
 ///   otherwise: a number, or `unlimited`. Default: 0.
-/// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources that
-///   a call demands, each unless the call's own options say otherwise. Default: one CPU.
+/// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
+///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
 ///
@@ -139,8 +139,8 @@ use syn::{Error, Item};
 ///
 /// The attribute takes these options, which `ActorOptions` may leave open:
 ///
-/// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies: a number, or `unlimited`.
-///   Default: 0.
+/// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies: a number, or
+///   `unlimited`. Default: 0.
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
 ///   again: a number, or `unlimited`. Default: 0.
 /// - `#[remote(num_cpus = 1)]`, `memory` and `resources`, as on a function: the resources that an actor has for life.

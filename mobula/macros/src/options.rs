@@ -180,7 +180,8 @@ impl ActorOptions {
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "an actor takes `num_cpus`, `memory`, `resources`, `max_restarts`, `max_task_retries` and `crate`";
+                let known = "an actor takes `num_cpus`, `memory`, `resources`, `max_restarts`, `max_task_retries` \
+                             and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

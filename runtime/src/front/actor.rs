@@ -181,8 +181,8 @@ impl ActorOptions {
         self
     }
 
-    /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and again
-    /// when it is restarted. Default: 0; with [`resources`](Self::resources), 1.
+    /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and
+    /// again when it is restarted. Default: 0; with [`resources`](Self::resources), 1.
     ///
     /// ```
     /// use mobula::prelude::*;
@@ -209,9 +209,9 @@ impl ActorOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// An actor keeps its CPUs also while it has no call, and while it waits for results of others. An actor without any
-    /// is placed, and its calls run, whatever other calls have. Calls of methods demand nothing: they have what the actor
-    /// has.
+    /// An actor keeps its CPUs also while it has no call, and while it waits for results of others. An actor without
+    /// any is placed, and its calls run, whatever other calls have. Calls of methods demand nothing: they have what the
+    /// actor has.
     ///
     /// A demand that the session can never meet is an error of the actor's calls:
     /// [`Failure::NeverFits`](crate::Failure::NeverFits).

@@ -1,11 +1,11 @@
-//! How fast another process works through the calls that were sent to it. From this follows how long a thread that waits
-//! for a result may *nap*.
+//! How fast another process works through the calls that were sent to it. From this follows how long a thread that
+//! waits for a result may *nap*.
 //!
 //! A result that comes wakes a sleeping thread. That costs a system call on one side and two switches on the other, and
 //! on a busy machine it takes a processor from a worker, for a result that is of no use alone. So a thread whose result
-//! comes behind many others naps: it blocks for a moment in which nobody wakes it, and then handles the results that have
-//! gathered. It naps for at most half of the time after which the awaited call is over, at this pace. So it is awake
-//! before that result comes.
+//! comes behind many others naps: it blocks for a moment in which nobody wakes it, and then handles the results that
+//! have gathered. It naps for at most half of the time after which the awaited call is over, at this pace. So it is
+//! awake before that result comes.
 
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,9 @@ pub(crate) struct Progress {
 }
 
 impl Pace {
-    /// The time that the calls take that are before the call of this number, from the one that runs on. `None` while the
-    /// pace is not known, because the process had nothing to do meanwhile or has begun no call, and while it is slow: a nap
-    /// would bring no more than one result of it.
+    /// The time that the calls take that are before the call of this number, from the one that runs on. `None` while
+    /// the pace is not known, because the process had nothing to do meanwhile or has begun no call, and while it is
+    /// slow: a nap would bring no more than one result of it.
     pub(crate) fn until(&mut self, number: u64, now: Progress) -> Option<Duration> {
         match self.seen {
             // The call that runs may have begun before.

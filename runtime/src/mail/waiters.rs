@@ -2,11 +2,11 @@
 //!
 //! A thread that waits for something handles the records and events. When there are none, one thread (the *leader*)
 //! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader that has what it
-//! waited for hands over to a follower. A thread that has handled records wakes those sleeping threads whose results may
-//! be there now, and no others. When no thread waits, the *background poller* leads while there are calls that
-//! have not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch
-//! between threads of the process, and no call stays behind when no thread waits. The poller also looks when an event
-//! comes, such as the end of another process: the memory and descriptors for that process are then released.
+//! waited for hands over to a follower. A thread that has handled records wakes those sleeping threads whose results
+//! may be there now, and no others. When no thread waits, the *background poller* leads while there are calls that have
+//! not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch between
+//! threads of the process, and no call stays behind when no thread waits. The poller also looks when an event comes,
+//! such as the end of another process: the memory and descriptors for that process are then released.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -364,7 +364,8 @@ impl Waiters {
                 mail.look();
                 continue;
             }
-            // A thread that makes one call after the other, or gets one result after the other, looks at the mail itself.
+            // A thread that makes one call after the other, or gets one result after the other, looks at the mail
+            // itself.
             let now = (mail.calls(), self.waits.load(Ordering::Relaxed));
             if mail.is_busy() && now != seen && !mail.has_futures() {
                 seen = now;

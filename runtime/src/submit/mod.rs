@@ -160,8 +160,8 @@ impl Submitter {
         self.has_lost_actors.store(state.actors.any_lost(), Ordering::Release);
     }
 
-    /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker has
-    /// to wait for the calls that are queued here, and no future for the thread.
+    /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker
+    /// has to wait for the calls that are queued here, and no future for the thread.
     pub(crate) fn nap(&self, call: u64, now: Instant) -> Option<Duration> {
         if self.any_future() {
             return None;
