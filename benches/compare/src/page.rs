@@ -352,10 +352,10 @@ fn job_cell(of: &Measured, contender: &Contender, outcome: &Outcome) -> String {
         true => figure,
         false => format!("{}: {figure}", contender.label),
     };
-    match of.median(Who::Mobula) {
-        Some(ours) if !contender.who.is_mobula() => {
-            format!("{named} ({})", Times(times_as_good(of.row.unit, ours, spread.median)))
-        }
+    let times = of.median(Who::Mobula).map(|ours| times_as_good(of.row.unit, ours, spread.median));
+    match times {
+        // A function call is no rival of a message: such a ratio says nothing.
+        Some(times) if !contender.who.is_mobula() && times >= 0.01 => format!("{named} ({})", Times(times)),
         _ => named,
     }
 }
