@@ -8,9 +8,12 @@
 //! while measuring, and writes `docs/performance.md` and the charts beside it.
 //!
 //! * [`rows`] has the work, the contenders and the goals; [`notes`] says what bounds the rows that miss theirs;
+//! * [`jobs`] and [`texts`] have the parts of whole jobs that all contenders share, and [`programs`] the examples that
+//!   do them;
 //! * [`lab`] carries rows out, with a [`side`] (a process) for each contender;
 //! * [`peer`] is this program as such a process: [`mobula`], [`rivals`], and the machine's own [`limits`];
-//! * [`measure`] has the statistics, [`verdict`] says which goals are reached, [`page`] and [`chart`] have the output;
+//! * [`measure`] has the statistics, [`verdict`] says which goals are reached, [`page`] and [`chart`] have the output,
+//!   and [`kept`] the figures of rows that are not measured again;
 //! * [`scratch`] sees to it that nothing is left behind.
 
 mod chart;

@@ -41,13 +41,14 @@ impl About {
         self.line("processor")
     }
 
-    /// The day of the run. It says so if others were at work before it began.
+    /// The day of the run, and what makes its figures less good: a quick run, which has smaller jobs, or other work on
+    /// the machine before it began.
     pub(crate) fn when(&self) -> String {
-        let (date, load) = (self.line("date"), self.line("load before"));
-        match load.parse::<f64>() {
-            Ok(busy) if busy >= BUSY => format!("{date}, busy (load {load})"),
-            _ => date.to_owned(),
-        }
+        let load = self.line("load before");
+        let busy = load.parse::<f64>().is_ok_and(|load| load >= BUSY);
+        let quick = if self.quick { ", quick" } else { "" };
+        let busy = if busy { format!(", busy (load {load})") } else { String::new() };
+        format!("{}{quick}{busy}", self.line("date"))
     }
 
     fn line(&self, name: &str) -> &str {

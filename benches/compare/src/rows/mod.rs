@@ -24,8 +24,9 @@ pub(crate) enum Who {
     Lmdb,
     Iceoryx,
     IpcChannel,
-    /// One process of plain Rust, with one thread or with rayon’s.
+    /// One process of plain Rust, with one thread.
     Thread,
+    /// The same with rayon’s threads.
     Rayon,
     /// Python’s `multiprocessing.Pool`.
     Pool,
