@@ -123,7 +123,10 @@ impl Executor {
 
     /// Removes a call that has not begun. Returns the cancellation of one that runs.
     fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancel> {
-        let is_it = |work: &Work| matches!(work, Work::Call { from: its, call, .. } if Arc::ptr_eq(its, from) && call.task == cancel.task);
+        let is_it = |work: &Work| match work {
+            Work::Call { from: its, call, .. } => Arc::ptr_eq(its, from) && call.task == cancel.task,
+            Work::Construct { .. } => false,
+        };
         let mut queue = self.queue.lock();
         let before = queue.work.len();
         queue.work.retain(|work| !is_it(work));
