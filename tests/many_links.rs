@@ -86,6 +86,23 @@ fn an_answer_through_an_idle_link_wakes_the_caller() {
 }
 
 #[test]
+fn an_answer_through_an_idle_link_is_seen_by_a_caller_that_never_waits_for_it() {
+    let _session = session(1);
+    let directory = tempfile::tempdir().unwrap();
+    let (slow, quick) = (Total::remote(), Total::remote());
+    let gate = directory.path().join("gate");
+    let late = slow.add_when_open(1, gate.clone());
+    call_many_times(&quick);
+    std::fs::write(gate, "").unwrap();
+    let start = std::time::Instant::now();
+    while !late.is_ready() {
+        assert!(start.elapsed() < PATIENCE, "the answer is not seen");
+        quick.add(0).get().unwrap();
+    }
+    assert_eq!(late.get().unwrap(), 1);
+}
+
+#[test]
 fn answers_of_more_actors_than_are_looked_at_arrive() {
     let _session = session(1);
     let directory = tempfile::tempdir().unwrap();

@@ -483,6 +483,26 @@ mod tests {
     }
 
     #[test]
+    fn a_lying_idle_word_costs_a_ring_for_each_lie_and_nothing_else() {
+        let mut ends = ends();
+        let producer = &mut ends.right.0;
+        for (idle, rings) in [(u64::MAX, true), (u64::MAX, false), (2, false), (1, true), (u64::MAX, true)] {
+            ends.raw_left.word64(IDLE).store(idle, Ordering::SeqCst);
+            producer.push(&[1]).unwrap();
+            assert_eq!(producer.finds_idle(), rings, "{idle}");
+        }
+        let (consumer, mut record) = (&mut ends.left.1, Vec::new());
+        for _ in 0..5 {
+            assert!(consumer.next(&mut record).unwrap());
+            consumer.advance();
+        }
+        // A word that its own process finds spoiled goes on from there.
+        assert!(consumer.peek().begin_idle());
+        producer.push(&[1]).unwrap();
+        assert!(producer.finds_idle());
+    }
+
+    #[test]
     fn a_lying_head_gives_no_room() {
         let mut ends = ends();
         for head in [1 << 40, u64::MAX] {
