@@ -1,8 +1,8 @@
 //! The pool among callers as they are, with [their leases](Classes), simulated workers, and the records on their way
 //! between all of them: which of these goes on next follows from a seed.
 //!
-//! Callers make calls, in half of the lives with random demands, and calls make calls; workers run them, wait for
-//! others, and decline what has to wait behind them; anybody but the head dies at any time, which the others hear late.
+//! Callers make calls, in half of the lives with random demands, and calls make calls; callers cancel some, wherever
+//! they are; workers run them, wait for others, and decline what has to wait behind them; anybody but the head dies at any time, which the others hear late.
 //! After each step, a call that waits is known to the head. In the end nobody dies any more, and every call must come
 //! to its end, although calls whose callers are dead never do, and one more does not either if there are places enough.
 //! In half of the lives there is a limit of processes, and calls come to their ends by being refused, too; so it is in
@@ -60,6 +60,8 @@ enum Record {
     Call(u64),
     Done(u64),
     Declined(u64),
+    Cancel(u64),
+    Removed(u64),
     /// The other end is gone.
     Closed,
 }
@@ -147,7 +149,7 @@ impl Life {
     }
 
     fn step(&mut self) {
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..=17 => {
                 let wires: Vec<_> = self.wires.keys().copied().collect();
                 if let Some(wire) = self.random.any(&wires) {
@@ -184,6 +186,15 @@ impl Life {
             38 => {
                 if let Some(token) = self.any_server(|_| true).filter(|_| self.random.below(3) == 0) {
                     self.die(token);
+                }
+            }
+            39 => {
+                let callers = &self.callers;
+                let is_there = |call: &Call| !call.is_over && callers.contains_key(&call.caller);
+                let calls: Vec<_> =
+                    self.calls.iter().filter(|(_, call)| is_there(call)).map(|(id, _)| *id).collect();
+                if let Some(call) = self.random.any(&calls) {
+                    self.cancel(call);
                 }
             }
             _ => {
@@ -244,6 +255,45 @@ impl Life {
         }
     }
 
+    /// Cancels a call. It is over at once, and what it has made is cancelled where it runs.
+    fn cancel(&mut self, call: u64) {
+        self.calls.get_mut(&call).expect("it was made").is_over = true;
+        let caller = self.calls[&call].caller;
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        let removed = its.leases.take_if(|other| *other == call);
+        assert!(removed.is_empty() || !its.sent.contains_key(&call), "a call that was sent waits");
+        if let Some(worker) = its.sent.get(&call).copied() {
+            self.send(caller, worker, Record::Cancel(call));
+        }
+        self.send_ready(caller);
+    }
+
+    /// A worker hears that a call was cancelled.
+    fn on_cancel(&mut self, token: u64, caller: u64, call: u64) {
+        let server = self.servers.get_mut(&token).expect("it lives");
+        let before = server.queue.len();
+        server.queue.retain(|other| *other != (caller, call));
+        if server.queue.len() < before {
+            self.send(token, caller, Record::Removed(call));
+            self.say_if_free(token);
+        } else if server.running == Some((caller, call)) {
+            let is_its = |other: &Call| other.parent == Some(call) && other.caller == token && !other.is_over;
+            let made: Vec<_> =
+                self.calls.iter().filter(|(_, other)| is_its(other)).map(|(id, _)| *id).collect();
+            made.into_iter().for_each(|call| self.cancel(call));
+        }
+    }
+
+    fn on_removed(&mut self, caller: u64, call: u64) {
+        let its = self.callers.get_mut(&caller).expect("it lives");
+        let Some(worker) = its.sent.remove(&call) else { return };
+        let demand = &self.demands[self.calls[&call].demand];
+        if its.leases.of(demand).call_removed(end(worker), || self.now) {
+            self.end_leases(caller);
+        }
+        self.send_ready(caller);
+    }
+
     /// Ends the leases that are over, for any reason.
     fn end_leases(&mut self, caller: u64) {
         let leases = &mut self.callers.get_mut(&caller).expect("it lives").leases;
@@ -268,6 +318,7 @@ impl Life {
         }
         match ran_nanos {
             Some(_) => self.calls.get_mut(&call).expect("it was made").is_over = true,
+            None if self.calls[&call].is_over => {}
             None => self.queue_again(caller, call),
         }
         self.send_ready(caller);
@@ -283,7 +334,7 @@ impl Life {
         let lost: Vec<_> = its.sent.extract_if(.., |_, at| *at == worker).map(|(call, _)| call).collect();
         for call in lost {
             let lost = self.calls.get_mut(&call).expect("it was made");
-            if std::mem::take(&mut lost.may_retry) {
+            if !lost.is_over && std::mem::take(&mut lost.may_retry) {
                 self.queue_again(caller, call);
             } else {
                 lost.is_over = true;
@@ -456,6 +507,8 @@ impl Life {
                 self.on_over(to, call, Some(ran_nanos));
             }
             Record::Declined(call) => self.on_over(to, call, None),
+            Record::Cancel(call) => self.on_cancel(to, from, call),
+            Record::Removed(call) => self.on_removed(to, call),
             Record::Closed => {
                 if let Some(server) = self.servers.get_mut(&to) {
                     server.queue.retain(|(caller, _)| *caller != from);
