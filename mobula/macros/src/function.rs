@@ -84,11 +84,14 @@ fn glue(
 
     // Options that the caller leaves open come from the attribute.
     let max_retries = options.max_retries.as_ref().map(|retries| quote!(.max_retries(#retries)));
+    let retry_exceptions = options.retry_exceptions.as_ref().map(|retry| quote!(.retry_exceptions(#retry)));
+    let retry_delay = options.retry_delay.as_ref().map(|delay| quote!(.retry_delay(#delay)));
     let amounts = options.amounts.setters();
-    let given = if max_retries.is_none() && amounts.is_empty() {
+    let setters = quote!(#max_retries #retry_exceptions #retry_delay #amounts);
+    let given = if setters.is_empty() {
         quote!(options)
     } else {
-        let defaults = quote!(__mobula::TaskOptions::new() #max_retries #amounts);
+        let defaults = quote!(__mobula::TaskOptions::new() #setters);
         quote!(__mobula::__private::with_defaults(options, #defaults))
     };
     let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());

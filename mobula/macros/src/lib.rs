@@ -80,6 +80,8 @@ use syn::{Error, Item};
 ///   8, and each becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
 /// - `#[remote(max_retries = 3)]`: how often a call is retried when its worker dies, unless the call's own options say
 ///   otherwise: a number, or `unlimited`. Default: 0.
+/// - `#[remote(retry_exceptions = true)]`, `#[remote(retry_delay = Duration::from_millis(100))]`: whether errors and
+///   panics are reasons to retry a call, too, and how long after the first. Default: no, and at once.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
 ///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of

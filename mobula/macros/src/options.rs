@@ -7,7 +7,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Path, Result, parse_quote};
+use syn::{Attribute, Expr, ExprLit, Lit, LitBool, LitInt, LitStr, Meta, Path, Result, parse_quote};
 
 /// The largest tuple whose elements can become objects of their own, as `mobula` implements them.
 const NUM_RETURNS_MAX: usize = 8;
@@ -17,6 +17,8 @@ const NUM_RETURNS_MAX: usize = 8;
 pub(crate) struct FunctionOptions {
     pub(crate) num_returns: Option<NumReturns>,
     pub(crate) max_retries: Option<Limit>,
+    pub(crate) retry_exceptions: Option<LitBool>,
+    pub(crate) retry_delay: Option<Expr>,
     pub(crate) amounts: Amounts,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
@@ -122,6 +124,10 @@ impl FunctionOptions {
                 set(&meta, &mut options.num_returns, num_returns)
             } else if meta.path.is_ident("max_retries") {
                 set(&meta, &mut options.max_retries, limit)
+            } else if meta.path.is_ident("retry_exceptions") {
+                set(&meta, &mut options.retry_exceptions, |meta| meta.value()?.parse())
+            } else if meta.path.is_ident("retry_delay") {
+                set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
             } else if let Some(read) = options.amounts.read(&meta) {
                 read
             } else if meta.path.is_ident("name") {
@@ -129,8 +135,8 @@ impl FunctionOptions {
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `num_returns`, `max_retries`, \
-                             `name` and `crate`";
+                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `max_retries`, \
+                             `retry_exceptions`, `retry_delay`, `num_returns`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use mobula_client::Handle;
 use smallvec::SmallVec;
@@ -19,6 +20,9 @@ use crate::wire::Returns;
 /// let options = mobula::TaskOptions::new().max_retries(mobula::UNLIMITED);
 /// ```
 pub const UNLIMITED: u32 = u32::MAX;
+
+/// How often a call is retried because of errors where nothing is said about that.
+const RETRIES_OF_ERRORS: u32 = 3;
 
 /// Whether a call or an actor that has had `retries` may have one more.
 pub(crate) fn is_within(retries: u32, max: u32) -> bool {
@@ -45,6 +49,8 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
 #[must_use = "options have no effect before a call is made with them"]
 pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
+    pub(crate) retry_exceptions: Option<bool>,
+    pub(crate) retry_delay: Option<Duration>,
     /// What it demands, if anything was said about that. Most calls say nothing, and pay for one pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
 }
@@ -60,7 +66,7 @@ impl TaskOptions {
     }
 
     /// How often the call is retried when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a panic
-    /// is a result, and not retried.
+    /// is a result, and not retried, unless [`retry_exceptions`](Self::retry_exceptions) says so.
     ///
     /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died fails with
     /// [`Failure::WorkerDied`](crate::Failure::WorkerDied). A call that had not begun goes to another process; that is
@@ -91,6 +97,57 @@ impl TaskOptions {
     /// ```
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
+        self
+    }
+
+    /// Whether an `Err` that the function returns, and a panic, are reasons to retry the call, as the death of its
+    /// process is. They count together: [`max_retries`](Self::max_retries) is the limit, and 3 where that is not set.
+    /// The result is that of the last attempt. Default: no.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// /// Fails twice.
+    /// #[mobula::remote(max_retries = 5, retry_exceptions = true)]
+    /// fn fetch(tries: PathBuf) -> Result<usize, String> {
+    ///     let count = std::fs::read(&tries).map_or(0, |tried| tried.len());
+    ///     std::fs::write(&tries, vec![0; count + 1]).expect("the directory is there");
+    ///     if count < 2 { Err(format!("attempt {count} failed")) } else { Ok(count) }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(fetch::remote(directory.join("a")).get()?, 2);
+    ///
+    /// let once = TaskOptions::new().retry_exceptions(false); // in place of the attribute's
+    /// assert!(fetch::options(once).remote(directory.join("b")).get().is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A call that could not be made, because an argument does not decode, is not retried, nor is one whose result
+    /// cannot be stored.
+    pub fn retry_exceptions(mut self, retry: bool) -> Self {
+        self.retry_exceptions = Some(retry);
+        self
+    }
+
+    /// The time before the first retry because of an [error](Self::retry_exceptions). It doubles with each further
+    /// retry, up to a minute, and a random part of it, less than half, is left out: so calls that failed together do
+    /// not come back together. Default: none, the call is retried at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::TaskOptions;
+    ///
+    /// // After about 100, 200, 400 and 800 milliseconds.
+    /// let options = TaskOptions::new().max_retries(4).retry_exceptions(true).retry_delay(Duration::from_millis(100));
+    /// ```
+    ///
+    /// The call takes no worker and no resources meanwhile. It may come up to 0.2 seconds later than it should.
+    pub fn retry_delay(mut self, first: Duration) -> Self {
+        self.retry_delay = Some(first);
         self
     }
 
@@ -203,7 +260,24 @@ impl TaskOptions {
             (Some(amounts), Some(defaults)) => Some(Box::new(amounts.or(*defaults))),
             (amounts, defaults) => amounts.or(defaults),
         };
-        Self { max_retries: self.max_retries.or(defaults.max_retries), amounts }
+        Self {
+            max_retries: self.max_retries.or(defaults.max_retries),
+            retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
+            retry_delay: self.retry_delay.or(defaults.retry_delay),
+            amounts,
+        }
+    }
+
+    /// How often the call is retried.
+    pub(crate) fn retries(&self) -> u32 {
+        let default = if self.retry_exceptions == Some(true) { RETRIES_OF_ERRORS } else { 0 };
+        self.max_retries.unwrap_or(default)
+    }
+
+    /// The milliseconds before the first retry because of an error; `None`: errors are not retried.
+    pub(crate) fn retry_errors(&self) -> Option<u32> {
+        let first = self.retry_delay.unwrap_or_default().as_millis();
+        (self.retry_exceptions == Some(true)).then(|| u32::try_from(first).unwrap_or(u32::MAX))
     }
 }
 
@@ -263,6 +337,8 @@ pub(crate) struct Task {
     pub(crate) demand: Demand,
     /// How often the call of a function may be retried. For a method, the head says it when the actor restarts.
     pub(crate) max_retries: u32,
+    /// The milliseconds before the first retry because of an error of the function; `None`: errors are not retried.
+    pub(crate) retry_errors: Option<u32>,
     /// How often it was retried.
     pub(crate) retries: AtomicU32,
     /// How often it was sent to a process that died before it began.

@@ -76,7 +76,8 @@ pub(crate) fn submit(
         results: results.clone(),
         unready: AtomicUsize::new(1),
         demand,
-        max_retries: options.max_retries.unwrap_or(0),
+        max_retries: options.retries(),
+        retry_errors: options.retry_errors(),
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
     };

@@ -418,11 +418,12 @@ impl Mail for Runtime {
         }
         self.submitter.return_idle_workers();
         self.submitter.reach_lost_actors();
+        let is_retry_near = self.submitter.retry_delayed();
         for link in self.links.active().iter() {
             link.flush();
         }
-        let Some(executor) = &self.executor else { return false };
+        let Some(executor) = &self.executor else { return is_retry_near };
         end_if_descriptors_are_gone();
-        executor.decline_behind_a_long_call()
+        executor.decline_behind_a_long_call() || is_retry_near
     }
 }

@@ -21,6 +21,7 @@ impl Submitter {
         // A call of an actor that waits for arguments has been taken already.
         unsent.extend(state.actors.take_if(is_chosen).into_iter().filter(|task| !blocked.contains(&task.id)));
         unsent.extend(state.running.take_lost_if(is_chosen));
+        unsent.extend(state.delayed.take_if(is_chosen));
         let sent = state.running.chosen(is_chosen);
         drop(state);
         for task in &unsent {

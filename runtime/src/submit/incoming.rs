@@ -3,20 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
+use super::delayed::delay;
 use super::leases::Ended;
 use super::reach::NotReached;
 use super::running::{Divided, LostCalls, RunningCall, divide};
-use super::{Submitter, Worker};
+use super::{State, Submitter, Worker};
 use crate::call::inline::{Inline, InlineBytes};
 use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
 use crate::call::task::{Target, Task};
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure, Result};
+use crate::error::{ExitReason, Failure, Result, TaskErrorKind};
 use crate::mail::link::Link;
 use crate::resources::Demand;
 use crate::wire::{FromHead, NoResults, Results, ToCaller, ToHead};
@@ -27,8 +28,18 @@ impl Submitter {
         match ToCaller::read(record) {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
-                if let Some(running) = self.end_call(link, task, Some(ran_nanos)) {
-                    self.settle_all(&running.task, &failure);
+                let mut delay = None;
+                let running = self.end_call_and(link, task, Some(ran_nanos), |state, task| {
+                    delay = delay_of_retry(task, &failure);
+                    if let Some(delay) = delay {
+                        self.settler.begin(1);
+                        state.delayed.add(task.clone(), Instant::now() + delay);
+                    }
+                });
+                match (running, delay) {
+                    (Some(_), Some(delay)) => self.on_retry_waits(delay),
+                    (Some(running), None) => self.settle_all(&running.task, &failure),
+                    (None, _) => {}
                 }
             }
             Some(ToCaller::NoResults(NoResults::Declined { task })) => {
@@ -72,6 +83,16 @@ impl Submitter {
             self.return_idle_workers();
         }
         self.send_ready();
+    }
+
+    /// A call has failed, and waits for its retry.
+    fn on_retry_waits(&self, delay: Duration) {
+        self.note(&self.state.lock());
+        if delay.is_zero() {
+            self.retry_delayed();
+        } else {
+            self.waiters.wake_poller();
+        }
     }
 
     fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
@@ -129,8 +150,20 @@ impl Submitter {
 
     /// Removes a call that has ended. Its worker has room again, and gets the next call if one waits.
     fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<RunningCall> {
+        self.end_call_and(link, task, ran_nanos, |_, _| {})
+    }
+
+    /// The same. `and` may put the call elsewhere meanwhile, so that a thread that cancels it finds it.
+    fn end_call_and(
+        &self,
+        link: &Link,
+        task: u64,
+        ran_nanos: Option<u64>,
+        and: impl FnOnce(&mut State, &Arc<Task>),
+    ) -> Option<RunningCall> {
         let mut state = self.state.lock();
         let running = state.running.remove(link, task)?;
+        and(&mut state, &running.task);
         if let Target::Function { key, .. } = running.task.target {
             let next_waits = state.leases.has_waiting();
             let is_due =
@@ -355,4 +388,14 @@ impl Submitter {
         let Some(link) = self.state.lock().actors.link(actor).cloned() else { return };
         link.receive_the_rest(&mut |record| self.on_results(&link, record));
     }
+}
+
+/// The time after which a call that failed is retried; `None`: it is not. Counts the retry.
+fn delay_of_retry(task: &Task, failure: &Failure) -> Option<Duration> {
+    let first = Duration::from_millis(task.retry_errors?.into());
+    let Failure::Task(error) = failure else { return None };
+    // Anything else would be the same another time.
+    let is_of_function = matches!(error.kind, TaskErrorKind::Returned | TaskErrorKind::Panicked);
+    let is_retried = is_of_function && !task.is_over() && task.may_retry(task.max_retries);
+    is_retried.then(|| delay(first, task.retries.load(Ordering::Relaxed)))
 }

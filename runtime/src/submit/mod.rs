@@ -12,6 +12,7 @@
 //! | [`Classes`] | the leased workers, and which of them gets which call, for each demand |
 //! | [`Actors`] | where each actor is, and the queue of its calls |
 //! | [`RunningCalls`] | the calls that were sent |
+//! | [`Delayed`] | calls that failed, and when each is retried |
 //! | [`Reach`] | the channels to workers and actors |
 //! | [`Questions`] | questions to the head that a thread waits for |
 //! | [`Settler`] | how many calls and promises are not settled |
@@ -23,6 +24,7 @@
 mod actors;
 mod cancel;
 pub(crate) mod classes;
+mod delayed;
 mod dependencies;
 mod incoming;
 pub(crate) mod leases;
@@ -41,6 +43,7 @@ use parking_lot::Mutex;
 
 use self::actors::{Actors, Next};
 use self::classes::Classes;
+use self::delayed::Delayed;
 use self::dependencies::Dependencies;
 pub(crate) use self::dependencies::is_there;
 use self::leases::Ended;
@@ -79,9 +82,11 @@ pub(crate) struct Submitter {
     reach: Reach,
     state: Mutex<State>,
     id_last: AtomicU64,
-    /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
+    /// Whether there are leases, actors whose channels were lost, or calls to be retried later, to be read without the
+    /// lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
+    has_delayed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -89,6 +94,7 @@ struct State {
     leases: Classes<Arc<Task>, Worker>,
     actors: Actors,
     running: RunningCalls,
+    delayed: Delayed,
 }
 
 /// A worker on lease.
@@ -123,6 +129,7 @@ impl Submitter {
             id_last: AtomicU64::new(0),
             has_leases: AtomicBool::new(false),
             has_lost_actors: AtomicBool::new(false),
+            has_delayed: AtomicBool::new(false),
             client,
             links,
             waiters,
@@ -148,16 +155,19 @@ impl Submitter {
         self.dependencies.any_settled()
     }
 
-    /// Whether [`return_idle_workers`](Self::return_idle_workers) or [`reach_lost_actors`](Self::reach_lost_actors) may
-    /// have something to do later, for which nothing comes.
+    /// Whether [`return_idle_workers`](Self::return_idle_workers), [`reach_lost_actors`](Self::reach_lost_actors) or
+    /// [`retry_delayed`](Self::retry_delayed) may have something to do later, for which nothing comes.
     pub(crate) fn needs_ticks(&self) -> bool {
-        self.has_leases.load(Ordering::Acquire) || self.has_lost_actors.load(Ordering::Acquire)
+        [&self.has_leases, &self.has_lost_actors, &self.has_delayed]
+            .iter()
+            .any(|has| has.load(Ordering::Acquire))
     }
 
     /// Notes what `needs_ticks` reads.
     fn note(&self, state: &State) {
         self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
         self.has_lost_actors.store(state.actors.any_lost(), Ordering::Release);
+        self.has_delayed.store(!state.delayed.is_empty(), Ordering::Release);
     }
 
     /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker
@@ -222,7 +232,7 @@ impl Submitter {
             return Sent::Not(task);
         }
         let mut state = self.state.lock();
-        let State { leases, actors, running } = &mut *state;
+        let State { leases, actors, running, .. } = &mut *state;
         // Checked with the state locked: the end of the session fails every call that is in it.
         if self.waiters.is_over() {
             return Sent::Not(task);
@@ -440,6 +450,30 @@ impl Submitter {
         ended.into_iter().for_each(|ended| self.end_lease(ended));
     }
 
+    /// Sends the calls whose retry is due. Returns `true` if others are soon.
+    pub(crate) fn retry_delayed(&self) -> bool {
+        if !self.has_delayed.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let due = state.delayed.take_due(now);
+        let any = !due.is_empty();
+        for task in due {
+            if let Target::Function { key, .. } = task.target {
+                state.leases.of(&task.demand).queue(key, task.clone());
+            }
+        }
+        self.note(&state);
+        let is_any_near = state.delayed.is_any_near(now);
+        drop(state);
+        if any {
+            self.waiters.call_waits();
+            self.send_ready();
+        }
+        is_any_near
+    }
+
     /// Sends the head a constructor whose arguments are there.
     fn start_actor(&self, actor: u64, task: &Arc<Task>) {
         self.settler.end(1);
@@ -538,6 +572,7 @@ impl Submitter {
             let mut calls = state.leases.take_all_waiting();
             calls.extend(state.actors.take_all());
             calls.extend(state.running.take_all());
+            calls.extend(state.delayed.take_all());
             calls
         };
         for dependent in foreign {

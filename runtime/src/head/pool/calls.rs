@@ -316,10 +316,18 @@ impl Life {
         if its.leases.of(demand).call_over(end(worker), function, ran_nanos, || self.now) {
             self.end_leases(caller);
         }
-        match ran_nanos {
-            Some(_) => self.calls.get_mut(&call).expect("it was made").is_over = true,
-            None if self.calls[&call].is_over => {}
-            None => self.queue_again(caller, call),
+        let has_failed = ran_nanos.is_some() && self.random.below(8) == 0;
+        let call_over = self.calls.get_mut(&call).expect("it was made");
+        if call_over.is_over {
+            // It was cancelled.
+        } else if has_failed && std::mem::take(&mut call_over.may_retry) {
+            // An error of the function: the call comes back later, behind the others.
+            let demand = &self.demands[call_over.demand];
+            self.callers.get_mut(&caller).expect("it lives").leases.of(demand).queue(function, call);
+        } else if ran_nanos.is_some() {
+            call_over.is_over = true;
+        } else {
+            self.queue_again(caller, call);
         }
         self.send_ready(caller);
     }

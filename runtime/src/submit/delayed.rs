@@ -1,0 +1,81 @@
+//! Calls that failed and are retried after a while.
+//!
+//! Nothing wakes the process for them: the background poller looks as often as the next one is near.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::call::task::Task;
+
+/// The longest time before a retry, unless the first one takes longer.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+/// A retry that is due within this time is near: the poller looks often.
+const NEAR: Duration = Duration::from_millis(200);
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Delayed {
+    /// By the time at which they are due, and their numbers.
+    calls: BTreeMap<(Instant, u64), Arc<Task>>,
+}
+
+impl Delayed {
+    pub(super) fn add(&mut self, task: Arc<Task>, due: Instant) {
+        self.calls.insert((due, task.id), task);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Whether one is due soon.
+    pub(super) fn is_any_near(&self, now: Instant) -> bool {
+        self.calls.first_key_value().is_some_and(|((due, _), _)| *due < now + NEAR)
+    }
+
+    /// Removes and returns those that are due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Arc<Task>> {
+        let later = self.calls.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut self.calls, later).into_values().collect()
+    }
+
+    /// Removes and returns those that are chosen.
+    pub(super) fn take_if(&mut self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
+        self.calls.extract_if(.., |_, task| is_chosen(task)).map(|(_, task)| task).collect()
+    }
+
+    /// Removes and returns all: the session is over.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<Task>> {
+        std::mem::take(&mut self.calls).into_values().collect()
+    }
+}
+
+/// The time before the retry of this number, from 1 on: twice as long each time, up to [`DELAY_MAX`], and then between
+/// half of that and all of it. So calls that failed at the same time do not come back at the same time.
+pub(super) fn delay(first: Duration, retry: u32) -> Duration {
+    let doubled = first.saturating_mul(1u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
+    let longest = doubled.min(DELAY_MAX.max(first));
+    let random = std::collections::hash_map::RandomState::new().hash_one(retry) % 1000;
+    longest / 2 + longest.mul_f64(random as f64 / 2000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_before_a_retry_doubles_up_to_a_limit_and_is_random() {
+        let first = Duration::from_millis(100);
+        for (retry, longest) in [(1, 100), (2, 200), (5, 1600), (10, 51_200), (11, 60_000), (40, 60_000)] {
+            let longest = Duration::from_millis(longest);
+            let delays: Vec<_> = (0..50).map(|_| delay(first, retry)).collect();
+            assert!(delays.iter().all(|delay| (longest / 2..longest).contains(delay)), "{delays:?}");
+            assert!(delays.iter().any(|delay| *delay != delays[0]), "{delays:?}");
+        }
+        assert!(delay(Duration::from_secs(300), 3) >= Duration::from_secs(150));
+        assert_eq!(delay(Duration::ZERO, 7), Duration::ZERO);
+        let _ = delay(Duration::MAX, u32::MAX);
+    }
+}
