@@ -265,3 +265,65 @@ impl<C, W> Leases<C, W> {
         self.chosen_last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key::from_bits(1);
+
+    /// Leases of some workers that have run a call of this length, and calls that wait.
+    struct Queue {
+        leases: Leases<u64, ()>,
+        workers: Vec<OwnerId>,
+    }
+
+    impl Queue {
+        fn new(workers: u64, nanos: u64, waiting: u64) -> Self {
+            let workers: Vec<_> = (1..=workers).map(OwnerId::from_bits).collect();
+            let mut leases = Leases::default();
+            workers.iter().for_each(|worker| leases.granted(*worker, Some(()), Instant::now()));
+            leases.call_over(workers[0], KEY, Some(nanos), Instant::now);
+            (0..waiting).for_each(|call| leases.queue(KEY, call));
+            Self { leases, workers }
+        }
+
+        /// Sends calls as long as a worker has room. Returns how many each has then.
+        fn send(&mut self) -> Vec<u64> {
+            while let Some((_, worker)) = self.leases.next() {
+                self.leases.sent(worker);
+            }
+            self.workers.iter().map(|worker| self.leases.leases[worker].in_flight).collect()
+        }
+    }
+
+    #[test]
+    fn a_worker_has_calls_for_milliseconds_while_many_more_wait() {
+        assert_eq!(Queue::new(2, 9_999, 10_000).send(), [256, 256], "the most calls");
+        assert_eq!(Queue::new(2, 99_999, 1_000).send(), [30, 30]);
+        assert_eq!(Queue::new(2, 4_999_999, 1_000).send(), [2, 2], "one runs and one is next");
+        assert_eq!(Queue::new(2, 5_000_001, 1_000).send(), [1, 1], "a call behind it would wait for long");
+    }
+
+    #[test]
+    fn few_calls_are_spread_as_they_can_be_run() {
+        assert_eq!(Queue::new(2, 99_999, 6).send(), [2, 2]);
+        assert_eq!(Queue::new(2, 999_999, 3).send(), [1, 1]);
+        // At least as many calls as were sent are left for workers that come late.
+        let mut queue = Queue::new(1, 99_999, 40);
+        let sent = queue.send()[0];
+        assert!((2..=20).contains(&sent) && queue.leases.waiting.len() as u64 >= sent, "{sent}");
+    }
+
+    #[test]
+    fn one_call_that_took_long_changes_little() {
+        let mut queue = Queue::new(1, 10_000, 0);
+        queue.leases.call_over(queue.workers[0], KEY, Some(3_000_000_000), Instant::now);
+        let seen = queue.leases.run_nanos[&KEY];
+        assert!((10_001..20_000).contains(&seen), "{seen}");
+        // A function that has changed is known after some calls.
+        (0..40)
+            .for_each(|_| _ = queue.leases.call_over(queue.workers[0], KEY, Some(3_000_000), Instant::now));
+        assert!(queue.leases.run_nanos[&KEY] > 2_000_000);
+    }
+}
