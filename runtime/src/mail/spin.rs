@@ -10,7 +10,8 @@
 //!   up. Two processes that exchange records all the time are awake from the second or third time on. Then it does not
 //!   look at all.
 //! * More threads of the machine want to run than it has processors: the other process may need just the processor that
-//!   the look would use. The kernel counts these threads (`/proc/loadavg`); it is asked once a millisecond at most.
+//! the look would use. Then a few looks are all. The kernel counts these threads (`/proc/loadavg`); it is asked once a
+//! millisecond at most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -29,6 +30,9 @@ const LOAD_PERIOD: Duration = Duration::from_millis(1);
 const LOOKS: u32 = 16;
 /// The looks before the first look at the clock: a microsecond or two.
 const LOOKS_AT_ONCE: u32 = 64;
+/// The same where more threads want to run than there are processors: two processes that alternate on one processor
+/// look in vain.
+const LOOKS_WHEN_FULL: u32 = 4;
 
 /// Decides how long the waits of a process spin.
 #[derive(Debug)]
@@ -70,7 +74,8 @@ impl Spin {
             found()
         };
         // A process that answers at once is not kept waiting by a look at the clock.
-        if (0..LOOKS_AT_ONCE).any(|_| look()) {
+        let looks = if self.load.was_full() { LOOKS_WHEN_FULL } else { LOOKS_AT_ONCE };
+        if (0..looks).any(|_| look()) {
             return true;
         }
         if !self.is_short.load(Ordering::Relaxed) {
@@ -128,6 +133,11 @@ impl Load {
             due_nanos: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         }
+    }
+
+    /// The last answer of the kernel.
+    fn was_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// Whether more threads want to run than there are processors. A system call once in a while.
@@ -220,6 +230,6 @@ mod tests {
         let full = Spin::with(LONG, Load { processors: 0, ..Load::new() });
         // That it is full is noticed at the first look at the clock.
         assert_eq!(looks(&full), LOOKS_AT_ONCE);
-        assert_eq!(looks(&full), LOOKS_AT_ONCE);
+        assert_eq!(looks(&full), LOOKS_WHEN_FULL);
     }
 }

@@ -2,11 +2,12 @@
 //! between all of them: which of these goes on next follows from a seed.
 //!
 //! Callers make calls, in half of the lives with random demands, and calls make calls; callers cancel some, wherever
-//! they are; workers run them, wait for others, and decline what has to wait behind them; anybody but the head dies at any time, which the others hear late.
-//! After each step, a call that waits is known to the head. In the end nobody dies any more, and every call must come
-//! to its end, although calls whose callers are dead never do, and one more does not either if there are places enough.
-//! In half of the lives there is a limit of processes, and calls come to their ends by being refused, too; so it is in
-//! half of them because the driver has no room for more processes, which changes all the time.
+//! they are; workers run them, wait for others, and decline what has to wait behind them; anybody but the head dies at
+//! any time, which the others hear late. After each step, a call that waits is known to the head. In the end nobody
+//! dies any more, and every call must come to its end, although calls whose callers are dead never do, and one more
+//! does not either if there are places enough. In half of the lives there is a limit of processes, and calls come to
+//! their ends by being refused, too; so it is in half of them because the driver has no room for more processes, which
+//! changes all the time.
 //!
 //! Seeds and replays are those of the [other simulation](super::simulation).
 
