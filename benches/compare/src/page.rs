@@ -340,7 +340,7 @@ fn jobs(measured: &[Measured]) -> String {
     }
     format!(
         "{table}\nMeasured {}, with {WORKERS} workers, threads or processes each. In brackets: how many times as fast \
-         Mobula is. Spreads and goals stand under “Results”, and the exact work under “What is measured”.\n\n",
+         Mobula is.\n\n",
         dates(jobs.iter().copied())
     )
 }
@@ -382,7 +382,13 @@ fn page(measured: &[Measured], about: &About) -> String {
         about.taken.as_secs(),
         if about.quick { "; a quick run, with smaller jobs, so trust it less" } else { "" }
     );
-    page.push_str(&jobs(measured));
+    let jobs = jobs(measured);
+    if !jobs.is_empty() {
+        page.push_str(&jobs);
+        page.push_str(
+            "Spreads and goals stand under “Results”, the exact work under “What is measured”.\n\n",
+        );
+    }
     if !headline(measured).is_empty() {
         let _ = writeln!(page, "![How many times as fast Mobula is]({HEADLINE})\n");
     }
