@@ -10,8 +10,8 @@
 //!   up. Two processes that exchange records all the time are awake from the second or third time on. Then it does not
 //!   look at all.
 //! * More threads of the machine want to run than it has processors: the other process may need just the processor that
-//! the look would use. Then a few looks are all. The kernel counts these threads (`/proc/loadavg`); it is asked once a
-//! millisecond at most.
+//!   the look would use. Then a few looks are all. The kernel counts these threads (`/proc/loadavg`); it is asked once
+//!   a millisecond at most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
