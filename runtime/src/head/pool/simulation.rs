@@ -28,6 +28,42 @@ fn every_schedule_gives_workers_to_those_who_want_them() {
     for_each_seed("simulation", |seed| Schedule::new(seed).run());
 }
 
+/// Small demands come without end, and at each time a call for one of them runs.
+#[test]
+fn a_large_demand_is_served_although_small_ones_never_cease() {
+    let both = Amounts { num_cpus: Some(2.0), ..Amounts::default() }.resolve(0.0).expect("it can be");
+    let mut pool = Pool::new(2, usize::MAX, both.clone());
+    let (small, large) = (End(0), End(1));
+    let (mut now, mut token_last, mut calls) = (Instant::now(), TOKENS, Vec::new());
+    for step in 0..2000 {
+        pool.want(&small, Demand::default(), 4, now);
+        if step == 100 {
+            pool.want(&large, Demand::of(both.clone()), 1, now);
+        }
+        for decision in pool.arrange(now) {
+            match decision {
+                Decision::Grant { caller, .. } if caller == large => return,
+                Decision::Grant { worker, .. } => calls.push((worker, now + Duration::from_millis(35))),
+                _ => {}
+            }
+        }
+        for _ in 0..pool.lacking(0, now) {
+            token_last += 1;
+            pool.add(token_last, 1, now);
+            pool.register(token_last, &End(token_last), now);
+        }
+        // One a step, so that they do not all end at the same time.
+        if let Some(position) = calls.iter().position(|(_, end)| *end <= now) {
+            pool.give_back(&small, calls.remove(position).0, false, now);
+        }
+        now += Duration::from_millis(10);
+    }
+    panic!(
+        "the large demand waited for {:?}",
+        now.duration_since(pool.wants.iter().next().expect("it waits").since)
+    );
+}
+
 /// Runs the simulation of this module's name for each seed that is asked for.
 pub(super) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
     let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
