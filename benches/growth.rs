@@ -1,9 +1,9 @@
 //! Cost that must not grow: a call and its `get` beside more and more actors, the start of the n-th actor, nested
-//! calls, and the memory of calls whose results are pending.
+//! calls, gets of many objects, and the memory of calls whose results are pending.
 //!
-//! `cargo bench -p mobula-benches --bench growth -- [actors|starts|deep|pending]`; with `-- --test` each runs once,
-//! with few processes, to check that it works. The first number of each column is the least of many rounds, which a
-//! busy machine spoils least; the median follows in brackets.
+//! `cargo bench -p mobula-benches --bench growth -- [actors|starts|deep|objects|pending]`; with `-- --test` each runs
+//! once, with few processes, to check that it works. The first number of each column is the least of many rounds, which
+//! a busy machine spoils least; the median follows in brackets.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ const AT_ONCE: usize = 1000;
 const CALLS_SLEEPING: usize = 50;
 const SLOW: Duration = Duration::from_micros(200);
 const DEPTHS: [u32; 5] = [10, 100, 300, 600, 900];
+const OBJECTS: [usize; 4] = [1000, 10_000, 100_000, 1_000_000];
 const PENDING: [usize; 3] = [10_000, 100_000, 1_000_000];
 
 struct Counter {
@@ -69,15 +70,18 @@ fn main() -> mobula::Result<()> {
         let parts: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
         parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
     };
+    let rounds = if is_test { 1 } else { ROUNDS };
     if wants("actors") {
-        let beside = if is_test { &[1, 2] } else { &BESIDE[..] };
-        actors(beside, if is_test { 1 } else { ROUNDS })?;
+        actors(if is_test { &[1, 2] } else { &BESIDE }, rounds)?;
     }
     if wants("starts") {
         starts(if is_test { &[1, 2] } else { &BESIDE })?;
     }
     if wants("deep") {
         nested(if is_test { &[2] } else { &DEPTHS })?;
+    }
+    if wants("objects") {
+        objects(if is_test { &[100] } else { &OBJECTS }, rounds)?;
     }
     if wants("pending") {
         pending(if is_test { &[100] } else { &PENDING })?;
@@ -200,6 +204,61 @@ fn nested(depths: &[u32]) -> mobula::Result<()> {
     Ok(())
 }
 
+/// Gets of objects of another client, all of them alive, beside loads from memory of as many cache lines. Each load
+/// waits for the one before, so its time is that of one cache miss.
+fn objects(counts: &[usize], rounds: usize) -> mobula::Result<()> {
+    let session = start();
+    let (owner, reader) = (connect(&session)?, connect(&session)?);
+    println!("\n| objects alive | get, in order | get, at random | one load at random |");
+    println!("|---|---|---|---|");
+    let mut handles = Vec::new();
+    for &count in counts {
+        while handles.len() < count {
+            handles.push(owner.put(&[7; 64])?.handle());
+        }
+        let random = shuffled(count);
+        // The ids are in the order in which they are used: they are read ahead.
+        let ids = |order: &[usize]| order.iter().map(|at| handles[*at].id()).collect::<Vec<_>>();
+        let (in_order, at_random) = (ids(&(0..count).collect::<Vec<_>>()), ids(&random));
+        let get_all = |ids: &[mobula::ObjectId]| {
+            ids.iter().try_for_each(|id| {
+                assert_eq!(reader.get(*id)?[0], 7);
+                Ok(())
+            })
+        };
+        let rounds = if count > 100_000 { rounds.min(5) } else { rounds };
+        let in_order = measure(rounds, 1, count, || get_all(&in_order))?;
+        let at_random = measure(rounds, 1, count, || get_all(&at_random))?;
+        // A ring through all lines: each line names the next.
+        let mut lines = vec![[0usize; 8]; count];
+        for (at, next) in random.iter().zip(random.iter().cycle().skip(1)) {
+            lines[*at][0] = *next;
+        }
+        let load = measure(rounds, 1, count, || {
+            let last = (0..count).fold(0, |at, _| lines[at][0]);
+            assert_eq!(last, 0);
+            Ok(())
+        })?;
+        println!("| {count} | {in_order} | {at_random} | {load} |");
+    }
+    Ok(())
+}
+
+fn connect(session: &mobula::Session) -> mobula::Result<mobula::Client> {
+    Ok(mobula::client::ConnectOptions::new().connect(session.socket())?)
+}
+
+/// The numbers below `count`, in an order that is always the same.
+fn shuffled(count: usize) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..count).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for at in (1..count).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        numbers.swap(at, ((state >> 33) % (at as u64 + 1)) as usize);
+    }
+    numbers
+}
+
 /// The memory of calls whose results are pending.
 fn pending(counts: &[usize]) -> mobula::Result<()> {
     println!("\n| pending calls | bytes of this process, each | submitted in |\n|---|---|---|");
@@ -220,7 +279,7 @@ fn pending(counts: &[usize]) -> mobula::Result<()> {
 }
 
 fn micros(time: Duration) -> String {
-    format!("{:.2} µs", time.as_nanos() as f64 / 1000.0)
+    format!("{:.3} µs", time.as_nanos() as f64 / 1000.0)
 }
 
 /// The private memory that this process uses.
