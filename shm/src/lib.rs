@@ -49,6 +49,7 @@ pub mod model;
 pub mod names;
 pub mod page;
 pub mod pins;
+pub mod prefetch;
 pub mod ring;
 pub mod spill;
 pub mod sync;

@@ -275,6 +275,12 @@ impl TableReader {
         Word::from_bits(self.mapping.load64_acquire(entry(index)))
     }
 
+    /// The address of the first entry; the others follow at distances of [`ENTRY_BYTES`]. For hints alone.
+    #[cfg(not(mobula_loom))]
+    pub fn first_entry(&self) -> usize {
+        self.mapping.pointer(entry(0), 1).addr().get()
+    }
+
     /// Reads the fields beside the word; meaningful only while a pin holds the entry.
     #[inline]
     pub fn location(&self, index: u32) -> Location {

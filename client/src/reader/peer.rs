@@ -79,6 +79,11 @@ impl Peer {
         })
     }
 
+    /// Where its table, and this client's pins on it, are: the addresses of the first entry and the first pin.
+    pub(crate) fn first_places(&self) -> (usize, usize) {
+        (self.table.first_entry(), self.pins.first_pin())
+    }
+
     /// Whether this process is a forked child of the one that is attached.
     pub(crate) fn is_child(&self) -> bool {
         self.connection.is_child()

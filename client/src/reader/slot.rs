@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
+use mobula_shm::control::PIN_BYTES;
 use mobula_shm::fork::ForkGuard;
-use mobula_shm::table::Location;
+use mobula_shm::prefetch::Lines;
+use mobula_shm::table::{ENTRY_BYTES, Location};
 
 use crate::counting::count::{Count, Kind, TooMany};
 use crate::counting::lazy::Lazy;
@@ -35,6 +37,9 @@ pub(crate) struct Slot {
     pub(crate) guard: ForkGuard,
     entries: Lazy<Entry>,
     peer: Occupancy<Peer>,
+    /// The entries of the last peer's table, and the pins on them.
+    table_lines: Lines,
+    pin_lines: Lines,
 }
 
 /// This process's references to one object.
@@ -56,7 +61,13 @@ pub(crate) struct Released {
 
 impl Slot {
     pub(crate) fn new(guard: ForkGuard) -> Self {
-        Self { guard, entries: Lazy::new(), peer: Occupancy::new() }
+        Self {
+            guard,
+            entries: Lazy::new(),
+            peer: Occupancy::new(),
+            table_lines: Lines::new(ENTRY_BYTES as usize),
+            pin_lines: Lines::new(PIN_BYTES as usize),
+        }
     }
 
     /// Becomes a user; `None` when the slot is empty, or about to be.
@@ -67,7 +78,13 @@ impl Slot {
 
     /// Makes a peer known; `false` if another peer's objects are still in use. One thread at a time.
     pub(crate) fn install(&self, peer: Arc<Peer>) -> bool {
-        self.peer.install(peer)
+        let (first_entry, first_pin) = peer.first_places();
+        let is_installed = self.peer.install(peer);
+        if is_installed {
+            self.table_lines.set(first_entry);
+            self.pin_lines.set(first_pin);
+        }
+        is_installed
     }
 
     /// Lets the peer go once nothing of it is in use; with an id, only the peer of this id.
@@ -87,6 +104,7 @@ impl Slot {
         kind: Kind,
         attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
     ) -> Result<RawReference, ClientError> {
+        self.prefetch(object.index());
         match self.count(object, kind)? {
             // SAFETY: `count` has just counted it.
             Some(entry) => Ok(unsafe { self.reference(entry, object, kind) }),
@@ -102,6 +120,7 @@ impl Slot {
         object: ObjectId,
         attach: impl Fn(&ObjectId) -> Result<(), ClientError>,
     ) -> Result<(RawReference, Option<Located>), ClientError> {
+        self.prefetch(object.index());
         match self.borrow_again(object) {
             Some((reference, located)) => Ok((reference, Some(located))),
             None => self.borrow_first(&object, attach).map(|reference| (reference, None)),
@@ -190,6 +209,14 @@ impl Slot {
         }
         self.take_back(object.index(), Kind::Borrow);
         None
+    }
+
+    /// Lets the processor fetch what the first reference to an object needs beside its count, before the count is
+    /// waited for.
+    #[inline]
+    fn prefetch(&self, index: u32) {
+        self.table_lines.prefetch(index);
+        self.pin_lines.prefetch(index);
     }
 
     #[cold]

@@ -40,6 +40,12 @@ impl PinWriter {
         Ok(Self { mapping })
     }
 
+    /// The address of the first pin; the others follow at distances of [`PIN_BYTES`]. For hints alone.
+    #[cfg(not(mobula_loom))]
+    pub fn first_pin(&self) -> usize {
+        self.mapping.pointer(0, 1).addr().get()
+    }
+
     /// Stores a pin, and passes a fence: the first half of the reader's side of the handshake. Load the entry's word
     /// afterwards.
     ///
