@@ -40,18 +40,37 @@ pub struct Resources {
 
 impl Resources {
     /// The number of CPUs.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().num_cpus(2.5).init()?;
+    /// assert_eq!(mobula::cluster_resources()?.num_cpus(), 2.5);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn num_cpus(&self) -> f64 {
         self.get(CPU)
     }
 
     /// Bytes of memory.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().memory(1 << 30).init()?;
+    /// assert_eq!(mobula::available_resources()?.memory(), 1 << 30);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.units_of(MEMORY) / UNITS
     }
 
     /// The amount of a resource, by the name that the session gave it; 0 if there is none.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().resources([("licence", 2)]).init()?;
+    /// let resources = mobula::cluster_resources()?;
+    /// assert_eq!((resources.get("licence"), resources.get("disk")), (2.0, 0.0));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn get(&self, name: &str) -> f64 {
         self.units_of(name) as f64 / UNITS as f64
