@@ -17,7 +17,8 @@ use mobula_client::{Client, ClientError, Handle, Promise};
 use parking_lot::Mutex;
 
 use crate::call::outcome::{Settled, write};
-use crate::call::waiter::{Dependent, Waiter};
+use crate::call::task::Task;
+use crate::call::waiter::Waiter;
 use crate::error::Failure;
 use crate::session_number::SessionNumber;
 
@@ -29,6 +30,20 @@ const FOREIGN: u8 = 2;
 enum State {
     Pending { promise: Option<Promise>, dependents: Vec<Dependent> },
     Settled(Settled),
+}
+
+/// What waits for a result: a call that has it as an argument, or a future.
+#[derive(Debug)]
+pub(crate) enum Dependent {
+    Task(Arc<Task>),
+    Waiter(Arc<Waiter>),
+}
+
+impl Dependent {
+    /// Whether it is this future.
+    pub(crate) fn is(&self, waiter: &Arc<Waiter>) -> bool {
+        matches!(self, Self::Waiter(other) if Arc::ptr_eq(other, waiter))
+    }
 }
 
 /// The place where a result arrives; see the module's documentation.

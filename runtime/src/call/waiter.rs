@@ -6,22 +6,6 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::call::task::Task;
-
-/// What waits for a result: a call that has it as an argument, or a future.
-#[derive(Debug)]
-pub(crate) enum Dependent {
-    Task(Arc<Task>),
-    Waiter(Arc<Waiter>),
-}
-
-impl Dependent {
-    /// Whether it is this future.
-    pub(crate) fn is(&self, waiter: &Arc<Waiter>) -> bool {
-        matches!(self, Self::Waiter(other) if Arc::ptr_eq(other, waiter))
-    }
-}
-
 /// Wakes the task of an executor once so many results are there.
 #[derive(Debug)]
 pub(crate) struct Waiter {

@@ -48,7 +48,8 @@ impl Pace {
             Some(seen) if seen.begun < now.begun && now.begun <= seen.sent => {
                 let begun = u32::try_from(now.begun - seen.begun).unwrap_or(u32::MAX);
                 let each = now.at.saturating_duration_since(seen.at) / begun;
-                // A process that was interrupted by the kernel goes on faster than it seems, and must not wait for calls.
+                // A process that was interrupted by the kernel goes on faster than it seems, and must not wait for
+                // calls.
                 self.each =
                     Some(self.each.filter(|old| *old < each).map_or(each, |old| old + (each - old) / 8));
                 self.seen = Some(now);

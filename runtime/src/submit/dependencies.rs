@@ -12,9 +12,9 @@ use mobula_client::{ClientError, Watch};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::call::result_cell::ResultCell;
+use crate::call::result_cell::{Dependent, ResultCell};
 use crate::call::task::Task;
-use crate::call::waiter::{Dependent, Waiter};
+use crate::call::waiter::Waiter;
 
 thread_local! {
     /// Calls whose arguments became ready while this thread handles another call; `None` when it handles none.

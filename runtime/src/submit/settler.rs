@@ -7,8 +7,7 @@ use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
 
 use crate::call::outcome::Settled;
-use crate::call::result_cell::ResultCell;
-use crate::call::waiter::Dependent;
+use crate::call::result_cell::{Dependent, ResultCell};
 use crate::submit::CROWD;
 
 /// See the module's documentation.
