@@ -45,7 +45,8 @@ impl Pace {
         match self.seen {
             // The call that runs may have begun before.
             Some(seen) if seen.begun == now.begun => {}
-            Some(seen) if seen.begun < now.begun && now.begun <= seen.sent => {
+            // A process that has begun the last call may have had nothing to do since.
+            Some(seen) if seen.begun < now.begun && now.begun < seen.sent => {
                 let begun = u32::try_from(now.begun - seen.begun).unwrap_or(u32::MAX);
                 let each = now.at.saturating_duration_since(seen.at) / begun;
                 // A process that was interrupted by the kernel goes on faster than it seems, and must not wait for
@@ -104,6 +105,15 @@ mod tests {
         assert_eq!(looks.until(100, 100, 100, 2), Some(micros(9800)));
         assert_eq!(looks.until(100, 101, 100, 2), Some(micros(9800)));
         assert_eq!(looks.until(100, 10_000, 100, 3), None, "it is slow");
+    }
+
+    /// Else the naps of a thread that makes one call after the other would set the pace of the next nap.
+    #[test]
+    fn calls_one_after_the_other_set_no_pace() {
+        let mut looks = Looks::new();
+        for call in 1..100 {
+            assert_eq!(looks.until(call, 100 * call, call, call - 1), None);
+        }
     }
 
     #[test]
