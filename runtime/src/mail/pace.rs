@@ -120,7 +120,8 @@ mod tests {
     fn a_process_that_had_nothing_to_do_has_no_pace() {
         let mut looks = Looks::new();
         looks.until(10, 0, 10, 1);
-        assert_eq!(looks.until(10, 90, 10, 10), Some(Duration::ZERO));
+        assert_eq!(looks.until(10, 80, 10, 9), Some(micros(10)));
+        assert_eq!(looks.until(10, 90, 10, 10), None, "it may have waited since");
         // It waited for call 11 for an unknown time.
         assert_eq!(looks.until(20, 1_000_000, 20, 12), None);
         assert_eq!(looks.until(20, 1_000_010, 20, 13), Some(micros(70)));
