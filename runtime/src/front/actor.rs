@@ -298,12 +298,12 @@ impl ActorRef {
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
         let reserved = current::runtime()
             .map_err(Failure::from)
-            .and_then(|runtime| Ok((runtime.session, reserve(&runtime, &class, options)?)));
+            .and_then(|runtime| Ok((reserve(&runtime, &class, options)?, runtime)));
         match reserved {
-            Ok((session, (actor, handle))) => {
+            Ok(((actor, handle), runtime)) => {
                 let target = Target::Constructor { actor, class: class.name.clone() };
-                drop(submit(target, arguments, Returns::One, TaskOptions::new()));
-                Self { session, actor, class, token: Token::Held(Arc::new(handle)) }
+                drop(submit(&runtime, target, arguments, Returns::One, TaskOptions::new()));
+                Self { session: runtime.session, actor, class, token: Token::Held(Arc::new(handle)) }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
@@ -342,15 +342,16 @@ impl ActorRef {
 
     fn submit(self, method: u32, name: Name, arguments: ArgumentList, returns: Returns) -> ResultCells {
         let Self { session, actor, class, token } = self;
-        if let Err(error) = current::runtime_of(session) {
-            return failed(session, returns, &error.into());
-        }
+        let runtime = match current::runtime_of(session) {
+            Ok(runtime) => runtime,
+            Err(error) => return failed(session, returns, &error.into()),
+        };
         let token = match token {
             Token::Held(token) => token,
             Token::Failed(failure) => return failed(session, returns, &failure),
         };
         let target = Target::Method { actor, method, class: class.name, name, token };
-        submit(target, arguments, returns, TaskOptions::new())
+        submit(&runtime, target, arguments, returns, TaskOptions::new())
     }
 
     /// Ends the actor now and for good: its process is killed, and its unfinished calls fail. A round trip to the head.

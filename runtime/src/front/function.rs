@@ -16,7 +16,7 @@ use crate::front::reference::Ref;
 use crate::front::resources::demand_of_call;
 use crate::mail::waiters::Mail;
 use crate::resources::Demand;
-use crate::runtime::current;
+use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 
@@ -31,7 +31,10 @@ pub fn call_function(
     options: TaskOptions,
 ) -> impl Iterator<Item = Ref> {
     let Definition { key, name } = function;
-    references(submit(Target::Function { key, name }, arguments, returns, options))
+    references(match current::runtime() {
+        Ok(runtime) => submit(&runtime, Target::Function { key, name }, arguments, returns, options),
+        Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
+    })
 }
 
 /// Makes the first reference to each cell.
@@ -41,21 +44,18 @@ pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
 
 /// Makes a call. Returns the cells of its results.
 pub(crate) fn submit(
+    runtime: &Runtime,
     target: Target,
     arguments: ArgumentList,
     returns: Returns,
     options: TaskOptions,
 ) -> ResultCells {
-    let runtime = match current::runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(SessionNumber::NONE, returns, &error.into()),
-    };
     let ArgumentList { arguments, failure } = arguments;
     if let Some(failure) = failure {
         return failed(SessionNumber::NONE, returns, &failure);
     }
     let demand = match &target {
-        Target::Function { name, .. } => match demand_of_call(&runtime, &options, || name.to_string()) {
+        Target::Function { name, .. } => match demand_of_call(runtime, &options, || name.to_string()) {
             Ok(demand) => demand,
             Err(failure) => return failed(SessionNumber::NONE, returns, &failure),
         },
@@ -63,9 +63,16 @@ pub(crate) fn submit(
         Target::Method { .. } | Target::Constructor { .. } => Demand::default(),
     };
     let id = runtime.submitter.next_id();
-    let results: ResultCells = match returns.count() {
-        1 => smallvec![ResultCell::pending(runtime.session, id)],
-        count => (0..count).map(|_| ResultCell::pending(runtime.session, id)).collect(),
+    // Nearly always there is one.
+    let (results, own): (ResultCells, ResultCells) = match returns.count() {
+        1 => {
+            let cell = ResultCell::pending(runtime.session, id);
+            (smallvec![cell.clone()], smallvec![cell])
+        }
+        count => {
+            let cells: ResultCells = (0..count).map(|_| ResultCell::pending(runtime.session, id)).collect();
+            (cells.clone(), cells)
+        }
     };
     let task = Task {
         id,
@@ -73,7 +80,7 @@ pub(crate) fn submit(
         target,
         arguments,
         returns,
-        results: results.clone(),
+        results: own,
         unready: AtomicUsize::new(1),
         demand,
         max_retries: options.retries(),
