@@ -22,6 +22,22 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
          to the reducers, where rayon’s threads add up once at the end.",
     ),
     (
+        "spin-10",
+        "Two workers and the thread that makes the calls share two processors. That thread takes some 2 µs for each \
+         call and its result, and a worker some 0.5 µs around each call: of 10 µs of work there are 12.5, which bounds \
+         the row near 0.8 of rayon.",
+    ),
+    (
+        "spin-100",
+        "As above; besides, the thread that waits is woken for some results one by one, because it must be awake \
+         before the last one comes: about five switches for ten tasks.",
+    ),
+    (
+        "spin-1000",
+        "A thread that waits for results of a millisecond is woken for nearly each of them: two switches and some \
+         15 µs of processor time for each task. Rayon’s threads take the next task without a message.",
+    ),
+    (
         "put-large",
         "The copy limits it. Mobula copies by streaming stores, which do not read what they overwrite: 19 GB/s with \
          one thread, where the C library’s `memcpy` (the row’s limit) has 12 to 14 GB/s. More threads could copy \
