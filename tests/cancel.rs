@@ -1,10 +1,10 @@
 //! Cancelling: if these fail, cancelled work goes on taking places, a result comes although its call was cancelled, or
 //! a call is lost that nobody cancelled.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use mobula::{CancelOptions, Error, Failure, TaskOptions};
+use mobula::{ActorOptions, CancelOptions, Error, Failure, ObjectRef, TaskOptions};
 use mobula_tests::{PATIENCE, eventually, is_running, session};
 
 /// Leaves a file when it begins, and returns once there is another one.
@@ -104,22 +104,24 @@ impl Files {
         std::fs::write(self.path(name), "").unwrap();
     }
 
-    fn pid(&self, name: &str) -> u32 {
-        let mut pid = None;
-        eventually("the call begins", || {
-            pid = read(&self.path(name)).and_then(|text| text.parse().ok());
-            pid.is_some()
+    /// The text that a call writes into a file.
+    fn text(&self, name: &str) -> String {
+        let mut text = String::new();
+        eventually(name, || {
+            text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+            !text.is_empty()
         });
-        pid.unwrap()
+        text
+    }
+
+    /// The process of a call that has begun.
+    fn pid(&self, name: &str) -> u32 {
+        self.text(name).parse().unwrap()
     }
 
     fn appears(&self, name: &str) {
         eventually(name, || self.path(name).exists());
     }
-}
-
-fn read(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok().filter(|text| !text.is_empty())
 }
 
 fn is_cancelled<T>(result: mobula::Result<T>, function: &str) {
@@ -211,8 +213,7 @@ fn the_calls_of_a_cancelled_call_are_cancelled_and_what_waits_in_it_ends() {
         files.pid("began");
         mobula::cancel_with([&parent], CancelOptions::new().recursive(recursive)).unwrap();
         is_cancelled(parent.get_timeout(PATIENCE), "waits_for_a_child");
-        files.appears("error");
-        let text = read(&files.path("error")).unwrap();
+        let text = files.text("error");
         if recursive {
             files.appears("noticed");
             assert!(text.contains("cancelled"), "{file}: {text}");
@@ -285,7 +286,56 @@ fn a_dropped_guard_cancels_and_a_dropped_reference_does_not() {
     drop(session);
 }
 
-/// The worker in which a task runs that waits for `child`.
+/// Is cancelled, and finds an actor afterwards.
+#[mobula::remote]
+fn finds_an_actor_when_cancelled(began: PathBuf, found: PathBuf) {
+    std::fs::write(&began, std::process::id().to_string()).unwrap();
+    while !mobula::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let found_by_name = mobula::get_actor::<Slow>("slow").map(|_| ());
+    std::fs::write(&found, format!("{found_by_name:?}")).unwrap();
+}
+
+/// Awaits a result that is not of a call of its own, and leaves the error in a file.
+#[mobula::remote]
+fn awaits(began: PathBuf, results: Vec<ObjectRef<u32>>, error: PathBuf) {
+    std::fs::write(&began, std::process::id().to_string()).unwrap();
+    let failed = pollster::block_on(results[0].get_async()).unwrap_err();
+    std::fs::write(&error, failed.to_string()).unwrap();
+}
+
+#[test]
+fn a_cancelled_call_still_hears_the_head() {
+    let session = session(1);
+    let files = Files::new();
+    let _slow = Slow::options(ActorOptions::new().name("slow")).remote();
+    let call = finds_an_actor_when_cancelled::remote(files.path("began"), files.path("found"));
+    files.pid("began");
+    call.cancel().unwrap();
+    assert_eq!(files.text("found"), "Ok(())");
+    drop(session);
+}
+
+#[test]
+fn an_await_ends_with_the_call_that_is_awaited_and_with_the_call_that_awaits() {
+    let session = session(2);
+    let files = Files::new();
+    let gated = gated::remote(files.path("gated"), files.path("gate"));
+    let call = awaits::remote(files.path("began"), vec![gated.clone()], files.path("error"));
+    files.pid("began");
+    call.cancel().unwrap();
+    let text = files.text("error");
+    assert!(text.contains("the call that waited here"), "{text}");
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let awaiting = tokio.spawn(gated.get_async());
+    gated.cancel().unwrap();
+    is_cancelled(tokio.block_on(awaiting).unwrap(), "gated");
+    files.write("gate");
+    drop(session);
+}
+
+/// The parent of a call that it waits for.
 #[mobula::remote]
 fn has_a_child(began: PathBuf, noticed: PathBuf, own: PathBuf) {
     let child = until_cancelled::remote(began, noticed);

@@ -45,8 +45,6 @@ pub(crate) struct Executor {
     begun_before: AtomicU64,
     /// The running call was cancelled.
     cancelled: AtomicBool,
-    /// Futures of the running call that wait until it is cancelled.
-    cancel_wakers: Mutex<Vec<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +54,18 @@ struct Queue {
     spare: Vec<Vec<u8>>,
     /// The call that was taken last: the number of its link, and its own.
     taken: Option<(u64, u64)>,
+    /// Futures of the running call that are woken when it is cancelled.
+    cancel_wakers: Vec<Waker>,
+}
+
+/// The running call, after it was cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancelled {
+    /// Its number, as [`Executor::call_number`] counts.
+    pub(crate) call: u64,
+    /// The calls that it made are cancelled too.
+    pub(crate) recursive: bool,
+    pub(crate) wakers: Vec<Waker>,
 }
 
 #[derive(Debug)]
@@ -91,14 +101,13 @@ impl Executor {
             over: AtomicU64::new(0),
             begun_before: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
-            cancel_wakers: Mutex::default(),
         }
     }
 
     // ---- arriving, on any thread that deals with the mail ----
 
-    /// Handles a record from a caller. Returns a cancellation of the running call.
-    pub(crate) fn on_record(&self, from: &Arc<Link>, record: &mut Vec<u8>) -> Option<Cancel> {
+    /// Handles a record from a caller. Returns the running call if the record has cancelled it.
+    pub(crate) fn on_record(&self, from: &Arc<Link>, record: &mut Vec<u8>) -> Option<Cancelled> {
         match ToWorker::read(record) {
             Some(ToWorker::Call(call)) => self.on_call(from, call, record),
             Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel),
@@ -121,8 +130,8 @@ impl Executor {
         queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record });
     }
 
-    /// Removes a call that has not begun. Returns the cancellation of one that runs.
-    fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancel> {
+    /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
+    fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancelled> {
         let is_it = |work: &Work| match work {
             Work::Call { from: its, call, .. } => Arc::ptr_eq(its, from) && call.task == cancel.task,
             Work::Construct { .. } => false,
@@ -132,15 +141,24 @@ impl Executor {
         queue.work.retain(|work| !is_it(work));
         let is_removed = queue.work.len() < before;
         let is_running = queue.taken == Some((from.id, cancel.task)) && self.runs();
-        if is_running {
-            self.cancelled.store(true, Ordering::SeqCst);
+        // With the queue locked, so that no other call begins meanwhile.
+        if is_running && cancel.force && !self.is_actor() {
+            // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
+            unsafe { libc::_exit(1) };
         }
+        let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, cancel.recursive));
         drop(queue);
         if is_removed {
             let removed = NoResults::Removed { task: cancel.task };
             let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
         }
-        is_running.then_some(cancel)
+        cancelled
+    }
+
+    /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.
+    fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
+        self.cancelled.store(true, Ordering::SeqCst);
+        Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
     }
 
     /// Whether the running call was cancelled. One load.
@@ -150,15 +168,11 @@ impl Executor {
 
     /// Has a future woken when the running call is cancelled. The caller checks afterwards whether it is.
     pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
-        let mut wakers = self.cancel_wakers.lock();
-        if !wakers.iter().any(|other| other.will_wake(waker)) {
-            wakers.push(waker.clone());
+        let waker = waker.clone();
+        let mut queue = self.queue.lock();
+        if !queue.cancel_wakers.iter().any(|other| other.will_wake(&waker)) {
+            queue.cancel_wakers.push(waker);
         }
-    }
-
-    /// The futures that wait until the running call is cancelled.
-    pub(crate) fn take_cancel_wakers(&self) -> Vec<Waker> {
-        std::mem::take(&mut self.cancel_wakers.lock())
     }
 
     /// The number of calls that have begun.
@@ -172,20 +186,18 @@ impl Executor {
         self.queue.lock().work.push_front(work);
     }
 
-    /// Removes the calls of a caller that is gone and that have not begun. Returns whether the running call is its, and
-    /// of a function: then it is cancelled.
-    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> bool {
+    /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
+    /// that call is cancelled and returned.
+    pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
         let mut queue = self.queue.lock();
         queue.work.retain(|work| !is_its(work));
         let is_running =
             queue.taken.is_some_and(|(from, _)| from == link.id) && self.runs() && !self.is_actor();
-        if is_running {
-            self.cancelled.store(true, Ordering::SeqCst);
-        }
+        let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
         drop(queue);
         self.say_if_free(head);
-        is_running
+        cancelled
     }
 
     /// The head wants to know when no call is left here.
@@ -326,8 +338,12 @@ impl Executor {
         if self.cancelled.load(Ordering::Relaxed) {
             self.cancelled.store(false, Ordering::SeqCst);
         }
+        let of_last_call = std::mem::take(&mut queue.cancel_wakers);
         // SeqCst: before the look at whether the background poller sleeps.
         self.begun.fetch_add(1, Ordering::SeqCst);
+        drop(queue);
+        // The destructor of a waker is an executor's code, so the queue is not locked.
+        drop(of_last_call);
         Some(Some(work))
     }
 

@@ -1,7 +1,7 @@
 //! A task: a call with its options, its arguments, and the cells that its results go to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mobula_client::Handle;
@@ -333,6 +333,8 @@ pub(crate) struct Task {
     pub(crate) results: ResultCells,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
+    /// Set, and read, with the submitter's state locked.
+    pub(crate) is_cancelled: AtomicBool,
     /// The resources that the call of a function demands.
     pub(crate) demand: Demand,
     /// How often the call of a function may be retried. For a method, the head says it when the actor restarts.
@@ -349,9 +351,10 @@ pub(crate) struct Task {
 const SENT_IN_VAIN_MAX: u32 = 100;
 
 impl Task {
-    /// Whether nobody waits for its results any more: they are there, or the call was cancelled.
+    /// Whether it is not sent again: it was cancelled, or its results are there.
     pub(crate) fn is_over(&self) -> bool {
-        !self.results.is_empty() && self.results.iter().all(|cell| cell.is_ready())
+        self.is_cancelled.load(Ordering::Relaxed)
+            || !self.results.is_empty() && self.results.iter().all(|cell| cell.is_ready())
     }
 
     /// Whether a call that had not begun when its process died may go to another process; counts it if so.

@@ -362,7 +362,7 @@ impl ActorRef {
         let runtime = current::runtime_of(self.session)?;
         runtime.submitter.kill_actor(self.actor);
         // When this returns, no call of it succeeds any more.
-        runtime.wait(None, || runtime.submitter.actor_failure(self.actor).map(drop));
+        runtime.wait_for_head(|| runtime.submitter.actor_failure(self.actor).map(drop));
         Ok(())
     }
 

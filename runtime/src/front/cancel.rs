@@ -100,6 +100,7 @@ pub fn cancel(runtime: &Runtime, refs: &[Ref], options: CancelOptions) -> Result
     }
     if !tasks.is_empty() {
         runtime.submitter.cancel(&|task| tasks.contains(&task.id), force, recursive);
+        runtime.submitter.wake_futures();
     }
     Ok(())
 }

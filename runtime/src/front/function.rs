@@ -1,7 +1,7 @@
 //! Making calls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
 use smallvec::smallvec;
 
@@ -82,6 +82,7 @@ pub(crate) fn submit(
         returns,
         results: own,
         unready: AtomicUsize::new(1),
+        is_cancelled: AtomicBool::new(false),
         demand,
         max_retries: options.retries(),
         retry_errors: options.retry_errors(),

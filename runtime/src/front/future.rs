@@ -71,7 +71,7 @@ impl Waiting {
     /// No system call, unless the process's background thread sleeps and has to be woken to look at the mail.
     ///
     /// # Errors
-    /// The failure of a reference, where all are waited for; [`Error::NotInitialized`]; [`Failure::SessionOver`] when a
+    /// The failure of a reference, where all are waited for; [`Failure::Cancelled`]; [`Error::NotInitialized`]; [`Failure::SessionOver`] when a
     /// reference belongs to a session that has ended, or the session ends meanwhile; those of the store.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let polled = self.poll_registered(context);
@@ -100,6 +100,9 @@ impl Waiting {
             _ => self.register(&runtime)?,
         };
         registered.waiter.set_waker(context.waker());
+        if let Some(executor) = &runtime.executor {
+            executor.wake_when_cancelled(context.waker());
+        }
         self.registered = Some(registered);
         // A result that came before the waker was set has woken nothing.
         ready!(self.look(&runtime))?;
@@ -131,6 +134,10 @@ impl Waiting {
         {
             return Poll::Ready(Ok(()));
         }
-        if runtime.is_over() { Poll::Ready(Err(Failure::SessionOver.into())) } else { Poll::Pending }
+        match runtime.is_cancelled() {
+            true => Poll::Ready(Err(Failure::Cancelled.into())),
+            false if runtime.is_over() => Poll::Ready(Err(Failure::SessionOver.into())),
+            false => Poll::Pending,
+        }
     }
 }

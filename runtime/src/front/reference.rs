@@ -187,7 +187,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
         }
         Behind::Unknown
     };
-    let done = runtime.wait_behind(deadline(timeout), last_pending, || {
+    let done = runtime.wait(deadline(timeout), last_pending, || {
         while next < refs.len() && refs[next].as_ref().is_ready() {
             next += 1;
         }
@@ -250,7 +250,7 @@ pub fn wait<R: AsRef<Ref>>(
             let mut pending = rest.iter().filter_map(|reference| reference.as_ref().pending_cell());
             pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
         };
-        if runtime.wait_behind(deadline(timeout), behind, enough).is_none() && runtime.is_cancelled() {
+        if runtime.wait(deadline(timeout), behind, enough).is_none() && runtime.is_cancelled() {
             return Err(Failure::Cancelled.into());
         }
     }
@@ -279,7 +279,7 @@ pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
     if any().is_none() {
         let _watches = watches(refs)?;
         let failure = || if runtime.is_cancelled() { Failure::Cancelled } else { Failure::SessionOver };
-        runtime.wait(None, any).ok_or_else(failure)?;
+        runtime.wait(None, || Behind::Unknown, any).ok_or_else(failure)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use mobula_client::{Client, ClientError, Event, Events, Handle};
 use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
 use crate::error::Failure;
-use crate::executor::Executor;
+use crate::executor::{Cancelled, Executor};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Awaited, Mail, Waiters};
@@ -116,7 +116,7 @@ impl Runtime {
     pub(crate) fn ask<'a>(&self, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
         let request = self.submitter.next_id();
         self.submitter.questions.ask(&question(request))?;
-        let answer = self.wait(None, || self.submitter.questions.answer(request));
+        let answer = self.wait_for_head(|| self.submitter.questions.answer(request));
         answer.unwrap_or(Err(Failure::SessionOver))
     }
 
@@ -156,8 +156,8 @@ impl Runtime {
         }
         match &self.executor {
             Some(executor) => receive(link, &mut |record| {
-                if let Some(cancel) = executor.on_record(link, record) {
-                    self.on_cancelled(executor, cancel.force, cancel.recursive);
+                if let Some(cancelled) = executor.on_record(link, record) {
+                    self.on_cancelled(cancelled);
                 }
             }),
             None => receive(link, &mut |_| tracing::warn!("a call arrived in a process that runs none")),
@@ -227,9 +227,9 @@ impl Runtime {
         link.close();
         self.links.remove(link);
         if let Some(executor) = &self.executor
-            && executor.on_caller_gone(link, self.head())
+            && let Some(cancelled) = executor.on_caller_gone(link, self.head())
         {
-            self.on_cancelled(executor, false, true);
+            self.on_cancelled(cancelled);
         }
         self.submitter.on_worker_gone(link);
     }
@@ -242,18 +242,11 @@ impl Runtime {
     }
 
     /// The running call was cancelled: what waits in it ends, and so do the calls that it made.
-    fn on_cancelled(&self, executor: &Executor, force: bool, recursive: bool) {
-        if force && !executor.is_actor() {
-            // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
-            unsafe { libc::_exit(1) };
-        }
+    fn on_cancelled(&self, Cancelled { call, recursive, wakers }: Cancelled) {
         if recursive {
-            let parent = executor.call_number();
-            self.submitter.cancel(&|task| task.parent == parent, force, recursive);
+            self.submitter.cancel(&|task| task.parent == call, false, true);
         }
-        for waker in executor.take_cancel_wakers() {
-            self.submitter.wake_later(waker);
-        }
+        wakers.into_iter().for_each(|waker| self.submitter.wake_later(waker));
         self.waiters.announce();
     }
 
@@ -264,18 +257,36 @@ impl Runtime {
 
     // ---- waiting ----
 
-    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed,
-    /// the session is over, or the running call was cancelled.
-    pub(crate) fn wait<R>(&self, deadline: Option<Instant>, look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.wait_behind(deadline, || Behind::Unknown, look)
-    }
-
-    /// As [`wait`](Self::wait), where `behind` is asked what the wait ends behind when the thread is about to sleep.
-    pub(crate) fn wait_behind<R>(
+    /// Waits for results until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline
+    /// has passed, the session is over, or the running call was cancelled. When the thread is about to sleep, `behind`
+    /// says which result the wait needs.
+    pub(crate) fn wait<R>(
         &self,
         deadline: Option<Instant>,
         behind: impl Fn() -> Behind,
         mut look: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        let nap = |result: &ResultCell| self.submitter.nap(result.call, Instant::now());
+        let awaited = || match behind() {
+            Behind::Surely(result) => Awaited { nap: nap(&result), result: Some(result) },
+            Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
+            Behind::Unknown => Awaited::default(),
+        };
+        let found_or_cancelled = || look().map(Some).or_else(|| self.is_cancelled().then_some(None));
+        self.wait_to_the_end(deadline, awaited, found_or_cancelled).flatten()
+    }
+
+    /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
+    /// is over. A cancelled call waits too: the head answers at once, and its answer may hold something.
+    pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
+        self.wait_to_the_end(None, Awaited::default, look)
+    }
+
+    fn wait_to_the_end<R>(
+        &self,
+        deadline: Option<Instant>,
+        awaited: impl Fn() -> Awaited,
+        look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
@@ -285,14 +296,7 @@ impl Runtime {
                 Some(self.executor.as_ref()?.wait(self.head()?))
             });
         };
-        let nap = |result: &ResultCell| self.submitter.nap(result.call, Instant::now());
-        let awaited = || match behind() {
-            Behind::Surely(result) => Awaited { nap: nap(&result), result: Some(result) },
-            Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
-            Behind::Unknown => Awaited::default(),
-        };
-        let found_or_cancelled = || look().map(Some).or_else(|| self.is_cancelled().then_some(None));
-        self.waiters.wait(self, deadline, sleeps, awaited, found_or_cancelled).flatten()
+        self.waiters.wait(self, deadline, sleeps, awaited, look)
     }
 
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.

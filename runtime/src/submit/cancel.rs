@@ -1,6 +1,7 @@
 //! Cancelling calls of this process, wherever they are.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashSet;
 
@@ -10,7 +11,7 @@ use crate::error::Failure;
 use crate::wire::Cancel;
 
 impl Submitter {
-    /// Cancels the calls that `is_chosen`. Those that have not been sent are removed; those that have been sent are
+    /// Cancels the chosen calls. Those that have not been sent are removed; those that have been sent are
     /// removed by their processes, or learn that they are cancelled if they run. Their results are there at once:
     /// [`Failure::TaskCancelled`]. A call that is over stays as it is.
     pub(crate) fn cancel(&self, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
@@ -23,6 +24,9 @@ impl Submitter {
         unsent.extend(state.running.take_lost_if(is_chosen));
         unsent.extend(state.delayed.take_if(is_chosen));
         let sent = state.running.chosen(is_chosen);
+        for (task, ..) in &sent {
+            task.is_cancelled.store(true, Ordering::Relaxed);
+        }
         drop(state);
         for task in &unsent {
             self.settler.end(1);

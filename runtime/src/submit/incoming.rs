@@ -43,19 +43,22 @@ impl Submitter {
                 }
             }
             Some(ToCaller::NoResults(NoResults::Declined { task })) => {
-                if let Some(running) = self.end_call(link, task, None) {
-                    let Target::Function { key, .. } = running.task.target else {
-                        let name = running.task.target.name();
-                        let failure =
-                            Failure::Other(format!("{name} was declined, which only functions can be"));
-                        return self.settle_all(&running.task, &failure);
-                    };
-                    // A cancelled call is over.
-                    if !running.task.is_over() {
-                        self.retry(key, running.task);
+                let running = self.end_call_and(link, task, None, |state, task| {
+                    if let Target::Function { key, .. } = task.target
+                        && !task.is_over()
+                    {
+                        self.settler.begin(1);
+                        state.leases.of(&task.demand).queue_again(key, task.clone());
                     }
-                    self.send_ready();
-                }
+                });
+                let Some(running) = running else { return };
+                let Target::Function { .. } = running.task.target else {
+                    let name = running.task.target.name();
+                    let failure = Failure::Other(format!("{name} was declined, which only functions can be"));
+                    return self.settle_all(&running.task, &failure);
+                };
+                self.waiters.call_waits();
+                self.send_ready();
             }
             Some(ToCaller::NoResults(NoResults::Removed { task })) => self.on_removed(link, task),
             None => {
@@ -115,6 +118,7 @@ impl Submitter {
             if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
                 && matches!(**failure, Failure::ObjectLost { .. })
                 && is_last
+                && !task.is_over()
                 && (lost.is_some() || task.may_retry(task.max_retries))
             {
                 lost = Some(*key);
@@ -153,7 +157,7 @@ impl Submitter {
         self.end_call_and(link, task, ran_nanos, |_, _| {})
     }
 
-    /// The same. `and` may put the call elsewhere meanwhile, so that a thread that cancels it finds it.
+    /// The same. `and` may queue the call again, so that a thread that cancels it finds it in one place or the other.
     fn end_call_and(
         &self,
         link: &Link,
@@ -284,22 +288,24 @@ impl Submitter {
     /// Handles the end of a process. Calls that had not begun are sent to another process, and so are calls that may be
     /// retried.
     fn on_died(&self, process: OwnerId, reason: ExitReason) {
-        let lost = self.state.lock().running.take_lost(process);
-        for LostCalls { link, pid, calls } in lost {
-            let Divided { again, failed } =
-                divide(calls, link.begun(), |task| task.may_retry(task.max_retries));
+        let mut over = Vec::new();
+        {
+            // Locked all the time, so that a thread that cancels a call finds it in one place or the other.
             let mut state = self.state.lock();
-            for task in again.into_iter().rev() {
-                if let Target::Function { key, .. } = task.target {
-                    let demand = task.demand.clone();
-                    state.leases.of(&demand).queue_again(key, task);
+            for LostCalls { link, pid, calls } in state.running.take_lost(process) {
+                let Divided { again, failed } =
+                    divide(calls, link.begun(), |task| task.may_retry(task.max_retries));
+                for task in again.into_iter().rev() {
+                    if let Target::Function { key, .. } = task.target {
+                        state.leases.of(&task.demand).queue_again(key, task.clone());
+                    }
                 }
+                over.extend(failed.into_iter().map(|task| (task, pid)));
             }
-            drop(state);
-            for task in failed {
-                self.settler.end(1);
-                self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
-            }
+        }
+        for (task, pid) in over {
+            self.settler.end(1);
+            self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
         }
         self.send_ready();
     }

@@ -15,6 +15,7 @@ use crate::wire::{Call, Callee, ToHead};
 const LOOK_PERIOD: u64 = 64;
 /// The same after a call that could not be sent at once.
 const LOOK_PERIOD_WAITING: u64 = 8;
+
 /// The outcome of the attempt to send a call at once.
 enum Sent {
     Now,
@@ -135,7 +136,7 @@ impl Submitter {
     }
 
     fn on_arguments_ready(&self, task: &Arc<Task>) {
-        // Locked, so that who cancels the call finds it in one place or the other.
+        // Locked, so that a thread that cancels the call finds it in one place or the other.
         let mut state = self.state.lock();
         if !self.dependencies.release(task) {
             return;
