@@ -17,7 +17,7 @@ use super::*;
 use crate::resources::Amounts;
 
 /// Schedules of an ordinary run.
-const SCHEDULES: u64 = 500;
+const SCHEDULES: u64 = 1000;
 /// Steps of a schedule, before everything ends.
 const STEPS: u64 = 300;
 /// The most rounds until every caller that waits must have been served.
