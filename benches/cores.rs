@@ -1,4 +1,4 @@
-//! What many processes and many threads reach together, beside what one process or one thread reaches.
+//! The rates of many processes and of many threads, beside the rate of one process and of one thread.
 //!
 //! `cargo bench -p mobula-benches --bench cores`; words behind `--` choose sections (`jobs`, `workers`, `threads`).
 //! With `--test` each section runs once and briefly.
@@ -205,7 +205,7 @@ fn jobs(effort: &Effort) -> mobula::Result<()> {
     Ok(())
 }
 
-/// What a process has used: all its threads together. Switches are those of threads that had nothing to do.
+/// The use of a process, all its threads together. Switches are those of threads that had nothing to do.
 #[derive(Default)]
 struct Used {
     switches: f64,

@@ -103,7 +103,7 @@ pub fn cancelled() -> impl Future<Output = ()> {
 }
 
 impl<T> ObjectRef<T> {
-    /// Cancels the call whose result this is. Its result is there at once, for everybody who waits for it and for each
+    /// Cancels the call whose result this is. Its result is there at once, for each thread that waits for it and each
     /// call that has it as an argument: [`Failure::TaskCancelled`](crate::Failure::TaskCancelled). It is never retried.
     ///
     /// ```

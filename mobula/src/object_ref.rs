@@ -355,7 +355,7 @@ pub fn wait<T>(
     mobula_runtime::wait(&*runtime()?, refs, num_ready, timeout)
 }
 
-/// What functions that wait take: a reference, or a borrow of one, which they clone.
+/// A reference, or a borrow of one, which is cloned. Functions that wait take either.
 ///
 /// ```
 /// use mobula::{IntoRef, ObjectRef};

@@ -158,7 +158,7 @@ impl Resources {
         }
     }
 
-    /// What remains of this without `used`.
+    /// The rest of this without `used`.
     pub(crate) fn less(&self, used: &Self) -> Self {
         let mut rest = self.clone();
         rest.subtract(used);
@@ -193,7 +193,7 @@ impl Resources {
     }
 }
 
-/// What calls demand, and an actor. Calls of one demand share workers. The usual one, one CPU, costs no allocation.
+/// The demand of calls, or of an actor. Calls of one demand share workers. The usual one, one CPU, costs no allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Option<Resources>", into = "Option<Resources>")]
 pub(crate) struct Demand(Option<Arc<Resources>>);
@@ -253,9 +253,9 @@ pub struct Amounts {
 pub(crate) struct BadAmount {
     /// The option.
     pub(crate) field: &'static str,
-    /// What was given.
+    /// The value that was given.
     pub(crate) value: String,
-    /// What can be given.
+    /// The values that can be given.
     pub(crate) expected: String,
 }
 

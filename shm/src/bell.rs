@@ -34,11 +34,11 @@ use nix::sys::time::TimeSpec;
 
 use crate::failpoints::{Failpoint, failpoint};
 
-/// What a ring for an idle ring adds. Between two looks at the bell there are never so many other rings; and if there
-/// were, the process would look at its idle rings in vain.
+/// The number that a ring for an idle ring adds. Between two looks at the bell there are never so many other rings; and
+/// if there were, the process would look at its idle rings in vain.
 const FOR_IDLE: u64 = 1 << 32;
 
-/// What a look at the bell found.
+/// The rings that a look at the bell found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rings {
     /// It was rung.

@@ -16,7 +16,7 @@ use crate::rows;
 
 const FILE: &str = "performance.json";
 
-/// What the page consists of.
+/// The parts of the page.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// The last run.

@@ -48,7 +48,7 @@ pub(crate) struct NumReturns {
     pub(crate) literal: LitInt,
 }
 
-/// What a call demands, as expressions of the user's crate.
+/// The demand of a call, as expressions of the user's crate.
 #[derive(Default)]
 pub(crate) struct Amounts {
     num_cpus: Option<Expr>,

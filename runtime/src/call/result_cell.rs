@@ -32,7 +32,7 @@ enum State {
     Settled(Settled),
 }
 
-/// What waits for a result: a call that has it as an argument, or a future.
+/// A call that has a result as an argument, or a future that waits for it.
 #[derive(Debug)]
 pub(crate) enum Dependent {
     Task(Arc<Task>),

@@ -51,7 +51,7 @@ pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
     pub(crate) retry_exceptions: Option<bool>,
     pub(crate) retry_delay: Option<Duration>,
-    /// What it demands, if anything was said about that. Most calls say nothing, and pay for one pointer.
+    /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
 }
 
@@ -325,7 +325,7 @@ pub(crate) type ResultCells = SmallVec<[Arc<ResultCell>; 1]>;
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: u64,
-    /// Which call of this process made this one: the number of calls that had begun here. Always 0 in the driver.
+    /// The call of this process that made this one, as the number of calls that had begun here. Always 0 in the driver.
     pub(crate) parent: u64,
     pub(crate) target: Target,
     pub(crate) arguments: TaskArguments,

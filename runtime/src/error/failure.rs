@@ -99,9 +99,9 @@ pub enum Failure {
     NeverFits {
         /// The function or class.
         function: String,
-        /// What it demands.
+        /// Its demand.
         demand: Resources,
-        /// What the session has.
+        /// The resources of the session.
         offer: Resources,
     },
     /// An option of the call or the actor cannot be.

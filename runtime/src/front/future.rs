@@ -22,7 +22,7 @@ pub struct Waiting {
     registered: Option<Registered>,
 }
 
-/// What wakes the future.
+/// The registration of the future with the results, which wake it.
 #[derive(Debug)]
 struct Registered {
     runtime: Weak<Runtime>,
@@ -71,8 +71,9 @@ impl Waiting {
     /// No system call, unless the process's background thread sleeps and has to be woken to look at the mail.
     ///
     /// # Errors
-    /// The failure of a reference, where all are waited for; [`Failure::Cancelled`]; [`Error::NotInitialized`]; [`Failure::SessionOver`] when a
-    /// reference belongs to a session that has ended, or the session ends meanwhile; those of the store.
+    /// The failure of a reference, where all are waited for; [`Failure::Cancelled`]; [`Error::NotInitialized`];
+    /// [`Failure::SessionOver`] when a reference belongs to a session that has ended, or the session ends meanwhile;
+    /// those of the store.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let polled = self.poll_registered(context);
         if polled.is_ready() {

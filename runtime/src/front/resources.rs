@@ -1,4 +1,4 @@
-//! What calls demand, and what the session has.
+//! The demands of calls, and the resources of the session.
 
 use crate::call::task::TaskOptions;
 use crate::error::{Error, Failure, Result};
@@ -54,7 +54,7 @@ pub fn available_resources() -> Result<Resources> {
     }
 }
 
-/// What a call of a function demands.
+/// The demand of a call of a function.
 pub(super) fn demand_of_call(
     runtime: &Runtime,
     options: &TaskOptions,
@@ -67,7 +67,7 @@ pub(super) fn demand_of_call(
     }
 }
 
-/// What an actor demands for life: nothing, if nothing was said.
+/// The demand of an actor, for life: nothing, unless the program gives one.
 pub(super) fn demand_of_actor(
     runtime: &Runtime,
     amounts: &Amounts,

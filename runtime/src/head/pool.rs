@@ -42,7 +42,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
 const FREE_PATIENCE: Duration = Duration::from_millis(100);
-/// How long nothing may go on for want of processes, before somebody who wants one is refused: calls whose waits have
+/// How long nothing may go on for want of processes, before a caller that wants one is refused: calls whose waits have
 /// timeouts may go on by themselves.
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
@@ -71,9 +71,9 @@ pub(super) struct Worker<C> {
     pub(super) job: Job,
     /// The caller to which it is leased.
     lessee: Option<C>,
-    /// What its calls demand, from the grant until it is idle again.
+    /// The demand of its calls, from the grant until it is idle again.
     demand: Demand,
-    /// What it holds of that.
+    /// The part of the demand that it holds.
     held: Resources,
     /// Whether its call waits for results of other calls.
     blocked: bool,
@@ -120,11 +120,11 @@ impl<C: Caller> Worker<C> {
         self.lessee = None;
     }
 
-    /// What it should hold, by what it does.
+    /// The part that it should hold, by its job.
     fn due(&self) -> Resources {
         match self.job {
             Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
-            // What it had, until it has ended.
+            // It keeps its part until it has ended.
             Job::Exiting { .. } => self.held.clone(),
             Job::Finishing { .. } => self.demand.without_cpus(),
             _ if self.blocked => self.demand.without_cpus(),
@@ -200,7 +200,7 @@ pub(super) enum Refused<C> {
     Actor(Option<u64>),
 }
 
-/// What a caller waits for.
+/// The reason why a caller waits.
 enum Lack {
     /// It is there, or about to be.
     Nothing,
@@ -692,7 +692,7 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// What a demand lacks when everything has come back that is about to.
+    /// The resources that a demand lacks when everything has come back that is about to.
     fn lack(&self, demand: &Resources, now: Instant) -> Lack {
         let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
         let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });

@@ -59,7 +59,7 @@ impl Backlog {
             self.bytes.shrink_to(SPARE_BYTES);
             self.start = 0;
         } else if self.start > SPARE_BYTES.max(self.bytes.len() / 2) {
-            // What is moved is less than what has gone since the last time.
+            // Fewer bytes are moved than have been sent since the last time.
             self.bytes.drain(..self.start);
             self.bytes.shrink_to(2 * self.bytes.len());
             self.start = 0;

@@ -27,7 +27,7 @@ pub(crate) struct Pace {
     each: Option<Duration>,
 }
 
-/// What was known of the calls at some time.
+/// The progress of the calls at some time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) at: Instant,

@@ -87,7 +87,7 @@ pub(crate) struct Waiters {
     spin: Spin,
 }
 
-/// What is known of a wait when its thread is about to sleep.
+/// The result that a wait needs, as it is known when its thread is about to sleep.
 #[derive(Default)]
 pub(crate) struct Awaited {
     /// The wait does not end before this result is there, unless a call fails.
@@ -108,7 +108,7 @@ struct Roles {
     awake: usize,
 }
 
-/// What a thread sleeps for.
+/// The reason why a thread sleeps.
 #[derive(Default)]
 struct Sleep {
     /// As in [`Awaited`].

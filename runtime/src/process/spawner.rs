@@ -6,9 +6,9 @@
 //! descriptors of the program that were open, and not to be closed on exec, when the thread began. In place of the
 //! standard ones it has `/dev/null`, because a process of a session gets others.
 //!
-//! What belongs to a process that was started (its pidfd, and the ends of its pipes) comes into the table of the other
-//! threads through a socket. Where the system does not let a thread have a table of its own, processes are started by
-//! the thread that wants them.
+//! The descriptors for a process that was started (its pidfd, and the ends of its pipes) come into the table of the
+//! other threads through a socket. Where the system does not let a thread have a table of its own, processes are
+//! started by the thread that wants them.
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};

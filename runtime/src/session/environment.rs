@@ -265,7 +265,7 @@ mod tests {
             assert!(error.starts_with(&format!("{name} cannot be {value:?}: ")), "{error}");
             assert!(error.contains(expected), "{error}");
         }
-        // What the program gives is its own fault.
+        // A bad value of the program itself is reported as the program's.
         let mut given = open();
         given.workers = Some(0);
         assert!(with(&[("MOBULA_NUM_CPUS", "2")], given).unwrap_err().starts_with("workers cannot be 0"));

@@ -47,7 +47,7 @@ impl Actor {
     }
 }
 
-/// What can be done for the calls that wait for an actor.
+/// The next step for the calls that wait for an actor.
 pub(super) enum Next<'a> {
     /// The first one can be sent. It has left the queue.
     Send(&'a Arc<Link>, Arc<Task>),
@@ -113,7 +113,7 @@ impl Actors {
         }
     }
 
-    /// What can be done for the calls that wait. A closed link means that the head is about to say what became of the
+    /// The next step for the calls that wait. A closed link means that the head is about to report the end of the
     /// actor.
     pub(super) fn next(&mut self, actor: u64) -> Next<'_> {
         match self.actors.get_mut(&actor) {

@@ -1,5 +1,5 @@
-//! What comes back to the calling side: results and declined calls, the records of the head, and the loss of processes
-//! that run calls.
+//! Events on the calling side: results and declined calls come back, the head sends records, and processes that run
+//! calls are lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -58,7 +58,7 @@ mod tests {
         }
         assert_eq!(counts.get(), 1);
         assert_eq!(take(1), Err(1000));
-        // What was given back is noticed when there seems to be no room.
+        // The bytes that were given back are counted when there seems to be no room.
         used.set(500);
         assert_eq!((take(400), take(101)), (Ok(()), Err(900)));
         used.set(0);

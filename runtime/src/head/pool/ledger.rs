@@ -1,4 +1,4 @@
-//! What a session has of each resource, and what is taken.
+//! The resources of a session, and the part of them that is taken.
 //!
 //! CPUs may be taken beyond what there is, and nothing else: a call that waited for others has given its CPUs back, and
 //! takes them again when it goes on, although another call may have them by then.

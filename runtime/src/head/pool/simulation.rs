@@ -133,7 +133,7 @@ const DRIVERS: u64 = 3;
 /// Tokens begin behind it.
 const TOKENS: u64 = 100;
 
-/// What a session has, and what its calls demand.
+/// The resources of a session, and the demands of its calls.
 pub(super) struct Offer {
     pub(super) kept: usize,
     pub(super) total: Resources,
@@ -196,7 +196,7 @@ impl Process {
         self.recalled && !self.blocked
     }
 
-    /// What it has of the session's resources.
+    /// Its part of the session's resources.
     fn held(&self) -> Resources {
         match (self.lessee, self.finishing) {
             _ if self.actor => Resources::clone(&self.demand),
@@ -213,7 +213,7 @@ struct Schedule {
     /// The number of processes that are kept.
     kept: usize,
     total: Resources,
-    /// What calls may demand. The first is the usual demand.
+    /// The demands that calls may have. The first is the usual demand.
     demands: Vec<Demand>,
     now: Instant,
     token_last: u64,
@@ -527,7 +527,7 @@ impl Schedule {
         self.demands.len() == 1
     }
 
-    /// What is taken, counted afresh.
+    /// The resources that are taken, counted afresh.
     fn used(&self) -> Resources {
         let mut used = Resources::default();
         self.processes.values().for_each(|process| used.add(&process.held()));

@@ -19,7 +19,7 @@ use crate::resources::Demand;
 /// How long a caller waits for its first worker before it reserves. Its first reservation lasts as long.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What waits for processes.
+/// A caller, or an actor, that waits for a process.
 #[derive(Debug, Clone)]
 pub(super) enum Seeker<C> {
     /// A caller, for calls of one demand.

@@ -24,7 +24,7 @@ pub(super) struct Workers<C> {
     blocked: usize,
 }
 
-/// What is kept of a worker beside it.
+/// The notes of the pool about a worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kept {
     rests: bool,
