@@ -24,6 +24,7 @@
 mod call;
 mod definition;
 mod entry;
+mod environment;
 mod error;
 mod executor;
 pub mod format;

@@ -13,6 +13,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::environment::Environment;
+
 /// The units of an amount of 1. Memory is counted in the same units, so that an amount means the same everywhere.
 const UNITS: u64 = 10_000;
 /// A resource that every session has; a call demands 1 of it if it says nothing else.
@@ -193,14 +195,27 @@ impl Resources {
     }
 }
 
-/// The demand of calls, or of an actor. Calls of one demand share workers. The usual one, one CPU, costs no allocation.
+/// The demand of calls, or of an actor: resources, and the environment of the process. Calls of one demand share
+/// workers. The usual one, one CPU in the driver's environment, costs no allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "Option<Resources>", into = "Option<Resources>")]
-pub(crate) struct Demand(Option<Arc<Resources>>);
+#[serde(from = "Option<Needs>", into = "Option<Needs>")]
+pub(crate) struct Demand(Option<Arc<Needs>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Needs {
+    resources: Resources,
+    environment: Environment,
+}
 
 impl Demand {
     pub(crate) fn of(resources: Resources) -> Self {
-        Self((resources != *ONE_CPU).then(|| Arc::new(resources)))
+        Self::within(Environment::default(), resources)
+    }
+
+    /// Resources, in a process that has this environment.
+    pub(crate) fn within(environment: Environment, resources: Resources) -> Self {
+        let is_usual = environment.is_usual() && resources == *ONE_CPU;
+        Self((!is_usual).then(|| Arc::new(Needs { resources, environment })))
     }
 
     pub(crate) fn nothing() -> Self {
@@ -211,25 +226,38 @@ impl Demand {
     pub(crate) fn is_usual(&self) -> bool {
         self.0.is_none()
     }
+
+    /// Whether any process of the usual environment will do, at any time.
+    pub(crate) fn is_any_process(&self) -> bool {
+        self.is_nothing() && self.environment().is_usual()
+    }
+
+    /// The environment of the process.
+    pub(crate) fn environment(&self) -> &Environment {
+        static USUAL: Environment = Environment::USUAL;
+        self.0.as_ref().map_or(&USUAL, |needs| &needs.environment)
+    }
 }
 
 impl Deref for Demand {
     type Target = Resources;
 
     fn deref(&self) -> &Resources {
-        self.0.as_deref().unwrap_or(&ONE_CPU)
+        self.0.as_ref().map_or(&ONE_CPU, |needs| &needs.resources)
     }
 }
 
-impl From<Option<Resources>> for Demand {
-    fn from(resources: Option<Resources>) -> Self {
-        resources.map_or_else(Self::default, Self::of)
+impl From<Option<Needs>> for Demand {
+    fn from(needs: Option<Needs>) -> Self {
+        needs.map_or_else(Self::default, |Needs { resources, environment }| {
+            Self::within(environment, resources)
+        })
     }
 }
 
-impl From<Demand> for Option<Resources> {
+impl From<Demand> for Option<Needs> {
     fn from(demand: Demand) -> Self {
-        demand.0.map(|resources| (*resources).clone())
+        demand.0.map(Arc::unwrap_or_clone)
     }
 }
 

@@ -389,8 +389,8 @@ fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: 
     // Options that the caller leaves open come from the attribute.
     let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
     let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
-    let amounts = options.amounts.setters();
-    let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries #amounts);
+    let demand = options.demand.setters();
+    let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries #demand);
     let Constructor { vis, arguments, .. } = constructor;
     let class = class_name(actor);
     let create = Ident::new("create", Span::mixed_site());

@@ -86,8 +86,8 @@ fn glue(
     let max_retries = options.max_retries.as_ref().map(|retries| quote!(.max_retries(#retries)));
     let retry_exceptions = options.retry_exceptions.as_ref().map(|retry| quote!(.retry_exceptions(#retry)));
     let retry_delay = options.retry_delay.as_ref().map(|delay| quote!(.retry_delay(#delay)));
-    let amounts = options.amounts.setters();
-    let setters = quote!(#max_retries #retry_exceptions #retry_delay #amounts);
+    let demand = options.demand.setters();
+    let setters = quote!(#max_retries #retry_exceptions #retry_delay #demand);
     let given = if setters.is_empty() {
         quote!(options)
     } else {

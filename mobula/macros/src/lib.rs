@@ -84,6 +84,9 @@ use syn::{Error, Item};
 ///   panics are reasons to retry a call, too, and how long after the first. Default: no, and at once.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
 ///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
+/// - `#[remote(env_vars = [("NAME", "value")])]`, `#[remote(working_dir = "/data")]`: the environment variables and
+///   the directory of the process that runs a call, each unless the call's own options say otherwise. Default: the
+///   driver's.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
 ///
@@ -146,6 +149,8 @@ use syn::{Error, Item};
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
 ///   again: a number, or `unlimited`. Default: 0.
 /// - `#[remote(num_cpus = 1)]`, `memory` and `resources`, as on a function: the resources that an actor has for life.
+/// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
+///   process.
 ///   Default: none.
 ///
 /// Methods take options too:

@@ -19,7 +19,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) max_retries: Option<Limit>,
     pub(crate) retry_exceptions: Option<LitBool>,
     pub(crate) retry_delay: Option<Expr>,
-    pub(crate) amounts: Amounts,
+    pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
@@ -30,7 +30,7 @@ pub(crate) struct FunctionOptions {
 pub(crate) struct ActorOptions {
     pub(crate) max_restarts: Option<Limit>,
     pub(crate) max_task_retries: Option<Limit>,
-    pub(crate) amounts: Amounts,
+    pub(crate) demand: Demand,
     pub(crate) mobula: Option<Mobula>,
 }
 
@@ -48,15 +48,17 @@ pub(crate) struct NumReturns {
     pub(crate) literal: LitInt,
 }
 
-/// The demand of a call, as expressions of the user's crate.
+/// The demand of a call, and the environment of its process, as expressions of the user's crate.
 #[derive(Default)]
-pub(crate) struct Amounts {
+pub(crate) struct Demand {
     num_cpus: Option<Expr>,
     memory: Option<Expr>,
     resources: Option<Expr>,
+    env_vars: Option<Expr>,
+    working_dir: Option<Expr>,
 }
 
-impl Amounts {
+impl Demand {
     /// Reads an option, if it is one of these.
     fn read(&mut self, meta: &ParseNestedMeta) -> Option<Result<()>> {
         let name = meta.path.get_ident()?.to_string();
@@ -64,17 +66,21 @@ impl Amounts {
             "num_cpus" => set(meta, &mut self.num_cpus, amount),
             "memory" => set(meta, &mut self.memory, bytes),
             "resources" => set(meta, &mut self.resources, |meta| meta.value()?.parse()),
+            "env_vars" => set(meta, &mut self.env_vars, |meta| meta.value()?.parse()),
+            "working_dir" => set(meta, &mut self.working_dir, |meta| meta.value()?.parse()),
             _ => return None,
         })
     }
 
     /// Calls of setters, on a value that has them.
     pub(crate) fn setters(&self) -> TokenStream {
-        let Self { num_cpus, memory, resources } = self;
+        let Self { num_cpus, memory, resources, env_vars, working_dir } = self;
         let num_cpus = num_cpus.as_ref().map(|amount| quote!(.num_cpus(#amount)));
         let memory = memory.as_ref().map(|bytes| quote!(.memory(#bytes)));
         let resources = resources.as_ref().map(|amounts| quote!(.resources(#amounts)));
-        quote!(#num_cpus #memory #resources)
+        let env_vars = env_vars.as_ref().map(|variables| quote!(.env_vars(#variables)));
+        let working_dir = working_dir.as_ref().map(|directory| quote!(.working_dir(#directory)));
+        quote!(#num_cpus #memory #resources #env_vars #working_dir)
     }
 }
 
@@ -128,15 +134,15 @@ impl FunctionOptions {
                 set(&meta, &mut options.retry_exceptions, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("retry_delay") {
                 set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
-            } else if let Some(read) = options.amounts.read(&meta) {
+            } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `max_retries`, \
-                             `retry_exceptions`, `retry_delay`, `num_returns`, `name` and `crate`";
+                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
+                             `max_retries`, `retry_exceptions`, `retry_delay`, `num_returns`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -181,13 +187,13 @@ impl ActorOptions {
                 set(&meta, &mut options.max_restarts, limit)
             } else if meta.path.is_ident("max_task_retries") {
                 set(&meta, &mut options.max_task_retries, limit)
-            } else if let Some(read) = options.amounts.read(&meta) {
+            } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "an actor takes `num_cpus`, `memory`, `resources`, `max_restarts`, `max_task_retries` \
-                             and `crate`";
+                let known = "an actor takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
+                             `max_restarts`, `max_task_retries` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

@@ -1,5 +1,6 @@
 //! A task: a call with its options, its arguments, and the cells that its results go to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use smallvec::SmallVec;
 use crate::call::arguments::TaskArguments;
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
+use crate::environment::EnvironmentOptions;
 use crate::error::Failure;
 use crate::resources::{Amounts, Demand};
 use crate::wire::Returns;
@@ -53,6 +55,8 @@ pub struct TaskOptions {
     pub(crate) retry_delay: Option<Duration>,
     /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
+    /// The environment of the process, if the program gives one.
+    pub(crate) environment: Option<Box<EnvironmentOptions>>,
 }
 
 impl TaskOptions {
@@ -238,6 +242,72 @@ impl TaskOptions {
         self
     }
 
+    /// Environment variables of the process that runs the call, beside those of the driver; a variable that the driver
+    /// has too gets this value. They are there when the process starts, before any code of the program runs. Default:
+    /// none.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(env_vars = [("GREETING", "hello")])]
+    /// fn greet() -> String {
+    ///     std::env::var("GREETING").expect("it is set")
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(greet::remote().get()?, "hello");
+    /// let other = TaskOptions::new().env_vars([("GREETING", "good morning")]); // in place of the attribute's
+    /// assert_eq!(greet::options(other).remote().get()?, "good morning");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// Calls with the same variables and the same [`working_dir`](Self::working_dir) share processes, and calls with
+    /// others never run in these. So the first call with new ones waits for a process to start. A process that has been
+    /// idle for a second ends.
+    ///
+    /// Calls and actors that the call makes inherit its variables. Variables of their own come in addition.
+    ///
+    /// A name that cannot be, such as an empty one, is [`Failure::BadOption`](crate::Failure::BadOption).
+    pub fn env_vars(
+        mut self,
+        variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        self.environment().env_vars = Some(EnvironmentOptions::variables(variables));
+        self
+    }
+
+    /// The directory that the process which runs the call works in. A relative path begins in the directory of the
+    /// process that makes the call. Default: the directory that the driver was in when it started the session; for a
+    /// call that a call makes, that call's.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn read(name: String) -> std::io::Result<String> {
+    ///     std::fs::read_to_string(name)
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// std::fs::write(directory.join("poem.txt"), "Roses are red").expect("the directory is there");
+    /// let _mobula = mobula::init()?;
+    /// let there = TaskOptions::new().working_dir(directory);
+    /// assert_eq!(read::options(there).remote("poem.txt".to_owned()).get()?, "Roses are red");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A directory that does not exist is an error at once: [`Failure::BadOption`](crate::Failure::BadOption). Nothing
+    /// is copied: the call sees the directory as it is.
+    pub fn working_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.environment().working_dir = Some(directory.into());
+        self
+    }
+
+    fn environment(&mut self) -> &mut EnvironmentOptions {
+        self.environment.get_or_insert_default()
+    }
+
     fn amounts(&mut self) -> &mut Amounts {
         self.amounts.get_or_insert_default()
     }
@@ -260,11 +330,16 @@ impl TaskOptions {
             (Some(amounts), Some(defaults)) => Some(Box::new(amounts.or(*defaults))),
             (amounts, defaults) => amounts.or(defaults),
         };
+        let environment = match (self.environment, defaults.environment) {
+            (Some(given), Some(defaults)) => Some(Box::new(given.or(*defaults))),
+            (given, defaults) => given.or(defaults),
+        };
         Self {
             max_retries: self.max_retries.or(defaults.max_retries),
             retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
             retry_delay: self.retry_delay.or(defaults.retry_delay),
             amounts,
+            environment,
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mobula_client::{Handle, ObjectId};
 
 use crate::call::task::{ResultCells, Target, TaskOptions};
 use crate::definition::{Definition, Key, Name};
+use crate::environment::EnvironmentOptions;
 use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
 use crate::front::function::{failed, references, submit};
@@ -71,6 +73,7 @@ pub struct ActorOptions {
     pub(crate) max_restarts: Option<u32>,
     pub(crate) max_task_retries: Option<u32>,
     pub(crate) amounts: Amounts,
+    pub(crate) environment: EnvironmentOptions,
 }
 
 impl ActorOptions {
@@ -245,6 +248,49 @@ impl ActorOptions {
         self
     }
 
+    /// Environment variables of the actor's process, beside those of the driver; as
+    /// [`TaskOptions::env_vars`](crate::TaskOptions::env_vars). The calls that the actor makes inherit them. Default:
+    /// none.
+    ///
+    /// ```
+    /// use mobula::ActorOptions;
+    ///
+    /// struct Worker;
+    ///
+    /// #[mobula::remote]
+    /// impl Worker {
+    ///     fn new() -> Self {
+    ///         Worker
+    ///     }
+    ///     fn threads(&self) -> Option<String> {
+    ///         std::env::var("OMP_NUM_THREADS").ok()
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let worker = Worker::options(ActorOptions::new().env_vars([("OMP_NUM_THREADS", "2")])).remote();
+    /// assert_eq!(worker.threads().get()?.as_deref(), Some("2"));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn env_vars(
+        mut self,
+        variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        self.environment.env_vars = Some(EnvironmentOptions::variables(variables));
+        self
+    }
+
+    /// The directory that the actor's process works in; as
+    /// [`TaskOptions::working_dir`](crate::TaskOptions::working_dir). Default: the driver's.
+    ///
+    /// ```
+    /// let options = mobula::ActorOptions::new().working_dir("/var/lib/scores");
+    /// ```
+    pub fn working_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.environment.working_dir = Some(directory.into());
+        self
+    }
+
     /// These options, with the values of `defaults` for those that are not set.
     ///
     /// ```
@@ -259,6 +305,7 @@ impl ActorOptions {
             max_restarts: self.max_restarts.or(defaults.max_restarts),
             max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
             amounts: self.amounts.or(defaults.amounts),
+            environment: self.environment.or(defaults.environment),
         }
     }
 }
@@ -407,7 +454,9 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         name: options.name.as_deref(),
         max_restarts: options.max_restarts.unwrap_or(0),
         max_task_retries: options.max_task_retries.unwrap_or(0),
-        demand: demand_of_actor(runtime, &options.amounts, || format!("{}::new", class.name))?,
+        demand: demand_of_actor(runtime, &options.amounts, &options.environment, || {
+            format!("{}::new", class.name)
+        })?,
     };
     match runtime.ask(|request| ToHead::ReserveActor { request, actor })? {
         Answer::Reserved(result) => result,

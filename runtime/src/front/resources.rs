@@ -1,6 +1,7 @@
 //! The demands of calls, and the resources of the session.
 
 use crate::call::task::TaskOptions;
+use crate::environment::EnvironmentOptions;
 use crate::error::{Error, Failure, Result};
 use crate::resources::{Amounts, Demand, Resources};
 use crate::runtime::{Runtime, current};
@@ -60,10 +61,13 @@ pub(super) fn demand_of_call(
     options: &TaskOptions,
     function: impl FnOnce() -> String,
 ) -> Result<Demand, Failure> {
-    match &options.amounts {
-        None if runtime.usual_fits => Ok(Demand::default()),
-        None => demand(runtime, &Amounts::default(), 1.0, function),
-        Some(amounts) => demand(runtime, amounts, 1.0, function),
+    match (&options.amounts, &options.environment, &runtime.usual) {
+        (None, None, Some(usual)) => Ok(usual.clone()),
+        (amounts, environment, _) => {
+            let none = Amounts::default();
+            let amounts = amounts.as_deref().unwrap_or(&none);
+            demand(runtime, amounts, environment.as_deref(), 1.0, function)
+        }
     }
 }
 
@@ -71,16 +75,18 @@ pub(super) fn demand_of_call(
 pub(super) fn demand_of_actor(
     runtime: &Runtime,
     amounts: &Amounts,
+    environment: &EnvironmentOptions,
     constructor: impl FnOnce() -> String,
 ) -> Result<Demand, Failure> {
     let cpus_default = if amounts.resources.is_some() { 1.0 } else { 0.0 };
-    demand(runtime, amounts, cpus_default, constructor)
+    demand(runtime, amounts, Some(environment), cpus_default, constructor)
 }
 
-/// What `amounts` are, if the session can ever meet that.
-pub(super) fn demand(
+/// What `amounts` are, in the environment that a call of this process has, if the session can ever meet that.
+fn demand(
     runtime: &Runtime,
     amounts: &Amounts,
+    environment: Option<&EnvironmentOptions>,
     cpus_default: f64,
     function: impl FnOnce() -> String,
 ) -> Result<Demand, Failure> {
@@ -90,7 +96,11 @@ pub(super) fn demand(
         expected: bad.expected,
     })?;
     if demand.is_within(&runtime.resources) {
-        return Ok(Demand::of(demand));
+        let environment = match environment {
+            Some(options) => runtime.environment.with(options)?,
+            None => runtime.environment.clone(),
+        };
+        return Ok(Demand::within(environment, demand));
     }
     Err(Failure::NeverFits { function: function(), demand, offer: runtime.resources.clone() })
 }

@@ -115,7 +115,7 @@ pub(super) struct Actors {
     actors: HashMap<u64, Actor>,
     /// The actors that wait for a process, in the order in which they were started.
     waiting: BTreeMap<u64, u64>,
-    /// Those that wait for resources, too.
+    /// Those that wait for resources, too, or for a process of another environment.
     demanding: BTreeMap<u64, u64>,
     /// The last number of an actor that waits.
     waiting_last: u64,
@@ -182,12 +182,12 @@ impl Actors {
     fn wait(&mut self, actor: u64) {
         self.waiting_last += 1;
         let Some(record) = self.actors.get_mut(&actor) else { return };
-        let waiting = if record.demand.is_nothing() { &mut self.waiting } else { &mut self.demanding };
+        let waiting = if record.demand.is_any_process() { &mut self.waiting } else { &mut self.demanding };
         waiting.insert(self.waiting_last, actor);
         record.stage = Stage::Waiting { number: self.waiting_last };
     }
 
-    /// The actors that need a process and resources, and what they demand.
+    /// The actors that need a process and something else, and what they demand.
     pub(super) fn demanding(&self) -> impl Iterator<Item = (u64, &Demand)> {
         self.demanding.values().filter_map(|actor| Some((*actor, &self.actors.get(actor)?.demand)))
     }
@@ -196,7 +196,7 @@ impl Actors {
         self.demanding.values().next().copied()
     }
 
-    /// The actors that need only a process, in the order in which they get one.
+    /// The actors that need only a process of the usual environment, in the order in which they get one.
     pub(super) fn waiting(&self) -> btree_map::Values<'_, u64, u64> {
         self.waiting.values()
     }

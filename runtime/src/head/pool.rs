@@ -7,7 +7,10 @@
 //! first to workers that have given some back, to the latest of them first: deep recursion finishes what it began
 //! before it begins more. All others are served [in rotation](wants).
 //!
-//! Some processes are *kept*: so many are there, or start, whatever is demanded. More start for demands that fit.
+//! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone.
+//!
+//! Some processes, of the usual environment, are *kept*: so many are there, or start, whatever is demanded. More start
+//! for demands that fit. When there may be no more, idle ones make room for those of other environments.
 //!
 //! There is a limit to all processes, and actors leave enough of them for those that are kept. When the limit is
 //! reached and all running calls wait for others, the next request gets an error: nothing else would go on. The limit
@@ -23,6 +26,7 @@ use mobula_client::OwnerId;
 use self::ledger::Ledger;
 use self::wants::{Seeker, Want, Wants};
 use self::workers::Workers;
+use crate::environment::Environment;
 use crate::resources::{Demand, Resources};
 
 #[cfg(test)]
@@ -66,6 +70,8 @@ pub(super) trait Caller: Clone {
 /// A process of the session other than the driver.
 pub(super) struct Worker<C> {
     pub(super) pid: u32,
+    /// The environment that it was started in.
+    pub(super) environment: Environment,
     /// The link to the process, once it has registered.
     pub(super) link: Option<C>,
     pub(super) job: Job,
@@ -167,6 +173,20 @@ impl<C: Caller> Worker<C> {
         }
     }
 
+    /// Whether it has work of nobody, and could begin some.
+    fn is_idle(&self) -> bool {
+        matches!(self.job, Job::Idle { .. }) && !self.blocked && self.broken.is_none() && self.link.is_some()
+    }
+
+    fn is_starting(&self) -> bool {
+        matches!(self.job, Job::Starting { .. })
+    }
+
+    /// Whether it will soon be free, or is found to be busy.
+    fn is_finishing(&self, now: Instant) -> bool {
+        matches!(self.job, Job::Finishing { .. }) && self.serves(now)
+    }
+
     /// Whether it runs, or could soon run, a call for which a process waits.
     fn serves(&self, now: Instant) -> bool {
         let has_part = match self.job {
@@ -240,14 +260,17 @@ impl<C: Caller> Pool<C> {
     /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let own = (self.surplus_count(now) > 0 || self.is_any_exiting()).then_some(SURPLUS_KEPT / 4);
+        let others = self.workers.active().any(|(_, worker)| self.is_spare(worker));
+        let others = others.then_some(SURPLUS_KEPT / 4);
         let starting = (self.starting() > 0).then_some(START_PATIENCE / 4);
         let broken = self.workers.active().any(|(_, worker)| worker.broken.is_some());
         let broken = broken.then_some(BROKEN_PATIENCE / 4);
-        let finishing = (self.finishing(now) > 0).then_some(FREE_PATIENCE / 4);
+        let finishing = self.workers.active().any(|(_, worker)| worker.is_finishing(now));
+        let finishing = finishing.then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
         let wants =
             self.wants.iter().filter(|want| self.is_poor(want)).map(|want| want.changes_in(now)).min();
-        [own, starting, broken, finishing, stuck, wants].into_iter().flatten().min()
+        [own, others, starting, broken, finishing, stuck, wants].into_iter().flatten().min()
     }
 
     // ---- what callers and workers say ----
@@ -257,14 +280,14 @@ impl<C: Caller> Pool<C> {
         self.wants.set(caller, demand, workers, now);
     }
 
-    /// No more workers will start. Returns the callers that want workers, and the demands of their calls, if no worker
-    /// that is there will have time for them.
-    pub(super) fn give_up_wants(&mut self, now: Instant) -> Vec<(C, Demand)> {
-        if self.serving(now) > 0 {
+    /// No more workers of an environment will start. Returns the callers that want some, and the demands of their
+    /// calls, if no worker that is there will have time for them.
+    pub(super) fn give_up_wants(&mut self, environment: &Environment, now: Instant) -> Vec<(C, Demand)> {
+        if self.serving(environment, now) > 0 {
             return Vec::new();
         }
         // The actors are told by those who know them.
-        let callers = self.wants.take_all().into_iter().filter_map(|want| match want.seeker {
+        let callers = self.wants.take_all_of(environment).into_iter().filter_map(|want| match want.seeker {
             Seeker::Caller(caller) => Some((caller, want.demand)),
             Seeker::Actor(_) => None,
         });
@@ -276,9 +299,10 @@ impl<C: Caller> Pool<C> {
         self.wants.set_actors(actors.collect(), now);
     }
 
-    /// Whether workers are wanted, and no worker that is there or starts will have time.
-    pub(super) fn is_hopeless(&self, now: Instant) -> bool {
-        !self.wants.is_empty() && self.serving(now) == 0
+    /// Whether workers of an environment are wanted, and none that is there or starts will have time.
+    pub(super) fn is_hopeless(&self, environment: &Environment, now: Instant) -> bool {
+        self.wants.iter().any(|want| want.demand.environment() == environment)
+            && self.serving(environment, now) == 0
     }
 
     /// A caller does not need its leased worker any more. The worker is busy if it may still run calls of other
@@ -329,10 +353,11 @@ impl<C: Caller> Pool<C> {
 
     // ---- processes ----
 
-    /// A process has been started.
-    pub(super) fn add(&mut self, token: u64, pid: u32, now: Instant) {
+    /// A process has been started in an environment.
+    pub(super) fn add(&mut self, token: u64, pid: u32, environment: Environment, now: Instant) {
         let worker = Worker {
             pid,
+            environment,
             link: None,
             job: Job::Starting { since: now },
             lessee: None,
@@ -391,16 +416,21 @@ impl<C: Caller> Pool<C> {
         self.workers.get(token)?.link.as_ref()
     }
 
+    /// The environment that a process was started in.
+    pub(super) fn environment(&self, token: u64) -> Environment {
+        self.workers.get(token).map(|worker| worker.environment.clone()).unwrap_or_default()
+    }
+
     pub(super) fn pid(&self, token: u64) -> Option<u32> {
         Some(self.workers.get(token)?.pid)
     }
 
     // ---- deciding ----
 
-    /// A process without work. The one that was used last is the warmest.
-    pub(super) fn idle(&self) -> Option<(u64, &C)> {
+    /// A process of this environment without work. The one that was used last is the warmest.
+    pub(super) fn idle(&self, environment: &Environment) -> Option<(u64, &C)> {
         let idle = self.workers.active().filter_map(|(token, worker)| match (worker.job, &worker.link) {
-            (Job::Idle { since }, Some(link)) if !worker.blocked && worker.broken.is_none() => {
+            (Job::Idle { since }, Some(link)) if worker.is_idle() && worker.environment == *environment => {
                 Some((since, token, link))
             }
             _ => None,
@@ -420,12 +450,13 @@ impl<C: Caller> Pool<C> {
 
     /// The number of processes that are starting, and do not use all their descriptors in the driver yet.
     pub(super) fn starting(&self) -> usize {
-        self.count(|worker| matches!(worker.job, Job::Starting { .. }))
+        self.count(Worker::is_starting)
     }
 
-    /// The number of processes that are there or starting for actors that wait for one.
-    pub(super) fn coming(&self) -> usize {
-        self.count(|worker| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. }))
+    /// The number of processes that are there or starting for actors that wait for one of this environment.
+    pub(super) fn coming(&self, environment: &Environment) -> usize {
+        let is_coming = |worker: &Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
+        self.count(|worker| is_coming(worker) && worker.environment == *environment)
     }
 
     /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
@@ -476,14 +507,36 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// The number of processes to start, when so many actors wait for one.
-    pub(super) fn lacking(&self, actors: usize, now: Instant) -> usize {
-        let starting = self.starting();
-        let for_calls = self.kept.saturating_sub(self.serving(now));
+    /// The environments of the processes to start, when so many actors wait for a usual one.
+    pub(super) fn lacking(&self, actors: usize, now: Instant) -> Vec<Environment> {
+        let mut lacking = self.needed(actors, now);
+        lacking.truncate(self.limit().saturating_sub(self.workers.len()));
+        lacking
+    }
+
+    /// The same, as if there could be any number of processes. Those of other environments come first: the usual ones
+    /// may be kept for nothing.
+    fn needed(&self, actors: usize, now: Instant) -> Vec<Environment> {
+        let mut needed = Vec::new();
+        let mut for_usual = 0;
+        for (environment, grantable) in self.grantable(now) {
+            let is_coming = |worker: &Worker<C>| {
+                worker.environment == environment
+                    && (worker.is_starting() || worker.is_idle() || worker.is_finishing(now))
+            };
+            let lacking = grantable.min(self.kept).saturating_sub(self.count(is_coming));
+            if environment.is_usual() {
+                for_usual = lacking;
+            } else {
+                needed.extend(std::iter::repeat_n(environment, lacking));
+            }
+        }
+        let starting = self.count(|worker| worker.is_starting() && worker.environment.is_usual());
+        let for_calls = self.kept.saturating_sub(self.serving(&Environment::USUAL, now));
         let for_actors = actors.saturating_sub(starting);
-        let for_wants = self.grantable(now).min(self.kept).saturating_sub(starting + self.finishing(now));
-        let lacking = for_calls.max(for_actors).max(for_wants);
-        lacking.min(self.limit().saturating_sub(self.workers.len()))
+        let usual = for_calls.max(for_actors).max(for_usual);
+        needed.extend(std::iter::repeat_n(Environment::USUAL, usual));
+        needed
     }
 
     /// The request to refuse, when the limit of processes is reached and none of them goes on.
@@ -519,22 +572,42 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Processes that have been idle for a while and are not needed.
-    pub(super) fn surplus(&self, now: Instant) -> Vec<u64> {
+    /// Processes that have been idle for a while and are not needed, and idle ones in the way of processes of other
+    /// environments that cannot start. So many actors wait for a usual one.
+    pub(super) fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
         let idle = self.workers.active().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
                 && worker.serves(now)
         });
-        idle.map(|(token, _)| token).take(self.surplus_count(now)).collect()
+        let (usual, others): (Vec<_>, Vec<_>) = idle.partition(|(_, worker)| worker.environment.is_usual());
+        let usual = usual.into_iter().take(self.surplus_count(now));
+        let others = others.into_iter().filter(|(_, worker)| self.is_spare(worker));
+        let mut surplus: Vec<u64> = usual.chain(others).map(|(token, _)| token).collect();
+        let needed = self.needed(actors, now);
+        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
+        let comes_free = surplus.len() + self.count(is_exiting);
+        let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
+        // One that is kept makes room for a call, and not the other way round.
+        let mut unmet = needed.iter().skip(room).peekable();
+        if let Some(first) = unmet.peek().copied() {
+            let count = unmet.filter(|environment| first.is_usual() || !environment.is_usual()).count();
+            let in_the_way = self.workers.active().filter(|(token, worker)| {
+                worker.is_idle() && worker.environment != *first && !surplus.contains(token)
+            });
+            let in_the_way: Vec<u64> = in_the_way.map(|(token, _)| token).take(count).collect();
+            surplus.extend(in_the_way);
+        }
+        surplus
     }
 
-    fn serving(&self, now: Instant) -> usize {
-        self.count(|worker| worker.serves(now))
+    /// Whether it is an idle process of another environment than the usual one, which nobody wants.
+    fn is_spare(&self, worker: &Worker<C>) -> bool {
+        let is_wanted = || self.wants.iter().any(|want| *want.demand.environment() == worker.environment);
+        !worker.environment.is_usual() && worker.is_idle() && !is_wanted()
     }
 
-    /// The number of workers that will soon be free, or are found to be busy.
-    fn finishing(&self, now: Instant) -> usize {
-        self.count(|worker| matches!(worker.job, Job::Finishing { .. }) && worker.serves(now))
+    fn serving(&self, environment: &Environment, now: Instant) -> usize {
+        self.count(|worker| worker.environment == *environment && worker.serves(now))
     }
 
     /// The number of workers that do not rest for which something holds.
@@ -558,7 +631,7 @@ impl<C: Caller> Pool<C> {
     }
 
     fn surplus_count(&self, now: Instant) -> usize {
-        self.serving(now).saturating_sub(self.kept)
+        self.serving(&Environment::USUAL, now).saturating_sub(self.kept)
     }
 
     // ---- wants ----
@@ -602,47 +675,63 @@ impl<C: Caller> Pool<C> {
         wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
     }
 
-    /// The want that is served next, among those whose demand fits.
-    fn next_want(&self, now: Instant) -> Option<usize> {
+    /// The want that is served next, among those whose demand fits and that can be served otherwise.
+    fn next_want(&self, can_be: impl Fn(&Want<C>) -> bool, now: Instant) -> Option<usize> {
         let reserving = self.reserving(now);
         let reserved = reserving.and_then(|position| self.wants.iter().nth(position));
-        let may_go = |want: &Want<C>| match reserved {
-            // A call that has begun may finish with what it needs: the reservation may be waiting for its end.
-            Some(_) if self.is_running(want) && self.is_poor(want) => self.ledger.has(&want.demand),
-            Some(reserved) => self.ledger.has_beside(&want.demand, &reserved.demand),
-            None => self.ledger.has(&want.demand),
-        };
+        let may_go = |want: &Want<C>| can_be(want) && self.fits_beside(reserved, want);
         let blocked = self.wants.iter().rposition(|want| self.is_blocked(want) && may_go(want));
-        let reserving = reserving.filter(|_| reserved.is_some_and(|want| self.ledger.has(&want.demand)));
+        let has_all = |want: &Want<C>| can_be(want) && self.ledger.has(&want.demand);
+        let reserving = reserving.filter(|_| reserved.is_some_and(has_all));
         blocked.or(reserving).or_else(|| self.wants.iter().position(may_go))
     }
 
-    /// How many workers could be granted if there were processes enough.
-    fn grantable(&self, now: Instant) -> usize {
-        if self.next_want(now).is_none() {
-            return 0;
+    /// Whether a demand fits beside what is taken, and reserved.
+    fn fits_beside(&self, reserved: Option<&Want<C>>, want: &Want<C>) -> bool {
+        match reserved {
+            // A call that has begun may finish with what it needs: the reservation may be waiting for its end.
+            Some(_) if self.is_running(want) && self.is_poor(want) => self.ledger.has(&want.demand),
+            Some(reserved) if std::ptr::eq(reserved, want) => self.ledger.has(&want.demand),
+            Some(reserved) => self.ledger.has_beside(&want.demand, &reserved.demand),
+            None => self.ledger.has(&want.demand),
         }
-        let mut free = self.ledger.free();
-        let mut count = 0;
-        for want in self.wants.iter() {
+    }
+
+    /// How many workers of each environment could be granted if there were processes enough, and no other environments.
+    fn grantable(&self, now: Instant) -> Vec<(Environment, usize)> {
+        let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
+        let mut counts: Vec<(Environment, usize, Resources)> = Vec::new();
+        for want in self.wants.iter().filter(|want| self.fits_beside(reserved, want)) {
+            let environment = want.demand.environment();
+            let position = counts.iter().position(|(other, ..)| other == environment);
+            let position = position.unwrap_or_else(|| {
+                counts.push((environment.clone(), 0, self.ledger.free()));
+                counts.len() - 1
+            });
+            let (_, count, free) = &mut counts[position];
             for _ in 0..want.workers {
-                if !want.demand.is_within(&free) {
+                if !want.demand.is_within(free) {
                     break;
                 }
                 free.subtract(&want.demand);
-                count += 1;
+                *count += 1;
             }
         }
-        count
+        counts.into_iter().map(|(environment, count, _)| (environment, count)).collect()
     }
 
     fn grant(&mut self, now: Instant) -> Option<Decision<C>> {
         if self.wants.is_empty() {
             return None;
         }
-        let (token, link) = self.idle()?;
+        let idle = self.workers.active().filter(|(_, worker)| worker.is_idle());
+        let idle: Vec<&Environment> = idle.map(|(_, worker)| &worker.environment).collect();
+        if idle.is_empty() {
+            return None;
+        }
+        let position = self.next_want(|want| idle.contains(&want.demand.environment()), now)?;
+        let (token, link) = self.idle(self.wants.iter().nth(position)?.demand.environment())?;
         let process = link.peer();
-        let position = self.next_want(now)?;
         let (seeker, demand) = self.wants.served(position, now);
         let pid = self.pid(token)?;
         let given = seeker.clone();
@@ -693,7 +782,7 @@ impl<C: Caller> Pool<C> {
     }
 
     /// The resources that a demand lacks when everything has come back that is about to.
-    fn lack(&self, demand: &Resources, now: Instant) -> Lack {
+    fn lack(&self, demand: &Demand, now: Instant) -> Lack {
         let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
         let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
         let mut coming = Resources::default();
@@ -705,11 +794,12 @@ impl<C: Caller> Pool<C> {
         }
         let is_any =
             |is_it: &dyn Fn(&Worker<C>) -> bool| self.workers.active().any(|(_, worker)| is_it(worker));
-        let comes = self.starting() > 0 || is_any(&is_recalled);
-        // Another process starts, unless one that is there may soon be free.
+        let is_of_it = |worker: &Worker<C>| worker.environment == *demand.environment();
+        let comes = is_any(&|worker| worker.is_starting() && is_of_it(worker)) || is_any(&is_recalled);
+        // Another process starts, unless one that is there may soon be free. Idle ones of other environments end.
         let starts = match self.workers.len() < self.limit() {
-            true => self.finishing(now) == 0,
-            false => is_any(&is_exiting),
+            true => !is_any(&|worker| worker.is_finishing(now) && is_of_it(worker)),
+            false => is_any(&is_exiting) || is_any(&|worker| worker.is_idle() && !is_of_it(worker)),
         };
         if comes || starts { Lack::Nothing } else { Lack::Process }
     }

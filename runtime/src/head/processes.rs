@@ -19,6 +19,7 @@ use nix::sys::epoll::EpollTimeout;
 
 use super::output::{self, Output, Pipe};
 use super::watches::Watches;
+use crate::environment::Environment;
 use crate::error::ExitReason;
 use crate::process::child::Child;
 use crate::process::launch::Launch;
@@ -88,8 +89,8 @@ impl Processes {
         Ok(Self { options, head, spawner, running, ends, pipes, token_last, overflowed, output })
     }
 
-    /// Starts a worker. Returns its token and its process id.
-    pub(crate) fn start(&mut self) -> std::io::Result<(u64, u32)> {
+    /// Starts a worker in an environment. Returns its token and its process id.
+    pub(crate) fn start(&mut self, environment: &Environment) -> std::io::Result<(u64, u32)> {
         self.token_last += 1;
         let token = self.token_last;
         let role = Role::Worker(WorkerRole {
@@ -100,9 +101,11 @@ impl Processes {
             forward_output: self.options.forward_output,
             spin: self.options.spin,
             resources: self.options.resources.clone(),
+            environment: environment.told(),
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let mut command = self.options.launch.command("mobula-worker", &role);
+        environment.apply(&mut command);
         command.stdin(Stdio::null()).stdout(output()).stderr(output());
         let (child, stdout, stderr) = self.spawner.start(command)?;
         let pid = child.pid();

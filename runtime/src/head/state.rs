@@ -2,6 +2,7 @@
 //! [pool](super::pool) about workers and of the [actors](super::actors) about actors. It has the processes of the
 //! session and the links to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::actors::Actors;
 use super::deaths::Deaths;
 use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
+use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::Link;
 use crate::process::{descriptors, output};
@@ -34,9 +36,17 @@ pub(super) struct State {
     deaths: Deaths,
     /// Dropped when every process that was told to end has ended.
     ending: Option<Sender<()>>,
-    start_failures: u32,
-    start_kills: u32,
+    /// The processes that did not come up lately, for each environment that has some.
+    start_failures: HashMap<Environment, StartFailures>,
     is_store_lost: bool,
+}
+
+/// Processes in a row that did not come up.
+#[derive(Debug, Default)]
+struct StartFailures {
+    failures: u32,
+    /// Those that were killed from outside.
+    kills: u32,
 }
 
 impl State {
@@ -48,8 +58,7 @@ impl State {
             actors: Actors::default(),
             deaths: Deaths::default(),
             ending: None,
-            start_failures: 0,
-            start_kills: 0,
+            start_failures: HashMap::new(),
             is_store_lost: false,
         }
     }
@@ -126,13 +135,14 @@ impl State {
         if build_id != self.build_id {
             self.processes.kill(token);
             self.pool.exit(token, Instant::now());
-            self.start_failures = START_FAILURES_MAX;
+            let environment = self.pool.environment(token);
+            self.start_failures.entry(environment.clone()).or_default().failures = START_FAILURES_MAX;
             let message = format!(
                 "the worker program is another build than the driver (process {pid}): workers must run the same binary"
             );
-            return self.no_workers(&message);
+            return self.no_workers(&environment, &message);
         }
-        (self.start_failures, self.start_kills) = (0, 0);
+        self.start_failures.remove(&self.pool.environment(token));
         self.pool.register(token, from, Instant::now());
     }
 
@@ -168,7 +178,7 @@ impl State {
                 false => reason,
             };
             if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
-                self.did_not_come_up(reason);
+                self.did_not_come_up(&worker.environment, reason);
             }
             if let Some(link) = &worker.link {
                 self.deaths.died(link.peer, reason);
@@ -185,53 +195,62 @@ impl State {
         }
     }
 
-    fn did_not_come_up(&mut self, reason: ExitReason) {
+    fn did_not_come_up(&mut self, environment: &Environment, reason: ExitReason) {
+        let counts = self.start_failures.entry(environment.clone()).or_default();
         if reason == (ExitReason::Killed { signal: libc::SIGKILL }) {
-            self.start_kills += 1;
-            if self.start_kills >= START_KILLS_MAX {
-                self.start_failures = START_FAILURES_MAX;
+            counts.kills += 1;
+            if counts.kills >= START_KILLS_MAX {
+                counts.failures = START_FAILURES_MAX;
             }
         } else {
-            self.start_failures += 1;
+            counts.failures += 1;
         }
-        if self.start_failures >= START_FAILURES_MAX {
-            self.no_workers(&format!("worker processes do not come up: {reason} before it could serve"));
+        if self.has_given_up(environment) {
+            let message =
+                format!("worker processes{environment} do not come up: {reason} before it could serve");
+            self.no_workers(environment, &message);
         }
+    }
+
+    /// Whether no more processes of an environment are started.
+    fn has_given_up(&self, environment: &Environment) -> bool {
+        self.start_failures.get(environment).is_some_and(|counts| counts.failures >= START_FAILURES_MAX)
     }
 
     /// A new request, and a process that becomes free, are reasons to try again to start processes.
     fn try_again(&mut self) {
-        if self.start_failures >= START_FAILURES_MAX {
-            (self.start_failures, self.start_kills) = (0, 0);
-        }
+        self.start_failures.retain(|_, counts| counts.failures < START_FAILURES_MAX);
     }
 
-    /// No more processes will start: fails the requests that no process can serve that is there or starts.
-    fn no_workers(&mut self, message: &str) {
+    /// No more processes of an environment will start: fails the requests that no process can serve that is there or
+    /// starts.
+    fn no_workers(&mut self, environment: &Environment, message: &str) {
         let failure = Failure::NoWorkers { reason: message.to_owned() };
-        for (caller, demand) in self.pool.give_up_wants(Instant::now()) {
+        for (caller, demand) in self.pool.give_up_wants(environment, Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { demand, failure: failure.clone() }, Vec::new());
         }
-        let demanding = self.actors.demanding().map(|(actor, _)| actor);
-        let waiting = self.actors.waiting().copied().chain(demanding);
-        let beyond: Vec<u64> = waiting.skip(self.pool.coming()).collect();
+        let usual = self.actors.waiting().copied().filter(|_| environment.is_usual());
+        let demanding = self.actors.demanding().filter(|(_, demand)| demand.environment() == environment);
+        let waiting = usual.chain(demanding.map(|(actor, _)| actor));
+        let beyond: Vec<u64> = waiting.skip(self.pool.coming(environment)).collect();
         for actor in beyond {
             self.actors.over(actor, 0, failure.clone());
         }
     }
 
-    /// Starts a process. Returns `false` if the system refuses.
-    fn start_process(&mut self) -> bool {
-        match self.processes.start() {
+    /// Starts a process in an environment. Returns `false` if the system refuses.
+    fn start_process(&mut self, environment: &Environment) -> bool {
+        match self.processes.start(environment) {
             Ok((token, pid)) => {
-                self.pool.add(token, pid, Instant::now());
+                self.pool.add(token, pid, environment.clone(), Instant::now());
                 true
             }
             Err(error) => {
-                self.start_failures += 1;
-                if self.start_failures >= START_FAILURES_MAX {
+                self.start_failures.entry(environment.clone()).or_default().failures += 1;
+                if self.has_given_up(environment) {
                     let reason = explained(&error);
-                    self.no_workers(&format!("a worker process cannot be started: {reason}"));
+                    let message = format!("a worker process{environment} cannot be started: {reason}");
+                    self.no_workers(environment, &message);
                 }
                 false
             }
@@ -267,7 +286,7 @@ impl State {
                 self.actors.over(actor, 0, self.process_limit());
                 continue;
             }
-            let Some((token, link)) = self.pool.idle() else { break };
+            let Some((token, link)) = self.pool.idle(&Environment::USUAL) else { break };
             if self.actors.place(actor, token, link) {
                 self.pool.place(token, actor);
             }
@@ -297,16 +316,18 @@ impl State {
                 }
             }
         }
-        if self.start_failures >= START_FAILURES_MAX && self.pool.is_hopeless(now) {
-            // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits
-            // for more workers.
-            self.start_failures = START_FAILURES_MAX - 1;
+        for (environment, counts) in &mut self.start_failures {
+            if counts.failures >= START_FAILURES_MAX && self.pool.is_hopeless(environment, now) {
+                // The processes that were to serve will not: the head tries once more. If that fails too, no caller
+                // waits for more workers.
+                counts.failures = START_FAILURES_MAX - 1;
+            }
         }
-        for _ in 0..self.pool.lacking(self.actors.waiting().len(), now) {
+        for environment in self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.
-            while self.start_failures < START_FAILURES_MAX && !self.start_process() {}
+            while !self.has_given_up(&environment) && !self.start_process(&environment) {}
         }
-        for token in self.pool.surplus(now) {
+        for token in self.pool.surplus(self.actors.waiting().len(), now) {
             self.exit(token);
         }
         match self.pool.refuse(self.actors.waiting().len(), now) {

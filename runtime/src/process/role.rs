@@ -31,6 +31,8 @@ pub(crate) struct WorkerRole {
     /// The resources of the session.
     pub(crate) resources: Resources,
     pub(crate) spin: std::time::Duration,
+    /// What [`Environment::told`](crate::environment::Environment::told) returns.
+    pub(crate) environment: (Vec<String>, Option<OsString>),
 }
 
 /// The embedded store.

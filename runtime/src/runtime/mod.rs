@@ -16,6 +16,7 @@ use mobula_client::{Client, ClientError, Event, Events, Handle};
 
 use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
+use crate::environment::Environment;
 use crate::error::Failure;
 use crate::executor::{Cancelled, Executor};
 use crate::mail::link::Link;
@@ -37,8 +38,10 @@ pub struct Runtime {
     pub(crate) executor: Option<Executor>,
     /// The resources of the session.
     pub(crate) resources: Resources,
-    /// Whether the session can meet the [usual demand](Demand::is_usual).
-    pub(crate) usual_fits: bool,
+    /// The environment of this process, which the calls that it makes inherit.
+    pub(crate) environment: Environment,
+    /// The demand of a call without options. `None`: the session cannot meet it.
+    pub(crate) usual: Option<Demand>,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
@@ -66,10 +69,12 @@ impl Runtime {
         executor: Option<Executor>,
         spin: Duration,
         resources: Resources,
+        environment: Environment,
     ) -> Arc<Self> {
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);
+        let usual = Demand::within(environment.clone(), Resources::clone(&Demand::default()));
         let woken = Arc::downgrade(&waiters);
         let wake = move || {
             if let Some(waiters) = woken.upgrade() {
@@ -82,7 +87,8 @@ impl Runtime {
             submitter: Submitter::new(session, client.clone(), links.clone(), waiters.clone()),
             client,
             executor,
-            usual_fits: Demand::default().is_within(&resources),
+            usual: Some(usual).filter(|usual| usual.is_within(&resources)),
+            environment,
             resources,
             links,
             waiters,

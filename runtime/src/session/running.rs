@@ -14,6 +14,7 @@ use super::directory::Directory;
 use super::options::SessionOptions;
 use super::store::Store;
 use super::surroundings;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::head::{Head, HeadOptions, WorkerOptions};
 use crate::mail::link::Link;
@@ -83,7 +84,7 @@ impl Running {
                 build_id: options.build_id,
                 worker,
             })?);
-            let runtime = runtime.insert(Runtime::new(client, None, spin, resources));
+            let runtime = runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mobula_client::internal::explained;
 use mobula_client::{Client, ClientError, ConnectOptions};
 
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::host::Host;
@@ -89,7 +90,9 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
         output::enable_labels();
     }
     let client = connect(Path::new(&role.socket))?;
-    let runtime = Runtime::new(client, Some(Executor::new(host)), role.spin, role.resources);
+    let environment = Environment::of_this_process(role.environment);
+    let executor = Executor::new(host);
+    let runtime = Runtime::new(client, Some(executor), role.spin, role.resources, environment);
     current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());

@@ -549,11 +549,15 @@ impl Life {
                 Decision::AskWhetherFree { worker } => self.send(HEAD, worker.0, Record::SayWhenFree),
             }
         }
-        for _ in 0..self.pool.lacking(0, self.now) {
+        for environment in self.pool.lacking(0, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1, self.now);
+            self.pool.add(self.token_last, 1, environment, self.now);
             self.servers.insert(self.token_last, Server::default());
             self.callers.insert(self.token_last, Process::default());
+        }
+        for token in self.pool.surplus(0, self.now) {
+            self.pool.exit(token, self.now);
+            self.die(token);
         }
         if let Some(refused) = self.pool.refuse(0, self.now) {
             let Refused::Caller(caller, demand) = refused else {
@@ -644,7 +648,8 @@ impl Life {
             );
         }
         for token in self.servers.keys().copied().collect::<Vec<_>>() {
-            let server = &self.servers[&token];
+            // It may have ended as more than is needed.
+            let Some(server) = self.servers.get(&token) else { continue };
             if !server.registered {
                 self.register(token);
                 continue;

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::environment::EnvironmentOptions;
 use crate::resources::Amounts;
 
 /// Schedules of an ordinary run.
@@ -47,9 +48,9 @@ fn a_large_demand_is_served_although_small_ones_never_cease() {
                 _ => {}
             }
         }
-        for _ in 0..pool.lacking(0, now) {
+        for environment in pool.lacking(0, now) {
             token_last += 1;
-            pool.add(token_last, 1, now);
+            pool.add(token_last, 1, environment, now);
             pool.register(token_last, &End(token_last), now);
         }
         // One a step, so that they do not all end at the same time.
@@ -158,7 +159,8 @@ impl Offer {
         for _ in 0..1 + random.below(3) {
             let cpus = [0.0, 0.25, 0.5, 1.0 + random.below(cpus) as f64][random.below(4)];
             let disk = random.below(2 * disks + 1) as f64 / 2.0;
-            let demand = Demand::of(amounts(cpus, disk));
+            let environment = [None, None, Some("A"), Some("B")][random.below(4)].map(environment);
+            let demand = Demand::within(environment.unwrap_or_default(), amounts(cpus, disk));
             if !demands.contains(&demand) {
                 demands.push(demand);
             }
@@ -167,9 +169,16 @@ impl Offer {
     }
 }
 
+/// An environment with a variable of this name.
+fn environment(name: &str) -> Environment {
+    let env_vars = Some(EnvironmentOptions::variables([(name, "1")]));
+    Environment::USUAL.with(&EnvironmentOptions { env_vars, working_dir: None }).expect("it can be")
+}
+
 /// A worker, as the model knows it.
 #[derive(Debug, Default)]
 struct Process {
+    environment: Environment,
     registered: bool,
     lessee: Option<End>,
     /// The demand of its calls, while it may run any.
@@ -189,6 +198,11 @@ impl Process {
         let Self { registered, lessee, blocked, broken, exiting, actor, finishing, .. } = self;
         let is_busy = *blocked || *broken || *exiting || *actor || finishing.is_some();
         *registered && lessee.is_none() && !is_busy
+    }
+
+    /// Whether it could begin a call of this environment.
+    fn serves(&self, environment: &Environment) -> bool {
+        self.is_idle() && self.environment == *environment
     }
 
     /// Whether it was recalled, and holds a CPU until it is given back.
@@ -401,8 +415,9 @@ impl Schedule {
     /// Carries out the decisions as the head does.
     fn arrange(&mut self) {
         while self.actors > 0 {
-            let Some((token, _)) = self.pool.idle() else { break };
-            assert!(self.processes[&token].is_idle(), "an actor got {:?}", self.processes[&token]);
+            let Some((token, _)) = self.pool.idle(&Environment::USUAL) else { break };
+            let is_right = self.processes[&token].serves(&Environment::USUAL);
+            assert!(is_right, "an actor got {:?}", self.processes[&token]);
             self.pool.place(token, 7);
             let process = self.processes.get_mut(&token).expect("it runs");
             (process.actor, process.demand) = (true, Demand::nothing());
@@ -413,12 +428,12 @@ impl Schedule {
         for decision in self.pool.arrange(self.now) {
             self.carry_out(decision);
         }
-        for _ in 0..self.pool.lacking(self.actors, self.now) {
+        for environment in self.pool.lacking(self.actors, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1, self.now);
-            self.processes.insert(self.token_last, Process::default());
+            self.pool.add(self.token_last, 1, environment.clone(), self.now);
+            self.processes.insert(self.token_last, Process { environment, ..Process::default() });
         }
-        for token in self.pool.surplus(self.now) {
+        for token in self.pool.surplus(self.actors, self.now) {
             let process = self.processes.get_mut(&token).expect("it runs");
             assert!(process.is_idle(), "ended as more than is needed: {process:?}");
             process.exiting = true;
@@ -432,8 +447,16 @@ impl Schedule {
                 // Workers that have given up CPUs go first.
                 let gave_up = |end: End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
                 let runs = |end: End| self.processes.get(&end.0).is_some_and(|other| other.lessee.is_some());
+                let has_process = |which: usize| {
+                    let environment = self.demands[which].environment();
+                    self.processes.values().any(|process| process.serves(environment))
+                };
                 let is_first = |(end, which): &(End, usize)| {
-                    gave_up(*end) && runs(*end) && self.is_poor(*end, *which) && self.fits(*which)
+                    has_process(*which)
+                        && gave_up(*end)
+                        && runs(*end)
+                        && self.is_poor(*end, *which)
+                        && self.fits(*which)
                 };
                 assert!(gave_up(caller) || !self.wants.keys().any(is_first), "{caller:?} was not next");
                 let which = self.demands.iter().position(|other| *other == demand).expect("one of them");
@@ -443,7 +466,7 @@ impl Schedule {
                 (*wanted, *since) = (*wanted - 1, self.now);
                 self.wants.retain(|_, (workers, _)| *workers > 0);
                 let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
-                assert!(process.is_idle(), "granted: {process:?}");
+                assert!(process.serves(demand.environment()), "granted: {process:?}");
                 (process.lessee, process.demand) = (Some(caller), demand);
             }
             Decision::Recall { lessee, worker } => {
@@ -469,9 +492,10 @@ impl Schedule {
             Decision::Place { actor, token } => {
                 let which = self.demanding.remove(&actor).expect("it waits");
                 assert!(self.fits(which), "an actor has more than there is");
+                let demand = self.demands[which].clone();
                 let process = self.processes.get_mut(&token).expect("it runs");
-                assert!(process.is_idle(), "an actor got {process:?}");
-                (process.actor, process.demand) = (true, self.demands[which].clone());
+                assert!(process.serves(demand.environment()), "an actor got {process:?}");
+                (process.actor, process.demand) = (true, demand);
             }
             Decision::AskWhetherFree { worker } => {
                 let process = self.processes.get_mut(&worker.0).expect("it runs");
@@ -486,32 +510,45 @@ impl Schedule {
     fn check(&self) {
         let used = self.used();
         assert_eq!(self.pool.free(), self.total.less(&used), "what is free");
-        let idle = self.processes.values().any(Process::is_idle);
         // One that has waited for long reserves what it demands.
         let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
         let waits = self.wants.values().any(|(_, since)| is_long(since)) || !self.demanding.is_empty();
         let reserves = !self.is_uniform() && waits;
-        let wanted =
-            !reserves && self.wants.keys().any(|(_, which)| self.demands[*which].fits(&self.total, [&used]));
-        assert!(!(idle && (wanted || self.actors > 0)), "somebody waits, and a worker is idle");
+        let starting = self.processes.values().filter(|process| !process.registered);
+        let starting: Vec<_> = starting.map(|process| &process.environment).collect();
+        for (_, which) in self.wants.keys() {
+            let demand = &self.demands[*which];
+            if reserves || !demand.fits(&self.total, [&used]) {
+                continue;
+            }
+            let environment = demand.environment();
+            let idle = self.processes.values().any(|process| process.serves(environment));
+            assert!(!idle, "somebody waits, and a worker is idle");
+            let is_finishing =
+                |process: &Process| process.finishing.is_some() && process.environment == *environment;
+            let finishing = self.processes.values().any(is_finishing);
+            let comes = finishing || starting.contains(&environment);
+            assert!(comes, "no process starts for a call that fits");
+        }
+        let idle = self.processes.values().any(|process| process.serves(&Environment::USUAL));
+        assert!(!(idle && self.actors > 0), "an actor waits, and a worker is idle");
         assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
         let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
         let serving = self
             .processes
             .values()
             .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor))
-            .filter(|process| !process.finishing.is_some_and(is_late));
+            .filter(|process| !process.finishing.is_some_and(is_late) && process.environment.is_usual());
         assert!(serving.count() >= self.kept, "fewer workers than are kept");
-        let starting = self.processes.values().filter(|process| !process.registered).count();
-        assert!(starting >= self.actors, "an actor waits for a process that nobody starts");
+        let usual = starting.iter().filter(|environment| environment.is_usual()).count();
+        assert!(usual >= self.actors, "an actor waits for a process that nobody starts");
         if self.is_uniform() {
             let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
             let others = self.processes.values().any(|process| process.lessee.is_some() && !process.blocked);
-            let comes = (starting > 0 && self.fits(0)) || self.processes.values().any(Process::comes_back);
+            let comes =
+                (!starting.is_empty() && self.fits(0)) || self.processes.values().any(Process::comes_back);
             assert!(!poor || comes || !others, "nothing is done for one who has none");
         }
-        let finishing = self.processes.values().any(|process| process.finishing.is_some());
-        assert!(idle || finishing || starting > 0 || !wanted, "no process starts for a call that fits");
         let waits = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
         assert!(
             !waits || self.pool.timeout(self.now).is_some(),
@@ -605,6 +642,7 @@ impl Schedule {
             self.check();
         }
         let ordinary: BTreeSet<u64> = self.all(|process| !process.actor).into_iter().collect();
+        // Those of other environments have been idle for long.
         assert_eq!(ordinary.len(), self.kept, "{:?}", self.processes);
         assert_eq!(self.pool.free(), self.total, "not everything was given back");
     }

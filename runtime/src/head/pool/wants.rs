@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Caller;
+use crate::environment::Environment;
 use crate::resources::Demand;
 
 /// How long a caller waits for its first worker before it reserves. Its first reservation lasts as long.
@@ -115,8 +116,9 @@ impl<C: Caller> Wants<C> {
         self.0.retain(|want| !want.seeker.is(caller));
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Want<C>> {
-        std::mem::take(&mut self.0)
+    /// Removes and returns those for processes of an environment.
+    pub(super) fn take_all_of(&mut self, environment: &Environment) -> Vec<Want<C>> {
+        self.0.extract_if(.., |want| want.demand.environment() == environment).collect()
     }
 
     pub(super) fn remove(&mut self, position: usize) -> Want<C> {

@@ -169,6 +169,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::environment::Environment;
     use crate::resources::{Demand, Resources};
 
     #[derive(Clone)]
@@ -187,6 +188,7 @@ mod tests {
     fn worker(number: u16) -> Worker<End> {
         Worker {
             pid: number.into(),
+            environment: Environment::USUAL,
             link: Some(End(number)),
             job: Job::Idle { since: Instant::now() },
             lessee: None,
