@@ -1,10 +1,14 @@
 //! Calls of remote functions, as the macros' code puts them together.
 
-use mobula_runtime::{ArgumentList, Ref, Returns, TaskOptions, call_function};
+use mobula_runtime::{ArgumentList, Ref, Returns, TaskOptions, call_function, call_streaming};
 
 use crate::object_ref::ObjectRef;
+use crate::ref_stream::ObjectRefStream;
 use crate::registry::Function;
 use crate::results::ReturnTuple;
+
+/// How many items of a stream are in flight at most where nothing is said about that.
+pub const IN_FLIGHT_MAX: u32 = 128;
 
 /// The options of a call: the caller's, and the attribute's where the caller left them open.
 #[doc(hidden)]
@@ -47,6 +51,12 @@ impl Call {
     pub fn submit_list<T>(self, count: usize) -> Vec<ObjectRef<T>> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.make(Returns::List(count)).map(ObjectRef::new).collect()
+    }
+
+    /// Makes the call; its items are objects that come while it runs.
+    pub fn submit_stream<T>(self, max_in_flight: u32) -> ObjectRefStream<T> {
+        let Self { function, options, arguments } = self;
+        ObjectRefStream::new(call_streaming(function.definition(), arguments, max_in_flight, options))
     }
 
     fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {

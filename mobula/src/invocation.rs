@@ -106,6 +106,15 @@ impl<'a, 'c> Wanted<'a, 'c> {
 pub struct EachEncoder<'a, 'c>(&'a mut Invocation<'c>);
 
 impl EachEncoder<'_, '_> {
+    /// Sends an item of a stream. Returns `false` when the caller wants no more.
+    pub(crate) fn push_item<T: Serialize>(&mut self, item: &T) -> Result<bool, Failure> {
+        let given: Result<bool, PushError<ValueError>> = self.0.give_item(|out| value::append(item, out));
+        Ok(given.map_err(|error| {
+            let failed = TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
+            failed.caused_by(error)
+        })?)
+    }
+
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let given: Result<(), PushError<ValueError>> = self.0.give(|out| value::append(value, out));
         Ok(given.map_err(|error| {

@@ -62,6 +62,7 @@ mod object_ref;
 mod panics;
 mod portable;
 pub mod prelude;
+mod ref_stream;
 mod registry;
 mod results;
 mod session;
@@ -99,6 +100,7 @@ pub use crate::cancel::{CancelOnDrop, cancel, cancel_with, cancelled, is_cancell
 pub use crate::completed::{AsCompleted, as_completed};
 pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
+pub use crate::ref_stream::ObjectRefStream;
 pub use crate::session::{Builder, init, init_or_join};
 pub use crate::takeover::become_worker;
 
@@ -109,13 +111,13 @@ pub mod __private {
 
     pub use crate::actor::{Create, MethodCall, RawActor};
     pub use crate::arguments::IntoArg;
-    pub use crate::function::{Call, with_defaults};
+    pub use crate::function::{Call, IN_FLIGHT_MAX, with_defaults};
     pub use crate::invocation::{Arguments, downcast};
     pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome};
     pub use crate::results::{
         ReturnTuple, constructed, constructed_fallible, fallible, fallible_list, fallible_tuple, infallible,
-        infallible_list, infallible_tuple,
+        infallible_list, infallible_tuple, streamed, streamed_fallible,
     };
     pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

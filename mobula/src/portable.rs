@@ -34,6 +34,10 @@ pub trait Portable: Sized {
     #[doc(hidden)]
     fn encode(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
 
+    /// Encodes an item of a stream, and sends it. Returns `false` when the caller wants no more.
+    #[doc(hidden)]
+    fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure>;
+
     /// Encodes a list of results as one.
     #[doc(hidden)]
     fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
@@ -53,6 +57,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
 
     fn encode(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {
         encoder.push(self)
+    }
+
+    fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure> {
+        encoder.push_item(self)
     }
 
     fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {

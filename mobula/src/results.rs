@@ -63,6 +63,32 @@ pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
     infallible_tuple(wanted, result.map_err(returned(as_error))?)
 }
 
+/// The outcome of a function that returns the items of a stream. Each is sent as soon as it is there.
+pub fn streamed<T: Portable>(wanted: Wanted<'_, '_>, items: impl IntoIterator<Item = T>) -> Outcome {
+    let mut encoder = wanted.encoder();
+    for item in items {
+        if !item.encode_item(&mut encoder)? {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
+/// The same where each item is a `Result`. An error ends the stream.
+pub fn streamed_fallible<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_, '_>,
+    items: impl IntoIterator<Item = Result<T, E>>,
+    as_error: AsError<E>,
+) -> Outcome {
+    let mut encoder = wanted.encoder();
+    for item in items {
+        if !item.map_err(returned(as_error))?.encode_item(&mut encoder)? {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
 /// The outcome of a constructor that cannot fail.
 pub fn constructed<T: Any>(actor: T) -> Construction {
     Ok(Box::new(actor))

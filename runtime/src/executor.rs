@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::definition::Key;
 use crate::host::Host;
 use crate::mail::link::Link;
-use crate::wire::{Call, Callee, Cancel, NoResults, ToHead, ToWorker};
+use crate::wire::{Call, Callee, Cancel, NoResults, Taken, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -45,6 +45,8 @@ pub(crate) struct Executor {
     begun_before: AtomicU64,
     /// The running call was cancelled.
     cancelled: AtomicBool,
+    /// How many items of the stream that the running call makes have been taken by its caller.
+    items_taken: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +103,7 @@ impl Executor {
             over: AtomicU64::new(0),
             begun_before: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            items_taken: AtomicU64::new(0),
         }
     }
 
@@ -111,6 +114,7 @@ impl Executor {
         match ToWorker::read(record) {
             Some(ToWorker::Call(call)) => self.on_call(from, call, record),
             Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel),
+            Some(ToWorker::Taken(taken)) => self.on_taken(from, taken),
             None => {
                 tracing::error!(peer = %from.peer, "a call that cannot be read");
                 from.close();
@@ -153,6 +157,24 @@ impl Executor {
             let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
         }
         cancelled
+    }
+
+    /// The caller of the running call has taken items. A record about an earlier call comes too late.
+    fn on_taken(&self, from: &Arc<Link>, taken: Taken) {
+        let queue = self.queue.lock();
+        if queue.taken == Some((from.id, taken.task)) && self.runs() {
+            self.items_taken.fetch_max(taken.items, Ordering::SeqCst);
+        }
+    }
+
+    /// The running call is going to make a stream.
+    pub(crate) fn begin_stream(&self) {
+        self.items_taken.store(0, Ordering::SeqCst);
+    }
+
+    /// How many items of the running call's stream its caller has taken. One load.
+    pub(crate) fn items_taken(&self) -> u64 {
+        self.items_taken.load(Ordering::SeqCst)
     }
 
     /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.

@@ -1,7 +1,7 @@
 //! Records of other processes, read as this crate reads them: for the fuzz targets alone.
 
 use crate::call::payload;
-use crate::wire::{Call, FromHead, ToCaller, ToHead, read};
+use crate::wire::{Call, FromHead, ToCaller, ToHead, ToWorker, read};
 use crate::{format, wire};
 
 /// Reads bytes as each kind of record that comes through a ring. A record that can be written in one way only is
@@ -14,6 +14,11 @@ pub fn read_record(record: &[u8]) {
         take_payloads(&record[Call::BYTES..], call.arguments);
         std::hint::black_box(call.returns.count());
     }
+    if let Some(ToWorker::Taken(taken)) = ToWorker::read(record) {
+        let mut again = Vec::new();
+        taken.append_to(&mut again);
+        assert_eq!(ToWorker::read(&again), Some(ToWorker::Taken(taken)));
+    }
     match ToCaller::read(record) {
         Some(ToCaller::Results(results, payloads)) => {
             let mut again = Vec::new();
@@ -21,6 +26,13 @@ pub fn read_record(record: &[u8]) {
             again.extend_from_slice(payloads);
             assert!(matches!(ToCaller::read(&again), Some(ToCaller::Results(read, _)) if read == results));
             take_payloads(payloads, results.count);
+        }
+        Some(ToCaller::Item(item, payload)) => {
+            let mut again = Vec::new();
+            item.append_to(&mut again);
+            again.extend_from_slice(payload);
+            assert!(matches!(ToCaller::read(&again), Some(ToCaller::Item(read, _)) if read == item));
+            take_payloads(payload, 1);
         }
         Some(ToCaller::NoResults(none)) => {
             let mut again = Vec::new();
@@ -61,7 +73,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
 
     use crate::definition::Key;
     use crate::error::Failure;
-    use crate::wire::{Callee, NoResults, Results, Returns};
+    use crate::wire::{Callee, Item, NoResults, Results, Returns, Taken};
 
     let mut payloads = Vec::new();
     payload::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
@@ -76,6 +88,11 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     let mut results = Vec::new();
     Results { task: 5, first: 0, count: 2, is_last: true, ran_nanos: 77 }.append_to(&mut results);
     results.extend_from_slice(&payloads);
+    let mut item = Vec::new();
+    Item { task: 5, position: 3 }.append_to(&mut item);
+    payload::append_inline(&mut item, format::PLAIN, b"small", &[]);
+    let mut taken = Vec::new();
+    Taken { task: 5, items: 3 }.append_to(&mut taken);
     let none = |none: NoResults| {
         let mut record = Vec::new();
         none.append_to(&mut record);
@@ -88,7 +105,10 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("call_function", call(Callee::Function(key), Returns::One)),
         ("call_method", call(Callee::Method(3), Returns::Tuple(2))),
+        ("call_stream", call(Callee::Function(key), Returns::Stream(16))),
         ("results", results),
+        ("item", item),
+        ("taken", taken),
         ("failed", none(NoResults::Failed { task: 5, failure: failure(), ran_nanos: 1 })),
         ("declined", none(NoResults::Declined { task: 5 })),
         ("start_actor", to_head(ToHead::StartActor { actor: 1, arguments: 2, payloads: &payloads })),
@@ -97,6 +117,9 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         ("free", to_head(ToHead::Free)),
         ("construct", from_head(FromHead::Construct { actor: 1, class, arguments: 2, payloads: &payloads })),
         ("actor_over", from_head(FromHead::ActorOver { actor: 1, pid: 4711, failure: failure() })),
-        ("granted", from_head(FromHead::Granted { worker, pid: 4711 })),
+        (
+            "granted",
+            from_head(FromHead::Granted { demand: crate::resources::Demand::default(), worker, pid: 4711 }),
+        ),
     ]
 }

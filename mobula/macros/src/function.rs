@@ -33,7 +33,14 @@ pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream 
     }
     signature::check_qualifiers(&function.sig, "a remote function", &mut errors);
     let arguments = Arguments::read(&function.sig, &mut errors);
-    let returns = Returns::read(&function.sig, options.num_returns.as_ref(), true, &mut errors);
+    let returns = if options.streaming.is_set {
+        if let Some(number) = &options.num_returns {
+            errors.push(&number.literal, "a stream has any number of results: leave `num_returns` out");
+        }
+        Returns::read_stream(&function.sig, &mut errors)
+    } else {
+        Returns::read(&function.sig, options.num_returns.as_ref(), true, &mut errors)
+    };
     signature::strip_argument_docs(&mut function.sig);
     if let Some(error) = errors.0 {
         return with_error(function.into_token_stream(), error);
@@ -101,6 +108,20 @@ fn glue(
     );
     let (argument_docs, option_summary) =
         (arguments.docs(), format!("Sets the options of one call of `{name}`."));
+    let in_flight_max = match &options.streaming.max_in_flight {
+        Some(limit) => limit.to_token_stream(),
+        None => quote!(__mobula::__private::IN_FLIGHT_MAX),
+    };
+    let in_flight = returns.is_stream().then(|| quote!(, #in_flight_max));
+    let max_in_flight = returns.is_stream().then(|| {
+        let docs = "Sets how many items of one stream are made, and not taken by the caller, at most.";
+        quote! {
+            #[doc = #docs]
+            #vis fn max_in_flight(items: ::core::primitive::u32) -> __Options {
+                Self::options(__mobula::TaskOptions::new()).max_in_flight(items)
+            }
+        }
+    });
     let several = returns.list().map(|_| {
         let docs = [
             format!("Makes each element of what [`{name}`](fn@{name}) returns an object of its own."),
@@ -134,10 +155,11 @@ fn glue(
 
                 #[doc = #option_summary]
                 #vis fn options(options: __mobula::TaskOptions) -> __Options {
-                    __Options(#given)
+                    __Options(#given #in_flight)
                 }
 
                 #several
+                #max_in_flight
             }
         };
     }
@@ -208,9 +230,20 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
         }
     };
 
+    let (in_flight, max_in_flight) = if returns.is_stream() {
+        let setter = quote! {
+            #vis fn max_in_flight(self, items: ::core::primitive::u32) -> __Options {
+                __Options(self.0, items)
+            }
+        };
+        (Some(quote!(, ::core::primitive::u32)), Some(setter))
+    } else {
+        (None, None)
+    };
+
     quote! {
         #struct_attributes
-        pub struct __Options(__mobula::TaskOptions);
+        pub struct __Options(__mobula::TaskOptions #in_flight);
 
         impl __Options {
             #vis fn remote(self, #parameters) -> #reference {
@@ -220,6 +253,7 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
             }
 
             #num_returns
+            #max_in_flight
         }
 
         #several

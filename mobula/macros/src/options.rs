@@ -16,6 +16,7 @@ const NUM_RETURNS_MAX: usize = 8;
 #[derive(Default)]
 pub(crate) struct FunctionOptions {
     pub(crate) num_returns: Option<NumReturns>,
+    pub(crate) streaming: Streaming,
     pub(crate) max_retries: Option<Limit>,
     pub(crate) retry_exceptions: Option<LitBool>,
     pub(crate) retry_delay: Option<Expr>,
@@ -40,6 +41,40 @@ pub(crate) struct MethodOptions {
     pub(crate) num_returns: Option<NumReturns>,
     /// The handle does not have this method.
     pub(crate) local: bool,
+}
+
+/// Whether the results are a stream, and how many of its items are in flight at most.
+#[derive(Default)]
+pub(crate) struct Streaming {
+    pub(crate) is_set: bool,
+    pub(crate) max_in_flight: Option<Limit>,
+    /// Where `max_in_flight` is written.
+    written: Option<Path>,
+}
+
+impl Streaming {
+    /// Reads an option, if it is one of these.
+    fn read(&mut self, meta: &ParseNestedMeta) -> Option<Result<()>> {
+        if meta.path.is_ident("streaming") {
+            self.is_set = true;
+            return Some(Ok(()));
+        }
+        if !meta.path.is_ident("max_in_flight") {
+            return None;
+        }
+        self.written = Some(meta.path.clone());
+        Some(set(meta, &mut self.max_in_flight, limit))
+    }
+
+    /// Refuses the number of items in flight where there is no stream.
+    fn check(&self) -> Result<()> {
+        match &self.written {
+            Some(written) if !self.is_set => {
+                Err(syn::Error::new_spanned(written, "`max_in_flight` is for streams: add `streaming`"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Into how many objects a result is split, and where that is written.
@@ -136,16 +171,20 @@ impl FunctionOptions {
                 set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
             } else if let Some(read) = options.demand.read(&meta) {
                 read
+            } else if let Some(read) = options.streaming.read(&meta) {
+                read
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_retries`, `retry_exceptions`, `retry_delay`, `num_returns`, `name` and `crate`";
+                             `max_retries`, `retry_exceptions`, `retry_delay`, `num_returns`, `streaming`, \
+                             `max_in_flight`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
+        options.streaming.check()?;
         Ok(options)
     }
 }

@@ -47,6 +47,8 @@ enum Shape {
     Tuple(Vec<Type>),
     /// One, or one for each element if the caller wants so; the elements have this type.
     List(Box<Type>),
+    /// A stream of items of the type, each of them in a `Result` if the flag says so.
+    Stream(bool),
 }
 
 /// Refuses everything that keeps a function from being registered once and called from another process.
@@ -269,11 +271,41 @@ impl Returns {
         Returns { fallible, ty, written: written.span(), shape }
     }
 
+    /// Reads the return type of a function whose results are a stream.
+    pub(crate) fn read_stream(signature: &syn::Signature, errors: &mut Errors) -> Self {
+        let written: Type = match &signature.output {
+            ReturnType::Default => parse_quote!(()),
+            ReturnType::Type(_, ty) => (**ty).clone(),
+        };
+        let Some(item) = item_of(&written).or_else(|| list_of(&written)) else {
+            errors.push(
+                &written,
+                "a stream is returned as `impl Iterator<Item = T>`, with an item `T` or `Result<T, E>`, or as a `Vec`",
+            );
+            return Returns {
+                fallible: false,
+                ty: parse_quote!(()),
+                written: written.span(),
+                shape: Shape::One,
+            };
+        };
+        let inner = result_of(&item);
+        let fallible = inner.is_some();
+        let ty = inner.unwrap_or(item);
+        check_owned(&ty, "return owned items", errors);
+        Returns { fallible: false, ty, written: written.span(), shape: Shape::Stream(fallible) }
+    }
+
+    /// Whether the results are a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.shape, Shape::Stream(_))
+    }
+
     /// Turns the value of `call`, in the called process, into the results that go back, in the form that the caller who
     /// sent `arguments` wants.
     pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
-            Shape::One => ("", &self.ty),
+            Shape::One | Shape::Stream(_) => ("", &self.ty),
             Shape::Tuple(_) => ("_tuple", &self.ty),
             Shape::List(element) => ("_list", &**element),
         };
@@ -281,6 +313,16 @@ impl Returns {
         // type if its error cannot be shown.
         let span = self.written.resolved_at(Span::call_site());
         let wanted = quote_spanned!(span=> __mobula::__private::Arguments::wanted(#arguments));
+        if let Shape::Stream(fallible) = self.shape {
+            return if fallible {
+                let as_error = as_error();
+                quote_spanned!(span=>
+                    __mobula::__private::streamed_fallible::<#ty, _>(#wanted, #call, #as_error)
+                )
+            } else {
+                quote_spanned!(span=> __mobula::__private::streamed::<#ty>(#wanted, #call))
+            };
+        }
         if self.fallible {
             let outcome = format_ident!("fallible{shape}", span = span);
             let as_error = as_error();
@@ -299,6 +341,10 @@ impl Returns {
                 let ty = &self.ty;
                 quote!(__mobula::ObjectRef<#ty>)
             }
+            Shape::Stream(_) => {
+                let ty = &self.ty;
+                quote!(__mobula::ObjectRefStream<#ty>)
+            }
         }
     }
 
@@ -308,6 +354,7 @@ impl Returns {
         match &self.shape {
             Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
             Shape::One | Shape::List(_) => quote!(#call.submit::<#ty>()),
+            Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(self.1)),
         }
     }
 
@@ -315,7 +362,7 @@ impl Returns {
     pub(crate) fn list(&self) -> Option<&Type> {
         match &self.shape {
             Shape::List(element) => Some(element),
-            Shape::One | Shape::Tuple(_) => None,
+            Shape::One | Shape::Tuple(_) | Shape::Stream(_) => None,
         }
     }
 
@@ -325,6 +372,7 @@ impl Returns {
         match self.shape {
             Shape::Tuple(_) => format!("an {link} to each element of the result"),
             Shape::One | Shape::List(_) => format!("an {link} to the result"),
+            Shape::Stream(_) => format!("an {} of its items", mobula.link("ObjectRefStream")),
         }
     }
 }
@@ -346,6 +394,26 @@ pub(crate) fn bare(ty: &Type) -> &Type {
 /// The `T` of a type that is written as a `Vec<T>`.
 fn list_of(ty: &Type) -> Option<Type> {
     generic_argument(ty, "Vec")
+}
+
+/// The `T` of a type that is written as an `impl Iterator<Item = T>` or a `Box<dyn Iterator<Item = T>>`.
+fn item_of(ty: &Type) -> Option<Type> {
+    let bounds = match bare(ty) {
+        Type::ImplTrait(opaque) => &opaque.bounds,
+        Type::TraitObject(object) => &object.bounds,
+        other => return item_of(&generic_argument(other, "Box")?),
+    };
+    let arguments = bounds.iter().filter_map(|bound| match bound {
+        syn::TypeParamBound::Trait(bound) => match &bound.path.segments.last()?.arguments {
+            PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+            _ => None,
+        },
+        _ => None,
+    });
+    arguments.flatten().find_map(|argument| match argument {
+        GenericArgument::AssocType(item) if item.ident == "Item" => Some(item.ty.clone()),
+        _ => None,
+    })
 }
 
 /// The first generic argument of a path that ends in `name`.

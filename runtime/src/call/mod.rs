@@ -2,6 +2,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod inline;
+pub(crate) mod items;
 pub(crate) mod outcome;
 pub(crate) mod payload;
 pub(crate) mod ref_id;

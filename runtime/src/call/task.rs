@@ -9,6 +9,7 @@ use mobula_client::Handle;
 use smallvec::SmallVec;
 
 use crate::call::arguments::TaskArguments;
+use crate::call::items::Items;
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::environment::EnvironmentOptions;
@@ -406,6 +407,8 @@ pub(crate) struct Task {
     pub(crate) arguments: TaskArguments,
     pub(crate) returns: Returns,
     pub(crate) results: ResultCells,
+    /// The items of a stream. Its one result is its end.
+    pub(crate) items: Option<Arc<Items>>,
     /// Arguments that are still pending, and one more while the task is being submitted.
     pub(crate) unready: AtomicUsize,
     /// Set, and read, with the submitter's state locked.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
 use smallvec::smallvec;
 
+use crate::call::items::Items;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
 use crate::call::task::{ResultCells, Target, Task, TaskOptions};
@@ -50,6 +51,18 @@ pub(crate) fn submit(
     returns: Returns,
     options: TaskOptions,
 ) -> ResultCells {
+    submit_with(runtime, target, arguments, returns, None, options)
+}
+
+/// As [`submit`]; the items of a stream go to `items`.
+pub(crate) fn submit_with(
+    runtime: &Runtime,
+    target: Target,
+    arguments: ArgumentList,
+    returns: Returns,
+    items: Option<Arc<Items>>,
+    options: TaskOptions,
+) -> ResultCells {
     let ArgumentList { arguments, failure } = arguments;
     if let Some(failure) = failure {
         return failed(SessionNumber::NONE, returns, &failure);
@@ -81,6 +94,7 @@ pub(crate) fn submit(
         arguments,
         returns,
         results: own,
+        items,
         unready: AtomicUsize::new(1),
         is_cancelled: AtomicBool::new(false),
         demand,

@@ -24,10 +24,10 @@ pub struct Waiting {
 
 /// The registration of the future with the results, which wake it.
 #[derive(Debug)]
-struct Registered {
-    runtime: Weak<Runtime>,
-    waiter: Arc<Waiter>,
-    cells: SmallVec<[Arc<ResultCell>; 1]>,
+pub(super) struct Registered {
+    pub(super) runtime: Weak<Runtime>,
+    pub(super) waiter: Arc<Waiter>,
+    pub(super) cells: SmallVec<[Arc<ResultCell>; 1]>,
 }
 
 impl Drop for Registered {
@@ -38,6 +38,22 @@ impl Drop for Registered {
                 executor.end_wait(head);
             }
         }
+    }
+}
+
+impl Registered {
+    pub(super) fn new(
+        runtime: &Arc<Runtime>,
+        waiter: Arc<Waiter>,
+        cells: SmallVec<[Arc<ResultCell>; 1]>,
+    ) -> Result<Self> {
+        let registered = Self { runtime: Arc::downgrade(runtime), waiter, cells };
+        // The place of a worker is free while its call waits.
+        if let (Some(executor), Some(head)) = (&runtime.executor, runtime.head()) {
+            executor.begin_wait(head);
+        }
+        runtime.submitter.begin_future(&registered.waiter, &registered.cells)?;
+        Ok(registered)
     }
 }
 
@@ -115,13 +131,7 @@ impl Waiting {
         let cells: SmallVec<[Arc<ResultCell>; 1]> = pending.map(Ref::to_cell).collect();
         let ready = self.refs.len() - cells.len();
         let waiter = Waiter::new(self.wanted.saturating_sub(ready), self.ends_on_failure);
-        let registered = Registered { runtime: Arc::downgrade(runtime), waiter, cells };
-        // The place of a worker is free while its call waits.
-        if let (Some(executor), Some(head)) = (&runtime.executor, runtime.head()) {
-            executor.begin_wait(head);
-        }
-        runtime.submitter.begin_future(&registered.waiter, &registered.cells)?;
-        Ok(registered)
+        Registered::new(runtime, waiter, cells)
     }
 
     fn look(&self, runtime: &Runtime) -> Poll<Result<()>> {

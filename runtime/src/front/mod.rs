@@ -7,3 +7,4 @@ pub(crate) mod function;
 pub(crate) mod future;
 pub(crate) mod reference;
 pub(crate) mod resources;
+pub(crate) mod stream;

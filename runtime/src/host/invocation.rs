@@ -7,6 +7,12 @@ use mobula_client::Client;
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
 use crate::wire::Returns;
 
+/// Takes the items of a stream to the caller.
+pub(crate) trait ItemSink {
+    /// Sends an item, and waits until the caller wants another one. Returns `false` when it wants no more.
+    fn send(&self, item: Payloads) -> bool;
+}
+
 /// A call that is about to run, as its host sees it.
 pub struct Invocation<'a> {
     client: &'a Client,
@@ -19,6 +25,8 @@ pub struct Invocation<'a> {
     position: u32,
     returns: Returns,
     results: Payloads,
+    /// Where items go; `None` if the caller wants no stream.
+    items: Option<&'a dyn ItemSink>,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -35,7 +43,12 @@ impl fmt::Debug for Invocation<'_> {
 impl<'a> Invocation<'a> {
     /// An invocation whose arguments are the `count` payloads at position `at` of a record.
     pub(crate) fn new(client: &'a Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
-        Self { client, record, at, count, position: 0, returns, results: Payloads::default() }
+        Self { client, record, at, count, position: 0, returns, results: Payloads::default(), items: None }
+    }
+
+    /// The items of the call's stream go there.
+    pub(crate) fn set_items(&mut self, items: &'a dyn ItemSink) {
+        self.items = Some(items);
     }
 
     /// The results, and the record, whose memory is reused.
@@ -81,6 +94,20 @@ impl<'a> Invocation<'a> {
     /// The client of this process.
     pub fn client(&self) -> &'a Client {
         self.client
+    }
+
+    /// Gives the next item of a stream, as [`give`](Self::give) gives a result, and waits until the caller wants
+    /// another one. Returns `false` when it wants no more: it has dropped the stream, or cancelled the call.
+    ///
+    /// # Errors
+    /// The error of `write`, or that of the store.
+    pub fn give_item<A: Encoded, E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
+    ) -> Result<bool, PushError<E>> {
+        let mut item = Payloads::default();
+        item.push(self.client, write)?;
+        Ok(self.items.is_some_and(|items| items.send(item)))
     }
 
     /// Gives the next result. `write` appends it to the bytes that it gets, and leaves the bytes before it unchanged,

@@ -13,20 +13,23 @@ use super::reach::NotReached;
 use super::running::{Divided, LostCalls, RunningCall, divide};
 use super::{State, Submitter, Worker};
 use crate::call::inline::{Inline, InlineBytes};
+use crate::call::items::Arrival;
 use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
+use crate::call::result_cell::Dependent;
 use crate::call::task::{Target, Task};
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result, TaskErrorKind};
 use crate::mail::link::Link;
 use crate::resources::Demand;
-use crate::wire::{FromHead, NoResults, Results, ToCaller, ToHead};
+use crate::wire::{FromHead, Item, NoResults, Results, Taken, ToCaller, ToHead};
 
 impl Submitter {
     /// Handles a record from a worker or actor that runs calls of this process.
     pub(crate) fn on_results(&self, link: &Arc<Link>, record: &[u8]) {
         match ToCaller::read(record) {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
+            Some(ToCaller::Item(item, payload)) => self.on_item(link, item, payload),
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
                 let mut delay = None;
                 let running = self.end_call_and(link, task, Some(ran_nanos), |state, task| {
@@ -134,6 +137,38 @@ impl Submitter {
         if is_last && (first as usize).saturating_add(count as usize) != task.results.len() {
             let missing = Failure::Other(format!("{} sent too few results", task.target.name()));
             self.settle_all(&task, &missing);
+        }
+    }
+
+    /// An item of a stream has come.
+    fn on_item(&self, link: &Arc<Link>, Item { task, position }: Item, mut payload: &[u8]) {
+        let Some(task) = self.state.lock().running.get(link, task).cloned() else { return };
+        // A call that makes no stream sends no items.
+        let Some(items) = &task.items else { return link.close() };
+        let Arrival { waiter, tell } = items.arrive(position, || match payload::take(&mut payload) {
+            Ok(payload) => {
+                let is_its = matches!(payload, Payload::Stored(object) if object.owner() == link.peer);
+                match self.settled_from(payload) {
+                    // It was in the memory of a process that has died before this one read it.
+                    Settled::Failed(lost) if is_its && matches!(*lost, Failure::ObjectLost { .. }) => None,
+                    settled => Some(settled),
+                }
+            }
+            Err(malformed) => Some(Settled::failed(Failure::Other(malformed.to_string()))),
+        });
+        if let Some(waiter) = waiter {
+            self.on_ready(Dependent::Waiter(waiter), false);
+        }
+        if let Some(items) = tell {
+            self.tell_taken(task.id, items);
+        }
+    }
+
+    /// Tells the process that makes a stream how many of its items are taken.
+    pub(crate) fn tell_taken(&self, task: u64, items: u64) {
+        let Some((process, link, _)) = self.state.lock().running.position(task) else { return };
+        if let Some(link) = self.reach.open_link(process, link) {
+            let _ = link.send_with(Vec::new(), |record| Taken { task, items }.append_to(record));
         }
     }
 

@@ -24,6 +24,9 @@ pub enum Returns {
     Tuple(u32),
     /// The elements of a list that must be this long.
     List(u32),
+    /// A stream of items, each an object, of which at most so many are in flight: sent, and not taken by the caller.
+    /// The one result of the call is its end.
+    Stream(u32),
 }
 
 impl Returns {
@@ -31,7 +34,7 @@ impl Returns {
     #[must_use]
     pub fn count(self) -> usize {
         match self {
-            Self::One => 1,
+            Self::One | Self::Stream(_) => 1,
             Self::Tuple(count) | Self::List(count) => count as usize,
         }
     }
@@ -56,7 +59,7 @@ struct CallLayout {
     /// A function's key, or a method's number.
     callee: u64,
     is_method: u32,
-    /// 0 for one result, 1 for those of a tuple, 2 for those of a list.
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream.
     shape: u32,
     returns: u32,
     arguments: u32,
@@ -72,6 +75,7 @@ impl Call {
             Returns::One => (0, 1),
             Returns::Tuple(count) => (1, count),
             Returns::List(count) => (2, count),
+            Returns::Stream(in_flight_max) => (3, in_flight_max),
         };
         let Self { task, arguments, .. } = *self;
         let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
@@ -90,6 +94,7 @@ impl Call {
             0 => Returns::One,
             1 => Returns::Tuple(layout.returns),
             2 => Returns::List(layout.returns),
+            3 => Returns::Stream(layout.returns),
             _ => return None,
         };
         Some(Self { task: layout.task, callee, returns, arguments: layout.arguments })
@@ -122,23 +127,45 @@ impl Cancel {
     }
 }
 
+/// The caller has taken items of a stream: as many others may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// The number of the call, as the caller chose it.
+    pub(crate) task: u64,
+    /// How many items the caller has taken since the beginning of the stream.
+    pub(crate) items: u64,
+}
+
+/// In place of the mark that a call is a method's.
+const TAKEN: u32 = 3;
+
+impl Taken {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, items } = *self;
+        let layout = CallLayout { task, callee: items, is_method: TAKEN, shape: 0, returns: 0, arguments: 0 };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
 /// A record to a process that runs calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToWorker {
     /// The payloads of the arguments follow.
     Call(Call),
     Cancel(Cancel),
+    Taken(Taken),
 }
 
 impl ToWorker {
     /// The record, or the beginning of it; `None` if it is none.
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
         let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Call::BYTES)?);
-        if layout.is_method != CANCEL {
-            return Call::read(record).map(Self::Call);
+        let CallLayout { task, callee, shape, is_method, .. } = layout;
+        match is_method {
+            CANCEL => Some(Self::Cancel(Cancel { task, force: callee != 0, recursive: shape != 0 })),
+            TAKEN => Some(Self::Taken(Taken { task, items: callee })),
+            _ => Call::read(record).map(Self::Call),
         }
-        let CallLayout { task, callee, shape, .. } = layout;
-        Some(Self::Cancel(Cancel { task, force: callee != 0, recursive: shape != 0 }))
     }
 }
 
@@ -171,6 +198,7 @@ struct ResultsLayout {
 /// Kinds of records to a caller.
 const RESULTS: u32 = 0;
 const NO_RESULTS: u32 = 1;
+const ITEM: u32 = 2;
 const KIND_BYTES: usize = size_of::<u32>();
 
 impl Results {
@@ -179,6 +207,31 @@ impl Results {
         let layout =
             ResultsLayout { kind: RESULTS, is_last: u32::from(is_last), task, ran_nanos, first, count };
         record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
+/// An item of a stream, to the caller. Its payload follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) task: u64,
+    /// How many items of the stream were sent before it.
+    pub(crate) position: u64,
+}
+
+/// The layout of an [`Item`] in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ItemLayout {
+    kind: u32,
+    zero: u32,
+    task: u64,
+    position: u64,
+}
+
+impl Item {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, position } = *self;
+        record.extend_from_slice(bytemuck::bytes_of(&ItemLayout { kind: ITEM, zero: 0, task, position }));
     }
 }
 
@@ -205,6 +258,8 @@ impl NoResults {
 pub(crate) enum ToCaller<'a> {
     /// Results, and the payloads that follow them.
     Results(Results, &'a [u8]),
+    /// An item, and the payload that follows it.
+    Item(Item, &'a [u8]),
     NoResults(NoResults),
 }
 
@@ -218,6 +273,11 @@ impl<'a> ToCaller<'a> {
                     bytemuck::pod_read_unaligned(layout);
                 let is_last = is_last != 0;
                 Some(Self::Results(Results { task, first, count, is_last, ran_nanos }, payloads))
+            }
+            ITEM => {
+                let (layout, payload) = record.split_at_checked(size_of::<ItemLayout>())?;
+                let ItemLayout { task, position, .. } = bytemuck::pod_read_unaligned(layout);
+                Some(Self::Item(Item { task, position }, payload))
             }
             NO_RESULTS => read(&record[KIND_BYTES..]).ok().map(Self::NoResults),
             _ => None,

@@ -11,7 +11,7 @@ use crate::resources::Demand;
 fn calls_and_results_are_read_as_they_were_written() {
     let (mut record, key) = (Vec::new(), Key::from_bits(u64::MAX - 1));
     for callee in [Callee::Function(key), Callee::Method(7)] {
-        for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX)] {
+        for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX), Returns::Stream(9)] {
             let call = Call { task: 1 << 40, callee, returns, arguments: 9 };
             record.clear();
             call.append_to(&mut record);
@@ -28,6 +28,15 @@ fn calls_and_results_are_read_as_they_were_written() {
         other => panic!("{other:?}"),
     }
     record.clear();
+    let item = Item { task: 5, position: 1 << 40 };
+    item.append_to(&mut record);
+    record.extend_from_slice(b"payload");
+    assert!(matches!(ToCaller::read(&record), Some(ToCaller::Item(read, b"payload")) if read == item));
+    record.clear();
+    let taken = Taken { task: 5, items: 1 << 40 };
+    taken.append_to(&mut record);
+    assert_eq!(ToWorker::read(&record), Some(ToWorker::Taken(taken)));
+    record.clear();
     NoResults::Declined { task: 3 }.append_to(&mut record);
     assert!(matches!(ToCaller::read(&record), Some(ToCaller::NoResults(NoResults::Declined { task: 3 }))));
 }
@@ -37,7 +46,7 @@ fn nonsense_is_no_record() {
     for record in [&[][..], &[9; 3], &[9; 64], &[1, 0, 0, 0, 77], &[0, 0, 0, 0, 1]] {
         assert!(ToCaller::read(record).is_none(), "{record:?}");
     }
-    for (at, value) in [(16, 2), (20, 3)] {
+    for (at, value) in [(16, 2), (20, 4)] {
         let mut record = [0; Call::BYTES];
         record[at] = value;
         assert_eq!(Call::read(&record), None, "{value} at {at}");
@@ -65,6 +74,8 @@ fn records() -> Vec<Vec<u8>> {
     fixed(&|record| call.append_to(record));
     let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
     fixed(&|record| results.append_to(record));
+    fixed(&|record| Item { task: 1, position: 2 }.append_to(record));
+    fixed(&|record| Taken { task: 1, items: 2 }.append_to(record));
     let failed = NoResults::Failed { task: 1, failure: failure.clone(), ran_nanos: 2 };
     fixed(&|record| failed.append_to(record));
     let actor = NewActor {
@@ -109,6 +120,7 @@ fn records() -> Vec<Vec<u8>> {
 /// Reads bytes as every kind of record: each reader returns a record or refuses them.
 fn read_as_everything(bytes: &[u8]) {
     let _ = Call::read(bytes);
+    let _ = ToWorker::read(bytes);
     if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {
         for _ in 0..results.count {
             match crate::call::payload::take(&mut rest) {

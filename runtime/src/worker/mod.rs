@@ -1,6 +1,7 @@
 //! A worker process, from its start to its end.
 
 mod serve;
+mod stream;
 
 use std::path::Path;
 use std::sync::Arc;

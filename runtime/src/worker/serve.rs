@@ -11,6 +11,7 @@ use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::runtime::Runtime;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
+use crate::worker::stream::Items;
 
 /// The most bytes of results in one record. A record of a ring has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
@@ -50,7 +51,16 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 // If this process dies, the caller knows by this mark which calls had not begun.
                 from.begin(number);
                 let Call { task, callee, returns, arguments: count } = call;
+                let items = match returns {
+                    Returns::Stream(in_flight_max) => {
+                        Some(Items::new(runtime, executor, &from, task, in_flight_max))
+                    }
+                    _ => None,
+                };
                 let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
+                if let Some(items) = &items {
+                    on.set_items(items);
+                }
                 // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
                 // serves the end of a call and the beginning of the next.
                 let started =

@@ -1,0 +1,68 @@
+//! The items of a stream on their way to the caller.
+//!
+//! The process sends an item as soon as the function has made it. When as many items are in flight as the caller
+//! allows, the function waits: its place is free for other calls meanwhile, which the caller may need in order to take
+//! the next item.
+
+use std::cell::Cell;
+
+use crate::call::payload::Payloads;
+use crate::executor::Executor;
+use crate::host::invocation::ItemSink;
+use crate::mail::link::Link;
+use crate::mail::waiters::Mail;
+use crate::runtime::{Behind, Runtime};
+use crate::wire::Item;
+
+/// See the module's documentation.
+pub(super) struct Items<'a> {
+    runtime: &'a Runtime,
+    executor: &'a Executor,
+    to: &'a Link,
+    task: u64,
+    /// The most items that are sent and not taken.
+    in_flight_max: u64,
+    sent: Cell<u64>,
+}
+
+impl<'a> Items<'a> {
+    pub(super) fn new(
+        runtime: &'a Runtime,
+        executor: &'a Executor,
+        to: &'a Link,
+        task: u64,
+        in_flight_max: u32,
+    ) -> Self {
+        executor.begin_stream();
+        // A caller that allows none would wait for ever.
+        let in_flight_max = in_flight_max.max(1).into();
+        Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0) }
+    }
+
+    /// Whether there is room for another item: in flight, and in the ring.
+    fn has_room(&self) -> bool {
+        self.sent.get().saturating_sub(self.executor.items_taken()) < self.in_flight_max
+            && !self.to.is_backlogged()
+    }
+}
+
+impl ItemSink for Items<'_> {
+    fn send(&self, mut item: Payloads) -> bool {
+        let held = item.take_held();
+        let position = self.sent.get();
+        let sent = self.to.send_with(held, |record| {
+            Item { task: self.task, position }.append_to(record);
+            record.extend_from_slice(item.bytes());
+        });
+        debug_assert!(sent.is_ok(), "a payload fits a record");
+        self.sent.set(position + 1);
+        // A function that never waits learns here that it was cancelled.
+        if self.to.has_mail() {
+            self.runtime.look();
+        }
+        if !self.has_room() {
+            self.runtime.wait(None, || Behind::Unknown, || self.has_room().then_some(()));
+        }
+        !self.runtime.is_cancelled() && !self.runtime.is_over() && !self.to.is_closed()
+    }
+}
