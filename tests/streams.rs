@@ -91,6 +91,32 @@ fn list(count: u64) -> Vec<u64> {
     (0..count).collect()
 }
 
+struct Counter(u64);
+
+#[mobula::remote]
+impl Counter {
+    fn new() -> Self {
+        Self(0)
+    }
+
+    #[remote(streaming, max_in_flight = 2)]
+    fn next_numbers(&mut self, count: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(|_| {
+            self.0 += 1;
+            self.0
+        })
+    }
+
+    #[remote(streaming)]
+    fn dies(&self) -> impl Iterator<Item = u64> {
+        (0..).inspect(|number| {
+            if *number == 3 {
+                std::process::abort();
+            }
+        })
+    }
+}
+
 #[mobula::remote]
 fn double(x: u64) -> u64 {
     2 * x
@@ -279,6 +305,24 @@ fn resident_kib() -> u64 {
 fn a_stream_is_taken_in_a_task() {
     let session = session(1);
     assert_eq!(sums::remote(1000).get().unwrap(), 499_500);
+    drop(session);
+}
+
+#[test]
+fn a_method_of_an_actor_makes_a_stream() {
+    let session = session(1);
+    let counter = Counter::remote();
+    assert!(values(counter.next_numbers(100)).into_iter().eq(1..=100));
+    let mut dropped = counter.next_numbers(1_000_000);
+    assert_eq!(dropped.next().unwrap().get().unwrap(), 101);
+    drop(dropped);
+    let next = values(counter.next_numbers(1))[0];
+    assert!((102..=104).contains(&next), "{next}");
+    let mut dying = counter.dies();
+    assert_eq!(values(dying.by_ref().take(3)), [0, 1, 2]);
+    let error = dying.next().unwrap().get().unwrap_err();
+    assert!(matches!(error, Error::Failed(Failure::ActorDied { .. })), "{error}");
+    assert!(dying.next().is_none());
     drop(session);
 }
 

@@ -12,6 +12,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::object_ref::ObjectRef;
+use crate::ref_stream::ObjectRefStream;
 use crate::registry::Class;
 use crate::results::ReturnTuple;
 use crate::value::Reference;
@@ -283,6 +284,13 @@ impl MethodCall {
     /// Makes the call; each element of its result is an object.
     pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
         T::references(&mut self.make(Returns::Tuple(T::COUNT)))
+    }
+
+    /// Makes the call; its items are objects that come while it runs.
+    pub fn submit_stream<T>(self, max_in_flight: u32) -> ObjectRefStream<T> {
+        let RawActor { actor, class } = self.actor;
+        let name = Name::Static(class.methods[self.method].name);
+        ObjectRefStream::new(actor.call_streaming(self.method as u32, name, self.arguments, max_in_flight))
     }
 
     fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {

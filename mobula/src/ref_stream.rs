@@ -82,6 +82,31 @@ use crate::object_ref::{ObjectRef, runtime};
 /// With `max_retries`, a function whose worker has died runs again from its beginning, and the stream goes on behind
 /// the items that have come already. So the function must make the same items each time.
 ///
+/// # Methods
+///
+/// A method of an actor with `#[remote(streaming)]` returns a stream, too. Later calls of the actor run when the stream
+/// has ended.
+///
+/// ```
+/// struct Lines(Vec<String>);
+///
+/// #[mobula::remote]
+/// impl Lines {
+///     fn new(text: String) -> Self {
+///         Lines(text.lines().map(str::to_owned).collect())
+///     }
+///     #[remote(streaming, max_in_flight = 16)]
+///     fn all(&self) -> impl Iterator<Item = String> {
+///         self.0.iter().cloned()
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let lines = Lines::remote("one\ntwo".to_owned());
+/// assert_eq!(lines.all().last().expect("two lines").get()?, "two");
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
 /// # Dropping
 ///
 /// Dropping the stream cancels the call: the function's iterator is not asked for another item, and

@@ -38,6 +38,8 @@ struct Method {
     name: Ident,
     arguments: Arguments,
     returns: Returns,
+    /// How many items of a stream are in flight at most.
+    in_flight_max: TokenStream,
     cfg: Vec<Attribute>,
     /// Its documentation, and the other attributes that its callers should see.
     attributes: Vec<Attribute>,
@@ -204,7 +206,11 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
     signature::replace_self(&mut sig, actor);
     signature::check_qualifiers(&sig, "an actor's method", errors);
     let arguments = Arguments::read(&sig, errors);
-    let returns = Returns::read(&sig, options.num_returns.as_ref(), false, errors);
+    let returns = if options.streaming.is_set {
+        Returns::read_stream(&sig, options.num_returns.as_ref(), errors)
+    } else {
+        Returns::read(&sig, options.num_returns.as_ref(), false, errors)
+    };
     signature::strip_argument_docs(&mut function.sig);
     let seen = ["doc", "deprecated"];
     let attributes =
@@ -214,6 +220,7 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
         name: sig.ident,
         arguments,
         returns,
+        in_flight_max: options.streaming.in_flight_max(),
         cfg: signature::cfg(&function.attrs),
         attributes: attributes.cloned().collect(),
     }
@@ -334,9 +341,9 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
     let class = class_name(actor);
     let call = Ident::new("call", Span::mixed_site());
     let methods = methods.iter().enumerate().map(|(index, method)| {
-        let Method { vis, name, arguments, returns, cfg, attributes } = method;
+        let Method { vis, name, arguments, returns, in_flight_max, cfg, attributes } = method;
         let (number, parameters, reference) = (number(index), arguments.parameters(), returns.reference());
-        let (attach, submit) = (arguments.attach(&call), returns.submit(&call));
+        let (attach, submit) = (arguments.attach(&call), returns.submit(&call, in_flight_max));
         let item = signature::repeated(name);
         let summary = format!("Calls `{class}::{}` in the actor's process.", name.unraw());
         let documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));

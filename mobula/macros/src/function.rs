@@ -34,10 +34,7 @@ pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream 
     signature::check_qualifiers(&function.sig, "a remote function", &mut errors);
     let arguments = Arguments::read(&function.sig, &mut errors);
     let returns = if options.streaming.is_set {
-        if let Some(number) = &options.num_returns {
-            errors.push(&number.literal, "a stream has any number of results: leave `num_returns` out");
-        }
-        Returns::read_stream(&function.sig, &mut errors)
+        Returns::read_stream(&function.sig, options.num_returns.as_ref(), &mut errors)
     } else {
         Returns::read(&function.sig, options.num_returns.as_ref(), true, &mut errors)
     };
@@ -108,10 +105,7 @@ fn glue(
     );
     let (argument_docs, option_summary) =
         (arguments.docs(), format!("Sets the options of one call of `{name}`."));
-    let in_flight_max = match &options.streaming.max_in_flight {
-        Some(limit) => limit.to_token_stream(),
-        None => quote!(__mobula::__private::IN_FLIGHT_MAX),
-    };
+    let in_flight_max = options.streaming.in_flight_max();
     let in_flight = returns.is_stream().then(|| quote!(, #in_flight_max));
     let max_in_flight = returns.is_stream().then(|| {
         let docs = "Sets how many items of one stream are made, and not taken by the caller, at most.";
@@ -200,7 +194,7 @@ fn registration(
 fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenStream {
     let call = Ident::new("call", Span::mixed_site());
     let (parameters, attach) = (arguments.parameters(), arguments.attach(&call));
-    let (reference, submit) = (returns.reference(), returns.submit(&call));
+    let (reference, submit) = (returns.reference(), returns.submit(&call, &quote!(self.1)));
     let struct_attributes = quote! {
         #[doc(hidden)]
         #[must_use = "nothing is called before `remote` is"]

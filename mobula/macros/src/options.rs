@@ -39,6 +39,7 @@ pub(crate) struct ActorOptions {
 #[derive(Default)]
 pub(crate) struct MethodOptions {
     pub(crate) num_returns: Option<NumReturns>,
+    pub(crate) streaming: Streaming,
     /// The handle does not have this method.
     pub(crate) local: bool,
 }
@@ -47,7 +48,7 @@ pub(crate) struct MethodOptions {
 #[derive(Default)]
 pub(crate) struct Streaming {
     pub(crate) is_set: bool,
-    pub(crate) max_in_flight: Option<Limit>,
+    max_in_flight: Option<Limit>,
     /// Where `max_in_flight` is written.
     written: Option<Path>,
 }
@@ -64,6 +65,14 @@ impl Streaming {
         }
         self.written = Some(meta.path.clone());
         Some(set(meta, &mut self.max_in_flight, limit))
+    }
+
+    /// How many items are in flight at most, as an expression.
+    pub(crate) fn in_flight_max(&self) -> TokenStream {
+        match &self.max_in_flight {
+            Some(limit) => limit.to_token_stream(),
+            None => quote!(__mobula::__private::IN_FLIGHT_MAX),
+        }
     }
 
     /// Refuses the number of items in flight where there is no stream.
@@ -206,14 +215,20 @@ impl MethodOptions {
             parse(tokens, |meta| {
                 if meta.path.is_ident("num_returns") {
                     set(&meta, &mut options.num_returns, num_returns)
+                } else if let Some(read) = options.streaming.read(&meta) {
+                    read
                 } else if meta.path.is_ident("local") {
                     options.local = true;
                     Ok(())
                 } else {
-                    Err(unknown(&meta, "a method of an actor takes `num_returns` and `local`"))
+                    Err(unknown(
+                        &meta,
+                        "a method of an actor takes `num_returns`, `streaming`, `max_in_flight` and `local`",
+                    ))
                 }
             })?;
         }
+        options.streaming.check()?;
         Ok(options)
     }
 }

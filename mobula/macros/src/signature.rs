@@ -272,7 +272,14 @@ impl Returns {
     }
 
     /// Reads the return type of a function whose results are a stream.
-    pub(crate) fn read_stream(signature: &syn::Signature, errors: &mut Errors) -> Self {
+    pub(crate) fn read_stream(
+        signature: &syn::Signature,
+        num_returns: Option<&NumReturns>,
+        errors: &mut Errors,
+    ) -> Self {
+        if let Some(number) = num_returns {
+            errors.push(&number.literal, "a stream has any number of results: leave `num_returns` out");
+        }
         let written: Type = match &signature.output {
             ReturnType::Default => parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
@@ -348,13 +355,13 @@ impl Returns {
         }
     }
 
-    /// Submits the call in the variable `call`.
-    pub(crate) fn submit(&self, call: &Ident) -> TokenStream {
+    /// Submits the call in the variable `call`. At most `in_flight_max` items of a stream are in flight.
+    pub(crate) fn submit(&self, call: &Ident, in_flight_max: &TokenStream) -> TokenStream {
         let ty = &self.ty;
         match &self.shape {
             Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
             Shape::One | Shape::List(_) => quote!(#call.submit::<#ty>()),
-            Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(self.1)),
+            Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(#in_flight_max)),
         }
     }
 

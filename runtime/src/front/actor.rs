@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use mobula_client::{Handle, ObjectId};
 
+use crate::call::items::Items;
 use crate::call::task::{ResultCells, Target, TaskOptions};
 use crate::definition::{Definition, Key, Name};
 use crate::environment::EnvironmentOptions;
 use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
-use crate::front::function::{failed, references, submit};
+use crate::front::function::{failed, references, submit, submit_with};
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_actor;
+use crate::front::stream::ItemStream;
 use crate::resources::Amounts;
 use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
@@ -384,10 +386,31 @@ impl ActorRef {
         arguments: ArgumentList,
         returns: Returns,
     ) -> impl Iterator<Item = Ref> {
-        references(self.submit(method, name, arguments, returns))
+        references(self.submit(method, name, arguments, returns, None))
     }
 
-    fn submit(self, method: u32, name: Name, arguments: ArgumentList, returns: Returns) -> ResultCells {
+    /// Calls a method that makes a stream, as [`call_streaming`](crate::call_streaming) calls a function.
+    pub fn call_streaming(
+        self,
+        method: u32,
+        name: Name,
+        arguments: ArgumentList,
+        in_flight_max: u32,
+    ) -> ItemStream {
+        let items = Items::new(in_flight_max);
+        let returns = Returns::Stream(in_flight_max);
+        let cells = self.submit(method, name, arguments, returns, Some(items.clone()));
+        ItemStream::new(cells, items)
+    }
+
+    fn submit(
+        self,
+        method: u32,
+        name: Name,
+        arguments: ArgumentList,
+        returns: Returns,
+        items: Option<Arc<Items>>,
+    ) -> ResultCells {
         let Self { session, actor, class, token } = self;
         let runtime = match current::runtime_of(session) {
             Ok(runtime) => runtime,
@@ -398,7 +421,7 @@ impl ActorRef {
             Token::Failed(failure) => return failed(session, returns, &failure),
         };
         let target = Target::Method { actor, method, class: class.name, name, token };
-        submit(&runtime, target, arguments, returns, TaskOptions::new())
+        submit_with(&runtime, target, arguments, returns, items, TaskOptions::new())
     }
 
     /// Ends the actor now and for good: its process is killed, and its unfinished calls fail. A round trip to the head.

@@ -8,7 +8,7 @@ use smallvec::smallvec;
 use crate::call::items::Items;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
-use crate::call::task::{Target, TaskOptions};
+use crate::call::task::{ResultCells, Target, TaskOptions};
 use crate::call::waiter::Waiter;
 use crate::definition::Definition;
 use crate::error::Failure;
@@ -49,11 +49,12 @@ pub fn call_streaming(
         }
         Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
     };
-    ItemStream::new(cells.into_iter().next().expect("a stream has one result"), items)
+    ItemStream::new(cells, items)
 }
 
 impl ItemStream {
-    pub(crate) fn new(cell: Arc<ResultCell>, items: Arc<Items>) -> Self {
+    pub(crate) fn new(cells: ResultCells, items: Arc<Items>) -> Self {
+        let cell = cells.into_iter().next().expect("a stream has one result");
         Self { end: Ref::to_result(cell.clone()), cell, items, is_over: false, registered: None }
     }
 
