@@ -91,6 +91,11 @@ fn list(count: u64) -> Vec<u64> {
     (0..count).collect()
 }
 
+#[mobula::remote(num_returns = dynamic)]
+fn parts(count: u64) -> Result<Vec<u64>, String> {
+    if count == 13 { Err("no".to_owned()) } else { Ok((0..count).collect()) }
+}
+
 struct Counter(u64);
 
 #[mobula::remote]
@@ -323,6 +328,17 @@ fn a_method_of_an_actor_makes_a_stream() {
     let error = dying.next().unwrap().get().unwrap_err();
     assert!(matches!(error, Error::Failed(Failure::ActorDied { .. })), "{error}");
     assert!(dying.next().is_none());
+    drop(session);
+}
+
+#[test]
+fn a_list_of_any_length_is_a_list_of_references() {
+    let session = session(1);
+    for count in [0, 1, 100] {
+        let list: Vec<ObjectRef<u64>> = parts::remote(count).get().unwrap();
+        assert!(values(list.into_iter()).into_iter().eq(0..count), "{count}");
+    }
+    assert!(parts::remote(13).get().is_err());
     drop(session);
 }
 

@@ -116,8 +116,9 @@ pub mod __private {
     pub use crate::portable::Portable;
     pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome};
     pub use crate::results::{
-        ReturnTuple, constructed, constructed_fallible, fallible, fallible_list, fallible_tuple, infallible,
-        infallible_list, infallible_tuple, streamed, streamed_fallible,
+        ReturnTuple, constructed, constructed_fallible, fallible, fallible_dynamic, fallible_list,
+        fallible_tuple, infallible, infallible_dynamic, infallible_list, infallible_tuple, streamed,
+        streamed_fallible,
     };
     pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arg, IntoArg};
 use crate::invocation::{Arguments, EachEncoder};
+use crate::object_ref::{ObjectRef, put};
 use crate::value;
 
 /// A type whose values can go to another process: serde can write and read it, and it borrows from nothing.
@@ -38,6 +39,10 @@ pub trait Portable: Sized {
     #[doc(hidden)]
     fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure>;
 
+    /// Puts the value into the store.
+    #[doc(hidden)]
+    fn into_object(self) -> Result<ObjectRef<Self>, Failure>;
+
     /// Encodes a list of results as one.
     #[doc(hidden)]
     fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
@@ -61,6 +66,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
 
     fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure> {
         encoder.push_item(self)
+    }
+
+    fn into_object(self) -> Result<ObjectRef<Self>, Failure> {
+        Ok(put(&self)?)
     }
 
     fn encode_list(list: Vec<Self>, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {

@@ -63,6 +63,21 @@ pub fn fallible_tuple<T: EncodeTuple, E: fmt::Display + 'static>(
     infallible_tuple(wanted, result.map_err(returned(as_error))?)
 }
 
+/// The outcome of a function whose elements become objects of their own, however many there are.
+pub fn infallible_dynamic<T: Portable + 'static>(wanted: Wanted<'_, '_>, list: Vec<T>) -> Outcome {
+    let references = list.into_iter().map(Portable::into_object).collect::<Result<Vec<_>, _>>()?;
+    references.encode(&mut wanted.encoder())
+}
+
+/// The same in a `Result`.
+pub fn fallible_dynamic<T: Portable + 'static, E: fmt::Display + 'static>(
+    wanted: Wanted<'_, '_>,
+    result: Result<Vec<T>, E>,
+    as_error: AsError<E>,
+) -> Outcome {
+    infallible_dynamic(wanted, result.map_err(returned(as_error))?)
+}
+
 /// The outcome of a function that returns the items of a stream. Each is sent as soon as it is there.
 pub fn streamed<T: Portable>(wanted: Wanted<'_, '_>, items: impl IntoIterator<Item = T>) -> Outcome {
     let mut encoder = wanted.encoder();

@@ -78,6 +78,10 @@ use syn::{Error, Item};
 ///
 /// - `#[remote(num_returns = 2)]`: the function returns a tuple of that many elements (or a `Result` of one), from 1 to
 ///   8, and each becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
+/// - `#[remote(num_returns = dynamic)]`: the function returns a `Vec<T>` (or a `Result` of one), and the call an
+///   `ObjectRef<Vec<ObjectRef<T>>>`: each element is an object of its own, however many there are.
+/// - `#[remote(streaming)]`: the function returns an `impl Iterator<Item = T>`, and the call an `ObjectRefStream<T>`, whose
+///   items come while the function runs. With `max_in_flight = 8` it is never more than 8 items ahead.
 /// - `#[remote(max_retries = 3)]`: how often a call is retried when its worker dies, unless the call's own options say
 ///   otherwise: a number, or `unlimited`. Default: 0.
 /// - `#[remote(retry_exceptions = true)]`, `#[remote(retry_delay = Duration::from_millis(100))]`: whether errors and
@@ -155,7 +159,7 @@ use syn::{Error, Item};
 ///
 /// Methods take options too:
 ///
-/// - `#[remote(num_returns = 2)]`: as on a function.
+/// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
 ///
 /// ```

@@ -2,7 +2,7 @@
 //!
 //! This module only reads them. `signature` decides whether a number fits the function below it.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
@@ -88,8 +88,9 @@ impl Streaming {
 
 /// Into how many objects a result is split, and where that is written.
 pub(crate) struct NumReturns {
+    /// 0 where the function decides: `dynamic`.
     pub(crate) count: usize,
-    pub(crate) literal: LitInt,
+    pub(crate) literal: TokenStream,
 }
 
 /// The demand of a call, and the environment of its process, as expressions of the user's crate.
@@ -282,9 +283,13 @@ fn set<T>(
 }
 
 fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {
-    let literal: LitInt = meta.value()?.parse()?;
+    let value = meta.value()?;
+    if value.fork().parse::<Ident>().is_ok_and(|ident| ident == "dynamic") {
+        return Ok(NumReturns { count: 0, literal: value.parse::<Ident>()?.into_token_stream() });
+    }
+    let literal: LitInt = value.parse()?;
     match literal.base10_parse() {
-        Ok(count @ 1..=NUM_RETURNS_MAX) => Ok(NumReturns { count, literal }),
+        Ok(count @ 1..=NUM_RETURNS_MAX) => Ok(NumReturns { count, literal: literal.into_token_stream() }),
         _ => Err(syn::Error::new_spanned(
             literal,
             format!("`num_returns` is a number of objects, from 1 to {NUM_RETURNS_MAX}"),

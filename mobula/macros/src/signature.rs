@@ -47,6 +47,8 @@ enum Shape {
     Tuple(Vec<Type>),
     /// One, or one for each element if the caller wants so; the elements have this type.
     List(Box<Type>),
+    /// One, a list of references to elements of the type.
+    Dynamic,
     /// A stream of items of the type, each of them in a `Result` if the flag says so.
     Stream(bool),
 }
@@ -261,6 +263,16 @@ impl Returns {
             errors.push(&ty, "a remote call returns: whoever waits for its result would wait for ever");
         }
 
+        if let Some(number) = num_returns
+            && number.count == 0
+        {
+            let ty = list_of(&ty).unwrap_or_else(|| {
+                errors
+                    .push(&number.literal, "the return type is no list: return a `Vec`, or a `Result` of it");
+                ty.clone()
+            });
+            return Returns { fallible, ty, written: written.span(), shape: Shape::Dynamic };
+        }
         let shape = match num_returns {
             Some(number) if number.count > 1 => Shape::Tuple(elements_of(&ty, number, errors)),
             _ => match list_of(&ty) {
@@ -313,6 +325,7 @@ impl Returns {
     pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
             Shape::One | Shape::Stream(_) => ("", &self.ty),
+            Shape::Dynamic => ("_dynamic", &self.ty),
             Shape::Tuple(_) => ("_tuple", &self.ty),
             Shape::List(element) => ("_list", &**element),
         };
@@ -348,6 +361,10 @@ impl Returns {
                 let ty = &self.ty;
                 quote!(__mobula::ObjectRef<#ty>)
             }
+            Shape::Dynamic => {
+                let ty = &self.ty;
+                quote!(__mobula::ObjectRef<::std::vec::Vec<__mobula::ObjectRef<#ty>>>)
+            }
             Shape::Stream(_) => {
                 let ty = &self.ty;
                 quote!(__mobula::ObjectRefStream<#ty>)
@@ -361,6 +378,7 @@ impl Returns {
         match &self.shape {
             Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
             Shape::One | Shape::List(_) => quote!(#call.submit::<#ty>()),
+            Shape::Dynamic => quote!(#call.submit::<::std::vec::Vec<__mobula::ObjectRef<#ty>>>()),
             Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(#in_flight_max)),
         }
     }
@@ -369,7 +387,7 @@ impl Returns {
     pub(crate) fn list(&self) -> Option<&Type> {
         match &self.shape {
             Shape::List(element) => Some(element),
-            Shape::One | Shape::Tuple(_) | Shape::Stream(_) => None,
+            Shape::One | Shape::Tuple(_) | Shape::Dynamic | Shape::Stream(_) => None,
         }
     }
 
@@ -379,6 +397,7 @@ impl Returns {
         match self.shape {
             Shape::Tuple(_) => format!("an {link} to each element of the result"),
             Shape::One | Shape::List(_) => format!("an {link} to the result"),
+            Shape::Dynamic => format!("an {link} to a list of references to its elements"),
             Shape::Stream(_) => format!("an {} of its items", mobula.link("ObjectRefStream")),
         }
     }
