@@ -80,8 +80,8 @@ use syn::{Error, Item};
 ///   8, and each becomes an object of its own: `remote(…)` returns `(ObjectRef<A>, ObjectRef<B>)`.
 /// - `#[remote(num_returns = dynamic)]`: the function returns a `Vec<T>` (or a `Result` of one), and the call an
 ///   `ObjectRef<Vec<ObjectRef<T>>>`: each element is an object of its own, however many there are.
-/// - `#[remote(streaming)]`: the function returns an `impl Iterator<Item = T>`, and the call an `ObjectRefStream<T>`, whose
-///   items come while the function runs. With `max_in_flight = 8` it is never more than 8 items ahead.
+/// - `#[remote(streaming)]`: the function returns an `impl Iterator<Item = T>`, and the call an `ObjectRefStream<T>`,
+///   whose items come while the function runs. With `max_in_flight = 8` it is never more than 8 items ahead.
 /// - `#[remote(max_retries = 3)]`: how often a call is retried when its worker dies, unless the call's own options say
 ///   otherwise: a number, or `unlimited`. Default: 0.
 /// - `#[remote(retry_exceptions = true)]`, `#[remote(retry_delay = Duration::from_millis(100))]`: whether errors and
