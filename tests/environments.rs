@@ -15,7 +15,7 @@ fn surroundings() -> (u32, Option<String>, PathBuf) {
     (std::process::id(), std::env::var(NAME).ok(), directory)
 }
 
-/// What a call has that this one makes.
+/// Returns the surroundings of a call that it makes.
 #[mobula::remote]
 fn nested(variables: Vec<(String, String)>) -> mobula::Result<(u32, Option<String>, PathBuf)> {
     if variables.is_empty() {
@@ -109,7 +109,7 @@ fn an_actor_has_its_environment_also_after_a_restart() {
 }
 
 #[test]
-fn what_cannot_be_is_an_error_before_a_worker_starts() {
+fn an_invalid_option_is_an_error_before_a_worker_starts() {
     let session = session(1);
     let pid = surroundings::remote().get().unwrap().0;
     let before = session_processes(session.session.socket());

@@ -108,18 +108,15 @@ pub struct EachEncoder<'a, 'c>(&'a mut Invocation<'c>);
 impl EachEncoder<'_, '_> {
     /// Sends an item of a stream. Returns `false` when the caller wants no more.
     pub(crate) fn push_item<T: Serialize>(&mut self, item: &T) -> Result<bool, Failure> {
-        let given: Result<bool, PushError<ValueError>> = self.0.give_item(|out| value::append(item, out));
-        Ok(given.map_err(|error| {
-            let failed = TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
-            failed.caused_by(error)
-        })?)
+        Ok(self.0.give_item(|out| value::append(item, out)).map_err(not_returned)?)
     }
 
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        let given: Result<(), PushError<ValueError>> = self.0.give(|out| value::append(value, out));
-        Ok(given.map_err(|error| {
-            let failed = TaskError::new("", TaskErrorKind::NotReturned, error.to_string());
-            failed.caused_by(error)
-        })?)
+        Ok(self.0.give(|out| value::append(value, out)).map_err(not_returned)?)
     }
+}
+
+/// The error of a call whose result cannot be written.
+fn not_returned(error: PushError<ValueError>) -> TaskError {
+    TaskError::new("", TaskErrorKind::NotReturned, error.to_string()).caused_by(error)
 }

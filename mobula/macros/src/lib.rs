@@ -153,9 +153,9 @@ use syn::{Error, Item};
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
 ///   again: a number, or `unlimited`. Default: 0.
 /// - `#[remote(num_cpus = 1)]`, `memory` and `resources`, as on a function: the resources that an actor has for life.
-/// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
-///   process.
 ///   Default: none.
+/// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
+///   process. Default: the driver's.
 ///
 /// Methods take options too:
 ///

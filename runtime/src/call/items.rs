@@ -34,7 +34,7 @@ struct State {
     waiter: Option<Arc<Waiter>>,
 }
 
-/// What follows from the arrival of an item.
+/// The consequences of an item's arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Arrival {
     /// It waited for the item.

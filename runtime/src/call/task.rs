@@ -268,7 +268,7 @@ impl TaskOptions {
     ///
     /// Calls and actors that the call makes inherit its variables. Variables of their own come in addition.
     ///
-    /// A name that cannot be, such as an empty one, is [`Failure::BadOption`](crate::Failure::BadOption).
+    /// An invalid name, such as an empty one, is [`Failure::BadOption`](crate::Failure::BadOption).
     pub fn env_vars(
         mut self,
         variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,

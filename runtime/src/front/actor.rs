@@ -13,7 +13,7 @@ use crate::definition::{Definition, Key, Name};
 use crate::environment::EnvironmentOptions;
 use crate::error::{Error, Failure, Result};
 use crate::front::arguments::ArgumentList;
-use crate::front::function::{failed, references, submit, submit_with};
+use crate::front::function::{failed, references, submit};
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_actor;
 use crate::front::stream::ItemStream;
@@ -351,7 +351,7 @@ impl ActorRef {
         match reserved {
             Ok(((actor, handle), runtime)) => {
                 let target = Target::Constructor { actor, class: class.name.clone() };
-                drop(submit(&runtime, target, arguments, Returns::One, TaskOptions::new()));
+                drop(submit(&runtime, target, arguments, Returns::One, None, TaskOptions::new()));
                 Self { session: runtime.session, actor, class, token: Token::Held(Arc::new(handle)) }
             }
             Err(failure) => {
@@ -421,7 +421,7 @@ impl ActorRef {
             Token::Failed(failure) => return failed(session, returns, &failure),
         };
         let target = Target::Method { actor, method, class: class.name, name, token };
-        submit_with(&runtime, target, arguments, returns, items, TaskOptions::new())
+        submit(&runtime, target, arguments, returns, items, TaskOptions::new())
     }
 
     /// Ends the actor now and for good: its process is killed, and its unfinished calls fail. A round trip to the head.

@@ -33,7 +33,7 @@ pub fn call_function(
 ) -> impl Iterator<Item = Ref> {
     let Definition { key, name } = function;
     references(match current::runtime() {
-        Ok(runtime) => submit(&runtime, Target::Function { key, name }, arguments, returns, options),
+        Ok(runtime) => submit(&runtime, Target::Function { key, name }, arguments, returns, None, options),
         Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
     })
 }
@@ -43,19 +43,8 @@ pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
     cells.into_iter().map(Ref::to_result)
 }
 
-/// Makes a call. Returns the cells of its results.
+/// Makes a call. Returns the cells of its results. The items of a stream go to `items`.
 pub(crate) fn submit(
-    runtime: &Runtime,
-    target: Target,
-    arguments: ArgumentList,
-    returns: Returns,
-    options: TaskOptions,
-) -> ResultCells {
-    submit_with(runtime, target, arguments, returns, None, options)
-}
-
-/// As [`submit`]; the items of a stream go to `items`.
-pub(crate) fn submit_with(
     runtime: &Runtime,
     target: Target,
     arguments: ArgumentList,

@@ -13,7 +13,7 @@ use crate::call::waiter::Waiter;
 use crate::definition::Definition;
 use crate::error::Failure;
 use crate::front::arguments::ArgumentList;
-use crate::front::function::{failed, submit_with};
+use crate::front::function::{failed, submit};
 use crate::front::future::Registered;
 use crate::front::reference::Ref;
 use crate::mail::waiters::Mail;
@@ -45,7 +45,7 @@ pub fn call_streaming(
     let cells = match current::runtime() {
         Ok(runtime) => {
             let target = Target::Function { key: function.key, name: function.name };
-            submit_with(&runtime, target, arguments, returns, Some(items.clone()), options)
+            submit(&runtime, target, arguments, returns, Some(items.clone()), options)
         }
         Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
     };

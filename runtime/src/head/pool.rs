@@ -173,7 +173,7 @@ impl<C: Caller> Worker<C> {
         }
     }
 
-    /// Whether it has work of nobody, and could begin some.
+    /// Whether the process has no work, and can begin some.
     fn is_idle(&self) -> bool {
         matches!(self.job, Job::Idle { .. }) && !self.blocked && self.broken.is_none() && self.link.is_some()
     }
@@ -587,7 +587,7 @@ impl<C: Caller> Pool<C> {
         let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
         let comes_free = surplus.len() + self.count(is_exiting);
         let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
-        // One that is kept makes room for a call, and not the other way round.
+        // A kept process makes room for a call; the process of a call makes no room for a kept one.
         let mut unmet = needed.iter().skip(room).peekable();
         if let Some(first) = unmet.peek().copied() {
             let count = unmet.filter(|environment| first.is_usual() || !environment.is_usual()).count();
