@@ -1,5 +1,5 @@
 //! The entry of a process that a session has started: from here it is what its [role](crate::process::role) says. The
-//! front decides how a program comes to look at its first argument, and calls [`run_role`].
+//! front decides how a program comes to look at that argument, and calls [`run_role`].
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ use crate::{session, worker};
 const WORKER_NAME: &CStr = c"mobula-worker";
 const STORE_NAME: &CStr = c"mobula-store";
 
-/// Is what the role says, which stands behind [`ROLE`] in the first argument, until it is done. A worker runs what
+/// Is what the role says, which stands behind [`ROLE`] in an argument, until it is done. A worker runs what
 /// `host` has.
 ///
 /// The process must be one that has done nothing else: it ends by `_exit`, so no destructor of a static runs, and no
@@ -31,9 +31,7 @@ pub fn run_role(role: &str, host: &'static dyn Host) -> ! {
             session::store_process::run(&store)
         }
         None => {
-            output::say(format_args!(
-                "the first argument begins with {ROLE}, but is not of this build of mobula"
-            ));
+            output::say(format_args!("an argument begins with {ROLE}, but is not of this build of mobula"));
             2
         }
     };

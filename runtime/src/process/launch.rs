@@ -1,4 +1,4 @@
-//! How a process of a session is started: its program, and its role as the first argument.
+//! How a process of a session is started: its program, and its role as the last argument.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -7,15 +7,18 @@ use std::process::Command;
 
 use crate::process::role::Role;
 
-/// How to start a process that becomes what its first argument says: one that calls [`run_role`](crate::run_role)
-/// before it does anything else.
+/// How to start a process that becomes what its last argument says: one that calls [`run_role`](crate::run_role) before
+/// it does anything else.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Launch {
     /// The program. A bare name is looked up in `PATH`.
     pub program: PathBuf,
-    /// The arguments behind the first.
+    /// The arguments in front of the role.
     pub arguments: Vec<OsString>,
+    /// Whether lists of processes show what the process is for in place of the program's name. An interpreter finds its
+    /// libraries by that name, so it keeps it.
+    pub is_renamed: bool,
     /// Environment variables in addition to those of this process.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -23,13 +26,16 @@ pub struct Launch {
 impl Launch {
     /// A program without further arguments.
     pub fn program(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new() }
+        Self { program: program.into(), arguments: Vec::new(), is_renamed: true, environment: Vec::new() }
     }
 
     /// The command. Lists of processes show `shown` as its name.
     pub(crate) fn command(&self, shown: &str, role: &Role) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg0(shown).arg(role.to_argument()).args(&self.arguments);
+        if self.is_renamed {
+            command.arg0(shown);
+        }
+        command.args(&self.arguments).arg(role.to_argument());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

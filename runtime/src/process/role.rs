@@ -1,6 +1,6 @@
 //! The role of a process that a session starts: a worker, or the store.
 //!
-//! The role is in the first argument, so the environment is left alone, and no process that this one starts takes
+//! The role is in the last argument, so the environment is left alone, and no process that this one starts takes
 //! itself for a worker.
 
 use std::ffi::OsString;
@@ -9,10 +9,10 @@ use crate::process::lifeline::WatchedNumbers;
 use crate::resources::Resources;
 use crate::wire;
 
-/// The prefix of the first argument of a worker and of an embedded store.
+/// The prefix of the last argument of a worker and of an embedded store. It is the first one of a Rust program.
 pub const ROLE: &str = "mobula-role=";
 
-/// The role of a started process. It is in the process's first argument, as hexadecimal digits.
+/// The role of a started process. It is in the process's last argument, as hexadecimal digits.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Role {
     Worker(WorkerRole),
@@ -58,7 +58,7 @@ impl Role {
         wire::read(&bytes?).ok()
     }
 
-    /// The role as the first argument of the process.
+    /// The role as an argument of the process.
     pub(crate) fn to_argument(&self) -> String {
         let digits: String = wire::to_vec(self).iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{ROLE}{digits}")
