@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::iter;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -11,6 +12,8 @@ use super::Failure;
 
 /// Bytes of an error message that travel; longer ones are cut.
 const MESSAGE_BYTES_MAX: usize = 4096;
+/// A longer encoded error does not travel.
+const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Sources of an error that its message shows.
 const SOURCES_MAX: usize = 64;
 /// Tasks that failed with each other's failure, of which the first one's error keeps the errors.
@@ -78,6 +81,9 @@ pub struct TaskError {
     pub kind: TaskErrorKind,
     /// The error's `Display` with its sources, or the panic's message.
     pub message: String,
+    /// The error as the front's own language has it, encoded as that front does: for it alone. The Rust front has none.
+    #[doc(hidden)]
+    pub value: Option<Arc<[u8]>>,
     /// The failure that this one comes from: of another task, where the function returned the
     /// [`mobula::Error`](super::Error) that it got; of the store, where there was no room for what the function put or
     /// returned.
@@ -100,7 +106,23 @@ impl TaskError {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             message.push('…');
         }
-        Self { function: function.to_owned(), pid: std::process::id(), kind, message, cause: None }
+        Self {
+            function: function.to_owned(),
+            pid: std::process::id(),
+            kind,
+            message,
+            value: None,
+            cause: None,
+        }
+    }
+
+    /// The same, with the error in the encoding of the front's own language. A value that is too long for a record is
+    /// left out: then only the text travels.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_value(mut self, value: &[u8]) -> Self {
+        self.value = (value.len() <= VALUE_BYTES_MAX).then(|| value.into());
+        self
     }
 
     /// The same, with the failure that it comes from.
@@ -181,13 +203,14 @@ struct Link {
     pid: u32,
     kind: TaskErrorKind,
     message: String,
+    value: Option<Arc<[u8]>>,
 }
 
 impl Link {
     fn of(class: Option<&String>, error: &TaskError) -> Self {
-        let TaskError { function, pid, kind, message, cause: _ } = error;
-        let (function, message) = (function.clone(), message.clone());
-        Self { class: class.cloned(), function, pid: *pid, kind: *kind, message }
+        let TaskError { function, pid, kind, message, value, cause: _ } = error;
+        let (function, message, value) = (function.clone(), message.clone(), value.clone());
+        Self { class: class.cloned(), function, pid: *pid, kind: *kind, message, value }
     }
 
     /// The first, caused by the others, each by the next one, and the last one by the failure. `None` of none, and of
@@ -210,8 +233,8 @@ impl Link {
     }
 
     fn into_error(self, cause: Option<Failure>) -> TaskError {
-        let Self { class: _, function, pid, kind, message } = self;
-        TaskError { function, pid, kind, message, cause: cause.map(Box::new) }
+        let Self { class: _, function, pid, kind, message, value } = self;
+        TaskError { function, pid, kind, message, value, cause: cause.map(Box::new) }
     }
 }
 
