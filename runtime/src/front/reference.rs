@@ -89,6 +89,13 @@ impl Ref {
         }
     }
 
+    /// Whether the value is, or will be, an object of the store, as far as this process knows: then
+    /// [`resolve`](Self::resolve) may take as long as the disk does.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        !matches!(&self.to, Referent::Result(cell) if matches!(cell.outcome(), Some(Settled::Inline(_))))
+    }
+
     /// The value, or the error that is there in place of it. The reference must be ready.
     ///
     /// # Errors

@@ -1,0 +1,74 @@
+"""Tasks, actors and objects for the processes of one machine, on shared memory: Ray's programming model.
+
+Programs that are written for Ray's core run with ``import mobula as ray``::
+
+    import mobula as ray
+
+    @ray.remote
+    def square(x):
+        return x * x
+
+    assert ray.get([square.remote(i) for i in range(4)]) == [0, 1, 4, 9]
+
+Arrays of numpy that are put, passed or returned lie in shared memory once, and all processes read them there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mobula import exceptions
+from mobula._actor import ActorClass, ActorHandle, exit_actor, get_actor, kill, method
+from mobula._function import RemoteFunction
+from mobula._mobula import ObjectRef, __version__
+from mobula._objects import cancel, get, put, wait
+from mobula._remote import remote
+from mobula._session import (
+    available_resources,
+    cluster_resources,
+    get_runtime_context,
+    init,
+    is_initialized,
+    nodes,
+    shutdown,
+)
+from mobula._stream import ObjectRefGenerator
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "exit_actor",
+    "get",
+    "get_actor",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "util",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Workers do without these until somebody asks for them.
+    if name in ("util", "actor"):
+        import importlib
+
+        return importlib.import_module(f"mobula.{name}")
+    raise AttributeError(f"module 'mobula' has no attribute {name!r}")

@@ -1,0 +1,263 @@
+"""Actors: classes whose objects live in a process of their own."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from mobula import _mobula, _options
+from mobula._session import ensure
+from mobula._signature import Signature, of_method
+from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
+
+T = TypeVar("T")
+
+# The name of the attribute that `method` leaves on a method.
+_METHOD_OPTIONS = "__mobula_method__"
+
+
+def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a method of an actor options: ``@method(num_returns=2)``."""
+    known = {"num_returns", "_generator_backpressure_num_objects", "max_task_retries", "retry_exceptions"}
+    if not options or options.keys() - {*known, "concurrency_group", "enable_task_events"}:
+        raise ValueError(f"method has the options {', '.join(sorted(known))}")
+    if options.get("concurrency_group"):
+        raise NotImplementedError("an actor of mobula runs one call at a time: there are no concurrency groups")
+    _options.check_num_returns(options.get("num_returns"))
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, _METHOD_OPTIONS, options)
+        return function
+
+    return mark
+
+
+class _Methods:
+    """The methods of a class, as its handles know them: their signatures, and how many results they have."""
+
+    def __init__(self, cls: type) -> None:
+        self.signatures: dict[str, Signature | None] = {}
+        self.num_returns: dict[str, int] = {}
+        for name, function in inspect.getmembers(cls, callable):
+            if name.startswith("__") and name != "__call__":
+                continue
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise NotImplementedError(
+                    f"{cls.__name__}.{name} is an 'async def': an actor of mobula runs one call at a time; make it a "
+                    "'def'"
+                )
+            options = getattr(function, _METHOD_OPTIONS, {})
+            self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
+            self.signatures[name] = of_method(cls, name)
+
+
+class ActorClass(Generic[T]):
+    """A class whose objects live in processes of their own: what ``@remote`` makes of it."""
+
+    def __init__(self, cls: type[T], options: dict[str, Any]) -> None:
+        _options.check(options, is_actor=True)
+        self._class, self._defaults = cls, options
+        self._methods = _Methods(cls)
+        self._init_signature = of_method(cls, "__init__")
+        self._exported: _mobula.Function | None = None
+        self.__name__, self.__qualname__, self.__doc__ = cls.__name__, cls.__qualname__, cls.__doc__
+        self.__module__ = cls.__module__
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{self.__name__}()', use '{self.__name__}.remote()'."
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        raise TypeError(
+            f"Attempted to define a subclass of '{self.__name__}', which is an actor class: inheriting from actor "
+            "classes is not supported. Derive from the class before it is made an actor class."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Start an actor, in a process of its own. It ends with its last handle."""
+        return self._start(self._defaults, args, kwargs)
+
+    def options(self, **options: Any) -> _OptionedClass[T]:
+        """Return the class with other options: ``Counter.options(name="counter").remote()``."""
+        _options.check(options, is_actor=True)
+        return _OptionedClass(self, {**self._defaults, **options})
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+
+    def _start(self, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle:
+        ensure()
+        name = options.get("name")
+        if name is not None and not (isinstance(name, str) and name):
+            error = TypeError if not isinstance(name, str) else ValueError
+            raise error(f"the name of an actor cannot be {name!r}: text, at least one character")
+        if options.get("get_if_exists"):
+            if name is None:
+                raise ValueError("The actor name must be specified to use `get_if_exists`.")
+            try:
+                return get_actor(name)
+            except ValueError:
+                pass
+        if self._init_signature is not None:
+            self._init_signature.check(args, kwargs)
+        if self._exported is None:
+            from mobula._serialization import export
+
+            self._exported = export(self._class, self.__qualname__)
+        try:
+            actor = _mobula.Actor(self._exported, _options.of_actor(options), args, kwargs or None)
+        except ValueError:
+            # Another process may have taken the name since.
+            if options.get("get_if_exists"):
+                return get_actor(str(name))
+            raise
+        return ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
+
+    def __reduce__(self) -> Any:
+        return (ActorClass, (self._class, self._defaults))
+
+
+class _OptionedClass(Generic[T]):
+    """An actor class with other options."""
+
+    def __init__(self, cls: ActorClass[T], options: dict[str, Any]) -> None:
+        self._of, self._options = cls, options
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Start an actor with these options."""
+        return self._of._start(self._options, args, kwargs)
+
+
+class ActorMethod:
+    """A method of an actor, to be called by ``.remote()``."""
+
+    __slots__ = ("_handle", "_in_flight_max", "_name", "_num_returns", "_signature")
+
+    def __init__(
+        self,
+        handle: ActorHandle,
+        name: str,
+        num_returns: int,
+        signature: Signature | None,
+        in_flight_max: int = IN_FLIGHT_MAX,
+    ) -> None:
+        # The handle is held: `Actor.remote().method.remote()` must not lose its actor in between.
+        self._handle, self._name = handle, name
+        self._num_returns, self._signature, self._in_flight_max = num_returns, signature, in_flight_max
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'object.{self._name}()', try "
+            f"'object.{self._name}.remote()'."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method. Calls of one caller run in the order in which they were made."""
+        if self._signature is not None:
+            self._signature.check(args, kwargs)
+        result = self._handle._mobula_actor.call(
+            self._name, args, kwargs or None, self._num_returns, self._in_flight_max
+        )
+        return ObjectRefGenerator(result) if self._num_returns == -1 else result
+
+    def options(self, **options: Any) -> ActorMethod:
+        """Return the method with other options, of which there is ``num_returns``."""
+        known = {"num_returns", "_generator_backpressure_num_objects", "name", "concurrency_group"}
+        unknown = options.keys() - known
+        if unknown:
+            raise ValueError(f"Invalid option keyword {', '.join(sorted(unknown))} for actor methods.")
+        num_returns = options.get("num_returns")
+        _options.check_num_returns(num_returns)
+        wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
+        in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
+        return ActorMethod(self._handle, self._name, wanted, self._signature, max(1, in_flight_max))
+
+
+class ActorHandle:
+    """A handle to an actor. The actor ends when the last handle in any process is gone."""
+
+    def __init__(
+        self,
+        actor: _mobula.Actor,
+        class_name: str,
+        num_returns: dict[str, int] | None,
+        signatures: dict[str, Signature | None],
+    ) -> None:
+        self._mobula_actor = actor
+        self._mobula_class_name = class_name
+        # `None`: the methods are not known here, as of an actor that was found by its name.
+        self._mobula_num_returns = num_returns
+        self._mobula_signatures = signatures
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        if name.startswith("__") and name != "__call__":
+            if name in ("__ray_ready__", "__ray_terminate__"):
+                return ActorMethod(self, name, 1, None)
+            raise AttributeError(name)
+        known = self._mobula_num_returns
+        if known is not None and name not in known:
+            raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
+        found = ActorMethod(self, name, 1 if known is None else known[name], self._mobula_signatures.get(name))
+        return found
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._mobula_num_returns or ())
+
+    def __repr__(self) -> str:
+        return f"Actor({self._mobula_class_name}, {self._mobula_actor.hex()})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and self._mobula_actor == other._mobula_actor
+
+    def __hash__(self) -> int:
+        return hash(self._mobula_actor)
+
+    @property
+    def _actor_id(self) -> str:
+        return self._mobula_actor.hex()
+
+    def __reduce__(self) -> Any:
+        known = (self._mobula_class_name, self._mobula_num_returns, self._mobula_signatures)
+        return (ActorHandle, (self._mobula_actor, *known))
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """Return a handle to the living actor of this name.
+
+    Raises:
+        ValueError: No living actor of the session has the name.
+    """
+    if not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    ensure()
+    try:
+        actor = _mobula.find_actor(name)
+    except ValueError as error:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up a named "
+            "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace "
+            "of the actor."
+        ) from error
+    return ActorHandle(actor, "Actor", None, {})
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once: calls that wait and later ones fail. Its destructor does not run."""
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
+    if not no_restart:
+        raise NotImplementedError("kill(no_restart=False): an actor that is killed is not restarted")
+    actor._mobula_actor.kill()
+
+
+def exit_actor() -> None:
+    """End the actor whose method calls this. The call, and later ones, fail with ``ActorDiedError``."""
+    if not _mobula.is_worker():
+        raise TypeError("exit_actor API is called on a non-actor worker.")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,95 @@
+"""Remote functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from mobula import _mobula, _options
+from mobula._mobula import ObjectRef
+from mobula._session import ensure
+from mobula._signature import of_function
+from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that worker processes run: what ``@remote`` makes of it."""
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise ValueError("'async def' should not be used for remote tasks. You can wrap the async function with "
+                             "`asyncio.run(f())`.")
+        _options.check(options, is_actor=False)
+        self._function = function
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._defaults = options
+        self._exported: _mobula.Function | None = None
+        self._prepared: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            f"Remote functions cannot be called directly. Instead of running '{self._name}()', try "
+            f"'{self._name}.remote()'."
+        )
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+        """Call the function in a worker. References among the arguments are waited for there, and become values."""
+        call = self._prepared
+        if call is None:
+            call = self._prepared = self._prepare(self._defaults)
+        return call(args, kwargs)  # type: ignore[no-any-return]
+
+    def options(self, **options: Any) -> _Optioned[P, R]:
+        """Return the function with other options: ``f.options(num_cpus=2).remote(1)``."""
+        _options.check(options, is_actor=False)
+        return _Optioned(self, self._prepare({**self._defaults, **options}))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+
+    def _export(self) -> _mobula.Function:
+        if self._exported is None:
+            from mobula._serialization import export
+
+            self._exported = export(self._function, self._name)
+        return self._exported
+
+    def _prepare(self, options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+        """What is the same for all calls with these options."""
+        wanted, prepared = options.get("num_returns"), _options.of_task(options)
+        num_returns = _options.num_returns_of(self._function, wanted)
+        in_flight_max = max(1, options.get("_generator_backpressure_num_objects") or IN_FLIGHT_MAX)
+        signature = of_function(self._function)
+
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not _mobula.is_initialized():
+                ensure()
+            if signature is not None:
+                signature.check(args, kwargs)
+            result = self._export().call(args, kwargs or None, prepared, num_returns, in_flight_max)
+            return ObjectRefGenerator(result) if num_returns == -1 else result
+
+        return call
+
+    def __reduce__(self) -> Any:
+        return (RemoteFunction, (self._function, self._defaults))
+
+
+class _Optioned(Generic[P, R]):
+    """A remote function with other options."""
+
+    def __init__(
+        self, function: RemoteFunction[P, R], call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    ) -> None:
+        self._of, self._call = function, call
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+        """Call the function with these options."""
+        return self._call(args, kwargs)  # type: ignore[no-any-return]
+

@@ -1,0 +1,128 @@
+"""Objects: ``put``, ``get``, ``wait``, ``cancel``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from mobula import _mobula
+from mobula._mobula import ObjectRef
+from mobula._session import ensure
+from mobula._stream import ObjectRefGenerator
+
+T = TypeVar("T")
+
+
+def put(value: T) -> ObjectRef[T]:
+    """Copy a value into the store, and return a reference to it.
+
+    The memory of arrays and of other buffers is copied once. No message, no system call while the store has room.
+
+    Raises:
+        TypeError: The value is a reference, or cannot be pickled.
+        mobula.exceptions.ObjectStoreFullError: The store has no room.
+    """
+    if not _mobula.is_initialized():
+        ensure()
+    if isinstance(value, ObjectRef):
+        raise TypeError(
+            "Calling 'put' on an ObjectRef is not allowed. If you really want to do this, you can wrap the ObjectRef "
+            "in a list and call 'put' on it."
+        )
+    return _mobula.put(value)
+
+
+@overload
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """Wait for the value of a reference, or for those of a list of references, and return them.
+
+    Arrays are views of the store's memory: they are read-only, and keep the object alive. Other values are copies.
+
+    Raises:
+        mobula.exceptions.RayTaskError: The function raised. The error is of the class of what it raised, too.
+        mobula.exceptions.GetTimeoutError: The values were not there within so many seconds.
+    """
+    if type(object_refs) is ObjectRef:
+        return _mobula.get(object_refs, timeout)
+    if not _mobula.is_initialized():
+        ensure()
+    if isinstance(object_refs, ObjectRefGenerator):
+        return object_refs
+    if not isinstance(object_refs, Sequence) or isinstance(object_refs, str | bytes):
+        raise ValueError(
+            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef or "
+            "a list of ObjectRefs. "
+        )
+    refs = list(object_refs)
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise ValueError(
+                f"Invalid type of object refs, {type(ref)}, is given. 'object_refs' must either be an ObjectRef or a "
+                "list of ObjectRefs. "
+            )
+    return _mobula.get(refs, timeout)
+
+
+def wait(
+    ray_waitables: Sequence[ObjectRef[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """Wait until so many references are ready, or the time has passed.
+
+    Returns the ready ones, at most ``num_returns``, and the others, each in the order in which they were given. A
+    reference whose function failed is ready.
+
+    Raises:
+        ValueError: A reference twice, none, or more wanted than given.
+        TypeError: Something else than a list of references.
+    """
+    if isinstance(ray_waitables, ObjectRef):
+        raise TypeError("wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef")
+    if not isinstance(ray_waitables, list):
+        raise TypeError(
+            f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got {type(ray_waitables)}"
+        )
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
+    for ref in ray_waitables:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(
+                f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
+            )
+    if not _mobula.is_initialized():
+        ensure()
+    if not ray_waitables:
+        return [], []
+    if len(ray_waitables) != len(set(ray_waitables)):
+        raise ValueError("Wait requires a list of unique ray_waitables.")
+    if num_returns <= 0:
+        raise ValueError(f"Invalid number of objects to return {num_returns}.")
+    if num_returns > len(ray_waitables):
+        raise ValueError(
+            f"num_returns cannot be greater than the number of ray_waitables provided to ray.wait. num_returns: "
+            f"{num_returns}, number of ray_waitables: {len(ray_waitables)}."
+        )
+    return _mobula.wait(ray_waitables, num_returns, timeout)
+
+
+def cancel(
+    ray_waitable: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
+    """Cancel the call whose result this is. A call that is over stays over.
+
+    One that has not begun does not begin. One that runs gets ``TaskCancelledError`` where it waits for a result; with
+    ``force`` its process is ended. Calls that it has made are cancelled too, unless ``recursive`` is false.
+    """
+    if isinstance(ray_waitable, ObjectRefGenerator):
+        ray_waitable = ray_waitable.completed()
+    if not isinstance(ray_waitable, ObjectRef):
+        raise TypeError(
+            f"ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: {type(ray_waitable)}."
+        )
+    _mobula.cancel([ray_waitable], force, recursive)

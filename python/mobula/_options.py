@@ -1,0 +1,129 @@
+"""The options of calls and of actors, with Ray's names."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from mobula import _mobula
+from mobula._session import warn_without_effect
+
+_COMMON = frozenset(
+    {
+        "accelerator_type",
+        "label_selector",
+        "memory",
+        "name",
+        "num_cpus",
+        "num_gpus",
+        "resources",
+        "runtime_env",
+        "scheduling_strategy",
+        "_labels",
+        "_metadata",
+        "enable_task_events",
+    }
+)
+_TASK = _COMMON | {
+    "max_calls",
+    "max_retries",
+    "num_returns",
+    "retry_exceptions",
+    "_generator_backpressure_num_objects",
+}
+_ACTOR = _COMMON | {
+    "get_if_exists",
+    "lifetime",
+    "max_concurrency",
+    "max_pending_calls",
+    "max_restarts",
+    "max_task_retries",
+    "namespace",
+}
+# They would change what a program does, and are not there: better an error than another program.
+_ABSENT = {
+    "accelerator_type": "accelerators are not counted",
+    "max_calls": "workers are not ended after calls",
+    "max_pending_calls": "the queue of an actor has no limit",
+}
+
+
+def check(options: dict[str, Any], *, is_actor: bool) -> None:
+    """Refuse options that there are not, and values that cannot be."""
+    known, what = (_ACTOR, "actors") if is_actor else (_TASK, "tasks")
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(
+                f"Invalid option keyword {name} for {what}. Valid ones are {', '.join(sorted(known))}."
+            )
+        if name in _ABSENT and value not in (None, 0, -1):
+            raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
+        if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
+            raise ValueError(f"The precision of the fractional quantity of resource {name} cannot be negative: {value}")
+        if name == "num_gpus" and value:
+            raise NotImplementedError("mobula for Python does not hand out GPUs yet: num_gpus can be 0")
+        if name == "max_concurrency" and value not in (None, 1):
+            raise NotImplementedError(
+                f"max_concurrency={value}: an actor of mobula runs one call at a time; use several actors"
+            )
+    check_num_returns(options.get("num_returns"))
+
+
+def check_num_returns(num_returns: Any) -> None:
+    """Refuse a number of results that cannot be."""
+    is_number = isinstance(num_returns, int) and num_returns >= 0
+    if not (num_returns is None or num_returns in ("streaming", "dynamic") or is_number):
+        raise ValueError(
+            f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'"
+        )
+
+
+def num_returns_of(function: Any, num_returns: Any) -> int:
+    """The number of results, where -1 is a stream: of a generator, unless something else is said."""
+    if num_returns is None:
+        return -1 if inspect.isgeneratorfunction(function) else 1
+    return -1 if num_returns in ("streaming", "dynamic") else int(num_returns)
+
+
+def _environment(options: dict[str, Any]) -> dict[str, Any]:
+    environment = options.get("runtime_env") or {}
+    unknown = environment.keys() - {"env_vars", "working_dir"}
+    if unknown:
+        raise ValueError(
+            f"runtime_env has no {', '.join(sorted(unknown))} here: it may have env_vars and working_dir"
+        )
+    return {"env_vars": environment.get("env_vars"), "working_dir": environment.get("working_dir")}
+
+
+def _resources(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("scheduling_strategy") not in (None, "DEFAULT", "SPREAD"):
+        warn_without_effect("scheduling_strategy", "there is one machine")
+    return {name: options.get(name) for name in ("num_cpus", "memory", "resources")}
+
+
+def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
+    """Options of calls, as the core takes them."""
+    retry = options.get("retry_exceptions", False)
+    if not isinstance(retry, bool):
+        raise NotImplementedError("retry_exceptions can be True or False: a list of classes is not supported yet")
+    retries = options.get("max_retries")
+    return _mobula.TaskOptions(
+        **_resources(options),
+        **_environment(options),
+        max_retries=3 if retries is None else retries,
+        retry_exceptions=retry,
+        retry_delay=None,
+    )
+
+
+def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
+    """Options of an actor, as the core takes them."""
+    if options.get("lifetime") not in (None, "non_detached"):
+        warn_without_effect("lifetime='detached'", "a session ends with its driver, and all actors with it")
+    return _mobula.ActorOptions(
+        **_resources(options),
+        **_environment(options),
+        name=options.get("name"),
+        max_restarts=options.get("max_restarts"),
+        max_task_retries=options.get("max_task_retries"),
+    )

@@ -1,0 +1,200 @@
+"""The session: its start, its end, and what is in it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from mobula import _mobula
+
+# A worker is this interpreter with the same module path, so it finds what the program imports. Its role follows.
+_WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main()"
+
+# Options of Ray that are about several machines, or about processes that Mobula does not have.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "configure_logging",
+        "dashboard_host",
+        "dashboard_port",
+        "include_dashboard",
+        "job_config",
+        "log_to_driver_level",
+        "logging_config",
+        "logging_format",
+        "logging_level",
+        "num_gpus",
+        "_metrics_export_port",
+        "_node_ip_address",
+        "_system_config",
+        "_temp_dir",
+    }
+)
+
+_namespace = "default"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What ``init`` returns. As a context manager it ends the session."""
+
+    address_info: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.address_info[name]
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutdown()
+
+    def disconnect(self) -> None:
+        """End the session."""
+        shutdown()
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    resources: dict[str, float] | None = None,
+    object_store_memory: int | None = None,
+    namespace: str | None = None,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool = True,
+    local_mode: bool = False,
+    runtime_env: dict[str, Any] | None = None,
+    _memory: int | None = None,
+    **options: Any,
+) -> Context:
+    """Start a session: the store, and worker processes, which run what this program calls.
+
+    The first call of a function starts a session too, so a program needs this for options only. The session ends with
+    ``shutdown``, and with the program.
+
+    Args:
+        address: The address of a cluster. There is none: ``None``, ``"local"``.
+        num_cpus: How many CPUs calls may have together. Default: those that the program may run on.
+        resources: Other resources, by name, that calls and actors demand.
+        object_store_memory: The most memory of objects, in bytes. What is held beyond that goes to the disk. Default:
+            30 % of the memory.
+        namespace: Of named actors. There is one a session.
+        ignore_reinit_error: Whether a second ``init`` is no error.
+        log_to_driver: Whether what workers print appears in the output of this program, with a prefix.
+
+    Raises:
+        RuntimeError: There is a session, or this process is a worker.
+        ValueError: An option cannot be.
+    """
+    global _namespace
+    if address not in (None, "local", "auto") or local_mode:
+        wanted = "local_mode=True" if local_mode else f"address={address!r}"
+        raise ValueError(f"init cannot do {wanted}: a session of mobula is on this machine, and of this program alone")
+    unknown = options.keys() - _WITHOUT_EFFECT
+    if unknown:
+        raise TypeError(f"init has no option {', '.join(sorted(unknown))}")
+    if runtime_env:
+        raise ValueError("init has no runtime_env yet: give it to the functions and classes, in their options")
+    if _mobula.is_worker():
+        if ignore_reinit_error:
+            return Context({})
+        raise RuntimeError("this is a worker: it is part of its driver's session, and cannot start another")
+    if is_initialized():
+        if ignore_reinit_error:
+            return Context({})
+        raise RuntimeError(
+            "Maybe you called mobula.init twice by accident? This error can be suppressed by passing in "
+            "'ignore_reinit_error=True' or by calling 'mobula.shutdown()' prior to 'mobula.init()'."
+        )
+    command = [
+        sys.executable,
+        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+        "-P",
+        "-c",
+        _WORKER.format(path=[os.path.abspath(entry) for entry in sys.path]),
+    ]
+    socket = _mobula.start(
+        command,
+        num_cpus=num_cpus,
+        memory=_memory,
+        resources=resources,
+        object_store_memory=object_store_memory,
+        spill_directory=None,
+        log_to_driver=log_to_driver,
+    )
+    _namespace = namespace or "default"
+    return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
+
+
+def ensure() -> None:
+    """Start a session if there is none, as Ray does at the first use."""
+    if not _mobula.is_initialized():
+        init()
+
+
+def shutdown(_exiting_interpreter: bool = False) -> None:
+    """End the session. Actors end first, then workers and the store. References are of no use afterwards.
+
+    Values that were got stay. Does nothing where there is no session.
+    """
+    _mobula.shutdown()
+
+
+atexit.register(shutdown)
+
+
+def is_initialized() -> bool:
+    """Whether there is a session."""
+    return _mobula.is_initialized()
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return the resources of the session."""
+    return _mobula.cluster_resources()
+
+
+def available_resources() -> dict[str, float]:
+    """Return the resources that no call and no actor has at the moment."""
+    return _mobula.available_resources()
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Return the machines of the session: this one."""
+    name = os.uname().nodename
+    return [{"NodeID": name, "Alive": True, "NodeManagerHostname": name, "Resources": cluster_resources()}]
+
+
+class RuntimeContext:
+    """What a process knows of the call that it runs, and of the session."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of named actors."""
+        return _namespace
+
+    def get_node_id(self) -> str:
+        """Return the name of this machine."""
+        return os.uname().nodename
+
+    def get_worker_id(self) -> str:
+        """Return the number of this process, as text."""
+        return str(os.getpid())
+
+    def get_job_id(self) -> str:
+        """Return the number of the driver, as far as this process knows it."""
+        return str(os.getpid() if not _mobula.is_worker() else os.getppid())
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Return what this process knows of itself."""
+    return RuntimeContext()
+
+
+def warn_without_effect(option: str, why: str) -> None:
+    """Say once that an option has no effect."""
+    warnings.warn(f"{option} has no effect: {why}", stacklevel=4)

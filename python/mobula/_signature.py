@@ -1,0 +1,65 @@
+"""Whether the arguments of a call fit its function: a call that does not fails where it is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Signature:
+    """The arguments that a function takes."""
+
+    __slots__ = ("_at_least", "_at_most", "_signature")
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        self._signature = signature
+        parameters = signature.parameters.values()
+        positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+        # Arguments by position alone, the usual case, fit if there are so many of them.
+        self._at_least = sum(parameter.default is inspect.Parameter.empty for parameter in positional)
+        self._at_most = float(len(positional))
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                self._at_most = float("inf")
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty:
+                self._at_most = -1.0
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ``TypeError`` if the arguments do not fit."""
+        if kwargs or not self._at_least <= len(args) <= self._at_most:
+            self._signature.bind(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return (Signature, (self._signature.replace(parameters=[
+            # Defaults and annotations may be anything: only whether there is a default matters.
+            inspect.Parameter(
+                parameter.name,
+                parameter.kind,
+                default=inspect.Parameter.empty if parameter.default is inspect.Parameter.empty else None,
+            )
+            for parameter in self._signature.parameters.values()
+        ], return_annotation=inspect.Signature.empty),))
+
+
+def of_function(function: Callable[..., Any]) -> Signature | None:
+    """The arguments of a function; ``None``: nobody knows."""
+    try:
+        return Signature(inspect.signature(function))
+    except (TypeError, ValueError):
+        return None
+
+
+def of_method(cls: type, name: str) -> Signature | None:
+    """The arguments of a method, without ``self``."""
+    try:
+        signature = inspect.signature(getattr(cls, name))
+    except (TypeError, ValueError):
+        return None
+    parameters = list(signature.parameters.values())
+    is_bound = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
+    if not is_bound and parameters and parameters[0].kind in _POSITIONAL:
+        signature = signature.replace(parameters=parameters[1:])
+    return Signature(signature)

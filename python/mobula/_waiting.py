@@ -1,0 +1,100 @@
+"""Waiting for references in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from mobula import _mobula
+from mobula._mobula import ObjectRef
+
+
+class _Waits:
+    """What the coroutines of one event loop wait for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.notifier = _mobula.Notifier()
+        self.number = 0
+        self.looks: dict[int, Callable[[], None]] = {}
+        loop.add_reader(self.notifier.fileno(), self.woken)
+
+    def woken(self) -> None:
+        for number in self.notifier.take():
+            look = self.looks.get(number)
+            if look is not None:
+                look()
+
+    async def until(self, poll: Callable[[int], tuple[bool, Any]]) -> Any:
+        """Wait until ``poll``, which gets the number of this wait, says that it is over, and return its result."""
+        self.number += 1
+        number = self.number
+        is_over, result = poll(number)
+        if is_over:
+            return result
+        future = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if future.done():
+                return
+            try:
+                is_over, result = poll(number)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                if is_over:
+                    future.set_result(result)
+
+        self.looks[number] = look
+        try:
+            return await future
+        finally:
+            del self.looks[number]
+
+
+_waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waits] = weakref.WeakKeyDictionary()
+
+
+def _of_running_loop() -> _Waits:
+    loop = asyncio.get_running_loop()
+    waits = _waits.get(loop)
+    if waits is None:
+        waits = _waits[loop] = _Waits(loop)
+    return waits
+
+
+async def wait_for(reference: ObjectRef[Any]) -> Any:
+    """Wait for the value of a reference."""
+    if not reference.is_ready():
+        waits, waiting = _of_running_loop(), _mobula.Waiting(reference)
+        await waits.until(lambda number: (waiting.poll(waits.notifier, number), None))
+    return _mobula.get(reference, None)
+
+
+async def next_item(items: _mobula.Items) -> Any:
+    """Wait for the next item of a stream. ``None`` is its end."""
+    waits = _of_running_loop()
+
+    def poll(number: int) -> tuple[bool, Any]:
+        item = items.poll_next(waits.notifier, number)
+        return item is not False, item
+
+    return await waits.until(poll)
+
+
+_lock = threading.Lock()
+_background: asyncio.AbstractEventLoop | None = None
+
+
+def future(reference: ObjectRef[Any]) -> concurrent.futures.Future[Any]:
+    """Return the result of a reference as a future. One thread waits for all of them."""
+    global _background
+    with _lock:
+        if _background is None:
+            _background = asyncio.new_event_loop()
+            threading.Thread(target=_background.run_forever, name="mobula-futures", daemon=True).start()
+        loop = _background
+    return asyncio.run_coroutine_threadsafe(wait_for(reference), loop)

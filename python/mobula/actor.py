@@ -1,0 +1,5 @@
+"""What is about actors, under the name that it has in Ray."""
+
+from mobula._actor import ActorClass, ActorHandle, exit_actor
+
+__all__ = ["ActorClass", "ActorHandle", "exit_actor"]

@@ -1,0 +1,182 @@
+"""What ``get`` and the other functions raise, with the names and the order that Ray has."""
+
+from __future__ import annotations
+
+import pickle
+from functools import cache
+from typing import Any
+
+
+class RayError(Exception):
+    """The base of all exceptions here."""
+
+
+class RayTaskError(RayError):
+    """A remote function or method raised. Where it can be, the error is of the class of what was raised, too."""
+
+    def __init__(
+        self, function_name: str, traceback_str: str, cause: BaseException | None = None, pid: int | None = None
+    ) -> None:
+        super().__init__(function_name, traceback_str, cause, pid)
+        self.function_name, self.traceback_str, self.cause, self.pid = function_name, traceback_str, cause, pid
+
+    def as_instanceof_cause(self) -> RayTaskError:
+        """Return the error as one that is also of the class of its cause."""
+        if self.cause is None or isinstance(self.cause, RayError) or not isinstance(self.cause, Exception):
+            return self
+        try:
+            return _dual(type(self.cause))(self)
+        except TypeError:
+            # Some classes cannot be derived from together with others.
+            return self
+
+    def __str__(self) -> str:
+        where = f"(pid={self.pid})" if self.pid else ""
+        return f"ray::{self.function_name}() {where}\n{self.traceback_str}".rstrip()
+
+    def __reduce__(self) -> Any:
+        return (RayTaskError, (self.function_name, self.traceback_str, self.cause, self.pid))
+
+
+@cache
+def _dual(cause_class: type[Exception]) -> Any:
+    """The class of errors that are task errors, and of the class of their cause."""
+
+    class Dual(RayTaskError, cause_class):  # type: ignore[misc, valid-type]
+        def __init__(self, error: RayTaskError) -> None:
+            self.function_name, self.traceback_str = error.function_name, error.traceback_str
+            self.cause, self.pid, self.args = error.cause, error.pid, getattr(error.cause, "args", ())
+
+        def __getattr__(self, name: str) -> Any:
+            # Only of what the class itself does not have: the attributes of the cause.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self.__dict__["cause"], name)
+
+        def __reduce__(self) -> Any:
+            return (_dual_of, (self.function_name, self.traceback_str, self.cause, self.pid))
+
+        __str__ = RayTaskError.__str__
+
+    Dual.__name__ = Dual.__qualname__ = f"RayTaskError({cause_class.__name__})"
+    Dual.__module__ = __name__
+    return Dual
+
+
+def _dual_of(*args: Any) -> RayTaskError:
+    return RayTaskError(*args).as_instanceof_cause()
+
+
+class TaskCancelledError(RayError):
+    """The call was cancelled."""
+
+
+class GetTimeoutError(RayError, TimeoutError):
+    """The values were not there in time."""
+
+
+class WorkerCrashedError(RayError):
+    """The process that ran the call has died."""
+
+
+class RayActorError(RayError):
+    """The actor cannot carry out the call."""
+
+
+class ActorDiedError(RayActorError):
+    """The actor has ended, and will not come back."""
+
+
+class ActorUnavailableError(RayActorError):
+    """The actor's process has died, and starts again. The call may or may not have been carried out."""
+
+
+class RaySystemError(RayError):
+    """The session cannot do it."""
+
+
+class ObjectStoreFullError(RayError):
+    """The store has no room for the value."""
+
+
+class OutOfDiskError(RayError):
+    """The disk has no room for objects that the store's memory has no room for."""
+
+
+class ObjectLostError(RayError):
+    """The process that owned the object, or was to make it, has died."""
+
+
+class ObjectFetchTimedOutError(ObjectLostError):
+    """Does not occur on one machine; programs name it."""
+
+
+class ReferenceCountingAssertionError(ObjectLostError):
+    """Does not occur; programs name it."""
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """Does not occur: lost objects are not made again; programs name it."""
+
+
+class OwnerDiedError(ObjectLostError):
+    """Does not occur by itself: see ObjectLostError; programs name it."""
+
+
+class RuntimeEnvSetupError(RayError):
+    """The environment of a call could not be set up."""
+
+
+class OutOfMemoryError(RayError):
+    """The process used too much memory, and was ended."""
+
+
+class PendingCallsLimitExceeded(RayError):
+    """The actor has too many calls that wait."""
+
+
+class TaskUnschedulableError(RayError):
+    """The call demands more than the session has."""
+
+
+class ActorUnschedulableError(RayError):
+    """The actor demands more than the session has."""
+
+
+class AsyncioActorExit(RayError):
+    """Does not occur; programs name it."""
+
+
+class CrossLanguageError(RayError):
+    """A value of another language."""
+
+
+_KINDS: dict[str, type[Exception]] = {
+    "ActorDiedError": ActorDiedError,
+    "ActorUnavailableError": ActorUnavailableError,
+    "GetTimeoutError": GetTimeoutError,
+    "ObjectLostError": ObjectLostError,
+    "ObjectStoreFullError": ObjectStoreFullError,
+    "RaySystemError": RaySystemError,
+    "RuntimeError": RuntimeError,
+    "TaskCancelledError": TaskCancelledError,
+    "ValueError": ValueError,
+    "WorkerCrashedError": WorkerCrashedError,
+}
+
+
+def _of_kind(kind: str, text: str) -> Exception:
+    """The exception for an error of the core."""
+    return _KINDS[kind](text)
+
+
+def _of_task(function: str, pid: int, text: str, pickled: bytes | None) -> Exception:
+    """The exception for what a remote function raised."""
+    cause = None
+    if pickled is not None:
+        try:
+            cause = pickle.loads(pickled)
+        except Exception:
+            # Its class is not there in this process. The text says what it was.
+            cause = None
+    return RayTaskError(function, text, cause, pid).as_instanceof_cause()

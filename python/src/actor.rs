@@ -1,0 +1,122 @@
+//! Actors, as their callers see them.
+//!
+//! All actors of Python programs are of one class for the core: the pickled class is the first argument of the
+//! constructor, and a call names its method in its [`Header`](crate::call::Header).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use mobula_runtime::{ActorRef, ArgumentList, Definition, ExportedActor, Key, Name};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::call::{Function, Wanted, push_arguments};
+use crate::error::raised;
+use crate::interpreter::{Attribute, without_lock};
+use crate::options::ActorOptions;
+use crate::stream::Items;
+use crate::value::context;
+
+/// The key of the class that all actors are of.
+const CLASS: Key = Key::from_bits(0x6d6f_6275_6c61);
+
+static RESTORED: Attribute = Attribute::new("mobula._mobula", "actor_restored");
+
+/// An actor: what a handle holds. The actor ends with its last handle.
+#[pyclass(frozen, module = "mobula._mobula")]
+pub(crate) struct Actor {
+    to: ActorRef,
+    class: Arc<str>,
+}
+
+fn definition(class: &Arc<str>) -> Definition {
+    Definition { key: CLASS, name: Name::Shared(class.clone()) }
+}
+
+#[pymethods]
+impl Actor {
+    /// Starts an actor. Its class runs the constructor in a process of its own.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        class: &Function,
+        options: &ActorOptions,
+        arguments: &Bound<'_, PyTuple>,
+        names: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let list = class.arguments(py, arguments, names)?;
+        let Name::Shared(name) = class.definition().name else { unreachable!("a function's name is shared") };
+        // The head says whether the name is free.
+        let to = without_lock(py, || ActorRef::create(definition(&name), &options.0, list));
+        if let Err(error) = to.export() {
+            return Err(raised(py, error));
+        }
+        Ok(Self { to, class: name })
+    }
+
+    /// Calls a method. Returns a reference, a list of them, or a stream.
+    fn call(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        arguments: &Bound<'_, PyTuple>,
+        names: Option<&Bound<'_, PyDict>>,
+        num_returns: i64,
+        in_flight_max: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let wanted = Wanted::new(num_returns, in_flight_max)?;
+        let mut list = ArgumentList::default();
+        push_arguments(&mut list, method, arguments, names)?;
+        let (actor, name) = (self.to.clone(), Name::Shared(method.into()));
+        match wanted {
+            Wanted::Stream(in_flight_max) => {
+                let items = actor.call_streaming(0, name, list, in_flight_max);
+                Ok(Bound::new(py, Items::new(items))?.into_any().unbind())
+            }
+            _ => wanted.references(py, actor.call(0, name, list, wanted.returns())),
+        }
+    }
+
+    /// Ends the actor at once.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        without_lock(py, || self.to.kill()).map_err(|error| raised(py, error))
+    }
+
+    /// The number of the actor as hexadecimal digits.
+    fn hex(&self) -> String {
+        format!("{:?}", self.to)
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| other.get().to == self.to)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.to.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Pickles the actor within a value that mobula pickles.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (u32, u64, String))> {
+        let ExportedActor { actor, token, .. } = self.to.export().map_err(|error| raised(py, error))?;
+        Ok((RESTORED.get(py)?.clone(), (context::add(token)?, actor, self.class.to_string())))
+    }
+}
+
+/// An actor that was pickled within a value.
+#[pyfunction]
+pub(crate) fn actor_restored(position: u32, actor: u64, class: &str) -> PyResult<Actor> {
+    let class: Arc<str> = class.into();
+    let exported = ExportedActor { actor, class: CLASS, token: context::reference(position)? };
+    let to = ActorRef::import(exported, definition(&class)).expect("the keys are the same");
+    Ok(Actor { to, class })
+}
+
+/// The living actor of this name.
+#[pyfunction]
+pub(crate) fn find_actor(py: Python<'_>, name: &str) -> PyResult<Actor> {
+    let class: Arc<str> = "actor".into();
+    let to = without_lock(py, || ActorRef::named(name, definition(&class)));
+    Ok(Actor { to: to.map_err(|error| raised(py, error))?, class })
+}

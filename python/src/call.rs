@@ -1,0 +1,197 @@
+//! Calls: of functions, and what calls of functions and of actors' methods have in common.
+//!
+//! The key of a function is a hash of its pickle, so all processes agree on it. A call has, in front of the arguments
+//! that the program gives:
+//!
+//! - for a function and a constructor, a reference to the object with the pickle, which a worker reads once,
+//! - the [`Header`]: the method, and the names of the arguments that were given by name.
+
+use std::sync::Arc;
+
+use mobula_runtime::{
+    ArgumentList, Definition, Key, Name, Ref, Returns, SessionNumber, call_function, call_streaming,
+};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use crate::error::{raised, raised_by_store};
+use crate::interpreter::without_lock;
+use crate::options::TaskOptions;
+use crate::reference::ObjectRef;
+use crate::stream::Items;
+use crate::value::{self, Value};
+
+/// What is in front of the arguments of a call, as one value of text: the method, empty for a function, and the names
+/// of the last arguments, each behind a zero.
+pub(crate) struct Header;
+
+impl Header {
+    const SEPARATOR: char = '\0';
+
+    fn text(method: &str, names: Option<&Bound<'_, PyDict>>) -> PyResult<String> {
+        let mut text = method.to_owned();
+        for name in names.into_iter().flat_map(|names| names.keys()) {
+            text.push(Self::SEPARATOR);
+            text.push_str(name.cast::<PyString>()?.to_str()?);
+        }
+        Ok(text)
+    }
+
+    /// The method and the names in a header.
+    pub(crate) fn parse(text: &str) -> (&str, impl Iterator<Item = &str>) {
+        let mut parts = text.split(Self::SEPARATOR);
+        (parts.next().unwrap_or_default(), parts)
+    }
+}
+
+/// Adds the header and the arguments of a call.
+pub(crate) fn push_arguments(
+    list: &mut ArgumentList,
+    method: &str,
+    arguments: &Bound<'_, PyTuple>,
+    names: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    let header = PyString::new(arguments.py(), &Header::text(method, names)?);
+    value::encode(header.as_any())?.push_to(list);
+    for argument in arguments.iter_borrowed() {
+        push(list, &argument)?;
+    }
+    for argument in names.into_iter().flat_map(|names| names.values()) {
+        push(list, &argument)?;
+    }
+    Ok(())
+}
+
+fn push(list: &mut ArgumentList, argument: &Bound<'_, PyAny>) -> PyResult<()> {
+    match argument.cast_exact::<ObjectRef>() {
+        Ok(reference) => list.push_reference(&reference.get().to),
+        Err(_) => value::encode(argument)?.push_to(list),
+    }
+    Ok(())
+}
+
+/// How many results a call has, as its caller wants them.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted {
+    Count(u32),
+    /// A stream, of which at most so many items are in flight.
+    Stream(u32),
+}
+
+impl Wanted {
+    /// From the option `num_returns`: a number, or -1 for a stream.
+    pub(crate) fn new(num_returns: i64, in_flight_max: u32) -> PyResult<Self> {
+        match num_returns {
+            -1 => Ok(Self::Stream(in_flight_max)),
+            _ => u32::try_from(num_returns).map(Self::Count).map_err(|_| {
+                PyValueError::new_err(format!("num_returns cannot be {num_returns}: a number, at least 0"))
+            }),
+        }
+    }
+
+    pub(crate) fn returns(self) -> Returns {
+        match self {
+            // A call has at least one result, which nobody sees here.
+            Self::Count(0 | 1) => Returns::One,
+            Self::Count(count) => Returns::List(count),
+            Self::Stream(in_flight_max) => Returns::Stream(in_flight_max),
+        }
+    }
+
+    /// What the caller gets.
+    pub(crate) fn references(
+        self,
+        py: Python<'_>,
+        mut refs: impl Iterator<Item = Ref>,
+    ) -> PyResult<Py<PyAny>> {
+        let new = |to: Ref| Ok::<_, PyErr>(Bound::new(py, ObjectRef { to })?.into_any().unbind());
+        match self {
+            Self::Count(0) => Ok(py.None()),
+            Self::Count(1) => refs.next().map_or_else(|| Ok(py.None()), new),
+            _ => {
+                let all = refs.map(new).collect::<PyResult<Vec<_>>>()?;
+                Ok(PyList::new(py, all)?.into_any().unbind())
+            }
+        }
+    }
+}
+
+/// A function or a class that was pickled, as calls and actors name it.
+#[pyclass(frozen, module = "mobula._mobula")]
+pub(crate) struct Function {
+    key: Key,
+    name: Arc<str>,
+    pickled: Py<PyBytes>,
+    /// The object with the pickle, in the session that it was put in.
+    stored: Mutex<Option<(SessionNumber, Ref)>>,
+}
+
+#[pymethods]
+impl Function {
+    #[new]
+    fn new(key: u64, name: &str, pickled: Py<PyBytes>) -> Self {
+        Self { key: Key::from_bits(key), name: name.into(), pickled, stored: Mutex::new(None) }
+    }
+
+    /// Calls the function. Returns a reference, a list of them, or a stream.
+    fn call(
+        &self,
+        py: Python<'_>,
+        arguments: &Bound<'_, PyTuple>,
+        names: Option<&Bound<'_, PyDict>>,
+        options: &TaskOptions,
+        num_returns: i64,
+        in_flight_max: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let wanted = Wanted::new(num_returns, in_flight_max)?;
+        let list = self.arguments(py, arguments, names)?;
+        let (function, options) = (self.definition(), options.0.clone());
+        match wanted {
+            Wanted::Stream(in_flight_max) => {
+                let items = call_streaming(function, list, in_flight_max, options);
+                Ok(Bound::new(py, Items::new(items))?.into_any().unbind())
+            }
+            _ => wanted.references(py, call_function(function, list, wanted.returns(), options)),
+        }
+    }
+}
+
+impl Function {
+    pub(crate) fn definition(&self) -> Definition {
+        Definition { key: self.key, name: Name::Shared(self.name.clone()) }
+    }
+
+    /// The arguments of a call of it.
+    pub(crate) fn arguments(
+        &self,
+        py: Python<'_>,
+        arguments: &Bound<'_, PyTuple>,
+        names: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<ArgumentList> {
+        let mut list = ArgumentList::default();
+        list.push_reference(&self.stored(py)?);
+        push_arguments(&mut list, "", arguments, names)?;
+        Ok(list)
+    }
+
+    /// The object with the pickle. It is put once in each session.
+    fn stored(&self, py: Python<'_>) -> PyResult<Ref> {
+        let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
+        let session = mobula_runtime::number();
+        let found = self.stored.lock().clone();
+        if let Some((of, stored)) = found
+            && of == session
+        {
+            return Ok(stored);
+        }
+        let value: Value = value::encode(self.pickled.bind(py).as_any())?;
+        let handle =
+            without_lock(py, || runtime.store(&value)).map_err(|error| raised_by_store(py, error))?;
+        let stored = Ref::to_object(handle, None);
+        let before = self.stored.lock().replace((session, stored.clone()));
+        drop(before);
+        Ok(stored)
+    }
+}

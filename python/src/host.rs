@@ -1,0 +1,294 @@
+//! The host of Python programs: in a worker, which is an interpreter, it runs their functions and actors.
+
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mobula_runtime::{
+    Failure, Host, Instance, Invocation, Key, PushError, Returns, TaskError, TaskErrorKind, label,
+};
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use rustc_hash::FxHashMap;
+
+use crate::call::Header;
+use crate::interpreter::{Attribute, without_lock};
+use crate::value;
+
+static HOST: Python3 = Python3 { functions: Mutex::new(None) };
+static IS_HERE: AtomicBool = AtomicBool::new(false);
+
+static LOADS: Attribute = Attribute::new("_pickle", "loads");
+static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
+static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
+static CONSTRUCT: Attribute = Attribute::new("mobula._worker", "construct");
+static METHOD: Attribute = Attribute::new("mobula._worker", "method");
+static RESULTS: Attribute = Attribute::new("mobula._worker", "results");
+
+/// Becomes what the role says, and does not return. The process must have done nothing else.
+#[pyfunction]
+pub(crate) fn run_role(py: Python<'_>, role: &str) -> PyResult<()> {
+    let Some(role) = role.strip_prefix(mobula_runtime::ROLE) else {
+        return Err(PyValueError::new_err("a worker is started by a session of mobula, and not by hand"));
+    };
+    IS_HERE.store(true, Ordering::Relaxed);
+    without_lock(py, || mobula_runtime::run_role(role, &HOST))
+}
+
+/// Whether this process is a worker.
+pub(crate) fn is_here() -> bool {
+    IS_HERE.load(Ordering::Relaxed)
+}
+
+/// A number that two versions of this package do not share.
+pub(crate) fn build_id() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// See the module's documentation.
+struct Python3 {
+    /// The functions that this process has run.
+    functions: Mutex<Option<FxHashMap<Key, Py<PyAny>>>>,
+}
+
+thread_local! {
+    /// The name in the last label.
+    static LABELLED: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+impl Host for Python3 {
+    fn build_id(&self) -> u64 {
+        build_id()
+    }
+
+    fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
+        Python::attach(|py| {
+            let found = self.function(py, function, on);
+            let called = found.and_then(|callee| {
+                let name = name_of(&callee);
+                label_output(py, &name);
+                let outcome = call_with_arguments(py, &callee, on).and_then(|result| give(&result, on));
+                outcome.map_err(|error| (error, name))
+            });
+            called.map_err(|(error, name)| failure(py, &name, &error))
+        })
+    }
+
+    fn construct(&self, _class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
+        Python::attach(|py| {
+            let class = pickled(py, on).map_err(|error| failure(py, "actor", &error))?;
+            let name = name_of(&class);
+            label_output(py, &name);
+            let mut construct = || {
+                let constructor = CONSTRUCT.get(py)?.call1((&class,))?;
+                call_with_arguments(py, &constructor, on)
+            };
+            let state = construct().map_err(|error| failure(py, &format!("{name}.__init__"), &error))?;
+            Ok(Box::new(Actor { name, state: Some(state.unbind()) }) as Box<dyn Instance>)
+        })
+    }
+
+    fn idle(&self) {
+        Python::attach(flush);
+    }
+}
+
+impl Python3 {
+    /// The function of this key, which is read from the first argument once. Takes that argument.
+    fn function<'py>(
+        &self,
+        py: Python<'py>,
+        key: Key,
+        on: &mut Invocation<'_>,
+    ) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
+        let unknown = |error| (error, "function".to_owned());
+        let found =
+            self.functions.lock().as_ref().and_then(|functions| Some(functions.get(&key)?.clone_ref(py)));
+        if let Some(found) = found {
+            skip_argument(on).map_err(unknown)?;
+            return Ok(found.into_bound(py));
+        }
+        let function = pickled(py, on).map_err(unknown)?;
+        self.functions.lock().get_or_insert_default().insert(key, function.clone().unbind());
+        Ok(function)
+    }
+}
+
+/// An actor in its process.
+struct Actor {
+    name: String,
+    /// `None` once it is dropped.
+    state: Option<Py<PyAny>>,
+}
+
+impl Instance for Actor {
+    fn call(&mut self, _method: u32, on: &mut Invocation<'_>) -> Result<(), Failure> {
+        Python::attach(|py| {
+            let mut name = self.name.clone();
+            label_output(py, &name);
+            let Some(state) = &self.state else {
+                return Err(Failure::Other("a method was called on an actor that has ended".into()));
+            };
+            let outcome = (|| {
+                let (method, names) = header(py, on)?;
+                name = format!("{}.{method}", self.name);
+                let bound = METHOD.get(py)?.call1((state, &method))?;
+                let result = call_named(py, &bound, on, &names)?;
+                give(&result, on)
+            })();
+            outcome.map_err(|error| failure(py, &name, &error))
+        })
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            drop(self.state.take());
+            flush(py);
+        });
+    }
+}
+
+/// Calls with the arguments that are left, of which the header comes first.
+fn call_with_arguments<'py>(
+    py: Python<'py>,
+    callee: &Bound<'py, PyAny>,
+    on: &mut Invocation<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (_, names) = header(py, on)?;
+    call_named(py, callee, on, &names)
+}
+
+/// Calls with the arguments that are left, the last of which have these names.
+fn call_named<'py>(
+    py: Python<'py>,
+    callee: &Bound<'py, PyAny>,
+    on: &mut Invocation<'_>,
+    names: &[String],
+) -> PyResult<Bound<'py, PyAny>> {
+    let count = (on.argument_count() - on.taken()) as usize;
+    let positional = count.checked_sub(names.len()).ok_or_else(|| {
+        PyTypeError::new_err(
+            "the call has more names than arguments: was it made by another version of mobula?",
+        )
+    })?;
+    let arguments = (0..positional).map(|_| argument(py, on)).collect::<PyResult<Vec<_>>>()?;
+    let arguments = PyTuple::new(py, arguments)?;
+    if names.is_empty() {
+        return callee.call1(arguments);
+    }
+    let keywords = PyDict::new(py);
+    for name in names {
+        keywords.set_item(name, argument(py, on)?)?;
+    }
+    callee.call(arguments, Some(&keywords))
+}
+
+/// The next argument.
+fn argument<'py>(py: Python<'py>, on: &mut Invocation<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let (payload, client) = next(on)?;
+    value::of_payload(py, client, payload)
+}
+
+fn skip_argument(on: &mut Invocation<'_>) -> PyResult<()> {
+    next(on).map(drop)
+}
+
+fn next<'a>(
+    on: &'a mut Invocation<'_>,
+) -> PyResult<(mobula_runtime::Payload<'a>, &'a mobula_client::Client)> {
+    let position = on.taken() + 1;
+    let taken = on.next().ok_or_else(|| PyTypeError::new_err(format!("argument {position} is missing")))?;
+    taken.map_err(|malformed| PyTypeError::new_err(format!("argument {position}: {malformed}")))
+}
+
+/// The method and the names of the header, which is the next argument.
+fn header(py: Python<'_>, on: &mut Invocation<'_>) -> PyResult<(String, Vec<String>)> {
+    let header = argument(py, on)?;
+    let (method, names) = Header::parse(header.cast::<PyString>()?.to_str()?);
+    Ok((method.to_owned(), names.map(str::to_owned).collect()))
+}
+
+/// The function or class that the next argument refers to.
+fn pickled<'py>(py: Python<'py>, on: &mut Invocation<'_>) -> PyResult<Bound<'py, PyAny>> {
+    LOADS.get(py)?.call1((argument(py, on)?,))
+}
+
+fn name_of(callee: &Bound<'_, PyAny>) -> String {
+    let name = callee.getattr(intern!(callee.py(), "__qualname__")).and_then(|name| name.extract());
+    name.unwrap_or_else(|_| "function".to_owned())
+}
+
+/// Hands over what the function has returned, as the caller wants it.
+fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
+    let py = result.py();
+    match on.returns() {
+        Returns::One => give_one(result, on),
+        Returns::Tuple(count) | Returns::List(count) => {
+            for item in RESULTS.get(py)?.call1((result, count))?.try_iter()? {
+                give_one(&item?, on)?;
+            }
+            Ok(())
+        }
+        Returns::Stream(_) => {
+            for item in result.try_iter()? {
+                let encoded = value::encode(&item?)?;
+                let is_wanted = without_lock(py, || on.give_item(|out| encoded.write(out)));
+                if !is_wanted.map_err(|error| not_given(py, error))? {
+                    break;
+                }
+            }
+            give_one(&py.None().into_bound(py), on)
+        }
+    }
+}
+
+fn give_one(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
+    let (py, encoded) = (result.py(), value::encode(result)?);
+    on.give(|out| encoded.write(out)).map_err(|error| not_given(py, error))
+}
+
+fn not_given(py: Python<'_>, error: PushError<Failure>) -> PyErr {
+    crate::error::raised(py, Failure::from(error))
+}
+
+/// The failure for an exception: its text with the traceback, and itself.
+fn failure(py: Python<'_>, name: &str, error: &PyErr) -> Failure {
+    let described = DESCRIBE
+        .get(py)
+        .and_then(|describe| describe.call1((error.value(py), error.traceback(py)))?.extract());
+    let (text, pickled): (String, Option<Bound<'_, PyBytes>>) =
+        described.unwrap_or_else(|_| (error.to_string(), None));
+    let failed = TaskError::new(name, TaskErrorKind::Returned, text);
+    match pickled {
+        Some(pickled) => failed.with_value(pickled.as_bytes()).into(),
+        None => failed.into(),
+    }
+}
+
+/// Labels the output that follows with the name of a function or an actor.
+fn label_output(py: Python<'_>, name: &str) {
+    let is_new = LABELLED.with_borrow_mut(|labelled| {
+        let is_new = labelled != name;
+        if is_new {
+            name.clone_into(labelled);
+        }
+        is_new
+    });
+    if is_new {
+        flush(py);
+        label(name);
+    }
+}
+
+/// Writes out what Python code has printed.
+fn flush(py: Python<'_>) {
+    // User code may have closed its output, or put something else in its place.
+    let _ = FLUSH.get(py).and_then(|flush| flush.call0());
+}

@@ -1,0 +1,43 @@
+//! The interpreter: objects of Python modules that this crate calls, and its lock.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// A module's attribute, looked up once.
+pub(crate) struct Attribute {
+    module: &'static str,
+    name: &'static str,
+    found: PyOnceLock<Py<PyAny>>,
+}
+
+impl Attribute {
+    pub(crate) const fn new(module: &'static str, name: &'static str) -> Self {
+        Self { module, name, found: PyOnceLock::new() }
+    }
+
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let found = self
+            .found
+            .get_or_try_init(py, || Ok::<_, PyErr>(py.import(self.module)?.getattr(self.name)?.unbind()))?;
+        Ok(found.bind(py))
+    }
+}
+
+/// Does something that waits, or takes long, without the interpreter's lock.
+pub(crate) fn without_lock<R>(py: Python<'_>, work: impl FnOnce() -> R) -> R {
+    struct Here<T>(T);
+
+    // SAFETY: `detach` asks for what may go to other threads in order to keep out what is bound to the interpreter's
+    // lock. It runs the closure on this thread. The closures of this crate capture nothing that is bound to the lock:
+    // `Python` and `Bound` have a lifetime that none of the captured types has.
+    unsafe impl<T> Send for Here<T> {}
+
+    impl<R, F: FnOnce() -> R> Here<F> {
+        fn run(self) -> Here<R> {
+            Here((self.0)())
+        }
+    }
+
+    let work = Here(work);
+    py.detach(move || work.run()).0
+}

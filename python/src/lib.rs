@@ -1,0 +1,51 @@
+//! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
+//!
+//! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
+//! results and actors, `call` makes calls, and `stream` and `waiting` are the other ways to wait. In a worker, which is
+//! another interpreter, `host` runs the calls. The classes and functions that users see are in the Python package.
+//!
+//! The interpreter's lock is never held while a thread waits, and no lock of this crate is held while Python code runs.
+
+mod actor;
+mod call;
+mod error;
+mod host;
+mod interpreter;
+mod options;
+mod reference;
+mod session;
+mod stream;
+mod value;
+mod waiting;
+
+use pyo3::prelude::*;
+
+/// What the package `mobula` is made from.
+#[pymodule]
+fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<actor::Actor>()?;
+    module.add_class::<call::Function>()?;
+    module.add_class::<options::ActorOptions>()?;
+    module.add_class::<options::TaskOptions>()?;
+    module.add_class::<reference::ObjectRef>()?;
+    module.add_class::<stream::Items>()?;
+    module.add_class::<value::memory::Memory>()?;
+    module.add_class::<waiting::Notifier>()?;
+    module.add_class::<waiting::Waiting>()?;
+    module.add_function(wrap_pyfunction!(actor::actor_restored, module)?)?;
+    module.add_function(wrap_pyfunction!(actor::find_actor, module)?)?;
+    module.add_function(wrap_pyfunction!(host::run_role, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::get, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::put, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::reference_restored, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::wait, module)?)?;
+    module.add_function(wrap_pyfunction!(session::available_resources, module)?)?;
+    module.add_function(wrap_pyfunction!(session::cluster_resources, module)?)?;
+    module.add_function(wrap_pyfunction!(session::is_cancelled, module)?)?;
+    module.add_function(wrap_pyfunction!(session::is_initialized, module)?)?;
+    module.add_function(wrap_pyfunction!(session::is_worker, module)?)?;
+    module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(session::start, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
+}

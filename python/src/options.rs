@@ -1,0 +1,110 @@
+//! The options of calls and actors, as the package hands them over: built once, used by many calls.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+type Amounts = Option<HashMap<String, f64>>;
+
+/// Options of a call.
+#[pyclass(frozen, module = "mobula._mobula")]
+pub(crate) struct TaskOptions(pub(crate) mobula_runtime::TaskOptions);
+
+#[pymethods]
+impl TaskOptions {
+    #[new]
+    #[pyo3(signature = (*, num_cpus, memory, resources, max_retries, retry_exceptions, retry_delay, env_vars, working_dir))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn new(
+        num_cpus: Option<f64>,
+        memory: Option<u64>,
+        resources: Amounts,
+        max_retries: Option<i64>,
+        retry_exceptions: Option<bool>,
+        retry_delay: Option<f64>,
+        env_vars: Option<HashMap<String, String>>,
+        working_dir: Option<PathBuf>,
+    ) -> Self {
+        let mut options = mobula_runtime::TaskOptions::new();
+        if let Some(cpus) = num_cpus {
+            options = options.num_cpus(cpus);
+        }
+        if let Some(bytes) = memory {
+            options = options.memory(bytes);
+        }
+        if let Some(resources) = resources {
+            options = options.resources(resources);
+        }
+        if let Some(retries) = max_retries {
+            options = options.max_retries(times(retries));
+        }
+        if let Some(retry) = retry_exceptions {
+            options = options.retry_exceptions(retry);
+        }
+        if let Some(delay) = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+            options = options.retry_delay(delay);
+        }
+        if let Some(variables) = env_vars {
+            options = options.env_vars(variables);
+        }
+        if let Some(directory) = working_dir {
+            options = options.working_dir(directory);
+        }
+        Self(options)
+    }
+}
+
+/// Options of an actor.
+#[pyclass(frozen, module = "mobula._mobula")]
+pub(crate) struct ActorOptions(pub(crate) mobula_runtime::ActorOptions);
+
+#[pymethods]
+impl ActorOptions {
+    #[new]
+    #[pyo3(signature = (*, name, num_cpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn new(
+        name: Option<String>,
+        num_cpus: Option<f64>,
+        memory: Option<u64>,
+        resources: Amounts,
+        max_restarts: Option<i64>,
+        max_task_retries: Option<i64>,
+        env_vars: Option<HashMap<String, String>>,
+        working_dir: Option<PathBuf>,
+    ) -> Self {
+        let mut options = mobula_runtime::ActorOptions::new();
+        if let Some(name) = name {
+            options = options.name(name);
+        }
+        if let Some(cpus) = num_cpus {
+            options = options.num_cpus(cpus);
+        }
+        if let Some(bytes) = memory {
+            options = options.memory(bytes);
+        }
+        if let Some(resources) = resources {
+            options = options.resources(resources);
+        }
+        if let Some(restarts) = max_restarts {
+            options = options.max_restarts(times(restarts));
+        }
+        if let Some(retries) = max_task_retries {
+            options = options.max_task_retries(times(retries));
+        }
+        if let Some(variables) = env_vars {
+            options = options.env_vars(variables);
+        }
+        if let Some(directory) = working_dir {
+            options = options.working_dir(directory);
+        }
+        Self(options)
+    }
+}
+
+/// A number of times, which is -1 where there is no limit.
+fn times(times: i64) -> u32 {
+    u32::try_from(times).unwrap_or(mobula_runtime::UNLIMITED)
+}

@@ -1,0 +1,242 @@
+//! References to objects, and the operations on them.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use mobula_runtime::{CancelOptions, Error, Ref, RefId, Result, wait_all};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::error::{raised, raised_by_store};
+use crate::interpreter::{Attribute, without_lock};
+use crate::value::{self, context};
+
+/// A value with more bytes is copied into the store without the interpreter's lock.
+const LONG_BYTES: usize = 1 << 20;
+/// How often a waiting thread looks whether a signal has come. Python notes signals in a handler of its own, and only
+/// a thread with the interpreter's lock can raise what they mean.
+const SIGNALS_INTERVAL: Duration = Duration::from_millis(20);
+
+static RESTORED: Attribute = Attribute::new("mobula._mobula", "reference_restored");
+
+/// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
+#[pyclass(frozen, weakref, generic, module = "mobula")]
+pub(crate) struct ObjectRef {
+    pub(crate) to: Ref,
+}
+
+#[pymethods]
+impl ObjectRef {
+    /// The id as hexadecimal digits: the same in all processes, and of no other reference.
+    fn hex(&self) -> String {
+        self.binary().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The id as bytes.
+    fn binary(&self) -> [u8; 16] {
+        let (high, low): (u64, u64) = self.to.id().into();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        bytes
+    }
+
+    /// Whether the value or the error is there.
+    fn is_ready(&self) -> bool {
+        self.to.is_ready()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ObjectRef({})", self.hex())
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| other.get().to.id() == self.to.id())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.to.id().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static AWAIT: Attribute = Attribute::new("mobula._waiting", "wait_for");
+        AWAIT.get(slf.py())?.call1((slf,))?.call_method0(intern!(slf.py(), "__await__"))
+    }
+
+    /// The result as a `concurrent.futures.Future`.
+    fn future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static FUTURE: Attribute = Attribute::new("mobula._waiting", "future");
+        FUTURE.get(slf.py())?.call1((slf,))
+    }
+
+    /// Pickles the reference within a value that mobula pickles.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
+        let (handle, id) = without_lock(py, || self.to.export()).map_err(|error| raised(py, error))?;
+        let position = context::add(handle)?;
+        Ok((RESTORED.get(py)?.clone(), (position, id.map(Into::into))))
+    }
+}
+
+/// What a pickled reference has: its position among the value's references, and its id where it is not the object's.
+type Restored = (u32, Option<(u64, u64)>);
+
+/// A reference that was pickled within a value.
+#[pyfunction]
+pub(crate) fn reference_restored(position: u32, id: Option<(u64, u64)>) -> PyResult<ObjectRef> {
+    Ok(ObjectRef { to: Ref::to_object(context::reference(position)?, id.map(RefId::from)) })
+}
+
+/// Copies a value into the store.
+#[pyfunction]
+pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
+    let py = value.py();
+    let encoded = value::encode(value)?;
+    let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
+    let stored = match encoded.len() {
+        LONG_BYTES.. => without_lock(py, || runtime.store(&encoded)),
+        _ => runtime.store(&encoded),
+    };
+    let handle = stored.map_err(|error| raised_by_store(py, error))?;
+    Ok(ObjectRef { to: Ref::to_object(handle, None) })
+}
+
+/// Waits for the value of a reference, or for the values of all references of a list.
+#[pyfunction]
+pub(crate) fn get<'py>(refs: &Bound<'py, PyAny>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+    let py = refs.py();
+    if let Ok(reference) = refs.cast_exact::<ObjectRef>() {
+        let to = &reference.get().to;
+        if !to.is_ready() {
+            wait_interruptibly(py, std::slice::from_ref(to), timeout)?;
+        }
+        return resolve(py, to);
+    }
+    let refs = refs.cast::<PyList>()?;
+    let refs: Vec<Ref> =
+        refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
+    if !refs.iter().all(Ref::is_ready) {
+        wait_interruptibly(py, &refs, timeout)?;
+    }
+    let values = PyList::empty(py);
+    for to in &refs {
+        values.append(resolve(py, to)?)?;
+    }
+    Ok(values.into_any())
+}
+
+/// The value of a reference that is ready.
+pub(crate) fn resolve<'py>(py: Python<'py>, to: &Ref) -> PyResult<Bound<'py, PyAny>> {
+    let runtime = mobula_runtime::runtime_of(to.session()).map_err(|error| raised(py, error))?;
+    // An object that was spilled is read from the disk.
+    let resolved = match to.is_stored() {
+        true => without_lock(py, || to.resolve(runtime.client())),
+        false => to.resolve(runtime.client()),
+    };
+    value::of_resolved(py, runtime.client(), resolved.map_err(|failure| raised(py, failure))?)
+}
+
+/// Waits for all, and lets signal handlers run meanwhile: Ctrl-C ends the wait.
+fn wait_interruptibly(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyResult<()> {
+    let started = Instant::now();
+    let limit = timeout.map(duration).transpose()?;
+    in_slices(py, limit, |slice| {
+        let done = without_lock(py, || {
+            let runtime = mobula_runtime::runtime()?;
+            wait_all(&runtime, refs, Some(slice))
+        });
+        match done {
+            Err(Error::Timeout { ready, wanted, .. }) => {
+                let waited = started.elapsed();
+                Ok(if limit.is_some_and(|limit| waited >= limit) {
+                    Some(Err(Error::Timeout { waited, ready, wanted }))
+                } else {
+                    None
+                })
+            }
+            done => Ok(Some(done)),
+        }
+    })?
+    .map_err(|error| raised(py, error))
+}
+
+/// Waits in slices, between which signal handlers run, until there is an outcome.
+fn in_slices<R>(
+    py: Python<'_>,
+    limit: Option<Duration>,
+    mut wait: impl FnMut(Duration) -> PyResult<Option<R>>,
+) -> PyResult<R> {
+    let started = Instant::now();
+    loop {
+        let left = limit.map_or(SIGNALS_INTERVAL, |limit| limit.saturating_sub(started.elapsed()));
+        if let Some(outcome) = wait(left.min(SIGNALS_INTERVAL))? {
+            return Ok(outcome);
+        }
+        py.check_signals()?;
+    }
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        PyValueError::new_err(format!("timeout cannot be {seconds}: a number of seconds, at least 0"))
+    })
+}
+
+/// A reference, and where it stands in the list that was given.
+struct At(usize, Ref);
+
+impl AsRef<Ref> for At {
+    fn as_ref(&self) -> &Ref {
+        &self.1
+    }
+}
+
+/// Waits until `num_returns` references are ready, or the time has passed. Returns the ready ones and the others, both
+/// in the order in which they were given.
+#[pyfunction]
+pub(crate) fn wait<'py>(
+    refs: &Bound<'py, PyList>,
+    num_returns: usize,
+    timeout: Option<f64>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let py = refs.py();
+    let limit = timeout.map(duration).transpose()?;
+    let all: Vec<Ref> =
+        refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
+    let started = Instant::now();
+    let ready = in_slices(py, limit, |slice| {
+        let at = all.iter().cloned().enumerate().map(|(at, to)| At(at, to)).collect();
+        let waited: Result<_> = without_lock(py, || {
+            let runtime = mobula_runtime::runtime()?;
+            mobula_runtime::wait(&runtime, at, num_returns, Some(slice))
+        });
+        let (ready, _) = waited.map_err(|error| raised(py, error))?;
+        let is_over = limit.is_some_and(|limit| started.elapsed() >= limit);
+        Ok((ready.len() >= num_returns || is_over).then_some(ready))
+    })?;
+    let (found, rest) = (PyList::empty(py), PyList::empty(py));
+    let mut ready = ready.iter().map(|At(at, _)| *at).peekable();
+    for (at, item) in refs.iter().enumerate() {
+        match ready.next_if_eq(&at) {
+            Some(_) => found.append(item)?,
+            None => rest.append(item)?,
+        }
+    }
+    Ok((found, rest))
+}
+
+/// Cancels the calls whose results these are.
+#[pyfunction]
+pub(crate) fn cancel(py: Python<'_>, refs: &Bound<'_, PyList>, force: bool, recursive: bool) -> PyResult<()> {
+    let refs: Vec<Ref> =
+        refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
+    without_lock(py, || {
+        let runtime = mobula_runtime::runtime()?;
+        mobula_runtime::cancel(&runtime, &refs, CancelOptions::new().force(force).recursive(recursive))
+    })
+    .map_err(|error| raised(py, error))
+}

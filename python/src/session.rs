@@ -1,0 +1,96 @@
+//! The session of this process, from `init` to `shutdown`.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use mobula_runtime::{Error, Launch, Resources, Session, SessionOptions};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::error::raised;
+use crate::host;
+use crate::interpreter::without_lock;
+
+/// Keeps the session of this process alive; `None`: there is none, or this is a worker.
+static SESSION: Mutex<Option<Session>> = Mutex::new(None);
+
+/// Starts a session, whose workers are started by the command. Returns the socket of its store.
+#[pyfunction]
+#[pyo3(signature = (command, *, num_cpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
+#[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
+pub(crate) fn start(
+    py: Python<'_>,
+    command: Vec<OsString>,
+    num_cpus: Option<f64>,
+    memory: Option<u64>,
+    resources: Option<HashMap<String, f64>>,
+    object_store_memory: Option<u64>,
+    spill_directory: Option<PathBuf>,
+    log_to_driver: Option<bool>,
+) -> PyResult<PathBuf> {
+    let mut command = command.into_iter();
+    let mut launch = Launch::program(command.next().unwrap_or_default());
+    launch.arguments = command.collect();
+    launch.is_renamed = false;
+    let mut options = SessionOptions::new(host::build_id(), launch);
+    options.amounts.num_cpus = num_cpus;
+    options.amounts.memory = memory;
+    options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
+    options.capacity_bytes = object_store_memory;
+    options.spill_directory = spill_directory;
+    options.forward_output = log_to_driver;
+    without_lock(py, || {
+        let session = mobula_runtime::start(options)?;
+        let socket = session.socket().to_owned();
+        let before = SESSION.lock().replace(session);
+        drop(before);
+        Ok::<_, Error>(socket)
+    })
+    .map_err(|error| raised(py, error))
+}
+
+/// Ends the session: actors first, then workers and store. Does nothing where there is none.
+#[pyfunction]
+pub(crate) fn shutdown(py: Python<'_>) {
+    without_lock(py, || {
+        let session = SESSION.lock().take();
+        drop(session);
+    });
+}
+
+/// Whether this process has a session, as its driver or as one of its workers.
+#[pyfunction]
+pub(crate) fn is_initialized() -> bool {
+    mobula_runtime::is_initialized()
+}
+
+/// Whether this process is a worker.
+#[pyfunction]
+pub(crate) fn is_worker() -> bool {
+    host::is_here()
+}
+
+/// Whether the running call was cancelled.
+#[pyfunction]
+pub(crate) fn is_cancelled() -> bool {
+    mobula_runtime::is_cancelled()
+}
+
+/// The resources of the session, by their names.
+#[pyfunction]
+pub(crate) fn cluster_resources(py: Python<'_>) -> PyResult<HashMap<String, f64>> {
+    let resources = mobula_runtime::cluster_resources().map_err(|error| raised(py, error))?;
+    Ok(amounts(&resources))
+}
+
+/// The resources that no call and no actor has at the moment.
+#[pyfunction]
+pub(crate) fn available_resources(py: Python<'_>) -> PyResult<HashMap<String, f64>> {
+    let resources = without_lock(py, mobula_runtime::available_resources);
+    Ok(amounts(&resources.map_err(|error| raised(py, error))?))
+}
+
+fn amounts(resources: &Resources) -> HashMap<String, f64> {
+    resources.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
+}

@@ -1,0 +1,56 @@
+//! The references in a value: while a value is pickled, they are collected; while it is read, they are given out.
+//!
+//! `pickle` has no room for a companion, so it waits on a stack of the thread. A stack rather than a slot, because the
+//! methods that pickle an object may themselves put or get values.
+
+use std::cell::RefCell;
+
+use mobula_client::Handle;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+thread_local! {
+    static WRITING: RefCell<Vec<Vec<Handle>>> = const { RefCell::new(Vec::new()) };
+    static READING: RefCell<Vec<Vec<Handle>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects the references of what `write` pickles.
+pub(super) fn writing<R>(write: impl FnOnce() -> R) -> (R, Vec<Handle>) {
+    WRITING.with_borrow_mut(|stack| stack.push(Vec::new()));
+    // No Python code unwinds through this: an exception is a result.
+    let result = write();
+    (result, WRITING.with_borrow_mut(Vec::pop).unwrap_or_default())
+}
+
+/// Gives these references to what `read` unpickles.
+pub(super) fn reading<R>(references: Vec<Handle>, read: impl FnOnce() -> R) -> R {
+    READING.with_borrow_mut(|stack| stack.push(references));
+    let result = read();
+    let read = READING.with_borrow_mut(Vec::pop);
+    drop(read);
+    result
+}
+
+/// Adds a reference to the value that is being pickled. Returns its position.
+pub(crate) fn add(handle: Handle) -> PyResult<u32> {
+    WRITING.with_borrow_mut(|stack| {
+        let references = stack.last_mut().ok_or_else(|| {
+            PyTypeError::new_err(
+                "a reference or an actor handle can only be pickled by mobula, inside a value that is put, passed to \
+                 a call or returned from one: then the store knows who holds its object",
+            )
+        })?;
+        references.push(handle);
+        Ok(references.len() as u32 - 1)
+    })
+}
+
+/// The reference at this position of the value that is being read.
+pub(crate) fn reference(position: u32) -> PyResult<Handle> {
+    READING.with_borrow(|stack| {
+        let found = stack.last().and_then(|references| references.get(position as usize));
+        found
+            .cloned()
+            .ok_or_else(|| PyValueError::new_err("the value names a reference that it does not have"))
+    })
+}
