@@ -74,8 +74,8 @@ pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::remote;
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, RefId, Resources, Result, Session,
-    StoreFailure, TaskError, TaskErrorKind, TaskOptions, UNLIMITED, available_resources, cluster_resources,
-    is_initialized, sessions,
+    StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
+    cluster_resources, is_initialized, sessions,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.

@@ -10,8 +10,8 @@ pub fn read_record(record: &[u8]) {
     if let Some(call) = Call::read(record) {
         let mut again = Vec::new();
         call.append_to(&mut again);
-        assert_eq!((again.len(), Call::read(&again)), (Call::BYTES, Some(call)));
-        take_payloads(&record[Call::BYTES..], call.arguments);
+        assert_eq!((again.len(), Call::read(&again)), (call.bytes(), Some(call)));
+        take_payloads(&record[call.bytes()..], call.arguments);
         std::hint::black_box(call.returns.count());
     }
     if let Some(ToWorker::Taken(taken)) = ToWorker::read(record) {
@@ -81,7 +81,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     let key = Key::from_bits(0x1234_5678_9abc_def0);
     let call = |callee, returns| {
         let mut record = Vec::new();
-        Call { task: 5, callee, returns, arguments: 2 }.append_to(&mut record);
+        Call { task: 5, callee, returns, arguments: 2, limits: None }.append_to(&mut record);
         record.extend_from_slice(&payloads);
         record
     };

@@ -52,7 +52,7 @@ pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{
-    ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind,
+    ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind, TimeLimit,
 };
 pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;

@@ -20,6 +20,8 @@ pub(crate) struct FunctionOptions {
     pub(crate) max_retries: Option<Limit>,
     pub(crate) retry_exceptions: Option<LitBool>,
     pub(crate) retry_delay: Option<Expr>,
+    pub(crate) timeout: Option<Expr>,
+    pub(crate) deadline: Option<Expr>,
     pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
@@ -179,6 +181,10 @@ impl FunctionOptions {
                 set(&meta, &mut options.retry_exceptions, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("retry_delay") {
                 set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
+            } else if meta.path.is_ident("timeout") {
+                set(&meta, &mut options.timeout, |meta| meta.value()?.parse())
+            } else if meta.path.is_ident("deadline") {
+                set(&meta, &mut options.deadline, |meta| meta.value()?.parse())
             } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if let Some(read) = options.streaming.read(&meta) {
@@ -189,8 +195,8 @@ impl FunctionOptions {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_retries`, `retry_exceptions`, `retry_delay`, `num_returns`, `streaming`, \
-                             `max_in_flight`, `name` and `crate`";
+                             `max_retries`, `retry_exceptions`, `retry_delay`, `timeout`, `deadline`, `num_returns`, \
+                             `streaming`, `max_in_flight`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

@@ -3,6 +3,7 @@
 pub(crate) mod arguments;
 pub(crate) mod inline;
 pub(crate) mod items;
+pub(crate) mod limits;
 pub(crate) mod outcome;
 pub(crate) mod payload;
 pub(crate) mod ref_id;

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mobula_client::Handle;
 use smallvec::SmallVec;
 
 use crate::call::arguments::TaskArguments;
 use crate::call::items::Items;
+use crate::call::limits::{CallLimits, Deadline, LimitOptions};
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::environment::EnvironmentOptions;
-use crate::error::Failure;
+use crate::error::{Failure, TimeLimit};
 use crate::resources::{Amounts, Demand};
 use crate::wire::Returns;
 
@@ -54,6 +55,8 @@ pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
     pub(crate) retry_exceptions: Option<bool>,
     pub(crate) retry_delay: Option<Duration>,
+    /// The time limits, if the program gives any.
+    pub(crate) limits: Option<Box<LimitOptions>>,
     /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
     /// The environment of the process, if the program gives one.
@@ -150,9 +153,100 @@ impl TaskOptions {
     /// let options = TaskOptions::new().max_retries(4).retry_exceptions(true).retry_delay(Duration::from_millis(100));
     /// ```
     ///
-    /// The call takes no worker and no resources meanwhile. It may come up to 0.2 seconds later than it should.
+    /// The call takes no worker and no resources meanwhile.
     pub fn retry_delay(mut self, first: Duration) -> Self {
         self.retry_delay = Some(first);
+        self
+    }
+
+    /// How long the call may run, from the moment that it begins: each attempt, if it is retried. Then its result is
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), for each thread that waits for it and each call that has
+    /// it as an argument, and the call is cancelled as by `cancel`, with the calls that it made. It is not retried then.
+    /// The time in which it waits for its arguments or for a worker does not count. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Error, Failure, TaskOptions};
+    ///
+    /// /// Computes until it is told that nobody wants the result any more.
+    /// #[mobula::remote(timeout = Duration::from_millis(50))]
+    /// fn search() {
+    ///     while !mobula::is_cancelled() {
+    ///         std::thread::sleep(Duration::from_millis(1));
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let in_vain = search::remote();
+    /// assert!(matches!(in_vain.get(), Err(Error::Failed(Failure::TaskTimedOut { .. }))));
+    ///
+    /// let longer = TaskOptions::new().timeout(Duration::from_millis(100)); // in place of the attribute's
+    /// println!("{}", search::options(longer).remote().get().unwrap_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A function that is running is not interrupted: it is told, as `cancel` tells it, and its worker is free when it
+    /// returns. A stream ends with the error as its last item. A call with a limit costs one more message, and a call
+    /// without one costs nothing more.
+    ///
+    /// Calls of an actor's methods take no options, so they have no limits: wait for their results with `get_timeout`,
+    /// and cancel them.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limits().timeout = Some(limit);
+        self
+    }
+
+    /// How long after it is made the call must be over, with all its retries. Then its result is
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), as with a [`timeout`](Self::timeout). A call that has
+    /// not begun by then never runs. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Error, Failure, TaskOptions, TimeLimit};
+    ///
+    /// #[mobula::remote]
+    /// fn double(x: u64) -> u64 {
+    ///     2 * x
+    /// }
+    ///
+    /// #[mobula::remote]
+    /// fn sleeps() -> u64 {
+    ///     std::thread::sleep(Duration::from_millis(200));
+    ///     1
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let options = TaskOptions::new().deadline(Duration::from_millis(20));
+    /// let late = double::options(options).remote(sleeps::remote()); // its argument comes too late
+    /// let Err(Error::Failed(Failure::TaskTimedOut { limit, .. })) = late.get() else { panic!("it was in time") };
+    /// assert_eq!(limit, TimeLimit::Deadline);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.limits().deadline = Some(Deadline::After(limit));
+        self
+    }
+
+    /// The same, as a moment: for several calls that answer one request.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn part(number: u32) -> u32 {
+    ///     number
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let request_ends = Instant::now() + Duration::from_secs(30);
+    /// let in_time = TaskOptions::new().deadline_at(request_ends);
+    /// let parts: Vec<_> = (0..3).map(|number| part::options(in_time.clone()).remote(number)).collect();
+    /// assert_eq!(mobula::get(&parts)?, [0, 1, 2]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn deadline_at(mut self, limit: Instant) -> Self {
+        self.limits().deadline = Some(Deadline::At(limit));
         self
     }
 
@@ -309,6 +403,10 @@ impl TaskOptions {
         self.environment.get_or_insert_default()
     }
 
+    fn limits(&mut self) -> &mut LimitOptions {
+        self.limits.get_or_insert_default()
+    }
+
     fn amounts(&mut self) -> &mut Amounts {
         self.amounts.get_or_insert_default()
     }
@@ -335,7 +433,12 @@ impl TaskOptions {
             (Some(given), Some(defaults)) => Some(Box::new(given.or(*defaults))),
             (given, defaults) => given.or(defaults),
         };
+        let limits = match (self.limits, defaults.limits) {
+            (Some(limits), Some(defaults)) => Some(Box::new(limits.or(*defaults))),
+            (limits, defaults) => limits.or(defaults),
+        };
         Self {
+            limits,
             max_retries: self.max_retries.or(defaults.max_retries),
             retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
             retry_delay: self.retry_delay.or(defaults.retry_delay),
@@ -419,6 +522,8 @@ pub(crate) struct Task {
     pub(crate) max_retries: u32,
     /// The milliseconds before the first retry because of an error of the function; `None`: errors are not retried.
     pub(crate) retry_errors: Option<u32>,
+    /// The time limits, if there are any.
+    pub(crate) limits: Option<Box<CallLimits>>,
     /// How often it was retried.
     pub(crate) retries: AtomicU32,
     /// How often it was sent to a process that died before it began.
@@ -435,8 +540,24 @@ impl Task {
             || !self.results.is_empty() && self.results.iter().all(|cell| cell.is_ready())
     }
 
+    /// The failure of the call after it has reached a limit.
+    pub(crate) fn timed_out(&self, limit: TimeLimit) -> Failure {
+        let function = self.target.name();
+        match &self.limits {
+            Some(limits) => limits.failure(function, limit),
+            None => Failure::TaskTimedOut { function, limit, after: Duration::ZERO },
+        }
+    }
+
+    fn attempt_over(&self) {
+        if let Some(limits) = &self.limits {
+            limits.attempt_over();
+        }
+    }
+
     /// Whether a call that had not begun when its process died may go to another process; counts it if so.
     pub(crate) fn may_be_sent_again(&self) -> bool {
+        self.attempt_over();
         self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX
     }
 
@@ -446,6 +567,7 @@ impl Task {
         let retries = self.retries.load(Ordering::Relaxed);
         let may = is_within(retries, max);
         if may {
+            self.attempt_over();
             self.retries.store(retries.saturating_add(1), Ordering::Relaxed);
         }
         may

@@ -120,6 +120,15 @@ pub enum Failure {
         /// The id of the process that cancelled it.
         by: u32,
     },
+    /// The call reached a time limit that its options set. It has not run, or it was cancelled.
+    TaskTimedOut {
+        /// The function or method that was called.
+        function: String,
+        /// The limit.
+        limit: TimeLimit,
+        /// The time of the limit: from the beginning of the run, or from the making of the call.
+        after: Duration,
+    },
     /// The call that waited here for others was cancelled itself.
     Cancelled,
     /// No worker process can be started, or each ends before it can serve, so nothing runs the call.
@@ -195,6 +204,25 @@ pub enum Failure {
     /// A record, or an object, of the session makes no sense: a process has a bug, or wrote wildly; or a task failed
     /// with an error of starting a session.
     Other(String),
+}
+
+/// A time limit of a call.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula::{Failure, TimeLimit};
+///
+/// let (function, after) = ("fetch".to_owned(), Duration::from_secs(2));
+/// let failure = Failure::TaskTimedOut { function, limit: TimeLimit::Timeout, after };
+/// assert!(failure.to_string().contains("longer than its timeout of 2s"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TimeLimit {
+    /// How long it may run: `timeout`.
+    Timeout,
+    /// How long after its making it must be over: `deadline`.
+    Deadline,
 }
 
 /// Why an actor is gone.
@@ -407,6 +435,16 @@ impl fmt::Display for Failure {
             Self::TaskCancelled { function, by } => {
                 write!(f, "the call of {function} was cancelled by process {by}")
             }
+            Self::TaskTimedOut { function, limit: TimeLimit::Timeout, after } => write!(
+                f,
+                "the call of {function} ran for longer than its timeout of {after:?}, and was cancelled: give it more \
+                 time (`TaskOptions::timeout`), or less to do"
+            ),
+            Self::TaskTimedOut { function, limit: TimeLimit::Deadline, after } => write!(
+                f,
+                "the call of {function} was not over at its deadline, {after:?} after it was made, and was cancelled: \
+                 give it more time (`TaskOptions::deadline`), or make fewer calls before it"
+            ),
             Self::Cancelled => f.write_str("the call that waited here for a result was cancelled"),
             Self::NoWorkers { reason } => f.write_str(reason),
             Self::NameTaken { name } => write!(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use mobula_client::{ClientError, Refusal};
 
 pub use self::exit_reason::ExitReason;
-pub use self::failure::{ActorEnd, Failure, StoreFailure};
+pub use self::failure::{ActorEnd, Failure, StoreFailure, TimeLimit};
 pub use self::task::{TaskError, TaskErrorKind};
 
 /// The result of most operations. The second parameter is for a function that has another error.

@@ -61,7 +61,11 @@ pub(crate) trait Mail {
     /// Whether [`tick`](Self::tick) has periodic work, for which no process rings the bell.
     fn needs_ticks(&self) -> bool;
 
-    /// Does the periodic work. Returns `true` if there is likely to be more soon.
+    /// When [`tick`](Self::tick) has work that is to be done at a certain time, for which no process rings the bell
+    /// either. One load.
+    fn due(&self) -> Option<Instant>;
+
+    /// Does the periodic work, and what is due. Returns `true` if there is likely to be more soon.
     fn tick(&self) -> bool;
 }
 
@@ -332,6 +336,13 @@ impl Waiters {
         self.poller.notify_one();
     }
 
+    /// Something is [due](Mail::due) sooner than the poller knew.
+    pub(crate) fn tick_sooner(&self) {
+        self.wake_poller();
+        // The poller may be the leader.
+        self.client.ring();
+    }
+
     /// A call begins: the poller must look after the mail that arrives meanwhile. Mostly one load, because the poller
     /// stays awake for a while.
     pub(crate) fn call_begins(&self) {
@@ -371,7 +382,7 @@ impl Waiters {
                 seen = now;
                 self.poller.wait_for(&mut roles, PAUSE);
                 drop(roles);
-                if ticked.elapsed() >= TICK {
+                if ticked.elapsed() >= TICK || is_due(mail) {
                     ticked = Instant::now();
                     mail.look();
                     mail.tick();
@@ -380,7 +391,7 @@ impl Waiters {
                 roles.leader = Some(Sleep::default());
                 let sleeper = Sleeper::new(&self.sleepers);
                 drop(roles);
-                let timeout = mail.needs_ticks().then_some(tick);
+                let timeout = until_due(mail, mail.needs_ticks().then_some(tick));
                 self.client.sleep(timeout, || {
                     mail.has_work()() || !mail.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
@@ -391,6 +402,9 @@ impl Waiters {
                 drop(roles);
                 if mail.look() {
                     tick = TICK;
+                    if is_due(mail) {
+                        mail.tick();
+                    }
                 } else if timeout.is_some() {
                     tick = if mail.tick() { TICK } else { (tick * 2).min(TICK_MAX) };
                 }
@@ -403,11 +417,12 @@ impl Waiters {
                     self.poller_is.store(AWAKE, Ordering::SeqCst);
                     continue;
                 }
-                let timed_out = if ticks {
-                    self.poller.wait_for(&mut roles, tick).timed_out()
-                } else {
-                    self.poller.wait(&mut roles);
-                    false
+                let timed_out = match until_due(mail, ticks.then_some(tick)) {
+                    Some(timeout) => self.poller.wait_for(&mut roles, timeout).timed_out() || is_due(mail),
+                    None => {
+                        self.poller.wait(&mut roles);
+                        false
+                    }
                 };
                 self.poller_is.store(AWAKE, Ordering::SeqCst);
                 let leading = roles.leader.is_some();
@@ -439,6 +454,17 @@ impl Waiters {
         self.wake_poller();
         self.client.ring();
     }
+}
+
+/// The shorter of `tick` and the time until something is due.
+fn until_due(mail: &impl Mail, tick: Option<Duration>) -> Option<Duration> {
+    let left = mail.due().map(|due| due.saturating_duration_since(Instant::now()));
+    tick.into_iter().chain(left).min()
+}
+
+/// Whether something is due.
+fn is_due(mail: &impl Mail) -> bool {
+    mail.due().is_some_and(|due| due <= Instant::now())
 }
 
 /// Counts a thread that sleeps in `sleepers` until it is dropped.

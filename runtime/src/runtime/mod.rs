@@ -416,6 +416,10 @@ impl Mail for Runtime {
             || self.links.active().iter().any(|link| link.holds_anything())
     }
 
+    fn due(&self) -> Option<Instant> {
+        self.submitter.due()
+    }
+
     fn tick(&self) -> bool {
         // No thread may have been there to hear a ring for an idle link.
         let idle = self.links.all_idle_with_records();
@@ -428,12 +432,13 @@ impl Mail for Runtime {
         }
         self.submitter.return_idle_workers();
         self.submitter.reach_lost_actors();
-        let is_retry_near = self.submitter.retry_delayed();
+        self.submitter.on_time();
+        self.submitter.wake_futures();
         for link in self.links.active().iter() {
             link.flush();
         }
-        let Some(executor) = &self.executor else { return is_retry_near };
+        let Some(executor) = &self.executor else { return false };
         end_if_descriptors_are_gone();
-        executor.decline_behind_a_long_call() || is_retry_near
+        executor.decline_behind_a_long_call()
     }
 }

@@ -1,13 +1,12 @@
 //! Cancelling calls of this process, wherever they are.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Submitter;
 use crate::call::task::Task;
-use crate::error::Failure;
+use crate::error::{Failure, TimeLimit};
 use crate::wire::Cancel;
 
 impl Submitter {
@@ -15,6 +14,28 @@ impl Submitter {
     /// removed by their processes, or learn that they are cancelled if they run. Their results are there at once:
     /// [`Failure::TaskCancelled`]. A call that is over stays as it is.
     pub(crate) fn cancel(&self, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
+        let by = std::process::id();
+        let failure = |task: &Task| Failure::TaskCancelled { function: task.target.name(), by };
+        self.cancel_with(is_chosen, &failure, force, recursive);
+    }
+
+    /// Cancels the calls that have reached a limit, by their numbers: their failure says so.
+    pub(super) fn time_out(&self, reached: &FxHashMap<u64, TimeLimit>) {
+        let failure = |task: &Task| {
+            let limit = reached.get(&task.id).copied().unwrap_or(TimeLimit::Deadline);
+            task.timed_out(limit)
+        };
+        self.cancel_with(&|task| reached.contains_key(&task.id), &failure, false, true);
+    }
+
+    /// Cancels the chosen calls, which end with this failure.
+    fn cancel_with(
+        &self,
+        is_chosen: &dyn Fn(&Task) -> bool,
+        failure: &dyn Fn(&Task) -> Failure,
+        force: bool,
+        recursive: bool,
+    ) {
         let mut state = self.state.lock();
         let mut unsent = self.dependencies.take_if(is_chosen);
         let blocked: FxHashSet<u64> = unsent.iter().map(|task| task.id).collect();
@@ -30,10 +51,10 @@ impl Submitter {
         drop(state);
         for task in &unsent {
             self.settler.end(1);
-            self.settle_cancelled(task);
+            self.settle_all(task, &failure(task));
         }
         for (task, process, link) in &sent {
-            self.settle_cancelled(task);
+            self.settle_all(task, &failure(task));
             if let Some(link) = self.reach.open_link(*process, *link) {
                 let cancel = Cancel { task: task.id, force, recursive };
                 let _ = link.send_with(Vec::new(), |record| cancel.append_to(record));
@@ -47,12 +68,5 @@ impl Submitter {
     pub(crate) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
         let state = self.state.lock();
         state.actors.any(is_chosen) || !state.running.chosen(is_chosen).is_empty()
-    }
-
-    fn settle_cancelled(&self, task: &Arc<Task>) {
-        self.settle_all(
-            task,
-            &Failure::TaskCancelled { function: task.target.name(), by: std::process::id() },
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! Calls that failed and are retried after a while.
 //!
-//! Nothing wakes the process for them: the background poller looks as often as the next one is near.
+//! Nothing comes for them: the background poller sleeps no longer than until the next one is due.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -11,8 +11,6 @@ use crate::call::task::Task;
 
 /// The longest time before a retry, unless the first one takes longer.
 const DELAY_MAX: Duration = Duration::from_secs(60);
-/// A retry that is due within this time is near: the poller looks often.
-const NEAR: Duration = Duration::from_millis(200);
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -26,13 +24,9 @@ impl Delayed {
         self.calls.insert((due, task.id), task);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
-    /// Whether one is due soon.
-    pub(super) fn is_any_near(&self, now: Instant) -> bool {
-        self.calls.first_key_value().is_some_and(|((due, _), _)| *due < now + NEAR)
+    /// When the next one is due.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.calls.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// Removes and returns those that are due.

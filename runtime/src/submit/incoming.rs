@@ -19,7 +19,7 @@ use crate::call::payload::{self, Payload};
 use crate::call::result_cell::Dependent;
 use crate::call::task::{Target, Task};
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure, Result, TaskErrorKind};
+use crate::error::{ExitReason, Failure, Result, TaskErrorKind, TimeLimit};
 use crate::mail::link::Link;
 use crate::resources::Demand;
 use crate::wire::{FromHead, Item, NoResults, Results, Taken, ToCaller, ToHead};
@@ -64,6 +64,7 @@ impl Submitter {
                 self.send_ready();
             }
             Some(ToCaller::NoResults(NoResults::Removed { task })) => self.on_removed(link, task),
+            Some(ToCaller::NoResults(NoResults::Begun { task })) => self.on_begun(link, task),
             None => {
                 tracing::error!(peer = %link.peer, "a record that cannot be read");
                 link.close();
@@ -71,7 +72,7 @@ impl Submitter {
         }
     }
 
-    /// A call has been removed before it began, because it was cancelled here.
+    /// A call has been removed before it began, because it was cancelled here or its deadline had passed.
     fn on_removed(&self, link: &Link, task: u64) {
         let mut state = self.state.lock();
         let Some(running) = state.running.remove(link, task) else { return };
@@ -81,9 +82,11 @@ impl Submitter {
         }
         drop(state);
         if !running.task.is_over() {
-            let missing =
-                Failure::Other(format!("{} was removed, and not cancelled", running.task.target.name()));
-            self.settle_all(&running.task, &missing);
+            let failure = match &running.task.limits {
+                Some(limits) if limits.deadline.is_some() => running.task.timed_out(TimeLimit::Deadline),
+                _ => Failure::Other(format!("{} was removed, and not cancelled", running.task.target.name())),
+            };
+            self.settle_all(&running.task, &failure);
         }
         if is_due {
             self.return_idle_workers();
@@ -93,11 +96,11 @@ impl Submitter {
 
     /// A call has failed, and waits for its retry.
     fn on_retry_waits(&self, delay: Duration) {
-        self.note(&self.state.lock());
+        let is_sooner = self.note_due(&self.state.lock());
         if delay.is_zero() {
-            self.retry_delayed();
-        } else {
-            self.waiters.wake_poller();
+            self.on_time();
+        } else if is_sooner {
+            self.waiters.tick_sooner();
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`Actors`] | where each actor is, and the queue of its calls |
 //! | [`RunningCalls`] | the calls that were sent |
 //! | [`Delayed`] | calls that failed, and when each is retried |
+//! | [`Limits`] | when calls reach their time limits |
 //! | [`Reach`] | the channels to workers and actors |
 //! | [`Questions`] | questions to the head that a thread waits for |
 //! | [`Settler`] | how many calls and promises are not settled |
@@ -28,6 +29,7 @@ mod delayed;
 mod dependencies;
 mod incoming;
 pub(crate) mod leases;
+mod limits;
 mod outgoing;
 mod questions;
 mod reach;
@@ -48,15 +50,17 @@ use self::delayed::Delayed;
 use self::dependencies::Dependencies;
 pub(crate) use self::dependencies::is_there;
 use self::leases::Ended;
+use self::limits::{Limited, Limits};
 pub(crate) use self::questions::{Answer, Found, Questions};
 use self::reach::{NotReached, Reach};
 use self::running::RunningCalls;
 use self::settler::Settler;
+use crate::call::limits::{CallLimits, LimitOptions};
 use crate::call::outcome::Settled;
 use crate::call::result_cell::{Dependent, ResultCell};
 use crate::call::task::{Target, Task};
 use crate::call::waiter::Waiter;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, TimeLimit};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::pace;
@@ -66,6 +70,9 @@ use crate::wire::ToHead;
 
 /// When more calls than this are under way, each keeps only the memory that it needs.
 const CROWD: usize = 4096;
+/// The time of nothing.
+const NEVER: u64 = u64::MAX;
+
 /// The calls of this process whose results are not there yet; see the module's documentation.
 pub(crate) struct Submitter {
     session: SessionNumber,
@@ -78,11 +85,13 @@ pub(crate) struct Submitter {
     reach: Reach,
     state: Mutex<State>,
     id_last: AtomicU64,
-    /// Whether there are leases, actors whose channels were lost, or calls to be retried later, to be read without the
-    /// lock.
+    limited: Limited,
+    /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
-    has_delayed: AtomicBool,
+    /// When a call is to be retried, or reaches a limit: nanoseconds since `began`, or [`NEVER`].
+    due: AtomicU64,
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -91,6 +100,7 @@ struct State {
     actors: Actors,
     running: RunningCalls,
     delayed: Delayed,
+    limits: Limits,
 }
 
 /// A worker on lease.
@@ -114,9 +124,11 @@ impl Submitter {
             reach: Reach::new(client.clone(), links.clone()),
             state: Mutex::default(),
             id_last: AtomicU64::new(0),
+            limited: Limited::default(),
             has_leases: AtomicBool::new(false),
             has_lost_actors: AtomicBool::new(false),
-            has_delayed: AtomicBool::new(false),
+            due: AtomicU64::new(NEVER),
+            began: Instant::now(),
             client,
             links,
             waiters,
@@ -132,9 +144,10 @@ impl Submitter {
         self.id_last.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled.
+    /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled, or calls with
+    /// limits may begin.
     pub(crate) fn is_busy(&self) -> bool {
-        self.settler.is_busy()
+        self.settler.is_busy() || self.limited.count() > 0
     }
 
     /// Whether a promise of another process that a call waits for is settled. Costs one load while no call waits.
@@ -142,19 +155,33 @@ impl Submitter {
         self.dependencies.any_settled()
     }
 
-    /// Whether [`return_idle_workers`](Self::return_idle_workers), [`reach_lost_actors`](Self::reach_lost_actors) or
-    /// [`retry_delayed`](Self::retry_delayed) may have something to do later, for which nothing comes.
+    /// Whether [`return_idle_workers`](Self::return_idle_workers) or [`reach_lost_actors`](Self::reach_lost_actors) may
+    /// have something to do later, for which nothing comes.
     pub(crate) fn needs_ticks(&self) -> bool {
-        [&self.has_leases, &self.has_lost_actors, &self.has_delayed]
-            .iter()
-            .any(|has| has.load(Ordering::Acquire))
+        [&self.has_leases, &self.has_lost_actors].iter().any(|has| has.load(Ordering::Acquire))
     }
 
-    /// Notes what `needs_ticks` reads.
+    /// When [`on_time`](Self::on_time) has something to do. One load.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let nanos = self.due.load(Ordering::SeqCst);
+        if nanos == NEVER { None } else { self.began.checked_add(Duration::from_nanos(nanos)) }
+    }
+
+    /// Notes what `needs_ticks` and `due` read.
     fn note(&self, state: &State) {
         self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
         self.has_lost_actors.store(state.actors.any_lost(), Ordering::Release);
-        self.has_delayed.store(!state.delayed.is_empty(), Ordering::Release);
+        self.note_due(state);
+    }
+
+    /// Notes what `due` reads. Returns whether that is sooner than before.
+    fn note_due(&self, state: &State) -> bool {
+        let first = [state.delayed.first(), state.limits.first()].into_iter().flatten().min();
+        let nanos = first.map_or(NEVER, |due| {
+            u64::try_from(due.saturating_duration_since(self.began).as_nanos()).unwrap_or(NEVER)
+        });
+        // Written with the state locked. SeqCst: before the look at what the background poller does.
+        self.due.swap(nanos, Ordering::SeqCst) > nanos
     }
 
     /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker
@@ -205,28 +232,56 @@ impl Submitter {
         ended.into_iter().for_each(|ended| self.end_lease(ended));
     }
 
-    /// Sends the calls whose retry is due. Returns `true` if others are soon.
-    pub(crate) fn retry_delayed(&self) -> bool {
-        if !self.has_delayed.load(Ordering::Acquire) {
-            return false;
-        }
+    // ---- what is done at its time ----
+
+    /// Sends the calls whose retry is due, and ends those that have reached a limit. One load if there is nothing.
+    pub(crate) fn on_time(&self) {
         let now = Instant::now();
+        if self.due().is_none_or(|due| due > now) {
+            return;
+        }
         let mut state = self.state.lock();
-        let due = state.delayed.take_due(now);
-        let any = !due.is_empty();
-        for task in due {
+        let retried = state.delayed.take_due(now);
+        let any = !retried.is_empty();
+        for task in retried {
             if let Target::Function { key, .. } = task.target {
                 state.leases.of(&task.demand).queue(key, task.clone());
             }
         }
+        let reached = state.limits.take_due(now);
         self.note(&state);
-        let is_any_near = state.delayed.is_any_near(now);
         drop(state);
+        if !reached.is_empty() {
+            self.time_out(&reached);
+        }
         if any {
             self.waiters.call_waits();
             self.send_ready();
         }
-        is_any_near
+    }
+
+    /// The limits of a call that is made now.
+    pub(crate) fn limits_of(&self, options: &LimitOptions) -> Box<CallLimits> {
+        Box::new(CallLimits::new(options, self.limited.one_more()))
+    }
+
+    /// A call reaches a limit at this time, unless it is over by then.
+    fn limit(&self, task: &Arc<Task>, due: Instant, limit: TimeLimit) {
+        let mut state = self.state.lock();
+        state.limits.add(due, task, limit, self.limited.count());
+        let is_sooner = self.note_due(&state);
+        drop(state);
+        if is_sooner {
+            self.waiters.tick_sooner();
+        }
+    }
+
+    /// A call with limits has begun to run.
+    fn on_begun(&self, link: &Link, task: u64) {
+        let Some(task) = self.state.lock().running.get(link, task).cloned() else { return };
+        if let Some(due) = task.limits.as_ref().and_then(|limits| limits.attempt_begins()) {
+            self.limit(&task, due, TimeLimit::Timeout);
+        }
     }
 
     /// Sends the head a constructor whose arguments are there.

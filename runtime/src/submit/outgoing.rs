@@ -7,9 +7,9 @@ use super::dependencies::Dependencies;
 use super::{State, Submitter};
 use crate::call::result_cell::Dependent;
 use crate::call::task::{Target, Task};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, TimeLimit};
 use crate::mail::link::{Link, TooLarge};
-use crate::wire::{Call, Callee, ToHead};
+use crate::wire::{Call, CallBegin, Callee, ToHead};
 
 /// A thread that makes calls looks at the mail after so many calls.
 const LOOK_PERIOD: u64 = 64;
@@ -33,6 +33,9 @@ impl Submitter {
     /// the next calls find room.
     pub(crate) fn submit(&self, task: Arc<Task>) -> bool {
         let number = task.id;
+        if let Some(deadline) = task.limits.as_ref().and_then(|limits| limits.deadline) {
+            self.limit(&task, deadline, TimeLimit::Deadline);
+        }
         let period = match self.send_at_once(task) {
             Sent::Now => LOOK_PERIOD,
             Sent::Backlogged => LOOK_PERIOD_WAITING,
@@ -227,8 +230,9 @@ impl Submitter {
 
     /// Sends one call. Returns the number of its record. The task keeps the objects alive that the record names.
     fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<u64, Failure> {
-        let call =
-            Call { task: task.id, callee, returns: task.returns, arguments: task.arguments.count() as u32 };
+        let (task_id, arguments) = (task.id, task.arguments.count() as u32);
+        let limits = task.limits.as_ref().map(|limits| CallBegin::by(limits.deadline));
+        let call = Call { task: task_id, callee, returns: task.returns, arguments, limits };
         self.send_arguments(task, |payloads| {
             link.send_with(Vec::new(), |record| {
                 call.append_to(record);

@@ -1,6 +1,8 @@
 //! The records of calls and results, which are the most frequent: a fixed layout, with
 //! [payloads](crate::call::payload) behind it.
 
+use std::time::Instant;
+
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,38 @@ pub(crate) struct Call {
     pub(crate) returns: Returns,
     /// How many payloads follow.
     pub(crate) arguments: u32,
+    /// Whether and when the call may begin, if it has time limits: its caller is told when it does.
+    pub(crate) limits: Option<CallBegin>,
+}
+
+/// The time by which a call must begin, if it runs at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallBegin {
+    /// In nanoseconds of the clock that all processes share; `u64::MAX`: at any time.
+    by_nanos: u64,
+}
+
+impl CallBegin {
+    pub(crate) fn by(deadline: Option<Instant>) -> Self {
+        let in_nanos = |deadline: Instant| {
+            let left = deadline.saturating_duration_since(Instant::now()).as_nanos();
+            monotonic_nanos().saturating_add(u64::try_from(left).unwrap_or(u64::MAX))
+        };
+        Self { by_nanos: deadline.map_or(u64::MAX, in_nanos) }
+    }
+
+    /// Whether it is too late.
+    pub(crate) fn is_past(self) -> bool {
+        self.by_nanos != u64::MAX && monotonic_nanos() >= self.by_nanos
+    }
+}
+
+/// The clock behind `Instant`, which is the same in all processes of a machine.
+fn monotonic_nanos() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `clock_gettime` writes one `timespec`, to which the pointer is valid. Every kernel has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 /// The layout of a [`Call`] in a record.
@@ -77,12 +111,17 @@ impl Call {
             Returns::List(count) => (2, count),
             Returns::Stream(in_flight_max) => (3, in_flight_max),
         };
-        let Self { task, arguments, .. } = *self;
+        let Self { task, arguments, limits, .. } = *self;
+        let shape = if limits.is_some() { shape | LIMITED } else { shape };
         let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
         record.extend_from_slice(bytemuck::bytes_of(&layout));
+        if let Some(CallBegin { by_nanos }) = limits {
+            record.extend_from_slice(&by_nanos.to_le_bytes());
+        }
     }
 
-    /// The call at the front of a record; `None` if there is no call. Its payloads begin at [`BYTES`](Self::BYTES).
+    /// The call at the front of a record; `None` if there is no call. Its payloads begin behind
+    /// so many [`bytes`](Self::bytes).
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
         let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Self::BYTES)?);
         let callee = match layout.is_method {
@@ -90,19 +129,34 @@ impl Call {
             1 => Callee::Method(u32::try_from(layout.callee).ok()?),
             _ => return None,
         };
-        let returns = match layout.shape {
+        let limits = match layout.shape & LIMITED {
+            0 => None,
+            _ => {
+                let by_nanos = record.get(Self::BYTES..Self::BYTES + size_of::<u64>())?;
+                Some(CallBegin { by_nanos: u64::from_le_bytes(by_nanos.try_into().ok()?) })
+            }
+        };
+        let returns = match layout.shape & !LIMITED {
             0 => Returns::One,
             1 => Returns::Tuple(layout.returns),
             2 => Returns::List(layout.returns),
             3 => Returns::Stream(layout.returns),
             _ => return None,
         };
-        Some(Self { task: layout.task, callee, returns, arguments: layout.arguments })
+        Some(Self { task: layout.task, callee, returns, arguments: layout.arguments, limits })
     }
 
-    /// The length of a call without its payloads.
+    /// The length of the call without its payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        Self::BYTES + if self.limits.is_some() { size_of::<u64>() } else { 0 }
+    }
+
+    /// The length of a call without limits and payloads.
     pub(crate) const BYTES: usize = size_of::<CallLayout>();
 }
+
+/// A bit of the shape: the time by which the call must begin follows.
+const LIMITED: u32 = 1 << 8;
 
 /// Cancels a call that was sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,14 +289,16 @@ impl Item {
     }
 }
 
-/// Why there are no results, to the caller.
+/// Records without results, to the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum NoResults {
     /// The call failed.
     Failed { task: u64, failure: Failure, ran_nanos: u64 },
     /// The call has not begun, and another process should run it: this one will be busy for long.
     Declined { task: u64 },
-    /// The call has not begun, and was cancelled.
+    /// The call, which has limits, begins to run.
+    Begun { task: u64 },
+    /// The call has not begun, and was cancelled, or its deadline has passed.
     Removed { task: u64 },
 }
 

@@ -11,6 +11,8 @@ mod head;
 mod tests;
 
 pub use self::call::Returns;
-pub(crate) use self::call::{Call, Callee, Cancel, Item, NoResults, Results, Taken, ToCaller, ToWorker};
+pub(crate) use self::call::{
+    Call, CallBegin, Callee, Cancel, Item, NoResults, Results, Taken, ToCaller, ToWorker,
+};
 pub(crate) use self::codec::{append, read, to_vec};
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, ToHead};

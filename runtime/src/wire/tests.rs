@@ -1,5 +1,7 @@
 //! Records are read as they were written, and nonsense is refused.
 
+use std::time::Instant;
+
 use mobula_client::ObjectId;
 
 use super::*;
@@ -12,11 +14,16 @@ fn calls_and_results_are_read_as_they_were_written() {
     let (mut record, key) = (Vec::new(), Key::from_bits(u64::MAX - 1));
     for callee in [Callee::Function(key), Callee::Method(7)] {
         for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX), Returns::Stream(9)] {
-            let call = Call { task: 1 << 40, callee, returns, arguments: 9 };
+            let call = Call { task: 1 << 40, callee, returns, arguments: 9, limits: None };
             record.clear();
             call.append_to(&mut record);
             assert_eq!((record.len(), Call::read(&record)), (Call::BYTES, Some(call)));
             assert_eq!(Call::read(&record[1..]), None);
+            let limited = Call { limits: Some(CallBegin::by(Some(Instant::now()))), ..call };
+            record.clear();
+            limited.append_to(&mut record);
+            assert_eq!((record.len(), Call::read(&record)), (limited.bytes(), Some(limited)));
+            assert_eq!(Call::read(&record[..record.len() - 1]), None);
         }
     }
     let results = Results { task: 5, first: 6, count: 7, is_last: true, ran_nanos: 8 };
@@ -70,7 +77,13 @@ fn records() -> Vec<Vec<u8>> {
         append(&mut record);
         records.push(record);
     };
-    let call = Call { task: 1, callee: Callee::Method(2), returns: Returns::List(3), arguments: 4 };
+    let call = Call {
+        task: 1,
+        callee: Callee::Method(2),
+        returns: Returns::List(3),
+        arguments: 4,
+        limits: Some(CallBegin::by(None)),
+    };
     fixed(&|record| call.append_to(record));
     let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
     fixed(&|record| results.append_to(record));

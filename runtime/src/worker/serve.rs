@@ -48,16 +48,27 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
             }
             Work::Call { from, number, call, record } => {
+                if call.limits.is_some_and(|limits| limits.is_past()) {
+                    let removed = NoResults::Removed { task: call.task };
+                    let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
+                    used = Some(record);
+                    executor.call_over();
+                    executor.call_changed(runtime.head());
+                    continue;
+                }
                 // If this process dies, the caller knows by this mark which calls had not begun.
                 from.begin(number);
-                let Call { task, callee, returns, arguments: count } = call;
+                let Call { task, callee, returns, arguments: count, limits } = call;
+                if limits.is_some() {
+                    let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
+                }
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
                         Some(Items::new(runtime, executor, &from, task, in_flight_max))
                     }
                     _ => None,
                 };
-                let mut on = Invocation::new(&runtime.client, record, Call::BYTES, count, returns);
+                let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
                 if let Some(items) = &items {
                     on.set_items(items);
                 }

@@ -1,0 +1,100 @@
+//! The time limits of a call: those that its options give, and those of the call that was made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{Failure, TimeLimit};
+
+/// The limits in the options of a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LimitOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Deadline>,
+}
+
+/// When a call must be over, as its options give it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deadline {
+    /// So long after the call is made.
+    After(Duration),
+    At(Instant),
+}
+
+impl LimitOptions {
+    /// These, with `defaults` for those that are not set.
+    pub(crate) fn or(self, defaults: Self) -> Self {
+        Self { timeout: self.timeout.or(defaults.timeout), deadline: self.deadline.or(defaults.deadline) }
+    }
+}
+
+/// The limits of a call that was made.
+#[derive(Debug)]
+pub(crate) struct CallLimits {
+    made: Instant,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+    /// When the attempt that runs must be over, if it has begun and there is a timeout.
+    attempt: Mutex<Option<Instant>>,
+    _count: Count,
+}
+
+impl CallLimits {
+    /// The limits of a call that is made now. A limit that is too far away to be reached is none.
+    pub(crate) fn new(options: &LimitOptions, count: Count) -> Self {
+        let made = Instant::now();
+        let deadline = options.deadline.and_then(|deadline| match deadline {
+            Deadline::After(time) => made.checked_add(time),
+            Deadline::At(instant) => Some(instant),
+        });
+        Self { made, timeout: options.timeout, deadline, attempt: Mutex::new(None), _count: count }
+    }
+
+    /// The call begins to run. Returns when this attempt must be over.
+    pub(crate) fn attempt_begins(&self) -> Option<Instant> {
+        let due = Instant::now().checked_add(self.timeout?);
+        *self.attempt.lock() = due;
+        due
+    }
+
+    /// The attempt is over, and another one follows.
+    pub(crate) fn attempt_over(&self) {
+        *self.attempt.lock() = None;
+    }
+
+    /// Whether the running attempt must be over at this time.
+    pub(crate) fn is_attempt_due(&self, due: Instant) -> bool {
+        *self.attempt.lock() == Some(due)
+    }
+
+    /// The failure of the call after it has reached a limit.
+    pub(crate) fn failure(&self, function: String, limit: TimeLimit) -> Failure {
+        let after = match limit {
+            TimeLimit::Timeout => self.timeout.unwrap_or_default(),
+            TimeLimit::Deadline => {
+                self.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.made))
+            }
+        };
+        Failure::TaskTimedOut { function, limit, after }
+    }
+}
+
+/// Counts the calls with limits that are there.
+#[derive(Debug)]
+pub(crate) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    pub(crate) fn one_more(calls: &Arc<AtomicUsize>) -> Self {
+        // SeqCst: before the look at what the background poller does.
+        calls.fetch_add(1, Ordering::SeqCst);
+        Self(calls.clone())
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,191 @@
+//! Time limits: if these fail, a caller waits for a call longer than it said, a call runs after its deadline, or a limit
+//! ends a call that was in time.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mobula::{Error, Failure, TaskOptions, TimeLimit};
+use mobula_tests::{eventually, session};
+
+const SHORT: Duration = Duration::from_millis(30);
+/// Long enough for a call to begin, and to make its own.
+const ENOUGH: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Runs until it is cancelled, and leaves a file then.
+#[mobula::remote]
+fn until_cancelled(noticed: PathBuf) -> u32 {
+    while !mobula::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(&noticed, "").unwrap();
+    0
+}
+
+/// Makes three items, and the next one when it is cancelled. Leaves a file when no item is wanted any more.
+#[mobula::remote(streaming, timeout = ENOUGH)]
+fn three_items(noticed: PathBuf) -> impl Iterator<Item = u32> {
+    (0..3).chain(std::iter::from_fn(move || {
+        until_cancelled(noticed.clone());
+        Some(3)
+    }))
+}
+
+/// Waits for a call of its own, and leaves the error in a file.
+#[mobula::remote(timeout = ENOUGH)]
+fn waits_for_a_child(noticed: PathBuf, error: PathBuf) {
+    let failed = until_cancelled::remote(noticed).get().unwrap_err();
+    std::fs::write(&error, failed.to_string()).unwrap();
+}
+
+#[mobula::remote(deadline = Duration::from_millis(30))]
+fn leaves(file: PathBuf) -> u32 {
+    std::fs::write(&file, "").unwrap();
+    7
+}
+
+#[mobula::remote]
+fn sleeps(time: Duration) -> u32 {
+    std::thread::sleep(time);
+    1
+}
+
+/// Returns once there is this file.
+#[mobula::remote]
+fn gated(gate: PathBuf) -> u32 {
+    while !gate.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    1
+}
+
+#[mobula::remote]
+fn add(x: u32, y: u32) -> u32 {
+    x + y
+}
+
+/// Runs too long once, and dies once.
+#[mobula::remote(max_retries = unlimited, retry_exceptions = true)]
+fn unlucky(tries: PathBuf) -> usize {
+    let number = std::fs::read(&tries).map_or(0, |tried| tried.len());
+    std::fs::write(&tries, vec![0; number + 1]).unwrap();
+    match number {
+        0 => std::process::abort(),
+        1 => panic!("the second attempt"),
+        number => number,
+    }
+}
+
+fn is_timed_out<T>(result: mobula::Result<T>, name: &str, expected: TimeLimit) {
+    match result {
+        Err(Error::Failed(Failure::TaskTimedOut { function, limit, .. })) => {
+            assert!(function.ends_with(name) && limit == expected, "{function}, {limit:?}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("there is a result"),
+    }
+}
+
+#[test]
+fn a_call_that_runs_too_long_fails_for_all_who_need_it_and_is_cancelled() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(2);
+    let noticed = directory.path().join("noticed");
+    let call = until_cancelled::options(TaskOptions::new().timeout(SHORT)).remote(noticed.clone());
+    let dependent = add::remote(&call, 1);
+    let other = call.clone();
+    let waiter = std::thread::spawn(move || other.get());
+    is_timed_out(call.get(), "until_cancelled", TimeLimit::Timeout);
+    is_timed_out(waiter.join().unwrap(), "until_cancelled", TimeLimit::Timeout);
+    is_timed_out(dependent.get(), "until_cancelled", TimeLimit::Timeout);
+    eventually("it is cancelled", || noticed.exists());
+    // The workers serve on.
+    assert_eq!(mobula::get((0..20).map(|x| add::remote(x, 1))).unwrap(), (1..21).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_that_runs_too_long_ends_with_the_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let noticed = directory.path().join("noticed");
+    let mut items: Vec<_> = three_items::remote(noticed.clone()).collect();
+    is_timed_out(items.pop().unwrap().get(), "three_items", TimeLimit::Timeout);
+    assert_eq!(mobula::get(&items).unwrap(), [0, 1, 2]);
+    eventually("it is cancelled", || noticed.exists());
+}
+
+#[test]
+fn a_limit_is_kept_while_no_thread_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let noticed = directory.path().join("noticed");
+    let call = until_cancelled::options(TaskOptions::new().timeout(SHORT)).remote(noticed.clone());
+    // This thread looks at a file only.
+    eventually("it is cancelled", || noticed.exists());
+    is_timed_out(call.get(), "until_cancelled", TimeLimit::Timeout);
+}
+
+#[test]
+fn the_calls_that_a_late_call_made_are_cancelled_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(2);
+    let (noticed, error) = (directory.path().join("noticed"), directory.path().join("error"));
+    let call = waits_for_a_child::remote(noticed.clone(), error.clone());
+    is_timed_out(call.get(), "waits_for_a_child", TimeLimit::Timeout);
+    eventually("the child is cancelled", || noticed.exists());
+    eventually("its own wait ends", || error.exists());
+}
+
+#[test]
+fn a_timeout_does_not_count_the_time_before_the_run() {
+    let _session = session(1);
+    let before = sleeps::remote(ENOUGH + SHORT);
+    let behind = add::options(TaskOptions::new().timeout(ENOUGH)).remote(1, 2);
+    let waits = add::options(TaskOptions::new().timeout(ENOUGH)).remote(&before, 2);
+    assert_eq!((behind.get().unwrap(), waits.get().unwrap()), (3, 3));
+}
+
+#[test]
+fn a_call_that_has_not_begun_at_its_deadline_never_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let gate = directory.path().join("gate");
+    let before = gated::remote(gate.clone());
+    let files: Vec<_> = (0..50).map(|number| directory.path().join(number.to_string())).collect();
+    let late: Vec<_> = files.iter().map(|file| leaves::remote(file.clone())).collect();
+    let dependent = add::remote(&late[0], 1);
+    for call in &late {
+        is_timed_out(call.get(), "leaves", TimeLimit::Deadline);
+    }
+    is_timed_out(dependent.get(), "leaves", TimeLimit::Deadline);
+    assert!(!before.is_ready());
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(before.get().unwrap(), 1);
+    let past = TaskOptions::new().deadline_at(Instant::now());
+    is_timed_out(leaves::options(past).remote(files[0].clone()).get(), "leaves", TimeLimit::Deadline);
+    assert_eq!(add::remote(1, 1).get().unwrap(), 2);
+    assert!(files.iter().all(|file| !file.exists()));
+}
+
+#[test]
+fn a_deadline_includes_the_retries_and_a_timeout_is_of_each_attempt() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let options = TaskOptions::new().timeout(LONG).deadline(LONG);
+    assert_eq!(unlucky::options(options).remote(directory.path().join("a")).get().unwrap(), 2);
+    let waits = TaskOptions::new().retry_delay(LONG).deadline(Duration::from_millis(500));
+    let call = unlucky::options(waits).remote(directory.path().join("b"));
+    is_timed_out(call.get(), "unlucky", TimeLimit::Deadline);
+}
+
+#[test]
+fn many_calls_with_limits_are_in_time() {
+    let _session = session(2);
+    let options = || TaskOptions::new().timeout(LONG).deadline(LONG);
+    let calls: Vec<_> = (0..3000).map(|x| add::options(options()).remote(x, 1)).collect();
+    assert_eq!(mobula::get(&calls).unwrap(), (1..3001).collect::<Vec<_>>());
+    assert!(matches!(
+        sleeps::options(options()).remote(Duration::from_millis(300)).get_timeout(SHORT),
+        Err(Error::Timeout { .. })
+    ));
+}
