@@ -22,8 +22,10 @@ class RemoteFunction(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
         if inspect.iscoroutinefunction(function):
-            raise ValueError("'async def' should not be used for remote tasks. You can wrap the async function with "
-                             "`asyncio.run(f())`.")
+            raise ValueError(
+                "'async def' should not be used for remote tasks. You can wrap the async function with "
+                "`asyncio.run(f())`."
+            )
         _options.check(options, is_actor=False)
         self._function = function
         self._name = getattr(function, "__qualname__", repr(function))
@@ -84,12 +86,9 @@ class RemoteFunction(Generic[P, R]):
 class _Optioned(Generic[P, R]):
     """A remote function with other options."""
 
-    def __init__(
-        self, function: RemoteFunction[P, R], call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
-    ) -> None:
+    def __init__(self, function: RemoteFunction[P, R], call: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> None:
         self._of, self._call = function, call
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
         """Call the function with these options."""
         return self._call(args, kwargs)  # type: ignore[no-any-return]
-

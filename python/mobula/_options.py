@@ -53,9 +53,7 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
     known, what = (_ACTOR, "actors") if is_actor else (_TASK, "tasks")
     for name, value in options.items():
         if name not in known:
-            raise ValueError(
-                f"Invalid option keyword {name} for {what}. Valid ones are {', '.join(sorted(known))}."
-            )
+            raise ValueError(f"Invalid option keyword {name} for {what}. Valid ones are {', '.join(sorted(known))}.")
         if name in _ABSENT and value not in (None, 0, -1):
             raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
         if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
@@ -73,9 +71,7 @@ def check_num_returns(num_returns: Any) -> None:
     """Refuse a number of results that cannot be."""
     is_number = isinstance(num_returns, int) and num_returns >= 0
     if not (num_returns is None or num_returns in ("streaming", "dynamic") or is_number):
-        raise ValueError(
-            f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'"
-        )
+        raise ValueError(f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'")
 
 
 def num_returns_of(function: Any, num_returns: Any) -> int:
@@ -89,9 +85,7 @@ def _environment(options: dict[str, Any]) -> dict[str, Any]:
     environment = options.get("runtime_env") or {}
     unknown = environment.keys() - {"env_vars", "working_dir"}
     if unknown:
-        raise ValueError(
-            f"runtime_env has no {', '.join(sorted(unknown))} here: it may have env_vars and working_dir"
-        )
+        raise ValueError(f"runtime_env has no {', '.join(sorted(unknown))} here: it may have env_vars and working_dir")
     return {"env_vars": environment.get("env_vars"), "working_dir": environment.get("working_dir")}
 
 

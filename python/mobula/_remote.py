@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @overload
-def remote(__class: type[T]) -> ActorClass[T]: ...
+def remote(__class: type[T]) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(__function: Callable[P, R]) -> RemoteFunction[P, R]: ...
 @overload

@@ -5,25 +5,42 @@ from __future__ import annotations
 import copyreg
 import hashlib
 import io
+import types
+from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
 from mobula import _mobula
 
 
-def dumps(value: Any, protocol: int, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    make, parts = _without_file(code)[:2]
+    # Tracebacks show the lines of the file, which `cloudpickle` leaves out.
+    return make, tuple(code.co_filename if part == "<dynamic-code>" else part for part in parts)
+
+
+_without_file = cloudpickle.Pickler.dispatch_table[types.CodeType]
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles functions and classes with their code."""
+
+    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+
+
+def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
     """Pickle a value of any class. Functions and classes of ``__main__`` are pickled with their code."""
     with io.BytesIO() as file:
-        cloudpickle.Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
+        _Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
 def export(function: Callable[..., Any] | type, name: str) -> _mobula.Function:
     """Pickle a function or a class, once for all its calls."""
     try:
-        pickled = cloudpickle.dumps(function)
+        pickled = dumps(function)
     except (TypeError, AttributeError) as error:
         raise TypeError(
             f"Could not serialize {name}: {error}. Check what it refers to outside itself; an object that cannot be "
@@ -33,9 +50,7 @@ def export(function: Callable[..., Any] | type, name: str) -> _mobula.Function:
     return _mobula.Function(key, name, pickled)
 
 
-def register_serializer(
-    cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
-) -> None:
+def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
     """Say how values of a class are written and read. Call it before such a value is sent."""
     copyreg.pickle(cls, lambda value: (deserializer, (serializer(value),)))
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import atexit
 import os
-import subprocess
 import sys
-import warnings
-from dataclasses import dataclass
 from typing import Any
 
 from mobula import _mobula
 
 # A worker is this interpreter with the same module path, so it finds what the program imports. Its role follows.
 _WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main()"
+# The store is this interpreter, too, with the extension module alone: it runs no Python code.
+_STORE = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("_mobula", {file!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.run_role(sys.argv.pop())
+"""
 
 # Options of Ray that are about several machines, or about processes that Mobula does not have.
 _WITHOUT_EFFECT = frozenset(
@@ -38,11 +43,14 @@ _WITHOUT_EFFECT = frozenset(
 _namespace = "default"
 
 
-@dataclass(frozen=True)
 class Context:
     """What ``init`` returns. As a context manager it ends the session."""
 
-    address_info: dict[str, Any]
+    def __init__(self, address_info: dict[str, Any]) -> None:
+        self.address_info = address_info
+
+    def __repr__(self) -> str:
+        return f"Context({self.address_info})"
 
     def __getitem__(self, name: str) -> Any:
         return self.address_info[name]
@@ -111,15 +119,9 @@ def init(
             "Maybe you called mobula.init twice by accident? This error can be suppressed by passing in "
             "'ignore_reinit_error=True' or by calling 'mobula.shutdown()' prior to 'mobula.init()'."
         )
-    command = [
-        sys.executable,
-        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-        "-P",
-        "-c",
-        _WORKER.format(path=[os.path.abspath(entry) for entry in sys.path]),
-    ]
     socket = _mobula.start(
-        command,
+        _worker_command(),
+        [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)],
         num_cpus=num_cpus,
         memory=_memory,
         resources=resources,
@@ -129,6 +131,14 @@ def init(
     )
     _namespace = namespace or "default"
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
+
+
+def _worker_command() -> list[str]:
+    import subprocess
+
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    path = [os.path.abspath(entry) for entry in sys.path]
+    return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path)]
 
 
 def ensure() -> None:
@@ -197,4 +207,6 @@ def get_runtime_context() -> RuntimeContext:
 
 def warn_without_effect(option: str, why: str) -> None:
     """Say once that an option has no effect."""
+    import warnings
+
     warnings.warn(f"{option} has no effect: {why}", stacklevel=4)

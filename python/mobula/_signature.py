@@ -33,15 +33,23 @@ class Signature:
             self._signature.bind(*args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return (Signature, (self._signature.replace(parameters=[
-            # Defaults and annotations may be anything: only whether there is a default matters.
-            inspect.Parameter(
-                parameter.name,
-                parameter.kind,
-                default=inspect.Parameter.empty if parameter.default is inspect.Parameter.empty else None,
-            )
-            for parameter in self._signature.parameters.values()
-        ], return_annotation=inspect.Signature.empty),))
+        return (
+            Signature,
+            (
+                self._signature.replace(
+                    parameters=[
+                        # Defaults and annotations may be anything: only whether there is a default matters.
+                        inspect.Parameter(
+                            parameter.name,
+                            parameter.kind,
+                            default=inspect.Parameter.empty if parameter.default is inspect.Parameter.empty else None,
+                        )
+                        for parameter in self._signature.parameters.values()
+                    ],
+                    return_annotation=inspect.Signature.empty,
+                ),
+            ),
+        )
 
 
 def of_function(function: Callable[..., Any]) -> Signature | None:

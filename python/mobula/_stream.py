@@ -26,10 +26,10 @@ class ObjectRefGenerator(Generic[T]):
         return self
 
     def __next__(self) -> ObjectRef[T]:
-        item: Any = self._items.next(None)
-        if item is None:
+        item = self._items.next(None)
+        if not item:
             raise StopIteration
-        return item  # type: ignore[no-any-return]
+        return item
 
     def __aiter__(self) -> ObjectRefGenerator[T]:
         return self
@@ -38,9 +38,9 @@ class ObjectRefGenerator(Generic[T]):
         from mobula._waiting import next_item
 
         item = await next_item(self._items)
-        if item is None:
+        if not item:
             raise StopAsyncIteration
-        return item  # type: ignore[no-any-return]
+        return item
 
     def completed(self) -> ObjectRef[None]:
         """Return a reference to the end of the stream. It is ready when the generator is over."""

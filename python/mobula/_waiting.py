@@ -74,7 +74,7 @@ async def wait_for(reference: ObjectRef[Any]) -> Any:
     return _mobula.get(reference, None)
 
 
-async def next_item(items: _mobula.Items) -> Any:
+async def next_item(items: _mobula.Items) -> ObjectRef[Any] | None:
     """Wait for the next item of a stream. ``None`` is its end."""
     waits = _of_running_loop()
 
@@ -82,7 +82,8 @@ async def next_item(items: _mobula.Items) -> Any:
         item = items.poll_next(waits.notifier, number)
         return item is not False, item
 
-    return await waits.until(poll)
+    item: ObjectRef[Any] | None = await waits.until(poll)
+    return item
 
 
 _lock = threading.Lock()

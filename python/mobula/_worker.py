@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from mobula import _mobula
+from mobula.exceptions import RayTaskError
 
 
 def main() -> None:
@@ -59,9 +60,10 @@ def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str
     error = error.with_traceback(raised_at)
     text = "".join(traceback.format_exception(error))
     try:
-        import cloudpickle
+        from mobula._serialization import dumps
 
-        pickled = cloudpickle.dumps(error)
+        # What was raised elsewhere is told once.
+        pickled = dumps(error.cause if isinstance(error, RayTaskError) else error)
         pickle.loads(pickled)
     except Exception:
         pickled = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from functools import cache
 from typing import Any
 
 
@@ -25,7 +24,8 @@ class RayTaskError(RayError):
         if self.cause is None or isinstance(self.cause, RayError) or not isinstance(self.cause, Exception):
             return self
         try:
-            return _dual(type(self.cause))(self)
+            dual: RayTaskError = _dual(type(self.cause))(self)
+            return dual
         except TypeError:
             # Some classes cannot be derived from together with others.
             return self
@@ -38,9 +38,14 @@ class RayTaskError(RayError):
         return (RayTaskError, (self.function_name, self.traceback_str, self.cause, self.pid))
 
 
-@cache
+_duals: dict[type[Exception], Any] = {}
+
+
 def _dual(cause_class: type[Exception]) -> Any:
     """The class of errors that are task errors, and of the class of their cause."""
+    found = _duals.get(cause_class)
+    if found is not None:
+        return found
 
     class Dual(RayTaskError, cause_class):  # type: ignore[misc, valid-type]
         def __init__(self, error: RayTaskError) -> None:
@@ -60,7 +65,7 @@ def _dual(cause_class: type[Exception]) -> Any:
 
     Dual.__name__ = Dual.__qualname__ = f"RayTaskError({cause_class.__name__})"
     Dual.__module__ = __name__
-    return Dual
+    return _duals.setdefault(cause_class, Dual)
 
 
 def _dual_of(*args: Any) -> RayTaskError:

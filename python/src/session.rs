@@ -15,13 +15,14 @@ use crate::interpreter::without_lock;
 /// Keeps the session of this process alive; `None`: there is none, or this is a worker.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
-/// Starts a session, whose workers are started by the command. Returns the socket of its store.
+/// Starts a session, whose workers and store are started by these commands. Returns the socket of its store.
 #[pyfunction]
-#[pyo3(signature = (command, *, num_cpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
+#[pyo3(signature = (command, store_command, *, num_cpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
 pub(crate) fn start(
     py: Python<'_>,
     command: Vec<OsString>,
+    store_command: Vec<OsString>,
     num_cpus: Option<f64>,
     memory: Option<u64>,
     resources: Option<HashMap<String, f64>>,
@@ -29,11 +30,8 @@ pub(crate) fn start(
     spill_directory: Option<PathBuf>,
     log_to_driver: Option<bool>,
 ) -> PyResult<PathBuf> {
-    let mut command = command.into_iter();
-    let mut launch = Launch::program(command.next().unwrap_or_default());
-    launch.arguments = command.collect();
-    launch.is_renamed = false;
-    let mut options = SessionOptions::new(host::build_id(), launch);
+    let mut options = SessionOptions::new(host::build_id(), launch(command));
+    options.store_launch = launch(store_command);
     options.amounts.num_cpus = num_cpus;
     options.amounts.memory = memory;
     options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
@@ -48,6 +46,14 @@ pub(crate) fn start(
         Ok::<_, Error>(socket)
     })
     .map_err(|error| raised(py, error))
+}
+
+fn launch(command: Vec<OsString>) -> Launch {
+    let mut command = command.into_iter();
+    let mut launch = Launch::program(command.next().unwrap_or_default());
+    launch.arguments = command.collect();
+    launch.is_renamed = false;
+    launch
 }
 
 /// Ends the session: actors first, then workers and store. Does nothing where there is none.

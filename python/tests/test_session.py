@@ -1,0 +1,97 @@
+"""Sessions: start, end, options. If this fails, programs hang at their end, or leave processes behind."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import mobula as ray
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def test_start_and_end() -> None:
+    assert not ray.is_initialized()
+    with ray.init(num_cpus=1) as context:
+        assert ray.is_initialized()
+        directory = context["session_dir"]
+        with pytest.raises(RuntimeError, match="twice by accident"):
+            ray.init()
+        ray.init(ignore_reinit_error=True)
+    assert not ray.is_initialized() and not os.path.exists(directory)
+    ray.shutdown()
+
+
+def test_functions_and_classes_outlive_a_session() -> None:
+    @ray.remote
+    def one() -> int:
+        return 1
+
+    @ray.remote
+    class Two:
+        def get(self) -> int:
+            return 2
+
+    for _ in range(2):
+        ray.init(num_cpus=1)
+        assert ray.get(one.remote()) == 1 and ray.get(Two.remote().get.remote()) == 2
+        ray.shutdown()
+
+
+def test_values_outlive_a_session_and_references_do_not() -> None:
+    ray.init(num_cpus=1)
+    ref = ray.put(np.arange(100_000))
+    array = ray.get(ref)
+    ray.shutdown()
+    assert int(array.sum()) == sum(range(100_000))
+    ray.init(num_cpus=1)
+    with pytest.raises(ray.exceptions.RaySystemError, match="session that has ended"):
+        ray.get(ref)
+
+
+def test_the_first_use_starts_a_session() -> None:
+    @ray.remote
+    def one() -> int:
+        return 1
+
+    assert ray.get(one.remote()) == 1
+    assert ray.is_initialized()
+
+
+def test_resources() -> None:
+    ray.init(num_cpus=3, resources={"disk": 2})
+    assert ray.cluster_resources()["CPU"] == 3 and ray.cluster_resources()["disk"] == 2
+    assert ray.available_resources()["CPU"] == 3
+
+    @ray.remote(resources={"disk": 1})
+    def one() -> int:
+        return 1
+
+    assert ray.get(one.remote()) == 1
+
+
+def test_options_that_cannot_be() -> None:
+    with pytest.raises(TypeError, match="no option surprise"):
+        ray.init(surprise=1)
+    with pytest.raises(ValueError):
+        ray.init(num_cpus=-1)
+    with pytest.raises(ValueError, match="address"):
+        ray.init(address="ray://elsewhere:10001")
+    with pytest.raises(ValueError, match="local_mode"):
+        ray.init(local_mode=True)
+    assert not ray.is_initialized()
+
+
+def test_a_full_store_is_an_error_that_says_so() -> None:
+    ray.init(num_cpus=1, object_store_memory=32 << 20)
+    with pytest.raises(ray.exceptions.ObjectStoreFullError, match="bytes"):
+        ray.put(np.zeros(64 << 20, dtype=np.uint8))
+
+
+def test_a_worker_cannot_start_a_session() -> None:
+    ray.init(num_cpus=1)
+    starts = ray.remote(lambda: ray.init())
+    with pytest.raises(RuntimeError, match="worker"):
+        ray.get(starts.remote())
