@@ -1,13 +1,14 @@
 """Count the words of texts with mappers and reducers that are actors, as the texts come.
 
 Each mapper reads articles one after the other and counts their words. Each reducer asks all mappers for the words that
-begin with its letters, and adds the counts up. Run it with ``python examples/python/mapreduce.py``; ``--articles`` names
-a directory with texts, and ``--check`` compares with a count in one process.
+begin with its letters, and adds the counts up. Run it with ``python examples/python/mapreduce.py``; ``--articles``
+names a directory with texts, and ``--check`` compares with a count in one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import time
 from collections import Counter
@@ -112,7 +113,7 @@ def main() -> None:
     # Every word is between two neighbours of these.
     letters = [chr(ord("a") + 26 * number // options.reducers) for number in range(1, options.reducers)]
     borders = ["", *letters, "\U0010ffff"]
-    keys = list(zip(borders, borders[1:], strict=False))
+    keys = list(itertools.pairwise(borders))
     mappers = [Mapper.remote(stream) for stream in streams]
     reducers = [Reducer.remote(key, *mappers) for key in keys]
 
