@@ -1,9 +1,10 @@
 //! Retries because of errors: if these fail, a call is retried too often, not often enough, or never comes to its end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula::{Builder, Error, Failure, ObjectRef, TaskErrorKind, TaskOptions};
+use mobula::{Builder, Error, Failure, ObjectRef, TaskError, TaskErrorKind, TaskOptions};
 use mobula_tests::session_with;
 
 /// Counts an attempt in a file, and returns its number, from 1 on.
@@ -78,6 +79,89 @@ fn errors_and_panics_and_deaths_are_retried_together_up_to_the_limit() {
         }
         assert_eq!(attempts(&tries), tried, "{plan}");
     }
+}
+
+fn is_of_first_two_attempts(error: &TaskError) -> bool {
+    error.message.ends_with("attempt 1") || error.message.ends_with("attempt 2")
+}
+
+/// As `follow`, without another word about errors.
+#[mobula::remote(retry_if = is_of_first_two_attempts)]
+fn follow_if(plan: String, tries: PathBuf) -> Result<usize, String> {
+    follow(plan, tries)
+}
+
+#[test]
+fn the_program_says_which_errors_are_retried() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session_with(Builder::new().workers(2).capacity_bytes(64 << 20));
+    let usual = TaskOptions::new;
+    for (number, (plan, options, expected, tried)) in [
+        ("e", usual(), Ok(2), 2),
+        ("ep", usual(), Ok(3), 3),
+        ("eee", usual(), Err("error of attempt 3"), 3),
+        ("ee", usual().max_retries(1), Err("error of attempt 2"), 2),
+        ("ee", usual().retry_delay(Duration::from_millis(5)), Ok(3), 3),
+        ("e", usual().retry_exceptions(false), Err("error of attempt 1"), 1),
+        ("ee", usual().retry_if(|_| false), Err("error of attempt 1"), 1),
+        ("pe", usual().retry_if(|error| error.kind == TaskErrorKind::Panicked), Err("error of attempt 2"), 2),
+        // The function is not asked when a process dies.
+        ("de", usual().retry_if(|_| false), Err("error of attempt 2"), 2),
+        (
+            "ee",
+            usual().retry_if(|error| panic!("it panics because of {error}")),
+            Err("error of attempt 1"),
+            1,
+        ),
+        // Nor when there is no retry left.
+        ("e", usual().max_retries(0).retry_if(|_| std::process::abort()), Err("error of attempt 1"), 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tries = directory.path().join(number.to_string());
+        let result = follow_if::options(options).remote(plan.to_owned(), tries.clone()).get();
+        match (result, expected) {
+            (Ok(value), Ok(expected)) => assert_eq!(value, expected, "{plan}"),
+            (Err(Error::Task(error)), Err(expected)) => assert_eq!(error.message, expected, "{plan}"),
+            (result, _) => panic!("{plan}: {result:?}"),
+        }
+        assert_eq!(attempts(&tries), tried, "{plan}");
+    }
+    let awaited = follow_if::remote("ee".to_owned(), directory.path().join("awaited"));
+    assert_eq!(pollster::block_on(awaited.get_async()).unwrap(), 3);
+    // Calls of other functions may be made, and waited for, where the program is asked.
+    let asks = usual().retry_if(|_| one::remote().get().is_ok_and(|one| one == 1));
+    assert_eq!(
+        follow_if::options(asks).remote("eee".to_owned(), directory.path().join("asks")).get().unwrap(),
+        4
+    );
+}
+
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
+static MAY_ANSWER: AtomicBool = AtomicBool::new(false);
+
+fn answers_late(_: &TaskError) -> bool {
+    IS_ASKED.store(true, Ordering::SeqCst);
+    mobula_tests::eventually("it may answer", || MAY_ANSWER.load(Ordering::SeqCst));
+    true
+}
+
+#[test]
+fn a_call_that_is_cancelled_while_the_program_decides_is_not_retried() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session_with(Builder::new().workers(1).capacity_bytes(64 << 20));
+    let tries = directory.path().join("tries");
+    let options = TaskOptions::new().retry_if(answers_late);
+    let call = follow_if::options(options).remote("e".to_owned(), tries.clone());
+    let other = call.clone();
+    let waits = std::thread::spawn(move || other.get());
+    mobula_tests::eventually("the program is asked", || IS_ASKED.load(Ordering::SeqCst));
+    call.cancel().unwrap();
+    assert!(matches!(call.get(), Err(Error::Failed(Failure::TaskCancelled { .. }))));
+    MAY_ANSWER.store(true, Ordering::SeqCst);
+    assert!(matches!(waits.join().unwrap(), Err(Error::Failed(Failure::TaskCancelled { .. }))));
+    assert_eq!((one::remote().get().unwrap(), attempts(&tries)), (1, 1));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Time limits: if these fail, a caller waits for a call longer than it said, a call runs after its deadline, or a limit
-//! ends a call that was in time.
+//! Time limits: if these fail, a caller waits for a call longer than it said, a call runs after its deadline, or a
+//! limit ends a call that was in time.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -86,8 +86,9 @@ use syn::{Error, Item};
 ///   otherwise: a number, or `unlimited`. Default: 0.
 /// - `#[remote(retry_exceptions = true)]`, `#[remote(retry_delay = Duration::from_millis(100))]`: whether errors and
 ///   panics are reasons to retry a call, too, and how long after the first. Default: no, and at once.
-/// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call may
-///   run, and how long after its making it must be over. Default: no limits.
+/// - `#[remote(retry_if = is_transient)]`: a function that says of an error whether it is a reason. Default: each is.
+/// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call
+///   may run, and how long after its making it must be over. Default: no limits.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
 ///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
 /// - `#[remote(env_vars = [("NAME", "value")])]`, `#[remote(working_dir = "/data")]`: the environment variables and

@@ -19,6 +19,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) streaming: Streaming,
     pub(crate) max_retries: Option<Limit>,
     pub(crate) retry_exceptions: Option<LitBool>,
+    pub(crate) retry_if: Option<Expr>,
     pub(crate) retry_delay: Option<Expr>,
     pub(crate) timeout: Option<Expr>,
     pub(crate) deadline: Option<Expr>,
@@ -179,6 +180,8 @@ impl FunctionOptions {
                 set(&meta, &mut options.max_retries, limit)
             } else if meta.path.is_ident("retry_exceptions") {
                 set(&meta, &mut options.retry_exceptions, |meta| meta.value()?.parse())
+            } else if meta.path.is_ident("retry_if") {
+                set(&meta, &mut options.retry_if, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("retry_delay") {
                 set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("timeout") {
@@ -195,8 +198,8 @@ impl FunctionOptions {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_retries`, `retry_exceptions`, `retry_delay`, `timeout`, `deadline`, `num_returns`, \
-                             `streaming`, `max_in_flight`, `name` and `crate`";
+                             `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, `deadline`, \
+                             `num_returns`, `streaming`, `max_in_flight`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

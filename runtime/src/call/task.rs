@@ -14,7 +14,7 @@ use crate::call::limits::{CallLimits, Deadline, LimitOptions};
 use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::environment::EnvironmentOptions;
-use crate::error::{Failure, TimeLimit};
+use crate::error::{Failure, TaskError, TimeLimit};
 use crate::resources::{Amounts, Demand};
 use crate::wire::Returns;
 
@@ -54,6 +54,7 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
 pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
     pub(crate) retry_exceptions: Option<bool>,
+    pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
     pub(crate) retry_delay: Option<Duration>,
     /// The time limits, if the program gives any.
     pub(crate) limits: Option<Box<LimitOptions>>,
@@ -141,6 +142,45 @@ impl TaskOptions {
         self
     }
 
+    /// Which [errors](Self::retry_exceptions) are reasons to retry the call: those for which this function returns
+    /// `true`. It stands for `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::{TaskError, TaskOptions};
+    ///
+    /// fn is_transient(error: &TaskError) -> bool {
+    ///     error.message.contains("busy")
+    /// }
+    ///
+    /// /// The server is busy at first.
+    /// #[mobula::remote(retry_if = is_transient)]
+    /// fn fetch(tries: PathBuf) -> Result<usize, String> {
+    ///     let count = std::fs::read(&tries).map_or(0, |tried| tried.len());
+    ///     std::fs::write(&tries, vec![0; count + 1]).expect("the directory is there");
+    ///     if count < 2 { Err("the server is busy".to_owned()) } else { Err("no such page".to_owned()) }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// let error = fetch::remote(directory.join("a")).get().unwrap_err();
+    /// assert!(error.to_string().contains("no such page")); // the third attempt
+    ///
+    /// let never = TaskOptions::new().retry_if(|_| false); // in place of the attribute's
+    /// let error = fetch::options(never).remote(directory.join("b")).get().unwrap_err();
+    /// assert!(error.to_string().contains("busy"));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The function runs in the process that made the call, on any of its threads, and other results wait for it
+    /// meanwhile: it should only look at the error. It is not asked after the last retry, nor when the process died. If
+    /// it panics, the call is not retried.
+    pub fn retry_if(mut self, is_retried: fn(&TaskError) -> bool) -> Self {
+        self.retry_if = Some(is_retried);
+        self
+    }
+
     /// The time before the first retry because of an [error](Self::retry_exceptions). It doubles with each further
     /// retry, up to a minute, and a random part of it, less than half, is left out: so calls that failed together do
     /// not come back together. Default: none, the call is retried at once.
@@ -160,9 +200,9 @@ impl TaskOptions {
     }
 
     /// How long the call may run, from the moment that it begins: each attempt, if it is retried. Then its result is
-    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), for each thread that waits for it and each call that has
-    /// it as an argument, and the call is cancelled as by `cancel`, with the calls that it made. It is not retried then.
-    /// The time in which it waits for its arguments or for a worker does not count. Default: no limit.
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), for each thread that waits for it and each call that
+    /// has it as an argument, and the call is cancelled as by `cancel`, with the calls that it made. It is not retried
+    /// then. The time in which it waits for its arguments or for a worker does not count. Default: no limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -441,6 +481,7 @@ impl TaskOptions {
             limits,
             max_retries: self.max_retries.or(defaults.max_retries),
             retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
+            retry_if: self.retry_if.or(defaults.retry_if),
             retry_delay: self.retry_delay.or(defaults.retry_delay),
             amounts,
             environment,
@@ -449,14 +490,18 @@ impl TaskOptions {
 
     /// How often the call is retried.
     pub(crate) fn retries(&self) -> u32 {
-        let default = if self.retry_exceptions == Some(true) { RETRIES_OF_ERRORS } else { 0 };
+        let default = if self.retries_errors() { RETRIES_OF_ERRORS } else { 0 };
         self.max_retries.unwrap_or(default)
     }
 
     /// The milliseconds before the first retry because of an error; `None`: errors are not retried.
     pub(crate) fn retry_errors(&self) -> Option<u32> {
         let first = self.retry_delay.unwrap_or_default().as_millis();
-        (self.retry_exceptions == Some(true)).then(|| u32::try_from(first).unwrap_or(u32::MAX))
+        self.retries_errors().then(|| u32::try_from(first).unwrap_or(u32::MAX))
+    }
+
+    fn retries_errors(&self) -> bool {
+        self.retry_exceptions.unwrap_or(self.retry_if.is_some())
     }
 }
 
@@ -522,6 +567,8 @@ pub(crate) struct Task {
     pub(crate) max_retries: u32,
     /// The milliseconds before the first retry because of an error of the function; `None`: errors are not retried.
     pub(crate) retry_errors: Option<u32>,
+    /// Says which errors are retried; `None`: all.
+    pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
     /// The time limits, if there are any.
     pub(crate) limits: Option<Box<CallLimits>>,
     /// How often it was retried.

@@ -89,6 +89,7 @@ pub(crate) fn submit(
         demand,
         max_retries: options.retries(),
         retry_errors: options.retry_errors(),
+        retry_if: options.retry_if,
         limits: options.limits.as_deref().map(|limits| runtime.submitter.limits_of(limits)),
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),

@@ -1,4 +1,5 @@
-//! Calls that failed and are retried after a while.
+//! Calls that failed and are retried after a while, or of which the program's `retry_if` has not said yet whether they
+//! are retried.
 //!
 //! Nothing comes for them: the background poller sleeps no longer than until the next one is due.
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::call::task::Task;
+use crate::error::Failure;
 
 /// The longest time before a retry, unless the first one takes longer.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -17,6 +19,16 @@ const DELAY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Delayed {
     /// By the time at which they are due, and their numbers.
     calls: BTreeMap<(Instant, u64), Arc<Task>>,
+    /// By their numbers.
+    undecided: BTreeMap<u64, Undecided>,
+}
+
+/// A call that failed, and is retried if the program says so.
+struct Undecided {
+    task: Arc<Task>,
+    failure: Failure,
+    /// A thread asks the program.
+    is_asked: bool,
 }
 
 impl Delayed {
@@ -35,14 +47,34 @@ impl Delayed {
         std::mem::replace(&mut self.calls, later).into_values().collect()
     }
 
+    /// The program is to be asked whether a call that failed is retried.
+    pub(super) fn add_undecided(&mut self, task: Arc<Task>, failure: Failure) {
+        self.undecided.insert(task.id, Undecided { task, failure, is_asked: false });
+    }
+
+    /// A call of which the program is to be asked by this thread. It stays, so that a thread that cancels it finds it.
+    pub(super) fn next_undecided(&mut self) -> Option<(Arc<Task>, Failure)> {
+        let next = self.undecided.values_mut().find(|undecided| !undecided.is_asked)?;
+        next.is_asked = true;
+        Some((next.task.clone(), next.failure.clone()))
+    }
+
+    /// The program has been asked. Returns whether the call is still there.
+    pub(super) fn decided(&mut self, task: u64) -> bool {
+        self.undecided.remove(&task).is_some()
+    }
+
     /// Removes and returns those that are chosen.
     pub(super) fn take_if(&mut self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
-        self.calls.extract_if(.., |_, task| is_chosen(task)).map(|(_, task)| task).collect()
+        let delayed = self.calls.extract_if(.., |_, task| is_chosen(task)).map(|(_, task)| task);
+        let undecided = self.undecided.extract_if(.., |_, undecided| is_chosen(&undecided.task));
+        delayed.chain(undecided.map(|(_, undecided)| undecided.task)).collect()
     }
 
     /// Removes and returns all: the session is over.
     pub(super) fn take_all(&mut self) -> Vec<Arc<Task>> {
-        std::mem::take(&mut self.calls).into_values().collect()
+        let undecided = std::mem::take(&mut self.undecided).into_values().map(|undecided| undecided.task);
+        std::mem::take(&mut self.calls).into_values().chain(undecided).collect()
     }
 }
 

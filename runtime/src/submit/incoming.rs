@@ -1,6 +1,7 @@
 //! Events on the calling side: results and declined calls come back, the head sends records, and processes that run
 //! calls are lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::call::items::Arrival;
 use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
 use crate::call::result_cell::Dependent;
-use crate::call::task::{Target, Task};
+use crate::call::task::{Target, Task, is_within};
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result, TaskErrorKind, TimeLimit};
 use crate::mail::link::Link;
@@ -31,17 +32,21 @@ impl Submitter {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
             Some(ToCaller::Item(item, payload)) => self.on_item(link, item, payload),
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
-                let mut delay = None;
+                let mut retry = Retry::Never;
                 let running = self.end_call_and(link, task, Some(ran_nanos), |state, task| {
-                    delay = delay_of_retry(task, &failure);
-                    if let Some(delay) = delay {
-                        self.settler.begin(1);
-                        state.delayed.add(task.clone(), Instant::now() + delay);
+                    retry = retry_of(task, &failure);
+                    match retry {
+                        Retry::Never => return,
+                        Retry::After(delay) => state.delayed.add(task.clone(), Instant::now() + delay),
+                        Retry::Undecided => state.delayed.add_undecided(task.clone(), failure.clone()),
                     }
+                    self.settler.begin(1);
                 });
-                match (running, delay) {
-                    (Some(_), Some(delay)) => self.on_retry_waits(delay),
-                    (Some(running), None) => self.settle_all(&running.task, &failure),
+                match (running, retry) {
+                    (Some(_), Retry::After(delay)) => self.on_retry_waits(delay),
+                    // Nothing may be locked while code of the program runs.
+                    (Some(_), Retry::Undecided) => self.settler.decide_later(),
+                    (Some(running), Retry::Never) => self.settle_all(&running.task, &failure),
                     (None, _) => {}
                 }
             }
@@ -101,6 +106,36 @@ impl Submitter {
             self.on_time();
         } else if is_sooner {
             self.waiters.tick_sooner();
+        }
+    }
+
+    /// Asks the program of the calls that failed whether they are retried. Runs its code: nothing may be locked.
+    pub(super) fn decide_retries(&self) {
+        loop {
+            let Some((task, failure)) = self.state.lock().delayed.next_undecided() else { return };
+            let is_wanted = match (&failure, task.retry_if) {
+                (Failure::Task(error), Some(is_wanted)) => {
+                    catch_unwind(AssertUnwindSafe(|| is_wanted(error))).unwrap_or(false)
+                }
+                _ => false,
+            };
+            let mut state = self.state.lock();
+            if !state.delayed.decided(task.id) {
+                // It was cancelled meanwhile.
+                continue;
+            }
+            let delay = if is_wanted { delay_of_retry(&task) } else { None };
+            if let Some(delay) = delay {
+                state.delayed.add(task.clone(), Instant::now() + delay);
+            }
+            drop(state);
+            match delay {
+                Some(delay) => self.on_retry_waits(delay),
+                None => {
+                    self.settler.end(1);
+                    self.settle_all(&task, &failure);
+                }
+            }
         }
     }
 
@@ -434,12 +469,34 @@ impl Submitter {
     }
 }
 
-/// The time after which a call that failed is retried; `None`: it is not. Counts the retry.
-fn delay_of_retry(task: &Task, failure: &Failure) -> Option<Duration> {
-    let first = Duration::from_millis(task.retry_errors?.into());
-    let Failure::Task(error) = failure else { return None };
+/// Whether a call that failed is retried.
+#[derive(Clone, Copy)]
+enum Retry {
+    Never,
+    After(Duration),
+    /// If the program says so.
+    Undecided,
+}
+
+/// Whether a call that failed is retried. Counts a retry that is certain.
+fn retry_of(task: &Task, failure: &Failure) -> Retry {
+    let Failure::Task(error) = failure else { return Retry::Never };
     // Anything else would be the same another time.
-    let is_of_function = matches!(error.kind, TaskErrorKind::Returned | TaskErrorKind::Panicked);
-    let is_retried = is_of_function && !task.is_over() && task.may_retry(task.max_retries);
+    if !matches!(error.kind, TaskErrorKind::Returned | TaskErrorKind::Panicked) || task.retry_errors.is_none()
+    {
+        return Retry::Never;
+    }
+    if task.retry_if.is_some() {
+        let is_possible =
+            !task.is_over() && is_within(task.retries.load(Ordering::Relaxed), task.max_retries);
+        return if is_possible { Retry::Undecided } else { Retry::Never };
+    }
+    delay_of_retry(task).map_or(Retry::Never, Retry::After)
+}
+
+/// The time after which a call is retried because of an error; `None`: it is not. Counts the retry.
+fn delay_of_retry(task: &Task) -> Option<Duration> {
+    let first = Duration::from_millis(task.retry_errors?.into());
+    let is_retried = !task.is_over() && task.may_retry(task.max_retries);
     is_retried.then(|| delay(first, task.retries.load(Ordering::Relaxed)))
 }

@@ -144,8 +144,8 @@ impl Submitter {
         self.id_last.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled, or calls with
-    /// limits may begin.
+    /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled, or calls
+    /// with limits may begin.
     pub(crate) fn is_busy(&self) -> bool {
         self.settler.is_busy() || self.limited.count() > 0
     }
@@ -436,15 +436,17 @@ impl Submitter {
         self.settler.any_future()
     }
 
-    /// Whether futures are to be woken. One load.
+    /// Whether [`wake_futures`](Self::wake_futures) has something to do. One load.
     pub(crate) fn has_woken(&self) -> bool {
         self.settler.has_woken()
     }
 
-    /// Wakes the futures whose results are there. Runs code of executors: nothing may be locked.
+    /// Wakes the futures whose results are there, and asks the program whether failed calls are retried. Runs code of
+    /// executors and of the program: nothing may be locked.
     pub(crate) fn wake_futures(&self) {
-        if self.settler.has_woken() {
+        while self.settler.has_woken() {
             self.settler.take_woken().into_iter().for_each(Waker::wake);
+            self.decide_retries();
         }
     }
 }

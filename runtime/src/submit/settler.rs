@@ -20,6 +20,7 @@ pub(super) struct Settler {
     /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing
     /// is locked.
     woken: Mutex<Vec<Waker>>,
+    /// Whether there are any, or the program is to be asked about retries, which runs its code, too.
     has_woken: AtomicBool,
 }
 
@@ -85,7 +86,13 @@ impl Settler {
         self.has_woken.store(true, Ordering::SeqCst);
     }
 
-    /// Whether futures are to be woken. One load.
+    /// The program is to be asked whether a call is retried.
+    pub(super) fn decide_later(&self) {
+        // SeqCst: before the look at who sleeps.
+        self.has_woken.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether futures are to be woken, or the program to be asked. One load.
     pub(super) fn has_woken(&self) -> bool {
         self.has_woken.load(Ordering::SeqCst)
     }
