@@ -25,6 +25,7 @@ use mobula_client::OwnerId;
 
 use self::ledger::Ledger;
 use self::wants::{Seeker, Want, Wants};
+pub(super) use self::worker::{Job, Worker};
 use self::workers::Workers;
 use crate::environment::Environment;
 use crate::resources::{Demand, Resources};
@@ -34,7 +35,9 @@ mod calls;
 mod ledger;
 #[cfg(test)]
 mod simulation;
+mod supply;
 mod wants;
+mod worker;
 mod workers;
 
 /// A worker that is not needed ends after being idle for this long.
@@ -65,137 +68,6 @@ pub(super) trait Caller: Clone {
     fn id(&self) -> u64;
     /// The process at the other end.
     fn peer(&self) -> OwnerId;
-}
-
-/// A process of the session other than the driver.
-pub(super) struct Worker<C> {
-    pub(super) pid: u32,
-    /// The environment that it was started in.
-    pub(super) environment: Environment,
-    /// The link to the process, once it has registered.
-    pub(super) link: Option<C>,
-    pub(super) job: Job,
-    /// The caller to which it is leased.
-    lessee: Option<C>,
-    /// The demand of its calls, from the grant until it is idle again.
-    demand: Demand,
-    /// The part of the demand that it holds.
-    held: Resources,
-    /// Whether its call waits for results of other calls.
-    blocked: bool,
-    /// Since when the process is broken: its connection is closed, or its records cannot be read.
-    pub(super) broken: Option<Instant>,
-    /// Whether it took too long to end and was killed.
-    pub(super) killed: bool,
-}
-
-/// The use of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Job {
-    Starting {
-        since: Instant,
-    },
-    Idle {
-        since: Instant,
-    },
-    Leased {
-        recalled: bool,
-    },
-    /// No caller has it any more, but it may still run calls.
-    Finishing {
-        since: Instant,
-        asked: bool,
-    },
-    Actor {
-        actor: u64,
-    },
-    Exiting {
-        since: Instant,
-    },
-}
-
-impl<C: Caller> Worker<C> {
-    fn is_leased_to(&self, caller: &C) -> bool {
-        matches!(self.job, Job::Leased { .. })
-            && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
-    }
-
-    fn end_lease(&mut self, is_busy: bool, now: Instant) {
-        self.job =
-            if is_busy { Job::Finishing { since: now, asked: false } } else { Job::Idle { since: now } };
-        self.lessee = None;
-    }
-
-    /// The part that it should hold, by its job.
-    fn due(&self) -> Resources {
-        match self.job {
-            Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
-            // It keeps its part until it has ended.
-            Job::Exiting { .. } => self.held.clone(),
-            Job::Finishing { .. } => self.demand.without_cpus(),
-            _ if self.blocked => self.demand.without_cpus(),
-            Job::Leased { .. } | Job::Actor { .. } => Resources::clone(&self.demand),
-        }
-    }
-
-    /// Takes and gives back resources, after it began or ended something.
-    fn charge(&mut self, ledger: &mut Ledger) {
-        let due = self.due();
-        ledger.replace(&mut self.held, due);
-    }
-
-    fn is_recalled(&self) -> bool {
-        matches!(self.job, Job::Leased { recalled: true })
-    }
-
-    /// Whether it could be recalled, and would then give back what it holds.
-    fn is_recallable(&self) -> bool {
-        matches!(self.job, Job::Leased { recalled: false }) && !self.blocked
-    }
-
-    /// Whether it has taken longer to start, or to end, than it may.
-    fn is_late(&self, now: Instant) -> bool {
-        let is_late = match self.job {
-            Job::Starting { since } => now.duration_since(since) > START_PATIENCE,
-            Job::Exiting { since } => now.duration_since(since) > EXIT_PATIENCE,
-            _ => false,
-        };
-        is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
-    }
-
-    /// Whether it will do something that others may wait for; its end counts too.
-    fn goes_on(&self, now: Instant) -> bool {
-        match self.job {
-            Job::Starting { .. } | Job::Exiting { .. } => true,
-            Job::Idle { .. } | Job::Leased { .. } => self.broken.is_some() || !self.blocked,
-            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
-            Job::Actor { .. } => self.broken.is_some(),
-        }
-    }
-
-    /// Whether the process has no work, and can begin some.
-    fn is_idle(&self) -> bool {
-        matches!(self.job, Job::Idle { .. }) && !self.blocked && self.broken.is_none() && self.link.is_some()
-    }
-
-    fn is_starting(&self) -> bool {
-        matches!(self.job, Job::Starting { .. })
-    }
-
-    /// Whether it will soon be free, or is found to be busy.
-    fn is_finishing(&self, now: Instant) -> bool {
-        matches!(self.job, Job::Finishing { .. }) && self.serves(now)
-    }
-
-    /// Whether it runs, or could soon run, a call for which a process waits.
-    fn serves(&self, now: Instant) -> bool {
-        let has_part = match self.job {
-            Job::Starting { .. } | Job::Idle { .. } | Job::Leased { .. } => true,
-            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
-            Job::Actor { .. } | Job::Exiting { .. } => false,
-        };
-        has_part && !self.blocked && self.broken.is_none()
-    }
 }
 
 /// A decision that the state carries out.
@@ -438,51 +310,6 @@ impl<C: Caller> Pool<C> {
         idle.max_by_key(|(since, token, _)| (*since, *token)).map(|(_, token, link)| (token, link))
     }
 
-    /// Whether there may be one more actor: enough processes are left for calls of functions.
-    pub(super) fn has_room_for_actor(&self) -> bool {
-        self.workers.actors() + self.kept < self.limit()
-    }
-
-    /// The limit of processes, and their number.
-    pub(super) fn processes(&self) -> (usize, usize) {
-        (self.limit(), self.workers.len())
-    }
-
-    /// The number of processes that are starting, and do not use all their descriptors in the driver yet.
-    pub(super) fn starting(&self) -> usize {
-        self.count(Worker::is_starting)
-    }
-
-    /// The number of processes that are there or starting for actors that wait for one of this environment.
-    pub(super) fn coming(&self, environment: &Environment) -> usize {
-        let is_coming = |worker: &Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
-        self.count(|worker| is_coming(worker) && worker.environment == *environment)
-    }
-
-    /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
-    /// `in_limit` together.
-    pub(super) fn set_room(&mut self, in_limit: usize, more: usize) {
-        // Always one more than are kept, for an actor or for a call that another call waits for.
-        let in_limit = in_limit.max(self.kept + 1);
-        self.room = more.min(in_limit.saturating_sub(self.workers.len()));
-    }
-
-    fn limit(&self) -> usize {
-        let with_room = self.workers.len().saturating_add(self.room);
-        // Calls have one process even without room.
-        self.processes_max.min(with_room.max(self.workers.actors() + 1).max(PROCESSES_MIN))
-    }
-
-    /// The number of processes that are only there because calls wait for others, when a warning is due for the first
-    /// time.
-    pub(super) fn many_blocked(&mut self) -> Option<usize> {
-        let blocked = self.workers.blocked();
-        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.kept).min(self.limit() / 2).max(1);
-        let is_new = blocked >= worth_saying
-            && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
-        is_new.then_some(blocked)
-    }
-
     /// An idle process becomes an actor's, which demands nothing.
     pub(super) fn place(&mut self, token: u64, actor: u64) {
         self.change(token, |worker| {
@@ -507,109 +334,6 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// The environments of the processes to start, when so many actors wait for a usual one.
-    pub(super) fn lacking(&self, actors: usize, now: Instant) -> Vec<Environment> {
-        let mut lacking = self.needed(actors, now);
-        lacking.truncate(self.limit().saturating_sub(self.workers.len()));
-        lacking
-    }
-
-    /// The same, as if there could be any number of processes. Those of other environments come first: the usual ones
-    /// may be kept for nothing.
-    fn needed(&self, actors: usize, now: Instant) -> Vec<Environment> {
-        let mut needed = Vec::new();
-        let mut for_usual = 0;
-        for (environment, grantable) in self.grantable(now) {
-            let is_coming = |worker: &Worker<C>| {
-                worker.environment == environment
-                    && (worker.is_starting() || worker.is_idle() || worker.is_finishing(now))
-            };
-            let lacking = grantable.min(self.kept).saturating_sub(self.count(is_coming));
-            if environment.is_usual() {
-                for_usual = lacking;
-            } else {
-                needed.extend(std::iter::repeat_n(environment, lacking));
-            }
-        }
-        let starting = self.count(|worker| worker.is_starting() && worker.environment.is_usual());
-        let for_calls = self.kept.saturating_sub(self.serving(&Environment::USUAL, now));
-        let for_actors = actors.saturating_sub(starting);
-        let usual = for_calls.max(for_actors).max(for_usual);
-        needed.extend(std::iter::repeat_n(Environment::USUAL, usual));
-        needed
-    }
-
-    /// The request to refuse, when the limit of processes is reached and none of them goes on.
-    pub(super) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
-        let is_full = self.workers.len() >= self.limit();
-        let waits = actors > 0 || !self.wants.is_empty();
-        if !(is_full && waits) || self.workers.active().any(|(_, worker)| worker.goes_on(now)) {
-            self.stuck = None;
-            return None;
-        }
-        let stuck = now.duration_since(*self.stuck.get_or_insert(now));
-        // The innermost blocked call is refused, so that its caller goes on; if there is none, a request that blocks no
-        // call.
-        let position = self.wants.iter().rposition(|want| self.is_blocked(want));
-        let has_actors = self.workers.actors() > 0;
-        let patience = match position {
-            None if has_actors => STUCK_PATIENCE_FOR_ACTORS,
-            _ => STUCK_PATIENCE,
-        };
-        if stuck < patience {
-            return None;
-        }
-        self.stuck = None;
-        match position.or(self.wants.iter().len().checked_sub(1)) {
-            Some(position) => {
-                let want = self.wants.remove(position);
-                Some(match want.seeker {
-                    Seeker::Caller(caller) => Refused::Caller(caller, want.demand),
-                    Seeker::Actor(actor) => Refused::Actor(Some(actor)),
-                })
-            }
-            None => Some(Refused::Actor(None)),
-        }
-    }
-
-    /// Processes that have been idle for a while and are not needed, and idle ones in the way of processes of other
-    /// environments that cannot start. So many actors wait for a usual one.
-    pub(super) fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
-        let idle = self.workers.active().filter(|(_, worker)| {
-            matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
-                && worker.serves(now)
-        });
-        let (usual, others): (Vec<_>, Vec<_>) = idle.partition(|(_, worker)| worker.environment.is_usual());
-        let usual = usual.into_iter().take(self.surplus_count(now));
-        let others = others.into_iter().filter(|(_, worker)| self.is_spare(worker));
-        let mut surplus: Vec<u64> = usual.chain(others).map(|(token, _)| token).collect();
-        let needed = self.needed(actors, now);
-        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
-        let comes_free = surplus.len() + self.count(is_exiting);
-        let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
-        // A kept process makes room for a call; the process of a call makes no room for a kept one.
-        let mut unmet = needed.iter().skip(room).peekable();
-        if let Some(first) = unmet.peek().copied() {
-            let count = unmet.filter(|environment| first.is_usual() || !environment.is_usual()).count();
-            let in_the_way = self.workers.active().filter(|(token, worker)| {
-                worker.is_idle() && worker.environment != *first && !surplus.contains(token)
-            });
-            let in_the_way: Vec<u64> = in_the_way.map(|(token, _)| token).take(count).collect();
-            surplus.extend(in_the_way);
-        }
-        surplus
-    }
-
-    /// Whether it is an idle process of another environment than the usual one, which nobody wants.
-    fn is_spare(&self, worker: &Worker<C>) -> bool {
-        let is_wanted = || self.wants.iter().any(|want| *want.demand.environment() == worker.environment);
-        !worker.environment.is_usual() && worker.is_idle() && !is_wanted()
-    }
-
-    fn serving(&self, environment: &Environment, now: Instant) -> usize {
-        self.count(|worker| worker.environment == *environment && worker.serves(now))
-    }
-
     /// The number of workers that do not rest for which something holds.
     fn count(&self, is_it: impl Fn(&Worker<C>) -> bool) -> usize {
         self.workers.active().filter(|(_, worker)| is_it(worker)).count()
@@ -628,10 +352,6 @@ impl<C: Caller> Pool<C> {
 
     fn end_lease(&mut self, token: u64, is_busy: bool, now: Instant) {
         self.change(token, |worker| worker.end_lease(is_busy, now));
-    }
-
-    fn surplus_count(&self, now: Instant) -> usize {
-        self.serving(&Environment::USUAL, now).saturating_sub(self.kept)
     }
 
     // ---- wants ----
@@ -695,29 +415,6 @@ impl<C: Caller> Pool<C> {
             Some(reserved) => self.ledger.has_beside(&want.demand, &reserved.demand),
             None => self.ledger.has(&want.demand),
         }
-    }
-
-    /// How many workers of each environment could be granted if there were processes enough, and no other environments.
-    fn grantable(&self, now: Instant) -> Vec<(Environment, usize)> {
-        let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
-        let mut counts: Vec<(Environment, usize, Resources)> = Vec::new();
-        for want in self.wants.iter().filter(|want| self.fits_beside(reserved, want)) {
-            let environment = want.demand.environment();
-            let position = counts.iter().position(|(other, ..)| other == environment);
-            let position = position.unwrap_or_else(|| {
-                counts.push((environment.clone(), 0, self.ledger.free()));
-                counts.len() - 1
-            });
-            let (_, count, free) = &mut counts[position];
-            for _ in 0..want.workers {
-                if !want.demand.is_within(free) {
-                    break;
-                }
-                free.subtract(&want.demand);
-                *count += 1;
-            }
-        }
-        counts.into_iter().map(|(environment, count, _)| (environment, count)).collect()
     }
 
     fn grant(&mut self, now: Instant) -> Option<Decision<C>> {

@@ -1,0 +1,191 @@
+//! How many processes there are, and in which environments: which ones start, which ones end, and which requests are
+//! refused when there may be no more.
+
+use std::time::Instant;
+
+use super::wants::Seeker;
+use super::{
+    BLOCKED_WORTH_SAYING, Caller, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
+    STUCK_PATIENCE_FOR_ACTORS, SURPLUS_KEPT, Worker,
+};
+use crate::environment::Environment;
+use crate::resources::Resources;
+
+impl<C: Caller> Pool<C> {
+    /// The environments of the processes to start, when so many actors wait for a usual one.
+    pub(in crate::head) fn lacking(&self, actors: usize, now: Instant) -> Vec<Environment> {
+        let mut lacking = self.needed(actors, now);
+        lacking.truncate(self.limit().saturating_sub(self.workers.len()));
+        lacking
+    }
+
+    /// The same, as if there could be any number of processes. Those of other environments come first: the usual ones
+    /// may be kept for nothing.
+    pub(super) fn needed(&self, actors: usize, now: Instant) -> Vec<Environment> {
+        let mut needed = Vec::new();
+        let mut for_usual = 0;
+        for (environment, grantable) in self.grantable(now) {
+            let is_coming = |worker: &Worker<C>| {
+                worker.environment == environment
+                    && (worker.is_starting() || worker.is_idle() || worker.is_finishing(now))
+            };
+            let lacking = grantable.min(self.kept).saturating_sub(self.count(is_coming));
+            if environment.is_usual() {
+                for_usual = lacking;
+            } else {
+                needed.extend(std::iter::repeat_n(environment, lacking));
+            }
+        }
+        let starting = self.count(|worker| worker.is_starting() && worker.environment.is_usual());
+        let for_calls = self.kept.saturating_sub(self.serving(&Environment::USUAL, now));
+        let for_actors = actors.saturating_sub(starting);
+        let usual = for_calls.max(for_actors).max(for_usual);
+        needed.extend(std::iter::repeat_n(Environment::USUAL, usual));
+        needed
+    }
+
+    /// The request to refuse, when the limit of processes is reached and none of them goes on.
+    pub(in crate::head) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
+        let is_full = self.workers.len() >= self.limit();
+        let waits = actors > 0 || !self.wants.is_empty();
+        if !(is_full && waits) || self.workers.active().any(|(_, worker)| worker.goes_on(now)) {
+            self.stuck = None;
+            return None;
+        }
+        let stuck = now.duration_since(*self.stuck.get_or_insert(now));
+        // The innermost blocked call is refused, so that its caller goes on; if there is none, a request that blocks no
+        // call.
+        let position = self.wants.iter().rposition(|want| self.is_blocked(want));
+        let has_actors = self.workers.actors() > 0;
+        let patience = match position {
+            None if has_actors => STUCK_PATIENCE_FOR_ACTORS,
+            _ => STUCK_PATIENCE,
+        };
+        if stuck < patience {
+            return None;
+        }
+        self.stuck = None;
+        match position.or(self.wants.iter().len().checked_sub(1)) {
+            Some(position) => {
+                let want = self.wants.remove(position);
+                Some(match want.seeker {
+                    Seeker::Caller(caller) => Refused::Caller(caller, want.demand),
+                    Seeker::Actor(actor) => Refused::Actor(Some(actor)),
+                })
+            }
+            None => Some(Refused::Actor(None)),
+        }
+    }
+
+    /// Processes that have been idle for a while and are not needed, and idle ones in the way of processes of other
+    /// environments that cannot start. So many actors wait for a usual one.
+    pub(in crate::head) fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
+        let idle = self.workers.active().filter(|(_, worker)| {
+            matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
+                && worker.serves(now)
+        });
+        let (usual, others): (Vec<_>, Vec<_>) = idle.partition(|(_, worker)| worker.environment.is_usual());
+        let usual = usual.into_iter().take(self.surplus_count(now));
+        let others = others.into_iter().filter(|(_, worker)| self.is_spare(worker));
+        let mut surplus: Vec<u64> = usual.chain(others).map(|(token, _)| token).collect();
+        let needed = self.needed(actors, now);
+        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
+        let comes_free = surplus.len() + self.count(is_exiting);
+        let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
+        // A kept process makes room for a call; the process of a call makes no room for a kept one.
+        let mut unmet = needed.iter().skip(room).peekable();
+        if let Some(first) = unmet.peek().copied() {
+            let count = unmet.filter(|environment| first.is_usual() || !environment.is_usual()).count();
+            let in_the_way = self.workers.active().filter(|(token, worker)| {
+                worker.is_idle() && worker.environment != *first && !surplus.contains(token)
+            });
+            let in_the_way: Vec<u64> = in_the_way.map(|(token, _)| token).take(count).collect();
+            surplus.extend(in_the_way);
+        }
+        surplus
+    }
+
+    /// Whether it is an idle process of another environment than the usual one, which nobody wants.
+    pub(super) fn is_spare(&self, worker: &Worker<C>) -> bool {
+        let is_wanted = || self.wants.iter().any(|want| *want.demand.environment() == worker.environment);
+        !worker.environment.is_usual() && worker.is_idle() && !is_wanted()
+    }
+
+    pub(super) fn serving(&self, environment: &Environment, now: Instant) -> usize {
+        self.count(|worker| worker.environment == *environment && worker.serves(now))
+    }
+
+    /// How many workers of each environment could be granted if there were processes enough, and no other environments.
+    pub(super) fn grantable(&self, now: Instant) -> Vec<(Environment, usize)> {
+        let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
+        let mut counts: Vec<(Environment, usize, Resources)> = Vec::new();
+        for want in self.wants.iter().filter(|want| self.fits_beside(reserved, want)) {
+            let environment = want.demand.environment();
+            let position = counts.iter().position(|(other, ..)| other == environment);
+            let position = position.unwrap_or_else(|| {
+                counts.push((environment.clone(), 0, self.ledger.free()));
+                counts.len() - 1
+            });
+            let (_, count, free) = &mut counts[position];
+            for _ in 0..want.workers {
+                if !want.demand.is_within(free) {
+                    break;
+                }
+                free.subtract(&want.demand);
+                *count += 1;
+            }
+        }
+        counts.into_iter().map(|(environment, count, _)| (environment, count)).collect()
+    }
+
+    pub(super) fn surplus_count(&self, now: Instant) -> usize {
+        self.serving(&Environment::USUAL, now).saturating_sub(self.kept)
+    }
+
+    // ---- the limit ----
+
+    /// Whether there may be one more actor: enough processes are left for calls of functions.
+    pub(in crate::head) fn has_room_for_actor(&self) -> bool {
+        self.workers.actors() + self.kept < self.limit()
+    }
+
+    /// The limit of processes, and their number.
+    pub(in crate::head) fn processes(&self) -> (usize, usize) {
+        (self.limit(), self.workers.len())
+    }
+
+    /// The number of processes that are starting, and do not use all their descriptors in the driver yet.
+    pub(in crate::head) fn starting(&self) -> usize {
+        self.count(Worker::is_starting)
+    }
+
+    /// The number of processes that are there or starting for actors that wait for one of this environment.
+    pub(in crate::head) fn coming(&self, environment: &Environment) -> usize {
+        let is_coming = |worker: &Worker<C>| matches!(worker.job, Job::Starting { .. } | Job::Idle { .. });
+        self.count(|worker| is_coming(worker) && worker.environment == *environment)
+    }
+
+    /// Says for how many more processes the driver has room. By the limit of its descriptors alone, there is room for
+    /// `in_limit` together.
+    pub(in crate::head) fn set_room(&mut self, in_limit: usize, more: usize) {
+        // Always one more than are kept, for an actor or for a call that another call waits for.
+        let in_limit = in_limit.max(self.kept + 1);
+        self.room = more.min(in_limit.saturating_sub(self.workers.len()));
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        let with_room = self.workers.len().saturating_add(self.room);
+        // Calls have one process even without room.
+        self.processes_max.min(with_room.max(self.workers.actors() + 1).max(PROCESSES_MIN))
+    }
+
+    /// The number of processes that are only there because calls wait for others, when a warning is due for the first
+    /// time.
+    pub(in crate::head) fn many_blocked(&mut self) -> Option<usize> {
+        let blocked = self.workers.blocked();
+        let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.kept).min(self.limit() / 2).max(1);
+        let is_new = blocked >= worth_saying
+            && !std::mem::replace(&mut self.has_said_blocked, blocked >= worth_saying);
+        is_new.then_some(blocked)
+    }
+}

@@ -1,0 +1,139 @@
+//! One process of the session, and what it is used for.
+
+use std::time::Instant;
+
+use super::ledger::Ledger;
+use super::{BROKEN_PATIENCE, Caller, EXIT_PATIENCE, FREE_PATIENCE, START_PATIENCE};
+use crate::environment::Environment;
+use crate::resources::{Demand, Resources};
+
+/// A process of the session other than the driver.
+pub(in crate::head) struct Worker<C> {
+    pub(in crate::head) pid: u32,
+    /// The environment that it was started in.
+    pub(in crate::head) environment: Environment,
+    /// The link to the process, once it has registered.
+    pub(in crate::head) link: Option<C>,
+    pub(in crate::head) job: Job,
+    /// The caller to which it is leased.
+    pub(super) lessee: Option<C>,
+    /// The demand of its calls, from the grant until it is idle again.
+    pub(super) demand: Demand,
+    /// The part of the demand that it holds.
+    pub(super) held: Resources,
+    /// Whether its call waits for results of other calls.
+    pub(super) blocked: bool,
+    /// Since when the process is broken: its connection is closed, or its records cannot be read.
+    pub(in crate::head) broken: Option<Instant>,
+    /// Whether it took too long to end and was killed.
+    pub(in crate::head) killed: bool,
+}
+
+/// The use of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::head) enum Job {
+    Starting {
+        since: Instant,
+    },
+    Idle {
+        since: Instant,
+    },
+    Leased {
+        recalled: bool,
+    },
+    /// No caller has it any more, but it may still run calls.
+    Finishing {
+        since: Instant,
+        asked: bool,
+    },
+    Actor {
+        actor: u64,
+    },
+    Exiting {
+        since: Instant,
+    },
+}
+
+impl<C: Caller> Worker<C> {
+    pub(super) fn is_leased_to(&self, caller: &C) -> bool {
+        matches!(self.job, Job::Leased { .. })
+            && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
+    }
+
+    pub(super) fn end_lease(&mut self, is_busy: bool, now: Instant) {
+        self.job =
+            if is_busy { Job::Finishing { since: now, asked: false } } else { Job::Idle { since: now } };
+        self.lessee = None;
+    }
+
+    /// The part that it should hold, by its job.
+    pub(super) fn due(&self) -> Resources {
+        match self.job {
+            Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
+            // It keeps its part until it has ended.
+            Job::Exiting { .. } => self.held.clone(),
+            Job::Finishing { .. } => self.demand.without_cpus(),
+            _ if self.blocked => self.demand.without_cpus(),
+            Job::Leased { .. } | Job::Actor { .. } => Resources::clone(&self.demand),
+        }
+    }
+
+    /// Takes and gives back resources, after it began or ended something.
+    pub(super) fn charge(&mut self, ledger: &mut Ledger) {
+        let due = self.due();
+        ledger.replace(&mut self.held, due);
+    }
+
+    pub(super) fn is_recalled(&self) -> bool {
+        matches!(self.job, Job::Leased { recalled: true })
+    }
+
+    /// Whether it could be recalled, and would then give back what it holds.
+    pub(super) fn is_recallable(&self) -> bool {
+        matches!(self.job, Job::Leased { recalled: false }) && !self.blocked
+    }
+
+    /// Whether it has taken longer to start, or to end, than it may.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let is_late = match self.job {
+            Job::Starting { since } => now.duration_since(since) > START_PATIENCE,
+            Job::Exiting { since } => now.duration_since(since) > EXIT_PATIENCE,
+            _ => false,
+        };
+        is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
+    }
+
+    /// Whether it will do something that others may wait for; its end counts too.
+    pub(super) fn goes_on(&self, now: Instant) -> bool {
+        match self.job {
+            Job::Starting { .. } | Job::Exiting { .. } => true,
+            Job::Idle { .. } | Job::Leased { .. } => self.broken.is_some() || !self.blocked,
+            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
+            Job::Actor { .. } => self.broken.is_some(),
+        }
+    }
+
+    /// Whether the process has no work, and can begin some.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.job, Job::Idle { .. }) && !self.blocked && self.broken.is_none() && self.link.is_some()
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.job, Job::Starting { .. })
+    }
+
+    /// Whether it will soon be free, or is found to be busy.
+    pub(super) fn is_finishing(&self, now: Instant) -> bool {
+        matches!(self.job, Job::Finishing { .. }) && self.serves(now)
+    }
+
+    /// Whether it runs, or could soon run, a call for which a process waits.
+    pub(super) fn serves(&self, now: Instant) -> bool {
+        let has_part = match self.job {
+            Job::Starting { .. } | Job::Idle { .. } | Job::Leased { .. } => true,
+            Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
+            Job::Actor { .. } | Job::Exiting { .. } => false,
+        };
+        has_part && !self.blocked && self.broken.is_none()
+    }
+}
