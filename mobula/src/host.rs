@@ -25,8 +25,12 @@ impl Host for Rust {
     }
 
     fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
-        let function = registry::function(function).ok_or_else(|| not_registered("function"))?;
+        let runnable = registry::function(function).ok_or_else(|| not_registered("function"))?;
+        let function = runnable.function;
         label(function.name);
+        if runnable.is_last_call() {
+            on.set_spent();
+        }
         guarded(|| (function.call)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
     }
 

@@ -5,8 +5,9 @@
 
 use std::any::Any;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use mobula_runtime::{Definition, Failure, Key, Name};
+use mobula_runtime::{Definition, Failure, Key, Name, UNLIMITED};
 use rustc_hash::FxHashMap;
 
 use crate::invocation::Arguments;
@@ -43,12 +44,19 @@ pub struct Function {
     pub(crate) name: &'static str,
     named: u64,
     pub(crate) call: fn(&mut Arguments<'_, '_>) -> Outcome,
+    /// How often one worker runs it.
+    max_calls: u32,
 }
 
 impl Function {
     /// Made by the macro.
     pub const fn new(name: &'static str, call: fn(&mut Arguments<'_, '_>) -> Outcome) -> Self {
-        Self { name, named: hash_of(name), call }
+        Self { name, named: hash_of(name), call, max_calls: UNLIMITED }
+    }
+
+    /// The same, with a limit for the calls that one worker runs.
+    pub const fn max_calls(self, max_calls: u32) -> Self {
+        Self { max_calls, ..self }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -110,21 +118,39 @@ impl Method {
     }
 }
 
+/// A function as a worker runs it.
+pub(crate) struct Runnable {
+    pub(crate) function: &'static Function,
+    /// How often this process has run it, if there is a limit.
+    calls: AtomicU32,
+}
+
+impl Runnable {
+    /// Counts a call. Returns whether it is the last that this process may run.
+    pub(crate) fn is_last_call(&self) -> bool {
+        let max = self.function.max_calls;
+        max != UNLIMITED && self.calls.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= max
+    }
+}
+
 struct Registry {
-    functions: FxHashMap<Key, &'static Function>,
+    functions: FxHashMap<Key, Runnable>,
     classes: FxHashMap<Key, &'static Class>,
 }
 
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| Registry {
-        functions: FUNCTIONS.iter().map(|function| (function.key(), function)).collect(),
+        functions: FUNCTIONS
+            .iter()
+            .map(|function| (function.key(), Runnable { function, calls: AtomicU32::new(0) }))
+            .collect(),
         classes: CLASSES.iter().map(|class| (class.key(), class)).collect(),
     })
 }
 
-pub(crate) fn function(key: Key) -> Option<&'static Function> {
-    registry().functions.get(&key).copied()
+pub(crate) fn function(key: Key) -> Option<&'static Runnable> {
+    registry().functions.get(&key)
 }
 
 pub(crate) fn class(key: Key) -> Option<&'static Class> {

@@ -39,6 +39,8 @@ pub(crate) struct Executor {
     /// Whether the head wants to be told when no call is left here.
     asked: AtomicBool,
     stopping: AtomicBool,
+    /// Whether this process begins no more calls of functions.
+    spent: AtomicBool,
     /// The number of calls that have begun, that are over, and that had begun when the background poller last looked.
     begun: AtomicU64,
     over: AtomicU64,
@@ -99,6 +101,7 @@ impl Executor {
             telling: Mutex::default(),
             asked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             over: AtomicU64::new(0),
             begun_before: AtomicU64::new(0),
@@ -126,7 +129,9 @@ impl Executor {
     fn on_call(&self, from: &Arc<Link>, call: Call, record: &mut Vec<u8>) {
         let mut queue = self.queue.lock();
         // Checked with the queue locked: a thread that begins to wait sets `blocked` first and empties the queue then.
-        if matches!(call.callee, Callee::Function(_)) && self.blocked.load(Ordering::Acquire) {
+        // So does the thread that sets `spent`.
+        let declines = || self.blocked.load(Ordering::Acquire) || self.spent.load(Ordering::Acquire);
+        if matches!(call.callee, Callee::Function(_)) && declines() {
             drop(queue);
             return decline(from, call.task);
         }
@@ -245,7 +250,22 @@ impl Executor {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether the process is to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     // ---- not holding others up ----
+
+    /// This process begins no more calls of functions: those that wait, and those that still come, are declined. The
+    /// head ends it when the running call is over, and those that it `waits` for.
+    pub(crate) fn set_spent(&self, waits: bool, head: Option<&Arc<Link>>) {
+        self.spent.store(true, Ordering::Release);
+        self.decline_waiting();
+        if let Some(head) = head {
+            let _ = head.send(&ToHead::Spent { waits }, Vec::new());
+        }
+    }
 
     /// Whether a call of a function runs, or ran since the last look of the background poller. Then other calls may be
     /// sent ahead to this process and wait behind it.

@@ -173,6 +173,7 @@ fn registration(
     let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
     let item = signature::repeated(name);
     let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
+    let max_calls = options.max_calls.as_ref().map(|calls| quote!(.max_calls(#calls)));
     let registered = match &options.name {
         Some(given) => given.to_token_stream(),
         None => {
@@ -189,7 +190,7 @@ fn registration(
         #[__mobula::__private::linkme::distributed_slice(__mobula::__private::FUNCTIONS)]
         #[linkme(crate = __mobula::__private::linkme)]
         static __FUNCTION: __mobula::__private::Function =
-            __mobula::__private::Function::new(#registered, __call);
+            __mobula::__private::Function::new(#registered, __call) #max_calls;
     }
 }
 

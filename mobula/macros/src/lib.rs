@@ -89,6 +89,8 @@ use syn::{Error, Item};
 /// - `#[remote(retry_if = is_transient)]`: a function that says of an error whether it is a reason. Default: each is.
 /// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call
 ///   may run, and how long after its making it must be over. Default: no limits.
+/// - `#[remote(max_calls = 100)]`: a worker process ends after so many calls of the function, for one that leaks memory
+///   or must begin afresh: a number, or `unlimited`. What waits at the process goes to another. Default: `unlimited`.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
 ///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
 /// - `#[remote(env_vars = [("NAME", "value")])]`, `#[remote(working_dir = "/data")]`: the environment variables and

@@ -23,6 +23,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) retry_delay: Option<Expr>,
     pub(crate) timeout: Option<Expr>,
     pub(crate) deadline: Option<Expr>,
+    pub(crate) max_calls: Option<Limit>,
     pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
@@ -188,6 +189,8 @@ impl FunctionOptions {
                 set(&meta, &mut options.timeout, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("deadline") {
                 set(&meta, &mut options.deadline, |meta| meta.value()?.parse())
+            } else if meta.path.is_ident("max_calls") {
+                set(&meta, &mut options.max_calls, max_calls)
             } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if let Some(read) = options.streaming.read(&meta) {
@@ -199,7 +202,7 @@ impl FunctionOptions {
             } else {
                 let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
                              `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, `deadline`, \
-                             `num_returns`, `streaming`, `max_in_flight`, `name` and `crate`";
+                             `max_calls`, `num_returns`, `streaming`, `max_in_flight`, `name` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -329,17 +332,30 @@ fn bytes(meta: &ParseNestedMeta) -> Result<Expr> {
 }
 
 fn limit(meta: &ParseNestedMeta) -> Result<Limit> {
+    limit_from(meta, 0)
+}
+
+fn limit_from(meta: &ParseNestedMeta, least: u32) -> Result<Limit> {
     let value: Expr = meta.value()?.parse()?;
     match &value {
         Expr::Path(path) if path.path.is_ident("unlimited") => Ok(Limit(quote!(__mobula::UNLIMITED))),
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.base10_parse::<u32>().is_ok() => {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. })
+            if number.base10_parse::<u32>().is_ok_and(|number| number >= least) =>
+        {
             Ok(Limit(number.to_token_stream()))
         }
         _ => {
             let name = meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
-            Err(syn::Error::new_spanned(value, format!("`{name}` is a number, 0 or more, or `unlimited`")))
+            Err(syn::Error::new_spanned(
+                value,
+                format!("`{name}` is a number, {least} or more, or `unlimited`"),
+            ))
         }
     }
+}
+
+fn max_calls(meta: &ParseNestedMeta) -> Result<Limit> {
+    limit_from(meta, 1)
 }
 
 fn name(meta: &ParseNestedMeta) -> Result<LitStr> {

@@ -7,6 +7,10 @@
 //! first to workers that have given some back, to the latest of them first: deep recursion finishes what it began
 //! before it begins more. All others are served [in rotation](wants).
 //!
+//! A worker that has run as many calls of a function as there may be is *spent*: it begins no more, its caller gives it
+//! back, and it ends. What its calls held beside CPUs is free when it has ended, unless it waits for calls that it
+//! made.
+//!
 //! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone.
 //!
 //! Some processes, of the usual environment, are *kept*: so many are there, or start, whatever is demanded. More start
@@ -201,6 +205,21 @@ impl<C: Caller> Pool<C> {
         }
     }
 
+    /// A worker begins no more calls. Its caller gives it back, and it ends when it has no calls left, also none that
+    /// it made: if there are some now, it `waits`.
+    pub(super) fn set_spent(&mut self, peer: OwnerId, waits: bool, now: Instant) {
+        let Some((token, _)) = self.workers.at(peer) else { return };
+        self.change(token, |worker| {
+            worker.spent = true;
+            worker.keeps = !waits;
+            if matches!(worker.job, Job::Idle { .. }) {
+                // It has given back what its calls demanded, and is asked whether it has any left.
+                worker.demand = Demand::nothing();
+                worker.job = Job::Finishing { since: now, asked: false };
+            }
+        });
+    }
+
     /// Whether a process has registered, and not ended.
     pub(super) fn has(&self, peer: OwnerId) -> bool {
         self.workers.at(peer).is_some()
@@ -236,6 +255,8 @@ impl<C: Caller> Pool<C> {
             demand: Demand::nothing(),
             held: Resources::default(),
             blocked: false,
+            spent: false,
+            keeps: false,
             broken: None,
             killed: false,
         };
@@ -325,7 +346,7 @@ impl<C: Caller> Pool<C> {
 
     /// Hands out workers, and recalls workers that other callers need more.
     pub(super) fn arrange(&mut self, now: Instant) -> Vec<Decision<C>> {
-        let mut decisions = Vec::new();
+        let mut decisions = self.recall_spent();
         while let Some(grant) = self.grant(now) {
             decisions.push(grant);
         }
@@ -511,7 +532,18 @@ impl<C: Caller> Pool<C> {
                 Some((self.workers.leased_to(worker.lessee.as_ref()?).count(), token))
             })
             .max();
-        let (_, token) = richest?;
+        self.recall_worker(richest?.1)
+    }
+
+    /// Recalls the workers that begin no more calls.
+    fn recall_spent(&mut self) -> Vec<Decision<C>> {
+        let is_leased = |worker: &Worker<C>| matches!(worker.job, Job::Leased { recalled: false });
+        let spent = self.workers.active().filter(|(_, worker)| worker.spent && is_leased(worker));
+        let spent: Vec<u64> = spent.map(|(token, _)| token).collect();
+        spent.into_iter().filter_map(|token| self.recall_worker(token)).collect()
+    }
+
+    fn recall_worker(&mut self, token: u64) -> Option<Decision<C>> {
         self.workers.change(token, |worker| worker.job = Job::Leased { recalled: true });
         let worker = self.workers.get(token)?;
         let (lessee, link) = (worker.lessee.as_ref()?, worker.link.as_ref()?);

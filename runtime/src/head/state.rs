@@ -103,6 +103,7 @@ impl State {
                 self.pool.give_back(from, worker, is_busy, Instant::now());
             }
             ToHead::Free => self.pool.set_free(from.peer, Instant::now()),
+            ToHead::Spent { waits } => self.pool.set_spent(from.peer, waits, Instant::now()),
             ToHead::Blocked => self.pool.set_blocked(from.peer, true),
             ToHead::Unblocked => self.pool.set_blocked(from.peer, false),
             ToHead::Broken { process } => self.pool.set_broken(process, Instant::now()),

@@ -27,6 +27,7 @@ pub struct Invocation<'a> {
     results: Payloads,
     /// Where items go; `None` if the caller wants no stream.
     items: Option<&'a dyn ItemSink>,
+    is_spent: bool,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -43,7 +44,28 @@ impl fmt::Debug for Invocation<'_> {
 impl<'a> Invocation<'a> {
     /// An invocation whose arguments are the `count` payloads at position `at` of a record.
     pub(crate) fn new(client: &'a Client, record: Vec<u8>, at: usize, count: u32, returns: Returns) -> Self {
-        Self { client, record, at, count, position: 0, returns, results: Payloads::default(), items: None }
+        Self {
+            client,
+            record,
+            at,
+            count,
+            position: 0,
+            returns,
+            results: Payloads::default(),
+            items: None,
+            is_spent: false,
+        }
+    }
+
+    /// The process begins no more calls after this one: calls that wait there go elsewhere, and it ends. Has no effect
+    /// in an actor.
+    pub fn set_spent(&mut self) {
+        self.is_spent = true;
+    }
+
+    /// Whether the process begins no more calls.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     /// The items of the call's stream go there.

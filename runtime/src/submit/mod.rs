@@ -150,6 +150,13 @@ impl Submitter {
         self.settler.is_busy() || self.limited.count() > 0
     }
 
+    /// Whether calls of this process are not over, or promises of their results not settled.
+    pub(crate) fn has_calls(&self) -> bool {
+        // Both with the state locked: a call that is sent, or comes back, is counted in one of them meanwhile.
+        let state = self.state.lock();
+        !state.running.is_empty() || self.settler.is_any_unsettled()
+    }
+
     /// Whether a promise of another process that a call waits for is settled. Costs one load while no call waits.
     pub(crate) fn has_ready_foreign(&self) -> bool {
         self.dependencies.any_settled()

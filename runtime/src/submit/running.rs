@@ -54,6 +54,11 @@ impl RunningCalls {
         self.calls.len() > CROWD
     }
 
+    /// Whether no call was sent that is not over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// A call that was sent through this link.
     pub(super) fn get(&self, link: &Link, task: u64) -> Option<&Arc<Task>> {
         self.calls.get(&task).filter(|running| running.link == link.id).map(|running| &running.task)

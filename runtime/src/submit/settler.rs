@@ -58,7 +58,12 @@ impl Settler {
 
     /// Whether calls are unsent, promises unsettled, or futures wait.
     pub(super) fn is_busy(&self) -> bool {
-        self.unsettled.load(Ordering::SeqCst) > 0 || self.any_future()
+        self.is_any_unsettled() || self.any_future()
+    }
+
+    /// Whether calls are unsent, or promises unsettled.
+    pub(super) fn is_any_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::SeqCst) > 0
     }
 
     // ---- futures ----

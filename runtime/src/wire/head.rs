@@ -29,6 +29,11 @@ pub(crate) enum ToHead<'a> {
     },
     /// The worker has no calls left. Answers `SayWhenFree`.
     Free,
+    /// The worker begins no more calls: it has run as many of a function as there may be.
+    Spent {
+        /// Calls that it made are not over. It ends after them.
+        waits: bool,
+    },
     /// This worker waits for results of other calls, and gives its place up meanwhile.
     Blocked,
     /// The worker does not wait any more.

@@ -86,7 +86,12 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 end_forked_child(runtime);
                 over = started.map(|_| Instant::now());
                 let ran = started.zip(over).map_or(Duration::ZERO, |(started, over)| over - started);
+                let is_spent = on.is_spent();
                 let (results, record) = on.into_parts();
+                // Before the caller can give the process back: until it ends, it keeps what the call demanded.
+                if is_spent {
+                    executor.set_spent(runtime.submitter.has_calls(), runtime.head());
+                }
                 reply(&from, task, outcome.map(|()| results), ran.as_nanos() as u64);
                 // The poller looks after held objects and records that wait for room, although no other record may
                 // come.
@@ -94,6 +99,11 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     runtime.call_begins();
                 }
                 used = Some(record);
+                if is_spent {
+                    // The calls that it made end before it does: their results may be wanted elsewhere.
+                    let is_over = || executor.is_stopping() || !runtime.submitter.has_calls();
+                    runtime.wait_for_work(idle, || is_over().then_some(()));
+                }
             }
         }
         executor.call_over();

@@ -2,7 +2,8 @@
 //! between all of them: which of these goes on next follows from a seed.
 //!
 //! Callers make calls, in half of the lives with random demands, and calls make calls; callers cancel some, wherever
-//! they are; workers run them, wait for others, and decline what has to wait behind them; anybody but the head dies at
+//! they are; workers run them, wait for others, and decline what has to wait behind them, or everything once they are
+//! spent; anybody but the head dies at
 //! any time, which the others hear late. After each step, a call that waits is known to the head. In the end nobody
 //! dies any more, and every call must come to its end, although calls whose callers are dead never do, and one more
 //! does not either if there are places enough. In half of the lives there is a limit of processes, and calls come to
@@ -53,6 +54,8 @@ enum Record {
     Blocked,
     Unblocked,
     Free,
+    /// Whether it waits for calls that it made.
+    Spent(bool),
     // From the head.
     Granted(usize, u64),
     Recall(u64),
@@ -85,6 +88,8 @@ struct Server {
     running: Option<(u64, u64)>,
     blocked: bool,
     asked: bool,
+    /// It begins no more calls.
+    spent: bool,
 }
 
 struct Call {
@@ -379,7 +384,7 @@ impl Life {
         let server = self.servers.get_mut(&token).expect("it lives");
         let Some((caller, call)) = server.running else {
             server.running = server.queue.pop_front();
-            return;
+            return self.say_if_free(token);
         };
         if server.blocked {
             return self.unblock_if_done(token);
@@ -415,9 +420,30 @@ impl Life {
     }
 
     fn finish(&mut self, token: u64, caller: u64, call: u64) {
-        self.servers.get_mut(&token).expect("it lives").running = None;
+        let is_spent = self.random.below(12) == 0;
+        let server = self.servers.get_mut(&token).expect("it lives");
+        server.running = None;
+        if is_spent && !server.spent {
+            server.spent = true;
+            self.decline_queue(token);
+            self.send(token, HEAD, Record::Spent(self.has_calls(token)));
+        }
         self.send(token, caller, Record::Done(call));
         self.say_if_free(token);
+    }
+
+    /// Whether calls that this process made are not over.
+    fn has_calls(&self, token: u64) -> bool {
+        let its = &self.callers[&token];
+        !its.sent.is_empty() || its.leases.has_waiting()
+    }
+
+    /// A worker ends that the head knows to be spent: no call is lost with it.
+    fn check_end(&self, token: u64) {
+        let has_one = |caller: &Process| caller.sent.values().any(|worker| *worker == token);
+        let is_lost = self.callers.values().any(has_one) || self.has_calls(token);
+        let is_spent = self.pool.workers.get(token).is_some_and(|worker| worker.spent);
+        assert!(!(is_spent && is_lost), "{token} was spent, and is ended with calls");
     }
 
     fn decline_queue(&mut self, token: u64) {
@@ -428,6 +454,9 @@ impl Life {
     }
 
     fn say_if_free(&mut self, token: u64) {
+        if self.servers[&token].spent && self.has_calls(token) {
+            return;
+        }
         let server = self.servers.get_mut(&token).expect("it lives");
         if server.running.is_none() && server.queue.is_empty() && std::mem::take(&mut server.asked) {
             self.send(token, HEAD, Record::Free);
@@ -487,6 +516,7 @@ impl Life {
             }
             Record::Blocked => self.pool.set_blocked(end(from), true),
             Record::Unblocked => self.pool.set_blocked(end(from), false),
+            Record::Spent(waits) => self.pool.set_spent(end(from), waits, self.now),
             Record::Free => self.pool.set_free(end(from), self.now),
             Record::Closed if to == HEAD => self.pool.caller_gone(&End(from), self.now),
             Record::Granted(demand, worker) => self.on_granted(to, demand, worker),
@@ -506,7 +536,7 @@ impl Life {
             }
             Record::Call(call) => {
                 let server = self.servers.get_mut(&to).expect("it lives");
-                if server.blocked {
+                if server.blocked || server.spent {
                     self.send(to, from, Record::Declined(call));
                 } else {
                     server.queue.push_back((from, call));
@@ -557,7 +587,11 @@ impl Life {
         }
         for token in self.pool.surplus(0, self.now) {
             self.pool.exit(token, self.now);
-            self.die(token);
+            // It may be dead already.
+            if self.servers.contains_key(&token) {
+                self.check_end(token);
+                self.die(token);
+            }
         }
         if let Some(refused) = self.pool.refuse(0, self.now) {
             let Refused::Caller(caller, demand) = refused else {

@@ -187,6 +187,10 @@ struct Process {
     blocked: bool,
     broken: bool,
     exiting: bool,
+    /// It begins no more calls.
+    spent: bool,
+    /// It is spent, and keeps what is not CPUs until it has ended.
+    keeps: bool,
     actor: bool,
     /// It may still run what somebody asked of it, and has been asked whether it does.
     finishing: Option<Instant>,
@@ -195,8 +199,8 @@ struct Process {
 
 impl Process {
     fn is_idle(&self) -> bool {
-        let Self { registered, lessee, blocked, broken, exiting, actor, finishing, .. } = self;
-        let is_busy = *blocked || *broken || *exiting || *actor || finishing.is_some();
+        let Self { registered, lessee, blocked, broken, exiting, spent, actor, finishing, .. } = self;
+        let is_busy = *blocked || *broken || *exiting || *spent || *actor || finishing.is_some();
         *registered && lessee.is_none() && !is_busy
     }
 
@@ -215,7 +219,9 @@ impl Process {
         match (self.lessee, self.finishing) {
             _ if self.actor => Resources::clone(&self.demand),
             (Some(_), _) if !self.blocked => Resources::clone(&self.demand),
+            (None, Some(_)) if self.spent && !self.keeps => Resources::default(),
             (Some(_), _) | (_, Some(_)) => self.demand.without_cpus(),
+            (None, None) if self.keeps => self.demand.without_cpus(),
             (None, None) => Resources::default(),
         }
     }
@@ -285,6 +291,9 @@ impl Schedule {
             }
             5..=7 => {
                 if let Some(token) = self.any_process(|process| process.lessee.is_some()) {
+                    if self.random.below(16) == 0 {
+                        self.set_spent(token);
+                    }
                     let is_busy = self.random.below(8) == 0;
                     self.give_back(token, is_busy);
                 }
@@ -332,7 +341,12 @@ impl Schedule {
                 }
             }
             _ => {
-                if let Some(token) = token.filter(|token| self.processes[token].registered)
+                let is_there = |process: &Process| process.registered && !process.actor && !process.exiting;
+                if let Some(token) = token.filter(|token| is_there(&self.processes[token]))
+                    && self.random.below(8) == 0
+                {
+                    self.set_spent(token);
+                } else if let Some(token) = token.filter(|token| self.processes[token].registered)
                     && self.random.below(8) == 0
                 {
                     self.pool.set_broken(End(token).peer(), self.now);
@@ -363,8 +377,19 @@ impl Schedule {
         let process = self.processes.get_mut(&token).expect("just found");
         let lessee = process.lessee.take().expect("it is leased");
         process.recalled = false;
-        process.finishing = is_busy.then_some(self.now);
+        process.finishing = (is_busy || process.spent).then_some(self.now);
         self.pool.give_back(&lessee, End(token).peer(), is_busy, self.now);
+    }
+
+    /// A worker begins no more calls.
+    fn set_spent(&mut self, token: u64) {
+        let waits = self.random.below(2) == 0;
+        self.pool.set_spent(End(token).peer(), waits, self.now);
+        let process = self.processes.get_mut(&token).expect("just found");
+        (process.spent, process.keeps) = (true, !waits);
+        if process.lessee.is_none() && process.finishing.is_none() {
+            (process.demand, process.finishing) = (Demand::nothing(), Some(self.now));
+        }
     }
 
     fn set_free(&mut self, token: u64) {
@@ -435,7 +460,8 @@ impl Schedule {
         }
         for token in self.pool.surplus(self.actors, self.now) {
             let process = self.processes.get_mut(&token).expect("it runs");
-            assert!(process.is_idle(), "ended as more than is needed: {process:?}");
+            let is_over = process.spent && process.lessee.is_none() && process.finishing.is_none();
+            assert!(process.is_idle() || is_over, "ended as more than is needed: {process:?}");
             process.exiting = true;
             self.pool.exit(token, self.now);
         }
@@ -468,6 +494,11 @@ impl Schedule {
                 let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
                 assert!(process.serves(demand.environment()), "granted: {process:?}");
                 (process.lessee, process.demand) = (Some(caller), demand);
+            }
+            Decision::Recall { lessee, worker } if self.processes[&worker.epoch()].spent => {
+                let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
+                assert!(process.lessee == Some(lessee) && !process.recalled, "{process:?}");
+                process.recalled = true;
             }
             Decision::Recall { lessee, worker } => {
                 let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
@@ -538,6 +569,7 @@ impl Schedule {
             .processes
             .values()
             .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor))
+            .filter(|process| !process.spent)
             .filter(|process| !process.finishing.is_some_and(is_late) && process.environment.is_usual());
         assert!(serving.count() >= self.kept, "fewer workers than are kept");
         let usual = starting.iter().filter(|environment| environment.is_usual()).count();
@@ -612,7 +644,8 @@ impl Schedule {
                     self.set_blocked(token, false);
                 }),
             }
-            for token in self.all(|process| process.asked && !process.held().is_nothing()) {
+            for token in self.all(|process| process.asked && (process.spent || !process.held().is_nothing()))
+            {
                 self.set_free(token);
             }
             self.pass(Duration::from_millis(50));

@@ -77,8 +77,8 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Processes that have been idle for a while and are not needed, and idle ones in the way of processes of other
-    /// environments that cannot start. So many actors wait for a usual one.
+    /// Processes that are spent, those that have been idle for a while and are not needed, and idle ones in the way of
+    /// processes of other environments that cannot start. So many actors wait for a usual one.
     pub(in crate::head) fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
         let idle = self.workers.active().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
@@ -87,7 +87,8 @@ impl<C: Caller> Pool<C> {
         let (usual, others): (Vec<_>, Vec<_>) = idle.partition(|(_, worker)| worker.environment.is_usual());
         let usual = usual.into_iter().take(self.surplus_count(now));
         let others = others.into_iter().filter(|(_, worker)| self.is_spare(worker));
-        let mut surplus: Vec<u64> = usual.chain(others).map(|(token, _)| token).collect();
+        let over = self.workers.active().filter(|(_, worker)| worker.is_over());
+        let mut surplus: Vec<u64> = over.chain(usual).chain(others).map(|(token, _)| token).collect();
         let needed = self.needed(actors, now);
         let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
         let comes_free = surplus.len() + self.count(is_exiting);

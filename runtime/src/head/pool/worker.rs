@@ -23,6 +23,10 @@ pub(in crate::head) struct Worker<C> {
     pub(super) held: Resources,
     /// Whether its call waits for results of other calls.
     pub(super) blocked: bool,
+    /// It begins no more calls, and ends when it has none left.
+    pub(super) spent: bool,
+    /// It is spent and waits for no other call, so it keeps what is not CPUs until it has ended.
+    pub(super) keeps: bool,
     /// Since when the process is broken: its connection is closed, or its records cannot be read.
     pub(in crate::head) broken: Option<Instant>,
     /// Whether it took too long to end and was killed.
@@ -61,14 +65,20 @@ impl<C: Caller> Worker<C> {
     }
 
     pub(super) fn end_lease(&mut self, is_busy: bool, now: Instant) {
-        self.job =
-            if is_busy { Job::Finishing { since: now, asked: false } } else { Job::Idle { since: now } };
+        // A worker that is spent may still wait for calls that it made.
+        self.job = match is_busy || self.spent {
+            true => Job::Finishing { since: now, asked: false },
+            false => Job::Idle { since: now },
+        };
         self.lessee = None;
     }
 
     /// The part that it should hold, by its job.
     pub(super) fn due(&self) -> Resources {
         match self.job {
+            Job::Idle { .. } if self.keeps => self.demand.without_cpus(),
+            // The calls that it waits for may demand what its own call had.
+            Job::Finishing { .. } if self.spent && !self.keeps => Resources::default(),
             Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
             // It keeps its part until it has ended.
             Job::Exiting { .. } => self.held.clone(),
@@ -115,7 +125,15 @@ impl<C: Caller> Worker<C> {
 
     /// Whether the process has no work, and can begin some.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.job, Job::Idle { .. }) && !self.blocked && self.broken.is_none() && self.link.is_some()
+        matches!(self.job, Job::Idle { .. })
+            && !(self.blocked || self.spent)
+            && self.broken.is_none()
+            && self.link.is_some()
+    }
+
+    /// Whether it is spent, and has no work left.
+    pub(super) fn is_over(&self) -> bool {
+        self.spent && matches!(self.job, Job::Idle { .. })
     }
 
     pub(super) fn is_starting(&self) -> bool {
@@ -134,6 +152,6 @@ impl<C: Caller> Worker<C> {
             Job::Finishing { since, .. } => now.duration_since(since) < FREE_PATIENCE,
             Job::Actor { .. } | Job::Exiting { .. } => false,
         };
-        has_part && !self.blocked && self.broken.is_none()
+        has_part && !(self.blocked || self.spent) && self.broken.is_none()
     }
 }

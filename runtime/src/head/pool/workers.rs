@@ -195,6 +195,8 @@ mod tests {
             demand: Demand::nothing(),
             held: Resources::default(),
             blocked: false,
+            spent: false,
+            keeps: false,
             broken: None,
             killed: false,
         }

@@ -44,6 +44,9 @@ fn negative() {}
 #[mobula::remote(max_retries = forever)]
 fn forever() {}
 
+#[mobula::remote(max_calls = 0)]
+fn never() {}
+
 #[mobula::remote(num_cpus = -1)]
 fn owes() {}
 
