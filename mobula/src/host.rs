@@ -24,6 +24,22 @@ impl Host for Rust {
         panics::install();
     }
 
+    fn init(&self) -> Result<(), TaskError> {
+        for init in registry::worker_inits() {
+            let run = || {
+                label(init.name);
+                (init.run)()
+            };
+            if let Err(failure) = guarded(run) {
+                return Err(match named(init.name, failure) {
+                    Failure::Task(error) => error,
+                    other => TaskError::new(init.name, TaskErrorKind::Returned, other.to_string()),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
         let runnable = registry::function(function).ok_or_else(|| not_registered("function"))?;
         let function = runnable.function;

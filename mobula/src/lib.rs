@@ -71,7 +71,7 @@ mod takeover;
 pub mod value;
 
 pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
-pub use mobula_macros::remote;
+pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, RefId, Resources, Result, Session,
     StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
@@ -114,11 +114,13 @@ pub mod __private {
     pub use crate::function::{Call, IN_FLIGHT_MAX, with_defaults};
     pub use crate::invocation::{Arguments, downcast};
     pub use crate::portable::Portable;
-    pub use crate::registry::{CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome};
+    pub use crate::registry::{
+        CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome, WORKER_INITS, WorkerInit,
+    };
     pub use crate::results::{
-        ReturnTuple, constructed, constructed_fallible, fallible, fallible_dynamic, fallible_list,
-        fallible_tuple, infallible, infallible_dynamic, infallible_list, infallible_tuple, streamed,
-        streamed_fallible,
+        ReturnTuple, constructed, constructed_fallible, fallible, fallible_dynamic, fallible_init,
+        fallible_list, fallible_tuple, infallible, infallible_dynamic, infallible_list, infallible_tuple,
+        streamed, streamed_fallible,
     };
     pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

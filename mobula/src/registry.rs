@@ -20,6 +20,10 @@ pub static FUNCTIONS: [Function];
 #[linkme::distributed_slice]
 pub static CLASSES: [Class];
 
+/// All functions of the program that run in each worker before its first call.
+#[linkme::distributed_slice]
+pub static WORKER_INITS: [WorkerInit];
+
 /// The key that tells a registered function from all others: its name, and its place in the program, because functions
 /// in different bodies may share a name.
 const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -66,6 +70,20 @@ impl Function {
     /// The function as the core knows it.
     pub(crate) fn definition(&self) -> Definition {
         Definition { key: self.key(), name: Name::Static(self.name) }
+    }
+}
+
+/// A function that runs in each worker before its first call.
+#[derive(Debug)]
+pub struct WorkerInit {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn() -> Outcome,
+}
+
+impl WorkerInit {
+    /// Made by the macro.
+    pub const fn new(name: &'static str, run: fn() -> Outcome) -> Self {
+        Self { name, run }
     }
 }
 
@@ -153,6 +171,13 @@ pub(crate) fn function(key: Key) -> Option<&'static Runnable> {
     registry().functions.get(&key)
 }
 
+/// The functions that run before the first call, in the order in which they run: that of their names.
+pub(crate) fn worker_inits() -> Vec<&'static WorkerInit> {
+    let mut inits: Vec<_> = WORKER_INITS.iter().collect();
+    inits.sort_by_key(|init| init.name);
+    inits
+}
+
 pub(crate) fn class(key: Key) -> Option<&'static Class> {
     registry().classes.get(&key).copied()
 }
@@ -166,6 +191,9 @@ pub(crate) fn fingerprint() -> u64 {
     let mut mix = |value: u64| hash = (hash ^ value).wrapping_mul(PLACE).rotate_left(29);
     for function in FUNCTIONS {
         mix(function.key().bits());
+    }
+    for init in WORKER_INITS {
+        mix(hash_of(init.name) ^ offset(init.run as *const () as usize));
     }
     for class in CLASSES {
         mix(class.key().bits());

@@ -25,6 +25,11 @@ pub fn fallible<T: Portable, E: fmt::Display + 'static>(
     infallible(wanted, result.map_err(returned(as_error))?)
 }
 
+/// The outcome of a function that runs before the first call, and returns a `Result`.
+pub fn fallible_init<E: fmt::Display + 'static>(result: Result<(), E>, as_error: AsError<E>) -> Outcome {
+    result.map_err(returned(as_error))
+}
+
 /// The outcome of a function that returns a list.
 pub fn infallible_list<T: Portable>(wanted: Wanted<'_, '_>, list: Vec<T>) -> Outcome {
     match wanted.returns() {

@@ -114,6 +114,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         ("start_actor", to_head(ToHead::StartActor { actor: 1, arguments: 2, payloads: &payloads })),
         ("abandon_actor", to_head(ToHead::AbandonActor { actor: 1, failure: failure() })),
         ("return", to_head(ToHead::Return { worker, is_busy: true })),
+        ("spent", to_head(ToHead::Spent { waits: true })),
         ("free", to_head(ToHead::Free)),
         ("construct", from_head(FromHead::Construct { actor: 1, class, arguments: 2, payloads: &payloads })),
         ("actor_over", from_head(FromHead::ActorOver { actor: 1, pid: 4711, failure: failure() })),

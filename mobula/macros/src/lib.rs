@@ -7,6 +7,7 @@
 //! behind the paths `mobula::__private::…`, which exist for this glue only.
 //!
 //! - `function`: the expansion for a function; `actor`: the expansion for an `impl` block;
+//! - `worker_init`: the expansion of the other attribute, for a function that runs before the first call;
 //! - `signature`: the shared part of both, arguments and return types;
 //! - `options`: the options inside the attribute's parentheses.
 //!
@@ -18,11 +19,12 @@ mod actor;
 mod function;
 mod options;
 mod signature;
+mod worker_init;
 
 use proc_macro::TokenStream;
-use proc_macro2::TokenStream as TokenStream2;
+use proc_macro2::{Span, TokenStream as TokenStream2};
 use quote::{ToTokens, quote};
-use syn::{Error, Item};
+use syn::{Error, Item, ItemFn};
 
 /// Makes a function callable in a worker process, or a type an actor.
 ///
@@ -250,6 +252,60 @@ pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
         Ok(Item::Impl(block)) => actor::expand(options.into(), block),
         Ok(other) => with_error(original, misplaced(&other)),
         Err(error) => with_error(original, error),
+    };
+    expansion.into()
+}
+
+/// Has a function run once in each worker process, before the worker's first call: for what each process needs, such as
+/// a subscriber of `tracing`, a panic hook, a pool of threads, or a limit of memory.
+///
+/// ```
+/// use std::sync::OnceLock;
+///
+/// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+///
+/// #[mobula::worker_init]
+/// fn make_table() -> Result<(), String> {
+///     let squares = (0..100_u64).map(|x| x * x).collect();
+///     TABLE.set(squares).map_err(|_| "the table is there already".to_owned())
+/// }
+///
+/// #[mobula::remote]
+/// fn square(x: usize) -> u64 {
+///     TABLE.get().expect("it was made before the first call")[x]
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// assert_eq!(square::remote(7).get()?, 49);
+/// assert!(TABLE.get().is_none()); // this process is the driver, and no worker
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// The function takes no arguments, and returns nothing or a `Result<(), E>`, where `E` can be shown. It stays as it
+/// is, and can be called, too. It runs in the processes of actors as well, and again in each process that takes the
+/// place of another; it does not run in the driver.
+///
+/// Several are possible, in any module and any crate of the program. They run one after the other, in the order of
+/// their paths as text: `app::a`, `app::net::b`, `library::a`.
+///
+/// The process is not a part of its session yet, so the function can neither make calls nor use objects. What it prints
+/// appears in the driver's output. It has 30 seconds.
+///
+/// The option `crate` is that of [`remote`](macro@remote).
+///
+/// # Errors
+/// After an error or a panic no other function runs, and the process ends. The calls that wait for a worker, while none
+/// is there, fail with `Failure::WorkerInitFailed`, which names the function and has its message; so do actors. Nothing
+/// is tried again by itself: the next call tries once more.
+#[proc_macro_attribute]
+pub fn worker_init(options: TokenStream, item: TokenStream) -> TokenStream {
+    let original = TokenStream2::from(item.clone());
+    let expansion = match syn::parse::<ItemFn>(item) {
+        Ok(function) => worker_init::expand(options.into(), &function),
+        Err(_) => {
+            let message = "`#[mobula::worker_init]` stands on a function without `self`";
+            with_error(original, Error::new(Span::call_site(), message))
+        }
     };
     expansion.into()
 }

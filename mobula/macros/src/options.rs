@@ -39,6 +39,12 @@ pub(crate) struct ActorOptions {
     pub(crate) mobula: Option<Mobula>,
 }
 
+/// The options of a function that runs before the first call.
+#[derive(Default)]
+pub(crate) struct WorkerInitOptions {
+    pub(crate) mobula: Option<Mobula>,
+}
+
 /// The options of one method of an actor.
 #[derive(Default)]
 pub(crate) struct MethodOptions {
@@ -207,6 +213,20 @@ impl FunctionOptions {
             }
         })?;
         options.streaming.check()?;
+        Ok(options)
+    }
+}
+
+impl WorkerInitOptions {
+    pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
+        let mut options = WorkerInitOptions::default();
+        parse(tokens, |meta| {
+            if meta.path.is_ident("crate") {
+                set(&meta, &mut options.mobula, mobula)
+            } else {
+                Err(unknown(&meta, "`#[worker_init]` takes `crate`"))
+            }
+        })?;
         Ok(options)
     }
 }

@@ -136,6 +136,11 @@ pub enum Failure {
         /// The end of the last process that was tried.
         reason: String,
     },
+    /// A function with `#[worker_init]` failed, so no worker began to serve. The next call tries again.
+    WorkerInitFailed {
+        /// The error of the function.
+        error: TaskError,
+    },
     /// The name is taken.
     NameTaken {
         /// The name that was asked for.
@@ -376,9 +381,9 @@ impl Failure {
         loop {
             match failure {
                 Self::Store { kind: StoreFailure::Refused(refusal), .. } => return Some(refusal),
-                Self::Task(error) | Self::ConstructorFailed { error, .. } => {
-                    failure = error.cause.as_deref()?
-                }
+                Self::Task(error)
+                | Self::ConstructorFailed { error, .. }
+                | Self::WorkerInitFailed { error } => failure = error.cause.as_deref()?,
                 _ => return None,
             }
         }
@@ -447,6 +452,9 @@ impl fmt::Display for Failure {
             ),
             Self::Cancelled => f.write_str("the call that waited here for a result was cancelled"),
             Self::NoWorkers { reason } => f.write_str(reason),
+            Self::WorkerInitFailed { error } => {
+                write!(f, "no worker can begin, because a function with `#[worker_init]` failed: {error}")
+            }
             Self::NameTaken { name } => write!(
                 f,
                 "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
@@ -489,7 +497,7 @@ impl StdError for Failure {
         match self {
             // It is the error itself.
             Self::Task(error) => error.source(),
-            Self::ConstructorFailed { error, .. } => Some(error),
+            Self::ConstructorFailed { error, .. } | Self::WorkerInitFailed { error } => Some(error),
             Self::Store { kind: StoreFailure::Refused(refusal), .. } => Some(refusal),
             _ => None,
         }

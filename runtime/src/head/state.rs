@@ -15,7 +15,7 @@ use super::deaths::Deaths;
 use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
 use crate::environment::Environment;
-use crate::error::{ActorEnd, ExitReason, Failure};
+use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
 use crate::process::{descriptors, output};
 use crate::wire::{self, FromHead, ToHead};
@@ -90,6 +90,7 @@ impl State {
         };
         match record {
             ToHead::Register { token, pid, build_id } => self.register(from, token, pid, build_id),
+            ToHead::InitFailed { token, error } => self.on_init_failed(from, token, error),
             ToHead::Want { demand, workers } => {
                 if workers > 0 {
                     self.try_again();
@@ -135,16 +136,29 @@ impl State {
         }
         if build_id != self.build_id {
             self.processes.kill(token);
-            self.pool.exit(token, Instant::now());
-            let environment = self.pool.environment(token);
-            self.start_failures.entry(environment.clone()).or_default().failures = START_FAILURES_MAX;
-            let message = format!(
+            let reason = format!(
                 "the worker program is another build than the driver (process {pid}): workers must run the same binary"
             );
-            return self.no_workers(&environment, &message);
+            return self.cannot_serve(token, &Failure::NoWorkers { reason });
         }
         self.start_failures.remove(&self.pool.environment(token));
         self.pool.register(token, from, Instant::now());
+    }
+
+    /// What a process runs before it serves has failed.
+    fn on_init_failed(&mut self, from: &Arc<Link>, token: u64, error: TaskError) {
+        let _ = from.send(&FromHead::Exit, Vec::new());
+        if self.pool.is_starting(token) {
+            self.cannot_serve(token, &Failure::WorkerInitFailed { error });
+        }
+    }
+
+    /// A process has come up, and ends without serving. Another one of its environment would not serve either.
+    fn cannot_serve(&mut self, token: u64, failure: &Failure) {
+        self.pool.exit(token, Instant::now());
+        let environment = self.pool.environment(token);
+        self.start_failures.entry(environment.clone()).or_default().failures = START_FAILURES_MAX;
+        self.no_workers(&environment, failure);
     }
 
     pub(super) fn on_link_closed(&mut self, link: &Arc<Link>) {
@@ -207,9 +221,9 @@ impl State {
             counts.failures += 1;
         }
         if self.has_given_up(environment) {
-            let message =
+            let reason =
                 format!("worker processes{environment} do not come up: {reason} before it could serve");
-            self.no_workers(environment, &message);
+            self.no_workers(environment, &Failure::NoWorkers { reason });
         }
     }
 
@@ -225,8 +239,7 @@ impl State {
 
     /// No more processes of an environment will start: fails the requests that no process can serve that is there or
     /// starts.
-    fn no_workers(&mut self, environment: &Environment, message: &str) {
-        let failure = Failure::NoWorkers { reason: message.to_owned() };
+    fn no_workers(&mut self, environment: &Environment, failure: &Failure) {
         for (caller, demand) in self.pool.give_up_wants(environment, Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { demand, failure: failure.clone() }, Vec::new());
         }
@@ -249,9 +262,9 @@ impl State {
             Err(error) => {
                 self.start_failures.entry(environment.clone()).or_default().failures += 1;
                 if self.has_given_up(environment) {
-                    let reason = explained(&error);
-                    let message = format!("a worker process{environment} cannot be started: {reason}");
-                    self.no_workers(environment, &message);
+                    let error = explained(&error);
+                    let reason = format!("a worker process{environment} cannot be started: {error}");
+                    self.no_workers(environment, &Failure::NoWorkers { reason });
                 }
                 false
             }

@@ -7,7 +7,7 @@ use std::any::Any;
 
 use self::invocation::Invocation;
 use crate::definition::Key;
-use crate::error::Failure;
+use crate::error::{Failure, TaskError};
 
 /// Runs functions and actors in a worker process: those of one language, in one build.
 ///
@@ -20,6 +20,15 @@ pub trait Host: Send + Sync + 'static {
 
     /// Called once when the process has become a worker, before it runs its first call.
     fn started(&self) {}
+
+    /// Called once after [`started`](Self::started), before the process is a part of its session: runs what the program
+    /// wants to run in each worker before its first call.
+    ///
+    /// # Errors
+    /// Why the process cannot serve. The calls that would run there fail with it, and the process ends.
+    fn init(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
 
     /// Runs a function. The host passes the results to [`Invocation::give`].
     ///

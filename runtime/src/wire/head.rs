@@ -4,7 +4,7 @@ use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure};
+use crate::error::{ExitReason, Failure, TaskError};
 use crate::resources::{Demand, Resources};
 
 /// A record from any process of the session to the head.
@@ -15,6 +15,11 @@ pub(crate) enum ToHead<'a> {
         token: u64,
         pid: u32,
         build_id: u64,
+    },
+    /// A process that the head started cannot serve: what had to run first failed.
+    InitFailed {
+        token: u64,
+        error: TaskError,
     },
     /// The caller wants so many more workers, for calls of this demand. Replaces its earlier request for them.
     Want {

@@ -90,6 +90,8 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     if role.forward_output {
         output::enable_labels();
     }
+    // Before anything of the session's is there: it may set up memory, threads and output.
+    let init = host.init();
     let client = connect(Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(host);
@@ -98,7 +100,11 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());
     let (token, pid, build_id) = (role.token, std::process::id(), host.build_id());
-    let _ = head.send(&ToHead::Register { token, pid, build_id }, Vec::new());
+    let record = match init {
+        Ok(()) => ToHead::Register { token, pid, build_id },
+        Err(error) => ToHead::InitFailed { token, error },
+    };
+    let _ = head.send(&record, Vec::new());
     let executor = runtime.executor.as_ref().expect("it was just given one");
     serve::serve(&runtime, executor);
     Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
