@@ -3,7 +3,7 @@
 //!
 //! Both versions of control groups are read, nested ones included: the lowest limit on the way to the root counts. Only
 //! mounted groups can be seen: in a container, these are its own group and the groups inside it. A crate for control
-//! groups would bring their whole management, and this module reads only three files.
+//! groups would bring their whole management, and this module reads only a few files.
 //!
 //! Shared memory is charged to the group of the process that touches a page first. The store's process allocates
 //! segments before any other process has them, so the limit of the store's group counts. The number of processors needs
@@ -48,33 +48,66 @@ const MEMORY: Limited =
     Limited { controller: "memory", one: &["memory.limit_in_bytes"], two: &["memory.max", "memory.high"] };
 const TASKS: Limited = Limited { controller: "pids", one: &["pids.max"], two: &["pids.max"] };
 
+/// A version of control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A tree for each controller.
+    One,
+    /// One tree for all.
+    Two,
+}
+
+/// A control group that this process is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Which files it has.
+    pub version: Version,
+    /// The directory of its files.
+    pub directory: PathBuf,
+}
+
+/// The control groups that this process is in and that may limit its memory, as far as they can be seen. The files lie
+/// under `root`, which is `/` but in tests.
+#[must_use]
+pub fn memory_groups(root: &Path) -> Vec<Group> {
+    groups(root, MEMORY.controller)
+}
+
 /// The lowest limit of the control groups that this process is in.
 fn group_limit(root: &Path, limited: Limited) -> Option<u64> {
-    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    let mounts = std::fs::read(root.join("proc/self/mountinfo")).ok()?;
-    let mounts: Vec<_> = mounts
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| Mount::parse(line, limited.controller))
-        .collect();
-    let limits = groups.lines().filter_map(|line| {
+    let groups = groups(root, limited.controller);
+    let limits = groups.iter().flat_map(|group| {
+        let files = match group.version {
+            Version::One => limited.one,
+            Version::Two => limited.two,
+        };
+        files.iter().map(|file| group.directory.join(file))
+    });
+    limits.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
+}
+
+/// The control groups of a controller that this process is in, each before those that it is in itself.
+fn groups(root: &Path, controller: &str) -> Vec<Group> {
+    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let mounts = std::fs::read(root.join("proc/self/mountinfo")).unwrap_or_default();
+    let mounts: Vec<_> =
+        mounts.split(|byte| *byte == b'\n').filter_map(|line| Mount::parse(line, controller)).collect();
+    let groups = groups.lines().filter_map(|line| {
         // Number, controllers, and the path of the group.
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, group) = (parts.next()?, Path::new(parts.next()?));
-        let (version, files) = match controllers {
-            "" => (Version::Two, limited.two),
-            names if names.split(',').any(|name| name == limited.controller) => (Version::One, limited.one),
+        let version = match controllers {
+            "" => Version::Two,
+            names if names.split(',').any(|name| name == controller) => Version::One,
             _ => return None,
         };
-        let of_version = mounts.iter().filter(|mount| mount.version == version);
-        of_version.filter_map(|mount| mount.lowest(root, group, files)).min()
+        Some((version, group))
     });
-    limits.min()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
+    let directories = groups.flat_map(|(version, group)| {
+        let of_version = mounts.iter().filter(move |mount| mount.version == version);
+        of_version.flat_map(move |mount| mount.groups(root, group))
+    });
+    directories.collect()
 }
 
 /// Where control groups are mounted.
@@ -104,16 +137,16 @@ impl Mount {
         Some(Self { version, group: unescape(fields.get(3)?), point: unescape(fields.get(4)?) })
     }
 
-    /// The lowest limit of a group and of those that it is in, as far as they are to be seen here.
-    fn lowest(&self, root: &Path, group: &Path, files: &[&str]) -> Option<u64> {
-        let point = root.join(self.point.strip_prefix("/").ok()?);
+    /// A group and those that it is in, as far as they are to be seen here.
+    fn groups(&self, root: &Path, group: &Path) -> Vec<Group> {
+        let Ok(point) = self.point.strip_prefix("/") else { return Vec::new() };
+        let point = root.join(point);
         // A group that is not to be seen has what the mount point says, at least.
         let inside = group.strip_prefix(&self.group).unwrap_or(Path::new(""));
         let is_plain = inside.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         let group = if is_plain { point.join(inside) } else { point.clone() };
         let groups = group.ancestors().take_while(|ancestor| ancestor.starts_with(&point));
-        let limits = groups.flat_map(|group| files.iter().map(move |file| group.join(file)));
-        limits.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
+        groups.map(|group| Group { version: self.version, directory: group.to_owned() }).collect()
     }
 }
 
