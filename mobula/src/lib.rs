@@ -73,8 +73,8 @@ pub mod value;
 pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
-    ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, RefId, Resources, Result, Session,
-    StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
+    ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, MemoryLimit, RefId, Resources, Result,
+    Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
     cluster_resources, is_initialized, sessions,
 };
 

@@ -90,6 +90,11 @@ pub fn init_or_join() -> Result<Session> {
 /// | `MOBULA_SESSION_DIR` | [`session_dir`](Self::session_dir) | `/run/user/1000/mobula` |
 /// | `MOBULA_FORWARD_OUTPUT` | [`forward_output`](Self::forward_output) | `0`, `1` |
 /// | `MOBULA_SPIN_US` | [`spin`](Self::spin), in microseconds | `30` |
+/// | `MOBULA_MEMORY_USAGE_THRESHOLD` | [`memory_usage_threshold`](Self::memory_usage_threshold) | `0.95` |
+/// | `MOBULA_MEMORY_MONITOR_INTERVAL_MS` | [`memory_monitor_interval`] | `250`, `0` |
+/// | `MOBULA_TASK_OOM_RETRIES` | [`task_oom_retries`](Self::task_oom_retries) | `3`, `unlimited` |
+///
+/// [`memory_monitor_interval`]: Self::memory_monitor_interval
 ///
 /// `K`, `M`, `G` and `T` behind a number of bytes stand for 1024 bytes, and for 1024 times as much each.
 #[derive(Debug, Clone)]
@@ -327,6 +332,76 @@ impl Builder {
     /// cores are all busy.
     pub fn spin(mut self, spin: Duration) -> Self {
         self.options.spin = Some(spin);
+        self
+    }
+
+    /// The share of the memory that may be in use before the session ends one of its processes: of the machine's, or of
+    /// that of a control group (container) that this process is in, wherever less is left. More than 0, at most 1.
+    /// Default: 0.95.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().memory_usage_threshold(0.9).init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// Otherwise the kernel would end some process when there is no memory left: maybe this one, or the store. What
+    /// other programs use counts, too, and so do the store's objects. File cache does not count. When the kernel says
+    /// that nothing goes on for want of memory (PSI) for half of the time, nine tenths of the share count as all of it.
+    ///
+    /// # The process that is ended
+    /// It runs a call that may be retried ([`max_retries`](crate::TaskOptions::max_retries) is more than 0) or an actor
+    /// that may be restarted, if there is one. Of those, it belongs to the caller that has most of them, and has got
+    /// its work last. The time that counts is that at which the caller got the worker, which it keeps for calls that
+    /// follow each other closely. A process that uses less than a thousandth of the memory is not ended: that would not
+    /// help.
+    ///
+    /// The call is [retried](Self::task_oom_retries), or fails with
+    /// [`ExitReason::OutOfMemory`](crate::ExitReason::OutOfMemory) in
+    /// [`Failure::WorkerDied`](crate::Failure::WorkerDied) or [`Failure::ActorDied`](crate::Failure::ActorDied). An
+    /// actor is restarted as after any other death. A line on standard error names the processes that use most.
+    ///
+    /// The next process is ended only when this one has ended and memory is still short.
+    pub fn memory_usage_threshold(mut self, share: f64) -> Self {
+        self.options.memory_usage_threshold = Some(share);
+        self
+    }
+
+    /// The time between two looks at the memory that is in use. With zero, nobody looks, and no process is ended.
+    /// Default: 250 ms. A look takes about one system call for the machine, and three for each control group that has a
+    /// limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let _mobula = mobula::Builder::new().memory_monitor_interval(Duration::ZERO).init()?; // the kernel sees to it
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn memory_monitor_interval(mut self, interval: Duration) -> Self {
+        self.options.memory_monitor_interval = Some(interval);
+        self
+    }
+
+    /// How often a call is retried because its process was ended for want of memory;
+    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: that.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().task_oom_retries(3).init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// These retries do not count as [`max_retries`](crate::TaskOptions::max_retries); but a call that has none of
+    /// those is not retried for this reason either. The first retry comes after about a second, and the time doubles up
+    /// to a minute. If no other call of the same caller was left to end, the call is not retried: it would not fit
+    /// another time either.
+    pub fn task_oom_retries(mut self, retries: u32) -> Self {
+        self.options.task_oom_retries = Some(retries);
+        self
+    }
+
+    /// The directory under which `proc` and `sys` say how much memory is in use. For tests of this project.
+    #[doc(hidden)]
+    pub fn memory_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.options.memory_root = root.into();
         self
     }
 

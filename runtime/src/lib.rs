@@ -52,7 +52,8 @@ pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{
-    ActorEnd, Error, ExitReason, Failure, Result, StoreFailure, TaskError, TaskErrorKind, TimeLimit,
+    ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
+    TimeLimit,
 };
 pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
 pub use crate::front::arguments::ArgumentList;

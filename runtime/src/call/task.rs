@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::Handle;
@@ -104,6 +104,9 @@ impl TaskOptions {
     /// assert_eq!(unlucky::options(options).remote(directory.join("tried")).get()?, 7);
     /// # Ok::<(), mobula::Error>(())
     /// ```
+    ///
+    /// If the session ended the process because memory was short, the retries count on their own: see
+    /// `Builder::task_oom_retries`.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self
@@ -575,6 +578,8 @@ pub(crate) struct Task {
     pub(crate) retries: AtomicU32,
     /// How often it was sent to a process that died before it began.
     pub(crate) sent_in_vain: AtomicU32,
+    /// How often it was retried because memory was short.
+    pub(crate) memory_retries: AtomicU16,
 }
 
 /// The most processes that may die before they begin the same call. After so many it is no accident.
@@ -606,6 +611,23 @@ impl Task {
     pub(crate) fn may_be_sent_again(&self) -> bool {
         self.attempt_over();
         self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX
+    }
+
+    /// Whether the call may ever be retried after the process that ran it died.
+    pub(crate) fn is_retriable(&self) -> bool {
+        self.max_retries > 0
+    }
+
+    /// The number of the retry that the call may have after its process was ended because memory was short, from 1 on;
+    /// counts it. `None`: it may have none.
+    pub(crate) fn retry_for_memory(&self, max: u32) -> Option<u32> {
+        let retries = self.memory_retries.load(Ordering::Relaxed);
+        if self.is_over() || !self.is_retriable() || !is_within(retries.into(), max) {
+            return None;
+        }
+        let retries = retries.saturating_add(1);
+        self.memory_retries.store(retries, Ordering::Relaxed);
+        Some(retries.into())
     }
 
     /// Whether the call may be retried after the process that ran it died; counts the retry if so.

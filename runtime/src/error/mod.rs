@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use mobula_client::{ClientError, Refusal};
 
-pub use self::exit_reason::ExitReason;
+pub(crate) use self::exit_reason::Bytes;
+pub use self::exit_reason::{ExitReason, MemoryLimit};
 pub use self::failure::{ActorEnd, Failure, StoreFailure, TimeLimit};
 pub use self::task::{TaskError, TaskErrorKind};
 

@@ -1,7 +1,7 @@
 //! Making calls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize};
 
 use smallvec::smallvec;
 
@@ -93,6 +93,7 @@ pub(crate) fn submit(
         limits: options.limits.as_deref().map(|limits| runtime.submitter.limits_of(limits)),
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
+        memory_retries: AtomicU16::new(0),
     };
     if runtime.submitter.submit(Arc::new(task)) {
         runtime.look();

@@ -33,6 +33,8 @@ struct Actor {
     class: Key,
     class_name: String,
     name: Option<String>,
+    /// The process that made it.
+    creator: OwnerId,
     /// The head's own handle. The actor lives while there are others.
     token: Handle,
     stage: Stage,
@@ -153,6 +155,7 @@ impl Actors {
             class,
             class_name: class_name.to_owned(),
             name: name.map(str::to_owned),
+            creator: by.peer,
             token: token.clone(),
             stage: Stage::Reserved { by: by.clone() },
             arguments: None,
@@ -241,6 +244,11 @@ impl Actors {
 
     pub(super) fn class_name(&self, actor: u64) -> String {
         self.actors.get(&actor).map(|record| record.class_name.clone()).unwrap_or_default()
+    }
+
+    /// The process that made an actor, and whether the actor is restarted if its process ends.
+    pub(super) fn prospects(&self, actor: u64) -> Option<(OwnerId, bool)> {
+        self.actors.get(&actor).map(|record| (record.creator, record.may_restart()))
     }
 
     /// The failure of all calls of an actor that is gone. The callers add the method that they called and the process

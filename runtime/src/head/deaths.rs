@@ -27,12 +27,14 @@ pub(super) struct Deaths {
 struct Death {
     process: OwnerId,
     reason: ExitReason,
+    /// How often calls that had begun may be retried if it was ended because memory was short.
+    memory_retries: u32,
 }
 
 impl Death {
     fn tell(&self, link: &Link) {
-        let Self { process, reason } = *self;
-        let _ = link.send(&FromHead::Died { process, reason }, Vec::new());
+        let Self { process, reason, memory_retries } = *self;
+        let _ = link.send(&FromHead::Died { process, reason, memory_retries }, Vec::new());
     }
 }
 
@@ -43,11 +45,12 @@ impl Deaths {
             return self.asked.push((process, from.clone()));
         }
         let known = self.known.iter().rev().find(|death| death.process == process).copied();
-        known.unwrap_or(Death { process, reason: ExitReason::Unknown }).tell(from);
+        let unknown = Death { process, reason: ExitReason::Unknown, memory_retries: 0 };
+        known.unwrap_or(unknown).tell(from);
     }
 
-    pub(super) fn died(&mut self, process: OwnerId, reason: ExitReason) {
-        let death = Death { process, reason };
+    pub(super) fn died(&mut self, process: OwnerId, reason: ExitReason, memory_retries: u32) {
+        let death = Death { process, reason, memory_retries };
         for (_, link) in self.asked.extract_if(.., |(asked, _)| *asked == process) {
             death.tell(&link);
         }

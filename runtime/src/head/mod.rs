@@ -7,6 +7,7 @@
 
 mod actors;
 mod deaths;
+mod memory;
 mod output;
 mod pool;
 mod processes;
@@ -20,6 +21,8 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use mobula_client::internal::explained;
 use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
 
+pub(crate) use self::memory::MemoryOptions;
+use self::memory::Monitor;
 use self::pool::Pool;
 use self::processes::Processes;
 pub(crate) use self::processes::WorkerOptions;
@@ -40,6 +43,7 @@ pub(crate) struct HeadOptions {
     pub(crate) processes_max: usize,
     pub(crate) build_id: u64,
     pub(crate) worker: WorkerOptions,
+    pub(crate) memory: MemoryOptions,
 }
 
 /// The driver's request at the end of the session.
@@ -66,11 +70,14 @@ impl Head {
         let pool = Pool::new(options.workers, options.processes_max, options.worker.resources.clone());
         let its_client = client.clone();
         let build_id = options.build_id;
+        let monitor = Monitor::new(options.memory);
         let processes =
             Processes::new(options.worker, client.id()).map_err(|error| Error::Start(explained(&error)))?;
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
-            .spawn(move || run(its_client, State::new(pool, processes, build_id), &events, &received))
+            .spawn(move || {
+                run(its_client, State::new(pool, processes, build_id, monitor), &events, &received)
+            })
             .map_err(|error| Error::Start(explained(&error)))?;
         Ok(Self { client, commands, thread: Some(thread) })
     }
@@ -156,6 +163,7 @@ fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Co
         }
         state.look_after_processes(&client);
         state.look_after_actors();
+        state.look_after_memory();
         state.arrange();
     }
     state.processes.end_all();

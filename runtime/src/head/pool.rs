@@ -252,6 +252,7 @@ impl<C: Caller> Pool<C> {
             link: None,
             job: Job::Starting { since: now },
             lessee: None,
+            given: None,
             demand: Demand::nothing(),
             held: Resources::default(),
             blocked: false,
@@ -305,6 +306,18 @@ impl<C: Caller> Pool<C> {
         late
     }
 
+    /// The processes that run calls, or may run some, each with the caller that it is leased to and the time since when
+    /// it has been somebody's. Takes a time that grows with the number of processes.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (u64, &Worker<C>, Option<&C>, Instant)> {
+        self.workers.all().filter_map(|(token, worker)| match worker.job {
+            _ if worker.broken.is_some() || worker.killed => None,
+            Job::Leased { .. } | Job::Finishing { .. } | Job::Actor { .. } => {
+                Some((token, worker, worker.lessee.as_ref(), worker.given?))
+            }
+            Job::Starting { .. } | Job::Idle { .. } | Job::Exiting { .. } => None,
+        })
+    }
+
     pub(super) fn link(&self, token: u64) -> Option<&C> {
         self.workers.get(token)?.link.as_ref()
     }
@@ -332,9 +345,10 @@ impl<C: Caller> Pool<C> {
     }
 
     /// An idle process becomes an actor's, which demands nothing.
-    pub(super) fn place(&mut self, token: u64, actor: u64) {
+    pub(super) fn place(&mut self, token: u64, actor: u64, now: Instant) {
         self.change(token, |worker| {
             worker.job = Job::Actor { actor };
+            worker.given = Some(now);
             worker.demand = Demand::nothing();
         });
     }
@@ -409,8 +423,8 @@ impl<C: Caller> Pool<C> {
             return None;
         }
         let mut of_actors = Resources::default();
-        let actors = self.workers.all().filter(|worker| matches!(worker.job, Job::Actor { .. }));
-        actors.for_each(|worker| of_actors.add(&worker.held));
+        let actors = self.workers.all().filter(|(_, worker)| matches!(worker.job, Job::Actor { .. }));
+        actors.for_each(|(_, worker)| of_actors.add(&worker.held));
         let can_come = |want: &Want<C>| self.ledger.has_but(&want.demand, &of_actors);
         let wants = self.wants.iter().enumerate().filter(|(_, want)| reserves(want) && can_come(want));
         wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
@@ -455,6 +469,7 @@ impl<C: Caller> Pool<C> {
         let given = seeker.clone();
         self.change(token, |worker| {
             worker.demand = demand.clone();
+            worker.given = Some(now);
             match given {
                 Seeker::Caller(caller) => {
                     worker.job = Job::Leased { recalled: false };

@@ -12,13 +12,14 @@ use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
 use super::deaths::Deaths;
+use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
 use super::pool::{Caller, Decision, Job, Pool, Refused};
 use super::processes::Processes;
 use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
 use crate::process::{descriptors, output};
-use crate::wire::{self, FromHead, ToHead};
+use crate::wire::{self, FromHead, RunningCall, ToHead};
 
 /// After so many processes in a row that do not come up, no more are started.
 const START_FAILURES_MAX: u32 = 3;
@@ -34,6 +35,7 @@ pub(super) struct State {
     build_id: u64,
     pub(super) actors: Actors,
     deaths: Deaths,
+    memory: Option<Monitor>,
     /// Dropped when every process that was told to end has ended.
     ending: Option<Sender<()>>,
     /// The processes that did not come up lately, for each environment that has some.
@@ -50,13 +52,19 @@ struct StartFailures {
 }
 
 impl State {
-    pub(super) fn new(pool: Pool<Arc<Link>>, processes: Processes, build_id: u64) -> Self {
+    pub(super) fn new(
+        pool: Pool<Arc<Link>>,
+        processes: Processes,
+        build_id: u64,
+        memory: Option<Monitor>,
+    ) -> Self {
         Self {
             processes,
             pool,
             build_id,
             actors: Actors::default(),
             deaths: Deaths::default(),
+            memory,
             ending: None,
             start_failures: HashMap::new(),
             is_store_lost: false,
@@ -65,7 +73,9 @@ impl State {
 
     /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        [self.pool.timeout(Instant::now()), self.actors.timeout()].into_iter().flatten().min()
+        let now = Instant::now();
+        let memory = self.memory.as_ref().and_then(|monitor| monitor.timeout(now));
+        [self.pool.timeout(now), self.actors.timeout(), memory].into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -112,6 +122,11 @@ impl State {
                 // A process that still runs cannot send or receive any more, and does not run for long.
                 self.pool.set_broken(process, Instant::now());
                 self.deaths.ask(from, process, self.pool.has(process));
+            }
+            ToHead::Runs { worker, call } => {
+                if let Some(monitor) = &mut self.memory {
+                    monitor.answered(worker, call);
+                }
             }
             ToHead::ReserveActor { request, actor } => self.actors.reserve(client, from, request, actor),
             ToHead::StartActor { actor, arguments, payloads } => {
@@ -188,15 +203,17 @@ impl State {
             let may_be_the_kill =
                 matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
             let was_out_of_reach = worker.broken.is_some() || worker.link.is_none();
-            let reason = match worker.killed && may_be_the_kill && was_out_of_reach {
-                true => ExitReason::Disconnected,
-                false => reason,
+            let ended = self.memory.as_mut().and_then(|monitor| monitor.ended(token, Instant::now()));
+            let (reason, memory_retries) = match ended.filter(|_| may_be_the_kill) {
+                Some(end) => (end.reason, end.retries),
+                None if worker.killed && may_be_the_kill && was_out_of_reach => (ExitReason::Disconnected, 0),
+                None => (reason, 0),
             };
             if worker.link.is_none() && !matches!(worker.job, Job::Exiting { .. }) {
                 self.did_not_come_up(&worker.environment, reason);
             }
             if let Some(link) = &worker.link {
-                self.deaths.died(link.peer, reason);
+                self.deaths.died(link.peer, reason, memory_retries);
             }
             if let Job::Actor { actor } = worker.job {
                 self.actors.process_ended(actor, pid, reason);
@@ -302,7 +319,7 @@ impl State {
             }
             let Some((token, link)) = self.pool.idle(&Environment::USUAL) else { break };
             if self.actors.place(actor, token, link) {
-                self.pool.place(token, actor);
+                self.pool.place(token, actor, now);
             }
         }
         while !self.pool.has_room_for_actor()
@@ -376,6 +393,57 @@ impl State {
     fn process_limit(&self) -> Failure {
         let (limit, in_use) = self.pool.processes();
         Failure::ProcessLimit { limit, in_use }
+    }
+
+    // ---- memory ----
+
+    /// Ends a process if memory is short.
+    pub(super) fn look_after_memory(&mut self) {
+        let now = Instant::now();
+        let Some(monitor) = &mut self.memory else { return };
+        match monitor.step(now) {
+            None => {}
+            Some(Step::Ask) => {
+                let leased = self
+                    .pool
+                    .in_use()
+                    .filter_map(|(_, worker, lessee, _)| Some((lessee?, worker.link.as_ref()?.peer)));
+                let asked = leased.map(|(lessee, worker)| {
+                    let _ = lessee.send(&FromHead::AskCall { worker }, Vec::new());
+                    worker
+                });
+                monitor.asked(asked.collect(), now);
+            }
+            Some(Step::End(figures, calls)) => self.end_one(&figures, &calls, now),
+        }
+    }
+
+    /// Ends the process that the policy chooses.
+    fn end_one(&mut self, figures: &Figures, calls: &HashMap<OwnerId, Option<RunningCall>>, now: Instant) {
+        let mut users = Vec::new();
+        for (token, worker, lessee, since) in self.pool.in_use() {
+            let Some(peer) = worker.link.as_ref().map(|link| link.peer) else { continue };
+            let call = calls.get(&peer);
+            let (caller, is_retriable, name) = match (worker.job, lessee, call) {
+                (Job::Actor { actor }, ..) => {
+                    let Some((creator, may_restart)) = self.actors.prospects(actor) else { continue };
+                    (creator, may_restart, self.actors.class_name(actor))
+                }
+                // Its lease is kept for the next call.
+                (_, Some(_), Some(None)) => continue,
+                (_, Some(lessee), Some(Some(call))) => {
+                    (lessee.peer, call.is_retriable, call.function.clone())
+                }
+                (_, Some(lessee), None) => (lessee.peer, false, "a call".to_owned()),
+                (_, None, _) => (peer, false, "a call whose caller is gone".to_owned()),
+            };
+            let candidate = Candidate { token, caller, is_retriable, since };
+            users.push(User { candidate, pid: worker.pid, name, own_bytes: own_bytes(worker.pid) });
+        }
+        let Some(monitor) = &mut self.memory else { return };
+        if let Some(token) = monitor.choose(figures, users, now) {
+            self.processes.kill(token);
+        }
     }
 
     // ---- actors ----

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::options::SessionOptions;
+use crate::call::task::UNLIMITED;
 use crate::error::{Error, Result};
 
 /// A variable, and the option that it gives.
@@ -23,7 +24,7 @@ struct Variable {
 }
 
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 11] = [
+const VARIABLES: [Variable; 14] = [
     Variable {
         name: "MOBULA_NUM_CPUS",
         option: "num_cpus",
@@ -143,6 +144,37 @@ const VARIABLES: [Variable; 11] = [
             Some(())
         },
     },
+    Variable {
+        name: "MOBULA_MEMORY_USAGE_THRESHOLD",
+        option: "memory_usage_threshold",
+        expected: "a number, such as 0.95",
+        is_given: |options| options.memory_usage_threshold.is_some(),
+        set: |options, value| {
+            options.memory_usage_threshold = Some(parsed(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_MEMORY_MONITOR_INTERVAL_MS",
+        option: "memory_monitor_interval",
+        expected: "a number of milliseconds, such as 250",
+        is_given: |options| options.memory_monitor_interval.is_some(),
+        set: |options, value| {
+            options.memory_monitor_interval = Some(Duration::from_millis(parsed(value)?));
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_TASK_OOM_RETRIES",
+        option: "task_oom_retries",
+        expected: "a number of retries, such as 3, or unlimited",
+        is_given: |options| options.task_oom_retries.is_some(),
+        set: |options, value| {
+            let is_unlimited = value.to_str()?.trim() == "unlimited";
+            options.task_oom_retries = Some(if is_unlimited { UNLIMITED } else { parsed(value)? });
+            Some(())
+        },
+    },
 ];
 
 const BYTES: &str = "a number of bytes, such as 1073741824, 1024M or 1G";
@@ -221,6 +253,9 @@ mod tests {
             ("MOBULA_SESSION_DIR", "/run/here"),
             ("MOBULA_FORWARD_OUTPUT", "0"),
             ("MOBULA_SPIN_US", "7"),
+            ("MOBULA_MEMORY_USAGE_THRESHOLD", "0.5"),
+            ("MOBULA_MEMORY_MONITOR_INTERVAL_MS", "0"),
+            ("MOBULA_TASK_OOM_RETRIES", "unlimited"),
         ];
         assert_eq!(all.map(|(name, _)| name), VARIABLES.map(|variable| variable.name));
         let options = with(&all, open()).unwrap();
@@ -231,6 +266,8 @@ mod tests {
         assert_eq!(options.spill_directory.as_deref(), Some("/disk".as_ref()));
         assert_eq!(options.session_dir.as_deref(), Some("/run/here".as_ref()));
         assert_eq!((options.forward_output, options.spin), (Some(false), Some(Duration::from_micros(7))));
+        assert_eq!((options.memory_usage_threshold, options.task_oom_retries), (Some(0.5), Some(UNLIMITED)));
+        assert_eq!(options.memory_monitor_interval, Some(Duration::ZERO));
 
         let mut given = open();
         (given.workers, given.capacity_bytes, given.forward_output) = (Some(1), Some(1 << 20), Some(true));
@@ -260,6 +297,11 @@ mod tests {
             ("MOBULA_SPILL_BYTES_MAX", "-1", "a number of bytes"),
             ("MOBULA_FORWARD_OUTPUT", "yes", "0 or 1"),
             ("MOBULA_SPIN_US", "30us", "a number of microseconds"),
+            ("MOBULA_MEMORY_USAGE_THRESHOLD", "95%", "a number, such as 0.95"),
+            ("MOBULA_MEMORY_USAGE_THRESHOLD", "1.5", "more than 0, at most 1"),
+            ("MOBULA_MEMORY_USAGE_THRESHOLD", "NaN", "more than 0, at most 1"),
+            ("MOBULA_MEMORY_MONITOR_INTERVAL_MS", "1s", "a number of milliseconds"),
+            ("MOBULA_TASK_OOM_RETRIES", "-1", "a number of retries"),
         ] {
             let error = with(&[(name, value)], open()).unwrap_err();
             assert!(error.starts_with(&format!("{name} cannot be {value:?}: ")), "{error}");

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::surroundings;
+use crate::call::task::UNLIMITED;
 use crate::error::{Error, Result};
+use crate::head::MemoryOptions;
 use crate::process::launch::Launch;
 use crate::resources::{Amounts, Resources};
 
 /// The most workers that are kept.
 const WORKERS_MAX: usize = 1000;
+/// The share of the memory that may be in use, and how often the monitor looks: Ray has the same defaults.
+const MEMORY_USAGE_THRESHOLD: f64 = 0.95;
+const MEMORY_MONITOR_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The options of a session, as a front fills them in. Environment variables give those that are `None`.
 #[derive(Debug, Clone)]
@@ -36,6 +41,17 @@ pub struct SessionOptions {
     pub forward_output: Option<bool>,
     /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
     pub spin: Option<Duration>,
+    /// The share of the memory, of the machine or of a control group, that may be in use before a worker is ended. More
+    /// than 0, at most 1. `None`: 0.95.
+    pub memory_usage_threshold: Option<f64>,
+    /// The time between two looks at the memory that is in use. With zero nobody looks. `None`: 250 ms.
+    pub memory_monitor_interval: Option<Duration>,
+    /// How often a call whose worker was ended because memory was short is retried, if it may be retried at all.
+    /// `None`: without limit.
+    pub task_oom_retries: Option<u32>,
+    /// The directory that the system's files about memory are in. For tests.
+    #[doc(hidden)]
+    pub memory_root: PathBuf,
     /// The program that workers run. It must have the same `build_id`.
     pub launch: Launch,
     /// The program that the store runs.
@@ -57,6 +73,10 @@ impl SessionOptions {
             session_dir: None,
             forward_output: None,
             spin: None,
+            memory_usage_threshold: None,
+            memory_monitor_interval: None,
+            task_oom_retries: None,
+            memory_root: "/".into(),
             store_launch: launch.clone(),
             launch,
             build_id,
@@ -82,6 +102,16 @@ impl SessionOptions {
         self.workers.unwrap_or_else(|| each().clamp(1, WORKERS_MAX))
     }
 
+    /// What the memory monitor is told.
+    pub(super) fn memory(&self) -> MemoryOptions {
+        MemoryOptions {
+            threshold: self.memory_usage_threshold.unwrap_or(MEMORY_USAGE_THRESHOLD),
+            interval: self.memory_monitor_interval.unwrap_or(MEMORY_MONITOR_INTERVAL),
+            retries: self.task_oom_retries.unwrap_or(UNLIMITED),
+            root: self.memory_root.clone(),
+        }
+    }
+
     /// Refuses what cannot be.
     pub(super) fn check(&self) -> Result<()> {
         let cannot = |field, value: String, expected: &str| {
@@ -98,6 +128,9 @@ impl SessionOptions {
             let expected =
                 format!("more than the {workers} workers, at most {}", surroundings::PROCESSES_MAX);
             return cannot("max_processes", max.to_string(), &expected);
+        }
+        if let Some(share) = self.memory_usage_threshold.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            return cannot("memory_usage_threshold", share.to_string(), "more than 0, at most 1");
         }
         if self.capacity_bytes == Some(0) {
             return cannot("capacity_bytes", "0".into(), "at least 1 byte");

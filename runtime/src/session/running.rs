@@ -44,6 +44,7 @@ impl Running {
         let spin = options.spin.unwrap_or(SPIN_DEFAULT);
         let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
+        let memory = options.memory();
         let (workers, resources) = (options.workers(), options.resources(capacity_bytes)?);
         let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
         let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
@@ -83,6 +84,7 @@ impl Running {
                 processes_max,
                 build_id: options.build_id,
                 worker,
+                memory,
             })?);
             let runtime = runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL));
             poller = Some(current::start(runtime)?);

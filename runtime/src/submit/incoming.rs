@@ -25,6 +25,9 @@ use crate::mail::link::Link;
 use crate::resources::Demand;
 use crate::wire::{FromHead, Item, NoResults, Results, Taken, ToCaller, ToHead};
 
+/// The time before the first retry of a call whose process was ended because memory was short. It doubles each time.
+const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(1);
+
 impl Submitter {
     /// Handles a record from a worker or actor that runs calls of this process.
     pub(crate) fn on_results(&self, link: &Arc<Link>, record: &[u8]) {
@@ -279,7 +282,10 @@ impl Submitter {
                 self.state.lock().leases.recall(worker);
                 self.return_idle_workers();
             }
-            FromHead::Died { process, reason } => self.on_died(process, reason),
+            FromHead::AskCall { worker } => self.say_what_runs(worker),
+            FromHead::Died { process, reason, memory_retries } => {
+                self.on_died(process, reason, memory_retries);
+            }
             FromHead::ActorReserved { request, result } => self.questions.on_reserved(request, result),
             FromHead::ActorFound { request, actor } => self.questions.on_found(request, actor),
             FromHead::Resources { request, free } => self.questions.on_resources(request, free),
@@ -358,23 +364,56 @@ impl Submitter {
         self.send_ready();
     }
 
+    /// Tells the head which call runs in a worker that is leased to this process.
+    fn say_what_runs(&self, worker: OwnerId) {
+        let call = {
+            let state = self.state.lock();
+            let link = state.leases.worker(worker).map(|leased| &leased.link);
+            link.and_then(|link| state.running.running_in(link))
+        };
+        if let Some(head) = self.links.head() {
+            let _ = head.send(&ToHead::Runs { worker, call }, Vec::new());
+        }
+    }
+
     /// Handles the end of a process. Calls that had not begun are sent to another process, and so are calls that may be
-    /// retried.
-    fn on_died(&self, process: OwnerId, reason: ExitReason) {
+    /// retried. Those that may be because memory was short wait for a while first.
+    fn on_died(&self, process: OwnerId, reason: ExitReason, memory_retries: u32) {
+        let was_memory_short = matches!(reason, ExitReason::OutOfMemory { .. });
         let mut over = Vec::new();
+        let mut any_waits = false;
         {
             // Locked all the time, so that a thread that cancels a call finds it in one place or the other.
             let mut state = self.state.lock();
             for LostCalls { link, pid, calls } in state.running.take_lost(process) {
-                let Divided { again, failed } =
-                    divide(calls, link.begun(), |task| task.may_retry(task.max_retries));
+                let begun = link.begun();
+                let Divided { again, failed } = match was_memory_short {
+                    // It says nothing about the calls that had not begun.
+                    true => divide(calls, begun, |_| true, |_| false),
+                    false => {
+                        divide(calls, begun, Task::may_be_sent_again, |task| task.may_retry(task.max_retries))
+                    }
+                };
                 for task in again.into_iter().rev() {
                     if let Target::Function { key, .. } = task.target {
                         state.leases.of(&task.demand).queue_again(key, task.clone());
                     }
                 }
-                over.extend(failed.into_iter().map(|task| (task, pid)));
+                for task in failed {
+                    let retry = if was_memory_short { task.retry_for_memory(memory_retries) } else { None };
+                    match retry {
+                        Some(retry) => {
+                            let due = Instant::now() + delay(MEMORY_RETRY_DELAY, retry);
+                            state.delayed.add(task, due);
+                            any_waits = true;
+                        }
+                        None => over.push((task, pid)),
+                    }
+                }
             }
+        }
+        if any_waits {
+            self.on_retry_waits(MEMORY_RETRY_DELAY);
         }
         for (task, pid) in over {
             self.settler.end(1);
@@ -406,7 +445,8 @@ impl Submitter {
             let Some(link) = state.actors.link(actor).filter(|link| link.is_closed()).cloned() else {
                 return;
             };
-            let divided = divide(state.running.take_of_actor(actor), link.begun(), |_| false);
+            let divided =
+                divide(state.running.take_of_actor(actor), link.begun(), Task::may_be_sent_again, |_| false);
             self.settler.begin(divided.again.len());
             state.actors.wait_again(actor, Some(link.peer), &divided.again);
             divided
@@ -426,7 +466,8 @@ impl Submitter {
             let mut state = self.state.lock();
             let begun = state.actors.link(actor).map_or(u64::MAX, |link| link.begun());
             let running = state.running.take_of_actor(actor);
-            let divided = divide(running, begun, |task| task.may_retry(max_task_retries));
+            let divided =
+                divide(running, begun, Task::may_be_sent_again, |task| task.may_retry(max_task_retries));
             self.settler.begin(divided.again.len());
             state.actors.wait_again(actor, None, &divided.again);
             divided

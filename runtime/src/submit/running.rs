@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::call::task::{Target, Task};
 use crate::mail::link::Link;
 use crate::submit::CROWD;
+use crate::wire;
 
 /// A call that was sent.
 pub(super) struct RunningCall {
@@ -62,6 +63,16 @@ impl RunningCalls {
     /// A call that was sent through this link.
     pub(super) fn get(&self, link: &Link, task: u64) -> Option<&Arc<Task>> {
         self.calls.get(&task).filter(|running| running.link == link.id).map(|running| &running.task)
+    }
+
+    /// The call that has begun at the other end of a link and is not over. If there are several, because one waits for
+    /// others: the last one, which may be retried if all of them may.
+    pub(super) fn running_in(&self, link: &Link) -> Option<wire::RunningCall> {
+        let begun = link.begun();
+        let running = || self.calls.values().filter(|call| call.link == link.id && call.number <= begun);
+        let last = running().max_by_key(|call| call.number)?;
+        let is_retriable = running().all(|call| call.task.is_retriable());
+        Some(wire::RunningCall { function: last.task.target.name(), is_retriable })
     }
 
     /// The process that a call was sent to, the link, and the number of its record.
@@ -127,13 +138,19 @@ impl RunningCalls {
     }
 }
 
-/// Decides what becomes of the calls of a process that is gone. It has begun those up to the record of number `begun`.
-pub(super) fn divide(calls: Vec<RunningCall>, begun: u64, may_retry: impl Fn(&Task) -> bool) -> Divided {
+/// Decides what becomes of the calls of a process that is gone. It has begun those up to the record of number `begun`;
+/// they are sent again if they may be retried, and the others if that may be done once more.
+pub(super) fn divide(
+    calls: Vec<RunningCall>,
+    begun: u64,
+    may_be_sent_again: impl Fn(&Task) -> bool,
+    may_retry: impl Fn(&Task) -> bool,
+) -> Divided {
     let (mut again, mut failed) = (Vec::new(), Vec::new());
     for RunningCall { task, number, .. } in calls {
         // A cancelled call is over, and its end is settled once more in vain.
         let is_sent_again =
-            !task.is_over() && (number > begun && task.may_be_sent_again() || may_retry(&task));
+            !task.is_over() && (number > begun && may_be_sent_again(&task) || may_retry(&task));
         if is_sent_again { again.push(task) } else { failed.push(task) }
     }
     Divided { again, failed }

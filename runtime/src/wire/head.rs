@@ -47,6 +47,11 @@ pub(crate) enum ToHead<'a> {
     Broken {
         process: OwnerId,
     },
+    /// The sender's call that runs in a worker; `None`: none does. Answers `AskCall`.
+    Runs {
+        worker: OwnerId,
+        call: Option<RunningCall>,
+    },
     /// Asks how a process ended that had calls of the sender. Answered by `Died`, once it has ended.
     AskDeath {
         process: OwnerId,
@@ -93,6 +98,14 @@ pub(crate) enum ToHead<'a> {
     },
 }
 
+/// A call that runs in a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunningCall {
+    pub(crate) function: String,
+    /// Whether it may be retried when its process dies.
+    pub(crate) is_retriable: bool,
+}
+
 /// An actor that a caller reserves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NewActor<'a> {
@@ -127,9 +140,15 @@ pub(crate) enum FromHead<'a> {
     },
     /// To a worker: send `Free` when no call is left.
     SayWhenFree,
+    /// To the caller that a worker is leased to: say which call runs there. Answered by `Runs`.
+    AskCall {
+        worker: OwnerId,
+    },
     Died {
         process: OwnerId,
         reason: ExitReason,
+        /// If it was ended because memory was short: how often calls that had begun may be retried for this reason.
+        memory_retries: u32,
     },
     /// To a worker: construct this actor.
     Construct {

@@ -15,4 +15,4 @@ pub(crate) use self::call::{
     Call, CallBegin, Callee, Cancel, Item, NoResults, Results, Taken, ToCaller, ToWorker,
 };
 pub(crate) use self::codec::{append, read, to_vec};
-pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, ToHead};
+pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};

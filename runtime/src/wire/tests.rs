@@ -6,7 +6,7 @@ use mobula_client::ObjectId;
 
 use super::*;
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure, TaskError, TaskErrorKind};
+use crate::error::{ExitReason, Failure, MemoryLimit, TaskError, TaskErrorKind};
 use crate::resources::Demand;
 
 #[test]
@@ -104,6 +104,10 @@ fn records() -> Vec<Vec<u8>> {
         ToHead::Want { demand: Demand::default(), workers: 300 },
         ToHead::Want { demand: Demand::nothing(), workers: 1 },
         ToHead::Broken { process: owner },
+        ToHead::Runs {
+            worker: owner,
+            call: Some(RunningCall { function: "f".to_owned(), is_retriable: true }),
+        },
         ToHead::ReserveActor { request: 1, actor },
         ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
         ToHead::FindActor { request: 1, name: "n" },
@@ -111,6 +115,13 @@ fn records() -> Vec<Vec<u8>> {
     ] {
         records.push(to_vec(&record));
     }
+    let short_of_memory = ExitReason::OutOfMemory {
+        limit: MemoryLimit::Machine,
+        used_bytes: 1,
+        limit_bytes: 2,
+        shared_bytes: 3,
+        own_bytes: 4,
+    };
     let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
     for record in [
         FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
@@ -123,6 +134,8 @@ fn records() -> Vec<Vec<u8>> {
             reason: ExitReason::Killed { signal: 9 },
             max_task_retries: 3,
         },
+        FromHead::AskCall { worker: owner },
+        FromHead::Died { process: owner, reason: short_of_memory, memory_retries: 5 },
         FromHead::ActorOver { actor: 1, pid: 2, failure },
     ] {
         records.push(to_vec(&record));

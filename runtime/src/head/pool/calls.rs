@@ -657,7 +657,7 @@ impl Life {
         for _ in 0..100 {
             self.round(|_, _, _| true);
         }
-        let in_use = self.pool.workers.all().filter(|worker| {
+        let in_use = self.pool.workers.all().filter(|(_, worker)| {
             matches!(worker.job, Job::Leased { .. } | Job::Finishing { .. }) || worker.blocked
         });
         assert_eq!(in_use.count(), 0, "a worker is not given back");

@@ -443,7 +443,7 @@ impl Schedule {
             let Some((token, _)) = self.pool.idle(&Environment::USUAL) else { break };
             let is_right = self.processes[&token].serves(&Environment::USUAL);
             assert!(is_right, "an actor got {:?}", self.processes[&token]);
-            self.pool.place(token, 7);
+            self.pool.place(token, 7, self.now);
             let process = self.processes.get_mut(&token).expect("it runs");
             (process.actor, process.demand) = (true, Demand::nothing());
             self.actors -= 1;

@@ -17,6 +17,8 @@ pub(in crate::head) struct Worker<C> {
     pub(in crate::head) job: Job,
     /// The caller to which it is leased.
     pub(super) lessee: Option<C>,
+    /// When it was leased, or became an actor's.
+    pub(super) given: Option<Instant>,
     /// The demand of its calls, from the grant until it is idle again.
     pub(super) demand: Demand,
     /// The part of the demand that it holds.

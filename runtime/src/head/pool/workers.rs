@@ -96,8 +96,8 @@ impl<C: Caller> Workers<C> {
     }
 
     /// All workers. Takes a time that grows with their number.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Worker<C>> {
-        self.all.values()
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, &Worker<C>)> {
+        self.all.iter().map(|(token, worker)| (*token, worker))
     }
 
     fn those<'a>(
@@ -192,6 +192,7 @@ mod tests {
             link: Some(End(number)),
             job: Job::Idle { since: Instant::now() },
             lessee: None,
+            given: None,
             demand: Demand::nothing(),
             held: Resources::default(),
             blocked: false,
