@@ -357,6 +357,60 @@ fn the_calls_of_a_killed_process_are_cancelled() {
     drop(session);
 }
 
+/// Says at its end whether it was cancelled.
+#[mobula::remote(detached)]
+fn detached(began: PathBuf, gate: PathBuf, done: PathBuf) {
+    std::fs::write(&began, std::process::id().to_string()).unwrap();
+    while !gate.exists() {
+        // Looks at the mail, too.
+        let _ = mobula::is_cancelled();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(&done, format!("cancelled: {}", mobula::is_cancelled())).unwrap();
+}
+
+/// The parent of a detached call, of another that is detached by its options, and of one that is not.
+#[mobula::remote]
+fn has_detached_children(directory: PathBuf) {
+    let path = |name: &str| directory.join(name);
+    detached::remote(path("a began"), path("gate"), path("a done"));
+    let options = TaskOptions::new().detached(true);
+    gated::options(options).remote(path("b began"), path("gate"));
+    let child = until_cancelled::remote(path("began"), path("noticed"));
+    std::fs::write(path("own"), std::process::id().to_string()).unwrap();
+    let _ = child.get();
+    std::fs::write(path("over"), "").unwrap();
+}
+
+#[test]
+fn detached_calls_outlive_the_call_that_made_them() {
+    let session = session(4);
+    for is_killed in [false, true] {
+        let files = Files::new();
+        let parent = has_detached_children::remote(files.path(""));
+        ["a began", "b began", "began"].iter().for_each(|name| _ = files.pid(name));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(files.pid("own")).unwrap());
+        if is_killed {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert!(matches!(parent.get(), Err(Error::Failed(Failure::WorkerDied { .. }))));
+        } else {
+            parent.cancel().unwrap();
+            files.appears("over");
+        }
+        files.appears("noticed");
+        assert!(!files.path("a done").exists());
+        files.write("gate");
+        assert_eq!(files.text("a done"), "cancelled: false");
+        // Their workers, which the dead process had on lease, serve others: all places are free.
+        let names = ["w", "x", "y", "z"];
+        let others = names.map(|name| gated::remote(files.path(name), files.path("last gate")));
+        names.iter().for_each(|name| _ = files.pid(name));
+        files.write("last gate");
+        assert_eq!(mobula::get(others).unwrap(), [7; 4]);
+    }
+    drop(session);
+}
+
 /// Calls are cancelled at every moment of their lives: each has its result or was cancelled, and nothing is left.
 #[test]
 fn calls_cancelled_at_any_moment_end_one_way_or_the_other() {

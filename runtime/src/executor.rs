@@ -8,18 +8,23 @@
 //! The running call counts as waiting while any thread of the process waits, whichever call has started that thread:
 //! the thread of the running call may be waiting for that thread, which nobody can see from outside. If the running
 //! call computes meanwhile, one processor too many is in use for a while. The opposite assumption could be a deadlock.
+//!
+//! When a caller is gone, its calls that have not begun are removed, and its running call is cancelled. Its detached
+//! calls stay, and are not declined any more: no process would send them elsewhere, and no process waits for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
+use mobula_client::{Client, Handle};
 use parking_lot::Mutex;
 
+use crate::call::payload;
 use crate::definition::Key;
 use crate::host::Host;
 use crate::mail::link::Link;
-use crate::wire::{Call, Callee, Cancel, NoResults, Taken, ToHead, ToWorker};
+use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -56,10 +61,25 @@ struct Queue {
     work: VecDeque<Work>,
     /// Memory for records to come.
     spare: Vec<Vec<u8>>,
-    /// The call that was taken last: the number of its link, and its own.
-    taken: Option<(u64, u64)>,
+    taken: Option<Taken>,
     /// Futures of the running call that are woken when it is cancelled.
     cancel_wakers: Vec<Waker>,
+}
+
+/// The call that was taken last.
+#[derive(Debug)]
+struct Taken {
+    /// The number of its link, and its own.
+    link: u64,
+    task: u64,
+    is_detached: bool,
+}
+
+impl Queue {
+    /// Whether this call was taken last.
+    fn has_taken(&self, link: &Link, task: u64) -> bool {
+        self.taken.as_ref().is_some_and(|taken| (taken.link, taken.task) == (link.id, task))
+    }
 }
 
 /// The running call, after it was cancelled.
@@ -81,6 +101,8 @@ pub(crate) enum Work {
         number: u64,
         call: Call,
         record: Vec<u8>,
+        /// The objects that the arguments name, if the caller may be gone before the call begins.
+        held: Vec<Handle>,
     },
     Construct {
         actor: u64,
@@ -113,9 +135,14 @@ impl Executor {
     // ---- arriving, on any thread that deals with the mail ----
 
     /// Handles a record from a caller. Returns the running call if the record has cancelled it.
-    pub(crate) fn on_record(&self, from: &Arc<Link>, record: &mut Vec<u8>) -> Option<Cancelled> {
+    pub(crate) fn on_record(
+        &self,
+        from: &Arc<Link>,
+        record: &mut Vec<u8>,
+        client: &Client,
+    ) -> Option<Cancelled> {
         match ToWorker::read(record) {
-            Some(ToWorker::Call(call)) => self.on_call(from, call, record),
+            Some(ToWorker::Call(call)) => self.on_call(from, call, record, client),
             Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel),
             Some(ToWorker::Taken(taken)) => self.on_taken(from, taken),
             None => {
@@ -126,17 +153,22 @@ impl Executor {
         None
     }
 
-    fn on_call(&self, from: &Arc<Link>, call: Call, record: &mut Vec<u8>) {
+    fn on_call(&self, from: &Arc<Link>, call: Call, record: &mut Vec<u8>, client: &Client) {
+        let held = if call.is_detached {
+            payload::hold_all(client, &record[call.bytes()..], call.arguments)
+        } else {
+            Vec::new()
+        };
         let mut queue = self.queue.lock();
         // Checked with the queue locked: a thread that begins to wait sets `blocked` first and empties the queue then.
         // So does the thread that sets `spent`.
         let declines = || self.blocked.load(Ordering::Acquire) || self.spent.load(Ordering::Acquire);
-        if matches!(call.callee, Callee::Function(_)) && declines() {
+        if may_be_declined(from, &call) && declines() {
             drop(queue);
             return decline(from, call.task);
         }
         let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
-        queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record });
+        queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record, held });
     }
 
     /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
@@ -149,7 +181,7 @@ impl Executor {
         let before = queue.work.len();
         queue.work.retain(|work| !is_it(work));
         let is_removed = queue.work.len() < before;
-        let is_running = queue.taken == Some((from.id, cancel.task)) && self.runs();
+        let is_running = queue.has_taken(from, cancel.task) && self.runs();
         // With the queue locked, so that no other call begins meanwhile.
         if is_running && cancel.force && !self.is_actor() {
             // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
@@ -165,9 +197,9 @@ impl Executor {
     }
 
     /// The caller of the running call has taken items. A record about an earlier call comes too late.
-    fn on_taken(&self, from: &Arc<Link>, taken: Taken) {
+    fn on_taken(&self, from: &Arc<Link>, taken: wire::Taken) {
         let queue = self.queue.lock();
-        if queue.taken == Some((from.id, taken.task)) && self.runs() {
+        if queue.has_taken(from, taken.task) && self.runs() {
             self.items_taken.fetch_max(taken.items, Ordering::SeqCst);
         }
     }
@@ -214,13 +246,16 @@ impl Executor {
     }
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
-    /// that call is cancelled and returned.
+    /// that call is cancelled and returned. Detached calls stay as they are.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
-        let is_its = |work: &Work| matches!(work, Work::Call { from, .. } if Arc::ptr_eq(from, link));
+        let is_its = |work: &Work| match work {
+            Work::Call { from, call, .. } => Arc::ptr_eq(from, link) && !call.is_detached,
+            Work::Construct { .. } => false,
+        };
         let mut queue = self.queue.lock();
         queue.work.retain(|work| !is_its(work));
-        let is_running =
-            queue.taken.is_some_and(|(from, _)| from == link.id) && self.runs() && !self.is_actor();
+        let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
+        let is_running = is_taken && self.runs() && !self.is_actor();
         let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
         drop(queue);
         self.say_if_free(head);
@@ -291,8 +326,8 @@ impl Executor {
     fn decline_waiting(&self) {
         let mut declined = Vec::new();
         self.queue.lock().work.retain(|work| match work {
-            Work::Call { from, call: Call { task, callee: Callee::Function(_), .. }, .. } => {
-                declined.push((from.clone(), *task));
+            Work::Call { from, call, .. } if may_be_declined(from, call) => {
+                declined.push((from.clone(), call.task));
                 false
             }
             _ => true,
@@ -374,7 +409,9 @@ impl Executor {
         }
         let work = queue.work.pop_front()?;
         queue.taken = match &work {
-            Work::Call { from, call, .. } => Some((from.id, call.task)),
+            Work::Call { from, call, .. } => {
+                Some(Taken { link: from.id, task: call.task, is_detached: call.is_detached })
+            }
             Work::Construct { .. } => None,
         };
         if self.cancelled.load(Ordering::Relaxed) {
@@ -401,6 +438,11 @@ impl Executor {
     pub(crate) fn is_actor(&self) -> bool {
         self.is_actor.load(Ordering::Acquire)
     }
+}
+
+/// Whether another process may run a call in place of this one: if its caller is there to send it.
+fn may_be_declined(from: &Link, call: &Call) -> bool {
+    matches!(call.callee, Callee::Function(_)) && !(call.is_detached && from.is_peer_gone())
 }
 
 fn decline(from: &Link, task: u64) {

@@ -93,8 +93,10 @@ fn glue(
     let retry_if = options.retry_if.as_ref().map(|is_retried| quote!(.retry_if(#is_retried)));
     let timeout = options.timeout.as_ref().map(|limit| quote!(.timeout(#limit)));
     let deadline = options.deadline.as_ref().map(|limit| quote!(.deadline(#limit)));
+    let detached = options.detached.then(|| quote!(.detached(true)));
     let demand = options.demand.setters();
-    let setters = quote!(#max_retries #retry_exceptions #retry_if #retry_delay #timeout #deadline #demand);
+    let setters =
+        quote!(#max_retries #retry_exceptions #retry_if #retry_delay #timeout #deadline #detached #demand);
     let given = if setters.is_empty() {
         quote!(options)
     } else {

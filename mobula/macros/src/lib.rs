@@ -93,6 +93,7 @@ use syn::{Error, Item, ItemFn};
 ///   may run, and how long after its making it must be over. Default: no limits.
 /// - `#[remote(max_calls = 100)]`: a worker process ends after so many calls of the function, for one that leaks memory
 ///   or must begin afresh: a number, or `unlimited`. What waits at the process goes to another. Default: `unlimited`.
+/// - `#[remote(detached)]`: a call goes on when the call that made it is cancelled or killed.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
 ///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
 /// - `#[remote(env_vars = [("NAME", "value")])]`, `#[remote(working_dir = "/data")]`: the environment variables and

@@ -24,6 +24,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) timeout: Option<Expr>,
     pub(crate) deadline: Option<Expr>,
     pub(crate) max_calls: Option<Limit>,
+    pub(crate) detached: bool,
     pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
@@ -197,6 +198,9 @@ impl FunctionOptions {
                 set(&meta, &mut options.deadline, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("max_calls") {
                 set(&meta, &mut options.max_calls, max_calls)
+            } else if meta.path.is_ident("detached") {
+                options.detached = true;
+                Ok(())
             } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if let Some(read) = options.streaming.read(&meta) {
@@ -208,7 +212,8 @@ impl FunctionOptions {
             } else {
                 let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
                              `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, `deadline`, \
-                             `max_calls`, `num_returns`, `streaming`, `max_in_flight`, `name` and `crate`";
+                             `max_calls`, `detached`, `num_returns`, `streaming`, `max_in_flight`, `name` and \
+                             `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

@@ -87,6 +87,21 @@ pub trait Encoded {
     fn write_into(&self, out: &mut [u8]);
 }
 
+/// Handles to the objects that payloads name, as far as these can be read and held.
+pub(crate) fn hold_all(client: &Client, mut payloads: &[u8], count: u32) -> Vec<Handle> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        match take(&mut payloads) {
+            Ok(Payload::Stored(object)) => held.extend(client.hold(object)),
+            Ok(Payload::Inline { references, .. }) => {
+                held.extend(references.iter().flat_map(|object| client.hold(object)));
+            }
+            Err(_) => break,
+        }
+    }
+    held
+}
+
 /// Payloads to be sent, and handles to the objects that they name.
 #[derive(Debug, Default)]
 pub(crate) struct Payloads {

@@ -58,6 +58,7 @@ pub struct TaskOptions {
     pub(crate) retry_delay: Option<Duration>,
     /// The time limits, if the program gives any.
     pub(crate) limits: Option<Box<LimitOptions>>,
+    pub(crate) detached: Option<bool>,
     /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
     /// The environment of the process, if the program gives one.
@@ -293,6 +294,41 @@ impl TaskOptions {
         self
     }
 
+    /// Whether the call goes on without the call that makes it. Otherwise it is cancelled when that call is cancelled,
+    /// and when the process of that call ends; its own cancellation works as for any call. Default: no.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn log(file: PathBuf, line: String) {
+    ///     std::fs::write(file, line).expect("the directory is there");
+    /// }
+    ///
+    /// /// The entry is written also if this call is cancelled, or its process killed, in the next moment.
+    /// #[mobula::remote]
+    /// fn serve(file: PathBuf) {
+    ///     log::options(TaskOptions::new().detached(true)).remote(file, "served".to_owned());
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let file = directory.path().join("log");
+    /// let _mobula = mobula::init()?;
+    /// serve::remote(file.clone()).get()?;
+    /// while std::fs::read_to_string(&file).unwrap_or_default() != "served" {
+    ///     std::thread::sleep(std::time::Duration::from_millis(1));
+    /// }
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A call that the dead process had not sent to a worker is lost with it: one whose arguments were not there, or
+    /// for which no worker was free. So are the results of a detached call, and its retries, which are that process's.
+    pub fn detached(mut self, detached: bool) -> Self {
+        self.detached = Some(detached);
+        self
+    }
+
     /// The number of CPUs that the call demands. It begins to run when so many are free: the calls that run at the same
     /// time never demand more CPUs than the session has (`Builder::num_cpus`). Fractions count, down to 0.0001;
     /// with 0, the call needs no CPU to run. Default: 1.
@@ -483,6 +519,7 @@ impl TaskOptions {
         Self {
             limits,
             max_retries: self.max_retries.or(defaults.max_retries),
+            detached: self.detached.or(defaults.detached),
             retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
             retry_if: self.retry_if.or(defaults.retry_if),
             retry_delay: self.retry_delay.or(defaults.retry_delay),
@@ -552,8 +589,11 @@ pub(crate) type ResultCells = SmallVec<[Arc<ResultCell>; 1]>;
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: u64,
-    /// The call of this process that made this one, as the number of calls that had begun here. Always 0 in the driver.
+    /// The call of this process that made this one, as the number of calls that had begun here. Always 0 in the driver,
+    /// and of a detached call.
     pub(crate) parent: u64,
+    /// It goes on when this process is gone.
+    pub(crate) is_detached: bool,
     pub(crate) target: Target,
     pub(crate) arguments: TaskArguments,
     pub(crate) returns: Returns,

@@ -64,6 +64,7 @@ pub(crate) fn submit(
         // An actor has what it demands for life.
         Target::Method { .. } | Target::Constructor { .. } => Demand::default(),
     };
+    let is_detached = options.detached == Some(true);
     let id = runtime.submitter.next_id();
     // Nearly always there is one.
     let (results, own): (ResultCells, ResultCells) = match returns.count() {
@@ -78,7 +79,8 @@ pub(crate) fn submit(
     };
     let task = Task {
         id,
-        parent: runtime.executor.as_ref().map_or(0, Executor::call_number),
+        parent: if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::call_number) },
+        is_detached,
         target,
         arguments,
         returns,

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     /// Whether objects are held for the other end, or records wait for room. Read without the lock.
     wants_flush: AtomicBool,
     closed: AtomicBool,
+    /// The other end is gone, and the records that it left may still be handled.
+    is_peer_gone: AtomicBool,
     /// The list that the link is in, which decides whether it is active.
     links: LinksOf,
     /// Whether waiting threads look at the link. Changed by `links` alone.
@@ -97,6 +99,7 @@ impl Link {
             outgoing: Mutex::new(outgoing),
             record_bytes_max,
             closed: AtomicBool::new(false),
+            is_peer_gone: AtomicBool::new(false),
             links: LinksOf::new(),
             active: AtomicBool::new(false),
             used: AtomicBool::new(true),
@@ -346,6 +349,16 @@ impl Link {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// The other end is gone: nothing that is sent reaches it.
+    pub(crate) fn set_peer_gone(&self) {
+        self.is_peer_gone.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing that is sent reaches the other end.
+    pub(crate) fn is_peer_gone(&self) -> bool {
+        self.is_closed() || self.is_peer_gone.load(Ordering::Acquire)
     }
 }
 

@@ -162,7 +162,7 @@ impl Runtime {
         }
         match &self.executor {
             Some(executor) => receive(link, &mut |record| {
-                if let Some(cancelled) = executor.on_record(link, record) {
+                if let Some(cancelled) = executor.on_record(link, record, &self.client) {
                     self.on_cancelled(cancelled);
                 }
             }),
@@ -204,6 +204,7 @@ impl Runtime {
             },
             Event::ChannelClosed(channel) => {
                 if let Some(link) = self.links.of_closed(channel) {
+                    link.set_peer_gone();
                     // The records that the other end wrote before it ended still count.
                     self.receive_by(&link, Link::receive_the_rest);
                     self.lose_link(&link);

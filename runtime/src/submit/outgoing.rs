@@ -232,7 +232,8 @@ impl Submitter {
     fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<u64, Failure> {
         let (task_id, arguments) = (task.id, task.arguments.count() as u32);
         let limits = task.limits.as_ref().map(|limits| CallBegin::by(limits.deadline));
-        let call = Call { task: task_id, callee, returns: task.returns, arguments, limits };
+        let (returns, is_detached) = (task.returns, task.is_detached);
+        let call = Call { task: task_id, callee, returns, arguments, limits, is_detached };
         self.send_arguments(task, |payloads| {
             link.send_with(Vec::new(), |record| {
                 call.append_to(record);

@@ -53,6 +53,8 @@ pub(crate) struct Call {
     pub(crate) arguments: u32,
     /// Whether and when the call may begin, if it has time limits: its caller is told when it does.
     pub(crate) limits: Option<CallBegin>,
+    /// The call goes on when its caller is gone.
+    pub(crate) is_detached: bool,
 }
 
 /// The time by which a call must begin, if it runs at all.
@@ -111,8 +113,9 @@ impl Call {
             Returns::List(count) => (2, count),
             Returns::Stream(in_flight_max) => (3, in_flight_max),
         };
-        let Self { task, arguments, limits, .. } = *self;
+        let Self { task, arguments, limits, is_detached, .. } = *self;
         let shape = if limits.is_some() { shape | LIMITED } else { shape };
+        let shape = if is_detached { shape | DETACHED } else { shape };
         let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
         record.extend_from_slice(bytemuck::bytes_of(&layout));
         if let Some(CallBegin { by_nanos }) = limits {
@@ -136,14 +139,16 @@ impl Call {
                 Some(CallBegin { by_nanos: u64::from_le_bytes(by_nanos.try_into().ok()?) })
             }
         };
-        let returns = match layout.shape & !LIMITED {
+        let is_detached = layout.shape & DETACHED != 0;
+        let returns = match layout.shape & !(LIMITED | DETACHED) {
             0 => Returns::One,
             1 => Returns::Tuple(layout.returns),
             2 => Returns::List(layout.returns),
             3 => Returns::Stream(layout.returns),
             _ => return None,
         };
-        Some(Self { task: layout.task, callee, returns, arguments: layout.arguments, limits })
+        let CallLayout { task, arguments, .. } = layout;
+        Some(Self { task, callee, returns, arguments, limits, is_detached })
     }
 
     /// The length of the call without its payloads.
@@ -157,6 +162,8 @@ impl Call {
 
 /// A bit of the shape: the time by which the call must begin follows.
 const LIMITED: u32 = 1 << 8;
+/// A bit of the shape: the call goes on when its caller is gone.
+const DETACHED: u32 = 1 << 9;
 
 /// Cancels a call that was sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

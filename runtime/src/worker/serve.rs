@@ -47,7 +47,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                 }
             }
-            Work::Call { from, number, call, record } => {
+            Work::Call { from, number, call, record, held } => {
                 if call.limits.is_some_and(|limits| limits.is_past()) {
                     let removed = NoResults::Removed { task: call.task };
                     let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
@@ -58,7 +58,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 // If this process dies, the caller knows by this mark which calls had not begun.
                 from.begin(number);
-                let Call { task, callee, returns, arguments: count, limits } = call;
+                let Call { task, callee, returns, arguments: count, limits, .. } = call;
                 if limits.is_some() {
                     let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
                 }
@@ -93,6 +93,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     executor.set_spent(runtime.submitter.has_calls(), runtime.head());
                 }
                 reply(&from, task, outcome.map(|()| results), ran.as_nanos() as u64);
+                drop(held);
                 // The poller looks after held objects and records that wait for room, although no other record may
                 // come.
                 if from.holds_anything() {

@@ -39,10 +39,11 @@ impl<'a> Items<'a> {
         Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0) }
     }
 
-    /// Whether there is room for another item: in flight, and in the ring.
+    /// Whether there is room for another item: in flight, and in the ring. A caller that is gone takes none, and
+    /// nothing is kept for it.
     fn has_room(&self) -> bool {
-        self.sent.get().saturating_sub(self.executor.items_taken()) < self.in_flight_max
-            && !self.to.is_backlogged()
+        let has_room = || self.sent.get().saturating_sub(self.executor.items_taken()) < self.in_flight_max;
+        self.to.is_closed() || has_room() && !self.to.is_backlogged()
     }
 }
 
