@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mobula::{ActorEnd, Builder, Error, ExitReason, Failure, MemoryLimit, TaskOptions};
 use mobula_store::machine::{Version, memory_groups};
-use mobula_tests::{PATIENCE, TestSession, eventually, session_with};
+use mobula_tests::{PATIENCE, Random, TestSession, eventually, session_with};
 
 /// Memory that a call holds.
 const HELD: usize = 64 << 20;
@@ -224,6 +224,90 @@ fn the_newest_call_that_may_be_retried_is_ended_and_retried_on_a_count_of_its_ow
     older.release();
     assert_eq!(older_call.get_timeout(PATIENCE).unwrap(), 1);
     drop(session);
+}
+
+// ---- memory that runs short again and again ----
+
+/// Holds some memory for a moment, and counts how often it was begun.
+#[mobula::remote]
+fn adds(begun: PathBuf, a: u64, b: u64) -> u64 {
+    use std::io::Write;
+    let memory = std::hint::black_box(vec![1u8; 4 << 20]);
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(begun).unwrap();
+    file.write_all(b"x").unwrap();
+    std::thread::sleep(Duration::from_millis(b % 20));
+    drop(memory);
+    a + b
+}
+
+/// The same in calls of its own.
+#[mobula::remote]
+fn adds_by_others(directory: PathBuf, a: u64, b: u64) -> mobula::Result<u64> {
+    let memory = std::hint::black_box(vec![1u8; 4 << 20]);
+    let retried = || TaskOptions::new().max_retries(1);
+    let sums: Vec<_> = (0..3)
+        .map(|number| adds::options(retried()).remote(directory.join(number.to_string()), a, b))
+        .collect();
+    let sums = mobula::get(&sums)?;
+    drop(memory);
+    Ok(sums[0])
+}
+
+/// Whether memory was short for this call, or for one that it made.
+fn is_for_memory(error: &Error) -> bool {
+    let is_its = |failure: &Failure| {
+        matches!(failure, Failure::WorkerDied { reason: ExitReason::OutOfMemory { .. }, .. })
+    };
+    match error {
+        Error::Failed(failure) => is_its(failure),
+        Error::Task(error) => error.cause.as_deref().is_some_and(is_its),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_call_ends_with_its_value_or_the_reason_however_often_memory_is_short() {
+    let seed = std::env::var("MOBULA_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("MOBULA_SEED={seed}");
+    let mut random = Random::from_seed(seed);
+    let (machine, directory) = (Machine::new(), tempfile::tempdir().unwrap());
+    let _session = machine.session(4, Duration::from_millis(5));
+    let mut calls = Vec::new();
+    for number in 0..60u64 {
+        let retries = [0, 1, mobula::UNLIMITED][random.below(3) as usize];
+        let options = TaskOptions::new().max_retries(retries);
+        let place = directory.path().join(number.to_string());
+        let is_outer = random.below(4) == 0;
+        let call = if is_outer {
+            std::fs::create_dir(&place).unwrap();
+            adds_by_others::options(options).remote(place.clone(), 1000, number)
+        } else {
+            adds::options(options).remote(place.clone(), 1000, number)
+        };
+        calls.push((number, retries, is_outer, place, call));
+        if random.below(3) == 0 {
+            machine.uses([100, 990][random.below(2) as usize]);
+            std::thread::sleep(Duration::from_millis(random.below(40)));
+        }
+    }
+    machine.uses(100);
+    let mut failed = 0;
+    for (number, retries, is_outer, place, call) in calls {
+        match call.get_timeout(PATIENCE) {
+            Ok(sum) => assert_eq!(sum, 1000 + number),
+            Err(error) => {
+                assert!(is_for_memory(&error), "{error}");
+                failed += 1;
+            }
+        }
+        if retries == 0 && !is_outer {
+            let begun = std::fs::read(place).map_or(0, |begun| begun.len());
+            assert!(begun <= 1, "a call that may not be retried was begun {begun} times");
+        }
+    }
+    println!("{failed} of 60 calls failed");
+    assert_eq!(one::remote().get().unwrap(), 1, "the session goes on");
 }
 
 // ---- a real control group ----
