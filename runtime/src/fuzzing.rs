@@ -34,6 +34,13 @@ pub fn read_record(record: &[u8]) {
             assert!(matches!(ToCaller::read(&again), Some(ToCaller::Item(read, _)) if read == item));
             take_payloads(payload, 1);
         }
+        Some(ToCaller::StreamEnd(end, payload)) => {
+            let mut again = Vec::new();
+            end.append_to(&mut again);
+            again.extend_from_slice(payload);
+            assert!(matches!(ToCaller::read(&again), Some(ToCaller::StreamEnd(read, _)) if read == end));
+            take_payloads(payload, 1);
+        }
         Some(ToCaller::NoResults(none)) => {
             let mut again = Vec::new();
             none.append_to(&mut again);
@@ -73,7 +80,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
 
     use crate::definition::Key;
     use crate::error::Failure;
-    use crate::wire::{Callee, Item, NoResults, Results, Returns, Taken};
+    use crate::wire::{Callee, Item, NoResults, Results, Returns, StreamEnd, Taken};
 
     let mut payloads = Vec::new();
     payload::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
@@ -92,6 +99,9 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     let mut item = Vec::new();
     Item { task: 5, position: 3 }.append_to(&mut item);
     payload::append_inline(&mut item, format::PLAIN, b"small", &[]);
+    let mut stream_end = Vec::new();
+    StreamEnd { task: 5, items: 4, ran_nanos: 77 }.append_to(&mut stream_end);
+    payload::append_inline(&mut stream_end, format::PLAIN, b"small", &[]);
     let mut taken = Vec::new();
     Taken { task: 5, items: 3 }.append_to(&mut taken);
     let none = |none: NoResults| {
@@ -109,6 +119,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         ("call_stream", call(Callee::Function(key), Returns::Stream(16))),
         ("results", results),
         ("item", item),
+        ("stream_end", stream_end),
         ("taken", taken),
         ("failed", none(NoResults::Failed { task: 5, failure: failure(), ran_nanos: 1 })),
         ("declined", none(NoResults::Declined { task: 5 })),

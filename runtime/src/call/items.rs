@@ -2,7 +2,10 @@
 //!
 //! An attempt of the call sends its items from the first one on. After a retry, items come again that were there
 //! before: they are left out, and the stream goes on behind them. The call's result cell is settled when the stream has
-//! ended.
+//! ended. The end carries the number of items, so that a stream which lacks some is never taken for a whole one.
+//!
+//! The worker waits while as many items are in flight as the caller allows. A worker that does not wait is told from one
+//! that does by the positions of its items, and cannot fill the caller's memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +13,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::call::outcome::Settled;
+use crate::call::task::UNLIMITED;
 use crate::call::waiter::Waiter;
+use crate::error::Failure;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -26,8 +31,8 @@ struct State {
     count: u64,
     taken: u64,
     told: u64,
-    /// An item was lost, and what came behind it was left out.
-    is_short: bool,
+    /// How many items the process says that it has made, since the stream has ended well.
+    length: Option<u64>,
     /// The caller wants no more.
     is_dropped: bool,
     /// The future that waits for the next item.
@@ -43,13 +48,26 @@ pub(crate) struct Arrival {
     pub(crate) tell: Option<u64>,
 }
 
+/// The worker has sent more items than may be in flight.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
 impl Items {
     pub(crate) fn new(in_flight_max: u32) -> Arc<Self> {
-        Arc::new(Self { in_flight_max, state: Mutex::default() })
+        // As the worker does it: a caller that allows none would wait for ever.
+        Arc::new(Self { in_flight_max: in_flight_max.max(1), state: Mutex::default() })
     }
 
     /// Adds the item at a position of the stream. `settled` reads it, or returns `None` if it is lost with its worker.
-    pub(crate) fn arrive(&self, position: u64, settled: impl FnOnce() -> Option<Settled>) -> Arrival {
+    /// Items behind a lost one are left out.
+    ///
+    /// # Errors
+    /// [`TooMany`]: the item is not read, and not kept.
+    pub(crate) fn arrive(
+        &self,
+        position: u64,
+        settled: impl FnOnce() -> Option<Settled>,
+    ) -> Result<Arrival, TooMany> {
         let mut state = self.state.lock();
         let mut arrival = Arrival::default();
         if position == 0 && state.count > 0 {
@@ -58,20 +76,25 @@ impl Items {
             arrival.tell = Some(state.taken);
         }
         if position < state.count {
-            return arrival;
+            return Ok(arrival);
+        }
+        // The worker knows of no more items taken than it was told.
+        if self.is_limited() && position - state.told >= self.in_flight_max.into() {
+            return Err(TooMany);
         }
         let item = if position == state.count { settled() } else { None };
-        let Some(item) = item else {
-            state.is_short = true;
-            return arrival;
-        };
-        state.is_short = false;
+        let Some(item) = item else { return Ok(arrival) };
         state.count += 1;
         if !state.is_dropped {
             state.arrived.push_back(item);
         }
         arrival.waiter = state.waiter.take();
-        arrival
+        Ok(arrival)
+    }
+
+    /// The stream has ended well, and its process says that it has made so many items.
+    pub(crate) fn end(&self, length: u64) {
+        self.state.lock().length = Some(length);
     }
 
     /// Takes the next item, and the number of items taken if the worker is to be told.
@@ -81,7 +104,7 @@ impl Items {
         state.taken += 1;
         // Half of those in flight at once: a record for each would cost as much as the item.
         let period = u64::from(self.in_flight_max / 2).max(1);
-        let is_told = self.in_flight_max != u32::MAX && state.taken - state.told >= period;
+        let is_told = self.is_limited() && state.taken - state.told >= period;
         if is_told {
             state.told = state.taken;
         }
@@ -93,9 +116,26 @@ impl Items {
         !self.state.lock().arrived.is_empty()
     }
 
-    /// Whether an item was lost, and no other attempt has sent it again.
-    pub(crate) fn is_short(&self) -> bool {
-        self.state.lock().is_short
+    /// Whether the stream, which has ended well, has all its items.
+    ///
+    /// # Errors
+    /// Another number of items has arrived than its process has made.
+    pub(crate) fn check_length(&self) -> Result<(), Failure> {
+        let State { count, length, .. } = *self.state.lock();
+        let made = match length {
+            Some(length) if length == count => return Ok(()),
+            Some(length) => format!("made {length}"),
+            None => "does not say how many it made".to_owned(),
+        };
+        Err(Failure::Other(format!(
+            "{count} items of the stream arrived, but the process that ended it {made}: items were lost with a \
+             process that died, or a retry of the function did not make the same items again"
+        )))
+    }
+
+    /// Whether only a number of items may be in flight.
+    fn is_limited(&self) -> bool {
+        self.in_flight_max != UNLIMITED
     }
 
     /// The future that is told of the next item.
@@ -154,7 +194,7 @@ mod tests {
                 match next() % 16 {
                     0 if steps < 2000 => (sent, known) = (0, 0),
                     1..=8 if sent < length && sent - known.min(sent) < in_flight_max => {
-                        let arrival = items.arrive(sent, || Some(item(sent)));
+                        let arrival = items.arrive(sent, || Some(item(sent))).unwrap();
                         sent += 1;
                         known = known.max(arrival.tell.unwrap_or(0));
                     }
@@ -168,25 +208,80 @@ mod tests {
                 }
                 assert!(sent <= taken + in_flight_max, "MOBULA_SEED={seed}: {sent} sent, {taken} taken");
             }
-            assert!(items.take().is_none() && !items.is_short(), "MOBULA_SEED={seed}");
+            items.end(length);
+            assert!(items.take().is_none(), "MOBULA_SEED={seed}");
+            items.check_length().unwrap_or_else(|failure| panic!("MOBULA_SEED={seed}: {failure}"));
         }
+    }
+
+    /// A hostile worker may say any position, and does not wait. The caller keeps no more items than may be in flight,
+    /// whatever it has taken and told.
+    #[test]
+    fn a_worker_that_does_not_wait_is_noticed_before_it_fills_the_memory() {
+        for in_flight_max in [0, 1, 2, 7] {
+            let (items, allowed) = (Items::new(in_flight_max), u64::from(in_flight_max.max(1)));
+            for round in 0..3 {
+                let first = round * allowed;
+                for position in first..first + allowed {
+                    items.arrive(position, || Some(item(position))).unwrap();
+                }
+                let kept = |_| panic!("an item too many was read");
+                for position in [first + allowed, first + allowed + 1, u64::MAX] {
+                    assert_eq!(items.arrive(position, || kept(())).unwrap_err(), TooMany, "{position}");
+                }
+                // Those that were there before are left out, as after a retry: they take no memory.
+                assert!((0..first + allowed).all(|position| items.arrive(position, || kept(())).is_ok()));
+                let mut told = 0;
+                let numbers: Vec<_> = std::iter::from_fn(|| items.take())
+                    .map(|(settled, tell)| {
+                        told = tell.unwrap_or(told);
+                        number(&settled)
+                    })
+                    .collect();
+                assert_eq!(numbers, (first..first + allowed).collect::<Vec<_>>());
+                // What was taken, and not told, is in flight as far as the worker knows.
+                let untold = first + allowed - told;
+                assert!(untold <= allowed / 2, "{untold} of {allowed}");
+                items.arrive(0, || kept(())).unwrap();
+            }
+        }
+        let endless = Items::new(UNLIMITED);
+        assert!((0..1000).all(|position| endless.arrive(position, || Some(item(position))).is_ok()));
+    }
+
+    #[test]
+    fn a_stream_that_ends_well_without_its_last_items_is_an_error() {
+        let items = Items::new(8);
+        for position in 0..3 {
+            items.arrive(position, || Some(item(position))).unwrap();
+        }
+        let text = items.check_length().unwrap_err().to_string();
+        assert!(text.contains("3 items") && text.contains("does not say"), "{text}");
+        for length in [0, 2, 4, u64::MAX] {
+            items.end(length);
+            let text = items.check_length().unwrap_err().to_string();
+            assert!(text.contains("3 items") && text.contains(&format!("made {length}:")), "{text}");
+        }
+        items.end(3);
+        items.check_length().unwrap();
     }
 
     #[test]
     fn what_comes_behind_a_lost_item_is_left_out_until_the_item_comes_again() {
         let items = Items::new(8);
-        items.arrive(0, || Some(item(0)));
-        items.arrive(1, || None);
-        items.arrive(2, || Some(item(2)));
-        assert!(items.is_short());
+        items.arrive(0, || Some(item(0))).unwrap();
+        items.arrive(1, || None).unwrap();
+        items.arrive(2, || Some(item(2))).unwrap();
+        items.end(3);
+        assert!(items.check_length().is_err());
         assert_eq!(number(&items.take().unwrap().0), 0);
         assert!(items.take().is_none());
         for position in 0..3 {
-            let tell = items.arrive(position, || Some(item(position))).tell;
+            let tell = items.arrive(position, || Some(item(position))).unwrap().tell;
             assert_eq!(tell, (position == 0).then_some(1));
         }
         let rest: Vec<_> = std::iter::from_fn(|| items.take()).map(|(item, _)| number(&item)).collect();
         assert_eq!(rest, [1, 2]);
-        assert!(!items.is_short());
+        items.check_length().unwrap();
     }
 }

@@ -153,9 +153,8 @@ impl ItemStream {
         if let Some(failure) = self.cell.failure() {
             return Some(self.fail(failure));
         }
-        if self.items.is_short() {
-            let lost = "an item of the stream was lost with the process that had made it";
-            return Some(self.fail(Failure::Other(lost.to_owned())));
+        if let Err(failure) = self.items.check_length() {
+            return Some(self.fail(failure));
         }
         self.is_over = true;
         Some(None)

@@ -14,7 +14,7 @@ use super::reach::NotReached;
 use super::running::{Divided, LostCalls, RunningCall, divide};
 use super::{State, Submitter, Worker};
 use crate::call::inline::{Inline, InlineBytes};
-use crate::call::items::Arrival;
+use crate::call::items::{Arrival, TooMany};
 use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
 use crate::call::result_cell::Dependent;
@@ -23,7 +23,7 @@ use crate::definition::Key;
 use crate::error::{ExitReason, Failure, Result, TaskErrorKind, TimeLimit};
 use crate::mail::link::Link;
 use crate::resources::Demand;
-use crate::wire::{FromHead, Item, NoResults, Results, Taken, ToCaller, ToHead};
+use crate::wire::{FromHead, Item, NoResults, Results, StreamEnd, Taken, ToCaller, ToHead};
 
 /// The time before the first retry of a call whose process was ended because memory was short. It doubles each time.
 const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ impl Submitter {
         match ToCaller::read(record) {
             Some(ToCaller::Results(results, payloads)) => self.on_some_results(link, results, payloads),
             Some(ToCaller::Item(item, payload)) => self.on_item(link, item, payload),
+            Some(ToCaller::StreamEnd(end, payload)) => self.on_stream_end(link, end, payload),
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
                 let mut retry = Retry::Never;
                 let running = self.end_call_and(link, task, Some(ran_nanos), |state, task| {
@@ -186,7 +187,7 @@ impl Submitter {
         let Some(task) = self.state.lock().running.get(link, task).cloned() else { return };
         // A call that makes no stream sends no items.
         let Some(items) = &task.items else { return link.close() };
-        let Arrival { waiter, tell } = items.arrive(position, || match payload::take(&mut payload) {
+        let arrival = items.arrive(position, || match payload::take(&mut payload) {
             Ok(payload) => {
                 let is_its = matches!(payload, Payload::Stored(object) if object.owner() == link.peer);
                 match self.settled_from(payload) {
@@ -197,12 +198,30 @@ impl Submitter {
             }
             Err(malformed) => Some(Settled::failed(Failure::Other(malformed.to_string()))),
         });
+        let Arrival { waiter, tell } = match arrival {
+            Ok(arrival) => arrival,
+            Err(TooMany) => {
+                tracing::error!(peer = %link.peer, "more items of a stream than may be in flight");
+                return link.close();
+            }
+        };
         if let Some(waiter) = waiter {
             self.on_ready(Dependent::Waiter(waiter), false);
         }
         if let Some(items) = tell {
             self.tell_taken(task.id, items);
         }
+    }
+
+    /// A stream has ended well.
+    fn on_stream_end(&self, link: &Arc<Link>, end: StreamEnd, payload: &[u8]) {
+        let StreamEnd { task, items: length, ran_nanos } = end;
+        let Some(running) = self.state.lock().running.get(link, task).cloned() else { return };
+        let Some(items) = &running.items else { return link.close() };
+        // Before the result is there: then the stream looks at the length.
+        items.end(length);
+        let results = Results { task, first: 0, count: 1, is_last: true, ran_nanos };
+        self.on_some_results(link, results, payload);
     }
 
     /// Tells the process that makes a stream how many of its items are taken.

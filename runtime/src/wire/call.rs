@@ -260,6 +260,7 @@ struct ResultsLayout {
 const RESULTS: u32 = 0;
 const NO_RESULTS: u32 = 1;
 const ITEM: u32 = 2;
+const STREAM_END: u32 = 3;
 const KIND_BYTES: usize = size_of::<u32>();
 
 impl Results {
@@ -296,6 +297,35 @@ impl Item {
     }
 }
 
+/// A stream has ended well, to the caller. The payload of the call's one result follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    pub(crate) task: u64,
+    /// How many items were sent.
+    pub(crate) items: u64,
+    /// How long the call ran; 0 for a method.
+    pub(crate) ran_nanos: u64,
+}
+
+/// The layout of a [`StreamEnd`] in a record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct StreamEndLayout {
+    kind: u32,
+    zero: u32,
+    task: u64,
+    items: u64,
+    ran_nanos: u64,
+}
+
+impl StreamEnd {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { task, items, ran_nanos } = *self;
+        let layout = StreamEndLayout { kind: STREAM_END, zero: 0, task, items, ran_nanos };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+}
+
 /// Records without results, to the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum NoResults {
@@ -323,6 +353,8 @@ pub(crate) enum ToCaller<'a> {
     Results(Results, &'a [u8]),
     /// An item, and the payload that follows it.
     Item(Item, &'a [u8]),
+    /// The end of a stream, and the payload that follows it.
+    StreamEnd(StreamEnd, &'a [u8]),
     NoResults(NoResults),
 }
 
@@ -341,6 +373,11 @@ impl<'a> ToCaller<'a> {
                 let (layout, payload) = record.split_at_checked(size_of::<ItemLayout>())?;
                 let ItemLayout { task, position, .. } = bytemuck::pod_read_unaligned(layout);
                 Some(Self::Item(Item { task, position }, payload))
+            }
+            STREAM_END => {
+                let (layout, payload) = record.split_at_checked(size_of::<StreamEndLayout>())?;
+                let StreamEndLayout { task, items, ran_nanos, .. } = bytemuck::pod_read_unaligned(layout);
+                Some(Self::StreamEnd(StreamEnd { task, items, ran_nanos }, payload))
             }
             NO_RESULTS => read(&record[KIND_BYTES..]).ok().map(Self::NoResults),
             _ => None,

@@ -12,7 +12,7 @@ mod tests;
 
 pub use self::call::Returns;
 pub(crate) use self::call::{
-    Call, CallBegin, Callee, Cancel, Item, NoResults, Results, Taken, ToCaller, ToWorker,
+    Call, CallBegin, Callee, Cancel, Item, NoResults, Results, StreamEnd, Taken, ToCaller, ToWorker,
 };
 pub(crate) use self::codec::{append, read, to_vec};
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};

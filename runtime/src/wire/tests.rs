@@ -42,6 +42,11 @@ fn calls_and_results_are_read_as_they_were_written() {
     record.extend_from_slice(b"payload");
     assert!(matches!(ToCaller::read(&record), Some(ToCaller::Item(read, b"payload")) if read == item));
     record.clear();
+    let end = StreamEnd { task: 5, items: 1 << 40, ran_nanos: 8 };
+    end.append_to(&mut record);
+    record.extend_from_slice(b"payload");
+    assert!(matches!(ToCaller::read(&record), Some(ToCaller::StreamEnd(read, b"payload")) if read == end));
+    record.clear();
     let taken = Taken { task: 5, items: 1 << 40 };
     taken.append_to(&mut record);
     assert_eq!(ToWorker::read(&record), Some(ToWorker::Taken(taken)));
@@ -91,6 +96,7 @@ fn records() -> Vec<Vec<u8>> {
     let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
     fixed(&|record| results.append_to(record));
     fixed(&|record| Item { task: 1, position: 2 }.append_to(record));
+    fixed(&|record| StreamEnd { task: 1, items: 2, ran_nanos: 3 }.append_to(record));
     fixed(&|record| Taken { task: 1, items: 2 }.append_to(record));
     let failed = NoResults::Failed { task: 1, failure: failure.clone(), ran_nanos: 2 };
     fixed(&|record| failed.append_to(record));

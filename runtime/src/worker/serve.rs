@@ -10,7 +10,7 @@ use crate::host::invocation::Invocation;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::runtime::Runtime;
-use crate::wire::{Call, Callee, NoResults, Results, Returns, ToHead};
+use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
 use crate::worker::stream::Items;
 
 /// The most bytes of results in one record. A record of a ring has room for them.
@@ -92,7 +92,18 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 if is_spent {
                     executor.set_spent(runtime.submitter.has_calls(), runtime.head());
                 }
-                reply(&from, task, outcome.map(|()| results), ran.as_nanos() as u64);
+                let ran_nanos = ran.as_nanos() as u64;
+                match (outcome, &items) {
+                    (Ok(()), None) => reply(&from, task, results, ran_nanos),
+                    (Ok(()), Some(items)) => {
+                        let end = StreamEnd { task, items: items.sent(), ran_nanos };
+                        reply_with_end(&from, end, results);
+                    }
+                    (Err(failure), _) => {
+                        let failed = NoResults::Failed { task, failure, ran_nanos };
+                        let _ = from.send_with(Vec::new(), |record| failed.append_to(record));
+                    }
+                }
                 drop(held);
                 // The poller looks after held objects and records that wait for room, although no other record may
                 // come.
@@ -125,15 +136,7 @@ fn end_forked_child(runtime: &Runtime) {
 }
 
 /// Sends the results, in as many records as they need.
-fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u64) {
-    let mut payloads = match outcome {
-        Ok(payloads) => payloads,
-        Err(failure) => {
-            let failed = NoResults::Failed { task, failure, ran_nanos };
-            let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
-            return;
-        }
-    };
+fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
     let mut held = payloads.take_held();
     let mut first = 0;
     loop {
@@ -152,6 +155,16 @@ fn reply(to: &Link, task: u64, outcome: Result<Payloads, Failure>, ran_nanos: u6
         }
         first = next;
     }
+}
+
+/// Sends the end of a stream, with the one result of the call.
+fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
+    let held = result.take_held();
+    let sent = to.send_with(held, |record| {
+        end.append_to(record);
+        record.extend_from_slice(result.bytes());
+    });
+    debug_assert!(sent.is_ok(), "a payload fits a record");
 }
 
 /// The end of the results that go into one record with those from `first` on: at least one, if there are any.

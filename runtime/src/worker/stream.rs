@@ -39,6 +39,11 @@ impl<'a> Items<'a> {
         Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0) }
     }
 
+    /// How many items were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
     /// Whether there is room for another item: in flight, and in the ring. A caller that is gone takes none, and
     /// nothing is kept for it.
     fn has_room(&self) -> bool {
