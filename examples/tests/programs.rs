@@ -365,6 +365,17 @@ fn parameter_server_trains_any_number_of_weights_with_any_number_of_servers_and_
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
+// ---- a server ----
+
+#[test]
+fn http_server_answers_ends_the_work_of_clients_that_leave_and_stops_in_order() {
+    let run = run("http_server", &["--check"]);
+    run.succeeded();
+    assert_eq!(run.stderr, "");
+    assert!(run.stdout.contains("\n/ping beside 200 requests of 50 ms: median "), "{run:?}");
+    assert!(run.stdout.ends_with("check: answers, clients that leave, and the end: ok\n"), "{run:?}");
+}
+
 // ---- running a program ----
 
 #[derive(Debug)]
