@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mobula_client::internal::descriptors::above_standard;
 use mobula_store::machine::{Group, Version, memory_groups};
 
 use crate::error::{Bytes, MemoryLimit};
@@ -99,10 +100,10 @@ struct Usage {
 impl Sources {
     /// Opens what there is under `root`, which is `/` but in tests.
     pub(super) fn open(root: &Path) -> Self {
-        let meminfo = File::open(root.join("proc/meminfo")).ok();
+        let meminfo = open(&root.join("proc/meminfo"));
         let machine = meminfo.map(|meminfo| Scope {
             files: Files::Machine { meminfo },
-            pressure: File::open(root.join("proc/pressure/memory")).ok(),
+            pressure: open(&root.join("proc/pressure/memory")),
             stalled_before: None,
         });
         let groups = memory_groups(root).into_iter().filter_map(Scope::of_group);
@@ -136,7 +137,7 @@ impl Sources {
 
 impl Scope {
     fn of_group(group: Group) -> Option<Self> {
-        let file = |name: &str| File::open(group.directory.join(name)).ok();
+        let file = |name: &str| open(&group.directory.join(name));
         let (limits, usage, pressure): (&[&str], _, _) = match group.version {
             Version::One => (&["memory.limit_in_bytes"], "memory.usage_in_bytes", None),
             Version::Two => (&["memory.max", "memory.high"], "memory.current", file("memory.pressure")),
@@ -181,6 +182,11 @@ impl Scope {
         }
         total.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()
     }
+}
+
+/// Opens a file that stays open: not as a standard descriptor, also where the program has closed those.
+fn open(path: &Path) -> Option<File> {
+    Some(above_standard(File::open(path).ok()?.into()).ok()?.into())
 }
 
 /// Reads files from their beginning.
