@@ -179,8 +179,10 @@ class Processes:
         self._functions: weakref.WeakKeyDictionary[Callable[..., Any], Sent] = weakref.WeakKeyDictionary()
         self._notifier = _mobula.Notifier()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        weakref.finalize(self, os.close, self._bell)
+        weakref.finalize(self, os.close, self._bell).atexit = False
         self._numbers = itertools.count(1)
+        # Can be got as long as the session lives.
+        self._sign = mobula.put(None)
         # Guards what follows. Nothing of the program runs while it is held: no pickling, no callback.
         self._lock = threading.Lock()
         self._idle: list[_Place] = []
@@ -357,7 +359,7 @@ class Processes:
             if self._is_terminated:
                 return
         try:
-            if not _mobula.is_initialized():
+            if not self.is_alive():
                 raise RaySystemError("the session of these processes has ended")
             fresh = self._start()
         except Exception as error:
@@ -407,9 +409,22 @@ class Processes:
         threading.Thread(target=run, name="mobula-feeder", daemon=True).start()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether no more work is taken."""
+        return self._is_closed
+
+    @property
     def is_terminated(self) -> bool:
         """Whether the processes were ended."""
         return self._is_terminated
+
+    def is_alive(self) -> bool:
+        """Whether work can be done: the session lives, and the processes were not ended."""
+        try:
+            mobula.get(self._sign)
+        except Exception:
+            return False
+        return not self._is_closed or (self._thread is not None and not self._is_terminated)
 
     def check_is_open(self) -> None:
         """Raise ``ValueError`` if no more work is taken."""
@@ -486,5 +501,3 @@ def check_count(count: Any, name: str) -> int:
     if count < 1:
         raise ValueError(f"{name} cannot be {count}: at least 1")
     return int(count)
-
-

@@ -263,9 +263,7 @@ class Pool:
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
-    def apply(
-        self, func: Callable[..., R], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None
-    ) -> R:
+    def apply(self, func: Callable[..., R], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> R:
         """Call ``func(*args, **kwds)`` in a process, and wait for the result."""
         return self.apply_async(func, args, kwds).get()
 
@@ -351,9 +349,7 @@ class Pool:
         """Call ``func`` with each item, and give the results in the order in which they come. See ``imap``."""
         return self._imap(False, func, iterable, chunksize)
 
-    def _imap(
-        self, is_ordered: bool, func: Callable[[T], R], iterable: Iterable[T], chunksize: int
-    ) -> IMapIterator[R]:
+    def _imap(self, is_ordered: bool, func: Callable[[T], R], iterable: Iterable[T], chunksize: int) -> IMapIterator[R]:
         self._processes.check_is_open()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -412,9 +408,7 @@ def _chunks(result: Any, sent: Sent, kind: str, items: Sequence[Any], chunksize:
         yield _Chunk(result, index, sent, kind, items[start : start + chunksize])
 
 
-def _feed(
-    processes: Processes, result: IMapIterator[Any], sent: Sent, items: Iterator[Any], chunksize: int
-) -> None:
+def _feed(processes: Processes, result: IMapIterator[Any], sent: Sent, items: Iterator[Any], chunksize: int) -> None:
     """Submit chunks of an iterable. What it raises is the last result."""
     index = 0
     error: BaseException | None = None
