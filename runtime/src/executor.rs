@@ -19,6 +19,7 @@ use std::task::Waker;
 
 use mobula_client::{Client, Handle};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::call::payload;
 use crate::definition::Key;
@@ -35,6 +36,8 @@ pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
+    /// The actor answers calls later, so that several may be under way.
+    is_concurrent: AtomicBool,
     /// The number of threads of this process that wait for results of other calls.
     waiting: AtomicUsize,
     /// Whether the head was told that the running call waits, so that its place is free.
@@ -64,6 +67,34 @@ struct Queue {
     taken: Option<Taken>,
     /// Futures of the running call that are woken when it is cancelled.
     cancel_wakers: Vec<Waker>,
+    /// The calls that have begun in an actor with several calls at a time, and that are not answered: by the number of
+    /// the link, and their own.
+    later: FxHashMap<(u64, u64), Arc<Later>>,
+}
+
+/// A call that is answered later, as long as it is not.
+#[derive(Debug, Default)]
+pub(crate) struct Later {
+    is_cancelled: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Later {
+    /// One load.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The caller checks afterwards whether it is cancelled already.
+    pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
+        let before = self.waker.lock().replace(waker.clone());
+        drop(before);
+    }
+
+    fn cancel(&self) -> Option<Waker> {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.waker.lock().take()
+    }
 }
 
 /// The call that was taken last.
@@ -118,6 +149,7 @@ impl Executor {
             host,
             queue: Mutex::default(),
             is_actor: AtomicBool::new(false),
+            is_concurrent: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
             telling: Mutex::default(),
@@ -181,6 +213,11 @@ impl Executor {
         let before = queue.work.len();
         queue.work.retain(|work| !is_it(work));
         let is_removed = queue.work.len() < before;
+        // A waker goes to the thread that wakes the others.
+        if let Some(later) = queue.later.get(&(from.id, cancel.task)) {
+            let wakers = later.cancel().into_iter().collect();
+            return Some(Cancelled { call: 0, recursive: false, wakers });
+        }
         let is_running = queue.has_taken(from, cancel.task) && self.runs();
         // With the queue locked, so that no other call begins meanwhile.
         if is_running && cancel.force && !self.is_actor() {
@@ -237,6 +274,33 @@ impl Executor {
     /// The number of calls that have begun.
     pub(crate) fn call_number(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
+    }
+
+    /// The number of the call that a call of this process is made by; 0 where nobody knows, because several are under
+    /// way: then cancelling one of them does not cancel what it has called.
+    pub(crate) fn parent(&self) -> u64 {
+        if self.is_concurrent.load(Ordering::Relaxed) { 0 } else { self.call_number() }
+    }
+
+    /// From now on, calls may be answered later.
+    pub(crate) fn set_concurrent(&self) {
+        self.is_concurrent.store(true, Ordering::Release);
+    }
+
+    /// Whether the answer to a call may be given later.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.is_concurrent.load(Ordering::Acquire)
+    }
+
+    /// A call that is answered later.
+    pub(crate) fn later(&self, from: &Link, task: u64) -> Arc<Later> {
+        self.queue.lock().later.get(&(from.id, task)).cloned().unwrap_or_default()
+    }
+
+    /// A call that may be answered later is answered.
+    pub(crate) fn answered(&self, from: &Link, task: u64) {
+        let answered = self.queue.lock().later.remove(&(from.id, task));
+        drop(answered);
     }
 
     pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: u32, payloads: &[u8]) {
@@ -414,6 +478,12 @@ impl Executor {
             }
             Work::Construct { .. } => None,
         };
+        if self.is_concurrent()
+            && let Some(taken) = &queue.taken
+        {
+            let call = (taken.link, taken.task);
+            queue.later.insert(call, Arc::default());
+        }
         if self.cancelled.load(Ordering::Relaxed) {
             self.cancelled.store(false, Ordering::SeqCst);
         }

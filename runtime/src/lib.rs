@@ -64,6 +64,7 @@ pub use crate::front::reference::{Ref, Resolved, wait, wait_all, wait_any};
 pub use crate::front::resources::{available_resources, cluster_resources};
 pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;
+pub use crate::host::reply::Reply;
 pub use crate::host::{Host, Instance};
 pub use crate::process::launch::Launch;
 pub use crate::process::output::label;

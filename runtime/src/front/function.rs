@@ -79,7 +79,7 @@ pub(crate) fn submit(
     };
     let task = Task {
         id,
-        parent: if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::call_number) },
+        parent: if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::parent) },
         is_detached,
         target,
         arguments,

@@ -5,6 +5,7 @@ use std::fmt;
 use mobula_client::Client;
 
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
+use crate::host::reply::Reply;
 use crate::wire::Returns;
 
 /// Takes the items of a stream to the caller.
@@ -28,6 +29,8 @@ pub struct Invocation<'a> {
     /// Where items go; `None` if the caller wants no stream.
     items: Option<&'a dyn ItemSink>,
     is_spent: bool,
+    /// Makes the place of an answer that is given later; `None` where the answer cannot be later, or is.
+    later: Option<&'a dyn Fn() -> Reply>,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -54,6 +57,7 @@ impl<'a> Invocation<'a> {
             results: Payloads::default(),
             items: None,
             is_spent: false,
+            later: None,
         }
     }
 
@@ -71,6 +75,16 @@ impl<'a> Invocation<'a> {
     /// The items of the call's stream go there.
     pub(crate) fn set_items(&mut self, items: &'a dyn ItemSink) {
         self.items = Some(items);
+    }
+
+    /// The answer may be given later.
+    pub(crate) fn set_later(&mut self, later: &'a dyn Fn() -> Reply) {
+        self.later = Some(later);
+    }
+
+    /// Whether the host can still say that the answer comes later.
+    pub(crate) fn may_be_later(&self) -> bool {
+        self.later.is_some()
     }
 
     /// The results, and the record, whose memory is reused.
@@ -116,6 +130,13 @@ impl<'a> Invocation<'a> {
     /// The client of this process.
     pub fn client(&self) -> &'a Client {
         self.client
+    }
+
+    /// The place of the answer, which is given later, by any thread. The host returns then without results, and the next
+    /// call begins. `None` where that cannot be: for functions, for streams, for an instance that is not
+    /// [concurrent](crate::Instance::is_concurrent), and the second time.
+    pub fn later(&mut self) -> Option<Reply> {
+        self.later.take().map(|later| later())
     }
 
     /// Gives the next item of a stream, as [`give`](Self::give) gives a result, and waits until the caller wants

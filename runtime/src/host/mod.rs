@@ -2,6 +2,7 @@
 //! as an [`Invocation`].
 
 pub(crate) mod invocation;
+pub(crate) mod reply;
 
 use std::any::Any;
 
@@ -53,4 +54,9 @@ pub trait Instance: Any {
     /// # Errors
     /// As [`Host::call`].
     fn call(&mut self, method: u32, on: &mut Invocation<'_>) -> Result<(), Failure>;
+
+    /// Whether calls may be answered later, by [`Invocation::later`]: then several calls may be under way. Asked once.
+    fn is_concurrent(&self) -> bool {
+        false
+    }
 }

@@ -22,6 +22,8 @@ use crate::process::role::WorkerRole;
 use crate::runtime::{Runtime, current};
 use crate::wire::ToHead;
 
+pub(crate) use self::serve::{fail, reply};
+
 /// How long a worker that starts waits for the store, which the driver restarts when it is killed.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two attempts to connect.

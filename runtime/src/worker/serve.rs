@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::executor::{Executor, Work};
 use crate::host::Instance;
 use crate::host::invocation::Invocation;
+use crate::host::reply::Reply;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::runtime::Runtime;
@@ -41,7 +42,12 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
         match work {
             Work::Construct { actor: id, class, arguments, payloads } => {
                 let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
-                let result = host.construct(class, &mut on).map(|made| actor = Some(made));
+                let result = host.construct(class, &mut on).map(|made| {
+                    if made.is_concurrent() {
+                        executor.set_concurrent();
+                    }
+                    actor = Some(made);
+                });
                 end_forked_child(runtime);
                 if let Some(head) = runtime.head() {
                     let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
@@ -51,6 +57,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 if call.limits.is_some_and(|limits| limits.is_past()) {
                     let removed = NoResults::Removed { task: call.task };
                     let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
+                    executor.answered(&from, call.task);
                     used = Some(record);
                     executor.call_over();
                     executor.call_changed(runtime.head());
@@ -64,13 +71,21 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
-                        Some(Items::new(runtime, executor, &from, task, in_flight_max))
+                        let later = executor.is_concurrent().then(|| executor.later(&from, task));
+                        Some(Items::new(runtime, executor, &from, task, in_flight_max, later))
                     }
                     _ => None,
                 };
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
-                if let Some(items) = &items {
-                    on.set_items(items);
+                let later = || {
+                    let later = executor.later(&from, task);
+                    Reply::new(runtime.client.clone(), from.clone(), task, returns, later)
+                };
+                let is_concurrent = executor.is_concurrent();
+                match &items {
+                    Some(items) => on.set_items(items),
+                    None if is_concurrent => on.set_later(&later),
+                    None => {}
                 }
                 // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
                 // serves the end of a call and the beginning of the next.
@@ -87,6 +102,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 over = started.map(|_| Instant::now());
                 let ran = started.zip(over).map_or(Duration::ZERO, |(started, over)| over - started);
                 let is_spent = on.is_spent();
+                let is_later = is_concurrent && items.is_none() && !on.may_be_later();
                 let (results, record) = on.into_parts();
                 // Before the caller can give the process back: until it ends, it keeps what the call demanded.
                 if is_spent {
@@ -94,15 +110,17 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 let ran_nanos = ran.as_nanos() as u64;
                 match (outcome, &items) {
+                    // It is answered by somebody else.
+                    _ if is_later => {}
                     (Ok(()), None) => reply(&from, task, results, ran_nanos),
                     (Ok(()), Some(items)) => {
                         let end = StreamEnd { task, items: items.sent(), ran_nanos };
                         reply_with_end(&from, end, results);
                     }
-                    (Err(failure), _) => {
-                        let failed = NoResults::Failed { task, failure, ran_nanos };
-                        let _ = from.send_with(Vec::new(), |record| failed.append_to(record));
-                    }
+                    (Err(failure), _) => fail(&from, task, failure, ran_nanos),
+                }
+                if is_concurrent && !is_later {
+                    executor.answered(&from, task);
                 }
                 drop(held);
                 // The poller looks after held objects and records that wait for room, although no other record may
@@ -136,7 +154,7 @@ fn end_forked_child(runtime: &Runtime) {
 }
 
 /// Sends the results, in as many records as they need.
-fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
+pub(crate) fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
     let mut held = payloads.take_held();
     let mut first = 0;
     loop {
@@ -155,6 +173,12 @@ fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
         }
         first = next;
     }
+}
+
+/// Sends the failure of a call.
+pub(crate) fn fail(to: &Link, task: u64, failure: Failure, ran_nanos: u64) {
+    let failed = NoResults::Failed { task, failure, ran_nanos };
+    let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
 }
 
 /// Sends the end of a stream, with the one result of the call.

@@ -5,9 +5,10 @@
 //! the next item.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crate::call::payload::Payloads;
-use crate::executor::Executor;
+use crate::executor::{Executor, Later};
 use crate::host::invocation::ItemSink;
 use crate::mail::link::Link;
 use crate::mail::waiters::Mail;
@@ -23,6 +24,8 @@ pub(super) struct Items<'a> {
     /// The most items that are sent and not taken.
     in_flight_max: u64,
     sent: Cell<u64>,
+    /// In an actor with several calls at a time: where it stands that the call is cancelled.
+    later: Option<Arc<Later>>,
 }
 
 impl<'a> Items<'a> {
@@ -32,11 +35,19 @@ impl<'a> Items<'a> {
         to: &'a Link,
         task: u64,
         in_flight_max: u32,
+        later: Option<Arc<Later>>,
     ) -> Self {
         executor.begin_stream();
         // A caller that allows none would wait for ever.
         let in_flight_max = in_flight_max.max(1).into();
-        Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0) }
+        Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0), later }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match &self.later {
+            Some(later) => later.is_cancelled(),
+            None => self.runtime.is_cancelled(),
+        }
     }
 
     /// How many items were sent.
@@ -67,8 +78,9 @@ impl ItemSink for Items<'_> {
             self.runtime.look();
         }
         if !self.has_room() {
-            self.runtime.wait(None, || Behind::Unknown, || self.has_room().then_some(()));
+            let may_go_on = || (self.has_room() || self.is_cancelled()).then_some(());
+            self.runtime.wait(None, || Behind::Unknown, may_go_on);
         }
-        !self.runtime.is_cancelled() && !self.runtime.is_over() && !self.to.is_closed()
+        !self.is_cancelled() && !self.runtime.is_over() && !self.to.is_closed()
     }
 }

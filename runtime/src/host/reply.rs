@@ -1,0 +1,99 @@
+//! The answer to a call that is given later, and by another thread than the one that took the call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mobula_client::Client;
+
+use crate::call::payload::{Encoded, Payloads, PushError, Written};
+use crate::error::{Failure, TaskError, TaskErrorKind};
+use crate::executor::Later;
+use crate::mail::link::Link;
+use crate::runtime::current;
+use crate::wire::Returns;
+use crate::worker::{fail, reply};
+
+/// The place of an answer. Results go there until [`finish`](Self::finish). Dropping it without that is a failure,
+/// which the caller gets.
+pub struct Reply {
+    client: Client,
+    to: Arc<Link>,
+    task: u64,
+    returns: Returns,
+    results: Payloads,
+    later: Arc<Later>,
+    is_over: bool,
+}
+
+impl Reply {
+    pub(crate) fn new(client: Client, to: Arc<Link>, task: u64, returns: Returns, later: Arc<Later>) -> Self {
+        Self { client, to, task, returns, results: Payloads::default(), later, is_over: false }
+    }
+
+    /// The number of results that the caller wants, and their shape.
+    #[must_use]
+    pub fn returns(&self) -> Returns {
+        self.returns
+    }
+
+    /// Gives the next result, as [`Invocation::give`](crate::Invocation::give) does.
+    ///
+    /// # Errors
+    /// The error of `write`, or that of the store.
+    pub fn give<A: Encoded, E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
+    ) -> Result<(), PushError<E>> {
+        self.results.push(&self.client, write)
+    }
+
+    /// Answers the call: with the results that were given, or with a failure.
+    pub fn finish(mut self, outcome: Result<(), Failure>) {
+        self.answer(outcome);
+    }
+
+    /// Whether the call was cancelled. One load.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.later.is_cancelled()
+    }
+
+    /// Becomes ready when the call is cancelled.
+    pub fn poll_cancelled(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.later.wake_when_cancelled(context.waker());
+        if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn answer(&mut self, outcome: Result<(), Failure>) {
+        self.is_over = true;
+        match outcome {
+            Ok(()) => reply(&self.to, self.task, std::mem::take(&mut self.results), 0),
+            Err(failure) => fail(&self.to, self.task, failure, 0),
+        }
+        if let Ok(runtime) = current::runtime() {
+            if let Some(executor) = &runtime.executor {
+                executor.answered(&self.to, self.task);
+            }
+            // The background poller looks after the objects of the results, although no other record may come.
+            if self.to.holds_anything() {
+                runtime.call_begins();
+            }
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let message = "the reply was dropped without an answer".to_owned();
+            self.answer(Err(TaskError::new("a method", TaskErrorKind::NotReturned, message).into()));
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("task", &self.task).field("returns", &self.returns).finish()
+    }
+}
