@@ -21,11 +21,16 @@ _METHOD_OPTIONS = "__mobula_method__"
 
 def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a method of an actor options: ``@method(num_returns=2)``."""
-    known = {"num_returns", "_generator_backpressure_num_objects", "max_task_retries", "retry_exceptions"}
-    if not options or options.keys() - {*known, "concurrency_group", "enable_task_events"}:
+    known = {
+        "concurrency_group",
+        "enable_task_events",
+        "max_task_retries",
+        "num_returns",
+        "retry_exceptions",
+        "_generator_backpressure_num_objects",
+    }
+    if not options or options.keys() - known:
         raise ValueError(f"method has the options {', '.join(sorted(known))}")
-    if options.get("concurrency_group"):
-        raise NotImplementedError("an actor of mobula runs one call at a time: there are no concurrency groups")
     _options.check_num_returns(options.get("num_returns"))
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,15 +46,14 @@ class _Methods:
     def __init__(self, cls: type) -> None:
         self.signatures: dict[str, Signature | None] = {}
         self.num_returns: dict[str, int] = {}
+        # The concurrency groups of methods that name one.
+        self.groups: dict[str, str] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
                 continue
-            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-                raise NotImplementedError(
-                    f"{cls.__name__}.{name} is an 'async def': an actor of mobula runs one call at a time; make it a "
-                    "'def'"
-                )
             options = getattr(function, _METHOD_OPTIONS, {})
+            if options.get("concurrency_group"):
+                self.groups[name] = options["concurrency_group"]
             self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
             self.signatures[name] = of_method(cls, name)
 
@@ -108,8 +112,9 @@ class ActorClass(Generic[T]):
             from mobula._serialization import export
 
             self._exported = export(self._class, self.__qualname__)
+        concurrency = _options.concurrency(self._class, options, self._methods.groups)
         try:
-            actor = _mobula.Actor(self._exported, _options.of_actor(options), args, kwargs or None)
+            actor = _mobula.Actor(self._exported, _options.of_actor(options), concurrency, args, kwargs or None)
         except ValueError:
             # Another process may have taken the name since.
             if options.get("get_if_exists"):
@@ -173,8 +178,10 @@ class ActorMethod:
         num_returns = options.get("num_returns")
         _options.check_num_returns(num_returns)
         wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
+        group = options.get("concurrency_group")
+        name = f"{self._name}\1{group}" if group else self._name
         in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
-        return ActorMethod(self._handle, self._name, wanted, self._signature, max(1, in_flight_max))
+        return ActorMethod(self._handle, name, wanted, self._signature, max(1, in_flight_max))
 
 
 class ActorHandle:

@@ -35,7 +35,12 @@ class Function:
 
 class Actor:
     def __init__(
-        self, class_: Function, options: ActorOptions, arguments: tuple[Any, ...], names: dict[str, Any] | None
+        self,
+        class_: Function,
+        options: ActorOptions,
+        concurrency: str,
+        arguments: tuple[Any, ...],
+        names: dict[str, Any] | None,
     ) -> None: ...
     def call(
         self,
@@ -89,6 +94,11 @@ class Notifier:
 class Waiting:
     def __init__(self, reference: ObjectRef[Any]) -> None: ...
     def poll(self, notifier: Notifier, number: int) -> bool: ...
+
+class Reply:
+    def give(self, result: Any) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+    def is_cancelled(self, notifier: Notifier, number: int) -> bool: ...
 
 class Memory:
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 from mobula import _mobula
@@ -32,6 +33,7 @@ _TASK = _COMMON | {
     "_generator_backpressure_num_objects",
 }
 _ACTOR = _COMMON | {
+    "concurrency_groups",
     "get_if_exists",
     "lifetime",
     "max_concurrency",
@@ -60,10 +62,8 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
             raise ValueError(f"The precision of the fractional quantity of resource {name} cannot be negative: {value}")
         if name == "num_gpus" and value:
             raise NotImplementedError("mobula for Python does not hand out GPUs yet: num_gpus can be 0")
-        if name == "max_concurrency" and value not in (None, 1):
-            raise NotImplementedError(
-                f"max_concurrency={value}: an actor of mobula runs one call at a time; use several actors"
-            )
+        if name == "max_concurrency" and value is not None and value <= 0:
+            raise ValueError(f"max_concurrency cannot be {value}: a number of calls, at least 1")
     check_num_returns(options.get("num_returns"))
 
 
@@ -77,7 +77,8 @@ def check_num_returns(num_returns: Any) -> None:
 def num_returns_of(function: Any, num_returns: Any) -> int:
     """The number of results, where -1 is a stream: of a generator, unless something else is said."""
     if num_returns is None:
-        return -1 if inspect.isgeneratorfunction(function) else 1
+        is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        return -1 if is_generator else 1
     return -1 if num_returns in ("streaming", "dynamic") else int(num_returns)
 
 
@@ -121,3 +122,16 @@ def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
         max_restarts=options.get("max_restarts"),
         max_task_retries=options.get("max_task_retries"),
     )
+
+
+def concurrency(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
+    """Say how the calls of an actor run, for its process; empty: one at a time."""
+    is_async = any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for _, function in inspect.getmembers(cls, inspect.isfunction)
+    )
+    limit = options.get("max_concurrency") or (1000 if is_async else 1)
+    declared = options.get("concurrency_groups") or {}
+    if not is_async and limit == 1 and not declared:
+        return ""
+    return json.dumps({"async": is_async, "max": limit, "groups": declared, "methods": groups})

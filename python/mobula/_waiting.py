@@ -28,10 +28,14 @@ class _Waits:
             if look is not None:
                 look()
 
+    def next_number(self) -> int:
+        """A number for a wait."""
+        self.number += 1
+        return self.number
+
     async def until(self, poll: Callable[[int], tuple[bool, Any]]) -> Any:
         """Wait until ``poll``, which gets the number of this wait, says that it is over, and return its result."""
-        self.number += 1
-        number = self.number
+        number = self.next_number()
         is_over, result = poll(number)
         if is_over:
             return result
@@ -58,8 +62,8 @@ class _Waits:
 _waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waits] = weakref.WeakKeyDictionary()
 
 
-def _of_running_loop() -> _Waits:
-    loop = asyncio.get_running_loop()
+def waits_of(loop: asyncio.AbstractEventLoop) -> _Waits:
+    """What the coroutines of this loop wait for. Called by its thread, or before it runs."""
     waits = _waits.get(loop)
     if waits is None:
         waits = _waits[loop] = _Waits(loop)
@@ -69,14 +73,14 @@ def _of_running_loop() -> _Waits:
 async def wait_for(reference: ObjectRef[Any]) -> Any:
     """Wait for the value of a reference."""
     if not reference.is_ready():
-        waits, waiting = _of_running_loop(), _mobula.Waiting(reference)
+        waits, waiting = waits_of(asyncio.get_running_loop()), _mobula.Waiting(reference)
         await waits.until(lambda number: (waiting.poll(waits.notifier, number), None))
     return _mobula.get(reference, None)
 
 
 async def next_item(items: _mobula.Items) -> ObjectRef[Any] | None:
     """Wait for the next item of a stream. ``None`` is its end."""
-    waits = _of_running_loop()
+    waits = waits_of(asyncio.get_running_loop())
 
     def poll(number: int) -> tuple[bool, Any]:
         item = items.poll_next(waits.notifier, number)

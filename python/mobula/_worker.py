@@ -30,13 +30,18 @@ def flush() -> None:
             stream.flush()
 
 
-def construct(cls: type) -> Any:
-    """Return what makes an actor of this class."""
-    return cls
+def runner(description: str) -> Any:
+    """Return what runs the calls of an actor; ``None``: they run one at a time."""
+    if not description:
+        return None
+    from mobula import _concurrency
+
+    return _concurrency.runner(description)
 
 
 def method(state: Any, name: str) -> Any:
-    """Return the method of an actor."""
+    """Return the method of an actor. Behind the name may be the group that the call runs in."""
+    name = name.partition("\1")[0]
     if name == "__ray_ready__":
         return lambda: True
     if name == "__ray_terminate__":

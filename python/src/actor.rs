@@ -35,16 +35,18 @@ fn definition(class: &Arc<str>) -> Definition {
 
 #[pymethods]
 impl Actor {
-    /// Starts an actor. Its class runs the constructor in a process of its own.
+    /// Starts an actor. Its class runs the constructor in a process of its own. `concurrency` says how its calls run
+    /// there.
     #[new]
     fn new(
         py: Python<'_>,
         class: &Function,
         options: &ActorOptions,
+        concurrency: &str,
         arguments: &Bound<'_, PyTuple>,
         names: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let list = class.arguments(py, arguments, names)?;
+        let list = class.arguments(py, concurrency, arguments, names)?;
         let Name::Shared(name) = class.definition().name else { unreachable!("a function's name is shared") };
         // The head says whether the name is free.
         let to = without_lock(py, || ActorRef::create(definition(&name), &options.0, list));
@@ -67,7 +69,9 @@ impl Actor {
         let wanted = Wanted::new(num_returns, in_flight_max)?;
         let mut list = ArgumentList::default();
         push_arguments(&mut list, method, arguments, names)?;
-        let (actor, name) = (self.to.clone(), Name::Shared(method.into()));
+        // Behind the name may be the group that the call runs in.
+        let name = method.split('\u{1}').next().unwrap_or_default();
+        let (actor, name) = (self.to.clone(), Name::Shared(name.into()));
         match wanted {
             Wanted::Stream(in_flight_max) => {
                 let items = actor.call_streaming(0, name, list, in_flight_max);

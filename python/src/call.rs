@@ -23,8 +23,8 @@ use crate::reference::ObjectRef;
 use crate::stream::Items;
 use crate::value::{self, Value};
 
-/// What is in front of the arguments of a call, as one value of text: the method, empty for a function, and the names
-/// of the last arguments, each behind a zero.
+/// What is in front of the arguments of a call, as one value of text: the method, of a constructor how the actor's calls
+/// run, of a function nothing; and the names of the last arguments, each behind a zero.
 pub(crate) struct Header;
 
 impl Header {
@@ -146,7 +146,7 @@ impl Function {
         in_flight_max: u32,
     ) -> PyResult<Py<PyAny>> {
         let wanted = Wanted::new(num_returns, in_flight_max)?;
-        let list = self.arguments(py, arguments, names)?;
+        let list = self.arguments(py, "", arguments, names)?;
         let (function, options) = (self.definition(), options.0.clone());
         match wanted {
             Wanted::Stream(in_flight_max) => {
@@ -163,16 +163,17 @@ impl Function {
         Definition { key: self.key, name: Name::Shared(self.name.clone()) }
     }
 
-    /// The arguments of a call of it.
+    /// The arguments of a call of it, behind this header.
     pub(crate) fn arguments(
         &self,
         py: Python<'_>,
+        header: &str,
         arguments: &Bound<'_, PyTuple>,
         names: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<ArgumentList> {
         let mut list = ArgumentList::default();
         list.push_reference(&self.stored(py)?);
-        push_arguments(&mut list, "", arguments, names)?;
+        push_arguments(&mut list, header, arguments, names)?;
         Ok(list)
     }
 

@@ -16,7 +16,8 @@ use rustc_hash::FxHashMap;
 
 use crate::call::Header;
 use crate::interpreter::{Attribute, without_lock};
-use crate::value;
+use crate::reply::Reply;
+use crate::value::{self, Value};
 
 static HOST: Python3 = Python3 { functions: Mutex::new(None) };
 static IS_HERE: AtomicBool = AtomicBool::new(false);
@@ -24,7 +25,7 @@ static IS_HERE: AtomicBool = AtomicBool::new(false);
 static LOADS: Attribute = Attribute::new("_pickle", "loads");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
-static CONSTRUCT: Attribute = Attribute::new("mobula._worker", "construct");
+static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
 static METHOD: Attribute = Attribute::new("mobula._worker", "method");
 static RESULTS: Attribute = Attribute::new("mobula._worker", "results");
 
@@ -85,11 +86,14 @@ impl Host for Python3 {
             let name = name_of(&class);
             label_output(py, &name);
             let mut construct = || {
-                let constructor = CONSTRUCT.get(py)?.call1((&class,))?;
-                call_with_arguments(py, &constructor, on)
+                let (concurrency, names) = header(py, on)?;
+                let runner = RUNNER.get(py)?.call1((concurrency,))?;
+                let state = call_named(py, &class, on, &names)?;
+                Ok((state.unbind(), runner.extract::<Option<Py<PyAny>>>()?))
             };
-            let state = construct().map_err(|error| failure(py, &format!("{name}.__init__"), &error))?;
-            Ok(Box::new(Actor { name, state: Some(state.unbind()) }) as Box<dyn Instance>)
+            let made = construct();
+            let (state, runner) = made.map_err(|error| failure(py, &format!("{name}.__init__"), &error))?;
+            Ok(Box::new(Actor { name, state: Some(state), runner }) as Box<dyn Instance>)
         })
     }
 
@@ -124,25 +128,48 @@ struct Actor {
     name: String,
     /// `None` once it is dropped.
     state: Option<Py<PyAny>>,
+    /// What runs its calls; `None`: they run one at a time, here.
+    runner: Option<Py<PyAny>>,
 }
 
 impl Instance for Actor {
     fn call(&mut self, _method: u32, on: &mut Invocation<'_>) -> Result<(), Failure> {
         Python::attach(|py| {
-            let mut name = self.name.clone();
-            label_output(py, &name);
+            label_output(py, &self.name);
             let Some(state) = &self.state else {
                 return Err(Failure::Other("a method was called on an actor that has ended".into()));
             };
+            let mut name = self.name.clone();
             let outcome = (|| {
                 let (method, names) = header(py, on)?;
-                name = format!("{}.{method}", self.name);
+                name = format!("{}.{}", self.name, method.split('\u{1}').next().unwrap_or_default());
                 let bound = METHOD.get(py)?.call1((state, &method))?;
-                let result = call_named(py, &bound, on, &names)?;
-                give(&result, on)
+                let Some(runner) = &self.runner else {
+                    let result = call_named(py, &bound, on, &names)?;
+                    return give(&result, on);
+                };
+                if matches!(on.returns(), Returns::Stream(_)) {
+                    let items = call_named(py, &bound, on, &names)?;
+                    return give(
+                        &runner.call_method1(py, intern!(py, "iterate"), (items,))?.into_bound(py),
+                        on,
+                    );
+                }
+                let (arguments, keywords) = arguments(py, on, &names)?;
+                let later = on.later().ok_or_else(|| PyTypeError::new_err("the answer cannot come later"))?;
+                let reply = Bound::new(py, Reply::new(later, name.clone()))?;
+                let submitted = (method, bound, arguments, keywords, &reply);
+                if let Err(error) = runner.call_method1(py, intern!(py, "submit"), submitted) {
+                    reply.get().fail(py, error.into_value(py).into_bound(py).into_any())?;
+                }
+                Ok(())
             })();
             outcome.map_err(|error| failure(py, &name, &error))
         })
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.runner.is_some()
     }
 }
 
@@ -172,6 +199,16 @@ fn call_named<'py>(
     on: &mut Invocation<'_>,
     names: &[String],
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (arguments, keywords) = arguments(py, on, names)?;
+    callee.call(arguments, keywords.as_ref())
+}
+
+/// The arguments that are left, the last of which have these names.
+fn arguments<'py>(
+    py: Python<'py>,
+    on: &mut Invocation<'_>,
+    names: &[String],
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let count = (on.argument_count() - on.taken()) as usize;
     let positional = count.checked_sub(names.len()).ok_or_else(|| {
         PyTypeError::new_err(
@@ -181,13 +218,13 @@ fn call_named<'py>(
     let arguments = (0..positional).map(|_| argument(py, on)).collect::<PyResult<Vec<_>>>()?;
     let arguments = PyTuple::new(py, arguments)?;
     if names.is_empty() {
-        return callee.call1(arguments);
+        return Ok((arguments, None));
     }
     let keywords = PyDict::new(py);
     for name in names {
         keywords.set_item(name, argument(py, on)?)?;
     }
-    callee.call(arguments, Some(&keywords))
+    Ok((arguments, Some(keywords)))
 }
 
 /// The next argument.
@@ -227,31 +264,38 @@ fn name_of(callee: &Bound<'_, PyAny>) -> String {
 
 /// Hands over what the function has returned, as the caller wants it.
 fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
+    let (py, returns) = (result.py(), on.returns());
+    let Returns::Stream(_) = returns else {
+        return give_all(result, returns, &mut |value| on.give(|out| value.write(out)));
+    };
+    for item in result.try_iter()? {
+        let encoded = value::encode(&item?)?;
+        let is_wanted = without_lock(py, || on.give_item(|out| encoded.write(out)));
+        if !is_wanted.map_err(|error| not_given(py, error))? {
+            break;
+        }
+    }
+    give_all(&py.None().into_bound(py), Returns::One, &mut |value| on.give(|out| value.write(out)))
+}
+
+/// Hands over what the function has returned, in as many parts as the caller wants.
+pub(crate) fn give_all(
+    result: &Bound<'_, PyAny>,
+    returns: Returns,
+    give: &mut dyn FnMut(Value) -> Result<(), PushError<Failure>>,
+) -> PyResult<()> {
     let py = result.py();
-    match on.returns() {
-        Returns::One => give_one(result, on),
+    let mut give_one =
+        |part: &Bound<'_, PyAny>| give(value::encode(part)?).map_err(|error| not_given(py, error));
+    match returns {
+        Returns::One | Returns::Stream(_) => give_one(result),
         Returns::Tuple(count) | Returns::List(count) => {
-            for item in RESULTS.get(py)?.call1((result, count))?.try_iter()? {
-                give_one(&item?, on)?;
+            for part in RESULTS.get(py)?.call1((result, count))?.try_iter()? {
+                give_one(&part?)?;
             }
             Ok(())
         }
-        Returns::Stream(_) => {
-            for item in result.try_iter()? {
-                let encoded = value::encode(&item?)?;
-                let is_wanted = without_lock(py, || on.give_item(|out| encoded.write(out)));
-                if !is_wanted.map_err(|error| not_given(py, error))? {
-                    break;
-                }
-            }
-            give_one(&py.None().into_bound(py), on)
-        }
     }
-}
-
-fn give_one(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
-    let (py, encoded) = (result.py(), value::encode(result)?);
-    on.give(|out| encoded.write(out)).map_err(|error| not_given(py, error))
 }
 
 fn not_given(py: Python<'_>, error: PushError<Failure>) -> PyErr {
@@ -259,7 +303,7 @@ fn not_given(py: Python<'_>, error: PushError<Failure>) -> PyErr {
 }
 
 /// The failure for an exception: its text with the traceback, and itself.
-fn failure(py: Python<'_>, name: &str, error: &PyErr) -> Failure {
+pub(crate) fn failure(py: Python<'_>, name: &str, error: &PyErr) -> Failure {
     let described = DESCRIBE
         .get(py)
         .and_then(|describe| describe.call1((error.value(py), error.traceback(py)))?.extract());

@@ -13,6 +13,7 @@ mod host;
 mod interpreter;
 mod options;
 mod reference;
+mod reply;
 mod session;
 mod stream;
 mod value;
@@ -28,6 +29,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<options::ActorOptions>()?;
     module.add_class::<options::TaskOptions>()?;
     module.add_class::<reference::ObjectRef>()?;
+    module.add_class::<reply::Reply>()?;
     module.add_class::<stream::Items>()?;
     module.add_class::<value::memory::Memory>()?;
     module.add_class::<waiting::Notifier>()?;

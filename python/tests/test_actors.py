@@ -111,12 +111,6 @@ def test_mistakes_are_told_at_once() -> None:
         class Derived(Counter):  # type: ignore[misc, valid-type]
             pass
 
-    with pytest.raises(NotImplementedError, match="one call at a time"):
-
-        @ray.remote
-        class Async:
-            async def method(self) -> None: ...
-
 
 def test_a_constructor_that_fails() -> None:
     @ray.remote
@@ -240,3 +234,166 @@ def test_actor_pool() -> None:
     pool = ray.util.ActorPool([Doubler.remote() for _ in range(2)])
     assert list(pool.map(lambda a, v: a.double.remote(v), range(20))) == [2 * i for i in range(20)]
     assert sorted(pool.map_unordered(lambda a, v: a.double.remote(v), range(20))) == [2 * i for i in range(20)]
+
+
+@ray.remote
+class Signal:
+    """Lets those that wait go on when somebody says so."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.event = asyncio.Event()
+        self.waiting = 0
+
+    async def wait(self) -> str:
+        self.waiting += 1
+        await self.event.wait()
+        return "sent"
+
+    async def send(self) -> int:
+        self.event.set()
+        return self.waiting
+
+    async def count(self) -> int:
+        return self.waiting
+
+    async def numbers(self, n: int) -> Any:
+        for i in range(n):
+            yield i
+
+    async def fails(self) -> None:
+        raise KeyError("async")
+
+    def plain(self) -> str:
+        return "plain"
+
+    async def cancelled(self) -> None:
+        import asyncio
+
+        try:
+            self.waiting += 1
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.event.set()
+            raise
+
+
+def test_async_methods_run_side_by_side() -> None:
+    signal_actor = Signal.remote()
+    waiting = [signal_actor.wait.remote() for _ in range(100)]
+    assert ray.wait(waiting, timeout=0.05)[0] == []
+    assert ray.get(signal_actor.send.remote(), timeout=60) == 100
+    assert ray.get(waiting, timeout=60) == ["sent"] * 100
+    assert ray.get(signal_actor.plain.remote()) == "plain"
+    assert [ray.get(ref) for ref in signal_actor.numbers.remote(5)] == list(range(5))
+    with pytest.raises(KeyError):
+        ray.get(signal_actor.fails.remote())
+
+
+def test_a_cancelled_async_method_stops() -> None:
+    signal_actor = Signal.remote()
+    ref = signal_actor.cancelled.remote()
+    while ray.get(signal_actor.count.remote()) == 0:
+        pass
+    ray.cancel(ref)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(ref, timeout=60)
+    # Its coroutine has ended, not only its caller's wait.
+    assert ray.get(signal_actor.wait.remote(), timeout=60) == "sent"
+
+
+def test_async_methods_begin_in_order() -> None:
+    @ray.remote
+    class Log:
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        async def add(self, i: int) -> None:
+            self.seen.append(i)
+
+        async def all(self) -> list[int]:
+            return self.seen
+
+    log = Log.remote()
+    for i in range(1000):
+        log.add.remote(i)
+    assert ray.get(log.all.remote(), timeout=60) == list(range(1000))
+
+
+def test_threads_of_an_actor() -> None:
+    @ray.remote(max_concurrency=3)
+    class Threads:
+        def __init__(self) -> None:
+            import threading
+
+            self.barrier = threading.Barrier(3)
+
+        def meet(self) -> int:
+            return self.barrier.wait(timeout=60)
+
+    threads = Threads.remote()
+    assert sorted(ray.get([threads.meet.remote() for _ in range(3)], timeout=120)) == [0, 1, 2]
+
+
+def test_concurrency_groups() -> None:
+    @ray.remote(concurrency_groups={"io": 2, "compute": 1})
+    class Groups:
+        def __init__(self) -> None:
+            import threading
+
+            self.barrier, self.event = threading.Barrier(2), threading.Event()
+
+        @ray.method(concurrency_group="io")
+        def meet(self) -> int:
+            return self.barrier.wait(timeout=60)
+
+        @ray.method(concurrency_group="compute")
+        def wait(self) -> bool:
+            return self.event.wait(timeout=60)
+
+        def send(self) -> None:
+            self.event.set()
+
+        def thread(self) -> str:
+            import threading
+
+            return threading.current_thread().name
+
+    groups = Groups.remote()
+    waiting = groups.wait.remote()
+    assert sorted(ray.get([groups.meet.remote() for _ in range(2)], timeout=120)) == [0, 1]
+    ray.get(groups.send.remote())
+    assert ray.get(waiting, timeout=120) is True
+    assert "io" in ray.get(groups.thread.options(concurrency_group="io").remote())
+    with pytest.raises(ValueError, match="no concurrency group 'none'"):
+        ray.get(groups.thread.options(concurrency_group="none").remote())
+
+
+def test_an_async_actor_that_is_killed() -> None:
+    signal_actor = Signal.remote()
+    waiting = [signal_actor.wait.remote() for _ in range(10)]
+    while ray.get(signal_actor.count.remote()) < 10:
+        pass
+    ray.kill(signal_actor)
+    for ref in waiting:
+        with pytest.raises(ActorDiedError):
+            ray.get(ref, timeout=60)
+
+
+def test_async_actors_that_call_each_other() -> None:
+    @ray.remote
+    class Node:
+        def __init__(self) -> None:
+            self.other: Any = None
+
+        async def connect(self, other: Any) -> None:
+            self.other = other[0]
+
+        async def count(self, n: int) -> int:
+            return n if n == 0 else 1 + await self.other.count.remote(n - 1)
+
+    one, two = Node.remote(), Node.remote()
+    ray.get([one.connect.remote([two]), two.connect.remote([one])])
+    assert ray.get(one.count.remote(20), timeout=60) == 20
+    ray.kill(one)

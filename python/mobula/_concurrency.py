@@ -1,0 +1,163 @@
+"""Actors that have several calls under way: on an event loop, or on threads. This runs in the actor's process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mobula import _mobula
+from mobula._waiting import waits_of
+from mobula.exceptions import TaskCancelledError
+
+
+class Runner:
+    """Runs the calls of one actor."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self.groups: dict[str | None, int] = {None: description["max"], **description["groups"]}
+        self.group_of: dict[str, str] = description["methods"]
+
+    def group(self, method: str, wanted: str | None) -> str | None:
+        """The group that a call runs in."""
+        group = wanted or self.group_of.get(method)
+        if group not in self.groups:
+            raise ValueError(f"the actor has no concurrency group {group!r}: it has {[*self.groups][1:]}")
+        return group
+
+    def submit(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: _mobula.Reply,
+    ) -> None:
+        """Begin a call. Its answer goes to ``reply``."""
+        raise NotImplementedError
+
+    def iterate(self, items: Any) -> Iterator[Any]:
+        """The items of a stream."""
+        return iter(items)
+
+
+class AsyncRunner(Runner):
+    """Runs the calls as tasks of an event loop, which has a thread of its own."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__(description)
+        self.loop = asyncio.new_event_loop()
+        self.places = {group: asyncio.Semaphore(count) for group, count in self.groups.items()}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.waits = waits_of(self.loop)
+        threading.Thread(target=self.loop.run_forever, name="mobula-async", daemon=True).start()
+
+    def submit(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: _mobula.Reply,
+    ) -> None:
+        name, _, wanted = name.partition("\1")
+        places = self.places[self.group(name, wanted)]
+        self.loop.call_soon_threadsafe(self._begin, places, method, args, kwargs or {}, reply)
+
+    def _begin(
+        self,
+        places: asyncio.Semaphore,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reply: _mobula.Reply,
+    ) -> None:
+        task = self.loop.create_task(self._run(places, method, args, kwargs, reply))
+        self.tasks.add(task)
+        number = self.waits.next_number()
+
+        def look() -> None:
+            if reply.is_cancelled(self.waits.notifier, number):
+                task.cancel()
+
+        def over(_: object) -> None:
+            self.tasks.discard(task)
+            self.waits.looks.pop(number, None)
+
+        self.waits.looks[number] = look
+        task.add_done_callback(over)
+        look()
+
+    async def _run(
+        self,
+        places: asyncio.Semaphore,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reply: _mobula.Reply,
+    ) -> None:
+        try:
+            async with places:
+                result = method(*args, **kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
+        except asyncio.CancelledError:
+            reply.fail(TaskCancelledError("the call was cancelled"))
+        except BaseException as error:
+            reply.fail(error)
+        else:
+            reply.give(result)
+
+    def iterate(self, items: Any) -> Iterator[Any]:
+        if not hasattr(items, "__anext__"):
+            yield from items
+            return
+        while True:
+            try:
+                yield asyncio.run_coroutine_threadsafe(anext(items), self.loop).result()
+            except StopAsyncIteration:
+                return
+
+
+class ThreadRunner(Runner):
+    """Runs the calls on threads."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__(description)
+        self.pools = {
+            group: ThreadPoolExecutor(count, thread_name_prefix=f"mobula-{group or 'calls'}")
+            for group, count in self.groups.items()
+        }
+
+    def submit(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: _mobula.Reply,
+    ) -> None:
+        name, _, wanted = name.partition("\1")
+        self.pools[self.group(name, wanted)].submit(self._run, method, args, kwargs or {}, reply)
+
+    def _run(
+        self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reply: _mobula.Reply
+    ) -> None:
+        try:
+            result = method(*args, **kwargs)
+        except BaseException as error:
+            reply.fail(error)
+        else:
+            reply.give(result)
+
+
+def runner(description: str) -> Runner | None:
+    """What runs the calls of an actor; ``None``: one at a time, on the main thread."""
+    if not description:
+        return None
+    parsed = json.loads(description)
+    return AsyncRunner(parsed) if parsed["async"] else ThreadRunner(parsed)
