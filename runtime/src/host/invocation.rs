@@ -28,6 +28,7 @@ pub struct Invocation<'a> {
     results: Payloads,
     /// Where items go; `None` if the caller wants no stream.
     items: Option<&'a dyn ItemSink>,
+    /// The process begins no more calls after this one.
     is_spent: bool,
     /// Makes the place of an answer that is given later; `None` where the answer cannot be later, or is.
     later: Option<&'a dyn Fn() -> Reply>,
