@@ -181,6 +181,32 @@ fn processes_that_use_little_are_not_ended() {
     }
 }
 
+/// Leaves memory in its process.
+#[mobula::remote]
+fn leaves_memory() -> u32 {
+    static LEFT: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    LEFT.get_or_init(|| std::hint::black_box(vec![1; HELD]));
+    std::process::id()
+}
+
+#[test]
+fn an_idle_process_is_ended_before_any_call() {
+    let (machine, directory) = (Machine::new(), tempfile::tempdir().unwrap());
+    let _session = machine.session(2, UNHURRIED);
+    let running = Notes::in_directory(directory.path(), "running");
+    let call = holds::options(TaskOptions::new().max_retries(1)).remote(running.clone());
+    running.wait_for_attempt(1);
+    let idle = leaves_memory::remote().get().unwrap();
+    let free = || mobula::available_resources().unwrap().num_cpus();
+    eventually("its lease has ended", || free() == 1.0);
+    machine.uses(990);
+    eventually("the idle process is ended", || !mobula_tests::is_running(idle));
+    machine.uses(100);
+    assert_eq!(one::remote().get().unwrap(), 1, "another one takes its place");
+    running.release();
+    assert_eq!(call.get_timeout(PATIENCE).unwrap(), 1, "it was left alone");
+}
+
 #[test]
 fn the_newest_call_that_may_be_retried_is_ended_and_retried_on_a_count_of_its_own() {
     let (machine, directory) = (Machine::new(), tempfile::tempdir().unwrap());

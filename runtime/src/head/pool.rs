@@ -284,6 +284,13 @@ impl<C: Caller> Pool<C> {
         self.change(token, |worker| worker.job = Job::Exiting { since: now });
     }
 
+    /// A process is killed. If it is idle, no caller may get it any more.
+    pub(super) fn exit_if_idle(&mut self, token: u64, now: Instant) {
+        if self.workers.get(token).is_some_and(Worker::is_idle) {
+            self.exit(token, now);
+        }
+    }
+
     /// Whether there is a process that was told to end and has not ended.
     pub(super) fn is_any_exiting(&self) -> bool {
         self.workers.active().any(|(_, worker)| matches!(worker.job, Job::Exiting { .. }))
@@ -306,15 +313,16 @@ impl<C: Caller> Pool<C> {
         late
     }
 
-    /// The processes that run calls, or may run some, each with the caller that it is leased to and the time since when
-    /// it has been somebody's. Takes a time that grows with the number of processes.
-    pub(super) fn in_use(&self) -> impl Iterator<Item = (u64, &Worker<C>, Option<&C>, Instant)> {
+    /// The processes that are there, each with the caller that it is leased to and the time since when it has been
+    /// somebody's. Takes a time that grows with the number of processes.
+    pub(super) fn living(&self) -> impl Iterator<Item = (u64, &Worker<C>, Option<&C>, Instant)> {
         self.workers.all().filter_map(|(token, worker)| match worker.job {
             _ if worker.broken.is_some() || worker.killed => None,
+            Job::Idle { since } => Some((token, worker, None, since)),
             Job::Leased { .. } | Job::Finishing { .. } | Job::Actor { .. } => {
                 Some((token, worker, worker.lessee.as_ref(), worker.given?))
             }
-            Job::Starting { .. } | Job::Idle { .. } | Job::Exiting { .. } => None,
+            Job::Starting { .. } | Job::Exiting { .. } => None,
         })
     }
 

@@ -406,7 +406,7 @@ impl State {
             Some(Step::Ask) => {
                 let leased = self
                     .pool
-                    .in_use()
+                    .living()
                     .filter_map(|(_, worker, lessee, _)| Some((lessee?, worker.link.as_ref()?.peer)));
                 let asked = leased.map(|(lessee, worker)| {
                     let _ = lessee.send(&FromHead::AskCall { worker }, Vec::new());
@@ -421,7 +421,7 @@ impl State {
     /// Ends the process that the policy chooses.
     fn end_one(&mut self, figures: &Figures, calls: &HashMap<OwnerId, Option<RunningCall>>, now: Instant) {
         let mut users = Vec::new();
-        for (token, worker, lessee, since) in self.pool.in_use() {
+        for (token, worker, lessee, since) in self.pool.living() {
             let Some(peer) = worker.link.as_ref().map(|link| link.peer) else { continue };
             let call = calls.get(&peer);
             let (caller, is_retriable, name) = match (worker.job, lessee, call) {
@@ -435,13 +435,16 @@ impl State {
                     (lessee.peer, call.is_retriable, call.function.clone())
                 }
                 (_, Some(lessee), None) => (lessee.peer, false, "a call".to_owned()),
+                (Job::Idle { .. }, ..) => (peer, false, "idle".to_owned()),
                 (_, None, _) => (peer, false, "a call whose caller is gone".to_owned()),
             };
             let candidate = Candidate { token, caller, is_retriable, since };
-            users.push(User { candidate, pid: worker.pid, name, own_bytes: own_bytes(worker.pid) });
+            let (pid, is_idle) = (worker.pid, matches!(worker.job, Job::Idle { .. }));
+            users.push(User { candidate, pid, is_idle, name, own_bytes: own_bytes(pid) });
         }
         let Some(monitor) = &mut self.memory else { return };
         if let Some(token) = monitor.choose(figures, users, now) {
+            self.pool.exit_if_idle(token, now);
             self.processes.kill(token);
         }
     }

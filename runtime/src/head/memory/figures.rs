@@ -23,6 +23,8 @@ use crate::error::{Bytes, MemoryLimit};
 const NEAR: f64 = 0.9;
 /// Memory is short where nothing goes on for this share of the time, if its use is near the threshold.
 const STALLED_SHORT: f64 = 0.5;
+/// A limit from this on is none. Version 1 has no other word for it.
+const UNLIMITED_BYTES: u64 = 1 << 60;
 /// The most bytes of a file that are read. The longest of them, `memory.stat`, has about 2 KiB.
 const FILE_BYTES_MAX: usize = 16 << 10;
 
@@ -153,7 +155,7 @@ impl Scope {
             Files::Machine { meminfo } => (MemoryLimit::Machine, of_machine(reader.read(meminfo)?)?),
             Files::Group { version, limits, usage, stat } => {
                 let limits = limits.iter().filter_map(|file| number(reader.read(file)?));
-                let limit = limits.min().filter(|limit| *limit > 0)?;
+                let limit = limits.min().filter(|limit| (1..UNLIMITED_BYTES).contains(limit))?;
                 let all = Usage { used: number(reader.read(usage)?)?, limit, shared: 0 };
                 let is_near = all.used as f64 >= limit as f64 * threshold * NEAR;
                 let stat = stat.as_ref().filter(|_| is_near).and_then(|file| reader.read(file));
@@ -393,6 +395,8 @@ mod tests {
             ("proc/pressure/memory", ""),
             ("proc/self/mountinfo", V2),
             ("proc/self/cgroup", "0::/outer/inner\n"),
+            ("sys/fs/cgroup/memory.max", "9223372036854771712\n"),
+            ("sys/fs/cgroup/memory.current", "7\n"),
             ("sys/fs/cgroup/outer/memory.max", "max\n"),
             ("sys/fs/cgroup/outer/memory.current", "600\n"),
             ("sys/fs/cgroup/outer/inner/memory.max", "1000\n"),
@@ -405,8 +409,8 @@ mod tests {
         for _ in 0..10 {
             sources.look(THRESHOLD, Instant::now()).unwrap();
         }
-        // The machine's file, the limit of the outer group, and three files of the inner one.
-        assert_eq!(sources.reads(), 10 * 5);
+        // The machine's file, the limits of the outer groups, and three files of the inner one.
+        assert_eq!(sources.reads(), 10 * 6);
     }
 
     #[test]

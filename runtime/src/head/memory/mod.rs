@@ -87,6 +87,8 @@ enum Stage {
 pub(super) struct User {
     pub(super) candidate: Candidate<OwnerId>,
     pub(super) pid: u32,
+    /// No call runs in it, nor can any begin before it is ended.
+    pub(super) is_idle: bool,
     /// The function or class.
     pub(super) name: String,
     /// Bytes without shared memory.
@@ -179,8 +181,11 @@ impl Monitor {
         users.sort_by_key(|user| Reverse(user.own_bytes));
         let is_useful =
             |user: &&User| user.own_bytes.is_none_or(|bytes| bytes >= figures.limit_bytes / USELESS_PART);
-        let candidates: Vec<_> = users.iter().filter(is_useful).map(|user| user.candidate).collect();
-        let Some(Choice { token, is_retried }) = choose(&candidates) else {
+        let (idle, busy): (Vec<_>, Vec<_>) = users.iter().filter(is_useful).partition(|user| user.is_idle);
+        let candidates: Vec<_> = busy.iter().map(|user| user.candidate).collect();
+        // The end of an idle one costs no call anything.
+        let largest_idle = idle.first().map(|user| Choice { token: user.candidate.token, is_retried: false });
+        let Some(Choice { token, is_retried }) = largest_idle.or_else(|| choose(&candidates)) else {
             if self.may_complain(now) {
                 output::say(format_args!(
                     "memory is short, and no worker or actor uses much: {figures}; let other programs use less, keep \
