@@ -65,9 +65,12 @@ __all__ = [
 ]
 
 
+_LATER = frozenset({"actor", "cloudpickle", "remote_function", "runtime_context", "runtime_env", "types", "util"})
+
+
 def __getattr__(name: str) -> ModuleType:
     # Workers do without these until somebody asks for them.
-    if name in ("util", "actor"):
+    if name in _LATER:
         import importlib
 
         return importlib.import_module(f"mobula.{name}")

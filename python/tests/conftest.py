@@ -8,6 +8,9 @@ import pytest
 
 import mobula
 
+# Helpers for the tests of others.
+collect_ignore = ["raypath"]
+
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:

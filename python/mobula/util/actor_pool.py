@@ -27,12 +27,12 @@ class ActorPool:
         self._next_submission = 0
         self._next_return = 0
         # What waits for an actor.
-        self._pending: list[tuple[Callable[[ActorHandle, Any], ObjectRef[Any]], Any]] = []
+        self._pending_submits: list[tuple[Callable[[ActorHandle, Any], ObjectRef[Any]], Any]] = []
 
     def submit(self, fn: Callable[[ActorHandle, Any], ObjectRef[Any]], value: Any) -> None:
         """Have an actor do ``fn(actor, value)``, now or when one is free."""
         if not self._idle:
-            self._pending.append((fn, value))
+            self._pending_submits.append((fn, value))
             return
         actor = self._idle.pop()
         ref = fn(actor, value)
@@ -42,7 +42,7 @@ class ActorPool:
 
     def has_next(self) -> bool:
         """Whether a result is still to be got."""
-        return bool(self._refs or self._pending)
+        return bool(self._refs or self._pending_submits)
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """Wait for the next result, in the order of submission."""
@@ -74,8 +74,8 @@ class ActorPool:
 
     def _return(self, actor: ActorHandle) -> None:
         self._idle.append(actor)
-        if self._pending:
-            self.submit(*self._pending.pop(0))
+        if self._pending_submits:
+            self.submit(*self._pending_submits.pop(0))
 
     def map(self, fn: Callable[[ActorHandle, Any], ObjectRef[Any]], values: Iterable[Any]) -> Iterator[Any]:
         """Do ``fn(actor, value)`` for each value, and give the results in order."""
@@ -104,7 +104,7 @@ class ActorPool:
 
     def has_free(self) -> bool:
         """Whether an actor has nothing to do."""
-        return bool(self._idle) and not self._pending
+        return bool(self._idle) and not self._pending_submits
 
     def pop_idle(self) -> ActorHandle | None:
         """Take an actor out of the pool, if one has nothing to do."""

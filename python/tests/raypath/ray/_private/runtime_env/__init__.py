@@ -1,0 +1,5 @@
+"""The module ray._private.runtime_env of Ray, of which mobula has nothing."""
+
+from ray._private._absent import absent
+
+__getattr__ = absent("ray._private.runtime_env")

@@ -1,0 +1,1 @@
+"""The package ray._private.workers of Ray."""

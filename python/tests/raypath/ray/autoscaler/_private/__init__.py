@@ -1,0 +1,1 @@
+"""The package ray.autoscaler._private of Ray."""

@@ -1,0 +1,5 @@
+"""The module ray.util.accelerators of Ray, of which mobula has nothing."""
+
+from ray._private._absent import absent
+
+__getattr__ = absent("ray.util.accelerators")
