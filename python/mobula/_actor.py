@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from mobula import _mobula, _options
+from mobula import _mobula, _options, _session
 from mobula._session import ensure
 from mobula._signature import Signature, of_method
 from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 # The name of the attribute that `method` leaves on a method.
 _METHOD_OPTIONS = "__mobula_method__"
+
+# The methods that all actors have: they do nothing, run a function on the state, and end the actor.
+_OF_ALL = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 
 def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -58,6 +61,10 @@ class _Methods:
             self.signatures[name] = of_method(cls, name)
 
 
+class ActorClassInheritanceException(TypeError):
+    """A class was derived from an actor class."""
+
+
 class ActorClass(Generic[T]):
     """A class whose objects live in processes of their own: what ``@remote`` makes of it."""
 
@@ -76,10 +83,19 @@ class ActorClass(Generic[T]):
         )
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        raise TypeError(
-            f"Attempted to define a subclass of '{self.__name__}', which is an actor class: inheriting from actor "
-            "classes is not supported. Derive from the class before it is made an actor class."
+        raise ActorClassInheritanceException(
+            f"Attempted to define a subclass of '{self.__name__}', which is an actor class. Inheriting from actor "
+            "classes is not currently supported. Derive from the class before it is made an actor class."
         )
+
+    def __getattr__(self, name: str) -> Any:
+        # What the class itself has: its methods see it under the name that the actor class has taken.
+        if name.startswith("_"):
+            raise AttributeError(f"the actor class has no attribute {name!r}")
+        return getattr(self._class, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._class), "bind", "options", "remote"})
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Start an actor, in a process of its own. It ends with its last handle."""
@@ -103,7 +119,7 @@ class ActorClass(Generic[T]):
             if name is None:
                 raise ValueError("The actor name must be specified to use `get_if_exists`.")
             try:
-                return get_actor(name)
+                return get_actor(name, options.get("namespace"))
             except ValueError:
                 pass
         if self._init_signature is not None:
@@ -111,16 +127,19 @@ class ActorClass(Generic[T]):
         if self._exported is None:
             from mobula._serialization import export
 
-            self._exported = export(self._class, self.__qualname__)
+            self._exported = export(self._class, self.__qualname__, f"actor {self.__name__}")
         concurrency = _options.concurrency(self._class, options, self._methods.groups)
         try:
             actor = _mobula.Actor(self._exported, _options.of_actor(options), concurrency, args, kwargs or None)
         except ValueError:
             # Another process may have taken the name since.
             if options.get("get_if_exists"):
-                return get_actor(str(name))
+                return get_actor(str(name), options.get("namespace"))
             raise
-        return ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
+        handle = ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
+        if options.get("lifetime") == "detached":
+            _detach(handle)
+        return handle
 
     def __reduce__(self) -> Any:
         return (ActorClass, (self._class, self._defaults))
@@ -169,6 +188,9 @@ class ActorMethod:
         )
         return ObjectRefGenerator(result) if self._num_returns == -1 else result
 
+    def bind(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+
     def options(self, **options: Any) -> ActorMethod:
         """Return the method with other options, of which there is ``num_returns``."""
         known = {"num_returns", "_generator_backpressure_num_objects", "name", "concurrency_group"}
@@ -202,7 +224,7 @@ class ActorHandle:
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("__") and name != "__call__":
-            if name in ("__ray_ready__", "__ray_terminate__"):
+            if name in _OF_ALL:
                 return ActorMethod(self, name, 1, None)
             raise AttributeError(name)
         known = self._mobula_num_returns
@@ -212,7 +234,7 @@ class ActorHandle:
         return found
 
     def __dir__(self) -> list[str]:
-        return sorted(self._mobula_num_returns or ())
+        return sorted({"__init__", *_OF_ALL, *(self._mobula_num_returns or ())})
 
     def __repr__(self) -> str:
         return f"Actor({self._mobula_class_name}, {self._mobula_actor.hex()})"
@@ -232,6 +254,15 @@ class ActorHandle:
         return (ActorHandle, (self._mobula_actor, *known))
 
 
+def _detach(handle: ActorHandle) -> None:
+    """Keep an actor alive until it is killed, or the session ends."""
+    if _mobula.is_worker():
+        # This process may end before the session. The actor's own does not: it ends with its last handle, and has one.
+        handle._mobula_actor.call("__mobula_detach__", (handle,), None, 1, IN_FLIGHT_MAX)
+    else:
+        _session.detached.append(handle)
+
+
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     """Return a handle to the living actor of this name.
 
@@ -242,7 +273,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         raise ValueError("Please supply a non-empty value to get_actor")
     ensure()
     try:
-        actor = _mobula.find_actor(name)
+        actor = _mobula.find_actor(_options.name_in(name, namespace))
     except ValueError as error:
         raise ValueError(
             f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up a named "
@@ -259,6 +290,8 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     if not no_restart:
         raise NotImplementedError("kill(no_restart=False): an actor that is killed is not restarted")
     actor._mobula_actor.kill()
+    if actor in _session.detached:
+        _session.detached.remove(actor)
 
 
 def exit_actor() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from mobula import _mobula, _options
 from mobula._mobula import ObjectRef
+from mobula._retries import Retried
 from mobula._session import ensure
 from mobula._signature import of_function
 from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
@@ -30,7 +31,7 @@ class RemoteFunction(Generic[P, R]):
         self._function = function
         self._name = getattr(function, "__qualname__", repr(function))
         self._defaults = options
-        self._exported: _mobula.Function | None = None
+        self._exported: dict[tuple[type[BaseException], ...], _mobula.Function] = {}
         self._prepared: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
         functools.update_wrapper(self, function)
 
@@ -55,12 +56,15 @@ class RemoteFunction(Generic[P, R]):
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         raise NotImplementedError("mobula has no graphs of calls: call .remote()")
 
-    def _export(self) -> _mobula.Function:
-        if self._exported is None:
+    def _export(self, retried: tuple[type[BaseException], ...]) -> _mobula.Function:
+        """The function as workers get it, where only exceptions of some classes are retried, if any are named."""
+        exported = self._exported.get(retried)
+        if exported is None:
             from mobula._serialization import export
 
-            self._exported = export(self._function, self._name)
-        return self._exported
+            function = Retried(self._function, retried) if retried else self._function
+            exported = self._exported[retried] = export(function, self._name, f"remote function {self._name}")
+        return exported
 
     def _prepare(self, options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
         """What is the same for all calls with these options."""
@@ -68,16 +72,19 @@ class RemoteFunction(Generic[P, R]):
         num_returns = _options.num_returns_of(self._function, wanted)
         in_flight_max = max(1, options.get("_generator_backpressure_num_objects") or IN_FLIGHT_MAX)
         signature = of_function(self._function)
+        retried = _retried(options.get("retry_exceptions"), inspect.isgeneratorfunction(self._function))
 
         def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not _mobula.is_initialized():
                 ensure()
             if signature is not None:
                 signature.check(args, kwargs)
-            result = self._export().call(args, kwargs or None, prepared, num_returns, in_flight_max)
+            result = self._export(retried).call(args, kwargs or None, prepared, num_returns, in_flight_max)
             return ObjectRefGenerator(result) if num_returns == -1 else result
 
-        return call
+        # A program may put something of its own around its calls.
+        decorator = getattr(self._function, "__ray_invocation_decorator__", None)
+        return call if decorator is None else decorator(call)
 
     def __reduce__(self) -> Any:
         return (RemoteFunction, (self._function, self._defaults))
@@ -92,3 +99,11 @@ class _Optioned(Generic[P, R]):
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
         """Call the function with these options."""
         return self._call(args, kwargs)  # type: ignore[no-any-return]
+
+
+def _retried(option: Any, is_generator: bool) -> tuple[type[BaseException], ...]:
+    """The classes of the errors that are retried, where the core cannot tell: it retries all errors, or none."""
+    if isinstance(option, list | tuple):
+        return tuple(option)
+    # An error behind the first results of a generator is a result, unless it is retried.
+    return (Exception,) if option and is_generator else ()

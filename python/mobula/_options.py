@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any
+from typing import Any, overload
 
-from mobula import _mobula
+from mobula import _mobula, _session
 from mobula._session import warn_without_effect
 
 _COMMON = frozenset(
@@ -56,6 +56,13 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"Invalid option keyword {name} for {what}. Valid ones are {', '.join(sorted(known))}.")
+        if name == "lifetime" and value not in (None, "detached", "non_detached"):
+            raise ValueError(f"lifetime cannot be {value!r}: 'detached', 'non_detached', or None")
+        if name == "namespace" and value is not None and not (isinstance(value, str) and value):
+            error = ValueError if isinstance(value, str) else TypeError
+            raise error(f"a namespace cannot be {value!r}: text, at least one character")
+        if name == "retry_exceptions":
+            _check_retry_exceptions(value)
         if name in _ABSENT and value not in (None, 0, -1):
             raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
         if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
@@ -65,6 +72,15 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
         if name == "max_concurrency" and value is not None and value <= 0:
             raise ValueError(f"max_concurrency cannot be {value}: a number of calls, at least 1")
     check_num_returns(options.get("num_returns"))
+
+
+def _check_retry_exceptions(value: Any) -> None:
+    text = f"retry_exceptions must be either a boolean or a list of exceptions, got {value!r}"
+    if not isinstance(value, bool | list | tuple | None):
+        raise TypeError(text)
+    classes = value if isinstance(value, list | tuple) else ()
+    if not all(isinstance(cls, type) and issubclass(cls, Exception) for cls in classes):
+        raise ValueError(text)
 
 
 def check_num_returns(num_returns: Any) -> None:
@@ -96,29 +112,35 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.get(name) for name in ("num_cpus", "memory", "resources")}
 
 
+@overload
+def name_in(name: str, namespace: str | None) -> str: ...
+@overload
+def name_in(name: str | None, namespace: str | None) -> str | None: ...
+def name_in(name: str | None, namespace: str | None) -> str | None:
+    """Return an actor's name with its namespace, unless that is the session's."""
+    if name is None or namespace is None or namespace == _session.namespace:
+        return name
+    return f"{namespace}::{name}"
+
+
 def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     """Options of calls, as the core takes them."""
-    retry = options.get("retry_exceptions", False)
-    if not isinstance(retry, bool):
-        raise NotImplementedError("retry_exceptions can be True or False: a list of classes is not supported yet")
     retries = options.get("max_retries")
     return _mobula.TaskOptions(
         **_resources(options),
         **_environment(options),
         max_retries=3 if retries is None else retries,
-        retry_exceptions=retry,
+        retry_exceptions=bool(options.get("retry_exceptions")),
         retry_delay=None,
     )
 
 
 def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
     """Options of an actor, as the core takes them."""
-    if options.get("lifetime") not in (None, "non_detached"):
-        warn_without_effect("lifetime='detached'", "a session ends with its driver, and all actors with it")
     return _mobula.ActorOptions(
         **_resources(options),
         **_environment(options),
-        name=options.get("name"),
+        name=name_in(options.get("name"), options.get("namespace")),
         max_restarts=options.get("max_restarts"),
         max_task_retries=options.get("max_task_retries"),
     )

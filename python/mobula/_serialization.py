@@ -37,7 +37,11 @@ def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] |
         return file.getvalue()
 
 
-def export(function: Callable[..., Any] | type, name: str) -> _mobula.Function:
+# Each worker that runs a function keeps a copy of what it refers to.
+EXPORT_BYTES_MAX = 95 << 20
+
+
+def export(function: Callable[..., Any] | type, name: str, what: str) -> _mobula.Function:
     """Pickle a function or a class, once for all its calls."""
     try:
         pickled = dumps(function)
@@ -46,6 +50,12 @@ def export(function: Callable[..., Any] | type, name: str) -> _mobula.Function:
             f"Could not serialize {name}: {error}. Check what it refers to outside itself; an object that cannot be "
             "pickled, such as a lock or a connection, must be made inside."
         ) from error
+    if len(pickled) > EXPORT_BYTES_MAX:
+        raise ValueError(
+            f"The {what} is too large: {len(pickled) >> 20} MiB, and at most {EXPORT_BYTES_MAX >> 20} MiB are allowed. "
+            "It refers to a large array or another large object outside itself. Put that object by ray.put(), and pass "
+            "the reference as an argument."
+        )
     key = int.from_bytes(hashlib.sha256(pickled).digest()[:8])
     return _mobula.Function(key, name, pickled)
 

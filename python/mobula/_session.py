@@ -10,7 +10,7 @@ from typing import Any
 from mobula import _mobula
 
 # A worker is this interpreter with the same module path, so it finds what the program imports. Its role follows.
-_WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main()"
+_WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main({namespace!r})"
 # The store is this interpreter, too, with the extension module alone: it runs no Python code.
 _STORE = """
 import importlib.util, sys
@@ -40,7 +40,11 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 
-_namespace = "default"
+# The namespace of named actors, unless another one is named.
+namespace = "default"
+
+# The handles of detached actors that this program has started: they live until the session ends.
+detached: list[Any] = []
 
 
 class Context:
@@ -91,7 +95,7 @@ def init(
         resources: Other resources, by name, that calls and actors demand.
         object_store_memory: The most memory of objects, in bytes. What is held beyond that goes to the disk. Default:
             30 % of the memory.
-        namespace: Of named actors. There is one a session.
+        namespace: Of named actors, where none is named with them.
         ignore_reinit_error: Whether a second ``init`` is no error.
         log_to_driver: Whether what workers print appears in the output of this program, with a prefix.
 
@@ -99,7 +103,6 @@ def init(
         RuntimeError: There is a session, or this process is a worker.
         ValueError: An option cannot be.
     """
-    global _namespace
     if address not in (None, "local", "auto") or local_mode:
         wanted = "local_mode=True" if local_mode else f"address={address!r}"
         raise ValueError(f"init cannot do {wanted}: a session of mobula is on this machine, and of this program alone")
@@ -120,7 +123,7 @@ def init(
             "'ignore_reinit_error=True' or by calling 'mobula.shutdown()' prior to 'mobula.init()'."
         )
     socket = _mobula.start(
-        _worker_command(),
+        _worker_command(namespace or "default"),
         [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)],
         num_cpus=num_cpus,
         memory=_memory,
@@ -129,16 +132,21 @@ def init(
         spill_directory=None,
         log_to_driver=log_to_driver,
     )
-    _namespace = namespace or "default"
+    _set_namespace(namespace or "default")
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
 
 
-def _worker_command() -> list[str]:
+def _set_namespace(name: str) -> None:
+    global namespace
+    namespace = name
+
+
+def _worker_command(namespace: str) -> list[str]:
     import subprocess
 
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     path = [os.path.abspath(entry) for entry in sys.path]
-    return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path)]
+    return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path, namespace=namespace)]
 
 
 def ensure() -> None:
@@ -152,6 +160,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
 
     Values that were got stay. Does nothing where there is no session.
     """
+    detached.clear()
     _mobula.shutdown()
 
 
@@ -185,7 +194,7 @@ class RuntimeContext:
     @property
     def namespace(self) -> str:
         """The namespace of named actors."""
-        return _namespace
+        return namespace
 
     def get_node_id(self) -> str:
         """Return the name of this machine."""

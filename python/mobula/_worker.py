@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import io
 import pickle
+import signal
 import sys
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from mobula import _mobula
-from mobula.exceptions import RayTaskError
+from mobula import _mobula, _session
+from mobula._retries import results
+from mobula.exceptions import RayTaskError, TaskCancelledError
+
+__all__ = ["describe", "flush", "main", "method", "results", "runner"]
 
 
-def main() -> None:
-    """Become what the last argument says. Does not return."""
+# Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
+_is_actor = False
+
+# The handle of a detached actor in its own process, which keeps it alive.
+_own_handles: list[Any] = []
+
+
+def main(namespace: str) -> None:
+    """Become what the last argument says, in a session with this namespace. Does not return."""
+    _session._set_namespace(namespace)
     role = sys.argv.pop()
+    signal.signal(signal.SIGINT, _interrupted)
     for stream in (sys.stdout, sys.stderr):
         # Lines appear at once, and whole.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     _mobula.run_role(role)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Interrupt the function that runs, if its call was cancelled: the core sends this process a signal then."""
+    if not _is_actor and _mobula.is_cancelled():
+        raise KeyboardInterrupt("the call was cancelled")
 
 
 def flush() -> None:
@@ -32,6 +51,8 @@ def flush() -> None:
 
 def runner(description: str) -> Any:
     """Return what runs the calls of an actor; ``None``: they run one at a time."""
+    global _is_actor
+    _is_actor = True
     if not description:
         return None
     from mobula import _concurrency
@@ -44,6 +65,10 @@ def method(state: Any, name: str) -> Any:
     name = name.partition("\1")[0]
     if name == "__ray_ready__":
         return lambda: True
+    if name == "__ray_call__":
+        return lambda function, *args, **kwargs: function(state, *args, **kwargs)
+    if name == "__mobula_detach__":
+        return _own_handles.append
     if name == "__ray_terminate__":
         from mobula._actor import exit_actor
 
@@ -51,18 +76,11 @@ def method(state: Any, name: str) -> Any:
     return getattr(state, name)
 
 
-def results(result: Any, count: int) -> list[Any]:
-    """Return the results of a call that has several."""
-    values = list(result) if hasattr(result, "__iter__") else None
-    if values is None or len(values) != count:
-        found = f"{len(values)} of them" if values is not None else f"{type(result)}"
-        raise ValueError(f"the function was to return num_returns={count} objects, and returned {found}")
-    return values
-
-
 def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str, bytes | None]:
     """Return an exception's text with its traceback, and the exception itself, if it can be pickled."""
     error = error.with_traceback(raised_at)
+    if isinstance(error, KeyboardInterrupt) and _mobula.is_cancelled():
+        error = TaskCancelledError("the call was cancelled while it ran").with_traceback(raised_at)
     text = "".join(traceback.format_exception(error))
     try:
         from mobula._serialization import dumps

@@ -21,7 +21,7 @@ class RayTaskError(RayError):
 
     def as_instanceof_cause(self) -> RayTaskError:
         """Return the error as one that is also of the class of its cause."""
-        if self.cause is None or isinstance(self.cause, RayError) or not isinstance(self.cause, Exception):
+        if not isinstance(self.cause, Exception) or isinstance(self.cause, RayTaskError):
             return self
         try:
             dual: RayTaskError = _dual(type(self.cause))(self)
@@ -128,6 +128,10 @@ class OwnerDiedError(ObjectLostError):
     """Does not occur by itself: see ObjectLostError; programs name it."""
 
 
+class ObjectFreedError(ObjectLostError):
+    """Does not occur: nobody frees an object that is held; programs name it."""
+
+
 class RuntimeEnvSetupError(RayError):
     """The environment of a call could not be set up."""
 
@@ -152,6 +156,10 @@ class AsyncioActorExit(RayError):
     """Does not occur; programs name it."""
 
 
+class ObjectRefStreamEndOfStreamError(RayError):
+    """Does not occur: a stream ends with StopIteration; programs name it."""
+
+
 class CrossLanguageError(RayError):
     """A value of another language."""
 
@@ -172,6 +180,8 @@ _KINDS: dict[str, type[Exception]] = {
 
 def _of_kind(kind: str, text: str) -> Exception:
     """The exception for an error of the core."""
+    if kind == "ActorDiedError" and text.endswith("it exited with code 0"):
+        text += ": its code ended it, by exit_actor() or in another way"
     return _KINDS[kind](text)
 
 
@@ -185,3 +195,8 @@ def _of_task(function: str, pid: int, text: str, pickled: bytes | None) -> Excep
             # Its class is not there in this process. The text says what it was.
             cause = None
     return RayTaskError(function, text, cause, pid).as_instanceof_cause()
+
+
+def _raise_of_task(*error: Any) -> None:
+    """Raise what a remote function raised."""
+    raise _of_task(*error)

@@ -127,123 +127,45 @@ def kill_actor_and_wait_for_failure(actor, timeout=10, retry_interval_ms=100):
 
 
 @ray.remote(num_cpus=0)
-def _touch(path, clear):
-    with open(path, "w"):
-        pass
-    if clear:
-        # The waiters look every few milliseconds: long enough for each to see it.
-        time.sleep(0.5)
-        os.unlink(path)
-
-
-@ray.remote(num_cpus=0)
-def _wait_for_file(path, should_wait):
-    if not should_wait:
-        return
-    mark = tempfile.NamedTemporaryFile(dir=f"{path}.waiters")
-    with mark:
-        while not os.path.exists(path):
-            time.sleep(0.01)
-
-
-@ray.remote(num_cpus=0)
-def _count_files(path):
-    return len(os.listdir(path))
-
-
-class _Calls:
-    """Looks like a method of an actor: the task that does its work runs in any worker."""
-
-    def __init__(self, call):
-        self._call = call
-
-    def remote(self, *args, **kwargs):
-        return self._call(*args, **kwargs)
-
-
-class _Signal:
-    def __init__(self, path):
-        self._path = path
-
-    @property
-    def send(self):
-        return _Calls(lambda clear=False: _touch.remote(self._path, clear))
-
-    @property
-    def wait(self):
-        return _Calls(lambda should_wait=True: _wait_for_file.remote(self._path, should_wait))
-
-    @property
-    def cur_num_waiters(self):
-        return _Calls(lambda: _count_files.remote(f"{self._path}.waiters"))
-
-
 class SignalActor:
-    """A signal that calls wait for, and another call sends.
+    """A signal that calls wait for, and another call sends."""
 
-    An actor of mobula runs one call at a time, so a call that waited in it would keep the signal out. This one is a
-    file, and its methods are tasks that demand no CPU.
-    """
+    def __init__(self):
+        self.sent = asyncio.Event()
+        self.waiting = 0
 
-    @staticmethod
-    def options(**_):
-        return SignalActor
+    async def send(self, clear=False):
+        self.sent.set()
+        if clear:
+            self.sent.clear()
 
-    @staticmethod
-    def remote():
-        directory = tempfile.mkdtemp(prefix="signal-")
-        path = os.path.join(directory, "sent")
-        os.mkdir(f"{path}.waiters")
-        return _Signal(path)
+    async def wait(self, should_wait=True):
+        if should_wait:
+            self.waiting += 1
+            try:
+                await self.sent.wait()
+            finally:
+                self.waiting -= 1
 
-
-@ray.remote(num_cpus=0)
-def _acquire(path, value):
-    while True:
-        for number in range(value):
-            with suppress(FileExistsError):
-                os.close(os.open(f"{path}/{number}", os.O_CREAT | os.O_EXCL))
-                return True
-        time.sleep(0.01)
+    async def cur_num_waiters(self):
+        return self.waiting
 
 
 @ray.remote(num_cpus=0)
-def _release(path):
-    os.unlink(f"{path}/{max(os.listdir(path))}")
-
-
-@ray.remote(num_cpus=0)
-def _is_locked(path, value):
-    return len(os.listdir(path)) >= value
-
-
 class Semaphore:
-    """A semaphore of tasks, like ``SignalActor``."""
+    """A semaphore that calls acquire and release."""
 
-    @staticmethod
-    def options(**_):
-        return Semaphore
+    def __init__(self, value=1):
+        self.semaphore = asyncio.Semaphore(value)
 
-    @staticmethod
-    def remote(value=1):
-        return _Semaphore(tempfile.mkdtemp(prefix="semaphore-"), value)
+    async def acquire(self):
+        await self.semaphore.acquire()
 
+    async def release(self):
+        self.semaphore.release()
 
-class _Semaphore:
-    def __init__(self, path, value):
-        self._path, self._value = path, value
-
-    @property
-    def acquire(self):
-        return _Calls(lambda: _acquire.remote(self._path, self._value))
-
-    @property
-    def release(self):
-        return _Calls(lambda: _release.remote(self._path))
-
-    @property
-    def locked(self):
-        return _Calls(lambda: _is_locked.remote(self._path, self._value))
+    async def locked(self):
+        return self.semaphore.locked()
 
 
 def client_test_enabled():

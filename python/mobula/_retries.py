@@ -1,0 +1,120 @@
+"""Results that are errors, and functions of which only some errors are retried."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
+
+from mobula.exceptions import _raise_of_task
+
+
+class Raised:
+    """A result that raises where it is read.
+
+    The call that gives it has not failed: its other results are there, and it is not tried again.
+    """
+
+    def __init__(self, function_name: str, error: BaseException) -> None:
+        from mobula._worker import describe
+
+        text, pickled = describe(error, error.__traceback__)
+        self._error = (function_name, os.getpid(), text, pickled)
+
+    def __iter__(self) -> Iterator[Raised]:
+        # As the only item of a stream.
+        yield self
+
+    def __reduce__(self) -> Any:
+        return (_raise_of_task, self._error)
+
+
+class Retried:
+    """A function that fails with errors of some classes only. Other errors are its results.
+
+    Calls of it may be tried again when they fail, so only errors of these classes are.
+    """
+
+    def __init__(self, function: Callable[..., Any], classes: tuple[type[BaseException], ...]) -> None:
+        self._function, self._classes = function, classes
+        self.__qualname__ = getattr(function, "__qualname__", repr(function))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = self._function(*args, **kwargs)
+        except self._classes:
+            raise
+        except Exception as error:
+            return Raised(self.__qualname__, error)
+        if isinstance(result, GeneratorType):
+            return RetriedItems(result, self.__qualname__, self._classes)
+        return result
+
+
+class RetriedItems:
+    """The items of such a function. An error that is not retried is the last item."""
+
+    def __init__(
+        self, items: GeneratorType[Any, Any, Any], name: str, classes: tuple[type[BaseException], ...]
+    ) -> None:
+        self._items, self.__qualname__, self._classes = items, name, classes
+        self._is_over = False
+
+    def __iter__(self) -> RetriedItems:
+        return self
+
+    def __next__(self) -> Any:
+        if self._is_over:
+            raise StopIteration
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise
+        except self._classes:
+            raise
+        except Exception as error:
+            self._is_over = True
+            return Raised(self.__qualname__, error)
+
+    def close(self) -> None:
+        """End the generator."""
+        self._items.close()
+
+
+def results(result: Any, count: int) -> list[Any]:
+    """Return the results of a call that has several.
+
+    Of a generator that raises, the results that it has given stay; in place of the others is the error. More results
+    than wanted are dropped, and missing ones are errors.
+    """
+    if isinstance(result, Raised):
+        return [result] * count
+    if isinstance(result, GeneratorType | RetriedItems):
+        return _of_generator(result, count)
+    values = list(result) if hasattr(result, "__iter__") else None
+    if values is None or len(values) != count:
+        found = f"{len(values)} of them" if values is not None else f"{type(result)}"
+        raise ValueError(f"the function was to return num_returns={count} objects, and returned {found}")
+    return values
+
+
+def _of_generator(items: GeneratorType[Any, Any, Any] | RetriedItems, count: int) -> list[Any]:
+    values: list[Any] = []
+    try:
+        while len(values) < count:
+            values.append(next(items))
+            if isinstance(values[-1], Raised):
+                break
+    except StopIteration:
+        error = ValueError(f"the generator was to give num_returns={count} objects, and gave {len(values)} of them")
+        values.append(Raised(items.__qualname__, error))
+    except Exception as error:
+        if not values or isinstance(items, RetriedItems):
+            raise
+        values.append(Raised(items.__qualname__, error))
+    else:
+        if len(values) == count and next(items, items) is not items:
+            print(f"{items.__qualname__} gives more objects than num_returns={count}: the others are dropped")
+            items.close()
+    return values + values[-1:] * (count - len(values))
