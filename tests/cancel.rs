@@ -357,6 +357,91 @@ fn the_calls_of_a_killed_process_are_cancelled() {
     drop(session);
 }
 
+/// Makes a call that it does not wait for.
+#[mobula::remote]
+fn makes_a_call(began: PathBuf, noticed: PathBuf) -> ObjectRef<()> {
+    until_cancelled::remote(began, noticed)
+}
+
+/// Cancels calls of its caller, and returns its process.
+#[mobula::remote(num_cpus = 0)]
+fn cancels(calls: Vec<ObjectRef<u32>>, force: bool) -> mobula::Result<u32> {
+    mobula::cancel_with(&calls, CancelOptions::new().force(force))?;
+    Ok(std::process::id())
+}
+
+#[mobula::remote]
+fn sends_back(calls: Vec<ObjectRef<u32>>) -> Vec<ObjectRef<u32>> {
+    calls
+}
+
+#[mobula::remote]
+fn waits_for_ever(began: PathBuf) -> u32 {
+    std::fs::write(&began, std::process::id().to_string()).unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_call_of_another_process_is_cancelled_through_a_reference_to_its_result() {
+    let session = session(2);
+    let files = Files::new();
+    let call = makes_a_call::remote(files.path("began"), files.path("noticed")).get().unwrap();
+    files.pid("began");
+    call.cancel().unwrap();
+    is_cancelled(call.get_timeout(PATIENCE), "until_cancelled");
+    files.appears("noticed");
+    // It is over, and stays as it is.
+    call.cancel().unwrap();
+    let guarded = makes_a_call::remote(files.path("other"), files.path("noticed too")).get().unwrap();
+    files.pid("other");
+    drop(guarded.cancel_on_drop());
+    files.appears("noticed too");
+    drop(session);
+}
+
+#[test]
+fn a_call_of_this_process_is_cancelled_by_another() {
+    let session = session(1);
+    let files = Files::new();
+    let first = gated::remote(files.path("first"), files.path("gate"));
+    let mut calls: Vec<_> =
+        (0..50).map(|n| gated::remote(files.path(&n.to_string()), files.path("gate"))).collect();
+    files.pid("first");
+    let dependent = double::remote(&calls[7]);
+    calls.push(first);
+    let pid = cancels::remote(calls.clone(), false).get_timeout(PATIENCE).unwrap();
+    for call in calls.iter().chain([&dependent]) {
+        match call.get_timeout(PATIENCE) {
+            Err(Error::Failed(Failure::TaskCancelled { by, .. })) => assert_eq!(by, pid),
+            other => panic!("{other:?}"),
+        }
+    }
+    files.write("gate");
+    assert_eq!(double::remote(1).get_timeout(PATIENCE).unwrap(), 2);
+    assert!((0..50).all(|n| !files.path(&n.to_string()).exists()), "cancelled calls have run");
+    let stuck = waits_for_ever::remote(files.path("stuck"));
+    let worker = files.pid("stuck");
+    cancels::remote(vec![stuck.clone()], true).get_timeout(PATIENCE).unwrap();
+    assert!(matches!(stuck.get_timeout(PATIENCE), Err(Error::Failed(Failure::TaskCancelled { .. }))));
+    eventually("the worker ends", || !is_running(worker));
+    drop(session);
+}
+
+#[test]
+fn a_reference_that_was_away_cancels_the_call_of_this_process() {
+    let session = session(2);
+    let files = Files::new();
+    let call = gated::remote(files.path("began"), files.path("gate"));
+    let away = sends_back::remote(vec![call.clone()]).get_timeout(PATIENCE).unwrap();
+    mobula::cancel(&away).unwrap();
+    is_cancelled(call.get_timeout(PATIENCE), "gated");
+    is_cancelled(away[0].get_timeout(PATIENCE), "gated");
+    files.write("gate");
+    drop(session);
+}
+
 /// Says at its end whether it was cancelled.
 #[mobula::remote(detached)]
 fn detached(began: PathBuf, gate: PathBuf, done: PathBuf) {

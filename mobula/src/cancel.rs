@@ -139,11 +139,12 @@ impl<T> ObjectRef<T> {
     ///
     /// # Cost
     /// A look at each call of this process that is not over, and a record to the process that has the call. To cancel
-    /// many, give them together to [`cancel`].
+    /// many, give them together to [`cancel`]. A call that another process has made is cancelled by that process, soon:
+    /// this one sends it a record.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) when the call is another process's, and not over: only that process can
-    /// cancel it. [`Failure::SessionOver`](crate::Failure::SessionOver).
+    /// [`Failure::SessionOver`](crate::Failure::SessionOver); [`Failure::Unreachable`](crate::Failure::Unreachable)
+    /// when there is no room for a channel to the other process.
     pub fn cancel(&self) -> Result<()> {
         cancel([self])
     }
@@ -198,7 +199,7 @@ impl<T> Deref for CancelOnDrop<T> {
 impl<T> Drop for CancelOnDrop<T> {
     fn drop(&mut self) {
         if !self.0.is_ready() {
-            // Another process's call, or a session that is over: then there is nothing to cancel.
+            // If the session is over, there is nothing to cancel.
             let _ = self.0.cancel();
         }
     }

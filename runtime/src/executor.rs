@@ -25,7 +25,7 @@ use crate::call::payload;
 use crate::definition::Key;
 use crate::host::Host;
 use crate::mail::link::Link;
-use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
+use crate::wire::{self, Call, Callee, Cancel, CancelPromised, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -123,6 +123,15 @@ pub(crate) struct Cancelled {
     pub(crate) wakers: Vec<Waker>,
 }
 
+/// The consequence of a record for the calls that this process made.
+#[derive(Debug)]
+pub(crate) enum Ordered {
+    /// The running call was cancelled.
+    Cancelled(Cancelled),
+    /// One of them is to be cancelled.
+    CancelPromised(CancelPromised),
+}
+
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A call. The arguments are still in the record.
@@ -166,16 +175,17 @@ impl Executor {
 
     // ---- arriving, on any thread that deals with the mail ----
 
-    /// Handles a record from a caller. Returns the running call if the record has cancelled it.
+    /// Handles a record from a caller, or from a process that has a reference to a result of this one's.
     pub(crate) fn on_record(
         &self,
         from: &Arc<Link>,
         record: &mut Vec<u8>,
         client: &Client,
-    ) -> Option<Cancelled> {
+    ) -> Option<Ordered> {
         match ToWorker::read(record) {
             Some(ToWorker::Call(call)) => self.on_call(from, call, record, client),
-            Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel),
+            Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel).map(Ordered::Cancelled),
+            Some(ToWorker::CancelPromised(cancel)) => return Some(Ordered::CancelPromised(cancel)),
             Some(ToWorker::Taken(taken)) => self.on_taken(from, taken),
             None => {
                 tracing::error!(peer = %from.peer, "a call that cannot be read");

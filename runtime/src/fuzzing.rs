@@ -14,6 +14,11 @@ pub fn read_record(record: &[u8]) {
         take_payloads(&record[call.bytes()..], call.arguments);
         std::hint::black_box(call.returns.count());
     }
+    if let Some(ToWorker::CancelPromised(cancel)) = ToWorker::read(record) {
+        let mut again = Vec::new();
+        cancel.append_to(&mut again);
+        assert_eq!(ToWorker::read(&again), Some(ToWorker::CancelPromised(cancel)));
+    }
     if let Some(ToWorker::Taken(taken)) = ToWorker::read(record) {
         let mut again = Vec::new();
         taken.append_to(&mut again);

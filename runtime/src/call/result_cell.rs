@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use mobula_client::{Client, ClientError, Handle, Promise};
+use mobula_client::{Client, ClientError, Handle, ObjectId, Promise};
 use parking_lot::Mutex;
 
 use crate::call::outcome::{Settled, write};
@@ -134,12 +134,12 @@ impl ResultCell {
         }
     }
 
-    /// Settles the cell. Returns what waited for it, and whether the cell had a promise, which is settled
+    /// Settles the cell. Returns what waited for it, and the id of the promise that the cell had, which is settled
     /// too. A second result is ignored.
-    pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Dependent>, bool) {
+    pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Dependent>, Option<ObjectId>) {
         let (dependents, promise) = {
             let mut state = self.state.lock();
-            let State::Pending { promise, dependents } = &mut *state else { return (Vec::new(), false) };
+            let State::Pending { promise, dependents } = &mut *state else { return (Vec::new(), None) };
             let promise = promise.take().map(|promise| (promise, settled.clone()));
             let dependents = std::mem::take(dependents);
             let phase = phase_of(&settled);
@@ -147,13 +147,14 @@ impl ResultCell {
             self.phase.store(phase, Ordering::Release);
             (dependents, promise)
         };
-        let Some((promise, settled)) = promise else { return (dependents, false) };
+        let Some((promise, settled)) = promise else { return (dependents, None) };
+        let id = promise.handle().id();
         // If the store has no room, the promise is broken, and the threads that wait for it get an error.
         match write(client, &settled) {
             Ok(writer) => promise.fulfil(writer),
             Err(error) => tracing::error!(%error, "a promised result could not be stored"),
         }
-        (dependents, true)
+        (dependents, Some(id))
     }
 
     /// Exports the result. Returns a handle to the object that holds or will hold it, and whether a promise was made

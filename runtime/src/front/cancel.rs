@@ -70,24 +70,25 @@ impl CancelOptions {
     }
 }
 
-/// Cancels the calls whose results these are.
+/// Cancels the calls whose results these are. Those of another process are cancelled by that process, when it has read
+/// the record that this one sends.
 ///
 /// # Errors
-/// [`Error::Config`] for the result of another process's call that is not there yet, and where a call of an actor is
-/// cancelled with force; nothing is cancelled then. [`Failure::SessionOver`](crate::Failure::SessionOver).
+/// [`Error::Config`] where a call of an actor is cancelled with force; nothing is cancelled then.
+/// [`Failure::SessionOver`](crate::Failure::SessionOver); [`Failure::Unreachable`](crate::Failure::Unreachable) when
+/// there is no room for a channel to another process.
 pub fn cancel(runtime: &Runtime, refs: &[Ref], options: CancelOptions) -> Result<()> {
     check_session(runtime, refs)?;
-    let mut tasks = FxHashSet::default();
+    let (mut tasks, mut of_others) = (FxHashSet::default(), Vec::new());
     for reference in refs.iter().filter(|reference| !reference.is_ready()) {
-        let Some(task) = reference.task() else {
-            let expected = "references to results of calls that this process made";
-            return Err(Error::Config {
-                field: "refs",
-                value: reference.id().to_string(),
-                expected: expected.into(),
-            });
-        };
-        tasks.insert(task);
+        match reference.foreign_promise().map(|promise| promise.id()) {
+            // A reference to a result of this process may have come back inside a value.
+            Some(promise) if promise.owner() == runtime.client.id() => {
+                tasks.extend(runtime.submitter.promised_call(promise));
+            }
+            Some(promise) => of_others.push(promise),
+            None => tasks.extend(reference.task()),
+        }
     }
     let CancelOptions { force, recursive } = options;
     if force
@@ -102,7 +103,7 @@ pub fn cancel(runtime: &Runtime, refs: &[Ref], options: CancelOptions) -> Result
         runtime.submitter.cancel(&|task| tasks.contains(&task.id), force, recursive);
         runtime.submitter.wake_futures();
     }
-    Ok(())
+    Ok(runtime.submitter.cancel_of_others(&of_others, force, recursive)?)
 }
 
 /// Whether the call that runs in this process was cancelled. Looks at the mail.

@@ -164,7 +164,8 @@ impl Ref {
         }
     }
 
-    fn foreign_promise(&self) -> Option<Handle> {
+    /// The promise that will hold the value, while that is not there and no cell of this process waits for it.
+    pub(crate) fn foreign_promise(&self) -> Option<Handle> {
         match &self.to {
             Referent::Result(cell) => cell.foreign_promise(),
             Referent::Held(handle, _) => (!self.is_ready()).then(|| handle.clone()),

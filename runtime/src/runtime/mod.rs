@@ -18,7 +18,7 @@ use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
 use crate::environment::Environment;
 use crate::error::Failure;
-use crate::executor::{Cancelled, Executor};
+use crate::executor::{Cancelled, Executor, Ordered};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Awaited, Mail, Waiters};
@@ -27,7 +27,7 @@ use crate::process::output;
 use crate::resources::{Demand, Resources};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Submitter};
-use crate::wire::{self, FromHead, ToHead};
+use crate::wire::{self, FromHead, ToHead, ToWorker};
 
 /// The parts of one process of a session; see the module's documentation.
 pub struct Runtime {
@@ -161,12 +161,17 @@ impl Runtime {
             return receive(link, &mut |record| self.submitter.on_results(link, record));
         }
         match &self.executor {
-            Some(executor) => receive(link, &mut |record| {
-                if let Some(cancelled) = executor.on_record(link, record, &self.client) {
-                    self.on_cancelled(cancelled);
-                }
+            Some(executor) => {
+                receive(link, &mut |record| match executor.on_record(link, record, &self.client) {
+                    Some(Ordered::Cancelled(cancelled)) => self.on_cancelled(cancelled),
+                    Some(Ordered::CancelPromised(cancel)) => self.submitter.on_cancel_promised(cancel),
+                    None => {}
+                })
+            }
+            None => receive(link, &mut |record| match ToWorker::read(record) {
+                Some(ToWorker::CancelPromised(cancel)) => self.submitter.on_cancel_promised(cancel),
+                _ => tracing::warn!("a call arrived in a process that runs none"),
             }),
-            None => receive(link, &mut |_| tracing::warn!("a call arrived in a process that runs none")),
         }
     }
 

@@ -1,20 +1,63 @@
-//! Cancelling calls of this process, wherever they are.
+//! Cancelling calls of this process, wherever they are, and calls of other processes, by the promises of their results.
 
 use std::sync::atomic::Ordering;
 
+use mobula_client::ObjectId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Submitter;
+use super::reach::NotReached;
 use crate::call::task::Task;
-use crate::error::{Failure, TimeLimit};
-use crate::wire::Cancel;
+use crate::error::{Failure, Result, TimeLimit};
+use crate::wire::{Cancel, CancelPromised};
 
 impl Submitter {
     /// Cancels the chosen calls. Those that have not been sent are removed; those that have been sent are
     /// removed by their processes, or learn that they are cancelled if they run. Their results are there at once:
     /// [`Failure::TaskCancelled`]. A call that is over stays as it is.
     pub(crate) fn cancel(&self, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
+        self.cancel_by(std::process::id(), is_chosen, force, recursive);
+    }
+
+    /// The number of the call of this process whose result is promised by this object, unless it is over.
+    pub(crate) fn promised_call(&self, promise: ObjectId) -> Option<u64> {
+        self.settler.promised_call(promise)
+    }
+
+    /// Another process cancels a call of this one. A call that is over stays as it is, and any other object is ignored.
+    pub(crate) fn on_cancel_promised(&self, cancel: CancelPromised) {
+        let CancelPromised { promise, force, recursive, by } = cancel;
+        if let Some(call) = self.promised_call(promise) {
+            self.cancel_by(by, &|task| task.id == call, force, recursive);
+        }
+    }
+
+    /// Tells the processes that made calls to cancel them, by the promises of their results. The promises of a process
+    /// that is gone are lost already.
+    ///
+    /// # Errors
+    /// A process cannot be reached. Some of the others have been told.
+    pub(crate) fn cancel_of_others(
+        &self,
+        promises: &[ObjectId],
+        force: bool,
+        recursive: bool,
+    ) -> Result<(), Failure> {
         let by = std::process::id();
+        for promise in promises {
+            match self.reach.link_to(promise.owner()) {
+                Ok(link) => {
+                    let cancel = CancelPromised { promise: *promise, force, recursive, by };
+                    let _ = link.send_with(Vec::new(), |record| cancel.append_to(record));
+                }
+                Err(NotReached::Gone) => {}
+                Err(NotReached::NoRoom(failure)) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel_by(&self, by: u32, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
         let failure = |task: &Task| Failure::TaskCancelled { function: task.target.name(), by };
         self.cancel_with(is_chosen, &failure, force, recursive);
     }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use mobula_client::{Client, ClientError, Handle};
+use mobula_client::{Client, ClientError, Handle, ObjectId};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::call::outcome::Settled;
 use crate::call::result_cell::{Dependent, ResultCell};
@@ -15,6 +16,8 @@ pub(super) struct Settler {
     client: Client,
     /// The number of calls that have not been sent and of promises that have not been settled.
     unsettled: AtomicUsize,
+    /// The calls whose results are promised to other processes, by the promises that are not settled.
+    promised: Mutex<FxHashMap<ObjectId, u64>>,
     /// The number of futures that wait.
     futures: AtomicUsize,
     /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing
@@ -29,6 +32,7 @@ impl Settler {
         Self {
             client,
             unsettled: AtomicUsize::new(0),
+            promised: Mutex::default(),
             futures: AtomicUsize::new(0),
             woken: Mutex::default(),
             has_woken: AtomicBool::new(false),
@@ -117,6 +121,11 @@ impl Settler {
         let (handle, promised) = cell.export(&self.client)?;
         if promised {
             self.begin(1);
+            self.promised.lock().insert(handle.id(), cell.call);
+            // Another thread may have settled it meanwhile, and found nothing to remove.
+            if !cell.is_pending() {
+                self.promised.lock().remove(&handle.id());
+            }
         }
         Ok((handle, promised))
     }
@@ -124,10 +133,16 @@ impl Settler {
     /// Settles a cell. Returns what waited for it.
     #[must_use = "it waits"]
     pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) -> Vec<Dependent> {
-        let (dependents, promised) = cell.settle(&self.client, settled);
-        if promised {
+        let (dependents, promise) = cell.settle(&self.client, settled);
+        if let Some(promise) = promise {
+            self.promised.lock().remove(&promise);
             self.end(1);
         }
         dependents
+    }
+
+    /// The number of the call whose result was promised by this object, unless it is settled.
+    pub(super) fn promised_call(&self, promise: ObjectId) -> Option<u64> {
+        self.promised.lock().get(&promise).copied()
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use bytemuck::{Pod, Zeroable};
+use mobula_client::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{append, read};
@@ -188,6 +189,39 @@ impl Cancel {
     }
 }
 
+/// Cancels a call of the process that this is sent to, by the promise of its result: for another process that has a
+/// reference to the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CancelPromised {
+    pub(crate) promise: ObjectId,
+    /// As in [`Cancel`].
+    pub(crate) force: bool,
+    pub(crate) recursive: bool,
+    /// The id of the process that cancels the call.
+    pub(crate) by: u32,
+}
+
+/// In place of the mark that a call is a method's.
+const CANCEL_PROMISED: u32 = 4;
+
+impl CancelPromised {
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+        let Self { promise, force, recursive, by } = *self;
+        let id = u128::from_le_bytes(promise.to_bytes());
+        let (task, callee) = (id as u64, (id >> 64) as u64);
+        let (shape, returns) = (u32::from(recursive), u32::from(force));
+        let layout = CallLayout { task, callee, is_method: CANCEL_PROMISED, shape, returns, arguments: by };
+        record.extend_from_slice(bytemuck::bytes_of(&layout));
+    }
+
+    fn of(layout: CallLayout) -> Self {
+        let CallLayout { task, callee, shape, returns, arguments: by, .. } = layout;
+        let id = u128::from(task) | u128::from(callee) << 64;
+        let promise = ObjectId::from_bytes(id.to_le_bytes());
+        Self { promise, force: returns != 0, recursive: shape != 0, by }
+    }
+}
+
 /// The caller has taken items of a stream: as many others may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -208,13 +242,14 @@ impl Taken {
     }
 }
 
-/// A record to a process that runs calls.
+/// A record to a process that runs calls, or that made a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToWorker {
     /// The payloads of the arguments follow.
     Call(Call),
     Cancel(Cancel),
     Taken(Taken),
+    CancelPromised(CancelPromised),
 }
 
 impl ToWorker {
@@ -225,6 +260,7 @@ impl ToWorker {
         match is_method {
             CANCEL => Some(Self::Cancel(Cancel { task, force: callee != 0, recursive: shape != 0 })),
             TAKEN => Some(Self::Taken(Taken { task, items: callee })),
+            CANCEL_PROMISED => Some(Self::CancelPromised(CancelPromised::of(layout))),
             _ => Call::read(record).map(Self::Call),
         }
     }

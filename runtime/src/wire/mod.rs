@@ -12,7 +12,8 @@ mod tests;
 
 pub use self::call::Returns;
 pub(crate) use self::call::{
-    Call, CallBegin, Callee, Cancel, Item, NoResults, Results, StreamEnd, Taken, ToCaller, ToWorker,
+    Call, CallBegin, Callee, Cancel, CancelPromised, Item, NoResults, Results, StreamEnd, Taken, ToCaller,
+    ToWorker,
 };
 pub(crate) use self::codec::{append, read, to_vec};
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};

@@ -50,6 +50,11 @@ fn calls_and_results_are_read_as_they_were_written() {
     let taken = Taken { task: 5, items: 1 << 40 };
     taken.append_to(&mut record);
     assert_eq!(ToWorker::read(&record), Some(ToWorker::Taken(taken)));
+    let promise = ObjectId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    let cancel = CancelPromised { promise, force: true, recursive: false, by: 17 };
+    record.clear();
+    cancel.append_to(&mut record);
+    assert_eq!(ToWorker::read(&record), Some(ToWorker::CancelPromised(cancel)));
     record.clear();
     NoResults::Declined { task: 3 }.append_to(&mut record);
     assert!(matches!(ToCaller::read(&record), Some(ToCaller::NoResults(NoResults::Declined { task: 3 }))));
