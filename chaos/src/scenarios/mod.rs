@@ -1,5 +1,6 @@
 //! The scenarios: a row and a module for each.
 
+mod calls;
 mod daemon;
 mod failpoints;
 mod kills;
@@ -48,6 +49,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "scribble",
         about: "clients fill what they can write with random words",
         run: scribble::run,
+    },
+    Scenario {
+        name: "calls",
+        about: "workers are killed, while calls are cancelled, retried, and streams read in part",
+        run: calls::run,
     },
     Scenario { name: "soak", about: "clients work, and memory returns to where it began", run: soak::run },
 ];
