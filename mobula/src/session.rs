@@ -349,11 +349,11 @@ impl Builder {
     /// that nothing goes on for want of memory (PSI) for half of the time, nine tenths of the share count as all of it.
     ///
     /// # The process that is ended
-    /// An idle one that has memory goes first. Otherwise, it runs a call that may be retried ([`max_retries`](crate::TaskOptions::max_retries) is more than 0) or an actor
-    /// that may be restarted, if there is one. Of those, it belongs to the caller that has most of them, and has got
-    /// its work last. The time that counts is that at which the caller got the worker, which it keeps for calls that
-    /// follow each other closely. A process that uses less than a thousandth of the memory is not ended: that would not
-    /// help.
+    /// An idle one that has memory goes first. Otherwise, it runs a call that may be retried
+    /// ([`max_retries`](crate::TaskOptions::max_retries) is more than 0) or an actor that may be restarted, if there is
+    /// one. Of those, it belongs to the caller that has most of them, and has got its work last. The time that counts
+    /// is that at which the caller got the worker, which it keeps for calls that follow each other closely. A process
+    /// that uses less than a thousandth of the memory is not ended: that would not help.
     ///
     /// The call is [retried](Self::task_oom_retries), or fails with
     /// [`ExitReason::OutOfMemory`](crate::ExitReason::OutOfMemory) in
