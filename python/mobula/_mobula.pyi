@@ -60,6 +60,7 @@ class TaskOptions:
         num_cpus: float | None,
         memory: int | None,
         resources: dict[str, float] | None,
+        max_calls: int,
         max_retries: int | None,
         retry_exceptions: bool | None,
         retry_delay: float | None,

@@ -45,7 +45,6 @@ _ACTOR = _COMMON | {
 # They would change what a program does, and are not there: better an error than another program.
 _ABSENT = {
     "accelerator_type": "accelerators are not counted",
-    "max_calls": "workers are not ended after calls",
     "max_pending_calls": "the queue of an actor has no limit",
 }
 
@@ -69,6 +68,8 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
             raise ValueError(f"The precision of the fractional quantity of resource {name} cannot be negative: {value}")
         if name == "num_gpus" and value:
             raise NotImplementedError("mobula for Python does not hand out GPUs yet: num_gpus can be 0")
+        if name == "max_calls" and value is not None and not (isinstance(value, int) and value >= 0):
+            raise ValueError(f"max_calls cannot be {value!r}: a number of calls; 0 is no limit")
         if name == "max_concurrency" and value is not None and value <= 0:
             raise ValueError(f"max_concurrency cannot be {value}: a number of calls, at least 1")
     check_num_returns(options.get("num_returns"))
@@ -129,6 +130,7 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     return _mobula.TaskOptions(
         **_resources(options),
         **_environment(options),
+        max_calls=options.get("max_calls") or 0,
         max_retries=3 if retries is None else retries,
         retry_exceptions=bool(options.get("retry_exceptions")),
         retry_delay=None,

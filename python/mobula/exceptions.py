@@ -170,6 +170,7 @@ _KINDS: dict[str, type[Exception]] = {
     "GetTimeoutError": GetTimeoutError,
     "ObjectLostError": ObjectLostError,
     "ObjectStoreFullError": ObjectStoreFullError,
+    "OutOfMemoryError": OutOfMemoryError,
     "RaySystemError": RaySystemError,
     "RuntimeError": RuntimeError,
     "TaskCancelledError": TaskCancelledError,

@@ -23,8 +23,8 @@ use crate::reference::ObjectRef;
 use crate::stream::Items;
 use crate::value::{self, Value};
 
-/// What is in front of the arguments of a call, as one value of text: the method, of a constructor how the actor's calls
-/// run, of a function nothing; and the names of the last arguments, each behind a zero.
+/// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's calls
+/// run; of a function after how many calls its worker ends; and the names of the last arguments, each behind a zero.
 pub(crate) struct Header;
 
 impl Header {
@@ -146,8 +146,8 @@ impl Function {
         in_flight_max: u32,
     ) -> PyResult<Py<PyAny>> {
         let wanted = Wanted::new(num_returns, in_flight_max)?;
-        let list = self.arguments(py, "", arguments, names)?;
-        let (function, options) = (self.definition(), options.0.clone());
+        let list = self.arguments(py, &options.max_calls, arguments, names)?;
+        let (function, options) = (self.definition(), options.of_core.clone());
         match wanted {
             Wanted::Stream(in_flight_max) => {
                 let items = call_streaming(function, list, in_flight_max, options);

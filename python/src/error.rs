@@ -1,7 +1,7 @@
 //! Errors of the core as Python's exceptions: the classes are in `mobula.exceptions`.
 
 use mobula_client::{ClientError, Refusal};
-use mobula_runtime::{ActorEnd, Error, Failure, StoreFailure, TaskError, TaskErrorKind};
+use mobula_runtime::{ActorEnd, Error, ExitReason, Failure, StoreFailure, TaskError, TaskErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -41,6 +41,11 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
     let kind = match failure {
         Failure::Task(error) => return of_task(py, error),
         Failure::Store { kind, .. } => return of_store(py, kind, &text),
+        Failure::WorkerDied { reason: ExitReason::OutOfMemory { .. }, .. }
+        | Failure::ActorDied {
+            cause: ActorEnd::Process { reason: ExitReason::OutOfMemory { .. }, .. },
+            ..
+        } => "OutOfMemoryError",
         Failure::WorkerDied { .. } | Failure::NoWorkers { .. } => "WorkerCrashedError",
         Failure::ActorDied { cause: ActorEnd::Killed, .. } => {
             let text = text.replace("`mobula::kill`", "`mobula.kill`");

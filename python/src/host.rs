@@ -54,7 +54,14 @@ pub(crate) fn build_id() -> u64 {
 /// See the module's documentation.
 struct Python3 {
     /// The functions that this process has run.
-    functions: Mutex<Option<FxHashMap<Key, Py<PyAny>>>>,
+    functions: Mutex<Option<FxHashMap<Key, Known>>>,
+}
+
+/// A function that this process has run.
+struct Known {
+    function: Py<PyAny>,
+    /// How many calls of it have begun here.
+    calls: u32,
 }
 
 thread_local! {
@@ -73,7 +80,7 @@ impl Host for Python3 {
             let called = found.and_then(|callee| {
                 let name = name_of(&callee);
                 label_output(py, &name);
-                let outcome = call_with_arguments(py, &callee, on).and_then(|result| give(&result, on));
+                let outcome = self.run(py, function, &callee, on);
                 outcome.map_err(|error| (error, name))
             });
             called.map_err(|(error, name)| failure(py, &name, &error))
@@ -111,15 +118,40 @@ impl Python3 {
         on: &mut Invocation<'_>,
     ) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
         let unknown = |error| (error, "function".to_owned());
-        let found =
-            self.functions.lock().as_ref().and_then(|functions| Some(functions.get(&key)?.clone_ref(py)));
+        let known = |functions: &FxHashMap<Key, Known>| Some(functions.get(&key)?.function.clone_ref(py));
+        let found = self.functions.lock().as_ref().and_then(known);
         if let Some(found) = found {
             skip_argument(on).map_err(unknown)?;
             return Ok(found.into_bound(py));
         }
         let function = pickled(py, on).map_err(unknown)?;
-        self.functions.lock().get_or_insert_default().insert(key, function.clone().unbind());
+        let known = Known { function: function.clone().unbind(), calls: 0 };
+        self.functions.lock().get_or_insert_default().insert(key, known);
         Ok(function)
+    }
+
+    /// Runs a function. The process ends behind the last call that the function may have in it.
+    fn run(
+        &self,
+        py: Python<'_>,
+        key: Key,
+        callee: &Bound<'_, PyAny>,
+        on: &mut Invocation<'_>,
+    ) -> PyResult<()> {
+        let (max_calls, names) = header(py, on)?;
+        if let Ok(max_calls) = max_calls.parse::<u32>() {
+            let mut functions = self.functions.lock();
+            let known = functions.as_mut().and_then(|functions| functions.get_mut(&key));
+            let is_last = known.is_some_and(|known| {
+                known.calls += 1;
+                known.calls >= max_calls
+            });
+            drop(functions);
+            if is_last {
+                on.set_spent();
+            }
+        }
+        give(&call_named(py, callee, on, &names)?, on)
     }
 }
 
@@ -180,16 +212,6 @@ impl Drop for Actor {
             flush(py);
         });
     }
-}
-
-/// Calls with the arguments that are left, of which the header comes first.
-fn call_with_arguments<'py>(
-    py: Python<'py>,
-    callee: &Bound<'py, PyAny>,
-    on: &mut Invocation<'_>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (_, names) = header(py, on)?;
-    call_named(py, callee, on, &names)
 }
 
 /// Calls with the arguments that are left, the last of which have these names.

@@ -10,17 +10,24 @@ type Amounts = Option<HashMap<String, f64>>;
 
 /// Options of a call.
 #[pyclass(frozen, module = "mobula._mobula")]
-pub(crate) struct TaskOptions(pub(crate) mobula_runtime::TaskOptions);
+pub(crate) struct TaskOptions {
+    pub(crate) of_core: mobula_runtime::TaskOptions,
+    /// After how many calls of the function its worker ends, as text; empty: it stays.
+    pub(crate) max_calls: String,
+}
 
 #[pymethods]
 impl TaskOptions {
     #[new]
-    #[pyo3(signature = (*, num_cpus, memory, resources, max_retries, retry_exceptions, retry_delay, env_vars, working_dir))]
+    #[pyo3(signature = (
+        *, num_cpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars, working_dir
+    ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         num_cpus: Option<f64>,
         memory: Option<u64>,
         resources: Amounts,
+        max_calls: u32,
         max_retries: Option<i64>,
         retry_exceptions: Option<bool>,
         retry_delay: Option<f64>,
@@ -52,7 +59,8 @@ impl TaskOptions {
         if let Some(directory) = working_dir {
             options = options.working_dir(directory);
         }
-        Self(options)
+        let max_calls = if max_calls == 0 { String::new() } else { max_calls.to_string() };
+        Self { of_core: options, max_calls }
     }
 }
 

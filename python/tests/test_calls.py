@@ -336,6 +336,15 @@ def test_environment_of_a_call() -> None:
     assert ray.get(read.remote())[0] is None
 
 
+def test_a_worker_ends_after_max_calls() -> None:
+    @ray.remote(max_calls=2)
+    def pid() -> int:
+        return os.getpid()
+
+    pids = ray.get([pid.remote() for _ in range(20)]) + [ray.get(pid.remote()) for _ in range(5)]
+    assert max(pids.count(one) for one in pids) <= 2
+
+
 def test_options_that_cannot_be() -> None:
     for options in ({"num_cpus": -1}, {"unknown": 1}, {"num_returns": -2}):
         with pytest.raises(ValueError):
