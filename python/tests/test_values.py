@@ -50,6 +50,27 @@ def test_what_equals_is_not_enough() -> None:
     assert type(ray.get(ray.put(Name("n")))) is Name
 
 
+class Number(int):
+    """A class that is derived from ``int``."""
+
+
+def test_lists_of_numbers_come_back_with_their_classes() -> None:
+    """They are written as numbers where all are of one class, and such lists must not swallow other ones."""
+    ints, floats = list(range(-20, 20)), [i / 3 for i in range(40)]
+    limits = [-(2**31), 2**31 - 1, 2**31, -(2**63), 2**63 - 1]
+    strange = [0.0, -0.0, float("inf"), float("-inf"), 5e-324]
+    lists: list[list[Any]] = [ints, floats, ints[:15], ints[:16], limits * 8, limits[:2] * 8, strange * 8]
+    lists += [[*ints, other] for other in (True, 1.0, None, "1", 2**63, -(2**70), Number(7))]
+    lists += [[*floats, other] for other in (1, False, "1.0")]
+    for values in lists:
+        back = ray.get(ray.put(values))
+        assert back == values
+        assert [type(value).__name__ for value in back] == [type(value).__name__ for value in values]
+        assert [str(value) for value in back] == [str(value) for value in values]
+    nans = ray.get(ray.put([float("nan")] * 16))
+    assert len(nans) == 16 and all(value != value for value in nans)
+
+
 def test_deep_and_circular_values() -> None:
     deep: Any = None
     for _ in range(100):

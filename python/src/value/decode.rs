@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::memory::Memory;
-use super::{HEADER_BYTES, RECORD_BYTES, context, kind};
+use super::{HEADER_BYTES, RECORD_BYTES, context, kind, numbers};
 use crate::error::{raised, raised_by_store};
 use crate::interpreter::Attribute;
 
@@ -108,6 +108,11 @@ fn decode<'py>(
                     _ => return Err(damaged("its bytes are missing")),
                 },
             }
+        }
+        kind::NARROW_INTS | kind::INTS | kind::FLOATS => {
+            let numbers = Parts::read(payload, object)?.stream;
+            let list = numbers::unpack(py, first, &numbers);
+            list.ok_or_else(|| damaged("its numbers are cut short"))??.into_any()
         }
         _ => return Err(damaged("its kind is not known")),
     })

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use smallvec::SmallVec;
 
-use super::{ALIGNMENT, HEADER_BYTES, RECORD_BYTES, context, kind};
+use super::{ALIGNMENT, HEADER_BYTES, RECORD_BYTES, context, kind, numbers};
 use crate::interpreter::Attribute;
 use crate::reference::ObjectRef;
 
@@ -204,6 +204,10 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Value> {
         }
         let buffers = vec![Buffer::new(value)?];
         return Ok(Value::Parts(Parts::new(kind::LONG_BYTES, Vec::new(), buffers, Vec::new())));
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        if let Some((kind, numbers)) = numbers::pack(list) {
+            return Ok(Value::Parts(Parts::new(kind, numbers, Vec::new(), Vec::new())));
+        }
     } else if let Some(array) = encode_array(value)? {
         return Ok(array);
     }

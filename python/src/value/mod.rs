@@ -12,7 +12,7 @@
 //! | int, float | 8: the number |
 //! | str | UTF-8 to the end |
 //! | bytes | the bytes to the end |
-//! | array, pickle, long bytes | the parts below |
+//! | array, pickle, long bytes, list of ints or floats | the parts below |
 //!
 //! | at | bytes | of a value with parts |
 //! |---|---|---|
@@ -20,7 +20,7 @@
 //! | 4 | 4 | number of buffers, *b* |
 //! | 8 | 8 | length of the stream, *s* |
 //! | 16 | 16·*b* | each buffer: its start in the payload, and its length |
-//! | 16 + 16·*b* | *s* | the stream: the pickle; or the array's type, order and shape; or nothing |
+//! | 16 + 16·*b* | *s* | the stream: the pickle; or the array's type, order and shape; or the list's numbers |
 //! | … | | the buffers, each at the next multiple of 64 |
 //!
 //! A reference in a pickle is its position among the payload's references: the store sees which objects a value refers
@@ -33,6 +33,7 @@ pub(crate) mod context;
 mod decode;
 mod encode;
 pub(crate) mod memory;
+mod numbers;
 
 pub(crate) use self::decode::{of_payload, of_resolved};
 pub(crate) use self::encode::{Value, encode};
@@ -49,6 +50,9 @@ mod kind {
     pub(super) const ARRAY: u8 = 7;
     pub(super) const PICKLE: u8 = 8;
     pub(super) const LONG_BYTES: u8 = 9;
+    pub(super) const NARROW_INTS: u8 = 10;
+    pub(super) const INTS: u8 = 11;
+    pub(super) const FLOATS: u8 = 12;
 }
 
 /// Bytes in front of the records of the buffers.
