@@ -1,7 +1,7 @@
 //! Functions that cannot run before the first call.
 
 #[mobula::worker_init]
-fn takes(level: u8) {}
+fn takes(_level: u8) {}
 
 #[mobula::worker_init]
 fn returns() -> u8 {
