@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mobula_runtime::{
@@ -21,6 +22,10 @@ use crate::value::{self, Value};
 
 static HOST: Python3 = Python3 { functions: Mutex::new(None) };
 static IS_HERE: AtomicBool = AtomicBool::new(false);
+/// The thread that runs calls, which is the interpreter's main thread: signal handlers run there.
+static MAIN_THREAD: OnceLock<libc::pthread_t> = OnceLock::new();
+/// A call was interrupted, and the next one must not hear of it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 static LOADS: Attribute = Attribute::new("_pickle", "loads");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
@@ -36,6 +41,8 @@ pub(crate) fn run_role(py: Python<'_>, role: &str) -> PyResult<()> {
         return Err(PyValueError::new_err("a worker is started by a session of mobula, and not by hand"));
     };
     IS_HERE.store(true, Ordering::Relaxed);
+    // SAFETY: it returns the calling thread's own number.
+    let _ = MAIN_THREAD.set(unsafe { libc::pthread_self() });
     without_lock(py, || mobula_runtime::run_role(role, &HOST))
 }
 
@@ -74,8 +81,24 @@ impl Host for Python3 {
         build_id()
     }
 
+    /// Raises `KeyboardInterrupt` in the function, as Ray does: by the signal, which also ends a sleep.
+    fn interrupt(&self) {
+        if let Some(thread) = MAIN_THREAD.get() {
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            // SAFETY: the thread lives as long as the process, and Python has a handler for the signal, or the user's
+            // code has.
+            unsafe { libc::pthread_kill(*thread, libc::SIGINT) };
+        }
+    }
+
     fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
         Python::attach(|py| {
+            if INTERRUPTED.swap(false, Ordering::SeqCst) {
+                // It was for the call before this one, which may have ended by itself. The signal was sent before this
+                // call was taken from the queue, so the thread has it when it comes back from the next system call.
+                std::thread::yield_now();
+                let _ = py.check_signals();
+            }
             let found = self.function(py, function, on);
             let called = found.and_then(|callee| {
                 let name = name_of(&callee);

@@ -258,6 +258,36 @@ def test_cancel() -> None:
         ray.cancel(1)
 
 
+def test_a_cancelled_function_is_interrupted() -> None:
+    path = f"/tmp/mobula-test-{os.getpid()}"
+
+    @ray.remote(num_cpus=2)
+    def sleeps() -> None:
+        open(path, "w").close()
+        try:
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            os.unlink(path)
+            raise
+
+    ref = sleeps.remote()
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    ray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        ray.get(ref, timeout=60)
+    # It demands all CPUs, so it has ended when this runs. No other call hears of the interruption.
+    assert ray.get([add.remote(i) for i in range(100)], timeout=60) == [i + 10 for i in range(100)]
+    assert not os.path.exists(path)
+
+
+def test_a_late_interruption_hits_no_other_call() -> None:
+    for _ in range(200):
+        refs = [add.remote(i) for i in range(5)]
+        ray.cancel(refs[0])
+        assert ray.get(refs[1:], timeout=60) == [11, 12, 13, 14]
+
+
 def test_many_at_once() -> None:
     assert ray.get([add.remote(i) for i in range(5000)]) == [i + 10 for i in range(5000)]
 

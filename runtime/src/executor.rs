@@ -264,6 +264,9 @@ impl Executor {
     /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.
     fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
         self.cancelled.store(true, Ordering::SeqCst);
+        if !self.is_actor() {
+            self.host.interrupt();
+        }
         Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
     }
 

@@ -43,6 +43,10 @@ pub trait Host: Send + Sync + 'static {
     /// Why the actor could not be constructed.
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure>;
 
+    /// The function that runs was cancelled. The host may make it stop. Called by any thread, with a lock of the core
+    /// held, and before the next call begins: it must not wait, and must not call into the core.
+    fn interrupt(&self) {}
+
     /// Called when no call waits. The host writes out buffered output.
     fn idle(&self);
 }
