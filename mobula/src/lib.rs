@@ -75,7 +75,7 @@ pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, MemoryLimit, RefId, Resources, Result,
     Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
-    cluster_resources, is_initialized, sessions,
+    cluster_resources, gpu_ids, is_initialized, sessions,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.
@@ -116,6 +116,7 @@ pub mod __private {
     pub use crate::portable::Portable;
     pub use crate::registry::{
         CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome, WORKER_INITS, WorkerInit,
+        max_calls_with_gpus,
     };
     pub use crate::results::{
         ReturnTuple, constructed, constructed_fallible, fallible, fallible_dynamic, fallible_init,

@@ -87,6 +87,11 @@ impl WorkerInit {
     }
 }
 
+/// How often a worker runs a function that demands so many GPUs, if nothing is said about that.
+pub const fn max_calls_with_gpus(gpus: f64) -> u32 {
+    if gpus > 0.0 { 1 } else { UNLIMITED }
+}
+
 /// Whether a function has run, and its results were given as the caller wants them.
 pub type Outcome = Result<(), Failure>;
 

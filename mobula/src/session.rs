@@ -80,6 +80,7 @@ pub fn init_or_join() -> Result<Session> {
 /// | variable | option | example |
 /// |---|---|---|
 /// | `MOBULA_NUM_CPUS` | [`num_cpus`](Self::num_cpus), unless the program sets `workers` | `4`, `0.5` |
+/// | `MOBULA_NUM_GPUS` | [`num_gpus`](Self::num_gpus) | `2` |
 /// | `MOBULA_WORKERS` | [`workers`](Self::workers) | `4` |
 /// | `MOBULA_MEMORY` | [`memory`](Self::memory) | `1073741824`, `1024M`, `1G` |
 /// | `MOBULA_RESOURCES` | [`resources`](Self::resources) | `disk=1,licence=2.5` |
@@ -165,6 +166,24 @@ impl Builder {
     /// The number is only counted with. It may be more or less than the machine has.
     pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
         self.options.amounts.num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The number of GPUs that tasks and actors can demand; see
+    /// [`TaskOptions::num_gpus`](crate::TaskOptions::num_gpus). Default: those that the variable `CUDA_VISIBLE_DEVICES`
+    /// names, or, if it is not set, those of the machine, as NVIDIA's driver shows them.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().num_gpus(4).init()?;
+    /// assert_eq!(mobula::cluster_resources()?.num_gpus(), 4.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The number is only counted with: it may be more than the machine has, for tests. It cannot be more than
+    /// `CUDA_VISIBLE_DEVICES` names. With 0, that variable stays in workers as it is; otherwise, each worker sees the
+    /// GPUs that it was given, and no others.
+    pub fn num_gpus(mut self, gpus: u32) -> Self {
+        self.options.amounts.num_gpus = Some(gpus.into());
         self
     }
 

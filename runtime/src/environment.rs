@@ -4,6 +4,9 @@
 //! later. The head therefore keeps workers by their environments. The usual one, which is the driver's, costs nothing:
 //! no allocation, no lookup.
 //!
+//! A process that can use GPUs is of another environment, too: their number is a part of it, and the process's variable
+//! `CUDA_VISIBLE_DEVICES` says which ones they are.
+//!
 //! Calls that a call makes inherit the environment of its process. Variables that they are given come in addition, and
 //! take the place of those with the same names.
 
@@ -21,6 +24,9 @@ use crate::error::Failure;
 /// The most bytes of an environment. A record to the head has room for them.
 const BYTES_MAX: usize = 16 << 10;
 
+/// The variable by which CUDA, and what builds on it, finds the GPUs that a process can use.
+pub(crate) const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+
 /// The environment of a process; see the module's documentation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Parts", into = "Parts")]
@@ -31,6 +37,8 @@ struct Parts {
     env_vars: BTreeMap<String, String>,
     /// An absolute path.
     working_dir: Option<OsString>,
+    /// How many GPUs the process can use. Which ones they are is not the same for each process of the environment.
+    gpus: usize,
 }
 
 /// The options of a call or an actor about the environment of its process. One that was not given is `None`.
@@ -88,17 +96,32 @@ impl Environment {
         Ok(parts.into())
     }
 
+    /// The same for processes that can use so many GPUs.
+    pub(crate) fn for_gpus(self, gpus: usize) -> Self {
+        match &self.0 {
+            None if gpus == 0 => self,
+            Some(parts) if parts.gpus == gpus => self,
+            _ => Parts { gpus, ..self.parts() }.into(),
+        }
+    }
+
+    /// Whether it gives this variable a value.
+    pub(crate) fn sets(&self, variable: &str) -> bool {
+        self.0.as_ref().is_some_and(|parts| parts.env_vars.contains_key(variable))
+    }
+
     /// The names of the variables, and the directory: what a process is told about its environment. It has the values
     /// already, and other users may read its arguments.
     pub(crate) fn told(&self) -> (Vec<String>, Option<OsString>) {
-        let Parts { env_vars, working_dir } = self.parts();
+        let Parts { env_vars, working_dir, .. } = self.parts();
         (env_vars.into_keys().collect(), working_dir)
     }
 
-    /// The environment that this process was started in, from what it was [told](Self::told).
+    /// The environment that this process was started in, from what it was [told](Self::told), without GPUs: calls that
+    /// a call makes demand their own.
     pub(crate) fn of_this_process((names, working_dir): (Vec<String>, Option<OsString>)) -> Self {
         let value = |name: String| Some((name.clone(), std::env::var(name).ok()?));
-        Parts { env_vars: names.into_iter().filter_map(value).collect(), working_dir }.into()
+        Parts { env_vars: names.into_iter().filter_map(value).collect(), working_dir, gpus: 0 }.into()
     }
 
     /// Has a process start in it.
@@ -132,6 +155,11 @@ impl fmt::Display for Environment {
     /// Without the values of the variables, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (names, directory) = self.told();
+        match self.parts().gpus {
+            0 => {}
+            1 => f.write_str(" with a GPU")?,
+            gpus => write!(f, " with {gpus} GPUs")?,
+        }
         if !names.is_empty() {
             write!(f, " with env_vars {}", names.join(", "))?;
         }

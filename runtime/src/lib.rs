@@ -61,7 +61,7 @@ pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancell
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
 pub use crate::front::reference::{Ref, Resolved, wait, wait_all, wait_any};
-pub use crate::front::resources::{available_resources, cluster_resources};
+pub use crate::front::resources::{available_resources, cluster_resources, gpu_ids};
 pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::reply::Reply;

@@ -6,6 +6,7 @@
 //! An amount is a whole number of [units](UNITS), so sums are exact: three times a third never is more than one.
 //! Amounts that users give as floating-point numbers are turned into units once, when the call is made.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -21,6 +22,8 @@ const UNITS: u64 = 10_000;
 const CPU: &str = "CPU";
 const GPU: &str = "GPU";
 const MEMORY: &str = "memory";
+/// The names of single GPUs, which the head counts beside their sum, begin so.
+const EACH_GPU: &str = "GPU:";
 
 /// Amounts of resources: those of a session, or those of it that are free. Returned by
 /// [`cluster_resources`](crate::cluster_resources) and [`available_resources`](crate::available_resources).
@@ -53,6 +56,18 @@ impl Resources {
         self.get(CPU)
     }
 
+    /// The number of GPUs.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().num_gpus(2).init()?; // whatever the machine has
+    /// assert_eq!(mobula::cluster_resources()?.num_gpus(), 2.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    #[must_use]
+    pub fn num_gpus(&self) -> f64 {
+        self.get(GPU)
+    }
+
     /// Bytes of memory.
     ///
     /// ```
@@ -78,8 +93,8 @@ impl Resources {
         self.units_of(name) as f64 / UNITS as f64
     }
 
-    /// The names and amounts of all resources of which there is more than 0. The CPUs are `CPU`, and the memory is
-    /// `memory`, in bytes.
+    /// The names and amounts of all resources of which there is more than 0. The CPUs are `CPU`, the GPUs are `GPU`,
+    /// and the memory is `memory`, in bytes.
     ///
     /// ```
     /// let _mobula = mobula::Builder::new().num_cpus(2).memory(1 << 30).resources([("disk", 1)]).init()?;
@@ -112,6 +127,46 @@ impl fmt::Display for Resources {
 impl Resources {
     pub(crate) fn is_nothing(&self) -> bool {
         self.units.is_empty()
+    }
+
+    /// The number of GPUs, each of them whole or in part.
+    pub(crate) fn gpu_count(&self) -> usize {
+        usize::try_from(self.units_of(GPU).div_ceil(UNITS)).unwrap_or(usize::MAX)
+    }
+
+    /// The same, together with the parts of these GPUs, of which there are [so many](Self::gpu_count).
+    pub(crate) fn on_gpus(&self, gpus: &[usize]) -> Cow<'_, Self> {
+        let mut all = Cow::Borrowed(self);
+        for gpu in gpus {
+            all.to_mut().set(&gpu_name(*gpu), self.each_gpu());
+        }
+        all
+    }
+
+    /// The same without single GPUs.
+    pub(crate) fn without_single_gpus(mut self) -> Self {
+        self.units.retain(|name, _| !name.starts_with(EACH_GPU));
+        self
+    }
+
+    /// The best GPUs for this, among those of which `total` says the number and `free` says how much of each is free:
+    /// those that lack least, and of these those with least left.
+    pub(crate) fn best_gpus(&self, total: &Self, free: &Self) -> Vec<usize> {
+        let each = self.each_gpu();
+        let rank = |gpu: &usize| {
+            let free = free.units_of(&gpu_name(*gpu));
+            (each.saturating_sub(free), free.saturating_sub(each), *gpu)
+        };
+        let mut gpus: Vec<usize> = (0..total.gpu_count()).collect();
+        gpus.sort_by_cached_key(rank);
+        gpus.truncate(self.gpu_count());
+        gpus.sort_unstable();
+        gpus
+    }
+
+    /// The part of each of its GPUs.
+    fn each_gpu(&self) -> u64 {
+        self.units_of(GPU).min(UNITS)
     }
 
     /// The same without CPUs: a call that waits for others gives those back.
@@ -195,6 +250,10 @@ impl Resources {
     }
 }
 
+fn gpu_name(gpu: usize) -> String {
+    format!("{EACH_GPU}{gpu}")
+}
+
 /// The demand of calls, or of an actor: resources, and the environment of the process. Calls of one demand share
 /// workers. The usual one, one CPU in the driver's environment, costs no allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -214,6 +273,7 @@ impl Demand {
 
     /// Resources, in a process that has this environment.
     pub(crate) fn within(environment: Environment, resources: Resources) -> Self {
+        let environment = environment.for_gpus(resources.gpu_count());
         let is_usual = environment.is_usual() && resources == *ONE_CPU;
         Self((!is_usual).then(|| Arc::new(Needs { resources, environment })))
     }
@@ -232,7 +292,7 @@ impl Demand {
         self.is_nothing() && self.environment().is_usual()
     }
 
-    /// The environment of the process.
+    /// The environment of the process, with its number of GPUs.
     pub(crate) fn environment(&self) -> &Environment {
         static USUAL: Environment = Environment::USUAL;
         self.0.as_ref().map_or(&USUAL, |needs| &needs.environment)
@@ -270,6 +330,8 @@ static ONE_CPU: LazyLock<Resources> =
 pub struct Amounts {
     /// CPUs.
     pub num_cpus: Option<f64>,
+    /// GPUs: a part of one, or a whole number.
+    pub num_gpus: Option<f64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// The names of other resources, and how much of each.
@@ -299,6 +361,7 @@ impl Amounts {
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self {
             num_cpus: self.num_cpus.or(defaults.num_cpus),
+            num_gpus: self.num_gpus.or(defaults.num_gpus),
             memory: self.memory.or(defaults.memory),
             resources: self.resources.or(defaults.resources),
         }
@@ -309,11 +372,13 @@ impl Amounts {
         let mut resources = Resources::default();
         let cpus = self.num_cpus.unwrap_or(cpus_default);
         resources.set(CPU, units("num_cpus", CPU, cpus)?);
+        resources.set(GPU, gpu_units(self.num_gpus.unwrap_or(0.0))?);
         resources.set(MEMORY, self.memory.unwrap_or(0).saturating_mul(UNITS));
         for (name, amount) in self.resources.iter().flatten() {
-            if name.is_empty() || [CPU, GPU, MEMORY].contains(&&**name) {
+            if name.is_empty() || [CPU, GPU, MEMORY].contains(&&**name) || name.starts_with(EACH_GPU) {
                 let expected =
-                    "names of your own: for CPUs and memory, there are the options `num_cpus` and `memory`"
+                    "names of your own: for CPUs, GPUs and memory, there are the options `num_cpus`, \
+                                `num_gpus` and `memory`"
                         .into();
                 return Err(BadAmount { field: "resources", value: format!("{name:?}"), expected });
             }
@@ -335,6 +400,16 @@ fn units(field: &'static str, name: &str, amount: f64) -> Result<u64, BadAmount>
     Err(BadAmount { field, value: format!("{amount} {name}"), expected })
 }
 
+/// The units of GPUs. Whole ones are given out as they are, so a number above 1 is whole.
+fn gpu_units(amount: f64) -> Result<u64, BadAmount> {
+    let units = units("num_gpus", GPU, amount)?;
+    if units <= UNITS || units.is_multiple_of(UNITS) {
+        return Ok(units);
+    }
+    let expected = "a part of one GPU, or a whole number of GPUs".to_owned();
+    Err(BadAmount { field: "num_gpus", value: format!("{amount} {GPU}"), expected })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +420,7 @@ mod tests {
 
     fn custom(amounts: &[(&str, f64)]) -> Result<Resources, BadAmount> {
         let resources = amounts.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
-        Amounts { num_cpus: Some(0.0), resources: Some(resources), memory: None }.resolve(1.0)
+        Amounts { num_cpus: Some(0.0), resources: Some(resources), ..Amounts::default() }.resolve(1.0)
     }
 
     #[test]
@@ -371,11 +446,49 @@ mod tests {
             let error = cpus(amount).unwrap_err();
             assert_eq!((error.field, error.value), ("num_cpus", format!("{amount} CPU")));
         }
-        for name in ["", CPU, GPU, MEMORY] {
+        for name in ["", CPU, GPU, MEMORY, "GPU:0"] {
             let error = custom(&[(name, 1.0)]).unwrap_err();
             assert_eq!((error.field, error.value), ("resources", format!("{name:?}")));
         }
         assert_eq!(custom(&[("disk", -1.0)]).unwrap_err().value, "-1 disk");
+    }
+
+    fn gpus(amount: f64) -> Result<Resources, BadAmount> {
+        Amounts { num_cpus: Some(0.0), num_gpus: Some(amount), ..Amounts::default() }.resolve(1.0)
+    }
+
+    #[test]
+    fn gpus_are_parts_of_one_or_whole() {
+        for (amount, count) in [(0.0, 0), (0.0001, 1), (0.5, 1), (1.0, 1), (2.0, 2), (7.0, 7)] {
+            assert_eq!(gpus(amount).unwrap().gpu_count(), count);
+        }
+        for amount in [1.5, 2.0001, -1.0] {
+            let error = gpus(amount).unwrap_err();
+            assert_eq!((error.field, error.value), ("num_gpus", format!("{amount} GPU")));
+        }
+    }
+
+    #[test]
+    fn a_part_goes_where_least_is_left_and_whole_gpus_are_those_that_are_whole() {
+        let total = gpus(4.0).unwrap();
+        let mut free = total.on_gpus(&[0, 1, 2, 3]).into_owned();
+        let mut take = |amount: f64| {
+            let demand = gpus(amount).unwrap();
+            let best = demand.best_gpus(&total, &free);
+            let taken = demand.on_gpus(&best);
+            let fits = taken.is_within(&free);
+            if fits {
+                free.subtract(&taken);
+            }
+            (best, fits)
+        };
+        assert_eq!(take(0.5), (vec![0], true));
+        assert_eq!(take(0.7), (vec![1], true));
+        assert_eq!(take(0.25), (vec![1], true));
+        assert_eq!(take(0.5), (vec![0], true));
+        assert_eq!(take(2.0), (vec![2, 3], true));
+        assert!(!take(1.0).1 && !take(0.1).1);
+        assert_eq!(take(0.05), (vec![1], true));
     }
 
     #[test]
@@ -403,7 +516,7 @@ mod tests {
     #[test]
     fn what_is_not_given_comes_from_the_defaults() {
         let given = Amounts { memory: Some(8), ..Amounts::default() };
-        let defaults = Amounts { num_cpus: Some(2.0), memory: Some(4), resources: None };
+        let defaults = Amounts { num_cpus: Some(2.0), memory: Some(4), ..Amounts::default() };
         let resources = given.or(defaults).resolve(1.0).unwrap();
         assert_eq!(resources.to_string(), "2 CPU, 8 bytes of memory");
         assert!(Demand::of(Amounts::default().resolve(1.0).unwrap()).is_usual());

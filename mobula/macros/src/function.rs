@@ -175,7 +175,16 @@ fn registration(
     let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
     let item = signature::repeated(name);
     let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
-    let max_calls = options.max_calls.as_ref().map(|calls| quote!(.max_calls(#calls)));
+    let max_calls = match (&options.max_calls, &options.demand.num_gpus) {
+        (Some(calls), _) => Some(quote!(.max_calls(#calls))),
+        // What a call leaves in the memory of its GPU goes with its process.
+        (None, Some(gpus)) => {
+            let gpus = signature::repeated(gpus);
+            let calls = quote!(__mobula::__private::max_calls_with_gpus(#gpus as ::core::primitive::f64));
+            Some(quote!(.max_calls(#calls)))
+        }
+        (None, None) => None,
+    };
     let registered = match &options.name {
         Some(given) => given.to_token_stream(),
         None => {

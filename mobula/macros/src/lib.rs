@@ -92,10 +92,12 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call
 ///   may run, and how long after its making it must be over. Default: no limits.
 /// - `#[remote(max_calls = 100)]`: a worker process ends after so many calls of the function, for one that leaks memory
-///   or must begin afresh: a number, or `unlimited`. What waits at the process goes to another. Default: `unlimited`.
+///   or must begin afresh: a number, or `unlimited`. What waits at the process goes to another. Default: `unlimited`;
+///   for a function with `num_gpus`, 1.
 /// - `#[remote(detached)]`: a call goes on when the call that made it is cancelled or killed.
-/// - `#[remote(num_cpus = 2)]`, `#[remote(memory = 1 << 30)]`, `#[remote(resources = [("disk", 1)])]`: the resources
-///   that a call demands, each unless the call's own options say otherwise. Default: one CPU.
+/// - `#[remote(num_cpus = 2)]`, `#[remote(num_gpus = 0.5)]`, `#[remote(memory = 1 << 30)]`,
+///   `#[remote(resources = [("disk", 1)])]`: the resources that a call demands, each unless the call's own options say
+///   otherwise. Default: one CPU.
 /// - `#[remote(env_vars = [("NAME", "value")])]`, `#[remote(working_dir = "/data")]`: the environment variables and
 ///   the directory of the process that runs a call, each unless the call's own options say otherwise. Default: the
 ///   driver's.
@@ -160,8 +162,8 @@ use syn::{Error, Item, ItemFn};
 ///   `unlimited`. Default: 0.
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
 ///   again: a number, or `unlimited`. Default: 0.
-/// - `#[remote(num_cpus = 1)]`, `memory` and `resources`, as on a function: the resources that an actor has for life.
-///   Default: none.
+/// - `#[remote(num_cpus = 1)]`, `num_gpus`, `memory` and `resources`, as on a function: the resources that an actor has
+///   for life. Default: none.
 /// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
 ///   process. Default: the driver's.
 ///

@@ -108,6 +108,7 @@ pub(crate) struct NumReturns {
 #[derive(Default)]
 pub(crate) struct Demand {
     num_cpus: Option<Expr>,
+    pub(crate) num_gpus: Option<Expr>,
     memory: Option<Expr>,
     resources: Option<Expr>,
     env_vars: Option<Expr>,
@@ -120,6 +121,7 @@ impl Demand {
         let name = meta.path.get_ident()?.to_string();
         Some(match name.as_str() {
             "num_cpus" => set(meta, &mut self.num_cpus, amount),
+            "num_gpus" => set(meta, &mut self.num_gpus, amount),
             "memory" => set(meta, &mut self.memory, bytes),
             "resources" => set(meta, &mut self.resources, |meta| meta.value()?.parse()),
             "env_vars" => set(meta, &mut self.env_vars, |meta| meta.value()?.parse()),
@@ -130,13 +132,14 @@ impl Demand {
 
     /// Calls of setters, on a value that has them.
     pub(crate) fn setters(&self) -> TokenStream {
-        let Self { num_cpus, memory, resources, env_vars, working_dir } = self;
+        let Self { num_cpus, num_gpus, memory, resources, env_vars, working_dir } = self;
         let num_cpus = num_cpus.as_ref().map(|amount| quote!(.num_cpus(#amount)));
+        let num_gpus = num_gpus.as_ref().map(|amount| quote!(.num_gpus(#amount)));
         let memory = memory.as_ref().map(|bytes| quote!(.memory(#bytes)));
         let resources = resources.as_ref().map(|amounts| quote!(.resources(#amounts)));
         let env_vars = env_vars.as_ref().map(|variables| quote!(.env_vars(#variables)));
         let working_dir = working_dir.as_ref().map(|directory| quote!(.working_dir(#directory)));
-        quote!(#num_cpus #memory #resources #env_vars #working_dir)
+        quote!(#num_cpus #num_gpus #memory #resources #env_vars #working_dir)
     }
 }
 
@@ -210,10 +213,10 @@ impl FunctionOptions {
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "a remote function takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, `deadline`, \
-                             `max_calls`, `detached`, `num_returns`, `streaming`, `max_in_flight`, `name` and \
-                             `crate`";
+                let known = "a remote function takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, \
+                             `working_dir`, `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, \
+                             `deadline`, `max_calls`, `detached`, `num_returns`, `streaming`, `max_in_flight`, `name` \
+                             and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -284,7 +287,7 @@ impl ActorOptions {
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
-                let known = "an actor takes `num_cpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
+                let known = "an actor takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
                              `max_restarts`, `max_task_retries` and `crate`";
                 Err(unknown(&meta, known))
             }
@@ -303,8 +306,12 @@ fn parse(tokens: TokenStream, each: impl FnMut(ParseNestedMeta) -> Result<()>) -
 }
 
 fn unknown(meta: &ParseNestedMeta, known: &str) -> syn::Error {
-    let name = meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+    let name = name_of(meta);
     syn::Error::new_spanned(&meta.path, format!("unknown option `{name}`: {known}"))
+}
+
+fn name_of(meta: &ParseNestedMeta) -> String {
+    meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default()
 }
 
 fn set<T>(
@@ -334,15 +341,16 @@ fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {
     }
 }
 
-/// A number of CPUs: a literal, or an expression that begins like a path.
+/// A number of CPUs or GPUs: a literal, or an expression that begins like a path.
 fn amount(meta: &ParseNestedMeta) -> Result<Expr> {
     let value: Expr = meta.value()?.parse()?;
     match &value {
         Expr::Lit(ExprLit { lit: Lit::Int(_) | Lit::Float(_), .. }) | Expr::Path(_) => Ok(value),
-        _ => Err(syn::Error::new_spanned(
-            value,
-            "`num_cpus` is a number, 0 or more, such as 2 or 0.5, or a constant",
-        )),
+        _ => {
+            let name = name_of(meta);
+            let message = format!("`{name}` is a number, 0 or more, such as 2 or 0.5, or a constant");
+            Err(syn::Error::new_spanned(value, message))
+        }
     }
 }
 
@@ -370,7 +378,7 @@ fn limit_from(meta: &ParseNestedMeta, least: u32) -> Result<Limit> {
             Ok(Limit(number.to_token_stream()))
         }
         _ => {
-            let name = meta.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+            let name = name_of(meta);
             Err(syn::Error::new_spanned(
                 value,
                 format!("`{name}` is a number, {least} or more, or `unlimited`"),

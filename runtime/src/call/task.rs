@@ -365,6 +365,40 @@ impl TaskOptions {
         self
     }
 
+    /// The GPUs that the call demands: a part of one, down to 0.0001, or a whole number. Calls that demand parts may
+    /// share a GPU, as long as the parts are at most 1 together; whole ones are for one call at a time. Default: 0.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(num_gpus = 1)]
+    /// fn train() -> mobula::Result<usize> {
+    ///     Ok(mobula::gpu_ids()?.len())
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).num_gpus(2).init()?; // whatever the machine has
+    /// assert_eq!(train::remote().get()?, 1);
+    /// assert_eq!(train::options(TaskOptions::new().num_gpus(2)).remote().get()?, 2);
+    /// assert_eq!(train::options(TaskOptions::new().num_gpus(0.25)).remote().get()?, 1); // a part of one
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// [`gpu_ids`](crate::gpu_ids) says which ones they are. The process has them from its start on, and its variable
+    /// `CUDA_VISIBLE_DEVICES` names them before any code of the program runs; so libraries find them by themselves. A
+    /// process without GPUs sees none, where the session has some. Each GPU, and each set of them, has processes of its
+    /// own.
+    ///
+    /// A call that waits for others keeps its GPUs. Parts are counted, and nothing keeps a call from using more of its
+    /// GPU. The memory of a GPU may be in use until the process ends: so a process runs one call of a function whose
+    /// attribute has `num_gpus`, unless it has `max_calls` too.
+    ///
+    /// A number above 1 that is not whole is [`Failure::BadOption`](crate::Failure::BadOption), and more than the
+    /// session has (`Builder::num_gpus`) is [`Failure::NeverFits`](crate::Failure::NeverFits).
+    pub fn num_gpus(mut self, gpus: impl Into<f64>) -> Self {
+        self.amounts().num_gpus = Some(gpus.into());
+        self
+    }
+
     /// The memory that the call demands of the session's (`Builder::memory`), in bytes. It is counted, so
     /// that calls that run at the same time demand no more than there is; nothing keeps a call from using more, or says
     /// where it is. A call that waits for others keeps it. Default: 0.

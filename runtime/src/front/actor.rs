@@ -187,7 +187,7 @@ impl ActorOptions {
     }
 
     /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and
-    /// again when it is restarted. Default: 0; with [`resources`](Self::resources), 1.
+    /// again when it is restarted. Default: 0; with [`resources`](Self::resources) or [`num_gpus`](Self::num_gpus), 1.
     ///
     /// ```
     /// use mobula::prelude::*;
@@ -222,6 +222,35 @@ impl ActorOptions {
     /// [`Failure::NeverFits`](crate::Failure::NeverFits).
     pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
         self.amounts.num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The GPUs that the actor demands: a part of one, or a whole number; as
+    /// [`TaskOptions::num_gpus`](crate::TaskOptions::num_gpus). They are the same for as long as its process lives; one
+    /// that is restarted may get others. Default: 0.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    ///
+    /// struct Model;
+    ///
+    /// #[remote(num_gpus = 0.5)]
+    /// impl Model {
+    ///     fn new() -> Self {
+    ///         Model
+    ///     }
+    ///     fn gpus(&self) -> mobula::Result<Vec<String>> {
+    ///         mobula::gpu_ids()
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).num_gpus(1).init()?; // whatever the machine has
+    /// let (a, b) = (Model::remote(), Model::remote());
+    /// assert_eq!(a.gpus().get()?, b.gpus().get()?); // they share one
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn num_gpus(mut self, gpus: impl Into<f64>) -> Self {
+        self.amounts.num_gpus = Some(gpus.into());
         self
     }
 

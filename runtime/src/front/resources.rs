@@ -55,6 +55,33 @@ pub fn available_resources() -> Result<Resources> {
     }
 }
 
+/// The GPUs that the running call, or the actor, may use: those that its process sees. There are as many as it demands,
+/// or one of which it demands a part; none in the driver.
+///
+/// ```
+/// #[mobula::remote(num_gpus = 1)]
+/// fn train() -> mobula::Result<Vec<String>> {
+///     // Libraries number the GPUs that they see from 0 on, so they need no number from here.
+///     assert_eq!(std::env::var("CUDA_VISIBLE_DEVICES").expect("it is set"), mobula::gpu_ids()?.join(","));
+///     mobula::gpu_ids()
+/// }
+///
+/// # let builder = || mobula::Builder::new().num_cpus(2);
+/// let _mobula = builder().num_gpus(2).init()?; // whatever the machine has
+/// let gpus = mobula::get([train::remote(), train::remote()])?;
+/// assert_eq!(gpus.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// They have the names that `CUDA_VISIBLE_DEVICES` has for them: those of the driver's variable, if it is set, else
+/// numbers. Costs nothing.
+///
+/// # Errors
+/// [`Error::NotInitialized`]: this process has no session.
+pub fn gpu_ids() -> Result<Vec<String>> {
+    Ok(current::runtime()?.gpus.clone())
+}
+
 /// The demand of a call of a function.
 pub(super) fn demand_of_call(
     runtime: &Runtime,
@@ -78,7 +105,8 @@ pub(super) fn demand_of_actor(
     environment: &EnvironmentOptions,
     constructor: impl FnOnce() -> String,
 ) -> Result<Demand, Failure> {
-    let cpus_default = if amounts.resources.is_some() { 1.0 } else { 0.0 };
+    let needs_more = amounts.resources.is_some() || amounts.num_gpus.is_some();
+    let cpus_default = if needs_more { 1.0 } else { 0.0 };
     demand(runtime, amounts, Some(environment), cpus_default, constructor)
 }
 

@@ -11,7 +11,8 @@
 //! back, and it ends. What its calls held beside CPUs is free when it has ended, unless it waits for calls that it
 //! made.
 //!
-//! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone.
+//! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone. The
+//! same holds for its GPUs: a call that demands some runs in a process that has so many, and of which enough is free.
 //!
 //! Some processes, of the usual environment, are *kept*: so many are there, or start, whatever is demanded. More start
 //! for demands that fit. When there may be no more, idle ones make room for those of other environments.
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 
 use self::ledger::Ledger;
+pub(super) use self::supply::NewProcess;
 use self::wants::{Seeker, Want, Wants};
 pub(super) use self::worker::{Job, Worker};
 use self::workers::Workers;
@@ -102,7 +104,11 @@ enum Lack {
     Nothing,
     /// There may be no more processes.
     Process,
-    Resources(Resources),
+    Resources {
+        lack: Resources,
+        /// The demand that lacks it, with the GPUs that lack least.
+        demand: Resources,
+    },
 }
 
 /// The workers of a session, by their tokens, and the callers that want workers.
@@ -208,7 +214,8 @@ impl<C: Caller> Pool<C> {
     /// A worker begins no more calls. Its caller gives it back, and it ends when it has no calls left, also none that
     /// it made: if there are some now, it `waits`.
     pub(super) fn set_spent(&mut self, peer: OwnerId, waits: bool, now: Instant) {
-        let Some((token, _)) = self.workers.at(peer) else { return };
+        // Said twice, the second time counts for nothing: it may have given back what it would keep.
+        let Some((token, _)) = self.workers.at(peer).filter(|(_, worker)| !worker.spent) else { return };
         self.change(token, |worker| {
             worker.spent = true;
             worker.keeps = !waits;
@@ -244,11 +251,13 @@ impl<C: Caller> Pool<C> {
 
     // ---- processes ----
 
-    /// A process has been started in an environment.
-    pub(super) fn add(&mut self, token: u64, pid: u32, environment: Environment, now: Instant) {
+    /// A process has been started.
+    pub(super) fn add(&mut self, token: u64, pid: u32, process: NewProcess, now: Instant) {
+        let NewProcess { environment, gpus } = process;
         let worker = Worker {
             pid,
             environment,
+            gpus,
             link: None,
             job: Job::Starting { since: now },
             lessee: None,
@@ -341,10 +350,15 @@ impl<C: Caller> Pool<C> {
 
     // ---- deciding ----
 
-    /// A process of this environment without work. The one that was used last is the warmest.
-    pub(super) fn idle(&self, environment: &Environment) -> Option<(u64, &C)> {
+    /// A process of the usual environment without work.
+    pub(super) fn idle_usual(&self) -> Option<(u64, &C)> {
+        self.idle(|worker| worker.environment.is_usual())
+    }
+
+    /// A process without work among these. The one that was used last is the warmest.
+    fn idle(&self, is_it: impl Fn(&Worker<C>) -> bool) -> Option<(u64, &C)> {
         let idle = self.workers.active().filter_map(|(token, worker)| match (worker.job, &worker.link) {
-            (Job::Idle { since }, Some(link)) if worker.is_idle() && worker.environment == *environment => {
+            (Job::Idle { since }, Some(link)) if worker.is_idle() && is_it(worker) => {
                 Some((since, token, link))
             }
             _ => None,
@@ -460,17 +474,25 @@ impl<C: Caller> Pool<C> {
         }
     }
 
+    /// Whether a process is of the environment of a demand, and enough of its GPUs is free.
+    fn suits(&self, worker: &Worker<C>, demand: &Demand) -> bool {
+        worker.environment == *demand.environment()
+            && (worker.gpus.is_empty() || self.ledger.has_on(demand, &worker.gpus))
+    }
+
     fn grant(&mut self, now: Instant) -> Option<Decision<C>> {
         if self.wants.is_empty() {
             return None;
         }
-        let idle = self.workers.active().filter(|(_, worker)| worker.is_idle());
-        let idle: Vec<&Environment> = idle.map(|(_, worker)| &worker.environment).collect();
+        let idle = self.workers.active().map(|(_, worker)| worker).filter(|worker| worker.is_idle());
+        let idle: Vec<&Worker<C>> = idle.collect();
         if idle.is_empty() {
             return None;
         }
-        let position = self.next_want(|want| idle.contains(&want.demand.environment()), now)?;
-        let (token, link) = self.idle(self.wants.iter().nth(position)?.demand.environment())?;
+        let can_be = |want: &Want<C>| idle.iter().any(|worker| self.suits(worker, &want.demand));
+        let position = self.next_want(can_be, now)?;
+        let demand = &self.wants.iter().nth(position)?.demand;
+        let (token, link) = self.idle(|worker| self.suits(worker, demand))?;
         let process = link.peer();
         let (seeker, demand) = self.wants.served(position, now);
         let pid = self.pid(token)?;
@@ -503,10 +525,10 @@ impl<C: Caller> Pool<C> {
         let mut decisions = Vec::new();
         for demand in demands {
             loop {
-                let lack = match self.lack(&demand, now) {
+                let (lack, demand) = match self.lack(&demand, now) {
                     Lack::Nothing => return decisions,
-                    Lack::Process => Resources::default(),
-                    Lack::Resources(lack) => lack,
+                    Lack::Process => Default::default(),
+                    Lack::Resources { lack, demand } => (lack, demand),
                 };
                 let helps = |held: &Resources| match reserving {
                     Some(_) if !lack.is_nothing() => held.overlaps(&lack),
@@ -529,9 +551,10 @@ impl<C: Caller> Pool<C> {
         let mut coming = Resources::default();
         let going = self.workers.active().filter(|(_, worker)| is_recalled(worker) || is_exiting(worker));
         going.for_each(|(_, worker)| coming.add(&worker.held));
-        let lack = self.ledger.lack(demand, &coming);
+        let on_gpus = self.ledger.on_best_gpus(demand, &coming);
+        let lack = self.ledger.lack(&on_gpus, &coming);
         if !lack.is_nothing() {
-            return Lack::Resources(lack);
+            return Lack::Resources { lack, demand: on_gpus };
         }
         let is_any =
             |is_it: &dyn Fn(&Worker<C>) -> bool| self.workers.active().any(|(_, worker)| is_it(worker));
@@ -540,7 +563,7 @@ impl<C: Caller> Pool<C> {
         // Another process starts, unless one that is there may soon be free. Idle ones of other environments end.
         let starts = match self.workers.len() < self.limit() {
             true => !is_any(&|worker| worker.is_finishing(now) && is_of_it(worker)),
-            false => is_any(&is_exiting) || is_any(&|worker| worker.is_idle() && !is_of_it(worker)),
+            false => is_any(&is_exiting) || is_any(&|worker| worker.is_idle() && !self.suits(worker, demand)),
         };
         if comes || starts { Lack::Nothing } else { Lack::Process }
     }

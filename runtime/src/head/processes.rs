@@ -19,7 +19,7 @@ use nix::sys::epoll::EpollTimeout;
 
 use super::output::{self, Output, Pipe};
 use super::watches::Watches;
-use crate::environment::Environment;
+use crate::environment::{Environment, VISIBLE_GPUS};
 use crate::error::ExitReason;
 use crate::process::child::Child;
 use crate::process::launch::Launch;
@@ -43,6 +43,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) spin: Duration,
     /// The resources of the session.
     pub(crate) resources: Resources,
+    /// The names of the session's GPUs, as `CUDA_VISIBLE_DEVICES` has them.
+    pub(crate) gpus: Vec<String>,
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
@@ -89,10 +91,14 @@ impl Processes {
         Ok(Self { options, head, spawner, running, ends, pipes, token_last, overflowed, output })
     }
 
-    /// Starts a worker in an environment. Returns its token and its process id.
-    pub(crate) fn start(&mut self, environment: &Environment) -> std::io::Result<(u64, u32)> {
+    /// Starts a worker in an environment, with the GPUs of these numbers. Returns its token and its process id.
+    pub(crate) fn start(&mut self, environment: &Environment, gpus: &[usize]) -> std::io::Result<(u64, u32)> {
         self.token_last += 1;
         let token = self.token_last;
+        let gpus: Vec<String> = gpus.iter().filter_map(|gpu| self.options.gpus.get(*gpu)).cloned().collect();
+        // Where the session gives GPUs out, a process that was given none sees none.
+        let is_set = gpus.is_empty() && environment.sets(VISIBLE_GPUS);
+        let sees = if self.options.gpus.is_empty() || is_set { None } else { Some(gpus.join(",")) };
         let role = Role::Worker(WorkerRole {
             socket: self.options.socket.clone().into(),
             head: self.head,
@@ -102,10 +108,14 @@ impl Processes {
             spin: self.options.spin,
             resources: self.options.resources.clone(),
             environment: environment.told(),
+            gpus,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let mut command = self.options.launch.command("mobula-worker", &role);
         environment.apply(&mut command);
+        if let Some(gpus) = sees {
+            command.env(VISIBLE_GPUS, gpus);
+        }
         command.stdin(Stdio::null()).stdout(output()).stderr(output());
         let (child, stdout, stderr) = self.spawner.start(command)?;
         let pid = child.pid();

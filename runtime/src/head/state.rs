@@ -13,7 +13,7 @@ use mobula_client::{Client, OwnerId};
 use super::actors::Actors;
 use super::deaths::Deaths;
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
-use super::pool::{Caller, Decision, Job, Pool, Refused};
+use super::pool::{Caller, Decision, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
 use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
@@ -269,11 +269,12 @@ impl State {
         }
     }
 
-    /// Starts a process in an environment. Returns `false` if the system refuses.
-    fn start_process(&mut self, environment: &Environment) -> bool {
-        match self.processes.start(environment) {
+    /// Starts a process. Returns `false` if the system refuses.
+    fn start_process(&mut self, process: &NewProcess) -> bool {
+        let NewProcess { environment, gpus } = process;
+        match self.processes.start(environment, gpus) {
             Ok((token, pid)) => {
-                self.pool.add(token, pid, environment.clone(), Instant::now());
+                self.pool.add(token, pid, process.clone(), Instant::now());
                 true
             }
             Err(error) => {
@@ -317,7 +318,7 @@ impl State {
                 self.actors.over(actor, 0, self.process_limit());
                 continue;
             }
-            let Some((token, link)) = self.pool.idle(&Environment::USUAL) else { break };
+            let Some((token, link)) = self.pool.idle_usual() else { break };
             if self.actors.place(actor, token, link) {
                 self.pool.place(token, actor, now);
             }
@@ -354,9 +355,9 @@ impl State {
                 counts.failures = START_FAILURES_MAX - 1;
             }
         }
-        for environment in self.pool.lacking(self.actors.waiting().len(), now) {
+        for process in self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.
-            while !self.has_given_up(&environment) && !self.start_process(&environment) {}
+            while !self.has_given_up(&process.environment) && !self.start_process(&process) {}
         }
         for token in self.pool.surplus(self.actors.waiting().len(), now) {
             self.exit(token);

@@ -40,6 +40,8 @@ pub struct Runtime {
     pub(crate) resources: Resources,
     /// The environment of this process, which the calls that it makes inherit.
     pub(crate) environment: Environment,
+    /// The names of the GPUs of this process.
+    pub(crate) gpus: Vec<String>,
     /// The demand of a call without options. `None`: the session cannot meet it.
     pub(crate) usual: Option<Demand>,
     links: Arc<Links>,
@@ -70,6 +72,7 @@ impl Runtime {
         spin: Duration,
         resources: Resources,
         environment: Environment,
+        gpus: Vec<String>,
     ) -> Arc<Self> {
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
@@ -89,6 +92,7 @@ impl Runtime {
             executor,
             usual: Some(usual).filter(|usual| usual.is_within(&resources)),
             environment,
+            gpus,
             resources,
             links,
             waiters,

@@ -6,8 +6,10 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use super::gpus::Found;
 use super::options::SessionOptions;
 use crate::call::task::UNLIMITED;
+use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 
 /// A variable, and the option that it gives.
@@ -24,7 +26,7 @@ struct Variable {
 }
 
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 14] = [
+const VARIABLES: [Variable; 15] = [
     Variable {
         name: "MOBULA_NUM_CPUS",
         option: "num_cpus",
@@ -33,6 +35,16 @@ const VARIABLES: [Variable; 14] = [
         is_given: |options| options.amounts.num_cpus.is_some() || options.workers.is_some(),
         set: |options, value| {
             options.amounts.num_cpus = Some(parsed(value)?);
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_NUM_GPUS",
+        option: "num_gpus",
+        expected: "a number of GPUs, such as 2",
+        is_given: |options| options.amounts.num_gpus.is_some(),
+        set: |options, value| {
+            options.amounts.num_gpus = Some(parsed::<u32>(value)?.into());
             Some(())
         },
     },
@@ -194,6 +206,7 @@ pub(super) fn complete(
         }
         taken.push((variable, value));
     }
+    options.gpus = Found::look(value_of(VISIBLE_GPUS).as_deref());
     match options.check() {
         Ok(()) => Ok(options),
         Err(Error::Config { field, value, expected }) => {
@@ -235,7 +248,9 @@ mod tests {
 
     fn with(variables: &[(&str, &str)], options: SessionOptions) -> Result<SessionOptions, String> {
         let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
-        let value_of = |name: &str| find(name).map(|(_, value)| (*value).into());
+        // Without the GPUs of the machine, unless the test names some.
+        let other = |name: &str| (name == VISIBLE_GPUS).then(OsString::new);
+        let value_of = |name: &str| find(name).map(|(_, value)| (*value).into()).or_else(|| other(name));
         complete(options, value_of).map_err(|error| error.to_string())
     }
 
@@ -243,6 +258,7 @@ mod tests {
     fn variables_give_what_the_program_leaves_open() {
         let all = [
             ("MOBULA_NUM_CPUS", "2.5"),
+            ("MOBULA_NUM_GPUS", "2"),
             ("MOBULA_WORKERS", "3"),
             ("MOBULA_MEMORY", "3K"),
             ("MOBULA_RESOURCES", "disk=1, licence = 2.5"),
@@ -258,9 +274,11 @@ mod tests {
             ("MOBULA_TASK_OOM_RETRIES", "unlimited"),
         ];
         assert_eq!(all.map(|(name, _)| name), VARIABLES.map(|variable| variable.name));
-        let options = with(&all, open()).unwrap();
+        let with_gpus = [&[(VISIBLE_GPUS, "4,6,7")], &all[..]].concat();
+        let options = with(&with_gpus, open()).unwrap();
         let resources = options.resources(0).unwrap().to_string();
-        assert_eq!(resources, "2.5 CPU, 1 disk, 2.5 licence, 3072 bytes of memory");
+        assert_eq!(resources, "2.5 CPU, 2 GPU, 1 disk, 2.5 licence, 3072 bytes of memory");
+        assert_eq!(options.gpu_names().unwrap(), ["4", "6"]);
         assert_eq!((options.workers, options.max_processes), (Some(3), Some(9)));
         assert_eq!((options.capacity_bytes, options.spill_bytes_max), (Some(64 << 20), Some(0)));
         assert_eq!(options.spill_directory.as_deref(), Some("/disk".as_ref()));
@@ -271,7 +289,7 @@ mod tests {
 
         let mut given = open();
         (given.workers, given.capacity_bytes, given.forward_output) = (Some(1), Some(1 << 20), Some(true));
-        let options = with(&all, given).unwrap();
+        let options = with(&with_gpus, given).unwrap();
         assert_eq!((options.workers, options.capacity_bytes), (Some(1), Some(1 << 20)));
         assert_eq!(options.forward_output, Some(true));
         assert_eq!(options.resources(0).unwrap().num_cpus(), 1.0, "one for each worker of the program");
@@ -284,6 +302,9 @@ mod tests {
         for (name, value, expected) in [
             ("MOBULA_NUM_CPUS", "many", "a number, such as 4 or 0.5"),
             ("MOBULA_NUM_CPUS", "-1", "0, or a number from 0.0001 on"),
+            ("MOBULA_NUM_GPUS", "0.5", "a number of GPUs"),
+            ("MOBULA_NUM_GPUS", "1", "at most the 0 that CUDA_VISIBLE_DEVICES names"),
+            ("MOBULA_NUM_GPUS", "1001", "a whole number of GPUs, at most 1000"),
             ("MOBULA_WORKERS", "0", "between 1 and 1000 processes"),
             ("MOBULA_WORKERS", "2.5", "a number of processes"),
             ("MOBULA_MEMORY", "1.5G", "a number of bytes, such as"),

@@ -8,6 +8,7 @@
 mod current;
 mod directory;
 mod environment;
+mod gpus;
 mod options;
 mod running;
 mod store;

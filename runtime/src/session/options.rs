@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::gpus::{Found, GPUS_MAX};
 use super::surroundings;
 use crate::call::task::UNLIMITED;
+use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 use crate::head::MemoryOptions;
 use crate::process::launch::Launch;
@@ -24,8 +26,11 @@ pub struct SessionOptions {
     /// From 1 to 1000. `None`: one for each CPU.
     pub workers: Option<usize>,
     /// The resources that calls and actors can demand. CPUs that are not given: one for each of the `workers`, or as
-    /// many as this process may run on. Memory that is not given: that of the machine without the store's capacity.
+    /// many as this process may run on. GPUs that are not given: those that are found. Memory that is not given: that
+    /// of the machine without the store's capacity.
     pub amounts: Amounts,
+    /// The GPUs that were found.
+    pub(super) gpus: Found,
     /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of
     /// this process, its control groups and the machine have room for.
     pub max_processes: Option<usize>,
@@ -66,6 +71,7 @@ impl SessionOptions {
         Self {
             workers: None,
             amounts: Amounts::default(),
+            gpus: Found::default(),
             max_processes: None,
             capacity_bytes: None,
             spill_directory: None,
@@ -88,12 +94,28 @@ impl SessionOptions {
         let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let cpus = self.workers.unwrap_or_else(machine) as f64;
         let memory = mobula_store::machine::memory_bytes().unwrap_or(0).saturating_sub(capacity_bytes);
-        let found = Amounts { memory: Some(memory), ..Amounts::default() };
+        let gpus = Some(f64::from(self.gpus.count()));
+        let found = Amounts { memory: Some(memory), num_gpus: gpus, ..Amounts::default() };
         self.amounts.clone().or(found).resolve(cpus).map_err(|bad| Error::Config {
             field: bad.field,
             value: bad.value,
             expected: bad.expected,
         })
+    }
+
+    /// The names of the session's GPUs.
+    pub(super) fn gpu_names(&self) -> Result<Vec<String>> {
+        let cannot = |expected: String| {
+            let value = self.amounts.num_gpus.unwrap_or_default().to_string();
+            Error::Config { field: "num_gpus", value, expected }
+        };
+        let count = self.amounts.num_gpus.unwrap_or_else(|| self.gpus.count().into());
+        if count.fract() != 0.0 || !(0.0..=f64::from(GPUS_MAX)).contains(&count) {
+            return Err(cannot(format!("a whole number of GPUs, at most {GPUS_MAX}")));
+        }
+        let visible = self.gpus.count();
+        let expected = || cannot(format!("at most the {visible} that {VISIBLE_GPUS} names"));
+        self.gpus.names(count as u32).ok_or_else(expected)
     }
 
     /// The workers that are kept.
@@ -121,6 +143,7 @@ impl SessionOptions {
             return cannot("workers", workers.to_string(), "between 1 and 1000 processes");
         }
         self.resources(0)?;
+        self.gpu_names()?;
         let workers = self.workers();
         if let Some(max) = self.max_processes
             && (max <= workers || max > surroundings::PROCESSES_MAX)

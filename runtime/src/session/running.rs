@@ -46,6 +46,7 @@ impl Running {
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
         let memory = options.memory();
         let (workers, resources) = (options.workers(), options.resources(capacity_bytes)?);
+        let gpus = options.gpu_names()?;
         let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
         let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
         let absolute = |launch: Launch| -> Result<Launch> {
@@ -77,6 +78,7 @@ impl Running {
                 forward_output: options.forward_output.unwrap_or(true),
                 spin,
                 resources: resources.clone(),
+                gpus,
                 lifeline: lifeline.clone(),
             };
             let head = head.insert(Head::start(HeadOptions {
@@ -86,7 +88,8 @@ impl Running {
                 worker,
                 memory,
             })?);
-            let runtime = runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL));
+            let runtime =
+                runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL, Vec::new()));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));

@@ -97,7 +97,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let client = connect(Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(host);
-    let runtime = Runtime::new(client, Some(executor), role.spin, role.resources, environment);
+    let runtime = Runtime::new(client, Some(executor), role.spin, role.resources, environment, role.gpus);
     current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());

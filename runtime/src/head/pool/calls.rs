@@ -579,9 +579,9 @@ impl Life {
                 Decision::AskWhetherFree { worker } => self.send(HEAD, worker.0, Record::SayWhenFree),
             }
         }
-        for environment in self.pool.lacking(0, self.now) {
+        for process in self.pool.lacking(0, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1, environment, self.now);
+            self.pool.add(self.token_last, 1, process, self.now);
             self.servers.insert(self.token_last, Server::default());
             self.callers.insert(self.token_last, Process::default());
         }

@@ -2,22 +2,32 @@
 //!
 //! CPUs may be taken beyond what there is, and nothing else: a call that waited for others has given its CPUs back, and
 //! takes them again when it goes on, although another call may have them by then.
+//!
+//! GPUs are counted twice: all together, as other resources, and each by itself. A demand says how many it needs, and
+//! fits where so many, or a part of one, are free. A process has certain GPUs, for as long as it lives.
 
 use crate::resources::Resources;
 
 /// The resources of a session; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    /// With single GPUs, as `used`.
     total: Resources,
     used: Resources,
 }
 
 impl Ledger {
     pub(super) fn new(total: Resources) -> Self {
-        Self { total, used: Resources::default() }
+        let all: Vec<usize> = (0..total.gpu_count()).collect();
+        Self { total: total.on_gpus(&all).into_owned(), used: Resources::default() }
     }
 
     pub(super) fn free(&self) -> Resources {
+        self.free_with_gpus().without_single_gpus()
+    }
+
+    /// The resources that are free, with single GPUs.
+    pub(super) fn free_with_gpus(&self) -> Resources {
         self.total.less(&self.used)
     }
 
@@ -30,12 +40,35 @@ impl Ledger {
 
     /// Whether so much is free.
     pub(super) fn has(&self, demand: &Resources) -> bool {
-        demand.fits(&self.total, [&self.used])
+        self.has_with(demand, &self.used)
     }
 
-    /// Whether so much is free beside `reserved`, of the resources that both demand.
+    /// Whether so much is free, of these GPUs.
+    pub(super) fn has_on(&self, demand: &Resources, gpus: &[usize]) -> bool {
+        demand.on_gpus(gpus).fits(&self.total, [&self.used])
+    }
+
+    /// Whether so much is free beside `reserved`, of the resources that both demand. GPUs that are reserved are not
+    /// chosen yet, so beside them there are none.
     pub(super) fn has_beside(&self, demand: &Resources, reserved: &Resources) -> bool {
-        demand.fits(&self.total, [&self.used, reserved])
+        match (demand.gpu_count(), reserved.gpu_count()) {
+            (0, _) => demand.fits(&self.total, [&self.used, reserved]),
+            (_, 0) => demand.fits(&self.total, [&self.used, reserved]) && self.has(demand),
+            _ => false,
+        }
+    }
+
+    /// A demand with the GPUs that lack least of it when `coming` is given back.
+    pub(super) fn on_best_gpus(&self, demand: &Resources, coming: &Resources) -> Resources {
+        demand.on_gpus(&self.best_gpus(demand, &self.total.less(&self.used.less(coming)))).into_owned()
+    }
+
+    /// The GPUs that lack least of a demand when so much is free.
+    pub(super) fn best_gpus(&self, demand: &Resources, free: &Resources) -> Vec<usize> {
+        if demand.gpu_count() == 0 {
+            return Vec::new();
+        }
+        demand.best_gpus(&self.total, free)
     }
 
     /// The part of a demand that is not free, when `coming` is given back.
@@ -45,6 +78,15 @@ impl Ledger {
 
     /// Whether so much would be free if only `kept` were taken.
     pub(super) fn has_but(&self, demand: &Resources, kept: &Resources) -> bool {
-        demand.fits(&self.total, [kept])
+        self.has_with(demand, kept)
+    }
+
+    /// Whether so much would be free if `taken` were taken.
+    fn has_with(&self, demand: &Resources, taken: &Resources) -> bool {
+        if demand.gpu_count() == 0 {
+            return demand.fits(&self.total, [taken]);
+        }
+        let gpus = demand.best_gpus(&self.total, &self.total.less(taken));
+        demand.on_gpus(&gpus).fits(&self.total, [taken])
     }
 }

@@ -5,8 +5,8 @@
 //! time. After each step the pool must agree with a simple model, and in the end everybody gets what he wants.
 //!
 //! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
-//! demands are random. Then no more is granted than there is, what fits and may go runs, each caller is served by and
-//! by however much it demands, and everything is given back.
+//! demands are random. Then no more is granted than there is, no GPU is given out above 1, what fits and may go runs,
+//! each caller is served by and by however much it demands, and everything is given back.
 //!
 //! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
 //! on.
@@ -48,9 +48,9 @@ fn a_large_demand_is_served_although_small_ones_never_cease() {
                 _ => {}
             }
         }
-        for environment in pool.lacking(0, now) {
+        for process in pool.lacking(0, now) {
             token_last += 1;
-            pool.add(token_last, 1, environment, now);
+            pool.add(token_last, 1, process, now);
             pool.register(token_last, &End(token_last), now);
         }
         // One a step, so that they do not all end at the same time.
@@ -145,27 +145,32 @@ pub(super) struct Offer {
 impl Offer {
     pub(super) fn random(random: &mut Random) -> Self {
         let kept = 1 + random.below(4);
-        let amounts = |cpus: f64, disk: f64| {
+        let amounts = |cpus: f64, disk: f64, gpus: f64| {
             let resources = Some(vec![("disk".to_owned(), disk)]);
-            Amounts { num_cpus: Some(cpus), resources, ..Amounts::default() }
+            Amounts { num_cpus: Some(cpus), num_gpus: Some(gpus), resources, ..Amounts::default() }
                 .resolve(1.0)
                 .expect("they can be")
         };
         if random.below(2) == 0 {
-            return Self { kept, total: amounts(kept as f64, 0.0), demands: vec![Demand::default()] };
+            return Self { kept, total: amounts(kept as f64, 0.0, 0.0), demands: vec![Demand::default()] };
         }
-        let (cpus, disks) = (1 + random.below(4), random.below(3));
-        let mut demands = vec![Demand::default(), Demand::of(amounts(0.25, 0.0))];
+        let (cpus, disks, gpus) = (1 + random.below(4), random.below(3), random.below(4));
+        let mut demands = vec![Demand::default(), Demand::of(amounts(0.25, 0.0, 0.0))];
         for _ in 0..1 + random.below(3) {
             let cpus = [0.0, 0.25, 0.5, 1.0 + random.below(cpus) as f64][random.below(4)];
             let disk = random.below(2 * disks + 1) as f64 / 2.0;
             let environment = [None, None, Some("A"), Some("B")][random.below(4)].map(environment);
-            let demand = Demand::within(environment.unwrap_or_default(), amounts(cpus, disk));
+            let gpu = match random.below(2) {
+                _ if gpus == 0 => 0.0,
+                0 => [0.25, 0.5, 0.75, 0.0][random.below(4)],
+                _ => random.below(gpus + 1) as f64,
+            };
+            let demand = Demand::within(environment.unwrap_or_default(), amounts(cpus, disk, gpu));
             if !demands.contains(&demand) {
                 demands.push(demand);
             }
         }
-        Self { kept, total: amounts(cpus as f64, disks as f64), demands }
+        Self { kept, total: amounts(cpus as f64, disks as f64, gpus as f64), demands }
     }
 }
 
@@ -179,6 +184,7 @@ fn environment(name: &str) -> Environment {
 #[derive(Debug, Default)]
 struct Process {
     environment: Environment,
+    gpus: Vec<usize>,
     registered: bool,
     lessee: Option<End>,
     /// The demand of its calls, while it may run any.
@@ -207,6 +213,11 @@ impl Process {
     /// Whether it could begin a call of this environment.
     fn serves(&self, environment: &Environment) -> bool {
         self.is_idle() && self.environment == *environment
+    }
+
+    /// The part that it has of each of its GPUs.
+    fn part_of_each_gpu(&self) -> f64 {
+        if self.gpus.is_empty() { 0.0 } else { self.held().num_gpus().min(1.0) }
     }
 
     /// Whether it was recalled, and holds a CPU until it is given back.
@@ -386,6 +397,9 @@ impl Schedule {
         let waits = self.random.below(2) == 0;
         self.pool.set_spent(End(token).peer(), waits, self.now);
         let process = self.processes.get_mut(&token).expect("just found");
+        if process.spent {
+            return;
+        }
         (process.spent, process.keeps) = (true, !waits);
         if process.lessee.is_none() && process.finishing.is_none() {
             (process.demand, process.finishing) = (Demand::nothing(), Some(self.now));
@@ -440,7 +454,7 @@ impl Schedule {
     /// Carries out the decisions as the head does.
     fn arrange(&mut self) {
         while self.actors > 0 {
-            let Some((token, _)) = self.pool.idle(&Environment::USUAL) else { break };
+            let Some((token, _)) = self.pool.idle_usual() else { break };
             let is_right = self.processes[&token].serves(&Environment::USUAL);
             assert!(is_right, "an actor got {:?}", self.processes[&token]);
             self.pool.place(token, 7, self.now);
@@ -453,10 +467,12 @@ impl Schedule {
         for decision in self.pool.arrange(self.now) {
             self.carry_out(decision);
         }
-        for environment in self.pool.lacking(self.actors, self.now) {
+        for process in self.pool.lacking(self.actors, self.now) {
             self.token_last += 1;
-            self.pool.add(self.token_last, 1, environment.clone(), self.now);
-            self.processes.insert(self.token_last, Process { environment, ..Process::default() });
+            self.pool.add(self.token_last, 1, process.clone(), self.now);
+            let NewProcess { environment, gpus } = process;
+            assert!(gpus.is_sorted_by(|a, b| a < b) && gpus.iter().all(|gpu| *gpu < self.total.gpu_count()));
+            self.processes.insert(self.token_last, Process { environment, gpus, ..Process::default() });
         }
         for token in self.pool.surplus(self.actors, self.now) {
             let process = self.processes.get_mut(&token).expect("it runs");
@@ -473,10 +489,8 @@ impl Schedule {
                 // Workers that have given up CPUs go first.
                 let gave_up = |end: End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
                 let runs = |end: End| self.processes.get(&end.0).is_some_and(|other| other.lessee.is_some());
-                let has_process = |which: usize| {
-                    let environment = self.demands[which].environment();
-                    self.processes.values().any(|process| process.serves(environment))
-                };
+                let has_process =
+                    |which: usize| self.processes.values().any(|process| self.can_serve(process, which));
                 let is_first = |(end, which): &(End, usize)| {
                     has_process(*which)
                         && gave_up(*end)
@@ -493,6 +507,7 @@ impl Schedule {
                 self.wants.retain(|_, (workers, _)| *workers > 0);
                 let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
                 assert!(process.serves(demand.environment()), "granted: {process:?}");
+                assert_eq!(process.gpus.len(), demand.num_gpus().ceil() as usize);
                 (process.lessee, process.demand) = (Some(caller), demand);
             }
             Decision::Recall { lessee, worker } if self.processes[&worker.epoch()].spent => {
@@ -526,6 +541,7 @@ impl Schedule {
                 let demand = self.demands[which].clone();
                 let process = self.processes.get_mut(&token).expect("it runs");
                 assert!(process.serves(demand.environment()), "an actor got {process:?}");
+                assert_eq!(process.gpus.len(), demand.num_gpus().ceil() as usize);
                 (process.actor, process.demand) = (true, demand);
             }
             Decision::AskWhetherFree { worker } => {
@@ -549,11 +565,11 @@ impl Schedule {
         let starting: Vec<_> = starting.map(|process| &process.environment).collect();
         for (_, which) in self.wants.keys() {
             let demand = &self.demands[*which];
-            if reserves || !demand.fits(&self.total, [&used]) {
+            if reserves || !self.fits(*which) {
                 continue;
             }
             let environment = demand.environment();
-            let idle = self.processes.values().any(|process| process.serves(environment));
+            let idle = self.processes.values().any(|process| self.can_serve(process, *which));
             assert!(!idle, "somebody waits, and a worker is idle");
             let is_finishing =
                 |process: &Process| process.finishing.is_some() && process.environment == *environment;
@@ -564,6 +580,13 @@ impl Schedule {
         let idle = self.processes.values().any(|process| process.serves(&Environment::USUAL));
         assert!(!(idle && self.actors > 0), "an actor waits, and a worker is idle");
         assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
+        for gpu in 0..self.total.gpu_count() {
+            assert!(
+                self.part_taken(gpu) <= 1.0,
+                "GPU {gpu} is given out more than once: {:?}",
+                self.processes
+            );
+        }
         let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
         let serving = self
             .processes
@@ -604,7 +627,26 @@ impl Schedule {
     }
 
     fn fits(&self, which: usize) -> bool {
-        self.demands[which].fits(&self.total, [&self.used()])
+        let demand = &self.demands[which];
+        let has_room = |gpu: &usize| self.has_room(demand, *gpu);
+        demand.fits(&self.total, [&self.used()])
+            && (0..self.total.gpu_count()).filter(has_room).count() >= demand.num_gpus().ceil() as usize
+    }
+
+    /// Whether a process could begin a call of this demand.
+    fn can_serve(&self, process: &Process, which: usize) -> bool {
+        let demand = &self.demands[which];
+        process.serves(demand.environment()) && process.gpus.iter().all(|gpu| self.has_room(demand, *gpu))
+    }
+
+    fn has_room(&self, demand: &Demand, gpu: usize) -> bool {
+        self.part_taken(gpu) + demand.num_gpus().min(1.0) <= 1.0
+    }
+
+    /// The part of a GPU that is taken. All parts here are quarters, so the sum is exact.
+    fn part_taken(&self, gpu: usize) -> f64 {
+        let of_it = self.processes.values().filter(|process| process.gpus.contains(&gpu));
+        of_it.map(Process::part_of_each_gpu).sum()
     }
 
     fn is_poor(&self, caller: End, which: usize) -> bool {

@@ -11,9 +11,42 @@ use super::{
 use crate::environment::Environment;
 use crate::resources::Resources;
 
+/// A process to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::head) struct NewProcess {
+    pub(in crate::head) environment: Environment,
+    /// The numbers of the GPUs that it can use, as many as the environment says.
+    pub(in crate::head) gpus: Vec<usize>,
+}
+
+impl NewProcess {
+    const USUAL: Self = Self { environment: Environment::USUAL, gpus: Vec::new() };
+
+    fn is_usual(&self) -> bool {
+        self.environment.is_usual()
+    }
+
+    /// Whether a process is one like this.
+    fn is<C>(&self, worker: &Worker<C>) -> bool {
+        worker.environment == self.environment && worker.gpus == self.gpus
+    }
+}
+
+/// The processes of one environment that could be granted.
+struct Grantable {
+    environment: Environment,
+    /// The resources that are left, with single GPUs.
+    free: Resources,
+    /// The GPUs of each process that comes, and that is not counted yet.
+    coming: Vec<Vec<usize>>,
+    count: usize,
+    /// The GPUs of each process that has to start.
+    lacking: Vec<Vec<usize>>,
+}
+
 impl<C: Caller> Pool<C> {
-    /// The environments of the processes to start, when so many actors wait for a usual one.
-    pub(in crate::head) fn lacking(&self, actors: usize, now: Instant) -> Vec<Environment> {
+    /// The processes to start, when so many actors wait for a usual one.
+    pub(in crate::head) fn lacking(&self, actors: usize, now: Instant) -> Vec<NewProcess> {
         let mut lacking = self.needed(actors, now);
         lacking.truncate(self.limit().saturating_sub(self.workers.len()));
         lacking
@@ -21,26 +54,22 @@ impl<C: Caller> Pool<C> {
 
     /// The same, as if there could be any number of processes. Those of other environments come first: the usual ones
     /// may be kept for nothing.
-    pub(super) fn needed(&self, actors: usize, now: Instant) -> Vec<Environment> {
+    fn needed(&self, actors: usize, now: Instant) -> Vec<NewProcess> {
         let mut needed = Vec::new();
         let mut for_usual = 0;
-        for (environment, grantable) in self.grantable(now) {
-            let is_coming = |worker: &Worker<C>| {
-                worker.environment == environment
-                    && (worker.is_starting() || worker.is_idle() || worker.is_finishing(now))
-            };
-            let lacking = grantable.min(self.kept).saturating_sub(self.count(is_coming));
+        for Grantable { environment, lacking, .. } in self.grantable(now) {
             if environment.is_usual() {
-                for_usual = lacking;
+                for_usual = lacking.len();
             } else {
-                needed.extend(std::iter::repeat_n(environment, lacking));
+                let new = |gpus| NewProcess { environment: environment.clone(), gpus };
+                needed.extend(lacking.into_iter().map(new));
             }
         }
         let starting = self.count(|worker| worker.is_starting() && worker.environment.is_usual());
         let for_calls = self.kept.saturating_sub(self.serving(&Environment::USUAL, now));
         let for_actors = actors.saturating_sub(starting);
         let usual = for_calls.max(for_actors).max(for_usual);
-        needed.extend(std::iter::repeat_n(Environment::USUAL, usual));
+        needed.extend(std::iter::repeat_n(NewProcess::USUAL, usual));
         needed
     }
 
@@ -96,10 +125,11 @@ impl<C: Caller> Pool<C> {
         // A kept process makes room for a call; the process of a call makes no room for a kept one.
         let mut unmet = needed.iter().skip(room).peekable();
         if let Some(first) = unmet.peek().copied() {
-            let count = unmet.filter(|environment| first.is_usual() || !environment.is_usual()).count();
-            let in_the_way = self.workers.active().filter(|(token, worker)| {
-                worker.is_idle() && worker.environment != *first && !surplus.contains(token)
-            });
+            let count = unmet.filter(|process| first.is_usual() || !process.is_usual()).count();
+            let in_the_way = self
+                .workers
+                .active()
+                .filter(|(token, worker)| worker.is_idle() && !first.is(worker) && !surplus.contains(token));
             let in_the_way: Vec<u64> = in_the_way.map(|(token, _)| token).take(count).collect();
             surplus.extend(in_the_way);
         }
@@ -116,27 +146,46 @@ impl<C: Caller> Pool<C> {
         self.count(|worker| worker.environment == *environment && worker.serves(now))
     }
 
-    /// How many workers of each environment could be granted if there were processes enough, and no other environments.
-    pub(super) fn grantable(&self, now: Instant) -> Vec<(Environment, usize)> {
+    /// The workers of each environment that could be granted, at most as many as are kept, if there were processes
+    /// enough, and no other environments.
+    fn grantable(&self, now: Instant) -> Vec<Grantable> {
         let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
-        let mut counts: Vec<(Environment, usize, Resources)> = Vec::new();
+        let mut grantable: Vec<Grantable> = Vec::new();
         for want in self.wants.iter().filter(|want| self.fits_beside(reserved, want)) {
             let environment = want.demand.environment();
-            let position = counts.iter().position(|(other, ..)| other == environment);
+            let position = grantable.iter().position(|other| other.environment == *environment);
             let position = position.unwrap_or_else(|| {
-                counts.push((environment.clone(), 0, self.ledger.free()));
-                counts.len() - 1
+                let is_coming =
+                    |worker: &Worker<C>| worker.is_starting() || worker.is_idle() || worker.is_finishing(now);
+                let coming = self.workers.active().map(|(_, worker)| worker);
+                let coming = coming.filter(|worker| worker.environment == *environment && is_coming(worker));
+                grantable.push(Grantable {
+                    environment: environment.clone(),
+                    free: self.ledger.free_with_gpus(),
+                    coming: coming.map(|worker| worker.gpus.clone()).collect(),
+                    count: 0,
+                    lacking: Vec::new(),
+                });
+                grantable.len() - 1
             });
-            let (_, count, free) = &mut counts[position];
+            let Grantable { free, coming, count, lacking, .. } = &mut grantable[position];
             for _ in 0..want.workers {
-                if !want.demand.is_within(free) {
+                let has_room = |gpus: &Vec<usize>| want.demand.on_gpus(gpus).is_within(free);
+                let comes = coming.iter().position(has_room).map(|position| coming.remove(position));
+                let is_lacking = comes.is_none();
+                let gpus = comes.unwrap_or_else(|| self.ledger.best_gpus(&want.demand, free));
+                let taken = want.demand.on_gpus(&gpus);
+                if *count == self.kept || !taken.is_within(free) {
                     break;
                 }
-                free.subtract(&want.demand);
+                free.subtract(&taken);
                 *count += 1;
+                if is_lacking {
+                    lacking.push(gpus);
+                }
             }
         }
-        counts.into_iter().map(|(environment, count, _)| (environment, count)).collect()
+        grantable
     }
 
     pub(super) fn surplus_count(&self, now: Instant) -> usize {

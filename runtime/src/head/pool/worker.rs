@@ -12,6 +12,8 @@ pub(in crate::head) struct Worker<C> {
     pub(in crate::head) pid: u32,
     /// The environment that it was started in.
     pub(in crate::head) environment: Environment,
+    /// The GPUs that it can use.
+    pub(super) gpus: Vec<usize>,
     /// The link to the process, once it has registered.
     pub(in crate::head) link: Option<C>,
     pub(in crate::head) job: Job,
@@ -75,18 +77,23 @@ impl<C: Caller> Worker<C> {
         self.lessee = None;
     }
 
+    /// The demand of its calls, with the GPUs that it can use.
+    fn whole(&self) -> Resources {
+        self.demand.on_gpus(&self.gpus).into_owned()
+    }
+
     /// The part that it should hold, by its job.
-    pub(super) fn due(&self) -> Resources {
+    fn due(&self) -> Resources {
         match self.job {
-            Job::Idle { .. } if self.keeps => self.demand.without_cpus(),
+            Job::Idle { .. } if self.keeps => self.whole().without_cpus(),
             // The calls that it waits for may demand what its own call had.
             Job::Finishing { .. } if self.spent && !self.keeps => Resources::default(),
             Job::Starting { .. } | Job::Idle { .. } => Resources::default(),
             // It keeps its part until it has ended.
             Job::Exiting { .. } => self.held.clone(),
-            Job::Finishing { .. } => self.demand.without_cpus(),
-            _ if self.blocked => self.demand.without_cpus(),
-            Job::Leased { .. } | Job::Actor { .. } => Resources::clone(&self.demand),
+            Job::Finishing { .. } => self.whole().without_cpus(),
+            _ if self.blocked => self.whole().without_cpus(),
+            Job::Leased { .. } | Job::Actor { .. } => self.whole(),
         }
     }
 

@@ -189,6 +189,7 @@ mod tests {
         Worker {
             pid: number.into(),
             environment: Environment::USUAL,
+            gpus: Vec::new(),
             link: Some(End(number)),
             job: Job::Idle { since: Instant::now() },
             lessee: None,
