@@ -1,0 +1,64 @@
+"""Workers and actors that are killed at random. If this fails, a program loses calls, or gets the results of others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mobula as ray
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+@ray.remote(max_retries=-1)
+def double(x: int, pause: float) -> int:
+    time.sleep(pause)
+    return 2 * x
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class Adder:
+    async def add(self, x: int) -> int:
+        return x + 1
+
+    def plain(self, x: int) -> int:
+        return x + 1
+
+
+def workers() -> list[int]:
+    """The workers and actors of this process."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        # Processes come and go.
+        with contextlib.suppress(OSError):
+            parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"mobula._worker" in (directory / "cmdline").read_bytes():
+                found.append(int(directory.name))
+    return found
+
+
+def test_every_call_has_its_result_while_processes_are_killed() -> None:
+    seed = int(os.environ.get("MOBULA_SEED", random.randrange(1 << 30)))
+    print(f"MOBULA_SEED={seed}")
+    chance = random.Random(seed)
+    ray.init(num_cpus=2)
+    adders = [Adder.remote() for _ in range(2)]
+    kills = 0
+    for _ in range(60):
+        refs: list[Any] = [double.remote(i, chance.random() / 1000) for i in range(20)]
+        refs += [adders[i % 2].add.remote(i) for i in range(20)]
+        refs += [adders[i % 2].plain.remote(i) for i in range(20)]
+        if chance.random() < 0.7:
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(chance.choice(workers()), signal.SIGKILL)
+                kills += 1
+        expected = [2 * i for i in range(20)] + [i + 1 for i in range(20)] * 2
+        assert ray.get(refs, timeout=120) == expected
+    assert kills > 0
