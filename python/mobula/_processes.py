@@ -2,7 +2,8 @@
 
 Each process is an actor, which does one piece of work at a time. A piece goes to a process only when that has nothing
 else to do, so that no piece waits behind a long one while another process is free. The pieces that come next are put
-into the store meanwhile: a process that is done has its next piece at once.
+into the store meanwhile. Only a piece of many items may wait at a process, behind one other, and only where the piece
+before took a short time: such a process goes on at once.
 
 One thread of the program sends and receives. It sleeps while nothing happens.
 """
@@ -16,6 +17,7 @@ import os
 import pickle
 import select
 import threading
+import time
 import types
 import weakref
 from collections import deque
@@ -32,6 +34,8 @@ from mobula.exceptions import ActorDiedError, RaySystemError, RayTaskError
 _SHORT_BYTES_MAX = 1024
 # So many items take long to pickle.
 _MANY_ITEMS = 1000
+# A piece that took longer is a long one.
+_SHORT_S = 0.2
 
 
 class Kind:
@@ -45,11 +49,12 @@ class Kind:
 class Work:
     """A piece of work: a function, and what to call it with."""
 
-    __slots__ = ("function", "items", "kind")
+    __slots__ = ("function", "has_many", "items", "kind")
 
     def __init__(self, function: Sent, kind: str, items: Any) -> None:
         # With `Kind.APPLY` the items are the positional arguments and those with names.
         self.function, self.kind, self.items = function, kind, items
+        self.has_many = kind is not Kind.APPLY and len(items) >= _MANY_ITEMS
 
     def begins(self) -> bool:
         """Whether the work is still wanted. Called once, before it goes to a process."""
@@ -132,21 +137,22 @@ def _load(pickled: bytes) -> Callable[..., Any]:
 class _Place:
     """A process, as the program knows it."""
 
-    __slots__ = ("actor", "calls", "is_dead", "number")
+    __slots__ = ("actor", "calls", "is_dead", "numbers")
 
     def __init__(self, actor: _mobula.Actor) -> None:
         self.actor, self.is_dead = actor, False
-        # The pieces that it got, and the number of the one that it does.
-        self.calls, self.number = 0, 0
+        # How many pieces it got, and the numbers of those that it has.
+        self.calls = 0
+        self.numbers: list[int] = []
 
 
 class _Running:
     """A piece of work that a process has."""
 
-    __slots__ = ("_waiting", "place", "reference", "work")
+    __slots__ = ("_waiting", "place", "reference", "since", "work")
 
     def __init__(self, place: _Place, work: Work) -> None:
-        self.place, self.work = place, work
+        self.place, self.work, self.since = place, work, time.monotonic()
         self.reference: mobula.ObjectRef[Any] = place.actor.call(
             "run", (work.function.pickled, work.function.is_kept, work.kind, work.items), None, 1, 1
         )
@@ -267,7 +273,6 @@ class Processes:
             with self._lock:
                 work = None if self._is_terminated else self._take()
                 if work is None:
-                    place.number = 0
                     self._idle.append(place)
                     return False
             try:
@@ -281,10 +286,22 @@ class Processes:
                 work.ends(None, error)
             except BaseException as error:
                 with self._lock:
-                    place.number = 0
                     self._idle.append(place)
                 work.ends(None, error)
                 raise
+
+    def _send_behind(self, place: _Place) -> None:
+        """Give a process that has one piece another one, which waits there, if it has many items."""
+        with self._lock:
+            may_wait = self._calls_max is None and len(place.numbers) == 1 and not self._is_terminated
+            if not (may_wait and self._ahead and self._ahead[0].has_many):
+                return
+            work = self._ahead.popleft()
+        try:
+            if work.begins():
+                self._send(place, work)
+        except Exception as error:
+            work.ends(None, error)
 
     def _send(self, place: _Place, work: Work) -> None:
         running = _Running(place, work)
@@ -293,7 +310,8 @@ class Processes:
             is_dead, is_terminated = place.is_dead, self._is_terminated
             if not is_dead:
                 self._running[number] = running
-                place.calls, place.number = place.calls + 1, number
+                place.calls += 1
+                place.numbers.append(number)
         if is_dead:
             # It had died before, and the piece has not begun.
             self._send(self._start(), work)
@@ -331,11 +349,15 @@ class Processes:
     def _end(self, number: int) -> None:
         with self._lock:
             running = self._running.pop(number, None)
-        if running is None:
-            return
+            if running is None:
+                return
+            place, work = running.place, running.work
+            place.numbers.remove(number)
         # First the next piece, because reading a long result takes time.
-        place, work = running.place, running.work
-        self._send_next(place)
+        if not place.numbers:
+            self._send_next(place)
+        if time.monotonic() - running.since < _SHORT_S:
+            self._send_behind(place)
         try:
             result = _mobula.get(running.reference, None)
         except ActorDiedError as error:
@@ -350,8 +372,9 @@ class Processes:
         """Start a process in the place of one that has died. What was sent to that since has not begun."""
         with self._lock:
             place.is_dead = True
-            running = self._running.pop(place.number, None)
-            if running is None and place not in self._idle:
+            unbegun = [self._running.pop(number) for number in place.numbers if number in self._running]
+            place.numbers.clear()
+            if not unbegun and place not in self._idle:
                 # Another thread is about to send it a piece, and starts the process.
                 return
             if place in self._idle:
@@ -365,12 +388,12 @@ class Processes:
         except Exception as error:
             # There is no session any more, so no work can be done.
             self.terminate(error)
-            if running is not None:
+            for running in unbegun:
                 running.work.ends(None, error)
             return
-        if running is not None:
+        for running in unbegun:
             self._send(fresh, running.work)
-        else:
+        if not unbegun:
             self._send_next(fresh)
 
     def _look_ahead(self) -> None:
@@ -380,7 +403,7 @@ class Processes:
                 work = self._take_from_sources() if len(self._ahead) < self.count else None
             if work is None:
                 return
-            if work.kind is not Kind.APPLY and len(work.items) >= _MANY_ITEMS:
+            if work.has_many:
                 try:
                     work.items = mobula.put(work.items)
                 except Exception:

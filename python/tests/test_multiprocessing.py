@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing.pool
 import os
@@ -261,6 +262,25 @@ def test_a_process_that_dies_fails_its_call_alone() -> None:
             else:
                 assert result.get(LONG) > 0
         assert not before & set(pool.map(pid, range(20), 1))
+
+
+def die_at(x: int, bad: int) -> int:
+    if x == bad:
+        os._exit(1)
+    return x
+
+
+def test_pieces_that_wait_at_a_process_that_dies_are_done_elsewhere() -> None:
+    """Pieces of many items wait behind others at a process."""
+    with here.Pool(1) as pool:
+        for bad in (0, 5_500, 19_999):
+            pieces = pool.imap(functools.partial(die_at, bad=bad), range(20_000), 1000)
+            for piece in range(20):
+                if piece == bad // 1000:
+                    with pytest.raises(ActorDiedError):
+                        next(pieces)
+                else:
+                    assert [next(pieces) for _ in range(1000)] == list(range(piece * 1000, (piece + 1) * 1000))
 
 
 def test_terminate_ends_what_runs(tmp_path: Path) -> None:
