@@ -23,11 +23,15 @@ pub(super) fn successor(x: i64) -> i64 {
 /// Computes for so long, and gives its argument back.
 #[mobula::remote]
 fn compute(x: i64) -> i64 {
+    busy(x);
+    x
+}
+
+pub(super) fn busy(x: i64) {
     let start = Instant::now();
     while start.elapsed() < BUSY {
         std::hint::black_box(x);
     }
-    x
 }
 
 /// The actor.

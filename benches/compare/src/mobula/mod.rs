@@ -3,7 +3,8 @@
 //!
 //! * [`store`] starts a store, as a process of its own, and [`reader`] is another client of it;
 //! * [`objects`] has their measurements;
-//! * [`calls`] has the tasks and actors, and [`session`] their beginning and end; [`jobs`] has whole jobs;
+//! * [`calls`] has the tasks and actors, [`ways`] other ways to call, and [`session`] their beginning and end; [`jobs`]
+//!   has whole jobs;
 //! * [`growth`] has the measurements with more of everything.
 
 mod calls;
@@ -13,6 +14,7 @@ mod objects;
 pub(crate) mod reader;
 mod session;
 pub(crate) mod store;
+mod ways;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +66,11 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "actor-many" => side.session(2)?.actor_many(budget),
             "task-call" => side.session(2)?.task_call(budget),
             "task-many" => side.session(number(0)?)?.task_many(budget),
+            "task-await" => side.session(2)?.task_await(budget),
+            "cancel-many" => side.session(2)?.cancel_many(false, budget),
+            "cancel-many-next" => side.session(2)?.cancel_many(true, budget),
+            "stream" => side.session(2)?.stream(number(0)? as u64, budget),
+            "limited" => side.session(2)?.limited(budget),
             "call-while-busy" => side.session(number(0)?)?.call_while_busy(budget),
             "wait-1k" => side.session(2)?.wait_1k(budget),
             "wait-1k-done" => side.session(2)?.wait_1k_done(budget),

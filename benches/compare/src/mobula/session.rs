@@ -1,6 +1,6 @@
 //! A session: how long it takes to begin and to end, and the one that calls are measured in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mobula::prelude::*;
@@ -22,8 +22,12 @@ pub(super) struct Running {
     pub(super) holder: Option<ObjectRef<Vec<ObjectRef<i64>>>>,
     pub(super) kept: jobs::Kept,
     workers: usize,
+    scratch: PathBuf,
     _session: mobula::Session,
 }
+
+/// A resource of the session, of which there is one.
+pub(super) const LICENCE: &str = "licence";
 
 impl Running {
     pub(super) fn start(scratch: &Path, workers: usize, spin: Option<Duration>) -> Result<Self, Failure> {
@@ -35,8 +39,13 @@ impl Running {
         .init()?;
         check(successor::remote(1).get()? == 2, "a task's result")?;
         let (actor, total, array, done, holder) = (None, 0, None, Vec::new(), None);
-        let kept = jobs::Kept::default();
-        Ok(Self { actor, total, array, done, holder, kept, workers, _session: session })
+        let (kept, scratch) = (jobs::Kept::default(), scratch.to_owned());
+        Ok(Self { actor, total, array, done, holder, kept, workers, scratch, _session: session })
+    }
+
+    /// A directory for files of the rows.
+    pub(super) fn scratch(&self) -> &Path {
+        &self.scratch
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -74,6 +83,7 @@ fn builder(scratch: &Path, workers: usize) -> mobula::Builder {
     mobula::Builder::new()
         .workers(workers)
         .capacity_bytes(CAPACITY_BYTES)
+        .resources([(LICENCE, 1)])
         .session_dir(scratch.join("sessions"))
 }
 

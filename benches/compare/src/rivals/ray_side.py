@@ -31,6 +31,11 @@ def small():
     return b"ok"
 
 
+@ray.remote(num_returns="streaming")
+def numbers(count):
+    yield from range(count)
+
+
 @ray.remote
 class Total:
     def __init__(self):
@@ -103,6 +108,18 @@ class Side:
             check(results == list(range(1, count + 1)), "the tasks' results, in order")
 
         return count / repeated(budget, calls)
+
+    def stream(self, budget, items):
+        items = int(items)
+
+        def read():
+            count = 0
+            for item in numbers.remote(items):
+                check(ray.get(item) == count, "the items, in order")
+                count += 1
+            check(count == items, "all items")
+
+        return items / repeated(budget, read)
 
     def wait_for_each(self, refs):
         seen, rest = 0, refs
@@ -215,6 +232,7 @@ WORK = {
     "actor-many": Side.actor_many,
     "task-call": Side.task_call,
     "task-many": Side.task_many,
+    "stream": Side.stream,
     "wait-1k": Side.wait_1k,
     "wait-1k-done": Side.wait_1k_done,
     "refs-10k": Side.refs_10k,

@@ -4,11 +4,13 @@ use super::{AxisUnit, Row, Series, SeriesGoal, Who};
 use crate::measure::Unit;
 
 const MADE_BYTES: u64 = 500_000_000;
+const STREAM_ITEMS: u64 = 100_000;
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = waits();
     rows.extend(pauses());
     rows.extend(many());
+    rows.extend(ways());
     rows.extend(references());
     rows.extend(arrays());
     rows
@@ -71,6 +73,43 @@ fn many() -> Vec<Row> {
             .times(Who::Ray, 250.0)
             .at_least(5e5)
             .headline(),
+    ]
+}
+
+/// Other ways to call than to submit and get.
+fn ways() -> Vec<Row> {
+    vec![
+        Row::new("task-await", "task, call and await", Unit::Seconds)
+            .method(
+                "`successor::remote(x).await` back to back, with 2 workers; the executor is pollster, one thread. The \
+                 same with `get` beside it.",
+            )
+            .ask(Who::Mobula, "task-await")
+            .ask_as("with `get`", Who::Mobula, "task-call"),
+        Row::new("cancel-4000", "cancel 4,000 calls that wait", Unit::Seconds)
+            .method("One `mobula::cancel` of 4,000 calls of 4 ms, with 2 workers, so nearly all of them wait.")
+            .ask(Who::Mobula, "cancel-many"),
+        Row::new("cancel-4000-next", "the next call after these are cancelled", Unit::Seconds)
+            .method(
+                "A call that is made just then, and its result. The calls of 4 ms that ran when they were cancelled \
+                 may go on to their end.",
+            )
+            .ask(Who::Mobula, "cancel-many-next")
+            .at_most(0.01),
+        Row::new("stream", "a stream of 100,000 items", Unit::PerSecond)
+            .method(
+                "A function makes numbers, and the caller gets each item by its reference as it comes; at most 128 \
+                 items are in flight. Ray: 5,000 items of a generator with `num_returns=\"streaming\"`. The figure is \
+                 items a second.",
+            )
+            .ask(Who::Mobula, format!("stream {STREAM_ITEMS}"))
+            .ask_rarely(Who::Ray, "stream 5000", 3),
+        Row::new("limited", "calls of 200 µs, of which one fits at a time", Unit::PerSecond)
+            .method(
+                "500 calls at once that each demand all there is of a resource of the session, and compute for 200 µs: \
+                 so at most 5,000 a second.",
+            )
+            .ask(Who::Mobula, "limited"),
     ]
 }
 
