@@ -212,11 +212,26 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
+/// A reference in the value stays a reference, and keeps its object alive; `put` does not wait for it. So a reference
+/// to a reference has a type of its own, and cannot be taken for the value:
+///
+/// ```
+/// use mobula::prelude::*;
+///
+/// let _mobula = init()?;
+/// let seven = put(&7)?;
+/// let kept: ObjectRef<ObjectRef<i32>> = put(&seven)?;
+/// drop(seven);
+/// assert_eq!(kept.get()?.get()?, 7);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
 /// # Cost
-/// One copy of the value into shared memory. Carriers ([`Bytes`](crate::value::Bytes),
-/// [`Tensor`](crate::value::Tensor), `Arrow`) whose memory lies in the store already are not copied: the new object
-/// refers to theirs. While the memory that this process has leased has room, there is no system call and no message to
-/// the daemon.
+/// The value is encoded in memory of this process, and then copied into shared memory: large texts, vectors of numbers
+/// and byte strings are copied twice. Carriers ([`Bytes`](crate::value::Bytes), [`Tensor`](crate::value::Tensor),
+/// `Arrow`) are copied once; those whose memory lies in the store already are not copied: the new object refers to
+/// theirs. While the memory that this process has leased has room, there is no system call and no message to the
+/// daemon.
 ///
 /// # Errors
 /// - [`Error::Value`](crate::Error::Value): the value cannot be encoded.
