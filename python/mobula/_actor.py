@@ -284,13 +284,14 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
-    """End an actor at once: calls that wait and later ones fail. Its destructor does not run."""
+    """End an actor at once: calls that wait and later ones fail. Its destructor does not run.
+
+    With ``no_restart=False`` its process alone is ended, as by a crash: the actor starts again if it may.
+    """
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
-    if not no_restart:
-        raise NotImplementedError("kill(no_restart=False): an actor that is killed is not restarted")
-    actor._mobula_actor.kill()
-    if actor in _session.detached:
+    actor._mobula_actor.kill(no_restart)
+    if no_restart and actor in _session.detached:
         _session.detached.remove(actor)
 
 

@@ -480,7 +480,7 @@ class Processes:
             self._idle.clear()
         for place in places:
             try:
-                place.actor.kill()
+                place.actor.kill(True)
             except Exception:
                 # It has ended, or the session has.
                 pass

@@ -103,3 +103,13 @@ def future(reference: ObjectRef[Any]) -> concurrent.futures.Future[Any]:
             threading.Thread(target=_background.run_forever, name="mobula-futures", daemon=True).start()
         loop = _background
     return asyncio.run_coroutine_threadsafe(wait_for(reference), loop)
+
+
+def as_future(reference: ObjectRef[Any]) -> asyncio.Future[Any]:
+    """Return the result of a reference as a future of the running event loop."""
+    return asyncio.ensure_future(wait_for(reference))
+
+
+def on_completed(reference: ObjectRef[Any], callback: Callable[[Any], object]) -> None:
+    """Call a function with the value or the error, on a thread of its own, as soon as it is there."""
+    future(reference).add_done_callback(lambda done: callback(done.exception() or done.result()))

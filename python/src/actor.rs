@@ -81,9 +81,10 @@ impl Actor {
         }
     }
 
-    /// Ends the actor at once.
-    fn kill(&self, py: Python<'_>) -> PyResult<()> {
-        without_lock(py, || self.to.kill()).map_err(|error| raised(py, error))
+    /// Ends the actor at once, or only its process if it may be restarted.
+    fn kill(&self, py: Python<'_>, no_restart: bool) -> PyResult<()> {
+        let kill = || if no_restart { self.to.kill() } else { self.to.kill_process() };
+        without_lock(py, kill).map_err(|error| raised(py, error))
     }
 
     /// The number of the actor as hexadecimal digits.

@@ -30,6 +30,8 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static LOADS: Attribute = Attribute::new("_pickle", "loads");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
+static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
+static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
 static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
 static METHOD: Attribute = Attribute::new("mobula._worker", "method");
 static RESULTS: Attribute = Attribute::new("mobula._worker", "results");
@@ -323,6 +325,12 @@ fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
     give_all(&py.None().into_bound(py), Returns::One, &mut |value| on.give(|out| value.write(out)))
 }
 
+/// Whether the function is a generator, whose caller wants its first item alone.
+fn is_generator(result: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (py, class) = (result.py(), result.get_type());
+    Ok(class.is(GENERATOR.get(py)?) || class.is(RETRIED_ITEMS.get(py)?))
+}
+
 /// Hands over what the function has returned, in as many parts as the caller wants.
 pub(crate) fn give_all(
     result: &Bound<'_, PyAny>,
@@ -333,6 +341,7 @@ pub(crate) fn give_all(
     let mut give_one =
         |part: &Bound<'_, PyAny>| give(value::encode(part)?).map_err(|error| not_given(py, error));
     match returns {
+        Returns::One if is_generator(result)? => give_one(&RESULTS.get(py)?.call1((result, 1))?.get_item(0)?),
         Returns::One | Returns::Stream(_) => give_one(result),
         Returns::Tuple(count) | Returns::List(count) => {
             for part in RESULTS.get(py)?.call1((result, count))?.try_iter()? {

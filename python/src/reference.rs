@@ -74,6 +74,18 @@ impl ObjectRef {
         FUTURE.get(slf.py())?.call1((slf,))
     }
 
+    /// The result as a `Future` of the running event loop.
+    fn as_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static AS_FUTURE: Attribute = Attribute::new("mobula._waiting", "as_future");
+        AS_FUTURE.get(slf.py())?.call1((slf,))
+    }
+
+    /// Calls a function with the value or the error, on a thread of its own, as soon as it is there.
+    fn _on_completed(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        static ON_COMPLETED: Attribute = Attribute::new("mobula._waiting", "on_completed");
+        ON_COMPLETED.get(slf.py())?.call1((slf, callback)).map(drop)
+    }
+
     /// Pickles the reference within a value that mobula pickles.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
         let (handle, id) = without_lock(py, || self.to.export()).map_err(|error| raised(py, error))?;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +14,14 @@ import mobula as ray
 from mobula.exceptions import ActorDiedError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 pytestmark = pytest.mark.usefixtures("session")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Worse(Exception):
@@ -34,6 +44,15 @@ def test_a_generator_that_raises_gives_what_it_gave() -> None:
     assert ray.get(plus.remote(first)) == 1
     with pytest.raises(KeyError):
         ray.get(plus.remote(third))
+
+
+def test_a_generator_with_one_result_gives_its_first_item() -> None:
+    @ray.remote(num_returns=1)
+    def one() -> Any:
+        yield [7]
+
+    assert ray.get(one.remote()) == [7]
+    assert ray.get(one.options(retry_exceptions=True).remote()) == [7]
 
 
 def test_a_generator_of_another_length() -> None:
@@ -206,3 +225,57 @@ def test_a_cancelled_call_is_cancelled_for_the_calls_that_get_it(tmp_path: Any) 
             ray.get(ref, timeout=60)
     with open(path, "w"):
         pass
+
+
+def test_a_cancelled_function_is_interrupted_wherever_it_is(tmp_path: Any) -> None:
+    @ray.remote(num_cpus=1)
+    def sleeps(path: str) -> None:
+        count(path)
+        time.sleep(1000)
+
+    @ray.remote(num_cpus=1)
+    def loops(path: str) -> None:
+        sleeping = sleeps.remote(f"{path}.inner")
+        count(path)
+        while True:
+            # The sleeping call is cancelled with this one.
+            assert sleeping is not None
+
+    path = str(tmp_path / "loops")
+    ref = loops.remote(path)
+    wait_until(lambda: os.path.exists(path) and os.path.exists(f"{path}.inner"))
+    ray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        ray.get(ref, timeout=60)
+    # The CPUs of both are free: a call that demands both runs.
+    assert ray.get(ray.remote(lambda: 1).options(num_cpus=2).remote(), timeout=60) == 1
+
+
+def test_an_actor_that_was_killed_to_restart_restarts() -> None:
+    @ray.remote(max_restarts=1, max_task_retries=-1, num_cpus=0)
+    class Process:
+        def pid(self) -> int:
+            return os.getpid()
+
+    actor = Process.remote()
+    before = ray.get(actor.pid.remote())
+    ray.kill(actor, no_restart=False)
+    wait_until(lambda: ray.get(actor.pid.remote(), timeout=60) != before)
+    # It may restart once only, so this ends it.
+    ray.kill(actor, no_restart=False)
+    with pytest.raises(ActorDiedError):
+        while True:
+            ray.get(actor.pid.remote(), timeout=60)
+
+
+def test_a_reference_calls_back_and_is_a_future() -> None:
+    done: list[Any] = []
+    ray.put(5)._on_completed(done.append)
+    two_of_three.options(num_returns=2).remote(0)[0]._on_completed(done.append)
+    wait_until(lambda: len(done) == 2)
+    assert 5 in done and any(isinstance(one, KeyError) for one in done)
+
+    async def main(ref: Any) -> Any:
+        return await ref.as_future()
+
+    assert asyncio.run(main(ray.put(6))) == 6

@@ -459,9 +459,19 @@ impl ActorRef {
     /// [`Error::NotInitialized`]; [`Failure::SessionOver`] when the reference's session has ended.
     pub fn kill(&self) -> Result<()> {
         let runtime = current::runtime_of(self.session)?;
-        runtime.submitter.kill_actor(self.actor);
+        runtime.submitter.kill_actor(self.actor, false);
         // When this returns, no call of it succeeds any more.
         runtime.wait_for_head(|| runtime.submitter.actor_failure(self.actor).map(drop));
+        Ok(())
+    }
+
+    /// Kills the actor's process, as a crash ends it: the actor is restarted if its options allow it, and is over
+    /// otherwise. Returns at once: calls that are made meanwhile may still reach the old process.
+    ///
+    /// # Errors
+    /// As [`kill`](Self::kill).
+    pub fn kill_process(&self) -> Result<()> {
+        current::runtime_of(self.session)?.submitter.kill_actor(self.actor, true);
         Ok(())
     }
 

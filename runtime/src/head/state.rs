@@ -136,9 +136,7 @@ impl State {
             ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
             ToHead::WatchActor { actor } => self.actors.watch(from, actor),
             ToHead::FindActor { request, name } => self.actors.find(from, request, name),
-            ToHead::KillActor { actor } => {
-                self.end_actor(actor, self.actors.died(actor, ActorEnd::Killed));
-            }
+            ToHead::KillActor { actor, restarts } => self.kill_actor(actor, restarts),
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
         }
     }
@@ -473,6 +471,17 @@ impl State {
             }
         }
         self.ending = Some(ends);
+    }
+
+    fn kill_actor(&mut self, actor: u64, restarts: bool) {
+        let may_restart = self.actors.prospects(actor).is_some_and(|(_, may_restart)| may_restart);
+        if !restarts || !may_restart {
+            return self.end_actor(actor, self.actors.died(actor, ActorEnd::Killed));
+        }
+        // An actor that waits for a process has none that could be killed.
+        if let Some(token) = self.actors.process_of(actor) {
+            self.processes.kill(token);
+        }
     }
 
     fn end_actor(&mut self, actor: u64, failure: Failure) {

@@ -304,11 +304,11 @@ impl Submitter {
         }
     }
 
-    /// Asks the head to end an actor.
-    pub(crate) fn kill_actor(&self, actor: u64) {
+    /// Asks the head to end an actor, or only its process if it may be restarted.
+    pub(crate) fn kill_actor(&self, actor: u64, restarts: bool) {
         let Some(head) = self.links.head() else { return };
         self.watch_actor(actor, &mut self.state.lock());
-        let _ = head.send(&ToHead::KillActor { actor }, Vec::new());
+        let _ = head.send(&ToHead::KillActor { actor, restarts }, Vec::new());
     }
 
     /// Asks the head, the first time, to say where an actor is and what becomes of it.

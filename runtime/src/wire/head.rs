@@ -11,21 +11,11 @@ use crate::resources::{Demand, Resources};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHead<'a> {
     /// A process that the head started is ready to serve.
-    Register {
-        token: u64,
-        pid: u32,
-        build_id: u64,
-    },
+    Register { token: u64, pid: u32, build_id: u64 },
     /// A process that the head started cannot serve: what had to run first failed.
-    InitFailed {
-        token: u64,
-        error: TaskError,
-    },
+    InitFailed { token: u64, error: TaskError },
     /// The caller wants so many more workers, for calls of this demand. Replaces its earlier request for them.
-    Want {
-        demand: Demand,
-        workers: u32,
-    },
+    Want { demand: Demand, workers: u32 },
     /// A caller does not need a worker any more.
     Return {
         worker: OwnerId,
@@ -44,18 +34,11 @@ pub(crate) enum ToHead<'a> {
     /// The worker does not wait any more.
     Unblocked,
     /// That process wrote an unreadable record: it cannot be relied upon any more.
-    Broken {
-        process: OwnerId,
-    },
+    Broken { process: OwnerId },
     /// The sender's call that runs in a worker; `None`: none does. Answers `AskCall`.
-    Runs {
-        worker: OwnerId,
-        call: Option<RunningCall>,
-    },
+    Runs { worker: OwnerId, call: Option<RunningCall> },
     /// Asks how a process ended that had calls of the sender. Answered by `Died`, once it has ended.
-    AskDeath {
-        process: OwnerId,
-    },
+    AskDeath { process: OwnerId },
     /// Reserves an actor, still without a process. Answered by `ActorReserved`.
     ReserveActor {
         request: u64,
@@ -70,32 +53,21 @@ pub(crate) enum ToHead<'a> {
         payloads: &'a [u8],
     },
     /// The arguments of the actor's constructor will never be there.
-    AbandonActor {
-        actor: u64,
-        failure: Failure,
-    },
+    AbandonActor { actor: u64, failure: Failure },
     /// Asks what becomes of an actor. Answered by `ActorAt` or `ActorOver` once it is known, and again at each change;
     /// and by `ActorRestarts`.
-    WatchActor {
-        actor: u64,
-    },
+    WatchActor { actor: u64 },
     /// Asks for the resources that are free. Answered by `Resources`.
-    AskResources {
-        request: u64,
-    },
+    AskResources { request: u64 },
     /// Asks for an actor by its name. Answered by `ActorFound`.
-    FindActor {
-        request: u64,
-        name: &'a str,
-    },
+    FindActor { request: u64, name: &'a str },
     KillActor {
         actor: u64,
+        /// The actor is restarted, if its options allow it.
+        restarts: bool,
     },
     /// The constructor has run, in this process.
-    Constructed {
-        actor: u64,
-        result: Result<(), Failure>,
-    },
+    Constructed { actor: u64, result: Result<(), Failure> },
 }
 
 /// A call that runs in a worker.

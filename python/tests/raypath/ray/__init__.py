@@ -6,19 +6,28 @@ are no part of the distribution.
 
 import os
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 
 _here = os.path.dirname(os.path.abspath(__file__))
 del sys.modules[__name__]
 
 import mobula.compat  # noqa: E402
-import mobula.util  # noqa: E402
 from mobula.compat.ray import install  # noqa: E402
 
 install()
 # Workers take the path of their driver: they shall find this package first, too.
 sys.path.remove(mobula.compat.PATH)
 sys.path.append(mobula.compat.PATH)
-# Modules of Ray that mobula does not have are looked for here.
-for _module, _directory in ((mobula, _here), (mobula.util, os.path.join(_here, "util"))):
-    if _directory not in _module.__path__:
-        _module.__path__.append(_directory)
+
+
+class HelperFinder(MetaPathFinder):
+    """Finds modules of Ray that mobula does not have."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        package, *within = fullname.split(".")
+        return PathFinder.find_spec(fullname, [os.path.join(_here, *within[:-1])]) if package == "ray" else None
+
+
+if not any(type(finder).__name__ == "HelperFinder" for finder in sys.meta_path):
+    sys.meta_path.append(HelperFinder())
