@@ -183,6 +183,9 @@ def _of_kind(kind: str, text: str) -> Exception:
     """The exception for an error of the core."""
     if kind == "ActorDiedError" and text.endswith("it exited with code 0"):
         text += ": its code ended it, by exit_actor() or in another way"
+    if kind == "ActorDiedError" and "`mobula.kill`" in text:
+        # Programs look for Ray's words.
+        text += ". The actor is dead because it was killed by `ray.kill`."
     return _KINDS[kind](text)
 
 

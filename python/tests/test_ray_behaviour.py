@@ -12,6 +12,7 @@ import pytest
 
 import mobula as ray
 from mobula.exceptions import ActorDiedError, RayTaskError, TaskCancelledError, WorkerCrashedError
+from mobula.util import ActorPool
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -249,6 +250,30 @@ def test_a_cancelled_function_is_interrupted_wherever_it_is(tmp_path: Any) -> No
         ray.get(ref, timeout=60)
     # The CPUs of both are free: a call that demands both runs.
     assert ray.get(ray.remote(lambda: 1).options(num_cpus=2).remote(), timeout=60) == 1
+
+
+def test_the_error_of_an_actor_that_was_killed_has_the_words_of_ray() -> None:
+    actor = Greeter.remote()
+    ray.kill(actor)
+    with pytest.raises(ActorDiedError, match=r"killed by `ray\.kill`"):
+        ray.get(actor.hi.remote())
+
+
+def test_a_pool_does_not_wait_for_results_of_before(tmp_path: Any) -> None:
+    @ray.remote(num_cpus=0, max_concurrency=3)
+    class Waits:
+        def until(self, path: str) -> str:
+            while path and not os.path.exists(path):
+                time.sleep(0.01)
+            return path
+
+    pool = ActorPool([Waits.remote()])
+    path = str(tmp_path / "there")
+    for _ in range(2):
+        pool.submit(lambda actor, value: actor.until.remote(value), path)
+    assert list(pool.map(lambda actor, value: actor.until.remote(value), [""])) == [""]
+    with open(path, "w"):
+        pass
 
 
 def test_an_actor_that_was_killed_to_restart_restarts() -> None:

@@ -88,12 +88,11 @@ class ActorPool:
         return self._results(self.get_next_unordered)
 
     def _begin(self, fn: Callable[[ActorHandle, Any], ObjectRef[Any]], values: Iterable[Any]) -> None:
-        # What was submitted before is of no interest any more.
-        while self.has_next():
-            try:
-                self.get_next_unordered()
-            except mobula.exceptions.RayError:
-                pass
+        # What was submitted before runs, and nobody waits for its results.
+        while self._refs:
+            ref = next(iter(self._refs.values()))
+            del self._refs[self._numbers.pop(ref)]
+            self._return(self._actors.pop(ref))
         self._next_return = self._next_submission
         for value in values:
             self.submit(fn, value)
