@@ -26,6 +26,7 @@ from mobula._remote import remote
 from mobula._session import (
     available_resources,
     cluster_resources,
+    get_gpu_ids,
     get_runtime_context,
     init,
     is_initialized,
@@ -51,6 +52,7 @@ __all__ = [
     "exit_actor",
     "get",
     "get_actor",
+    "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",

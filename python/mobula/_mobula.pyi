@@ -61,6 +61,7 @@ class TaskOptions:
         self,
         *,
         num_cpus: float | None,
+        num_gpus: float | None,
         memory: int | None,
         resources: dict[str, float] | None,
         max_calls: int,
@@ -77,6 +78,7 @@ class ActorOptions:
         *,
         name: str | None,
         num_cpus: float | None,
+        num_gpus: float | None,
         memory: int | None,
         resources: dict[str, float] | None,
         max_restarts: int | None,
@@ -113,6 +115,7 @@ def cancel(refs: list[ObjectRef[Any]], force: bool, recursive: bool) -> None: ..
 def cluster_resources() -> dict[str, float]: ...
 def find_actor(name: str) -> Actor: ...
 def get(refs: ObjectRef[Any] | list[ObjectRef[Any]], timeout: float | None) -> Any: ...
+def gpu_ids() -> list[str]: ...
 def is_cancelled() -> bool: ...
 def is_initialized() -> bool: ...
 def is_worker() -> bool: ...
@@ -124,6 +127,7 @@ def start(
     store_command: list[str],
     *,
     num_cpus: float | None,
+    num_gpus: float | None,
     memory: int | None,
     resources: dict[str, float] | None,
     object_store_memory: int | None,

@@ -66,8 +66,6 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
             raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
         if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
             raise ValueError(f"The precision of the fractional quantity of resource {name} cannot be negative: {value}")
-        if name == "num_gpus" and value:
-            raise NotImplementedError("mobula for Python does not hand out GPUs yet: num_gpus can be 0")
         if name == "max_calls" and value is not None and not (isinstance(value, int) and value >= 0):
             raise ValueError(f"max_calls cannot be {value!r}: a number of calls; 0 is no limit")
         if name == "max_concurrency" and value is not None and value <= 0:
@@ -110,7 +108,7 @@ def _environment(options: dict[str, Any]) -> dict[str, Any]:
 def _resources(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("scheduling_strategy") not in (None, "DEFAULT", "SPREAD"):
         warn_without_effect("scheduling_strategy", "there is one machine")
-    return {name: options.get(name) for name in ("num_cpus", "memory", "resources")}
+    return {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
 
 
 @overload

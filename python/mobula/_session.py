@@ -32,7 +32,6 @@ _WITHOUT_EFFECT = frozenset(
         "logging_config",
         "logging_format",
         "logging_level",
-        "num_gpus",
         "_metrics_export_port",
         "_node_ip_address",
         "_system_config",
@@ -74,6 +73,7 @@ def init(
     address: str | None = None,
     *,
     num_cpus: float | None = None,
+    num_gpus: float | None = None,
     resources: dict[str, float] | None = None,
     object_store_memory: int | None = None,
     namespace: str | None = None,
@@ -92,6 +92,7 @@ def init(
     Args:
         address: The address of a cluster. There is none: ``None``, ``"local"``.
         num_cpus: How many CPUs calls may have together. Default: those that the program may run on.
+        num_gpus: How many GPUs calls may have together. Default: those that the program may use.
         resources: Other resources, by name, that calls and actors demand.
         object_store_memory: The most memory of objects, in bytes. What is held beyond that goes to the disk. Default:
             30 % of the memory.
@@ -126,6 +127,7 @@ def init(
         _worker_command(namespace or "default"),
         [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)],
         num_cpus=num_cpus,
+        num_gpus=num_gpus,
         memory=_memory,
         resources=resources,
         object_store_memory=object_store_memory,
@@ -180,6 +182,11 @@ def cluster_resources() -> dict[str, float]:
 def available_resources() -> dict[str, float]:
     """Return the resources that no call and no actor has at the moment."""
     return _mobula.available_resources()
+
+
+def get_gpu_ids() -> list[int | str]:
+    """Return the GPUs that the running call or actor has: their numbers, or their names."""
+    return [int(name) if name.isdecimal() else name for name in _mobula.gpu_ids()]
 
 
 def nodes() -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reference::wait, module)?)?;
     module.add_function(wrap_pyfunction!(session::available_resources, module)?)?;
     module.add_function(wrap_pyfunction!(session::cluster_resources, module)?)?;
+    module.add_function(wrap_pyfunction!(session::gpu_ids, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_initialized, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_worker, module)?)?;

@@ -20,11 +20,12 @@ pub(crate) struct TaskOptions {
 impl TaskOptions {
     #[new]
     #[pyo3(signature = (
-        *, num_cpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars, working_dir
+        *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars, working_dir
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         num_cpus: Option<f64>,
+        num_gpus: Option<f64>,
         memory: Option<u64>,
         resources: Amounts,
         max_calls: u32,
@@ -37,6 +38,9 @@ impl TaskOptions {
         let mut options = mobula_runtime::TaskOptions::new();
         if let Some(cpus) = num_cpus {
             options = options.num_cpus(cpus);
+        }
+        if let Some(gpus) = num_gpus {
+            options = options.num_gpus(gpus);
         }
         if let Some(bytes) = memory {
             options = options.memory(bytes);
@@ -71,11 +75,12 @@ pub(crate) struct ActorOptions(pub(crate) mobula_runtime::ActorOptions);
 #[pymethods]
 impl ActorOptions {
     #[new]
-    #[pyo3(signature = (*, name, num_cpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir))]
+    #[pyo3(signature = (*, name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         name: Option<String>,
         num_cpus: Option<f64>,
+        num_gpus: Option<f64>,
         memory: Option<u64>,
         resources: Amounts,
         max_restarts: Option<i64>,
@@ -89,6 +94,9 @@ impl ActorOptions {
         }
         if let Some(cpus) = num_cpus {
             options = options.num_cpus(cpus);
+        }
+        if let Some(gpus) = num_gpus {
+            options = options.num_gpus(gpus);
         }
         if let Some(bytes) = memory {
             options = options.memory(bytes);

@@ -17,13 +17,14 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
 /// Starts a session, whose workers and store are started by these commands. Returns the socket of its store.
 #[pyfunction]
-#[pyo3(signature = (command, store_command, *, num_cpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
+#[pyo3(signature = (command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
 pub(crate) fn start(
     py: Python<'_>,
     command: Vec<OsString>,
     store_command: Vec<OsString>,
     num_cpus: Option<f64>,
+    num_gpus: Option<f64>,
     memory: Option<u64>,
     resources: Option<HashMap<String, f64>>,
     object_store_memory: Option<u64>,
@@ -33,6 +34,7 @@ pub(crate) fn start(
     let mut options = SessionOptions::new(host::build_id(), launch(command));
     options.store_launch = launch(store_command);
     options.amounts.num_cpus = num_cpus;
+    options.amounts.num_gpus = num_gpus;
     options.amounts.memory = memory;
     options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
     options.capacity_bytes = object_store_memory;
@@ -88,6 +90,12 @@ pub(crate) fn is_cancelled() -> bool {
 pub(crate) fn cluster_resources(py: Python<'_>) -> PyResult<HashMap<String, f64>> {
     let resources = mobula_runtime::cluster_resources().map_err(|error| raised(py, error))?;
     Ok(amounts(&resources))
+}
+
+/// The names of the GPUs that this process has.
+#[pyfunction]
+pub(crate) fn gpu_ids(py: Python<'_>) -> PyResult<Vec<String>> {
+    mobula_runtime::gpu_ids().map_err(|error| raised(py, error))
 }
 
 /// The resources that no call and no actor has at the moment.

@@ -72,6 +72,23 @@ def test_resources() -> None:
     assert ray.get(one.remote()) == 1
 
 
+def test_gpus() -> None:
+    ray.init(num_cpus=2, num_gpus=2)
+    assert ray.cluster_resources()["GPU"] == 2
+
+    @ray.remote(num_gpus=1)
+    def mine() -> tuple[list[int | str], str | None]:
+        return ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    @ray.remote
+    def none() -> tuple[list[int | str], str | None]:
+        return ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    ids, visible = ray.get(mine.remote())
+    assert len(ids) == 1 and visible == str(ids[0])
+    assert ray.get(none.remote()) == ([], "")
+
+
 def test_options_that_cannot_be() -> None:
     with pytest.raises(TypeError, match="no option surprise"):
         ray.init(surprise=1)
