@@ -23,8 +23,9 @@ use crate::reference::ObjectRef;
 use crate::stream::Items;
 use crate::value::{self, Value};
 
-/// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's calls
-/// run; of a function after how many calls its worker ends; and the names of the last arguments, each behind a zero.
+/// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's
+/// calls run; of a function after how many calls its worker ends; and the names of the last arguments, each behind a
+/// zero.
 pub(crate) struct Header;
 
 impl Header {

@@ -20,7 +20,8 @@ pub(crate) struct TaskOptions {
 impl TaskOptions {
     #[new]
     #[pyo3(signature = (
-        *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars, working_dir
+        *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars,
+        working_dir
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -75,7 +76,9 @@ pub(crate) struct ActorOptions(pub(crate) mobula_runtime::ActorOptions);
 #[pymethods]
 impl ActorOptions {
     #[new]
-    #[pyo3(signature = (*, name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir))]
+    #[pyo3(signature = (
+        *, name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir
+    ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         name: Option<String>,

@@ -17,7 +17,10 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
 /// Starts a session, whose workers and store are started by these commands. Returns the socket of its store.
 #[pyfunction]
-#[pyo3(signature = (command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory, spill_directory, log_to_driver))]
+#[pyo3(signature = (
+    command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory, spill_directory,
+    log_to_driver
+))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
 pub(crate) fn start(
     py: Python<'_>,

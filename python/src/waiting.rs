@@ -1,7 +1,7 @@
 //! Waiting in an event loop: without a thread for each wait, and without polling.
 //!
-//! A [`Notifier`] has a descriptor that an event loop watches. A wait has a number; the waker of the wait writes it down
-//! and makes the descriptor readable. Wakers run in threads of the core, and do not need the interpreter's lock.
+//! A [`Notifier`] has a descriptor that an event loop watches. A wait has a number; the waker of the wait writes it
+//! down and makes the descriptor readable. Wakers run in threads of the core, and do not need the interpreter's lock.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;

@@ -66,10 +66,11 @@ impl Buffer {
     /// Copies the memory, byte by byte.
     fn copy_to(&self, out: &mut [u8]) {
         let length = out.len().min(self.0.len_bytes());
-        // SAFETY: the buffer is contiguous (see `new`), so that many bytes lie behind its pointer. The object keeps them
-        // there while it is exported, which it is until the buffer is dropped. `out` is memory of a record or of an
-        // object that is not sealed, so the two do not overlap. No reference to the bytes is made: another thread of the
-        // program that writes them meanwhile makes the copy a mixture of old and new bytes, each of which is a byte.
+        // SAFETY: the buffer is contiguous (see `new`), so that many bytes lie behind its pointer. The object keeps
+        // them there while it is exported, which it is until the buffer is dropped. `out` is memory of a record or of
+        // an object that is not sealed, so the two do not overlap. No reference to the bytes is made: another thread of
+        // the program that writes them meanwhile makes the copy a mixture of old and new bytes, each of which is a
+        // byte.
         unsafe { ptr::copy_nonoverlapping(self.0.buf_ptr().cast::<u8>(), out.as_mut_ptr(), length) };
     }
 }

@@ -37,8 +37,8 @@ impl Memory {
             return Err(PyBufferError::new_err("the object has no such bytes"));
         };
         let (pointer, length) = (bytes.as_ptr(), bytes.len());
-        // SAFETY: the interpreter passes a view that may be filled. The bytes stay where they are, unchanged, as long as
-        // the object in `slf` lives, to which the view gets a reference of its own. The view is read-only, so nobody
+        // SAFETY: the interpreter passes a view that may be filled. The bytes stay where they are, unchanged, as long
+        // as the object in `slf` lives, to which the view gets a reference of its own. The view is read-only, so nobody
         // writes through the pointer.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast_mut().cast(), length as isize, 1, flags)

@@ -4,8 +4,8 @@
 //! before: they are left out, and the stream goes on behind them. The call's result cell is settled when the stream has
 //! ended. The end carries the number of items, so that a stream which lacks some is never taken for a whole one.
 //!
-//! The worker waits while as many items are in flight as the caller allows. A worker that does not wait is told from one
-//! that does by the positions of its items, and cannot fill the caller's memory.
+//! The worker waits while as many items are in flight as the caller allows. A worker that does not wait is told from
+//! one that does by the positions of its items, and cannot fill the caller's memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -133,8 +133,8 @@ impl<'a> Invocation<'a> {
         self.client
     }
 
-    /// The place of the answer, which is given later, by any thread. The host returns then without results, and the next
-    /// call begins. `None` where that cannot be: for functions, for streams, for an instance that is not
+    /// The place of the answer, which is given later, by any thread. The host returns then without results, and the
+    /// next call begins. `None` where that cannot be: for functions, for streams, for an instance that is not
     /// [concurrent](crate::Instance::is_concurrent), and the second time.
     pub fn later(&mut self) -> Option<Reply> {
         self.later.take().map(|later| later())
