@@ -73,6 +73,11 @@ def method(state: Any, name: str) -> Any:
         from mobula._actor import exit_actor
 
         return exit_actor
+    if name in getattr(state, "__dict__", ()) and hasattr(type(state), name):
+        # The state has an attribute of the name of its method, which callers mean.
+        import inspect
+
+        return inspect.getattr_static(type(state), name).__get__(state, type(state))
     return getattr(state, name)
 
 

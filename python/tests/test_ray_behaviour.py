@@ -164,6 +164,18 @@ def test_a_method_sees_what_its_class_has() -> None:
         _ = Limits.least
 
 
+def test_a_method_is_called_though_an_attribute_has_its_name() -> None:
+    @ray.remote(num_cpus=0)
+    class Shadowed:
+        def __init__(self) -> None:
+            self.value = 3
+
+        def value(self) -> int:  # type: ignore[no-redef]
+            return self.value + 1  # type: ignore[operator]
+
+    assert ray.get(Shadowed.remote().value.remote()) == 4
+
+
 def test_a_function_runs_on_the_state_of_an_actor() -> None:
     actor = Greeter.remote()
     assert ray.get(actor.__ray_call__.remote(lambda self, name: f"{self.hi()} {name}", name="you")) == "hi you"
