@@ -125,9 +125,7 @@ class ActorClass(Generic[T]):
         if self._init_signature is not None:
             self._init_signature.check(args, kwargs)
         if self._exported is None:
-            from mobula._serialization import export
-
-            self._exported = export(self._class, self.__qualname__, f"actor {self.__name__}")
+            self._exported = _mobula.Function(self.__qualname__, f"actor {self.__name__}", self._class)
         concurrency = _options.concurrency(self._class, options, self._methods.groups)
         try:
             actor = _mobula.Actor(self._exported, _options.of_actor(options), concurrency, args, kwargs or None)

@@ -60,10 +60,8 @@ class RemoteFunction(Generic[P, R]):
         """The function as workers get it, where only exceptions of some classes are retried, if any are named."""
         exported = self._exported.get(retried)
         if exported is None:
-            from mobula._serialization import export
-
             function = Retried(self._function, retried) if retried else self._function
-            exported = self._exported[retried] = export(function, self._name, f"remote function {self._name}")
+            exported = self._exported[retried] = _mobula.Function(self._name, f"remote function {self._name}", function)
         return exported
 
     def _prepare(self, options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

@@ -12,8 +12,6 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from mobula import _mobula
-
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     make, parts = _without_file(code)[:2]
@@ -41,23 +39,27 @@ def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] |
 EXPORT_BYTES_MAX = 95 << 20
 
 
-def export(function: Callable[..., Any] | type, name: str, what: str) -> _mobula.Function:
-    """Pickle a function or a class, once for all its calls."""
+def pickled(function: Callable[..., Any] | type, name: str, shown: str) -> bytes:
+    """Pickle a function or a class, with what it captures."""
     try:
-        pickled = dumps(function)
+        found = dumps(function)
     except (TypeError, AttributeError) as error:
         raise TypeError(
             f"Could not serialize {name}: {error}. Check what it refers to outside itself; an object that cannot be "
             "pickled, such as a lock or a connection, must be made inside."
         ) from error
-    if len(pickled) > EXPORT_BYTES_MAX:
+    if len(found) > EXPORT_BYTES_MAX:
         raise ValueError(
-            f"The {what} is too large: {len(pickled) >> 20} MiB, and at most {EXPORT_BYTES_MAX >> 20} MiB are allowed. "
+            f"The {shown} is too large: {len(found) >> 20} MiB, and at most {EXPORT_BYTES_MAX >> 20} MiB are allowed. "
             "It refers to a large array or another large object outside itself. Put that object by ray.put(), and pass "
             "the reference as an argument."
         )
-    key = int.from_bytes(hashlib.sha256(pickled).digest()[:8])
-    return _mobula.Function(key, name, pickled)
+    return found
+
+
+def key(pickled: bytes, references: bytes) -> int:
+    """Return the number by which workers know a function: of its pickle, and of the objects that it refers to."""
+    return int.from_bytes(hashlib.sha256(len(pickled).to_bytes(8) + pickled + references).digest()[:8])
 
 
 def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:

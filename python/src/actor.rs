@@ -46,8 +46,8 @@ impl Actor {
         arguments: &Bound<'_, PyTuple>,
         names: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let list = class.arguments(py, concurrency, arguments, names)?;
-        let Name::Shared(name) = class.definition().name else { unreachable!("a function's name is shared") };
+        let (_, list) = class.arguments(py, concurrency, arguments, names)?;
+        let name = class.name().clone();
         // The head says whether the name is free.
         let to = without_lock(py, || ActorRef::create(definition(&name), &options.0, list));
         if let Err(error) = to.export() {

@@ -1,6 +1,6 @@
 //! Calls: of functions, and what calls of functions and of actors' methods have in common.
 //!
-//! The key of a function is a hash of its pickle, so all processes agree on it. A call has, in front of the arguments
+//! The key of a function is a hash of its pickle and of what it refers to, so all processes agree on it. A call has, in front of the arguments
 //! that the program gives:
 //!
 //! - for a function and a constructor, a reference to the object with the pickle, which a worker reads once,
@@ -14,14 +14,14 @@ use mobula_runtime::{
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::error::{raised, raised_by_store};
 use crate::interpreter::without_lock;
 use crate::options::TaskOptions;
 use crate::reference::ObjectRef;
 use crate::stream::Items;
-use crate::value::{self, Value};
+use crate::value;
 
 /// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's
 /// calls run; of a function after how many calls its worker ends; and the names of the last arguments, each behind a
@@ -119,21 +119,31 @@ impl Wanted {
     }
 }
 
-/// A function or a class that was pickled, as calls and actors name it.
+/// A function or a class of the program, as calls and actors name it. It is pickled once in each session, at its first
+/// use, with the references and the actor handles that it captures.
 #[pyclass(frozen, module = "mobula._mobula")]
 pub(crate) struct Function {
-    key: Key,
     name: Arc<str>,
-    pickled: Py<PyBytes>,
-    /// The object with the pickle, in the session that it was put in.
-    stored: Mutex<Option<(SessionNumber, Ref)>>,
+    /// The name for errors.
+    shown: String,
+    function: Py<PyAny>,
+    exported: Mutex<Option<Exported>>,
+}
+
+/// A function in a session.
+#[derive(Clone)]
+struct Exported {
+    session: SessionNumber,
+    key: Key,
+    /// The object with the pickle.
+    stored: Ref,
 }
 
 #[pymethods]
 impl Function {
     #[new]
-    fn new(key: u64, name: &str, pickled: Py<PyBytes>) -> Self {
-        Self { key: Key::from_bits(key), name: name.into(), pickled, stored: Mutex::new(None) }
+    fn new(name: &str, shown: String, function: Py<PyAny>) -> Self {
+        Self { name: name.into(), shown, function, exported: Mutex::new(None) }
     }
 
     /// Calls the function. Returns a reference, a list of them, or a stream.
@@ -147,8 +157,9 @@ impl Function {
         in_flight_max: u32,
     ) -> PyResult<Py<PyAny>> {
         let wanted = Wanted::new(num_returns, in_flight_max)?;
-        let list = self.arguments(py, &options.max_calls, arguments, names)?;
-        let (function, options) = (self.definition(), options.of_core.clone());
+        let (key, list) = self.arguments(py, &options.max_calls, arguments, names)?;
+        let function = Definition { key, name: Name::Shared(self.name.clone()) };
+        let options = options.of_core.clone();
         match wanted {
             Wanted::Stream(in_flight_max) => {
                 let items = call_streaming(function, list, in_flight_max, options);
@@ -160,40 +171,40 @@ impl Function {
 }
 
 impl Function {
-    pub(crate) fn definition(&self) -> Definition {
-        Definition { key: self.key, name: Name::Shared(self.name.clone()) }
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
-    /// The arguments of a call of it, behind this header.
+    /// The key, and the arguments of a call of it, behind this header.
     pub(crate) fn arguments(
         &self,
         py: Python<'_>,
         header: &str,
         arguments: &Bound<'_, PyTuple>,
         names: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<ArgumentList> {
+    ) -> PyResult<(Key, ArgumentList)> {
+        let Exported { key, stored, .. } = self.exported(py)?;
         let mut list = ArgumentList::default();
-        list.push_reference(&self.stored(py)?);
+        list.push_reference(&stored);
         push_arguments(&mut list, header, arguments, names)?;
-        Ok(list)
+        Ok((key, list))
     }
 
-    /// The object with the pickle. It is put once in each session.
-    fn stored(&self, py: Python<'_>) -> PyResult<Ref> {
+    fn exported(&self, py: Python<'_>) -> PyResult<Exported> {
         let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
         let session = mobula_runtime::number();
-        let found = self.stored.lock().clone();
-        if let Some((of, stored)) = found
-            && of == session
+        let found = self.exported.lock().clone();
+        if let Some(exported) = found
+            && exported.session == session
         {
-            return Ok(stored);
+            return Ok(exported);
         }
-        let value: Value = value::encode(self.pickled.bind(py).as_any())?;
+        let (key, value) = value::export(self.function.bind(py), &self.name, &self.shown)?;
         let handle =
             without_lock(py, || runtime.store(&value)).map_err(|error| raised_by_store(py, error))?;
-        let stored = Ref::to_object(handle, None);
-        let before = self.stored.lock().replace((session, stored.clone()));
+        let exported = Exported { session, key: Key::from_bits(key), stored: Ref::to_object(handle, None) };
+        let before = self.exported.lock().replace(exported.clone());
         drop(before);
-        Ok(stored)
+        Ok(exported)
     }
 }

@@ -27,7 +27,6 @@ static MAIN_THREAD: OnceLock<libc::pthread_t> = OnceLock::new();
 /// A call was interrupted, and the next one must not hear of it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-static LOADS: Attribute = Attribute::new("_pickle", "loads");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
@@ -114,7 +113,7 @@ impl Host for Python3 {
 
     fn construct(&self, _class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
         Python::attach(|py| {
-            let class = pickled(py, on).map_err(|error| failure(py, "actor", &error))?;
+            let class = argument(py, on).map_err(|error| failure(py, "actor", &error))?;
             let name = name_of(&class);
             label_output(py, &name);
             let mut construct = || {
@@ -149,7 +148,7 @@ impl Python3 {
             skip_argument(on).map_err(unknown)?;
             return Ok(found.into_bound(py));
         }
-        let function = pickled(py, on).map_err(unknown)?;
+        let function = argument(py, on).map_err(unknown)?;
         let known = Known { function: function.clone().unbind(), calls: 0 };
         self.functions.lock().get_or_insert_default().insert(key, known);
         Ok(function)
@@ -200,6 +199,13 @@ impl Instance for Actor {
             let outcome = (|| {
                 let (method, names) = header(py, on)?;
                 name = format!("{}.{}", self.name, method.split('\u{1}').next().unwrap_or_default());
+                if self.runner.is_none()
+                    && let Some((_, group)) = method.split_once('\u{1}')
+                {
+                    let text =
+                        format!("the actor has no concurrency group {group:?}: it runs one call at a time");
+                    return Err(PyValueError::new_err(text));
+                }
                 let bound = METHOD.get(py)?.call1((state, &method))?;
                 let Some(runner) = &self.runner else {
                     let result = call_named(py, &bound, on, &names)?;
@@ -297,11 +303,6 @@ fn header(py: Python<'_>, on: &mut Invocation<'_>) -> PyResult<(String, Vec<Stri
     let header = argument(py, on)?;
     let (method, names) = Header::parse(header.cast::<PyString>()?.to_str()?);
     Ok((method.to_owned(), names.map(str::to_owned).collect()))
-}
-
-/// The function or class that the next argument refers to.
-fn pickled<'py>(py: Python<'py>, on: &mut Invocation<'_>) -> PyResult<Bound<'py, PyAny>> {
-    LOADS.get(py)?.call1((argument(py, on)?,))
 }
 
 fn name_of(callee: &Bound<'_, PyAny>) -> String {

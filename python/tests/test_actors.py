@@ -370,6 +370,13 @@ def test_concurrency_groups() -> None:
         ray.get(groups.thread.options(concurrency_group="none").remote())
 
 
+def test_a_group_that_an_actor_does_not_have() -> None:
+    counter = Counter.remote()
+    with pytest.raises(ValueError, match="no concurrency group"):
+        ray.get(counter.increment.options(concurrency_group="io").remote())
+    assert ray.get(counter.increment.remote()) == 1
+
+
 def test_an_async_actor_that_is_killed() -> None:
     signal_actor = Signal.remote()
     waiting = [signal_actor.wait.remote() for _ in range(10)]

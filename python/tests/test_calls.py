@@ -440,3 +440,38 @@ def test_a_forked_child_is_refused() -> None:
         assert "fork" in file.read()
     os.waitpid(child, 0)
     assert ray.get(ref) == 1
+
+
+def test_functions_capture_references_and_handles() -> None:
+    @ray.remote
+    class Holder:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def get(self) -> int:
+            return self.value
+
+    def reader(ref: Any) -> Any:
+        return ray.remote(lambda: ray.get(ref))
+
+    # The same code, with what it captures only in another object.
+    refs = [ray.put(i) for i in range(5)] + [add.remote(0, i) for i in range(5)]
+    assert ray.get([reader(ref).remote() for ref in refs]) == [*range(5), *range(5)]
+
+    def asker(holder: Any) -> Any:
+        return ray.remote(lambda: ray.get(holder.get.remote()))
+
+    holders = [Holder.remote(i) for i in range(3)]
+    assert ray.get([asker(holder).remote() for holder in holders]) == [0, 1, 2]
+    # The function keeps what it captures.
+    alone = asker(Holder.remote(7))
+    assert ray.get([alone.remote() for _ in range(5)]) == [7] * 5
+
+    captured = ray.put("captured")
+
+    @ray.remote
+    class Reads:
+        def read(self) -> str:
+            return ray.get(captured)
+
+    assert ray.get(Reads.remote().read.remote()) == "captured"

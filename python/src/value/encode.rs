@@ -276,6 +276,23 @@ fn pickle(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     Ok(Value::Parts(Parts::new(kind::PICKLE, stream, buffers, references)))
 }
 
+/// Encodes a function or a class, with what it captures. Returns its key, too: a hash of the pickle, and of the objects
+/// that it refers to, which have only positions in the pickle.
+///
+/// # Errors
+/// What pickling it raises.
+pub(crate) fn export(function: &Bound<'_, PyAny>, name: &str, shown: &str) -> PyResult<(u64, Value)> {
+    static PICKLED: Attribute = Attribute::new("mobula._serialization", "pickled");
+    static KEY: Attribute = Attribute::new("mobula._serialization", "key");
+    let py = function.py();
+    let (pickled, references) = context::writing(|| PICKLED.get(py)?.call1((function, name, shown)));
+    let pickled = pickled?.cast_into::<PyBytes>()?;
+    let stream = pickled.as_bytes().to_vec();
+    let ids: Vec<u8> = references.iter().flat_map(|handle| handle.id().to_bytes()).collect();
+    let key = KEY.get(py)?.call1((pickled, PyBytes::new(py, &ids)))?.extract()?;
+    Ok((key, Value::Parts(Parts::new(kind::PICKLE, stream, Vec::new(), references))))
+}
+
 /// Whether the value consists of objects that every process unpickles alike: numbers, text, bytes, arrays, references,
 /// and containers of them.
 fn is_plain(value: &Bound<'_, PyAny>, depth: usize) -> bool {

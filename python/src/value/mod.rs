@@ -36,7 +36,7 @@ pub(crate) mod memory;
 mod numbers;
 
 pub(crate) use self::decode::{of_payload, of_resolved};
-pub(crate) use self::encode::{Value, encode};
+pub(crate) use self::encode::{Value, encode, export};
 
 /// The first byte of a payload.
 mod kind {
