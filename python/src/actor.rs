@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::call::{Function, Wanted, push_arguments};
 use crate::error::raised;
-use crate::interpreter::{Attribute, without_lock};
+use crate::interpreter::Attribute;
 use crate::options::ActorOptions;
 use crate::stream::Items;
 use crate::value::context;
@@ -49,7 +49,7 @@ impl Actor {
         let (_, list) = class.arguments(py, concurrency, arguments, names)?;
         let name = class.name().clone();
         // The head says whether the name is free.
-        let to = without_lock(py, || ActorRef::create(definition(&name), &options.0, list));
+        let to = py.detach(|| ActorRef::create(definition(&name), &options.0, list));
         if let Err(error) = to.export() {
             return Err(raised(py, error));
         }
@@ -84,7 +84,7 @@ impl Actor {
     /// Ends the actor at once, or only its process if it may be restarted.
     fn kill(&self, py: Python<'_>, no_restart: bool) -> PyResult<()> {
         let kill = || if no_restart { self.to.kill() } else { self.to.kill_process() };
-        without_lock(py, kill).map_err(|error| raised(py, error))
+        py.detach(kill).map_err(|error| raised(py, error))
     }
 
     /// The number of the actor as hexadecimal digits.
@@ -122,6 +122,6 @@ pub(crate) fn actor_restored(position: u32, actor: u64, class: &str) -> PyResult
 #[pyfunction]
 pub(crate) fn find_actor(py: Python<'_>, name: &str) -> PyResult<Actor> {
     let class: Arc<str> = "actor".into();
-    let to = without_lock(py, || ActorRef::named(name, definition(&class)));
+    let to = py.detach(|| ActorRef::named(name, definition(&class)));
     Ok(Actor { to: to.map_err(|error| raised(py, error))?, class })
 }

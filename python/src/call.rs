@@ -1,7 +1,7 @@
 //! Calls: of functions, and what calls of functions and of actors' methods have in common.
 //!
-//! The key of a function is a hash of its pickle and of what it refers to, so all processes agree on it. A call has, in front of the arguments
-//! that the program gives:
+//! The key of a function is a hash of its pickle and of what it refers to, so all processes agree on it. A call has, in
+//! front of the arguments that the program gives:
 //!
 //! - for a function and a constructor, a reference to the object with the pickle, which a worker reads once,
 //! - the [`Header`]: the method, and the names of the arguments that were given by name.
@@ -17,7 +17,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::error::{raised, raised_by_store};
-use crate::interpreter::without_lock;
 use crate::options::TaskOptions;
 use crate::reference::ObjectRef;
 use crate::stream::Items;
@@ -200,8 +199,7 @@ impl Function {
             return Ok(exported);
         }
         let (key, value) = value::export(self.function.bind(py), &self.name, &self.shown)?;
-        let handle =
-            without_lock(py, || runtime.store(&value)).map_err(|error| raised_by_store(py, error))?;
+        let handle = py.detach(|| runtime.store(&value)).map_err(|error| raised_by_store(py, error))?;
         let exported = Exported { session, key: Key::from_bits(key), stored: Ref::to_object(handle, None) };
         let before = self.exported.lock().replace(exported.clone());
         drop(before);

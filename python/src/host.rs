@@ -44,7 +44,7 @@ pub(crate) fn run_role(py: Python<'_>, role: &str) -> PyResult<()> {
     IS_HERE.store(true, Ordering::Relaxed);
     // SAFETY: it returns the calling thread's own number.
     let _ = MAIN_THREAD.set(unsafe { libc::pthread_self() });
-    without_lock(py, || mobula_runtime::run_role(role, &HOST))
+    py.detach(|| mobula_runtime::run_role(role, &HOST))
 }
 
 /// Whether this process is a worker.
@@ -318,7 +318,9 @@ fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
     };
     for item in result.try_iter()? {
         let encoded = value::encode(&item?)?;
-        let is_wanted = without_lock(py, || on.give_item(|out| encoded.write(out)));
+        // SAFETY: the closure has the call, of which nothing is Python's, and the encoded item, whose buffers take the
+        // lock by themselves when they are given back.
+        let is_wanted = unsafe { without_lock(py, || on.give_item(|out| encoded.write(out))) };
         if !is_wanted.map_err(|error| not_given(py, error))? {
             break;
         }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::error::{raised, raised_by_store};
-use crate::interpreter::{Attribute, without_lock};
+use crate::interpreter::Attribute;
 use crate::value::{self, context};
 
 /// A value with more bytes is copied into the store without the interpreter's lock.
@@ -88,7 +88,7 @@ impl ObjectRef {
 
     /// Pickles the reference within a value that mobula pickles.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
-        let (handle, id) = without_lock(py, || self.to.export()).map_err(|error| raised(py, error))?;
+        let (handle, id) = py.detach(|| self.to.export()).map_err(|error| raised(py, error))?;
         let position = context::add(handle)?;
         Ok((RESTORED.get(py)?.clone(), (position, id.map(Into::into))))
     }
@@ -110,7 +110,7 @@ pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let encoded = value::encode(value)?;
     let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
     let stored = match encoded.len() {
-        LONG_BYTES.. => without_lock(py, || runtime.store(&encoded)),
+        LONG_BYTES.. => py.detach(|| runtime.store(&encoded)),
         _ => runtime.store(&encoded),
     };
     let handle = stored.map_err(|error| raised_by_store(py, error))?;
@@ -146,7 +146,7 @@ pub(crate) fn resolve<'py>(py: Python<'py>, to: &Ref) -> PyResult<Bound<'py, PyA
     let runtime = mobula_runtime::runtime_of(to.session()).map_err(|error| raised(py, error))?;
     // An object that was spilled is read from the disk.
     let resolved = match to.is_stored() {
-        true => without_lock(py, || to.resolve(runtime.client())),
+        true => py.detach(|| to.resolve(runtime.client())),
         false => to.resolve(runtime.client()),
     };
     value::of_resolved(py, runtime.client(), resolved.map_err(|failure| raised(py, failure))?)
@@ -157,7 +157,7 @@ fn wait_interruptibly(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyR
     let started = Instant::now();
     let limit = timeout.map(duration).transpose()?;
     in_slices(py, limit, |slice| {
-        let done = without_lock(py, || {
+        let done = py.detach(|| {
             let runtime = mobula_runtime::runtime()?;
             wait_all(&runtime, refs, Some(slice))
         });
@@ -222,7 +222,7 @@ pub(crate) fn wait<'py>(
     let started = Instant::now();
     let ready = in_slices(py, limit, |slice| {
         let at = all.iter().cloned().enumerate().map(|(at, to)| At(at, to)).collect();
-        let waited: Result<_> = without_lock(py, || {
+        let waited: Result<_> = py.detach(|| {
             let runtime = mobula_runtime::runtime()?;
             mobula_runtime::wait(&runtime, at, num_returns, Some(slice))
         });
@@ -246,7 +246,7 @@ pub(crate) fn wait<'py>(
 pub(crate) fn cancel(py: Python<'_>, refs: &Bound<'_, PyList>, force: bool, recursive: bool) -> PyResult<()> {
     let refs: Vec<Ref> =
         refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
-    without_lock(py, || {
+    py.detach(|| {
         let runtime = mobula_runtime::runtime()?;
         mobula_runtime::cancel(&runtime, &refs, CancelOptions::new().force(force).recursive(recursive))
     })

@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 
 use crate::error::raised;
 use crate::host;
-use crate::interpreter::without_lock;
 
 /// Keeps the session of this process alive; `None`: there is none, or this is a worker.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
@@ -43,7 +42,7 @@ pub(crate) fn start(
     options.capacity_bytes = object_store_memory;
     options.spill_directory = spill_directory;
     options.forward_output = log_to_driver;
-    without_lock(py, || {
+    py.detach(|| {
         let session = mobula_runtime::start(options)?;
         let socket = session.socket().to_owned();
         let before = SESSION.lock().replace(session);
@@ -64,7 +63,7 @@ fn launch(command: Vec<OsString>) -> Launch {
 /// Ends the session: actors first, then workers and store. Does nothing where there is none.
 #[pyfunction]
 pub(crate) fn shutdown(py: Python<'_>) {
-    without_lock(py, || {
+    py.detach(|| {
         let session = SESSION.lock().take();
         drop(session);
     });
@@ -104,7 +103,7 @@ pub(crate) fn gpu_ids(py: Python<'_>) -> PyResult<Vec<String>> {
 /// The resources that no call and no actor has at the moment.
 #[pyfunction]
 pub(crate) fn available_resources(py: Python<'_>) -> PyResult<HashMap<String, f64>> {
-    let resources = without_lock(py, mobula_runtime::available_resources);
+    let resources = py.detach(mobula_runtime::available_resources);
     Ok(amounts(&resources.map_err(|error| raised(py, error))?))
 }
 

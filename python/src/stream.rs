@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::interpreter::without_lock;
 use crate::reference::ObjectRef;
 use crate::waiting::Notifier;
 
@@ -55,7 +54,7 @@ impl Items {
         let started = std::time::Instant::now();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
-            if let Poll::Ready(item) = without_lock(py, || self.poll(&waker))? {
+            if let Poll::Ready(item) = py.detach(|| self.poll(&waker))? {
                 return item_or_none(py, item);
             }
             let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
@@ -69,7 +68,7 @@ impl Items {
 
     /// Looks for the next item. Returns as `next`; where none is there, the notifier notes `number` once one may be.
     fn poll_next(&self, py: Python<'_>, notifier: &Notifier, number: u64) -> PyResult<Py<PyAny>> {
-        match without_lock(py, || self.poll(&notifier.waker(number)))? {
+        match py.detach(|| self.poll(&notifier.waker(number)))? {
             Poll::Ready(item) => item_or_none(py, item),
             Poll::Pending => Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
         }

@@ -13,7 +13,6 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::error::raised;
-use crate::interpreter::without_lock;
 use crate::reference::ObjectRef;
 
 struct Notes {
@@ -89,7 +88,7 @@ impl Waiting {
     /// Whether the value or an error is there. If not, the notifier notes `number` once it may be.
     fn poll(&self, py: Python<'_>, notifier: &Notifier, number: u64) -> PyResult<bool> {
         let waker = notifier.waker(number);
-        let polled = without_lock(py, || self.0.lock().poll(&mut Context::from_waker(&waker)));
+        let polled = py.detach(|| self.0.lock().poll(&mut Context::from_waker(&waker)));
         match polled {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),
