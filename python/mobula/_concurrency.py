@@ -12,7 +12,11 @@ from typing import Any
 
 from mobula import _mobula
 from mobula._waiting import waits_of
+from mobula._worker import NOT_YET
 from mobula.exceptions import TaskCancelledError
+
+# How often a stream that has no item looks whether its caller still wants one.
+LOOK_S = 0.05
 
 
 class Runner:
@@ -116,11 +120,25 @@ class AsyncRunner(Runner):
         if not hasattr(items, "__anext__"):
             yield from items
             return
-        while True:
-            try:
-                yield asyncio.run_coroutine_threadsafe(anext(items), self.loop).result()
-            except StopAsyncIteration:
-                return
+        item = None
+        try:
+            while True:
+                item = item or asyncio.run_coroutine_threadsafe(anext(items), self.loop)
+                try:
+                    found = item.result(timeout=LOOK_S)
+                except TimeoutError:
+                    # The stream's place looks meanwhile whether its caller still wants items.
+                    if not item.done():
+                        yield NOT_YET
+                        continue
+                    raise
+                except StopAsyncIteration:
+                    return
+                item = None
+                yield found
+        finally:
+            if item is not None:
+                item.cancel()
 
 
 class ThreadRunner(Runner):
@@ -147,6 +165,10 @@ class ThreadRunner(Runner):
     def _run(
         self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reply: _mobula.Reply
     ) -> None:
+        if reply.was_cancelled():
+            # It waited for a thread, and has not begun.
+            reply.fail(TaskCancelledError("the call was cancelled"))
+            return
         try:
             result = method(*args, **kwargs)
         except BaseException as error:

@@ -108,7 +108,10 @@ def _environment(options: dict[str, Any]) -> dict[str, Any]:
 def _resources(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("scheduling_strategy") not in (None, "DEFAULT", "SPREAD"):
         warn_without_effect("scheduling_strategy", "there is one machine")
-    return {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
+    found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
+    if found["memory"] is not None:
+        found["memory"] = int(found["memory"])
+    return found
 
 
 @overload

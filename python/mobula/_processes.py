@@ -360,11 +360,13 @@ class Processes:
             self._send_behind(place)
         try:
             result = _mobula.get(running.reference, None)
-        except ActorDiedError as error:
-            self._replace(place)
-            work.ends(None, error)
         except BaseException as error:
-            work.ends(None, _unwrapped(error))
+            # A function that raises the error of another actor's death is of this class, too, and its process lives.
+            if isinstance(error, ActorDiedError) and not isinstance(error, RayTaskError):
+                self._replace(place)
+                work.ends(None, error)
+            else:
+                work.ends(None, _unwrapped(error))
         else:
             work.ends(result, None)
 

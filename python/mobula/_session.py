@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from typing import Any
 
 from mobula import _mobula
@@ -151,10 +152,16 @@ def _worker_command(namespace: str) -> list[str]:
     return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path, namespace=namespace)]
 
 
+_starting = threading.Lock()
+
+
 def ensure() -> None:
     """Start a session if there is none, as Ray does at the first use."""
-    if not _mobula.is_initialized():
-        init()
+    if _mobula.is_initialized():
+        return
+    with _starting:
+        if not _mobula.is_initialized():
+            init()
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:

@@ -17,6 +17,9 @@ from mobula.exceptions import RayTaskError, TaskCancelledError
 __all__ = ["describe", "flush", "main", "method", "results", "runner"]
 
 
+# What an iterator gives when it has no item yet.
+NOT_YET = object()
+
 # Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
 _is_actor = False
 

@@ -15,7 +15,7 @@ use crate::error::raised;
 use crate::interpreter::Attribute;
 use crate::options::ActorOptions;
 use crate::stream::Items;
-use crate::value::context;
+use crate::value::context::{self, Place};
 
 /// The key of the class that all actors are of.
 const CLASS: Key = Key::from_bits(0x6d6f_6275_6c61);
@@ -102,8 +102,17 @@ impl Actor {
         hasher.finish()
     }
 
+    // A copy is the same actor.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+
     /// Pickles the actor within a value that mobula pickles.
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (u32, u64, String))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Place, u64, String))> {
         let ExportedActor { actor, token, .. } = self.to.export().map_err(|error| raised(py, error))?;
         Ok((RESTORED.get(py)?.clone(), (context::add(token)?, actor, self.class.to_string())))
     }
@@ -111,9 +120,9 @@ impl Actor {
 
 /// An actor that was pickled within a value.
 #[pyfunction]
-pub(crate) fn actor_restored(position: u32, actor: u64, class: &str) -> PyResult<Actor> {
+pub(crate) fn actor_restored(place: Place, actor: u64, class: &str) -> PyResult<Actor> {
     let class: Arc<str> = class.into();
-    let exported = ExportedActor { actor, class: CLASS, token: context::reference(position)? };
+    let exported = ExportedActor { actor, class: CLASS, token: context::reference(place)? };
     let to = ActorRef::import(exported, definition(&class)).expect("the keys are the same");
     Ok(Actor { to, class })
 }

@@ -54,7 +54,7 @@ pub(crate) fn push_arguments(
     names: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<()> {
     let header = PyString::new(arguments.py(), &Header::text(method, names)?);
-    value::encode(header.as_any())?.push_to(list);
+    value::encode(header.as_any())?.push_to(arguments.py(), list);
     for argument in arguments.iter_borrowed() {
         push(list, &argument)?;
     }
@@ -67,7 +67,7 @@ pub(crate) fn push_arguments(
 fn push(list: &mut ArgumentList, argument: &Bound<'_, PyAny>) -> PyResult<()> {
     match argument.cast_exact::<ObjectRef>() {
         Ok(reference) => list.push_reference(&reference.get().to),
-        Err(_) => value::encode(argument)?.push_to(list),
+        Err(_) => value::encode(argument)?.push_to(argument.py(), list),
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use mobula_runtime::{
     Failure, Host, Instance, Invocation, Key, PushError, Returns, TaskError, TaskErrorKind, label,
 };
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -32,6 +32,8 @@ static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
 static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
 static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
+/// What an iterator gives that has no item yet: then this looks whether anybody still wants one.
+static NOT_YET: Attribute = Attribute::new("mobula._worker", "NOT_YET");
 static METHOD: Attribute = Attribute::new("mobula._worker", "method");
 static RESULTS: Attribute = Attribute::new("mobula._worker", "results");
 
@@ -86,15 +88,16 @@ impl Host for Python3 {
     fn interrupt(&self) {
         if let Some(thread) = MAIN_THREAD.get() {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            // SAFETY: the thread lives as long as the process, and Python has a handler for the signal, or the user's
-            // code has.
+            // SAFETY: the thread lives as long as the process. Python has a handler for the signal. If user code has
+            // taken it away, the signal ends the process, which is what the program then asks for.
             unsafe { libc::pthread_kill(*thread, libc::SIGINT) };
         }
     }
 
     fn call(&self, function: Key, on: &mut Invocation<'_>) -> Result<(), Failure> {
         Python::attach(|py| {
-            if INTERRUPTED.swap(false, Ordering::SeqCst) {
+            let was_interrupted = INTERRUPTED.swap(false, Ordering::SeqCst);
+            if was_interrupted {
                 // It was for the call before this one, which may have ended by itself. The signal was sent before this
                 // call was taken from the queue, so the thread has it when it comes back from the next system call.
                 std::thread::yield_now();
@@ -104,6 +107,10 @@ impl Host for Python3 {
             let called = found.and_then(|callee| {
                 let name = name_of(&callee);
                 label_output(py, &name);
+                // This call may have been cancelled before it came here, and its signal with the one before.
+                if (was_interrupted || INTERRUPTED.load(Ordering::SeqCst)) && mobula_runtime::is_cancelled() {
+                    return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name));
+                }
                 let outcome = self.run(py, function, &callee, on);
                 outcome.map_err(|error| (error, name))
             });
@@ -314,10 +321,18 @@ fn name_of(callee: &Bound<'_, PyAny>) -> String {
 fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
     let (py, returns) = (result.py(), on.returns());
     let Returns::Stream(_) = returns else {
-        return give_all(result, returns, &mut |value| on.give(|out| value.write(out)));
+        return give_all(result, returns, &mut |value| give_one(py, on, value));
     };
+    let not_yet = NOT_YET.get(py)?;
     for item in result.try_iter()? {
-        let encoded = value::encode(&item?)?;
+        let item = item?;
+        if item.is(not_yet) {
+            if on.wants_items() {
+                continue;
+            }
+            break;
+        }
+        let encoded = value::encode(&item)?;
         // SAFETY: the closure has the call, of which nothing is Python's, and the encoded item, whose buffers take the
         // lock by themselves when they are given back.
         let is_wanted = unsafe { without_lock(py, || on.give_item(|out| encoded.write(out))) };
@@ -325,7 +340,18 @@ fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
             break;
         }
     }
-    give_all(&py.None().into_bound(py), Returns::One, &mut |value| on.give(|out| value.write(out)))
+    give_all(&py.None().into_bound(py), Returns::One, &mut |value| give_one(py, on, value))
+}
+
+fn give_one(py: Python<'_>, on: &mut Invocation<'_>, value: Value) -> Result<(), PushError<Failure>> {
+    let is_stored = value.is_stored();
+    let give = || on.give(|out| value.write(out));
+    if !is_stored {
+        return give();
+    }
+    // SAFETY: the closure has the call, of which nothing is Python's, and the encoded value, whose buffers take the
+    // lock by themselves when they are given back.
+    unsafe { without_lock(py, give) }
 }
 
 /// Whether the function is a generator, whose caller wants its first item alone.

@@ -12,10 +12,9 @@ use pyo3::types::PyList;
 
 use crate::error::{raised, raised_by_store};
 use crate::interpreter::Attribute;
+use crate::value::context::Place;
 use crate::value::{self, context};
 
-/// A value with more bytes is copied into the store without the interpreter's lock.
-const LONG_BYTES: usize = 1 << 20;
 /// How often a waiting thread looks whether a signal has come. Python notes signals in a handler of its own, and only
 /// a thread with the interpreter's lock can raise what they mean.
 const SIGNALS_INTERVAL: Duration = Duration::from_millis(20);
@@ -86,21 +85,30 @@ impl ObjectRef {
         ON_COMPLETED.get(slf.py())?.call1((slf, callback)).map(drop)
     }
 
+    // A copy is the same reference.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+
     /// Pickles the reference within a value that mobula pickles.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
         let (handle, id) = py.detach(|| self.to.export()).map_err(|error| raised(py, error))?;
-        let position = context::add(handle)?;
-        Ok((RESTORED.get(py)?.clone(), (position, id.map(Into::into))))
+        let place = context::add(handle)?;
+        Ok((RESTORED.get(py)?.clone(), (place, id.map(Into::into))))
     }
 }
 
-/// What a pickled reference has: its position among the value's references, and its id where it is not the object's.
-type Restored = (u32, Option<(u64, u64)>);
+/// What a pickled reference has: its place among the value's references, and its id where it is not the object's.
+type Restored = (Place, Option<(u64, u64)>);
 
 /// A reference that was pickled within a value.
 #[pyfunction]
-pub(crate) fn reference_restored(position: u32, id: Option<(u64, u64)>) -> PyResult<ObjectRef> {
-    Ok(ObjectRef { to: Ref::to_object(context::reference(position)?, id.map(RefId::from)) })
+pub(crate) fn reference_restored(place: Place, id: Option<(u64, u64)>) -> PyResult<ObjectRef> {
+    Ok(ObjectRef { to: Ref::to_object(context::reference(place)?, id.map(RefId::from)) })
 }
 
 /// Copies a value into the store.
@@ -109,10 +117,8 @@ pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let py = value.py();
     let encoded = value::encode(value)?;
     let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
-    let stored = match encoded.len() {
-        LONG_BYTES.. => py.detach(|| runtime.store(&encoded)),
-        _ => runtime.store(&encoded),
-    };
+    // The store may have to wait for room.
+    let stored = py.detach(|| runtime.store(&encoded));
     let handle = stored.map_err(|error| raised_by_store(py, error))?;
     Ok(ObjectRef { to: Ref::to_object(handle, None) })
 }

@@ -32,7 +32,12 @@ impl Reply {
     fn give(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut reply = self.take()?;
         let returns = reply.returns();
-        let given = give_all(result, returns, &mut |value| reply.give(|out| value.write(out)));
+        let py = result.py();
+        let given = give_all(result, returns, &mut |value| {
+            let is_stored = value.is_stored();
+            let give = || reply.give(|out| value.write(out));
+            if is_stored { py.detach(give) } else { give() }
+        });
         reply.finish(given.map_err(|error| failure(result.py(), &self.name, &error)));
         Ok(())
     }
@@ -42,6 +47,11 @@ impl Reply {
         let reply = self.take()?;
         reply.finish(Err(failure(py, &self.name, &PyErr::from_value(error))));
         Ok(())
+    }
+
+    /// Whether the call was cancelled.
+    fn was_cancelled(&self) -> bool {
+        self.reply.lock().as_ref().is_some_and(mobula_runtime::Reply::is_cancelled)
     }
 
     /// Whether the call was cancelled. If not, the notifier notes `number` once it is.

@@ -404,3 +404,54 @@ def test_async_actors_that_call_each_other() -> None:
     ray.get([one.connect.remote([two]), two.connect.remote([one])])
     assert ray.get(one.count.remote(20), timeout=60) == 20
     ray.kill(one)
+
+
+def test_a_stream_of_an_async_actor_ends_when_it_is_dropped() -> None:
+    @ray.remote
+    class Feed:
+        async def endless(self) -> Any:
+            import asyncio
+
+            yield 1
+            await asyncio.Event().wait()
+
+        async def ping(self) -> str:
+            return "pong"
+
+    feed = Feed.remote()
+    stream = feed.endless.remote()
+    assert ray.get(next(stream)) == 1
+    del stream
+    assert ray.get(feed.ping.remote(), timeout=60) == "pong"
+
+
+def test_a_cancelled_call_that_waits_for_a_thread_does_not_begin() -> None:
+    @ray.remote(max_concurrency=2)
+    class Busy:
+        def __init__(self) -> None:
+            import threading
+
+            self.event, self.begun = threading.Event(), 0
+
+        def wait(self) -> int:
+            self.begun += 1
+            self.event.wait(60)
+            return self.begun
+
+        def release(self) -> None:
+            self.event.set()
+
+    busy = Busy.options(concurrency_groups={"control": 1}).remote()
+    running = [busy.wait.remote() for _ in range(2)]
+    third = busy.wait.remote()
+    ray.cancel(third)
+    ray.get(busy.release.options(concurrency_group="control").remote(), timeout=60)
+    assert max(ray.get(running, timeout=60)) == 2
+    assert ray.get(busy.wait.remote(), timeout=60) == 3
+
+
+def test_copies_of_handles_are_the_same_actor() -> None:
+    import copy
+
+    counter = Counter.remote()
+    assert copy.deepcopy([counter])[0] == counter == copy.copy(counter)

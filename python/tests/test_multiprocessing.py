@@ -406,3 +406,25 @@ def test_mobula_does_not_import_it() -> None:
         "assert not names & sys.modules.keys(), names & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], timeout=LONG, check=True)
+
+
+def test_an_error_of_a_dead_actor_is_no_dead_process(tmp_path: Path) -> None:
+    # The class of the error is that of a process that has died.
+    calls = tmp_path / "calls"
+
+    def work(x: int) -> int:
+        with calls.open("a") as file:
+            file.write(f"{x}\n")
+        if x == 1:
+            raise ActorDiedError("of another actor")
+        return x
+
+    with here.Pool(2) as pool:
+        results = [pool.apply_async(work, (x,)) for x in range(5)]
+        for x, result in enumerate(results):
+            if x == 1:
+                with pytest.raises(ActorDiedError):
+                    result.get(60)
+            else:
+                assert result.get(60) == x
+    assert sorted(calls.read_text().split()) == ["0", "1", "2", "3", "4"]

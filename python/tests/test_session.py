@@ -112,3 +112,38 @@ def test_a_worker_cannot_start_a_session() -> None:
     starts = ray.remote(lambda: ray.init())
     with pytest.raises(RuntimeError, match="worker"):
         ray.get(starts.remote())
+
+
+def test_threads_start_one_session_together() -> None:
+    import threading
+
+    @ray.remote
+    def one() -> int:
+        return 1
+
+    results: list[int] = []
+    threads = [threading.Thread(target=lambda: results.append(ray.get(one.remote()))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1] * 6
+
+
+def test_a_call_that_waits_for_room_holds_up_no_other_thread() -> None:
+    import threading
+
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+    held = [ray.put(np.zeros(60 << 20, dtype=np.uint8))]
+    # In use, so that it cannot be spilled.
+    arrays = [ray.get(held[0])]
+    length = ray.remote(len)
+    array = np.zeros(40 << 20, dtype=np.uint8)
+
+    def make_room() -> None:
+        held.clear()
+        arrays.clear()
+
+    # It runs while the call waits: only if that does not have the interpreter's lock.
+    threading.Timer(0.2, make_room).start()
+    assert ray.get(length.remote(array)) == 40 << 20

@@ -203,3 +203,43 @@ def test_serializers_of_a_class() -> None:
         ray.util.deregister_serializer(Connection)
     with pytest.raises(TypeError):
         ray.put(Connection("db"))
+
+
+def test_copies_of_references_are_references() -> None:
+    import copy
+
+    ref = ray.put(1)
+    assert copy.copy(ref) == copy.deepcopy({"in": [ref]})["in"][0] == ref
+
+
+class Keeps:
+    """Keeps a pickle of its reference, instead of the reference."""
+
+    def __init__(self, ref: Any) -> None:
+        self.ref = ref
+
+    def __reduce__(self) -> Any:
+        import pickle
+
+        return (Keeps.of_pickle, (pickle.dumps(self.ref),))
+
+    @staticmethod
+    def of_pickle(data: bytes) -> Any:
+        return data
+
+
+def test_a_pickled_reference_is_never_another_one() -> None:
+    import pickle
+
+    mine, other = ray.put("A"), ray.put("B")
+    data = ray.get(ray.put(Keeps(mine)))
+
+    class Opens:
+        def __init__(self, data: bytes, ref: Any) -> None:
+            self.data, self.ref = data, ref
+
+        def __reduce__(self) -> Any:
+            return (lambda data, ref: (pickle.loads(data), ref), (self.data, self.ref))
+
+    with pytest.raises(ValueError, match="not of the value"):
+        ray.get(ray.put(Opens(data, other)))

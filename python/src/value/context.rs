@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use mobula_client::Handle;
+use mobula_client::{Handle, ObjectId};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -31,8 +31,12 @@ pub(super) fn reading<R>(references: Vec<Handle>, read: impl FnOnce() -> R) -> R
     result
 }
 
-/// Adds a reference to the value that is being pickled. Returns its position.
-pub(crate) fn add(handle: Handle) -> PyResult<u32> {
+/// A reference in a pickle: its position among the references of the value, and the object, which tells a reference of
+/// this value from one of another value.
+pub(crate) type Place = (u32, [u8; ObjectId::BYTES]);
+
+/// Adds a reference to the value that is being pickled. Returns its place.
+pub(crate) fn add(handle: Handle) -> PyResult<Place> {
     WRITING.with_borrow_mut(|stack| {
         let references = stack.last_mut().ok_or_else(|| {
             PyTypeError::new_err(
@@ -40,17 +44,22 @@ pub(crate) fn add(handle: Handle) -> PyResult<u32> {
                  a call or returned from one: then the store knows who holds its object",
             )
         })?;
+        let object = handle.id().to_bytes();
         references.push(handle);
-        Ok(references.len() as u32 - 1)
+        Ok((references.len() as u32 - 1, object))
     })
 }
 
-/// The reference at this position of the value that is being read.
-pub(crate) fn reference(position: u32) -> PyResult<Handle> {
-    READING.with_borrow(|stack| {
+/// The reference at this place of the value that is being read.
+pub(crate) fn reference((position, object): Place) -> PyResult<Handle> {
+    let found = READING.with_borrow(|stack| {
         let found = stack.last().and_then(|references| references.get(position as usize));
-        found
-            .cloned()
-            .ok_or_else(|| PyValueError::new_err("the value names a reference that it does not have"))
+        found.filter(|handle| handle.id().to_bytes() == object).cloned()
+    });
+    found.ok_or_else(|| {
+        PyValueError::new_err(
+            "a pickled reference or actor handle is not of the value that is being read: it can only be read within that \
+             value, by mobula",
+        )
     })
 }

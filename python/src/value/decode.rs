@@ -46,7 +46,9 @@ pub(crate) fn of_payload<'py>(
             decode(py, value, None, references.map_err(|error| raised_by_store(py, error))?)
         }
         Payload::Stored(id) => {
-            let found = client.hold(id).map_err(Failure::from).and_then(|handle| stored(client, handle));
+            // An object that was spilled is read from the disk.
+            let found = py
+                .detach(|| client.hold(id).map_err(Failure::from).and_then(|handle| stored(client, handle)));
             of_object(py, client, found.map_err(|failure| raised(py, failure))?)
         }
     }
@@ -118,6 +120,17 @@ fn decode<'py>(
     })
 }
 
+/// Whether numpy knows an element type of numbers by this name: byte order, kind and size, such as `<f8`. It would take
+/// the bytes for the addresses of objects, if the name said so.
+fn is_number_type(name: &str) -> bool {
+    match name.as_bytes() {
+        [b'<' | b'>' | b'|' | b'=', b'b' | b'i' | b'u' | b'f' | b'c', size @ ..] => {
+            matches!(size.len(), 1..=2) && size.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    }
+}
+
 /// The parts of a payload, each of which lies in it.
 struct Parts<'a> {
     payload: &'a [u8],
@@ -172,6 +185,9 @@ impl<'a> Parts<'a> {
         };
         let name_length = take(1)?[0];
         let name = str::from_utf8(take(name_length.into())?).map_err(|_| short())?;
+        if !is_number_type(name) {
+            return Err(damaged("the type of its array is none of numbers"));
+        }
         let is_fortran = take(1)?[0] != 0;
         let dimensions = take(1)?[0];
         let mut shape = Vec::with_capacity(dimensions.into());

@@ -16,6 +16,9 @@ use super::{ALIGNMENT, HEADER_BYTES, RECORD_BYTES, context, kind, numbers};
 use crate::interpreter::Attribute;
 use crate::reference::ObjectRef;
 
+/// A value with more bytes or references goes into the store, whatever it is for.
+const INLINE_BYTES_MAX: usize = 4096;
+const INLINE_REFERENCES_MAX: usize = 32;
 /// Longer bytes are not copied twice.
 const SHORT_BYTES_MAX: usize = 1024;
 /// A deeper value is left to `cloudpickle`, which pickles every value.
@@ -134,8 +137,15 @@ impl Value {
     }
 
     /// Adds the value to the arguments of a call.
-    pub(crate) fn push_to(self, arguments: &mut ArgumentList) {
-        arguments.push_value(|out| self.write(out));
+    pub(crate) fn push_to(self, py: Python<'_>, arguments: &mut ArgumentList) {
+        let is_stored = self.is_stored();
+        let push = || arguments.push_value(|out| self.write(out));
+        if is_stored { py.detach(push) } else { push() }
+    }
+
+    /// Whether the value goes into the store, where it is copied, and where it may have to wait for room.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.len() > INLINE_BYTES_MAX || self.references().len() > INLINE_REFERENCES_MAX
     }
 
     /// The number of bytes that are copied when it is written.

@@ -12,6 +12,9 @@ use crate::wire::Returns;
 pub(crate) trait ItemSink {
     /// Sends an item, and waits until the caller wants another one. Returns `false` when it wants no more.
     fn send(&self, item: Payloads) -> bool;
+
+    /// Whether the caller still wants items, as far as this process knows. Does not wait.
+    fn is_wanted(&self) -> bool;
 }
 
 /// A call that is about to run, as its host sees it.
@@ -138,6 +141,13 @@ impl<'a> Invocation<'a> {
     /// [concurrent](crate::Instance::is_concurrent), and the second time.
     pub fn later(&mut self) -> Option<Reply> {
         self.later.take().map(|later| later())
+    }
+
+    /// Whether the caller of a stream still wants items: it has neither dropped the stream nor cancelled the call, as
+    /// far as this process knows. For a host whose next item may be long in coming.
+    #[must_use]
+    pub fn wants_items(&self) -> bool {
+        self.items.is_some_and(ItemSink::is_wanted)
     }
 
     /// Gives the next item of a stream, as [`give`](Self::give) gives a result, and waits until the caller wants

@@ -73,13 +73,17 @@ impl ItemSink for Items<'_> {
         });
         debug_assert!(sent.is_ok(), "a payload fits a record");
         self.sent.set(position + 1);
-        // A function that never waits learns here that it was cancelled.
-        if self.to.has_mail() {
-            self.runtime.look();
-        }
         if !self.has_room() {
             let may_go_on = || (self.has_room() || self.is_cancelled()).then_some(());
             self.runtime.wait(None, || Behind::Unknown, may_go_on);
+        }
+        self.is_wanted()
+    }
+
+    fn is_wanted(&self) -> bool {
+        // A function that never waits learns here that it was cancelled.
+        if self.to.has_mail() {
+            self.runtime.look();
         }
         !self.is_cancelled() && !self.runtime.is_over() && !self.to.is_closed()
     }
