@@ -58,8 +58,8 @@ pub(crate) fn reference((position, object): Place) -> PyResult<Handle> {
     });
     found.ok_or_else(|| {
         PyValueError::new_err(
-            "a pickled reference or actor handle is not of the value that is being read: it can only be read within that \
-             value, by mobula",
+            "a pickled reference or actor handle is not of the value that is being read: each is read within its own \
+             value alone",
         )
     })
 }
