@@ -10,6 +10,7 @@ One thread of the program sends and receives. It sleeps while nothing happens.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import io
 import itertools
@@ -36,6 +37,11 @@ _SHORT_BYTES_MAX = 1024
 _MANY_ITEMS = 1000
 # A piece that took longer is a long one.
 _SHORT_S = 0.2
+
+
+def on_new_thread(work: Callable[[], None]) -> None:
+    """Do something on a new thread: for finalizers, which the collector runs on any thread, with any lock held."""
+    _thread.start_new_thread(work, ())
 
 
 class Kind:

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-from mobula._processes import Kind, Processes, Sent, Work, check_count
+from mobula._processes import Kind, Processes, Sent, Work, check_count, on_new_thread
 
 __all__ = ["Executor"]
 
@@ -89,7 +89,7 @@ class Executor(concurrent.futures.Executor):
         count = check_count(max_workers, "max_workers")
         self._processes = Processes(count, initializer, initargs, max_tasks_per_child, ray_remote_args)
         # An executor that is forgotten does what it was given, and then ends its processes.
-        weakref.finalize(self, Processes.close, self._processes).atexit = False
+        weakref.finalize(self, on_new_thread, self._processes.close).atexit = False
         _processes.add(self._processes)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:

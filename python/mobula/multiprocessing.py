@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from mobula._processes import Kind, Processes, Sent, Work, check_count, report
+from mobula._processes import Kind, Processes, Sent, Work, check_count, on_new_thread, report
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError", "cpu_count"]
 
@@ -250,7 +250,7 @@ class Pool:
         count = check_count(processes, "processes")
         self._processes = Processes(count, initializer, initargs, maxtasksperchild, ray_remote_args)
         # A pool that is forgotten ends its processes.
-        self._finalizer = weakref.finalize(self, Processes.terminate, self._processes)
+        self._finalizer = weakref.finalize(self, on_new_thread, self._processes.terminate)
         self._finalizer.atexit = False
 
     def __enter__(self) -> Pool:

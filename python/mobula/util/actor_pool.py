@@ -51,11 +51,14 @@ class ActorPool:
         if self._next_return >= self._next_submission:
             raise ValueError("It is not allowed to call get_next() after get_next_unordered().")
         ref = self._refs[self._next_return]
-        if timeout is not None and not mobula.wait([ref], timeout=timeout)[0]:
-            if not ignore_if_timedout:
-                raise TimeoutError("Timed out waiting for result")
+        is_late = timeout is not None and not mobula.wait([ref], timeout=timeout)[0]
+        if is_late and not ignore_if_timedout:
+            raise TimeoutError("Timed out waiting for result")
         self._next_return += 1
-        return self._take(ref, timeout)
+        self._free(ref)
+        if is_late:
+            raise TimeoutError(f"Timed out waiting for result. The task {ref} has been ignored.")
+        return mobula.get(ref)
 
     def get_next_unordered(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """Wait for any result."""
@@ -65,12 +68,13 @@ class ActorPool:
         if not ready:
             raise TimeoutError("Timed out waiting for result")
         self._next_return = max(self._next_return, self._numbers[ready[0]] + 1)
-        return self._take(ready[0], timeout)
+        self._free(ready[0])
+        return mobula.get(ready[0])
 
-    def _take(self, ref: ObjectRef[Any], timeout: float | None) -> Any:
+    def _free(self, ref: ObjectRef[Any]) -> None:
+        """Give the actor of this result back to the pool."""
         del self._refs[self._numbers.pop(ref)]
         self._return(self._actors.pop(ref))
-        return mobula.get(ref, timeout=timeout)
 
     def _return(self, actor: ActorHandle) -> None:
         self._idle.append(actor)
