@@ -26,6 +26,10 @@ doc:
 test:
     .ci/run test
 
+# The Python package: built and installed, its types, its style, its tests.
+python:
+    .ci/run python
+
 # The examples, each of which checks its own results.
 check:
     .ci/run check
