@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 TESTS = """
-    import os, subprocess, sys
+    import os, subprocess, sys, time
     import pytest
 
     def test_a_call(mobula_session):
@@ -18,10 +18,16 @@ TESTS = """
 
     def test_what_is_left_is_found(mobula_session, request):
         from mobula import pytest_plugin
-        before = pytest_plugin._children()
-        assert before
+        # The store and three workers, which start while the session is used already.
+        end = time.monotonic() + 60
+        while len(before := pytest_plugin._children()) < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(before) == 4
         child = subprocess.Popen([sys.executable, "-c", "input()  # mobula"], stdin=subprocess.PIPE)
         left = f"process {child.pid} ({sys.executable} -c input()  # mobula)"
+        # A program that has just begun has no arguments yet, by which it is told from others.
+        while not pytest_plugin._left(before, "/nowhere") and time.monotonic() < end:
+            time.sleep(0.01)
         assert pytest_plugin._left(before, "/nowhere") == [left]
         child.communicate()
         assert pytest_plugin._left(before, "/nowhere") == []
