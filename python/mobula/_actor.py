@@ -89,7 +89,7 @@ class ActorClass(Generic[T]):
         )
 
     def __getattr__(self, name: str) -> Any:
-        # What the class itself has: its methods see it under the name that the actor class has taken.
+        # The attributes of the class itself: its methods see them under the name that the actor class has taken.
         if name.startswith("_"):
             raise AttributeError(f"the actor class has no attribute {name!r}")
         return getattr(self._class, name)

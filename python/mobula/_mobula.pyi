@@ -132,7 +132,6 @@ def start(
     memory: int | None,
     resources: dict[str, float] | None,
     object_store_memory: int | None,
-    spill_directory: str | os.PathLike[str] | None,
     log_to_driver: bool | None,
 ) -> os.PathLike[str]: ...
 def wait(

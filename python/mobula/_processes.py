@@ -288,7 +288,7 @@ class Processes:
                     self._send(place, work)
                     return True
             except Exception as error:
-                # What it is called with cannot be pickled, or there is no session any more.
+                # Its arguments cannot be pickled, or there is no session any more.
                 work.ends(None, error)
             except BaseException as error:
                 with self._lock:

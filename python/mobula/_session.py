@@ -132,7 +132,6 @@ def init(
         memory=_memory,
         resources=resources,
         object_store_memory=object_store_memory,
-        spill_directory=None,
         log_to_driver=log_to_driver,
     )
     _set_namespace(namespace or "default")

@@ -17,7 +17,7 @@ from mobula.exceptions import RayTaskError, TaskCancelledError
 __all__ = ["describe", "flush", "main", "method", "results", "runner"]
 
 
-# What an iterator gives when it has no item yet.
+# The item that an iterator gives when it has none yet.
 NOT_YET = object()
 
 # Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
@@ -93,7 +93,7 @@ def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str
     try:
         from mobula._serialization import dumps
 
-        # What was raised elsewhere is told once.
+        # An error that came from another call is told once.
         pickled = dumps(error.cause if isinstance(error, RayTaskError) else error)
         pickle.loads(pickled)
     except Exception:

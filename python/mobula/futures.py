@@ -158,7 +158,7 @@ class Executor(concurrent.futures.Executor):
 
 def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
     for values in lists:
-        # What was given is not kept.
+        # A result that was given is not kept.
         values.reverse()
         while values:
             yield values.pop()

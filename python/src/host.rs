@@ -32,7 +32,7 @@ static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
 static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
 static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
-/// What an iterator gives that has no item yet: then this looks whether anybody still wants one.
+/// The item that an iterator gives when it has none yet: the host looks then whether the caller still wants one.
 static NOT_YET: Attribute = Attribute::new("mobula._worker", "NOT_YET");
 static METHOD: Attribute = Attribute::new("mobula._worker", "method");
 static RESULTS: Attribute = Attribute::new("mobula._worker", "results");

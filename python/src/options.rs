@@ -6,6 +6,15 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+/// Sets the options that were given, each by the setter of its name.
+macro_rules! set_given {
+    ($options:ident: $($name:ident),+) => {
+        $(if let Some(value) = $name {
+            $options = $options.$name(value);
+        })+
+    };
+}
+
 type Amounts = Option<HashMap<String, f64>>;
 
 /// Options of a call.
@@ -37,33 +46,10 @@ impl TaskOptions {
         working_dir: Option<PathBuf>,
     ) -> Self {
         let mut options = mobula_runtime::TaskOptions::new();
-        if let Some(cpus) = num_cpus {
-            options = options.num_cpus(cpus);
-        }
-        if let Some(gpus) = num_gpus {
-            options = options.num_gpus(gpus);
-        }
-        if let Some(bytes) = memory {
-            options = options.memory(bytes);
-        }
-        if let Some(resources) = resources {
-            options = options.resources(resources);
-        }
-        if let Some(retries) = max_retries {
-            options = options.max_retries(times(retries));
-        }
-        if let Some(retry) = retry_exceptions {
-            options = options.retry_exceptions(retry);
-        }
-        if let Some(delay) = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            options = options.retry_delay(delay);
-        }
-        if let Some(variables) = env_vars {
-            options = options.env_vars(variables);
-        }
-        if let Some(directory) = working_dir {
-            options = options.working_dir(directory);
-        }
+        let max_retries = max_retries.map(times);
+        let retry_delay = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        set_given!(options: num_cpus, num_gpus, memory, resources, max_retries, retry_exceptions, retry_delay);
+        set_given!(options: env_vars, working_dir);
         let max_calls = if max_calls == 0 { String::new() } else { max_calls.to_string() };
         Self { of_core: options, max_calls }
     }
@@ -92,33 +78,9 @@ impl ActorOptions {
         working_dir: Option<PathBuf>,
     ) -> Self {
         let mut options = mobula_runtime::ActorOptions::new();
-        if let Some(name) = name {
-            options = options.name(name);
-        }
-        if let Some(cpus) = num_cpus {
-            options = options.num_cpus(cpus);
-        }
-        if let Some(gpus) = num_gpus {
-            options = options.num_gpus(gpus);
-        }
-        if let Some(bytes) = memory {
-            options = options.memory(bytes);
-        }
-        if let Some(resources) = resources {
-            options = options.resources(resources);
-        }
-        if let Some(restarts) = max_restarts {
-            options = options.max_restarts(times(restarts));
-        }
-        if let Some(retries) = max_task_retries {
-            options = options.max_task_retries(times(retries));
-        }
-        if let Some(variables) = env_vars {
-            options = options.env_vars(variables);
-        }
-        if let Some(directory) = working_dir {
-            options = options.working_dir(directory);
-        }
+        let (max_restarts, max_task_retries) = (max_restarts.map(times), max_task_retries.map(times));
+        set_given!(options: name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries);
+        set_given!(options: env_vars, working_dir);
         Self(options)
     }
 }

@@ -17,7 +17,7 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 /// Starts a session, whose workers and store are started by these commands. Returns the socket of its store.
 #[pyfunction]
 #[pyo3(signature = (
-    command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory, spill_directory,
+    command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory,
     log_to_driver
 ))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
@@ -30,7 +30,6 @@ pub(crate) fn start(
     memory: Option<u64>,
     resources: Option<HashMap<String, f64>>,
     object_store_memory: Option<u64>,
-    spill_directory: Option<PathBuf>,
     log_to_driver: Option<bool>,
 ) -> PyResult<PathBuf> {
     let mut options = SessionOptions::new(host::build_id(), launch(command));
@@ -40,7 +39,6 @@ pub(crate) fn start(
     options.amounts.memory = memory;
     options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
     options.capacity_bytes = object_store_memory;
-    options.spill_directory = spill_directory;
     options.forward_output = log_to_driver;
     py.detach(|| {
         let session = mobula_runtime::start(options)?;
