@@ -90,7 +90,7 @@ impl Visits {
 
 // ---- the server ----
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct Server {
     visits: ActorHandle<Visits>,

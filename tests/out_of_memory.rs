@@ -395,7 +395,7 @@ fn takes_much(notes: Notes) -> usize {
 }
 
 #[test]
-#[ignore = "the other test runs it"]
+#[ignore = "the test of a control group runs it, in a process of its own"]
 fn driver_in_a_control_group() {
     let Some(group) = std::env::var_os(GROUP) else { return };
     std::fs::write(Path::new(&group).join("cgroup.procs"), std::process::id().to_string()).unwrap();

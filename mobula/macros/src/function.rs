@@ -177,7 +177,7 @@ fn registration(
     let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
     let max_calls = match (&options.max_calls, &options.demand.num_gpus) {
         (Some(calls), _) => Some(quote!(.max_calls(#calls))),
-        // What a call leaves in the memory of its GPU goes with its process.
+        // The memory that a call leaves on its GPU goes with its process.
         (None, Some(gpus)) => {
             let gpus = signature::repeated(gpus);
             let calls = quote!(__mobula::__private::max_calls_with_gpus(#gpus as ::core::primitive::f64));

@@ -110,7 +110,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 let ran_nanos = ran.as_nanos() as u64;
                 match (outcome, &items) {
-                    // It is answered by somebody else.
+                    // The answer comes later.
                     _ if is_later => {}
                     (Ok(()), None) => reply(&from, task, results, ran_nanos),
                     (Ok(()), Some(items)) => {

@@ -46,7 +46,7 @@ impl Counts {
     }
 }
 
-/// What is allowed of a result beside the right value.
+/// The errors that a result may be in place of the right value.
 #[derive(Debug, Clone, Copy, Default)]
 struct Allowed {
     /// The call was cancelled.
