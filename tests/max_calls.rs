@@ -1,9 +1,10 @@
-//! `max_calls`: if these fail, a worker that has to end after some calls of a function goes on, or a call that waits at
-//! it is lost or runs twice, or a result goes with it.
+//! Workers that end: if these fail, a worker that has to end after some calls of a function (`max_calls`) goes on, or a
+//! call that waits at it is lost or runs twice, or a result goes with it; or with a worker that is not needed.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use mobula::{ObjectRef, TaskOptions};
 use mobula_tests::{eventually, is_running, session, session_processes};
@@ -163,4 +164,31 @@ fn streams_end_before_their_processes() {
         pids.push(items[0].0);
     }
     assert_at_most(2, pids);
+}
+
+/// Makes a call that it does not wait for, and returns a reference to its result.
+#[mobula::remote(num_cpus = 0)]
+fn hands_on_and_is_idle(directory: PathBuf) -> (u32, ObjectRef<u32>) {
+    let call = slow::options(TaskOptions::new().num_cpus(0.0));
+    (std::process::id(), call.remote(directory.join("begun"), directory.join("go")))
+}
+
+#[test]
+fn a_process_that_is_not_needed_ends_after_the_calls_that_it_made() {
+    let _session = session(1);
+    let directory = tempfile::tempdir().unwrap();
+    // A process of its own environment is not kept when it is idle.
+    let elsewhere = TaskOptions::new().env_vars([("SURPLUS", "1")]);
+    let (pid, inner) =
+        hands_on_and_is_idle::options(elsewhere).remote(directory.path().to_owned()).get().unwrap();
+    eventually("the inner call runs", || directory.path().join("begun").exists());
+    // The time in which an idle process is kept passes. Whenever it is over, the process waits for the inner call.
+    let begun = Instant::now();
+    while is_running(pid) && begun.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(is_running(pid), "the result that it has handed on is lost");
+    File::create(directory.path().join("go")).unwrap();
+    assert_eq!(inner.get().unwrap(), 7);
+    eventually("it has ended", || !is_running(pid));
 }

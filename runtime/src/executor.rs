@@ -150,6 +150,8 @@ pub(crate) enum Work {
         arguments: u32,
         payloads: Vec<u8>,
     },
+    /// The process is spent: the calls that it made end before it does.
+    AwaitCalls,
 }
 
 impl Executor {
@@ -217,7 +219,7 @@ impl Executor {
     fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancelled> {
         let is_it = |work: &Work| match work {
             Work::Call { from: its, call, .. } => Arc::ptr_eq(its, from) && call.task == cancel.task,
-            Work::Construct { .. } => false,
+            Work::Construct { .. } | Work::AwaitCalls => false,
         };
         let mut queue = self.queue.lock();
         let before = queue.work.len();
@@ -327,7 +329,7 @@ impl Executor {
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let is_its = |work: &Work| match work {
             Work::Call { from, call, .. } => Arc::ptr_eq(from, link) && !call.is_detached,
-            Work::Construct { .. } => false,
+            Work::Construct { .. } | Work::AwaitCalls => false,
         };
         let mut queue = self.queue.lock();
         queue.work.retain(|work| !is_its(work));
@@ -339,8 +341,12 @@ impl Executor {
         cancelled
     }
 
-    /// The head wants to know when no call is left here.
-    pub(crate) fn say_when_free(&self, head: &Arc<Link>) {
+    /// The head wants to know when no call is left here; and none that this process made, if it `is_spent` from now on.
+    pub(crate) fn say_when_free(&self, head: &Arc<Link>, is_spent: bool) {
+        if is_spent && !self.spent.swap(true, Ordering::AcqRel) {
+            self.decline_waiting();
+            self.queue.lock().work.push_back(Work::AwaitCalls);
+        }
         self.asked.store(true, Ordering::SeqCst);
         self.say_if_free(Some(head));
     }
@@ -489,7 +495,7 @@ impl Executor {
             Work::Call { from, call, .. } => {
                 Some(Taken { link: from.id, task: call.task, is_detached: call.is_detached })
             }
-            Work::Construct { .. } => None,
+            Work::Construct { .. } | Work::AwaitCalls => None,
         };
         if self.is_concurrent()
             && let Some(taken) = &queue.taken

@@ -9,7 +9,8 @@
 //!
 //! A worker that has run as many calls of a function as there may be is *spent*: it begins no more, its caller gives it
 //! back, and it ends. What its calls held beside CPUs is free when it has ended, unless it waits for calls that it
-//! made.
+//! made. A process that is not needed is spent, too, so that it ends when the calls that it made are over: it may have
+//! handed on references to their results.
 //!
 //! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone. The
 //! same holds for its GPUs: a call that demands some runs in a process that has so many, and of which enough is free.
@@ -85,8 +86,10 @@ pub(super) enum Decision<C> {
     Place { actor: u64, token: u64 },
     /// Another caller has no worker.
     Recall { lessee: C, worker: OwnerId },
-    /// A worker must say when it is free.
-    AskWhetherFree { worker: C },
+    /// A worker must say when it is free. If it is spent, it begins no more calls.
+    AskWhetherFree { worker: C, is_spent: bool },
+    /// A process ends.
+    End { token: u64 },
 }
 
 /// The request for a process that is refused.
@@ -147,7 +150,8 @@ impl<C: Caller> Pool<C> {
         let starting = (self.starting() > 0).then_some(START_PATIENCE / 4);
         let broken = self.workers.active().any(|(_, worker)| worker.broken.is_some());
         let broken = broken.then_some(BROKEN_PATIENCE / 4);
-        let finishing = self.workers.active().any(|(_, worker)| worker.is_finishing(now));
+        let is_finishing = |worker: &Worker<C>| worker.is_finishing(now) || worker.is_ending(now);
+        let finishing = self.workers.active().any(|(_, worker)| is_finishing(worker));
         let finishing = finishing.then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
         let wants =
@@ -216,15 +220,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn set_spent(&mut self, peer: OwnerId, waits: bool, now: Instant) {
         // Said twice, the second time counts for nothing: it may have given back what it would keep.
         let Some((token, _)) = self.workers.at(peer).filter(|(_, worker)| !worker.spent) else { return };
-        self.change(token, |worker| {
-            worker.spent = true;
-            worker.keeps = !waits;
-            if matches!(worker.job, Job::Idle { .. }) {
-                // It has given back what its calls demanded, and is asked whether it has any left.
-                worker.demand = Demand::nothing();
-                worker.job = Job::Finishing { since: now, asked: false };
-            }
-        });
+        self.change(token, |worker| worker.set_spent(!waits, now));
     }
 
     /// Whether a process has registered, and not ended.
@@ -563,7 +559,10 @@ impl<C: Caller> Pool<C> {
         // Another process starts, unless one that is there may soon be free. Idle ones of other environments end.
         let starts = match self.workers.len() < self.limit() {
             true => !is_any(&|worker| worker.is_finishing(now) && is_of_it(worker)),
-            false => is_any(&is_exiting) || is_any(&|worker| worker.is_idle() && !self.suits(worker, demand)),
+            false => {
+                is_any(&|worker| worker.is_ending(now))
+                    || is_any(&|worker| worker.is_idle() && !self.suits(worker, demand))
+            }
         };
         if comes || starts { Lack::Nothing } else { Lack::Process }
     }
@@ -596,15 +595,18 @@ impl<C: Caller> Pool<C> {
         Some(Decision::Recall { lessee: lessee.clone(), worker: link.peer() })
     }
 
-    fn ask_whether_free(&mut self) -> Vec<Decision<C>> {
+    /// Asks the workers that may still have calls, and were not asked yet.
+    pub(super) fn ask_whether_free(&mut self) -> Vec<Decision<C>> {
         let to_ask = self.workers.active().filter_map(|(token, worker)| match (worker.job, &worker.link) {
-            (Job::Finishing { since, asked: false }, Some(link)) => Some((token, since, link.clone())),
+            (Job::Finishing { since, asked: false }, Some(link)) => {
+                Some((token, since, worker.spent, link.clone()))
+            }
             _ => None,
         });
         let to_ask: Vec<_> = to_ask.collect();
-        let ask = |(token, since, worker)| {
+        let ask = |(token, since, is_spent, worker)| {
             self.workers.change(token, |worker| worker.job = Job::Finishing { since, asked: true });
-            Decision::AskWhetherFree { worker }
+            Decision::AskWhetherFree { worker, is_spent }
         };
         to_ask.into_iter().map(ask).collect()
     }

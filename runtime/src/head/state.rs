@@ -328,23 +328,7 @@ impl State {
         }
         self.pool.want_actors(self.actors.demanding(), now);
         for decision in self.pool.arrange(now) {
-            match decision {
-                Decision::Grant { caller, demand, worker, pid } => {
-                    let _ = caller.send(&FromHead::Granted { demand, worker, pid }, Vec::new());
-                }
-                Decision::Place { actor, token } => {
-                    let link = self.pool.link(token).cloned();
-                    if !link.is_some_and(|link| self.actors.place(actor, token, &link)) {
-                        self.pool.set_idle(token, now);
-                    }
-                }
-                Decision::Recall { lessee, worker } => {
-                    let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
-                }
-                Decision::AskWhetherFree { worker } => {
-                    let _ = worker.send(&FromHead::SayWhenFree, Vec::new());
-                }
-            }
+            self.carry_out(decision, now);
         }
         for (environment, counts) in &mut self.start_failures {
             if counts.failures >= START_FAILURES_MAX && self.pool.is_hopeless(environment, now) {
@@ -357,8 +341,8 @@ impl State {
             // Nothing would wake the head for another try later.
             while !self.has_given_up(&process.environment) && !self.start_process(&process) {}
         }
-        for token in self.pool.surplus(self.actors.waiting().len(), now) {
-            self.exit(token);
+        for decision in self.pool.end_surplus(self.actors.waiting().len(), now) {
+            self.carry_out(decision, now);
         }
         match self.pool.refuse(self.actors.waiting().len(), now) {
             Some(Refused::Caller(caller, demand)) => {
@@ -379,6 +363,27 @@ impl State {
                 "{blocked} of the session's {in_use} processes are there only because their calls wait for others; \
                  there may be {limit} (`Builder::max_processes`)"
             ));
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision<Arc<Link>>, now: Instant) {
+        match decision {
+            Decision::Grant { caller, demand, worker, pid } => {
+                let _ = caller.send(&FromHead::Granted { demand, worker, pid }, Vec::new());
+            }
+            Decision::Place { actor, token } => {
+                let link = self.pool.link(token).cloned();
+                if !link.is_some_and(|link| self.actors.place(actor, token, &link)) {
+                    self.pool.set_idle(token, now);
+                }
+            }
+            Decision::Recall { lessee, worker } => {
+                let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
+            }
+            Decision::AskWhetherFree { worker, is_spent } => {
+                let _ = worker.send(&FromHead::SayWhenFree { is_spent }, Vec::new());
+            }
+            Decision::End { token } => self.exit(token),
         }
     }
 

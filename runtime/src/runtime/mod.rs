@@ -195,9 +195,9 @@ impl Runtime {
             (FromHead::Construct { actor, class, arguments, payloads }, Some(executor)) => {
                 executor.on_construct(actor, class, arguments, payloads);
             }
-            (FromHead::SayWhenFree, Some(executor)) => {
+            (FromHead::SayWhenFree { is_spent }, Some(executor)) => {
                 if let Some(head) = self.head() {
-                    executor.say_when_free(head);
+                    executor.say_when_free(head, is_spent);
                 }
             }
             (FromHead::Exit, Some(executor)) => executor.stop(),

@@ -111,7 +111,10 @@ pub(crate) enum FromHead<'a> {
         worker: OwnerId,
     },
     /// To a worker: send `Free` when no call is left.
-    SayWhenFree,
+    SayWhenFree {
+        /// It is spent: it begins no more calls, and the calls that it made count, too.
+        is_spent: bool,
+    },
     /// To the caller that a worker is leased to: say which call runs there. Answered by `Runs`.
     AskCall {
         worker: OwnerId,

@@ -149,6 +149,7 @@ fn records() -> Vec<Vec<u8>> {
             max_task_retries: 3,
         },
         FromHead::AskCall { worker: owner },
+        FromHead::SayWhenFree { is_spent: true },
         FromHead::Died { process: owner, reason: short_of_memory, memory_retries: 5 },
         FromHead::ActorOver { actor: 1, pid: 2, failure },
     ] {

@@ -39,7 +39,13 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
         if !executor.is_actor() {
             runtime.call_begins();
         }
+        // What a process that is spent does last: results of the calls that it made may be wanted elsewhere.
+        let await_calls = || {
+            let is_over = || executor.is_stopping() || !runtime.submitter.has_calls();
+            runtime.wait_for_work(idle, || is_over().then_some(()))
+        };
         match work {
+            Work::AwaitCalls => _ = await_calls(),
             Work::Construct { actor: id, class, arguments, payloads } => {
                 let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
                 let result = host.construct(class, &mut on).map(|made| {
@@ -130,9 +136,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 used = Some(record);
                 if is_spent {
-                    // The calls that it made end before it does: their results may be wanted elsewhere.
-                    let is_over = || executor.is_stopping() || !runtime.submitter.has_calls();
-                    runtime.wait_for_work(idle, || is_over().then_some(()));
+                    await_calls();
                 }
             }
         }

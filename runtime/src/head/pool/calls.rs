@@ -59,7 +59,8 @@ enum Record {
     // From the head.
     Granted(usize, u64),
     Recall(u64),
-    SayWhenFree,
+    /// Whether it is spent.
+    SayWhenFree(bool),
     NoWorkers(usize),
     // Between a caller and a worker.
     Call(u64),
@@ -438,12 +439,11 @@ impl Life {
         !its.sent.is_empty() || its.leases.has_waiting()
     }
 
-    /// A worker ends that the head knows to be spent: no call is lost with it.
+    /// The head ends a worker: no call is lost with it.
     fn check_end(&self, token: u64) {
         let has_one = |caller: &Process| caller.sent.values().any(|worker| *worker == token);
         let is_lost = self.callers.values().any(has_one) || self.has_calls(token);
-        let is_spent = self.pool.workers.get(token).is_some_and(|worker| worker.spent);
-        assert!(!(is_spent && is_lost), "{token} was spent, and is ended with calls");
+        assert!(!is_lost, "{token} is ended with calls");
     }
 
     fn decline_queue(&mut self, token: u64) {
@@ -524,8 +524,12 @@ impl Life {
                 self.callers.get_mut(&to).expect("it lives").leases.recall(end(worker));
                 self.end_leases(to);
             }
-            Record::SayWhenFree => {
-                self.servers.get_mut(&to).expect("it lives").asked = true;
+            Record::SayWhenFree(is_spent) => {
+                let server = self.servers.get_mut(&to).expect("it lives");
+                server.asked = true;
+                if is_spent && !std::mem::replace(&mut server.spent, true) {
+                    self.decline_queue(to);
+                }
                 self.say_if_free(to);
             }
             Record::NoWorkers(demand) => {
@@ -567,17 +571,7 @@ impl Life {
         let there = self.servers.len() + self.unnoticed.len();
         self.pool.set_room(usize::MAX, self.room.saturating_sub(there));
         for decision in self.pool.arrange(self.now) {
-            match decision {
-                Decision::Grant { caller, demand, worker, .. } => {
-                    let demand = self.number_of(&demand);
-                    self.send(HEAD, caller.0, Record::Granted(demand, worker.epoch()));
-                }
-                Decision::Recall { lessee, worker } => {
-                    self.send(HEAD, lessee.0, Record::Recall(worker.epoch()));
-                }
-                Decision::Place { .. } => panic!("an actor is placed, and there is none"),
-                Decision::AskWhetherFree { worker } => self.send(HEAD, worker.0, Record::SayWhenFree),
-            }
+            self.carry_out(decision);
         }
         for process in self.pool.lacking(0, self.now) {
             self.token_last += 1;
@@ -585,13 +579,8 @@ impl Life {
             self.servers.insert(self.token_last, Server::default());
             self.callers.insert(self.token_last, Process::default());
         }
-        for token in self.pool.surplus(0, self.now) {
-            self.pool.exit(token, self.now);
-            // It may be dead already.
-            if self.servers.contains_key(&token) {
-                self.check_end(token);
-                self.die(token);
-            }
+        for decision in self.pool.end_surplus(0, self.now) {
+            self.carry_out(decision);
         }
         if let Some(refused) = self.pool.refuse(0, self.now) {
             let Refused::Caller(caller, demand) = refused else {
@@ -603,6 +592,30 @@ impl Life {
             self.send(HEAD, caller.0, Record::NoWorkers(demand));
         }
         assert!(self.servers.len() <= self.processes_max, "more processes than there may be");
+    }
+
+    fn carry_out(&mut self, decision: Decision<End>) {
+        match decision {
+            Decision::Grant { caller, demand, worker, .. } => {
+                let demand = self.number_of(&demand);
+                self.send(HEAD, caller.0, Record::Granted(demand, worker.epoch()));
+            }
+            Decision::Recall { lessee, worker } => {
+                self.send(HEAD, lessee.0, Record::Recall(worker.epoch()));
+            }
+            Decision::Place { .. } => panic!("an actor is placed, and there is none"),
+            Decision::AskWhetherFree { worker, is_spent } => {
+                self.send(HEAD, worker.0, Record::SayWhenFree(is_spent));
+            }
+            Decision::End { token } => {
+                self.pool.exit(token, self.now);
+                // It may be dead already.
+                if self.servers.contains_key(&token) {
+                    self.check_end(token);
+                    self.die(token);
+                }
+            }
+        }
     }
 
     // ---- what must hold ----

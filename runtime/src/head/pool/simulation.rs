@@ -474,12 +474,16 @@ impl Schedule {
             assert!(gpus.is_sorted_by(|a, b| a < b) && gpus.iter().all(|gpu| *gpu < self.total.gpu_count()));
             self.processes.insert(self.token_last, Process { environment, gpus, ..Process::default() });
         }
-        for token in self.pool.surplus(self.actors, self.now) {
-            let process = self.processes.get_mut(&token).expect("it runs");
-            let is_over = process.spent && process.lessee.is_none() && process.finishing.is_none();
-            assert!(process.is_idle() || is_over, "ended as more than is needed: {process:?}");
-            process.exiting = true;
-            self.pool.exit(token, self.now);
+        for decision in self.pool.end_surplus(self.actors, self.now) {
+            if let Decision::AskWhetherFree { worker, is_spent: true } = &decision {
+                let process = self.processes.get_mut(&worker.0).expect("it runs");
+                if process.is_idle() {
+                    // It is not needed, and ends when it has no calls left.
+                    (process.demand, process.finishing) = (Demand::nothing(), Some(self.now));
+                    process.spent = true;
+                }
+            }
+            self.carry_out(decision);
         }
     }
 
@@ -544,10 +548,18 @@ impl Schedule {
                 assert_eq!(process.gpus.len(), demand.num_gpus().ceil() as usize);
                 (process.actor, process.demand) = (true, demand);
             }
-            Decision::AskWhetherFree { worker } => {
+            Decision::AskWhetherFree { worker, is_spent } => {
                 let process = self.processes.get_mut(&worker.0).expect("it runs");
                 assert!(process.finishing.is_some() && !process.asked, "asked for nothing: {process:?}");
+                assert_eq!(process.spent, is_spent, "{process:?}");
                 process.asked = true;
+            }
+            Decision::End { token } => {
+                let process = self.processes.get_mut(&token).expect("it runs");
+                let is_over = process.spent && process.lessee.is_none() && process.finishing.is_none();
+                assert!(is_over, "ended, although it may have calls: {process:?}");
+                process.exiting = true;
+                self.pool.exit(token, self.now);
             }
         }
     }
@@ -714,6 +726,8 @@ impl Schedule {
             self.pass(Duration::from_millis(250));
             self.arrange();
             self.all(|process| !process.registered).into_iter().for_each(|token| self.register(token));
+            self.all(|process| process.asked).into_iter().for_each(|token| self.set_free(token));
+            self.arrange();
             self.check();
         }
         let ordinary: BTreeSet<u64> = self.all(|process| !process.actor).into_iter().collect();

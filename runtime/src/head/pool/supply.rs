@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::wants::Seeker;
 use super::{
-    BLOCKED_WORTH_SAYING, Caller, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
+    BLOCKED_WORTH_SAYING, Caller, Decision, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
     STUCK_PATIENCE_FOR_ACTORS, SURPLUS_KEPT, Worker,
 };
 use crate::environment::Environment;
@@ -106,9 +106,21 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Processes that are spent, those that have been idle for a while and are not needed, and idle ones in the way of
-    /// processes of other environments that cannot start. So many actors wait for a usual one.
-    pub(in crate::head) fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
+    /// Ends the processes that are spent, and have no calls left. Those that are not needed are spent from now on.
+    /// So many actors wait for a usual one.
+    pub(in crate::head) fn end_surplus(&mut self, actors: usize, now: Instant) -> Vec<Decision<C>> {
+        for token in self.surplus(actors, now) {
+            self.change(token, |worker| worker.set_spent(false, now));
+        }
+        let over = self.workers.active().filter(|(_, worker)| worker.is_over()).map(|(token, _)| token);
+        let mut decisions: Vec<_> = over.map(|token| Decision::End { token }).collect();
+        decisions.extend(self.ask_whether_free());
+        decisions
+    }
+
+    /// The processes that have been idle for a while and are not needed, and idle ones in the way of processes of
+    /// other environments that cannot start.
+    fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
         let idle = self.workers.active().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
                 && worker.serves(now)
@@ -116,11 +128,10 @@ impl<C: Caller> Pool<C> {
         let (usual, others): (Vec<_>, Vec<_>) = idle.partition(|(_, worker)| worker.environment.is_usual());
         let usual = usual.into_iter().take(self.surplus_count(now));
         let others = others.into_iter().filter(|(_, worker)| self.is_spare(worker));
-        let over = self.workers.active().filter(|(_, worker)| worker.is_over());
-        let mut surplus: Vec<u64> = over.chain(usual).chain(others).map(|(token, _)| token).collect();
+        let mut surplus: Vec<u64> = usual.chain(others).map(|(token, _)| token).collect();
         let needed = self.needed(actors, now);
-        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
-        let comes_free = surplus.len() + self.count(is_exiting);
+        let is_ending = |worker: &Worker<C>| worker.is_ending(now) || worker.is_over();
+        let comes_free = surplus.len() + self.count(is_ending);
         let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
         // A kept process makes room for a call; the process of a call makes no room for a kept one.
         let mut unmet = needed.iter().skip(room).peekable();

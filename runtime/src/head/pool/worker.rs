@@ -68,6 +68,16 @@ impl<C: Caller> Worker<C> {
             && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
     }
 
+    /// It begins no more calls. Until it has ended, it `keeps` what its calls demanded beside CPUs.
+    pub(super) fn set_spent(&mut self, keeps: bool, now: Instant) {
+        (self.spent, self.keeps) = (true, keeps);
+        if matches!(self.job, Job::Idle { .. }) {
+            // It has given back what its calls demanded, and is asked whether it has any left.
+            self.demand = Demand::nothing();
+            self.job = Job::Finishing { since: now, asked: false };
+        }
+    }
+
     pub(super) fn end_lease(&mut self, is_busy: bool, now: Instant) {
         // A worker that is spent may still wait for calls that it made.
         self.job = match is_busy || self.spent {
@@ -152,6 +162,15 @@ impl<C: Caller> Worker<C> {
     /// Whether it will soon be free, or is found to be busy.
     pub(super) fn is_finishing(&self, now: Instant) -> bool {
         matches!(self.job, Job::Finishing { .. }) && self.serves(now)
+    }
+
+    /// Whether it ends soon, or is found to wait for calls that it made.
+    pub(super) fn is_ending(&self, now: Instant) -> bool {
+        match self.job {
+            Job::Exiting { .. } => true,
+            Job::Finishing { since, .. } => self.spent && now.duration_since(since) < FREE_PATIENCE,
+            _ => false,
+        }
     }
 
     /// Whether it runs, or could soon run, a call for which a process waits.
