@@ -9,6 +9,7 @@ use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskEr
 use crate::invocation::Arguments;
 use crate::panics;
 use crate::registry::{self, Class};
+use crate::reply;
 
 /// This program, as a worker runs it.
 pub(crate) static RUST: Rust = Rust;
@@ -75,8 +76,13 @@ impl Instance for Actor {
         let Self { class, state } = self;
         let method = class.methods.get(method as usize).ok_or_else(|| not_registered("method"))?;
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
-        guarded(|| (method.call)(state, &mut Arguments::new(on)))
-            .map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
+        let mut call = || guarded(|| (method.call)(state, &mut Arguments::new(on)));
+        let outcome = if class.has_replies { reply::answering_panics(call) } else { call() };
+        outcome.map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.class.has_replies
     }
 }
 
@@ -103,7 +109,7 @@ fn drop_guarded<T>(value: T) {
 }
 
 /// Adds the function's name to errors of user code.
-fn named(name: &str, failure: Failure) -> Failure {
+pub(crate) fn named(name: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Task(mut error) if error.function.is_empty() => {
             name.clone_into(&mut error.function);

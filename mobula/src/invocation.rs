@@ -4,7 +4,9 @@
 use std::any::Any;
 use std::fmt;
 
-use mobula_runtime::{Failure, Invocation, Payload, PushError, Returns, TaskError, TaskErrorKind, stored};
+use mobula_runtime::{
+    Failure, Invocation, Payload, PushError, Reply, Returns, TaskError, TaskErrorKind, stored,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,6 +69,11 @@ impl<'a, 'c> Arguments<'a, 'c> {
         }
     }
 
+    /// The place of the answer, which is given later.
+    pub(crate) fn reply(&mut self) -> Option<Reply> {
+        self.0.later()
+    }
+
     /// How the caller wants the result.
     pub fn wanted(&mut self) -> Wanted<'_, 'c> {
         Wanted(self.0)
@@ -96,23 +103,43 @@ impl<'a, 'c> Wanted<'a, 'c> {
 
     /// The encoder for the results.
     pub(crate) fn encoder(self) -> EachEncoder<'a, 'c> {
-        EachEncoder(self.0)
+        EachEncoder(Sink::Call(self.0))
     }
 }
 
 /// Encodes values, each as an object of its own.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct EachEncoder<'a, 'c>(&'a mut Invocation<'c>);
+pub struct EachEncoder<'a, 'c>(Sink<'a, 'c>);
 
-impl EachEncoder<'_, '_> {
+/// The place that the values go to.
+#[derive(Debug)]
+enum Sink<'a, 'c> {
+    Call(&'a mut Invocation<'c>),
+    Reply(&'a mut Reply),
+}
+
+impl<'a> EachEncoder<'a, '_> {
+    /// For the answer to a call that is given later.
+    pub(crate) fn of_reply(reply: &'a mut Reply) -> Self {
+        Self(Sink::Reply(reply))
+    }
+
     /// Sends an item of a stream. Returns `false` when the caller wants no more.
     pub(crate) fn push_item<T: Serialize>(&mut self, item: &T) -> Result<bool, Failure> {
-        Ok(self.0.give_item(|out| value::append(item, out)).map_err(not_returned)?)
+        match &mut self.0 {
+            Sink::Call(call) => Ok(call.give_item(|out| value::append(item, out)).map_err(not_returned)?),
+            // A reply has no stream.
+            Sink::Reply(_) => Ok(false),
+        }
     }
 
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        Ok(self.0.give(|out| value::append(value, out)).map_err(not_returned)?)
+        let given = match &mut self.0 {
+            Sink::Call(call) => call.give(|out| value::append(value, out)),
+            Sink::Reply(reply) => reply.give(|out| value::append(value, out)),
+        };
+        Ok(given.map_err(not_returned)?)
     }
 }
 

@@ -64,6 +64,7 @@ mod portable;
 pub mod prelude;
 mod ref_stream;
 mod registry;
+mod reply;
 mod results;
 mod session;
 mod sources;
@@ -101,6 +102,7 @@ pub use crate::completed::{AsCompleted, as_completed};
 pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::ref_stream::ObjectRefStream;
+pub use crate::reply::Reply;
 pub use crate::session::{Builder, init, init_or_join};
 pub use crate::takeover::become_worker;
 

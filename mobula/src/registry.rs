@@ -105,6 +105,8 @@ pub struct Class {
     named: u64,
     pub(crate) construct: fn(&mut Arguments<'_, '_>) -> Construction,
     pub(crate) methods: &'static [Method],
+    /// Some methods answer through a [`Reply`](crate::Reply).
+    pub(crate) has_replies: bool,
 }
 
 impl Class {
@@ -114,7 +116,12 @@ impl Class {
         construct: fn(&mut Arguments<'_, '_>) -> Construction,
         methods: &'static [Method],
     ) -> Self {
-        Self { name, named: hash_of(name), construct, methods }
+        Self { name, named: hash_of(name), construct, methods, has_replies: false }
+    }
+
+    /// The same, with methods that answer later.
+    pub const fn with_replies(self) -> Self {
+        Self { has_replies: true, ..self }
     }
 
     pub(crate) fn key(&self) -> Key {

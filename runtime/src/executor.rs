@@ -25,6 +25,7 @@ use crate::call::payload;
 use crate::definition::Key;
 use crate::host::Host;
 use crate::mail::link::Link;
+use crate::under_way::{self, UnderWay};
 use crate::wire::{self, Call, Callee, Cancel, CancelPromised, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
@@ -69,32 +70,7 @@ struct Queue {
     cancel_wakers: Vec<Waker>,
     /// The calls that have begun in an actor with several calls at a time, and that are not answered: by the number of
     /// the link, and their own.
-    later: FxHashMap<(u64, u64), Arc<Later>>,
-}
-
-/// A call that is answered later, as long as it is not.
-#[derive(Debug, Default)]
-pub(crate) struct Later {
-    is_cancelled: AtomicBool,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Later {
-    /// One load.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::SeqCst)
-    }
-
-    /// The caller checks afterwards whether it is cancelled already.
-    pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
-        let before = self.waker.lock().replace(waker.clone());
-        drop(before);
-    }
-
-    fn cancel(&self) -> Option<Waker> {
-        self.is_cancelled.store(true, Ordering::SeqCst);
-        self.waker.lock().take()
-    }
+    under_way: FxHashMap<(u64, u64), Arc<UnderWay>>,
 }
 
 /// The call that was taken last.
@@ -123,13 +99,15 @@ pub(crate) struct Cancelled {
     pub(crate) wakers: Vec<Waker>,
 }
 
-/// The consequence of a record for the calls that this process made.
+/// The consequence of a record for the calls that this process made, and for futures.
 #[derive(Debug)]
 pub(crate) enum Ordered {
     /// The running call was cancelled.
     Cancelled(Cancelled),
     /// One of them is to be cancelled.
     CancelPromised(CancelPromised),
+    /// Something has changed for futures of a call.
+    Wake(Vec<Waker>),
 }
 
 #[derive(Debug)]
@@ -188,7 +166,10 @@ impl Executor {
             Some(ToWorker::Call(call)) => self.on_call(from, call, record, client),
             Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel).map(Ordered::Cancelled),
             Some(ToWorker::CancelPromised(cancel)) => return Some(Ordered::CancelPromised(cancel)),
-            Some(ToWorker::Taken(taken)) => self.on_taken(from, taken),
+            Some(ToWorker::Taken(taken)) => {
+                let wakers = self.on_taken(from, taken);
+                return (!wakers.is_empty()).then_some(Ordered::Wake(wakers));
+            }
             None => {
                 tracing::error!(peer = %from.peer, "a call that cannot be read");
                 from.close();
@@ -226,9 +207,9 @@ impl Executor {
         queue.work.retain(|work| !is_it(work));
         let is_removed = queue.work.len() < before;
         // A waker goes to the thread that wakes the others.
-        if let Some(later) = queue.later.get(&(from.id, cancel.task)) {
-            let wakers = later.cancel().into_iter().collect();
-            return Some(Cancelled { call: 0, recursive: false, wakers });
+        if let Some(call) = queue.under_way.get(&(from.id, cancel.task)) {
+            let (number, recursive) = (call.number(), cancel.recursive);
+            return Some(Cancelled { call: number, recursive, wakers: call.cancel() });
         }
         let is_running = queue.has_taken(from, cancel.task) && self.runs();
         // With the queue locked, so that no other call begins meanwhile.
@@ -245,12 +226,17 @@ impl Executor {
         cancelled
     }
 
-    /// The caller of the running call has taken items. A record about an earlier call comes too late.
-    fn on_taken(&self, from: &Arc<Link>, taken: wire::Taken) {
+    /// The caller of a call has taken items. A record about an earlier call comes too late. Returns the wakers of
+    /// futures that wait for room in the stream.
+    fn on_taken(&self, from: &Arc<Link>, taken: wire::Taken) -> Vec<Waker> {
         let queue = self.queue.lock();
+        if let Some(call) = queue.under_way.get(&(from.id, taken.task)) {
+            return call.set_items_taken(taken.items);
+        }
         if queue.has_taken(from, taken.task) && self.runs() {
             self.items_taken.fetch_max(taken.items, Ordering::SeqCst);
         }
+        Vec::new()
     }
 
     /// The running call is going to make a stream.
@@ -272,13 +258,21 @@ impl Executor {
         Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
     }
 
-    /// Whether the running call was cancelled. One load.
+    /// Whether the running call was cancelled: of several, the one that this thread runs. One load, if it is the only
+    /// one.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
+        match self.is_concurrent.load(Ordering::Relaxed) {
+            false => self.cancelled.load(Ordering::SeqCst),
+            true => under_way::with_current(UnderWay::is_cancelled).unwrap_or_default(),
+        }
     }
 
     /// Has a future woken when the running call is cancelled. The caller checks afterwards whether it is.
     pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
+        if self.is_concurrent() {
+            under_way::with_current(|call| call.wake_when_changed(waker));
+            return;
+        }
         let waker = waker.clone();
         let mut queue = self.queue.lock();
         if !queue.cancel_wakers.iter().any(|other| other.will_wake(&waker)) {
@@ -292,9 +286,12 @@ impl Executor {
     }
 
     /// The number of the call that a call of this process is made by; 0 where nobody knows, because several are under
-    /// way: then cancelling one of them does not cancel what it has called.
+    /// way, and this thread runs none of them.
     pub(crate) fn parent(&self) -> u64 {
-        if self.is_concurrent.load(Ordering::Relaxed) { 0 } else { self.call_number() }
+        match self.is_concurrent.load(Ordering::Relaxed) {
+            false => self.call_number(),
+            true => under_way::with_current(UnderWay::number).unwrap_or_default(),
+        }
     }
 
     /// From now on, calls may be answered later.
@@ -307,14 +304,14 @@ impl Executor {
         self.is_concurrent.load(Ordering::Acquire)
     }
 
-    /// A call that is answered later.
-    pub(crate) fn later(&self, from: &Link, task: u64) -> Arc<Later> {
-        self.queue.lock().later.get(&(from.id, task)).cloned().unwrap_or_default()
+    /// A call of an actor that may have several under way. It has been taken, and is not answered.
+    pub(crate) fn under_way(&self, from: &Link, task: u64) -> Arc<UnderWay> {
+        self.queue.lock().under_way.get(&(from.id, task)).cloned().unwrap_or_default()
     }
 
     /// A call that may be answered later is answered.
     pub(crate) fn answered(&self, from: &Link, task: u64) {
-        let answered = self.queue.lock().later.remove(&(from.id, task));
+        let answered = self.queue.lock().under_way.remove(&(from.id, task));
         drop(answered);
     }
 
@@ -325,7 +322,8 @@ impl Executor {
     }
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
-    /// that call is cancelled and returned. Detached calls stay as they are.
+    /// that call is cancelled and returned. Detached calls stay as they are. The calls of an actor go on; the wakers of
+    /// futures that hold their replies are returned.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let is_its = |work: &Work| match work {
             Work::Call { from, call, .. } => Arc::ptr_eq(from, link) && !call.is_detached,
@@ -335,8 +333,13 @@ impl Executor {
         queue.work.retain(|work| !is_its(work));
         let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
         let is_running = is_taken && self.runs() && !self.is_actor();
-        let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
+        let mut cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
+        let its = queue.under_way.iter().filter(|((of, _), _)| *of == link.id);
+        let wakers: Vec<_> = its.flat_map(|(_, call)| call.take_wakers()).collect();
         drop(queue);
+        if !wakers.is_empty() {
+            cancelled = Some(Cancelled { call: 0, recursive: false, wakers });
+        }
         self.say_if_free(head);
         cancelled
     }
@@ -500,8 +503,8 @@ impl Executor {
         if self.is_concurrent()
             && let Some(taken) = &queue.taken
         {
-            let call = (taken.link, taken.task);
-            queue.later.insert(call, Arc::default());
+            let (call, number) = ((taken.link, taken.task), self.call_number() + 1);
+            queue.under_way.insert(call, Arc::new(UnderWay::new(number)));
         }
         if self.cancelled.load(Ordering::Relaxed) {
             self.cancelled.store(false, Ordering::SeqCst);

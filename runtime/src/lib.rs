@@ -41,6 +41,7 @@ mod runtime;
 mod session;
 mod session_number;
 mod submit;
+mod under_way;
 mod wire;
 mod worker;
 

@@ -206,7 +206,9 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
     signature::replace_self(&mut sig, actor);
     signature::check_qualifiers(&sig, "an actor's method", errors);
     let arguments = Arguments::read(&sig, errors);
-    let returns = if options.streaming.is_set {
+    let returns = if let Some(answer) = arguments.answer() {
+        Returns::read_later(&sig, answer, &options, errors)
+    } else if options.streaming.is_set {
         Returns::read_stream(&sig, options.num_returns.as_ref(), errors)
     } else {
         Returns::read(&sig, options.num_returns.as_ref(), false, errors)
@@ -234,6 +236,7 @@ fn read_constructor(function: &mut ImplItemFn, actor: &Type, errors: &mut Errors
         errors.push(cfg, "an actor always has a `new`: put `#[cfg]` on the whole block, or inside the body");
     }
     let arguments = Arguments::read(&sig, errors);
+    arguments.refuse_reply("an actor's `new` answers when it returns", errors);
     signature::strip_argument_docs(&mut function.sig);
     let (fallible, output) = match &sig.output {
         ReturnType::Type(_, ty) => (signature::result_of(ty).is_some(), ty.span()),
@@ -281,7 +284,9 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     let encoded = Ident::new("arguments", Span::mixed_site());
     let state = Ident::new("actor", Span::mixed_site());
 
-    let (decode, decoded) = (constructor.arguments.decode(&encoded), constructor.arguments.decoded());
+    let class = class_name(actor);
+    let decode = constructor.arguments.decode(&encoded, &TokenStream::new());
+    let decoded = constructor.arguments.decoded();
     // An error about the return type then points there.
     let span = constructor.output.resolved_at(Span::call_site());
     let made = quote_spanned!(span=> <#actor>::new(#decoded));
@@ -298,7 +303,8 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
     for (index, method) in methods.iter().enumerate() {
         let Method { name, arguments, returns, cfg, .. } = method;
         let (call, shown, item) = (number(index), name.unraw().to_string(), signature::repeated(name));
-        let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
+        let callee = quote!(::core::concat!(::core::module_path!(), "::", #class, "::", #shown));
+        let (decode, decoded) = (arguments.decode(&encoded, &callee), arguments.decoded());
         let outcome = returns.outcome(&encoded, &quote!(<#actor>::#item(#state, #decoded)));
         calls.extend(quote! {
             #(#cfg)*
@@ -315,7 +321,8 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
         numbers.extend(quote!(#(#cfg)* #call,));
     }
 
-    let class = class_name(actor);
+    let with_replies =
+        methods.iter().any(|method| method.arguments.answer().is_some()).then(|| quote!(.with_replies()));
     quote! {
         fn __new(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::Construction {
             #decode
@@ -332,7 +339,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
             ::core::concat!(::core::module_path!(), "::", #class),
             __new,
             &[#entries],
-        );
+        )#with_replies;
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn expand(options: TokenStream, mut function: ItemFn) -> TokenStream 
     }
     signature::check_qualifiers(&function.sig, "a remote function", &mut errors);
     let arguments = Arguments::read(&function.sig, &mut errors);
+    arguments.refuse_reply("a function answers when it returns", &mut errors);
     let returns = if options.streaming.is_set {
         Returns::read_stream(&function.sig, options.num_returns.as_ref(), &mut errors)
     } else {
@@ -172,7 +173,7 @@ fn registration(
     returns: &Returns,
 ) -> TokenStream {
     let encoded = Ident::new("arguments", Span::mixed_site());
-    let (decode, decoded) = (arguments.decode(&encoded), arguments.decoded());
+    let (decode, decoded) = (arguments.decode(&encoded, &TokenStream::new()), arguments.decoded());
     let item = signature::repeated(name);
     let outcome = returns.outcome(&encoded, &quote!(#item(#decoded)));
     let max_calls = match (&options.max_calls, &options.demand.num_gpus) {

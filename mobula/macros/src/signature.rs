@@ -13,10 +13,23 @@ use syn::{
 };
 
 use crate::Errors;
-use crate::options::{Mobula, NumReturns};
+use crate::options::{MethodOptions, Mobula, NumReturns};
 
 /// The arguments of a remote call, `self` left out.
-pub(crate) struct Arguments(Vec<Argument>);
+pub(crate) struct Arguments {
+    arguments: Vec<Argument>,
+    reply: Option<ReplyArgument>,
+}
+
+/// The argument through which a method answers later: a `Reply<T>`, which the caller does not give.
+struct ReplyArgument {
+    /// Its place among the arguments.
+    index: usize,
+    /// The type as it is written.
+    ty: Type,
+    /// `T`.
+    answer: Type,
+}
 
 /// One argument.
 struct Argument {
@@ -51,6 +64,8 @@ enum Shape {
     Dynamic,
     /// A stream of items of the type, each of them in a `Result` if the flag says so.
     Stream(bool),
+    /// One, which is given later.
+    Later,
 }
 
 /// Refuses everything that keeps a function from being registered once and called from another process.
@@ -160,8 +175,21 @@ impl Arguments {
     /// Reads the arguments of a function or method.
     pub(crate) fn read(signature: &syn::Signature, errors: &mut Errors) -> Self {
         let mut arguments: Vec<Argument> = Vec::new();
+        let mut reply: Option<ReplyArgument> = None;
         for input in &signature.inputs {
             let FnArg::Typed(typed) = input else { continue };
+            if let Some(answer) = generic_argument(&typed.ty, "Reply") {
+                check_owned(&answer, "answer with an owned value", errors);
+                if reply.is_some() {
+                    errors.push(&typed.ty, "a call has one answer: take one `Reply`");
+                }
+                if let Some(cfg) = cfg(&typed.attrs).first() {
+                    errors
+                        .push(cfg, "the `Reply` decides what the method returns: put `#[cfg]` on the method");
+                }
+                reply = Some(ReplyArgument { index: arguments.len(), ty: (*typed.ty).clone(), answer });
+                continue;
+            }
             check_owned(&typed.ty, "take an owned value", errors);
             let named = name_of(&typed.pat).filter(|name| arguments.iter().all(|other| other.name != *name));
             let name = named.unwrap_or_else(|| format_ident!("argument_{}", arguments.len()));
@@ -169,7 +197,19 @@ impl Arguments {
             let docs = typed.attrs.iter().filter_map(doc_text).collect();
             arguments.push(Argument { name, ty: (*typed.ty).clone(), cfg, docs });
         }
-        Arguments(arguments)
+        Arguments { arguments, reply }
+    }
+
+    /// Refuses a `Reply`: `what` answers by returning.
+    pub(crate) fn refuse_reply(&self, what: &str, errors: &mut Errors) {
+        if let Some(reply) = &self.reply {
+            errors.push(&reply.ty, format!("{what}: a `Reply` is for methods of actors"));
+        }
+    }
+
+    /// The type of the answer that a method gives later.
+    pub(crate) fn answer(&self) -> Option<&Type> {
+        self.reply.as_ref().map(|reply| &reply.answer)
     }
 
     /// `a: impl IntoArg<A>, b: impl IntoArg<B>`
@@ -191,27 +231,39 @@ impl Arguments {
         })
     }
 
-    /// Statements that decode the arguments, in the process that was called, from the variable `arguments`.
-    pub(crate) fn decode(&self, arguments: &Ident) -> TokenStream {
+    /// Statements that decode the arguments, in the process that was called, from the variable `arguments`. `callee` is
+    /// an expression of the name that errors of a reply have.
+    pub(crate) fn decode(&self, arguments: &Ident, callee: &TokenStream) -> TokenStream {
         let decoded = self.each_numbered(|number, Argument { ty, cfg, .. }| {
             quote!(#(#cfg)* let #number = <#ty as __mobula::__private::Portable>::take(#arguments)?;)
         });
-        quote!(#decoded __mobula::__private::Arguments::finish(#arguments)?;)
+        // Taken last: an error of the arguments is the answer itself.
+        let reply = self.reply.as_ref().map(|ReplyArgument { ty, .. }| {
+            let reply = reply_name();
+            quote!(let #reply = <#ty>::take(#arguments, #callee)?;)
+        });
+        quote!(#decoded __mobula::__private::Arguments::finish(#arguments)?; #reply)
     }
 
     /// The decoded arguments, as a call takes them.
     pub(crate) fn decoded(&self) -> TokenStream {
-        self.each_numbered(|number, Argument { cfg, .. }| quote!(#(#cfg)* #number,))
+        let mut names: Vec<_> =
+            self.numbered(|number, Argument { cfg, .. }| quote!(#(#cfg)* #number,)).collect();
+        if let Some(ReplyArgument { index, .. }) = &self.reply {
+            let reply = reply_name();
+            names.insert(*index, quote!(#reply,));
+        }
+        names.into_iter().collect()
     }
 
     /// How a call is written, for the documentation: `a, b`.
     pub(crate) fn shown(&self) -> String {
-        self.0.iter().map(|argument| argument.name.to_string()).collect::<Vec<_>>().join(", ")
+        self.arguments.iter().map(|argument| argument.name.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     /// The user's documentation of the arguments, as attributes.
     pub(crate) fn docs(&self) -> TokenStream {
-        let lines = self.0.iter().filter(|argument| !argument.docs.is_empty()).map(|argument| {
+        let lines = self.arguments.iter().filter(|argument| !argument.docs.is_empty()).map(|argument| {
             let text: Vec<_> = argument.docs.iter().map(|line| line.trim()).collect();
             format!("- `{}`: {}", argument.name, text.join(" "))
         });
@@ -223,13 +275,24 @@ impl Arguments {
     }
 
     fn each(&self, code: impl Fn(&Argument) -> TokenStream) -> TokenStream {
-        self.0.iter().map(code).collect()
+        self.arguments.iter().map(code).collect()
     }
 
     fn each_numbered(&self, code: impl Fn(Ident, &Argument) -> TokenStream) -> TokenStream {
-        let number = |index| format_ident!("__a{}", index, span = Span::mixed_site());
-        self.0.iter().enumerate().map(|(index, argument)| code(number(index), argument)).collect()
+        self.numbered(code).collect()
     }
+
+    fn numbered<'a>(
+        &'a self,
+        code: impl Fn(Ident, &Argument) -> TokenStream + 'a,
+    ) -> impl Iterator<Item = TokenStream> + 'a {
+        let number = |index| format_ident!("__a{}", index, span = Span::mixed_site());
+        self.arguments.iter().enumerate().map(move |(index, argument)| code(number(index), argument))
+    }
+}
+
+fn reply_name() -> Ident {
+    Ident::new("reply", Span::mixed_site())
 }
 
 /// Code that takes the returned value as an error with sources. Only there is it known whether its type is one.
@@ -283,6 +346,28 @@ impl Returns {
         Returns { fallible, ty, written: written.span(), shape }
     }
 
+    /// The result of a method that answers later with this type.
+    pub(crate) fn read_later(
+        signature: &syn::Signature,
+        answer: &Type,
+        options: &MethodOptions,
+        errors: &mut Errors,
+    ) -> Self {
+        let is_unit = |ty: &Type| matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty());
+        if let ReturnType::Type(_, ty) = &signature.output
+            && !is_unit(ty)
+        {
+            errors.push(ty, "the method answers by its `Reply`: it returns nothing itself");
+        }
+        if let Some(number) = &options.num_returns {
+            errors.push(&number.literal, "a `Reply` is one result: leave `num_returns` out");
+        }
+        if options.streaming.is_set {
+            errors.push(&signature.ident, "a `Reply` is one result, and no stream: leave `streaming` out");
+        }
+        Returns { fallible: false, ty: answer.clone(), written: answer.span(), shape: Shape::Later }
+    }
+
     /// Reads the return type of a function whose results are a stream.
     pub(crate) fn read_stream(
         signature: &syn::Signature,
@@ -324,7 +409,7 @@ impl Returns {
     /// sent `arguments` wants.
     pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
-            Shape::One | Shape::Stream(_) => ("", &self.ty),
+            Shape::One | Shape::Stream(_) | Shape::Later => ("", &self.ty),
             Shape::Dynamic => ("_dynamic", &self.ty),
             Shape::Tuple(_) => ("_tuple", &self.ty),
             Shape::List(element) => ("_list", &**element),
@@ -333,6 +418,9 @@ impl Returns {
         // type if its error cannot be shown.
         let span = self.written.resolved_at(Span::call_site());
         let wanted = quote_spanned!(span=> __mobula::__private::Arguments::wanted(#arguments));
+        if let Shape::Later = self.shape {
+            return quote_spanned!(span=> { let () = #call; ::core::result::Result::Ok(()) });
+        }
         if let Shape::Stream(fallible) = self.shape {
             return if fallible {
                 let as_error = as_error();
@@ -357,7 +445,7 @@ impl Returns {
     pub(crate) fn reference(&self) -> TokenStream {
         match &self.shape {
             Shape::Tuple(elements) => quote!((#(__mobula::ObjectRef<#elements>,)*)),
-            Shape::One | Shape::List(_) => {
+            Shape::One | Shape::List(_) | Shape::Later => {
                 let ty = &self.ty;
                 quote!(__mobula::ObjectRef<#ty>)
             }
@@ -377,7 +465,7 @@ impl Returns {
         let ty = &self.ty;
         match &self.shape {
             Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
-            Shape::One | Shape::List(_) => quote!(#call.submit::<#ty>()),
+            Shape::One | Shape::List(_) | Shape::Later => quote!(#call.submit::<#ty>()),
             Shape::Dynamic => quote!(#call.submit::<::std::vec::Vec<__mobula::ObjectRef<#ty>>>()),
             Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(#in_flight_max)),
         }
@@ -387,7 +475,7 @@ impl Returns {
     pub(crate) fn list(&self) -> Option<&Type> {
         match &self.shape {
             Shape::List(element) => Some(element),
-            Shape::One | Shape::Tuple(_) | Shape::Dynamic | Shape::Stream(_) => None,
+            Shape::One | Shape::Tuple(_) | Shape::Dynamic | Shape::Stream(_) | Shape::Later => None,
         }
     }
 
@@ -396,7 +484,7 @@ impl Returns {
         let link = mobula.link("ObjectRef");
         match self.shape {
             Shape::Tuple(_) => format!("an {link} to each element of the result"),
-            Shape::One | Shape::List(_) => format!("an {link} to the result"),
+            Shape::One | Shape::List(_) | Shape::Later => format!("an {link} to the result"),
             Shape::Dynamic => format!("an {link} to a list of references to its elements"),
             Shape::Stream(_) => format!("an {} of its items", mobula.link("ObjectRefStream")),
         }

@@ -50,6 +50,8 @@ pub enum TaskErrorKind {
     NotCalled,
     /// Its result could not be encoded or stored.
     NotReturned,
+    /// It kept its reply, and dropped it without an answer.
+    NotAnswered,
 }
 
 /// A remote function or method failed: where, how, and in its own words.
@@ -282,6 +284,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Panicked => "panicked",
             TaskErrorKind::NotCalled => "could not be called",
             TaskErrorKind::NotReturned => "returned what could not be passed on",
+            TaskErrorKind::NotAnswered => "did not answer",
         };
         write!(f, "{function} {verb} in process {pid}: {message}")
     }

@@ -8,9 +8,9 @@ use mobula_client::Client;
 
 use crate::call::payload::{Encoded, Payloads, PushError, Written};
 use crate::error::{Failure, TaskError, TaskErrorKind};
-use crate::executor::Later;
 use crate::mail::link::Link;
 use crate::runtime::current;
+use crate::under_way::UnderWay;
 use crate::wire::Returns;
 use crate::worker::{fail, reply};
 
@@ -22,13 +22,19 @@ pub struct Reply {
     task: u64,
     returns: Returns,
     results: Payloads,
-    later: Arc<Later>,
+    call: Arc<UnderWay>,
     is_over: bool,
 }
 
 impl Reply {
-    pub(crate) fn new(client: Client, to: Arc<Link>, task: u64, returns: Returns, later: Arc<Later>) -> Self {
-        Self { client, to, task, returns, results: Payloads::default(), later, is_over: false }
+    pub(crate) fn new(
+        client: Client,
+        to: Arc<Link>,
+        task: u64,
+        returns: Returns,
+        call: Arc<UnderWay>,
+    ) -> Self {
+        Self { client, to, task, returns, results: Payloads::default(), call, is_over: false }
     }
 
     /// The number of results that the caller wants, and their shape.
@@ -56,13 +62,26 @@ impl Reply {
     /// Whether the call was cancelled. One load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.later.is_cancelled()
+        self.call.is_cancelled()
     }
 
     /// Becomes ready when the call is cancelled.
     pub fn poll_cancelled(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.later.wake_when_cancelled(context.waker());
+        self.call.wake_when_changed(context.waker());
         if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether the caller still wants the answer: the call was not cancelled, and the caller's process is there. Two
+    /// loads.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !self.is_cancelled() && !self.to.is_closed()
+    }
+
+    /// Becomes ready when the caller does not want the answer any more.
+    pub fn poll_unwanted(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.call.wake_when_changed(context.waker());
+        if self.is_wanted() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn answer(&mut self, outcome: Result<(), Failure>) {
@@ -87,7 +106,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         if !self.is_over {
             let message = "the reply was dropped without an answer".to_owned();
-            self.answer(Err(TaskError::new("a method", TaskErrorKind::NotReturned, message).into()));
+            self.answer(Err(TaskError::new("a method", TaskErrorKind::NotAnswered, message).into()));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, Event, Events, Handle};
@@ -169,6 +170,7 @@ impl Runtime {
                 receive(link, &mut |record| match executor.on_record(link, record, &self.client) {
                     Some(Ordered::Cancelled(cancelled)) => self.on_cancelled(cancelled),
                     Some(Ordered::CancelPromised(cancel)) => self.submitter.on_cancel_promised(cancel),
+                    Some(Ordered::Wake(wakers)) => self.wake_all(wakers),
                     None => {}
                 })
             }
@@ -262,8 +264,12 @@ impl Runtime {
         if recursive {
             self.submitter.cancel(&|task| task.parent == call, false, true);
         }
-        wakers.into_iter().for_each(|waker| self.submitter.wake_later(waker));
+        self.wake_all(wakers);
         self.waiters.announce();
+    }
+
+    fn wake_all(&self, wakers: Vec<Waker>) {
+        wakers.into_iter().for_each(|waker| self.submitter.wake_later(waker));
     }
 
     /// Whether the call that runs in this process was cancelled. One load.

@@ -11,6 +11,7 @@ use crate::host::reply::Reply;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::runtime::Runtime;
+use crate::under_way;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
 use crate::worker::stream::Items;
 
@@ -75,19 +76,22 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 if limits.is_some() {
                     let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
                 }
+                // In an actor that may have several calls under way.
+                let under_way = executor.is_concurrent().then(|| executor.under_way(&from, task));
+                let _entered = under_way.clone().map(under_way::enter);
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
-                        let later = executor.is_concurrent().then(|| executor.later(&from, task));
-                        Some(Items::new(runtime, executor, &from, task, in_flight_max, later))
+                        let under_way = under_way.clone();
+                        Some(Items::new(runtime, executor, &from, task, in_flight_max, under_way))
                     }
                     _ => None,
                 };
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
                 let later = || {
-                    let later = executor.later(&from, task);
-                    Reply::new(runtime.client.clone(), from.clone(), task, returns, later)
+                    let call = under_way.clone().unwrap_or_default();
+                    Reply::new(runtime.client.clone(), from.clone(), task, returns, call)
                 };
-                let is_concurrent = executor.is_concurrent();
+                let is_concurrent = under_way.is_some();
                 match &items {
                     Some(items) => on.set_items(items),
                     None if is_concurrent => on.set_later(&later),

@@ -8,11 +8,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::call::payload::Payloads;
-use crate::executor::{Executor, Later};
+use crate::executor::Executor;
 use crate::host::invocation::ItemSink;
 use crate::mail::link::Link;
 use crate::mail::waiters::Mail;
 use crate::runtime::{Behind, Runtime};
+use crate::under_way::UnderWay;
 use crate::wire::Item;
 
 /// See the module's documentation.
@@ -24,8 +25,8 @@ pub(super) struct Items<'a> {
     /// The most items that are sent and not taken.
     in_flight_max: u64,
     sent: Cell<u64>,
-    /// In an actor with several calls at a time: where it stands that the call is cancelled.
-    later: Option<Arc<Later>>,
+    /// In an actor that may have several calls under way: this one.
+    under_way: Option<Arc<UnderWay>>,
 }
 
 impl<'a> Items<'a> {
@@ -35,18 +36,25 @@ impl<'a> Items<'a> {
         to: &'a Link,
         task: u64,
         in_flight_max: u32,
-        later: Option<Arc<Later>>,
+        under_way: Option<Arc<UnderWay>>,
     ) -> Self {
         executor.begin_stream();
         // A caller that allows none would wait for ever.
         let in_flight_max = in_flight_max.max(1).into();
-        Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0), later }
+        Self { runtime, executor, to, task, in_flight_max, sent: Cell::new(0), under_way }
     }
 
     fn is_cancelled(&self) -> bool {
-        match &self.later {
-            Some(later) => later.is_cancelled(),
+        match &self.under_way {
+            Some(call) => call.is_cancelled(),
             None => self.runtime.is_cancelled(),
+        }
+    }
+
+    fn taken(&self) -> u64 {
+        match &self.under_way {
+            Some(call) => call.items_taken(),
+            None => self.executor.items_taken(),
         }
     }
 
@@ -58,7 +66,7 @@ impl<'a> Items<'a> {
     /// Whether there is room for another item: in flight, and in the ring. A caller that is gone takes none, and
     /// nothing is kept for it.
     fn has_room(&self) -> bool {
-        let has_room = || self.sent.get().saturating_sub(self.executor.items_taken()) < self.in_flight_max;
+        let has_room = || self.sent.get().saturating_sub(self.taken()) < self.in_flight_max;
         self.to.is_closed() || has_room() && !self.to.is_backlogged()
     }
 }
