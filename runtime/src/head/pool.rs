@@ -41,6 +41,8 @@ use crate::resources::{Demand, Resources};
 mod calls;
 mod ledger;
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod simulation;
 mod supply;
 mod wants;
