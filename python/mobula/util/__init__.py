@@ -1,6 +1,64 @@
 """What is useful on top of tasks and actors, with Ray's names."""
 
-from mobula._serialization import deregister_serializer, register_serializer
-from mobula.util.actor_pool import ActorPool
+from __future__ import annotations
 
-__all__ = ["ActorPool", "deregister_serializer", "register_serializer"]
+from typing import TYPE_CHECKING, Any
+
+from mobula._serialization import deregister_serializer, register_serializer
+
+if TYPE_CHECKING:
+    from mobula.util.actor_pool import ActorPool
+    from mobula.util.check_serialize import inspect_serializability
+    from mobula.util.helpers import as_completed, map_unordered
+    from mobula.util.placement_group import (
+        get_current_placement_group,
+        get_placement_group,
+        placement_group,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+# Where names come from that few programs use.
+_LATER = {
+    "ActorPool": "actor_pool",
+    "as_completed": "helpers",
+    "get_current_placement_group": "placement_group",
+    "get_placement_group": "placement_group",
+    "inspect_serializability": "check_serialize",
+    "map_unordered": "helpers",
+    "placement_group": "placement_group",
+    "placement_group_table": "placement_group",
+    "remove_placement_group": "placement_group",
+}
+
+__all__ = [
+    "ActorPool",
+    "as_completed",
+    "deregister_serializer",
+    "get_current_placement_group",
+    "get_node_ip_address",
+    "get_placement_group",
+    "inspect_serializability",
+    "map_unordered",
+    "placement_group",
+    "placement_group_table",
+    "register_serializer",
+    "remove_placement_group",
+]
+
+
+def get_node_ip_address(address: str = "") -> str:
+    """Return the address of this machine, which is the only one."""
+    return "127.0.0.1"
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mobula.util' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f"mobula.util.{module}"), name)
+    # A module of the name has taken its place meanwhile.
+    globals()[name] = found
+    return found

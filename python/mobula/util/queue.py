@@ -73,6 +73,10 @@ class _Items:
         # Whether somebody may wait for a change.
         self._is_awaited = False
 
+    def empty(self) -> bool:
+        """Whether there is no item."""
+        return not self._items
+
     def size(self) -> int:
         return len(self._items)
 

@@ -1,0 +1,1 @@
+"""What Ray has under this name, as far as programs use it."""
