@@ -67,7 +67,19 @@ __all__ = [
 ]
 
 
-_LATER = frozenset({"actor", "cloudpickle", "remote_function", "runtime_context", "runtime_env", "types", "util"})
+_LATER = frozenset(
+    {
+        "actor",
+        "cloudpickle",
+        "dag",
+        "experimental",
+        "remote_function",
+        "runtime_context",
+        "runtime_env",
+        "types",
+        "util",
+    }
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,12 +6,16 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula import _mobula, _options, _session
 from mobula._session import ensure
 from mobula._signature import Signature, of_method
 from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
+from mobula.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
+
+if TYPE_CHECKING:
+    from mobula.dag import ClassNode, DAGNode
 
 T = TypeVar("T")
 
@@ -106,8 +110,11 @@ class ActorClass(Generic[T]):
         _options.check(options, is_actor=True)
         return _OptionedClass(self, {**self._defaults, **options})
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """Return a node of a graph: an actor that starts when the graph is executed first."""
+        from mobula.dag import ClassNode
+
+        return ClassNode(self.remote, args, kwargs)
 
     def _start(self, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle:
         ensure()
@@ -122,19 +129,30 @@ class ActorClass(Generic[T]):
                 return get_actor(name, options.get("namespace"))
             except ValueError:
                 pass
+        if inspect.isabstract(self._class):
+            missing = ", ".join(sorted(self._class.__abstractmethods__))
+            raise TypeError(f"Can't instantiate abstract class ActorClass({self.__name__}) with abstract {missing}")
         if self._init_signature is not None:
             self._init_signature.check(args, kwargs)
         if self._exported is None:
-            self._exported = _mobula.Function(self.__qualname__, f"actor {self.__name__}", self._class)
-        concurrency = _options.concurrency(self._class, options, self._methods.groups)
+            self._exported = _mobula.Function(self.__name__, f"actor {self.__name__}", self._class)
+        known_as = _options.name_in(name, options.get("namespace"))
+        if known_as is None and options.get("max_restarts"):
+            # It must be able to end itself for good, so it must find itself.
+            known_as = _options.name_in(os.urandom(12).hex(), "mobula_internal")
+        about = _options.about(self._class, options, self._methods.groups, known_as)
         try:
-            actor = _mobula.Actor(self._exported, _options.of_actor(options), concurrency, args, kwargs or None)
-        except ValueError:
+            actor = _mobula.Actor(self._exported, _options.of_actor(options, known_as), about, args, kwargs or None)
+        except ValueError as error:
             # Another process may have taken the name since.
             if options.get("get_if_exists"):
                 return get_actor(str(name), options.get("namespace"))
-            raise
+            if name is None:
+                raise
+            raise ActorAlreadyExistsError(str(error)) from error
         handle = ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
+        if (options.get("max_pending_calls") or -1) > 0:
+            handle._mobula_pending = Pending(options["max_pending_calls"])
         if options.get("lifetime") == "detached":
             _detach(handle)
         return handle
@@ -152,6 +170,12 @@ class _OptionedClass(Generic[T]):
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Start an actor with these options."""
         return self._of._start(self._options, args, kwargs)
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """Return a node of a graph: an actor with these options that starts when the graph is executed first."""
+        from mobula.dag import ClassNode
+
+        return ClassNode(self.remote, args, kwargs)
 
 
 class ActorMethod:
@@ -181,13 +205,21 @@ class ActorMethod:
         """Call the method. Calls of one caller run in the order in which they were made."""
         if self._signature is not None:
             self._signature.check(args, kwargs)
+        pending = self._handle._mobula_pending
+        if pending is not None:
+            pending.check()
         result = self._handle._mobula_actor.call(
             self._name, args, kwargs or None, self._num_returns, self._in_flight_max
         )
+        if pending is not None:
+            pending.add(result)
         return ObjectRefGenerator(result) if self._num_returns == -1 else result
 
-    def bind(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+    def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
+        """Return a node of a graph, which calls the method when the graph is executed."""
+        from mobula.dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
     def options(self, **options: Any) -> ActorMethod:
         """Return the method with other options, of which there is ``num_returns``."""
@@ -202,6 +234,31 @@ class ActorMethod:
         name = f"{self._name}\1{group}" if group else self._name
         in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
         return ActorMethod(self._handle, name, wanted, self._signature, max(1, in_flight_max))
+
+
+class Pending:
+    """The calls of a handle that wait, of which there may be so many."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._results: list[_mobula.ObjectRef[Any]] = []
+
+    def check(self) -> None:
+        """Refuse a further call if there are too many."""
+        if len(self._results) >= self._limit:
+            self._results = [result for result in self._results if not result.is_ready()]
+        if len(self._results) >= self._limit:
+            raise PendingCallsLimitExceeded(
+                f"{len(self._results)} calls of the actor wait, and its max_pending_calls is {self._limit}: wait for "
+                "some of them"
+            )
+
+    def add(self, result: Any) -> None:
+        """Count a call by its results."""
+        if isinstance(result, _mobula.Items):
+            self._results.append(result.completed())
+        elif result is not None:
+            self._results.append(result[0] if isinstance(result, list) else result)
 
 
 class ActorHandle:
@@ -219,6 +276,7 @@ class ActorHandle:
         # `None`: the methods are not known here, as of an actor that was found by its name.
         self._mobula_num_returns = num_returns
         self._mobula_signatures = signatures
+        self._mobula_pending: Pending | None = None
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("__") and name != "__call__":
@@ -299,4 +357,8 @@ def exit_actor() -> None:
         raise TypeError("exit_actor API is called on a non-actor worker.")
     sys.stdout.flush()
     sys.stderr.flush()
+    name = _session.actor.get("name")
+    if name is not None:
+        # It may start again, and shall not.
+        _mobula.find_actor(name).kill(True)
     os._exit(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -177,9 +176,6 @@ class ThreadRunner(Runner):
             reply.give(result)
 
 
-def runner(description: str) -> Runner | None:
-    """What runs the calls of an actor; ``None``: one at a time, on the main thread."""
-    if not description:
-        return None
-    parsed = json.loads(description)
-    return AsyncRunner(parsed) if parsed["async"] else ThreadRunner(parsed)
+def runner(description: dict[str, Any]) -> Runner:
+    """What runs the calls of an actor that has several under way."""
+    return AsyncRunner(description) if description["async"] else ThreadRunner(description)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from mobula import _mobula, _options
+from mobula import _mobula, _options, _session
 from mobula._mobula import ObjectRef
 from mobula._retries import Retried
 from mobula._session import ensure
 from mobula._signature import of_function
 from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
+
+if TYPE_CHECKING:
+    from mobula.dag import DAGNode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,10 +32,12 @@ class RemoteFunction(Generic[P, R]):
             )
         _options.check(options, is_actor=False)
         self._function = function
-        self._name = getattr(function, "__qualname__", repr(function))
+        self._name = getattr(function, "__name__", repr(function))
         self._defaults = options
         self._exported: dict[tuple[type[BaseException], ...], _mobula.Function] = {}
         self._prepared: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+        # The environment of the session that it was prepared for.
+        self._environment: dict[str, Any] | None = None
         functools.update_wrapper(self, function)
 
     def __call__(self, *_: Any, **__: Any) -> Any:
@@ -44,7 +49,9 @@ class RemoteFunction(Generic[P, R]):
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
         """Call the function in a worker. References among the arguments are waited for there, and become values."""
         call = self._prepared
-        if call is None:
+        if call is None or self._environment is not _session.environment:
+            ensure()
+            self._environment = _session.environment
             call = self._prepared = self._prepare(self._defaults)
         return call(args, kwargs)  # type: ignore[no-any-return]
 
@@ -53,8 +60,11 @@ class RemoteFunction(Generic[P, R]):
         _options.check(options, is_actor=False)
         return _Optioned(self, self._prepare({**self._defaults, **options}))
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        raise NotImplementedError("mobula has no graphs of calls: call .remote()")
+    def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
+        """Return a node of a graph, which calls the function when the graph is executed."""
+        from mobula.dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
     def _export(self, retried: tuple[type[BaseException], ...]) -> _mobula.Function:
         """The function as workers get it, where only exceptions of some classes are retried, if any are named."""
@@ -97,6 +107,12 @@ class _Optioned(Generic[P, R]):
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
         """Call the function with these options."""
         return self._call(args, kwargs)  # type: ignore[no-any-return]
+
+    def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
+        """Return a node of a graph, which calls the function with these options when the graph is executed."""
+        from mobula.dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
 
 def _retried(option: Any, is_generator: bool) -> tuple[type[BaseException], ...]:

@@ -26,8 +26,8 @@ def put(value: T) -> ObjectRef[T]:
         ensure()
     if isinstance(value, ObjectRef):
         raise TypeError(
-            "Calling 'put' on an ObjectRef is not allowed. If you really want to do this, you can wrap the ObjectRef "
-            "in a list and call 'put' on it."
+            "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, you can wrap the "
+            "ray.ObjectRef in a list and call 'put' on it."
         )
     return _mobula.put(value)
 
@@ -59,37 +59,40 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     refs = list(object_refs)
     for ref in refs:
         if not isinstance(ref, ObjectRef):
-            raise ValueError(
-                f"Invalid type of object refs, {type(ref)}, is given. 'object_refs' must either be an ObjectRef or a "
-                "list of ObjectRefs. "
-            )
+            raise TypeError(f"Attempting to call `get` on the value {ref!r}, which is not an ray.ObjectRef.")
     return _mobula.get(refs, timeout)
 
 
 def wait(
-    ray_waitables: Sequence[ObjectRef[T]],
+    ray_waitables: Sequence[ObjectRef[T] | ObjectRefGenerator[T]],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+) -> tuple[list[Any], list[Any]]:
     """Wait until so many references are ready, or the time has passed.
 
     Returns the ready ones, at most ``num_returns``, and the others, each in the order in which they were given. A
-    reference whose function failed is ready.
+    reference whose function failed is ready; a generator is ready when its next item is there, or its end.
 
     Raises:
         ValueError: A reference twice, none, or more wanted than given.
         TypeError: Something else than a list of references.
     """
-    if isinstance(ray_waitables, ObjectRef):
-        raise TypeError("wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef")
+    if isinstance(ray_waitables, ObjectRef | ObjectRefGenerator):
+        raise TypeError(
+            "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "
+            f"ray.ObjectRefGenerator {ray_waitables}"
+        )
     if not isinstance(ray_waitables, list):
         raise TypeError(f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got {type(ray_waitables)}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
+    streams = False
     for ref in ray_waitables:
-        if not isinstance(ref, ObjectRef):
+        if isinstance(ref, ObjectRefGenerator):
+            streams = True
+        elif not isinstance(ref, ObjectRef):
             raise TypeError(
                 f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
             )
@@ -102,10 +105,11 @@ def wait(
     if num_returns <= 0:
         raise ValueError(f"Invalid number of objects to return {num_returns}.")
     if num_returns > len(ray_waitables):
-        raise ValueError(
-            f"num_returns cannot be greater than the number of ray_waitables provided to ray.wait. num_returns: "
-            f"{num_returns}, number of ray_waitables: {len(ray_waitables)}."
-        )
+        raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to ray.wait.")
+    if streams:
+        from mobula._waiting import wait_for_any
+
+        return wait_for_any(ray_waitables, num_returns, timeout)
     return _mobula.wait(ray_waitables, num_returns, timeout)
 
 
@@ -123,4 +127,9 @@ def cancel(
         raise TypeError(
             f"ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: {type(ray_waitable)}."
         )
-    _mobula.cancel([ray_waitable], force, recursive)
+    try:
+        _mobula.cancel([ray_waitable], force, recursive)
+    except ValueError as error:
+        if force and "calls of actors" in str(error):
+            raise ValueError("force=True is not supported for actor tasks.") from error
+        raise

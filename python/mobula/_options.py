@@ -6,8 +6,8 @@ import inspect
 import json
 from typing import Any, overload
 
+from mobula import _environments as environments
 from mobula import _mobula, _session
-from mobula._session import warn_without_effect
 
 _COMMON = frozenset(
     {
@@ -45,32 +45,66 @@ _ACTOR = _COMMON | {
 # They would change what a program does, and are not there: better an error than another program.
 _ABSENT = {
     "accelerator_type": "accelerators are not counted",
-    "max_pending_calls": "the queue of an actor has no limit",
 }
+# The least that a number may be; -1 is no limit.
+_LEAST = {
+    "max_calls": 0,
+    "max_concurrency": 1,
+    "max_pending_calls": -1,
+    "max_restarts": -1,
+    "max_retries": -1,
+    "max_task_retries": -1,
+}
+_TEXTS = ("lifetime", "name", "namespace")
+_AMOUNTS = ("memory", "num_cpus", "num_gpus")
 
 
 def check(options: dict[str, Any], *, is_actor: bool) -> None:
     """Refuse options that there are not, and values that cannot be."""
-    known, what = (_ACTOR, "actors") if is_actor else (_TASK, "tasks")
+    known, what = (_ACTOR, "actors") if is_actor else (_TASK, "remote functions")
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"Invalid option keyword {name} for {what}. Valid ones are {', '.join(sorted(known))}.")
+        if value is not None:
+            _check_kind(name, value)
         if name == "lifetime" and value not in (None, "detached", "non_detached"):
             raise ValueError(f"lifetime cannot be {value!r}: 'detached', 'non_detached', or None")
-        if name == "namespace" and value is not None and not (isinstance(value, str) and value):
-            error = ValueError if isinstance(value, str) else TypeError
-            raise error(f"a namespace cannot be {value!r}: text, at least one character")
+        if name == "namespace" and value == "":
+            raise ValueError("a namespace cannot be empty: text, at least one character")
         if name == "retry_exceptions":
             _check_retry_exceptions(value)
         if name in _ABSENT and value not in (None, 0, -1):
             raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
-        if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
-            raise ValueError(f"The precision of the fractional quantity of resource {name} cannot be negative: {value}")
-        if name == "max_calls" and value is not None and not (isinstance(value, int) and value >= 0):
-            raise ValueError(f"max_calls cannot be {value!r}: a number of calls; 0 is no limit")
-        if name == "max_concurrency" and value is not None and value <= 0:
-            raise ValueError(f"max_concurrency cannot be {value}: a number of calls, at least 1")
+        if name == "runtime_env" and value is not None:
+            environments.check(value)
     check_num_returns(options.get("num_returns"))
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Refuse a value of another class than the option has, and a number that is too small."""
+    if name in _TEXTS and not isinstance(value, str):
+        raise TypeError(f"{name} cannot be {value!r}: text")
+    if name in _LEAST:
+        if not isinstance(value, int):
+            raise TypeError(f"{name} cannot be {value!r}: a whole number")
+        if value < _LEAST[name]:
+            raise ValueError(f"{name} cannot be {value}: at least {_LEAST[name]}")
+    if name in _AMOUNTS:
+        _check_amount(name, value)
+    if name == "resources":
+        if not isinstance(value, dict):
+            raise TypeError(f"resources cannot be {value!r}: a dictionary of names and amounts")
+        if value.keys() & {"CPU", "GPU", "memory"}:
+            raise ValueError("CPU, GPU and memory are no names in resources: use num_cpus, num_gpus and memory")
+        for resource, amount in value.items():
+            _check_amount(resource, amount)
+
+
+def _check_amount(name: str, amount: Any) -> None:
+    if not isinstance(amount, int | float):
+        raise TypeError(f"an amount of {name} cannot be {amount!r}: a number")
+    if amount < 0:
+        raise ValueError(f"an amount of {name} cannot be negative: {amount}")
 
 
 def _check_retry_exceptions(value: Any) -> None:
@@ -84,9 +118,11 @@ def _check_retry_exceptions(value: Any) -> None:
 
 def check_num_returns(num_returns: Any) -> None:
     """Refuse a number of results that cannot be."""
-    is_number = isinstance(num_returns, int) and num_returns >= 0
-    if not (num_returns is None or num_returns in ("streaming", "dynamic") or is_number):
-        raise ValueError(f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'")
+    if num_returns is None or num_returns in ("streaming", "dynamic"):
+        return
+    if not isinstance(num_returns, int) or num_returns < 0:
+        error = ValueError if isinstance(num_returns, int) else TypeError
+        raise error(f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'")
 
 
 def num_returns_of(function: Any, num_returns: Any) -> int:
@@ -97,17 +133,10 @@ def num_returns_of(function: Any, num_returns: Any) -> int:
     return -1 if num_returns in ("streaming", "dynamic") else int(num_returns)
 
 
-def _environment(options: dict[str, Any]) -> dict[str, Any]:
-    environment = options.get("runtime_env") or {}
-    unknown = environment.keys() - {"env_vars", "working_dir"}
-    if unknown:
-        raise ValueError(f"runtime_env has no {', '.join(sorted(unknown))} here: it may have env_vars and working_dir")
-    return {"env_vars": environment.get("env_vars"), "working_dir": environment.get("working_dir")}
-
-
 def _resources(options: dict[str, Any]) -> dict[str, Any]:
-    if options.get("scheduling_strategy") not in (None, "DEFAULT", "SPREAD"):
-        warn_without_effect("scheduling_strategy", "there is one machine")
+    strategy = options.get("scheduling_strategy")
+    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
+        raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     if found["memory"] is not None:
         found["memory"] = int(found["memory"])
@@ -130,7 +159,7 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     retries = options.get("max_retries")
     return _mobula.TaskOptions(
         **_resources(options),
-        **_environment(options),
+        **environments.of(options.get("runtime_env")),
         max_calls=options.get("max_calls") or 0,
         max_retries=3 if retries is None else retries,
         retry_exceptions=bool(options.get("retry_exceptions")),
@@ -138,25 +167,29 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     )
 
 
-def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
-    """Options of an actor, as the core takes them."""
+def of_actor(options: dict[str, Any], name: str | None) -> _mobula.ActorOptions:
+    """Options of an actor with this name, as the core takes them."""
     return _mobula.ActorOptions(
         **_resources(options),
-        **_environment(options),
-        name=name_in(options.get("name"), options.get("namespace")),
+        **environments.of(options.get("runtime_env")),
+        name=name,
         max_restarts=options.get("max_restarts"),
         max_task_retries=options.get("max_task_retries"),
     )
 
 
-def concurrency(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
-    """Say how the calls of an actor run, for its process; empty: one at a time."""
+def about(cls: type, options: dict[str, Any], groups: dict[str, str], name: str | None) -> str:
+    """Say to an actor's process how its calls run, and what its name is; empty: one at a time, and none."""
     is_async = any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         for _, function in inspect.getmembers(cls, inspect.isfunction)
     )
     limit = options.get("max_concurrency") or (1000 if is_async else 1)
     declared = options.get("concurrency_groups") or {}
-    if not is_async and limit == 1 and not declared:
-        return ""
-    return json.dumps({"async": is_async, "max": limit, "groups": declared, "methods": groups})
+    found: dict[str, Any] = {}
+    if is_async or limit != 1 or declared:
+        found.update({"async": is_async, "max": limit, "groups": declared, "methods": groups})
+    if name is not None:
+        # Its class is there, too, so that it can make handles of itself.
+        found.update({"name": name, "given": options.get("name"), "class": cls.__name__})
+    return json.dumps(found) if found else ""

@@ -39,6 +39,6 @@ def remote(*args: Any, **options: Any) -> Any:
 def _make(thing: Any, options: dict[str, Any]) -> Any:
     if inspect.isclass(thing):
         return ActorClass(thing, options)
-    if callable(thing):
+    if callable(thing) and not isinstance(thing, RemoteFunction | ActorClass):
         return RemoteFunction(thing, options)
     raise TypeError("The @ray.remote decorator must be applied to either a function or a class.")

@@ -92,10 +92,11 @@ def results(result: Any, count: int) -> list[Any]:
         return [result] * count
     if isinstance(result, GeneratorType | RetriedItems):
         return _of_generator(result, count)
-    values = list(result) if hasattr(result, "__iter__") else None
-    if values is None or len(values) != count:
-        found = f"{len(values)} of them" if values is not None else f"{type(result)}"
-        raise ValueError(f"the function was to return num_returns={count} objects, and returned {found}")
+    if not hasattr(result, "__iter__"):
+        raise TypeError(f"the function was to return num_returns={count} objects, and returned one {type(result)}")
+    values = list(result)
+    if len(values) != count:
+        raise ValueError(f"the function was to return num_returns={count} objects, and returned {len(values)} of them")
     return values
 
 

@@ -43,6 +43,12 @@ _WITHOUT_EFFECT = frozenset(
 # The namespace of named actors, unless another one is named.
 namespace = "default"
 
+# The environment that workers have where a call and an actor say nothing else. A new session has another object.
+environment: dict[str, Any] = {}
+
+# What an actor's process knows of its actor: its name, and the name of its class, if it has one.
+actor: dict[str, Any] = {}
+
 # The handles of detached actors that this program has started: they live until the session ends.
 detached: list[Any] = []
 
@@ -99,20 +105,23 @@ def init(
             30 % of the memory.
         namespace: Of named actors, where none is named with them.
         ignore_reinit_error: Whether a second ``init`` is no error.
+        runtime_env: The environment of workers: ``env_vars``, ``working_dir``, ``py_modules``,
+            ``worker_process_setup_hook``.
         log_to_driver: Whether what workers print appears in the output of this program, with a prefix.
 
     Raises:
         RuntimeError: There is a session, or this process is a worker.
         ValueError: An option cannot be.
     """
-    if address not in (None, "local", "auto") or local_mode:
-        wanted = "local_mode=True" if local_mode else f"address={address!r}"
-        raise ValueError(f"init cannot do {wanted}: a session of mobula is on this machine, and of this program alone")
+    if address not in (None, "local", "auto"):
+        raise ValueError(
+            f"init cannot do address={address!r}: a session of mobula is on this machine, and of this program alone"
+        )
+    if local_mode:
+        raise RuntimeError("`local_mode` is no longer supported: calls run in workers, which start in milliseconds")
     unknown = options.keys() - _WITHOUT_EFFECT
     if unknown:
-        raise TypeError(f"init has no option {', '.join(sorted(unknown))}")
-    if runtime_env:
-        raise ValueError("init has no runtime_env yet: give it to the functions and classes, in their options")
+        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(sorted(unknown))}")
     if _mobula.is_worker():
         if ignore_reinit_error:
             return Context({})
@@ -124,6 +133,10 @@ def init(
             "Maybe you called mobula.init twice by accident? This error can be suppressed by passing in "
             "'ignore_reinit_error=True' or by calling 'mobula.shutdown()' prior to 'mobula.init()'."
         )
+    if runtime_env:
+        from mobula import _environments
+
+        _environments.check(runtime_env)
     socket = _mobula.start(
         _worker_command(namespace or "default"),
         [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)],
@@ -135,12 +148,18 @@ def init(
         log_to_driver=log_to_driver,
     )
     _set_namespace(namespace or "default")
+    _set_environment(runtime_env or {})
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
 
 
 def _set_namespace(name: str) -> None:
     global namespace
     namespace = name
+
+
+def _set_environment(given: dict[str, Any]) -> None:
+    global environment
+    environment = dict(given)
 
 
 def _worker_command(namespace: str) -> list[str]:
@@ -169,6 +188,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
     Values that were got stay. Does nothing where there is no session.
     """
     detached.clear()
+    _set_environment({})
     _mobula.shutdown()
 
 
@@ -198,7 +218,18 @@ def get_gpu_ids() -> list[int | str]:
 def nodes() -> list[dict[str, Any]]:
     """Return the machines of the session: this one."""
     name = os.uname().nodename
-    return [{"NodeID": name, "Alive": True, "NodeManagerHostname": name, "Resources": cluster_resources()}]
+    return [
+        {
+            "NodeID": name,
+            "NodeName": name,
+            "Alive": True,
+            "alive": True,
+            "NodeManagerHostname": name,
+            "NodeManagerAddress": "127.0.0.1",
+            "Resources": cluster_resources(),
+            "Labels": {},
+        }
+    ]
 
 
 class RuntimeContext:
@@ -216,6 +247,33 @@ class RuntimeContext:
     def get_worker_id(self) -> str:
         """Return the number of this process, as text."""
         return str(os.getpid())
+
+    @property
+    def current_actor(self) -> Any:
+        """The handle of the actor whose method asks. It must have a name."""
+        if not _mobula.is_worker() or not actor:
+            raise RuntimeError("This method is only available in an actor that has a name.")
+        from mobula._actor import ActorHandle
+
+        return ActorHandle(_mobula.find_actor(actor["name"]), actor["class"], None, {})
+
+    def get_actor_id(self) -> str | None:
+        """Return the number of the actor whose method asks, as text, if it has a name."""
+        return _mobula.find_actor(actor["name"]).hex() if actor else None
+
+    def get_actor_name(self) -> str | None:
+        """Return the name of the actor whose method asks; empty: it has none."""
+        if not actor:
+            return None
+        found: str = actor["given"] or ""
+        return found
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """The environment that the program gave this process."""
+        from mobula import _environments
+
+        return _environments.of_this_process()
 
     def get_job_id(self) -> str:
         """Return the number of the driver, as far as this process knows it."""

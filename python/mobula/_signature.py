@@ -62,6 +62,9 @@ def of_function(function: Callable[..., Any]) -> Signature | None:
 
 def of_method(cls: type, name: str) -> Signature | None:
     """The arguments of a method, without ``self``."""
+    if name == "__init__" and getattr(cls, name) is object.__init__:
+        # A class that has a `__new__` of its own takes the arguments of that.
+        return Signature(inspect.Signature()) if getattr(cls, "__new__") is object.__new__ else None  # noqa: B009
     try:
         signature = inspect.signature(getattr(cls, name))
     except (TypeError, ValueError):

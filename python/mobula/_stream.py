@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from mobula import _mobula
 from mobula._mobula import ObjectRef
@@ -21,26 +21,40 @@ class ObjectRefGenerator(Generic[T]):
 
     def __init__(self, items: _mobula.Items) -> None:
         self._items = items
+        # The next item, if somebody has waited for it and has not taken it. `None` is the end.
+        self._next: ObjectRef[T] | Literal[False] | None = False
 
     def __iter__(self) -> ObjectRefGenerator[T]:
         return self
 
     def __next__(self) -> ObjectRef[T]:
-        item = self._items.next(None)
+        item = self._next
+        if item is False:
+            item = self._items.next(None)
         if not item:
             raise StopIteration
+        self._next = False
         return item
 
     def __aiter__(self) -> ObjectRefGenerator[T]:
         return self
 
     async def __anext__(self) -> ObjectRef[T]:
-        from mobula._waiting import next_item
+        item = self._next
+        if item is False:
+            from mobula._waiting import next_item
 
-        item = await next_item(self._items)
+            item = await next_item(self._items)
         if not item:
             raise StopAsyncIteration
+        self._next = False
         return item
+
+    def _is_ready(self, notifier: _mobula.Notifier, number: int) -> bool:
+        """Whether the next item is there, or the end. The notifier tells this number if that changes."""
+        if self._next is False:
+            self._next = self._items.poll_next(notifier, number)
+        return self._next is not False
 
     def completed(self) -> ObjectRef[None]:
         """Return a reference to the end of the stream. It is ready when the generator is over."""

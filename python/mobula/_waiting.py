@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import select
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mobula import _mobula
@@ -88,6 +90,32 @@ async def next_item(items: _mobula.Items) -> ObjectRef[Any] | None:
 
     item: ObjectRef[Any] | None = await waits.until(poll)
     return item
+
+
+def wait_for_any(things: Sequence[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+    """Wait until so many references and generators are ready, or the time has passed."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    notifier = _mobula.Notifier()
+    polls = [_poll_of(thing) for thing in things]
+    ready: set[int] = set()
+    waiting = list(range(len(things)))
+    while True:
+        ready.update(place for place in waiting if polls[place](notifier, place))
+        left = None if deadline is None else deadline - time.monotonic()
+        if len(ready) >= num_returns or (left is not None and left <= 0):
+            break
+        select.select([notifier], [], [], left)
+        waiting = [place for place in notifier.take() if place not in ready]
+    first = sorted(ready)[:num_returns]
+    others = [thing for place, thing in enumerate(things) if place not in first]
+    return [things[place] for place in first], others
+
+
+def _poll_of(thing: Any) -> Callable[[_mobula.Notifier, int], bool]:
+    if isinstance(thing, ObjectRef):
+        return _mobula.Waiting(thing).poll
+    poll: Callable[[_mobula.Notifier, int], bool] = thing._is_ready
+    return poll
 
 
 _lock = threading.Lock()

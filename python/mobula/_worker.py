@@ -10,7 +10,7 @@ import traceback
 from types import FrameType, TracebackType
 from typing import Any
 
-from mobula import _mobula, _session
+from mobula import _environments, _mobula, _session
 from mobula._retries import results
 from mobula.exceptions import RayTaskError, TaskCancelledError
 
@@ -36,6 +36,7 @@ def main(namespace: str) -> None:
         # Lines appear at once, and whole.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
+    _environments.enter()
     _mobula.run_role(role)
 
 
@@ -58,9 +59,15 @@ def runner(description: str) -> Any:
     _is_actor = True
     if not description:
         return None
+    import json
+
+    parsed = json.loads(description)
+    _session.actor = {name: parsed[name] for name in ("name", "given", "class") if name in parsed}
+    if "async" not in parsed:
+        return None
     from mobula import _concurrency
 
-    return _concurrency.runner(description)
+    return _concurrency.runner(parsed)
 
 
 def method(state: Any, name: str) -> Any:

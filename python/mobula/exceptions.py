@@ -116,7 +116,7 @@ class ObjectFetchTimedOutError(ObjectLostError):
     """Does not occur on one machine; programs name it."""
 
 
-class ReferenceCountingAssertionError(ObjectLostError):
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
     """Does not occur; programs name it."""
 
 
@@ -164,6 +164,54 @@ class CrossLanguageError(RayError):
     """A value of another language."""
 
 
+class ActorAlreadyExistsError(ValueError, RayError):
+    """A living actor of the session has the name already."""
+
+
+class UserCodeException(RayError):
+    """Does not occur; programs name it."""
+
+
+class UnserializableException(RayError):
+    """Does not occur: what cannot be pickled travels as text; programs name it."""
+
+
+class LocalRayletDiedError(RayError):
+    """Does not occur; programs name it."""
+
+
+class NodeDiedError(RayError):
+    """Does not occur: there is one machine; programs name it."""
+
+
+class AuthenticationError(RayError):
+    """Does not occur; programs name it."""
+
+
+class TaskPlacementGroupRemoved(RayError):
+    """Does not occur: there are no placement groups; programs name it."""
+
+
+class ActorPlacementGroupRemoved(RayError):
+    """Does not occur: there are no placement groups; programs name it."""
+
+
+class RayChannelError(RaySystemError):
+    """Does not occur: there are no channels; programs name it."""
+
+
+class RayChannelTimeoutError(RayChannelError, TimeoutError):
+    """Does not occur: there are no channels; programs name it."""
+
+
+class RayCgraphCapacityExceeded(RaySystemError):
+    """Does not occur: there are no compiled graphs; programs name it."""
+
+
+class RayDirectTransportError(RaySystemError):
+    """Does not occur; programs name it."""
+
+
 _KINDS: dict[str, type[Exception]] = {
     "ActorDiedError": ActorDiedError,
     "ActorUnavailableError": ActorUnavailableError,
@@ -198,7 +246,8 @@ def _of_task(function: str, pid: int, text: str, pickled: bytes | None) -> Excep
         except Exception:
             # Its class is not there in this process. The text says what it was.
             cause = None
-    return RayTaskError(function, text, cause, pid).as_instanceof_cause()
+    # A function within a function is called as in its definition.
+    return RayTaskError(function.rpartition("<locals>.")[2], text, cause, pid).as_instanceof_cause()
 
 
 def _raise_of_task(*error: Any) -> None:

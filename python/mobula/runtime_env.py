@@ -14,5 +14,22 @@ class RuntimeEnv(dict[str, Any]):
         given = {"env_vars": env_vars, "working_dir": working_dir, **others}
         super().__init__({name: value for name, value in given.items() if value is not None})
 
+    def env_vars(self) -> dict[str, str]:
+        """Return the variables."""
+        return dict(self.get("env_vars", {}))
+
+    def working_dir(self) -> str | None:
+        """Return the directory."""
+        found: str | None = self.get("working_dir")
+        return found
+
+    def py_modules(self) -> list[Any]:
+        """Return the modules."""
+        return list(self.get("py_modules", []))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as a plain dictionary."""
+        return dict(self)
+
 
 __all__ = ["RuntimeEnv"]

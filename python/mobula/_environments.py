@@ -1,0 +1,108 @@
+"""The environments of worker processes: ``runtime_env``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+from mobula import _session
+
+_KNOWN = frozenset({"config", "env_vars", "py_modules", "worker_process_setup_hook", "working_dir"})
+
+# Variables of a worker: directories of modules, and the function that it calls first.
+_MODULES = "MOBULA_PYTHON_MODULES"
+_HOOK = "MOBULA_PYTHON_SETUP_HOOK"
+# What the program said, for those that ask for it.
+_TOLD = "MOBULA_PYTHON_RUNTIME_ENV"
+
+
+def check(environment: Any) -> None:
+    """Refuse what cannot be the environment of a worker."""
+    if not isinstance(environment, dict):
+        raise TypeError(f"runtime_env cannot be {environment!r}: a dictionary")
+    unknown = environment.keys() - _KNOWN
+    if unknown:
+        raise ValueError(
+            f"runtime_env has no {', '.join(sorted(unknown))} here: it may have {', '.join(sorted(_KNOWN))}. Workers "
+            "have the packages of the driver: install what they need there"
+        )
+    variables = environment.get("env_vars") or {}
+    if not isinstance(variables, dict) or not all(isinstance(text, str) for pair in variables.items() for text in pair):
+        raise TypeError(f"env_vars cannot be {variables!r}: a dictionary of texts")
+    working_dir, modules = environment.get("working_dir"), environment.get("py_modules") or []
+    if working_dir is not None and not os.path.isdir(working_dir):
+        raise ValueError(f"working_dir cannot be {working_dir!r}: a directory of this machine")
+    for module in modules:
+        if not os.path.isdir(_path_of(module)):
+            raise ValueError(f"py_modules cannot have {module!r}: a module, or its directory")
+
+
+def of(environment: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the environment of a worker with that of the session, as the core takes it."""
+    of_session = _session.environment
+    if not environment and not of_session:
+        return {"env_vars": None, "working_dir": None}
+    given = {**of_session, **(environment or {})}
+    variables = {**(of_session.get("env_vars") or {}), **((environment or {}).get("env_vars") or {})}
+    variables = {name: _expanded(text) for name, text in variables.items()}
+    working_dir = given.get("working_dir")
+    places = [os.path.abspath(working_dir)] if working_dir is not None else []
+    places += [os.path.dirname(_path_of(module)) for module in given.get("py_modules") or []]
+    if places:
+        variables[_MODULES] = os.pathsep.join(dict.fromkeys(places))
+    hook = given.get("worker_process_setup_hook")
+    if hook is not None:
+        variables[_HOOK] = _pickled(hook)
+    told = {name: value for name, value in given.items() if name in ("env_vars", "working_dir")}
+    if told:
+        import json
+
+        variables[_TOLD] = json.dumps({**told, "env_vars": variables}, default=str)
+    return {"env_vars": variables or None, "working_dir": working_dir}
+
+
+def of_this_process() -> dict[str, Any]:
+    """Return the environment that the program gave this process, as far as it can be told."""
+    import json
+
+    told = os.environ.get(_TOLD)
+    found: dict[str, Any] = json.loads(told) if told else dict(_session.environment)
+    return found
+
+
+def enter() -> None:
+    """Do in a worker what its environment says, before its first call."""
+    places = os.environ.get(_MODULES)
+    if places:
+        sys.path[:0] = places.split(os.pathsep)
+    hook = os.environ.get(_HOOK)
+    if hook:
+        import base64
+        import pickle
+
+        pickle.loads(base64.b64decode(hook))()
+
+
+def _path_of(module: Any) -> str:
+    path: str = next(iter(module.__path__)) if hasattr(module, "__path__") else os.fspath(module)
+    return os.path.abspath(path)
+
+
+def _expanded(text: str) -> str:
+    """Return a text with the variables that it names in place of their names."""
+    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), text)
+
+
+def _pickled(hook: Any) -> str:
+    import base64
+
+    if isinstance(hook, str):
+        import importlib
+
+        module, _, name = hook.rpartition(".")
+        hook = getattr(importlib.import_module(module), name)
+    from mobula._serialization import dumps
+
+    return base64.b64encode(dumps(hook)).decode()
