@@ -50,6 +50,10 @@ chaos SECONDS="30" SEED="" *ARGUMENTS="":
 fuzz SECONDS="60" TARGETS="":
     MOBULA_FETCH=1 MOBULA_FUZZ_SECONDS={{ SECONDS }} MOBULA_FUZZ={{ quote(TARGETS) }} .ci/run fuzz
 
+# What Ray's own package gives for the programs of python/tests/differential: `just record /tmp/ray/bin/python tasks`.
+record PYTHON *AREAS:
+    {{ PYTHON }} python/tests/differential/record {{ AREAS }}
+
 # The lock-free parts under a model checker: every order of their steps, with as many preemptions as given.
 loom PREEMPTIONS="3":
     LOOM_MAX_PREEMPTIONS={{ PREEMPTIONS }} .ci/run loom

@@ -1,0 +1,187 @@
+"""What is meant to differ from Ray: for each program, what it gives here, and why."""
+
+from __future__ import annotations
+
+DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
+    "actors": {
+        "the_decorator_method_with_wrong_options": (
+            "'ValueError Exception'",
+            "a ValueError in place of a failed assertion",
+        ),
+        "an_actor_with_a_handle_to_itself": (
+            "raises RayTaskError(RuntimeError): ['RuntimeError: This method is only available in an act"
+            "or that has a name.']",
+            "current_actor is there where the actor has a name",
+        ),
+        "the_class_has_its_attributes": ("('Counts.', True, 'counter')", "the documentation of the class is there"),
+    },
+    "asynchronous": {
+        "a_concurrency_that_cannot_be": (
+            "('ValueError Exception', 'ValueError Exception')",
+            "max_concurrency=0 is an error, because such an actor carries out nothing",
+        ),
+    },
+    "cancelling": {
+        "a_call_that_runs": (
+            "'RayError TaskCancelledError'",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "calls_that_need_a_cancelled_one": (
+            "['RayError TaskCancelledError', 'RayError TaskCancelledError', 'RayError TaskCancelledError']",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "twice": (
+            "'RayError TaskCancelledError'",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "the_program_catches_it": (
+            "('RayError TaskCancelledError', True)",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "calls_of_a_cancelled_call": (
+            "(True, 'RayError TaskCancelledError', True)",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "an_async_method": (
+            "('RayError TaskCancelledError', 'next')",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+        "it_is_no_retry": (
+            "'RayError TaskCancelledError'",
+            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        ),
+    },
+    "environments": {
+        "a_key_that_there_is_not": ("False", "an unknown key of runtime_env is an error, and not ignored"),
+    },
+    "errors": {
+        "local_error_classes": (
+            "(True, ('local',))",
+            "the arguments of an error are those of its cause, as where it was raised",
+        ),
+        "the_arguments_of_an_error": (
+            "('text', 5)",
+            "the arguments of an error are those of its cause, as where it was raised",
+        ),
+        "a_call_that_exits": (
+            "'RayError RayTaskError SystemExit'",
+            "sys.exit in a call is the error of the call, with its traceback, and not a crash",
+        ),
+    },
+    "generators": {
+        "the_option_dynamic": (
+            "('ObjectRefGenerator', [0, 1, 2])",
+            "dynamic is as streaming: the call returns the generator itself",
+        ),
+        "streaming_of_a_function_that_is_no_generator": (
+            "['no error: 1', 'no error: 2']",
+            "any iterable that a function returns can be streamed",
+        ),
+    },
+    "lifetimes": {
+        "a_handle_of_a_name_knows_the_methods": (
+            "('no error: <mobula._actor.ActorMethod object at 0x…>', 'no error: ObjectRef(…)', False)",
+            "a handle that was found by its name does not know the methods: a wrong one is an error of the call",
+        ),
+        "the_list_of_named_actors": (
+            "raises AttributeError: [\"module 'mobula.util' has no attribute 'list_named_actors'\"]",
+            "there is no list of named actors",
+        ),
+        "a_restart_is_visible_to_the_actor": (
+            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
+            "ibute 'was_current_actor_reconstructed'\"]",
+            "an actor does not know whether it was restarted",
+        ),
+    },
+    "objects": {
+        "get_a_tuple": ("'no error: [1, 2]'", "any sequence of references can be got"),
+    },
+    "options": {
+        "the_decorator_with_positions": (
+            "('TypeError Exception', 'TypeError Exception')",
+            "a TypeError in place of a failed assertion",
+        ),
+        "options_of_a_method": ("(1, 'ValueError Exception')", "an unknown option of a method is an error"),
+    },
+    "pools": {
+        "errors_of_a_lazy_map": (
+            "(0, 'ValueError Exception', 2, 'StopIteration Exception')",
+            "an error of a lazy map is raised, as multiprocessing does, and not returned",
+        ),
+        "callbacks": ("([1], [True])", "an error callback gets the error itself, as with multiprocessing"),
+        "a_result_that_is_not_there": (
+            "(False, 'TimeoutError TimeoutError ProcessError TimeoutError OSError Exception', 'ValueErr"
+            "or Exception', None)",
+            "the timeout is a TimeoutError of Python, too",
+        ),
+    },
+    "queues": {
+        "get_of_an_empty_queue": (
+            "('Empty Empty Exception', 'Empty Empty Exception', 'Empty Empty Exception')",
+            "Empty and Full are raised as they are, and not as errors of a call",
+        ),
+        "put_into_a_full_queue": (
+            "('Full Full Exception', 'Full Full Exception', 'Full Full Exception')",
+            "Empty and Full are raised as they are, and not as errors of a call",
+        ),
+        "batches": (
+            "([1, 2], 'Empty Empty Exception', 'Full Full Exception', 1)",
+            "Empty and Full are raised as they are, and not as errors of a call",
+        ),
+    },
+    "resources": {
+        "the_names_of_resources": (
+            "[True, True, True, False, True]",
+            "memory of objects is no resource that calls demand",
+        ),
+        "calls_have_different_ids": (
+            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
+            "ibute 'get_task_id'\"]",
+            "the id of a call is not known to it",
+        ),
+        "the_name_of_a_call": (
+            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
+            "ibute 'get_task_name'\"]",
+            "the name of a call is not known to it",
+        ),
+        "the_current_actor": ("(True, False)", "current_actor is there where the actor has a name"),
+        "resources_of_a_call": (
+            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
+            "ibute 'get_assigned_resources'\"]",
+            "a call does not know its resources, except for its GPUs",
+        ),
+    },
+    "tasks": {
+        "a_builtin": ("'no error: 3'", "anything that can be called can be a remote function"),
+        "a_partial": (
+            "'no error: <mobula._function.RemoteFunction object at 0x…>'",
+            "anything that can be called can be a remote function",
+        ),
+        "something_that_cannot_be_called": (
+            "('TypeError Exception', 'TypeError Exception')",
+            "a TypeError in place of a failed assertion",
+        ),
+    },
+    "utilities": {
+        "a_placement_group": (
+            "raises NotImplementedError: ['mobula has no placement groups: demand resources where they "
+            "are used, by num_cpus and resources. On one machine, an actor that demands the sum of them"
+            " has all or none']",
+            "there are no placement groups",
+        ),
+        "a_named_list_of_actors": (
+            "raises AttributeError: [\"module 'mobula.util' has no attribute 'list_named_actors'\"]",
+            "there is no list of named actors",
+        ),
+        "names_of_the_module": (
+            "['ObjectRef', 'ObjectRefGenerator', 'remote', 'get', 'put', 'wait', 'cancel', 'kill', 'met"
+            "hod', 'init', 'nodes', 'shutdown', 'is_initialized', 'get_actor', 'get_gpu_ids', 'get_runt"
+            "ime_context', 'available_resources', 'cluster_resources', 'exceptions', 'actor', 'util']",
+            "classes of ids, other languages and the timeline are absent",
+        ),
+    },
+    "values": {
+        "a_bytearray": ("(bytearray(b'abc'), [bytearray(b'abc')])", "a bytearray stays one"),
+        "shared_parts_stay_shared": ("True", "a part that a value has twice is one object again"),
+    },
+}
