@@ -117,7 +117,10 @@ class ActorClass(Generic[T]):
         return ClassNode(self.remote, args, kwargs)
 
     def _start(self, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle:
-        ensure()
+        of_ray = ensure()
+        if of_ray is not None:
+            found: ActorHandle = of_ray.actor(self._class, options, args, kwargs)
+            return found
         name = options.get("name")
         if name is not None and not (isinstance(name, str) and name):
             error = TypeError if not isinstance(name, str) else ValueError
@@ -130,7 +133,7 @@ class ActorClass(Generic[T]):
             except ValueError:
                 pass
         if inspect.isabstract(self._class):
-            missing = ", ".join(sorted(self._class.__abstractmethods__))
+            missing = ", ".join(sorted(getattr(self._class, "__abstractmethods__", ())))
             raise TypeError(f"Can't instantiate abstract class ActorClass({self.__name__}) with abstract {missing}")
         if self._init_signature is not None:
             self._init_signature.check(args, kwargs)
@@ -327,7 +330,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     """
     if not name:
         raise ValueError("Please supply a non-empty value to get_actor")
-    ensure()
+    of_ray = ensure()
+    if of_ray is not None:
+        found: ActorHandle = of_ray.ray.get_actor(name, namespace)
+        return found
     try:
         actor = _mobula.find_actor(_options.name_in(name, namespace))
     except ValueError as error:
@@ -344,6 +350,10 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
     With ``no_restart=False`` its process alone is ended, as by a crash: the actor starts again if it may.
     """
+    of_ray = _session.cluster()
+    if of_ray is not None:
+        of_ray.done(of_ray.ray.kill, actor, no_restart=no_restart)
+        return
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
     actor._mobula_actor.kill(no_restart)
@@ -353,6 +363,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 def exit_actor() -> None:
     """End the actor whose method calls this. The call, and later ones, fail with ``ActorDiedError``."""
+    of_ray = _session.cluster()
+    if of_ray is not None:
+        of_ray.ray.actor.exit_actor()
     if not _mobula.is_worker():
         raise TypeError("exit_actor API is called on a non-actor worker.")
     sys.stdout.flush()

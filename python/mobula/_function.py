@@ -76,6 +76,10 @@ class RemoteFunction(Generic[P, R]):
 
     def _prepare(self, options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
         """What is the same for all calls with these options."""
+        of_ray = _session.cluster()
+        if of_ray is not None:
+            of_cluster: Callable[[tuple[Any, ...], dict[str, Any]], Any] = of_ray.function(self._function, options)
+            return of_cluster
         wanted, prepared = options.get("num_returns"), _options.of_task(options)
         num_returns = _options.num_returns_of(self._function, wanted)
         in_flight_max = max(1, options.get("_generator_backpressure_num_objects") or IN_FLIGHT_MAX)
@@ -84,7 +88,9 @@ class RemoteFunction(Generic[P, R]):
 
         def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not _mobula.is_initialized():
-                ensure()
+                cluster = ensure()
+                if cluster is not None:
+                    return cluster.function(self._function, options)(args, kwargs)
             if signature is not None:
                 signature.check(args, kwargs)
             result = self._export(retried).call(args, kwargs or None, prepared, num_returns, in_flight_max)

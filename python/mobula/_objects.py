@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 from mobula import _mobula
 from mobula._mobula import ObjectRef
-from mobula._session import ensure
+from mobula._session import cluster, ensure
 from mobula._stream import ObjectRefGenerator
 
 T = TypeVar("T")
@@ -23,7 +23,9 @@ def put(value: T) -> ObjectRef[T]:
         mobula.exceptions.ObjectStoreFullError: The store has no room.
     """
     if not _mobula.is_initialized():
-        ensure()
+        of_ray = ensure()
+        if of_ray is not None:
+            return of_ray.done(of_ray.ray.put, value)  # type: ignore[no-any-return]
     if isinstance(value, ObjectRef):
         raise TypeError(
             "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, you can wrap the "
@@ -48,7 +50,9 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     if type(object_refs) is ObjectRef:
         return _mobula.get(object_refs, timeout)
     if not _mobula.is_initialized():
-        ensure()
+        of_ray = ensure()
+        if of_ray is not None:
+            return of_ray.done(of_ray.ray.get, object_refs, timeout=timeout)
     if isinstance(object_refs, ObjectRefGenerator):
         return object_refs
     if not isinstance(object_refs, Sequence) or isinstance(object_refs, str | bytes):
@@ -79,6 +83,10 @@ def wait(
         ValueError: A reference twice, none, or more wanted than given.
         TypeError: Something else than a list of references.
     """
+    of_ray = None if _mobula.is_initialized() else ensure()
+    if of_ray is not None:
+        options = {"num_returns": num_returns, "timeout": timeout, "fetch_local": fetch_local}
+        return of_ray.done(of_ray.ray.wait, ray_waitables, **options)  # type: ignore[no-any-return]
     if isinstance(ray_waitables, ObjectRef | ObjectRefGenerator):
         raise TypeError(
             "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "
@@ -96,8 +104,6 @@ def wait(
             raise TypeError(
                 f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
             )
-    if not _mobula.is_initialized():
-        ensure()
     if not ray_waitables:
         return [], []
     if len(ray_waitables) != len(set(ray_waitables)):
@@ -121,6 +127,10 @@ def cancel(
     One that has not begun does not begin. One that runs gets ``TaskCancelledError`` where it waits for a result; with
     ``force`` its process is ended. Calls that it has made are cancelled too, unless ``recursive`` is false.
     """
+    of_ray = cluster()
+    if of_ray is not None:
+        of_ray.done(of_ray.ray.cancel, ray_waitable, force=force, recursive=recursive)
+        return
     if isinstance(ray_waitable, ObjectRefGenerator):
         ray_waitable = ray_waitable.completed()
     if not isinstance(ray_waitable, ObjectRef):

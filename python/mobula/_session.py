@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 from mobula import _mobula
@@ -97,7 +98,9 @@ def init(
     ``shutdown``, and with the program.
 
     Args:
-        address: The address of a cluster. There is none: ``None``, ``"local"``.
+        address: ``None`` or ``"local"``: this machine. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, on
+            which the program runs by Ray's own package; ``"ray:local"``: such a one of this machine. Default: the
+            variable ``MOBULA_ADDRESS``.
         num_cpus: How many CPUs calls may have together. Default: those that the program may run on.
         num_gpus: How many GPUs calls may have together. Default: those that the program may use.
         resources: Other resources, by name, that calls and actors demand.
@@ -113,6 +116,24 @@ def init(
         RuntimeError: There is a session, or this process is a worker.
         ValueError: An option cannot be.
     """
+    from mobula import _cluster
+
+    address = address or _cluster.address_of_environment()
+    if address is not None and _cluster.is_meant(address):
+        return _join(
+            address,
+            ignore_reinit_error,
+            options,
+            {
+                "num_cpus": num_cpus,
+                "num_gpus": num_gpus,
+                "resources": resources,
+                "namespace": namespace,
+                "object_store_memory": object_store_memory,
+                "log_to_driver": log_to_driver,
+                "runtime_env": runtime_env,
+            },
+        )
     if address not in (None, "local", "auto"):
         raise ValueError(
             f"init cannot do address={address!r}: a session of mobula is on this machine, and of this program alone"
@@ -152,6 +173,20 @@ def init(
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
 
 
+def _join(address: str, ignore_reinit_error: bool, others: dict[str, Any], options: dict[str, Any]) -> Context:
+    """Use a cluster of Ray in place of a session."""
+    from mobula import _cluster
+
+    if is_initialized():
+        if ignore_reinit_error:
+            return Context({})
+        raise RuntimeError("init was called already: call shutdown before, or pass ignore_reinit_error=True")
+    context = _cluster.begin(address, {**options, **others})
+    # Functions were prepared for a session.
+    _set_environment({})
+    return Context(dict(getattr(context, "address_info", None) or {}))
+
+
 def _set_namespace(name: str) -> None:
     global namespace
     namespace = name
@@ -173,13 +208,26 @@ def _worker_command(namespace: str) -> list[str]:
 _starting = threading.Lock()
 
 
-def ensure() -> None:
-    """Start a session if there is none, as Ray does at the first use."""
+def ensure() -> ModuleType | None:
+    """Start a session if there is none, as Ray does at the first use.
+
+    Returns the module of a cluster, if one is used.
+    """
     if _mobula.is_initialized():
-        return
+        return None
+    from mobula import _cluster
+
     with _starting:
-        if not _mobula.is_initialized():
+        if not is_initialized():
             init()
+    found: ModuleType | None = None if _mobula.is_initialized() else _cluster
+    return found
+
+
+def cluster() -> ModuleType | None:
+    """Return the module of a cluster, if one is used."""
+    found = sys.modules.get("mobula._cluster")
+    return found if found is not None and found.ray is not None else None
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:
@@ -189,6 +237,9 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
     """
     detached.clear()
     _set_environment({})
+    of_ray = cluster()
+    if of_ray is not None:
+        of_ray.end()
     _mobula.shutdown()
 
 
@@ -197,26 +248,38 @@ atexit.register(shutdown)
 
 def is_initialized() -> bool:
     """Whether there is a session."""
-    return _mobula.is_initialized()
+    return _mobula.is_initialized() or cluster() is not None
 
 
 def cluster_resources() -> dict[str, float]:
     """Return the resources of the session."""
+    of_ray = cluster()
+    if of_ray is not None:
+        return dict(of_ray.ray.cluster_resources())
     return _mobula.cluster_resources()
 
 
 def available_resources() -> dict[str, float]:
     """Return the resources that no call and no actor has at the moment."""
+    of_ray = cluster()
+    if of_ray is not None:
+        return dict(of_ray.ray.available_resources())
     return _mobula.available_resources()
 
 
 def get_gpu_ids() -> list[int | str]:
     """Return the GPUs that the running call or actor has: their numbers, or their names."""
+    of_ray = cluster()
+    if of_ray is not None:
+        return list(of_ray.ray.get_gpu_ids())
     return [int(name) if name.isdecimal() else name for name in _mobula.gpu_ids()]
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Return the machines of the session: this one."""
+    """Return the machines of the session: this one, or those of the cluster."""
+    of_ray = cluster()
+    if of_ray is not None:
+        return list(of_ray.ray.nodes())
     name = os.uname().nodename
     return [
         {
@@ -282,6 +345,10 @@ class RuntimeContext:
 
 def get_runtime_context() -> RuntimeContext:
     """Return what this process knows of itself."""
+    of_ray = cluster()
+    if of_ray is not None:
+        found: RuntimeContext = of_ray.ray.get_runtime_context()
+        return found
     return RuntimeContext()
 
 

@@ -1,0 +1,133 @@
+"""Programs that run on a cluster of Ray's own package: ``init(address="ray://…")``, or ``MOBULA_ADDRESS=ray:auto``.
+
+There is no session of this package then. Functions and classes are handed to Ray as they are, with their options, and
+what Ray returns is what the program gets: references, handles, generators. Errors become those of this package, so that
+``except mobula.exceptions.RayActorError`` catches them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from mobula import exceptions
+
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_WHERE = re.compile(r"ray::(.*?)\(\) \(pid=(\d+)")
+
+# Ray, while this process uses it.
+ray: Any = None
+
+# The classes that have other ones in their place meanwhile.
+_CLASSES = ("ObjectRef", "ObjectRefGenerator")
+_own_classes: dict[str, Any] = {}
+
+
+def is_meant(address: str | None) -> bool:
+    """Whether an address is one of Ray."""
+    return address is not None and address.startswith("ray:")
+
+
+def begin(address: str, options: dict[str, Any]) -> Any:
+    """Connect to a cluster, or start one of this machine alone (``ray:local``)."""
+    global ray
+    found = _imported()
+    if not found.is_initialized():
+        given = address if address.startswith("ray://") else address.removeprefix("ray:")
+        options = {name: value for name, value in options.items() if value is not None}
+        environment = dict(options.pop("runtime_env", None) or {})
+        # What runs in the workers of Ray finds Ray by this.
+        environment["env_vars"] = {**environment.get("env_vars", {}), "MOBULA_ADDRESS": "ray:auto"}
+        context = found.init(address=given, runtime_env=environment, **options)
+    else:
+        context = None
+    ray = found
+    import mobula
+
+    for name in _CLASSES:
+        _own_classes[name] = getattr(mobula, name)
+        setattr(mobula, name, getattr(found, name))
+    return context
+
+
+def end() -> None:
+    """Leave the cluster."""
+    global ray
+    left, ray = ray, None
+    if left is None:
+        return
+    import mobula
+
+    for name, own in _own_classes.items():
+        setattr(mobula, name, own)
+    left.shutdown()
+
+
+def _imported() -> ModuleType:
+    import mobula
+
+    if sys.modules.get("ray") is mobula:
+        raise RuntimeError(
+            "the name ray is the package mobula in this process, by mobula.compat, so Ray itself cannot be imported: "
+            "run the program without mobula.compat, and with Ray, to use a cluster"
+        )
+    try:
+        import ray as found  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise RuntimeError(
+            "an address that begins with ray: needs the package ray, which is not installed: run `pip install ray`, or "
+            "leave the address out to run on this machine"
+        ) from error
+    module: ModuleType = found
+    return module
+
+
+def function(of: Callable[..., Any], options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """Return what calls a function in the cluster."""
+    remote = ray.remote(**options)(of) if options else ray.remote(of)
+    return lambda args, kwargs: remote.remote(*args, **kwargs)
+
+
+def actor(cls: type, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Start an actor in the cluster."""
+    for member in list(vars(cls).values()):
+        of_method = getattr(member, "__mobula_method__", None)
+        if of_method is not None and not isinstance(member, type):
+            ray.method(**of_method)(member)
+    remote = ray.remote(**options)(cls) if options else ray.remote(cls)
+    return done(remote.remote, *args, **kwargs)
+
+
+def done(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function of Ray, and raise its errors as those of this package."""
+    try:
+        return call(*args, **kwargs)
+    except ray.exceptions.RayError as error:
+        raise _translated(error) from None
+
+
+def _translated(error: Any) -> BaseException:
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = _translated(error.cause) if isinstance(error.cause, ray.exceptions.RayError) else error.cause
+        if isinstance(cause, exceptions.RayError) and not isinstance(cause, exceptions.RayTaskError):
+            # As here: a call that was cancelled while it ran.
+            return cause
+        # The error has the class of its cause, too, and does not always have its own attributes.
+        text = _COLOUR.sub("", str(error))
+        where = _WHERE.match(text)
+        function, pid = (where[1], int(where[2])) if where else ("", None)
+        return exceptions.RayTaskError(function, text.partition("\n")[2], cause, pid).as_instanceof_cause()
+    for cls in type(error).__mro__:
+        own = getattr(exceptions, cls.__name__, None)
+        if isinstance(own, type) and issubclass(own, exceptions.RayError):
+            return own(str(error))
+    raise error
+
+
+def address_of_environment() -> str | None:
+    """Return the address that the environment names."""
+    return os.environ.get("MOBULA_ADDRESS") or None
