@@ -1,10 +1,14 @@
-//! SIGKILL of workers at random times, while threads of a driver make calls that are cancelled, retried, read in part
-//! or not at all. Each result is the right value or one of the errors that are allowed for its options. After each
-//! round the session serves, and neither resources nor objects nor processes are left over.
+//! SIGKILL of workers at random times, while threads of a driver make calls that are cancelled, retried, detached,
+//! limited in time, read in part or not at all. Each result is the right value or one of the errors that are allowed
+//! for its options. After each round the session serves, and neither resources nor objects nor processes are left over.
+//!
+//! In one of four rounds, memory is short at times, as a [pretended machine](machine) says: then the session ends
+//! workers, too.
 //!
 //! A round is one session with its own seed, the scenario's plus the number of the round: a violation names it.
 
 mod driver;
+mod machine;
 mod tasks;
 
 use std::path::Path;
@@ -12,11 +16,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use mobula::{Session, TaskOptions, UNLIMITED};
+use mobula::{Error, ExitReason, Failure, Session, TaskOptions, UNLIMITED};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::driver::{Counts, Driver};
+use self::machine::Machine;
 use super::{Figures, Progress};
 use crate::content::Random;
 use crate::{Options, Violation, procfs};
@@ -25,6 +30,10 @@ const WORKERS: usize = 3;
 const DRIVERS: u64 = 3;
 /// How long workers live at most before another one is killed.
 const WAIT_MS_MAX: u64 = 12;
+/// How long memory is short at most. The session asks which calls run before it ends a worker.
+const SHORT_MS_MAX: u64 = 1000;
+/// How often the session looks whether memory is short.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(5);
 /// Far longer than anything here takes: what is not so then never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,8 +70,12 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
 
 /// Returns the number of kills.
 fn round(seed: u64, counts: &Arc<Counts>) -> Result<u64, Violation> {
-    let session =
-        mobula::Builder::new().workers(WORKERS).capacity_bytes(64 << 20).forward_output(false).init()?;
+    let machine = if seed.is_multiple_of(4) { Some(Machine::new()?) } else { None };
+    let mut builder = mobula::Builder::new().workers(WORKERS).capacity_bytes(64 << 20).forward_output(false);
+    if let Some(machine) = &machine {
+        builder = builder.memory_root(machine.root()).memory_monitor_interval(MEMORY_INTERVAL);
+    }
+    let session = builder.init()?;
     let socket = session.socket().to_owned();
     serves()?;
     let objects_before = objects(&session)?;
@@ -73,13 +86,14 @@ fn round(seed: u64, counts: &Arc<Counts>) -> Result<u64, Violation> {
         let random = Random::from_seed(
             seed.wrapping_mul(DRIVERS).wrapping_add(number).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
+        let is_memory_short = machine.is_some();
         std::thread::spawn(move || {
-            let _ = sender.send(Driver { random, counts }.run());
+            let _ = sender.send(Driver { random, counts, is_memory_short }.run());
         });
     }
     drop(sender);
     let (mut random, mut kills, mut driving) = (Random::from_seed(seed ^ 0x5bd1_e995), 0, DRIVERS);
-    let mut progressed = Instant::now();
+    let (mut progressed, mut short_until) = (Instant::now(), Instant::now());
     while driving > 0 {
         match ended.recv_timeout(Duration::from_millis(random.below(WAIT_MS_MAX))) {
             Ok(outcome) => {
@@ -91,6 +105,12 @@ fn round(seed: u64, counts: &Arc<Counts>) -> Result<u64, Violation> {
                 return Err(Violation(format!("{driving} drivers wait for ever")));
             }
             Err(RecvTimeoutError::Timeout) => kills += kill_one(&session, &mut random)?,
+        }
+        if let Some(machine) = &machine {
+            if driving > 0 && random.below(8) == 0 {
+                short_until = Instant::now() + Duration::from_millis(random.below(SHORT_MS_MAX));
+            }
+            machine.set_short(driving > 0 && Instant::now() < short_until)?;
         }
     }
 
@@ -110,8 +130,14 @@ fn round(seed: u64, counts: &Arc<Counts>) -> Result<u64, Violation> {
 /// Calls are served: those that a killed worker had are retried.
 fn serves() -> Result<(), Violation> {
     let survives = || TaskOptions::new().max_retries(UNLIMITED);
-    let doubled: Vec<_> = (0..50).map(|x| tasks::double::options(survives()).remote(x)).collect();
-    let doubled = mobula::get_timeout(&doubled, PATIENCE)?;
+    let doubled = loop {
+        let doubled: Vec<_> = (0..50).map(|x| tasks::double::options(survives()).remote(x)).collect();
+        match mobula::get_timeout(&doubled, PATIENCE) {
+            // The session has looked at the memory just before there was enough again.
+            Err(Error::Failed(Failure::WorkerDied { reason: ExitReason::OutOfMemory { .. }, .. })) => {}
+            doubled => break doubled?,
+        }
+    };
     if !doubled.iter().copied().eq((0..50).map(|x| 2 * x)) {
         return Err(Violation(format!("the doubles of 0 to 49 are not {doubled:?}")));
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mobula::{
-    ActorHandle, ActorOptions, CancelOptions, Error, Failure, ObjectRef, TaskErrorKind, TaskOptions,
-    UNLIMITED,
+    ActorEnd, ActorHandle, ActorOptions, CancelOptions, Error, ExitReason, Failure, ObjectRef, TaskErrorKind,
+    TaskOptions, UNLIMITED,
 };
 
 use super::tasks::{self, Echo};
@@ -29,6 +29,8 @@ pub(super) struct Counts {
     died: AtomicU64,
     lost: AtomicU64,
     unlucky: AtomicU64,
+    late: AtomicU64,
+    short_of_memory: AtomicU64,
 }
 
 impl Counts {
@@ -40,6 +42,8 @@ impl Counts {
             ("calls whose worker or actor died", &self.died),
             ("results lost with their worker", &self.lost),
             ("calls that failed in all attempts", &self.unlucky),
+            ("calls that reached a time limit", &self.late),
+            ("calls whose worker was ended for memory", &self.short_of_memory),
         ] {
             figures.add(what, count.load(Ordering::Relaxed));
         }
@@ -57,19 +61,23 @@ struct Allowed {
     lost: bool,
     /// The function may fail in all attempts.
     unlucky: bool,
+    /// The call has a time limit.
+    late: bool,
 }
 
 /// See the module's documentation.
 pub(super) struct Driver {
     pub(super) random: Random,
     pub(super) counts: Arc<Counts>,
+    /// The session may end any worker because memory is short.
+    pub(super) is_memory_short: bool,
 }
 
 impl Driver {
     pub(super) fn run(mut self) -> Result<(), Violation> {
         let echo = Echo::options(ActorOptions::new().max_restarts(UNLIMITED)).remote();
         for _ in 0..STEPS {
-            match self.random.below(8) {
+            match self.random.below(11) {
                 0 => self.doubles()?,
                 1 => self.naps()?,
                 2 => self.tree()?,
@@ -77,6 +85,9 @@ impl Driver {
                 4 => self.pages()?,
                 5 => self.stream_of_numbers()?,
                 6 => self.stream_of_pages()?,
+                7 => self.limited()?,
+                8 => self.hopeless()?,
+                9 => self.detached()?,
                 _ => self.methods(&echo)?,
             }
         }
@@ -151,6 +162,59 @@ impl Driver {
             let allowed = Allowed { cancelled, ..allowed };
             self.check("double of a nap", behind.get_timeout(PATIENCE), &(4 * x as u64), allowed)?;
         }
+        Ok(())
+    }
+
+    /// Calls that may end in time or not.
+    fn limited(&mut self) -> Result<(), Violation> {
+        let ((mut options, allowed), count) = (self.retries(), self.random.below(20));
+        if self.is_one_of(2) {
+            options = options.timeout(Duration::from_millis(self.random.below(10)));
+        } else {
+            options = options.deadline(Duration::from_millis(self.random.below(40)));
+        }
+        let naps = (0..count).map(|x| tasks::nap::options(options.clone()).remote(x, self.random.below(10)));
+        let naps = naps.collect();
+        let allowed = Allowed { late: true, ..allowed };
+        self.end("nap in time", naps, &(0..count).map(|x| 2 * x).collect::<Vec<_>>(), allowed)
+    }
+
+    /// A call that would run for far longer than it may, and one behind it: both end with its time.
+    fn hopeless(&mut self) -> Result<(), Violation> {
+        let (options, allowed) = self.retries();
+        let limit = Duration::from_millis(self.random.below(20));
+        let limited =
+            if self.is_one_of(2) { options.clone().timeout(limit) } else { options.clone().deadline(limit) };
+        let nap = tasks::nap::options(limited).remote(0, 4 * PATIENCE.as_millis() as u64);
+        let behind = tasks::double::options(options).remote(&nap);
+        for reference in [nap, behind] {
+            match reference.get_timeout(PATIENCE) {
+                Ok(value) => return Err(Violation(format!("a call that must be late returned {value}"))),
+                result => self.check("nap for ever", result, &0, Allowed { late: true, ..allowed })?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Calls that go on without the call that made them, which is cancelled, or has handed them on.
+    fn detached(&mut self) -> Result<(), Violation> {
+        let (x, milliseconds) = (self.random.below(1000), self.random.below(20));
+        let options = TaskOptions::new().max_retries(UNLIMITED);
+        let made = tasks::hands_on::options(options.clone()).remote(x, milliseconds);
+        let left = tasks::leaves_behind::options(options).remote(x, milliseconds);
+        let is_cancelled = self.is_one_of(2);
+        if is_cancelled {
+            std::thread::sleep(Duration::from_micros(self.random.below(3000)));
+            left.cancel()?;
+        }
+        let allowed = Allowed { cancelled: is_cancelled, ..Allowed::default() };
+        self.check("call that leaves others behind", left.get_timeout(PATIENCE), &x, allowed)?;
+        // The process that made the inner call may die.
+        let allowed = Allowed { lost: true, died: true, ..Allowed::default() };
+        match made.get_timeout(PATIENCE) {
+            Ok(inner) => self.check("detached call", inner.get_timeout(PATIENCE), &(2 * x), allowed)?,
+            Err(error) => self.check("call that hands on", Err(error), &0, allowed)?,
+        };
         Ok(())
     }
 
@@ -277,8 +341,15 @@ impl Driver {
 
     /// The count of a failure that is allowed.
     fn kind_of(&self, failure: &Failure, allowed: Allowed) -> Option<&AtomicU64> {
-        let Counts { cancelled, died, lost, unlucky, .. } = &*self.counts;
+        let Counts { cancelled, died, lost, unlucky, late, short_of_memory, .. } = &*self.counts;
         match failure {
+            // If it was the only one that could be retried, it is not.
+            Failure::WorkerDied { reason: ExitReason::OutOfMemory { .. }, .. }
+            | Failure::ActorDied {
+                cause: ActorEnd::Process { reason: ExitReason::OutOfMemory { .. }, .. },
+                ..
+            } if self.is_memory_short => Some(short_of_memory),
+            Failure::TaskTimedOut { .. } if allowed.late => Some(late),
             Failure::TaskCancelled { .. } | Failure::Cancelled if allowed.cancelled => Some(cancelled),
             Failure::WorkerDied { .. } | Failure::ActorDied { .. } | Failure::ActorUnavailable { .. }
                 if allowed.died =>

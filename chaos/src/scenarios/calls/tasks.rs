@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mobula::TaskOptions;
+use mobula::{TaskOptions, UNLIMITED};
 
 /// Elements of a page: too many to travel in a record.
 const PAGE: u64 = 20_000;
@@ -22,6 +22,25 @@ pub(super) fn nap(x: u64, milliseconds: u64) -> u64 {
         std::thread::sleep(Duration::from_millis(1));
     }
     2 * x
+}
+
+fn nap_detached(x: u64, milliseconds: u64) -> mobula::ObjectRef<u64> {
+    nap::options(TaskOptions::new().detached(true).max_retries(UNLIMITED)).remote(x, milliseconds)
+}
+
+/// Returns a reference to the result of a call that goes on without this one.
+#[mobula::remote]
+pub(super) fn hands_on(x: u64, milliseconds: u64) -> mobula::ObjectRef<u64> {
+    nap_detached(x, milliseconds)
+}
+
+/// Makes calls that nobody waits for, detached and not, and waits a little itself.
+#[mobula::remote]
+pub(super) fn leaves_behind(x: u64, milliseconds: u64) -> u64 {
+    drop(nap_detached(x, milliseconds));
+    drop(nap::remote(x, milliseconds));
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    x
 }
 
 /// Waits for calls of its own, which wait for theirs: 2ᵈᵉᵖᵗʰ times `x`.
