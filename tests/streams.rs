@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use mobula::{Error, Failure, ObjectRef, TaskErrorKind, TaskOptions};
-use mobula_tests::{eventually, session};
+use mobula_tests::{eventually, is_running, session};
 
 /// Leaves a file of its number with each item that is made.
 fn made(directory: &Path) -> u64 {
@@ -362,4 +362,30 @@ fn a_stream_is_awaited_under_any_executor() {
     pollster::block_on(check());
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(check());
     drop(session);
+}
+
+/// Sends items for ever, also when nobody wants any. Registered by hand: a function of `#[remote]` ends then.
+fn flood(arguments: &mut mobula::__private::Arguments<'_, '_>) -> mobula::__private::Outcome {
+    loop {
+        mobula::__private::streamed(arguments.wanted(), [std::process::id()])?;
+    }
+}
+
+#[mobula::__private::linkme::distributed_slice(mobula::__private::FUNCTIONS)]
+#[linkme(crate = mobula::__private::linkme)]
+static FLOOD: mobula::__private::Function = mobula::__private::Function::new("flood", flood);
+
+#[test]
+fn a_worker_that_sends_more_items_than_may_be_in_flight_is_ended() {
+    let _session = session(1);
+    let mut stream: mobula::ObjectRefStream<u32> =
+        mobula::__private::Call::new(&FLOOD, TaskOptions::new()).submit_stream(4);
+    let pid = stream.next().unwrap().get().unwrap();
+    // It waits until an item is taken. From now on it waits no more, and goes on sending.
+    stream.cancel().unwrap();
+    eventually("its process has ended", || !is_running(pid));
+    let items: Vec<_> = stream.map(|item| item.get()).collect();
+    assert!(items.len() <= 4 && matches!(items.last(), Some(Err(Error::Failed(_)))), "{items:?}");
+    let numbers: Vec<u64> = numbers::remote(3).map(|item| item.get().unwrap()).collect();
+    assert_eq!(numbers, [0, 1, 2], "the session goes on");
 }
