@@ -11,6 +11,7 @@ use crate::{session, worker};
 /// The name of a worker's main thread, which runs the calls.
 const WORKER_NAME: &CStr = c"mobula-worker";
 const STORE_NAME: &CStr = c"mobula-store";
+const SESSION_NAME: &CStr = c"mobula-session";
 
 /// Is what the role says, which stands behind [`ROLE`] in an argument, until it is done. A worker runs what
 /// `host` has.
@@ -29,6 +30,10 @@ pub fn run_role(role: &str, host: &'static dyn Host) -> ! {
         Some(Role::Store(store)) => {
             call_it(STORE_NAME);
             session::store_process::run(&store)
+        }
+        Some(Role::Session(session)) => {
+            call_it(SESSION_NAME);
+            session::shared::process::run(&session)
         }
         None => {
             output::say(format_args!("an argument begins with {ROLE}, but is not of this build of mobula"));

@@ -74,6 +74,8 @@ pub use crate::process::stack;
 pub use crate::resources::{Amounts, Resources};
 pub use crate::runtime::Runtime;
 pub use crate::runtime::current::{RuntimeRef, is_initialized, number, runtime, runtime_of};
-pub use crate::session::{Session, SessionOptions, sessions, start, start_or_join};
+pub use crate::session::{
+    Session, SessionOptions, sessions, start, start_or_join, start_shared, stop_shared,
+};
 pub use crate::session_number::SessionNumber;
 pub use crate::wire::Returns;

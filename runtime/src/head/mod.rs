@@ -11,6 +11,7 @@ mod memory;
 mod output;
 mod pool;
 mod processes;
+pub(crate) mod share;
 mod state;
 mod watches;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use mobula_client::internal::explained;
+use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
 
 pub(crate) use self::memory::MemoryOptions;
@@ -26,6 +27,7 @@ use self::memory::Monitor;
 use self::pool::Pool;
 use self::processes::Processes;
 pub(crate) use self::processes::WorkerOptions;
+use self::share::Share;
 use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
@@ -44,12 +46,16 @@ pub(crate) struct HeadOptions {
     pub(crate) build_id: u64,
     pub(crate) worker: WorkerOptions,
     pub(crate) memory: MemoryOptions,
+    /// Whether other drivers share the session.
+    pub(crate) is_shared: bool,
 }
 
 /// The driver's request at the end of the session.
 enum Command {
     /// Ends the actors and runs their destructors. The sender is dropped when they have ended.
     EndActors(Sender<()>),
+    /// There is a connection to the process of the session, which other drivers share.
+    Connected(Socket),
     Stop,
 }
 
@@ -71,12 +77,14 @@ impl Head {
         let its_client = client.clone();
         let build_id = options.build_id;
         let monitor = Monitor::new(options.memory);
+        let share = options.is_shared.then(Share::new);
         let processes =
             Processes::new(options.worker, client.id()).map_err(|error| Error::Start(explained(&error)))?;
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || {
-                run(its_client, State::new(pool, processes, build_id, monitor), &events, &received)
+                let state = State::new(pool, processes, build_id, monitor, share);
+                run(its_client, state, &events, &received);
             })
             .map_err(|error| Error::Start(explained(&error)))?;
         Ok(Self { client, commands, thread: Some(thread) })
@@ -92,6 +100,15 @@ impl Head {
         let (ends, ended) = bounded(0);
         self.command(Command::EndActors(ends));
         let _ = ended.recv_timeout(pool::EXIT_PATIENCE + KILL_PATIENCE);
+    }
+
+    /// What tells the head of a connection to the process of the session.
+    pub(crate) fn connector(&self) -> impl Fn(Socket) + Send + 'static {
+        let (commands, client) = (self.commands.clone(), self.client.clone());
+        move |socket| {
+            let _ = commands.send(Command::Connected(socket));
+            client.ring();
+        }
     }
 
     fn command(&self, command: Command) {
@@ -121,10 +138,11 @@ fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Co
                     || links.is_idle_rung()
                     || links.active().iter().any(|link| link.has_work())
             },
-            |bell| state.processes.wait(bell, timeout),
+            |bell| state.processes.wait(bell, state.share.as_ref().and_then(Share::descriptor), timeout),
         );
         match commands.try_recv() {
             Ok(Command::EndActors(ends)) => state.end_actors(ends),
+            Ok(Command::Connected(socket)) => state.connected(socket),
             Ok(Command::Stop) => break,
             Err(_) => {}
         }

@@ -40,6 +40,7 @@ use crate::resources::{Demand, Resources};
 #[cfg(test)]
 mod calls;
 mod ledger;
+mod sharing;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
@@ -144,6 +145,11 @@ impl<C: Caller> Pool<C> {
         self.ledger.free()
     }
 
+    /// The resources that are free, with single GPUs.
+    pub(super) fn free_with_gpus(&self) -> Resources {
+        self.ledger.free_with_gpus()
+    }
+
     /// The time until something has to be done without a record or an event; `None`: nothing has.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let own = (self.surplus_count(now) > 0 || self.is_any_exiting()).then_some(SURPLUS_KEPT / 4);
@@ -156,8 +162,7 @@ impl<C: Caller> Pool<C> {
         let finishing = self.workers.active().any(|(_, worker)| is_finishing(worker));
         let finishing = finishing.then_some(FREE_PATIENCE / 4);
         let stuck = self.stuck.map(|_| STUCK_PATIENCE / 4);
-        let wants =
-            self.wants.iter().filter(|want| self.is_poor(want)).map(|want| want.changes_in(now)).min();
+        let wants = self.wants_change_in(now);
         [own, others, starting, broken, finishing, stuck, wants].into_iter().flatten().min()
     }
 
@@ -442,9 +447,7 @@ impl<C: Caller> Pool<C> {
         if !self.wants.iter().any(reserves) {
             return None;
         }
-        let mut of_actors = Resources::default();
-        let actors = self.workers.all().filter(|(_, worker)| matches!(worker.job, Job::Actor { .. }));
-        actors.for_each(|(_, worker)| of_actors.add(&worker.held));
+        let of_actors = self.of_actors();
         let can_come = |want: &Want<C>| self.ledger.has_but(&want.demand, &of_actors);
         let wants = self.wants.iter().enumerate().filter(|(_, want)| reserves(want) && can_come(want));
         wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
@@ -545,10 +548,7 @@ impl<C: Caller> Pool<C> {
     /// The resources that a demand lacks when everything has come back that is about to.
     fn lack(&self, demand: &Demand, now: Instant) -> Lack {
         let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
-        let is_exiting = |worker: &Worker<C>| matches!(worker.job, Job::Exiting { .. });
-        let mut coming = Resources::default();
-        let going = self.workers.active().filter(|(_, worker)| is_recalled(worker) || is_exiting(worker));
-        going.for_each(|(_, worker)| coming.add(&worker.held));
+        let coming = self.comes_back();
         let on_gpus = self.ledger.on_best_gpus(demand, &coming);
         let lack = self.ledger.lack(&on_gpus, &coming);
         if !lack.is_nothing() {
@@ -567,6 +567,17 @@ impl<C: Caller> Pool<C> {
             }
         };
         if comes || starts { Lack::Nothing } else { Lack::Process }
+    }
+
+    /// The resources that are about to come back.
+    pub(super) fn comes_back(&self) -> Resources {
+        let comes = |worker: &Worker<C>| {
+            worker.is_recalled() && !worker.blocked || matches!(worker.job, Job::Exiting { .. })
+        };
+        let mut coming = Resources::default();
+        let going = self.workers.active().filter(|(_, worker)| comes(worker));
+        going.for_each(|(_, worker)| coming.add(&worker.held));
+        coming
     }
 
     /// Recalls a worker, among those that hold what helps, from the caller that has most of them.

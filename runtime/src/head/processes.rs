@@ -154,10 +154,16 @@ impl Processes {
         }
     }
 
-    /// Blocks until the bell rings, a process prints or ends, or the timeout has passed.
-    pub(crate) fn wait(&self, bell: BorrowedFd<'_>, timeout: Option<Duration>) {
+    /// Blocks until the bell rings, a process prints or ends, the other descriptor is ready, or the timeout has passed.
+    pub(crate) fn wait(
+        &self,
+        bell: BorrowedFd<'_>,
+        other: Option<(BorrowedFd<'_>, PollFlags)>,
+        timeout: Option<Duration>,
+    ) {
         let mut descriptors =
             vec![PollFd::new(bell, PollFlags::POLLIN), PollFd::new(self.ends.as_fd(), PollFlags::POLLIN)];
+        descriptors.extend(other.map(|(descriptor, events)| PollFd::new(descriptor, events)));
         let can_write = self.output.has_room();
         if can_write {
             descriptors.push(PollFd::new(self.pipes.as_fd(), PollFlags::POLLIN));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use mobula_client::internal::explained;
+use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
@@ -15,6 +15,7 @@ use super::deaths::Deaths;
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
 use super::pool::{Caller, Decision, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
+use super::share::Share;
 use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) actors: Actors,
     deaths: Deaths,
     memory: Option<Monitor>,
+    /// The part in a session that other drivers share.
+    pub(super) share: Option<Share>,
     /// Dropped when every process that was told to end has ended.
     ending: Option<Sender<()>>,
     /// The processes that did not come up lately, for each environment that has some.
@@ -57,6 +60,7 @@ impl State {
         processes: Processes,
         build_id: u64,
         memory: Option<Monitor>,
+        share: Option<Share>,
     ) -> Self {
         Self {
             processes,
@@ -65,6 +69,7 @@ impl State {
             actors: Actors::default(),
             deaths: Deaths::default(),
             memory,
+            share,
             ending: None,
             start_failures: HashMap::new(),
             is_store_lost: false,
@@ -75,7 +80,8 @@ impl State {
     pub(super) fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let memory = self.memory.as_ref().and_then(|monitor| monitor.timeout(now));
-        [self.pool.timeout(now), self.actors.timeout(), memory].into_iter().flatten().min()
+        let share = self.share.as_ref().and_then(|share| share.timeout(now));
+        [self.pool.timeout(now), self.actors.timeout(), memory, share].into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -85,6 +91,13 @@ impl State {
     /// Without the store no process can be started, and none that runs can be reached.
     pub(super) fn store_lost(&mut self) {
         self.is_store_lost = true;
+    }
+
+    /// There is a connection to the process of the session.
+    pub(super) fn connected(&mut self, socket: Socket) {
+        if let Some(share) = &mut self.share {
+            share.connected(socket);
+        }
     }
 
     // ---- what callers and workers say ----
@@ -327,8 +340,13 @@ impl State {
             self.actors.over(actor, 0, self.process_limit());
         }
         self.pool.want_actors(self.actors.demanding(), now);
-        for decision in self.pool.arrange(now) {
+        // What other drivers need more goes first.
+        let recalls = self.share.as_mut().map(|share| share.before(&mut self.pool, now)).unwrap_or_default();
+        for decision in recalls.into_iter().chain(self.pool.arrange(now)) {
             self.carry_out(decision, now);
+        }
+        if let Some(share) = &mut self.share {
+            share.after(&self.pool, now);
         }
         for (environment, counts) in &mut self.start_failures {
             if counts.failures >= START_FAILURES_MAX && self.pool.is_hopeless(environment, now) {

@@ -1,4 +1,4 @@
-//! The role of a process that a session starts: a worker, or the store.
+//! The role of a process that a session starts: a worker, the store, or the process of a session that drivers share.
 //!
 //! The role is in the last argument, so the environment is left alone, and no process that this one starts takes
 //! itself for a worker.
@@ -17,6 +17,7 @@ pub const ROLE: &str = "mobula-role=";
 pub(crate) enum Role {
     Worker(WorkerRole),
     Store(StoreRole),
+    Session(SessionRole),
 }
 
 /// A worker or actor process.
@@ -49,6 +50,13 @@ pub(crate) struct StoreRole {
     pub(crate) lifeline: WatchedNumbers,
     /// The link to the session's directory. It is removed with the directory.
     pub(crate) link: Option<OsString>,
+}
+
+/// The process of a session that drivers share. The rest stands in a file of the directory.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SessionRole {
+    /// The session's directory.
+    pub(crate) directory: OsString,
 }
 
 impl Role {

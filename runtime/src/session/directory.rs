@@ -25,8 +25,13 @@ pub(super) struct Directory {
     /// The link to it, where it is not where sessions are looked for.
     pub(super) link: Option<PathBuf>,
     /// Held while the session lives: a directory whose lock is free is left over from one that was killed.
-    _lock: Flock<File>,
+    _lock: Lock,
+    /// Whether it stays.
+    is_left: bool,
 }
+
+/// The lock of a session's directory. Of a session that drivers share, its process and each driver have it.
+pub(super) type Lock = Flock<File>;
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session-";
@@ -40,14 +45,23 @@ const FRESH_MAX: Duration = Duration::from_secs(3600);
 impl Directory {
     /// Makes one in `base`, or where sessions are made by default.
     pub(super) fn make(base: Option<&Path>) -> io::Result<Self> {
+        Self::make_with(base, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Makes one that several processes can lock.
+    pub(super) fn make_shared(base: Option<&Path>) -> io::Result<Self> {
+        Self::make_with(base, FlockArg::LockSharedNonblock)
+    }
+
+    fn make_with(base: Option<&Path>, kind: FlockArg) -> io::Result<Self> {
         if let Some(base) = base {
-            let mut directory = Self::make_in(&std::path::absolute(base)?)?;
+            let mut directory = Self::make_in(&std::path::absolute(base)?, kind)?;
             directory.link = link_to(&directory.path);
             return Ok(directory);
         }
         let mut refused = Vec::new();
         for base in bases() {
-            match Self::make_in(&base) {
+            match Self::make_in(&base, kind) {
                 Ok(directory) => return Ok(directory),
                 Err(error) => {
                     tracing::warn!(%error, "a session is made elsewhere than where it belongs");
@@ -62,7 +76,7 @@ impl Directory {
         Err(io::Error::other(text))
     }
 
-    fn make_in(base: &Path) -> io::Result<Self> {
+    fn make_in(base: &Path, kind: FlockArg) -> io::Result<Self> {
         let context = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", path.display()))
         };
@@ -87,12 +101,11 @@ impl Directory {
             let lock = above_standard(File::create(fresh.join(LOCK))?.into())?;
             let lock = File::from(lock);
             lock.set_permissions(Permissions::from_mode(0o600))?;
-            let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock);
-            let lock = lock.map_err(|(_, error)| io::Error::from(error))?;
+            let lock = Flock::lock(lock, kind).map_err(|(_, error)| io::Error::from(error))?;
             loop {
                 let path = base.join(format!("{SESSION}{pid}-{number}"));
                 match std::fs::rename(&fresh, &path) {
-                    Ok(()) => return Ok(Self { path, link: None, _lock: lock }),
+                    Ok(()) => return Ok(Self { path, link: None, _lock: lock, is_left: false }),
                     // In another container, this number is another process's.
                     Err(error) if is_taken(&error) => number += 1,
                     Err(error) => return Err(error),
@@ -106,14 +119,30 @@ impl Directory {
     }
 }
 
+/// Locks the directory of a session that drivers share, so that it counts as alive.
+pub(super) fn hold(directory: &Path) -> io::Result<Lock> {
+    let lock = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(directory.join(LOCK))?;
+    let lock = File::from(above_standard(lock.into())?);
+    Flock::lock(lock, FlockArg::LockSharedNonblock).map_err(|(_, error)| error.into())
+}
+
 /// Whether a directory that is not empty has the name already.
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
 }
 
+impl Directory {
+    /// Leaves it to the process of a shared session, which has locked it by now.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
-        remove(&self.path, self.link.as_deref());
+        if !self.is_left {
+            remove(&self.path, self.link.as_deref());
+        }
     }
 }
 
@@ -228,7 +257,7 @@ fn is_own_directory(path: &Path) -> bool {
 }
 
 /// Whether the session of a directory is alive; `None` for what is not (yet) a session's.
-fn is_live(directory: &Path) -> Option<bool> {
+pub(super) fn is_live(directory: &Path) -> Option<bool> {
     directory.file_name()?.to_str()?.strip_prefix(SESSION)?;
     if !directory.is_absolute() || !is_own_directory(directory) {
         return None;

@@ -25,8 +25,21 @@ struct Variable {
     set: fn(&mut SessionOptions, &OsStr) -> Option<()>,
 }
 
+/// The variable that says which session to join.
+pub(super) const ADDRESS: &str = "MOBULA_ADDRESS";
+
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 15] = [
+const VARIABLES: [Variable; 16] = [
+    Variable {
+        name: ADDRESS,
+        option: "address",
+        expected: "auto, or a session's directory or socket",
+        is_given: |options| options.address.is_some(),
+        set: |options, value| {
+            options.address = Some(value.into());
+            Some(())
+        },
+    },
     Variable {
         name: "MOBULA_NUM_CPUS",
         option: "num_cpus",
@@ -191,6 +204,11 @@ const VARIABLES: [Variable; 15] = [
 
 const BYTES: &str = "a number of bytes, such as 1073741824, 1024M or 1G";
 
+/// The variables that say something about a driver, and nothing about the session. The others are not asked when a
+/// session is joined.
+const OF_DRIVERS: [&str; 5] =
+    [ADDRESS, "MOBULA_WORKERS", "MOBULA_MAX_PROCESSES", "MOBULA_FORWARD_OUTPUT", "MOBULA_SPIN_US"];
+
 /// The options, with those of the environment that they leave open. They can be.
 pub(super) fn complete(
     mut options: SessionOptions,
@@ -198,7 +216,14 @@ pub(super) fn complete(
 ) -> Result<SessionOptions> {
     let mut taken: Vec<(&Variable, OsString)> = Vec::new();
     // Decided before any is set: one variable does not count as given by another.
-    let open: Vec<_> = VARIABLES.iter().filter(|variable| !(variable.is_given)(&options)).collect();
+    let joins = options.address.is_some() || value_of(ADDRESS).is_some_and(|value| !value.is_empty());
+    if joins {
+        options.check_joining()?;
+    }
+    let is_open = |variable: &&Variable| {
+        !(variable.is_given)(&options) && (!joins || OF_DRIVERS.contains(&variable.name))
+    };
+    let open: Vec<_> = VARIABLES.iter().filter(is_open).collect();
     for variable in open {
         let Some(value) = value_of(variable.name).filter(|value| !value.is_empty()) else { continue };
         if (variable.set)(&mut options, &value).is_none() {
@@ -257,6 +282,7 @@ mod tests {
     #[test]
     fn variables_give_what_the_program_leaves_open() {
         let all = [
+            ("MOBULA_ADDRESS", ""),
             ("MOBULA_NUM_CPUS", "2.5"),
             ("MOBULA_NUM_GPUS", "2"),
             ("MOBULA_WORKERS", "3"),
@@ -295,6 +321,18 @@ mod tests {
         assert_eq!(options.resources(0).unwrap().num_cpus(), 1.0, "one for each worker of the program");
 
         assert!(with(&all.map(|(name, _)| (name, "")), open()).is_ok(), "empty ones give nothing");
+    }
+
+    #[test]
+    fn a_driver_that_joins_leaves_the_session_as_it_is() {
+        let variables = [("MOBULA_ADDRESS", "auto"), ("MOBULA_NUM_CPUS", "many"), ("MOBULA_WORKERS", "3")];
+        let options = with(&variables, open()).unwrap();
+        assert_eq!(options.address.as_deref(), Some("auto".as_ref()));
+        assert_eq!((options.workers, options.amounts.num_cpus), (Some(3), None));
+        let mut given = open();
+        given.capacity_bytes = Some(1 << 20);
+        let error = with(&variables, given).unwrap_err();
+        assert!(error.starts_with("capacity_bytes cannot be 1048576: a session that is joined"), "{error}");
     }
 
     #[test]

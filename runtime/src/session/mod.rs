@@ -11,6 +11,7 @@ mod environment;
 mod gpus;
 mod options;
 mod running;
+pub(crate) mod shared;
 mod store;
 pub(crate) mod store_process;
 mod surroundings;
@@ -25,6 +26,7 @@ use self::current::Current;
 pub use self::directory::sessions;
 pub use self::options::SessionOptions;
 use self::running::Running;
+pub use self::shared::{start_shared, stop_shared};
 use crate::error::{Error, Result};
 use crate::runtime;
 

@@ -40,6 +40,9 @@ pub struct SessionOptions {
     pub spill_directory: Option<PathBuf>,
     /// The most bytes of such objects on the disk. `None`: eight times the capacity.
     pub spill_bytes_max: Option<u64>,
+    /// The session to join, which drivers share: `auto`, its directory, or its store's socket. `None`: a session of this
+    /// process alone.
+    pub address: Option<PathBuf>,
     /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
@@ -76,6 +79,7 @@ impl SessionOptions {
             capacity_bytes: None,
             spill_directory: None,
             spill_bytes_max: None,
+            address: None,
             session_dir: None,
             forward_output: None,
             spin: None,
@@ -118,10 +122,19 @@ impl SessionOptions {
         self.gpus.names(count as u32).ok_or_else(expected)
     }
 
-    /// The workers that are kept.
-    pub(super) fn workers(&self) -> usize {
-        let each = || self.resources(0).map_or(1, |resources| resources.cpus_ceiling());
-        self.workers.unwrap_or_else(|| each().clamp(1, WORKERS_MAX))
+    /// The workers that are kept in a session of this process's own.
+    fn workers(&self) -> usize {
+        self.workers_for(&self.resources(0).unwrap_or_default())
+    }
+
+    /// The workers that are kept in a session with these resources.
+    pub(super) fn workers_for(&self, resources: &Resources) -> usize {
+        self.workers.unwrap_or_else(|| resources.cpus_ceiling().clamp(1, WORKERS_MAX))
+    }
+
+    /// The most processes, workers included, of which so many are kept.
+    pub(super) fn processes_max(&self, workers: usize) -> usize {
+        self.max_processes.unwrap_or_else(|| surroundings::default_processes_max(workers))
     }
 
     /// What the memory monitor is told.
@@ -131,6 +144,28 @@ impl SessionOptions {
             interval: self.memory_monitor_interval.unwrap_or(MEMORY_MONITOR_INTERVAL),
             retries: self.task_oom_retries.unwrap_or(UNLIMITED),
             root: self.memory_root.clone(),
+        }
+    }
+
+    /// Refuses options that a session which is joined has already.
+    pub(super) fn check_joining(&self) -> Result<()> {
+        let given = [
+            ("num_cpus", self.amounts.num_cpus.map(|cpus| cpus.to_string())),
+            ("num_gpus", self.amounts.num_gpus.map(|gpus| gpus.to_string())),
+            ("memory", self.amounts.memory.map(|bytes| bytes.to_string())),
+            ("resources", self.amounts.resources.as_ref().map(|given| format!("{given:?}"))),
+            ("capacity_bytes", self.capacity_bytes.map(|bytes| bytes.to_string())),
+            ("spill_directory", self.spill_directory.as_ref().map(|path| path.display().to_string())),
+            ("spill_bytes_max", self.spill_bytes_max.map(|bytes| bytes.to_string())),
+        ];
+        match given.into_iter().find_map(|(field, value)| Some((field, value?))) {
+            Some((field, value)) => Err(Error::Config {
+                field,
+                value,
+                expected: "a session that is joined has its own: give this option to `mobula start`"
+                    .to_owned(),
+            }),
+            None => Ok(()),
         }
     }
 

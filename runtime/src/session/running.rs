@@ -12,62 +12,98 @@ use mobula_client::internal::explained;
 
 use super::directory::Directory;
 use super::options::SessionOptions;
+use super::shared::joined::Joined;
 use super::store::Store;
-use super::surroundings;
+use super::{shared, surroundings};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::head::{Head, HeadOptions, WorkerOptions};
+use crate::head::{Head, HeadOptions, MemoryOptions, WorkerOptions};
 use crate::mail::link::Link;
 use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::role::StoreRole;
+use crate::resources::Resources;
 use crate::runtime::{Runtime, current};
 
-/// A session and everything that belongs to it. Dropping it ends the session.
+/// A session and everything of it that is this process's. Dropping it ends that.
 pub(super) struct Running {
-    directory: Option<Directory>,
+    home: Option<Home>,
     pub(super) socket: PathBuf,
-    store: Option<Store>,
     head: Option<Head>,
     pub(super) runtime: Arc<Runtime>,
     poller: Option<JoinHandle<()>>,
     lifeline: Option<Arc<Lifeline>>,
 }
 
-impl Running {
-    pub(super) fn start(options: SessionOptions) -> Result<Self> {
-        surroundings::prepare()?;
-        let start = |error: &std::io::Error| Error::Start(explained(error));
-        let directory = Directory::make(options.session_dir.as_deref()).map_err(|error| start(&error))?;
-        let socket = directory.path.join("store.sock");
-        let spin = options.spin.unwrap_or(SPIN_DEFAULT);
-        let lifeline = Arc::new(Lifeline::new().map_err(|error| start(&error))?);
+/// Where the session's store is.
+enum Home {
+    /// In a directory of this session's own, which is removed behind the store.
+    Own { store: Option<Store>, _directory: Directory },
+    /// In a session that other drivers share.
+    Shared(Joined),
+}
+
+/// What the session consists of, as the head is told.
+struct Whole {
+    socket: PathBuf,
+    resources: Resources,
+    gpus: Vec<String>,
+    memory: MemoryOptions,
+}
+
+impl Home {
+    /// Starts a store, or joins a session that has one.
+    fn of(options: &SessionOptions, store_launch: Launch, lifeline: &Lifeline) -> Result<(Self, Whole)> {
+        if let Some(address) = &options.address {
+            let joined = Joined::join(address, store_launch)?;
+            let socket = joined.directory.join(shared::STORE_SOCKET);
+            let (resources, gpus) = (joined.resources.clone(), joined.gpus.clone());
+            let memory = joined.memory.clone();
+            return Ok((Self::Shared(joined), Whole { socket, resources, gpus, memory }));
+        }
+        let directory = Directory::make(options.session_dir.as_deref())
+            .map_err(|error| Error::Start(explained(&error)))?;
+        let socket = directory.path.join(shared::STORE_SOCKET);
         let capacity_bytes = options.capacity_bytes.unwrap_or_else(surroundings::default_capacity_bytes);
-        let memory = options.memory();
-        let (workers, resources) = (options.workers(), options.resources(capacity_bytes)?);
-        let gpus = options.gpu_names()?;
-        let spill_directory = options.spill_directory.as_deref().map(surroundings::absolute).transpose()?;
-        let spill_directory = spill_directory.or_else(mobula_store::Config::default_spill_directory);
-        let absolute = |launch: Launch| -> Result<Launch> {
-            // A bare name is looked up in PATH.
-            let is_path = launch.program.components().count() > 1;
-            let program = if is_path { surroundings::absolute(&launch.program)? } else { launch.program };
-            Ok(Launch { program, ..launch })
-        };
-        let (launch, store_launch) = (absolute(options.launch)?, absolute(options.store_launch)?);
-        let processes_max =
-            options.max_processes.unwrap_or_else(|| surroundings::default_processes_max(workers));
+        let resources = options.resources(capacity_bytes)?;
+        let (gpus, memory) = (options.gpu_names()?, options.memory());
         let role = StoreRole {
             socket: socket.clone().into(),
             capacity_bytes,
-            clients_max: surroundings::clients_max(processes_max),
-            spill_directory: spill_directory.filter(|_| options.spill_bytes_max != Some(0)).map(Into::into),
+            clients_max: surroundings::clients_max(options.processes_max(options.workers_for(&resources))),
+            spill_directory: surroundings::spill_directory(options)?,
             spill_bytes_max: options.spill_bytes_max,
             lifeline: lifeline.watched(),
             link: directory.link.clone().map(Into::into),
         };
         let store = Store::start(store_launch, role)?;
+        Ok((
+            Self::Own { store: Some(store), _directory: directory },
+            Whole { socket, resources, gpus, memory },
+        ))
+    }
+}
+
+impl Home {
+    /// Waits until the store of a session of this process's own has ended; the lifeline has told it to.
+    fn end_store(&mut self) {
+        if let Self::Own { store, .. } = self {
+            drop(store.take());
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn start(options: SessionOptions) -> Result<Self> {
+        surroundings::prepare()?;
+        let spin = options.spin.unwrap_or(SPIN_DEFAULT);
+        let lifeline = Arc::new(Lifeline::new().map_err(|error| Error::Start(explained(&error)))?);
+        let launch = surroundings::absolute_launch(options.launch.clone())?;
+        let store_launch = surroundings::absolute_launch(options.store_launch.clone())?;
+        let (mut home, whole) = Home::of(&options, store_launch, &lifeline)?;
+        let Whole { socket, resources, gpus, memory } = whole;
+        let workers = options.workers_for(&resources);
         let (mut head, mut runtime, mut poller) = (None, None, None);
         let begin = || -> Result<Arc<Runtime>> {
             let client =
@@ -83,11 +119,15 @@ impl Running {
             };
             let head = head.insert(Head::start(HeadOptions {
                 workers,
-                processes_max,
+                processes_max: options.processes_max(workers),
                 build_id: options.build_id,
                 worker,
                 memory,
+                is_shared: matches!(home, Home::Shared(_)),
             })?);
+            if let Home::Shared(joined) = &mut home {
+                joined.watch(head.connector())?;
+            }
             let runtime =
                 runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL, Vec::new()));
             poller = Some(current::start(runtime)?);
@@ -97,8 +137,8 @@ impl Running {
         };
         match begin() {
             Ok(runtime) => {
-                let (directory, store, lifeline) = (Some(directory), Some(store), Some(lifeline));
-                Ok(Self { directory, socket, store, head, runtime, poller, lifeline })
+                let (home, lifeline) = (Some(home), Some(lifeline));
+                Ok(Self { home, socket, head, runtime, poller, lifeline })
             }
             Err(error) => {
                 current::forget();
@@ -110,7 +150,8 @@ impl Running {
                 }
                 // Before the head, which waits for its workers, and they for that.
                 lifeline.cut();
-                drop((store, head));
+                home.end_store();
+                drop(head);
                 Err(error)
             }
         }
@@ -121,13 +162,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // In a forked child, all of this belongs to the parent.
         if self.runtime.client.is_forked_child() {
-            std::mem::forget((
-                self.head.take(),
-                self.poller.take(),
-                self.lifeline.take(),
-                self.directory.take(),
-                self.store.take(),
-            ));
+            std::mem::forget((self.head.take(), self.poller.take(), self.lifeline.take(), self.home.take()));
             return;
         }
         current::forget();
@@ -145,8 +180,10 @@ impl Drop for Running {
             lifeline.cut();
         }
         // The store ends before the head: a restarted store would need what belongs to the head.
-        drop(self.store.take());
+        if let Some(home) = &mut self.home {
+            home.end_store();
+        }
         drop(self.head.take());
-        drop(self.directory.take());
+        drop(self.home.take());
     }
 }

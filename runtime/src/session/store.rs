@@ -134,7 +134,7 @@ fn start(launch: &Launch, role: &StoreRole) -> Result<Child> {
     }
 }
 
-fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
+pub(super) fn read_line_within(stdout: OwnedFd, timeout: Duration) -> String {
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     if !matches!(poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..)) {
         return String::new();

@@ -1,6 +1,7 @@
 //! The resources that a session needs of its process and the machine. They are checked before anything is started: an
 //! error names the missing resource and what to do about it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,10 @@ use std::path::{Path, PathBuf};
 use mobula_client::internal::explained;
 use nix::sys::resource::{Resource, getrlimit};
 
+use super::options::SessionOptions;
 use crate::error::{Error, Result};
 use crate::process::descriptors;
+use crate::process::launch::Launch;
 
 /// Makes the process ready for a session.
 pub(super) fn prepare() -> Result<()> {
@@ -51,6 +54,21 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
             path.display()
         ))
     })
+}
+
+/// A program to start, whose path stays the same when the process changes its directory.
+pub(super) fn absolute_launch(launch: Launch) -> Result<Launch> {
+    // A bare name is looked up in PATH.
+    let is_path = launch.program.components().count() > 1;
+    let program = if is_path { absolute(&launch.program)? } else { launch.program };
+    Ok(Launch { program, ..launch })
+}
+
+/// The directory for spilled objects; `None`: none are spilled.
+pub(super) fn spill_directory(options: &SessionOptions) -> Result<Option<OsString>> {
+    let given = options.spill_directory.as_deref().map(absolute).transpose()?;
+    let directory = given.or_else(mobula_store::Config::default_spill_directory);
+    Ok(directory.filter(|_| options.spill_bytes_max != Some(0)).map(Into::into))
 }
 
 /// The default capacity: 30 % of the memory of the machine, or of the control group of this process. The store, to

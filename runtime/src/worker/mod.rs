@@ -3,7 +3,7 @@
 mod serve;
 mod stream;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     lifeline.watch_descriptors();
     end_with(lifeline.clone());
     tell_overflow(role.token, lifeline.number());
+    let socket = PathBuf::from(&role.socket);
     match serve(role, host) {
         Ok(Served::UntilExit) => 0,
         // The head may be gone: then nobody else ends what user code has forked.
@@ -45,7 +46,7 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
             0
         }
         // The session ended while this worker started: that is no error.
-        Err(_) if lifeline.is_cut() => 0,
+        Err(_) if lifeline.is_cut() || !socket.parent().is_some_and(Path::exists) => 0,
         Err(error) => {
             output::say(format_args!("this worker could not serve: {error}"));
             1

@@ -44,7 +44,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 const LARGEST_SHOWN: usize = 5;
 
 /// The options of the monitor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct MemoryOptions {
     /// The share of the limit that may be in use.
     pub(crate) threshold: f64,

@@ -13,13 +13,25 @@ use crate::resources::Resources;
 pub(super) struct Ledger {
     /// With single GPUs, as `used`.
     total: Resources,
+    /// What is taken, and what is elsewhere.
     used: Resources,
+    /// What other drivers of the session may have.
+    elsewhere: Resources,
 }
 
 impl Ledger {
     pub(super) fn new(total: Resources) -> Self {
         let all: Vec<usize> = (0..total.gpu_count()).collect();
-        Self { total: total.on_gpus(&all).into_owned(), used: Resources::default() }
+        let total = total.on_gpus(&all).into_owned();
+        Self { total, used: Resources::default(), elsewhere: Resources::default() }
+    }
+
+    /// Of all resources, only these are here, with single GPUs.
+    pub(super) fn set_here(&mut self, here: &Resources) {
+        let elsewhere = self.total.less(here);
+        self.used.subtract(&std::mem::take(&mut self.elsewhere));
+        self.used.add(&elsewhere);
+        self.elsewhere = elsewhere;
     }
 
     pub(super) fn free(&self) -> Resources {

@@ -1,0 +1,184 @@
+//! A head's side of the division: the leases that its driver has, and what it asks for.
+//!
+//! ```text
+//! Held ──► Recalled ──► returned      as soon as what it is for is free
+//!             │
+//!             └──► Kept ──► returned  actors have it; it is returned when they do not need it any more
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use mobula_client::internal::Socket;
+use nix::poll::PollFlags;
+
+use super::super::pool::{Caller, Decision, Pool};
+use super::server::Connection;
+use super::{FromSession, Lease, ToSession};
+use crate::resources::Resources;
+
+/// A lease that is not needed is returned after so long.
+const IDLE_KEPT: Duration = Duration::from_secs(1);
+/// The most leases for one demand that are asked for at a time.
+const WANTED_MAX: u32 = 1024;
+
+/// See the module's documentation.
+pub(in crate::head) struct Share {
+    /// `None` while there is no process of the session.
+    connection: Option<Connection>,
+    leases: BTreeMap<u64, Held>,
+    /// The leases that were asked for last, and have not come.
+    asked: HashMap<Resources, u32>,
+    /// Since when some lease has not been needed.
+    idle: Option<Instant>,
+}
+
+struct Held {
+    lease: Lease,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Held,
+    Recalled,
+    Kept,
+}
+
+impl Share {
+    /// Without leases.
+    pub(in crate::head) fn new() -> Self {
+        Self { connection: None, leases: BTreeMap::new(), asked: HashMap::new(), idle: None }
+    }
+
+    /// There is a connection to the session's process, maybe to one that takes the place of another.
+    pub(in crate::head) fn connected(&mut self, socket: Socket) {
+        if let Err(error) = socket.set_nonblocking() {
+            return tracing::error!(%error, "the connection to the session's process");
+        }
+        let mut connection = Connection::new(socket);
+        // What was recalled is recalled again, if need be.
+        self.leases.values_mut().for_each(|held| held.stage = Stage::Held);
+        let leases = self.leases.values().map(|held| held.lease.clone()).collect();
+        connection.send(&ToSession::Join { leases });
+        self.asked.clear();
+        self.connection = Some(connection);
+    }
+
+    /// What to wait for.
+    pub(in crate::head) fn descriptor(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        self.connection.as_ref().map(|connection| (connection.as_fd(), connection.events()))
+    }
+
+    /// The time until something has to be done without a message; `None`: nothing has.
+    pub(in crate::head) fn timeout(&self, now: Instant) -> Option<Duration> {
+        self.idle.map(|since| (since + IDLE_KEPT).saturating_duration_since(now))
+    }
+
+    /// Handles the messages that have arrived, and returns leases. Comes before the pool hands anything out: what
+    /// others need more goes first. Returns what the pool is to carry out.
+    pub(in crate::head) fn before<C: Caller>(
+        &mut self,
+        pool: &mut Pool<C>,
+        now: Instant,
+    ) -> Vec<Decision<C>> {
+        self.receive();
+        self.account(pool);
+        self.give_back(pool, now);
+        self.recall(pool)
+    }
+
+    /// Asks for what the pool lacks. Comes after it has handed out what it has.
+    pub(in crate::head) fn after<C: Caller>(&mut self, pool: &Pool<C>, now: Instant) {
+        let wanted = pool.lacked(WANTED_MAX);
+        let is_idle = wanted.is_empty() && !self.unneeded(pool).is_empty();
+        self.idle = if is_idle { self.idle.or(Some(now)) } else { None };
+        let Some(connection) = &mut self.connection else { return };
+        let over: Vec<_> =
+            self.asked.keys().filter(|demand| !wanted.contains_key(*demand)).cloned().collect();
+        for (demand, leases) in over.into_iter().map(|demand| (demand, 0)).chain(wanted) {
+            if self.asked.get(&demand).copied().unwrap_or(0) != leases {
+                connection.send(&ToSession::Want { demand: demand.clone(), leases });
+                self.asked.insert(demand, leases);
+            }
+        }
+        self.asked.retain(|_, leases| *leases > 0);
+    }
+
+    fn receive(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.flush();
+        while let Some(message) = connection.receive() {
+            match message {
+                FromSession::Granted(lease) => {
+                    if let Some(asked) = self.asked.get_mut(&lease.demand) {
+                        *asked = asked.saturating_sub(1);
+                    }
+                    self.leases.insert(lease.number, Held { lease, stage: Stage::Held });
+                }
+                FromSession::Recall { lease } => {
+                    if let Some(held) = self.leases.get_mut(&lease) {
+                        held.stage = Stage::Recalled;
+                    }
+                }
+            }
+        }
+        if connection.is_closed() {
+            self.connection = None;
+        }
+    }
+
+    /// The pool may hand out what there are leases for.
+    fn account<C: Caller>(&self, pool: &mut Pool<C>) {
+        let mut here = Resources::default();
+        self.leases.values().for_each(|held| here.add(&held.lease.resources()));
+        pool.set_here(&here);
+    }
+
+    /// The leases that are for nothing which is in use.
+    fn unneeded<C: Caller>(&self, pool: &Pool<C>) -> Vec<u64> {
+        let free = pool.free_with_gpus();
+        let is_free = |held: &&Held| held.lease.resources().is_within(&free);
+        self.leases.values().filter(is_free).map(|held| held.lease.number).collect()
+    }
+
+    /// Returns the leases that were recalled, as far as they are free, and those that were free for a while.
+    fn give_back<C: Caller>(&mut self, pool: &mut Pool<C>, now: Instant) {
+        let is_over = self.idle.is_some_and(|since| now >= since + IDLE_KEPT);
+        let due: Vec<u64> = self
+            .leases
+            .values()
+            .filter(|held| is_over || held.stage != Stage::Held)
+            .map(|held| held.lease.number)
+            .collect();
+        for number in due {
+            let Some(connection) = &mut self.connection else { return };
+            let Some(held) = self.leases.get(&number) else { continue };
+            if held.lease.resources().is_within(&pool.free_with_gpus()) {
+                connection.send(&ToSession::Return { lease: number });
+                self.leases.remove(&number);
+                self.account(pool);
+            }
+        }
+    }
+
+    /// Makes room for the leases that were recalled and are not free.
+    fn recall<C: Caller>(&mut self, pool: &mut Pool<C>) -> Vec<Decision<C>> {
+        let of_actors = pool.of_actors();
+        let (mut owed, mut left) = (Resources::default(), Resources::default());
+        self.leases.values().for_each(|held| left.add(&held.lease.resources()));
+        for held in self.leases.values_mut().filter(|held| held.stage == Stage::Recalled) {
+            let resources = held.lease.resources();
+            let without = left.less(&resources);
+            if of_actors.at_most(&left).is_within(&without) {
+                left = without;
+                owed.add(&resources);
+            } else if let Some(connection) = &mut self.connection {
+                held.stage = Stage::Kept;
+                connection.send(&ToSession::Keep { lease: held.lease.number });
+            }
+        }
+        if owed.is_nothing() { Vec::new() } else { pool.recall_for(&owed) }
+    }
+}

@@ -1,0 +1,61 @@
+//! How drivers share the resources of one session.
+//!
+//! Each driver's head hands out the resources that it has a *lease* for, as if there were no others. For more it asks
+//! the session's process, where the [division](division) grants leases to heads, as a [pool](super::pool) grants workers
+//! to callers: in rotation, with reservations for large demands, and it recalls leases of drivers that have more than
+//! others. A head keeps a lease while it has use for it.
+//!
+//! [`member`](Share) is the head's side, and [`serve`] the side of the session's process. When that process is killed,
+//! heads go on with the leases that they have, and tell the next process about them.
+
+mod division;
+mod member;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::division::Division;
+pub(super) use self::member::Share;
+pub(crate) use self::server::serve;
+use crate::resources::Resources;
+
+/// A message to the session's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToSession {
+    /// The first message of a driver, with the leases that it has from a process that was killed.
+    Join { leases: Vec<Lease> },
+    /// The driver wants so many more leases for this. Replaces its earlier request for them.
+    Want { demand: Resources, leases: u32 },
+    /// The driver does not need a lease any more.
+    Return { lease: u64 },
+    /// The driver keeps a lease that was recalled: actors have what it is for.
+    Keep { lease: u64 },
+    /// Stops the session.
+    Stop,
+}
+
+/// A message from the session's process to a driver.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum FromSession {
+    Granted(Lease),
+    /// Another driver needs it more: return it as soon as so much is free.
+    Recall {
+        lease: u64,
+    },
+}
+
+/// The right of a driver to use resources.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    pub(crate) number: u64,
+    pub(crate) demand: Resources,
+    /// The GPUs, as many as the demand says.
+    pub(crate) gpus: Vec<usize>,
+}
+
+impl Lease {
+    /// What it is for, with single GPUs.
+    fn resources(&self) -> Resources {
+        self.demand.on_gpus(&self.gpus).into_owned()
+    }
+}

@@ -1,0 +1,127 @@
+//! The thread of the session's process that talks with drivers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use mobula_client::internal::Socket;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::geteuid;
+
+use super::{Division, ToSession};
+use crate::wire;
+
+/// The most messages that wait for a driver to read them. One that lets more pile up is taken for dead.
+const WAITING_MAX: usize = 1 << 16;
+/// The most messages of one driver that are read before others have their turn.
+const MESSAGES_IN_TURN: usize = 64;
+
+/// A connection of a driver, or of a program that stops the session.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    /// The messages that wait to be sent.
+    out: VecDeque<Vec<u8>>,
+    is_closed: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, out: VecDeque::new(), is_closed: false }
+    }
+
+    pub(super) fn send(&mut self, message: &impl serde::Serialize) {
+        self.out.push_back(wire::to_vec(message));
+        self.is_closed |= self.out.len() > WAITING_MAX;
+        self.flush();
+    }
+
+    pub(super) fn flush(&mut self) {
+        while let Some(message) = self.out.front().filter(|_| !self.is_closed) {
+            match self.socket.send(message, &[]) {
+                Ok(()) => _ = self.out.pop_front(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.is_closed = true,
+            }
+        }
+    }
+
+    /// The next message that has arrived.
+    pub(super) fn receive<T: for<'a> serde::Deserialize<'a>>(&mut self) -> Option<T> {
+        if self.is_closed {
+            return None;
+        }
+        match self.socket.receive() {
+            Ok(Some(packet)) => match wire::read(&packet.bytes) {
+                Ok(message) => return Some(message),
+                Err(error) => tracing::warn!(%error, "a message about resources that cannot be read"),
+            },
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Ok(None) | Err(_) => {}
+        }
+        self.is_closed = true;
+        None
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// What to wait for.
+    pub(super) fn events(&self) -> PollFlags {
+        if self.out.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Serves drivers until one says that the session stops, or `stopped` becomes readable. Returns the connections, whose
+/// ends tell that the session has stopped.
+pub(crate) fn serve(listener: &Socket, stopped: BorrowedFd<'_>, mut division: Division) -> Vec<Connection> {
+    let mut drivers: BTreeMap<u64, Connection> = BTreeMap::new();
+    let mut driver_last = 0;
+    loop {
+        for (driver, message) in division.arrange(Instant::now()) {
+            if let Some(connection) = drivers.get_mut(&driver) {
+                connection.send(&message);
+            }
+        }
+        let timeout = division.timeout(Instant::now());
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            // Rounded up: else it would be over a little too early, again and again.
+            PollTimeout::try_from(timeout + std::time::Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut descriptors =
+            vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(stopped, PollFlags::POLLIN)];
+        descriptors.extend(drivers.values().map(|driver| PollFd::new(driver.as_fd(), driver.events())));
+        let _ = poll(&mut descriptors, timeout);
+        if descriptors[1].any() == Some(true) {
+            return drivers.into_values().collect();
+        }
+        while let Ok(Some(socket)) = listener.accept() {
+            if socket.peer_user().is_ok_and(|user| user == geteuid().as_raw()) {
+                driver_last += 1;
+                drivers.insert(driver_last, Connection::new(socket));
+            }
+        }
+        let now = Instant::now();
+        for (driver, connection) in &mut drivers {
+            connection.flush();
+            for _ in 0..MESSAGES_IN_TURN {
+                match connection.receive() {
+                    Some(ToSession::Stop) => return drivers.into_values().collect(),
+                    Some(message) => division.on_record(*driver, message, now),
+                    None => break,
+                }
+            }
+        }
+        for (driver, _) in drivers.extract_if(.., |_, connection| connection.is_closed()) {
+            division.gone(driver, now);
+        }
+    }
+}
