@@ -103,7 +103,7 @@ pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_asy
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::ref_stream::ObjectRefStream;
 pub use crate::reply::Reply;
-pub use crate::session::{Builder, init, init_or_join};
+pub use crate::session::{Builder, init, init_or_join, stop};
 pub use crate::takeover::become_worker;
 
 /// Items that the macros' code refers to. They are not for use by hand, and change without notice.

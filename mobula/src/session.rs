@@ -1,6 +1,6 @@
 //! Starting a session from Rust: workers are copies of this program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mobula_runtime::{Amounts, Error, Launch, Result, Session, SessionOptions};
@@ -62,6 +62,26 @@ pub fn init_or_join() -> Result<Session> {
     Builder::new().init_or_join()
 }
 
+/// Stops a session that drivers share. Its address is `auto`, its directory, or its store's socket, as in
+/// [`Builder::address`]. Every process of it ends but its drivers, whose operations are
+/// [`Failure::SessionOver`](crate::Failure::SessionOver) from then on.
+///
+/// ```
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let directory = directory.path();
+/// let address = mobula::Builder::new().session_dir(directory).start()?;
+/// mobula::stop(&address)?;
+/// assert!(!address.exists());
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if no such session is running; [`Error::Start`](crate::Error::Start) if its
+/// process cannot be reached.
+pub fn stop(address: impl AsRef<Path>) -> Result<()> {
+    mobula_runtime::stop_shared(address.as_ref())
+}
+
 /// The options of a session.
 ///
 /// ```
@@ -79,6 +99,7 @@ pub fn init_or_join() -> Result<Session> {
 ///
 /// | variable | option | example |
 /// |---|---|---|
+/// | `MOBULA_ADDRESS` | [`address`](Self::address) | `auto` |
 /// | `MOBULA_NUM_CPUS` | [`num_cpus`](Self::num_cpus), unless the program sets `workers` | `4`, `0.5` |
 /// | `MOBULA_NUM_GPUS` | [`num_gpus`](Self::num_gpus) | `2` |
 /// | `MOBULA_WORKERS` | [`workers`](Self::workers) | `4` |
@@ -317,6 +338,34 @@ impl Builder {
         self
     }
 
+    /// Joins a session that drivers share, which [`start`](Self::start) or the command `mobula start` has started:
+    /// `auto` is the one of this user's that was started last; a path is a session's directory, or its store's socket.
+    /// Default: this process starts a session of its own.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let address = mobula::Builder::new().num_cpus(2).session_dir(directory).start()?;
+    /// // In any number of processes, of any programs:
+    /// let session = mobula::Builder::new().address(&address).init()?;
+    /// assert_eq!(mobula::cluster_resources()?.num_cpus(), 2.0);
+    /// drop(session); // ends what this process has started
+    /// mobula::stop(&address)?; // ends the session
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// Each driver has workers of its own, which run its program, in its environment, and print to its output. They
+    /// end with it, and so do its tasks and its actors. Drivers share objects by name
+    /// ([`Session::client`](crate::Session::client)), the memory, and the resources: each gets as many as any other, if
+    /// it has use for them. What the session has cannot be set here: [`num_cpus`](Self::num_cpus),
+    /// [`num_gpus`](Self::num_gpus), [`memory`](Self::memory), [`resources`](Self::resources),
+    /// [`capacity_bytes`](Self::capacity_bytes) and the options of spilling are then errors. Their environment variables
+    /// are not asked.
+    pub fn address(mut self, address: impl Into<PathBuf>) -> Self {
+        self.options.address = Some(address.into());
+        self
+    }
+
     /// Whether the output of workers and actors appears in this process's output, each line with a prefix that names
     /// the process. If not, it is discarded. Default: yes.
     ///
@@ -453,6 +502,29 @@ impl Builder {
     /// Those of [`init`](fn@init), and [`Error::Config`](crate::Error::Config) for an option that cannot be.
     pub fn init(self) -> Result<Session> {
         mobula_runtime::start(self.into_options()?)
+    }
+
+    /// Starts a session that drivers share, and returns its address: the socket of its store. It outlives this process,
+    /// until [`stop`](crate::stop) ends it. This process is no driver of it, unless it [joins](Self::address). The
+    /// command `mobula start` does the same.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let address = mobula::Builder::new().num_cpus(2).session_dir(directory).start()?;
+    /// assert!(mobula::sessions().contains(&address));
+    /// mobula::stop(&address)?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The session is one process, which has the store and divides the resources among drivers. When it is killed,
+    /// drivers go on with what they have, and one of them starts it again. If there is no driver then, the session is
+    /// over.
+    ///
+    /// # Errors
+    /// [`Error::Start`](crate::Error::Start), and [`Error::Config`](crate::Error::Config) for an option that cannot be.
+    pub fn start(self) -> Result<PathBuf> {
+        mobula_runtime::start_shared(self.into_options()?)
     }
 
     /// Joins the session that this process has, which stays as it was configured, or starts this one. Waits for one

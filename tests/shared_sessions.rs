@@ -1,0 +1,384 @@
+//! Sessions that drivers share: if these fail, a driver disturbs another one, takes what is another's, or leaves
+//! something behind; or the death of a process that all need ends more than it must.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use mobula::{Builder, Error, Failure};
+use mobula_tests::{eventually, is_running, turn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+// ---- what drivers do ----
+
+#[mobula::remote]
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+#[mobula::remote]
+fn say(what: String) -> u32 {
+    println!("{what}");
+    std::process::id()
+}
+
+/// Makes a file when it begins, and ends when that is gone.
+#[mobula::remote]
+fn last_as_long_as(file: PathBuf) {
+    std::fs::write(&file, "").unwrap();
+    while file.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+struct Holder;
+
+#[mobula::remote(num_cpus = 1)]
+impl Holder {
+    fn new() -> Self {
+        Self
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// A driver's loop: a line on standard input is a command, and a line that begins with `= ` the answer.
+#[test]
+#[ignore = "the other tests start it as a process"]
+fn child_driver() {
+    if std::env::var_os("MOBULA_TEST_CHILD").is_none() {
+        return;
+    }
+    let session = Builder::new().init().unwrap();
+    let client = session.client();
+    let (mut pending, mut actors) = (Vec::new(), Vec::new());
+    println!("= joined");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match words[..] {
+            ["squares", count] => {
+                let refs: Vec<_> = (0..count.parse().unwrap()).map(|x: u64| square::remote(x)).collect();
+                match mobula::get(&refs) {
+                    Ok(squares) => squares.iter().sum::<u64>().to_string(),
+                    Err(Error::Failed(Failure::SessionOver)) => "over".to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
+            ["say", what] => say::remote(what.to_owned()).get().unwrap().to_string(),
+            ["begin", count, directory] => {
+                for task in 0..count.parse::<u32>().unwrap() {
+                    let file = Path::new(directory).join(format!("{}-{task}", std::process::id()));
+                    pending.push(last_as_long_as::remote(file));
+                }
+                "begun".to_owned()
+            }
+            ["end"] => {
+                let results = mobula::get(&std::mem::take(&mut pending));
+                results.map_or_else(|error| error.to_string(), |pids| pids.len().to_string())
+            }
+            ["actor"] => {
+                actors.push(Holder::remote());
+                actors.last().unwrap().pid().get().unwrap().to_string()
+            }
+            ["publish", name, what] => {
+                let object = client.put(what.as_bytes()).unwrap();
+                client.publish(name, object.id()).unwrap();
+                std::mem::forget(object);
+                "published".to_owned()
+            }
+            ["find", name] => match client.get_named(name, Duration::ZERO) {
+                Ok(object) => String::from_utf8_lossy(&object).into_owned(),
+                Err(error) => error.to_string(),
+            },
+            ["free"] => mobula::available_resources().unwrap().num_cpus().to_string(),
+            _ => panic!("{line}"),
+        };
+        println!("= {answer}");
+    }
+}
+
+// ---- the drivers from outside ----
+
+/// A session with a directory that is empty again at the end.
+struct Shared {
+    address: PathBuf,
+    directory: TempDir,
+}
+
+impl Shared {
+    fn start(cpus: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let builder = Builder::new().num_cpus(cpus).capacity_bytes(64 << 20).session_dir(directory.path());
+        Self { address: builder.start().unwrap(), directory }
+    }
+
+    fn driver(&self) -> Driver {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_driver", "--nocapture", "--ignored"])
+            .env("MOBULA_TEST_CHILD", "1")
+            .env("MOBULA_ADDRESS", &self.address)
+            .env("MOBULA_WORKERS", "2")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        let mut driver = Driver { process, input: Some(input), output, printed: Vec::new() };
+        assert_eq!(driver.answer(), "joined");
+        driver
+    }
+
+    /// The pids of the processes that use the store, by a part of their labels.
+    fn pids(&self, of: &str) -> Vec<u32> {
+        let client = mobula_client::Client::connect(&self.address).unwrap();
+        let clients = client.stats().unwrap().clients;
+        let chosen = clients.iter().filter(|client| client.label.starts_with(of) && !client.dead);
+        chosen.map(|client| client.pid).collect()
+    }
+
+    /// The session's own process: it listens at the socket.
+    fn process(&self) -> Pid {
+        let socket = mobula_client::internal::Socket::connect(&self.address).unwrap();
+        let credentials =
+            nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials).unwrap();
+        Pid::from_raw(credentials.pid())
+    }
+
+    fn stop(self) {
+        let process = self.process();
+        mobula::stop(&self.address).unwrap();
+        eventually("the session's process ends", || !is_running(process.as_raw() as u32));
+        let left: Vec<_> = std::fs::read_dir(self.directory.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        let linked = mobula::sessions();
+        assert!(!linked.contains(&self.address));
+    }
+}
+
+impl Drop for Shared {
+    /// Also the session of a test that fails ends.
+    fn drop(&mut self) {
+        let _ = mobula::stop(&self.address);
+    }
+}
+
+struct Driver {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// The lines that were no answers.
+    printed: Vec<String>,
+}
+
+impl Driver {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id() as i32)
+    }
+
+    fn send(&mut self, command: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(
+                self.output.read_line(&mut line).unwrap(),
+                0,
+                "the driver has ended: {:?}",
+                self.printed
+            );
+            let line = line.trim_end();
+            match line.strip_prefix("= ").or_else(|| line.split_once("... = ").map(|(_, answer)| answer)) {
+                Some(answer) => return answer.to_owned(),
+                None => self.printed.push(line.to_owned()),
+            }
+        }
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        self.send(command);
+        self.answer()
+    }
+
+    fn end(mut self) {
+        drop(self.input.take());
+        assert!(self.process.wait().unwrap().success());
+    }
+
+    fn kill(mut self) {
+        kill(self.pid(), Signal::SIGKILL).unwrap();
+        assert_eq!(self.process.wait().unwrap().signal(), Some(9));
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn squares(count: u64) -> String {
+    (0..count).map(|x| x * x).sum::<u64>().to_string()
+}
+
+// ---- the tests ----
+
+#[test]
+fn a_driver_joins_and_has_workers_of_its_own_program() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut driver = shared.driver();
+    assert_eq!(driver.ask("squares 100"), squares(100));
+    let worker: u32 = driver.ask("say heard").parse().unwrap();
+    assert!(shared.pids("worker").contains(&worker));
+    // Its workers print to its output.
+    let line = format!("(say pid={worker}) heard");
+    while !driver.printed.contains(&line) {
+        driver.ask("squares 1");
+    }
+    driver.end();
+    assert!(!is_running(worker));
+    shared.stop();
+}
+
+#[test]
+fn the_end_of_a_driver_ends_its_own_work_and_nothing_else() {
+    let _turn = turn();
+    let shared = Shared::start(4);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    let (actor, its) = (one.ask("actor"), other.ask("actor"));
+    assert_eq!(one.ask("publish ours bytes"), "published");
+    let workers = shared.pids("worker");
+    one.kill();
+    eventually("its processes end", || !is_running(actor.parse().unwrap()));
+    assert!(is_running(its.parse().unwrap()));
+    assert_eq!(other.ask("find ours"), "bytes", "a name keeps an object");
+    assert_eq!(other.ask("squares 100"), squares(100));
+    other.end();
+    eventually("all workers end", || !workers.iter().any(|pid| is_running(*pid)));
+    // A session without drivers stays.
+    let mut third = shared.driver();
+    assert_eq!(third.ask("find ours"), "bytes");
+    assert_eq!(third.ask("squares 10"), squares(10));
+    third.end();
+    shared.stop();
+}
+
+#[test]
+fn resources_are_divided_and_go_to_the_driver_that_has_fewest() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let (mut rich, mut poor) = (shared.driver(), shared.driver());
+    let directory = tempfile::tempdir().unwrap();
+    let begin = |count: u32| format!("begin {count} {}", directory.path().display());
+    // The tasks of a driver that run. Each ends when its file is removed.
+    let running = |driver: &Driver| -> Vec<PathBuf> {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let prefix = format!("{}-", driver.pid());
+        files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with(&prefix)).collect()
+    };
+    let let_end = |driver: &Driver| running(driver).into_iter().map(std::fs::remove_file).count();
+    assert_eq!(rich.ask(&begin(100)), "begun");
+    eventually("it has both CPUs", || running(&rich).len() == 2);
+    assert_eq!(poor.ask(&begin(100)), "begun");
+    let mut ended = 0;
+    eventually("the other one gets a CPU", || {
+        ended += let_end(&rich);
+        running(&poor).len() == 1
+    });
+    assert!(ended < 100, "not only when the first one is done");
+    eventually("each has one", || running(&rich).len() == 1 && running(&poor).len() == 1);
+    for driver in [&mut rich, &mut poor] {
+        driver.send("end");
+    }
+    let both = [&rich, &poor];
+    eventually("all have run", || {
+        both.iter().for_each(|driver| _ = let_end(driver));
+        both.iter().all(|driver| {
+            // Its answer is there.
+            let mut answered = [PollFd::new(driver.output.get_ref().as_fd(), PollFlags::POLLIN)];
+            poll(&mut answered, PollTimeout::ZERO) == Ok(1)
+        })
+    });
+    assert_eq!((rich.answer(), poor.answer()), ("100".to_owned(), "100".to_owned()));
+    // An actor keeps its CPU; the other one goes round.
+    rich.ask("actor");
+    assert_eq!(poor.ask("squares 50"), squares(50));
+    assert_eq!(rich.ask("squares 50"), squares(50));
+    rich.kill();
+    assert_eq!(poor.ask(&begin(2)), "begun");
+    eventually("it has both CPUs", || running(&poor).len() == 2);
+    let_end(&poor);
+    assert_eq!(poor.ask("end"), "2");
+    poor.end();
+    shared.stop();
+}
+
+#[test]
+fn drivers_go_on_when_the_process_of_the_session_is_killed() {
+    let _turn = turn();
+    let shared = Shared::start(3);
+    let mut drivers: Vec<Driver> = (0..10).map(|_| shared.driver()).collect();
+    assert_eq!(drivers[0].ask("publish ours bytes"), "published");
+    let actor = drivers[1].ask("actor");
+    for round in 0..3 {
+        for driver in &mut drivers {
+            driver.send("squares 20");
+        }
+        let process = shared.process();
+        kill(process, Signal::SIGKILL).unwrap();
+        for driver in &mut drivers {
+            assert_eq!(driver.answer(), squares(20), "round {round}");
+        }
+        assert_ne!(shared.process(), process);
+    }
+    assert!(is_running(actor.parse().unwrap()));
+    for driver in &mut drivers {
+        assert_eq!(driver.ask("find ours"), "bytes");
+    }
+    // One that joins now finds it, and the driver that has started the process is of no importance.
+    drivers.drain(..5).for_each(Driver::kill);
+    drivers.drain(..).for_each(Driver::end);
+    let mut last = shared.driver();
+    assert_eq!(last.ask("squares 10"), squares(10));
+    last.end();
+    shared.stop();
+}
+
+#[test]
+fn a_session_that_is_stopped_is_over_for_its_drivers() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut driver = shared.driver();
+    assert_eq!(driver.ask("squares 10"), squares(10));
+    let workers = shared.pids("worker");
+    shared.stop();
+    assert_eq!(driver.ask("squares 10"), "over");
+    eventually("its workers end", || !workers.iter().any(|pid| is_running(*pid)));
+    driver.end();
+}
+
+#[test]
+fn a_session_whose_processes_are_all_killed_is_removed_by_the_next_one() {
+    let _turn = turn();
+    let shared = Shared::start(1);
+    kill(shared.process(), Signal::SIGKILL).unwrap();
+    eventually("it is over", || !mobula::sessions().contains(&shared.address));
+    let error = Builder::new().address(&shared.address).init().unwrap_err();
+    assert!(matches!(error, Error::Config { field: "address", .. }), "{error}");
+    let next = Builder::new().capacity_bytes(64 << 20).session_dir(shared.directory.path()).init().unwrap();
+    // The new one may have its name.
+    assert!(!shared.address.with_file_name("drivers.sock").exists());
+    drop(next);
+}
