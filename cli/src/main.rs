@@ -1,9 +1,12 @@
-//! `mobula`: the command line. `store` runs a store until it is told to stop, `status` shows what is in one.
+//! `mobula`: the command line. `start` and `stop` are for sessions that drivers share, `store` runs a store until it is
+//! told to stop, `status` shows what is in one.
 //!
 //! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
 //! make no sense are exit code 2, with an explanation.
 
+mod start;
 mod status;
+mod stop;
 mod table;
 
 use std::error::Error;
@@ -22,8 +25,10 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Store(StoreCommand),
+    Start(start::StartCommand),
+    Stop(stop::StopCommand),
     Status(status::StatusCommand),
+    Store(StoreCommand),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
+        Command::Start(start) => start.run(),
+        Command::Stop(stop) => stop.run(),
         Command::Store(store) => store.run(),
         Command::Status(status) => status.run(),
     }
