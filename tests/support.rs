@@ -56,6 +56,11 @@ impl TestSession {
         drop(self.session);
         self.turn
     }
+
+    /// Shuts the session down. While the guard lives, no other test of this process begins one.
+    pub fn shutdown(self, timeout: Duration) -> (mobula::Result<()>, MutexGuard<'static, ()>) {
+        (self.session.shutdown(timeout), self.turn)
+    }
 }
 
 /// Starts a session with `workers` workers and a small store, in a directory of its own.

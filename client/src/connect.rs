@@ -115,7 +115,6 @@ fn make(
             spill_jobs: SpillJobs::default(),
             escrow: Escrow::new(),
             daemon_control,
-            watches_names: false.into(),
             connection,
         }
     }))

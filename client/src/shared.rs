@@ -4,7 +4,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::channel::Channels;
 use crate::daemon::connection::Connection;
@@ -29,8 +28,6 @@ pub(crate) struct Shared {
     pub(crate) escrow: Escrow,
     /// The daemon's control memory, for the next daemon.
     pub(crate) daemon_control: OwnedFd,
-    /// Whether the daemon tells this client which names change.
-    pub(crate) watches_names: AtomicBool,
 }
 
 impl Shared {

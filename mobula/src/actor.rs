@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::time::Duration;
 
 use mobula_runtime::{ActorOptions, ActorRef, ArgumentList, ExportedActor, Key, Name, Ref, Result, Returns};
 use serde::de::Error as _;
@@ -100,9 +101,20 @@ pub trait Actor: 'static {
 ///
 /// # How an actor ends
 ///
-/// An actor ends with its last handle, or with the [session](crate::Session). The running call is finished, waiting
-/// calls are not begun, and the state is dropped, so its destructor runs. After 2 seconds the process is killed. An
-/// actor ends at once, and no destructor runs, when it is killed by [`kill`](fn@kill) or its process dies.
+/// | by | the running call | calls that wait | the state's destructor | restarted |
+/// |---|---|---|---|---|
+/// | its last handle is dropped | is finished | do not begin | runs | no |
+/// | the [session](crate::Session) ends | is finished | do not begin | runs | no |
+/// | [`terminate`] | is finished | those before it run | runs | no |
+/// | [`exit_actor`], in a method | is that method | do not begin | runs | no |
+/// | SIGTERM | is finished | wait for the restart | runs | if it may |
+/// | [`kill`](fn@kill) | is broken off | do not begin | does not run | no |
+/// | its process dies | is broken off | wait for the restart | does not run | if it may |
+///
+/// What is finished, and the destructor, have 2 seconds together; then the process is killed. [`terminate`] and
+/// [`exit_actor`] give the destructor a minute, and [`Session::shutdown`](crate::Session::shutdown) what it is told.
+///
+/// A [detached](crate::Lifetime::Detached) actor needs no handle.
 ///
 /// Handles that actors hold count like all others. So actors that hold handles to each other, or an actor that holds
 /// its own, live on when no other handle is left: they end with the session, or by [`kill`](fn@kill). To avoid that,
@@ -200,7 +212,39 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     let class = A::class();
-    let actor = ActorRef::named(name, class.definition())?;
+    let actor = ActorRef::named(None, name, class.definition())?;
+    Ok(ActorHandle::from_raw(RawActor { actor, class }))
+}
+
+/// As [`get_actor`], in another namespace than the session's: see
+/// [`ActorOptions::namespace`](crate::ActorOptions::namespace).
+///
+/// ```
+/// use mobula::prelude::*;
+/// use mobula::{ActorOptions, Error, get_actor_in};
+///
+/// struct Settings;
+///
+/// #[remote]
+/// impl Settings {
+///     fn new() -> Self {
+///         Settings
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let options = ActorOptions::new().name("settings").namespace("tests");
+/// let settings = Settings::options(options).remote();
+/// assert_eq!(get_actor_in::<Settings>("settings", "tests")?, settings);
+/// assert!(matches!(get_actor::<Settings>("settings"), Err(Error::NoSuchActor { .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`get_actor`].
+pub fn get_actor_in<A: Actor>(name: &str, namespace: &str) -> Result<ActorHandle<A>> {
+    let class = A::class();
+    let actor = ActorRef::named(Some(namespace), name, class.definition())?;
     Ok(ActorHandle::from_raw(RawActor { actor, class }))
 }
 
@@ -238,6 +282,138 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
 /// - [`Failure::SessionOver`](crate::Failure::SessionOver): the handle's session has ended.
 pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
     handle.raw().actor.kill()
+}
+
+/// Kills the process of an actor, as a crash ends it, without ending the actor: it is restarted if its options allow
+/// it, and is over otherwise. Killing an actor that has no process yet, or is between two, counts as a restart, too.
+/// Returns at once; calls that are made meanwhile may still reach the old process.
+///
+/// ```
+/// use mobula::prelude::*;
+/// use mobula::ActorOptions;
+///
+/// struct Cache;
+///
+/// #[remote]
+/// impl Cache {
+///     fn new() -> Self {
+///         Cache
+///     }
+///     fn process(&self) -> u32 {
+///         std::process::id()
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let cache = Cache::options(ActorOptions::new().max_restarts(1)).remote();
+/// let before = cache.process().get()?;
+/// mobula::kill_process(&cache)?;
+/// // A call that the old process has begun fails: the actor is unavailable for a moment.
+/// let after = loop {
+///     match cache.process().get() {
+///         Ok(process) if process == before => {}
+///         Ok(process) => break process,
+///         Err(error) => assert!(matches!(error, mobula::Error::Failed(_)), "{error}"),
+///     }
+/// };
+/// assert_ne!(after, before);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// This is Ray's `kill(actor, no_restart=False)`.
+///
+/// # Errors
+/// As [`kill`].
+pub fn kill_process<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
+    handle.raw().actor.kill_process()
+}
+
+/// Has an actor end itself, and waits until it has, for at most `timeout`: the calls that this process made before are
+/// finished, its destructor has run, and its process is gone. It is not restarted. Calls that come later fail with
+/// [`ActorEnd::Exited`](crate::ActorEnd::Exited), and so do calls with a [`Reply`](crate::Reply) that have begun and
+/// are not answered within ten seconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula::{ActorEnd, Error, Failure};
+///
+/// struct Log(std::path::PathBuf, Vec<String>);
+///
+/// #[mobula::remote]
+/// impl Log {
+///     fn new(file: std::path::PathBuf) -> Self {
+///         Log(file, Vec::new())
+///     }
+///     fn add(&mut self, line: String) {
+///         self.1.push(line);
+///     }
+/// }
+///
+/// impl Drop for Log {
+///     fn drop(&mut self) {
+///         let _ = std::fs::write(&self.0, self.1.join("\n"));
+///     }
+/// }
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let file = directory.path().join("log");
+/// let _mobula = mobula::init()?;
+/// let log = Log::remote(file.clone());
+/// (log.add("one".to_owned()), log.add("two".to_owned()));
+/// mobula::terminate(&log, Duration::from_secs(30))?;
+/// assert_eq!(std::fs::read_to_string(&file).expect("the destructor has run"), "one\ntwo");
+/// let error = log.add("three".to_owned()).get().unwrap_err();
+/// assert!(matches!(error, Error::Failed(Failure::ActorDied { cause: ActorEnd::Exited, .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// This is Ray's `actor.__ray_terminate__.remote()`, with a wait for the end.
+///
+/// # Errors
+/// - [`Error::Timeout`](crate::Error::Timeout): it takes longer. The actor ends later, unless it is
+///   [killed](fn@kill).
+/// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
+/// - [`Failure::SessionOver`](crate::Failure::SessionOver): the handle's session has ended.
+pub fn terminate<A: Actor>(handle: &ActorHandle<A>, timeout: Duration) -> Result<()> {
+    handle.raw().actor.terminate(timeout)
+}
+
+/// Ends the actor whose method calls this, for good. The method is left at once, as by a panic, but nothing is printed:
+/// destructors of its values run, and then that of the state. Its call, calls that wait, and later ones fail with
+/// [`ActorEnd::Exited`](crate::ActorEnd::Exited).
+///
+/// ```
+/// use mobula::{ActorEnd, Error, Failure};
+///
+/// struct Worker;
+///
+/// #[mobula::remote(max_restarts = unlimited)]
+/// impl Worker {
+///     fn new() -> Self {
+///         Worker
+///     }
+///     fn retire(&mut self) {
+///         mobula::exit_actor()
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let error = Worker::remote().retire().get().unwrap_err();
+/// assert!(matches!(error, Error::Failed(Failure::ActorDied { cause: ActorEnd::Exited, .. })));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// A program that is built with `panic = "abort"` ends the process here, so destructors do not run; the actor is not
+/// restarted all the same.
+///
+/// # Panics
+/// Always, in a way. Where no actor's method runs, with the text of
+/// [`Error::NotInActor`](crate::Error::NotInActor).
+pub fn exit_actor() -> ! {
+    match mobula_runtime::exit_actor() {
+        Ok(()) => resume_unwind(Box::new("the actor ends itself")),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// A handle whose class the type system does not know.
@@ -335,21 +511,23 @@ struct Passed {
     actor: u64,
     class: Key,
     token: Reference,
+    max_pending_calls: u32,
 }
 
 impl<A: Actor> Serialize for ActorHandle<A> {
     /// Writes the actor's number, and its token's position among the references of the value that is being encoded.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let ExportedActor { actor, class, token } = self.raw().actor.export().map_err(S::Error::custom)?;
-        Passed { actor, class, token: Reference(token) }.serialize(serializer)
+        let ExportedActor { actor, class, token, max_pending_calls } =
+            self.raw().actor.export().map_err(S::Error::custom)?;
+        Passed { actor, class, token: Reference(token), max_pending_calls }.serialize(serializer)
     }
 }
 
 impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let Passed { actor, class: key, token } = Passed::deserialize(deserializer)?;
+        let Passed { actor, class: key, token, max_pending_calls } = Passed::deserialize(deserializer)?;
         let class = A::class();
-        let exported = ExportedActor { actor, class: key, token: token.0 };
+        let exported = ExportedActor { actor, class: key, token: token.0, max_pending_calls };
         let Some(actor) = ActorRef::import(exported, class.definition()) else {
             return Err(D::Error::custom(format!(
                 "expected a handle to an actor of class {}, and this is one to another class",

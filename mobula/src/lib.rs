@@ -74,9 +74,10 @@ pub mod value;
 pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
-    ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, MemoryLimit, RefId, Resources, Result,
-    Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, available_resources,
-    cluster_resources, gpu_ids, is_initialized, sessions,
+    ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, Lifetime, MemoryLimit, NamedActor,
+    RefId, Resources, Result, Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit,
+    UNLIMITED, available_resources, cluster_resources, gpu_ids, is_initialized, list_named_actors, restarted,
+    sessions,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.
@@ -95,7 +96,9 @@ pub use ndarray;
 #[cfg(feature = "complex")]
 pub use num_complex;
 
-pub use crate::actor::{Actor, ActorHandle, get_actor, kill};
+pub use crate::actor::{
+    Actor, ActorHandle, exit_actor, get_actor, get_actor_in, kill, kill_process, terminate,
+};
 pub use crate::arguments::IntoArg;
 pub use crate::cancel::{CancelOnDrop, cancel, cancel_with, cancelled, is_cancelled};
 pub use crate::completed::{AsCompleted, as_completed};

@@ -110,6 +110,7 @@ pub fn stop(address: impl AsRef<Path>) -> Result<()> {
 /// | `MOBULA_SPILL_DIRECTORY` | [`spill_directory`](Self::spill_directory) | `/var/tmp` |
 /// | `MOBULA_SPILL_BYTES_MAX` | [`spill_bytes_max`](Self::spill_bytes_max) | `8G`, `0` |
 /// | `MOBULA_SESSION_DIR` | [`session_dir`](Self::session_dir) | `/run/user/1000/mobula` |
+/// | `MOBULA_NAMESPACE` | [`namespace`](Self::namespace) | `tests` |
 /// | `MOBULA_FORWARD_OUTPUT` | [`forward_output`](Self::forward_output) | `0`, `1` |
 /// | `MOBULA_SPIN_US` | [`spin`](Self::spin), in microseconds | `30` |
 /// | `MOBULA_MEMORY_USAGE_THRESHOLD` | [`memory_usage_threshold`](Self::memory_usage_threshold) | `0.95` |
@@ -335,6 +336,18 @@ impl Builder {
     /// ```
     pub fn session_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.options.session_dir = Some(directory.into());
+        self
+    }
+
+    /// The namespace of actors' names, where none is named with them. Default: `default`. See
+    /// [`ActorOptions::namespace`](crate::ActorOptions::namespace).
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().namespace("tests").init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.options.namespace = Some(namespace.into());
         self
     }
 

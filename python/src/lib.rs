@@ -12,7 +12,6 @@ mod error;
 mod host;
 mod interpreter;
 mod options;
-mod plasma;
 mod reference;
 mod reply;
 mod session;
@@ -29,9 +28,6 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<call::Function>()?;
     module.add_class::<options::ActorOptions>()?;
     module.add_class::<options::TaskOptions>()?;
-    module.add_class::<plasma::PlasmaConnection>()?;
-    module.add_class::<plasma::PlasmaDraft>()?;
-    module.add_class::<plasma::PlasmaObject>()?;
     module.add_class::<reference::ObjectRef>()?;
     module.add_class::<reply::Reply>()?;
     module.add_class::<stream::Items>()?;
@@ -41,7 +37,6 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(actor::actor_restored, module)?)?;
     module.add_function(wrap_pyfunction!(actor::find_actor, module)?)?;
     module.add_function(wrap_pyfunction!(host::run_role, module)?)?;
-    module.add_function(wrap_pyfunction!(plasma::run_store, module)?)?;
     module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(reference::get, module)?)?;
     module.add_function(wrap_pyfunction!(reference::put, module)?)?;

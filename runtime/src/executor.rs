@@ -13,8 +13,8 @@
 //! calls stay, and are not declined any more: no process would send them elsewhere, and no process waits for them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use mobula_client::{Client, Handle};
@@ -37,6 +37,12 @@ pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
+    /// The actor, and how often it was restarted.
+    actor: OnceLock<(u64, u32)>,
+    /// The actor ends itself behind the running call, which is not answered.
+    exits: AtomicBool,
+    /// The actor ends itself when the calls are answered that have begun.
+    terminates: AtomicBool,
     /// The actor answers calls later, so that several may be under way.
     is_concurrent: AtomicBool,
     /// The number of threads of this process that wait for results of other calls.
@@ -138,6 +144,9 @@ impl Executor {
             host,
             queue: Mutex::default(),
             is_actor: AtomicBool::new(false),
+            actor: OnceLock::new(),
+            exits: AtomicBool::new(false),
+            terminates: AtomicBool::new(false),
             is_concurrent: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
@@ -315,7 +324,25 @@ impl Executor {
         drop(answered);
     }
 
-    pub(crate) fn on_construct(&self, actor: u64, class: Key, arguments: u32, payloads: &[u8]) {
+    /// The actor is to end itself when the other calls are answered.
+    pub(crate) fn begin_to_terminate(&self) {
+        self.terminates.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the actor is to end itself. One load.
+    pub(crate) fn terminates(&self) -> bool {
+        self.terminates.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn on_construct(
+        &self,
+        actor: u64,
+        class: Key,
+        restarts: u32,
+        arguments: u32,
+        payloads: &[u8],
+    ) {
+        let _ = self.actor.set((actor, restarts));
         self.is_actor.store(true, Ordering::Release);
         let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
         self.queue.lock().work.push_front(work);
@@ -369,6 +396,32 @@ impl Executor {
     /// Ends the process when the running call is over.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// The actor that this process is, or becomes.
+    pub(crate) fn actor(&self) -> Option<u64> {
+        self.actor.get().map(|(actor, _)| *actor)
+    }
+
+    /// How often the actor of this process was restarted; 0 where there is none.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.actor.get().map_or(0, |(_, restarts)| *restarts)
+    }
+
+    /// The actor ends itself: as [`stop`](Self::stop), and the running call is not answered. The head answers it.
+    pub(crate) fn exit(&self) {
+        self.exits.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    /// Whether the actor ends itself.
+    pub(crate) fn exits(&self) -> bool {
+        self.exits.load(Ordering::Acquire)
+    }
+
+    /// Whether calls have begun that are not answered, beside the one that was taken last.
+    pub(crate) fn has_others(&self) -> bool {
+        self.queue.lock().under_way.len() > 1
     }
 
     /// Whether the process is to end.

@@ -133,7 +133,16 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         ("return", to_head(ToHead::Return { worker, is_busy: true })),
         ("spent", to_head(ToHead::Spent { waits: true })),
         ("free", to_head(ToHead::Free)),
-        ("construct", from_head(FromHead::Construct { actor: 1, class, arguments: 2, payloads: &payloads })),
+        (
+            "construct",
+            from_head(FromHead::Construct {
+                actor: 1,
+                class,
+                restarts: 3,
+                arguments: 2,
+                payloads: &payloads,
+            }),
+        ),
         ("say_when_free", from_head(FromHead::SayWhenFree { is_spent: true })),
         ("actor_over", from_head(FromHead::ActorOver { actor: 1, pid: 4711, failure: failure() })),
         (

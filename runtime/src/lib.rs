@@ -56,7 +56,9 @@ pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
     TimeLimit,
 };
-pub use crate::front::actor::{ActorOptions, ActorRef, ExportedActor};
+pub use crate::front::actor::{
+    ActorOptions, ActorRef, ExportedActor, Lifetime, exit_actor, list_named_actors, restarted,
+};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
 pub use crate::front::function::call_function;
@@ -78,4 +80,4 @@ pub use crate::session::{
     Session, SessionOptions, sessions, start, start_or_join, start_shared, stop_shared,
 };
 pub use crate::session_number::SessionNumber;
-pub use crate::wire::Returns;
+pub use crate::wire::{NamedActor, Returns};

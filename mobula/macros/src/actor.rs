@@ -403,8 +403,13 @@ fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: 
     // Options that the caller leaves open come from the attribute.
     let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
     let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
+    let max_pending_calls =
+        options.max_pending_calls.as_ref().map(|limit| quote!(.max_pending_calls(#limit)));
+    let lifetime = options.lifetime.as_ref().map(|item| quote!(.lifetime(__mobula::Lifetime::#item)));
     let demand = options.demand.setters();
-    let defaults = quote!(__mobula::ActorOptions::new() #max_restarts #max_task_retries #demand);
+    let defaults = quote! {
+        __mobula::ActorOptions::new() #max_restarts #max_task_retries #max_pending_calls #lifetime #demand
+    };
     let Constructor { vis, arguments, .. } = constructor;
     let class = class_name(actor);
     let create = Ident::new("create", Span::mixed_site());

@@ -36,6 +36,9 @@ pub(crate) struct FunctionOptions {
 pub(crate) struct ActorOptions {
     pub(crate) max_restarts: Option<Limit>,
     pub(crate) max_task_retries: Option<Limit>,
+    pub(crate) max_pending_calls: Option<Limit>,
+    /// An item of `mobula::Lifetime`.
+    pub(crate) lifetime: Option<Ident>,
     pub(crate) demand: Demand,
     pub(crate) mobula: Option<Mobula>,
 }
@@ -200,7 +203,7 @@ impl FunctionOptions {
             } else if meta.path.is_ident("deadline") {
                 set(&meta, &mut options.deadline, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("max_calls") {
-                set(&meta, &mut options.max_calls, max_calls)
+                set(&meta, &mut options.max_calls, at_least_one)
             } else if meta.path.is_ident("detached") {
                 options.detached = true;
                 Ok(())
@@ -282,13 +285,17 @@ impl ActorOptions {
                 set(&meta, &mut options.max_restarts, limit)
             } else if meta.path.is_ident("max_task_retries") {
                 set(&meta, &mut options.max_task_retries, limit)
+            } else if meta.path.is_ident("max_pending_calls") {
+                set(&meta, &mut options.max_pending_calls, at_least_one)
+            } else if meta.path.is_ident("lifetime") {
+                set(&meta, &mut options.lifetime, lifetime)
             } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "an actor takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_restarts`, `max_task_retries` and `crate`";
+                             `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -387,8 +394,19 @@ fn limit_from(meta: &ParseNestedMeta, least: u32) -> Result<Limit> {
     }
 }
 
-fn max_calls(meta: &ParseNestedMeta) -> Result<Limit> {
+fn at_least_one(meta: &ParseNestedMeta) -> Result<Limit> {
     limit_from(meta, 1)
+}
+
+/// The name of an item of `mobula::Lifetime`.
+fn lifetime(meta: &ParseNestedMeta) -> Result<Ident> {
+    let written: Ident = meta.value()?.parse()?;
+    let item = match written.to_string().as_str() {
+        "scoped" => "Scoped",
+        "detached" => "Detached",
+        _ => return Err(syn::Error::new_spanned(written, "`lifetime` is `scoped` or `detached`")),
+    };
+    Ok(Ident::new(item, written.span()))
 }
 
 fn name(meta: &ParseNestedMeta) -> Result<LitStr> {

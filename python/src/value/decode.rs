@@ -54,12 +54,7 @@ pub(crate) fn of_payload<'py>(
     }
 }
 
-/// The value of an object.
-pub(crate) fn of_object<'py>(
-    py: Python<'py>,
-    client: &Client,
-    object: Object,
-) -> PyResult<Bound<'py, PyAny>> {
+fn of_object<'py>(py: Python<'py>, client: &Client, object: Object) -> PyResult<Bound<'py, PyAny>> {
     check_format(object.format())?;
     let references: Result<Vec<Handle>, ClientError> =
         object.references().into_iter().map(|id| client.hold(id)).collect();

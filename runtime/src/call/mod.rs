@@ -1,5 +1,6 @@
 //! The parts of a call: its arguments as payloads, the task, and a cell for each result, where the outcome arrives.
 
+pub(crate) mod actor_token;
 pub(crate) mod arguments;
 pub(crate) mod inline;
 pub(crate) mod items;

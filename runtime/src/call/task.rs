@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula_client::Handle;
 use smallvec::SmallVec;
 
+use crate::call::actor_token::ActorToken;
 use crate::call::arguments::TaskArguments;
 use crate::call::items::Items;
 use crate::call::limits::{CallLimits, Deadline, LimitOptions};
@@ -592,7 +592,7 @@ pub(crate) enum Target {
         name: Name,
         /// Keeps the actor alive until the call is over.
         #[expect(dead_code, reason = "held, not read")]
-        token: Arc<Handle>,
+        token: Arc<ActorToken>,
     },
     /// The start of an actor. The arguments go to the head.
     Constructor { actor: u64, class: Name },

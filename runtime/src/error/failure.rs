@@ -141,6 +141,15 @@ pub enum Failure {
         /// The error of the function.
         error: TaskError,
     },
+    /// So many calls of the actor's handle are pending that the call was not made.
+    PendingCallsLimitExceeded {
+        /// The actor's class.
+        class: String,
+        /// The method that was called.
+        method: String,
+        /// The actor's option `max_pending_calls`.
+        limit: u32,
+    },
     /// The name is taken.
     NameTaken {
         /// The name that was asked for.
@@ -273,6 +282,8 @@ pub enum ActorEnd {
     },
     /// It was killed on purpose, by `mobula::kill`.
     Killed,
+    /// It ended itself: by `mobula::exit_actor`, or because it was told to by `mobula::terminate`.
+    Exited,
     /// Its last handle was dropped.
     LastHandleGone,
     /// The process that made it died before the constructor's arguments were there.
@@ -287,6 +298,7 @@ impl fmt::Display for ActorEnd {
             Self::Process { reason, restarts: 0 } => reason.fmt(f),
             Self::Process { reason, restarts } => write!(f, "{reason}, after {restarts} restarts"),
             Self::Killed => f.write_str("it was killed by `mobula::kill`"),
+            Self::Exited => f.write_str("it ended itself, by `mobula::exit_actor` or `mobula::terminate`"),
             Self::LastHandleGone => f.write_str("its last handle is gone"),
             Self::CreatorDied => f.write_str("its creator died before it was started"),
             Self::Forgotten => f.write_str("it is not known in this session any more"),
@@ -455,6 +467,11 @@ impl fmt::Display for Failure {
             Self::WorkerInitFailed { error } => {
                 write!(f, "no worker can begin, because a function with `#[worker_init]` failed: {error}")
             }
+            Self::PendingCallsLimitExceeded { class, method, limit } => write!(
+                f,
+                "{class}::{method} was not called: {limit} calls of this handle are pending, which is its actor's \
+                 limit (`ActorOptions::max_pending_calls`); wait for some of their results first"
+            ),
             Self::NameTaken { name } => write!(
                 f,
                 "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
@@ -532,7 +549,7 @@ impl From<&Error> for Failure {
             Error::ThreadEnding => Self::ThreadEnding,
             Error::Value(error) => Self::Value { reason: error.to_string() },
             Error::Store(error) => error.into(),
-            Error::AlreadyInitialized | Error::Start(_) | Error::Config { .. } => {
+            Error::AlreadyInitialized | Error::NotInActor | Error::Start(_) | Error::Config { .. } => {
                 Self::Other(error.to_string())
             }
         }

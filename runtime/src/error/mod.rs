@@ -76,6 +76,9 @@ pub enum Error {
     /// A worker process starts no session of its own.
     #[error("this is a worker process: it is part of its driver's session, and cannot start another")]
     InWorker,
+    /// Only a method of an actor can end its actor.
+    #[error("exit_actor ends the actor whose method calls it, and this process is no actor")]
+    NotInActor,
     /// The thread is ending, and its thread-local values are being dropped.
     #[error(
         "this thread is ending: a destructor of one of its thread-local values can neither call nor get anything; \

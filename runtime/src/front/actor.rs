@@ -4,9 +4,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mobula_client::{Handle, ObjectId};
+use serde::{Deserialize, Serialize};
 
+use crate::call::actor_token::ActorToken;
 use crate::call::items::Items;
 use crate::call::task::{ResultCells, Target, TaskOptions};
 use crate::definition::{Definition, Key, Name};
@@ -17,11 +20,12 @@ use crate::front::function::{failed, references, submit};
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_actor;
 use crate::front::stream::ItemStream;
+use crate::mail::waiters::Mail;
 use crate::resources::Amounts;
 use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Found};
-use crate::wire::{NewActor, Returns, ToHead};
+use crate::wire::{Callee, NamedActor, NewActor, Returns, ToHead};
 
 /// Options of an actor, given as `Class::options(options).remote(arguments)`. Options that are not set have the values
 /// that the attribute `#[remote]` of the class gives them, and these the defaults.
@@ -72,6 +76,10 @@ use crate::wire::{NewActor, Returns, ToHead};
 #[must_use = "options have no effect before an actor is made with them"]
 pub struct ActorOptions {
     pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) get_if_exists: Option<bool>,
+    pub(crate) lifetime: Option<Lifetime>,
+    pub(crate) max_pending_calls: Option<u32>,
     pub(crate) max_restarts: Option<u32>,
     pub(crate) max_task_retries: Option<u32>,
     pub(crate) amounts: Amounts,
@@ -111,6 +119,140 @@ impl ActorOptions {
     /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// The namespace of the actor's [name](Self::name): actors of different namespaces may have the same name. Default:
+    /// that of the session, `Builder::namespace`.
+    ///
+    /// ```
+    /// use mobula::{ActorOptions, get_actor, get_actor_in};
+    ///
+    /// struct Cache(u32);
+    ///
+    /// #[mobula::remote]
+    /// impl Cache {
+    ///     fn new(pages: u32) -> Self {
+    ///         Cache(pages)
+    ///     }
+    ///     fn pages(&self) -> u32 {
+    ///         self.0
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let (small, large) = (ActorOptions::new().name("cache"), ActorOptions::new().name("cache").namespace("large"));
+    /// let _caches = (Cache::options(small).remote(1), Cache::options(large).remote(1000));
+    /// assert_eq!(get_actor::<Cache>("cache")?.pages().get()?, 1);
+    /// assert_eq!(get_actor_in::<Cache>("cache", "large")?.pages().get()?, 1000);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Whether a living actor that has the [name](Self::name) is taken instead of a new one. The constructor does not
+    /// run then, and the options have no effect. Of several processes that ask at the same time, one makes the actor.
+    /// Default: no; then the name is taken, and that is an error.
+    ///
+    /// ```
+    /// use mobula::ActorOptions;
+    ///
+    /// struct Counter(u32);
+    ///
+    /// #[mobula::remote]
+    /// impl Counter {
+    ///     fn new() -> Self {
+    ///         Counter(0)
+    ///     }
+    ///     fn increment(&mut self) -> u32 {
+    ///         self.0 += 1;
+    ///         self.0
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let options = || ActorOptions::new().name("counter").get_if_exists(true);
+    /// let (first, second) = (Counter::options(options()).remote(), Counter::options(options()).remote());
+    /// assert_eq!((first.increment().get()?, second.increment().get()?), (1, 2));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// An actor of another class that has the name is an error of the calls:
+    /// [`Failure::WrongActorClass`](crate::Failure::WrongActorClass).
+    pub fn get_if_exists(mut self, get_if_exists: bool) -> Self {
+        self.get_if_exists = Some(get_if_exists);
+        self
+    }
+
+    /// How long the actor lives. Default: as long as there is a handle.
+    ///
+    /// ```
+    /// use mobula::{ActorOptions, Lifetime, get_actor, kill};
+    ///
+    /// struct Log(Vec<String>);
+    ///
+    /// #[mobula::remote]
+    /// impl Log {
+    ///     fn new() -> Self {
+    ///         Log(Vec::new())
+    ///     }
+    ///     fn add(&mut self, line: String) -> usize {
+    ///         self.0.push(line);
+    ///         self.0.len()
+    ///     }
+    /// }
+    ///
+    /// #[mobula::remote]
+    /// fn make() -> mobula::Result<usize> {
+    ///     let options = ActorOptions::new().name("log").lifetime(Lifetime::Detached);
+    ///     Log::options(options).remote().add("made".to_owned()).get() // and the handle is dropped
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(make::remote().get()?, 1);
+    /// let log = get_actor::<Log>("log")?;
+    /// assert_eq!(log.add("found".to_owned()).get()?, 2);
+    /// kill(&log)?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// How many calls of one handle may be pending: made, and their results not there. A call beyond that is not made,
+    /// and fails at once with [`Failure::PendingCallsLimitExceeded`]. The clones of a handle count together, and those
+    /// that came inside values, or were found by a name, each for itself. Default: any number.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{ActorOptions, Error, Failure};
+    ///
+    /// struct Slow;
+    ///
+    /// #[mobula::remote]
+    /// impl Slow {
+    ///     fn new() -> Self {
+    ///         Slow
+    ///     }
+    ///     fn work(&self, millis: u64) {
+    ///         std::thread::sleep(Duration::from_millis(millis));
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let slow = Slow::options(ActorOptions::new().max_pending_calls(2)).remote();
+    /// let (first, second, third) = (slow.work(200), slow.work(0), slow.work(0));
+    /// let error = third.get().unwrap_err();
+    /// assert!(matches!(error, Error::Failed(Failure::PendingCallsLimitExceeded { limit: 2, .. })));
+    /// mobula::get([first, second])?;
+    /// slow.work(0).get()?; // there is room again
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn max_pending_calls(mut self, calls: u32) -> Self {
+        self.max_pending_calls = Some(calls);
         self
     }
 
@@ -333,12 +475,34 @@ impl ActorOptions {
     pub fn or(self, defaults: Self) -> Self {
         Self {
             name: self.name.or(defaults.name),
+            namespace: self.namespace.or(defaults.namespace),
+            get_if_exists: self.get_if_exists.or(defaults.get_if_exists),
+            lifetime: self.lifetime.or(defaults.lifetime),
+            max_pending_calls: self.max_pending_calls.or(defaults.max_pending_calls),
             max_restarts: self.max_restarts.or(defaults.max_restarts),
             max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
             amounts: self.amounts.or(defaults.amounts),
             environment: self.environment.or(defaults.environment),
         }
     }
+}
+
+/// How long an actor lives.
+///
+/// ```
+/// use mobula::{ActorOptions, Lifetime};
+///
+/// let options = ActorOptions::new().name("log").lifetime(Lifetime::Detached);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Lifetime {
+    /// As long as there is a handle to it, anywhere.
+    #[default]
+    Scoped,
+    /// Until it is killed, ends itself or dies, or the session ends; also without any handle, and when the process that
+    /// made it is gone. It is found by its name.
+    Detached,
 }
 
 /// A reference to an actor, which keeps it alive.
@@ -355,7 +519,7 @@ pub struct ActorRef {
 /// The handle that keeps the actor alive, or the reason why there is no actor.
 #[derive(Debug, Clone)]
 enum Token {
-    Held(Arc<Handle>),
+    Held(Arc<ActorToken>),
     Failed(Arc<Failure>),
 }
 
@@ -368,6 +532,8 @@ pub struct ExportedActor {
     pub class: Key,
     /// Keeps it alive.
     pub token: Handle,
+    /// Its option `max_pending_calls`; 0: any number.
+    pub max_pending_calls: u32,
 }
 
 impl ActorRef {
@@ -378,10 +544,12 @@ impl ActorRef {
             .map_err(Failure::from)
             .and_then(|runtime| Ok((reserve(&runtime, &class, options)?, runtime)));
         match reserved {
-            Ok(((actor, handle), runtime)) => {
-                let target = Target::Constructor { actor, class: class.name.clone() };
-                drop(submit(&runtime, target, arguments, Returns::One, None, TaskOptions::new()));
-                Self { session: runtime.session, actor, class, token: Token::Held(Arc::new(handle)) }
+            Ok((Reserved { actor, token, is_new }, runtime)) => {
+                if is_new {
+                    let target = Target::Constructor { actor, class: class.name.clone() };
+                    drop(submit(&runtime, target, arguments, Returns::One, None, TaskOptions::new()));
+                }
+                Self { session: runtime.session, actor, class, token: Token::Held(token) }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
@@ -390,20 +558,20 @@ impl ActorRef {
         }
     }
 
-    /// The actor of a class that has a name. A round trip to the head.
+    /// The actor of a class that has a name in a namespace; `None`: that of the session. A round trip to the head.
     ///
     /// # Errors
     /// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
-    pub fn named(name: &str, class: Definition) -> Result<Self> {
+    pub fn named(namespace: Option<&str>, name: &str, class: Definition) -> Result<Self> {
         let runtime = current::runtime()?;
-        let Some(found) = find(&runtime, name)? else {
+        let Some(found) = find(&runtime, namespace.unwrap_or(&runtime.namespace), name)? else {
             return Err(Error::NoSuchActor { name: name.to_owned() });
         };
         if found.class != class.key {
             let (expected, found) = (class.name.to_string(), found.class_name);
             return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
         }
-        let token = Token::Held(Arc::new(found.token));
+        let token = Token::Held(ActorToken::new(found.token, found.max_pending_calls));
         Ok(Self { session: runtime.session, actor: found.actor, class, token })
     }
 
@@ -449,8 +617,68 @@ impl ActorRef {
             Token::Held(token) => token,
             Token::Failed(failure) => return failed(session, returns, &failure),
         };
+        let limited = token.limit.is_some().then(|| token.clone());
+        if let Some(limit) = &token.limit {
+            // Results may have come that no thread has looked at.
+            let begun = limit.begin().or_else(|_| {
+                runtime.look();
+                limit.begin()
+            });
+            if let Err(limit) = begun {
+                return failed(session, returns, &too_many_pending(&class.name, &name, limit));
+            }
+        }
         let target = Target::Method { actor, method, class: class.name, name, token };
-        submit(&runtime, target, arguments, returns, items, TaskOptions::new())
+        let cells = submit(&runtime, target, arguments, returns, items, TaskOptions::new());
+        if let Some(limit) = limited.as_ref().and_then(|token| token.limit.as_ref()) {
+            limit.made(cells.first());
+        }
+        cells
+    }
+
+    /// Whether one more call of this handle may be pending.
+    ///
+    /// # Errors
+    /// [`Failure::PendingCallsLimitExceeded`].
+    pub fn check_pending(&self, method: &Name) -> Result<(), Failure> {
+        let Token::Held(token) = &self.token else { return Ok(()) };
+        let Some(limit) = &token.limit else { return Ok(()) };
+        let runtime = current::runtime_of(self.session)?;
+        let room = limit.check().or_else(|_| {
+            runtime.look();
+            limit.check()
+        });
+        room.map_err(|limit| too_many_pending(&self.class.name, method, limit))
+    }
+
+    /// Has the actor end itself behind the calls that were made before, and waits until it has: its destructor has run,
+    /// and its process is gone. It is not restarted.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when that takes longer: the actor ends later then. The reason why there is no actor;
+    /// [`Failure::SessionOver`].
+    pub fn terminate(&self, timeout: Duration) -> Result<()> {
+        self.begin_to_terminate()?;
+        current::runtime_of(self.session)?.await_actor_end(self.actor, timeout)
+    }
+
+    /// Has the actor end itself behind the calls that were made before. Returns a reference to a result that is the
+    /// actor's end: [`Failure::ActorDied`].
+    ///
+    /// # Errors
+    /// The reason why there is no actor; [`Failure::SessionOver`].
+    pub fn begin_to_terminate(&self) -> Result<Ref> {
+        let runtime = current::runtime_of(self.session)?;
+        let token = match &self.token {
+            Token::Held(token) => token.clone(),
+            Token::Failed(failure) => return Err((**failure).clone().into()),
+        };
+        let Callee::Method(method) = Callee::TERMINATE else { unreachable!("it is a method") };
+        let (actor, class, name) = (self.actor, self.class.name.clone(), Name::Static("terminate"));
+        let target = Target::Method { actor, method, class, name, token };
+        let cells = submit(&runtime, target, ArgumentList::default(), Returns::One, None, TaskOptions::new());
+        let first = references(cells).next();
+        first.ok_or_else(|| Failure::Other("a call has no result".into()).into())
     }
 
     /// Ends the actor now and for good: its process is killed, and its unfinished calls fail. A round trip to the head.
@@ -483,8 +711,8 @@ impl ActorRef {
         current::runtime_of(self.session)?;
         match &self.token {
             Token::Held(token) => {
-                let token = (**token).clone();
-                Ok(ExportedActor { actor: self.actor, class: self.class.key, token })
+                let (token, max_pending_calls) = (token.handle.clone(), token.max_pending_calls());
+                Ok(ExportedActor { actor: self.actor, class: self.class.key, token, max_pending_calls })
             }
             Token::Failed(failure) => Err((**failure).clone().into()),
         }
@@ -493,8 +721,9 @@ impl ActorRef {
     /// The actor that came inside a value, if it is of this class.
     #[must_use]
     pub fn import(exported: ExportedActor, class: Definition) -> Option<Self> {
-        let ExportedActor { actor, class: key, token } = exported;
-        let (session, token) = (current::number(), Token::Held(Arc::new(token)));
+        let ExportedActor { actor, class: key, token, max_pending_calls } = exported;
+        let token = Token::Held(ActorToken::new(token, max_pending_calls));
+        let session = current::number();
         (key == class.key).then_some(Self { session, actor, class, token })
     }
 
@@ -502,18 +731,51 @@ impl ActorRef {
     /// failure, which does not leave the process.
     fn identity(&self) -> (u64, Option<ObjectId>, usize) {
         match &self.token {
-            Token::Held(token) => (self.actor, Some(token.id()), 0),
+            Token::Held(token) => (self.actor, Some(token.handle.id()), 0),
             Token::Failed(failure) => (self.actor, None, Arc::as_ptr(failure).addr()),
         }
     }
 }
 
+fn too_many_pending(class: &Name, method: &Name, limit: u32) -> Failure {
+    Failure::PendingCallsLimitExceeded { class: class.to_string(), method: method.to_string(), limit }
+}
+
+/// A place for an actor, or the actor that has the name already.
+struct Reserved {
+    actor: u64,
+    token: Arc<ActorToken>,
+    /// Its constructor is to run.
+    is_new: bool,
+}
+
 /// A place for an actor, and what keeps it. A round trip to the head.
-fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Result<(u64, Handle), Failure> {
+fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Result<Reserved, Failure> {
+    let bad = |option: &str, value: &str, expected: &str| Failure::BadOption {
+        option: option.to_owned(),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    };
+    if options.max_pending_calls == Some(0) {
+        return Err(bad("max_pending_calls", "0", "a number of calls, at least 1"));
+    }
+    let get_if_exists = options.get_if_exists == Some(true);
+    if get_if_exists && options.name.is_none() {
+        let expected = "for an actor with a name (`ActorOptions::name`), by which it is found";
+        return Err(bad("get_if_exists", "true", expected));
+    }
+    if options.namespace.as_deref() == Some("") {
+        return Err(bad("namespace", "\"\"", "text of at least one character"));
+    }
+    let max_pending_calls = options.max_pending_calls.unwrap_or(0);
     let actor = NewActor {
         class: class.key,
         class_name: &class.name,
+        namespace: options.namespace.as_deref().unwrap_or(&runtime.namespace),
         name: options.name.as_deref(),
+        get_if_exists,
+        is_detached: options.lifetime == Some(Lifetime::Detached),
+        max_pending_calls,
         max_restarts: options.max_restarts.unwrap_or(0),
         max_task_retries: options.max_task_retries.unwrap_or(0),
         demand: demand_of_actor(runtime, &options.amounts, &options.environment, || {
@@ -521,17 +783,114 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         })?,
     };
     match runtime.ask(|request| ToHead::ReserveActor { request, actor })? {
-        Answer::Reserved(result) => result,
-        _ => Err(Failure::Other("the head answered another question".into())),
+        Answer::Reserved(result) => {
+            let (actor, handle) = result?;
+            Ok(Reserved { actor, token: ActorToken::new(handle, max_pending_calls), is_new: true })
+        }
+        Answer::Found(Some(found)) if found.class == class.key => {
+            let token = ActorToken::new(found.token, found.max_pending_calls);
+            Ok(Reserved { actor: found.actor, token, is_new: false })
+        }
+        Answer::Found(Some(found)) => Err(Failure::WrongActorClass {
+            name: options.name.clone().unwrap_or_default(),
+            expected: class.name.to_string(),
+            found: found.class_name,
+        }),
+        _ => Err(another_answer()),
     }
 }
 
 /// The actor of a name. A round trip to the head.
-fn find(runtime: &Runtime, name: &str) -> Result<Option<Found>, Failure> {
-    match runtime.ask(|request| ToHead::FindActor { request, name })? {
+fn find(runtime: &Runtime, namespace: &str, name: &str) -> Result<Option<Found>, Failure> {
+    match runtime.ask(|request| ToHead::FindActor { request, namespace, name })? {
         Answer::Found(found) => Ok(found),
-        _ => Err(Failure::Other("the head answered another question".into())),
+        _ => Err(another_answer()),
     }
+}
+
+fn another_answer() -> Failure {
+    Failure::Other("the head answered another question".into())
+}
+
+/// The names of the living actors: those of this session's namespace, or of all. In order. Costs a round trip to the
+/// head.
+///
+/// ```
+/// use mobula::{ActorOptions, list_named_actors};
+///
+/// struct Cache;
+///
+/// #[mobula::remote]
+/// impl Cache {
+///     fn new() -> Self {
+///         Cache
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let _here = Cache::options(ActorOptions::new().name("here")).remote();
+/// let _there = Cache::options(ActorOptions::new().name("there").namespace("other")).remote();
+/// let names = |all| -> mobula::Result<Vec<String>> {
+///     Ok(list_named_actors(all)?.into_iter().map(|named| named.name).collect())
+/// };
+/// assert_eq!(names(false)?, ["here"]);
+/// assert_eq!(names(true)?, ["here", "there"]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::NotInitialized`]: this process has no session.
+pub fn list_named_actors(all_namespaces: bool) -> Result<Vec<NamedActor>> {
+    let runtime = current::runtime()?;
+    let namespace = (!all_namespaces).then_some(runtime.namespace.as_str());
+    match runtime.ask(|request| ToHead::ListActors { request, namespace })? {
+        Answer::Names(names) => Ok(names),
+        _ => Err(another_answer().into()),
+    }
+}
+
+/// Ends the actor whose method calls this, behind that call, and for good. The front unwinds the method.
+///
+/// # Errors
+/// [`Error::NotInActor`]: this process is no actor.
+pub fn exit_actor() -> Result<()> {
+    current::runtime().map_err(|_| Error::NotInActor)?.exit_actor()
+}
+
+/// Whether the actor of this process was restarted: its process has died, and this one has taken its place. Always
+/// false in a process that is no actor, and in one whose actor was never restarted. Costs two loads.
+///
+/// ```
+/// use mobula::{ActorOptions, restarted};
+///
+/// struct Index {
+///     is_rebuilt: bool,
+/// }
+///
+/// #[mobula::remote]
+/// impl Index {
+///     fn new() -> Self {
+///         Index { is_rebuilt: restarted() } // read what the process before has saved
+///     }
+///     fn is_rebuilt(&self) -> bool {
+///         self.is_rebuilt
+///     }
+///     fn crash(&self) {
+///         std::process::abort()
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let index = Index::options(ActorOptions::new().max_restarts(1)).remote();
+/// assert!(!index.is_rebuilt().get()?);
+/// let _ = index.crash().get();
+/// assert!(index.is_rebuilt().get()?);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[must_use]
+pub fn restarted() -> bool {
+    current::runtime()
+        .is_ok_and(|runtime| runtime.executor.as_ref().is_some_and(|executor| executor.restarts() > 0))
 }
 
 impl PartialEq for ActorRef {

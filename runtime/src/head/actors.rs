@@ -23,16 +23,23 @@ use crate::definition::Key;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
 use crate::resources::Demand;
-use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor};
+use crate::wire::{FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(500);
+/// The most bytes of names in one record, unless one name alone has more; and what each takes beside its text.
+const NAMES_BYTES_MAX: usize = 4 << 10;
+const NAME_BYTES: usize = 16;
 
 struct Actor {
     class: Key,
     class_name: String,
-    name: Option<String>,
+    /// Its namespace and its name.
+    name: Option<(String, String)>,
+    /// It lives without handles, until it is killed or the session ends.
+    is_detached: bool,
+    max_pending_calls: u32,
     /// The process that made it.
     creator: OwnerId,
     /// The head's own handle. The actor lives while there are others.
@@ -54,10 +61,14 @@ impl Actor {
         is_within(self.restarts, self.max_restarts)
     }
 
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over { .. })
+    }
+
     fn tell(&self, actor: u64, link: &Link) {
         let message = match &self.stage {
             Stage::Alive { at, .. } => FromHead::ActorAt { actor, process: *at },
-            Stage::Over { pid, failure } => {
+            Stage::Over { pid, failure, .. } => {
                 FromHead::ActorOver { actor, pid: *pid, failure: failure.clone() }
             }
             _ => return,
@@ -86,6 +97,8 @@ enum Stage {
     Over {
         pid: u32,
         failure: Failure,
+        /// The process that it had, which may still run its destructor.
+        process: Option<u64>,
     },
 }
 
@@ -121,7 +134,8 @@ pub(super) struct Actors {
     demanding: BTreeMap<u64, u64>,
     /// The last number of an actor that waits.
     waiting_last: u64,
-    names: HashMap<String, u64>,
+    /// The actors by their namespaces and names.
+    names: BTreeMap<(String, String), u64>,
     number_last: u64,
     looked: Option<Instant>,
     interval: Duration,
@@ -129,6 +143,12 @@ pub(super) struct Actors {
 
 impl Actors {
     pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {
+        if actor.get_if_exists
+            && let Some(name) = actor.name
+            && let Some(found) = self.found(actor.namespace, name)
+        {
+            return self.answer_found(by, request, Some(found));
+        }
         let result = self.try_reserve(client, by, actor);
         let held = result.as_ref().map(|(_, token)| token.clone()).into_iter().collect();
         let result = result.map(|(actor, token)| ReservedActor { actor, token: token.id() });
@@ -141,20 +161,24 @@ impl Actors {
         by: &Arc<Link>,
         wanted: NewActor<'_>,
     ) -> Result<(u64, Handle), Failure> {
-        let NewActor { class, class_name, name, max_restarts, max_task_retries, demand } = wanted;
-        if let Some(name) = name.filter(|name| self.names.contains_key(*name)) {
-            return Err(Failure::NameTaken { name: name.to_owned() });
+        let NewActor { class, class_name, is_detached, max_pending_calls, .. } = wanted;
+        let NewActor { max_restarts, max_task_retries, demand, .. } = wanted;
+        let name = wanted.name.map(|name| (wanted.namespace.to_owned(), name.to_owned()));
+        if let Some((_, taken)) = name.as_ref().filter(|name| self.names.contains_key(name)) {
+            return Err(Failure::NameTaken { name: taken.clone() });
         }
         let token = client.put(&[])?.handle();
         self.number_last += 1;
         let actor = self.number_last;
-        if let Some(name) = name {
-            self.names.insert(name.to_owned(), actor);
+        if let Some(name) = &name {
+            self.names.insert(name.clone(), actor);
         }
         let record = Actor {
             class,
             class_name: class_name.to_owned(),
-            name: name.map(str::to_owned),
+            name,
+            is_detached,
+            max_pending_calls,
             creator: by.peer,
             token: token.clone(),
             stage: Stage::Reserved { by: by.clone() },
@@ -216,7 +240,8 @@ impl Actors {
         self.demanding.remove(&number);
         let Some(arguments) = &record.arguments else { return false };
         let Arguments { count: arguments, payloads, .. } = arguments;
-        let construct = FromHead::Construct { actor, class: record.class, arguments: *arguments, payloads };
+        let (class, restarts) = (record.class, record.restarts);
+        let construct = FromHead::Construct { actor, class, restarts, arguments: *arguments, payloads };
         // The objects that the arguments name are held here.
         match link.send(&construct, Vec::new()) {
             Ok(()) => {
@@ -298,11 +323,31 @@ impl Actors {
             Stage::Alive { pid: known, .. } if pid == 0 => known,
             _ => pid,
         };
-        record.stage = Stage::Over { pid, failure };
+        let process = match record.stage {
+            Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),
+            _ => None,
+        };
+        record.stage = Stage::Over { pid, failure, process };
         record.arguments = None;
         std::mem::take(&mut record.watchers).iter().for_each(|link| record.tell(actor, link));
         if let Some(name) = record.name.take() {
             self.names.remove(&name);
+        }
+    }
+
+    /// The actor, which may be restarted, is killed while it has no process. That counts as a restart. It waits on.
+    pub(super) fn kill_without_process(&mut self, actor: u64) {
+        if let Some(record) = self.actors.get_mut(&actor).filter(|record| !record.is_over()) {
+            record.restarts = record.restarts.saturating_add(1);
+        }
+    }
+
+    /// The process of an actor that is over; `None`: it is not over. `Some(None)`: it had none, or is not known.
+    pub(super) fn last_process(&self, actor: u64) -> Option<Option<u64>> {
+        match self.actors.get(&actor).map(|record| &record.stage) {
+            Some(Stage::Over { process, .. }) => Some(*process),
+            Some(_) => None,
+            None => Some(None),
         }
     }
 
@@ -321,16 +366,44 @@ impl Actors {
         }
     }
 
-    pub(super) fn find(&self, from: &Arc<Link>, request: u64, name: &str) {
-        let found = self.names.get(name).and_then(|actor| Some((*actor, self.actors.get(actor)?)));
+    // ---- names ----
+
+    pub(super) fn find(&self, from: &Arc<Link>, request: u64, namespace: &str, name: &str) {
+        self.answer_found(from, request, self.found(namespace, name));
+    }
+
+    fn found(&self, namespace: &str, name: &str) -> Option<(u64, &Actor)> {
+        let actor = self.names.get(&(namespace.to_owned(), name.to_owned()))?;
+        Some((*actor, self.actors.get(actor)?))
+    }
+
+    fn answer_found(&self, to: &Arc<Link>, request: u64, found: Option<(u64, &Actor)>) {
         let held = found.map(|(_, record)| record.token.clone()).into_iter().collect();
         let actor = found.map(|(actor, record)| FoundActor {
             actor,
             token: record.token.id(),
             class: record.class,
             class_name: record.class_name.clone(),
+            max_pending_calls: record.max_pending_calls,
         });
-        let _ = from.send(&FromHead::ActorFound { request, actor }, held);
+        let _ = to.send(&FromHead::ActorFound { request, actor }, held);
+    }
+
+    /// Answers with the names of the living actors, in as many records as they need.
+    pub(super) fn list(&self, from: &Arc<Link>, request: u64, namespace: Option<&str>) {
+        let is_listed = |of: &str| namespace.is_none_or(|namespace| namespace == of);
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        for (of, name) in self.names.keys().filter(|(of, _)| is_listed(of)) {
+            if bytes > 0 && bytes + of.len() + name.len() > NAMES_BYTES_MAX {
+                let part =
+                    FromHead::ActorNames { request, names: std::mem::take(&mut names), is_last: false };
+                let _ = from.send(&part, Vec::new());
+                bytes = 0;
+            }
+            bytes += of.len() + name.len() + NAME_BYTES;
+            names.push(NamedActor::new(of, name));
+        }
+        let _ = from.send(&FromHead::ActorNames { request, names, is_last: true }, Vec::new());
     }
 
     /// Handles the end of a caller. Returns the actors that it had reserved and not started.
@@ -379,6 +452,7 @@ impl Actors {
                 Stage::Reserved { .. } => {}
                 _ if record.token.is_held_elsewhere(1) => {}
                 Stage::Over { .. } => forgotten.push(*actor),
+                _ if record.is_detached => {}
                 _ => ended.push(*actor),
             }
         }

@@ -7,6 +7,7 @@
 
 mod actors;
 mod deaths;
+mod ends;
 mod memory;
 mod output;
 mod pool;
@@ -24,6 +25,7 @@ use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
 
 pub(crate) use self::memory::MemoryOptions;
 use self::memory::Monitor;
+pub(crate) use self::pool::EXIT_PATIENCE;
 use self::pool::Pool;
 use self::processes::Processes;
 pub(crate) use self::processes::WorkerOptions;
@@ -52,8 +54,9 @@ pub(crate) struct HeadOptions {
 
 /// The driver's request at the end of the session.
 enum Command {
-    /// Ends the actors and runs their destructors. The sender is dropped when they have ended.
-    EndActors(Sender<()>),
+    /// Ends the actors and runs their destructors, for which they have this time. The sender gets the number of those
+    /// that were killed.
+    EndActors(Sender<usize>, Duration),
     /// There is a connection to the process of the session, which other drivers share.
     Connected(Socket),
     Stop,
@@ -94,12 +97,12 @@ impl Head {
         self.client.id()
     }
 
-    /// Ends all actors, and waits until the destructors of their states have run. An actor that takes too long is
-    /// killed, as it is when its last handle is gone.
-    pub(crate) fn end_actors(&self) {
-        let (ends, ended) = bounded(0);
-        self.command(Command::EndActors(ends));
-        let _ = ended.recv_timeout(pool::EXIT_PATIENCE + KILL_PATIENCE);
+    /// Ends all actors, and waits until the destructors of their states have run. An actor that takes longer than
+    /// `timeout` is killed. Returns how many were.
+    pub(crate) fn end_actors(&self, timeout: Duration) -> usize {
+        let (ends, ended) = bounded(1);
+        self.command(Command::EndActors(ends, timeout));
+        ended.recv_timeout(timeout.saturating_add(KILL_PATIENCE)).unwrap_or(0)
     }
 
     /// What tells the head of a connection to the process of the session.
@@ -141,7 +144,7 @@ fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Co
             |bell| state.processes.wait(bell, state.share.as_ref().and_then(Share::descriptor), timeout),
         );
         match commands.try_recv() {
-            Ok(Command::EndActors(ends)) => state.end_actors(ends),
+            Ok(Command::EndActors(ends, timeout)) => state.end_actors(ends, timeout),
             Ok(Command::Connected(socket)) => state.connected(socket),
             Ok(Command::Stop) => break,
             Err(_) => {}

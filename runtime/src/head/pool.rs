@@ -42,8 +42,6 @@ mod calls;
 mod ledger;
 mod sharing;
 #[cfg(test)]
-mod simulated;
-#[cfg(test)]
 mod simulation;
 mod supply;
 mod wants;
@@ -56,7 +54,7 @@ const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// hangs.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest time in which a process that was told to exit may end.
-pub(super) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
 const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing may go on for want of processes, before a caller that wants one is refused: calls whose waits have
@@ -276,6 +274,11 @@ impl<C: Caller> Pool<C> {
         self.workers.add(token, worker);
     }
 
+    /// Whether a process was started and has not ended.
+    pub(super) fn is_there(&self, token: u64) -> bool {
+        self.workers.get(token).is_some()
+    }
+
     /// Whether a process was started and has not registered.
     pub(super) fn is_starting(&self, token: u64) -> bool {
         self.workers.get(token).is_some_and(|worker| worker.link.is_none())
@@ -293,7 +296,13 @@ impl<C: Caller> Pool<C> {
 
     /// A process must end. The caller of this function tells it so.
     pub(super) fn exit(&mut self, token: u64, now: Instant) {
-        self.change(token, |worker| worker.job = Job::Exiting { since: now });
+        self.exit_within(token, now, EXIT_PATIENCE);
+    }
+
+    /// The same. It is killed if it has not ended when the time is over.
+    pub(super) fn exit_within(&mut self, token: u64, now: Instant, patience: Duration) {
+        let until = now.checked_add(patience).unwrap_or(now + START_PATIENCE);
+        self.change(token, |worker| worker.job = Job::Exiting { until });
     }
 
     /// A process is killed. If it is idle, no caller may get it any more.
@@ -315,9 +324,9 @@ impl<C: Caller> Pool<C> {
         Some(worker)
     }
 
-    /// The processes that take too long to end. They must be killed.
+    /// The processes that take too long to end, and were not returned before. They must be killed.
     pub(super) fn kill_late(&mut self, now: Instant) -> Vec<u64> {
-        let late = self.workers.active().filter(|(_, worker)| worker.is_late(now));
+        let late = self.workers.active().filter(|(_, worker)| worker.is_late(now) && !worker.killed);
         let late: Vec<u64> = late.map(|(token, _)| token).collect();
         for token in &late {
             self.workers.change(*token, |worker| worker.killed = true);

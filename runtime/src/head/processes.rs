@@ -45,6 +45,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) resources: Resources,
     /// The names of the session's GPUs, as `CUDA_VISIBLE_DEVICES` has them.
     pub(crate) gpus: Vec<String>,
+    /// The namespace of actors for which none is named.
+    pub(crate) namespace: String,
     pub(crate) lifeline: Arc<Lifeline>,
 }
 
@@ -108,6 +110,7 @@ impl Processes {
             spin: self.options.spin,
             resources: self.options.resources.clone(),
             environment: environment.told(),
+            namespace: self.options.namespace.clone(),
             gpus,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };

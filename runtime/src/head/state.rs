@@ -12,8 +12,9 @@ use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
 use super::deaths::Deaths;
+use super::ends::Ends;
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
-use super::pool::{Caller, Decision, Job, NewProcess, Pool, Refused};
+use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
 use super::share::Share;
 use crate::environment::Environment;
@@ -28,6 +29,9 @@ const START_FAILURES_MAX: u32 = 3;
 /// process; but where memory is short, none comes up.
 const START_KILLS_MAX: u32 = 100;
 
+/// How long an actor that ends itself may run its destructor.
+const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
@@ -36,11 +40,12 @@ pub(super) struct State {
     build_id: u64,
     pub(super) actors: Actors,
     deaths: Deaths,
+    ends: Ends,
     memory: Option<Monitor>,
     /// The part in a session that other drivers share.
     pub(super) share: Option<Share>,
-    /// Dropped when every process that was told to end has ended.
-    ending: Option<Sender<()>>,
+    /// The driver that waits until every process that was told to end has ended, and how many did not in time.
+    ending: Option<(Sender<usize>, usize)>,
     /// The processes that did not come up lately, for each environment that has some.
     start_failures: HashMap<Environment, StartFailures>,
     is_store_lost: bool,
@@ -68,6 +73,7 @@ impl State {
             build_id,
             actors: Actors::default(),
             deaths: Deaths::default(),
+            ends: Ends::default(),
             memory,
             share,
             ending: None,
@@ -148,7 +154,12 @@ impl State {
             }
             ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
             ToHead::WatchActor { actor } => self.actors.watch(from, actor),
-            ToHead::FindActor { request, name } => self.actors.find(from, request, name),
+            ToHead::FindActor { request, namespace, name } => {
+                self.actors.find(from, request, namespace, name);
+            }
+            ToHead::ListActors { request, namespace } => self.actors.list(from, request, namespace),
+            ToHead::AwaitActorEnd { request, actor } => self.ends.ask(from, request, actor),
+            ToHead::ActorExits { actor } => self.on_actor_exits(from, actor),
             ToHead::KillActor { actor, restarts } => self.kill_actor(actor, restarts),
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
         }
@@ -190,6 +201,7 @@ impl State {
     pub(super) fn on_link_closed(&mut self, link: &Arc<Link>) {
         self.pool.caller_gone(link, Instant::now());
         self.deaths.on_caller_gone(link);
+        self.ends.on_caller_gone(link);
         for actor in self.actors.on_caller_gone(link) {
             self.end_actor(actor, self.actors.died(actor, ActorEnd::CreatorDied));
         }
@@ -232,10 +244,19 @@ impl State {
         }
         for token in self.pool.kill_late(Instant::now()) {
             self.processes.kill(token);
+            if let Some((_, late)) = &mut self.ending {
+                *late += 1;
+            }
         }
-        if !self.pool.is_any_exiting() {
-            self.ending = None;
+        if !self.pool.is_any_exiting()
+            && let Some((ended, late)) = self.ending.take()
+        {
+            let _ = ended.send(late);
         }
+        let Self { ends, actors, pool, .. } = self;
+        ends.answer(|actor| {
+            actors.last_process(actor).is_some_and(|last| last.is_none_or(|token| !pool.is_there(token)))
+        });
     }
 
     fn did_not_come_up(&mut self, environment: &Environment, reason: ExitReason) {
@@ -302,7 +323,12 @@ impl State {
 
     /// Tells a process to end when its work is done.
     fn exit(&mut self, token: u64) {
-        self.pool.exit(token, Instant::now());
+        self.exit_within(token, EXIT_PATIENCE);
+    }
+
+    /// The same. If it has not ended by then, it is killed.
+    fn exit_within(&mut self, token: u64, patience: Duration) {
+        self.pool.exit_within(token, Instant::now(), patience);
         if let Some(link) = self.pool.link(token) {
             let _ = link.send(&FromHead::Exit, Vec::new());
         }
@@ -484,16 +510,17 @@ impl State {
         }
     }
 
-    /// Ends all actors at the end of the session, each after its running call.
-    pub(super) fn end_actors(&mut self, ends: Sender<()>) {
+    /// Ends all actors at the end of the session, each after its running call. Those that have not ended when the time
+    /// is over are killed, and counted.
+    pub(super) fn end_actors(&mut self, ended: Sender<usize>, patience: Duration) {
         for actor in self.actors.all() {
             let token = self.actors.process_of(actor);
             self.actors.over(actor, 0, Failure::SessionOver);
             if let Some(token) = token {
-                self.exit(token);
+                self.exit_within(token, patience);
             }
         }
-        self.ending = Some(ends);
+        self.ending = Some((ended, 0));
     }
 
     fn kill_actor(&mut self, actor: u64, restarts: bool) {
@@ -501,10 +528,19 @@ impl State {
         if !restarts || !may_restart {
             return self.end_actor(actor, self.actors.died(actor, ActorEnd::Killed));
         }
-        // An actor that waits for a process has none that could be killed.
-        if let Some(token) = self.actors.process_of(actor) {
-            self.processes.kill(token);
+        match self.actors.process_of(actor) {
+            Some(token) => self.processes.kill(token),
+            None => self.actors.kill_without_process(actor),
         }
+    }
+
+    /// An actor ends itself. It is over for its callers, and its process ends when its destructor has run.
+    fn on_actor_exits(&mut self, from: &Arc<Link>, actor: u64) {
+        let is_here = |token: &u64| self.pool.link(*token).is_some_and(|link| link.peer == from.peer);
+        let Some(token) = self.actors.process_of(actor).filter(is_here) else { return };
+        let pid = self.pool.pid(token).unwrap_or(0);
+        self.actors.over(actor, pid, self.actors.died(actor, ActorEnd::Exited));
+        self.exit_within(token, OWN_EXIT_PATIENCE);
     }
 
     fn end_actor(&mut self, actor: u64, failure: Failure) {

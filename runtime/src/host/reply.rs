@@ -8,6 +8,7 @@ use mobula_client::Client;
 
 use crate::call::payload::{Encoded, Payloads, PushError, Written};
 use crate::error::{Failure, TaskError, TaskErrorKind};
+use crate::executor::Executor;
 use crate::mail::link::Link;
 use crate::runtime::current;
 use crate::under_way::UnderWay;
@@ -86,13 +87,20 @@ impl Reply {
 
     fn answer(&mut self, outcome: Result<(), Failure>) {
         self.is_over = true;
+        let runtime = current::runtime();
+        let executor = runtime.as_ref().ok().and_then(|runtime| runtime.executor.as_ref());
         match outcome {
             Ok(()) => reply(&self.to, self.task, std::mem::take(&mut self.results), 0),
+            // The head answers it: the actor has ended.
+            Err(_) if executor.is_some_and(Executor::exits) => {}
             Err(failure) => fail(&self.to, self.task, failure, 0),
         }
-        if let Ok(runtime) = current::runtime() {
-            if let Some(executor) = &runtime.executor {
+        if let Ok(runtime) = &runtime {
+            if let Some(executor) = executor {
                 executor.answered(&self.to, self.task);
+                if executor.terminates() {
+                    runtime.wake_waiting();
+                }
             }
             // The background poller looks after the objects of the results, although no other record may come.
             if self.to.holds_anything() {

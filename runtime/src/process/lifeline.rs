@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use mobula_client::internal::descriptors::above_standard;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -108,18 +109,31 @@ impl Watched {
 
     /// Blocks until the session is over.
     pub(crate) fn wait_until_cut(&self) {
-        while !self.is_cut_within(PollTimeout::NONE) {}
+        while !self.is_cut_within(Duration::MAX) {}
+    }
+
+    /// Blocks until the session is over, or the other descriptor is readable. Returns `true` if the session is over.
+    pub(crate) fn wait_until_cut_or(&self, other: &impl AsFd) -> bool {
+        loop {
+            let mut descriptors = [self.socket.as_fd(), self.driver.as_fd(), other.as_fd()]
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+            if matches!(poll(&mut descriptors, PollTimeout::NONE), Ok(1..)) {
+                return self.is_cut();
+            }
+        }
     }
 
     /// Whether the session is over.
     pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut_within(PollTimeout::ZERO)
+        self.is_cut_within(Duration::ZERO)
     }
 
-    fn is_cut_within(&self, timeout: PollTimeout) -> bool {
+    /// Blocks until the session is over, or for so long. Returns `true` if it is over.
+    pub(crate) fn is_cut_within(&self, timeout: Duration) -> bool {
         // The driver sends nothing: the socket's end is all that it can tell.
         let mut descriptors =
             [&self.socket, &self.driver].map(|descriptor| PollFd::new(descriptor.as_fd(), PollFlags::POLLIN));
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         matches!(poll(&mut descriptors, timeout), Ok(1..))
     }
 

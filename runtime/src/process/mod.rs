@@ -10,3 +10,4 @@ pub(crate) mod overflow;
 pub(crate) mod role;
 pub(crate) mod spawner;
 pub mod stack;
+pub(crate) mod termination;

@@ -34,6 +34,8 @@ pub(crate) struct WorkerRole {
     pub(crate) spin: std::time::Duration,
     /// What [`Environment::told`](crate::environment::Environment::told) returns.
     pub(crate) environment: (Vec<String>, Option<OsString>),
+    /// The namespace of actors for which none is named.
+    pub(crate) namespace: String,
     /// The names of the GPUs that it can use.
     pub(crate) gpus: Vec<String>,
 }

@@ -18,7 +18,7 @@ use mobula_client::{Client, ClientError, Event, Events, Handle};
 use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
 use crate::environment::Environment;
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::executor::{Cancelled, Executor, Ordered};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
@@ -43,11 +43,25 @@ pub struct Runtime {
     pub(crate) environment: Environment,
     /// The names of the GPUs of this process.
     pub(crate) gpus: Vec<String>,
+    /// The namespace of actors for which none is named.
+    pub(crate) namespace: String,
     /// The demand of a call without options. `None`: the session cannot meet it.
     pub(crate) usual: Option<Demand>,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
+}
+
+/// What a process has of its session.
+pub(crate) struct Place {
+    /// The resources of the session.
+    pub(crate) resources: Resources,
+    /// The environment of the process.
+    pub(crate) environment: Environment,
+    /// The names of the GPUs of the process.
+    pub(crate) gpus: Vec<String>,
+    /// The namespace of actors for which none is named.
+    pub(crate) namespace: String,
 }
 
 /// A result that a wait needs, which is not there yet.
@@ -67,14 +81,8 @@ impl fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(
-        client: Client,
-        executor: Option<Executor>,
-        spin: Duration,
-        resources: Resources,
-        environment: Environment,
-        gpus: Vec<String>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration, place: Place) -> Arc<Self> {
+        let Place { resources, environment, gpus, namespace } = place;
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);
@@ -94,6 +102,7 @@ impl Runtime {
             usual: Some(usual).filter(|usual| usual.is_within(&resources)),
             environment,
             gpus,
+            namespace,
             resources,
             links,
             waiters,
@@ -129,6 +138,42 @@ impl Runtime {
         self.submitter.questions.ask(&question(request))?;
         let answer = self.wait_for_head(|| self.submitter.questions.answer(request));
         answer.unwrap_or(Err(Failure::SessionOver))
+    }
+
+    /// Waits until the head says that the process of an actor has ended, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Failure::SessionOver`]; [`Failure::Cancelled`].
+    pub(crate) fn await_actor_end(&self, actor: u64, timeout: Duration) -> Result<(), Error> {
+        let request = self.submitter.next_id();
+        let _awaits = self.submitter.questions.await_actor_end(request, actor)?;
+        let deadline = Instant::now().checked_add(timeout);
+        match self.wait(deadline, || Behind::Unknown, || self.submitter.questions.has_ended(request)) {
+            Some(ended) => Ok(ended?),
+            None if self.is_cancelled() => Err(Failure::Cancelled.into()),
+            None if self.is_over() => Err(Failure::SessionOver.into()),
+            None => Err(Error::Timeout { waited: timeout, ready: 0, wanted: 1 }),
+        }
+    }
+
+    /// Ends the actor of this process: behind the running call, and for good.
+    pub(crate) fn exit_actor(&self) -> Result<(), Error> {
+        let executor = self.executor.as_ref().ok_or(Error::NotInActor)?;
+        let actor = executor.actor().ok_or(Error::NotInActor)?;
+        executor.exit();
+        if let Some(head) = self.head() {
+            let _ = head.send(&ToHead::ActorExits { actor }, Vec::new());
+        }
+        self.waiters.announce();
+        Ok(())
+    }
+
+    /// Runs no more calls than the one that runs.
+    pub(crate) fn stop_serving(&self) {
+        if let Some(executor) = &self.executor {
+            executor.stop();
+        }
+        self.waiters.announce();
     }
 
     /// Puts an encoded value into the store.
@@ -194,8 +239,8 @@ impl Runtime {
             }
         };
         match (record, &self.executor) {
-            (FromHead::Construct { actor, class, arguments, payloads }, Some(executor)) => {
-                executor.on_construct(actor, class, arguments, payloads);
+            (FromHead::Construct { actor, class, restarts, arguments, payloads }, Some(executor)) => {
+                executor.on_construct(actor, class, restarts, arguments, payloads);
             }
             (FromHead::SayWhenFree { is_spent }, Some(executor)) => {
                 if let Some(head) = self.head() {
@@ -324,6 +369,18 @@ impl Runtime {
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
     pub(crate) fn wait_for_work<R>(&self, idle: impl Fn(), look: impl FnMut() -> Option<R>) -> Option<R> {
         self.waiters.wait(self, None, idle, Awaited::default, look)
+    }
+
+    /// Waits until the other calls are answered that have begun in this actor, for at most `timeout`: some may have no
+    /// answer before the actor is dropped.
+    pub(crate) fn wait_for_answers(&self, timeout: Duration, is_over: impl Fn() -> bool) {
+        let deadline = Some(Instant::now() + timeout);
+        self.waiters.wait(self, deadline, || {}, Awaited::default, || is_over().then_some(()));
+    }
+
+    /// Has the threads that wait look again.
+    pub(crate) fn wake_waiting(&self) {
+        self.waiters.announce();
     }
 
     /// Tells the background poller that a call begins to run. The poller handles the mail that arrives meanwhile.

@@ -34,11 +34,11 @@ impl State {
 pub(super) struct Current {
     pub(super) running: Running,
     // Behind the session, so that it is dropped when the session has ended.
-    _place: Place,
+    pub(super) place: Place,
 }
 
 /// The place of the only session of this process, from its start, which may fail, to its end.
-struct Place;
+pub(super) struct Place;
 
 impl Place {
     fn take(mut state: MutexGuard<'_, State>) -> Self {
@@ -93,7 +93,7 @@ fn check_process() -> Result<()> {
 }
 
 fn start_in(place: Place, start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
-    let session = Arc::new(Current { running: start()?, _place: place });
+    let session = Arc::new(Current { running: start()?, place });
     *STATE.lock() = State::Running(Arc::downgrade(&session));
     CHANGED.notify_all();
     Ok(session)

@@ -29,7 +29,7 @@ struct Variable {
 pub(super) const ADDRESS: &str = "MOBULA_ADDRESS";
 
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 16] = [
+const VARIABLES: [Variable; 17] = [
     Variable {
         name: ADDRESS,
         option: "address",
@@ -142,6 +142,16 @@ const VARIABLES: [Variable; 16] = [
         is_given: |options| options.session_dir.is_some(),
         set: |options, value| {
             options.session_dir = Some(value.into());
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_NAMESPACE",
+        option: "namespace",
+        expected: "a name",
+        is_given: |options| options.namespace.is_some(),
+        set: |options, value| {
+            options.namespace = Some(value.to_str()?.to_owned());
             Some(())
         },
     },
@@ -293,6 +303,7 @@ mod tests {
             ("MOBULA_SPILL_DIRECTORY", "/disk"),
             ("MOBULA_SPILL_BYTES_MAX", "0"),
             ("MOBULA_SESSION_DIR", "/run/here"),
+            ("MOBULA_NAMESPACE", "mine"),
             ("MOBULA_FORWARD_OUTPUT", "0"),
             ("MOBULA_SPIN_US", "7"),
             ("MOBULA_MEMORY_USAGE_THRESHOLD", "0.5"),
@@ -309,6 +320,7 @@ mod tests {
         assert_eq!((options.capacity_bytes, options.spill_bytes_max), (Some(64 << 20), Some(0)));
         assert_eq!(options.spill_directory.as_deref(), Some("/disk".as_ref()));
         assert_eq!(options.session_dir.as_deref(), Some("/run/here".as_ref()));
+        assert_eq!(options.namespace.as_deref(), Some("mine"));
         assert_eq!((options.forward_output, options.spin), (Some(false), Some(Duration::from_micros(7))));
         assert_eq!((options.memory_usage_threshold, options.task_oom_retries), (Some(0.5), Some(UNLIMITED)));
         assert_eq!(options.memory_monitor_interval, Some(Duration::ZERO));

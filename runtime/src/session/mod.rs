@@ -19,6 +19,7 @@ mod surroundings;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mobula_client::Client;
 
@@ -80,6 +81,59 @@ impl UnwindSafe for Session {}
 impl RefUnwindSafe for Session {}
 
 impl Session {
+    /// Ends the session as its drop does, and gives its actors so much time: each finishes the call that it runs, and
+    /// its destructor runs and may use the session. What they print still appears. Returns when all processes of the
+    /// session have ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// struct Log {
+    ///     file: std::path::PathBuf,
+    ///     lines: Vec<String>,
+    /// }
+    ///
+    /// #[mobula::remote]
+    /// impl Log {
+    ///     fn new(file: std::path::PathBuf) -> Self {
+    ///         Log { file, lines: Vec::new() }
+    ///     }
+    ///     fn add(&mut self, line: String) {
+    ///         self.lines.push(line);
+    ///     }
+    /// }
+    ///
+    /// impl Drop for Log {
+    ///     fn drop(&mut self) {
+    ///         let _ = std::fs::write(&self.file, self.lines.join("\n"));
+    ///     }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let file = directory.path().join("log");
+    /// let session = mobula::init()?;
+    /// let log = Log::remote(file.clone());
+    /// log.add("one".to_owned()).get()?;
+    /// session.shutdown(Duration::from_secs(30))?;
+    /// assert_eq!(std::fs::read_to_string(&file).expect("the destructor has run"), "one");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// Calls that have not begun do not run: to finish them first, get their results, or
+    /// terminate the actors (`mobula::terminate`). If other guards of the session are left, it goes on, and
+    /// ends with the last of them.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]: some actors did not end in time, and were killed. `wanted` is the number of those that were,
+    /// and `ready` is 0. The session has ended all the same.
+    pub fn shutdown(self, timeout: Duration) -> Result<()> {
+        let Some(Current { mut running, place }) = Arc::into_inner(self.current) else { return Ok(()) };
+        let killed = running.end(timeout);
+        drop(running);
+        drop(place);
+        if killed == 0 { Ok(()) } else { Err(Error::Timeout { waited: timeout, ready: 0, wanted: killed }) }
+    }
+
     /// The socket of the session's store, for tools and clients of other programs.
     ///
     /// ```

@@ -45,6 +45,8 @@ pub struct SessionOptions {
     pub address: Option<PathBuf>,
     /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,
+    /// The namespace of named actors, where none is named with them. `None`: "default".
+    pub namespace: Option<String>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
     pub forward_output: Option<bool>,
     /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
@@ -81,6 +83,7 @@ impl SessionOptions {
             spill_bytes_max: None,
             address: None,
             session_dir: None,
+            namespace: None,
             forward_output: None,
             spin: None,
             memory_usage_threshold: None,
@@ -189,6 +192,9 @@ impl SessionOptions {
         }
         if let Some(share) = self.memory_usage_threshold.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             return cannot("memory_usage_threshold", share.to_string(), "more than 0, at most 1");
+        }
+        if self.namespace.as_deref() == Some("") {
+            return cannot("namespace", "\"\"".into(), "text of at least one character");
         }
         if self.capacity_bytes == Some(0) {
             return cannot("capacity_bytes", "0".into(), "at least 1 byte");

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mobula_client::ConnectOptions;
 use mobula_client::internal::explained;
@@ -17,14 +18,17 @@ use super::store::Store;
 use super::{shared, surroundings};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::head::{Head, HeadOptions, MemoryOptions, WorkerOptions};
+use crate::head::{EXIT_PATIENCE, Head, HeadOptions, MemoryOptions, WorkerOptions};
 use crate::mail::link::Link;
 use crate::mail::spin::SPIN_DEFAULT;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::role::StoreRole;
 use crate::resources::Resources;
-use crate::runtime::{Runtime, current};
+use crate::runtime::{Place, Runtime, current};
+
+/// The namespace of a session that names none.
+const NAMESPACE_DEFAULT: &str = "default";
 
 /// A session and everything of it that is this process's. Dropping it ends that.
 pub(super) struct Running {
@@ -104,6 +108,7 @@ impl Running {
         let (mut home, whole) = Home::of(&options, store_launch, &lifeline)?;
         let Whole { socket, resources, gpus, memory } = whole;
         let workers = options.workers_for(&resources);
+        let namespace = options.namespace.clone().unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
         let (mut head, mut runtime, mut poller) = (None, None, None);
         let begin = || -> Result<Arc<Runtime>> {
             let client =
@@ -115,6 +120,7 @@ impl Running {
                 spin,
                 resources: resources.clone(),
                 gpus,
+                namespace: namespace.clone(),
                 lifeline: lifeline.clone(),
             };
             let head = head.insert(Head::start(HeadOptions {
@@ -128,8 +134,8 @@ impl Running {
             if let Home::Shared(joined) = &mut home {
                 joined.watch(head.connector())?;
             }
-            let runtime =
-                runtime.insert(Runtime::new(client, None, spin, resources, Environment::USUAL, Vec::new()));
+            let place = Place { resources, environment: Environment::USUAL, gpus: Vec::new(), namespace };
+            let runtime = runtime.insert(Runtime::new(client, None, spin, place));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
             runtime.set_head(Arc::new(link));
@@ -158,13 +164,16 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    /// Ends the session. The actors have `timeout` for what they run and for their destructors, and are killed then.
+    /// Returns how many were. Does nothing the second time.
+    pub(super) fn end(&mut self, timeout: Duration) -> usize {
         // In a forked child, all of this belongs to the parent.
         if self.runtime.client.is_forked_child() {
             std::mem::forget((self.head.take(), self.poller.take(), self.lifeline.take(), self.home.take()));
-            return;
+            return 0;
         }
+        let Some(head) = self.head.take() else { return 0 };
         current::forget();
         self.runtime.on_session_over();
         self.runtime.stop();
@@ -172,9 +181,7 @@ impl Drop for Running {
             let _ = poller.join();
         }
         // The actors end while everything is there that their destructors may use.
-        if let Some(head) = &self.head {
-            head.end_actors();
-        }
+        let killed = head.end_actors(timeout);
         // Store and workers end by themselves then. The head waits for the workers.
         if let Some(lifeline) = &self.lifeline {
             lifeline.cut();
@@ -183,7 +190,14 @@ impl Drop for Running {
         if let Some(home) = &mut self.home {
             home.end_store();
         }
-        drop(self.head.take());
+        drop(head);
         drop(self.home.take());
+        killed
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end(EXIT_PATIENCE);
     }
 }

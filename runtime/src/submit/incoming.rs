@@ -307,6 +307,10 @@ impl Submitter {
             }
             FromHead::ActorReserved { request, result } => self.questions.on_reserved(request, result),
             FromHead::ActorFound { request, actor } => self.questions.on_found(request, actor),
+            FromHead::ActorNames { request, names, is_last } => {
+                self.questions.on_names(request, names, is_last);
+            }
+            FromHead::ActorEnded { request } => self.questions.on_ended(request),
             FromHead::Resources { request, free } => self.questions.on_resources(request, free),
             FromHead::ActorAt { actor, process } => {
                 self.state.lock().actors.found(actor, process);

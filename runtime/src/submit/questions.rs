@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use mobula_client::{Client, Handle};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::definition::Key;
 use crate::error::{Failure, Result};
 use crate::mail::link::TooLarge;
 use crate::mail::links::Links;
 use crate::resources::Resources;
-use crate::wire::{FoundActor, ReservedActor, ToHead};
+use crate::wire::{FoundActor, NamedActor, ReservedActor, ToHead};
 
 /// An actor that was found by its name.
 pub(crate) struct Found {
     pub(crate) actor: u64,
     pub(crate) class: Key,
     pub(crate) class_name: String,
+    pub(crate) max_pending_calls: u32,
     /// Keeps it alive.
     pub(crate) token: Handle,
 }
@@ -25,6 +26,7 @@ pub(crate) struct Found {
 pub(crate) enum Answer {
     Reserved(Result<(u64, Handle), Failure>),
     Found(Option<Found>),
+    Names(Vec<NamedActor>),
     /// The resources that are free.
     Resources(Resources),
 }
@@ -35,11 +37,27 @@ pub(crate) struct Questions {
     links: Arc<Links>,
     /// The answers that have come, by the numbers of the questions.
     answers: Mutex<FxHashMap<u64, Answer>>,
+    /// The names that have come, while others are to come.
+    names: Mutex<FxHashMap<u64, Vec<NamedActor>>>,
+    /// The questions about ends of actors that are not answered.
+    ends: Mutex<FxHashSet<u64>>,
+}
+
+/// A question about the end of an actor. Dropping it forgets the question.
+pub(crate) struct AwaitsEnd<'a> {
+    questions: &'a Questions,
+    request: u64,
+}
+
+impl Drop for AwaitsEnd<'_> {
+    fn drop(&mut self) {
+        self.questions.ends.lock().remove(&self.request);
+    }
 }
 
 impl Questions {
     pub(super) fn new(client: Client, links: Arc<Links>) -> Self {
-        Self { client, links, answers: Mutex::default() }
+        Self { client, links, answers: Mutex::default(), names: Mutex::default(), ends: Mutex::default() }
     }
 
     /// Asks the head something; its [`answer`](Self::answer) comes by the question's number.
@@ -50,19 +68,40 @@ impl Questions {
         let head = self.links.head().ok_or(Failure::SessionOver)?;
         head.send(question, Vec::new()).map_err(|TooLarge| {
             let name = match question {
-                ToHead::ReserveActor { actor, .. } => actor.name.unwrap_or_default(),
-                ToHead::FindActor { name, .. } => name,
-                _ => "",
+                ToHead::ReserveActor { actor, .. } => [actor.namespace, actor.name.unwrap_or_default()],
+                ToHead::FindActor { namespace, name, .. } => [*namespace, *name],
+                ToHead::ListActors { namespace, .. } => [namespace.unwrap_or_default(), ""],
+                _ => ["", ""],
             };
-            Failure::NameTooLong { bytes: name.len() }
+            Failure::NameTooLong { bytes: name.iter().map(|part| part.len()).sum() }
         })
     }
 
     /// The head's answer, or an error if none will come; `None` before it arrives.
     pub(crate) fn answer(&self, request: u64) -> Option<Result<Answer, Failure>> {
         let answer = self.answers.lock().remove(&request);
-        let is_closed = || self.links.head().is_none_or(|head| head.is_closed());
-        answer.map(Ok).or_else(|| is_closed().then_some(Err(Failure::SessionOver)))
+        answer.map(Ok).or_else(|| self.is_head_gone().then_some(Err(Failure::SessionOver)))
+    }
+
+    fn is_head_gone(&self) -> bool {
+        self.links.head().is_none_or(|head| head.is_closed())
+    }
+
+    /// Asks the head to say when the process of an actor has ended.
+    ///
+    /// # Errors
+    /// [`Failure::SessionOver`].
+    pub(crate) fn await_actor_end(&self, request: u64, actor: u64) -> Result<AwaitsEnd<'_>, Failure> {
+        self.ends.lock().insert(request);
+        let awaits = AwaitsEnd { questions: self, request };
+        self.ask(&ToHead::AwaitActorEnd { request, actor })?;
+        Ok(awaits)
+    }
+
+    /// Whether that process has ended; `None` before the answer is there.
+    pub(crate) fn has_ended(&self, request: u64) -> Option<Result<(), Failure>> {
+        let has_ended = !self.ends.lock().contains(&request);
+        has_ended.then_some(Ok(())).or_else(|| self.is_head_gone().then_some(Err(Failure::SessionOver)))
     }
 
     /// The head has answered.
@@ -73,10 +112,25 @@ impl Questions {
 
     /// The head has answered.
     pub(super) fn on_found(&self, request: u64, actor: Option<FoundActor>) {
-        let found = actor.and_then(|FoundActor { actor, token, class, class_name }| {
-            Some(Found { actor, class, class_name, token: self.client.hold(token).ok()? })
+        let found = actor.and_then(|FoundActor { actor, token, class, class_name, max_pending_calls }| {
+            let token = self.client.hold(token).ok()?;
+            Some(Found { actor, class, class_name, max_pending_calls, token })
         });
         self.answers.lock().insert(request, Answer::Found(found));
+    }
+
+    /// The head has answered, or begun to.
+    pub(super) fn on_names(&self, request: u64, names: Vec<NamedActor>, is_last: bool) {
+        let mut coming = self.names.lock();
+        coming.entry(request).or_default().extend(names);
+        if is_last && let Some(all) = coming.remove(&request) {
+            self.answers.lock().insert(request, Answer::Names(all));
+        }
+    }
+
+    /// The head has answered.
+    pub(super) fn on_ended(&self, request: u64) {
+        self.ends.lock().remove(&request);
     }
 
     /// The head has answered.

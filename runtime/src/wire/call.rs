@@ -18,6 +18,11 @@ pub(crate) enum Callee {
     Method(u32),
 }
 
+impl Callee {
+    /// The method of every actor that ends it. It is no method of the class.
+    pub(crate) const TERMINATE: Self = Self::Method(u32::MAX);
+}
+
 /// How many objects the result of a call becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returns {

@@ -60,7 +60,13 @@ pub(crate) enum ToHead<'a> {
     /// Asks for the resources that are free. Answered by `Resources`.
     AskResources { request: u64 },
     /// Asks for an actor by its name. Answered by `ActorFound`.
-    FindActor { request: u64, name: &'a str },
+    FindActor { request: u64, namespace: &'a str, name: &'a str },
+    /// Asks for the names of the living actors, in one namespace or in all. Answered by `ActorNames`.
+    ListActors { request: u64, namespace: Option<&'a str> },
+    /// Asks to be told when the process of an actor that ends has ended. Answered by `ActorEnded`.
+    AwaitActorEnd { request: u64, actor: u64 },
+    /// The actor in this process ends itself: behind the running call, and for good.
+    ActorExits { actor: u64 },
     KillActor {
         actor: u64,
         /// The actor is restarted, if its options allow it.
@@ -83,7 +89,15 @@ pub(crate) struct RunningCall {
 pub(crate) struct NewActor<'a> {
     pub(crate) class: Key,
     pub(crate) class_name: &'a str,
+    pub(crate) namespace: &'a str,
+    /// Its name within the namespace.
     pub(crate) name: Option<&'a str>,
+    /// If a living actor has the name, that one is the answer.
+    pub(crate) get_if_exists: bool,
+    /// It lives without handles.
+    pub(crate) is_detached: bool,
+    /// How many calls of one handle may be pending; 0: any number.
+    pub(crate) max_pending_calls: u32,
     /// How often it is restarted when its process dies.
     pub(crate) max_restarts: u32,
     /// How often its calls are retried then.
@@ -129,6 +143,8 @@ pub(crate) enum FromHead<'a> {
     Construct {
         actor: u64,
         class: Key,
+        /// How often the actor was restarted.
+        restarts: u32,
         arguments: u32,
         #[serde(borrow, with = "bytes_field")]
         payloads: &'a [u8],
@@ -143,9 +159,19 @@ pub(crate) enum FromHead<'a> {
         request: u64,
         free: Resources,
     },
+    /// Answers `FindActor`, and `ReserveActor` where the actor exists.
     ActorFound {
         request: u64,
         actor: Option<FoundActor>,
+    },
+    /// Some of the names that `ListActors` asked for.
+    ActorNames {
+        request: u64,
+        names: Vec<NamedActor>,
+        is_last: bool,
+    },
+    ActorEnded {
+        request: u64,
     },
     ActorAt {
         actor: u64,
@@ -179,6 +205,42 @@ pub(crate) struct FoundActor {
     pub(crate) token: ObjectId,
     pub(crate) class: Key,
     pub(crate) class_name: String,
+    pub(crate) max_pending_calls: u32,
+}
+
+/// The name of a living actor, as [`list_named_actors`](crate::list_named_actors) returns it.
+///
+/// ```
+/// use mobula::{ActorOptions, NamedActor};
+///
+/// struct Cache;
+///
+/// #[mobula::remote]
+/// impl Cache {
+///     fn new() -> Self {
+///         Cache
+///     }
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let _cache = Cache::options(ActorOptions::new().name("cache")).remote();
+/// let NamedActor { name, namespace, .. } = &mobula::list_named_actors(false)?[0];
+/// assert_eq!((name.as_str(), namespace.as_str()), ("cache", "default"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NamedActor {
+    /// The namespace.
+    pub namespace: String,
+    /// The name, which no other living actor of the namespace has.
+    pub name: String,
+}
+
+impl NamedActor {
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
 }
 
 /// Serializes bytes as bytes, not as a sequence of numbers.

@@ -16,4 +16,5 @@ pub(crate) use self::call::{
     ToWorker,
 };
 pub(crate) use self::codec::{append, read, to_vec};
+pub use self::head::NamedActor;
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};

@@ -108,7 +108,11 @@ fn records() -> Vec<Vec<u8>> {
     let actor = NewActor {
         class: key,
         class_name: "C",
+        namespace: "s",
         name: Some("n"),
+        get_if_exists: true,
+        is_detached: false,
+        max_pending_calls: 3,
         max_restarts: 1,
         max_task_retries: 2,
         demand: Demand::default(),
@@ -124,7 +128,10 @@ fn records() -> Vec<Vec<u8>> {
         },
         ToHead::ReserveActor { request: 1, actor },
         ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
-        ToHead::FindActor { request: 1, name: "n" },
+        ToHead::FindActor { request: 1, namespace: "s", name: "n" },
+        ToHead::ListActors { request: 1, namespace: Some("s") },
+        ToHead::AwaitActorEnd { request: 1, actor: 2 },
+        ToHead::ActorExits { actor: 1 },
         ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
     ] {
         records.push(to_vec(&record));
@@ -136,12 +143,16 @@ fn records() -> Vec<Vec<u8>> {
         shared_bytes: 3,
         own_bytes: 4,
     };
-    let found = FoundActor { actor: 1, token: object, class: key, class_name: "C".to_owned() };
+    let class_name = "C".to_owned();
+    let found = FoundActor { actor: 1, token: object, class: key, class_name, max_pending_calls: 2 };
+    let names = vec![NamedActor::new("s", "n")];
     for record in [
         FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
-        FromHead::Construct { actor: 1, class: key, arguments: 1, payloads: b"payloads" },
+        FromHead::Construct { actor: 1, class: key, restarts: 2, arguments: 1, payloads: b"payloads" },
         FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
         FromHead::ActorFound { request: 1, actor: Some(found) },
+        FromHead::ActorNames { request: 1, names, is_last: true },
+        FromHead::ActorEnded { request: 1 },
         FromHead::ActorRestarts {
             actor: 1,
             pid: 2,

@@ -19,7 +19,8 @@ use crate::process::lifeline::Watched;
 use crate::process::output;
 use crate::process::overflow::tell_overflow;
 use crate::process::role::WorkerRole;
-use crate::runtime::{Runtime, current};
+use crate::process::termination::{self, Termination};
+use crate::runtime::{Place, Runtime, current};
 use crate::wire::ToHead;
 
 pub(crate) use self::serve::{fail, reply};
@@ -39,7 +40,12 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     tell_overflow(role.token, lifeline.number());
     let socket = PathBuf::from(&role.socket);
     match serve(role, host) {
-        Ok(Served::UntilExit) => 0,
+        Ok(Served::UntilExit) => {
+            if termination::has_come() {
+                termination::end();
+            }
+            0
+        }
         // The head may be gone: then nobody else ends what user code has forked.
         Ok(Served::UntilSessionOver) => {
             end_group();
@@ -54,10 +60,25 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     }
 }
 
-/// Ends the process as soon as the session is over, and with it what user code has forked.
+/// Ends the process as soon as the session is over, and with it what user code has forked. Has an actor end that gets
+/// SIGTERM.
 fn end_with(lifeline: Arc<Watched>) {
     let watch = move || {
-        lifeline.wait_until_cut();
+        let ends = |termination: &Termination| {
+            if lifeline.wait_until_cut_or(termination) {
+                return;
+            }
+            if let Ok(runtime) = current::runtime() {
+                runtime.stop_serving();
+            }
+            if !lifeline.is_cut_within(termination::PATIENCE) {
+                termination::end();
+            }
+        };
+        match Termination::new() {
+            Ok(termination) => ends(&termination),
+            Err(_) => lifeline.wait_until_cut(),
+        }
         end_group();
         // SAFETY: ends the process; nothing of it outlives the session.
         unsafe { libc::_exit(0) };
@@ -98,7 +119,8 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let client = connect(Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(host);
-    let runtime = Runtime::new(client, Some(executor), role.spin, role.resources, environment, role.gpus);
+    let place = Place { resources: role.resources, environment, gpus: role.gpus, namespace: role.namespace };
+    let runtime = Runtime::new(client, Some(executor), role.spin, place);
     current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));
     runtime.set_head(head.clone());

@@ -10,6 +10,7 @@ use crate::host::invocation::Invocation;
 use crate::host::reply::Reply;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
+use crate::process::termination;
 use crate::runtime::Runtime;
 use crate::under_way;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
@@ -17,6 +18,9 @@ use crate::worker::stream::Items;
 
 /// The most bytes of results in one record. A record of a ring has room for them.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
+
+/// How long an actor that is terminated waits for answers to calls that have begun, and are answered later.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
 pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
@@ -48,6 +52,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
         match work {
             Work::AwaitCalls => _ = await_calls(),
             Work::Construct { actor: id, class, arguments, payloads } => {
+                termination::catch();
                 let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
                 let result = host.construct(class, &mut on).map(|made| {
                     if made.is_concurrent() {
@@ -72,6 +77,14 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 // If this process dies, the caller knows by this mark which calls had not begun.
                 from.begin(number);
+                if call.callee == Callee::TERMINATE {
+                    executor.begin_to_terminate();
+                    let is_alone = || executor.is_stopping() || !executor.has_others();
+                    runtime.wait_for_answers(ANSWERS_PATIENCE, is_alone);
+                    let _ = runtime.exit_actor();
+                    executor.call_over();
+                    break;
+                }
                 let Call { task, callee, returns, arguments: count, limits, .. } = call;
                 if limits.is_some() {
                     let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
@@ -120,6 +133,8 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 }
                 let ran_nanos = ran.as_nanos() as u64;
                 match (outcome, &items) {
+                    // The head answers it: the actor has ended.
+                    _ if executor.exits() => {}
                     // The answer comes later.
                     _ if is_later => {}
                     (Ok(()), None) => reply(&from, task, results, ran_nanos),

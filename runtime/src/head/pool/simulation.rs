@@ -2,24 +2,23 @@
 //!
 //! A schedule is the life of one session. Processes are started and register, late or never; callers want workers, use
 //! them, and give them back, also when they are asked to; workers call others and wait for them; anybody dies at any
-//! time. After each step the pool must agree with a simple [model], and in the end everybody gets what he wants.
+//! time. After each step the pool must agree with a simple model, and in the end everybody gets what he wants.
 //!
 //! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
 //! demands are random. Then no more is granted than there is, no GPU is given out above 1, what fits and may go runs,
 //! each caller is served by and by however much it demands, and everything is given back.
 //!
-//! [Seeds](super::simulated) are those of the other simulation.
+//! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::model::Process;
-use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
+use crate::environment::EnvironmentOptions;
 use crate::resources::Amounts;
 
-mod decisions;
-mod model;
-
+/// Schedules of an ordinary run.
+const SCHEDULES: u64 = 1000;
 /// Steps of a schedule, before everything ends.
 const STEPS: u64 = 300;
 /// The most rounds until every caller that waits must have been served.
@@ -66,9 +65,178 @@ fn a_large_demand_is_served_although_small_ones_never_cease() {
     );
 }
 
+/// Runs the simulation of this module's name for each seed that is asked for.
+pub(super) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
+    let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
+    let first = number("MOBULA_SEED");
+    let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
+    let (first, began) = (first.unwrap_or(0), Instant::now());
+    for seed in first..first + count {
+        let _replay = Replay { module, seed };
+        run(seed);
+    }
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    println!("{count} schedules of the head's {module}, {:.0} a minute", count as f64 / minutes);
+}
+
+/// Says how to see a failure again.
+struct Replay {
+    module: &'static str,
+    seed: u64,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self { module, seed } = self;
+            eprintln!(
+                "replay: MOBULA_SEED={seed} cargo test -p mobula-runtime --lib pool::{module} -- --nocapture"
+            );
+        }
+    }
+}
+
+/// xorshift64*.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        (!of.is_empty()).then(|| of[self.below(of.len())])
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+}
+
+/// The other end of a link: drivers have small numbers, the workers those of their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End(pub(super) u64);
+
+impl Caller for End {
+    fn id(&self) -> u64 {
+        self.0
+    }
+
+    fn peer(&self) -> OwnerId {
+        OwnerId::new(1, self.0)
+    }
+}
+
 const DRIVERS: u64 = 3;
 /// Tokens begin behind it.
 const TOKENS: u64 = 100;
+
+/// The resources of a session, and the demands of its calls.
+pub(super) struct Offer {
+    pub(super) kept: usize,
+    pub(super) total: Resources,
+    /// The first is the usual demand, which fits.
+    pub(super) demands: Vec<Demand>,
+}
+
+impl Offer {
+    pub(super) fn random(random: &mut Random) -> Self {
+        let kept = 1 + random.below(4);
+        let amounts = |cpus: f64, disk: f64, gpus: f64| {
+            let resources = Some(vec![("disk".to_owned(), disk)]);
+            Amounts { num_cpus: Some(cpus), num_gpus: Some(gpus), resources, ..Amounts::default() }
+                .resolve(1.0)
+                .expect("they can be")
+        };
+        if random.below(2) == 0 {
+            return Self { kept, total: amounts(kept as f64, 0.0, 0.0), demands: vec![Demand::default()] };
+        }
+        let (cpus, disks, gpus) = (1 + random.below(4), random.below(3), random.below(4));
+        let mut demands = vec![Demand::default(), Demand::of(amounts(0.25, 0.0, 0.0))];
+        for _ in 0..1 + random.below(3) {
+            let cpus = [0.0, 0.25, 0.5, 1.0 + random.below(cpus) as f64][random.below(4)];
+            let disk = random.below(2 * disks + 1) as f64 / 2.0;
+            let environment = [None, None, Some("A"), Some("B")][random.below(4)].map(environment);
+            let gpu = match random.below(2) {
+                _ if gpus == 0 => 0.0,
+                0 => [0.25, 0.5, 0.75, 0.0][random.below(4)],
+                _ => random.below(gpus + 1) as f64,
+            };
+            let demand = Demand::within(environment.unwrap_or_default(), amounts(cpus, disk, gpu));
+            if !demands.contains(&demand) {
+                demands.push(demand);
+            }
+        }
+        Self { kept, total: amounts(cpus as f64, disks as f64, gpus as f64), demands }
+    }
+}
+
+/// An environment with a variable of this name.
+fn environment(name: &str) -> Environment {
+    let env_vars = Some(EnvironmentOptions::variables([(name, "1")]));
+    Environment::USUAL.with(&EnvironmentOptions { env_vars, working_dir: None }).expect("it can be")
+}
+
+/// A worker, as the model knows it.
+#[derive(Debug, Default)]
+struct Process {
+    environment: Environment,
+    gpus: Vec<usize>,
+    registered: bool,
+    lessee: Option<End>,
+    /// The demand of its calls, while it may run any.
+    demand: Demand,
+    recalled: bool,
+    blocked: bool,
+    broken: bool,
+    exiting: bool,
+    /// It begins no more calls.
+    spent: bool,
+    /// It is spent, and keeps what is not CPUs until it has ended.
+    keeps: bool,
+    actor: bool,
+    /// It may still run what somebody asked of it, and has been asked whether it does.
+    finishing: Option<Instant>,
+    asked: bool,
+}
+
+impl Process {
+    fn is_idle(&self) -> bool {
+        let Self { registered, lessee, blocked, broken, exiting, spent, actor, finishing, .. } = self;
+        let is_busy = *blocked || *broken || *exiting || *spent || *actor || finishing.is_some();
+        *registered && lessee.is_none() && !is_busy
+    }
+
+    /// Whether it could begin a call of this environment.
+    fn serves(&self, environment: &Environment) -> bool {
+        self.is_idle() && self.environment == *environment
+    }
+
+    /// The part that it has of each of its GPUs.
+    fn part_of_each_gpu(&self) -> f64 {
+        if self.gpus.is_empty() { 0.0 } else { self.held().num_gpus().min(1.0) }
+    }
+
+    /// Whether it was recalled, and holds a CPU until it is given back.
+    fn comes_back(&self) -> bool {
+        self.recalled && !self.blocked
+    }
+
+    /// Its part of the session's resources.
+    fn held(&self) -> Resources {
+        match (self.lessee, self.finishing) {
+            _ if self.actor => Resources::clone(&self.demand),
+            (Some(_), _) if !self.blocked => Resources::clone(&self.demand),
+            (None, Some(_)) if self.spent && !self.keeps => Resources::default(),
+            (Some(_), _) | (_, Some(_)) => self.demand.without_cpus(),
+            (None, None) if self.keeps => self.demand.without_cpus(),
+            (None, None) => Resources::default(),
+        }
+    }
+}
 
 struct Schedule {
     random: Random,
@@ -279,6 +447,228 @@ impl Schedule {
             assert!(process.exiting || process.broken, "{token} was killed: {process:?}");
             self.die(token);
         }
+    }
+
+    // ---- what is decided ----
+
+    /// Carries out the decisions as the head does.
+    fn arrange(&mut self) {
+        while self.actors > 0 {
+            let Some((token, _)) = self.pool.idle_usual() else { break };
+            let is_right = self.processes[&token].serves(&Environment::USUAL);
+            assert!(is_right, "an actor got {:?}", self.processes[&token]);
+            self.pool.place(token, 7, self.now);
+            let process = self.processes.get_mut(&token).expect("it runs");
+            (process.actor, process.demand) = (true, Demand::nothing());
+            self.actors -= 1;
+        }
+        let demanding = self.demanding.iter().map(|(actor, which)| (*actor, &self.demands[*which]));
+        self.pool.want_actors(demanding, self.now);
+        for decision in self.pool.arrange(self.now) {
+            self.carry_out(decision);
+        }
+        for process in self.pool.lacking(self.actors, self.now) {
+            self.token_last += 1;
+            self.pool.add(self.token_last, 1, process.clone(), self.now);
+            let NewProcess { environment, gpus } = process;
+            assert!(gpus.is_sorted_by(|a, b| a < b) && gpus.iter().all(|gpu| *gpu < self.total.gpu_count()));
+            self.processes.insert(self.token_last, Process { environment, gpus, ..Process::default() });
+        }
+        for decision in self.pool.end_surplus(self.actors, self.now) {
+            if let Decision::AskWhetherFree { worker, is_spent: true } = &decision {
+                let process = self.processes.get_mut(&worker.0).expect("it runs");
+                if process.is_idle() {
+                    // It is not needed, and ends when it has no calls left.
+                    (process.demand, process.finishing) = (Demand::nothing(), Some(self.now));
+                    process.spent = true;
+                }
+            }
+            self.carry_out(decision);
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision<End>) {
+        match decision {
+            Decision::Grant { caller, demand, worker, .. } => {
+                // Workers that have given up CPUs go first.
+                let gave_up = |end: End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
+                let runs = |end: End| self.processes.get(&end.0).is_some_and(|other| other.lessee.is_some());
+                let has_process =
+                    |which: usize| self.processes.values().any(|process| self.can_serve(process, which));
+                let is_first = |(end, which): &(End, usize)| {
+                    has_process(*which)
+                        && gave_up(*end)
+                        && runs(*end)
+                        && self.is_poor(*end, *which)
+                        && self.fits(*which)
+                };
+                assert!(gave_up(caller) || !self.wants.keys().any(is_first), "{caller:?} was not next");
+                let which = self.demands.iter().position(|other| *other == demand).expect("one of them");
+                assert!(self.fits(which), "more is granted than there is");
+                let want = (caller, which);
+                let (wanted, since) = self.wants.get_mut(&want).expect("somebody who wants none got one");
+                (*wanted, *since) = (*wanted - 1, self.now);
+                self.wants.retain(|_, (workers, _)| *workers > 0);
+                let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
+                assert!(process.serves(demand.environment()), "granted: {process:?}");
+                assert_eq!(process.gpus.len(), demand.num_gpus().ceil() as usize);
+                (process.lessee, process.demand) = (Some(caller), demand);
+            }
+            Decision::Recall { lessee, worker } if self.processes[&worker.epoch()].spent => {
+                let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
+                assert!(process.lessee == Some(lessee) && !process.recalled, "{process:?}");
+                process.recalled = true;
+            }
+            Decision::Recall { lessee, worker } => {
+                let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
+                assert!(poor || !self.demanding.is_empty(), "recalled for nobody");
+                if self.is_uniform() {
+                    let mut used = self.used();
+                    let coming = self.processes.values().filter(|process| process.comes_back());
+                    coming.for_each(|process| used.subtract(&process.demand));
+                    let is_enough = self.demands[0].is_within(&self.total.less(&used));
+                    // Where one is free already, a process is missing.
+                    assert!(!is_enough || self.fits(0), "recalled although enough comes back");
+                    let most =
+                        self.processes.values().filter(|process| !process.blocked && !process.recalled);
+                    let most = most.filter_map(|process| process.lessee).map(|lessee| self.leases_of(lessee));
+                    let has = Some(self.leases_of(lessee));
+                    assert_eq!(has, most.max(), "recalled from one who has less than others");
+                }
+                let process = self.processes.get_mut(&worker.epoch()).expect("it runs");
+                assert_eq!(process.lessee, Some(lessee));
+                process.recalled = true;
+            }
+            Decision::Place { actor, token } => {
+                let which = self.demanding.remove(&actor).expect("it waits");
+                assert!(self.fits(which), "an actor has more than there is");
+                let demand = self.demands[which].clone();
+                let process = self.processes.get_mut(&token).expect("it runs");
+                assert!(process.serves(demand.environment()), "an actor got {process:?}");
+                assert_eq!(process.gpus.len(), demand.num_gpus().ceil() as usize);
+                (process.actor, process.demand) = (true, demand);
+            }
+            Decision::AskWhetherFree { worker, is_spent } => {
+                let process = self.processes.get_mut(&worker.0).expect("it runs");
+                assert!(process.finishing.is_some() && !process.asked, "asked for nothing: {process:?}");
+                assert_eq!(process.spent, is_spent, "{process:?}");
+                process.asked = true;
+            }
+            Decision::End { token } => {
+                let process = self.processes.get_mut(&token).expect("it runs");
+                let is_over = process.spent && process.lessee.is_none() && process.finishing.is_none();
+                assert!(is_over, "ended, although it may have calls: {process:?}");
+                process.exiting = true;
+                self.pool.exit(token, self.now);
+            }
+        }
+    }
+
+    // ---- what must hold ----
+
+    fn check(&self) {
+        let used = self.used();
+        assert_eq!(self.pool.free(), self.total.less(&used), "what is free");
+        // One that has waited for long reserves what it demands.
+        let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
+        let waits = self.wants.values().any(|(_, since)| is_long(since)) || !self.demanding.is_empty();
+        let reserves = !self.is_uniform() && waits;
+        let starting = self.processes.values().filter(|process| !process.registered);
+        let starting: Vec<_> = starting.map(|process| &process.environment).collect();
+        for (_, which) in self.wants.keys() {
+            let demand = &self.demands[*which];
+            if reserves || !self.fits(*which) {
+                continue;
+            }
+            let environment = demand.environment();
+            let idle = self.processes.values().any(|process| self.can_serve(process, *which));
+            assert!(!idle, "somebody waits, and a worker is idle");
+            let is_finishing =
+                |process: &Process| process.finishing.is_some() && process.environment == *environment;
+            let finishing = self.processes.values().any(is_finishing);
+            let comes = finishing || starting.contains(&environment);
+            assert!(comes, "no process starts for a call that fits");
+        }
+        let idle = self.processes.values().any(|process| process.serves(&Environment::USUAL));
+        assert!(!(idle && self.actors > 0), "an actor waits, and a worker is idle");
+        assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
+        for gpu in 0..self.total.gpu_count() {
+            assert!(
+                self.part_taken(gpu) <= 1.0,
+                "GPU {gpu} is given out more than once: {:?}",
+                self.processes
+            );
+        }
+        let is_late = |since: Instant| self.now.duration_since(since) >= FREE_PATIENCE;
+        let serving = self
+            .processes
+            .values()
+            .filter(|process| !(process.blocked || process.broken || process.exiting || process.actor))
+            .filter(|process| !process.spent)
+            .filter(|process| !process.finishing.is_some_and(is_late) && process.environment.is_usual());
+        assert!(serving.count() >= self.kept, "fewer workers than are kept");
+        let usual = starting.iter().filter(|environment| environment.is_usual()).count();
+        assert!(usual >= self.actors, "an actor waits for a process that nobody starts");
+        if self.is_uniform() {
+            let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
+            let others = self.processes.values().any(|process| process.lessee.is_some() && !process.blocked);
+            let comes =
+                (!starting.is_empty() && self.fits(0)) || self.processes.values().any(Process::comes_back);
+            assert!(!poor || comes || !others, "nothing is done for one who has none");
+        }
+        let waits = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
+        assert!(
+            !waits || self.pool.timeout(self.now).is_some(),
+            "nobody looks whether it has waited for long"
+        );
+        let ends = self.processes.values().any(|process| process.exiting || process.broken);
+        assert!(!ends || self.pool.timeout(self.now).is_some(), "nobody looks whether it ends");
+        let is_forgotten = |process: &Process| process.finishing.is_some() && !process.asked;
+        assert!(!self.processes.values().any(is_forgotten), "nobody asks whether it is free");
+    }
+
+    fn is_uniform(&self) -> bool {
+        self.demands.len() == 1
+    }
+
+    /// The resources that are taken, counted afresh.
+    fn used(&self) -> Resources {
+        let mut used = Resources::default();
+        self.processes.values().for_each(|process| used.add(&process.held()));
+        used
+    }
+
+    fn fits(&self, which: usize) -> bool {
+        let demand = &self.demands[which];
+        let has_room = |gpu: &usize| self.has_room(demand, *gpu);
+        demand.fits(&self.total, [&self.used()])
+            && (0..self.total.gpu_count()).filter(has_room).count() >= demand.num_gpus().ceil() as usize
+    }
+
+    /// Whether a process could begin a call of this demand.
+    fn can_serve(&self, process: &Process, which: usize) -> bool {
+        let demand = &self.demands[which];
+        process.serves(demand.environment()) && process.gpus.iter().all(|gpu| self.has_room(demand, *gpu))
+    }
+
+    fn has_room(&self, demand: &Demand, gpu: usize) -> bool {
+        self.part_taken(gpu) + demand.num_gpus().min(1.0) <= 1.0
+    }
+
+    /// The part of a GPU that is taken. All parts here are quarters, so the sum is exact.
+    fn part_taken(&self, gpu: usize) -> f64 {
+        let of_it = self.processes.values().filter(|process| process.gpus.contains(&gpu));
+        of_it.map(Process::part_of_each_gpu).sum()
+    }
+
+    fn is_poor(&self, caller: End, which: usize) -> bool {
+        let is_its =
+            |process: &Process| process.lessee == Some(caller) && process.demand == self.demands[which];
+        !self.processes.values().any(is_its)
+    }
+
+    fn leases_of(&self, caller: End) -> usize {
+        self.processes.values().filter(|process| process.lessee == Some(caller)).count()
     }
 
     // ---- the end ----

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::ledger::Ledger;
-use super::{BROKEN_PATIENCE, Caller, EXIT_PATIENCE, FREE_PATIENCE, START_PATIENCE};
+use super::{BROKEN_PATIENCE, Caller, FREE_PATIENCE, START_PATIENCE};
 use crate::environment::Environment;
 use crate::resources::{Demand, Resources};
 
@@ -57,8 +57,9 @@ pub(in crate::head) enum Job {
     Actor {
         actor: u64,
     },
+    /// It is killed if it has not ended by then.
     Exiting {
-        since: Instant,
+        until: Instant,
     },
 }
 
@@ -126,7 +127,7 @@ impl<C: Caller> Worker<C> {
     pub(super) fn is_late(&self, now: Instant) -> bool {
         let is_late = match self.job {
             Job::Starting { since } => now.duration_since(since) > START_PATIENCE,
-            Job::Exiting { since } => now.duration_since(since) > EXIT_PATIENCE,
+            Job::Exiting { until } => now > until,
             _ => false,
         };
         is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
