@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -12,7 +10,7 @@ from mobula import _mobula, _options, _session
 from mobula._session import ensure
 from mobula._signature import Signature, of_method
 from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
-from mobula.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
+from mobula.exceptions import ActorAlreadyExistsError
 
 if TYPE_CHECKING:
     from mobula.dag import ClassNode, DAGNode
@@ -125,13 +123,8 @@ class ActorClass(Generic[T]):
         if name is not None and not (isinstance(name, str) and name):
             error = TypeError if not isinstance(name, str) else ValueError
             raise error(f"the name of an actor cannot be {name!r}: text, at least one character")
-        if options.get("get_if_exists"):
-            if name is None:
-                raise ValueError("The actor name must be specified to use `get_if_exists`.")
-            try:
-                return get_actor(name, options.get("namespace"))
-            except ValueError:
-                pass
+        if options.get("get_if_exists") and name is None:
+            raise ValueError("The actor name must be specified to use `get_if_exists`.")
         if inspect.isabstract(self._class):
             missing = ", ".join(sorted(getattr(self._class, "__abstractmethods__", ())))
             raise TypeError(f"Can't instantiate abstract class ActorClass({self.__name__}) with abstract {missing}")
@@ -139,26 +132,14 @@ class ActorClass(Generic[T]):
             self._init_signature.check(args, kwargs)
         if self._exported is None:
             self._exported = _mobula.Function(self.__name__, f"actor {self.__name__}", self._class)
-        known_as = _options.name_in(name, options.get("namespace"))
-        if known_as is None and options.get("max_restarts"):
-            # It must be able to end itself for good, so it must find itself.
-            known_as = _options.name_in(os.urandom(12).hex(), "mobula_internal")
-        about = _options.about(self._class, options, self._methods.groups, known_as)
+        about = _options.about(self._class, options, self._methods.groups)
         try:
-            actor = _mobula.Actor(self._exported, _options.of_actor(options, known_as), about, args, kwargs or None)
+            actor = _mobula.Actor(self._exported, _options.of_actor(options), about, args, kwargs or None)
         except ValueError as error:
-            # Another process may have taken the name since.
-            if options.get("get_if_exists"):
-                return get_actor(str(name), options.get("namespace"))
-            if name is None:
+            if "is taken by a living actor" not in str(error):
                 raise
             raise ActorAlreadyExistsError(str(error)) from error
-        handle = ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
-        if (options.get("max_pending_calls") or -1) > 0:
-            handle._mobula_pending = Pending(options["max_pending_calls"])
-        if options.get("lifetime") == "detached":
-            _detach(handle)
-        return handle
+        return ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
 
     def __reduce__(self) -> Any:
         return (ActorClass, (self._class, self._defaults))
@@ -208,14 +189,9 @@ class ActorMethod:
         """Call the method. Calls of one caller run in the order in which they were made."""
         if self._signature is not None:
             self._signature.check(args, kwargs)
-        pending = self._handle._mobula_pending
-        if pending is not None:
-            pending.check()
         result = self._handle._mobula_actor.call(
             self._name, args, kwargs or None, self._num_returns, self._in_flight_max
         )
-        if pending is not None:
-            pending.add(result)
         return ObjectRefGenerator(result) if self._num_returns == -1 else result
 
     def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
@@ -239,29 +215,14 @@ class ActorMethod:
         return ActorMethod(self._handle, name, wanted, self._signature, max(1, in_flight_max))
 
 
-class Pending:
-    """The calls of a handle that wait, of which there may be so many."""
+class _Terminate(ActorMethod):
+    """The method of every actor that ends it behind the calls that were made before."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._results: list[_mobula.ObjectRef[Any]] = []
+    __slots__ = ()
 
-    def check(self) -> None:
-        """Refuse a further call if there are too many."""
-        if len(self._results) >= self._limit:
-            self._results = [result for result in self._results if not result.is_ready()]
-        if len(self._results) >= self._limit:
-            raise PendingCallsLimitExceeded(
-                f"{len(self._results)} calls of the actor wait, and its max_pending_calls is {self._limit}: wait for "
-                "some of them"
-            )
-
-    def add(self, result: Any) -> None:
-        """Count a call by its results."""
-        if isinstance(result, _mobula.Items):
-            self._results.append(result.completed())
-        elif result is not None:
-            self._results.append(result[0] if isinstance(result, list) else result)
+    def remote(self, *_: Any, **__: Any) -> Any:
+        """Have the actor end: its destructor runs, and it is not started again."""
+        return self._handle._mobula_actor.terminate()
 
 
 class ActorHandle:
@@ -279,10 +240,11 @@ class ActorHandle:
         # `None`: the methods are not known here, as of an actor that was found by its name.
         self._mobula_num_returns = num_returns
         self._mobula_signatures = signatures
-        self._mobula_pending: Pending | None = None
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("__") and name != "__call__":
+            if name == "__ray_terminate__":
+                return _Terminate(self, name, 1, None)
             if name in _OF_ALL:
                 return ActorMethod(self, name, 1, None)
             raise AttributeError(name)
@@ -313,15 +275,6 @@ class ActorHandle:
         return (ActorHandle, (self._mobula_actor, *known))
 
 
-def _detach(handle: ActorHandle) -> None:
-    """Keep an actor alive until it is killed, or the session ends."""
-    if _mobula.is_worker():
-        # This process may end before the session. The actor's own does not: it ends with its last handle, and has one.
-        handle._mobula_actor.call("__mobula_detach__", (handle,), None, 1, IN_FLIGHT_MAX)
-    else:
-        _session.detached.append(handle)
-
-
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     """Return a handle to the living actor of this name.
 
@@ -335,7 +288,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         found: ActorHandle = of_ray.ray.get_actor(name, namespace)
         return found
     try:
-        actor = _mobula.find_actor(_options.name_in(name, namespace))
+        actor = _mobula.find_actor(name, namespace)
     except ValueError as error:
         raise ValueError(
             f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up a named "
@@ -357,21 +310,30 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
     actor._mobula_actor.kill(no_restart)
-    if no_restart and actor in _session.detached:
-        _session.detached.remove(actor)
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str, str]]:
+    """Return the names of the living actors of this namespace, or of all namespaces, each with its own."""
+    of_ray = ensure()
+    if of_ray is not None:
+        of_cluster: list[str] = of_ray.ray.util.list_named_actors(all_namespaces)
+        return of_cluster
+    named = _mobula.list_named_actors(all_namespaces)
+    if all_namespaces:
+        return [{"name": name, "namespace": namespace} for namespace, name in named]
+    return [name for _, name in named]
 
 
 def exit_actor() -> None:
-    """End the actor whose method calls this. The call, and later ones, fail with ``ActorDiedError``."""
+    """End the actor whose method calls this, for good: it raises ``SystemExit``, which ends the method.
+
+    The destructor of the state runs. The call, calls that wait and later ones fail with ``ActorDiedError``.
+
+    Raises:
+        TypeError: This process is no actor.
+    """
     of_ray = _session.cluster()
     if of_ray is not None:
         of_ray.ray.actor.exit_actor()
-    if not _mobula.is_worker():
-        raise TypeError("exit_actor API is called on a non-actor worker.")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    name = _session.actor.get("name")
-    if name is not None:
-        # It may start again, and shall not.
-        _mobula.find_actor(name).kill(True)
-    os._exit(0)
+    _mobula.exit_actor()
+    raise SystemExit("exit_actor() is called.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, overload
+from typing import Any
 
 from mobula import _environments as environments
-from mobula import _mobula, _session
+from mobula import _mobula
 
 _COMMON = frozenset(
     {
@@ -143,17 +143,6 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@overload
-def name_in(name: str, namespace: str | None) -> str: ...
-@overload
-def name_in(name: str | None, namespace: str | None) -> str | None: ...
-def name_in(name: str | None, namespace: str | None) -> str | None:
-    """Return an actor's name with its namespace, unless that is the session's."""
-    if name is None or namespace is None or namespace == _session.namespace:
-        return name
-    return f"{namespace}::{name}"
-
-
 def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     """Options of calls, as the core takes them."""
     retries = options.get("max_retries")
@@ -167,18 +156,23 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     )
 
 
-def of_actor(options: dict[str, Any], name: str | None) -> _mobula.ActorOptions:
-    """Options of an actor with this name, as the core takes them."""
+def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
+    """Options of an actor, as the core takes them."""
+    pending = options.get("max_pending_calls") or 0
     return _mobula.ActorOptions(
         **_resources(options),
         **environments.of(options.get("runtime_env")),
-        name=name,
+        name=options.get("name"),
+        namespace=options.get("namespace"),
+        get_if_exists=options.get("get_if_exists"),
+        detached=options.get("lifetime") == "detached",
+        max_pending_calls=pending if pending > 0 else None,
         max_restarts=options.get("max_restarts"),
         max_task_retries=options.get("max_task_retries"),
     )
 
 
-def about(cls: type, options: dict[str, Any], groups: dict[str, str], name: str | None) -> str:
+def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
     """Say to an actor's process how its calls run, and what its name is; empty: one at a time, and none."""
     is_async = any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
@@ -189,7 +183,7 @@ def about(cls: type, options: dict[str, Any], groups: dict[str, str], name: str 
     found: dict[str, Any] = {}
     if is_async or limit != 1 or declared:
         found.update({"async": is_async, "max": limit, "groups": declared, "methods": groups})
-    if name is not None:
+    if options.get("name") is not None:
         # Its class is there, too, so that it can make handles of itself.
-        found.update({"name": name, "given": options.get("name"), "class": cls.__name__})
+        found.update({"name": options["name"], "namespace": options.get("namespace"), "class": cls.__name__})
     return json.dumps(found) if found else ""

@@ -50,9 +50,6 @@ environment: dict[str, Any] = {}
 # What an actor's process knows of its actor: its name, and the name of its class, if it has one.
 actor: dict[str, Any] = {}
 
-# The handles of detached actors that this program has started: they live until the session ends.
-detached: list[Any] = []
-
 
 class Context:
     """What ``init`` returns. As a context manager it ends the session."""
@@ -167,6 +164,7 @@ def init(
         resources=resources,
         object_store_memory=object_store_memory,
         log_to_driver=log_to_driver,
+        namespace=namespace or "default",
     )
     _set_namespace(namespace or "default")
     _set_environment(runtime_env or {})
@@ -235,7 +233,6 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
 
     Values that were got stay. Does nothing where there is no session.
     """
-    detached.clear()
     _set_environment({})
     of_ray = cluster()
     if of_ray is not None:
@@ -303,6 +300,11 @@ class RuntimeContext:
         """The namespace of named actors."""
         return namespace
 
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the actor of this process was restarted: this process has taken the place of one that died."""
+        return _mobula.restarted()
+
     def get_node_id(self) -> str:
         """Return the name of this machine."""
         return os.uname().nodename
@@ -318,18 +320,15 @@ class RuntimeContext:
             raise RuntimeError("This method is only available in an actor that has a name.")
         from mobula._actor import ActorHandle
 
-        return ActorHandle(_mobula.find_actor(actor["name"]), actor["class"], None, {})
+        return ActorHandle(_mobula.find_actor(actor["name"], actor["namespace"]), actor["class"], None, {})
 
     def get_actor_id(self) -> str | None:
         """Return the number of the actor whose method asks, as text, if it has a name."""
-        return _mobula.find_actor(actor["name"]).hex() if actor else None
+        return _mobula.find_actor(actor["name"], actor["namespace"]).hex() if actor else None
 
     def get_actor_name(self) -> str | None:
-        """Return the name of the actor whose method asks; empty: it has none."""
-        if not actor:
-            return None
-        found: str = actor["given"] or ""
-        return found
+        """Return the name of the actor whose method asks, if it has one."""
+        return actor.get("name")
 
     @property
     def runtime_env(self) -> dict[str, Any]:

@@ -23,9 +23,6 @@ NOT_YET = object()
 # Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
 _is_actor = False
 
-# The handle of a detached actor in its own process, which keeps it alive.
-_own_handles: list[Any] = []
-
 
 def main(namespace: str) -> None:
     """Become what the last argument says, in a session with this namespace. Does not return."""
@@ -62,7 +59,7 @@ def runner(description: str) -> Any:
     import json
 
     parsed = json.loads(description)
-    _session.actor = {name: parsed[name] for name in ("name", "given", "class") if name in parsed}
+    _session.actor = {name: parsed[name] for name in ("name", "namespace", "class") if name in parsed}
     if "async" not in parsed:
         return None
     from mobula import _concurrency
@@ -77,12 +74,6 @@ def method(state: Any, name: str) -> Any:
         return lambda: True
     if name == "__ray_call__":
         return lambda function, *args, **kwargs: function(state, *args, **kwargs)
-    if name == "__mobula_detach__":
-        return _own_handles.append
-    if name == "__ray_terminate__":
-        from mobula._actor import exit_actor
-
-        return exit_actor
     if name in getattr(state, "__dict__", ()) and hasattr(type(state), name):
         # The state has an attribute of the name of its method, which callers mean.
         import inspect

@@ -141,7 +141,7 @@ class OutOfMemoryError(RayError):
 
 
 class PendingCallsLimitExceeded(RayError):
-    """The actor has too many calls that wait."""
+    """So many calls of the handle are pending that this one was not made: ``max_pending_calls``."""
 
 
 class TaskUnschedulableError(RayError):
@@ -219,9 +219,11 @@ _KINDS: dict[str, type[Exception]] = {
     "ObjectLostError": ObjectLostError,
     "ObjectStoreFullError": ObjectStoreFullError,
     "OutOfMemoryError": OutOfMemoryError,
+    "PendingCallsLimitExceeded": PendingCallsLimitExceeded,
     "RaySystemError": RaySystemError,
     "RuntimeError": RuntimeError,
     "TaskCancelledError": TaskCancelledError,
+    "TypeError": TypeError,
     "ValueError": ValueError,
     "WorkerCrashedError": WorkerCrashedError,
 }
@@ -229,8 +231,6 @@ _KINDS: dict[str, type[Exception]] = {
 
 def _of_kind(kind: str, text: str) -> Exception:
     """The exception for an error of the core."""
-    if kind == "ActorDiedError" and text.endswith("it exited with code 0"):
-        text += ": its code ended it, by exit_actor() or in another way"
     if kind == "ActorDiedError" and "`mobula.kill`" in text:
         # Programs look for Ray's words.
         text += ". The actor is dead because it was killed by `ray.kill`."

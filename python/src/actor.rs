@@ -14,6 +14,7 @@ use crate::call::{Function, Wanted, push_arguments};
 use crate::error::raised;
 use crate::interpreter::Attribute;
 use crate::options::ActorOptions;
+use crate::reference::ObjectRef;
 use crate::stream::Items;
 use crate::value::context::{self, Place};
 
@@ -72,6 +73,7 @@ impl Actor {
         // Behind the name may be the group that the call runs in.
         let name = method.split('\u{1}').next().unwrap_or_default();
         let (actor, name) = (self.to.clone(), Name::Shared(name.into()));
+        actor.check_pending(&name).map_err(|error| raised(py, error))?;
         match wanted {
             Wanted::Stream(in_flight_max) => {
                 let items = actor.call_streaming(0, name, list, in_flight_max);
@@ -79,6 +81,13 @@ impl Actor {
             }
             _ => wanted.references(py, actor.call(0, name, list, wanted.returns())),
         }
+    }
+
+    /// Ends the actor at once, or only its process if it may be restarted.
+    /// Has the actor end itself behind the calls that were made before. Returns a reference to its end.
+    fn terminate(&self, py: Python<'_>) -> PyResult<ObjectRef> {
+        let ended = py.detach(|| self.to.begin_to_terminate());
+        Ok(ObjectRef { to: ended.map_err(|error| raised(py, error))? })
     }
 
     /// Ends the actor at once, or only its process if it may be restarted.
@@ -112,25 +121,54 @@ impl Actor {
     }
 
     /// Pickles the actor within a value that mobula pickles.
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Place, u64, String))> {
-        let ExportedActor { actor, token, .. } = self.to.export().map_err(|error| raised(py, error))?;
-        Ok((RESTORED.get(py)?.clone(), (context::add(token)?, actor, self.class.to_string())))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Place, u64, String, u32))> {
+        let ExportedActor { actor, token, max_pending_calls, .. } =
+            self.to.export().map_err(|error| raised(py, error))?;
+        let state = (context::add(token)?, actor, self.class.to_string(), max_pending_calls);
+        Ok((RESTORED.get(py)?.clone(), state))
     }
 }
 
 /// An actor that was pickled within a value.
 #[pyfunction]
-pub(crate) fn actor_restored(place: Place, actor: u64, class: &str) -> PyResult<Actor> {
+pub(crate) fn actor_restored(
+    place: Place,
+    actor: u64,
+    class: &str,
+    max_pending_calls: u32,
+) -> PyResult<Actor> {
     let class: Arc<str> = class.into();
-    let exported = ExportedActor { actor, class: CLASS, token: context::reference(place)? };
+    let token = context::reference(place)?;
+    let exported = ExportedActor { actor, class: CLASS, token, max_pending_calls };
     let to = ActorRef::import(exported, definition(&class)).expect("the keys are the same");
     Ok(Actor { to, class })
 }
 
 /// The living actor of this name.
 #[pyfunction]
-pub(crate) fn find_actor(py: Python<'_>, name: &str) -> PyResult<Actor> {
+#[pyo3(signature = (name, namespace = None))]
+pub(crate) fn find_actor(py: Python<'_>, name: &str, namespace: Option<&str>) -> PyResult<Actor> {
     let class: Arc<str> = "actor".into();
-    let to = py.detach(|| ActorRef::named(name, definition(&class)));
+    let to = py.detach(|| ActorRef::named(namespace, name, definition(&class)));
     Ok(Actor { to: to.map_err(|error| raised(py, error))?, class })
+}
+
+/// The names of the living actors with their namespaces.
+#[pyfunction]
+pub(crate) fn list_named_actors(py: Python<'_>, all_namespaces: bool) -> PyResult<Vec<(String, String)>> {
+    let names = py.detach(|| mobula_runtime::list_named_actors(all_namespaces));
+    let names = names.map_err(|error| raised(py, error))?;
+    Ok(names.into_iter().map(|named| (named.namespace, named.name)).collect())
+}
+
+/// Ends the actor whose method calls this. The method raises then.
+#[pyfunction]
+pub(crate) fn exit_actor(py: Python<'_>) -> PyResult<()> {
+    py.detach(mobula_runtime::exit_actor).map_err(|error| raised(py, error))
+}
+
+/// Whether the actor of this process was restarted.
+#[pyfunction]
+pub(crate) fn restarted() -> bool {
+    mobula_runtime::restarted()
 }

@@ -27,6 +27,7 @@ pub(crate) fn raised(py: Python<'_>, error: impl Into<Error>) -> PyErr {
             of_kind(py, "RuntimeError", text)
         }
         Error::InWorker => of_kind(py, "RuntimeError", &error.to_string()),
+        Error::NotInActor => of_kind(py, "TypeError", "exit_actor API is called on a non-actor worker."),
         Error::Config { .. } | Error::NoSuchActor { .. } | Error::WrongActorClass { .. } => {
             of_kind(py, "ValueError", &error.to_string())
         }
@@ -51,6 +52,14 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
             let text = text.replace("`mobula::kill`", "`mobula.kill`");
             return of_kind(py, "ActorDiedError", &text);
         }
+        Failure::ActorDied { cause: ActorEnd::Exited, .. } => {
+            let text = text.replace(
+                "`mobula::exit_actor` or `mobula::terminate`",
+                "`exit_actor` or `__ray_terminate__`",
+            );
+            return of_kind(py, "ActorDiedError", &text);
+        }
+        Failure::PendingCallsLimitExceeded { .. } => "PendingCallsLimitExceeded",
         Failure::ActorDied { .. } | Failure::ConstructorFailed { .. } => "ActorDiedError",
         Failure::ActorUnavailable { .. } | Failure::Unreachable { .. } => "ActorUnavailableError",
         Failure::TaskCancelled { .. } | Failure::Cancelled => "TaskCancelledError",

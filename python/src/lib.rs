@@ -35,7 +35,10 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<waiting::Notifier>()?;
     module.add_class::<waiting::Waiting>()?;
     module.add_function(wrap_pyfunction!(actor::actor_restored, module)?)?;
+    module.add_function(wrap_pyfunction!(actor::exit_actor, module)?)?;
     module.add_function(wrap_pyfunction!(actor::find_actor, module)?)?;
+    module.add_function(wrap_pyfunction!(actor::list_named_actors, module)?)?;
+    module.add_function(wrap_pyfunction!(actor::restarted, module)?)?;
     module.add_function(wrap_pyfunction!(host::run_role, module)?)?;
     module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(reference::get, module)?)?;

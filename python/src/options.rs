@@ -63,11 +63,16 @@ pub(crate) struct ActorOptions(pub(crate) mobula_runtime::ActorOptions);
 impl ActorOptions {
     #[new]
     #[pyo3(signature = (
-        *, name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries, env_vars, working_dir
+        *, name, namespace, get_if_exists, detached, max_pending_calls, num_cpus, num_gpus, memory, resources,
+        max_restarts, max_task_retries, env_vars, working_dir
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         name: Option<String>,
+        namespace: Option<String>,
+        get_if_exists: Option<bool>,
+        detached: bool,
+        max_pending_calls: Option<u32>,
         num_cpus: Option<f64>,
         num_gpus: Option<f64>,
         memory: Option<u64>,
@@ -79,7 +84,9 @@ impl ActorOptions {
     ) -> Self {
         let mut options = mobula_runtime::ActorOptions::new();
         let (max_restarts, max_task_retries) = (max_restarts.map(times), max_task_retries.map(times));
-        set_given!(options: name, num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries);
+        let lifetime = detached.then_some(mobula_runtime::Lifetime::Detached);
+        set_given!(options: name, namespace, get_if_exists, lifetime, max_pending_calls);
+        set_given!(options: num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries);
         set_given!(options: env_vars, working_dir);
         Self(options)
     }

@@ -18,7 +18,7 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 #[pyfunction]
 #[pyo3(signature = (
     command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory,
-    log_to_driver
+    log_to_driver, namespace
 ))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
 pub(crate) fn start(
@@ -31,6 +31,7 @@ pub(crate) fn start(
     resources: Option<HashMap<String, f64>>,
     object_store_memory: Option<u64>,
     log_to_driver: Option<bool>,
+    namespace: Option<String>,
 ) -> PyResult<PathBuf> {
     let mut options = SessionOptions::new(host::build_id(), launch(command));
     options.store_launch = launch(store_command);
@@ -40,6 +41,7 @@ pub(crate) fn start(
     options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
     options.capacity_bytes = object_store_memory;
     options.forward_output = log_to_driver;
+    options.namespace = namespace;
     py.detach(|| {
         let session = mobula_runtime::start(options)?;
         let socket = session.socket().to_owned();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mobula._actor import list_named_actors
 from mobula._serialization import deregister_serializer, register_serializer
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "get_node_ip_address",
     "get_placement_group",
     "inspect_serializability",
+    "list_named_actors",
     "map_unordered",
     "placement_group",
     "placement_group_table",

@@ -83,15 +83,6 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             "('no error: <mobula._actor.ActorMethod object at 0x…>', 'no error: ObjectRef(…)', False)",
             "a handle that was found by its name does not know the methods: a wrong one is an error of the call",
         ),
-        "the_list_of_named_actors": (
-            "raises AttributeError: [\"module 'mobula.util' has no attribute 'list_named_actors'\"]",
-            "there is no list of named actors",
-        ),
-        "a_restart_is_visible_to_the_actor": (
-            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
-            "ibute 'was_current_actor_reconstructed'\"]",
-            "an actor does not know whether it was restarted",
-        ),
     },
     "objects": {
         "get_a_tuple": ("'no error: [1, 2]'", "any sequence of references can be got"),
@@ -170,8 +161,8 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             "there are no placement groups",
         ),
         "a_named_list_of_actors": (
-            "raises AttributeError: [\"module 'mobula.util' has no attribute 'list_named_actors'\"]",
-            "there is no list of named actors",
+            "([], [{'name': 'mobula_keys_and_values', 'namespace': 'mobula_internal'}])",
+            "the actor that has the keys and values of internal_kv is listed in its namespace",
         ),
         "names_of_the_module": (
             "['ObjectRef', 'ObjectRefGenerator', 'remote', 'get', 'put', 'wait', 'cancel', 'kill', 'met"
