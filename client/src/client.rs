@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mobula_protocol::id::{ObjectId, OwnerId};
@@ -438,6 +439,62 @@ impl Client {
                 }
                 other => return Err(ClientError::unexpected(&other)),
             }
+        }
+    }
+
+    /// From now on each name that any client gives or removes is an [event](Self::events) of this client. A round
+    /// trip.
+    ///
+    /// When the daemon is killed and another one takes its place, names that change before
+    /// [`Event::StoreResumed`](crate::Event::StoreResumed) make no event.
+    ///
+    /// ```
+    /// use mobula_client::Event;
+    ///
+    /// # let store = mobula_test_store::start();
+    /// # let (client, other) = (store.client(), store.client());
+    /// let mut events = client.events();
+    /// client.watch_names()?;
+    /// let object = other.put(b"hello")?;
+    /// other.publish("greeting", object.id())?;
+    /// other.unpublish("greeting")?;
+    ///
+    /// let Some(Event::NameChanged(given)) = events.next() else { panic!("no event") };
+    /// assert_eq!((given.name, given.object.map(|object| object.bytes)), (b"greeting".to_vec(), Some(5)));
+    /// let Some(Event::NameChanged(removed)) = events.next() else { panic!("no event") };
+    /// assert_eq!((removed.name, removed.object), (b"greeting".to_vec(), None));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn watch_names(&self) -> Result<(), ClientError> {
+        self.ask_for_done("watch names", &Request::WatchNames {})?;
+        self.shared().watches_names.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes names of objects that nothing but names keeps, the least recently used first, until objects of `bytes`
+    /// have lost theirs, or no such name is left. Returns the bytes of these objects. A full store does this by itself.
+    /// A round trip.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let held = client.put(b"held")?;
+    /// client.publish("held", held.id())?;
+    /// client.publish("named", client.put(b"named")?.id())?;
+    /// assert_eq!(client.evict(1)?, 5);
+    /// assert_eq!(client.evict(1)?, 0, "an object that a process holds keeps its name");
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn evict(&self, bytes: u64) -> Result<u64, ClientError> {
+        match self.ask("evict", &Request::Evict { bytes })? {
+            Reply::Evicted { bytes } => Ok(bytes),
+            other => Err(ClientError::unexpected(&other)),
         }
     }
 

@@ -115,6 +115,7 @@ fn make(
             spill_jobs: SpillJobs::default(),
             escrow: Escrow::new(),
             daemon_control,
+            watches_names: false.into(),
             connection,
         }
     }))

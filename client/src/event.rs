@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mobula_protocol::id::OwnerId;
+use mobula_protocol::message::NameChange;
 use mobula_shm::bell::{Bell, Rings};
 use parking_lot::Mutex;
 
@@ -38,6 +39,8 @@ pub enum Event {
     ChannelClosed(u64),
     /// An owner whose objects are used here has died: its open promises are lost.
     OwnerDied(OwnerId),
+    /// A client has given or removed a name; see [`Client::watch_names`](crate::Client::watch_names).
+    NameChanged(NameChange),
     /// The daemon was killed, and another one has taken its place: everything goes on.
     StoreResumed,
     /// There is no daemon any more.

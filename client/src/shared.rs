@@ -4,6 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::channel::Channels;
 use crate::daemon::connection::Connection;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) escrow: Escrow,
     /// The daemon's control memory, for the next daemon.
     pub(crate) daemon_control: OwnedFd,
+    /// Whether the daemon tells this client which names change.
+    pub(crate) watches_names: AtomicBool,
 }
 
 impl Shared {

@@ -26,6 +26,21 @@ pub use mobula_protocol::message::ClientInfo;
 #[doc(inline)]
 pub use mobula_protocol::message::NameInfo;
 
+/// A name that was given or removed: [`Event::NameChanged`](crate::Event::NameChanged).
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let mut events = client.events();
+/// client.watch_names()?;
+/// client.publish("greeting", client.put(b"hello")?.id())?;
+/// let Some(mobula_client::Event::NameChanged(change)) = events.next() else { panic!("no event") };
+/// assert_eq!((&change.name[..], change.object.is_some()), (&b"greeting"[..], true));
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
+#[doc(inline)]
+pub use mobula_protocol::message::NameChange;
+
 /// A row of [`Client::list`](crate::Client::list).
 ///
 /// ```

@@ -12,6 +12,7 @@ mod error;
 mod host;
 mod interpreter;
 mod options;
+mod plasma;
 mod reference;
 mod reply;
 mod session;
@@ -28,6 +29,9 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<call::Function>()?;
     module.add_class::<options::ActorOptions>()?;
     module.add_class::<options::TaskOptions>()?;
+    module.add_class::<plasma::PlasmaConnection>()?;
+    module.add_class::<plasma::PlasmaDraft>()?;
+    module.add_class::<plasma::PlasmaObject>()?;
     module.add_class::<reference::ObjectRef>()?;
     module.add_class::<reply::Reply>()?;
     module.add_class::<stream::Items>()?;
@@ -40,6 +44,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(actor::list_named_actors, module)?)?;
     module.add_function(wrap_pyfunction!(actor::restarted, module)?)?;
     module.add_function(wrap_pyfunction!(host::run_role, module)?)?;
+    module.add_function(wrap_pyfunction!(plasma::run_store, module)?)?;
     module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(reference::get, module)?)?;
     module.add_function(wrap_pyfunction!(reference::put, module)?)?;

@@ -198,7 +198,7 @@ fn in_slices<R>(
     }
 }
 
-fn duration(seconds: f64) -> PyResult<Duration> {
+pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
         PyValueError::new_err(format!("timeout cannot be {seconds}: a number of seconds, at least 0"))
     })

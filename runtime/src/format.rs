@@ -5,8 +5,11 @@
 //! A tag says what the bytes are, not which language wrote them: every language can read [`PLAIN`], [`TENSOR`] and
 //! [`ARROW`]. The name of the Rust type in a payload is only a check.
 //!
-//! The numbers are part of the protocol between processes: numbers may be added, and never change their meaning. They
-//! fit 16 bits.
+//! A tag with the highest bit is one of `mobula.plasma`, the Python package's API of Arrow's Plasma: plain bytes, of
+//! which the last ones are metadata. The other bits say how many.
+//!
+//! The numbers are part of the protocol between processes: numbers may be added, and never change their meaning. Those
+//! of values fit 16 bits.
 //!
 //! ```
 //! use mobula::value::{Tensor, encode, format};

@@ -14,6 +14,7 @@ mod notices;
 pub(crate) mod reconnect;
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::OwnerId;
@@ -51,6 +52,9 @@ pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
                 connection.lose();
             }
             let Some(shared) = client.upgrade() else { return };
+            if is_found && shared.watches_names.load(Ordering::Acquire) {
+                connection.tell(&Request::WatchNames {});
+            }
             shared.events.send(if is_found { Event::StoreResumed } else { Event::StoreLost });
             if !is_found {
                 return;

@@ -91,6 +91,9 @@ pub(super) fn handle(
             let incoming = Incoming { channel, peer, data_bytes, mine, theirs };
             shared.events.send(Event::ChannelOpened(incoming));
         }
+        Notice::NamesChanged { changes } => {
+            changes.into_iter().for_each(|change| shared.events.send(Event::NameChanged(change)));
+        }
         Notice::ChannelClosed { channel } => {
             shared.channels.remove(channel);
             shared.events.send(Event::ChannelClosed(channel));

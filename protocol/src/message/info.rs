@@ -48,6 +48,14 @@ infos! {
         object: ObjectId,
     }
 
+    /// A name that was given or removed.
+    pub struct NameChange {
+        /// 1 to [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes.
+        name: Vec<u8>,
+        /// The object that has got the name, as it was then; `None`: the name was removed.
+        object: Option<ObjectInfo>,
+    }
+
     /// An object as `list` shows it.
     pub struct ObjectInfo {
         /// The object's id.
@@ -135,6 +143,20 @@ impl NameInfo {
     /// ```
     #[must_use]
     pub fn new(name: impl Into<Vec<u8>>, object: ObjectId) -> Self {
+        Self { name: name.into(), object }
+    }
+}
+
+impl NameChange {
+    /// A name that was given to this object, or, without one, was removed.
+    ///
+    /// ```
+    /// # use mobula_protocol::message::NameChange;
+    /// let change = NameChange::new("greeting", None);
+    /// assert_eq!((&change.name[..], change.object), (&b"greeting"[..], None));
+    /// ```
+    #[must_use]
+    pub fn new(name: impl Into<Vec<u8>>, object: Option<ObjectInfo>) -> Self {
         Self { name: name.into(), object }
     }
 }

@@ -14,7 +14,7 @@ mod reply;
 mod request;
 
 pub use error::DecodeError;
-pub use info::{ClientInfo, NameInfo, ObjectInfo, Totals};
+pub use info::{ClientInfo, NameChange, NameInfo, ObjectInfo, Totals};
 pub use layout::{HEADER_BYTES, is_notice};
 pub use notice::Notice;
 pub use refusal::Refusal;
@@ -40,6 +40,8 @@ mod tests {
             Request::Attach { owner },
             Request::Publish { name: vec![0, 255], object },
             Request::Stats {},
+            Request::WatchNames {},
+            Request::Evict { bytes: 1 },
             Request::Connect { peer: owner },
             Request::Resume { owner, label: "wörker".into(), slots: 9, segment_last: 8, readers_heard: 7 },
             Request::ResumeMapped { owner, segment: 1, bytes: 4096 },
@@ -94,17 +96,26 @@ mod tests {
         for reply in [
             Reply::Failed { refusal },
             Reply::Failed { refusal: Refusal::LimitReached { limit: "clients_max".into(), max: 3 } },
-            Reply::Objects { objects: vec![info], next: Some(4) },
+            Reply::Objects { objects: vec![info.clone()], next: Some(4) },
+            Reply::Evicted { bytes: 5 },
             Reply::Found { object },
         ] {
             let bytes = reply.encode(7);
             assert!(!is_notice(&bytes));
             assert_eq!(Reply::decode(&bytes), Ok((7, reply)));
         }
-        let notice = Notice::ChannelOpened { channel: 1, peer: owner, data_bytes: 4096 };
-        let bytes = notice.encode(0);
-        assert!(is_notice(&bytes));
-        assert_eq!(Notice::decode(&bytes), Ok((0, notice)));
+        let changes = vec![
+            NameChange { name: b"given".to_vec(), object: Some(info) },
+            NameChange { name: b"removed".to_vec(), object: None },
+        ];
+        for notice in [
+            Notice::ChannelOpened { channel: 1, peer: owner, data_bytes: 4096 },
+            Notice::NamesChanged { changes },
+        ] {
+            let bytes = notice.encode(0);
+            assert!(is_notice(&bytes));
+            assert_eq!(Notice::decode(&bytes), Ok((0, notice)));
+        }
     }
 
     #[test]

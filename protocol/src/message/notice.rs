@@ -1,6 +1,7 @@
 //! Notices: messages of the daemon that answer no request.
 
 use crate::id::{ObjectId, OwnerId};
+use crate::message::info::NameChange;
 use crate::message::layout::messages;
 
 messages! {
@@ -108,6 +109,12 @@ messages! {
             owner: OwnerId,
             /// Number among the owner's files.
             file: u32,
+        }
+        /// Names were given and removed, in this order. For clients that have asked for it with
+        /// [`Request::WatchNames`](super::Request::WatchNames).
+        77 => NamesChanged {
+            /// At least one.
+            changes: Vec<NameChange>,
         }
         /// The daemon ends on purpose, and no other takes its place.
         80 => Closing {}

@@ -63,6 +63,11 @@ messages! {
             /// Whether another page follows.
             more: bool,
         }
+        /// Names were removed, or none.
+        143 => Evicted {
+            /// Bytes of the payloads of their objects.
+            bytes: u64,
+        }
         /// A page of objects.
         137 => Objects {
             /// In no order that means anything.

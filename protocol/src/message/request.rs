@@ -96,6 +96,15 @@ messages! {
             /// A name that was published.
             name: Vec<u8>,
         }
+        /// From now on the client is told which names are given and removed, by
+        /// [`Notice::NamesChanged`](super::Notice::NamesChanged). Answered by [`Reply::Done`](super::Reply::Done).
+        38 => WatchNames {}
+        /// Removes names, as making room does: the least recently used first, of objects that nothing but names keeps.
+        /// Answered by [`Reply::Evicted`](super::Reply::Evicted).
+        39 => Evict {
+            /// Bytes of payloads that are to be freed, if there are so many.
+            bytes: u64,
+        }
         /// A page of names in order. Answered by [`Reply::Names`](super::Reply::Names).
         12 => ListNames {
             /// The last name of the page before; empty for the first page.

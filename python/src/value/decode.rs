@@ -54,7 +54,12 @@ pub(crate) fn of_payload<'py>(
     }
 }
 
-fn of_object<'py>(py: Python<'py>, client: &Client, object: Object) -> PyResult<Bound<'py, PyAny>> {
+/// The value of an object.
+pub(crate) fn of_object<'py>(
+    py: Python<'py>,
+    client: &Client,
+    object: Object,
+) -> PyResult<Bound<'py, PyAny>> {
     check_format(object.format())?;
     let references: Result<Vec<Handle>, ClientError> =
         object.references().into_iter().map(|id| client.hold(id)).collect();

@@ -17,7 +17,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// `None` if the object has no such part.
-    pub(super) fn new(object: Object, range: Range<usize>) -> Option<Self> {
+    pub(crate) fn new(object: Object, range: Range<usize>) -> Option<Self> {
         object.get(range.clone()).is_some().then_some(Self { object, range })
     }
 }

@@ -35,7 +35,7 @@ mod encode;
 pub(crate) mod memory;
 mod numbers;
 
-pub(crate) use self::decode::{of_payload, of_resolved};
+pub(crate) use self::decode::{of_object, of_payload, of_resolved};
 pub(crate) use self::encode::{Value, encode, export};
 
 /// The first byte of a payload.

@@ -42,6 +42,8 @@ mod calls;
 mod ledger;
 mod sharing;
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod simulation;
 mod supply;
 mod wants;

@@ -42,9 +42,11 @@ pub(crate) mod spill;
 mod tests;
 
 use answer::{Answer, Patient, bad_request, limit_reached};
+use client::quota::Scope;
 use client::{attach, channels, hello, list};
 use contents::Contents;
 use memory::lease::Leases;
+use memory::pressure::remove_names;
 use memory::table;
 use registry::outbox::Outgoing;
 use restart::collect::Returned;
@@ -137,6 +139,11 @@ impl Daemon {
             Request::Publish { name, object } => names.publish(registry, name, object),
             Request::Lookup { name, timeout_ms } => names.lookup(registry, patient(timeout_ms), name),
             Request::Unpublish { name } => names.unpublish(registry, &name),
+            Request::WatchNames {} => names.watch(client),
+            Request::Evict { bytes } => {
+                let bytes = remove_names(contents, Scope::Store, bytes);
+                Ok(Answer::Now(Reply::Evicted { bytes }, Vec::new()))
+            }
 
             Request::SpillFile { bytes } => spill::make_file(registry, client, bytes),
             Request::DiscardSpillFile { file } => spill::discard_file(registry, client, file),
@@ -224,7 +231,7 @@ impl Daemon {
     }
 
     /// Does what an event has left to do: makes room for an orphan that is to be restored, has orphans looked at that
-    /// may be free, and serves the queue for memory.
+    /// may be free, serves the queue for memory, and tells clients which names have changed.
     fn settle(&mut self, now: Instant) {
         let Self { contents, leases } = self;
         if contents.orphans.restores().take_lack_of_memory() {
@@ -234,6 +241,7 @@ impl Daemon {
             contents.orphans.sweep_soon(now);
         }
         leases.serve(contents, now);
+        contents.names.tell_watchers(&mut contents.registry);
     }
 
     /// The refusal of a request that would wait, if the client has too many that do.

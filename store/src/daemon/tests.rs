@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{Notice, Reply, Request, Totals, is_notice};
+use mobula_protocol::message::{NameChange, Notice, Reply, Request, Totals, is_notice};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{HELD, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
@@ -326,6 +326,58 @@ fn eviction_takes_the_least_recently_used_that_nothing_else_keeps() {
         assert_eq!(names.collect::<Vec<_>>(), expected, "seed {seed}: {missing} missing, kept {kept:?}");
         assert!(world.daemon.contents.registry.owners.contains_key(&reader.slot()));
     }
+}
+
+/// Clients that watch are told of each name once, in order; and of thousands that go at once in few messages, because
+/// the daemon ends the connection of a client for which too many wait.
+#[test]
+fn clients_that_watch_are_told_which_names_change() {
+    const NAMES: u32 = 3000;
+    let mut world = World::new();
+    world.connect();
+    world.connect();
+    world.connect();
+    world.request(0, Request::GrowTable { entries: NAMES });
+    world.request(0, Request::Lease { bytes: CAPACITY, timeout_ms: 0 });
+    world.request(1, Request::WatchNames {});
+    let (owner, watcher) = (world.clients[0].id, world.clients[1].id.slot());
+    let mut told = Vec::new();
+    let mut take = |world: &mut World| {
+        let outbox = world.daemon.take_outbox();
+        let notices = outbox.iter().filter(|message| is_notice(&message.bytes));
+        let changes = notices.map(|message| {
+            assert_eq!(message.client, watcher, "a client that does not watch was told");
+            match Notice::decode(&message.bytes).unwrap().1 {
+                Notice::NamesChanged { changes } => changes,
+                notice => panic!("{notice:?}"),
+            }
+        });
+        let pages: Vec<_> = changes.collect();
+        let change = |change: NameChange| (change.name, change.object.map(|info| (info.object, info.bytes)));
+        let count = pages.len();
+        told.extend(pages.into_iter().flatten().map(change));
+        count
+    };
+    let slot = owner.slot();
+    for index in 0..NAMES {
+        let length = u64::from(index % 7) + 1;
+        let location = Location { segment: 1, offset: 0, length, format: 0, references: 0 };
+        world.clients[0].table.fill(index, &location);
+        let sealed = Word::new(0, State::Sealed).bits();
+        world.clients[0].table.word(index).store(sealed, std::sync::atomic::Ordering::SeqCst);
+        let object = ObjectId::new(owner, index, 0);
+        let publish = Request::Publish { name: index.to_be_bytes().to_vec(), object };
+        world.daemon.request(slot, 0, publish, world.now).unwrap();
+        assert_eq!(take(&mut world), 1);
+    }
+    world.daemon.request(slot, 0, Request::Evict { bytes: u64::MAX }, world.now).unwrap();
+    assert!(take(&mut world) < 20, "each name was told by itself");
+    world.daemon.request(slot, 0, Request::Evict { bytes: u64::MAX }, world.now).unwrap();
+    assert_eq!(take(&mut world), 0);
+    let given = (0..NAMES).map(|index| Some((ObjectId::new(owner, index, 0), u64::from(index % 7) + 1)));
+    let names = || (0..NAMES).map(|index| index.to_be_bytes().to_vec());
+    let expected: Vec<_> = names().zip(given).chain(names().zip(std::iter::repeat(None))).collect();
+    assert_eq!(told, expected);
 }
 
 /// However many names are in use, the ones behind them are found.

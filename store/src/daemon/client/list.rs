@@ -93,7 +93,8 @@ pub(crate) fn list_clients(registry: &Registry, cursor: u32) -> Outcome {
     Ok(Answer::Now(Reply::Clients { clients, next: None }, Vec::new()))
 }
 
-fn object_info(names: &Names, owner: &Owner, index: u32) -> Option<ObjectInfo> {
+/// The row of an object; `None`: there is no object at this index.
+pub(crate) fn object_info(names: &Names, owner: &Owner, index: u32) -> Option<ObjectInfo> {
     let word = owner.word(index);
     let promised = match word.state()? {
         State::Free | State::Lost => return None,

@@ -52,8 +52,8 @@ impl Pressure {
 }
 
 /// Removes names, the least recently used first, until objects of `missing` bytes have lost theirs. An object is used
-/// as recently as the last of its names.
-pub(crate) fn remove_names(contents: &mut Contents, scope: Scope, missing: u64) {
+/// as recently as the last of its names. Returns the bytes.
+pub(crate) fn remove_names(contents: &mut Contents, scope: Scope, missing: u64) -> u64 {
     let (registry, names) = (&mut contents.registry, &mut contents.names);
     let mut removed = Vec::new();
     let mut passed: HashMap<ObjectId, Vec<Vec<u8>>> = HashMap::new();
@@ -86,6 +86,7 @@ pub(crate) fn remove_names(contents: &mut Contents, scope: Scope, missing: u64) 
         // The names that stay are in use. The next search begins behind them, or it would never come to the others.
         names.touch(passed.values().flatten());
     }
+    bytes
 }
 
 /// Tells every living client of a scope that has leases where memory is short.

@@ -1,4 +1,4 @@
-//! Names of objects: publish, lookup, unpublish.
+//! Names of objects: publish, lookup, unpublish, watch.
 //!
 //! A name keeps its object by the daemon's own pin. A name is found only while its object exists: each lookup checks,
 //! and removes a name whose object is gone. The records of the names lie in the daemon's control memory, for the next
@@ -18,8 +18,10 @@ use crate::daemon::answer::{Answer, Outcome, Patient, bad_request, limit_reached
 use crate::daemon::registry::Registry;
 
 mod lookups;
+mod watchers;
 
 use lookups::Lookups;
+use watchers::Watchers;
 
 const _: () = assert!(NAME_BYTES_MAX == mobula_shm::names::NAME_BYTES_MAX);
 const _: () = assert!(ObjectId::BYTES == mobula_shm::names::OBJECT_BYTES);
@@ -30,6 +32,7 @@ pub(crate) struct NamedObjects {
     /// The names for the daemon after this one.
     records: NameRecords,
     lookups: Lookups,
+    watchers: Watchers,
 }
 
 impl NamedObjects {
@@ -37,7 +40,7 @@ impl NamedObjects {
     pub(crate) fn new(registry: &Registry) -> io::Result<Self> {
         let (start, max) = (control_bytes(registry.config.slots()), registry.config.names_max as u32);
         let records = NameRecords::map(registry.control.writable(), start, max)?;
-        Ok(Self { names: Names::default(), records, lookups: Lookups::new() })
+        Ok(Self { names: Names::default(), records, lookups: Lookups::new(), watchers: Watchers::default() })
     }
 
     /// The names and their order of use.
@@ -73,7 +76,8 @@ impl NamedObjects {
         for waiter in self.lookups.take(&name) {
             registry.reply(waiter.client, waiter.correlation, &Reply::Found { object }, Vec::new());
         }
-        self.names.insert(name, object);
+        self.names.insert(name.clone(), object);
+        self.watchers.name_given(registry, &self.names, name, object);
         Answer::done()
     }
 
@@ -96,6 +100,17 @@ impl NamedObjects {
         if self.remove(registry, name) { Answer::done() } else { Err(Refusal::NoSuchName {}) }
     }
 
+    /// From now on a client is told of each change.
+    pub(crate) fn watch(&mut self, client: u16) -> Outcome {
+        self.watchers.add(client);
+        Answer::done()
+    }
+
+    /// Tells the clients that watch what has changed since this was called last.
+    pub(crate) fn tell_watchers(&mut self, registry: &mut Registry) {
+        self.watchers.tell(registry);
+    }
+
     /// Answers the lookups whose deadline has passed.
     pub(crate) fn expire(&mut self, registry: &mut Registry, now: Instant) {
         while let Some(waiter) = self.lookups.expired(now) {
@@ -116,6 +131,7 @@ impl NamedObjects {
     /// A client has died: its lookups end.
     pub(crate) fn client_died(&mut self, client: u16) {
         self.lookups.forget(client);
+        self.watchers.forget(client);
     }
 
     /// Removes a name and lets its object go; `false` when there is no such name.
@@ -163,6 +179,7 @@ impl NamedObjects {
     fn forget(&mut self, name: &[u8]) -> Option<ObjectId> {
         let (object, place) = self.names.remove(name)?;
         self.records.clear(place);
+        self.watchers.name_removed(name);
         Some(object)
     }
 
