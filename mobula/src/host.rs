@@ -8,7 +8,7 @@ use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskEr
 
 use crate::invocation::Arguments;
 use crate::panics;
-use crate::registry::{self, Class};
+use crate::registry::{self, Caller, Class};
 use crate::reply;
 
 /// This program, as a worker runs it.
@@ -52,11 +52,11 @@ impl Host for Rust {
     }
 
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
-        let class = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
+        let (class, caller) = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
         label(class.name);
         let state = guarded(|| (class.construct)(&mut Arguments::new(on)))
             .map_err(|failure| named(&format!("{}::new", class.name), failure))?;
-        Ok(Box::new(Actor { class, state: Some(state) }))
+        Ok(Box::new(Actor { class, caller, state: Some(state) }))
     }
 
     fn idle(&self) {
@@ -67,14 +67,18 @@ impl Host for Rust {
 /// An actor in its process.
 struct Actor {
     class: &'static Class,
+    caller: Caller,
     /// `None` once it is dropped.
     state: Option<Box<dyn Any>>,
 }
 
 impl Instance for Actor {
     fn call(&mut self, method: u32, on: &mut Invocation<'_>) -> Result<(), Failure> {
-        let Self { class, state } = self;
-        let method = class.methods.get(method as usize).ok_or_else(|| not_registered("method"))?;
+        let Self { class, caller, state } = self;
+        let method = match caller {
+            Caller::Rust => class.methods.get(method as usize).ok_or_else(|| not_registered("method"))?,
+            Caller::Other => class.method(&Arguments::new(on).next::<String>()?)?,
+        };
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
         let mut call = || guarded(|| (method.call)(state, &mut Arguments::new(on)));
         let outcome = if class.has_replies { reply::answering_panics(call) } else { call() };

@@ -62,6 +62,7 @@ mod object_ref;
 mod panics;
 mod portable;
 pub mod prelude;
+pub mod python;
 mod ref_stream;
 mod registry;
 mod reply;

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mobula_runtime::{Definition, Failure, Key, Name, UNLIMITED};
+use mobula_runtime::{Definition, Failure, Key, Name, TaskError, TaskErrorKind, UNLIMITED};
 use rustc_hash::FxHashMap;
 
 use crate::invocation::Arguments;
@@ -50,17 +50,24 @@ pub struct Function {
     pub(crate) call: fn(&mut Arguments<'_, '_>) -> Outcome,
     /// How often one worker runs it.
     max_calls: u32,
+    /// The name by which programs of other languages call it.
+    export: Option<&'static str>,
 }
 
 impl Function {
     /// Made by the macro.
     pub const fn new(name: &'static str, call: fn(&mut Arguments<'_, '_>) -> Outcome) -> Self {
-        Self { name, named: hash_of(name), call, max_calls: UNLIMITED }
+        Self { name, named: hash_of(name), call, max_calls: UNLIMITED, export: None }
     }
 
     /// The same, with a limit for the calls that one worker runs.
     pub const fn max_calls(self, max_calls: u32) -> Self {
         Self { max_calls, ..self }
+    }
+
+    /// The same, for callers in other languages too, under a name.
+    pub const fn export(self, name: &'static str) -> Self {
+        Self { export: Some(name), ..self }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -107,6 +114,8 @@ pub struct Class {
     pub(crate) methods: &'static [Method],
     /// Some methods answer through a [`Reply`](crate::Reply).
     pub(crate) has_replies: bool,
+    /// The name by which programs of other languages create it.
+    export: Option<&'static str>,
 }
 
 impl Class {
@@ -116,7 +125,7 @@ impl Class {
         construct: fn(&mut Arguments<'_, '_>) -> Construction,
         methods: &'static [Method],
     ) -> Self {
-        Self { name, named: hash_of(name), construct, methods, has_replies: false }
+        Self { name, named: hash_of(name), construct, methods, has_replies: false, export: None }
     }
 
     /// The same, with methods that answer later.
@@ -124,8 +133,25 @@ impl Class {
         Self { has_replies: true, ..self }
     }
 
+    /// The same, for callers in other languages too, under a name.
+    pub const fn export(self, name: &'static str) -> Self {
+        Self { export: Some(name), ..self }
+    }
+
     pub(crate) fn key(&self) -> Key {
         placed(self.named, self.construct as *const () as usize)
+    }
+
+    /// The method of this name, for a caller in another language.
+    ///
+    /// # Errors
+    /// The class has none.
+    pub(crate) fn method(&self, name: &str) -> Result<&'static Method, Failure> {
+        self.methods.iter().find(|method| method.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.methods.iter().map(|method| method.name).collect();
+            let message = format!("{} has no method {name:?}: it has {}", self.name, names.join(", "));
+            TaskError::new(&format!("{}::{name}", self.name), TaskErrorKind::NotCalled, message).into()
+        })
     }
 
     /// The class as the core knows it.
@@ -164,23 +190,41 @@ impl Runnable {
 }
 
 struct Registry {
-    functions: FxHashMap<Key, Runnable>,
-    classes: FxHashMap<Key, &'static Class>,
+    runnables: Vec<Runnable>,
+    /// Positions among the runnables.
+    functions: FxHashMap<Key, usize>,
+    classes: FxHashMap<Key, (&'static Class, Caller)>,
+}
+
+/// The language of an actor's callers, which name methods in their own ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// This program: a method is a number.
+    Rust,
+    /// A program of another language: a method is a name, in front of the arguments.
+    Other,
 }
 
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(|| Registry {
-        functions: FUNCTIONS
-            .iter()
-            .map(|function| (function.key(), Runnable { function, calls: AtomicU32::new(0) }))
-            .collect(),
-        classes: CLASSES.iter().map(|class| (class.key(), class)).collect(),
+    REGISTRY.get_or_init(|| {
+        let (mut functions, mut classes) = (FxHashMap::default(), FxHashMap::default());
+        for (position, function) in FUNCTIONS.iter().enumerate() {
+            functions.insert(function.key(), position);
+            functions.extend(function.export.map(|name| (Key::exported(name), position)));
+        }
+        for class in CLASSES {
+            classes.insert(class.key(), (class, Caller::Rust));
+            classes.extend(class.export.map(|name| (Key::exported(name), (class, Caller::Other))));
+        }
+        let runnables = FUNCTIONS.iter().map(|function| Runnable { function, calls: AtomicU32::new(0) });
+        Registry { runnables: runnables.collect(), functions, classes }
     })
 }
 
 pub(crate) fn function(key: Key) -> Option<&'static Runnable> {
-    registry().functions.get(&key)
+    let Registry { runnables, functions, .. } = registry();
+    functions.get(&key).map(|position| &runnables[*position])
 }
 
 /// The functions that run before the first call, in the order in which they run: that of their names.
@@ -190,7 +234,7 @@ pub(crate) fn worker_inits() -> Vec<&'static WorkerInit> {
     inits
 }
 
-pub(crate) fn class(key: Key) -> Option<&'static Class> {
+pub(crate) fn class(key: Key) -> Option<(&'static Class, Caller)> {
     registry().classes.get(&key).copied()
 }
 

@@ -73,9 +73,11 @@ _LATER = frozenset(
         "cloudpickle",
         "dag",
         "experimental",
+        "plasma",
         "remote_function",
         "runtime_context",
         "runtime_env",
+        "rust",
         "types",
         "util",
     }

@@ -82,6 +82,19 @@ def method(state: Any, name: str) -> Any:
     return getattr(state, name)
 
 
+def by_name(name: str) -> Any:
+    """Return a function that a program of another language names: ``"module:name"``."""
+    import importlib
+
+    module, _, path = name.partition(":")
+    if not path:
+        raise ValueError(f"{name!r} names no Python function: the module, a colon, and the name there are needed")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str, bytes | None]:
     """Return an exception's text with its traceback, and the exception itself, if it can be pickled."""
     error = error.with_traceback(raised_at)

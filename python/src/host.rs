@@ -27,6 +27,11 @@ static MAIN_THREAD: OnceLock<libc::pthread_t> = OnceLock::new();
 /// A call was interrupted, and the next one must not hear of it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// The key of the function that calls others by their names, for callers in other languages. Its first argument is the
+/// module and the name there, and its result a value that all languages read.
+const BY_NAME: Key = Key::exported("mobula.call");
+
+static BY_NAME_FOUND: Attribute = Attribute::new("mobula._worker", "by_name");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
@@ -103,7 +108,7 @@ impl Host for Python3 {
                 std::thread::yield_now();
                 let _ = py.check_signals();
             }
-            let found = self.function(py, function, on);
+            let found = if function == BY_NAME { named(py, on) } else { self.function(py, function, on) };
             let called = found.and_then(|callee| {
                 let name = name_of(&callee);
                 label_output(py, &name);
@@ -111,7 +116,10 @@ impl Host for Python3 {
                 if (was_interrupted || INTERRUPTED.load(Ordering::SeqCst)) && mobula_runtime::is_cancelled() {
                     return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name));
                 }
-                let outcome = self.run(py, function, &callee, on);
+                let outcome = match function == BY_NAME {
+                    true => run_named(py, &callee, on),
+                    false => self.run(py, function, &callee, on),
+                };
                 outcome.map_err(|error| (error, name))
             });
             called.map_err(|(error, name)| failure(py, &name, &error))
@@ -183,6 +191,24 @@ impl Python3 {
             }
         }
         give(&call_named(py, callee, on, &names)?, on)
+    }
+}
+
+/// The function that a caller in another language names.
+fn named<'py>(py: Python<'py>, on: &mut Invocation<'_>) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
+    let name = argument(py, on).map_err(|error| (error, "function".to_owned()))?;
+    let found = BY_NAME_FOUND.get(py).and_then(|by_name| by_name.call1((&name,)));
+    found.map_err(|error| (error, name.to_string()))
+}
+
+/// Calls it, and hands over a value that the caller's language reads.
+fn run_named(py: Python<'_>, callee: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
+    let result = call_named(py, callee, on, &[])?;
+    match on.returns() {
+        Returns::One => {
+            give_one(py, on, value::encode_portable(&result)?).map_err(|error| not_given(py, error))
+        }
+        _ => Err(PyTypeError::new_err("a call from another language has one result")),
     }
 }
 

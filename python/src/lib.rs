@@ -1,8 +1,9 @@
 //! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
 //!
 //! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
-//! results and actors, `call` makes calls, and `stream` and `waiting` are the other ways to wait. In a worker, which is
-//! another interpreter, `host` runs the calls. The classes and functions that users see are in the Python package.
+//! results and actors, `call` makes calls, `rust` makes those of Rust programs, and `stream` and `waiting` are the other
+//! ways to wait. `plasma` is a client of a store by itself. In a worker, which is another interpreter, `host` runs the
+//! calls. The classes and functions that users see are in the Python package.
 //!
 //! The interpreter's lock is never held while a thread waits, and no lock of this crate is held while Python code runs.
 
@@ -15,6 +16,7 @@ mod options;
 mod plasma;
 mod reference;
 mod reply;
+mod rust;
 mod session;
 mod stream;
 mod value;
@@ -34,6 +36,8 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plasma::PlasmaObject>()?;
     module.add_class::<reference::ObjectRef>()?;
     module.add_class::<reply::Reply>()?;
+    module.add_class::<rust::RustActor>()?;
+    module.add_class::<rust::RustFunction>()?;
     module.add_class::<stream::Items>()?;
     module.add_class::<value::memory::Memory>()?;
     module.add_class::<waiting::Notifier>()?;
@@ -50,6 +54,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reference::put, module)?)?;
     module.add_function(wrap_pyfunction!(reference::reference_restored, module)?)?;
     module.add_function(wrap_pyfunction!(reference::wait, module)?)?;
+    module.add_function(wrap_pyfunction!(rust::put_portable, module)?)?;
     module.add_function(wrap_pyfunction!(session::available_resources, module)?)?;
     module.add_function(wrap_pyfunction!(session::cluster_resources, module)?)?;
     module.add_function(wrap_pyfunction!(session::gpu_ids, module)?)?;

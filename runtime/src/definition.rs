@@ -17,12 +17,28 @@ impl Key {
         Self(bits)
     }
 
+    /// The key of a function or class that a program exports to other languages under this name: the same in all
+    /// builds, and of no function that is not exported.
+    #[must_use]
+    pub const fn exported(name: &str) -> Self {
+        // FNV-1a (Fowler, Noll, Vo).
+        let (bytes, mut hash, mut i) = (name.as_bytes(), 0xcbf2_9ce4_8422_2325u64, 0);
+        while i < bytes.len() {
+            hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+            i += 1;
+        }
+        Self(hash.rotate_left(32) ^ EXPORTED)
+    }
+
     /// The bits of the key.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 }
+
+/// Tells the keys of exported functions from hashes that hosts make in the same way.
+const EXPORTED: u64 = 0x6578_706f_7274_6564;
 
 /// A name for messages: a constant of the program, or a string that was made at run time.
 #[derive(Clone)]

@@ -1,4 +1,5 @@
-//! The environment of worker processes: variables beside those of the driver, and a directory to work in.
+//! The environment of worker processes: variables beside those of the driver, a directory to work in, and a program in
+//! place of the session's own: one of another language, whose functions the calls name by what they are exported as.
 //!
 //! A process has its environment from its start on: a thread of it may read a variable at any time, so none is changed
 //! later. The head therefore keeps workers by their environments. The usual one, which is the driver's, costs nothing:
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
+use crate::process::launch::Launch;
 
 /// The most bytes of an environment. A record to the head has room for them.
 const BYTES_MAX: usize = 16 << 10;
@@ -37,6 +39,8 @@ struct Parts {
     env_vars: BTreeMap<String, String>,
     /// An absolute path.
     working_dir: Option<OsString>,
+    /// `None`: the session's own.
+    program: Option<Launch>,
     /// How many GPUs the process can use. Which ones they are is not the same for each process of the environment.
     gpus: usize,
 }
@@ -46,7 +50,12 @@ struct Parts {
 pub(crate) struct EnvironmentOptions {
     pub(crate) env_vars: Option<Vec<(String, String)>>,
     pub(crate) working_dir: Option<PathBuf>,
+    pub(crate) program: Option<Launch>,
 }
+
+/// What a process is told about its environment: the names of the variables, the directory, and the program. It has the
+/// values of the variables already, and other users may read its arguments.
+pub(crate) type Told = (Vec<String>, Option<OsString>, Option<Launch>);
 
 impl EnvironmentOptions {
     /// Names and values, in the form in which they are kept.
@@ -61,6 +70,7 @@ impl EnvironmentOptions {
         Self {
             env_vars: self.env_vars.or(defaults.env_vars),
             working_dir: self.working_dir.or(defaults.working_dir),
+            program: self.program.or(defaults.program),
         }
     }
 }
@@ -87,6 +97,16 @@ impl Environment {
         if let Some(directory) = &options.working_dir {
             parts.working_dir = Some(existing(directory)?.into());
         }
+        if let Some(program) = &options.program {
+            if program.program.to_str().is_none() {
+                return Err(bad(
+                    "program",
+                    format!("{:?}", program.program),
+                    "a path that is UTF-8".to_owned(),
+                ));
+            }
+            parts.program = Some(program.clone());
+        }
         let directory_bytes = parts.working_dir.as_ref().map_or(0, |directory| directory.len());
         let bytes = parts.env_vars.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if bytes + directory_bytes > BYTES_MAX {
@@ -110,18 +130,23 @@ impl Environment {
         self.0.as_ref().is_some_and(|parts| parts.env_vars.contains_key(variable))
     }
 
-    /// The names of the variables, and the directory: what a process is told about its environment. It has the values
-    /// already, and other users may read its arguments.
-    pub(crate) fn told(&self) -> (Vec<String>, Option<OsString>) {
-        let Parts { env_vars, working_dir, .. } = self.parts();
-        (env_vars.into_keys().collect(), working_dir)
+    /// The program of its processes; `None`: the session's own.
+    pub(crate) fn program(&self) -> Option<&Launch> {
+        self.0.as_ref()?.program.as_ref()
+    }
+
+    /// What a process is told about it.
+    pub(crate) fn told(&self) -> Told {
+        let Parts { env_vars, working_dir, program, .. } = self.parts();
+        (env_vars.into_keys().collect(), working_dir, program)
     }
 
     /// The environment that this process was started in, from what it was [told](Self::told), without GPUs: calls that
     /// a call makes demand their own.
-    pub(crate) fn of_this_process((names, working_dir): (Vec<String>, Option<OsString>)) -> Self {
+    pub(crate) fn of_this_process((names, working_dir, program): Told) -> Self {
         let value = |name: String| Some((name.clone(), std::env::var(name).ok()?));
-        Parts { env_vars: names.into_iter().filter_map(value).collect(), working_dir, gpus: 0 }.into()
+        let env_vars = names.into_iter().filter_map(value).collect();
+        Parts { env_vars, working_dir, program, gpus: 0 }.into()
     }
 
     /// Has a process start in it.
@@ -154,7 +179,10 @@ impl From<Environment> for Parts {
 impl fmt::Display for Environment {
     /// Without the values of the variables, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (names, directory) = self.told();
+        let (names, directory, program) = self.told();
+        if let Some(program) = program {
+            write!(f, " of the program {}", program.program.display())?;
+        }
         match self.parts().gpus {
             0 => {}
             1 => f.write_str(" with a GPU")?,
@@ -205,7 +233,7 @@ mod tests {
 
     fn with_vars(environment: &Environment, variables: &[(&str, &str)]) -> Result<Environment, Failure> {
         let env_vars = Some(EnvironmentOptions::variables(variables.iter().copied()));
-        environment.with(&EnvironmentOptions { env_vars, working_dir: None })
+        environment.with(&EnvironmentOptions { env_vars, ..Default::default() })
     }
 
     #[test]
@@ -233,7 +261,7 @@ mod tests {
         assert!(with_vars(&usual, &[("A", &"x".repeat(BYTES_MAX))]).is_err());
         let file = std::env::current_exe().unwrap();
         for directory in [PathBuf::from("/does/not/exist"), file] {
-            let options = EnvironmentOptions { working_dir: Some(directory.clone()), env_vars: None };
+            let options = EnvironmentOptions { working_dir: Some(directory.clone()), ..Default::default() };
             let failure = usual.with(&options).unwrap_err().to_string();
             assert!(failure.starts_with(&format!("working_dir cannot be {directory:?}: ")), "{failure}");
         }

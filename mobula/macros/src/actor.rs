@@ -263,7 +263,7 @@ fn glue(
         _ => None,
     });
     let allow = signature::allow_deprecated(functions.flatten());
-    let registration = registration(actor, constructor, methods);
+    let registration = registration(actor, options, constructor, methods);
     let handle = handle(actor, methods);
     let creation = creation(mobula, actor, options, constructor);
     let import = mobula.import();
@@ -280,7 +280,12 @@ fn glue(
 }
 
 /// How a worker finds the type, makes it and calls its methods.
-fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> TokenStream {
+fn registration(
+    actor: &Type,
+    options: &ActorOptions,
+    constructor: &Constructor,
+    methods: &[Method],
+) -> TokenStream {
     let encoded = Ident::new("arguments", Span::mixed_site());
     let state = Ident::new("actor", Span::mixed_site());
 
@@ -321,6 +326,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
         numbers.extend(quote!(#(#cfg)* #call,));
     }
 
+    let export = options.export.as_ref().map(|name| quote!(.export(#name)));
     let with_replies =
         methods.iter().any(|method| method.arguments.answer().is_some()).then(|| quote!(.with_replies()));
     quote! {
@@ -339,7 +345,7 @@ fn registration(actor: &Type, constructor: &Constructor, methods: &[Method]) -> 
             ::core::concat!(::core::module_path!(), "::", #class),
             __new,
             &[#entries],
-        )#with_replies;
+        )#with_replies #export;
     }
 }
 

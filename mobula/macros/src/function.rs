@@ -186,6 +186,7 @@ fn registration(
         }
         (None, None) => None,
     };
+    let export = options.export.as_ref().map(|name| quote!(.export(#name)));
     let registered = match &options.name {
         Some(given) => given.to_token_stream(),
         None => {
@@ -202,7 +203,7 @@ fn registration(
         #[__mobula::__private::linkme::distributed_slice(__mobula::__private::FUNCTIONS)]
         #[linkme(crate = __mobula::__private::linkme)]
         static __FUNCTION: __mobula::__private::Function =
-            __mobula::__private::Function::new(#registered, __call) #max_calls;
+            __mobula::__private::Function::new(#registered, __call) #max_calls #export;
     }
 }
 

@@ -103,6 +103,8 @@ use syn::{Error, Item, ItemFn};
 ///   driver's.
 /// - `#[remote(name = "square")]`: the name that the function is registered under, and that errors show, instead of
 ///   its path.
+/// - `#[remote(export = "square")]`: the name by which Python calls the function too. See `python::function` for the
+///   other way round, and the Python package's `mobula.rust`.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -166,6 +168,7 @@ use syn::{Error, Item, ItemFn};
 ///   for life. Default: none.
 /// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
 ///   process. Default: the driver's.
+/// - `#[remote(export = "Counter")]`: the name by which Python makes such actors too.
 ///
 /// Methods take options too:
 ///

@@ -28,6 +28,8 @@ pub(crate) struct FunctionOptions {
     pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) name: Option<LitStr>,
+    /// Known not to be empty.
+    pub(crate) export: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
 }
 
@@ -40,6 +42,8 @@ pub(crate) struct ActorOptions {
     /// An item of `mobula::Lifetime`.
     pub(crate) lifetime: Option<Ident>,
     pub(crate) demand: Demand,
+    /// Known not to be empty.
+    pub(crate) export: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
 }
 
@@ -213,13 +217,15 @@ impl FunctionOptions {
                 read
             } else if meta.path.is_ident("name") {
                 set(&meta, &mut options.name, name)
+            } else if meta.path.is_ident("export") {
+                set(&meta, &mut options.export, name)
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "a remote function takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, \
                              `working_dir`, `max_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, \
-                             `deadline`, `max_calls`, `detached`, `num_returns`, `streaming`, `max_in_flight`, `name` \
-                             and `crate`";
+                             `deadline`, `max_calls`, `detached`, `num_returns`, `streaming`, `max_in_flight`, \
+                             `name`, `export` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -291,11 +297,14 @@ impl ActorOptions {
                 set(&meta, &mut options.lifetime, lifetime)
             } else if let Some(read) = options.demand.read(&meta) {
                 read
+            } else if meta.path.is_ident("export") {
+                set(&meta, &mut options.export, name)
             } else if meta.path.is_ident("crate") {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "an actor takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime` and `crate`";
+                             `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime`, \
+                             `export` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;

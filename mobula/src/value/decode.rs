@@ -208,9 +208,31 @@ fn check_format(format: u32) -> Result<(), ValueError> {
 
 fn check_type<T>(found: &[u8]) -> Result<(), ValueError> {
     let expected = std::any::type_name::<T>();
-    if found == payload::stored_name(expected) {
+    // A value of another language has no name of a type. The stream describes itself, and decides.
+    if found.is_empty() || found == payload::stored_name(expected) {
         Ok(())
     } else {
         Err(ValueError::WrongType { expected, found: String::from_utf8_lossy(found).into_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value of another language has no name of a type: its stream decides.
+    #[test]
+    fn a_value_without_a_type_is_read_as_every_type_that_it_fits() {
+        let payload = |stream: &[u8]| {
+            let mut payload = vec![0; payload::HEADER_BYTES];
+            Layout::new(0, 0, 0, stream.len()).write(&mut payload);
+            payload.extend_from_slice(stream);
+            Source::heap(payload, vec![])
+        };
+        assert_eq!(decode::<u64>(payload(&[7])).unwrap(), 7);
+        assert_eq!(decode::<f32>(payload(&[7])).unwrap(), 7.0);
+        assert_eq!(decode::<Option<(i8, i16)>>(payload(&[0x92, 1, 2])).unwrap(), Some((1, 2)));
+        assert!(decode::<String>(payload(&[7])).is_err());
+        assert!(decode::<i8>(payload(&[0xcc, 200])).is_err());
     }
 }

@@ -63,7 +63,7 @@
 //! its position among the references. The documentation of `stream` says how each value looks there.
 //!
 //! The type's name is a check: Rust reads a value as the type that it was put as. Another language passes over the name
-//! where it reads. Where it writes, it may leave the name empty, but only for values that no Rust type reads yet.
+//! where it reads, and leaves it empty where it writes: such a value is read as any type that its stream fits.
 //!
 //! Beside a payload goes a tag that says how its bytes are to be read; see [`mod@format`].
 //!

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::memory::Memory;
-use super::{HEADER_BYTES, RECORD_BYTES, context, kind, numbers};
+use super::{HEADER_BYTES, RECORD_BYTES, context, kind, numbers, portable};
 use crate::error::{raised, raised_by_store};
 use crate::interpreter::Attribute;
 
@@ -26,8 +26,7 @@ pub(crate) fn of_resolved<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match value {
         Resolved::Inline(Inline { format, value, references }) => {
-            check_format(format)?;
-            decode(py, &value, None, references)
+            decode(py, format, &value, None, references)
         }
         Resolved::Stored(object) => of_object(py, client, object),
     }
@@ -41,9 +40,8 @@ pub(crate) fn of_payload<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match payload {
         Payload::Inline { format, value, references } => {
-            check_format(format)?;
             let references = references.iter().map(|id| client.hold(id)).collect::<Result<Vec<_>, _>>();
-            decode(py, value, None, references.map_err(|error| raised_by_store(py, error))?)
+            decode(py, format, value, None, references.map_err(|error| raised_by_store(py, error))?)
         }
         Payload::Stored(id) => {
             // An object that was spilled is read from the disk.
@@ -60,22 +58,10 @@ pub(crate) fn of_object<'py>(
     client: &Client,
     object: Object,
 ) -> PyResult<Bound<'py, PyAny>> {
-    check_format(object.format())?;
     let references: Result<Vec<Handle>, ClientError> =
         object.references().into_iter().map(|id| client.hold(id)).collect();
     let references = references.map_err(|error| raised_by_store(py, error))?;
-    decode(py, &object.clone(), Some(object), references)
-}
-
-fn check_format(found: u32) -> PyResult<()> {
-    if found == format::PYTHON {
-        return Ok(());
-    }
-    let text = format!(
-        "the value was written by another language ({}): this package reads what Python programs wrote",
-        format::shown(found)
-    );
-    Err(PyValueError::new_err(text))
+    decode(py, object.format(), &object.clone(), Some(object), references)
 }
 
 fn damaged(what: &str) -> PyErr {
@@ -87,10 +73,17 @@ fn damaged(what: &str) -> PyErr {
 /// Reads a payload. Its buffers are views of the object that it lies in, or copies where it lies in none.
 fn decode<'py>(
     py: Python<'py>,
+    format: u32,
     payload: &[u8],
     object: Option<Object>,
     references: Vec<Handle>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if format != format::PYTHON {
+        return match format::is_payload(format) {
+            true => portable::decode(py, payload, object, references),
+            false => Err(damaged(&format!("it is {}", format::shown(format)))),
+        };
+    }
     let (&first, data) = payload.split_first().ok_or_else(|| damaged("it is empty"))?;
     let number = || data.first_chunk::<8>().copied().ok_or_else(|| damaged("its number is cut short"));
     Ok(match first {

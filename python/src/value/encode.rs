@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use smallvec::SmallVec;
 
+use super::portable::{self, Portable};
 use super::{ALIGNMENT, HEADER_BYTES, RECORD_BYTES, context, kind, numbers};
 use crate::interpreter::Attribute;
 use crate::reference::ObjectRef;
@@ -34,6 +35,8 @@ pub(crate) enum Value {
     Whole(SmallVec<[u8; 40]>),
     /// A payload with buffers or references.
     Parts(Parts),
+    /// A payload that programs of other languages read.
+    Portable(Portable),
 }
 
 /// A payload with buffers or references.
@@ -49,7 +52,7 @@ pub(crate) struct Parts {
 }
 
 /// The memory of a Python object, which stays where it is while this lives.
-struct Buffer(PyUntypedBuffer);
+pub(super) struct Buffer(PyUntypedBuffer);
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,7 +61,7 @@ impl std::fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let buffer = PyUntypedBuffer::get(object)?;
         if !buffer.is_c_contiguous() && !buffer.is_fortran_contiguous() {
             return Err(PyBufferError::new_err("the buffer has gaps"));
@@ -66,8 +69,12 @@ impl Buffer {
         Ok(Self(buffer))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len_bytes()
+    }
+
     /// Copies the memory, byte by byte.
-    fn copy_to(&self, out: &mut [u8]) {
+    pub(super) fn copy_to(&self, out: &mut [u8]) {
         let length = out.len().min(self.0.len_bytes());
         // SAFETY: the buffer is contiguous (see `new`), so that many bytes lie behind its pointer. The object keeps
         // them there while it is exported, which it is until the buffer is dropped. `out` is memory of a record or of
@@ -126,13 +133,13 @@ impl Encoded for Parts {
 
 impl Value {
     /// Writes the value, as the core asks for it.
-    pub(crate) fn write(self, out: &mut Vec<u8>) -> Result<Written<Parts>, Failure> {
+    pub(crate) fn write(self, out: &mut Vec<u8>) -> Result<Written<Self>, Failure> {
         Ok(match self {
             Self::Whole(bytes) => {
                 out.extend_from_slice(&bytes);
                 Written::Whole { format: format::PYTHON }
             }
-            Self::Parts(parts) => Written::Apart(parts),
+            value => Written::Apart(value),
         })
     }
 
@@ -153,6 +160,7 @@ impl Value {
         match self {
             Self::Whole(bytes) => bytes.len(),
             Self::Parts(parts) => parts.length,
+            Self::Portable(portable) => portable.payload_bytes(),
         }
     }
 
@@ -170,12 +178,15 @@ impl Encoded for Value {
     }
 
     fn format(&self) -> u32 {
-        format::PYTHON
+        match self {
+            Self::Portable(portable) => portable.format(),
+            Self::Whole(_) | Self::Parts(_) => format::PYTHON,
+        }
     }
 
     fn references(&self) -> &[Handle] {
         match self {
-            Self::Whole(_) => &[],
+            Self::Whole(_) | Self::Portable(_) => &[],
             Self::Parts(parts) => &parts.references,
         }
     }
@@ -184,6 +195,7 @@ impl Encoded for Value {
         match self {
             Self::Whole(bytes) => out.copy_from_slice(bytes),
             Self::Parts(parts) => parts.write_into(out),
+            Self::Portable(portable) => portable.write_into(out),
         }
     }
 }
@@ -225,6 +237,14 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     pickle(value)
 }
 
+/// Encodes a value for a program of another language.
+///
+/// # Errors
+/// A part of it has no form that other languages read.
+pub(crate) fn encode_portable(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    portable::encode(value).map(Value::Portable)
+}
+
 /// An array of numpy whose memory has no gaps, and whose elements are numbers: its type, order and shape.
 fn encode_array(value: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
     let py = value.py();
@@ -253,7 +273,7 @@ fn encode_array(value: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
 }
 
 /// Whether the value is an array of numpy, and of no class that is derived from it.
-fn is_array(value: &Bound<'_, PyAny>) -> bool {
+pub(super) fn is_array(value: &Bound<'_, PyAny>) -> bool {
     static ARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let (py, class) = (value.py(), value.get_type());
     if let Some(array) = ARRAY.get(py) {

@@ -1,6 +1,7 @@
 //! Python values as payloads.
 //!
-//! A value becomes bytes of format [`PYTHON`](mobula_runtime::format::PYTHON), which only this package reads. Numbers,
+//! A value becomes bytes of format [`PYTHON`](mobula_runtime::format::PYTHON), which only this package reads; or, where
+//! it goes to another language, of a format that all read (`portable`). Numbers,
 //! text and bytes are written as they are, and arrays of numpy as their type, shape and memory. Everything else is a
 //! pickle of protocol 5, whose buffers lie beside it: what reads them sees the memory of the store.
 //!
@@ -34,9 +35,10 @@ mod decode;
 mod encode;
 pub(crate) mod memory;
 mod numbers;
+mod portable;
 
 pub(crate) use self::decode::{of_object, of_payload, of_resolved};
-pub(crate) use self::encode::{Value, encode, export};
+pub(crate) use self::encode::{Value, encode, encode_portable, export};
 
 /// The first byte of a payload.
 mod kind {

@@ -15,6 +15,7 @@ use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::environment::EnvironmentOptions;
 use crate::error::{Failure, TaskError, TimeLimit};
+use crate::process::launch::Launch;
 use crate::resources::{Amounts, Demand};
 use crate::wire::Returns;
 
@@ -509,6 +510,15 @@ impl TaskOptions {
     /// is copied: the call sees the directory as it is.
     pub fn working_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.environment().working_dir = Some(directory.into());
+        self
+    }
+
+    /// The program whose processes run the call, in place of the session's own. It is one of another language: the call
+    /// names a function that it [exports](crate::Key::exported).
+    // For fronts.
+    #[doc(hidden)]
+    pub fn program(mut self, program: Launch) -> Self {
+        self.environment().program = Some(program);
         self
     }
 

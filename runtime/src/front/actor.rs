@@ -21,6 +21,7 @@ use crate::front::reference::Ref;
 use crate::front::resources::demand_of_actor;
 use crate::front::stream::ItemStream;
 use crate::mail::waiters::Mail;
+use crate::process::launch::Launch;
 use crate::resources::Amounts;
 use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
@@ -461,6 +462,14 @@ impl ActorOptions {
     /// ```
     pub fn working_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.environment.working_dir = Some(directory.into());
+        self
+    }
+
+    /// The program whose process is the actor's, as in [`TaskOptions::program`](crate::TaskOptions::program).
+    // For fronts.
+    #[doc(hidden)]
+    pub fn program(mut self, program: Launch) -> Self {
+        self.environment.program = Some(program);
         self
     }
 

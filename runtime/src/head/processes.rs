@@ -114,7 +114,8 @@ impl Processes {
             gpus,
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
-        let mut command = self.options.launch.command("mobula-worker", &role);
+        let launch = environment.program().unwrap_or(&self.options.launch);
+        let mut command = launch.command("mobula-worker", &role);
         environment.apply(&mut command);
         if let Some(gpus) = sees {
             command.env(VISIBLE_GPUS, gpus);

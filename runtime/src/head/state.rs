@@ -171,7 +171,8 @@ impl State {
             let _ = from.send(&FromHead::Exit, Vec::new());
             return;
         }
-        if build_id != self.build_id {
+        // A program of another language knows functions by the names that they are exported as.
+        if build_id != self.build_id && self.pool.environment(token).program().is_none() {
             self.processes.kill(token);
             let reason = format!(
                 "the worker program is another build than the driver (process {pid}): workers must run the same binary"

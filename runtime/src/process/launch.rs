@@ -5,11 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 use crate::process::role::Role;
 
 /// How to start a process that becomes what its last argument says: one that calls [`run_role`](crate::run_role) before
 /// it does anything else.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Launch {
     /// The program. A bare name is looked up in `PATH`.

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+use crate::environment::Told;
 use crate::process::lifeline::WatchedNumbers;
 use crate::resources::Resources;
 use crate::wire;
@@ -33,7 +34,7 @@ pub(crate) struct WorkerRole {
     pub(crate) resources: Resources,
     pub(crate) spin: std::time::Duration,
     /// What [`Environment::told`](crate::environment::Environment::told) returns.
-    pub(crate) environment: (Vec<String>, Option<OsString>),
+    pub(crate) environment: Told,
     /// The namespace of actors for which none is named.
     pub(crate) namespace: String,
     /// The names of the GPUs that it can use.

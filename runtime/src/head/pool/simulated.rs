@@ -118,5 +118,5 @@ impl Offer {
 /// An environment with a variable of this name.
 fn environment(name: &str) -> Environment {
     let env_vars = Some(EnvironmentOptions::variables([(name, "1")]));
-    Environment::USUAL.with(&EnvironmentOptions { env_vars, working_dir: None }).expect("it can be")
+    Environment::USUAL.with(&EnvironmentOptions { env_vars, ..Default::default() }).expect("it can be")
 }
