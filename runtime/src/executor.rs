@@ -35,6 +35,8 @@ const SPARE_MAX: usize = 64;
 pub(crate) struct Executor {
     host: &'static dyn Host,
     queue: Mutex<Queue>,
+    /// Whether there may be work in the queue. Written with the queue locked.
+    has_work: AtomicBool,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
     /// The actor, and how often it was restarted.
@@ -143,6 +145,7 @@ impl Executor {
         Self {
             host,
             queue: Mutex::default(),
+            has_work: AtomicBool::new(false),
             is_actor: AtomicBool::new(false),
             actor: OnceLock::new(),
             exits: AtomicBool::new(false),
@@ -203,6 +206,7 @@ impl Executor {
         }
         let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
         queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record, held });
+        self.has_work.store(true, Ordering::Release);
     }
 
     /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
@@ -345,7 +349,9 @@ impl Executor {
         let _ = self.actor.set((actor, restarts));
         self.is_actor.store(true, Ordering::Release);
         let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
-        self.queue.lock().work.push_front(work);
+        let mut queue = self.queue.lock();
+        queue.work.push_front(work);
+        self.has_work.store(true, Ordering::Release);
     }
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
@@ -375,7 +381,9 @@ impl Executor {
     pub(crate) fn say_when_free(&self, head: &Arc<Link>, is_spent: bool) {
         if is_spent && !self.spent.swap(true, Ordering::AcqRel) {
             self.decline_waiting();
-            self.queue.lock().work.push_back(Work::AwaitCalls);
+            let mut queue = self.queue.lock();
+            queue.work.push_back(Work::AwaitCalls);
+            self.has_work.store(true, Ordering::Release);
         }
         self.asked.store(true, Ordering::SeqCst);
         self.say_if_free(Some(head));
@@ -535,10 +543,14 @@ impl Executor {
 
     // ---- what the thread that runs calls does ----
 
-    /// The next call, if one waits; `Some(None)` when no more calls will run. `spare` is memory for reuse.
+    /// The next call, if one waits; `Some(None)` when no more calls will run. `spare` is memory for reuse. Costs two
+    /// loads while no call waits.
     pub(crate) fn next(&self, spare: &mut Option<Vec<u8>>) -> Option<Option<Work>> {
         if self.stopping.load(Ordering::Acquire) {
             return Some(None);
+        }
+        if !self.has_work.load(Ordering::Acquire) {
+            return None;
         }
         let mut queue = self.queue.lock();
         if let Some(record) = spare.take()
@@ -546,7 +558,9 @@ impl Executor {
         {
             queue.spare.push(record);
         }
-        let work = queue.work.pop_front()?;
+        let work = queue.work.pop_front();
+        self.has_work.store(!queue.work.is_empty(), Ordering::Release);
+        let work = work?;
         queue.taken = match &work {
             Work::Call { from, call, .. } => {
                 Some(Taken { link: from.id, task: call.task, is_detached: call.is_detached })
