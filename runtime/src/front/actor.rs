@@ -549,16 +549,15 @@ impl ActorRef {
     /// Makes an actor. Costs a round trip to the head, which reserves the actor. The actor's process starts and its
     /// constructor runs meanwhile. An error is reported by the actor's calls.
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
-        let reserved = current::runtime()
-            .map_err(Failure::from)
-            .and_then(|runtime| Ok((reserve(&runtime, &class, options)?, runtime)));
+        let reserved =
+            arguments.runtime().and_then(|runtime| Ok((reserve(runtime, &class, options)?, runtime.session)));
         match reserved {
-            Ok((Reserved { actor, token, is_new }, runtime)) => {
+            Ok((Reserved { actor, token, is_new }, session)) => {
                 if is_new {
                     let target = Target::Constructor { actor, class: class.name.clone() };
-                    drop(submit(&runtime, target, arguments, Returns::One, None, TaskOptions::new()));
+                    drop(submit(target, arguments, Returns::One, None, TaskOptions::new()));
                 }
-                Self { session: runtime.session, actor, class, token: Token::Held(token) }
+                Self { session, actor, class, token: Token::Held(token) }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
@@ -618,9 +617,9 @@ impl ActorRef {
         items: Option<Arc<Items>>,
     ) -> ResultCells {
         let Self { session, actor, class, token } = self;
-        let runtime = match current::runtime_of(session) {
-            Ok(runtime) => runtime,
-            Err(error) => return failed(session, returns, &error.into()),
+        let Some(runtime) = arguments.runtime().ok().filter(|runtime| runtime.is_of(session)) else {
+            let failure = current::runtime_of(session).map_or_else(Failure::from, |_| Failure::SessionOver);
+            return failed(session, returns, &failure);
         };
         let token = match token {
             Token::Held(token) => token,
@@ -638,7 +637,7 @@ impl ActorRef {
             }
         }
         let target = Target::Method { actor, method, class: class.name, name, token };
-        let cells = submit(&runtime, target, arguments, returns, items, TaskOptions::new());
+        let cells = submit(target, arguments, returns, items, TaskOptions::new());
         if let Some(limit) = limited.as_ref().and_then(|token| token.limit.as_ref()) {
             limit.made(cells.first());
         }
@@ -677,7 +676,7 @@ impl ActorRef {
     /// # Errors
     /// The reason why there is no actor; [`Failure::SessionOver`].
     pub fn begin_to_terminate(&self) -> Result<Ref> {
-        let runtime = current::runtime_of(self.session)?;
+        current::runtime_of(self.session)?;
         let token = match &self.token {
             Token::Held(token) => token.clone(),
             Token::Failed(failure) => return Err((**failure).clone().into()),
@@ -685,7 +684,7 @@ impl ActorRef {
         let Callee::Method(method) = Callee::TERMINATE else { unreachable!("it is a method") };
         let (actor, class, name) = (self.actor, self.class.name.clone(), Name::Static("terminate"));
         let target = Target::Method { actor, method, class, name, token };
-        let cells = submit(&runtime, target, ArgumentList::default(), Returns::One, None, TaskOptions::new());
+        let cells = submit(target, ArgumentList::default(), Returns::One, None, TaskOptions::new());
         let first = references(cells).next();
         first.ok_or_else(|| Failure::Other("a call has no result".into()).into())
     }

@@ -17,7 +17,6 @@ use crate::front::reference::Ref;
 use crate::front::resources::demand_of_call;
 use crate::mail::waiters::Mail;
 use crate::resources::Demand;
-use crate::runtime::{Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 
@@ -32,10 +31,7 @@ pub fn call_function(
     options: TaskOptions,
 ) -> impl Iterator<Item = Ref> {
     let Definition { key, name } = function;
-    references(match current::runtime() {
-        Ok(runtime) => submit(&runtime, Target::Function { key, name }, arguments, returns, None, options),
-        Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
-    })
+    references(submit(Target::Function { key, name }, arguments, returns, None, options))
 }
 
 /// Makes the first reference to each cell.
@@ -45,19 +41,18 @@ pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
 
 /// Makes a call. Returns the cells of its results. The items of a stream go to `items`.
 pub(crate) fn submit(
-    runtime: &Runtime,
     target: Target,
     arguments: ArgumentList,
     returns: Returns,
     items: Option<Arc<Items>>,
     options: TaskOptions,
 ) -> ResultCells {
-    let ArgumentList { arguments, failure } = arguments;
-    if let Some(failure) = failure {
-        return failed(SessionNumber::NONE, returns, &failure);
-    }
+    let (runtime, arguments) = match arguments.into_parts() {
+        Ok(parts) => parts,
+        Err(failure) => return failed(SessionNumber::NONE, returns, &failure),
+    };
     let demand = match &target {
-        Target::Function { name, .. } => match demand_of_call(runtime, &options, || name.to_string()) {
+        Target::Function { name, .. } => match demand_of_call(&runtime, &options, || name.to_string()) {
             Ok(demand) => demand,
             Err(failure) => return failed(SessionNumber::NONE, returns, &failure),
         },

@@ -66,12 +66,14 @@ impl Ref {
 
     /// The id of the reference and of its clones in all processes. No other reference has it, and it never changes.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> RefId {
         self.id
     }
 
     /// The session that the reference belongs to.
     #[must_use]
+    #[inline]
     pub fn session(&self) -> SessionNumber {
         match &self.to {
             Referent::Result(cell) => cell.session,
@@ -81,6 +83,7 @@ impl Ref {
 
     /// Whether the value or the error is there. Does not receive new results: see [`wait`]. Costs one or two loads.
     #[must_use]
+    #[inline]
     pub fn is_ready(&self) -> bool {
         match &self.to {
             Referent::Result(cell) => cell.is_ready(),
@@ -294,8 +297,7 @@ pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
 
 /// Refuses references of a session that has ended.
 pub(crate) fn check_session<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
-    let is_of_it = |session: SessionNumber| session == runtime.session || session == SessionNumber::NONE;
-    if refs.iter().all(|reference| is_of_it(reference.as_ref().session())) {
+    if refs.iter().all(|reference| runtime.is_of(reference.as_ref().session())) {
         Ok(())
     } else {
         Err(Failure::SessionOver.into())

@@ -13,12 +13,11 @@ use crate::call::waiter::Waiter;
 use crate::definition::Definition;
 use crate::error::Failure;
 use crate::front::arguments::ArgumentList;
-use crate::front::function::{failed, submit};
+use crate::front::function::submit;
 use crate::front::future::Registered;
 use crate::front::reference::Ref;
 use crate::mail::waiters::Mail;
 use crate::runtime::{Behind, Runtime, current};
-use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 
 /// The items of a call that makes a stream. Dropping it cancels the call.
@@ -42,13 +41,8 @@ pub fn call_streaming(
     options: TaskOptions,
 ) -> ItemStream {
     let (returns, items) = (Returns::Stream(in_flight_max), Items::new(in_flight_max));
-    let cells = match current::runtime() {
-        Ok(runtime) => {
-            let target = Target::Function { key: function.key, name: function.name };
-            submit(&runtime, target, arguments, returns, Some(items.clone()), options)
-        }
-        Err(error) => failed(SessionNumber::NONE, returns, &error.into()),
-    };
+    let target = Target::Function { key: function.key, name: function.name };
+    let cells = submit(target, arguments, returns, Some(items.clone()), options);
     ItemStream::new(cells, items)
 }
 

@@ -22,6 +22,7 @@ pub struct RuntimeRef(Guard<Option<Arc<Runtime>>>);
 impl Deref for RuntimeRef {
     type Target = Arc<Runtime>;
 
+    #[inline]
     fn deref(&self) -> &Arc<Runtime> {
         self.0.as_ref().expect("there was one when it was borrowed, and what is borrowed does not change")
     }
@@ -49,7 +50,7 @@ pub fn runtime() -> Result<RuntimeRef> {
 /// As [`runtime`], and [`Failure::SessionOver`] when the session has ended.
 pub fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
     match runtime() {
-        Ok(runtime) if session == runtime.session || session == SessionNumber::NONE => Ok(runtime),
+        Ok(runtime) if runtime.is_of(session) => Ok(runtime),
         Err(Error::NotInitialized) if session == SessionNumber::NONE => Err(Error::NotInitialized),
         Ok(_) | Err(Error::NotInitialized) => Err(Failure::SessionOver.into()),
         Err(error) => Err(error),

@@ -109,7 +109,13 @@ impl Runtime {
         })
     }
 
+    /// Whether a reference or an actor of the session with this number can be used here.
+    pub(crate) fn is_of(&self, session: SessionNumber) -> bool {
+        session == self.session || session == SessionNumber::NONE
+    }
+
     /// The client of this process.
+    #[inline]
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -353,8 +359,23 @@ impl Runtime {
         &self,
         deadline: Option<Instant>,
         awaited: impl Fn() -> Awaited,
-        look: impl FnMut() -> Option<R>,
+        mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
+        let mut found = None;
+        self.wait_until(deadline, &awaited, &mut || {
+            found = look();
+            found.is_some()
+        });
+        found
+    }
+
+    // Not generic: it is compiled here, with all that it calls inlined, and not in each crate that waits.
+    fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        awaited: &dyn Fn() -> Awaited,
+        is_found: &mut dyn FnMut() -> bool,
+    ) {
         // A worker that waits for other processes gives its place to them once it sleeps.
         let waiting = OnceCell::new();
         let sleeps = || {
@@ -363,7 +384,7 @@ impl Runtime {
                 Some(self.executor.as_ref()?.wait(self.head()?))
             });
         };
-        self.waiters.wait(self, deadline, sleeps, awaited, look)
+        self.waiters.wait(self, deadline, sleeps, awaited, || is_found().then_some(()));
     }
 
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
