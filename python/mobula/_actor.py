@@ -20,6 +20,9 @@ T = TypeVar("T")
 # The name of the attribute that `method` leaves on a method.
 _METHOD_OPTIONS = "__mobula_method__"
 
+# How often a method is tried again, where it says so, and for which errors: all, or those of some classes.
+Retries = tuple[int | None, Any]
+
 # The methods that all actors have: they do nothing, run a function on the state, and end the actor.
 _OF_ALL = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
@@ -37,6 +40,7 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     if not options or options.keys() - known:
         raise ValueError(f"method has the options {', '.join(sorted(known))}")
     _options.check_num_returns(options.get("num_returns"))
+    _options.check_retry_exceptions(options.get("retry_exceptions"))
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
         setattr(function, _METHOD_OPTIONS, options)
@@ -53,12 +57,16 @@ class _Methods:
         self.num_returns: dict[str, int] = {}
         # The concurrency groups of methods that name one.
         self.groups: dict[str, str] = {}
+        # How often methods are tried again, and for which errors, where they say so.
+        self.retries: dict[str, Retries] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
                 continue
             options = getattr(function, _METHOD_OPTIONS, {})
             if options.get("concurrency_group"):
                 self.groups[name] = options["concurrency_group"]
+            if options.get("retry_exceptions"):
+                self.retries[name] = (options.get("max_task_retries"), options["retry_exceptions"])
             self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
             self.signatures[name] = of_method(cls, name)
 
@@ -108,6 +116,9 @@ class ActorClass(Generic[T]):
         _options.check(options, is_actor=True)
         return _OptionedClass(self, {**self._defaults, **options})
 
+    def _remote(self, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any) -> ActorHandle:
+        return self.options(**options).remote(*args, **(kwargs or {}))
+
     def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
         """Return a node of a graph: an actor that starts when the graph is executed first."""
         from mobula.dag import ClassNode
@@ -139,7 +150,14 @@ class ActorClass(Generic[T]):
             if "is taken by a living actor" not in str(error):
                 raise
             raise ActorAlreadyExistsError(str(error)) from error
-        return ActorHandle(actor, self.__name__, self._methods.num_returns, self._methods.signatures)
+        return ActorHandle(
+            actor,
+            self.__name__,
+            self._methods.num_returns,
+            self._methods.signatures,
+            self._methods.retries,
+            options.get("max_task_retries") or 0,
+        )
 
     def __reduce__(self) -> Any:
         return (ActorClass, (self._class, self._defaults))
@@ -165,7 +183,7 @@ class _OptionedClass(Generic[T]):
 class ActorMethod:
     """A method of an actor, to be called by ``.remote()``."""
 
-    __slots__ = ("_handle", "_in_flight_max", "_name", "_num_returns", "_signature")
+    __slots__ = ("_called", "_handle", "_in_flight_max", "_name", "_num_returns", "_signature")
 
     def __init__(
         self,
@@ -174,9 +192,12 @@ class ActorMethod:
         num_returns: int,
         signature: Signature | None,
         in_flight_max: int = IN_FLIGHT_MAX,
+        called: str | None = None,
     ) -> None:
         # The handle is held: `Actor.remote().method.remote()` must not lose its actor in between.
         self._handle, self._name = handle, name
+        # The name, and behind it what the actor's process is to know of the call.
+        self._called = called or name
         self._num_returns, self._signature, self._in_flight_max = num_returns, signature, in_flight_max
 
     def __call__(self, *_: Any, **__: Any) -> Any:
@@ -190,9 +211,12 @@ class ActorMethod:
         if self._signature is not None:
             self._signature.check(args, kwargs)
         result = self._handle._mobula_actor.call(
-            self._name, args, kwargs or None, self._num_returns, self._in_flight_max
+            self._called, args, kwargs or None, self._num_returns, self._in_flight_max
         )
         return ObjectRefGenerator(result) if self._num_returns == -1 else result
+
+    def _remote(self, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any) -> Any:
+        return self.options(**options).remote(*args, **(kwargs or {}))
 
     def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
         """Return a node of a graph, which calls the method when the graph is executed."""
@@ -202,17 +226,28 @@ class ActorMethod:
 
     def options(self, **options: Any) -> ActorMethod:
         """Return the method with other options, of which there is ``num_returns``."""
-        known = {"num_returns", "_generator_backpressure_num_objects", "name", "concurrency_group"}
+        known = {
+            "concurrency_group",
+            "enable_task_events",
+            "max_task_retries",
+            "name",
+            "num_returns",
+            "retry_exceptions",
+            "_generator_backpressure_num_objects",
+        }
         unknown = options.keys() - known
         if unknown:
             raise ValueError(f"Invalid option keyword {', '.join(sorted(unknown))} for actor methods.")
         num_returns = options.get("num_returns")
         _options.check_num_returns(num_returns)
         wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
-        group = options.get("concurrency_group")
-        name = f"{self._name}\1{group}" if group else self._name
         in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
-        return ActorMethod(self._handle, name, wanted, self._signature, max(1, in_flight_max))
+        most, exceptions = (self._handle._mobula_retries or {}).get(self._name, (None, None))
+        exceptions = options.get("retry_exceptions", exceptions)
+        _options.check_retry_exceptions(exceptions)
+        most = options.get("max_task_retries", most)
+        called = self._handle._mobula_called(self._name, options.get("concurrency_group"), most, exceptions)
+        return ActorMethod(self._handle, self._name, wanted, self._signature, max(1, in_flight_max), called)
 
 
 class _Terminate(ActorMethod):
@@ -234,8 +269,12 @@ class ActorHandle:
         class_name: str,
         num_returns: dict[str, int] | None,
         signatures: dict[str, Signature | None],
+        retries: dict[str, Retries] | None = None,
+        max_task_retries: int = 0,
     ) -> None:
         self._mobula_actor = actor
+        self._mobula_retries = retries or None
+        self._mobula_max_task_retries = max_task_retries
         self._mobula_class_name = class_name
         # `None`: the methods are not known here, as of an actor that was found by its name.
         self._mobula_num_returns = num_returns
@@ -251,8 +290,22 @@ class ActorHandle:
         known = self._mobula_num_returns
         if known is not None and name not in known:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
-        found = ActorMethod(self, name, 1 if known is None else known[name], self._mobula_signatures.get(name))
-        return found
+        called = None
+        if self._mobula_retries is not None and name in self._mobula_retries:
+            called = self._mobula_called(name, None, *self._mobula_retries[name])
+        num_returns = 1 if known is None else known[name]
+        return ActorMethod(self, name, num_returns, self._mobula_signatures.get(name), IN_FLIGHT_MAX, called)
+
+    def _mobula_called(self, name: str, group: str | None, most: int | None, exceptions: Any) -> str | None:
+        """The name of a method, with the errors that are retried, and the group that the call runs in."""
+        most = self._mobula_max_task_retries if most is None else most
+        retries = ""
+        if exceptions and most:
+            from mobula._retries import described
+
+            retries = f"\2{described(most, exceptions)}"
+        in_group = f"\1{group}" if group else ""
+        return f"{name}{retries}{in_group}" if retries or in_group else None
 
     def __dir__(self) -> list[str]:
         return sorted({"__init__", *_OF_ALL, *(self._mobula_num_returns or ())})
@@ -271,7 +324,13 @@ class ActorHandle:
         return self._mobula_actor.hex()
 
     def __reduce__(self) -> Any:
-        known = (self._mobula_class_name, self._mobula_num_returns, self._mobula_signatures)
+        known = (
+            self._mobula_class_name,
+            self._mobula_num_returns,
+            self._mobula_signatures,
+            self._mobula_retries,
+            self._mobula_max_task_retries,
+        )
         return (ActorHandle, (self._mobula_actor, *known))
 
 

@@ -25,8 +25,10 @@ class Runner:
         self.groups: dict[str | None, int] = {None: description["max"], **description["groups"]}
         self.group_of: dict[str, str] = description["methods"]
 
-    def group(self, method: str, wanted: str | None) -> str | None:
-        """The group that a call runs in."""
+    def group(self, name: str) -> str | None:
+        """The group that a call runs in. Its name may be behind the method's."""
+        method, _, wanted = name.partition("\1")
+        method = method.partition("\2")[0]
         group = wanted or self.group_of.get(method)
         if group not in self.groups:
             raise ValueError(f"the actor has no concurrency group {group!r}: it has {[*self.groups][1:]}")
@@ -67,8 +69,7 @@ class AsyncRunner(Runner):
         kwargs: dict[str, Any] | None,
         reply: _mobula.Reply,
     ) -> None:
-        name, _, wanted = name.partition("\1")
-        places = self.places[self.group(name, wanted)]
+        places = self.places[self.group(name)]
         self.loop.call_soon_threadsafe(self._begin, places, method, args, kwargs or {}, reply)
 
     def _begin(
@@ -158,8 +159,7 @@ class ThreadRunner(Runner):
         kwargs: dict[str, Any] | None,
         reply: _mobula.Reply,
     ) -> None:
-        name, _, wanted = name.partition("\1")
-        self.pools[self.group(name, wanted)].submit(self._run, method, args, kwargs or {}, reply)
+        self.pools[self.group(name)].submit(self._run, method, args, kwargs or {}, reply)
 
     def _run(
         self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reply: _mobula.Reply

@@ -60,6 +60,9 @@ class RemoteFunction(Generic[P, R]):
         _options.check(options, is_actor=False)
         return _Optioned(self, self._prepare({**self._defaults, **options}))
 
+    def _remote(self, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any) -> Any:
+        return self.options(**options).remote(*args, **(kwargs or {}))
+
     def bind(self, *args: Any, **kwargs: Any) -> DAGNode:
         """Return a node of a graph, which calls the function when the graph is executed."""
         from mobula.dag import FunctionNode

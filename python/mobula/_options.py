@@ -72,7 +72,7 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
         if name == "namespace" and value == "":
             raise ValueError("a namespace cannot be empty: text, at least one character")
         if name == "retry_exceptions":
-            _check_retry_exceptions(value)
+            check_retry_exceptions(value)
         if name in _ABSENT and value not in (None, 0, -1):
             raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
         if name == "runtime_env" and value is not None:
@@ -83,31 +83,41 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
 def _check_kind(name: str, value: Any) -> None:
     """Refuse a value of another class than the option has, and a number that is too small."""
     if name in _TEXTS and not isinstance(value, str):
-        raise TypeError(f"{name} cannot be {value!r}: text")
+        raise _of_type(name, value, str)
     if name in _LEAST:
         if not isinstance(value, int):
-            raise TypeError(f"{name} cannot be {value!r}: a whole number")
+            raise _of_type(name, value, int)
         if value < _LEAST[name]:
-            raise ValueError(f"{name} cannot be {value}: at least {_LEAST[name]}")
+            least = "0, -1 or a positive integer, where -1 represents infinity."
+            wanted = {-1: least, 0: "0 or a positive integer", 1: "a positive integer"}[_LEAST[name]]
+            raise ValueError(f"The keyword '{name}' only accepts None, {wanted}")
     if name in _AMOUNTS:
         _check_amount(name, value)
+    if name in ("resources", "_metadata") and not isinstance(value, dict):
+        raise _of_type(name, value, dict)
     if name == "resources":
-        if not isinstance(value, dict):
-            raise TypeError(f"resources cannot be {value!r}: a dictionary of names and amounts")
         if value.keys() & {"CPU", "GPU", "memory"}:
             raise ValueError("CPU, GPU and memory are no names in resources: use num_cpus, num_gpus and memory")
         for resource, amount in value.items():
             _check_amount(resource, amount)
 
 
+def _of_type(name: str, value: Any, *types: type) -> TypeError:
+    """The error for a value of another class. Programs look for Ray's words."""
+    return TypeError(f"The type of keyword '{name}' must be {(*types, type(None))}, but received type {type(value)}")
+
+
 def _check_amount(name: str, amount: Any) -> None:
     if not isinstance(amount, int | float):
-        raise TypeError(f"an amount of {name} cannot be {amount!r}: a number")
+        raise _of_type(name, amount, int, float)
     if amount < 0:
-        raise ValueError(f"an amount of {name} cannot be negative: {amount}")
+        raise ValueError(f"The quantity of resource {name} cannot be negative: {amount}")
+    if 0 < amount < 0.0001:
+        raise ValueError(f"The precision of the fractional quantity of resource {name} cannot go beyond 0.0001")
 
 
-def _check_retry_exceptions(value: Any) -> None:
+def check_retry_exceptions(value: Any) -> None:
+    """Refuse what does not say which errors are retried."""
     text = f"retry_exceptions must be either a boolean or a list of exceptions, got {value!r}"
     if not isinstance(value, bool | list | tuple | None):
         raise TypeError(text)
@@ -120,9 +130,13 @@ def check_num_returns(num_returns: Any) -> None:
     """Refuse a number of results that cannot be."""
     if num_returns is None or num_returns in ("streaming", "dynamic"):
         return
-    if not isinstance(num_returns, int) or num_returns < 0:
-        error = ValueError if isinstance(num_returns, int) else TypeError
-        raise error(f"num_returns cannot be {num_returns!r}: a number, at least 0, 'streaming', or 'dynamic'")
+    if not isinstance(num_returns, int):
+        raise _of_type("num_returns", num_returns, int, str)
+    if num_returns < 0:
+        raise ValueError(
+            "The keyword 'num_returns' only accepts None, a non-negative integer, 'streaming' (for generators), or "
+            "'dynamic'"
+        )
 
 
 def num_returns_of(function: Any, num_returns: Any) -> int:
@@ -152,7 +166,8 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
         max_calls=options.get("max_calls") or 0,
         max_retries=3 if retries is None else retries,
         retry_exceptions=bool(options.get("retry_exceptions")),
-        retry_delay=None,
+        # The first time; it doubles with each further one.
+        retry_delay=0.01 if options.get("retry_exceptions") else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from types import GeneratorType
@@ -80,6 +81,79 @@ class RetriedItems:
     def close(self) -> None:
         """End the generator."""
         self._items.close()
+
+
+def described(most: int, exceptions: Any) -> str:
+    """Say in a text how often a method is tried again (-1: without limit), and for which errors."""
+    import base64
+
+    from mobula._serialization import dumps
+
+    classes = (Exception,) if exceptions is True else tuple(exceptions)
+    return base64.b64encode(dumps((most, classes))).decode()
+
+
+def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
+    """Return a method that is tried again, in its actor, when it fails with some errors.
+
+    The items that a generator has given already are skipped then.
+    """
+    import base64
+    import itertools
+    import pickle
+
+    most, classes = pickle.loads(base64.b64decode(description))
+    attempts = range(most) if most >= 0 else itertools.count()
+
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        for _ in attempts:
+            try:
+                return await method(*args, **kwargs)
+            except classes:
+                pass
+        return await method(*args, **kwargs)
+
+    async def async_items(*args: Any, **kwargs: Any) -> Any:
+        given = 0
+        for attempt in itertools.chain(attempts, (None,)):
+            try:
+                seen = 0
+                async for item in method(*args, **kwargs):
+                    seen += 1
+                    if seen > given:
+                        given = seen
+                        yield item
+                return
+            except classes:
+                if attempt is None:
+                    raise
+
+    def items(*args: Any, **kwargs: Any) -> Any:
+        given = 0
+        for attempt in itertools.chain(attempts, (None,)):
+            try:
+                for item in itertools.islice(method(*args, **kwargs), given, None):
+                    given += 1
+                    yield item
+                return
+            except classes:
+                if attempt is None:
+                    raise
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for _ in attempts:
+            try:
+                return method(*args, **kwargs)
+            except classes:
+                pass
+        return method(*args, **kwargs)
+
+    kinds: list[tuple[Callable[[Any], bool], Callable[..., Any]]] = [
+        (inspect.iscoroutinefunction, coroutine),
+        (inspect.isasyncgenfunction, async_items),
+        (inspect.isgeneratorfunction, items),
+    ]
+    return next((found for is_kind, found in kinds if is_kind(method)), call)
 
 
 def results(result: Any, count: int) -> list[Any]:

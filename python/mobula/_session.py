@@ -162,7 +162,7 @@ def init(
         num_gpus=num_gpus,
         memory=_memory,
         resources=resources,
-        object_store_memory=object_store_memory,
+        object_store_memory=None if object_store_memory is None else int(object_store_memory),
         log_to_driver=log_to_driver,
         namespace=namespace or "default",
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
 import pickle
 import signal
 import sys
 import traceback
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from mobula import _environments, _mobula, _session
 from mobula._retries import results
@@ -50,6 +52,13 @@ def flush() -> None:
             stream.flush()
 
 
+def leave(code: int) -> NoReturn:
+    """End this process as an interpreter ends, from any thread."""
+    atexit._run_exitfuncs()
+    flush()
+    os._exit(code)
+
+
 def runner(description: str) -> Any:
     """Return what runs the calls of an actor; ``None``: they run one at a time."""
     global _is_actor
@@ -68,8 +77,12 @@ def runner(description: str) -> Any:
 
 
 def method(state: Any, name: str) -> Any:
-    """Return the method of an actor. Behind the name may be the group that the call runs in."""
-    name = name.partition("\1")[0]
+    """Return the method of an actor. Behind the name may be its retries, and the group that the call runs in."""
+    name, _, retries = name.partition("\1")[0].partition("\2")
+    if retries:
+        from mobula._retries import again
+
+        return again(method(state, name), retries)
     if name == "__ray_ready__":
         return lambda: True
     if name == "__ray_call__":
@@ -97,6 +110,9 @@ def by_name(name: str) -> Any:
 
 def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str, bytes | None]:
     """Return an exception's text with its traceback, and the exception itself, if it can be pickled."""
+    if _is_actor and isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        # The actor ends, as a program would. The core ends one that has called `exit_actor`, which raises a text.
+        leave(error.code or 0)
     error = error.with_traceback(raised_at)
     if isinstance(error, KeyboardInterrupt) and _mobula.is_cancelled():
         error = TaskCancelledError("the call was cancelled while it ran").with_traceback(raised_at)

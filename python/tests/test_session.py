@@ -95,8 +95,8 @@ def test_options_that_cannot_be() -> None:
     with pytest.raises(ValueError):
         ray.init(num_cpus=-1)
     with pytest.raises(ValueError, match="address"):
-        ray.init(address="ray://elsewhere:10001")
-    with pytest.raises(ValueError, match="local_mode"):
+        ray.init(address="elsewhere:10001")
+    with pytest.raises(RuntimeError, match="local_mode"):
         ray.init(local_mode=True)
     assert not ray.is_initialized()
 

@@ -24,6 +24,8 @@ class ActorPool:
         self._actors: dict[ObjectRef[Any], ActorHandle] = {}
         self._numbers: dict[ObjectRef[Any], int] = {}
         self._refs: dict[int, ObjectRef[Any]] = {}
+        # What is to be got for each: itself, or the list that it is the first of.
+        self._wanted: dict[ObjectRef[Any], Any] = {}
         self._next_submission = 0
         self._next_return = 0
         # What waits for an actor.
@@ -35,7 +37,10 @@ class ActorPool:
             self._pending_submits.append((fn, value))
             return
         actor = self._idle.pop()
-        ref = fn(actor, value)
+        found = fn(actor, value)
+        # The results of a method that has several are one: its actor is free with all of them.
+        ref = found[0] if isinstance(found, list) else found
+        self._wanted[ref] = found
         self._actors[ref], self._numbers[ref] = actor, self._next_submission
         self._refs[self._next_submission] = ref
         self._next_submission += 1
@@ -57,8 +62,9 @@ class ActorPool:
         self._next_return += 1
         self._free(ref)
         if is_late:
+            del self._wanted[ref]
             raise TimeoutError(f"Timed out waiting for result. The task {ref} has been ignored.")
-        return mobula.get(ref)
+        return mobula.get(self._wanted.pop(ref))
 
     def get_next_unordered(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """Wait for any result."""
@@ -69,7 +75,7 @@ class ActorPool:
             raise TimeoutError("Timed out waiting for result")
         self._next_return = max(self._next_return, self._numbers[ready[0]] + 1)
         self._free(ready[0])
-        return mobula.get(ready[0])
+        return mobula.get(self._wanted.pop(ready[0]))
 
     def _free(self, ref: ObjectRef[Any]) -> None:
         """Give the actor of this result back to the pool."""
@@ -96,6 +102,7 @@ class ActorPool:
         while self._refs:
             ref = next(iter(self._refs.values()))
             del self._refs[self._numbers.pop(ref)]
+            del self._wanted[ref]
             self._return(self._actors.pop(ref))
         self._next_return = self._next_submission
         for value in values:
