@@ -377,7 +377,9 @@ def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str
     if of_ray is not None:
         of_cluster: list[str] = of_ray.ray.util.list_named_actors(all_namespaces)
         return of_cluster
-    named = _mobula.list_named_actors(all_namespaces)
+    # Those of the package itself are in a namespace of their own.
+    found = _mobula.list_named_actors(all_namespaces)
+    named = [actor for actor in found if "mobula_internal" not in actor]
     if all_namespaces:
         return [{"name": name, "namespace": namespace} for namespace, name in named]
     return [name for _, name in named]

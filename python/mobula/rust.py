@@ -107,8 +107,7 @@ class RustActorClass:
         """Start an actor, in a process of its own. It ends with its last handle."""
         if not _mobula.is_initialized():
             ensure()
-        name = _options.name_in(self._options.get("name"), self._options.get("namespace"))
-        actor = _mobula.RustActor(self._path, self._name, _options.of_actor(self._options, name), args)
+        actor = _mobula.RustActor(self._path, self._name, _options.of_actor(self._options), args)
         return RustActorHandle(actor, self._name)
 
     def options(self, **options: Any) -> RustActorClass:

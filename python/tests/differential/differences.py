@@ -160,16 +160,6 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             " has all or none']",
             "there are no placement groups",
         ),
-        "a_named_list_of_actors": (
-            "([], [{'name': 'mobula_keys_and_values', 'namespace': 'mobula_internal'}])",
-            "the actor that has the keys and values of internal_kv is listed in its namespace",
-        ),
-        "names_of_the_module": (
-            "['ObjectRef', 'ObjectRefGenerator', 'remote', 'get', 'put', 'wait', 'cancel', 'kill', 'met"
-            "hod', 'init', 'nodes', 'shutdown', 'is_initialized', 'get_actor', 'get_gpu_ids', 'get_runt"
-            "ime_context', 'available_resources', 'cluster_resources', 'exceptions', 'actor', 'util']",
-            "classes of ids, other languages and the timeline are absent",
-        ),
     },
     "values": {
         "a_bytearray": ("(bytearray(b'abc'), [bytearray(b'abc')])", "a bytearray stays one"),

@@ -194,33 +194,3 @@ def a_graph_of_an_actor() -> Any:
 
 def a_named_list_of_actors() -> Any:
     return ray.util.list_named_actors(), ray.util.list_named_actors(all_namespaces=True)
-
-
-def names_of_the_module() -> Any:
-    names = [
-        "ObjectRef",
-        "ObjectRefGenerator",
-        "remote",
-        "get",
-        "put",
-        "wait",
-        "cancel",
-        "kill",
-        "method",
-        "init",
-        "nodes",
-    ]
-    names += ["shutdown", "is_initialized", "get_actor", "get_gpu_ids", "get_runtime_context", "available_resources"]
-    names += ["cluster_resources", "exceptions", "actor", "util", "timeline", "show_in_dashboard", "java_function"]
-    names += [
-        "cpp_function",
-        "LoggingConfig",
-        "ActorID",
-        "TaskID",
-        "JobID",
-        "NodeID",
-        "WorkerID",
-        "UniqueID",
-        "JobConfig",
-    ]
-    return [name for name in names if hasattr(ray, name)]
