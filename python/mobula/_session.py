@@ -242,6 +242,26 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
 
 atexit.register(shutdown)
 
+_has_warned_of_fork = False
+
+
+def _before_fork() -> None:
+    """Warn of arrays that a forked child cannot read: the store's memory is not there."""
+    global _has_warned_of_fork
+    if _mobula.memory_count() and not _has_warned_of_fork:
+        import warnings
+
+        _has_warned_of_fork = True
+        warnings.warn(
+            "this process forks while it has arrays that lie in the store: reading one of them in the child ends the "
+            "child with SIGSEGV. Pass the child a copy (array.copy()), or start it by the method 'spawn'.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+os.register_at_fork(before=_before_fork)
+
 
 def is_initialized() -> bool:
     """Whether there is a session."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
+import os
 import select
 import threading
 import time
@@ -120,17 +123,55 @@ def _poll_of(thing: Any) -> Callable[[_mobula.Notifier, int], bool]:
 
 _lock = threading.Lock()
 _background: asyncio.AbstractEventLoop | None = None
+_waiting_thread: threading.Thread | None = None
+
+
+def _after_fork() -> None:
+    """A forked child has none of the parent's threads."""
+    global _background, _lock
+    _background, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Result(concurrent.futures.Future[Any]):
+    """The result of a reference. A callback runs on a thread of its own: it may wait for other results."""
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+        def call(done: concurrent.futures.Future[Any]) -> None:
+            if threading.current_thread() is _waiting_thread:
+                threading.Thread(target=fn, args=(done,), name="mobula-callback", daemon=True).start()
+            else:
+                fn(done)
+
+        super().add_done_callback(call)
 
 
 def future(reference: ObjectRef[Any]) -> concurrent.futures.Future[Any]:
     """Return the result of a reference as a future. One thread waits for all of them."""
-    global _background
+    global _background, _waiting_thread
     with _lock:
         if _background is None:
             _background = asyncio.new_event_loop()
-            threading.Thread(target=_background.run_forever, name="mobula-futures", daemon=True).start()
+            _waiting_thread = threading.Thread(target=_background.run_forever, name="mobula-futures", daemon=True)
+            _waiting_thread.start()
         loop = _background
-    return asyncio.run_coroutine_threadsafe(wait_for(reference), loop)
+    result = _Result()
+
+    async def wait() -> None:
+        try:
+            value = await wait_for(reference)
+        except BaseException as error:
+            give: Callable[[], None] = functools.partial(result.set_exception, error)
+        else:
+            give = functools.partial(result.set_result, value)
+        # The program may have cancelled it.
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            give()
+
+    asyncio.run_coroutine_threadsafe(wait(), loop)
+    return result
 
 
 def as_future(reference: ObjectRef[Any]) -> asyncio.Future[Any]:

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mobula_runtime::{
     Failure, Host, Instance, Invocation, Key, PushError, Returns, TaskError, TaskErrorKind, label,
@@ -20,7 +20,7 @@ use crate::interpreter::{Attribute, without_lock};
 use crate::reply::Reply;
 use crate::value::{self, Value};
 
-static HOST: Python3 = Python3 { functions: Mutex::new(None) };
+static HOST: Python3 = Python3 { functions: Mutex::new(None), uses: AtomicU64::new(0) };
 static IS_HERE: AtomicBool = AtomicBool::new(false);
 /// The thread that runs calls, which is the interpreter's main thread: signal handlers run there.
 static MAIN_THREAD: OnceLock<libc::pthread_t> = OnceLock::new();
@@ -68,16 +68,23 @@ pub(crate) fn build_id() -> u64 {
 
 /// See the module's documentation.
 struct Python3 {
-    /// The functions that this process has run.
+    /// The functions that this process has run most recently.
     functions: Mutex<Option<FxHashMap<Key, Known>>>,
+    /// How many calls have begun.
+    uses: AtomicU64,
 }
 
 /// A function that this process has run.
 struct Known {
     function: Py<PyAny>,
-    /// How many calls of it have begun here.
+    /// How many calls of it have begun here, where its worker ends after some.
     calls: u32,
+    /// When it was called last: a number that grows.
+    used: u64,
 }
+
+/// The functions that a worker keeps, with what they capture.
+const FUNCTIONS_MAX: usize = 256;
 
 thread_local! {
     /// The name in the last label.
@@ -149,6 +156,10 @@ impl Host for Python3 {
 }
 
 impl Python3 {
+    fn next_use(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The function of this key, which is read from the first argument once. Takes that argument.
     fn function<'py>(
         &self,
@@ -157,15 +168,28 @@ impl Python3 {
         on: &mut Invocation<'_>,
     ) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
         let unknown = |error| (error, "function".to_owned());
-        let known = |functions: &FxHashMap<Key, Known>| Some(functions.get(&key)?.function.clone_ref(py));
-        let found = self.functions.lock().as_ref().and_then(known);
+        let known = |functions: &mut FxHashMap<Key, Known>| {
+            let known = functions.get_mut(&key)?;
+            known.used = self.next_use();
+            Some(known.function.clone_ref(py))
+        };
+        let found = self.functions.lock().as_mut().and_then(known);
         if let Some(found) = found {
             skip_argument(on).map_err(unknown)?;
             return Ok(found.into_bound(py));
         }
         let function = argument(py, on).map_err(unknown)?;
-        let known = Known { function: function.clone().unbind(), calls: 0 };
-        self.functions.lock().get_or_insert_default().insert(key, known);
+        let known = Known { function: function.clone().unbind(), calls: 0, used: self.next_use() };
+        let mut functions = self.functions.lock();
+        let all = functions.get_or_insert_default();
+        let before = all.insert(key, known);
+        // A function is read again if it is called again. One whose calls are counted must stay.
+        let oldest = all.iter().filter(|(_, known)| known.calls == 0).min_by_key(|(_, known)| known.used);
+        let oldest = oldest.map(|(key, _)| *key).filter(|_| all.len() > FUNCTIONS_MAX);
+        let oldest = oldest.and_then(|key| all.remove(&key));
+        drop(functions);
+        // With what they capture, whose destructors run now.
+        drop((before, oldest));
         Ok(function)
     }
 

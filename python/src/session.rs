@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
-use mobula_runtime::{Error, Launch, Resources, Session, SessionOptions};
+use mobula_runtime::{Error, Launch, OutputSink, Resources, Session, SessionOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::error::raised;
 use crate::host;
+use crate::interpreter::Attribute;
 
 /// Keeps the session of this process alive; `None`: there is none, or this is a worker.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
@@ -41,6 +44,7 @@ pub(crate) fn start(
     options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
     options.capacity_bytes = object_store_memory;
     options.forward_output = log_to_driver;
+    options.output = Some(OutputSink::new(show));
     options.namespace = namespace;
     py.detach(|| {
         let session = mobula_runtime::start(options)?;
@@ -50,6 +54,18 @@ pub(crate) fn start(
         Ok::<_, Error>(socket)
     })
     .map_err(|error| raised(py, error))
+}
+
+/// Writes what workers print into `sys.stdout` and `sys.stderr`, where the program has put others in their places:
+/// notebooks do, and tests, and `contextlib.redirect_stdout`.
+fn show(is_error: bool, lines: &[u8]) -> io::Result<bool> {
+    static SHOW: Attribute = Attribute::new("mobula._output", "show");
+    let show = |py: Python<'_>| SHOW.get(py)?.call1((is_error, PyBytes::new(py, lines)))?.extract();
+    match Python::try_attach(|py| show(py).map_err(|error: PyErr| io::Error::other(error.to_string()))) {
+        Some(taken) => taken,
+        // The interpreter ends.
+        None => Ok(false),
+    }
 }
 
 fn launch(command: Vec<OsString>) -> Launch {

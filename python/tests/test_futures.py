@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +136,40 @@ def test_a_program_ends_when_its_calls_are_over(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", script], timeout=LONG, check=True)
     assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_a_callback_may_wait_for_another_result(session: None) -> None:
+    @mobula.remote
+    def wait_for(event: Any) -> int:
+        return 1
+
+    slow = mobula.remote(time.sleep)
+    done = threading.Event()
+    found: list[Any] = []
+
+    def callback(finished: Any) -> None:
+        # The thread that waits for all results would wait for itself.
+        found.append(slow.remote(0).future().result(60))
+        done.set()
+
+    slow.remote(0.05).future().add_done_callback(callback)
+    assert done.wait(60) and found == [None]
+    called = threading.Event()
+    slow.remote(0.05)._on_completed(lambda value: (slow.remote(0).future().result(60), called.set()))
+    assert called.wait(60)
+
+
+def test_a_forked_child_gets_an_error_and_does_not_wait(session: None) -> None:
+    reference = mobula.remote(time.sleep).remote(1)
+    reference.future()
+    child = os.fork()
+    if child == 0:
+        try:
+            reference.future().result(60)
+        except RuntimeError:
+            os._exit(7)
+        except BaseException:
+            os._exit(8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert mobula.get(reference) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -243,3 +244,13 @@ def test_a_pickled_reference_is_never_another_one() -> None:
 
     with pytest.raises(ValueError, match="not of the value"):
         ray.get(ray.put(Opens(data, other)))
+
+
+def test_a_fork_warns_of_arrays_that_the_child_cannot_read(session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobula._session._has_warned_of_fork", False)
+    held = ray.get(ray.put(np.arange(1000)))
+    with pytest.warns(RuntimeWarning, match="forks while it has arrays"):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and held[-1] == 999

@@ -70,7 +70,7 @@ pub use crate::host::invocation::Invocation;
 pub use crate::host::reply::Reply;
 pub use crate::host::{Host, Instance};
 pub use crate::process::launch::Launch;
-pub use crate::process::output::label;
+pub use crate::process::output::{OutputSink, label};
 pub use crate::process::role::ROLE;
 pub use crate::process::stack;
 pub use crate::resources::{Amounts, Resources};

@@ -1,6 +1,7 @@
 //! Memory of an object, as Python sees it.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mobula_client::Object;
 use pyo3::exceptions::PyBufferError;
@@ -15,10 +16,27 @@ pub(crate) struct Memory {
     range: Range<usize>,
 }
 
+/// How many parts of objects Python has.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many views of the store's memory this process has: a forked child cannot read them.
+#[pyfunction]
+pub(crate) fn memory_count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Memory {
     /// `None` if the object has no such part.
     pub(crate) fn new(object: Object, range: Range<usize>) -> Option<Self> {
-        object.get(range.clone()).is_some().then_some(Self { object, range })
+        object.get(range.clone())?;
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        Some(Self { object, range })
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::process::output::{self, Prefixer, Stream};
+use crate::process::output::{self, OutputSink, Prefixer, Stream};
 
 /// The most pieces of output that wait to be written. Beyond that, workers wait.
 const QUEUE_PIECES: usize = 16;
@@ -59,8 +59,8 @@ pub(super) struct Pipe {
 }
 
 impl Output {
-    /// Starts the thread that writes.
-    pub(super) fn new() -> Self {
+    /// Starts the thread that writes: into `sink`, or where that does not take it, into this process's own output.
+    pub(super) fn new(sink: Option<OutputSink>) -> Self {
         let (sender, pieces) = bounded::<(Stream, Vec<u8>)>(QUEUE_PIECES);
         let (ends, written) = bounded(0);
         let waiting_bytes = Arc::new(AtomicU64::new(0));
@@ -69,7 +69,9 @@ impl Output {
             let _ends: Sender<()> = ends;
             let mut failed = [false; 2];
             for (stream, bytes) in pieces {
-                let result = stream.write_all(&bytes);
+                let taken =
+                    sink.as_ref().map_or(Ok(false), |sink| sink.take(stream == Stream::Stderr, &bytes));
+                let result = taken.and_then(|taken| if taken { Ok(()) } else { stream.write_all(&bytes) });
                 waiting.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
                 let failed = &mut failed[stream as usize];
                 if let Err(error) = &result

@@ -24,7 +24,7 @@ use crate::error::ExitReason;
 use crate::process::child::Child;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
-use crate::process::output::Stream;
+use crate::process::output::{OutputSink, Stream};
 use crate::process::role::{Role, WorkerRole};
 use crate::process::spawner::Spawner;
 use crate::resources::Resources;
@@ -40,6 +40,8 @@ pub(crate) struct WorkerOptions {
     /// The program that workers run.
     pub(crate) launch: Launch,
     pub(crate) forward_output: bool,
+    /// Where it goes; `None`: to this process's own output.
+    pub(crate) output: Option<OutputSink>,
     pub(crate) spin: Duration,
     /// The resources of the session.
     pub(crate) resources: Resources,
@@ -88,7 +90,8 @@ impl Processes {
     pub(crate) fn new(options: WorkerOptions, head: OwnerId) -> std::io::Result<Self> {
         let token_last = u64::from(std::process::id()) << 32;
         let (ends, pipes) = (Watches::new()?, Watches::new()?);
-        let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new());
+        let (running, overflowed, output) =
+            (HashMap::new(), HashSet::new(), Output::new(options.output.clone()));
         let spawner = Spawner::new();
         Ok(Self { options, head, spawner, running, ends, pipes, token_last, overflowed, output })
     }

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -65,6 +66,32 @@ fn flush_stdout() {
 /// The last part of a path: the short name of a function.
 fn short(name: &str) -> &str {
     name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Takes what workers print, in place of this process's own output: whole lines, in order, with their prefixes.
+#[derive(Clone)]
+pub struct OutputSink(Arc<TakeOutput>);
+
+/// Gets whether the lines are for standard error, and the lines.
+type TakeOutput = dyn Fn(bool, &[u8]) -> io::Result<bool> + Send + Sync;
+
+impl OutputSink {
+    /// A sink that calls this function, on a thread of the session, with whether the lines are for standard error, and
+    /// the lines. It returns whether it has taken them; those that it has not go to this process's own output. It may
+    /// block: then workers that print wait.
+    pub fn new(take: impl Fn(bool, &[u8]) -> io::Result<bool> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    pub(crate) fn take(&self, is_error: bool, lines: &[u8]) -> io::Result<bool> {
+        (self.0)(is_error, lines)
+    }
+}
+
+impl std::fmt::Debug for OutputSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OutputSink")
+    }
 }
 
 /// One of this process's outputs.

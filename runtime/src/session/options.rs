@@ -10,6 +10,7 @@ use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 use crate::head::MemoryOptions;
 use crate::process::launch::Launch;
+use crate::process::output::OutputSink;
 use crate::resources::{Amounts, Resources};
 
 /// The most workers that are kept.
@@ -49,6 +50,8 @@ pub struct SessionOptions {
     pub namespace: Option<String>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
     pub forward_output: Option<bool>,
+    /// Where it goes in place of this process's output.
+    pub output: Option<OutputSink>,
     /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
     pub spin: Option<Duration>,
     /// The share of the memory, of the machine or of a control group, that may be in use before a worker is ended. More
@@ -85,6 +88,7 @@ impl SessionOptions {
             session_dir: None,
             namespace: None,
             forward_output: None,
+            output: None,
             spin: None,
             memory_usage_threshold: None,
             memory_monitor_interval: None,

@@ -117,6 +117,7 @@ impl Running {
                 socket: socket.clone(),
                 launch,
                 forward_output: options.forward_output.unwrap_or(true),
+                output: options.output.clone(),
                 spin,
                 resources: resources.clone(),
                 gpus,
