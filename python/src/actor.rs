@@ -121,13 +121,16 @@ impl Actor {
     }
 
     /// Pickles the actor within a value that mobula pickles.
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Place, u64, String, u32))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
         let ExportedActor { actor, token, max_pending_calls, .. } =
             self.to.export().map_err(|error| raised(py, error))?;
         let state = (context::add(token)?, actor, self.class.to_string(), max_pending_calls);
         Ok((RESTORED.get(py)?.clone(), state))
     }
 }
+
+/// What a pickled actor has; see [`actor_restored`].
+type Restored = (Place, u64, String, u32);
 
 /// An actor that was pickled within a value.
 #[pyfunction]
