@@ -15,7 +15,7 @@ Arrays of numpy that are put, passed or returned lie in shared memory once, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobula import exceptions
 from mobula._actor import ActorClass, ActorHandle, exit_actor, get_actor, kill, method
@@ -36,7 +36,7 @@ from mobula._session import (
 from mobula._stream import ObjectRefGenerator
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from mobula._shared import shared
 
 __all__ = [
     "ActorClass",
@@ -61,6 +61,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "shared",
     "shutdown",
     "util",
     "wait",
@@ -84,8 +85,12 @@ _LATER = frozenset(
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     # Workers do without these until somebody asks for them.
+    if name == "shared":
+        from mobula._shared import shared
+
+        return shared
     if name in _LATER:
         import importlib
 

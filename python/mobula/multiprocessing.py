@@ -28,11 +28,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula._processes import Kind, Processes, Sent, Work, check_count, on_new_thread, report
 
-__all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError", "cpu_count"]
+if TYPE_CHECKING:
+    from mobula._process import Process
+    from mobula._shared_array import SharedArray
+
+__all__ = ["AsyncResult", "IMapIterator", "Pool", "Process", "SharedArray", "TimeoutError", "cpu_count"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,6 +49,19 @@ _LONG_RANGE = 100
 
 class TimeoutError(multiprocessing.context.TimeoutError, builtins.TimeoutError):
     """The result was not there in time."""
+
+
+def __getattr__(name: str) -> Any:
+    # A pool does without these, and without numpy.
+    if name == "Process":
+        from mobula._process import Process
+
+        return Process
+    if name == "SharedArray":
+        from mobula._shared_array import SharedArray
+
+        return SharedArray
+    raise AttributeError(f"module 'mobula.multiprocessing' has no attribute {name!r}")
 
 
 def cpu_count() -> int:
