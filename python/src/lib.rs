@@ -1,9 +1,9 @@
 //! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
 //!
 //! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
-//! results and actors, `call` makes calls, `rust` makes those of Rust programs, and `stream` and `waiting` are the other
-//! ways to wait. `plasma` is a client of a store by itself. In a worker, which is another interpreter, `host` runs the
-//! calls. The classes and functions that users see are in the Python package.
+//! results and actors. `call` makes calls, and `rust` those of Rust programs; `stream` and `waiting` are other ways to
+//! wait. `plasma` is a client of a store by itself. In a worker, which is another interpreter, `host` runs the calls.
+//! The classes and functions that users see are in the Python package.
 //!
 //! The interpreter's lock is never held while a thread waits, and no lock of this crate is held while Python code runs.
 
