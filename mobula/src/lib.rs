@@ -70,6 +70,7 @@ mod results;
 mod session;
 mod sources;
 mod takeover;
+pub mod util;
 pub mod value;
 
 pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
