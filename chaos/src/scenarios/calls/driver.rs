@@ -74,7 +74,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn run(mut self) -> Result<(), Violation> {
+    /// Says of each step that it is made.
+    pub(super) fn run(mut self, has_stepped: impl Fn()) -> Result<(), Violation> {
         let echo = Echo::options(ActorOptions::new().max_restarts(UNLIMITED)).remote();
         for _ in 0..STEPS {
             match self.random.below(11) {
@@ -90,6 +91,7 @@ impl Driver {
                 9 => self.detached()?,
                 _ => self.methods(&echo)?,
             }
+            has_stepped();
         }
         Ok(())
     }
