@@ -64,7 +64,7 @@ fn a_map_has_every_result_and_few_calls_ahead() {
     for (ordered, in_flight) in [(true, 1), (true, 7), (false, 1), (false, 7)] {
         let made = Cell::new(0);
         let items = (0..500).inspect(|_| made.set(made.get() + 1));
-        let map = util::map(items, |x| double::remote(x)).in_flight(in_flight);
+        let map = util::map(items, double::remote).in_flight(in_flight);
         let map = if ordered { map } else { map.unordered() };
         let mut results = Vec::new();
         for result in map {
@@ -121,11 +121,11 @@ fn the_first_error_ends_a_map_and_its_calls() {
 #[test]
 fn a_reduction_keeps_the_order_and_is_no_deeper_than_it_must_be() {
     let _session = session(2);
-    assert!(util::reduce(Vec::<ObjectRef<String>>::new(), |a, b| join::remote(a, b)).is_none());
+    assert!(util::reduce(Vec::<ObjectRef<String>>::new(), join::remote).is_none());
     for count in [1, 2, 3, 7, 8, 13, 40] {
         let words: Vec<_> =
             (0..count).map(|n| mobula::put(&char::from(b'A' + n).to_string()).unwrap()).collect();
-        let joined = util::reduce(&words, |left, right| join::remote(left, right)).unwrap().get().unwrap();
+        let joined = util::reduce(&words, join::remote).unwrap().get().unwrap();
         let text: String = joined.chars().filter(|c| !"()".contains(*c)).collect();
         assert!(text.bytes().eq((0..count).map(|n| b'A' + n)), "{joined}");
         let mut depth = 0_i32;
