@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use mobula::{Builder, Error, Failure};
+use mobula::{ActorHandle, ActorOptions, Builder, Error, Failure, get_actor};
 use mobula_tests::{eventually, is_running, turn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -37,6 +37,30 @@ fn last_as_long_as(file: PathBuf) {
     }
 }
 
+/// Counts, as an actor with a name.
+struct Counter(u32);
+
+#[mobula::remote(max_restarts = 1)]
+impl Counter {
+    fn new() -> Self {
+        Self(0)
+    }
+
+    fn increment(&mut self) -> u32 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+#[mobula::remote]
+fn increment(counter: ActorHandle<Counter>) -> mobula::Result<u32> {
+    counter.increment().get()
+}
+
 struct Holder;
 
 #[mobula::remote(num_cpus = 1)]
@@ -50,6 +74,11 @@ impl Holder {
     }
 }
 
+/// A result, as an answer.
+fn text(result: mobula::Result<impl ToString>) -> String {
+    result.map_or_else(|error| error.to_string().replace('\n', " "), |value| value.to_string())
+}
+
 /// A driver's loop: a line on standard input is a command, and a line that begins with `= ` the answer.
 #[test]
 #[ignore = "the other tests start it as a process"]
@@ -59,7 +88,7 @@ fn child_driver() {
     }
     let session = Builder::new().init().unwrap();
     let client = session.client();
-    let (mut pending, mut actors) = (Vec::new(), Vec::new());
+    let (mut pending, mut actors, mut counters) = (Vec::new(), Vec::new(), Vec::new());
     println!("= joined");
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
@@ -88,6 +117,27 @@ fn child_driver() {
             ["actor"] => {
                 actors.push(Holder::remote());
                 actors.last().unwrap().pid().get().unwrap().to_string()
+            }
+            ["serve", name] => {
+                let counter = Counter::options(ActorOptions::new().name(name)).remote();
+                let pid = text(counter.pid().get());
+                counters.push(counter);
+                pid
+            }
+            ["count", name] => match get_actor::<Counter>(name) {
+                Ok(counter) => {
+                    let count = text(counter.increment().get());
+                    counters.push(counter);
+                    count
+                }
+                Err(error) => error.to_string(),
+            },
+            ["count_again"] => text(counters.last().unwrap().increment().get()),
+            ["count_in_a_task"] => text(increment::remote(counters.last().unwrap().clone()).get()),
+            ["kill"] => text(mobula::kill(counters.last().unwrap()).map(|()| "killed")),
+            ["drop"] => {
+                counters.clear();
+                "dropped".to_owned()
             }
             ["publish", name, what] => {
                 let object = client.put(what.as_bytes()).unwrap();
@@ -353,6 +403,90 @@ fn drivers_go_on_when_the_process_of_the_session_is_killed() {
     let mut last = shared.driver();
     assert_eq!(last.ask("squares 10"), squares(10));
     last.end();
+    shared.stop();
+}
+
+#[test]
+fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    let pid = one.ask("serve counter");
+    assert_eq!(other.ask("count counter"), "1");
+    assert_eq!(one.ask("count counter"), "2");
+    assert_eq!(other.ask("count_in_a_task"), "3");
+    assert!(other.ask("serve counter").contains("\"counter\""), "the name is taken");
+    // It is restarted by its own driver, and found again by the other one.
+    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+    eventually("it is there again", || other.ask("count counter") == "1");
+    // A handle of any driver keeps it alive.
+    assert_eq!(one.ask("drop"), "dropped");
+    assert_eq!(other.ask("count counter"), "2");
+    eventually("it ends with its last handle", || {
+        other.ask("drop");
+        other.ask("count counter").contains("no actor")
+    });
+    // Any driver kills it.
+    one.ask("serve second");
+    assert_eq!(other.ask("count second"), "1");
+    assert_eq!(other.ask("kill"), "killed");
+    assert!(one.ask("count_again").contains("killed"));
+    // Its driver dies: then it is gone, and the name is free.
+    one.ask("serve third");
+    assert_eq!(other.ask("count third"), "1");
+    one.kill();
+    eventually("it is over", || other.ask("count_again").contains("its driver has ended"));
+    let answer = other.ask("count third");
+    assert!(answer.contains("no actor"), "{answer}");
+    assert!(other.ask("serve third").parse::<u32>().is_ok());
+    assert_eq!(shared.driver().ask("count third"), "1");
+    other.end();
+    shared.stop();
+}
+
+#[test]
+fn names_of_actors_survive_the_process_of_the_session() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    one.ask("serve counter");
+    assert_eq!(other.ask("count counter"), "1");
+    kill(shared.process(), Signal::SIGKILL).unwrap();
+    assert_eq!(other.ask("count_again"), "2");
+    assert_eq!(shared.driver().ask("count counter"), "3");
+    assert!(other.ask("serve counter").contains("\"counter\""), "the name is taken");
+    shared.stop();
+}
+
+#[test]
+fn an_actor_of_another_build_is_an_error_that_says_so() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut driver = shared.driver();
+    driver.ask("serve counter");
+    let other = Command::new(env!("CARGO_BIN_EXE_mobula-test-other-build"))
+        .env("MOBULA_ADDRESS", &shared.address)
+        .env("MOBULA_TEST_FIND", "counter")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(other.stdout).unwrap();
+    assert!(printed.contains("is one of a driver of another build"), "{printed}");
+    assert_eq!(driver.ask("count counter"), "1");
+    driver.end();
+    shared.stop();
+}
+
+#[test]
+fn what_is_free_is_free_in_the_whole_session() {
+    let _turn = turn();
+    let shared = Shared::start(3);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    assert_eq!((one.ask("free"), other.ask("free")), ("3".to_owned(), "3".to_owned()));
+    one.ask("actor");
+    assert_eq!(other.ask("free"), "2");
+    one.end();
+    eventually("all is free", || other.ask("free") == "3");
+    other.end();
     shared.stop();
 }
 

@@ -70,6 +70,7 @@ mod results;
 mod session;
 mod sources;
 mod takeover;
+pub mod testing;
 pub mod util;
 pub mod value;
 

@@ -150,6 +150,12 @@ pub enum Failure {
         /// The actor's option `max_pending_calls`.
         limit: u32,
     },
+    /// The actor is one of another driver in a session that drivers share, and that driver has another build. Methods
+    /// mean something only within one build.
+    OtherBuild {
+        /// The actor's class.
+        class: String,
+    },
     /// The name is taken.
     NameTaken {
         /// The name that was asked for.
@@ -290,6 +296,8 @@ pub enum ActorEnd {
     CreatorDied,
     /// It ended some time ago, and nobody knows any more why.
     Forgotten,
+    /// The driver whose actor it was has ended, in a session that drivers share.
+    DriverEnded,
 }
 
 impl fmt::Display for ActorEnd {
@@ -302,6 +310,7 @@ impl fmt::Display for ActorEnd {
             Self::LastHandleGone => f.write_str("its last handle is gone"),
             Self::CreatorDied => f.write_str("its creator died before it was started"),
             Self::Forgotten => f.write_str("it is not known in this session any more"),
+            Self::DriverEnded => f.write_str("its driver has ended"),
         }
     }
 }
@@ -471,6 +480,11 @@ impl fmt::Display for Failure {
                 f,
                 "{class}::{method} was not called: {limit} calls of this handle are pending, which is its actor's \
                  limit (`ActorOptions::max_pending_calls`); wait for some of their results first"
+            ),
+            Self::OtherBuild { class } => write!(
+                f,
+                "the actor of class {class} is one of a driver of another build: only processes of the same program \
+                 can call it"
             ),
             Self::NameTaken { name } => write!(
                 f,

@@ -795,11 +795,12 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
             let (actor, handle) = result?;
             Ok(Reserved { actor, token: ActorToken::new(handle, max_pending_calls), is_new: true })
         }
-        Answer::Found(Some(found)) if found.class == class.key => {
+        Answer::Found(Ok(Some(found))) if found.class == class.key => {
             let token = ActorToken::new(found.token, found.max_pending_calls);
             Ok(Reserved { actor: found.actor, token, is_new: false })
         }
-        Answer::Found(Some(found)) => Err(Failure::WrongActorClass {
+        Answer::Found(Err(failure)) => Err(failure),
+        Answer::Found(Ok(Some(found))) => Err(Failure::WrongActorClass {
             name: options.name.clone().unwrap_or_default(),
             expected: class.name.to_string(),
             found: found.class_name,
@@ -811,7 +812,7 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
 /// The actor of a name. A round trip to the head.
 fn find(runtime: &Runtime, namespace: &str, name: &str) -> Result<Option<Found>, Failure> {
     match runtime.ask(|request| ToHead::FindActor { request, namespace, name })? {
-        Answer::Found(found) => Ok(found),
+        Answer::Found(found) => found,
         _ => Err(another_answer()),
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, Handle, OwnerId};
 
+use super::names::SharedNames;
 use crate::call::payload;
 use crate::call::task::is_within;
 use crate::definition::Key;
@@ -136,12 +137,24 @@ pub(super) struct Actors {
     waiting_last: u64,
     /// The actors by their namespaces and names.
     names: BTreeMap<(String, String), u64>,
+    /// The names of the actors of all drivers, in a session that drivers share.
+    shared_names: Option<SharedNames>,
     number_last: u64,
     looked: Option<Instant>,
     interval: Duration,
 }
 
 impl Actors {
+    /// The actors of one driver of several. Their numbers follow this one.
+    pub(super) fn shared(names: SharedNames, number_last: u64) -> Self {
+        Self { shared_names: Some(names), number_last, ..Self::default() }
+    }
+
+    /// Whether an actor has this name.
+    pub(super) fn has_name(&self, namespace: &str, name: &str) -> bool {
+        self.found(namespace, name).is_some()
+    }
+
     pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {
         if actor.get_if_exists
             && let Some(name) = actor.name
@@ -171,6 +184,9 @@ impl Actors {
         self.number_last += 1;
         let actor = self.number_last;
         if let Some(name) = &name {
+            if let Some(names) = &self.shared_names {
+                names.publish(&name.0, &name.1)?;
+            }
             self.names.insert(name.clone(), actor);
         }
         let record = Actor {
@@ -271,6 +287,11 @@ impl Actors {
         self.actors.get(&actor).map(|record| record.class_name.clone()).unwrap_or_default()
     }
 
+    /// The class of the actor that has a name.
+    pub(super) fn class_of_name(&self, namespace: &str, name: &str) -> String {
+        self.found(namespace, name).map(|(_, record)| record.class_name.clone()).unwrap_or_default()
+    }
+
     /// The process that made an actor, and whether the actor is restarted if its process ends.
     pub(super) fn prospects(&self, actor: u64) -> Option<(OwnerId, bool)> {
         self.actors.get(&actor).map(|record| (record.creator, record.may_restart()))
@@ -332,6 +353,9 @@ impl Actors {
         std::mem::take(&mut record.watchers).iter().for_each(|link| record.tell(actor, link));
         if let Some(name) = record.name.take() {
             self.names.remove(&name);
+            if let Some(names) = &self.shared_names {
+                names.unpublish(&name.0, &name.1);
+            }
         }
     }
 
@@ -386,14 +410,18 @@ impl Actors {
             class_name: record.class_name.clone(),
             max_pending_calls: record.max_pending_calls,
         });
-        let _ = to.send(&FromHead::ActorFound { request, actor }, held);
+        let _ = to.send(&FromHead::ActorFound { request, actor: Ok(actor) }, held);
     }
 
     /// Answers with the names of the living actors, in as many records as they need.
     pub(super) fn list(&self, from: &Arc<Link>, request: u64, namespace: Option<&str>) {
         let is_listed = |of: &str| namespace.is_none_or(|namespace| namespace == of);
         let (mut names, mut bytes) = (Vec::new(), 0);
-        for (of, name) in self.names.keys().filter(|(of, _)| is_listed(of)) {
+        let all = match &self.shared_names {
+            Some(names) => names.list(),
+            None => self.names.keys().cloned().collect(),
+        };
+        for (of, name) in all.iter().filter(|(of, _)| is_listed(of)) {
             if bytes > 0 && bytes + of.len() + name.len() > NAMES_BYTES_MAX {
                 let part =
                     FromHead::ActorNames { request, names: std::mem::take(&mut names), is_last: false };

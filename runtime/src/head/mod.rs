@@ -8,7 +8,9 @@
 mod actors;
 mod deaths;
 mod ends;
+mod foreign;
 mod memory;
+mod names;
 mod output;
 mod pool;
 mod processes;
@@ -16,6 +18,7 @@ pub(crate) mod share;
 mod state;
 mod watches;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +75,7 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn start(options: HeadOptions) -> Result<Self> {
-        let label = format!("head {}", std::process::id());
+        let label = format!("{}{}", foreign::LABEL, std::process::id());
         let client = ConnectOptions::new().label(label).connect(&options.worker.socket)?;
         let events = client.events();
         let (commands, received) = unbounded();
@@ -80,14 +83,18 @@ impl Head {
         let its_client = client.clone();
         let build_id = options.build_id;
         let monitor = Monitor::new(options.memory);
-        let share = options.is_shared.then(Share::new);
+        let directory = options.worker.socket.parent().filter(|_| options.is_shared).map(Path::to_owned);
         let processes =
             Processes::new(options.worker, client.id()).map_err(|error| Error::Start(explained(&error)))?;
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || {
-                let state = State::new(pool, processes, build_id, monitor, share);
-                run(its_client, state, &events, &received);
+                let links = Links::new(its_client.clone());
+                let mut state = State::new(pool, processes, build_id, monitor);
+                if let Some(directory) = directory {
+                    state.share(&its_client, &links, directory);
+                }
+                run(its_client, state, &links, &events, &received);
             })
             .map_err(|error| Error::Start(explained(&error)))?;
         Ok(Self { client, commands, thread: Some(thread) })
@@ -129,8 +136,7 @@ impl Drop for Head {
     }
 }
 
-fn run(client: Client, mut state: State, events: &Events, commands: &Receiver<Command>) {
-    let links = Links::new(client.clone());
+fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, commands: &Receiver<Command>) {
     state.arrange();
     loop {
         let timeout = state.timeout();

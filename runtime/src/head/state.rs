@@ -3,6 +3,7 @@
 //! session and the links to them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,19 @@ use mobula_client::{Client, OwnerId};
 use super::actors::Actors;
 use super::deaths::Deaths;
 use super::ends::Ends;
+use super::foreign::{Foreign, numbers_of};
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
+use super::names::SharedNames;
 use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
 use super::share::Share;
 use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
+use crate::mail::links::Links;
 use crate::process::{descriptors, output};
-use crate::wire::{self, FromHead, RunningCall, ToHead};
+use crate::resources::Resources;
+use crate::wire::{self, FromHead, NewActor, RunningCall, ToHead};
 
 /// After so many processes in a row that do not come up, no more are started.
 const START_FAILURES_MAX: u32 = 3;
@@ -44,6 +49,8 @@ pub(super) struct State {
     memory: Option<Monitor>,
     /// The part in a session that other drivers share.
     pub(super) share: Option<Share>,
+    /// The actors of these drivers.
+    foreign: Option<Foreign>,
     /// The driver that waits until every process that was told to end has ended, and how many did not in time.
     ending: Option<(Sender<usize>, usize)>,
     /// The processes that did not come up lately, for each environment that has some.
@@ -65,7 +72,6 @@ impl State {
         processes: Processes,
         build_id: u64,
         memory: Option<Monitor>,
-        share: Option<Share>,
     ) -> Self {
         Self {
             processes,
@@ -75,7 +81,8 @@ impl State {
             deaths: Deaths::default(),
             ends: Ends::default(),
             memory,
-            share,
+            share: None,
+            foreign: None,
             ending: None,
             start_failures: HashMap::new(),
             is_store_lost: false,
@@ -99,6 +106,14 @@ impl State {
         self.is_store_lost = true;
     }
 
+    /// Other drivers share the session, which has this directory.
+    pub(super) fn share(&mut self, client: &Client, links: &Arc<Links>, directory: PathBuf) {
+        let names = || SharedNames::new(client.clone(), directory.clone());
+        self.actors = Actors::shared(names(), numbers_of(client.id()));
+        self.foreign = Some(Foreign::new(client.clone(), links.clone(), names(), self.build_id));
+        self.share = Some(Share::new(directory));
+    }
+
     /// There is a connection to the process of the session.
     pub(super) fn connected(&mut self, socket: Socket) {
         if let Some(share) = &mut self.share {
@@ -109,6 +124,9 @@ impl State {
     // ---- what callers and workers say ----
 
     pub(super) fn on_record(&mut self, client: &Client, from: &Arc<Link>, record: &[u8]) {
+        if !from.incoming {
+            return self.on_record_of_head(from, record);
+        }
         let record = match wire::read(record) {
             Ok(record) => record,
             Err(error) => {
@@ -126,9 +144,10 @@ impl State {
                 }
                 self.pool.want(from, demand, workers, Instant::now());
             }
-            ToHead::AskResources { request } => {
-                let _ = from.send(&FromHead::Resources { request, free: self.pool.free() }, Vec::new());
-            }
+            ToHead::AskResources { request } => match &mut self.share {
+                Some(share) => share.ask_free(from, request),
+                None => answer_free(from, request, self.pool.free()),
+            },
             ToHead::Return { worker, is_busy } => {
                 self.pool.give_back(from, worker, is_busy, Instant::now());
             }
@@ -147,22 +166,84 @@ impl State {
                     monitor.answered(worker, call);
                 }
             }
-            ToHead::ReserveActor { request, actor } => self.actors.reserve(client, from, request, actor),
+            ToHead::ReserveActor { request, actor } => self.reserve_actor(client, from, request, actor),
             ToHead::StartActor { actor, arguments, payloads } => {
                 self.try_again();
                 self.actors.start(client, actor, arguments, payloads);
             }
             ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
-            ToHead::WatchActor { actor } => self.actors.watch(from, actor),
+            ToHead::WatchActor { actor } => self.watch_actor(from, actor),
             ToHead::FindActor { request, namespace, name } => {
-                self.actors.find(from, request, namespace, name);
+                self.find_actor(from, request, namespace, name);
             }
             ToHead::ListActors { request, namespace } => self.actors.list(from, request, namespace),
-            ToHead::AwaitActorEnd { request, actor } => self.ends.ask(from, request, actor),
+            ToHead::AwaitActorEnd { request, actor } => match &mut self.foreign {
+                Some(foreign) if foreign.is_elsewhere(actor) => foreign.await_end(from, request, actor),
+                _ => self.ends.ask(from, request, actor),
+            },
             ToHead::ActorExits { actor } => self.on_actor_exits(from, actor),
-            ToHead::KillActor { actor, restarts } => self.kill_actor(actor, restarts),
+            ToHead::KillActor { actor, restarts } => match &mut self.foreign {
+                Some(foreign) if foreign.is_elsewhere(actor) => foreign.kill(actor, restarts),
+                _ => self.kill_actor(actor, restarts),
+            },
+            ToHead::Introduce { build_id } => {
+                if let Some(foreign) = &mut self.foreign {
+                    foreign.introduce(from, build_id);
+                }
+            }
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
         }
+    }
+
+    /// The head of another driver says something.
+    fn on_record_of_head(&mut self, from: &Arc<Link>, record: &[u8]) {
+        match (wire::read(record), &mut self.foreign) {
+            (Ok(record), Some(foreign)) => foreign.on_record(record),
+            (Err(error), _) => {
+                tracing::error!(peer = %from.peer, %error, "a record of another head that cannot be read");
+                from.close();
+            }
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn watch_actor(&mut self, from: &Arc<Link>, actor: u64) {
+        match &mut self.foreign {
+            Some(foreign) if foreign.is_of_other_build(from) => {
+                let failure = Failure::OtherBuild { class: self.actors.class_name(actor) };
+                let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
+            }
+            // What another head asks about is here, or nowhere.
+            Some(foreign) if foreign.is_elsewhere(actor) && !foreign.is_head(from) => {
+                foreign.watch(from, actor);
+            }
+            _ => self.actors.watch(from, actor),
+        }
+    }
+
+    fn find_actor(&mut self, from: &Arc<Link>, request: u64, namespace: &str, name: &str) {
+        let is_here = self.actors.has_name(namespace, name);
+        match &mut self.foreign {
+            Some(foreign) if is_here && foreign.is_of_other_build(from) => {
+                let actor = Err(Failure::OtherBuild { class: self.actors.class_of_name(namespace, name) });
+                let _ = from.send(&FromHead::ActorFound { request, actor }, Vec::new());
+            }
+            Some(foreign) if !is_here && !foreign.is_head(from) => {
+                foreign.find(from, request, namespace, name);
+            }
+            _ => self.actors.find(from, request, namespace, name),
+        }
+    }
+
+    fn reserve_actor(&mut self, client: &Client, from: &Arc<Link>, request: u64, actor: NewActor<'_>) {
+        if let Some(foreign) = &mut self.foreign
+            && let Some(name) = actor.name.filter(|_| actor.get_if_exists)
+            && !self.actors.has_name(actor.namespace, name)
+            && foreign.has_name(actor.namespace, name)
+        {
+            return foreign.find(from, request, actor.namespace, name);
+        }
+        self.actors.reserve(client, from, request, actor);
     }
 
     fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, build_id: u64) {
@@ -203,6 +284,9 @@ impl State {
         self.pool.caller_gone(link, Instant::now());
         self.deaths.on_caller_gone(link);
         self.ends.on_caller_gone(link);
+        if let Some(foreign) = &mut self.foreign {
+            foreign.on_link_closed(link);
+        }
         for actor in self.actors.on_caller_gone(link) {
             self.end_actor(actor, self.actors.died(actor, ActorEnd::CreatorDied));
         }
@@ -369,6 +453,13 @@ impl State {
         self.pool.want_actors(self.actors.demanding(), now);
         // What other drivers need more goes first.
         let recalls = self.share.as_mut().map(|share| share.before(&mut self.pool, now)).unwrap_or_default();
+        if let Some(share) = &mut self.share {
+            for (link, request, elsewhere) in share.take_answers() {
+                let mut free = self.pool.free();
+                free.add(&elsewhere);
+                answer_free(&link, request, free);
+            }
+        }
         for decision in recalls.into_iter().chain(self.pool.arrange(now)) {
             self.carry_out(decision, now);
         }
@@ -450,6 +541,9 @@ impl State {
     pub(super) fn look_after_memory(&mut self) {
         let now = Instant::now();
         let Some(monitor) = &mut self.memory else { return };
+        if let Some(share) = self.share.as_mut().filter(|_| !monitor.is_ending()) {
+            share.end_turn();
+        }
         match monitor.step(now) {
             None => {}
             Some(Step::Ask) => {
@@ -463,6 +557,8 @@ impl State {
                 });
                 monitor.asked(asked.collect(), now);
             }
+            // Another driver ends one of its processes: this one looks again later.
+            Some(Step::End(..)) if self.share.as_mut().is_some_and(|share| !share.takes_turn()) => {}
             Some(Step::End(figures, calls)) => self.end_one(&figures, &calls, now),
         }
     }
@@ -583,4 +679,8 @@ impl Caller for Arc<Link> {
     fn peer(&self) -> OwnerId {
         self.peer
     }
+}
+
+fn answer_free(link: &Link, request: u64, free: Resources) {
+    let _ = link.send(&FromHead::Resources { request, free }, Vec::new());
 }

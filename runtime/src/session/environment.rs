@@ -227,6 +227,9 @@ pub(super) fn complete(
     let mut taken: Vec<(&Variable, OsString)> = Vec::new();
     // Decided before any is set: one variable does not count as given by another.
     let joins = options.address.is_some() || value_of(ADDRESS).is_some_and(|value| !value.is_empty());
+    // Said outright: a session of this process's own, whatever the environment says.
+    let is_local = options.address.as_deref() == Some("local".as_ref());
+    let joins = joins && !is_local;
     if joins {
         options.check_joining()?;
     }
@@ -241,6 +244,7 @@ pub(super) fn complete(
         }
         taken.push((variable, value));
     }
+    options.address = options.address.filter(|_| !is_local);
     options.gpus = Found::look(value_of(VISIBLE_GPUS).as_deref());
     match options.check() {
         Ok(()) => Ok(options),

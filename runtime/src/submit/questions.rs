@@ -25,7 +25,7 @@ pub(crate) struct Found {
 
 pub(crate) enum Answer {
     Reserved(Result<(u64, Handle), Failure>),
-    Found(Option<Found>),
+    Found(Result<Option<Found>, Failure>),
     Names(Vec<NamedActor>),
     /// The resources that are free.
     Resources(Resources),
@@ -111,11 +111,12 @@ impl Questions {
     }
 
     /// The head has answered.
-    pub(super) fn on_found(&self, request: u64, actor: Option<FoundActor>) {
-        let found = actor.and_then(|FoundActor { actor, token, class, class_name, max_pending_calls }| {
+    pub(super) fn on_found(&self, request: u64, actor: Result<Option<FoundActor>, Failure>) {
+        let hold = |FoundActor { actor, token, class, class_name, max_pending_calls }| {
             let token = self.client.hold(token).ok()?;
             Some(Found { actor, class, class_name, max_pending_calls, token })
-        });
+        };
+        let found = actor.map(|actor| actor.and_then(hold));
         self.answers.lock().insert(request, Answer::Found(found));
     }
 

@@ -59,6 +59,8 @@ pub(crate) enum ToHead<'a> {
     WatchActor { actor: u64 },
     /// Asks for the resources that are free. Answered by `Resources`.
     AskResources { request: u64 },
+    /// The sender is the head of another driver, of this build.
+    Introduce { build_id: u64 },
     /// Asks for an actor by its name. Answered by `ActorFound`.
     FindActor { request: u64, namespace: &'a str, name: &'a str },
     /// Asks for the names of the living actors, in one namespace or in all. Answered by `ActorNames`.
@@ -162,7 +164,7 @@ pub(crate) enum FromHead<'a> {
     /// Answers `FindActor`, and `ReserveActor` where the actor exists.
     ActorFound {
         request: u64,
-        actor: Option<FoundActor>,
+        actor: Result<Option<FoundActor>, Failure>,
     },
     /// Some of the names that `ListActors` asked for.
     ActorNames {

@@ -150,7 +150,7 @@ fn records() -> Vec<Vec<u8>> {
         FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
         FromHead::Construct { actor: 1, class: key, restarts: 2, arguments: 1, payloads: b"payloads" },
         FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
-        FromHead::ActorFound { request: 1, actor: Some(found) },
+        FromHead::ActorFound { request: 1, actor: Ok(Some(found)) },
         FromHead::ActorNames { request: 1, names, is_last: true },
         FromHead::ActorEnded { request: 1 },
         FromHead::ActorRestarts {

@@ -212,6 +212,11 @@ impl Monitor {
         self.stage = Stage::Ending { token, end: End { reason, retries } };
     }
 
+    /// Whether a process was killed that has not ended yet.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending { .. })
+    }
+
     /// A process has ended. Returns how, if this part has killed it.
     pub(super) fn ended(&mut self, token: u64, now: Instant) -> Option<End> {
         let Stage::Ending { token: killed, end } = self.stage else { return None };

@@ -37,6 +37,8 @@ pub(crate) struct Division {
     lease_last: u64,
     /// Nothing is granted before.
     begins: Option<Instant>,
+    /// The drivers that ask what is free.
+    asked: Vec<u64>,
 }
 
 impl std::fmt::Debug for Division {
@@ -55,6 +57,7 @@ impl Division {
             leases: BTreeMap::new(),
             lease_last: time.as_nanos() as u64,
             begins: resumes.then(|| Instant::now() + RESUME_WINDOW),
+            asked: Vec::new(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Division {
             }
             // A lease that it does not have.
             ToSession::Return { .. } | ToSession::Keep { .. } => {}
+            ToSession::AskFree => self.asked.push(driver),
             // Not about resources.
             ToSession::Stop => {}
         }
@@ -106,7 +110,8 @@ impl Division {
 
     /// Grants and recalls leases. Returns the messages to drivers.
     pub(super) fn arrange(&mut self, now: Instant) -> Vec<(u64, FromSession)> {
-        let mut messages = Vec::new();
+        let free = |driver| (driver, FromSession::Free { resources: self.pool.free() });
+        let mut messages: Vec<_> = std::mem::take(&mut self.asked).into_iter().map(free).collect();
         if self.begins.is_some_and(|begins| now < begins) {
             return messages;
         }

@@ -6,22 +6,29 @@
 //!             └──► Kept ──► returned  actors have it; it is returned when they do not need it any more
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mobula_client::internal::Socket;
+use nix::fcntl::{Flock, FlockArg};
 use nix::poll::PollFlags;
 
 use super::super::pool::{Caller, Decision, Pool};
 use super::server::Connection;
 use super::{FromSession, Lease, ToSession};
+use crate::mail::link::Link;
 use crate::resources::Resources;
 
 /// A lease that is not needed is returned after so long.
 const IDLE_KEPT: Duration = Duration::from_secs(1);
 /// The most leases for one demand that are asked for at a time.
 const WANTED_MAX: u32 = 1024;
+/// The name of the file by which drivers end processes one at a time.
+const TURN: &str = "memory";
 
 /// See the module's documentation.
 pub(in crate::head) struct Share {
@@ -32,6 +39,12 @@ pub(in crate::head) struct Share {
     asked: HashMap<Resources, u32>,
     /// Since when some lease has not been needed.
     idle: Option<Instant>,
+    /// The processes that asked what is free, with the numbers of their questions.
+    questions: VecDeque<(Arc<Link>, u64)>,
+    answers: Vec<(Arc<Link>, u64, Resources)>,
+    /// The file that is locked by the driver that ends a process because memory is short.
+    turn_file: PathBuf,
+    turn: Option<Flock<File>>,
 }
 
 struct Held {
@@ -47,9 +60,18 @@ enum Stage {
 }
 
 impl Share {
-    /// Without leases.
-    pub(in crate::head) fn new() -> Self {
-        Self { connection: None, leases: BTreeMap::new(), asked: HashMap::new(), idle: None }
+    /// Without leases, in the session of a directory.
+    pub(in crate::head) fn new(directory: PathBuf) -> Self {
+        Self {
+            questions: VecDeque::new(),
+            answers: Vec::new(),
+            turn_file: directory.join(TURN),
+            turn: None,
+            connection: None,
+            leases: BTreeMap::new(),
+            asked: HashMap::new(),
+            idle: None,
+        }
     }
 
     /// There is a connection to the session's process, maybe to one that takes the place of another.
@@ -63,6 +85,8 @@ impl Share {
         let leases = self.leases.values().map(|held| held.lease.clone()).collect();
         connection.send(&ToSession::Join { leases });
         self.asked.clear();
+        let asked = self.questions.drain(..);
+        self.answers.extend(asked.map(|(link, request)| (link, request, Resources::default())));
         self.connection = Some(connection);
     }
 
@@ -122,12 +146,55 @@ impl Share {
                         held.stage = Stage::Recalled;
                     }
                 }
+                FromSession::Free { resources } => {
+                    let asked = self.questions.pop_front();
+                    self.answers.extend(asked.map(|(link, request)| (link, request, resources)));
+                }
             }
         }
         if connection.is_closed() {
             self.connection = None;
+            // Nobody knows what others have.
+            let asked = self.questions.drain(..);
+            self.answers.extend(asked.map(|(link, request)| (link, request, Resources::default())));
         }
     }
+
+    // ---- what is free ----
+
+    /// A process asks what no driver uses.
+    pub(in crate::head) fn ask_free(&mut self, link: &Arc<Link>, request: u64) {
+        match &mut self.connection {
+            Some(connection) => {
+                connection.send(&ToSession::AskFree);
+                self.questions.push_back((link.clone(), request));
+            }
+            None => self.answers.push((link.clone(), request, Resources::default())),
+        }
+    }
+
+    /// The answers that have come: what is free and not this driver's.
+    pub(in crate::head) fn take_answers(&mut self) -> Vec<(Arc<Link>, u64, Resources)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    // ---- memory ----
+
+    /// Whether it is this driver's turn to end a process because memory is short: only one does at a time.
+    pub(in crate::head) fn takes_turn(&mut self) -> bool {
+        if self.turn.is_none() {
+            let file = File::options().create(true).append(true).open(&self.turn_file).ok();
+            self.turn = file.and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok());
+        }
+        self.turn.is_some()
+    }
+
+    /// The process has ended, or there was none to end.
+    pub(in crate::head) fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
+    // ---- leases ----
 
     /// The pool may hand out what there are leases for.
     fn account<C: Caller>(&self, pool: &mut Pool<C>) {

@@ -30,6 +30,8 @@ pub(crate) enum ToSession {
     Return { lease: u64 },
     /// The driver keeps a lease that was recalled: actors have what it is for.
     Keep { lease: u64 },
+    /// Asks which resources no driver has. Answered by `Free`.
+    AskFree,
     /// Stops the session.
     Stop,
 }
@@ -41,6 +43,10 @@ pub(crate) enum FromSession {
     /// Another driver needs it more: return it as soon as so much is free.
     Recall {
         lease: u64,
+    },
+    /// The resources that no driver has.
+    Free {
+        resources: Resources,
     },
 }
 
