@@ -16,7 +16,7 @@ use crate::mail::links::Links;
 use crate::wire::{FoundActor, FromHead, ToHead};
 
 /// Heads have labels that begin so.
-pub(super) const LABEL: &str = "head ";
+pub(super) const LABEL: &str = "head";
 
 /// The number before the first actor of a head.
 pub(super) fn numbers_of(head: OwnerId) -> u64 {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use mobula_client::internal::{Socket, explained};
-use mobula_client::{Client, ConnectOptions, Event, Events, OwnerId};
+use mobula_client::{Client, Event, Events, OwnerId};
 
 pub(crate) use self::memory::MemoryOptions;
 use self::memory::Monitor;
@@ -37,6 +37,7 @@ use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
+use crate::process::store;
 
 /// How long a killed process takes to end, in addition to the time in which it may end by itself.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
@@ -75,8 +76,7 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn start(options: HeadOptions) -> Result<Self> {
-        let label = format!("{}{}", foreign::LABEL, std::process::id());
-        let client = ConnectOptions::new().label(label).connect(&options.worker.socket)?;
+        let client = store::connect(foreign::LABEL, &options.worker.socket)?;
         let events = client.events();
         let (commands, received) = unbounded();
         let pool = Pool::new(options.workers, options.processes_max, options.worker.resources.clone());

@@ -492,6 +492,12 @@ impl<C: Caller> Pool<C> {
             && (worker.gpus.is_empty() || self.ledger.has_on(demand, &worker.gpus))
     }
 
+    /// Whether a process can run a call for which another one is wanted. A process opens no channel to itself: one whose
+    /// call has ended may still want a worker, for the calls that its call made.
+    fn can_serve(&self, worker: &Worker<C>, want: &Want<C>) -> bool {
+        self.suits(worker, &want.demand) && !want.seeker.is_in(worker.process())
+    }
+
     fn grant(&mut self, now: Instant) -> Option<Decision<C>> {
         if self.wants.is_empty() {
             return None;
@@ -501,10 +507,10 @@ impl<C: Caller> Pool<C> {
         if idle.is_empty() {
             return None;
         }
-        let can_be = |want: &Want<C>| idle.iter().any(|worker| self.suits(worker, &want.demand));
+        let can_be = |want: &Want<C>| idle.iter().any(|worker| self.can_serve(worker, want));
         let position = self.next_want(can_be, now)?;
-        let demand = &self.wants.iter().nth(position)?.demand;
-        let (token, link) = self.idle(|worker| self.suits(worker, demand))?;
+        let want = self.wants.iter().nth(position)?;
+        let (token, link) = self.idle(|worker| self.can_serve(worker, want))?;
         let process = link.peer();
         let (seeker, demand) = self.wants.served(position, now);
         let pid = self.pid(token)?;

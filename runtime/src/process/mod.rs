@@ -1,5 +1,5 @@
 //! The operating system, as the processes of a session need it: children and how they are started, descriptors, the
-//! lifeline, output, the stack.
+//! lifeline, output, the stack; and the connection to the store.
 
 pub(crate) mod child;
 pub(crate) mod descriptors;
@@ -10,4 +10,5 @@ pub(crate) mod overflow;
 pub(crate) mod role;
 pub(crate) mod spawner;
 pub mod stack;
+pub(crate) mod store;
 pub(crate) mod termination;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mobula_client::ConnectOptions;
 use mobula_client::internal::explained;
 
 use super::directory::Directory;
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::head::{EXIT_PATIENCE, Head, HeadOptions, MemoryOptions, WorkerOptions};
 use crate::mail::link::Link;
 use crate::mail::spin::SPIN_DEFAULT;
+use crate::process;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::role::StoreRole;
@@ -111,8 +111,7 @@ impl Running {
         let namespace = options.namespace.clone().unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
         let (mut head, mut runtime, mut poller) = (None, None, None);
         let begin = || -> Result<Arc<Runtime>> {
-            let client =
-                ConnectOptions::new().label(format!("driver {}", std::process::id())).connect(&socket)?;
+            let client = process::store::connect("driver", &socket)?;
             let worker = WorkerOptions {
                 socket: socket.clone(),
                 launch,

@@ -5,10 +5,8 @@ mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mobula_client::internal::explained;
-use mobula_client::{Client, ClientError, ConnectOptions};
 
 use crate::environment::Environment;
 use crate::error::Error;
@@ -19,16 +17,12 @@ use crate::process::lifeline::Watched;
 use crate::process::output;
 use crate::process::overflow::tell_overflow;
 use crate::process::role::WorkerRole;
+use crate::process::store;
 use crate::process::termination::{self, Termination};
 use crate::runtime::{Place, Runtime, current};
 use crate::wire::ToHead;
 
 pub(crate) use self::serve::{fail, reply};
-
-/// How long a worker that starts waits for the store, which the driver restarts when it is killed.
-const STORE_PATIENCE: Duration = Duration::from_secs(10);
-/// The pause between two attempts to connect.
-const STORE_RETRY: Duration = Duration::from_millis(10);
 
 /// Serves until the head ends the process or the session is over. Returns the process's exit code.
 pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
@@ -116,7 +110,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     }
     // Before anything of the session's is there: it may set up memory, threads and output.
     let init = host.init();
-    let client = connect(Path::new(&role.socket))?;
+    let client = store::connect("worker", Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(host);
     let place = Place { resources: role.resources, environment, gpus: role.gpus, namespace: role.namespace };
@@ -133,19 +127,4 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let executor = runtime.executor.as_ref().expect("it was just given one");
     serve::serve(&runtime, executor);
     Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
-}
-
-/// Connects to the session's store. Nobody listens while the store is restarted after a kill. When the session's
-/// directory is gone, there will be no store any more.
-fn connect(socket: &Path) -> Result<Client, ClientError> {
-    let deadline = Instant::now() + STORE_PATIENCE;
-    loop {
-        let options = ConnectOptions::new().label(format!("worker {}", std::process::id()));
-        match options.connect(socket) {
-            Err(ClientError::NoStore { .. } | ClientError::StoreLost)
-                if Instant::now() < deadline && socket.parent().is_some_and(Path::exists) => {}
-            result => return result,
-        }
-        std::thread::sleep(STORE_RETRY);
-    }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use mobula_client::OwnerId;
+
 use super::wants::Seeker;
 use super::{
     BLOCKED_WORTH_SAYING, Caller, Decision, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
@@ -37,8 +39,8 @@ struct Grantable {
     environment: Environment,
     /// The resources that are left, with single GPUs.
     free: Resources,
-    /// The GPUs of each process that comes, and that is not counted yet.
-    coming: Vec<Vec<usize>>,
+    /// Each process that comes, and that is not counted yet, and its GPUs.
+    coming: Vec<(Option<OwnerId>, Vec<usize>)>,
     count: usize,
     /// The GPUs of each process that has to start.
     lacking: Vec<Vec<usize>>,
@@ -173,7 +175,7 @@ impl<C: Caller> Pool<C> {
                 grantable.push(Grantable {
                     environment: environment.clone(),
                     free: self.ledger.free_with_gpus(),
-                    coming: coming.map(|worker| worker.gpus.clone()).collect(),
+                    coming: coming.map(|worker| (worker.process(), worker.gpus.clone())).collect(),
                     count: 0,
                     lacking: Vec::new(),
                 });
@@ -181,8 +183,10 @@ impl<C: Caller> Pool<C> {
             });
             let Grantable { free, coming, count, lacking, .. } = &mut grantable[position];
             for _ in 0..want.workers {
-                let has_room = |gpus: &Vec<usize>| want.demand.on_gpus(gpus).is_within(free);
-                let comes = coming.iter().position(has_room).map(|position| coming.remove(position));
+                let can_serve = |(process, gpus): &(Option<OwnerId>, Vec<usize>)| {
+                    !want.seeker.is_in(*process) && want.demand.on_gpus(gpus).is_within(free)
+                };
+                let comes = coming.iter().position(can_serve).map(|position| coming.remove(position).1);
                 let is_lacking = comes.is_none();
                 let gpus = comes.unwrap_or_else(|| self.ledger.best_gpus(&want.demand, free));
                 let taken = want.demand.on_gpus(&gpus);

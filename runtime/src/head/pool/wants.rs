@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use mobula_client::OwnerId;
+
 use super::Caller;
 use crate::environment::Environment;
 use crate::resources::Demand;
@@ -32,6 +34,11 @@ pub(super) enum Seeker<C> {
 impl<C: Caller> Seeker<C> {
     pub(super) fn is(&self, caller: &C) -> bool {
         matches!(self, Self::Caller(it) if it.id() == caller.id())
+    }
+
+    /// Whether it is the caller in this process.
+    pub(super) fn is_in(&self, process: Option<OwnerId>) -> bool {
+        matches!(self, Self::Caller(it) if process == Some(it.peer()))
     }
 }
 

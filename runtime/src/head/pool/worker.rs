@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use mobula_client::OwnerId;
+
 use super::ledger::Ledger;
 use super::{BROKEN_PATIENCE, Caller, FREE_PATIENCE, START_PATIENCE};
 use crate::environment::Environment;
@@ -64,6 +66,11 @@ pub(in crate::head) enum Job {
 }
 
 impl<C: Caller> Worker<C> {
+    /// The process, once it has registered.
+    pub(super) fn process(&self) -> Option<OwnerId> {
+        self.link.as_ref().map(Caller::peer)
+    }
+
     pub(super) fn is_leased_to(&self, caller: &C) -> bool {
         matches!(self.job, Job::Leased { .. })
             && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())

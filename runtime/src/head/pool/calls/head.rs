@@ -100,6 +100,7 @@ impl Life {
     fn carry_out(&mut self, decision: Decision<End>) {
         match decision {
             Decision::Grant { caller, demand, worker, .. } => {
+                assert_ne!(caller.0, worker.epoch(), "a process is leased to itself");
                 let demand = self.number_of(&demand);
                 self.send(HEAD, caller.0, Record::Granted(demand, worker.epoch()));
             }

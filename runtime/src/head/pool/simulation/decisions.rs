@@ -45,13 +45,12 @@ impl Schedule {
     fn carry_out(&mut self, decision: Decision<End>) {
         match decision {
             Decision::Grant { caller, demand, worker, .. } => {
+                assert_ne!(caller.0, worker.epoch(), "a process is leased to itself");
                 // Workers that have given up CPUs go first.
                 let gave_up = |end: End| self.processes.get(&end.0).is_some_and(|process| process.blocked);
                 let runs = |end: End| self.processes.get(&end.0).is_some_and(|other| other.lessee.is_some());
-                let has_process =
-                    |which: usize| self.processes.values().any(|process| self.can_serve(process, which));
                 let is_first = |(end, which): &(End, usize)| {
-                    has_process(*which)
+                    self.can_any_serve(*end, *which)
                         && gave_up(*end)
                         && runs(*end)
                         && self.is_poor(*end, *which)
@@ -130,17 +129,17 @@ impl Schedule {
         let reserves = !self.is_uniform() && waits;
         let starting = self.processes.values().filter(|process| !process.registered);
         let starting: Vec<_> = starting.map(|process| &process.environment).collect();
-        for (_, which) in self.wants.keys() {
+        for (caller, which) in self.wants.keys() {
             let demand = &self.demands[*which];
             if reserves || !self.fits(*which) {
                 continue;
             }
             let environment = demand.environment();
-            let idle = self.processes.values().any(|process| self.can_serve(process, *which));
-            assert!(!idle, "somebody waits, and a worker is idle");
-            let is_finishing =
-                |process: &Process| process.finishing.is_some() && process.environment == *environment;
-            let finishing = self.processes.values().any(is_finishing);
+            assert!(!self.can_any_serve(*caller, *which), "somebody waits, and a worker is idle");
+            let is_finishing = |(token, process): (&u64, &Process)| {
+                *token != caller.0 && process.finishing.is_some() && process.environment == *environment
+            };
+            let finishing = self.processes.iter().any(is_finishing);
             let comes = finishing || starting.contains(&environment);
             assert!(comes, "no process starts for a call that fits");
         }

@@ -81,10 +81,12 @@ impl Schedule {
             && (0..self.total.gpu_count()).filter(has_room).count() >= demand.num_gpus().ceil() as usize
     }
 
-    /// Whether a process could begin a call of this demand.
-    pub(super) fn can_serve(&self, process: &Process, which: usize) -> bool {
+    /// Whether a process other than the caller's could begin a call of this demand.
+    pub(super) fn can_any_serve(&self, caller: End, which: usize) -> bool {
         let demand = &self.demands[which];
-        process.serves(demand.environment()) && process.gpus.iter().all(|gpu| self.has_room(demand, *gpu))
+        let has_room = |process: &Process| process.gpus.iter().all(|gpu| self.has_room(demand, *gpu));
+        let mut others = self.processes.iter().filter(|(token, _)| **token != caller.0);
+        others.any(|(_, process)| process.serves(demand.environment()) && has_room(process))
     }
 
     pub(super) fn has_room(&self, demand: &Demand, gpu: usize) -> bool {
