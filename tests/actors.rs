@@ -52,6 +52,39 @@ impl Counter {
     }
 }
 
+/// Cannot be encoded.
+#[derive(Clone, serde::Deserialize)]
+struct Stubborn;
+
+impl serde::Serialize for Stubborn {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("it stays here"))
+    }
+}
+
+struct Rooted;
+
+#[mobula::remote]
+impl Rooted {
+    fn new(_stubborn: Stubborn) -> Self {
+        Rooted
+    }
+
+    fn one(&self) -> u8 {
+        1
+    }
+}
+
+#[test]
+fn a_constructor_argument_that_cannot_be_encoded_is_the_error_of_each_call() {
+    let _session = session(1);
+    let rooted = Rooted::remote(Stubborn);
+    for _ in 0..2 {
+        let error = rooted.one().get().unwrap_err().to_string();
+        assert!(error.contains("it stays here"), "{error}");
+    }
+}
+
 struct Picky;
 
 #[mobula::remote]

@@ -7,7 +7,9 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use mobula_runtime::{ActorOptions, ActorRef, ArgumentList, ExportedActor, Key, Name, Ref, Result, Returns};
+use mobula_runtime::{
+    ActorOptions, ActorRef, ArgumentList, ExportedActor, Failure, Key, Name, Ref, Result, Returns,
+};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,7 +18,7 @@ use crate::object_ref::ObjectRef;
 use crate::ref_stream::ObjectRefStream;
 use crate::registry::Class;
 use crate::results::ReturnTuple;
-use crate::value::Reference;
+use crate::value::{self, Reference};
 
 /// A class of actors; implemented by `#[mobula::remote]` on an `impl` block, and not by hand.
 ///
@@ -63,8 +65,9 @@ pub trait Actor: 'static {
 
 /// A handle to an actor: derefs to its methods, each as a remote call that returns an [`ObjectRef`] at once.
 ///
-/// Calls through one process's handles run in order. A handle can be cloned, given as an argument, or sent inside a
-/// value; the actor ends when the last one, anywhere, is gone.
+/// Calls through one process's handles run in order, one at a time unless the class
+/// [says otherwise](macro@crate::remote#several-calls-at-a-time). A handle can be cloned, given as an argument, or sent
+/// inside a value; the actor ends when the last one, anywhere, is gone.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -213,7 +216,7 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     let class = A::class();
     let actor = ActorRef::named(None, name, class.definition())?;
-    Ok(ActorHandle::from_raw(RawActor { actor, class }))
+    Ok(ActorHandle::from_raw(RawActor::new(actor, class)))
 }
 
 /// As [`get_actor`], in another namespace than the session's: see
@@ -245,7 +248,7 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
 pub fn get_actor_in<A: Actor>(name: &str, namespace: &str) -> Result<ActorHandle<A>> {
     let class = A::class();
     let actor = ActorRef::named(Some(namespace), name, class.definition())?;
-    Ok(ActorHandle::from_raw(RawActor { actor, class }))
+    Ok(ActorHandle::from_raw(RawActor::new(actor, class)))
 }
 
 /// Ends an actor now, and for good: its process is killed, even during a call, and unfinished calls fail. No destructor
@@ -424,6 +427,10 @@ pub struct RawActor {
 }
 
 impl RawActor {
+    fn new(actor: ActorRef, class: &'static Class) -> Self {
+        Self { actor: if class.allow_out_of_order { actor.out_of_order() } else { actor }, class }
+    }
+
     /// A call of the method of this index.
     pub fn call(&self, method: usize) -> MethodCall {
         MethodCall { actor: self.clone(), method, arguments: ArgumentList::default() }
@@ -494,7 +501,23 @@ impl<A> AsMut<ArgumentList> for Create<A> {
 impl<A: Actor> Create<A> {
     /// A constructor call without arguments yet. Options that the caller leaves open come from the attribute.
     pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
-        Self { options: options.or(defaults), arguments: ArgumentList::default(), of: PhantomData }
+        let (options, mut arguments) = (options.or(defaults), ArgumentList::default());
+        let (class, wanted) = (A::class(), options.concurrency());
+        if class.is_concurrent() {
+            // The constructor's first argument, which the host takes.
+            arguments.push_value(|out| value::append(&wanted, out));
+        }
+        let message = match wanted {
+            Some(0) => Some("`max_concurrency` is 1 or more"),
+            Some(_) if !class.is_concurrent() => Some(
+                "its calls run one at a time: put `max_concurrency` into the attribute `#[remote]` of the class",
+            ),
+            _ => None,
+        };
+        if let Some(message) = message {
+            arguments.fail(Failure::Other(format!("{}: {message}", class.name)));
+        }
+        Self { options, arguments, of: PhantomData }
     }
 
     /// Makes the actor. Costs a round trip to the head, for a place. The process starts, and the constructor runs, in
@@ -502,7 +525,7 @@ impl<A: Actor> Create<A> {
     pub fn submit(self) -> ActorHandle<A> {
         let class = A::class();
         let actor = ActorRef::create(class.definition(), &self.options, self.arguments);
-        ActorHandle::from_raw(RawActor { actor, class })
+        ActorHandle::from_raw(RawActor::new(actor, class))
     }
 }
 
@@ -534,6 +557,6 @@ impl<'de, A: Actor> Deserialize<'de> for ActorHandle<A> {
                 class.name
             )));
         };
-        Ok(Self::from_raw(RawActor { actor, class }))
+        Ok(Self::from_raw(RawActor::new(actor, class)))
     }
 }

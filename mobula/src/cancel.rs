@@ -71,6 +71,8 @@ pub fn cancel_with<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>, options: 
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
+/// In an actor with several calls at a time, it is the call that this thread, or this future, runs.
+///
 /// Costs a look at the mail of the process, some 100 ns; no system call.
 #[must_use]
 pub fn is_cancelled() -> bool {

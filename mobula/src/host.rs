@@ -1,14 +1,20 @@
 //! The host of a Rust program: in a worker it runs the functions and classes that the macros have registered.
 
+#[cfg(feature = "tokio")]
+pub(crate) mod asynchronous;
+pub(crate) mod concurrent;
+pub(crate) mod lanes;
+
 use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskErrorKind, label};
 
+use self::concurrent::ConcurrentActor;
 use crate::invocation::Arguments;
 use crate::panics;
-use crate::registry::{self, Caller, Class};
+use crate::registry::{self, Caller, Calling, Class, Concurrency, Constructor};
 use crate::reply;
 
 /// This program, as a worker runs it.
@@ -54,9 +60,25 @@ impl Host for Rust {
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
         let (class, caller) = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
         label(class.name);
-        let state = guarded(|| (class.construct)(&mut Arguments::new(on)))
-            .map_err(|failure| named(&format!("{}::new", class.name), failure))?;
-        Ok(Box::new(Actor { class, caller, state: Some(state) }))
+        let arguments = &mut Arguments::new(on);
+        let of_new = |failure| named(&format!("{}::new", class.name), failure);
+        match (class.construct, caller) {
+            (Constructor::OneAtATime(construct), _) => {
+                let state = guarded(|| construct(arguments)).map_err(of_new)?;
+                Ok(Box::new(Actor { class, caller, state: Some(state) }))
+            }
+            (Constructor::Concurrent(construct, concurrency), Caller::Rust) => {
+                let max = arguments.next::<Option<u32>>().map_err(of_new)?;
+                let concurrency = Concurrency { max: max.or(concurrency.max), ..concurrency };
+                let state = || guarded(|| construct(arguments));
+                Ok(Box::new(ConcurrentActor::make(class, concurrency, state).map_err(of_new)?))
+            }
+            (Constructor::Concurrent(..), Caller::Other) => {
+                let message =
+                    "a class with several calls at a time is made by Rust programs alone".to_owned();
+                Err(of_new(TaskError::new("", TaskErrorKind::NotCalled, message).into()))
+            }
+        }
     }
 
     fn idle(&self) {
@@ -80,7 +102,8 @@ impl Instance for Actor {
             Caller::Other => class.method(&Arguments::new(on).next::<String>()?)?,
         };
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
-        let mut call = || guarded(|| (method.call)(state, &mut Arguments::new(on)));
+        let Calling::OneAtATime(run) = method.call else { return Err(not_registered("method")) };
+        let mut call = || guarded(|| run(state, &mut Arguments::new(on)));
         let outcome = if class.has_replies { reply::answering_panics(call) } else { call() };
         outcome.map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
     }
@@ -98,11 +121,14 @@ impl Drop for Actor {
 
 /// Runs user code: a panic becomes an error.
 fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
-        drop_guarded(panic);
-        Err(TaskError::new("", TaskErrorKind::Panicked, message).into())
-    })
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(panic)))
+}
+
+/// The failure for a panic that was caught.
+fn panicked(panic: Box<dyn Any + Send>) -> Failure {
+    let message = panic_message(&*panic);
+    drop_guarded(panic);
+    TaskError::new("", TaskErrorKind::Panicked, message).into()
 }
 
 /// Drops a value of user code. Its destructor may panic, and so may the destructor of the value that it panics with.

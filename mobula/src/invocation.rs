@@ -85,10 +85,12 @@ impl<'a, 'c> Arguments<'a, 'c> {
 /// # Errors
 /// When it is of another class.
 pub fn downcast<T: Any>(actor: &mut dyn Any) -> Result<&mut T, Failure> {
-    actor.downcast_mut().ok_or_else(|| {
-        let message = format!("the actor in this process is not a {}", std::any::type_name::<T>());
-        TaskError::new("", TaskErrorKind::NotCalled, message).into()
-    })
+    actor.downcast_mut().ok_or_else(wrong_class::<T>)
+}
+
+pub(crate) fn wrong_class<T>() -> Failure {
+    let message = format!("the actor in this process is not a {}", std::any::type_name::<T>());
+    TaskError::new("", TaskErrorKind::NotCalled, message).into()
 }
 
 /// The form in which a result is wanted, and the place that it goes to.
@@ -132,6 +134,25 @@ impl<'a> EachEncoder<'a, '_> {
             // A reply has no stream.
             Sink::Reply(_) => Ok(false),
         }
+    }
+
+    /// The same, and does not wait.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn push_item_at_once<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
+        match &mut self.0 {
+            Sink::Call(call) => Ok(call.push_item(|out| value::append(item, out)).map_err(not_returned)?),
+            Sink::Reply(_) => Ok(()),
+        }
+    }
+
+    /// Waits until the caller of a stream wants another item. Returns `false` when it wants no more.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn wants_item(&self) -> bool {
+        std::future::poll_fn(|context| match &self.0 {
+            Sink::Call(call) => call.poll_wants_item(context),
+            Sink::Reply(_) => std::task::Poll::Ready(false),
+        })
+        .await
     }
 
     pub(crate) fn push<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {

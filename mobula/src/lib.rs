@@ -120,16 +120,22 @@ pub mod __private {
     pub use crate::actor::{Create, MethodCall, RawActor};
     pub use crate::arguments::IntoArg;
     pub use crate::function::{Call, IN_FLIGHT_MAX, with_defaults};
+    pub use crate::host::concurrent::{downcast_mut, downcast_ref};
     pub use crate::invocation::{Arguments, downcast};
     pub use crate::portable::Portable;
     pub use crate::registry::{
-        CLASSES, Class, Construction, FUNCTIONS, Function, Method, Outcome, WORKER_INITS, WorkerInit,
-        max_calls_with_gpus,
+        BoxedOutcome, CLASSES, Calling, Class, Concurrency, Construction, FUNCTIONS, Function, Method,
+        Outcome, SharedConstruction, SharedState, WORKER_INITS, WorkerInit, max_calls_with_gpus,
     };
+    pub use crate::reply::take_reply;
     pub use crate::results::{
-        ReturnTuple, constructed, constructed_fallible, fallible, fallible_dynamic, fallible_init,
-        fallible_list, fallible_tuple, infallible, infallible_dynamic, infallible_list, infallible_tuple,
-        streamed, streamed_fallible,
+        ReturnTuple, constructed, constructed_fallible, constructed_shared, constructed_shared_fallible,
+        fallible, fallible_dynamic, fallible_init, fallible_list, fallible_tuple, infallible,
+        infallible_dynamic, infallible_list, infallible_tuple, streamed, streamed_fallible,
+    };
+    #[cfg(feature = "tokio")]
+    pub use crate::results::{
+        streamed_async, streamed_async_fallible, streamed_from, streamed_from_fallible,
     };
     pub use crate::sources::{OfBox, OfError, OfSendBox, OfText, Returned};
 }

@@ -39,6 +39,11 @@ pub trait Portable: Sized {
     #[doc(hidden)]
     fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure>;
 
+    /// The same, and does not wait.
+    #[doc(hidden)]
+    #[cfg(feature = "tokio")]
+    fn push_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;
+
     /// Puts the value into the store.
     #[doc(hidden)]
     fn into_object(self) -> Result<ObjectRef<Self>, Failure>;
@@ -66,6 +71,11 @@ impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
 
     fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure> {
         encoder.push_item(self)
+    }
+
+    #[cfg(feature = "tokio")]
+    fn push_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {
+        encoder.push_item_at_once(self)
     }
 
     fn into_object(self) -> Result<ObjectRef<Self>, Failure> {

@@ -85,7 +85,7 @@ use crate::object_ref::{ObjectRef, runtime};
 /// # Methods
 ///
 /// A method of an actor with `#[remote(streaming)]` returns a stream, too. Later calls of the actor run when the stream
-/// has ended.
+/// has ended; in an actor with several calls at a time, they run beside it.
 ///
 /// ```
 /// struct Lines(Vec<String>);

@@ -4,12 +4,14 @@
 //! worker proves with [`fingerprint`] that it is the same build before it serves.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mobula_runtime::{Definition, Failure, Key, Name, TaskError, TaskErrorKind, UNLIMITED};
 use rustc_hash::FxHashMap;
 
+use crate::host::lanes::Access;
 use crate::invocation::Arguments;
 
 /// All remote functions of the program.
@@ -105,17 +107,41 @@ pub type Outcome = Result<(), Failure>;
 /// The result of a constructor: the actor's state.
 pub type Construction = Result<Box<dyn Any>, Failure>;
 
+/// The state of an actor with several calls at a time, which threads share.
+pub type SharedState = dyn Any + Send + Sync;
+
+/// The result of such an actor's constructor.
+pub type SharedConstruction = Result<Box<SharedState>, Failure>;
+
 /// A registered actor class.
 #[derive(Debug)]
 pub struct Class {
     pub(crate) name: &'static str,
     named: u64,
-    pub(crate) construct: fn(&mut Arguments<'_, '_>) -> Construction,
+    pub(crate) construct: Constructor,
     pub(crate) methods: &'static [Method],
     /// Some methods answer through a [`Reply`](crate::Reply).
     pub(crate) has_replies: bool,
     /// The name by which programs of other languages create it.
     export: Option<&'static str>,
+    /// A call does not wait for earlier ones whose arguments are not there.
+    pub(crate) allow_out_of_order: bool,
+}
+
+/// How the state of an actor is made, and how many of its calls run at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Constructor {
+    OneAtATime(fn(&mut Arguments<'_, '_>) -> Construction),
+    Concurrent(fn(&mut Arguments<'_, '_>) -> SharedConstruction, Concurrency),
+}
+
+/// How many calls of an actor run at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Concurrency {
+    /// Outside all groups. `None`: what is usual for the kind of method.
+    pub max: Option<u32>,
+    /// In each group, by its name.
+    pub groups: &'static [(&'static str, u32)],
 }
 
 impl Class {
@@ -125,7 +151,23 @@ impl Class {
         construct: fn(&mut Arguments<'_, '_>) -> Construction,
         methods: &'static [Method],
     ) -> Self {
-        Self { name, named: hash_of(name), construct, methods, has_replies: false, export: None }
+        Self::made_by(name, Constructor::OneAtATime(construct), methods)
+    }
+
+    /// Made by the macro, for actors with several calls at a time.
+    pub const fn concurrent(
+        name: &'static str,
+        construct: fn(&mut Arguments<'_, '_>) -> SharedConstruction,
+        methods: &'static [Method],
+        concurrency: Concurrency,
+    ) -> Self {
+        Self::made_by(name, Constructor::Concurrent(construct, concurrency), methods)
+    }
+
+    const fn made_by(name: &'static str, construct: Constructor, methods: &'static [Method]) -> Self {
+        let named = hash_of(name);
+        let (has_replies, allow_out_of_order, export) = (false, false, None);
+        Self { name, named, construct, methods, has_replies, allow_out_of_order, export }
     }
 
     /// The same, with methods that answer later.
@@ -138,8 +180,36 @@ impl Class {
         Self { export: Some(name), ..self }
     }
 
+    /// The same, where a call does not wait for earlier ones whose arguments are not there.
+    pub const fn allow_out_of_order(self) -> Self {
+        Self { allow_out_of_order: true, ..self }
+    }
+
+    /// Whether several calls may run at a time.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        matches!(self.construct, Constructor::Concurrent(..))
+    }
+
+    /// The number of concurrency groups.
+    pub(crate) fn groups(&self) -> usize {
+        match self.construct {
+            Constructor::OneAtATime(_) => 0,
+            Constructor::Concurrent(_, concurrency) => concurrency.groups.len(),
+        }
+    }
+
+    /// Whether calls of some methods are futures.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_futures(&self) -> bool {
+        self.methods.iter().any(|method| method.call.is_future())
+    }
+
     pub(crate) fn key(&self) -> Key {
-        placed(self.named, self.construct as *const () as usize)
+        let place = match self.construct {
+            Constructor::OneAtATime(construct) => construct as *const () as usize,
+            Constructor::Concurrent(construct, _) => construct as *const () as usize,
+        };
+        placed(self.named, place)
     }
 
     /// The method of this name, for a caller in another language.
@@ -164,13 +234,66 @@ impl Class {
 #[derive(Debug)]
 pub struct Method {
     pub(crate) name: &'static str,
-    pub(crate) call: fn(&mut dyn Any, &mut Arguments<'_, '_>) -> Outcome,
+    pub(crate) call: Calling,
+    /// Its concurrency group, from 1 on; 0: none.
+    group: usize,
+}
+
+/// How a method is called.
+#[derive(Debug, Clone, Copy)]
+pub enum Calling {
+    /// In an actor with one call at a time.
+    OneAtATime(fn(&mut dyn Any, &mut Arguments<'_, '_>) -> Outcome),
+    /// With `&self`, on a thread.
+    Beside(fn(&SharedState, &mut Arguments<'_, '_>) -> Outcome),
+    /// With `&mut self`, on a thread.
+    Alone(fn(&mut SharedState, &mut Arguments<'_, '_>) -> Outcome),
+    /// With `&self`, as a future.
+    FutureBeside(for<'a> fn(&'a SharedState, &'a mut Arguments<'_, '_>) -> BoxedOutcome<'a>),
+    /// With `&mut self`, as a future.
+    FutureAlone(for<'a> fn(&'a mut SharedState, &'a mut Arguments<'_, '_>) -> BoxedOutcome<'a>),
+}
+
+/// The future of a call.
+pub type BoxedOutcome<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+impl Calling {
+    pub(crate) fn is_future(self) -> bool {
+        matches!(self, Self::FutureBeside(_) | Self::FutureAlone(_))
+    }
+
+    fn address(self) -> usize {
+        match self {
+            Self::OneAtATime(call) => call as *const () as usize,
+            Self::Beside(call) => call as *const () as usize,
+            Self::Alone(call) => call as *const () as usize,
+            Self::FutureBeside(call) => call as *const () as usize,
+            Self::FutureAlone(call) => call as *const () as usize,
+        }
+    }
 }
 
 impl Method {
     /// Made by the macro.
-    pub const fn new(name: &'static str, call: fn(&mut dyn Any, &mut Arguments<'_, '_>) -> Outcome) -> Self {
-        Self { name, call }
+    pub const fn new(name: &'static str, call: Calling) -> Self {
+        Self { name, call, group: 0 }
+    }
+
+    /// The same, in a concurrency group: from 1 on.
+    pub const fn in_group(self, group: usize) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Each group has a lane for threads, and one for futures behind it.
+    pub(crate) fn lane(&self) -> usize {
+        2 * self.group + usize::from(self.call.is_future())
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        match self.call {
+            Calling::Beside(_) | Calling::FutureBeside(_) => Access::Beside,
+            Calling::OneAtATime(_) | Calling::Alone(_) | Calling::FutureAlone(_) => Access::Alone,
+        }
     }
 }
 
@@ -253,7 +376,7 @@ pub(crate) fn fingerprint() -> u64 {
     }
     for class in CLASSES {
         mix(class.key().bits());
-        class.methods.iter().for_each(|method| mix(offset(method.call as *const () as usize)));
+        class.methods.iter().for_each(|method| mix(offset(method.call.address())));
     }
     hash
 }

@@ -96,7 +96,7 @@ use crate::portable::Portable;
 ///
 /// # Cost
 ///
-/// A call that is answered later costs as much as another one, and two small allocations in the actor's process.
+/// A call that is answered later costs as much as another one, and a few small allocations in the actor's process.
 #[must_use = "the call fails when its reply is dropped"]
 pub struct Reply<T> {
     /// `None` once it is given.
@@ -252,19 +252,6 @@ impl<T> Reply<T> {
             place.finish(outcome);
         }
     }
-
-    /// The reply to a call of this method, which is about to run.
-    ///
-    /// # Errors
-    /// When the answer of the call cannot be given later.
-    #[doc(hidden)]
-    pub fn take(arguments: &mut Arguments<'_, '_>, method: &'static str) -> Result<Self, Failure> {
-        let Some(reply) = arguments.reply() else {
-            let message = "its answer cannot be given later".to_owned();
-            return Err(TaskError::new("", TaskErrorKind::NotCalled, message).into());
-        };
-        Ok(Self { place: Some(Place { reply, method }), of: PhantomData })
-    }
 }
 
 impl<T> Drop for Reply<T> {
@@ -281,6 +268,21 @@ impl<T> fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Reply").field(&self.place.as_ref().map(|place| place.method)).finish()
     }
+}
+
+/// The reply to a call of this method, which is about to run.
+///
+/// # Errors
+/// When the answer of the call cannot be given later.
+pub fn take_reply<T: Portable>(
+    arguments: &mut Arguments<'_, '_>,
+    method: &'static str,
+) -> Result<Reply<T>, Failure> {
+    let Some(reply) = arguments.reply() else {
+        let message = "its answer cannot be given later".to_owned();
+        return Err(TaskError::new("", TaskErrorKind::NotCalled, message).into());
+    };
+    Ok(Reply { place: Some(Place { reply, method }), of: PhantomData })
 }
 
 thread_local! {

@@ -3,13 +3,17 @@
 
 use std::any::Any;
 use std::fmt;
+#[cfg(feature = "tokio")]
+use std::{future::poll_fn, pin::pin};
 
+#[cfg(feature = "tokio")]
+use futures_core::Stream;
 use mobula_runtime::{Failure, Ref, Returns, TaskError, TaskErrorKind};
 
 use crate::invocation::{EachEncoder, Wanted};
 use crate::object_ref::ObjectRef;
 use crate::portable::Portable;
-use crate::registry::{Construction, Outcome};
+use crate::registry::{Construction, Outcome, SharedConstruction, SharedState};
 
 /// The outcome of a function that cannot fail.
 pub fn infallible<T: Portable>(wanted: Wanted<'_, '_>, value: T) -> Outcome {
@@ -109,6 +113,69 @@ pub fn streamed_fallible<T: Portable, E: fmt::Display + 'static>(
     ().encode(&mut encoder)
 }
 
+/// The outcome of an `async` method that returns the items of a stream. It waits for room without a thread.
+#[cfg(feature = "tokio")]
+pub async fn streamed_async<T: Portable>(
+    wanted: Wanted<'_, '_>,
+    items: impl IntoIterator<Item = T>,
+) -> Outcome {
+    let mut encoder = wanted.encoder();
+    for item in items {
+        item.push_item(&mut encoder)?;
+        if !encoder.wants_item().await {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
+/// The same where each item is a `Result`. An error ends the stream.
+#[cfg(feature = "tokio")]
+pub async fn streamed_async_fallible<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_, '_>,
+    items: impl IntoIterator<Item = Result<T, E>>,
+    as_error: AsError<E>,
+) -> Outcome {
+    let mut encoder = wanted.encoder();
+    for item in items {
+        item.map_err(returned(as_error))?.push_item(&mut encoder)?;
+        if !encoder.wants_item().await {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
+/// The outcome of a method that returns a `Stream`, whose items come as a future makes them.
+#[cfg(feature = "tokio")]
+pub async fn streamed_from<T: Portable>(wanted: Wanted<'_, '_>, items: impl Stream<Item = T>) -> Outcome {
+    let (mut encoder, mut items) = (wanted.encoder(), pin!(items));
+    while let Some(item) = poll_fn(|context| items.as_mut().poll_next(context)).await {
+        item.push_item(&mut encoder)?;
+        if !encoder.wants_item().await {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
+/// The same where each item is a `Result`. An error ends the stream.
+#[cfg(feature = "tokio")]
+pub async fn streamed_from_fallible<T: Portable, E: fmt::Display + 'static>(
+    wanted: Wanted<'_, '_>,
+    items: impl Stream<Item = Result<T, E>>,
+    as_error: AsError<E>,
+) -> Outcome {
+    let (mut encoder, mut items) = (wanted.encoder(), pin!(items));
+    while let Some(item) = poll_fn(|context| items.as_mut().poll_next(context)).await {
+        item.map_err(returned(as_error))?.push_item(&mut encoder)?;
+        if !encoder.wants_item().await {
+            break;
+        }
+    }
+    ().encode(&mut encoder)
+}
+
 /// The outcome of a constructor that cannot fail.
 pub fn constructed<T: Any>(actor: T) -> Construction {
     Ok(Box::new(actor))
@@ -120,6 +187,38 @@ pub fn constructed_fallible<T: Any, E: fmt::Display + 'static>(
     as_error: AsError<E>,
 ) -> Construction {
     constructed(result.map_err(returned(as_error))?)
+}
+
+/// The outcome of a constructor that cannot fail, of an actor with several calls at a time.
+pub fn constructed_shared<T: ConcurrentState>(actor: T) -> SharedConstruction {
+    Ok(actor.into_shared())
+}
+
+/// The outcome of such a constructor that returns a `Result`.
+pub fn constructed_shared_fallible<T: ConcurrentState, E: fmt::Display + 'static>(
+    result: Result<T, E>,
+    as_error: AsError<E>,
+) -> SharedConstruction {
+    constructed_shared(result.map_err(returned(as_error))?)
+}
+
+/// A type that can be the state of an actor with several calls at a time.
+#[diagnostic::on_unimplemented(
+    message = "an actor with several calls at a time is shared by threads: `{Self}` is not `Send` and `Sync`",
+    label = "is not both `Send` and `Sync`",
+    note = "use `Mutex`, `RwLock` or atomics for what changes behind `&self`, and `Arc` in place of `Rc`",
+    note = "without `max_concurrency`, `concurrency_groups` and `async` methods, its calls run one at a time"
+)]
+pub trait ConcurrentState: Sized {
+    #[doc(hidden)]
+    fn into_shared(self) -> Box<SharedState>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Any + Send + Sync> ConcurrentState for T {
+    fn into_shared(self) -> Box<SharedState> {
+        Box::new(self)
+    }
 }
 
 /// Finds the error, with its sources, in a returned value. Only the macros' code can do so; see

@@ -81,3 +81,4 @@ pub use crate::session::{
 };
 pub use crate::session_number::SessionNumber;
 pub use crate::wire::{NamedActor, Returns};
+pub use crate::worker::OwnedCall;

@@ -40,6 +40,12 @@ struct Method {
     returns: Returns,
     /// How many items of a stream are in flight at most.
     in_flight_max: TokenStream,
+    /// It takes `&mut self`.
+    is_alone: bool,
+    /// A future runs it.
+    is_async: bool,
+    /// Its concurrency group, from 1 on.
+    group: Option<usize>,
     cfg: Vec<Attribute>,
     /// Its documentation, and the other attributes that its callers should see.
     attributes: Vec<Attribute>,
@@ -48,7 +54,7 @@ struct Method {
 /// Expands the attribute with these options on this block.
 pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
     let mut errors = Errors::default();
-    let mut options = errors.take(ActorOptions::parse(options));
+    let mut actor_options = errors.take(ActorOptions::parse(options));
     check_block(&block, &mut errors);
 
     let actor = signature::bare(&block.self_ty).clone();
@@ -61,6 +67,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         };
         let has_options = function.attrs.iter().find(|attribute| options::is_remote(attribute)).cloned();
         let options = errors.take(MethodOptions::take(&mut function.attrs));
+        let has_group = options.group.clone();
         if function.sig.ident == "remote" || function.sig.ident == "options" {
             errors.push(
                 &function.sig.ident,
@@ -70,7 +77,9 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
             if !options.local {
                 check_receiver(receiver, &mut errors);
                 check_name(&function.sig.ident, &mut errors);
-                methods.push(method(function, options, &actor, &mut errors));
+                let is_alone = is_exclusive(receiver);
+                let group = has_group.as_ref().map(|name| errors.take(actor_options.group(name)));
+                methods.push(Method { is_alone, group, ..method(function, options, &actor, &mut errors) });
             }
         } else {
             if let Some(attribute) = has_options {
@@ -92,8 +101,8 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         (_, Some(error)) => with_error(block.into_token_stream(), error),
         (None, None) => block.into_token_stream(),
         (Some(constructor), None) => {
-            let mobula = options.mobula.take().unwrap_or_default();
-            let glue = glue(&block, &mobula, &actor, &options, &constructor, &methods);
+            let mobula = actor_options.mobula.take().unwrap_or_default();
+            let glue = glue(&block, &mobula, &actor, &actor_options, &constructor, &methods);
             quote!(#block #glue)
         }
     }
@@ -164,6 +173,17 @@ fn check_receiver(receiver: &Receiver, errors: &mut Errors) {
     }
 }
 
+/// Whether a receiver that borrows is `&mut self`.
+fn is_exclusive(receiver: &Receiver) -> bool {
+    match &receiver.kind {
+        ReceiverKind::Reference(_, _, mutability) => mutability.is_some(),
+        ReceiverKind::Typed(_, ty) => {
+            matches!(signature::bare(ty), Type::Reference(reference) if reference.mutability.is_some())
+        }
+        _ => true,
+    }
+}
+
 /// Refuses a method that a handle's own method of the same name would hide: `handle.clone()` is a second handle.
 ///
 /// A handle derefs to the actor's methods, so the compiler looks among the handle's own first: those of the traits of
@@ -204,7 +224,7 @@ const HANDLE_METHODS: &[(&str, &str)] = &[
 fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, errors: &mut Errors) -> Method {
     let mut sig = function.sig.clone();
     signature::replace_self(&mut sig, actor);
-    signature::check_qualifiers(&sig, "an actor's method", errors);
+    signature::check_method_qualifiers(&sig, errors);
     let arguments = Arguments::read(&sig, errors);
     let returns = if let Some(answer) = arguments.answer() {
         Returns::read_later(&sig, answer, &options, errors)
@@ -214,6 +234,7 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
         Returns::read(&sig, options.num_returns.as_ref(), false, errors)
     };
     signature::strip_argument_docs(&mut function.sig);
+    let is_async = sig.asyncness.is_some() || returns.is_polled_stream();
     let seen = ["doc", "deprecated"];
     let attributes =
         function.attrs.iter().filter(|attribute| seen.iter().any(|name| attribute.path().is_ident(name)));
@@ -223,6 +244,9 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
         arguments,
         returns,
         in_flight_max: options.streaming.in_flight_max(),
+        is_alone: false,
+        is_async,
+        group: None,
         cfg: signature::cfg(&function.attrs),
         attributes: attributes.cloned().collect(),
     }
@@ -287,7 +311,7 @@ fn registration(
     methods: &[Method],
 ) -> TokenStream {
     let encoded = Ident::new("arguments", Span::mixed_site());
-    let state = Ident::new("actor", Span::mixed_site());
+    let is_concurrent = options.concurrent.is_some() || methods.iter().any(|method| method.is_async);
 
     let class = class_name(actor);
     let decode = constructor.arguments.decode(&encoded, &TokenStream::new());
@@ -295,42 +319,54 @@ fn registration(
     // An error about the return type then points there.
     let span = constructor.output.resolved_at(Span::call_site());
     let made = quote_spanned!(span=> <#actor>::new(#decoded));
+    let suffix = if is_concurrent { "_shared" } else { "" };
     let constructed = if constructor.fallible {
+        let constructed = format_ident!("constructed{suffix}_fallible", span = span);
         let as_error = signature::as_error();
-        quote_spanned!(span=> __mobula::__private::constructed_fallible::<#actor, _>(#made, #as_error))
+        quote_spanned!(span=> __mobula::__private::#constructed::<#actor, _>(#made, #as_error))
     } else {
-        quote_spanned!(span=> __mobula::__private::constructed::<#actor>(#made))
+        let constructed = format_ident!("constructed{suffix}", span = span);
+        quote_spanned!(span=> __mobula::__private::#constructed::<#actor>(#made))
     };
 
     let mut calls = TokenStream::new();
     let mut entries = TokenStream::new();
     let mut numbers = TokenStream::new();
     for (index, method) in methods.iter().enumerate() {
-        let Method { name, arguments, returns, cfg, .. } = method;
-        let (call, shown, item) = (number(index), name.unraw().to_string(), signature::repeated(name));
+        let (number, cfg, shown) = (number(index), &method.cfg, method.name.unraw().to_string());
         let callee = quote!(::core::concat!(::core::module_path!(), "::", #class, "::", #shown));
-        let (decode, decoded) = (arguments.decode(&encoded, &callee), arguments.decoded());
-        let outcome = returns.outcome(&encoded, &quote!(<#actor>::#item(#state, #decoded)));
-        calls.extend(quote! {
+        let kind = Kind::of(method, is_concurrent);
+        let call = kind.call(actor, method, &number, &encoded, &callee);
+        calls.extend(quote!(#(#cfg)* #call));
+        let (kind, group) = (Ident::new(kind.name(), Span::call_site()), method.group);
+        let group = group.map(|group| quote!(.in_group(#group)));
+        entries.extend(quote! {
             #(#cfg)*
-            fn #call(
-                #state: &mut dyn ::core::any::Any,
-                #encoded: &mut __mobula::__private::Arguments<'_, '_>,
-            ) -> __mobula::__private::Outcome {
-                let #state = __mobula::__private::downcast::<#actor>(#state)?;
-                #decode
-                #outcome
-            }
+            __mobula::__private::Method::new(#shown, __mobula::__private::Calling::#kind(#number)) #group,
         });
-        entries.extend(quote!(#(#cfg)* __mobula::__private::Method::new(#shown, #call),));
-        numbers.extend(quote!(#(#cfg)* #call,));
+        numbers.extend(quote!(#(#cfg)* #number,));
     }
 
     let export = options.export.as_ref().map(|name| quote!(.export(#name)));
+    let (construction, make, concurrency) = if is_concurrent {
+        let max = match &options.max_concurrency {
+            Some(max) => quote!(::core::option::Option::Some(#max)),
+            None => quote!(::core::option::Option::None),
+        };
+        let groups = options.concurrency_groups.iter().map(|(name, limit)| {
+            let name = name.unraw().to_string();
+            quote!((#name, #limit))
+        });
+        let concurrency = quote!(__mobula::__private::Concurrency { max: #max, groups: &[#(#groups),*] },);
+        (quote!(SharedConstruction), quote!(concurrent), concurrency)
+    } else {
+        (quote!(Construction), quote!(new), TokenStream::new())
+    };
     let with_replies =
         methods.iter().any(|method| method.arguments.answer().is_some()).then(|| quote!(.with_replies()));
+    let out_of_order = options.allow_out_of_order.then(|| quote!(.allow_out_of_order()));
     quote! {
-        fn __new(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::Construction {
+        fn __new(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::#construction {
             #decode
             #constructed
         }
@@ -341,11 +377,98 @@ fn registration(
 
         #[__mobula::__private::linkme::distributed_slice(__mobula::__private::CLASSES)]
         #[linkme(crate = __mobula::__private::linkme)]
-        static __CLASS: __mobula::__private::Class = __mobula::__private::Class::new(
+        static __CLASS: __mobula::__private::Class = __mobula::__private::Class::#make(
             ::core::concat!(::core::module_path!(), "::", #class),
             __new,
             &[#entries],
-        )#with_replies #export;
+            #concurrency
+        )#with_replies #out_of_order #export;
+    }
+}
+
+/// How a worker calls a method: the variants of `mobula`'s `Calling`.
+#[derive(Clone, Copy)]
+enum Kind {
+    OneAtATime,
+    Beside,
+    Alone,
+    FutureBeside,
+    FutureAlone,
+}
+
+impl Kind {
+    fn of(method: &Method, is_concurrent: bool) -> Self {
+        match (is_concurrent, method.is_async, method.is_alone) {
+            (false, ..) => Self::OneAtATime,
+            (true, false, false) => Self::Beside,
+            (true, false, true) => Self::Alone,
+            (true, true, false) => Self::FutureBeside,
+            (true, true, true) => Self::FutureAlone,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneAtATime => "OneAtATime",
+            Self::Beside => "Beside",
+            Self::Alone => "Alone",
+            Self::FutureBeside => "FutureBeside",
+            Self::FutureAlone => "FutureAlone",
+        }
+    }
+
+    /// The function that decodes the arguments, calls the method, and hands over what it returns.
+    fn call(
+        self,
+        actor: &Type,
+        method: &Method,
+        number: &Ident,
+        encoded: &Ident,
+        callee: &TokenStream,
+    ) -> TokenStream {
+        let Method { name, arguments, returns, .. } = method;
+        let (state, item) = (Ident::new("actor", Span::mixed_site()), signature::repeated(name));
+        let (decode, decoded) = (arguments.decode(encoded, callee), arguments.decoded());
+        let called = quote!(<#actor>::#item(#state, #decoded));
+        let (taken, downcast) = match self {
+            Self::OneAtATime => (quote!(&mut dyn ::core::any::Any), quote!(downcast)),
+            Self::Beside => (quote!(&__mobula::__private::SharedState), quote!(downcast_ref)),
+            Self::Alone => (quote!(&mut __mobula::__private::SharedState), quote!(downcast_mut)),
+            Self::FutureBeside => (quote!(&'a __mobula::__private::SharedState), quote!(downcast_ref)),
+            Self::FutureAlone => (quote!(&'a mut __mobula::__private::SharedState), quote!(downcast_mut)),
+        };
+        let downcast = quote!(let #state = __mobula::__private::#downcast::<#actor>(#state)?;);
+        match self {
+            Self::OneAtATime | Self::Beside | Self::Alone => {
+                let outcome = returns.outcome(encoded, &called);
+                quote! {
+                    fn #number(
+                        #state: #taken,
+                        #encoded: &mut __mobula::__private::Arguments<'_, '_>,
+                    ) -> __mobula::__private::Outcome {
+                        #downcast
+                        #decode
+                        #outcome
+                    }
+                }
+            }
+            Self::FutureBeside | Self::FutureAlone => {
+                let called = if returns.is_polled_stream() { called } else { quote!(#called.await) };
+                let outcome = returns.outcome(encoded, &called);
+                quote! {
+                    fn #number<'a>(
+                        #state: #taken,
+                        #encoded: &'a mut __mobula::__private::Arguments<'_, '_>,
+                    ) -> __mobula::__private::BoxedOutcome<'a> {
+                        ::std::boxed::Box::pin(async move {
+                            #downcast
+                            #decode
+                            #outcome
+                        })
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -354,7 +477,7 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
     let class = class_name(actor);
     let call = Ident::new("call", Span::mixed_site());
     let methods = methods.iter().enumerate().map(|(index, method)| {
-        let Method { vis, name, arguments, returns, in_flight_max, cfg, attributes } = method;
+        let Method { vis, name, arguments, returns, in_flight_max, cfg, attributes, .. } = method;
         let (number, parameters, reference) = (number(index), arguments.parameters(), returns.reference());
         let (attach, submit) = (arguments.attach(&call), returns.submit(&call, in_flight_max));
         let item = signature::repeated(name);

@@ -169,11 +169,18 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
 ///   process. Default: the driver's.
 /// - `#[remote(export = "Counter")]`: the name by which Python makes such actors too.
+/// - `#[remote(max_concurrency = 4)]`, `#[remote(concurrency_groups(io = 2, compute = 4))]`: how many calls run at a
+///   time, see below. Default: one.
+/// - `#[remote(allow_out_of_order)]`: a call does not wait for earlier calls of its caller whose arguments are not
+///   there yet. Without it, the calls of one caller begin in the order in which they were made.
 ///
 /// Methods take options too:
 ///
 /// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
+/// - `#[remote(group = "io")]`: the method's concurrency group.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
+///
+/// A method with an argument `Reply<T>` answers through it, later: see `mobula::Reply`.
 ///
 /// ```
 /// use mobula::ActorOptions;
@@ -205,6 +212,92 @@ use syn::{Error, Item, ItemFn};
 /// assert_eq!((least.get()?, most.get()?), (1.0, 3.0));
 /// # Ok::<(), mobula::Error>(())
 /// ```
+///
+/// # Several calls at a time
+///
+/// With `max_concurrency = n`, up to `n` calls run at a time, on threads of the actor's process: methods with `&self`
+/// side by side, a method with `&mut self` alone. A method that runs alone waits for the calls that run, and the calls
+/// behind it wait for it; so new calls do not starve it. The state must be `Send` and `Sync`, which the compiler
+/// checks. `ActorOptions::max_concurrency` gives one actor another number.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use mobula::prelude::*;
+///
+/// struct Index {
+///     words: Vec<String>,
+///     searches: AtomicU64,
+/// }
+///
+/// #[remote(max_concurrency = 4)]
+/// impl Index {
+///     fn new() -> Self {
+///         Index { words: Vec::new(), searches: AtomicU64::new(0) }
+///     }
+///     /// Up to four side by side.
+///     fn contains(&self, word: String) -> bool {
+///         self.searches.fetch_add(1, Ordering::Relaxed);
+///         self.words.contains(&word)
+///     }
+///     /// Alone.
+///     fn add(&mut self, word: String) {
+///         self.words.push(word);
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let index = Index::remote();
+/// index.add("ray".to_owned());
+/// let found = ["ray", "skate"].map(|word| index.contains(word.to_owned()));
+/// assert_eq!(mobula::get(found)?, [true, false]);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// `async` methods run as futures on one thread of the actor's process, 1,000 at a time unless `max_concurrency` says
+/// otherwise. They need the feature `tokio` of the crate `mobula`: the thread is a runtime of tokio, so its timers and
+/// sockets work in them, as far as the program's own dependency on tokio has them. Arguments and futures need not be
+/// `Send`; the state must be `Send` and `Sync`. A method that is not `async` blocks a thread of its own and none of the
+/// futures: one at a time, or `max_concurrency`. What computes for long should not be `async`.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula::prelude::*;
+/// use tokio::sync::watch;
+///
+/// struct Door(watch::Sender<bool>);
+///
+/// #[remote]
+/// impl Door {
+///     fn new() -> Self {
+///         Door(watch::channel(false).0)
+///     }
+///     async fn pass(&self) {
+///         let _ = self.0.subscribe().wait_for(|is_open| *is_open).await;
+///     }
+///     async fn open(&self, after: Duration) {
+///         tokio::time::sleep(after).await;
+///         self.0.send_replace(true);
+///     }
+/// }
+///
+/// let _mobula = init()?;
+/// let door = Door::remote();
+/// let passing: Vec<_> = (0..100).map(|_| door.pass()).collect();
+/// door.open(Duration::from_millis(10));
+/// mobula::get(&passing)?;
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// A call that is cancelled goes on until its method returns, as that of a function does: `mobula::cancelled()` is one
+/// side of a `select!`, and each `await` of a reference ends with `Failure::Cancelled`. When the actor ends, calls on
+/// threads are finished, and futures are dropped.
+///
+/// Concurrency groups have places of their own, for threads and for futures: `concurrency_groups(io = 2, compute = 4)`,
+/// with `#[remote(group = "io")]` on a method. A group that is full holds up no other one.
+///
+/// The order of one caller's calls is kept within a group, for the methods that block and for the `async` ones each. A
+/// stream (`streaming`) has a place as any call has, and holds up no other call. An `async` method may return the
+/// iterator of a stream; a method that returns an `impl Stream<Item = T>` is polled with the futures.
 ///
 /// # Under another name
 ///
@@ -240,9 +333,9 @@ use syn::{Error, Item, ItemFn};
 /// # Errors
 ///
 /// Another process must be able to make the arguments from bytes, and to find the function by name. So these do not
-/// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, and `async`,
-/// `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize` and `Deserialize`. Each
-/// error stands at the tokens that cause it.
+/// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, `async` functions
+/// that are no methods, and `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize`
+/// and `Deserialize`. Each error stands at the tokens that cause it.
 ///
 /// ```compile_fail
 /// #[mobula::remote]

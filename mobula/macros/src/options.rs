@@ -41,6 +41,11 @@ pub(crate) struct ActorOptions {
     pub(crate) max_pending_calls: Option<Limit>,
     /// An item of `mobula::Lifetime`.
     pub(crate) lifetime: Option<Ident>,
+    pub(crate) max_concurrency: Option<Limit>,
+    /// Where `max_concurrency` or `concurrency_groups` is written.
+    pub(crate) concurrent: Option<Path>,
+    pub(crate) concurrency_groups: Vec<(Ident, Limit)>,
+    pub(crate) allow_out_of_order: bool,
     pub(crate) demand: Demand,
     /// Known not to be empty.
     pub(crate) export: Option<LitStr>,
@@ -58,6 +63,8 @@ pub(crate) struct WorkerInitOptions {
 pub(crate) struct MethodOptions {
     pub(crate) num_returns: Option<NumReturns>,
     pub(crate) streaming: Streaming,
+    /// The name of its concurrency group.
+    pub(crate) group: Option<LitStr>,
     /// The handle does not have this method.
     pub(crate) local: bool,
 }
@@ -267,14 +274,15 @@ impl MethodOptions {
                     set(&meta, &mut options.num_returns, num_returns)
                 } else if let Some(read) = options.streaming.read(&meta) {
                     read
+                } else if meta.path.is_ident("group") {
+                    set(&meta, &mut options.group, |meta| meta.value()?.parse())
                 } else if meta.path.is_ident("local") {
                     options.local = true;
                     Ok(())
                 } else {
-                    Err(unknown(
-                        &meta,
-                        "a method of an actor takes `num_returns`, `streaming`, `max_in_flight` and `local`",
-                    ))
+                    let known = "a method of an actor takes `num_returns`, `streaming`, `max_in_flight`, `group` and \
+                                 `local`";
+                    Err(unknown(&meta, known))
                 }
             })?;
         }
@@ -295,6 +303,15 @@ impl ActorOptions {
                 set(&meta, &mut options.max_pending_calls, at_least_one)
             } else if meta.path.is_ident("lifetime") {
                 set(&meta, &mut options.lifetime, lifetime)
+            } else if meta.path.is_ident("max_concurrency") {
+                options.concurrent = Some(meta.path.clone());
+                set(&meta, &mut options.max_concurrency, at_least_one)
+            } else if meta.path.is_ident("concurrency_groups") {
+                options.concurrent = Some(meta.path.clone());
+                options.read_groups(&meta)
+            } else if meta.path.is_ident("allow_out_of_order") {
+                options.allow_out_of_order = true;
+                Ok(())
             } else if let Some(read) = options.demand.read(&meta) {
                 read
             } else if meta.path.is_ident("export") {
@@ -303,12 +320,46 @@ impl ActorOptions {
                 set(&meta, &mut options.mobula, mobula)
             } else {
                 let known = "an actor takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
-                             `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime`, \
-                             `export` and `crate`";
+                             `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime`, `max_concurrency`, \
+                             `concurrency_groups`, `allow_out_of_order`, `export` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
         Ok(options)
+    }
+
+    /// `(io = 2, compute = 4)`
+    fn read_groups(&mut self, meta: &ParseNestedMeta) -> Result<()> {
+        meta.parse_nested_meta(|group| {
+            let Some(name) = group.path.get_ident().cloned() else {
+                return Err(syn::Error::new_spanned(
+                    &group.path,
+                    "the name of a concurrency group is one word",
+                ));
+            };
+            if self.concurrency_groups.iter().any(|(other, _)| *other == name) {
+                return Err(syn::Error::new_spanned(
+                    name,
+                    "there is a concurrency group of this name already",
+                ));
+            }
+            let limit = at_least_one(&group)?;
+            self.concurrency_groups.push((name, limit));
+            Ok(())
+        })
+    }
+
+    /// The number of a concurrency group, from 1 on.
+    pub(crate) fn group(&self, name: &LitStr) -> Result<usize> {
+        let number = self.concurrency_groups.iter().position(|(group, _)| *group == name.value());
+        number.map(|number| number + 1).ok_or_else(|| {
+            let message = format!(
+                "the actor has no concurrency group of this name: write `concurrency_groups({} = 2)` in the attribute \
+                 of the block",
+                name.value()
+            );
+            syn::Error::new_spanned(name, message)
+        })
     }
 }
 

@@ -62,10 +62,28 @@ enum Shape {
     List(Box<Type>),
     /// One, a list of references to elements of the type.
     Dynamic,
-    /// A stream of items of the type, each of them in a `Result` if the flag says so.
-    Stream(bool),
+    /// A stream of items of the type.
+    Stream(Items),
     /// One, which is given later.
     Later,
+}
+
+/// The items of a stream.
+#[derive(Clone, Copy)]
+struct Items {
+    /// Each of them is in a `Result`.
+    fallible: bool,
+    source: Source,
+}
+
+/// How the items of a stream come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Iterator,
+    /// An iterator that an `async` method has returned.
+    Awaited,
+    /// An implementation of the trait `Stream`.
+    Polled,
 }
 
 /// Refuses everything that keeps a function from being registered once and called from another process.
@@ -76,6 +94,20 @@ pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &
             format!("{what} is not `async`: a remote call returns at once as it is, and the body may block"),
         );
     }
+    check_other_qualifiers(signature, what, errors);
+}
+
+/// The same, for a method of an actor, which may be `async`.
+pub(crate) fn check_method_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
+    if let Some(token) = &signature.asyncness
+        && !cfg!(feature = "tokio")
+    {
+        errors.push(token, "`async` methods run on tokio: add the feature `tokio` of the crate `mobula`");
+    }
+    check_other_qualifiers(signature, "an actor's method", errors);
+}
+
+fn check_other_qualifiers(signature: &syn::Signature, what: &str, errors: &mut Errors) {
     if let Safety::Unsafe(token) = &signature.safety {
         errors.push(
             token,
@@ -238,9 +270,9 @@ impl Arguments {
             quote!(#(#cfg)* let #number = <#ty as __mobula::__private::Portable>::take(#arguments)?;)
         });
         // Taken last: an error of the arguments is the answer itself.
-        let reply = self.reply.as_ref().map(|ReplyArgument { ty, .. }| {
+        let reply = self.reply.as_ref().map(|ReplyArgument { answer, .. }| {
             let reply = reply_name();
-            quote!(let #reply = <#ty>::take(#arguments, #callee)?;)
+            quote!(let #reply = __mobula::__private::take_reply::<#answer>(#arguments, #callee)?;)
         });
         quote!(#decoded __mobula::__private::Arguments::finish(#arguments)?; #reply)
     }
@@ -397,7 +429,23 @@ impl Returns {
         let fallible = inner.is_some();
         let ty = inner.unwrap_or(item);
         check_owned(&ty, "return owned items", errors);
-        Returns { fallible: false, ty, written: written.span(), shape: Shape::Stream(fallible) }
+        let source = match (is_polled(&written), &signature.asyncness) {
+            (true, Some(token)) => {
+                errors
+                    .push(token, "a method that returns a `Stream` is not `async`: the stream itself waits");
+                Source::Polled
+            }
+            (true, None) => Source::Polled,
+            (false, Some(_)) => Source::Awaited,
+            (false, None) => Source::Iterator,
+        };
+        let shape = Shape::Stream(Items { fallible, source });
+        Returns { fallible: false, ty, written: written.span(), shape }
+    }
+
+    /// Whether the results are a `Stream`, which is polled like a future.
+    pub(crate) fn is_polled_stream(&self) -> bool {
+        matches!(self.shape, Shape::Stream(Items { source: Source::Polled, .. }))
     }
 
     /// Whether the results are a stream.
@@ -421,14 +469,21 @@ impl Returns {
         if let Shape::Later = self.shape {
             return quote_spanned!(span=> { let () = #call; ::core::result::Result::Ok(()) });
         }
-        if let Shape::Stream(fallible) = self.shape {
+        if let Shape::Stream(Items { fallible, source }) = self.shape {
+            let (name, awaited) = match source {
+                Source::Iterator => ("streamed", None),
+                Source::Awaited => ("streamed_async", Some(quote_spanned!(span=> .await))),
+                Source::Polled => ("streamed_from", Some(quote_spanned!(span=> .await))),
+            };
+            let suffix = if fallible { "_fallible" } else { "" };
+            let streamed = format_ident!("{name}{suffix}", span = span);
             return if fallible {
                 let as_error = as_error();
                 quote_spanned!(span=>
-                    __mobula::__private::streamed_fallible::<#ty, _>(#wanted, #call, #as_error)
+                    __mobula::__private::#streamed::<#ty, _>(#wanted, #call, #as_error) #awaited
                 )
             } else {
-                quote_spanned!(span=> __mobula::__private::streamed::<#ty>(#wanted, #call))
+                quote_spanned!(span=> __mobula::__private::#streamed::<#ty>(#wanted, #call) #awaited)
             };
         }
         if self.fallible {
@@ -515,7 +570,7 @@ fn item_of(ty: &Type) -> Option<Type> {
     let bounds = match bare(ty) {
         Type::ImplTrait(opaque) => &opaque.bounds,
         Type::TraitObject(object) => &object.bounds,
-        other => return item_of(&generic_argument(other, "Box")?),
+        other => return item_of(&pointee(other)?),
     };
     let arguments = bounds.iter().filter_map(|bound| match bound {
         syn::TypeParamBound::Trait(bound) => match &bound.path.segments.last()?.arguments {
@@ -528,6 +583,26 @@ fn item_of(ty: &Type) -> Option<Type> {
         GenericArgument::AssocType(item) if item.ident == "Item" => Some(item.ty.clone()),
         _ => None,
     })
+}
+
+/// Whether the type is written as an `impl Stream<…>`, or a `dyn Stream<…>` in pointers.
+fn is_polled(ty: &Type) -> bool {
+    let bounds = match bare(ty) {
+        Type::ImplTrait(opaque) => &opaque.bounds,
+        Type::TraitObject(object) => &object.bounds,
+        other => return pointee(other).is_some_and(|inner| is_polled(&inner)),
+    };
+    bounds.iter().any(|bound| match bound {
+        syn::TypeParamBound::Trait(bound) => {
+            bound.path.segments.last().is_some_and(|last| last.ident == "Stream")
+        }
+        _ => false,
+    })
+}
+
+/// The type in a `Box` or a `Pin`.
+fn pointee(ty: &Type) -> Option<Type> {
+    generic_argument(ty, "Box").or_else(|| generic_argument(ty, "Pin"))
 }
 
 /// The first generic argument of a path that ends in `name`.

@@ -603,6 +603,8 @@ pub(crate) enum Target {
         /// Keeps the actor alive until the call is over.
         #[expect(dead_code, reason = "held, not read")]
         token: Arc<ActorToken>,
+        /// It waits for earlier calls of this process whose arguments are not there.
+        is_in_order: bool,
     },
     /// The start of an actor. The arguments go to the head.
     Constructor { actor: u64, class: Name },

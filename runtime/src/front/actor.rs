@@ -83,6 +83,8 @@ pub struct ActorOptions {
     pub(crate) max_pending_calls: Option<u32>,
     pub(crate) max_restarts: Option<u32>,
     pub(crate) max_task_retries: Option<u32>,
+    /// For the front: the core leaves it to the actor's instance.
+    pub(crate) max_concurrency: Option<u32>,
     pub(crate) amounts: Amounts,
     pub(crate) environment: EnvironmentOptions,
 }
@@ -329,6 +331,44 @@ impl ActorOptions {
         self
     }
 
+    /// How many calls of the actor run at a time, in place of the number in its attribute. Only for a class whose
+    /// attribute has `max_concurrency` or `concurrency_groups`, or that has `async` methods: the compiler has checked
+    /// that threads can share its state. The calls of an actor of another class fail, and say so. Default: as the
+    /// attribute says.
+    ///
+    /// ```
+    /// use std::sync::Barrier;
+    /// use mobula::ActorOptions;
+    ///
+    /// struct Meeting(Barrier);
+    ///
+    /// #[mobula::remote(max_concurrency = 2)]
+    /// impl Meeting {
+    ///     fn new(of: usize) -> Self {
+    ///         Meeting(Barrier::new(of))
+    ///     }
+    ///     fn meet(&self) {
+    ///         self.0.wait();
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let meeting = Meeting::options(ActorOptions::new().max_concurrency(3)).remote(3);
+    /// mobula::get([meeting.meet(), meeting.meet(), meeting.meet()])?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn max_concurrency(mut self, calls: u32) -> Self {
+        self.max_concurrency = Some(calls);
+        self
+    }
+
+    /// The value of [`max_concurrency`](Self::max_concurrency), for fronts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn concurrency(&self) -> Option<u32> {
+        self.max_concurrency
+    }
+
     /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and
     /// again when it is restarted. Default: 0; with [`resources`](Self::resources) or [`num_gpus`](Self::num_gpus), 1.
     ///
@@ -490,6 +530,7 @@ impl ActorOptions {
             max_pending_calls: self.max_pending_calls.or(defaults.max_pending_calls),
             max_restarts: self.max_restarts.or(defaults.max_restarts),
             max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
+            max_concurrency: self.max_concurrency.or(defaults.max_concurrency),
             amounts: self.amounts.or(defaults.amounts),
             environment: self.environment.or(defaults.environment),
         }
@@ -523,6 +564,8 @@ pub struct ActorRef {
     actor: u64,
     class: Definition,
     token: Token,
+    /// A call waits for earlier calls of this process whose arguments are not there.
+    is_in_order: bool,
 }
 
 /// The handle that keeps the actor alive, or the reason why there is no actor.
@@ -549,19 +592,24 @@ impl ActorRef {
     /// Makes an actor. Costs a round trip to the head, which reserves the actor. The actor's process starts and its
     /// constructor runs meanwhile. An error is reported by the actor's calls.
     pub fn create(class: Definition, options: &ActorOptions, arguments: ArgumentList) -> Self {
-        let reserved =
-            arguments.runtime().and_then(|runtime| Ok((reserve(runtime, &class, options)?, runtime.session)));
+        // An actor that was reserved would wait for arguments that never come.
+        let reserved = match arguments.failure() {
+            Some(failure) => Err(failure.clone()),
+            None => arguments
+                .runtime()
+                .and_then(|runtime| Ok((reserve(runtime, &class, options)?, runtime.session))),
+        };
         match reserved {
             Ok((Reserved { actor, token, is_new }, session)) => {
                 if is_new {
                     let target = Target::Constructor { actor, class: class.name.clone() };
                     drop(submit(target, arguments, Returns::One, None, TaskOptions::new()));
                 }
-                Self { session, actor, class, token: Token::Held(token) }
+                Self { session, actor, class, token: Token::Held(token), is_in_order: true }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
-                Self { session, actor: 0, class, token }
+                Self { session, actor: 0, class, token, is_in_order: true }
             }
         }
     }
@@ -580,7 +628,13 @@ impl ActorRef {
             return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
         }
         let token = Token::Held(ActorToken::new(found.token, found.max_pending_calls));
-        Ok(Self { session: runtime.session, actor: found.actor, class, token })
+        Ok(Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true })
+    }
+
+    /// The same actor, whose calls by this reference do not wait for earlier ones whose arguments are not there.
+    #[must_use]
+    pub fn out_of_order(self) -> Self {
+        Self { is_in_order: false, ..self }
     }
 
     /// Calls a method. Returns a reference to each result. Costs as much as [`call_function`](crate::call_function).
@@ -616,7 +670,7 @@ impl ActorRef {
         returns: Returns,
         items: Option<Arc<Items>>,
     ) -> ResultCells {
-        let Self { session, actor, class, token } = self;
+        let Self { session, actor, class, token, is_in_order } = self;
         let Some(runtime) = arguments.runtime().ok().filter(|runtime| runtime.is_of(session)) else {
             let failure = current::runtime_of(session).map_or_else(Failure::from, |_| Failure::SessionOver);
             return failed(session, returns, &failure);
@@ -636,7 +690,7 @@ impl ActorRef {
                 return failed(session, returns, &too_many_pending(&class.name, &name, limit));
             }
         }
-        let target = Target::Method { actor, method, class: class.name, name, token };
+        let target = Target::Method { actor, method, class: class.name, name, token, is_in_order };
         let cells = submit(target, arguments, returns, items, TaskOptions::new());
         if let Some(limit) = limited.as_ref().and_then(|token| token.limit.as_ref()) {
             limit.made(cells.first());
@@ -683,7 +737,7 @@ impl ActorRef {
         };
         let Callee::Method(method) = Callee::TERMINATE else { unreachable!("it is a method") };
         let (actor, class, name) = (self.actor, self.class.name.clone(), Name::Static("terminate"));
-        let target = Target::Method { actor, method, class, name, token };
+        let target = Target::Method { actor, method, class, name, token, is_in_order: true };
         let cells = submit(target, ArgumentList::default(), Returns::One, None, TaskOptions::new());
         let first = references(cells).next();
         first.ok_or_else(|| Failure::Other("a call has no result".into()).into())
@@ -732,7 +786,7 @@ impl ActorRef {
         let ExportedActor { actor, class: key, token, max_pending_calls } = exported;
         let token = Token::Held(ActorToken::new(token, max_pending_calls));
         let session = current::number();
-        (key == class.key).then_some(Self { session, actor, class, token })
+        (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true })
     }
 
     /// The identity of the actor: its token. An actor that could not be made has none, and is identified by its

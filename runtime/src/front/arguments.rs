@@ -39,6 +39,11 @@ impl ArgumentList {
         })
     }
 
+    /// Why the call fails before it is made, if it does.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_deref()
+    }
+
     /// The runtime that makes the call, and the arguments.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A call that runs: its arguments in a record, and the results that it gives.
 
 use std::fmt;
+use std::task::{Context, Poll};
 
 use mobula_client::Client;
 
@@ -10,6 +11,12 @@ use crate::wire::Returns;
 
 /// Takes the items of a stream to the caller.
 pub(crate) trait ItemSink {
+    /// Sends an item, and does not wait.
+    fn push(&self, item: Payloads);
+
+    /// Whether there is room for another item, or the caller wants no more: then the answer is `false`.
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<bool>;
+
     /// Sends an item, and waits until the caller wants another one. Returns `false` when it wants no more.
     fn send(&self, item: Payloads) -> bool;
 
@@ -162,6 +169,27 @@ impl<'a> Invocation<'a> {
         let mut item = Payloads::default();
         item.push(self.client, write)?;
         Ok(self.items.is_some_and(|items| items.send(item)))
+    }
+
+    /// Gives the next item of a stream, and does not wait: [`poll_wants_item`](Self::poll_wants_item) does so.
+    ///
+    /// # Errors
+    /// As [`give_item`](Self::give_item).
+    pub fn push_item<A: Encoded, E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Written<A>, E>,
+    ) -> Result<(), PushError<E>> {
+        let mut item = Payloads::default();
+        item.push(self.client, write)?;
+        if let Some(items) = self.items {
+            items.push(item);
+        }
+        Ok(())
+    }
+
+    /// Becomes ready when the caller of a stream wants another item, with `true`; or no more, with `false`.
+    pub fn poll_wants_item(&self, context: &mut Context<'_>) -> Poll<bool> {
+        self.items.map_or(Poll::Ready(false), |items| items.poll_room(context))
     }
 
     /// Gives the next result. `write` appends it to the bytes that it gets, and leaves the bytes before it unchanged,

@@ -9,6 +9,7 @@ use std::any::Any;
 use self::invocation::Invocation;
 use crate::definition::Key;
 use crate::error::{Failure, TaskError};
+use crate::worker::OwnedCall;
 
 /// Runs functions and actors in a worker process: those of one language, in one build.
 ///
@@ -59,8 +60,14 @@ pub trait Instance: Any {
     /// As [`Host::call`].
     fn call(&mut self, method: u32, on: &mut Invocation<'_>) -> Result<(), Failure>;
 
-    /// Whether calls may be answered later, by [`Invocation::later`]: then several calls may be under way. Asked once.
+    /// Whether several calls may be under way: because they run on other threads, or because they are answered later,
+    /// by [`Invocation::later`]. Asked once.
     fn is_concurrent(&self) -> bool {
         false
+    }
+
+    /// Begins a call of an instance that is concurrent. The next call of the actor begins when this returns.
+    fn begin(&mut self, method: u32, call: OwnedCall) {
+        call.run(|on| self.call(method, on));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 use rustc_hash::FxHashMap;
 
-use crate::call::task::Task;
+use crate::call::task::{Target, Task};
 use crate::error::Failure;
 use crate::mail::link::Link;
 
@@ -68,6 +68,10 @@ fn is_ready(task: &Arc<Task>) -> bool {
     task.unready.load(Ordering::Acquire) == 0
 }
 
+fn is_in_order(task: &Arc<Task>) -> bool {
+    !matches!(task.target, Target::Method { is_in_order: false, .. })
+}
+
 impl Actors {
     /// Adds an actor. Returns `false` if it was there.
     pub(super) fn add(&mut self, actor: u64) -> bool {
@@ -98,10 +102,13 @@ impl Actors {
 
     // ---- calls ----
 
-    /// The channel through which a new call can be sent at once. `None` while earlier calls wait: they go first.
-    pub(super) fn link_at_once(&self, actor: u64) -> Option<&Arc<Link>> {
+    /// The channel through which a new call can be sent at once. `None` while earlier calls wait, unless the call may
+    /// go before them.
+    pub(super) fn link_at_once(&self, actor: u64, is_in_order: bool) -> Option<&Arc<Link>> {
         match self.actors.get(&actor) {
-            Some(Actor::At { link, queue }) if queue.is_empty() && !link.is_closed() => Some(link),
+            Some(Actor::At { link, queue }) if (queue.is_empty() || !is_in_order) && !link.is_closed() => {
+                Some(link)
+            }
             _ => None,
         }
     }
@@ -118,7 +125,9 @@ impl Actors {
     pub(super) fn next(&mut self, actor: u64) -> Next<'_> {
         match self.actors.get_mut(&actor) {
             Some(Actor::At { link, queue }) if !link.is_closed() => {
-                match queue.pop_front_if(|task| is_ready(task)) {
+                // A call that keeps the order holds up those behind it.
+                let first = queue.iter().position(|task| is_ready(task) || is_in_order(task));
+                match first.filter(|first| is_ready(&queue[*first])).and_then(|first| queue.remove(first)) {
                     Some(task) => Next::Send(link, task),
                     None => Next::Nothing,
                 }

@@ -65,10 +65,12 @@ impl Submitter {
             return Sent::Not(task);
         }
         let (link, callee, worker) = match task.target {
-            Target::Method { actor, method, .. } => match actors.link_at_once(actor) {
-                Some(link) => (link, Callee::Method(method), None),
-                None => return Sent::Not(task),
-            },
+            Target::Method { actor, method, is_in_order, .. } => {
+                match actors.link_at_once(actor, is_in_order) {
+                    Some(link) => (link, Callee::Method(method), None),
+                    None => return Sent::Not(task),
+                }
+            }
             Target::Function { key, .. } => {
                 let leases = leases.of(&task.demand);
                 let Some(id) = leases.worker_at_once(key) else { return Sent::Not(task) };

@@ -1,5 +1,6 @@
 //! A worker process, from its start to its end.
 
+mod owned_call;
 mod serve;
 mod stream;
 
@@ -22,6 +23,7 @@ use crate::process::termination::{self, Termination};
 use crate::runtime::{Place, Runtime, current};
 use crate::wire::ToHead;
 
+pub use self::owned_call::OwnedCall;
 pub(crate) use self::serve::{fail, reply};
 
 /// Serves until the head ends the process or the session is over. Returns the process's exit code.

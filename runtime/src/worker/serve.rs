@@ -7,13 +7,12 @@ use crate::error::Failure;
 use crate::executor::{Executor, Work};
 use crate::host::Instance;
 use crate::host::invocation::Invocation;
-use crate::host::reply::Reply;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::termination;
 use crate::runtime::Runtime;
-use crate::under_way;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
+use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
 
 /// The most bytes of results in one record. A record of a ring has room for them.
@@ -65,11 +64,20 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     let _ = head.send(&ToHead::Constructed { actor: id, result }, Vec::new());
                 }
             }
+            // The actor decides which thread runs the call, and when.
+            Work::Call { from, number, call, record, held }
+                if executor.is_concurrent() && call.callee != Callee::TERMINATE =>
+            {
+                from.begin(number);
+                let call = OwnedCall::new(executor, from, call, record, held);
+                if let (Some(Callee::Method(method)), Some(actor)) = (call.callee(), actor.as_deref_mut()) {
+                    actor.begin(method, call);
+                }
+            }
             Work::Call { from, number, call, record, held } => {
                 if call.limits.is_some_and(|limits| limits.is_past()) {
                     let removed = NoResults::Removed { task: call.task };
                     let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
-                    executor.answered(&from, call.task);
                     used = Some(record);
                     executor.call_over();
                     executor.call_changed(runtime.head());
@@ -89,26 +97,15 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 if limits.is_some() {
                     let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
                 }
-                // In an actor that may have several calls under way.
-                let under_way = executor.is_concurrent().then(|| executor.under_way(&from, task));
-                let _entered = under_way.clone().map(under_way::enter);
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
-                        let under_way = under_way.clone();
-                        Some(Items::new(runtime, executor, &from, task, in_flight_max, under_way))
+                        Some(Items::new(runtime, executor, &from, task, in_flight_max, None))
                     }
                     _ => None,
                 };
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
-                let later = || {
-                    let call = under_way.clone().unwrap_or_default();
-                    Reply::new(runtime.client.clone(), from.clone(), task, returns, call)
-                };
-                let is_concurrent = under_way.is_some();
-                match &items {
-                    Some(items) => on.set_items(items),
-                    None if is_concurrent => on.set_later(&later),
-                    None => {}
+                if let Some(items) = &items {
+                    on.set_items(items);
                 }
                 // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
                 // serves the end of a call and the beginning of the next.
@@ -125,7 +122,6 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 over = started.map(|_| Instant::now());
                 let ran = started.zip(over).map_or(Duration::ZERO, |(started, over)| over - started);
                 let is_spent = on.is_spent();
-                let is_later = is_concurrent && items.is_none() && !on.may_be_later();
                 let (results, record) = on.into_parts();
                 // Before the caller can give the process back: until it ends, it keeps what the call demanded.
                 if is_spent {
@@ -135,17 +131,12 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                 match (outcome, &items) {
                     // The head answers it: the actor has ended.
                     _ if executor.exits() => {}
-                    // The answer comes later.
-                    _ if is_later => {}
                     (Ok(()), None) => reply(&from, task, results, ran_nanos),
                     (Ok(()), Some(items)) => {
                         let end = StreamEnd { task, items: items.sent(), ran_nanos };
                         reply_with_end(&from, end, results);
                     }
                     (Err(failure), _) => fail(&from, task, failure, ran_nanos),
-                }
-                if is_concurrent && !is_later {
-                    executor.answered(&from, task);
                 }
                 drop(held);
                 // The poller looks after held objects and records that wait for room, although no other record may
@@ -169,7 +160,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
 
 /// Ends a child that user code has forked and that returned from the call as well. The child is no worker: the rings
 /// and the connection to the store are its parent's. One load.
-fn end_forked_child(runtime: &Runtime) {
+pub(super) fn end_forked_child(runtime: &Runtime) {
     if runtime.client.is_forked_child() {
         // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
         unsafe { libc::_exit(0) };
@@ -205,7 +196,7 @@ pub(crate) fn fail(to: &Link, task: u64, failure: Failure, ran_nanos: u64) {
 }
 
 /// Sends the end of a stream, with the one result of the call.
-fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
+pub(super) fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
     let held = result.take_held();
     let sent = to.send_with(held, |record| {
         end.append_to(record);

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::call::payload::Payloads;
 use crate::executor::Executor;
@@ -66,13 +67,16 @@ impl<'a> Items<'a> {
     /// Whether there is room for another item: in flight, and in the ring. A caller that is gone takes none, and
     /// nothing is kept for it.
     fn has_room(&self) -> bool {
-        let has_room = || self.sent.get().saturating_sub(self.taken()) < self.in_flight_max;
-        self.to.is_closed() || has_room() && !self.to.is_backlogged()
+        self.to.is_closed() || self.is_within_flight() && !self.to.is_backlogged()
+    }
+
+    fn is_within_flight(&self) -> bool {
+        self.sent.get().saturating_sub(self.taken()) < self.in_flight_max
     }
 }
 
 impl ItemSink for Items<'_> {
-    fn send(&self, mut item: Payloads) -> bool {
+    fn push(&self, mut item: Payloads) {
         let held = item.take_held();
         let position = self.sent.get();
         let sent = self.to.send_with(held, |record| {
@@ -81,6 +85,21 @@ impl ItemSink for Items<'_> {
         });
         debug_assert!(sent.is_ok(), "a payload fits a record");
         self.sent.set(position + 1);
+    }
+
+    /// The room in the ring does not count: the records that wait for it are no more than the items in flight.
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<bool> {
+        if let Some(call) = &self.under_way {
+            call.wake_when_changed(context.waker());
+        }
+        if !self.is_wanted() {
+            return Poll::Ready(false);
+        }
+        if self.is_within_flight() { Poll::Ready(true) } else { Poll::Pending }
+    }
+
+    fn send(&self, item: Payloads) -> bool {
+        self.push(item);
         if !self.has_room() {
             let may_go_on = || (self.has_room() || self.is_cancelled()).then_some(());
             self.runtime.wait(None, || Behind::Unknown, may_go_on);

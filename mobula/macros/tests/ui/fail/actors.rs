@@ -73,8 +73,6 @@ impl Methods {
         let _ = x;
     }
 
-    async fn asynchronous(&self) {}
-
     unsafe fn careless(&self) {}
 
     fn remote(&self) {}

@@ -1,0 +1,215 @@
+//! A call of an actor that may have several under way: with its arguments, so that any thread can run it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use mobula_client::Handle;
+
+use super::serve::{end_forked_child, fail, reply, reply_with_end};
+use super::stream::Items;
+use crate::error::{Failure, TaskError, TaskErrorKind};
+use crate::executor::Executor;
+use crate::host::invocation::Invocation;
+use crate::host::reply::Reply;
+use crate::mail::link::Link;
+use crate::runtime::{Runtime, current};
+use crate::under_way::{self, UnderWay};
+use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd};
+
+/// A call that has left the queue of its process. Dropping it without running it is a failure, which the caller gets.
+pub struct OwnedCall(Option<Parts>);
+
+struct Parts {
+    from: Arc<Link>,
+    call: Call,
+    record: Vec<u8>,
+    /// The objects that the arguments name, if the caller may be gone meanwhile.
+    #[expect(dead_code, reason = "held, not read")]
+    held: Vec<Handle>,
+    under_way: Arc<UnderWay>,
+}
+
+impl OwnedCall {
+    pub(super) fn new(
+        executor: &Executor,
+        from: Arc<Link>,
+        call: Call,
+        record: Vec<u8>,
+        held: Vec<Handle>,
+    ) -> Self {
+        let under_way = executor.under_way(&from, call.task);
+        Self(Some(Parts { from, call, record, held, under_way }))
+    }
+
+    pub(super) fn callee(&self) -> Option<Callee> {
+        self.0.as_ref().map(|parts| parts.call.callee)
+    }
+
+    /// The number of results that the caller wants, and their shape.
+    #[must_use]
+    pub fn returns(&self) -> Returns {
+        self.0.as_ref().map_or(Returns::One, |parts| parts.call.returns)
+    }
+
+    /// Runs the call on this thread, and answers it: with the results that `run` gives, or with its failure. A call
+    /// that its caller does not want any more does not run.
+    pub fn run(self, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
+        let Some((parts, runtime)) = self.begin() else { return };
+        let executor = runtime.executor.as_ref().expect("a worker has one");
+        let _entered = under_way::enter(parts.under_way.clone());
+        parts.with_invocation(&runtime, executor, run);
+    }
+
+    /// The same, as a future: `run` is polled by any executor, on one thread.
+    pub async fn run_async(self, run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
+        let Some((parts, runtime)) = self.begin() else { return };
+        let executor = runtime.executor.as_ref().expect("a worker has one");
+        let under_way = parts.under_way.clone();
+        let mut running = pin!(parts.with_invocation_async(&runtime, executor, run));
+        poll_fn(|context| {
+            let _entered = under_way::enter(under_way.clone());
+            running.as_mut().poll(context)
+        })
+        .await;
+    }
+
+    /// Does not run the call, and answers nothing: the process ends, and the caller hears of that.
+    pub fn abandon(mut self) {
+        self.0 = None;
+    }
+
+    /// Answers the call with a failure, and does not run it.
+    pub fn fail(mut self, failure: Failure) {
+        if let Some(parts) = self.0.take() {
+            parts.fail(failure);
+        }
+    }
+
+    /// The parts of a call that is still wanted. The others are answered.
+    fn begin(mut self) -> Option<(Parts, Arc<Runtime>)> {
+        let runtime = current::runtime().ok()?.clone();
+        let parts = self.0.take()?;
+        let executor = runtime.executor.as_ref()?;
+        let task = parts.call.task;
+        let is_detached = parts.call.is_detached;
+        let is_too_late = parts.call.limits.is_some_and(|limits| limits.is_past());
+        if is_too_late || parts.under_way.is_cancelled() || parts.from.is_closed() && !is_detached {
+            let removed = NoResults::Removed { task };
+            let _ = parts.from.send_with(Vec::new(), |record| removed.append_to(record));
+            executor.answered(&parts.from, task);
+            return None;
+        }
+        if parts.call.limits.is_some() {
+            let _ = parts.from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
+        }
+        Some((parts, runtime))
+    }
+}
+
+impl Parts {
+    fn items<'a>(&'a self, runtime: &'a Runtime, executor: &'a Executor) -> Option<Items<'a>> {
+        let Returns::Stream(in_flight_max) = self.call.returns else { return None };
+        let under_way = Some(self.under_way.clone());
+        Some(Items::new(runtime, executor, &self.from, self.call.task, in_flight_max, under_way))
+    }
+
+    fn invocation<'a>(&mut self, runtime: &'a Runtime) -> Invocation<'a> {
+        let (at, count, returns) = (self.call.bytes(), self.call.arguments, self.call.returns);
+        Invocation::new(&runtime.client, std::mem::take(&mut self.record), at, count, returns)
+    }
+
+    fn reply(&self, runtime: &Runtime) -> Reply {
+        let (client, from, call) = (runtime.client.clone(), self.from.clone(), self.under_way.clone());
+        Reply::new(client, from, self.call.task, self.call.returns, call)
+    }
+
+    fn with_invocation(
+        mut self,
+        runtime: &Runtime,
+        executor: &Executor,
+        run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>,
+    ) {
+        let mut on = self.invocation(runtime);
+        let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        match &items {
+            Some(items) => on.set_items(items),
+            None => on.set_later(&later),
+        }
+        let outcome = run(&mut on);
+        end_forked_child(runtime);
+        self.answer(runtime, executor, on, items.as_ref(), outcome);
+    }
+
+    async fn with_invocation_async(
+        mut self,
+        runtime: &Runtime,
+        executor: &Executor,
+        run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>,
+    ) {
+        let mut on = self.invocation(runtime);
+        let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        match &items {
+            Some(items) => on.set_items(items),
+            None => on.set_later(&later),
+        }
+        let outcome = run(&mut on).await;
+        end_forked_child(runtime);
+        self.answer(runtime, executor, on, items.as_ref(), outcome);
+    }
+
+    fn answer(
+        &self,
+        runtime: &Runtime,
+        executor: &Executor,
+        on: Invocation<'_>,
+        items: Option<&Items<'_>>,
+        outcome: Result<(), Failure>,
+    ) {
+        let task = self.call.task;
+        let is_later = items.is_none() && !on.may_be_later();
+        let (results, _) = on.into_parts();
+        match (outcome, items) {
+            // The reply answers the call.
+            _ if is_later => return,
+            // The head answers it: the call has ended the actor.
+            (Err(_), _) if executor.exits() => return,
+            (Ok(()), None) => reply(&self.from, task, results, 0),
+            (Ok(()), Some(items)) => {
+                let end = StreamEnd { task, items: items.sent(), ran_nanos: 0 };
+                reply_with_end(&self.from, end, results);
+            }
+            (Err(failure), _) => fail(&self.from, task, failure, 0),
+        }
+        executor.answered(&self.from, task);
+        // The poller looks after held objects and records that wait for room, although no other record may come.
+        if self.from.holds_anything() {
+            runtime.call_begins();
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        fail(&self.from, self.call.task, failure, 0);
+        if let Ok(runtime) = current::runtime()
+            && let Some(executor) = &runtime.executor
+        {
+            executor.answered(&self.from, self.call.task);
+        }
+    }
+}
+
+impl Drop for OwnedCall {
+    fn drop(&mut self) {
+        if let Some(parts) = self.0.take() {
+            let message = "the call was dropped before it ran".to_owned();
+            parts.fail(TaskError::new("a method", TaskErrorKind::NotAnswered, message).into());
+        }
+    }
+}
+
+impl fmt::Debug for OwnedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnedCall").field(&self.0.as_ref().map(|parts| parts.call.task)).finish()
+    }
+}
