@@ -31,6 +31,8 @@ class RayTaskError(RayError):
             return self
 
     def __str__(self) -> str:
+        if not self.function_name:
+            return self.traceback_str
         where = f"(pid={self.pid})" if self.pid else ""
         return f"ray::{self.function_name}() {where}\n{self.traceback_str}".rstrip()
 
@@ -234,6 +236,9 @@ def _of_kind(kind: str, text: str) -> Exception:
     if kind == "ActorDiedError" and "`mobula.kill`" in text:
         # Programs look for Ray's words.
         text += ". The actor is dead because it was killed by `ray.kill`."
+    if kind == "TaskCancelledError":
+        # Programs catch it by either class.
+        return RayTaskError("", text, TaskCancelledError(text)).as_instanceof_cause()
     return _KINDS[kind](text)
 
 

@@ -16,39 +16,30 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
         "the_class_has_its_attributes": ("('Counts.', True, 'counter')", "the documentation of the class is there"),
     },
     "asynchronous": {
+        "async_calls_are_cancelled": (
+            "('RayError RayTaskError TaskCancelledError Exception', 1)",
+            "the error of a cancelled call can be caught as TaskCancelledError and as RayTaskError, whether it ran or not",
+        ),
         "a_concurrency_that_cannot_be": (
             "('ValueError Exception', 'ValueError Exception')",
             "max_concurrency=0 is an error, because such an actor carries out nothing",
         ),
     },
     "cancelling": {
-        "a_call_that_runs": (
-            "'RayError TaskCancelledError'",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        "a_call_that_waits_for_a_cpu": (
+            "'RayError RayTaskError TaskCancelledError Exception'",
+            "the error of a cancelled call can be caught as TaskCancelledError and as RayTaskError, whe"
+            "ther the call ran or waited",
         ),
-        "calls_that_need_a_cancelled_one": (
-            "['RayError TaskCancelledError', 'RayError TaskCancelledError', 'RayError TaskCancelledError']",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        "a_call_that_waits_for_another": (
+            "'RayError RayTaskError TaskCancelledError Exception'",
+            "the error of a cancelled call can be caught as TaskCancelledError and as RayTaskError, whe"
+            "ther the call ran or waited",
         ),
-        "twice": (
-            "'RayError TaskCancelledError'",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
-        ),
-        "the_program_catches_it": (
-            "('RayError TaskCancelledError', True)",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
-        ),
-        "calls_of_a_cancelled_call": (
-            "(True, 'RayError TaskCancelledError', True)",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
-        ),
-        "an_async_method": (
-            "('RayError TaskCancelledError', 'next')",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
-        ),
-        "it_is_no_retry": (
-            "'RayError TaskCancelledError'",
-            "the error of a cancelled call is TaskCancelledError alone, whether the call ran or waited",
+        "a_method_that_waits_its_turn": (
+            "('waited', 'RayError RayTaskError TaskCancelledError Exception', 'next')",
+            "the error of a cancelled call can be caught as TaskCancelledError and as RayTaskError, whe"
+            "ther the call ran or waited",
         ),
     },
     "environments": {
