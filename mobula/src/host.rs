@@ -81,6 +81,18 @@ impl Host for Rust {
         }
     }
 
+    fn function_name(&self, function: Key) -> String {
+        registry::function(function).map_or_else(String::new, |runnable| runnable.function.name.to_owned())
+    }
+
+    fn method_name(&self, class: Key, method: Option<u32>) -> String {
+        let Some((class, _)) = registry::class(class) else { return String::new() };
+        let method = method.map_or("new", |method| {
+            class.methods.get(method as usize).map_or("a method", |method| method.name)
+        });
+        format!("{}::{method}", class.name)
+    }
+
     fn idle(&self) {
         let _ = std::io::stdout().flush();
     }

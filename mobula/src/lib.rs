@@ -79,8 +79,8 @@ pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, Lifetime, MemoryLimit, NamedActor,
     RefId, Resources, Result, Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit,
-    UNLIMITED, available_resources, cluster_resources, gpu_ids, is_initialized, list_named_actors, restarted,
-    sessions,
+    UNLIMITED, WaitingCall, available_resources, cluster_resources, gpu_ids, is_initialized,
+    list_named_actors, restarted, sessions,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.

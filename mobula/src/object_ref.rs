@@ -159,6 +159,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
     ///   [`SessionOver`](crate::Failure::SessionOver) when the reference's session has ended.
     /// - [`Error::Value`](crate::Error::Value): the bytes do not hold a `T`.
     /// - [`Error::Store`](crate::Error::Store): the object cannot be mapped or restored.
+    #[track_caller]
     pub fn get(&self) -> Result<T> {
         let runtime = runtime_of(self.to.session())?;
         if !self.is_ready() {
@@ -274,6 +275,7 @@ pub(crate) fn read<T: DeserializeOwned>(to: &Ref, client: &Client) -> Result<T> 
 ///
 /// # Errors
 /// Those of [`ObjectRef::get`], and [`Error::NotInitialized`](crate::Error::NotInitialized).
+#[track_caller]
 pub fn get<T: DeserializeOwned>(
     refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
 ) -> Result<Vec<T>> {
@@ -305,6 +307,7 @@ pub fn get_timeout<T: DeserializeOwned>(
     get_within(refs, Some(timeout))
 }
 
+#[track_caller]
 fn get_within<T: DeserializeOwned>(
     refs: impl IntoIterator<Item = impl std::borrow::Borrow<ObjectRef<T>>>,
     timeout: Option<Duration>,
@@ -361,6 +364,7 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// - [`Error::Config`](crate::Error::Config): `num_ready` is more than the number of references.
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 /// - [`Failure::SessionOver`](crate::Failure::SessionOver): one of them is of a session that has ended.
+#[track_caller]
 pub fn wait<T>(
     refs: impl IntoIterator<Item = impl IntoRef<T>>,
     num_ready: usize,

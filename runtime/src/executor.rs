@@ -16,8 +16,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::thread::ThreadId;
 
-use mobula_client::{Client, Handle};
+use mobula_client::{Client, Handle, OwnerId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
@@ -40,7 +41,9 @@ pub(crate) struct Executor {
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
     /// The actor, and how often it was restarted.
-    actor: OnceLock<(u64, u32)>,
+    actor: OnceLock<(u64, u32, Key)>,
+    /// The thread that runs the calls.
+    serving: OnceLock<ThreadId>,
     /// The actor ends itself behind the running call, which is not answered.
     exits: AtomicBool,
     /// The actor ends itself when the calls are answered that have begun.
@@ -87,6 +90,10 @@ struct Taken {
     /// The number of its link, and its own.
     link: u64,
     task: u64,
+    /// The process that made it.
+    caller: OwnerId,
+    callee: Callee,
+    has_limits: bool,
     is_detached: bool,
 }
 
@@ -148,6 +155,7 @@ impl Executor {
             has_work: AtomicBool::new(false),
             is_actor: AtomicBool::new(false),
             actor: OnceLock::new(),
+            serving: OnceLock::new(),
             exits: AtomicBool::new(false),
             terminates: AtomicBool::new(false),
             is_concurrent: AtomicBool::new(false),
@@ -346,7 +354,7 @@ impl Executor {
         arguments: u32,
         payloads: &[u8],
     ) {
-        let _ = self.actor.set((actor, restarts));
+        let _ = self.actor.set((actor, restarts, class));
         self.is_actor.store(true, Ordering::Release);
         let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
         let mut queue = self.queue.lock();
@@ -408,12 +416,12 @@ impl Executor {
 
     /// The actor that this process is, or becomes.
     pub(crate) fn actor(&self) -> Option<u64> {
-        self.actor.get().map(|(actor, _)| *actor)
+        self.actor.get().map(|(actor, ..)| *actor)
     }
 
     /// How often the actor of this process was restarted; 0 where there is none.
     pub(crate) fn restarts(&self) -> u32 {
-        self.actor.get().map_or(0, |(_, restarts)| *restarts)
+        self.actor.get().map_or(0, |(_, restarts, _)| *restarts)
     }
 
     /// The actor ends itself: as [`stop`](Self::stop), and the running call is not answered. The head answers it.
@@ -430,6 +438,49 @@ impl Executor {
     /// Whether calls have begun that are not answered, beside the one that was taken last.
     pub(crate) fn has_others(&self) -> bool {
         self.queue.lock().under_way.len() > 1
+    }
+
+    // ---- for the search for deadlocks ----
+
+    /// From now on, this thread runs the calls.
+    pub(crate) fn set_serving(&self) {
+        let _ = self.serving.set(std::thread::current().id());
+    }
+
+    /// Whether this thread runs a call that no time limit ends, and no other call runs beside it.
+    pub(crate) fn is_bound_to_wait(&self) -> bool {
+        let is_serving = self.serving.get() == Some(&std::thread::current().id());
+        let has_limits = || self.queue.lock().taken.as_ref().is_some_and(|taken| taken.has_limits);
+        is_serving && !self.is_concurrent() && self.runs() && !has_limits()
+    }
+
+    /// The name of the function that runs, on the thread that runs it; empty if the host does not know.
+    pub(crate) fn running_name(&self) -> String {
+        let callee = self.queue.lock().taken.as_ref().map(|taken| taken.callee);
+        let class = self.actor.get().map(|(_, _, class)| *class);
+        match (callee, class) {
+            (Some(Callee::Function(function)), _) => self.host.function_name(function),
+            (Some(Callee::Method(method)), Some(class)) => self.host.method_name(class, Some(method)),
+            (None, Some(class)) => self.host.method_name(class, None),
+            _ => String::new(),
+        }
+    }
+
+    /// Those of the calls that are with this process, and not answered: the running one, and those that wait in an
+    /// actor. Each is named by the process that made it, and its number. Calls of functions that have not begun go
+    /// elsewhere.
+    pub(crate) fn holds(&self, calls: Vec<(OwnerId, u64)>) -> Vec<(OwnerId, u64)> {
+        let is_actor = self.is_actor();
+        let queue = self.queue.lock();
+        let runs = queue.taken.as_ref().filter(|_| self.runs()).map(|taken| (taken.caller, taken.task));
+        let waits = |(caller, task): (OwnerId, u64)| {
+            let is_it = |work: &Work| match work {
+                Work::Call { from, call, .. } => from.peer == caller && call.task == task,
+                _ => false,
+            };
+            is_actor && queue.work.iter().any(is_it)
+        };
+        calls.into_iter().filter(|call| runs == Some(*call) || waits(*call)).collect()
     }
 
     /// Whether the process is to end.
@@ -563,7 +614,9 @@ impl Executor {
         let work = work?;
         queue.taken = match &work {
             Work::Call { from, call, .. } => {
-                Some(Taken { link: from.id, task: call.task, is_detached: call.is_detached })
+                let (caller, callee, has_limits) = (from.peer, call.callee, call.limits.is_some());
+                let is_detached = call.is_detached;
+                Some(Taken { link: from.id, task: call.task, caller, callee, has_limits, is_detached })
             }
             Work::Construct { .. } | Work::AwaitCalls => None,
         };

@@ -54,7 +54,7 @@ pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
-    TimeLimit,
+    TimeLimit, WaitingCall,
 };
 pub use crate::front::actor::{
     ActorOptions, ActorRef, ExportedActor, Lifetime, exit_actor, list_named_actors, restarted,
@@ -63,7 +63,7 @@ pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
-pub use crate::front::reference::{Ref, Resolved, wait, wait_all, wait_any};
+pub use crate::front::reference::{Ref, Resolved, WaitInSlices, wait, wait_all, wait_any};
 pub use crate::front::resources::{available_resources, cluster_resources, gpu_ids};
 pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;

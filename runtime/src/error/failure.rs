@@ -7,7 +7,8 @@ use std::time::Duration;
 use mobula_client::{ClientError, ObjectId, Refusal};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, ExitReason, TaskError};
+use super::deadlock::fmt_cycle;
+use super::{Error, ExitReason, TaskError, WaitingCall};
 use crate::resources::Resources;
 
 /// Why there is an error instead of a result; travels between processes.
@@ -140,6 +141,13 @@ pub enum Failure {
     WorkerInitFailed {
         /// The error of the function.
         error: TaskError,
+    },
+    /// The call waited for results that can never come: calls wait for each other in a circle, and this is one of them.
+    /// Each of them gets this error, within a second or so.
+    Deadlock {
+        /// The calls, of which each waits for the next, and the last one for the first. The first is the one that got
+        /// the error.
+        cycle: Vec<WaitingCall>,
     },
     /// So many calls of the actor's handle are pending that the call was not made.
     PendingCallsLimitExceeded {
@@ -476,6 +484,7 @@ impl fmt::Display for Failure {
             Self::WorkerInitFailed { error } => {
                 write!(f, "no worker can begin, because a function with `#[worker_init]` failed: {error}")
             }
+            Self::Deadlock { cycle } => fmt_cycle(cycle, f),
             Self::PendingCallsLimitExceeded { class, method, limit } => write!(
                 f,
                 "{class}::{method} was not called: {limit} calls of this handle are pending, which is its actor's \

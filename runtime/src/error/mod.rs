@@ -6,6 +6,7 @@
 //!
 //! Every text is complete by itself: it says what its sources say. The sources are for programs, which match them.
 
+mod deadlock;
 mod exit_reason;
 mod failure;
 mod task;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use mobula_client::{ClientError, Refusal};
 
+pub use self::deadlock::WaitingCall;
 pub(crate) use self::exit_reason::Bytes;
 pub use self::exit_reason::{ExitReason, MemoryLimit};
 pub use self::failure::{ActorEnd, Failure, StoreFailure, TimeLimit};

@@ -1,6 +1,7 @@
 //! References to objects of any type, and waiting for them.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use crate::call::outcome::{Settled, stored};
 use crate::call::ref_id::RefId;
 use crate::call::result_cell::ResultCell;
 use crate::error::{Error, Failure, Result};
+use crate::runtime::told::{Awaits, RESULTS_MAX, Teller};
 use crate::runtime::{Behind, Runtime, current};
 use crate::session_number::SessionNumber;
+use crate::submit::{Awaited, awaited};
 
 /// A reference to an object: a value that was put, or the result of a call, which need not be there yet.
 ///
@@ -167,6 +170,14 @@ impl Ref {
         }
     }
 
+    /// What the value needs, while it is not there.
+    fn awaited(&self) -> Option<Awaited> {
+        match &self.to {
+            Referent::Result(cell) => awaited(cell),
+            Referent::Held(handle, _) => (!self.is_ready()).then(|| Awaited::Promise(handle.id())),
+        }
+    }
+
     /// The promise that will hold the value, while that is not there and no cell of this process waits for it.
     pub(crate) fn foreign_promise(&self) -> Option<Handle> {
         match &self.to {
@@ -180,8 +191,58 @@ impl Ref {
 ///
 /// # Errors
 /// The failure of the first reference that failed; [`Error::Timeout`]; [`Failure::SessionOver`] when a reference
-/// belongs to a session that has ended, or the session ends meanwhile.
+/// belongs to a session that has ended, or the session ends meanwhile; [`Failure::Deadlock`].
+#[track_caller]
 pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Duration>) -> Result<()> {
+    let at = Location::caller();
+    let teller = Teller::new(runtime, timeout.is_none(), || awaits_all(refs, at));
+    wait_all_with(runtime, refs, timeout, &teller)
+}
+
+/// A wait for all references that is made in slices, between which a front looks after other things.
+pub struct WaitInSlices<'a, R> {
+    runtime: &'a Runtime,
+    refs: &'a [R],
+    teller: Teller<'a, Box<dyn Fn() -> Option<Awaits> + 'a>>,
+}
+
+impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
+    /// A wait that `is_endless` if nothing but the results ends it.
+    #[track_caller]
+    pub fn new(runtime: &'a Runtime, refs: &'a [R], is_endless: bool) -> Self {
+        let at = Location::caller();
+        let teller = Teller::new(runtime, is_endless, Box::new(move || awaits_all(refs, at)) as Box<_>);
+        Self { runtime, refs, teller }
+    }
+
+    /// Waits for one slice.
+    ///
+    /// # Errors
+    /// As [`wait_all`]. Behind [`Error::Timeout`], the next slice may follow.
+    pub fn wait(&self, slice: Duration) -> Result<()> {
+        wait_all_with(self.runtime, self.refs, Some(slice), &self.teller)
+    }
+}
+
+impl<R> std::fmt::Debug for WaitInSlices<'_, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WaitInSlices").field("refs", &self.refs.len()).finish()
+    }
+}
+
+/// What a wait for all references is for.
+fn awaits_all<R: AsRef<Ref>>(refs: &[R], at: &'static Location<'static>) -> Option<Awaits> {
+    let results = refs.iter().filter_map(|reference| reference.as_ref().awaited());
+    let results: Vec<_> = results.take(RESULTS_MAX).collect();
+    Some(Awaits { needed: results.len(), results, at })
+}
+
+fn wait_all_with<R: AsRef<Ref>>(
+    runtime: &Runtime,
+    refs: &[R],
+    timeout: Option<Duration>,
+    teller: &Teller<'_, impl Fn() -> Option<Awaits>>,
+) -> Result<()> {
     check_session(runtime, refs)?;
     let _watches = watches(refs)?;
     let mut next = 0;
@@ -198,7 +259,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
         }
         Behind::Unknown
     };
-    let done = runtime.wait(deadline(timeout), last_pending, || {
+    let done = runtime.wait_for_results(deadline(timeout), teller, last_pending, || {
         while next < refs.len() && refs[next].as_ref().is_ready() {
             next += 1;
         }
@@ -211,7 +272,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
             failed = refs[next..].iter().find_map(|reference| reference.as_ref().failure());
         }
         failed.is_some().then_some(())
-    });
+    })?;
     if let Some(failure) = failed {
         return Err(failure.into());
     }
@@ -232,13 +293,15 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
 ///
 /// # Errors
 /// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
-/// one of them is of a session that has ended.
+/// one of them is of a session that has ended; [`Failure::Deadlock`].
+#[track_caller]
 pub fn wait<R: AsRef<Ref>>(
     runtime: &Runtime,
     mut rest: Vec<R>,
     num_ready: usize,
     timeout: Option<Duration>,
 ) -> Result<(Vec<R>, Vec<R>)> {
+    let at = Location::caller();
     check_session(runtime, &rest)?;
     if num_ready > rest.len() {
         let expected = format!("at most the {} references that were given", rest.len());
@@ -261,7 +324,15 @@ pub fn wait<R: AsRef<Ref>>(
             let mut pending = rest.iter().filter_map(|reference| reference.as_ref().pending_cell());
             pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
         };
-        if runtime.wait(deadline(timeout), behind, enough).is_none() && runtime.is_cancelled() {
+        let awaits = || {
+            let results: Vec<_> = rest.iter().filter_map(|reference| reference.as_ref().awaited()).collect();
+            let ready = rest.len() - results.len();
+            let needed = num_ready.checked_sub(ready)?;
+            (results.len() <= RESULTS_MAX).then_some(Awaits { needed, results, at })
+        };
+        let teller = Teller::new(runtime, timeout.is_none(), awaits);
+        let found = runtime.wait_for_results(deadline(timeout), &teller, behind, enough)?;
+        if found.is_none() && runtime.is_cancelled() {
             return Err(Failure::Cancelled.into());
         }
     }
@@ -283,14 +354,23 @@ pub fn wait<R: AsRef<Ref>>(
 /// Waits until one of the references is ready.
 ///
 /// # Errors
-/// [`Failure::SessionOver`] when one of them is of a session that has ended, or the session ends meanwhile.
+/// [`Failure::SessionOver`] when one of them is of a session that has ended, or the session ends meanwhile;
+/// [`Failure::Deadlock`].
+#[track_caller]
 pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
+    let at = Location::caller();
     check_session(runtime, refs)?;
     let any = || refs.iter().any(|reference| reference.as_ref().is_ready()).then_some(());
     if any().is_none() {
         let _watches = watches(refs)?;
         let failure = || if runtime.is_cancelled() { Failure::Cancelled } else { Failure::SessionOver };
-        runtime.wait(None, || Behind::Unknown, any).ok_or_else(failure)?;
+        let awaits = || {
+            let results: Vec<_> = refs.iter().filter_map(|reference| reference.as_ref().awaited()).collect();
+            (results.len() <= RESULTS_MAX).then_some(Awaits { needed: 1, results, at })
+        };
+        let teller = Teller::new(runtime, true, awaits);
+        let found = runtime.wait_for_results(None, &teller, || Behind::Unknown, any)?;
+        found.ok_or_else(failure)?;
     }
     Ok(())
 }

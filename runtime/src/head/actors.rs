@@ -103,6 +103,15 @@ enum Stage {
     },
 }
 
+/// Where an actor is on its way to its first call.
+pub(super) enum Stands<'a> {
+    /// It waits for a process, with this demand.
+    Waiting(&'a Demand),
+    /// Its constructor runs in this process.
+    Constructing(u64),
+    There,
+}
+
 /// A constructor's arguments, and handles to the objects that they name.
 struct Arguments {
     count: u32,
@@ -280,6 +289,16 @@ impl Actors {
         match self.actors.get(&actor)?.stage {
             Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),
             _ => None,
+        }
+    }
+
+    /// Where an actor is on its way to its first call.
+    pub(super) fn stands(&self, actor: u64) -> Stands<'_> {
+        let Some(record) = self.actors.get(&actor) else { return Stands::There };
+        match record.stage {
+            Stage::Waiting { .. } => Stands::Waiting(&record.demand),
+            Stage::Constructing { process } => Stands::Constructing(process),
+            _ => Stands::There,
         }
     }
 

@@ -6,6 +6,7 @@
 //! names.
 
 mod actors;
+mod deadlock;
 mod deaths;
 mod ends;
 mod foreign;
@@ -158,7 +159,11 @@ fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, co
         while let Some(event) = events.try_next() {
             match event {
                 Event::ChannelOpened(incoming) => match client.accept(incoming) {
-                    Ok(channel) => _ = links.add(&Arc::new(Link::new(channel, true))),
+                    Ok(channel) => {
+                        let link = Arc::new(Link::new(channel, true));
+                        state.on_link_opened(&link);
+                        links.add(&link);
+                    }
                     Err(error) => tracing::warn!(%error, "a caller ended before its channel was opened"),
                 },
                 Event::ChannelClosed(id) => {
@@ -191,6 +196,7 @@ fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, co
         state.look_after_processes(&client);
         state.look_after_actors();
         state.look_after_memory();
+        state.look_after_deadlocks();
         state.arrange();
     }
     state.processes.end_all();

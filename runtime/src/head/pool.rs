@@ -42,7 +42,7 @@ mod calls;
 mod ledger;
 mod sharing;
 #[cfg(test)]
-mod simulated;
+pub(super) mod simulated;
 #[cfg(test)]
 mod simulation;
 mod supply;
@@ -228,6 +228,28 @@ impl<C: Caller> Pool<C> {
         // Said twice, the second time counts for nothing: it may have given back what it would keep.
         let Some((token, _)) = self.workers.at(peer).filter(|(_, worker)| !worker.spent) else { return };
         self.change(token, |worker| worker.set_spent(!waits, now));
+    }
+
+    /// The processes among `stuck` that hold so much of a demand that it never fits if they never give it back.
+    pub(super) fn holders(
+        &self,
+        demand: &Resources,
+        is_stuck: impl Fn(OwnerId) -> bool,
+    ) -> Option<Vec<OwnerId>> {
+        let (mut held, mut holders) = (Resources::default(), Vec::new());
+        for (_, worker) in self.workers.all() {
+            let Some(peer) = worker.link.as_ref().map(Caller::peer) else { continue };
+            if worker.held.overlaps(demand) && is_stuck(peer) {
+                held.add(&worker.held);
+                holders.push(peer);
+            }
+        }
+        (!holders.is_empty() && !demand.fits(self.ledger.total(), [&held])).then_some(holders)
+    }
+
+    /// The process id of a process that has registered.
+    pub(super) fn pid_at(&self, peer: OwnerId) -> Option<u32> {
+        self.workers.at(peer).map(|(_, worker)| worker.pid)
     }
 
     /// Whether a process has registered, and not ended.

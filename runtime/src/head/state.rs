@@ -12,6 +12,7 @@ use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
+use super::deadlock::{self, Deadlocked, Deadlocks, Known};
 use super::deaths::Deaths;
 use super::ends::Ends;
 use super::foreign::{Foreign, numbers_of};
@@ -21,12 +22,12 @@ use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refuse
 use super::processes::Processes;
 use super::share::Share;
 use crate::environment::Environment;
-use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
+use crate::error::{ActorEnd, ExitReason, Failure, TaskError, WaitingCall};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::process::{descriptors, output};
 use crate::resources::Resources;
-use crate::wire::{self, FromHead, NewActor, RunningCall, ToHead};
+use crate::wire::{self, FromHead, NewActor, RunningCall, ToHead, Waits};
 
 /// After so many processes in a row that do not come up, no more are started.
 const START_FAILURES_MAX: u32 = 3;
@@ -46,6 +47,9 @@ pub(super) struct State {
     pub(super) actors: Actors,
     deaths: Deaths,
     ends: Ends,
+    deadlocks: Deadlocks,
+    /// The links by the processes at their other ends.
+    links: HashMap<OwnerId, Arc<Link>>,
     memory: Option<Monitor>,
     /// The part in a session that other drivers share.
     pub(super) share: Option<Share>,
@@ -80,6 +84,8 @@ impl State {
             actors: Actors::default(),
             deaths: Deaths::default(),
             ends: Ends::default(),
+            deadlocks: Deadlocks::default(),
+            links: HashMap::new(),
             memory,
             share: None,
             foreign: None,
@@ -94,7 +100,8 @@ impl State {
         let now = Instant::now();
         let memory = self.memory.as_ref().and_then(|monitor| monitor.timeout(now));
         let share = self.share.as_ref().and_then(|share| share.timeout(now));
-        [self.pool.timeout(now), self.actors.timeout(), memory, share].into_iter().flatten().min()
+        let deadlocks = self.deadlocks.timeout(now);
+        [self.pool.timeout(now), self.actors.timeout(), memory, share, deadlocks].into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -181,6 +188,16 @@ impl State {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.await_end(from, request, actor),
                 _ => self.ends.ask(from, request, actor),
             },
+            ToHead::Waits { round: 0, waits, .. } => {
+                self.deadlocks.on_told(from.peer, waits, Instant::now());
+            }
+            ToHead::Waits { round, waits, holds } => {
+                self.deadlocks.on_answer(from.peer, round, waits, holds);
+            }
+            ToHead::PromiseNeeds { round, object, needs } if object.owner() == from.peer => {
+                self.deadlocks.on_promise(object, round, needs);
+            }
+            ToHead::PromiseNeeds { .. } => from.close(),
             ToHead::ActorExits { actor } => self.on_actor_exits(from, actor),
             ToHead::KillActor { actor, restarts } => match &mut self.foreign {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.kill(actor, restarts),
@@ -280,6 +297,10 @@ impl State {
         self.no_workers(&environment, failure);
     }
 
+    pub(super) fn on_link_opened(&mut self, link: &Arc<Link>) {
+        self.links.insert(link.peer, link.clone());
+    }
+
     pub(super) fn on_link_closed(&mut self, link: &Arc<Link>) {
         self.pool.caller_gone(link, Instant::now());
         self.deaths.on_caller_gone(link);
@@ -287,6 +308,8 @@ impl State {
         if let Some(foreign) = &mut self.foreign {
             foreign.on_link_closed(link);
         }
+        self.deadlocks.forget(link.peer);
+        self.links.remove(&link.peer);
         for actor in self.actors.on_caller_gone(link) {
             self.end_actor(actor, self.actors.died(actor, ActorEnd::CreatorDied));
         }
@@ -535,6 +558,31 @@ impl State {
         Failure::ProcessLimit { limit, in_use }
     }
 
+    // ---- deadlocks ----
+
+    /// Asks the processes that may be stuck, and tells those that are.
+    pub(super) fn look_after_deadlocks(&mut self) {
+        let Self { deadlocks, actors, pool, links, .. } = self;
+        for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
+            let (to, record) = match step {
+                deadlock::Step::Ask { process, round, calls } => {
+                    (process, FromHead::AskWait { round, calls })
+                }
+                deadlock::Step::AskPromise { object, round } => {
+                    (object.owner(), FromHead::AskPromise { round, object })
+                }
+                deadlock::Step::Report(Deadlocked { process, wait, cycle }) => {
+                    let cycle = waiting_calls(cycle, |process| pool.pid_at(process).unwrap_or(0));
+                    tracing::warn!(?cycle, "a deadlock");
+                    (process, FromHead::Deadlock { wait, cycle })
+                }
+            };
+            if let Some(link) = links.get(&to) {
+                let _ = link.send(&record, Vec::new());
+            }
+        }
+    }
+
     // ---- memory ----
 
     /// Ends a process if memory is short.
@@ -669,6 +717,18 @@ impl State {
             }
         }
     }
+}
+
+/// The circle for its report. What a process runs is what the one before waits for, if it does not say so itself.
+fn waiting_calls(cycle: Vec<(OwnerId, Waits)>, pid: impl Fn(OwnerId) -> u32) -> Vec<WaitingCall> {
+    let of_before: Vec<String> = cycle.iter().map(|(_, waits)| waits.waits_for.clone()).collect();
+    let calls = cycle.into_iter().enumerate().map(|(position, (process, waits))| {
+        let Waits { function, waits_for, at, .. } = waits;
+        let before = (position + of_before.len() - 1) % of_before.len();
+        let function = if function.is_empty() { of_before[before].clone() } else { function };
+        WaitingCall::new(pid(process), function, waits_for, at)
+    });
+    calls.collect()
 }
 
 impl Caller for Arc<Link> {

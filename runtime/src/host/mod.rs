@@ -48,6 +48,23 @@ pub trait Host: Send + Sync + 'static {
     /// held, and before the next call begins: it must not wait, and must not call into the core.
     fn interrupt(&self) {}
 
+    /// The name of a function, for reports about it; empty if it is not known. Called by the thread that runs it.
+    fn function_name(&self, function: Key) -> String {
+        let _ = function;
+        String::new()
+    }
+
+    /// The same of a method of a class; `None`: of its constructor.
+    fn method_name(&self, class: Key, method: Option<u32>) -> String {
+        let _ = (class, method);
+        String::new()
+    }
+
+    /// Whether places in the program are those of the host's language.
+    fn has_places(&self) -> bool {
+        true
+    }
+
     /// Called when no call waits. The host writes out buffered output.
     fn idle(&self);
 }

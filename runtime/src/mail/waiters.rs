@@ -148,12 +148,13 @@ impl Waiters {
     }
 
     /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
-    /// or the session is over. Calls `sleeps` each time before the thread sleeps, and asks what the wait is for.
+    /// or the session is over. Calls `sleeps` each time before the thread sleeps, which says when to call it again at
+    /// the latest, and asks what the wait is for.
     pub(crate) fn wait<R>(
         &self,
         mail: &impl Mail,
         deadline: Option<Instant>,
-        sleeps: impl Fn(),
+        sleeps: impl Fn() -> Option<Instant>,
         awaited: impl Fn() -> Awaited,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
@@ -193,7 +194,7 @@ impl Waiters {
             if is_vain() {
                 break None;
             }
-            sleeps();
+            let until = [deadline, sleeps()].into_iter().flatten().min();
             asleep_since.get_or_insert_with(Instant::now);
             let Awaited { result, nap } = awaited();
             let sleep = Sleep { result, failures };
@@ -213,8 +214,8 @@ impl Waiters {
                 }
                 let woken = Arc::new(Condvar::new());
                 roles.followers.push((sleep, woken.clone()));
-                match deadline {
-                    Some(deadline) => _ = woken.wait_until(&mut roles, deadline),
+                match until {
+                    Some(until) => _ = woken.wait_until(&mut roles, until),
                     None => woken.wait(&mut roles),
                 }
                 // It is in the list only if no thread has woken it.
@@ -227,7 +228,7 @@ impl Waiters {
             let nap = nap.filter(|_| roles.followers.is_empty());
             (roles.leader, roles.napping) = (Some(sleep), nap.is_some());
             drop(roles);
-            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
             let mut found = None;
             match nap {
                 Some(nap) => self.client.nap(timeout.map_or(nap, |timeout| nap.min(timeout))),

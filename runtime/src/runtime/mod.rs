@@ -5,6 +5,7 @@
 //! that have arrived, and hands each of them to its part.
 
 pub(crate) mod current;
+pub(crate) mod told;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, Event, Events, Handle};
 
+use self::told::{Awaits, Teller, Told};
 use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
 use crate::environment::Environment;
@@ -47,6 +49,7 @@ pub struct Runtime {
     pub(crate) namespace: String,
     /// The demand of a call without options. `None`: the session cannot meet it.
     pub(crate) usual: Option<Demand>,
+    told: Told,
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
@@ -104,6 +107,7 @@ impl Runtime {
             gpus,
             namespace,
             resources,
+            told: Told::default(),
             links,
             waiters,
         })
@@ -254,6 +258,9 @@ impl Runtime {
                 }
             }
             (FromHead::Exit, Some(executor)) => executor.stop(),
+            (FromHead::AskWait { round, calls }, _) => self.answer_wait(round, calls),
+            (FromHead::AskPromise { round, object }, _) => self.answer_promise(round, object),
+            (FromHead::Deadlock { wait, cycle }, _) => self.on_deadlock(wait, cycle),
             (record, _) => self.submitter.on_head(record),
         }
     }
@@ -330,39 +337,61 @@ impl Runtime {
 
     // ---- waiting ----
 
-    /// Waits for results until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline
-    /// has passed, the session is over, or the running call was cancelled. When the thread is about to sleep, `behind`
-    /// says which result the wait needs.
+    /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed,
+    /// the session is over, or the running call was cancelled. When the thread is about to sleep, `behind` says which
+    /// result the wait needs.
     pub(crate) fn wait<R>(
         &self,
         deadline: Option<Instant>,
         behind: impl Fn() -> Behind,
-        mut look: impl FnMut() -> Option<R>,
+        look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
+        let teller = Teller::new(self, false, || None);
+        self.wait_for_results(deadline, &teller, behind, look).unwrap_or_default()
+    }
+
+    /// The same for results, of which `teller` tells the head.
+    ///
+    /// # Errors
+    /// [`Failure::Deadlock`]: the results will never come.
+    pub(crate) fn wait_for_results<R>(
+        &self,
+        deadline: Option<Instant>,
+        teller: &Teller<'_, impl Fn() -> Option<Awaits>>,
+        behind: impl Fn() -> Behind,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Result<Option<R>, Failure> {
         let nap = |result: &ResultCell| self.submitter.nap(result.call, Instant::now());
         let awaited = || match behind() {
             Behind::Surely(result) => Awaited { nap: nap(&result), result: Some(result) },
             Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
             Behind::Unknown => Awaited::default(),
         };
-        let found_or_cancelled = || look().map(Some).or_else(|| self.is_cancelled().then_some(None));
-        self.wait_to_the_end(deadline, awaited, found_or_cancelled).flatten()
+        let ends = || self.is_cancelled() || teller.is_deadlocked();
+        let found_or_ended = || look().map(Some).or_else(|| ends().then_some(None));
+        let found = self.wait_to_the_end(deadline, || teller.sleeps(), awaited, found_or_ended).flatten();
+        match teller.deadlock() {
+            Some(failure) if found.is_none() => Err(failure),
+            _ => Ok(found),
+        }
     }
 
     /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
     /// is over. A cancelled call waits too: the head answers at once, and its answer may hold something.
     pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.wait_to_the_end(None, Awaited::default, look)
+        self.wait_to_the_end(None, || None, Awaited::default, look)
     }
 
+    /// Calls `sleeps` each time before the thread sleeps, which says when to call it again at the latest.
     fn wait_to_the_end<R>(
         &self,
         deadline: Option<Instant>,
+        sleeps: impl Fn() -> Option<Instant>,
         awaited: impl Fn() -> Awaited,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut found = None;
-        self.wait_until(deadline, &awaited, &mut || {
+        self.wait_until(deadline, &sleeps, &awaited, &mut || {
             found = look();
             found.is_some()
         });
@@ -373,6 +402,7 @@ impl Runtime {
     fn wait_until(
         &self,
         deadline: Option<Instant>,
+        sleeps: &dyn Fn() -> Option<Instant>,
         awaited: &dyn Fn() -> Awaited,
         is_found: &mut dyn FnMut() -> bool,
     ) {
@@ -383,12 +413,17 @@ impl Runtime {
                 warn_on_async_thread();
                 Some(self.executor.as_ref()?.wait(self.head()?))
             });
+            sleeps()
         };
         self.waiters.wait(self, deadline, sleeps, awaited, || is_found().then_some(()));
     }
 
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
     pub(crate) fn wait_for_work<R>(&self, idle: impl Fn(), look: impl FnMut() -> Option<R>) -> Option<R> {
+        let idle = || {
+            idle();
+            None
+        };
         self.waiters.wait(self, None, idle, Awaited::default, look)
     }
 
@@ -396,7 +431,7 @@ impl Runtime {
     /// answer before the actor is dropped.
     pub(crate) fn wait_for_answers(&self, timeout: Duration, is_over: impl Fn() -> bool) {
         let deadline = Some(Instant::now() + timeout);
-        self.waiters.wait(self, deadline, || {}, Awaited::default, || is_over().then_some(()));
+        self.waiters.wait(self, deadline, || None, Awaited::default, || is_over().then_some(()));
     }
 
     /// Has the threads that wait look again.

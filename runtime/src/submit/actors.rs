@@ -150,6 +150,19 @@ impl Actors {
         queue.map(std::mem::take).unwrap_or_default()
     }
 
+    /// A call that waits here: its actor, and the calls before it that wait for their arguments.
+    pub(super) fn waiting_call(&self, call: u64) -> Option<(u64, Vec<Arc<Task>>, Arc<Task>)> {
+        self.actors.iter().find_map(|(number, actor)| {
+            let (Actor::Unknown { queue } | Actor::Known { queue, .. } | Actor::At { queue, .. }) = actor
+            else {
+                return None;
+            };
+            let at = queue.iter().position(|task| task.id == call)?;
+            let before = queue.iter().take(at).filter(|task| !is_ready(task)).cloned().collect();
+            Some((*number, before, queue[at].clone()))
+        })
+    }
+
     /// Whether such a call waits.
     pub(super) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
         let queues = self.actors.values().filter_map(|actor| match actor {

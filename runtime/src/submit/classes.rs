@@ -45,6 +45,11 @@ impl<C, W> Classes<C, W> {
         self.all().any(Leases::has_waiting)
     }
 
+    /// The calls that wait for a worker.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &C> {
+        self.all().flat_map(Leases::waiting)
+    }
+
     /// A leased worker.
     pub(crate) fn worker(&self, worker: OwnerId) -> Option<&W> {
         self.all().find_map(|leases| leases.worker(worker))

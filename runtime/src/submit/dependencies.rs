@@ -68,6 +68,11 @@ impl Dependencies {
         task.arguments.results().next().is_none() || self.blocked.lock().remove(&task.id).is_some()
     }
 
+    /// A call that waits for arguments.
+    pub(super) fn waiting_call(&self, call: u64) -> Option<Arc<Task>> {
+        self.blocked.lock().get(&call).cloned()
+    }
+
     /// Removes and returns those of the calls that wait for arguments.
     pub(super) fn take_if(&self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
         let mut blocked = self.blocked.lock();

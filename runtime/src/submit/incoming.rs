@@ -320,6 +320,7 @@ impl Submitter {
                 self.on_actor_restarts(actor, pid, reason, max_task_retries);
             }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
+            FromHead::AskWait { .. } | FromHead::AskPromise { .. } | FromHead::Deadlock { .. } => {}
             FromHead::Construct { .. } | FromHead::SayWhenFree { .. } | FromHead::Exit => {
                 tracing::warn!("the head takes this process for a worker");
             }

@@ -88,6 +88,11 @@ impl<C, W> Leases<C, W> {
         !self.waiting.is_empty()
     }
 
+    /// The calls that wait for a worker.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &C> {
+        self.waiting.iter().map(|(_, call)| call)
+    }
+
     /// Whether it has a worker, a call that waits, or a request at the head.
     pub(crate) fn is_in_use(&self) -> bool {
         !self.leases.is_empty() || self.has_waiting() || self.wanted > 0

@@ -75,6 +75,11 @@ impl RunningCalls {
         Some(wire::RunningCall { function: last.task.target.name(), is_retriable })
     }
 
+    /// A call that was sent and is not over, and the process.
+    pub(super) fn sent_call(&self, task: u64) -> Option<(&Arc<Task>, OwnerId)> {
+        self.calls.get(&task).map(|call| (&call.task, call.on))
+    }
+
     /// The process that a call was sent to, the link, and the number of its record.
     pub(super) fn position(&self, task: u64) -> Option<(OwnerId, u64, u64)> {
         self.calls.get(&task).map(|call| (call.on, call.link, call.number))

@@ -4,8 +4,9 @@ use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure, TaskError};
+use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
 use crate::resources::{Demand, Resources};
+use crate::wire::waits::{Need, Waits};
 
 /// A record from any process of the session to the head.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +68,11 @@ pub(crate) enum ToHead<'a> {
     ListActors { request: u64, namespace: Option<&'a str> },
     /// Asks to be told when the process of an actor that ends has ended. Answered by `ActorEnded`.
     AwaitActorEnd { request: u64, actor: u64 },
+    /// What this process waits for, said by itself (`round` is 0), or as an answer to `AskWait`, with those of the
+    /// calls that are with it; `None`: it does not wait.
+    Waits { round: u64, waits: Option<Waits>, holds: Vec<(OwnerId, u64)> },
+    /// What a promise of this process needs. Answers `AskPromise`.
+    PromiseNeeds { round: u64, object: ObjectId, needs: Vec<Need> },
     /// The actor in this process ends itself: behind the running call, and for good.
     ActorExits { actor: u64 },
     KillActor {
@@ -174,6 +180,22 @@ pub(crate) enum FromHead<'a> {
     },
     ActorEnded {
         request: u64,
+    },
+    /// To a process that waits: whether it still does, and which of these calls are with it and not answered. Each is
+    /// named by the process that made it, and its number. Answered by `Waits`.
+    AskWait {
+        round: u64,
+        calls: Vec<(OwnerId, u64)>,
+    },
+    /// To the owner of a promise. Answered by `PromiseNeeds`.
+    AskPromise {
+        round: u64,
+        object: ObjectId,
+    },
+    /// To a process whose wait of this number can never end: the processes that wait for each other.
+    Deadlock {
+        wait: u64,
+        cycle: Vec<WaitingCall>,
     },
     ActorAt {
         actor: u64,

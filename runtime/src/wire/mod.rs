@@ -9,6 +9,7 @@ mod codec;
 mod head;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use self::call::Returns;
 pub(crate) use self::call::{
@@ -18,3 +19,4 @@ pub(crate) use self::call::{
 pub(crate) use self::codec::{append, read, to_vec};
 pub use self::head::NamedActor;
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};
+pub(crate) use self::waits::{Need, Waits};

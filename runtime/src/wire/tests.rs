@@ -6,7 +6,7 @@ use mobula_client::ObjectId;
 
 use super::*;
 use crate::definition::Key;
-use crate::error::{ExitReason, Failure, MemoryLimit, TaskError, TaskErrorKind};
+use crate::error::{ExitReason, Failure, MemoryLimit, TaskError, TaskErrorKind, WaitingCall};
 use crate::resources::Demand;
 
 #[test]
@@ -117,6 +117,15 @@ fn records() -> Vec<Vec<u8>> {
         max_task_retries: 2,
         demand: Demand::default(),
     };
+    let needs = vec![Need::Call { process: owner, task: 1 }, Need::Promise { object }, Need::Unknown];
+    let waits = Waits {
+        number: 1,
+        function: "f".to_owned(),
+        waits_for: "g".to_owned(),
+        at: Some("src/main.rs:1:2".to_owned()),
+        needed: 1,
+        results: vec![needs, vec![Need::Worker { demand: Demand::default() }]],
+    };
     for record in [
         ToHead::Register { token: 1, pid: 2, build_id: 3 },
         ToHead::Want { demand: Demand::default(), workers: 300 },
@@ -132,6 +141,8 @@ fn records() -> Vec<Vec<u8>> {
         ToHead::ListActors { request: 1, namespace: Some("s") },
         ToHead::AwaitActorEnd { request: 1, actor: 2 },
         ToHead::ActorExits { actor: 1 },
+        ToHead::Waits { round: 1, waits: Some(waits), holds: vec![(owner, 3)] },
+        ToHead::PromiseNeeds { round: 1, object, needs: vec![Need::Actor { actor: 1 }] },
         ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
     ] {
         records.push(to_vec(&record));
@@ -146,6 +157,7 @@ fn records() -> Vec<Vec<u8>> {
     let class_name = "C".to_owned();
     let found = FoundActor { actor: 1, token: object, class: key, class_name, max_pending_calls: 2 };
     let names = vec![NamedActor::new("s", "n")];
+    let cycle = vec![WaitingCall::new(1, "f".to_owned(), "g".to_owned(), None)];
     for record in [
         FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
         FromHead::Construct { actor: 1, class: key, restarts: 2, arguments: 1, payloads: b"payloads" },
@@ -153,6 +165,9 @@ fn records() -> Vec<Vec<u8>> {
         FromHead::ActorFound { request: 1, actor: Ok(Some(found)) },
         FromHead::ActorNames { request: 1, names, is_last: true },
         FromHead::ActorEnded { request: 1 },
+        FromHead::AskWait { round: 1, calls: vec![(owner, 3)] },
+        FromHead::AskPromise { round: 1, object },
+        FromHead::Deadlock { wait: 1, cycle },
         FromHead::ActorRestarts {
             actor: 1,
             pid: 2,

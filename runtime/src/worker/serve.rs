@@ -23,6 +23,7 @@ const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
 pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
+    executor.set_serving();
     let host = executor.host();
     let mut actor: Option<Box<dyn Instance>> = None;
     let mut used = None;

@@ -34,6 +34,11 @@ impl Ledger {
         self.elsewhere = elsewhere;
     }
 
+    /// All that there is, with single GPUs.
+    pub(super) fn total(&self) -> &Resources {
+        &self.total
+    }
+
     pub(super) fn free(&self) -> Resources {
         self.free_with_gpus().without_single_gpus()
     }

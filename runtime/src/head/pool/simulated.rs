@@ -11,7 +11,7 @@ use crate::resources::Amounts;
 const SCHEDULES: u64 = 1000;
 
 /// Runs the simulation of this module's name for each seed that is asked for.
-pub(super) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
+pub(in crate::head) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
     let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
     let first = number("MOBULA_SEED");
     let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
@@ -42,18 +42,19 @@ impl Drop for Replay {
 }
 
 /// xorshift64*.
-pub(super) struct Random(u64);
+#[derive(Clone)]
+pub(in crate::head) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::head) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+    pub(in crate::head) fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
         (!of.is_empty()).then(|| of[self.below(of.len())])
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(in crate::head) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -1,0 +1,111 @@
+//! What a result needs before it can come, for the search for deadlocks.
+
+use std::sync::Arc;
+
+use mobula_client::{ObjectId, OwnerId};
+
+use super::Submitter;
+use crate::call::result_cell::ResultCell;
+use crate::call::task::Task;
+use crate::wire::Need;
+
+/// How long a chain of calls may be, of which each is an argument of the next.
+const CHAIN_MAX: usize = 64;
+/// The most needs of one result that are told.
+const NEEDS_MAX: usize = 32;
+
+impl Submitter {
+    /// The name of the function of a call, while it is not over.
+    pub(crate) fn name_of(&self, call: u64) -> Option<String> {
+        self.find(call).map(|(task, _)| task.target.name())
+    }
+
+    /// What the result of a call of this process needs.
+    pub(crate) fn needs_of(&self, call: u64) -> Vec<Need> {
+        let mut needs = Vec::new();
+        self.add_needs(call, CHAIN_MAX, &mut needs);
+        if needs.is_empty() {
+            needs.push(Need::Unknown);
+        }
+        needs.truncate(NEEDS_MAX);
+        needs
+    }
+
+    fn add_needs(&self, call: u64, chain: usize, needs: &mut Vec<Need>) {
+        let Some((task, place)) = self.find(call) else { return };
+        // A time limit ends the call, whatever it waits for.
+        if task.limits.is_some() || chain == 0 {
+            return;
+        }
+        match place {
+            Place::Sent(process) => needs.push(Need::Call { process, task: call }),
+            Place::WaitsForWorker => needs.push(Need::Worker { demand: task.demand.clone() }),
+            Place::WaitsForActor { actor, before } => {
+                // A call that waits for its arguments holds the later ones back.
+                for task in before.iter().chain([&task]) {
+                    self.add_arguments(task, chain, needs);
+                }
+                needs.push(Need::Actor { actor });
+            }
+            Place::WaitsForArguments => self.add_arguments(&task, chain, needs),
+        }
+    }
+
+    fn add_arguments(&self, task: &Task, chain: usize, needs: &mut Vec<Need>) {
+        for cell in task.arguments.results().filter(|cell| !cell.is_ready()) {
+            if needs.len() > NEEDS_MAX {
+                return;
+            }
+            match awaited(cell) {
+                Some(Awaited::Call(call)) => self.add_needs(call, chain - 1, needs),
+                Some(Awaited::Promise(object)) => needs.push(Need::Promise { object }),
+                None => {}
+            }
+        }
+    }
+
+    /// A call that is not over, and where it is; `None` where that is about to change.
+    fn find(&self, call: u64) -> Option<(Arc<Task>, Place)> {
+        let state = self.state.lock();
+        if let Some((task, process)) = state.running.sent_call(call) {
+            return Some((task.clone(), Place::Sent(process)));
+        }
+        if let Some((actor, before, task)) = state.actors.waiting_call(call) {
+            return Some((task, Place::WaitsForActor { actor, before }));
+        }
+        if let Some(task) = state.leases.waiting().find(|task| task.id == call) {
+            return Some((task.clone(), Place::WaitsForWorker));
+        }
+        drop(state);
+        Some((self.dependencies.waiting_call(call)?, Place::WaitsForArguments))
+    }
+}
+
+/// Where a call is that is not over.
+enum Place {
+    Sent(OwnerId),
+    WaitsForWorker,
+    /// Behind these calls, of which some wait for arguments.
+    WaitsForActor {
+        actor: u64,
+        before: Vec<Arc<Task>>,
+    },
+    WaitsForArguments,
+}
+
+/// A result that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Of a call of this process.
+    Call(u64),
+    /// The promise of another process.
+    Promise(ObjectId),
+}
+
+/// What a result cell waits for; `None`: it is ready.
+pub(crate) fn awaited(cell: &ResultCell) -> Option<Awaited> {
+    if cell.is_pending() {
+        return Some(Awaited::Call(cell.call));
+    }
+    cell.foreign_promise().map(|handle| Awaited::Promise(handle.id()))
+}

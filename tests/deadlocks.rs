@@ -1,0 +1,215 @@
+//! Calls that wait for each other in a circle. If these fail, a program hangs without a word, or gets an error although
+//! its calls would have ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobula::prelude::*;
+use mobula::{ActorOptions, Builder, Error, Failure, WaitingCall};
+use mobula_tests::{PATIENCE, eventually, session, session_with};
+
+/// Calls others, which it is given, and waits for them.
+struct Node {
+    next: Option<ActorHandle<Node>>,
+}
+
+#[mobula::remote]
+impl Node {
+    fn new() -> Self {
+        Self { next: None }
+    }
+
+    fn join(&mut self, next: ActorHandle<Node>) {
+        self.next = Some(next);
+    }
+
+    fn leave(&mut self) {
+        self.next = None;
+    }
+
+    fn one(&self) -> u32 {
+        1
+    }
+
+    /// Calls the next actor's method of the same name, so many times.
+    fn around(&self, steps: u32) -> mobula::Result<u32> {
+        match (&self.next, steps) {
+            (Some(next), 1..) => Ok(1 + next.around(steps - 1).get()?),
+            _ => Ok(0),
+        }
+    }
+
+    /// Waits for one of two results, of which the first never comes.
+    fn either(&self, never: ObjectRef<u32>, file: PathBuf) -> mobula::Result<u32> {
+        let own = self.next.as_ref().expect("it is given").one();
+        let there = waits_for::remote(file);
+        let (ready, _) = mobula::wait([own, there], 1, None)?;
+        drop(never);
+        ready[0].get()
+    }
+
+    /// Waits for itself, but not for ever.
+    fn for_a_while(&self) -> mobula::Result<u32> {
+        let own = self.next.as_ref().expect("it is given");
+        match own.one().get_timeout(Duration::from_millis(700)) {
+            Err(Error::Timeout { .. }) => Ok(7),
+            other => other,
+        }
+    }
+
+    /// Waits for a function that calls this actor.
+    fn through_a_function(&self) -> mobula::Result<u32> {
+        one_of::remote(self.next.as_ref().expect("it is given").clone()).get()
+    }
+
+    /// Waits for a call that another process has made.
+    fn of_another(&self, results: Vec<ObjectRef<u32>>) -> mobula::Result<u32> {
+        results[0].get()
+    }
+}
+
+#[mobula::remote]
+fn one_of(node: ActorHandle<Node>) -> mobula::Result<u32> {
+    node.one().get()
+}
+
+#[mobula::remote]
+fn waits_for(file: PathBuf) -> u32 {
+    eventually("the file is there", || file.exists());
+    3
+}
+
+/// Holds what the next one needs, and waits for it.
+#[mobula::remote(num_cpus = 0, resources = [("licence", 1)])]
+fn nested(depth: u32) -> mobula::Result<u32> {
+    if depth == 0 { Ok(0) } else { Ok(1 + nested::remote(depth - 1).get()?) }
+}
+
+/// The circle that a call has failed with, somewhere behind it.
+fn cycle_of<T: std::fmt::Debug>(result: mobula::Result<T>) -> Vec<WaitingCall> {
+    let mut failure = match result {
+        Err(error) => Failure::from(error),
+        Ok(value) => panic!("{value:?}, and no deadlock"),
+    };
+    loop {
+        failure = match failure {
+            Failure::Deadlock { cycle } => return cycle,
+            Failure::Task(error) => match error.cause {
+                Some(cause) => *cause,
+                None => panic!("{error}"),
+            },
+            other => panic!("{other}"),
+        };
+    }
+}
+
+fn ring(size: usize) -> Vec<ActorHandle<Node>> {
+    let nodes: Vec<_> = (0..size).map(|_| Node::remote()).collect();
+    for (node, next) in nodes.iter().zip(nodes.iter().cycle().skip(1)) {
+        node.join(next.clone()).get().unwrap();
+    }
+    nodes
+}
+
+fn part(nodes: &[ActorHandle<Node>]) {
+    nodes.iter().for_each(|node| node.leave().get().unwrap());
+}
+
+#[test]
+fn an_actor_that_waits_for_itself_gets_an_error() {
+    let _session = session(1);
+    let nodes = ring(1);
+    let cycle = cycle_of(nodes[0].around(2).get());
+    assert_eq!(cycle.len(), 1, "{cycle:?}");
+    let WaitingCall { function, waits_for, at, .. } = &cycle[0];
+    assert_eq!(
+        (function.as_str(), waits_for.as_str()),
+        ("deadlocks::Node::around", "deadlocks::Node::around")
+    );
+    assert!(at.as_ref().is_some_and(|at| at.contains("tests/deadlocks.rs:")), "{at:?}");
+    // It goes on with the next call.
+    assert_eq!(nodes[0].one().get().unwrap(), 1);
+    part(&nodes);
+}
+
+#[test]
+fn each_of_a_circle_of_actors_gets_the_circle() {
+    let _session = session(2);
+    for size in [2, 5] {
+        let nodes = ring(size);
+        let cycle = cycle_of(nodes[0].around(size as u32 + 1).get());
+        assert_eq!(cycle.len(), size, "{cycle:?}");
+        let text = Failure::Deadlock { cycle: cycle.clone() }.to_string();
+        assert!(text.contains("waits for deadlocks::Node::around at"), "{text}");
+        // As many steps as there are actors end at the actor that began; one less needs no actor twice.
+        assert_eq!(nodes[0].around(size as u32 - 1).get().unwrap(), size as u32 - 1);
+        part(&nodes);
+    }
+}
+
+#[test]
+fn functions_and_results_of_others_may_be_in_a_circle() {
+    let _session = session(2);
+    let nodes = ring(1);
+    let cycle = cycle_of(nodes[0].through_a_function().get());
+    let functions: Vec<_> = cycle.iter().map(|call| call.function.as_str()).collect();
+    assert_eq!(functions.len(), 2, "{cycle:?}");
+    assert!(
+        functions.contains(&"deadlocks::one_of")
+            && functions.contains(&"deadlocks::Node::through_a_function")
+    );
+    part(&nodes);
+    // The driver has made the call that the actor waits for, and that waits for the actor.
+    let (a, b) = (Node::remote(), Node::remote());
+    b.join(a.clone()).get().unwrap();
+    let file = tempfile::tempdir().unwrap().path().join("never");
+    let waits = a.of_another(vec![b.around(1)]);
+    // One of both came first: then nothing waits.
+    if waits.get_timeout(Duration::from_millis(50)).is_err() {
+        let _ = waits.get();
+    }
+    drop(file);
+    part(&[a, b]);
+}
+
+#[test]
+fn calls_that_wait_for_what_they_hold_get_an_error() {
+    let _session = session_with(Builder::new().workers(2).resources([("licence", 2)]));
+    assert_eq!(nested::remote(1).get().unwrap(), 1);
+    let cycle = cycle_of(nested::remote(2).get());
+    assert!(cycle.iter().all(|call| call.function == "deadlocks::nested"), "{cycle:?}");
+    // What they held is free again.
+    assert_eq!(nested::remote(1).get().unwrap(), 1);
+    // So is an actor that waits for a resource that its maker holds.
+    let options = || ActorOptions::new().num_cpus(0).resources([("licence", 1)]);
+    let nodes: Vec<_> = (0..2).map(|_| Node::options(options()).remote()).collect();
+    assert_eq!(mobula::get(nodes.iter().map(|node| node.one())).unwrap(), [1, 1]);
+}
+
+#[test]
+fn what_may_still_come_is_no_deadlock() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let _session = session(2);
+    let nodes = ring(1);
+    // A time limit.
+    assert_eq!(nodes[0].for_a_while().get().unwrap(), 7);
+    // Any of several results.
+    let waits = nodes[0].either(mobula::put(&1).unwrap(), file.clone());
+    assert!(matches!(waits.get_timeout(Duration::from_millis(1500)), Err(Error::Timeout { .. })));
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(waits.get_timeout(PATIENCE).unwrap(), 3);
+    part(&nodes);
+    // Long waits in a line, and calls that wait behind each other.
+    let (a, b) = (Node::remote(), Node::remote());
+    a.join(b.clone()).get().unwrap();
+    let later = directory.path().join("later");
+    let result = waits_for::remote(later.clone());
+    let behind = b.of_another(vec![result]);
+    let around: Vec<_> = (0..3).map(|_| a.around(1)).collect();
+    assert!(matches!(mobula::get_timeout(&around, Duration::from_millis(1500)), Err(Error::Timeout { .. })));
+    std::fs::write(&later, "").unwrap();
+    assert_eq!(behind.get_timeout(PATIENCE).unwrap(), 3);
+    assert_eq!(mobula::get(&around).unwrap(), [1, 1, 1]);
+    part(&[a, b]);
+}
