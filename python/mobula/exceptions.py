@@ -142,6 +142,13 @@ class OutOfMemoryError(RayError):
     """The process used too much memory, and was ended."""
 
 
+class DeadlockError(RayError):
+    """The calls wait for each other in a circle, so no result will come. Each of them gets this error.
+
+    Ray has no such error: there, such calls wait for ever.
+    """
+
+
 class PendingCallsLimitExceeded(RayError):
     """So many calls of the handle are pending that this one was not made: ``max_pending_calls``."""
 
@@ -217,6 +224,7 @@ class RayDirectTransportError(RaySystemError):
 _KINDS: dict[str, type[Exception]] = {
     "ActorDiedError": ActorDiedError,
     "ActorUnavailableError": ActorUnavailableError,
+    "DeadlockError": DeadlockError,
     "GetTimeoutError": GetTimeoutError,
     "ObjectLostError": ObjectLostError,
     "ObjectStoreFullError": ObjectStoreFullError,

@@ -59,6 +59,7 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
             );
             return of_kind(py, "ActorDiedError", &text);
         }
+        Failure::Deadlock { .. } => "DeadlockError",
         Failure::PendingCallsLimitExceeded { .. } => "PendingCallsLimitExceeded",
         Failure::ActorDied { .. } | Failure::ConstructorFailed { .. } => "ActorDiedError",
         Failure::ActorUnavailable { .. } | Failure::Unreachable { .. } => "ActorUnavailableError",

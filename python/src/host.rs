@@ -150,6 +150,15 @@ impl Host for Python3 {
         })
     }
 
+    fn function_name(&self, _function: Key) -> String {
+        LABELLED.with_borrow(Clone::clone)
+    }
+
+    // The name of a method is in the call, which its caller knows.
+    fn has_places(&self) -> bool {
+        false
+    }
+
     fn idle(&self) {
         Python::attach(flush);
     }

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use mobula_runtime::{CancelOptions, Error, Ref, RefId, Result, wait_all};
+use mobula_runtime::{CancelOptions, Error, Ref, RefId, Result, WaitInSlices};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -162,24 +162,27 @@ pub(crate) fn resolve<'py>(py: Python<'py>, to: &Ref) -> PyResult<Bound<'py, PyA
 fn wait_interruptibly(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyResult<()> {
     let started = Instant::now();
     let limit = timeout.map(duration).transpose()?;
-    in_slices(py, limit, |slice| {
-        let done = py.detach(|| {
-            let runtime = mobula_runtime::runtime()?;
-            wait_all(&runtime, refs, Some(slice))
-        });
-        match done {
-            Err(Error::Timeout { ready, wanted, .. }) => {
-                let waited = started.elapsed();
-                Ok(if limit.is_some_and(|limit| waited >= limit) {
-                    Some(Err(Error::Timeout { waited, ready, wanted }))
-                } else {
-                    None
-                })
+    let done = py.detach(|| {
+        let runtime = mobula_runtime::runtime()?;
+        let slices = WaitInSlices::new(&runtime, refs, limit.is_none());
+        loop {
+            let left = limit.map_or(SIGNALS_INTERVAL, |limit| limit.saturating_sub(started.elapsed()));
+            match slices.wait(left.min(SIGNALS_INTERVAL)) {
+                Err(Error::Timeout { ready, wanted, .. }) => {
+                    let waited = started.elapsed();
+                    if limit.is_some_and(|limit| waited >= limit) {
+                        return Err(Error::Timeout { waited, ready, wanted });
+                    }
+                }
+                done => return done.map(Ok),
             }
-            done => Ok(Some(done)),
+            // Python notes signals, and only a thread with the interpreter's lock can raise what they mean.
+            if let Err(raised) = Python::attach(|py| py.check_signals()) {
+                return Ok(Err(raised));
+            }
         }
-    })?
-    .map_err(|error| raised(py, error))
+    });
+    done.map_err(|error| raised(py, error))?
 }
 
 /// Waits in slices, between which signal handlers run, until there is an outcome.
