@@ -314,6 +314,14 @@ fn nested_calls_and_recursion_never_deadlock_even_on_one_worker() {
 }
 
 #[test]
+fn references_to_calls_that_have_not_begun_outlive_the_call_that_made_them_on_one_worker() {
+    let _session = session(1);
+    // The process that waits for a worker is the only one.
+    let inner = makes_refs::remote(10).get().unwrap();
+    assert_eq!(mobula::get(&inner).unwrap(), (0..10).map(|i| i * i).collect::<Vec<i64>>());
+}
+
+#[test]
 fn references_travel_inside_values_ready_or_not() {
     let _session = session(2);
     let inner = makes_refs::remote(10).get().unwrap();

@@ -126,7 +126,14 @@ impl Schedule {
         // One that has waited for long reserves what it demands.
         let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
         let waits = self.wants.values().any(|(_, since)| is_long(since)) || !self.demanding.is_empty();
-        let reserves = !self.is_uniform() && waits;
+        // Where all demands are one, it is served at once, unless the only idle process is its own.
+        let is_own_idle = |caller: &End, which: usize| {
+            let own = self.processes.get(&caller.0);
+            own.is_some_and(|process| process.serves(self.demands[which].environment()))
+        };
+        let mut long = self.wants.iter().filter(|(_, (_, since))| is_long(since));
+        let is_own_alone = long.any(|((caller, which), _)| is_own_idle(caller, *which));
+        let reserves = waits && (!self.is_uniform() || is_own_alone);
         let starting = self.processes.values().filter(|process| !process.registered);
         let starting: Vec<_> = starting.map(|process| &process.environment).collect();
         for (caller, which) in self.wants.keys() {
@@ -136,8 +143,12 @@ impl Schedule {
             }
             let environment = demand.environment();
             assert!(!self.can_any_serve(*caller, *which), "somebody waits, and a worker is idle");
+            // Its own process may be what another caller gets.
+            let others_want = self.wants.keys().any(|(other, _)| other != caller);
             let is_finishing = |(token, process): (&u64, &Process)| {
-                *token != caller.0 && process.finishing.is_some() && process.environment == *environment
+                (others_want || *token != caller.0)
+                    && process.finishing.is_some()
+                    && process.environment == *environment
             };
             let finishing = self.processes.iter().any(is_finishing);
             let comes = finishing || starting.contains(&environment);
