@@ -175,6 +175,7 @@ def start(
     command: list[str],
     store_command: list[str],
     *,
+    address: str | None,
     num_cpus: float | None,
     num_gpus: float | None,
     memory: int | None,
@@ -183,6 +184,15 @@ def start(
     log_to_driver: bool | None,
     namespace: str | None,
 ) -> os.PathLike[str]: ...
+def start_shared(
+    store_command: list[str],
+    *,
+    num_cpus: float | None,
+    num_gpus: float | None,
+    resources: dict[str, float] | None,
+    object_store_memory: int | None,
+) -> os.PathLike[str]: ...
+def stop_shared(address: str) -> None: ...
 def wait(
     refs: list[ObjectRef[T]], num_returns: int, timeout: float | None
 ) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]: ...

@@ -89,13 +89,15 @@ def init(
     _memory: int | None = None,
     **options: Any,
 ) -> Context:
-    """Start a session: the store, and worker processes, which run what this program calls.
+    """Start a session, or join one: the store, and worker processes, which run what this program calls.
 
     The first call of a function starts a session too, so a program needs this for options only. The session ends with
     ``shutdown``, and with the program.
 
     Args:
-        address: ``None`` or ``"local"``: this machine. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, on
+        address: ``None`` or ``"local"``: a session of this program alone. ``"auto"``: the session of this user that
+            ``python -m mobula start`` (or ``mobula start``) has started last, and that other programs share; or what
+            that command has printed. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, on
             which the program runs by Ray's own package; ``"ray:local"``: such a one of this machine. Default: the
             variable ``MOBULA_ADDRESS``.
         num_cpus: How many CPUs calls may have together. Default: those that the program may run on.
@@ -112,6 +114,7 @@ def init(
     Raises:
         RuntimeError: There is a session, or this process is a worker.
         ValueError: An option cannot be.
+        ConnectionError: There is no session for ``"auto"``.
     """
     from mobula import _cluster
 
@@ -130,10 +133,6 @@ def init(
                 "log_to_driver": log_to_driver,
                 "runtime_env": runtime_env,
             },
-        )
-    if address not in (None, "local", "auto"):
-        raise ValueError(
-            f"init cannot do address={address!r}: a session of mobula is on this machine, and of this program alone"
         )
     if local_mode:
         raise RuntimeError("`local_mode` is no longer supported: calls run in workers, which start in milliseconds")
@@ -155,17 +154,24 @@ def init(
         from mobula import _environments
 
         _environments.check(runtime_env)
-    socket = _mobula.start(
-        _worker_command(namespace or "default"),
-        [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)],
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        memory=_memory,
-        resources=resources,
-        object_store_memory=None if object_store_memory is None else int(object_store_memory),
-        log_to_driver=log_to_driver,
-        namespace=namespace or "default",
-    )
+    try:
+        socket = _mobula.start(
+            _worker_command(namespace or "default"),
+            _store_command(),
+            address=address,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            memory=_memory,
+            resources=resources,
+            object_store_memory=None if object_store_memory is None else int(object_store_memory),
+            log_to_driver=log_to_driver,
+            namespace=namespace or "default",
+        )
+    except ValueError as error:
+        if address == "auto" and str(error).startswith("address cannot be"):
+            # As in Ray, where no cluster is found.
+            raise ConnectionError(str(error)) from None
+        raise
     _set_namespace(namespace or "default")
     _set_environment(runtime_env or {})
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
@@ -193,6 +199,34 @@ def _set_namespace(name: str) -> None:
 def _set_environment(given: dict[str, Any]) -> None:
     global environment
     environment = dict(given)
+
+
+def start_shared(
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: dict[str, float] | None = None,
+    object_store_memory: int | None = None,
+) -> str:
+    """Start a session that programs share, and return its address. It lasts until it is stopped."""
+    return os.fspath(
+        _mobula.start_shared(
+            _store_command(),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            resources=resources,
+            object_store_memory=object_store_memory,
+        )
+    )
+
+
+def stop_shared(address: str = "auto") -> None:
+    """Stop a session that programs share."""
+    _mobula.stop_shared(address)
+
+
+def _store_command() -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)]
 
 
 def _worker_command(namespace: str) -> list[str]:

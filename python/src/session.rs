@@ -17,10 +17,11 @@ use crate::interpreter::Attribute;
 /// Keeps the session of this process alive; `None`: there is none, or this is a worker.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
-/// Starts a session, whose workers and store are started by these commands. Returns the socket of its store.
+/// Starts a session, or joins the one at an address. Its workers and its store are started by these commands. Returns
+/// the socket of its store.
 #[pyfunction]
 #[pyo3(signature = (
-    command, store_command, *, num_cpus, num_gpus, memory, resources, object_store_memory,
+    command, store_command, *, address, num_cpus, num_gpus, memory, resources, object_store_memory,
     log_to_driver, namespace
 ))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
@@ -28,6 +29,7 @@ pub(crate) fn start(
     py: Python<'_>,
     command: Vec<OsString>,
     store_command: Vec<OsString>,
+    address: Option<PathBuf>,
     num_cpus: Option<f64>,
     num_gpus: Option<f64>,
     memory: Option<u64>,
@@ -38,6 +40,7 @@ pub(crate) fn start(
 ) -> PyResult<PathBuf> {
     let mut options = SessionOptions::new(host::build_id(), launch(command));
     options.store_launch = launch(store_command);
+    options.address = address;
     options.amounts.num_cpus = num_cpus;
     options.amounts.num_gpus = num_gpus;
     options.amounts.memory = memory;
@@ -54,6 +57,31 @@ pub(crate) fn start(
         Ok::<_, Error>(socket)
     })
     .map_err(|error| raised(py, error))
+}
+
+/// Starts a session that drivers share, whose process is started by this command. Returns its address.
+#[pyfunction]
+#[pyo3(signature = (store_command, *, num_cpus, num_gpus, resources, object_store_memory))]
+pub(crate) fn start_shared(
+    py: Python<'_>,
+    store_command: Vec<OsString>,
+    num_cpus: Option<f64>,
+    num_gpus: Option<f64>,
+    resources: Option<HashMap<String, f64>>,
+    object_store_memory: Option<u64>,
+) -> PyResult<PathBuf> {
+    let mut options = SessionOptions::new(host::build_id(), launch(store_command));
+    options.amounts.num_cpus = num_cpus;
+    options.amounts.num_gpus = num_gpus;
+    options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
+    options.capacity_bytes = object_store_memory;
+    py.detach(|| mobula_runtime::start_shared(options)).map_err(|error| raised(py, error))
+}
+
+/// Stops a session that drivers share.
+#[pyfunction]
+pub(crate) fn stop_shared(py: Python<'_>, address: PathBuf) -> PyResult<()> {
+    py.detach(|| mobula_runtime::stop_shared(&address)).map_err(|error| raised(py, error))
 }
 
 /// Writes what workers print into `sys.stdout` and `sys.stderr`, where the program has put others in their places:
