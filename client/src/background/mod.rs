@@ -35,12 +35,13 @@ const KEEP_EMPTY_MS: u64 = 1000;
 pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
     let began = Instant::now();
     let (mut tick, mut pending) = (TICK_MIN, PendingReaders::default());
+    let mut ticked = began;
     loop {
         let timeout = match client.upgrade() {
             Some(shared) => {
                 let has_work =
                     shared.owner.may_have_work() || connection.has_unsent() || !pending.readers.is_empty();
-                has_work.then_some(tick)
+                has_work.then(|| tick.saturating_sub(ticked.elapsed()))
             }
             None => return,
         };
@@ -72,7 +73,11 @@ pub(crate) fn run(connection: &Connection, client: &Weak<Shared>) {
                 }
             }
             Received::Unclaimed(reply) => give_back(connection, &reply),
+            // A reply is no tick: a tick looks at every object that others hold, and a program that names objects has
+            // many of those, and a reply for each.
+            Received::Nothing if ticked.elapsed() < tick => {}
             Received::Nothing => {
+                ticked = Instant::now();
                 let now_ms = began.elapsed().as_millis() as u64;
                 tick = if tidy(&shared.owner, now_ms) { TICK_MIN } else { (tick * 2).min(TICK_MAX) };
                 for reader in &pending.readers {
