@@ -145,7 +145,8 @@ fn calls_run_side_by_side_up_to_the_limit() {
     // Three are inside, and no call begins any more.
     let entered: Vec<_> = (0..3).map(|number| hall.enter(number)).collect();
     let fourth = hall.inside();
-    let (ready, _) = mobula::wait(&[fourth.clone()], 1, Some(std::time::Duration::from_millis(50))).unwrap();
+    let (ready, _) =
+        mobula::wait(std::slice::from_ref(&fourth), 1, Some(std::time::Duration::from_millis(50))).unwrap();
     assert!(ready.is_empty());
     drop((entered, fourth));
     mobula::kill(&hall).unwrap();
