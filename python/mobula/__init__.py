@@ -91,6 +91,9 @@ def __getattr__(name: str) -> Any:
         from mobula._shared import shared
 
         return shared
+    if name == "ObjectID":
+        # The name that references had in old programs.
+        return ObjectRef
     if name in _LATER:
         import importlib
 

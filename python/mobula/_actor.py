@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -388,7 +389,8 @@ def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str
 def exit_actor() -> None:
     """End the actor whose method calls this, for good: it raises ``SystemExit``, which ends the method.
 
-    The destructor of the state runs. The call, calls that wait and later ones fail with ``ActorDiedError``.
+    Exit handlers and the destructor of the state run. The call, calls that wait and later ones fail with
+    ``ActorDiedError``.
 
     Raises:
         TypeError: This process is no actor.
@@ -397,4 +399,6 @@ def exit_actor() -> None:
     if of_ray is not None:
         of_ray.ray.actor.exit_actor()
     _mobula.exit_actor()
+    # The process ends without the end of an interpreter.
+    atexit._run_exitfuncs()
     raise SystemExit("exit_actor() is called.")

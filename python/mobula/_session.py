@@ -391,6 +391,11 @@ class RuntimeContext:
 
         return _environments.of_this_process()
 
+    def get(self) -> dict[str, Any]:
+        """Return the most of it as a dictionary."""
+        found = {"job_id": self.get_job_id(), "node_id": self.get_node_id(), "namespace": self.namespace}
+        return found if self.get_actor_id() is None else {**found, "actor_id": self.get_actor_id()}
+
     def get_job_id(self) -> str:
         """Return the number of the driver, as far as this process knows it."""
         return str(os.getpid() if not _mobula.is_worker() else os.getppid())

@@ -15,6 +15,7 @@ collect_ignore = ["raypath"]
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """One session for the tests of a file."""
+    mobula.shutdown()
     mobula.init(num_cpus=2)
     yield
     mobula.shutdown()

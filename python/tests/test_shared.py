@@ -56,6 +56,7 @@ def test_a_shared_data_set_is_a_sequence() -> None:
         mobula.shared(iter([1]))
 
 
+@pytest.mark.usefixtures("fresh")
 def test_a_shared_data_set_goes_to_calls() -> None:
     dataset, array = mobula.shared([np.arange(1000), "text"]), mobula.shared(np.arange(10_000))
     assert isinstance(array, np.ndarray) and not array.flags.writeable
@@ -71,6 +72,7 @@ def test_a_shared_data_set_goes_to_calls() -> None:
         mobula.shutdown()
 
 
+@pytest.mark.usefixtures("fresh")
 def test_all_processes_write_a_shared_array() -> None:
     array = SharedArray((4, 1000), "i8")
     assert array.sum() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mobula
+from mobula.exceptions import RaySystemError
 
 _ACTOR = ("mobula_keys_and_values", "mobula_internal")
 
@@ -42,13 +43,24 @@ def _store() -> mobula.ActorHandle:
     return mobula.remote(_Store).options(**options).remote()
 
 
+# What the keys of a namespace begin with.
+_NAMESPACE = b"@namespace_"
+
+
 def _bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
 def _in(namespace: str | bytes | None) -> bytes:
     """The beginning of the keys of a namespace."""
-    return b"" if namespace is None else b"@namespace_" + _bytes(namespace) + b":"
+    return b"" if namespace is None else _NAMESPACE + _bytes(namespace) + b":"
+
+
+def _key(key: str | bytes, namespace: str | bytes | None) -> bytes:
+    """The whole key, in its namespace."""
+    if _bytes(key).startswith(_NAMESPACE):
+        raise RaySystemError(f"a key cannot begin with {_NAMESPACE.decode()}, as {key!r} does: name a namespace")
+    return _in(namespace) + _bytes(key)
 
 
 def _internal_kv_initialized() -> bool:
@@ -60,13 +72,12 @@ def _internal_kv_put(
     key: str | bytes, value: str | bytes, overwrite: bool = True, *, namespace: str | bytes | None = None
 ) -> bool:
     """Set a value. Returns whether there was one already."""
-    whole = _in(namespace) + _bytes(key)
-    return bool(mobula.get(_store().put.remote(whole, _bytes(value), overwrite)))
+    return bool(mobula.get(_store().put.remote(_key(key, namespace), _bytes(value), overwrite)))
 
 
 def _internal_kv_get(key: str | bytes, *, namespace: str | bytes | None = None) -> bytes | None:
     """Return the value of a key, or nothing."""
-    found: bytes | None = mobula.get(_store().get.remote(_in(namespace) + _bytes(key)))
+    found: bytes | None = mobula.get(_store().get.remote(_key(key, namespace)))
     return found
 
 
@@ -77,11 +88,11 @@ def _internal_kv_exists(key: str | bytes, *, namespace: str | bytes | None = Non
 
 def _internal_kv_del(key: str | bytes, *, del_by_prefix: bool = False, namespace: str | bytes | None = None) -> int:
     """Remove a key, or all that begin with it. Returns how many there were."""
-    return int(mobula.get(_store().delete.remote(_in(namespace) + _bytes(key), del_by_prefix)))
+    return int(mobula.get(_store().delete.remote(_key(key, namespace), del_by_prefix)))
 
 
 def _internal_kv_list(prefix: str | bytes, *, namespace: str | bytes | None = None) -> list[bytes]:
     """Return the keys that begin so."""
     begin = _in(namespace)
-    found: list[bytes] = mobula.get(_store().list.remote(begin + _bytes(prefix)))
+    found: list[bytes] = mobula.get(_store().list.remote(_key(prefix, namespace)))
     return [key.removeprefix(begin) for key in found]
