@@ -4,11 +4,13 @@
 //! | from | of a client | of the daemon, which has slot 0 |
 //! |---|---|---|
 //! | 0 | its [object table](crate::table) | the [directory](crate::directory) |
-//! | [`TABLE_BYTES`] | its [pins](crate::pins) on the owner in slot 0, in slot 1, … | the same |
+//! | [`TABLE_BYTES`] | its [events](crate::recorder) | |
+//! | [`pin_extent_offset`] | its [pins](crate::pins) on the owner in slot 0, in slot 1, … | the same |
 //! | [`control_bytes`] | | the [names](crate::names) |
 //!
 //! It is sparse: the daemon allocates the pages of what is in use.
 
+use crate::recorder::RECORDER_BYTES;
 use crate::table::{ENTRIES_MAX, TABLE_BYTES};
 
 /// Bytes of one pin word.
@@ -18,7 +20,7 @@ pub const PIN_EXTENT_BYTES: u64 = ENTRIES_MAX as u64 * PIN_BYTES;
 
 /// Bytes of the control memory of a client where there are `slots` owners.
 pub fn control_bytes(slots: u32) -> u64 {
-    TABLE_BYTES + u64::from(slots) * PIN_EXTENT_BYTES
+    TABLE_BYTES + RECORDER_BYTES + u64::from(slots) * PIN_EXTENT_BYTES
 }
 
 /// Where the pins on the owner in a slot begin.

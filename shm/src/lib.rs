@@ -6,11 +6,12 @@
 //! * [`memory`] makes and seals the memory, [`mapping`] maps it into an address space;
 //! * [`control`] is the memory that each process writes for the others. It contains [`table`], a client's objects;
 //!   [`pins`], which say which client uses which object; [`directory`] and [`names`], which are the daemon's. Together
-//!   they are the path of an object;
+//!   they are the path of an object. [`recorder`] has the events of each process, for those who look on;
 //! * [`spill`] writes and reads objects in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
 //! * [`copy`] copies large objects into the memory, and copies bytes that must be checked out of it;
+//! * [`clock`] is the one clock of all events;
 //! * [`fork`] notices that a process is a forked child;
 //! * [`heap`] gives back free pages of the process's own heap;
 //! * [`failpoints`] are the places where processes are killed on purpose, to show that nothing is lost;
@@ -31,6 +32,7 @@
 compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
 
 pub mod bell;
+pub mod clock;
 pub mod control;
 pub mod copy;
 pub mod directory;
@@ -50,6 +52,7 @@ pub mod names;
 pub mod page;
 pub mod pins;
 pub mod prefetch;
+pub mod recorder;
 pub mod ring;
 pub mod spill;
 pub mod sync;

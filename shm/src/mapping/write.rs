@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use nix::sys::mman::ProtFlags;
 
 use crate::mapping::range::{AddressRange, WORD_BYTES};
+use crate::page::PAGE_BYTES;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Memory that this process alone writes.
@@ -36,6 +37,28 @@ impl WriteMapping {
         // SAFETY: the range is mapped for as long as `self`, and the advice changes what backs it, never what is read
         // from it, so that nothing that refers into it notices.
         unsafe { libc::madvise(self.range.base.as_ptr().cast(), self.range.len, MADV_COLLAPSE) == 0 }
+    }
+
+    /// Allocates the pages of a part, and maps them: no access to it faults later, or fails. A system call. On a kernel
+    /// that cannot (older than 5.14), nothing happens.
+    ///
+    /// # Errors
+    /// The system's, where it has no memory.
+    ///
+    /// # Panics
+    /// Where the part is not inside the mapping, or does not begin with a page.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        let part = self.range.pointer(offset, len);
+        assert!(offset.is_multiple_of(PAGE_BYTES as usize), "{offset} is inside a page");
+        // SAFETY: the part is mapped for as long as `self`; the pages that the advice brings are those that the first
+        // access would bring, and it changes nothing of what they have.
+        match unsafe { libc::madvise(part.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+                error => Err(error),
+            },
+        }
     }
 
     /// Its length in bytes.

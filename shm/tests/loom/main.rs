@@ -35,6 +35,7 @@ mod doorbell;
 mod handshake;
 mod idle;
 mod promise;
+mod recorder;
 mod ring;
 mod spilling;
 mod takeover;

@@ -1,0 +1,144 @@
+//! What an event says.
+
+/// What an event says. Its values, in their order, are behind each kind; *name* is the number of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A call was made, and waits for a worker or for its actor. Name: its function. Values: the call, the call of this
+    /// process that made it (0: none is known), its actor (0: it is of a function).
+    Made = 1,
+    /// A call was made, and sent at once. Name: its function. Values: the first two of `Made`, and the process
+    /// that it went to.
+    Sent = 2,
+    /// A call was made, and waits for an argument. Name: its function. Detail: what the argument is, as in
+    /// [`WaitFor`]. Values: the first two of `Made`, the two of the argument, its actor.
+    Blocked = 3,
+    /// A call has ended well. Name: its function. Values: the call, the process that ran it.
+    Ended = 4,
+    /// A call has failed. Name: its function. Detail: its [`Cause`]. Values: the call, the pid of a process that died.
+    Failed = 5,
+    /// This process has run a call. Name: its function. Detail: 0, or 1 if it failed. Values: the call, the process
+    /// that made it, the tick at which it began.
+    Ran = 6,
+    /// A thread has waited. Detail: for [what](super::WaitFor). Values: the tick at which it began, and two that say
+    /// what for.
+    Waited = 7,
+    /// Memory was leased. Values: its bytes, the tick at which it was asked for.
+    Leased = 8,
+    /// An object was spilled. Values: its id (two), its bytes.
+    Spilled = 9,
+    /// An object was restored. Values: its id (two), its bytes.
+    Restored = 10,
+    /// A mark of the program. Name: its text. Values: its number.
+    Mark = 11,
+    /// A span of the program. Name: its text. Values: the tick at which it began.
+    Span = 12,
+    /// A process that the head started has ended. Values: the process, its pid, how: 1 exited, 2 a signal, 3 memory was
+    /// short, 4 anything else; and the exit code or the signal.
+    Process = 13,
+    /// An object was promised: the result of a call that is not over. Values: its id (two), the call.
+    Promised = 14,
+}
+
+impl Kind {
+    pub(super) fn from_bits(bits: u8) -> Option<Self> {
+        const ALL: [Kind; 14] = [
+            Kind::Made,
+            Kind::Sent,
+            Kind::Blocked,
+            Kind::Ended,
+            Kind::Failed,
+            Kind::Ran,
+            Kind::Waited,
+            Kind::Leased,
+            Kind::Spilled,
+            Kind::Restored,
+            Kind::Mark,
+            Kind::Span,
+            Kind::Process,
+            Kind::Promised,
+        ];
+        // In the order of their numbers (a test looks).
+        ALL.get(usize::from(bits).checked_sub(1)?).copied()
+    }
+
+    /// The bit of this kind in the set of those that are recorded.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Why a call has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// Anything that has no cause of its own here.
+    Other = 0,
+    /// The function has returned an error, or panicked.
+    Function = 1,
+    /// The process that ran it has died.
+    Died = 2,
+    /// It was cancelled.
+    Cancelled = 3,
+    /// It has reached a time limit.
+    TimedOut = 4,
+    /// Memory was short.
+    OutOfMemory = 5,
+}
+
+impl Cause {
+    /// The cause in the detail of an event.
+    pub fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Function,
+            2 => Self::Died,
+            3 => Self::Cancelled,
+            4 => Self::TimedOut,
+            5 => Self::OutOfMemory,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a thread waits for. The two values of a wait are behind each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WaitFor {
+    /// Nothing that is known; 0, 0.
+    Unknown = 0,
+    /// The result of a call that this process made; the call, 0.
+    Call = 1,
+    /// An object that another process has promised; its id.
+    Object = 2,
+    /// Memory of the store; its bytes, 0.
+    Memory = 3,
+    /// A spilled object to be restored; its id.
+    Restore = 4,
+}
+
+impl WaitFor {
+    /// What a wait is for, as its detail has it.
+    pub fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Call,
+            2 => Self::Object,
+            3 => Self::Memory,
+            4 => Self::Restore,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_the_kind_that_has_them() {
+        for bits in 0..=u8::MAX {
+            assert!(Kind::from_bits(bits).is_none_or(|kind| kind as u8 == bits));
+        }
+        assert_eq!(Kind::from_bits(Kind::Promised as u8), Some(Kind::Promised));
+        assert!(Kind::Promised.bit() > 0);
+    }
+}

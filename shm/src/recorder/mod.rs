@@ -1,0 +1,57 @@
+//! The flight recorder: what each process has done lately, in memory that it writes and all others may read.
+//!
+//! It is a part of the client's [control memory](crate::control). So it needs no message, it lives as long as any
+//! process has its descriptor, and the daemon can keep that of a process that was killed. A reader maps it read-only:
+//! whatever a reader does, the process that writes does not notice.
+//!
+//! # Layout
+//!
+//! | from | what | written by |
+//! |---|---|---|
+//! | 0 | the header: layout, clock, numbers of events and names, the running call, the waits | see there |
+//! | `LANES` | three [lanes](lane) of events | one thread at a time each |
+//! | `NAMES` | names of functions and of anything else that events name by a number | under a lock, once each |
+//! | `COUNTS` | for each name, numbers of calls and a histogram of their times | the lanes' threads |
+//!
+//! The lanes differ in what keeps their writers apart: [`Lane::Made`] is written where calls are made and end, with the
+//! submitter's lock held; [`Lane::Ran`] by the thread that runs calls; [`Lane::Other`] by any thread, under a lock of
+//! its own. So the events of calls cost no atomic operation but plain stores.
+//!
+//! Counts are exact however many events were overwritten. Memory is bounded: [`RECORDER_BYTES`], most of it never
+//! touched. The pages of a lane are there before its first event.
+//!
+//! # Trust
+//!
+//! A reader copies each word once, and checks what it has copied: see [`reader`].
+
+mod kind;
+pub mod lane;
+mod layout;
+mod reader;
+mod writer;
+
+pub use kind::{Cause, Kind, WaitFor};
+pub use layout::{
+    Counter, EVENT_VALUES, EVENT_WORDS, HISTOGRAM, NAME_BYTES_MAX, RECORDER_BYTES, bucket_start,
+};
+pub use reader::{Counts, Event, Reader, Run, Seen, Wait};
+pub use writer::{Recorder, Waiting};
+
+/// One of the three lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Calls that this process has made, and their ends.
+    Made = 0,
+    /// Calls that this process has run.
+    Ran = 1,
+    /// Everything else.
+    Other = 2,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 3] = [Self::Made, Self::Ran, Self::Other];
+}
+
+#[cfg(all(test, not(mobula_loom)))]
+mod tests;
