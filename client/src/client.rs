@@ -10,6 +10,7 @@ use std::time::Duration;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request};
 use mobula_shm::copy::copy;
+use mobula_shm::recorder::Recorder;
 
 use crate::channel::{Channel, Incoming};
 use crate::connect::connect;
@@ -18,6 +19,7 @@ use crate::event::Events;
 use crate::object::{Handle, Object};
 use crate::options::ConnectOptions;
 use crate::promise::Promise;
+use crate::recorders::{self, Recorded};
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::writer::{Layout, ObjectWriter};
@@ -794,6 +796,21 @@ impl Client {
         self.shared().events.take_idle_rung()
     }
 
+    /// The recorder of this client's events, if it records any.
+    // For the runtime and the command, as what follows.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.shared().connection.recorder()
+    }
+
+    /// The events of all clients that record some.
+    #[doc(hidden)]
+    pub fn recorders(&self) -> Result<Vec<Recorded>, ClientError> {
+        recorders::all(&self.shared().connection)
+    }
+
     fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {
         let timeout_ms = timeout.as_millis().min(u128::from(u64::MAX)) as u64;
         let request = Request::Lookup { name: checked_name(name)?, timeout_ms };
@@ -830,7 +847,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
 }
 
 /// A list whose pages do not go on would have no end.
-fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
+pub(crate) fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
     let reason =
         || ClientError::BadReply("a page of a list that does not follow the page before it".to_owned());
     goes_on.then_some(()).ok_or_else(reason)

@@ -23,18 +23,19 @@ use crate::event::EventSource;
 use crate::options::ConnectOptions;
 use crate::owner::{Owner, Readers, Table};
 use crate::reader::peers::Peers;
+use crate::recorders;
 use crate::reference::Reference;
 use crate::shared::Shared;
 use crate::spill::jobs::SpillJobs;
 
 /// Connects to the store that listens at `path`, and starts the background thread.
 pub(crate) fn connect(path: &Path, options: ConnectOptions) -> Result<Arc<Shared>, ClientError> {
-    let ConnectOptions { label, timeouts } = options;
+    let ConnectOptions { label, timeouts, events } = options;
     let guard = ForkGuard::new()?;
     let no_store = |reason| ClientError::NoStore { path: path.to_owned(), reason };
     let connection = Arc::new(Connection::open(path, guard, timeouts).map_err(no_store)?);
     let welcome = say_hello(&connection, label.clone())?;
-    let shared = make(guard, connection.clone(), label, welcome)?;
+    let shared = make(guard, connection.clone(), label, events, welcome)?;
     let weak = Arc::downgrade(&shared);
     std::thread::Builder::new()
         .name("mobula-client".into())
@@ -74,6 +75,7 @@ fn make(
     guard: ForkGuard,
     connection: Arc<Connection>,
     label: String,
+    events: u32,
     welcome: Answer,
 ) -> Result<Arc<Shared>, ClientError> {
     let Reply::Welcome { owner: id, slots, entries, capacity_bytes } = welcome.reply else {
@@ -95,6 +97,7 @@ fn make(
     let daemon_pins = PinReader::map(daemon_control.as_fd(), id.slot())?;
     let (words, pins) = (TableWriter::map(control.as_fd())?, PinWriter::map(control.as_fd(), id.slot())?);
     let (table, readers) = (Table::new(id, words, pins), Readers::new(id, directory.clone(), daemon_pins));
+    connection.record(recorders::begin(control.as_fd(), events));
     Ok(Arc::new_cyclic(|client: &Weak<Shared>| {
         let client: WeakKeepAlive = client.clone();
         Shared {

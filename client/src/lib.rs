@@ -53,6 +53,7 @@ mod options;
 mod owner;
 mod promise;
 mod reader;
+mod recorders;
 mod reference;
 mod shared;
 mod spill;
@@ -80,5 +81,8 @@ pub mod internal {
     pub use mobula_protocol::socket::Socket;
     pub use mobula_shm::copy::{copied_once, copy, copy_once};
     pub use mobula_shm::heap;
+    pub use mobula_shm::{clock, recorder};
+
+    pub use crate::recorders::Recorded;
     pub use mobula_shm::ring::{Marker, Peek};
 }

@@ -26,6 +26,8 @@ use crate::daemon::connection::Timeouts;
 pub struct ConnectOptions {
     pub(crate) label: String,
     pub(crate) timeouts: Timeouts,
+    /// The kinds of events that are recorded.
+    pub(crate) events: u32,
 }
 
 impl Default for ConnectOptions {
@@ -33,7 +35,7 @@ impl Default for ConnectOptions {
         let program = std::env::args_os().next().unwrap_or_default();
         let label = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let [answer, memory, reconnect] = [Duration::from_secs(10); 3];
-        Self { label, timeouts: Timeouts { answer, memory, reconnect } }
+        Self { label, timeouts: Timeouts { answer, memory, reconnect }, events: 0 }
     }
 }
 
@@ -65,6 +67,14 @@ impl ConnectOptions {
         self.label = label.into();
         let max = self.label.floor_char_boundary(LABEL_BYTES_MAX);
         self.label.truncate(max);
+        self
+    }
+
+    /// The kinds of events that this client records: a bit for each. Default: none.
+    // For the runtime, which records calls beside what the client itself does.
+    #[doc(hidden)]
+    pub fn events(mut self, kinds: u32) -> Self {
+        self.events = kinds;
         self
     }
 

@@ -78,6 +78,9 @@ pub struct Config {
     /// How long later requests for less memory may pass a request that waits, and how long, after that, they may not:
     /// it has a reservation. Default 500 ms.
     pub lease_reservation: Duration,
+    /// Dead clients whose events can still be read, the last ones to die. Each takes up to 1 MiB of memory beside the
+    /// capacity. Default 32.
+    pub recorders_max: usize,
     /// How long orphans are kept although no client pins them, because their ids may still be on their way to a client.
     /// Default 1 s.
     pub orphan_grace: Duration,
@@ -128,6 +131,7 @@ impl Config {
             names_max: 65_536,
             waiters_max: 1024,
             lease_reservation: Duration::from_millis(500),
+            recorders_max: 32,
             orphan_grace: Duration::from_secs(1),
             sweep_entries_max: 65_536,
             resume_window: Duration::from_secs(5),

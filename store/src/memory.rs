@@ -16,8 +16,9 @@ use mobula_shm::directory::directory_bytes;
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
 use mobula_shm::names::{NameRecords, names_bytes};
 use mobula_shm::pins::{PIN_BYTES, PIN_EXTENT_BYTES};
+use mobula_shm::recorder::RECORDER_BYTES;
 use mobula_shm::ring::end_bytes;
-use mobula_shm::table::ENTRY_BYTES;
+use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
 use nix::sys::uio::{pread, pwrite};
 
 /// A shared memory, and the one read-only descriptor of it of which every process but its writer gets a copy. Cloning
@@ -106,6 +107,22 @@ impl Memory {
         let start = pin_extent_offset(slot);
         if let Err(error) = self.inner.memory.punch_hole(start..start + PIN_EXTENT_BYTES) {
             tracing::warn!(slot, %error, "cannot give the memory of pins back");
+        }
+    }
+
+    /// In a client's control memory: whether the client has recorded events.
+    pub(crate) fn has_events(&self) -> bool {
+        let mut first = [0; size_of::<u64>()];
+        self.read(TABLE_BYTES, &mut first).is_ok() && first != [0; size_of::<u64>()]
+    }
+
+    /// In a client's control memory: gives back the pages of everything but its events.
+    pub(crate) fn keep_events(&self) {
+        let rest = [0..TABLE_BYTES, TABLE_BYTES + RECORDER_BYTES..self.inner.memory.bytes()];
+        for range in rest {
+            if let Err(error) = self.inner.memory.punch_hole(range) {
+                tracing::warn!(%error, "cannot give the memory of a dead client's table back");
+            }
         }
     }
 

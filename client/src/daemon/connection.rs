@@ -22,12 +22,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request, is_notice};
 use mobula_protocol::socket::{Packet, Socket};
 use mobula_shm::fork::ForkGuard;
+use mobula_shm::recorder::Recorder;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
@@ -101,6 +103,8 @@ pub(crate) struct Connection {
     goodbye: Mutex<Option<Refusal>>,
     /// This client ends, or the daemon has said goodbye: no other daemon is looked for.
     ending: AtomicBool,
+    /// The recorder of this client's events, if it records any. Here every part of the client finds it.
+    recorder: OnceLock<Arc<Recorder>>,
 }
 
 impl Connection {
@@ -118,7 +122,21 @@ impl Connection {
             lost: AtomicBool::new(false),
             goodbye: Mutex::default(),
             ending: AtomicBool::new(false),
+            recorder: OnceLock::new(),
         })
+    }
+
+    /// Events go into this recorder from now on.
+    pub(crate) fn record(&self, recorder: Option<Arc<Recorder>>) {
+        if let Some(recorder) = recorder {
+            let _ = self.recorder.set(recorder);
+        }
+    }
+
+    /// The recorder of this client's events, if it records any. One load.
+    #[inline]
+    pub(crate) fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.get()
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {

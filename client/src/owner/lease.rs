@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mobula_protocol::message::{Refusal, Reply, Request};
+use mobula_shm::clock;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::{check_received, punch_hole, round_up_to_pages};
+use mobula_shm::recorder::{Kind, WaitFor};
 use mobula_shm::table::ENTRIES_MAX;
 
 use crate::daemon::connection::Answer;
@@ -188,9 +190,17 @@ impl Owner {
             }
             has_room
         };
-        let answer =
-            self.connection.request_unless("lease memory", &request, timeout, LEASE_LOOK, has_room)?;
+        let asked = clock::ticks();
+        let answer = {
+            // A request that the daemon answers at once is no wait.
+            let recorder = self.connection.recorder().filter(|_| !timeout.is_zero());
+            let _waiting = recorder.map(|recorder| recorder.wait(WaitFor::Memory, [bytes, 0]));
+            self.connection.request_unless("lease memory", &request, timeout, LEASE_LOOK, has_room)?
+        };
         let Some(answer) = answer else { return Ok(()) };
+        if let Some(recorder) = self.connection.recorder() {
+            recorder.note(Kind::Leased, 0, 0, [bytes, asked, 0, 0, 0, 0]);
+        }
         // A lease of the old daemon is worth nothing: the caller looks again, and asks the new one.
         let Some(_still) = self.connection.hold_still(answer.daemon) else { return Ok(()) };
         self.add_segment(bytes, answer)

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 
 use mobula_shm::failpoints::{Failpoint, failpoint};
+use mobula_shm::recorder::Kind;
 use mobula_shm::spill::SpillPlace;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -20,6 +21,7 @@ use crate::error::ClientError;
 use crate::object::Handle;
 use crate::owner::Owner;
 use crate::reader::peers::Peers;
+use crate::recorders::id_words;
 use crate::spill::record::{RecordWriter, record_bytes};
 
 /// Bytes of the files that small objects share.
@@ -93,6 +95,9 @@ fn spill_batch(owner: &Owner, batch: Vec<Handle>) -> Result<(), ClientError> {
             owner.spilled.add_record(number);
             if !owner.evict(handle.id(), *place) {
                 owner.spilled.remove_record(number);
+            } else if let Some(recorder) = owner.connection.recorder() {
+                let [low, high] = id_words(handle.id());
+                recorder.note(Kind::Spilled, 0, 0, [low, high, bytes_of(owner, handle), 0, 0, 0]);
             }
         }
     }

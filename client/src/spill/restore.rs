@@ -10,10 +10,12 @@ use std::time::Duration;
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{Refusal, Request};
 use mobula_shm::failpoints::{Failpoint, failpoint};
+use mobula_shm::recorder::{Kind, WaitFor};
 
 use crate::draft::Draft;
 use crate::error::ClientError;
 use crate::owner::Owner;
+use crate::recorders::id_words;
 use crate::reference::{Reference, Source};
 use crate::spill::record::RecordReader;
 
@@ -34,6 +36,8 @@ pub(crate) fn restore(borrow: &Reference) -> Result<(), ClientError> {
         Source::Peer(peer) => {
             let timeout = peer.connection.timeouts().memory;
             let request = Request::Restore { object, timeout_ms: timeout.as_millis() as u64 };
+            let recorder = peer.connection.recorder();
+            let _waiting = recorder.map(|recorder| recorder.wait(WaitFor::Restore, id_words(object)));
             peer.connection.request_within("restore a spilled object", &request, timeout).map(drop)
         }
     }
@@ -65,6 +69,10 @@ pub(crate) fn restore_own(owner: &Owner, object: ObjectId) -> Result<(), ClientE
     failpoint(Failpoint::RestoreRead);
     if draft.restore(object, &location) {
         owner.spilled.remove_record(place.file());
+        if let Some(recorder) = owner.connection.recorder() {
+            let [low, high] = id_words(object);
+            recorder.note(Kind::Restored, 0, 0, [low, high, location.length, 0, 0, 0]);
+        }
     }
     Ok(())
 }

@@ -87,6 +87,17 @@ messages! {
             /// Cursor for the next page; `None` after the last.
             next: Option<u32>,
         }
+        /// A client whose events can be read. Descriptor: its control memory, read-only.
+        151 => Recorder {
+            /// The client. Its epoch leads to the next one.
+            owner: OwnerId,
+            /// Its process; 0 where the daemon cannot see it.
+            pid: u32,
+            /// Its name for people.
+            label: String,
+            /// Whether it has died.
+            dead: bool,
+        }
         /// A channel is open. Descriptors: this client's end, writable; the other end, read-only.
         140 => Connected {
             /// The channel's number in later messages.

@@ -122,6 +122,12 @@ messages! {
             /// Cursor from the page before; 0 for the first page.
             cursor: u32,
         }
+        /// The next client whose events can be read, alive or dead. Answered by
+        /// [`Reply::Recorder`](super::Reply::Recorder), or by [`Reply::Done`](super::Reply::Done) after the last.
+        25 => NextRecorder {
+            /// The epoch of the client before; 0 for the first.
+            after: u64,
+        }
         /// A channel to another client: a pair of rings. Answered by [`Reply::Connected`](super::Reply::Connected); the
         /// other end gets [`Notice::ChannelOpened`](super::Notice::ChannelOpened).
         16 => Connect {

@@ -134,6 +134,7 @@ impl Daemon {
             Request::ListNames { after } => list::list_names(names.known(), &after),
             Request::ListObjects { cursor } => list::list_objects(registry, names.known(), cursor),
             Request::ListClients { cursor } => list::list_clients(registry, cursor),
+            Request::NextRecorder { after } => list::next_recorder(registry, after),
             Request::Stats {} => list::stats(registry, names.known()),
 
             Request::Publish { name, object } => names.publish(registry, name, object),

@@ -9,9 +9,10 @@ use mobula_protocol::socket::MESSAGE_BYTES_MAX;
 use mobula_shm::table::State;
 
 use crate::core::names::Names;
-use crate::daemon::answer::{Answer, Outcome};
+use crate::daemon::answer::{Answer, Outcome, no_memory};
 use crate::daemon::registry::Registry;
 use crate::daemon::registry::owner::Owner;
+use crate::daemon::registry::recorders::Recorded;
 
 /// Bytes of a page's rows. The rest is for the header and the fields around them.
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
@@ -91,6 +92,16 @@ pub(crate) fn list_clients(registry: &Registry, cursor: u32) -> Outcome {
         clients.push(client_info(registry, *slot, owner, &mut looks));
     }
     Ok(Answer::Now(Reply::Clients { clients, next: None }, Vec::new()))
+}
+
+/// The client with events whose epoch is the next one.
+pub(crate) fn next_recorder(registry: &Registry, after: u64) -> Outcome {
+    let all = registry.owners.values().map(Recorded::from).chain(registry.recorders.all());
+    let later = all.filter(|recorded| recorded.id.epoch() > after && recorded.control.has_events());
+    let Some(next) = later.min_by_key(|recorded| recorded.id.epoch()) else { return Answer::done() };
+    let control = next.control.to_read().map_err(|error| no_memory(0, &error))?;
+    let (pid, label) = (next.pid, next.label.to_owned());
+    Ok(Answer::Now(Reply::Recorder { owner: next.id, pid, label, dead: next.is_dead }, vec![control]))
 }
 
 /// The row of an object; `None`: there is no object at this index.

@@ -33,10 +33,12 @@ use crate::memory::{Attachment, Memory};
 pub(crate) mod estate;
 pub(crate) mod outbox;
 pub(crate) mod owner;
+pub(crate) mod recorders;
 
 use estate::Estate;
 use outbox::{Outbox, Outgoing};
 use owner::Owner;
+use recorders::Recorders;
 
 /// Everything that the daemon knows of its clients.
 pub(crate) struct Registry {
@@ -53,6 +55,7 @@ pub(crate) struct Registry {
     /// How many reasons the daemon has for each of its pins.
     pub(crate) holds: Holds,
     pub(crate) bookkeeping: Bookkeeping,
+    pub(crate) recorders: Recorders,
     outbox: Outbox,
     /// Whether something has happened that may free an orphan, since this was last asked.
     orphans_changed: bool,
@@ -74,6 +77,7 @@ impl Registry {
             channels: Channels::new(epoch << 16),
             holds: Holds::default(),
             bookkeeping: Bookkeeping::default(),
+            recorders: Recorders::default(),
             outbox: Outbox::default(),
             orphans_changed: false,
             owners_forgotten: 0,
@@ -157,8 +161,10 @@ impl Registry {
         self.owners_forgotten += 1;
         self.holds.forget(owner.id);
         self.directory.clear_owner(slot);
+        let id = owner.id;
+        self.recorders.keep(owner, self.config.recorders_max);
         failpoint(Failpoint::SweepForgotten);
-        Some(owner.id)
+        Some(id)
     }
 
     /// Gives back what was allocated for the last owner of a slot that is vacant now.

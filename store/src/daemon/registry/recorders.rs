@@ -1,0 +1,66 @@
+//! The recorders of dead clients: what a process did last can be read after its death, until others have died since.
+
+use std::collections::VecDeque;
+
+use mobula_protocol::id::OwnerId;
+
+use crate::daemon::registry::owner::Owner;
+use crate::memory::Memory;
+
+/// A client whose events can be read.
+pub(crate) struct Recorded<'a> {
+    pub(crate) id: OwnerId,
+    pub(crate) pid: u32,
+    pub(crate) label: &'a str,
+    /// Its control memory.
+    pub(crate) control: &'a Memory,
+    pub(crate) is_dead: bool,
+}
+
+impl<'a> From<&'a Owner> for Recorded<'a> {
+    fn from(owner: &'a Owner) -> Self {
+        let Owner { id, pid, label, control, .. } = owner;
+        Self { id: *id, pid: *pid, label, control, is_dead: !owner.is_alive() }
+    }
+}
+
+/// What is left of a client of which no object is left.
+struct Left {
+    id: OwnerId,
+    pid: u32,
+    label: String,
+    control: Memory,
+}
+
+/// Those that died last, the first of them in front.
+#[derive(Default)]
+pub(crate) struct Recorders {
+    left: VecDeque<Left>,
+}
+
+impl Recorders {
+    /// Keeps the events of an owner that is forgotten, if it has recorded any, and drops those of the one that died
+    /// first.
+    pub(crate) fn keep(&mut self, owner: Owner, max: usize) {
+        let Owner { id, pid, label, control, .. } = owner;
+        if max == 0 || !control.has_events() {
+            return;
+        }
+        control.keep_events();
+        while self.left.len() >= max {
+            self.left.pop_front();
+        }
+        self.left.push_back(Left { id, pid, label, control });
+    }
+
+    /// Those that are kept.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Recorded<'_>> {
+        self.left.iter().map(|Left { id, pid, label, control }| Recorded {
+            id: *id,
+            pid: *pid,
+            label,
+            control,
+            is_dead: true,
+        })
+    }
+}
