@@ -51,6 +51,7 @@ impl Host for Rust {
         let runnable = registry::function(function).ok_or_else(|| not_registered("function"))?;
         let function = runnable.function;
         label(function.name);
+        on.set_name("", function.name);
         if runnable.is_last_call() {
             on.set_spent();
         }
@@ -114,6 +115,7 @@ impl Instance for Actor {
             Caller::Other => class.method(&Arguments::new(on).next::<String>()?)?,
         };
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
+        on.set_name(class.name, method.name);
         let Calling::OneAtATime(run) = method.call else { return Err(not_registered("method")) };
         let mut call = || guarded(|| run(state, &mut Arguments::new(on)));
         let outcome = if class.has_replies { reply::answering_panics(call) } else { call() };

@@ -78,9 +78,9 @@ pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, CancelOptions, Error, ExitReason, Failure, Lifetime, MemoryLimit, NamedActor,
-    RefId, Resources, Result, Session, StoreFailure, TaskError, TaskErrorKind, TaskOptions, TimeLimit,
-    UNLIMITED, WaitingCall, available_resources, cluster_resources, gpu_ids, is_initialized,
-    list_named_actors, restarted, sessions,
+    RefId, Resources, Result, Session, SpanGuard, StoreFailure, TaskError, TaskErrorKind, TaskOptions,
+    TimeLimit, UNLIMITED, WaitingCall, available_resources, cluster_resources, gpu_ids, is_initialized,
+    list_named_actors, mark, restarted, sessions, span,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.

@@ -119,6 +119,7 @@ impl Host for Python3 {
             let called = found.and_then(|callee| {
                 let name = name_of(&callee);
                 label_output(py, &name);
+                on.set_name("", &name);
                 // This call may have been cancelled before it came here, and its signal with the one before.
                 if (was_interrupted || INTERRUPTED.load(Ordering::SeqCst)) && mobula_runtime::is_cancelled() {
                     return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name));
@@ -265,6 +266,7 @@ impl Instance for Actor {
             let outcome = (|| {
                 let (method, names) = header(py, on)?;
                 name = format!("{}.{}", self.name, method.split('\u{1}').next().unwrap_or_default());
+                on.set_name(&self.name, method.split('\u{1}').next().unwrap_or_default());
                 if self.runner.is_none()
                     && let Some((_, group)) = method.split_once('\u{1}')
                 {

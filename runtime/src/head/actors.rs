@@ -24,7 +24,7 @@ use crate::definition::Key;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
 use crate::resources::Demand;
-use crate::wire::{FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
+use crate::wire::{ActorRecord, FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -162,6 +162,30 @@ impl Actors {
     /// Whether an actor has this name.
     pub(super) fn has_name(&self, namespace: &str, name: &str) -> bool {
         self.found(namespace, name).is_some()
+    }
+
+    /// All actors, for an observer.
+    pub(super) fn report(&self) -> Vec<ActorRecord> {
+        let record = |(number, actor): (&u64, &Actor)| {
+            let (stage, pid, failure) = match &actor.stage {
+                Stage::Reserved { .. } => ("reserved", None, None),
+                Stage::Waiting { .. } => ("waiting", None, None),
+                Stage::Constructing { .. } => ("constructing", None, None),
+                Stage::Alive { pid, .. } => ("alive", Some(*pid), None),
+                Stage::Over { pid, failure, .. } => ("dead", Some(*pid), Some(failure.to_string())),
+            };
+            ActorRecord {
+                actor: *number,
+                class: actor.class_name.clone(),
+                name: actor.name.as_ref().map(|(_, name)| name.clone()),
+                stage: stage.to_owned(),
+                pid: pid.filter(|pid| *pid != 0),
+                restarts: actor.restarts,
+                demand: actor.demand.to_string(),
+                failure,
+            }
+        };
+        self.actors.iter().map(record).collect()
     }
 
     pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {

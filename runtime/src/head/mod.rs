@@ -15,6 +15,7 @@ mod names;
 mod output;
 mod pool;
 mod processes;
+mod report;
 pub(crate) mod share;
 mod state;
 mod watches;

@@ -40,6 +40,7 @@ use crate::resources::{Demand, Resources};
 #[cfg(test)]
 mod calls;
 mod ledger;
+mod report;
 mod sharing;
 #[cfg(test)]
 pub(super) mod simulated;

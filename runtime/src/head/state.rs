@@ -26,6 +26,7 @@ use crate::error::{ActorEnd, ExitReason, Failure, TaskError, WaitingCall};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::process::{descriptors, output};
+use crate::record;
 use crate::resources::Resources;
 use crate::wire::{self, FromHead, NewActor, RunningCall, ToHead, Waits};
 
@@ -41,7 +42,7 @@ const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
 /// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
-    pool: Pool<Arc<Link>>,
+    pub(super) pool: Pool<Arc<Link>>,
     /// The build of the driver's host. Workers must have the same.
     build_id: u64,
     pub(super) actors: Actors,
@@ -155,6 +156,9 @@ impl State {
                 Some(share) => share.ask_free(from, request),
                 None => answer_free(from, request, self.pool.free()),
             },
+            ToHead::AskState => {
+                let _ = from.send(&FromHead::State(self.report(Instant::now())), Vec::new());
+            }
             ToHead::Return { worker, is_busy } => {
                 self.pool.give_back(from, worker, is_busy, Instant::now());
             }
@@ -344,6 +348,7 @@ impl State {
                 self.did_not_come_up(&worker.environment, reason);
             }
             if let Some(link) = &worker.link {
+                record::process_ended(client, link.peer, pid, reason);
                 self.deaths.died(link.peer, reason, memory_retries);
             }
             if let Job::Actor { actor } = worker.job {

@@ -7,6 +7,7 @@ use mobula_client::Client;
 
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
 use crate::host::reply::Reply;
+use crate::record::Runs;
 use crate::wire::Returns;
 
 /// Takes the items of a stream to the caller.
@@ -42,6 +43,8 @@ pub struct Invocation<'a> {
     is_spent: bool,
     /// Makes the place of an answer that is given later; `None` where the answer cannot be later, or is.
     later: Option<&'a dyn Fn() -> Reply>,
+    /// Where the name of what runs is recorded.
+    runs: Option<&'a Runs>,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -69,6 +72,7 @@ impl<'a> Invocation<'a> {
             items: None,
             is_spent: false,
             later: None,
+            runs: None,
         }
     }
 
@@ -81,6 +85,19 @@ impl<'a> Invocation<'a> {
     /// Whether the process begins no more calls.
     pub(crate) fn is_spent(&self) -> bool {
         self.is_spent
+    }
+
+    /// The name of what runs is recorded there.
+    pub(crate) fn set_runs(&mut self, runs: &'a Runs) {
+        self.runs = Some(runs);
+    }
+
+    /// Says what runs, for those who look on: a function, or a method of a class; an empty class says that it is a
+    /// function. The caller of the call has given it the same names. Costs two comparisons while it is what ran last.
+    pub fn set_name(&self, class: &str, function: &str) {
+        if let Some(runs) = self.runs {
+            runs.name(class, function);
+        }
     }
 
     /// The items of the call's stream go there.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, ConnectOptions};
 
+use crate::process::events;
+
 /// How long a process that starts waits for the store, which is started again when it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two attempts to connect.
@@ -15,7 +17,8 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(crate) fn connect(what: &str, socket: &Path) -> Result<Client, ClientError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let options = ConnectOptions::new().label(format!("{what} {}", std::process::id()));
+        let options =
+            ConnectOptions::new().label(format!("{what} {}", std::process::id())).events(events::kinds());
         match options.connect(socket) {
             Err(ClientError::NoStore { .. } | ClientError::StoreLost)
                 if Instant::now() < deadline && socket.parent().is_some_and(Path::exists) => {}

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use mobula_client::internal::recorder::WaitFor;
 use mobula_client::{Client, ClientError, Event, Events, Handle};
 
 use self::told::{Awaits, Teller, Told};
@@ -27,6 +28,7 @@ use crate::mail::links::Links;
 use crate::mail::waiters::{Awaited, Mail, Waiters};
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::output;
+use crate::record;
 use crate::resources::{Demand, Resources};
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Submitter};
@@ -367,9 +369,14 @@ impl Runtime {
             Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
             Behind::Unknown => Awaited::default(),
         };
+        let what = || match behind() {
+            Behind::Surely(result) | Behind::Likely(result) => record::waits_for(&result),
+            Behind::Unknown => (WaitFor::Unknown, [0; 2]),
+        };
         let ends = || self.is_cancelled() || teller.is_deadlocked();
         let found_or_ended = || look().map(Some).or_else(|| ends().then_some(None));
-        let found = self.wait_to_the_end(deadline, || teller.sleeps(), awaited, found_or_ended).flatten();
+        let found =
+            self.wait_to_the_end(deadline, || teller.sleeps(), awaited, what, found_or_ended).flatten();
         match teller.deadlock() {
             Some(failure) if found.is_none() => Err(failure),
             _ => Ok(found),
@@ -379,7 +386,7 @@ impl Runtime {
     /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
     /// is over. A cancelled call waits too: the head answers at once, and its answer may hold something.
     pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.wait_to_the_end(None, || None, Awaited::default, look)
+        self.wait_to_the_end(None, || None, Awaited::default, || (WaitFor::Unknown, [0; 2]), look)
     }
 
     /// Calls `sleeps` each time before the thread sleeps, which says when to call it again at the latest.
@@ -388,10 +395,11 @@ impl Runtime {
         deadline: Option<Instant>,
         sleeps: impl Fn() -> Option<Instant>,
         awaited: impl Fn() -> Awaited,
+        what: impl Fn() -> (WaitFor, [u64; 2]),
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut found = None;
-        self.wait_until(deadline, &sleeps, &awaited, &mut || {
+        self.wait_until(deadline, &sleeps, &awaited, &what, &mut || {
             found = look();
             found.is_some()
         });
@@ -404,14 +412,19 @@ impl Runtime {
         deadline: Option<Instant>,
         sleeps: &dyn Fn() -> Option<Instant>,
         awaited: &dyn Fn() -> Awaited,
+        what: &dyn Fn() -> (WaitFor, [u64; 2]),
         is_found: &mut dyn FnMut() -> bool,
     ) {
-        // A worker that waits for other processes gives its place to them once it sleeps.
+        // A worker that waits for other processes gives its place to them once it sleeps. From then on others can see
+        // what it waits for.
         let waiting = OnceCell::new();
         let sleeps = || {
             waiting.get_or_init(|| {
                 warn_on_async_thread();
-                Some(self.executor.as_ref()?.wait(self.head()?))
+                let place =
+                    self.executor.as_ref().zip(self.head()).map(|(executor, head)| executor.wait(head));
+                let (what, values) = what();
+                (place, self.client.recorder().map(|recorder| recorder.wait(what, values)))
             });
             sleeps()
         };

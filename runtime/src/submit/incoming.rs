@@ -146,7 +146,12 @@ impl Submitter {
     fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
         let Results { task, first, count, is_last, ran_nanos } = results;
         let task = if is_last {
-            self.end_call(link, task, Some(ran_nanos)).map(|running| running.task)
+            let ended = |state: &mut State, task: &Arc<Task>| {
+                if let Some(calls) = &mut state.calls {
+                    calls.ended(task, link.peer);
+                }
+            };
+            self.end_call_and(link, task, Some(ran_nanos), ended).map(|running| running.task)
         } else {
             self.state.lock().running.get(link, task).cloned()
         };
@@ -247,12 +252,8 @@ impl Submitter {
         held.unwrap_or_else(Settled::failed)
     }
 
-    /// Removes a call that has ended. Its worker has room again, and gets the next call if one waits.
-    fn end_call(&self, link: &Link, task: u64, ran_nanos: Option<u64>) -> Option<RunningCall> {
-        self.end_call_and(link, task, ran_nanos, |_, _| {})
-    }
-
-    /// The same. `and` may queue the call again, so that a thread that cancels it finds it in one place or the other.
+    /// Removes a call that has ended. Its worker has room again, and gets the next call if one waits. `and` may queue
+    /// the call again, so that a thread that cancels it finds it in one place or the other.
     fn end_call_and(
         &self,
         link: &Link,
@@ -321,7 +322,10 @@ impl Submitter {
             }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
             FromHead::AskWait { .. } | FromHead::AskPromise { .. } | FromHead::Deadlock { .. } => {}
-            FromHead::Construct { .. } | FromHead::SayWhenFree { .. } | FromHead::Exit => {
+            FromHead::Construct { .. }
+            | FromHead::SayWhenFree { .. }
+            | FromHead::Exit
+            | FromHead::State(_) => {
                 tracing::warn!("the head takes this process for a worker");
             }
         }

@@ -67,6 +67,7 @@ use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::pace;
 use crate::mail::waiters::Waiters;
+use crate::record::{self, Calls};
 use crate::session_number::SessionNumber;
 use crate::wire::ToHead;
 
@@ -103,6 +104,8 @@ struct State {
     running: RunningCalls,
     delayed: Delayed,
     limits: Limits,
+    /// What is recorded of the calls, if anything is.
+    calls: Option<Calls>,
 }
 
 /// A worker on lease.
@@ -124,7 +127,7 @@ impl Submitter {
             settler: Settler::new(client.clone()),
             dependencies: Dependencies::default(),
             reach: Reach::new(client.clone(), links.clone()),
-            state: Mutex::default(),
+            state: Mutex::new(State { calls: Calls::of(&client), ..State::default() }),
             id_last: AtomicU64::new(0),
             limited: Limited::default(),
             has_leases: AtomicBool::new(false),
@@ -364,6 +367,10 @@ impl Submitter {
     }
 
     fn settle_all(&self, task: &Task, failure: &Failure) {
+        // The end of a call that is over is settled once more in vain.
+        if task.results.iter().any(|cell| !cell.is_ready()) {
+            record::failed(&self.client, task, failure);
+        }
         for cell in &task.results {
             self.settle(cell, Settled::failed(failure.clone()));
         }

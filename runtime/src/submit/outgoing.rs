@@ -59,7 +59,7 @@ impl Submitter {
             return Sent::Not(task);
         }
         let mut state = self.state.lock();
-        let State { leases, actors, running, .. } = &mut *state;
+        let State { leases, actors, running, calls, .. } = &mut *state;
         // Checked with the state locked: the end of the session fails every call that is in it.
         if self.waiters.is_over() {
             return Sent::Not(task);
@@ -87,6 +87,9 @@ impl Submitter {
         if matches!(sent, Sent::Backlogged) && running.is_crowded() {
             give_back_spare_memory(&mut task);
         }
+        if let Some(calls) = calls {
+            calls.sent_at_once(&task, link.peer);
+        }
         let demand = task.demand.clone();
         running.sent(task, link, number);
         if let Some(worker) = worker {
@@ -106,6 +109,7 @@ impl Submitter {
             self.watch_actor(actor, &mut state);
             state.actors.queue(actor, task.clone());
         }
+        self.record_arguments(task);
         if let Err(error) = self.dependencies.wait_for_arguments(task) {
             self.dependencies.release(task);
             return self.fail_unsent(task, &error.into());
@@ -113,6 +117,18 @@ impl Submitter {
         // A promise may have been settled before its owner could see the watch.
         self.submit_what_became_ready();
         self.one_argument_ready(task);
+    }
+
+    /// Records a call that has results among its arguments. Any other call is recorded when it is queued.
+    fn record_arguments(&self, task: &Arc<Task>) {
+        if task.arguments.results().next().is_some()
+            && let Some(calls) = &mut self.state.lock().calls
+        {
+            match task.arguments.results().find(|cell| !cell.is_ready()) {
+                Some(argument) => calls.blocked(task, argument),
+                None => calls.made(task),
+            }
+        }
     }
 
     /// Handles the promises of other processes that are settled. Returns whether there were any.
@@ -146,6 +162,14 @@ impl Submitter {
         if !self.dependencies.release(task) {
             return;
         }
+        if let Some(calls) = &mut state.calls
+            && !matches!(task.target, Target::Constructor { .. })
+        {
+            match task.arguments.results().next() {
+                Some(_) => calls.unblocked(task),
+                None => calls.made(task),
+            }
+        }
         let failed = task.arguments.results().find_map(|cell| cell.failure());
         if failed.is_none()
             && let Target::Function { key, .. } = task.target
@@ -170,12 +194,15 @@ impl Submitter {
     pub(super) fn send_ready(&self) {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
-        let State { leases, running, .. } = &mut *state;
+        let State { leases, running, calls, .. } = &mut *state;
         while let Some((task, id)) = leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
             let worker = leases.worker(id).expect("one that is leased");
             match self.send(&worker.link, &task, Callee::Function(key)) {
                 Ok(number) => {
+                    if let Some(calls) = calls {
+                        calls.sent(&task);
+                    }
                     let demand = task.demand.clone();
                     running.sent(task, &worker.link, number);
                     leases.of(&demand).sent(id);
@@ -199,7 +226,7 @@ impl Submitter {
     pub(super) fn send_to_actor(&self, actor: u64) {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
-        let State { actors, running, .. } = &mut *state;
+        let State { actors, running, calls, .. } = &mut *state;
         let needs_channel = loop {
             let (link, task) = match actors.next(actor) {
                 Next::Send(link, task) => (link, task),
@@ -214,6 +241,9 @@ impl Submitter {
             let Target::Method { method, .. } = task.target else { unreachable!("only methods queue here") };
             match self.send(link, &task, Callee::Method(method)) {
                 Ok(number) => {
+                    if let Some(calls) = calls {
+                        calls.sent(&task);
+                    }
                     running.sent(task, link, number);
                     self.settler.end(1);
                 }

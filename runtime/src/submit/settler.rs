@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::call::outcome::Settled;
 use crate::call::result_cell::{Dependent, ResultCell};
+use crate::record;
 use crate::submit::CROWD;
 
 /// See the module's documentation.
@@ -122,6 +123,7 @@ impl Settler {
         if promised {
             self.begin(1);
             self.promised.lock().insert(handle.id(), cell.call);
+            record::promised(&self.client, handle.id(), cell.call);
             // Another thread may have settled it meanwhile, and found nothing to remove.
             if !cell.is_pending() {
                 self.promised.lock().remove(&handle.id());

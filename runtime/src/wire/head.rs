@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Key;
 use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
 use crate::resources::{Demand, Resources};
+use crate::wire::state::HeadState;
 use crate::wire::waits::{Need, Waits};
 
 /// A record from any process of the session to the head.
@@ -60,6 +61,8 @@ pub(crate) enum ToHead<'a> {
     WatchActor { actor: u64 },
     /// Asks for the resources that are free. Answered by `Resources`.
     AskResources { request: u64 },
+    /// Asks for everything that the head knows. Answered by `State`.
+    AskState,
     /// The sender is the head of another driver, of this build.
     Introduce { build_id: u64 },
     /// Asks for an actor by its name. Answered by `ActorFound`.
@@ -167,6 +170,7 @@ pub(crate) enum FromHead<'a> {
         request: u64,
         free: Resources,
     },
+    State(HeadState),
     /// Answers `FindActor`, and `ReserveActor` where the actor exists.
     ActorFound {
         request: u64,

@@ -1,12 +1,14 @@
 //! The records that processes of a session send each other through their rings.
 //!
-//! `call` has those of callers and the processes that run their calls, and `head` those from and to the head. All but
+//! `call` has those of callers and the processes that run their calls, and `head` those from and to the head, with
+//! `state` for an observer. All but
 //! the most frequent ones are encoded by `codec`. A [`Failure`](crate::error::Failure) that is stored in place of a
 //! result has the same encoding.
 
 mod call;
 mod codec;
 mod head;
+mod state;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -19,4 +21,5 @@ pub(crate) use self::call::{
 pub(crate) use self::codec::{append, read, to_vec};
 pub use self::head::NamedActor;
 pub(crate) use self::head::{FoundActor, FromHead, NewActor, ReservedActor, RunningCall, ToHead};
+pub(crate) use self::state::{ActorRecord, HeadState, ProcessRecord, WantRecord};
 pub(crate) use self::waits::{Need, Waits};

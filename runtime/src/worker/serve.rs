@@ -1,6 +1,6 @@
 //! Running calls, one after the other, on the process's main thread.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::call::payload::Payloads;
 use crate::error::Failure;
@@ -10,6 +10,7 @@ use crate::host::invocation::Invocation;
 use crate::mail::link::Link;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::termination;
+use crate::record::{self, Run, Runs};
 use crate::runtime::Runtime;
 use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
 use crate::worker::owned_call::OwnedCall;
@@ -27,8 +28,9 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
     let host = executor.host();
     let mut actor: Option<Box<dyn Instance>> = None;
     let mut used = None;
-    // When the last call of a function was over, if the next one has followed at once.
+    // When the last call was over, if the next one has followed at once.
     let mut over = None;
+    let runs = Runs::of(&runtime.client);
     loop {
         // Printed output appears at the latest when no call waits.
         let idle = || {
@@ -104,14 +106,17 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     }
                     _ => None,
                 };
+                // One look at the clock serves the end of a call and the beginning of the next. Without a recorder, the
+                // time matters only for functions: it decides how many calls are sent ahead.
+                let is_timed = runs.are_timed() || matches!(callee, Callee::Function(_));
+                let since = if is_timed { over.unwrap_or_else(record::now) } else { 0 };
+                let run = Run { task, caller: from.peer, since };
+                runs.begin(run);
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
+                on.set_runs(&runs);
                 if let Some(items) = &items {
                     on.set_items(items);
                 }
-                // The time matters only for functions: it decides how many calls are sent ahead. One look at the clock
-                // serves the end of a call and the beginning of the next.
-                let started =
-                    matches!(callee, Callee::Function(_)).then(|| over.unwrap_or_else(Instant::now));
                 let outcome = match (callee, actor.as_deref_mut()) {
                     (Callee::Function(key), _) => host.call(key, &mut on),
                     (Callee::Method(method), Some(actor)) => actor.call(method, &mut on),
@@ -120,15 +125,21 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
                     )),
                 };
                 end_forked_child(runtime);
-                over = started.map(|_| Instant::now());
-                let ran = started.zip(over).map_or(Duration::ZERO, |(started, over)| over - started);
+                over = is_timed.then(record::now);
                 let is_spent = on.is_spent();
                 let (results, record) = on.into_parts();
                 // Before the caller can give the process back: until it ends, it keeps what the call demanded.
                 if is_spent {
                     executor.set_spent(runtime.submitter.has_calls(), runtime.head());
                 }
-                let ran_nanos = ran.as_nanos() as u64;
+                let ran_nanos = match (callee, over) {
+                    (Callee::Function(_), Some(now)) => runs.nanos(now.saturating_sub(since)),
+                    _ => 0,
+                };
+                match over {
+                    Some(now) => runs.over(run, now, outcome.is_err()),
+                    None => runs.over_untimed(outcome.is_err()),
+                }
                 match (outcome, &items) {
                     // The head answers it: the actor has ended.
                     _ if executor.exits() => {}

@@ -1,0 +1,42 @@
+//! What an observer wants to know of the pool.
+
+use std::time::Instant;
+
+use super::wants::Seeker;
+use super::{Caller, Pool, Worker};
+use crate::resources::{Demand, Resources};
+
+impl<C: Caller> Pool<C> {
+    /// The resources of the session.
+    pub(in crate::head) fn total(&self) -> Resources {
+        self.ledger.total().clone().without_single_gpus()
+    }
+
+    /// All processes.
+    pub(in crate::head) fn all(&self) -> impl Iterator<Item = &Worker<C>> {
+        self.workers.all().map(|(_, worker)| worker)
+    }
+
+    /// The demands that are not met: the caller (`None`: an actor), the demand, the number of workers, and since when.
+    pub(in crate::head) fn unmet(&self) -> impl Iterator<Item = (Option<&C>, &Demand, u32, Instant)> {
+        self.wants.iter().map(|want| {
+            let caller = match &want.seeker {
+                Seeker::Caller(caller) => Some(caller),
+                Seeker::Actor(_) => None,
+            };
+            (caller, &want.demand, want.workers, want.since)
+        })
+    }
+}
+
+impl<C> Worker<C> {
+    /// Whether its call waits for results of other calls.
+    pub(in crate::head) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The resources that it holds.
+    pub(in crate::head) fn holds(&self) -> Resources {
+        self.held.clone().without_single_gpus()
+    }
+}

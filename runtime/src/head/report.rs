@@ -1,0 +1,52 @@
+//! The head's answer to an observer.
+
+use std::time::Instant;
+
+use super::pool::{Caller, Job};
+use super::state::State;
+use crate::resources::Resources;
+use crate::wire::{HeadState, ProcessRecord, WantRecord};
+
+impl State {
+    /// What the head knows, in words.
+    pub(super) fn report(&self, now: Instant) -> HeadState {
+        let amounts = |resources: &Resources| {
+            resources.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
+        };
+        let processes = self.pool.all().map(|worker| ProcessRecord {
+            pid: worker.pid,
+            owner: worker.link.as_ref().map(|link| link.peer().bits()),
+            job: job(&worker.job, worker.is_blocked()).to_owned(),
+            actor: match worker.job {
+                Job::Actor { actor } => Some(actor),
+                _ => None,
+            },
+            holds: worker.holds().to_string(),
+        });
+        let wants = self.pool.unmet().map(|(caller, demand, workers, since)| WantRecord {
+            caller: caller.map(|caller| caller.peer().bits()),
+            demand: demand.to_string(),
+            workers,
+            waited_nanos: now.saturating_duration_since(since).as_nanos() as u64,
+        });
+        HeadState {
+            resources: amounts(&self.pool.total()),
+            free: amounts(&self.pool.free()),
+            processes: processes.collect(),
+            wants: wants.collect(),
+            actors: self.actors.report(),
+        }
+    }
+}
+
+fn job(job: &Job, is_blocked: bool) -> &'static str {
+    match job {
+        Job::Starting { .. } => "starting",
+        Job::Idle { .. } => "idle",
+        Job::Leased { .. } if is_blocked => "blocked",
+        Job::Leased { .. } => "leased",
+        Job::Finishing { .. } => "finishing",
+        Job::Actor { .. } => "actor",
+        Job::Exiting { .. } => "exiting",
+    }
+}

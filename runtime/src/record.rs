@@ -1,0 +1,350 @@
+//! What this process records of the calls that it makes and runs: events and counts in the client's
+//! [recorder](mobula_client::internal::recorder), which others can read while it runs and after its death.
+//!
+//! Calls are counted, and the one that runs is known: both are plain stores. An event where a call is made and one
+//! where it runs come only if the [environment](crate::process) asks for them. What else happens to a call is recorded
+//! where it costs nothing that matters: when it waits for an argument, when it fails, when a thread that waits for it
+//! goes to sleep.
+
+use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use mobula_client::internal::clock::{self, Moment, Stopwatch};
+use mobula_client::internal::recorder::{Cause, Counter, EVENT_VALUES, Kind, Lane, Recorder, WaitFor};
+use mobula_client::{Client, ObjectId, OwnerId};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::call::result_cell::ResultCell;
+use crate::call::task::{Target, Task};
+use crate::definition::Name;
+use crate::error::{ExitReason, Failure};
+
+/// The most functions and methods whose numbers a process keeps at hand.
+const KNOWN_MAX: usize = 4096;
+
+/// What is recorded where calls are made. It is part of the submitter's state, and so under its lock.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    recorder: Arc<Recorder>,
+    known: FxHashMap<(u64, u64), Known>,
+    /// The one that was asked for last, which the next call has as likely as not.
+    last: ((u64, u64), u16),
+}
+
+/// The number of a name.
+#[derive(Debug)]
+struct Known {
+    number: u16,
+    /// Addresses of their texts stand for the name in calls: here they stay what they are.
+    _names: [Option<Name>; 2],
+}
+
+impl Calls {
+    pub(crate) fn of(client: &Client) -> Option<Self> {
+        let recorder = client.recorder()?.clone();
+        Some(Self { recorder, known: FxHashMap::default(), last: ((0, 0), 0) })
+    }
+
+    /// A call was made, and sent at once.
+    #[inline]
+    pub(crate) fn sent_at_once(&mut self, task: &Task, to: OwnerId) {
+        let name = self.name(&task.target);
+        self.recorder.count(name, Counter::Made);
+        self.recorder.count(name, Counter::Sent);
+        self.record(Kind::Sent, 0, name, [task.id, task.parent, to.bits(), 0, 0, 0]);
+    }
+
+    /// A call was made, and waits for a worker or for its actor.
+    #[inline]
+    pub(crate) fn made(&mut self, task: &Task) {
+        let name = self.name(&task.target);
+        self.recorder.count(name, Counter::Made);
+        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, 0]);
+    }
+
+    /// A call was made, and waits for this argument.
+    pub(crate) fn blocked(&mut self, task: &Task, argument: &ResultCell) {
+        let name = self.name(&task.target);
+        self.recorder.count(name, Counter::Made);
+        let (what, [one, other]) = waits_for(argument);
+        let values = [task.id, task.parent, one, other, actor_of(task), 0];
+        self.record(Kind::Blocked, what as u8, name, values);
+    }
+
+    /// The arguments of a call that waited for them are there: it waits for a worker or for its actor.
+    pub(crate) fn unblocked(&mut self, task: &Task) {
+        let name = self.name(&task.target);
+        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, 0]);
+    }
+
+    /// A call that waited was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, task: &Task) {
+        let name = self.name(&task.target);
+        self.recorder.count(name, Counter::Sent);
+    }
+
+    /// A call has ended well.
+    #[inline]
+    pub(crate) fn ended(&mut self, task: &Task, on: OwnerId) {
+        let name = self.name(&task.target);
+        self.recorder.count(name, Counter::Ended);
+        self.record(Kind::Ended, 0, name, [task.id, on.bits(), 0, 0, 0, 0]);
+    }
+
+    #[inline]
+    fn record(&self, kind: Kind, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
+        if self.recorder.records(kind) {
+            self.recorder.record(Lane::Made, kind, detail, name, values);
+        }
+    }
+
+    /// The number of a call's name.
+    #[inline]
+    fn name(&mut self, target: &Target) -> u16 {
+        let key = match target {
+            Target::Function { key, .. } => (key.bits(), u64::MAX),
+            Target::Method { class, name, .. } => (address(class), address(name)),
+            Target::Constructor { class, .. } => (address(class), 0),
+        };
+        if self.last.0 == key {
+            return self.last.1;
+        }
+        let number = self.known.get(&key).map(|known| known.number);
+        let number = number.unwrap_or_else(|| self.learn(key, target));
+        self.last = (key, number);
+        number
+    }
+
+    #[cold]
+    fn learn(&mut self, key: (u64, u64), target: &Target) -> u16 {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        let number = self.recorder.name(&target.name());
+        let names = match target {
+            Target::Function { .. } => [None, None],
+            Target::Method { class, name, .. } => [Some(class.clone()), Some(name.clone())],
+            Target::Constructor { class, .. } => [Some(class.clone()), None],
+        };
+        self.known.insert(key, Known { number, _names: names });
+        number
+    }
+}
+
+/// The actor whose method a call is; 0: it is of a function.
+fn actor_of(task: &Task) -> u64 {
+    match task.target {
+        Target::Method { actor, .. } => actor,
+        Target::Function { .. } | Target::Constructor { .. } => 0,
+    }
+}
+
+fn address(name: &Name) -> u64 {
+    name.as_ptr().addr() as u64
+}
+
+/// What a thread waits for that waits for this result.
+pub(crate) fn waits_for(result: &ResultCell) -> (WaitFor, [u64; 2]) {
+    match result.foreign_promise() {
+        Some(promise) => (WaitFor::Object, id_words(promise.id())),
+        None => (WaitFor::Call, [result.call, 0]),
+    }
+}
+
+/// An object as the values of an event have it.
+fn id_words(object: ObjectId) -> [u64; 2] {
+    let id = u128::from_le_bytes(object.to_bytes());
+    [id as u64, (id >> 64) as u64]
+}
+
+/// An object was promised: the result of this call.
+pub(crate) fn promised(client: &Client, object: ObjectId, call: u64) {
+    if let Some(recorder) = client.recorder() {
+        let [low, high] = id_words(object);
+        recorder.note(Kind::Promised, 0, 0, [low, high, call, 0, 0, 0]);
+    }
+}
+
+/// A process that the head started has ended.
+pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason: ExitReason) {
+    let (how, number) = match reason {
+        ExitReason::Exited { code } => (1, code as u64),
+        ExitReason::Killed { signal } => (2, signal as u64),
+        ExitReason::OutOfMemory { .. } => (3, 0),
+        _ => (4, 0),
+    };
+    if let Some(recorder) = client.recorder() {
+        recorder.note(Kind::Process, 0, 0, [process.bits(), pid.into(), how, number, 0, 0]);
+    }
+}
+
+/// A mark of the program.
+pub(crate) fn mark(client: &Client, name: &str, value: i64) {
+    if let Some(recorder) = client.recorder().filter(|recorder| recorder.records(Kind::Mark)) {
+        recorder.note(Kind::Mark, 0, recorder.name(name), [value.cast_unsigned(), 0, 0, 0, 0, 0]);
+    }
+}
+
+/// A span of the program, which ends now.
+pub(crate) fn span(client: &Client, name: &str, since: u64) {
+    if let Some(recorder) = client.recorder().filter(|recorder| recorder.records(Kind::Span)) {
+        recorder.note(Kind::Span, 0, recorder.name(name), [since, 0, 0, 0, 0, 0]);
+    }
+}
+
+/// A call has failed. Any thread may say so.
+pub(crate) fn failed(client: &Client, task: &Task, failure: &Failure) {
+    let Some(recorder) = client.recorder() else { return };
+    // The head knows what became of an actor.
+    if let Target::Constructor { .. } = task.target {
+        return;
+    }
+    let (cause, pid) = match failure {
+        Failure::Task(_) => (Cause::Function, 0),
+        Failure::WorkerDied { reason: ExitReason::OutOfMemory { .. }, pid, .. } => (Cause::OutOfMemory, *pid),
+        Failure::WorkerDied { pid, .. }
+        | Failure::ActorDied { pid, .. }
+        | Failure::ActorUnavailable { pid, .. } => (Cause::Died, *pid),
+        Failure::TaskCancelled { .. } | Failure::Cancelled => (Cause::Cancelled, 0),
+        Failure::TaskTimedOut { .. } => (Cause::TimedOut, 0),
+        _ => (Cause::Other, 0),
+    };
+    let name = recorder.name(&task.target.name());
+    recorder.note_failed(cause as u8, name, [task.id, pid.into(), 0, 0, 0, 0]);
+}
+
+/// What is recorded where calls run: by the thread that runs them.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    recorder: Option<Arc<Recorder>>,
+    watch: Stopwatch,
+    names: RefCell<Names>,
+    /// The name of the call that runs.
+    name: Cell<u16>,
+}
+
+/// The numbers of the names that the host has said.
+#[derive(Debug, Default)]
+struct Names {
+    known: FxHashMap<u64, Said>,
+    last: Said,
+}
+
+/// What the host has said: a class, if it is a method that runs, and a function.
+#[derive(Debug, Default, Clone)]
+struct Said {
+    class: String,
+    function: String,
+    number: u16,
+}
+
+impl Said {
+    fn is(&self, class: &str, function: &str) -> bool {
+        self.function == function && self.class == class
+    }
+}
+
+impl Names {
+    fn number(&mut self, recorder: &Recorder, class: &str, function: &str) -> u16 {
+        if self.last.is(class, function) {
+            return self.last.number;
+        }
+        let hash = FxBuildHasher.hash_one((class, function));
+        let known = self.known.get(&hash).filter(|said| said.is(class, function));
+        let said = known.cloned().unwrap_or_else(|| {
+            let number = match class {
+                "" => recorder.name(function),
+                class => recorder.name(&format!("{class}::{function}")),
+            };
+            let said = Said { class: class.to_owned(), function: function.to_owned(), number };
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
+            }
+            self.known.insert(hash, said.clone());
+            said
+        });
+        self.last.clone_from(&said);
+        said.number
+    }
+}
+
+/// A call that runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) task: u64,
+    pub(crate) caller: OwnerId,
+    pub(crate) since: u64,
+}
+
+impl Runs {
+    pub(crate) fn of(client: &Client) -> Self {
+        Self {
+            recorder: client.recorder().cloned(),
+            watch: Stopwatch::new(Moment::now()),
+            names: RefCell::default(),
+            name: Cell::new(0),
+        }
+    }
+
+    /// Whether the time of each call is recorded.
+    pub(crate) fn are_timed(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.records(Kind::Ran))
+    }
+
+    /// So many ticks in nanoseconds.
+    pub(crate) fn nanos(&self, ticks: u64) -> u64 {
+        self.watch.nanos(ticks)
+    }
+
+    /// A call begins.
+    #[inline]
+    pub(crate) fn begin(&self, run: Run) {
+        self.name.set(0);
+        if let Some(recorder) = &self.recorder {
+            recorder.begin_run(run.since, run.task, run.caller.bits(), 0);
+        }
+    }
+
+    /// The host says what runs: a function, or a method of a class.
+    #[inline]
+    pub(crate) fn name(&self, class: &str, function: &str) {
+        if let Some(recorder) = &self.recorder {
+            let number = self.names.borrow_mut().number(recorder, class, function);
+            self.name.set(number);
+            recorder.name_run(number);
+        }
+    }
+
+    /// The call is over.
+    #[inline]
+    pub(crate) fn over(&self, run: Run, now: u64, failed: bool) {
+        let Some(recorder) = &self.recorder else { return };
+        let name = self.name.get();
+        recorder.ran(name, now.saturating_sub(run.since), failed);
+        if recorder.records(Kind::Ran) {
+            let values = [run.task, run.caller.bits(), run.since, 0, 0, 0];
+            recorder.record_at(Lane::Ran, now, Kind::Ran, failed.into(), name, values);
+        }
+        recorder.end_run();
+    }
+
+    /// The call, whose time nobody wants, is over.
+    #[inline]
+    pub(crate) fn over_untimed(&self, failed: bool) {
+        if let Some(recorder) = &self.recorder {
+            recorder.count(self.name.get(), Counter::Ran);
+            if failed {
+                recorder.count(self.name.get(), Counter::RanFailed);
+            }
+            recorder.end_run();
+        }
+    }
+}
+
+/// The clock of events, now.
+#[inline]
+pub(crate) fn now() -> u64 {
+    clock::ticks()
+}

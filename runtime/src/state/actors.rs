@@ -1,0 +1,69 @@
+//! The actors of a session, as the head knows them.
+
+use serde::Serialize;
+
+use super::snapshot::Snapshot;
+use crate::wire::ActorRecord;
+
+/// An actor.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ActorState {
+    /// Its number.
+    pub actor: u64,
+    /// Its class.
+    pub class: String,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// `reserved`, `waiting`, `constructing`, `alive` or `dead`.
+    pub state: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// The resources that it has.
+    pub demand: String,
+    /// How it ended.
+    pub death: Option<String>,
+    /// The method that runs.
+    pub function: Option<String>,
+}
+
+impl Snapshot {
+    /// The actor that a person means: by its name, or by its number behind `actor:`.
+    pub(super) fn actor_meant(&self, target: &str) -> Option<&ActorRecord> {
+        let number = target.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
+        let is_it = |actor: &&ActorRecord| match number {
+            Some(number) => actor.actor == number,
+            None => actor.name.as_deref() == Some(target),
+        };
+        self.head.as_ref()?.actors.iter().find(is_it)
+    }
+
+    /// The actors; none if the head has not answered.
+    pub fn actors(&self) -> Vec<ActorState> {
+        let Some(head) = &self.head else { return Vec::new() };
+        let mut actors: Vec<ActorState> = head
+            .actors
+            .iter()
+            .map(|actor| {
+                let process =
+                    actor.pid.and_then(|pid| self.process_of_pid(pid)).filter(|process| !process.dead);
+                let run = process.and_then(|process| Some((process, process.run?)));
+                ActorState {
+                    actor: actor.actor,
+                    class: actor.class.clone(),
+                    name: actor.name.clone(),
+                    state: actor.stage.clone(),
+                    pid: actor.pid,
+                    restarts: actor.restarts,
+                    demand: actor.demand.clone(),
+                    death: actor.failure.clone(),
+                    function: run.map(|(process, run)| process.name(run.name).to_owned()),
+                }
+            })
+            .collect();
+        actors.sort_by_key(|actor| actor.actor);
+        actors
+    }
+}

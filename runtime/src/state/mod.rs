@@ -1,0 +1,26 @@
+//! What goes on in a session, and what went on lately: read from the [recorders](mobula_client::internal::recorder) of
+//! its processes, and asked of the store and the head.
+//!
+//! Reading is passive. The recorders are mapped read-only, and no process of the session notices. The store answers a
+//! few requests, and the head one; a head that does not answer leaves its part out.
+//!
+//! An [`Observer`] takes [`Snapshot`]s, and everything else is derived from those, without a further look: `tasks`,
+//! `summary`, `actors`, `workers`, `why`, `timeline`, `postmortem`.
+
+mod actors;
+mod postmortem;
+mod snapshot;
+mod summary;
+mod tasks;
+mod timeline;
+mod why;
+mod workers;
+
+pub use self::actors::ActorState;
+pub use self::postmortem::{LastEvent, Postmortem};
+pub use self::snapshot::{HeadReport, Observer, Snapshot, Wanted};
+pub use self::summary::FunctionSummary;
+pub use self::tasks::{TaskPhase, TaskState};
+pub use self::timeline::TraceEvent;
+pub use self::why::{NoSuchTarget, Why, WhyLink};
+pub use self::workers::WorkerState;

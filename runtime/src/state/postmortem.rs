@@ -1,0 +1,155 @@
+//! What a process did last that is gone.
+
+use mobula_client::internal::recorder::{Cause, Event, Kind};
+use serde::Serialize;
+
+use super::snapshot::{HEAD_LABEL, Process, Snapshot};
+use super::tasks::{cause_text, object_id};
+use super::why::NoSuchTarget;
+
+/// Events that are shown.
+const LAST: usize = 20;
+
+/// What is known of a process that has ended. Times are seconds since 1970.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Postmortem {
+    /// Its pid.
+    pub pid: u32,
+    /// What it was.
+    pub label: String,
+    /// How it ended, if the head saw it: such as `signal 9`, `exit 1`, `out of memory`.
+    pub reason: Option<String>,
+    /// When it ended.
+    pub ended: Option<f64>,
+    /// The function that ran.
+    pub function: Option<String>,
+    /// The call that ran.
+    pub task: Option<String>,
+    /// What its threads waited for.
+    pub waits: Vec<String>,
+    /// The calls that failed because it died.
+    pub lost_tasks: Vec<String>,
+    /// Its last events, the last of them last.
+    pub events: Vec<LastEvent>,
+}
+
+/// One of the last events of a process.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct LastEvent {
+    /// When.
+    pub at: f64,
+    /// What, in words.
+    pub text: String,
+}
+
+impl Snapshot {
+    /// What is known of the processes that have ended, the last one first.
+    pub fn postmortems(&self) -> Vec<Postmortem> {
+        let is_one = |process: &&Process| process.dead && !process.label.starts_with(HEAD_LABEL);
+        let mut all: Vec<Postmortem> =
+            self.processes.iter().filter(is_one).map(|process| self.postmortem_of(process)).collect();
+        all.sort_by(|one, other| {
+            let at = |found: &Postmortem| {
+                found.ended.or_else(|| found.events.last().map(|event| event.at)).unwrap_or(0.0)
+            };
+            at(other).total_cmp(&at(one))
+        });
+        all
+    }
+
+    /// What is known of a process that has ended: by its pid, or by the name or number of the actor that it was.
+    ///
+    /// # Errors
+    /// It runs, or nothing is known of it any more.
+    pub fn postmortem(&self, target: &str) -> Result<Postmortem, NoSuchTarget> {
+        let unknown = || NoSuchTarget { target: target.to_owned() };
+        let actor = || self.actor_meant(target)?.pid;
+        let pid = target.parse().ok().or_else(actor).ok_or_else(unknown)?;
+        self.postmortems().into_iter().find(|found| found.pid == pid).ok_or_else(unknown)
+    }
+
+    fn postmortem_of(&self, process: &Process) -> Postmortem {
+        let head = self.processes.iter().filter(|other| other.label.starts_with(HEAD_LABEL));
+        let ended = head.flat_map(|head| &head.other.events).rev().find(|event| {
+            event.kind == Kind::Process && event.values[0] == process.owner.bits() && event.values[2] != 0
+        });
+        let calls = self.calls();
+        let failed = self.processes.iter().flat_map(|caller| {
+            let died = |event: &&Event| {
+                event.kind == Kind::Failed
+                    && matches!(Cause::from_bits(event.detail), Cause::Died | Cause::OutOfMemory)
+                    && event.values[1] == u64::from(process.pid)
+            };
+            caller.other.events.iter().filter(died).map(move |event| (caller.owner.bits(), event.values[0]))
+        });
+        let lost_tasks = failed.map(|id| {
+            let name = calls.get(&id).map_or("?", |call| call.name.as_str());
+            format!("{}.{} {name}", self.pid_of(id.0), id.1)
+        });
+        let lanes = [&process.made, &process.ran, &process.other];
+        let mut events: Vec<&Event> = lanes.into_iter().flat_map(|seen| &seen.events).collect();
+        events.sort_by_key(|event| event.tick);
+        let last = events.iter().skip(events.len().saturating_sub(LAST));
+        Postmortem {
+            pid: process.pid,
+            label: process.label.clone(),
+            reason: ended.map(|event| reason(event.values[2], event.values[3])),
+            ended: ended.map(|event| self.seconds(self.nanos(event.tick))),
+            function: process.run.map(|run| process.name(run.name).to_owned()),
+            task: process.run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
+            waits: process
+                .waits
+                .iter()
+                .map(|wait| self.awaited(process.pid, wait.what, wait.values))
+                .collect(),
+            lost_tasks: lost_tasks.collect(),
+            events: last
+                .map(|event| LastEvent {
+                    at: self.seconds(self.nanos(event.tick)),
+                    text: self.event_text(process, event),
+                })
+                .collect(),
+        }
+    }
+
+    /// An event in words.
+    fn event_text(&self, process: &Process, event: &Event) -> String {
+        let (name, [one, two, three, ..]) = (process.name(event.name), event.values);
+        let took = |since: u64| {
+            let nanos = self.nanos(event.tick).saturating_sub(self.nanos(since));
+            format!("{:?}", std::time::Duration::from_nanos(nanos))
+        };
+        match event.kind {
+            Kind::Made | Kind::Sent | Kind::Blocked => format!("made call {}.{one} of {name}", process.pid),
+            Kind::Ended => format!("call {}.{one} of {name} ended", process.pid),
+            Kind::Failed => {
+                let cause = cause_text(Cause::from_bits(event.detail));
+                format!("call {}.{one} of {name} failed: {cause}", process.pid)
+            }
+            Kind::Ran => {
+                let failed = if event.detail == 0 { "" } else { ", which failed" };
+                format!("ran call {}.{one} of {name} for {}{failed}", self.pid_of(two), took(three))
+            }
+            Kind::Waited => format!("waited {}", took(one)),
+            Kind::Leased => format!("leased {one} bytes of memory, after {}", took(two)),
+            Kind::Spilled => format!("spilled object {} of {three} bytes", object_id([one, two])),
+            Kind::Restored => format!("restored object {} of {three} bytes", object_id([one, two])),
+            Kind::Promised => format!("promised the result of call {}.{three}", process.pid),
+            Kind::Mark => format!("mark {name} {}", one.cast_signed()),
+            Kind::Span => format!("span {name} of {}", took(one)),
+            Kind::Process => format!("process {two}"),
+        }
+    }
+}
+
+/// How a process ended, as the head recorded it: see [`Kind::Process`].
+fn reason(kind: u64, number: u64) -> String {
+    match kind {
+        1 => format!("exit {number}"),
+        2 => format!("signal {number}"),
+        3 => "out of memory".to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}

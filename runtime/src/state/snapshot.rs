@@ -1,0 +1,246 @@
+//! A look at everything at once.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mobula_client::internal::Recorded;
+use mobula_client::internal::clock::{Moment, Scale};
+use mobula_client::internal::recorder::{Counts, Lane, Run, Seen, Wait};
+use mobula_client::{Client, ClientError, ConnectOptions, OwnerId, Stats};
+use serde::Serialize;
+
+use crate::mail::link::Link;
+use crate::wire::{self, FromHead, HeadState, ToHead};
+
+/// How long the head may take to answer.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// A scale from a shorter time is not exact enough.
+const BASE_MIN: Duration = Duration::from_millis(20);
+/// What the label of the head's client begins with.
+pub(super) const HEAD_LABEL: &str = "head ";
+
+/// Looks at a session from outside: a client of its store that records nothing and puts nothing.
+#[derive(Debug)]
+pub struct Observer {
+    client: Client,
+}
+
+/// What the head knows, and nobody else.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct HeadReport {
+    /// All resources of the session, by their names; memory in bytes.
+    pub resources: Vec<(String, f64)>,
+    /// Those that are free.
+    pub free: Vec<(String, f64)>,
+    /// The demands that are not met.
+    pub wanted: Vec<Wanted>,
+}
+
+/// Workers that a process wants and has not got.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Wanted {
+    /// The process that wants them; 0 for an actor, which wants a process for itself.
+    pub pid: u32,
+    /// What each call demands.
+    pub demand: String,
+    /// How many it wants.
+    pub workers: u32,
+    /// How long it has waited, in seconds.
+    pub waited_s: f64,
+}
+
+/// A process as its recorder shows it.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) owner: OwnerId,
+    pub(super) pid: u32,
+    pub(super) label: String,
+    pub(super) dead: bool,
+    pub(super) began: Moment,
+    names: Vec<String>,
+    pub(super) made: Seen,
+    pub(super) ran: Seen,
+    pub(super) other: Seen,
+    pub(super) run: Option<Run>,
+    pub(super) waits: Vec<Wait>,
+    /// The counts of each name, number 0 first.
+    pub(super) counts: Vec<Counts>,
+}
+
+/// What an [`Observer`] saw.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) now: u64,
+    /// The same by the clock on the wall.
+    wall: Duration,
+    scale: Scale,
+    /// In the order in which they have connected.
+    pub(super) processes: Vec<Process>,
+    pub(super) head: Option<HeadState>,
+    pub(super) stats: Stats,
+}
+
+impl Observer {
+    /// Connects to a session's store. A round trip.
+    ///
+    /// # Errors
+    /// Those of [`ConnectOptions::connect`].
+    pub fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
+        Ok(Self { client: ConnectOptions::new().label("observer").connect(socket)? })
+    }
+
+    /// The client by which it looks.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Looks. A round trip for each process, and a copy of its last events: some milliseconds.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn look(&self) -> Result<Snapshot, ClientError> {
+        let mut stats = self.client.stats()?;
+        stats.clients.retain(|info| info.owner != self.client.id());
+        stats.totals.clients = stats.totals.clients.saturating_sub(1);
+        let recorded = self.client.recorders()?;
+        let heads = stats.clients.iter().filter(|info| !info.dead && info.label.starts_with(HEAD_LABEL));
+        // Each driver of a session has one.
+        let head = heads.filter_map(|info| self.ask_head(info.owner)).reduce(HeadState::and);
+        let processes: Vec<Process> = recorded.iter().map(Process::read).collect();
+        let scale = scale(processes.iter().map(|process| process.began));
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Snapshot { now: Moment::now().nanos, wall, scale, processes, head, stats })
+    }
+
+    /// The head's answer; `None` if it gives none.
+    fn ask_head(&self, head: OwnerId) -> Option<HeadState> {
+        let link = Link::new(self.client.connect_to(head).ok()?, false);
+        link.send(&ToHead::AskState, Vec::new()).ok()?;
+        let deadline = Instant::now() + HEAD_PATIENCE;
+        let mut state = None;
+        while state.is_none() && Instant::now() < deadline && !link.is_closed() {
+            link.receive(&mut |record: &mut Vec<u8>| {
+                if let Ok(FromHead::State(answer)) = wire::read(record) {
+                    state = Some(answer);
+                }
+            });
+            if state.is_none() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.client.sleep(Some(left.min(Duration::from_millis(50))), || link.has_work());
+            }
+        }
+        link.close();
+        state
+    }
+}
+
+impl Process {
+    fn read(recorded: &Recorded) -> Self {
+        let Recorded { owner, pid, label, dead, reader } = recorded;
+        // Names last: every event that was read has its name there.
+        let [made, ran, other] = Lane::ALL.map(|lane| reader.events(lane, 0));
+        let (run, waits) = (reader.run(), reader.waits());
+        let names = reader.names();
+        let counts = (0..=names.len()).filter_map(|name| reader.counts(name)).collect();
+        let began = reader.began();
+        Self {
+            owner: *owner,
+            pid: *pid,
+            label: label.clone(),
+            dead: *dead,
+            began,
+            names,
+            made,
+            ran,
+            other,
+            run,
+            waits,
+            counts,
+        }
+    }
+
+    /// The name with a number.
+    pub(super) fn name(&self, number: u16) -> &str {
+        let name = usize::from(number).checked_sub(1).and_then(|at| self.names.get(at));
+        name.map_or("?", String::as_str)
+    }
+}
+
+/// The scale by the moment that is longest ago, among those that can be.
+fn scale(began: impl Iterator<Item = Moment>) -> Scale {
+    let now = Moment::now();
+    let is_past =
+        |moment: &Moment| moment.nanos <= now.nanos && moment.ticks <= now.ticks && moment.nanos > 0;
+    let from = began.filter(is_past).min_by_key(|moment| moment.nanos).unwrap_or(now);
+    let age = Duration::from_nanos(now.nanos - from.nanos);
+    if age < BASE_MIN {
+        std::thread::sleep(BASE_MIN - age);
+    }
+    Scale::between(from, Moment::now())
+}
+
+impl Snapshot {
+    /// What the head knows; `None` if it has not answered.
+    pub fn head(&self) -> Option<HeadReport> {
+        let head = self.head.as_ref()?;
+        let wanted = head.wants.iter().map(|want| Wanted {
+            pid: want.caller.map_or(0, |caller| self.pid_of(caller)),
+            demand: want.demand.clone(),
+            workers: want.workers,
+            waited_s: want.waited_nanos as f64 / 1e9,
+        });
+        Some(HeadReport {
+            resources: head.resources.clone(),
+            free: head.free.clone(),
+            wanted: wanted.collect(),
+        })
+    }
+
+    /// The store in numbers.
+    pub fn store(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Events of living processes that were overwritten before this look: what is older than the others is missing.
+    pub fn lost_events(&self) -> u64 {
+        let living = self.processes.iter().filter(|process| !process.dead);
+        living.map(|process| process.made.lost + process.ran.lost + process.other.lost).sum()
+    }
+
+    /// A tick as nanoseconds of `CLOCK_MONOTONIC`, not in the future.
+    pub(super) fn nanos(&self, tick: u64) -> u64 {
+        self.scale.nanos(tick).min(self.now)
+    }
+
+    /// So many ticks in nanoseconds.
+    pub(super) fn length(&self, ticks: u64) -> u64 {
+        self.scale.length(ticks)
+    }
+
+    /// Seconds since 1970 of a time.
+    pub(super) fn seconds(&self, nanos: u64) -> f64 {
+        self.wall.as_secs_f64() - self.now.saturating_sub(nanos) as f64 / 1e9
+    }
+
+    /// The process with an id, as its bits.
+    pub(super) fn process(&self, owner: u64) -> Option<&Process> {
+        self.processes.iter().find(|process| process.owner.bits() == owner)
+    }
+
+    /// The process that a person means by its pid: the living one, if there is one.
+    pub(super) fn process_of_pid(&self, pid: u32) -> Option<&Process> {
+        let is_it = |process: &&Process| process.pid == pid && !process.label.starts_with(HEAD_LABEL);
+        let all = || self.processes.iter().rev().filter(is_it);
+        all().find(|process| !process.dead).or_else(|| all().next())
+    }
+
+    /// The pid of a client, as the bits of its id; 0 if it is not known.
+    pub(super) fn pid_of(&self, owner: u64) -> u32 {
+        let known = self.process(owner).map(|process| process.pid);
+        let client = || self.stats.clients.iter().find(|info| info.owner.bits() == owner);
+        known.or_else(|| client().map(|info| info.pid)).unwrap_or(0)
+    }
+}

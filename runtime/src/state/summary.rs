@@ -1,0 +1,134 @@
+//! Calls by function: counted, however many events were overwritten.
+
+use std::collections::BTreeMap;
+
+use mobula_client::internal::recorder::{Counter, HISTOGRAM, bucket_start};
+use serde::Serialize;
+
+use super::snapshot::Snapshot;
+
+/// The calls of a function. Times are in seconds.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct FunctionSummary {
+    /// The function, or the class and the method.
+    pub function: String,
+    /// Calls that were made.
+    pub made: u64,
+    /// Those of them that wait for arguments, for a worker, or for calls before them.
+    pub pending: u64,
+    /// Those that run.
+    pub running: u64,
+    /// Those that have ended well.
+    pub finished: u64,
+    /// Those that have failed.
+    pub failed: u64,
+    /// The middle of their times: half of the calls took longer.
+    pub p50_s: Option<f64>,
+    /// One call of a hundred took longer.
+    pub p99_s: Option<f64>,
+    /// The mean of their times.
+    pub mean_s: Option<f64>,
+    /// The longest time.
+    pub max_s: Option<f64>,
+    /// The time of all of them together.
+    pub total_s: f64,
+}
+
+/// The counts of a function in all processes.
+struct Sum {
+    counters: [u64; 8],
+    /// Calls that the living processes have made and that are not over.
+    open: u64,
+    running: u64,
+    histogram: [u64; HISTOGRAM],
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self { counters: [0; 8], open: 0, running: 0, histogram: [0; HISTOGRAM] }
+    }
+}
+
+impl Sum {
+    fn of(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
+
+    /// The ticks that so large a part of the calls did not take longer than.
+    fn quantile(&self, part: f64) -> Option<f64> {
+        let all: u64 = self.histogram.iter().sum();
+        let rank = ((all as f64 * part).ceil() as u64).max(1);
+        let mut before = 0;
+        let bucket = self.histogram.iter().position(|count| {
+            before += count;
+            before >= rank
+        })?;
+        let (start, end) = (bucket_start(bucket) as f64, bucket_start(bucket + 1) as f64);
+        Some(((start + end) / 2.0).min(self.of(Counter::TicksMax) as f64))
+    }
+}
+
+impl Snapshot {
+    /// The calls by function, those that took the most time first.
+    pub fn summary(&self) -> Vec<FunctionSummary> {
+        const COUNTERS: [Counter; 8] = [
+            Counter::Made,
+            Counter::Sent,
+            Counter::Ended,
+            Counter::Failed,
+            Counter::Ran,
+            Counter::RanFailed,
+            Counter::Ticks,
+            Counter::TicksMax,
+        ];
+        let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+        for process in &self.processes {
+            for (number, counts) in (0..).zip(&process.counts) {
+                if COUNTERS.iter().all(|counter| counts.get(*counter) == 0) {
+                    continue;
+                }
+                let sum = sums.entry(process.name(number)).or_default();
+                for counter in COUNTERS {
+                    let (at, count) = (&mut sum.counters[counter as usize], counts.get(counter));
+                    *at =
+                        if counter == Counter::TicksMax { count.max(*at) } else { at.saturating_add(count) };
+                }
+                let over = counts.get(Counter::Ended).saturating_add(counts.get(Counter::Failed));
+                if !process.dead {
+                    sum.open = sum.open.saturating_add(counts.get(Counter::Made).saturating_sub(over));
+                }
+                for (at, count) in sum.histogram.iter_mut().zip(counts.histogram) {
+                    *at += u64::from(count);
+                }
+            }
+            if let Some(run) = process.run
+                && !process.dead
+            {
+                sums.entry(process.name(run.name)).or_default().running += 1;
+            }
+        }
+        let mut summary: Vec<FunctionSummary> =
+            sums.iter().map(|(name, sum)| self.function(name, sum)).collect();
+        summary.sort_by(|one, other| other.total_s.total_cmp(&one.total_s));
+        summary
+    }
+
+    fn function(&self, name: &str, sum: &Sum) -> FunctionSummary {
+        let seconds = |ticks: f64| self.length(ticks as u64) as f64 / 1e9;
+        let (ran, ticks) = (sum.of(Counter::Ran), sum.of(Counter::Ticks));
+        FunctionSummary {
+            function: name.to_owned(),
+            made: sum.of(Counter::Made),
+            pending: sum.open.saturating_sub(sum.running),
+            running: sum.running,
+            finished: sum.of(Counter::Ended),
+            failed: sum.of(Counter::Failed),
+            p50_s: sum.quantile(0.5).map(seconds),
+            p99_s: sum.quantile(0.99).map(seconds),
+            mean_s: (ran > 0).then(|| seconds(ticks as f64 / ran as f64)),
+            max_s: (ran > 0).then(|| seconds(sum.of(Counter::TicksMax) as f64)),
+            total_s: seconds(ticks as f64),
+        }
+    }
+}

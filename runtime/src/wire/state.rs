@@ -1,0 +1,59 @@
+//! The head's answer to an observer: what it knows of processes, demands and actors, in words.
+
+use serde::{Deserialize, Serialize};
+
+/// What the head knows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct HeadState {
+    /// All resources, and those that are free.
+    pub(crate) resources: Vec<(String, f64)>,
+    pub(crate) free: Vec<(String, f64)>,
+    pub(crate) processes: Vec<ProcessRecord>,
+    pub(crate) wants: Vec<WantRecord>,
+    pub(crate) actors: Vec<ActorRecord>,
+}
+
+impl HeadState {
+    /// What two heads of one session know. The resources are the session's, of which both know.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.processes.extend(other.processes);
+        self.wants.extend(other.wants);
+        self.actors.extend(other.actors);
+        self
+    }
+}
+
+/// A process of the session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProcessRecord {
+    pub(crate) pid: u32,
+    /// Its client, once it has registered.
+    pub(crate) owner: Option<u64>,
+    pub(crate) job: String,
+    /// The actor that it is.
+    pub(crate) actor: Option<u64>,
+    pub(crate) holds: String,
+}
+
+/// A demand that is not met.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WantRecord {
+    /// The client that wants workers; `None` for an actor, which wants a process.
+    pub(crate) caller: Option<u64>,
+    pub(crate) demand: String,
+    pub(crate) workers: u32,
+    pub(crate) waited_nanos: u64,
+}
+
+/// An actor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ActorRecord {
+    pub(crate) actor: u64,
+    pub(crate) class: String,
+    pub(crate) name: Option<String>,
+    pub(crate) stage: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) restarts: u32,
+    pub(crate) demand: String,
+    pub(crate) failure: Option<String>,
+}
