@@ -1,9 +1,12 @@
 //! `mobula`: the command line. `start` and `stop` are for sessions that drivers share, `store` runs a store until it is
-//! told to stop, `status` shows what is in one.
+//! told to stop, `status` shows what is in one. The others look at a session: what runs and waits in it, and why.
 //!
 //! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
 //! make no sense are exit code 2, with an explanation.
 
+mod explain;
+mod list;
+mod session;
 mod start;
 mod status;
 mod stop;
@@ -28,6 +31,11 @@ enum Command {
     Start(start::StartCommand),
     Stop(stop::StopCommand),
     Status(status::StatusCommand),
+    List(list::ListCommand),
+    Summary(list::SummaryCommand),
+    Why(explain::WhyCommand),
+    Postmortem(explain::PostmortemCommand),
+    Timeline(explain::TimelineCommand),
     Store(StoreCommand),
 }
 
@@ -47,5 +55,10 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Stop(stop) => stop.run(),
         Command::Store(store) => store.run(),
         Command::Status(status) => status.run(),
+        Command::List(list) => list.run(),
+        Command::Summary(summary) => summary.run(),
+        Command::Why(why) => why.run(),
+        Command::Postmortem(postmortem) => postmortem.run(),
+        Command::Timeline(timeline) => timeline.run(),
     }
 }

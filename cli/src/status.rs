@@ -34,7 +34,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,7 @@ use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, Totals};
 use mobula_protocol::size::ByteSize;
 use serde::Serialize;
 
+use crate::session::print;
 use crate::table::{Side, columns, printable};
 
 /// Shows who uses a store, for how much, and which objects have names; without a socket, lists the running sessions.
@@ -307,15 +308,6 @@ fn count(number: u32, noun: &str) -> String {
 
 fn to_json(status: &impl Serialize) -> Result<String, Box<dyn Error>> {
     Ok(serde_json::to_string_pretty(status)? + "\n")
-}
-
-/// Prints to standard output. A reader that has read enough, such as `head`, is no error.
-fn print(text: &str) -> Result<(), Box<dyn Error>> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
-    }
 }
 
 #[cfg(test)]

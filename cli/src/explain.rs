@@ -1,0 +1,110 @@
+//! `mobula why`, `mobula postmortem` and `mobula timeline`: what leads to the cause.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use mobula_runtime::state::{Postmortem, Why};
+
+use crate::session::{Look, print, seconds};
+use crate::table::printable;
+
+/// Says why a call, a process, an actor or an object does not go on: what it waits for, and what that waits for, to
+/// the end.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhyCommand {
+    /// A call, as `mobula list tasks` shows it (4711.12); a process (4711); an actor's name, or its number
+    /// (actor:3); an object's id.
+    target: String,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// Shows what a process did last that has ended: its call, its waits, its last events, and what failed with it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PostmortemCommand {
+    /// A process (4711); an actor's name, or its number (actor:3). Without it: all that are known, the last first.
+    target: Option<String>,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// Writes what the processes of a session did lately as a file for a trace viewer: chrome://tracing, or
+/// https://ui.perfetto.dev.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TimelineCommand {
+    /// The file. Without it: standard output.
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
+}
+
+impl WhyCommand {
+    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
+        let why = self.look.look()?.why(&self.target)?;
+        self.look.show(&why, || why_text(&why))
+    }
+}
+
+fn why_text(why: &Why) -> String {
+    let mut text = String::new();
+    for (depth, link) in why.chain.iter().enumerate() {
+        let time = link.for_s.map_or_else(String::new, |time| format!(", for {}", seconds(time)));
+        let arrow = if depth == 0 { "" } else { "└ " };
+        let indent = "  ".repeat(depth);
+        let _ = writeln!(text, "{indent}{arrow}{} {}: {}{time}", link.kind, link.id, printable(&link.text));
+    }
+    let _ = writeln!(text, "{}: {}", why.end, printable(&why.text));
+    text
+}
+
+impl PostmortemCommand {
+    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
+        let snapshot = self.look.look()?;
+        match &self.target {
+            Some(target) => {
+                let found = snapshot.postmortem(target)?;
+                self.look.show(&found, || postmortem_text(&found))
+            }
+            None => {
+                let all = snapshot.postmortems();
+                self.look.show(&serde_json::json!({ "processes": all }), || match all.is_empty() {
+                    true => "no process of this session has ended whose events are kept\n".to_owned(),
+                    false => all.iter().map(postmortem_text).collect::<Vec<_>>().join("\n"),
+                })
+            }
+        }
+    }
+}
+
+fn postmortem_text(found: &Postmortem) -> String {
+    let reason = found.reason.as_deref().unwrap_or("unknown");
+    let mut text = format!("process {} ({}): {reason}\n", found.pid, printable(&found.label));
+    if let (Some(task), Some(function)) = (&found.task, &found.function) {
+        let _ = writeln!(text, "  it ran {} (call {task})", printable(function));
+    }
+    for wait in &found.waits {
+        let _ = writeln!(text, "  it waited for {}", printable(wait));
+    }
+    for task in &found.lost_tasks {
+        let _ = writeln!(text, "  lost with it: {}", printable(task));
+    }
+    let end = found.events.last().map_or(0.0, |event| event.at);
+    for event in &found.events {
+        let _ = writeln!(text, "  {:>10} before: {}", seconds(end - event.at), printable(&event.text));
+    }
+    text
+}
+
+impl TimelineCommand {
+    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
+        let trace = self.look.look()?.timeline_json();
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, trace).map_err(|error| format!("{}: {error}", path.display()).into())
+            }
+            None => print(&(trace + "\n")),
+        }
+    }
+}

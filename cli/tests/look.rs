@@ -1,0 +1,304 @@
+//! What is slow, stuck or dead in a session is found by a command. If this fails, a program that hangs cannot be
+//! explained while it does, and scripts that read the JSON break.
+
+mod common;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::{eventually, run};
+use mobula::{ActorOptions, ObjectRef, TaskOptions};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// One session at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+struct Watched {
+    socket: String,
+    _session: mobula::Session,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn session(workers: usize) -> Watched {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
+    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+    let session = mobula::Builder::new().workers(workers).capacity_bytes(64 << 20).init().unwrap();
+    let socket = session.socket().to_str().unwrap().to_owned();
+    Watched { socket, _session: session, _alone: alone }
+}
+
+impl Watched {
+    fn ask(&self, words: &[&str]) -> Value {
+        let words: Vec<&str> = words.iter().copied().chain(["--json", "--socket", &self.socket]).collect();
+        let output = run(words, Path::new("/nowhere"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The output for people.
+    fn text(&self, words: &[&str]) -> String {
+        let words: Vec<&str> = words.iter().copied().chain(["--socket", &self.socket]).collect();
+        let output = run(words, Path::new("/nowhere"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The calls of a function in a state.
+    fn tasks(&self, function: &str, state: &str) -> Vec<Value> {
+        let found =
+            self.ask(&["list", "tasks", "--function", &format!("look::{function}"), "--state", state]);
+        found["tasks"].as_array().unwrap().clone()
+    }
+
+    /// Waits for the first of them.
+    fn task(&self, function: &str, state: &str) -> Value {
+        let mut found = Vec::new();
+        eventually(&format!("{function} is {state}"), || {
+            found = self.tasks(function, state);
+            !found.is_empty()
+        });
+        found.remove(0)
+    }
+
+    fn summary(&self, function: &str) -> Value {
+        let all = self.ask(&["summary", "tasks"]);
+        let rows = all["functions"].as_array().unwrap();
+        rows.iter().find(|row| row["function"] == format!("look::{function}")).cloned().unwrap_or(Value::Null)
+    }
+}
+
+#[mobula::remote]
+fn quick(x: i64) -> i64 {
+    x + 1
+}
+
+#[mobula::remote]
+fn computes(millis: u64) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {}
+}
+
+/// Runs until the file is gone.
+#[mobula::remote]
+fn runs_while(path: String) {
+    while Path::new(&path).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[mobula::remote]
+fn waits_for(path: String) {
+    runs_while::remote(path).get().unwrap();
+}
+
+#[mobula::remote]
+fn after(_before: ()) {}
+
+#[mobula::remote]
+fn fails() -> Result<(), String> {
+    Err("on purpose".to_owned())
+}
+
+struct Slow;
+
+#[mobula::remote]
+impl Slow {
+    fn new() -> Self {
+        Self
+    }
+
+    fn run(&self, path: String) {
+        while Path::new(&path).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// A file that calls look at, and its name. They go on when it is dropped.
+struct Gate(tempfile::NamedTempFile);
+
+impl Gate {
+    fn new() -> Self {
+        Self(tempfile::NamedTempFile::new().unwrap())
+    }
+
+    fn path(&self) -> String {
+        self.0.path().to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn a_slow_function_stands_out_in_the_summary() {
+    let watched = session(2);
+    let quick: Vec<ObjectRef<i64>> = (0..200).map(quick::remote).collect();
+    mobula::get(&quick).unwrap();
+    (0..3).for_each(|_| computes::remote(30).get().unwrap());
+    fails::remote().get().unwrap_err();
+    let (quick, slow, failing) =
+        (watched.summary("quick"), watched.summary("computes"), watched.summary("fails"));
+    assert_eq!((&quick["made"], &quick["finished"], &quick["failed"]), (&200.into(), &200.into(), &0.into()));
+    assert_eq!((&slow["made"], &slow["finished"], &slow["pending"]), (&3.into(), &3.into(), &0.into()));
+    assert_eq!((&failing["failed"], &failing["finished"]), (&1.into(), &0.into()));
+    let p50 = |row: &Value| row["p50_s"].as_f64().unwrap();
+    assert!(p50(&slow) > 0.02 && p50(&quick) < p50(&slow), "{slow} {quick}");
+    let text = watched.text(&["summary", "tasks"]);
+    assert!(text.starts_with("  FUNCTION") && text.contains("computes"), "{text}");
+    let failed = watched.tasks("fails", "failed");
+    assert_eq!(failed[0]["cause"], "function");
+    assert_eq!(watched.tasks("quick", "finished").len(), 100, "the limit");
+}
+
+#[test]
+fn a_running_call_and_the_chain_behind_it_are_found() {
+    let watched = session(2);
+    let gate = Gate::new();
+    let waiting = waits_for::remote(gate.path());
+    let inner = watched.task("runs_while", "running");
+    let outer = watched.task("waits_for", "running");
+    // The worker of the outer call says what it waits for once it sleeps.
+    eventually("the worker waits", || {
+        let why = watched.ask(&["why", outer["task"].as_str().unwrap()]);
+        why["end"] == "computes" && why["chain"].as_array().unwrap().len() == 4
+    });
+    let why = watched.ask(&["why", outer["task"].as_str().unwrap()]);
+    let links: Vec<&str> =
+        why["chain"].as_array().unwrap().iter().map(|link| link["kind"].as_str().unwrap()).collect();
+    assert_eq!(links, ["task", "process", "task", "process"], "{why}");
+    assert_eq!(why["chain"][2]["id"], inner["task"]);
+    assert!(why["text"].as_str().unwrap().contains("runs_while"), "{why}");
+    let workers = watched.ask(&["list", "workers", "--function", "*runs_while"]);
+    assert_eq!(workers["workers"][0]["pid"], inner["worker_pid"]);
+    drop(gate);
+    waiting.get().unwrap();
+    assert_eq!(watched.task("waits_for", "finished")["task"], outer["task"]);
+}
+
+#[test]
+fn a_call_that_lacks_a_resource_says_who_has_it() {
+    let watched = session(1);
+    let gate = Gate::new();
+    let running = runs_while::options(TaskOptions::new().num_cpus(1)).remote(gate.path());
+    let holder = watched.task("runs_while", "running");
+    let starved = quick::options(TaskOptions::new().num_cpus(1)).remote(1);
+    let blocked = after::remote(&running);
+    let task = watched.task("quick", "pending");
+    let mut why = Value::Null;
+    eventually("the head knows what is wanted", || {
+        why = watched.ask(&["why", task["task"].as_str().unwrap()]);
+        why["end"] == "worker" || why["text"].as_str().unwrap().contains("runs_while")
+    });
+    let text = why["text"].as_str().unwrap();
+    assert!(text.contains(&holder["worker_pid"].to_string()) || text.contains("runs_while"), "{why}");
+    let pending = watched.task("after", "pending_arguments");
+    assert_eq!(pending["waits_for"], holder["task"]);
+    drop(gate);
+    starved.get().unwrap();
+    blocked.get().unwrap();
+}
+
+#[test]
+fn a_busy_actor_is_at_the_end_of_the_chain() {
+    let watched = session(1);
+    let gate = Gate::new();
+    let actor = Slow::options(ActorOptions::new().name("slow")).remote();
+    let pid = actor.pid().get().unwrap();
+    let running = actor.run(gate.path());
+    let waiting = actor.pid();
+    watched.task("Slow::run", "running");
+    let task = watched.task("Slow::pid", "pending");
+    let why = watched.ask(&["why", task["task"].as_str().unwrap()]);
+    assert_eq!(why["end"], "computes", "{why}");
+    let last = why["chain"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((last["kind"].as_str(), last["id"].as_str()), (Some("process"), Some(&*pid.to_string())));
+    assert_eq!(watched.ask(&["why", "slow"])["end"], "computes");
+    let actors = watched.ask(&["list", "actors"]);
+    let row = &actors["actors"][0];
+    assert_eq!((&row["name"], &row["state"], &row["pid"]), (&"slow".into(), &"alive".into(), &pid.into()));
+    drop(gate);
+    running.get().unwrap();
+    waiting.get().unwrap();
+}
+
+#[test]
+fn a_killed_process_leaves_what_it_did() {
+    let watched = session(1);
+    let gate = Gate::new();
+    let running = runs_while::options(TaskOptions::new().max_retries(0)).remote(gate.path());
+    let task = watched.task("runs_while", "running");
+    let pid = task["worker_pid"].as_u64().unwrap();
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    running.get().unwrap_err();
+    let mut found = Value::Null;
+    eventually("the end is recorded", || {
+        let all = watched.ask(&["postmortem"]);
+        let processes = all["processes"].as_array().unwrap();
+        found = processes.iter().find(|process| process["pid"] == pid).cloned().unwrap_or(Value::Null);
+        found["reason"] == "signal 9"
+    });
+    assert_eq!((&found["task"], &found["function"]), (&task["task"], &"look::runs_while".into()));
+    let lost = found["lost_tasks"].as_array().unwrap();
+    assert!(lost[0].as_str().unwrap().ends_with(" look::runs_while"), "{found}");
+    let text = watched.text(&["postmortem", &pid.to_string()]);
+    assert!(text.contains("signal 9") && text.contains("it ran look::runs_while"), "{text}");
+    let failed = watched.task("runs_while", "failed");
+    assert_eq!((&failed["task"], &failed["cause"]), (&task["task"], &"process_died".into()));
+}
+
+#[test]
+fn the_timeline_is_what_trace_viewers_read() {
+    let watched = session(2);
+    mobula::mark("epoch", 7);
+    drop(mobula::span("load"));
+    let calls: Vec<_> = (0..20).map(|_| computes::remote(1)).collect();
+    mobula::get(&calls).unwrap();
+    let trace = watched.ask(&["timeline"]);
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |ph: &str| events.iter().filter(|event| event["ph"] == ph).collect::<Vec<_>>();
+    for event in events {
+        assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(), "{event}");
+        assert!(event["ts"].as_f64().unwrap() >= 0.0, "{event}");
+    }
+    let runs: Vec<_> = of("X").into_iter().filter(|event| event["name"] == "look::computes").collect();
+    assert_eq!(runs.len(), 20);
+    assert!(runs.iter().all(|run| run["dur"].as_f64().unwrap() >= 900.0), "a millisecond each");
+    // Each arrow has two ends, and goes forward in time.
+    let (starts, ends) = (of("s"), of("f"));
+    assert_eq!((starts.len(), ends.len()), (20, 20));
+    for start in starts {
+        let end = ends.iter().find(|end| end["id"] == start["id"]).expect("the other end");
+        assert!(start["ts"].as_f64() <= end["ts"].as_f64(), "{start} {end}");
+        assert_ne!(start["pid"], end["pid"]);
+    }
+    let mark = of("i").into_iter().find(|event| event["name"] == "epoch").expect("the mark");
+    assert_eq!(mark["args"]["value"], 7);
+    assert!(of("X").iter().any(|event| event["name"] == "load"));
+    let named: Vec<_> = of("M").into_iter().filter(|event| event["name"] == "process_name").collect();
+    assert!(named.iter().any(|event| event["args"]["name"].as_str().unwrap().starts_with("worker ")));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert_eq!(watched.text(&["timeline", "-o", file.path().to_str().unwrap()]), "");
+    let written: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    assert!(written["traceEvents"].is_array());
+}
+
+#[test]
+fn what_is_not_there_is_an_error_in_one_line() {
+    let watched = session(1);
+    common::check_refused(
+        ["why", "1.1", "--socket", &watched.socket],
+        Path::new("/nowhere"),
+        &["1.1", "no task"],
+    );
+    common::check_refused(
+        ["postmortem", "1", "--socket", &watched.socket],
+        Path::new("/nowhere"),
+        &["no task"],
+    );
+}
