@@ -22,7 +22,7 @@
 //!
 //! # Trust
 //!
-//! A reader copies each word once, and checks what it has copied: see [`reader`].
+//! A reader copies each word once, and checks what it has copied before it uses it.
 
 mod kind;
 pub mod lane;
