@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import time
 from typing import Any
@@ -313,7 +314,7 @@ def wait_within_a_call() -> Any:
 
 def a_future_of_a_reference() -> Any:
     future = _echo.remote(9).future()
-    return type(future).__name__, future.result(timeout=60), future.done()
+    return isinstance(future, concurrent.futures.Future), future.result(timeout=60), future.done()
 
 
 def a_future_with_an_error() -> Any:
