@@ -22,6 +22,9 @@ _WHERE = re.compile(r"ray::(.*?)\(\) \(pid=(\d+)")
 # Ray, while this process uses it.
 ray: Any = None
 
+# Options of `init` that Ray refuses where the cluster is there already.
+_OF_A_NEW_CLUSTER = frozenset({"num_cpus", "num_gpus", "object_store_memory", "resources"})
+
 # The classes that have other ones in their place meanwhile.
 _CLASSES = ("ObjectRef", "ObjectRefGenerator")
 _own_classes: dict[str, Any] = {}
@@ -39,6 +42,9 @@ def begin(address: str, options: dict[str, Any]) -> Any:
     if not found.is_initialized():
         given = address if address.startswith("ray://") else address.removeprefix("ray:")
         options = {name: value for name, value in options.items() if value is not None}
+        if given != "local":
+            # A cluster that runs has its resources already.
+            options = {name: value for name, value in options.items() if name not in _OF_A_NEW_CLUSTER}
         environment = dict(options.pop("runtime_env", None) or {})
         # What runs in the workers of Ray finds Ray by this.
         environment["env_vars"] = {**environment.get("env_vars", {}), "MOBULA_ADDRESS": "ray:auto"}
