@@ -111,7 +111,7 @@ fn child_driver() {
                 "begun".to_owned()
             }
             ["end"] => {
-                let results = mobula::get(&std::mem::take(&mut pending));
+                let results = mobula::get(std::mem::take(&mut pending));
                 results.map_or_else(|error| error.to_string(), |pids| pids.len().to_string())
             }
             ["actor"] => {

@@ -372,8 +372,8 @@ impl Builder {
     /// ([`Session::client`](crate::Session::client)), the memory, and the resources: each gets as many as any other, if
     /// it has use for them. What the session has cannot be set here: [`num_cpus`](Self::num_cpus),
     /// [`num_gpus`](Self::num_gpus), [`memory`](Self::memory), [`resources`](Self::resources),
-    /// [`capacity_bytes`](Self::capacity_bytes) and the options of spilling are then errors. Their environment variables
-    /// are not asked.
+    /// [`capacity_bytes`](Self::capacity_bytes) and the options of spilling are then errors. Their environment
+    /// variables are not asked.
     pub fn address(mut self, address: impl Into<PathBuf>) -> Self {
         self.options.address = Some(address.into());
         self

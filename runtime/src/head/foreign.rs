@@ -1,5 +1,5 @@
-//! Actors of other drivers in a session that drivers share. Their heads know them: this one asks those heads, as callers
-//! ask it, and passes on what they say. So the processes of a driver speak to its head alone.
+//! Actors of other drivers in a session that drivers share. Their heads know them: this one asks those heads, as
+//! callers ask it, and passes on what they say. So the processes of a driver speak to its head alone.
 //!
 //! The number of an actor says which head it belongs to: its upper half is the lower half of the epoch of the head's
 //! client. A driver of another build learns of an actor only that it is one.

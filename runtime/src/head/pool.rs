@@ -515,8 +515,8 @@ impl<C: Caller> Pool<C> {
             && (worker.gpus.is_empty() || self.ledger.has_on(demand, &worker.gpus))
     }
 
-    /// Whether a process can run a call for which another one is wanted. A process opens no channel to itself: one whose
-    /// call has ended may still want a worker, for the calls that its call made.
+    /// Whether a process can run a call for which another one is wanted. A process opens no channel to itself: one
+    /// whose call has ended may still want a worker, for the calls that its call made.
     fn can_serve(&self, worker: &Worker<C>, want: &Want<C>) -> bool {
         self.suits(worker, &want.demand) && !want.seeker.is_in(worker.process())
     }

@@ -41,8 +41,8 @@ pub struct SessionOptions {
     pub spill_directory: Option<PathBuf>,
     /// The most bytes of such objects on the disk. `None`: eight times the capacity.
     pub spill_bytes_max: Option<u64>,
-    /// The session to join, which drivers share: `auto`, its directory, or its store's socket. `None`: a session of this
-    /// process alone.
+    /// The session to join, which drivers share: `auto`, its directory, or its store's socket. `None`: a session of
+    /// this process alone.
     pub address: Option<PathBuf>,
     /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,

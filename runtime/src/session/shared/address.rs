@@ -31,6 +31,7 @@ pub(super) fn resolve(address: &Path) -> Result<PathBuf> {
         return Ok(directory);
     }
     Err(cannot(
-        "auto, or the directory or the store's socket of a session that `mobula start` has started and that runs".into(),
+        "auto, or the directory or the store's socket of a running session that `mobula start` has started"
+            .into(),
     ))
 }
