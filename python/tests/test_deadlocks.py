@@ -9,6 +9,8 @@ import pytest
 import mobula as ray
 from mobula.exceptions import DeadlockError, GetTimeoutError
 
+pytestmark = pytest.mark.usefixtures("session")
+
 
 @ray.remote(num_cpus=0)
 class Node:
