@@ -176,9 +176,9 @@ pub enum Failure {
         /// How many arguments it was given.
         count: usize,
     },
-    /// An actor's name does not fit a record.
+    /// An actor's name does not fit a record, with its namespace.
     NameTooLong {
-        /// Bytes of the name.
+        /// Bytes of both.
         bytes: usize,
     },
     /// The object is lost with its owner.
@@ -505,7 +505,7 @@ impl fmt::Display for Failure {
                 "{function} was not called: its {count} arguments are too many for one record; give them as one list"
             ),
             Self::NameTooLong { bytes } => {
-                write!(f, "an actor's name of {bytes} bytes does not fit a record: choose a shorter one")
+                write!(f, "an actor's name and namespace of {bytes} bytes do not fit a record: choose shorter ones")
             }
             Self::ObjectLost { object } => {
                 write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died")
