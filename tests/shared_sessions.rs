@@ -430,7 +430,8 @@ fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
     one.ask("serve second");
     assert_eq!(other.ask("count second"), "1");
     assert_eq!(other.ask("kill"), "killed");
-    assert!(one.ask("count_again").contains("killed"));
+    let answer = one.ask("count_again");
+    assert!(answer.contains("killed"), "{answer}");
     // Its driver dies: then it is gone, and the name is free.
     one.ask("serve third");
     assert_eq!(other.ask("count third"), "1");

@@ -696,11 +696,12 @@ impl State {
     fn end_actor(&mut self, actor: u64, failure: Failure) {
         let token = self.actors.process_of(actor);
         let pid = token.and_then(|token| self.pool.pid(token)).unwrap_or(0);
-        self.actors.over(actor, pid, failure);
+        // Before anybody is told: from then on, no call of it succeeds.
         if let Some(token) = token {
             self.pool.exit(token, Instant::now());
             self.processes.kill(token);
         }
+        self.actors.over(actor, pid, failure);
     }
 
     fn on_constructed(&mut self, from: &Arc<Link>, actor: u64, result: Result<(), Failure>) {
