@@ -330,6 +330,9 @@ fn killed_workers_and_actors_hang_nobody_and_nothing_runs_more_often_than_it_may
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
 }
 
+/// As many recorders of dead clients as a store keeps: its default. Each has two descriptors.
+const RECORDERS_MAX: usize = 32;
+
 /// The resources of a session in the system.
 #[derive(Debug)]
 struct Traces {
@@ -369,7 +372,8 @@ impl Traces {
                 // Every worker and the driver may know each other now: a table, pins both ways, and a channel.
                 && count(&now.driver_descriptors) <= count(&self.driver_descriptors) + 8
                 && count(&now.driver_mappings) <= count(&self.driver_mappings) + 32
-                && count(&now.store_descriptors) <= count(&self.store_descriptors) + 8;
+                // The recorders of the processes that died last are kept.
+                && count(&now.store_descriptors) <= count(&self.store_descriptors) + 8 + 2 * RECORDERS_MAX;
             if is_back {
                 println!("  before: {self:?}\n  after:  {now:?}");
                 return;

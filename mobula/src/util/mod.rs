@@ -20,7 +20,7 @@
 //! assert_eq!(squares[99], 99 * 99);
 //!
 //! let sum = util::reduce((0..100).map(|x| square::remote(x)), |a, b| add::remote(a, b));
-//! assert_eq!(sum.expect("there are items").get()?, squares.iter().sum());
+//! assert_eq!(sum.expect("there are items").get()?, squares.iter().sum::<i64>());
 //! # Ok::<(), mobula::Error>(())
 //! ```
 
