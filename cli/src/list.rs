@@ -76,6 +76,9 @@ enum Summarized {
     },
 }
 
+/// What a person needs to know who sees no rows.
+const NOTHING: &str = "  none; calls are recorded in programs that start with MOBULA_EVENTS=all\n";
+
 impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         match self.what {
@@ -121,7 +124,7 @@ impl SummaryCommand {
         let summary = look.look()?.summary();
         look.show(&serde_json::json!({ "functions": summary }), || {
             let rows: Vec<_> = summary.iter().map(summary_row).collect();
-            columns(SUMMARY_HEAD, &rows)
+            columns(SUMMARY_HEAD, &rows) + if rows.is_empty() { NOTHING } else { "" }
         })
     }
 }
@@ -148,6 +151,9 @@ impl Rows {
         let found = serde_json::json!({ name: rows, "total": total, "overwritten_events": lost });
         self.look.show(&found, || {
             let mut shown = text(&rows);
+            if total == 0 && name == "tasks" {
+                shown += NOTHING;
+            }
             if total > rows.len() {
                 shown += &format!("  {} of {total}: --limit shows more\n", rows.len());
             }
