@@ -33,7 +33,9 @@ def small():
 
 @ray.remote(num_returns="streaming")
 def numbers(count):
-    yield from range(count)
+    # Ray sends into what yields, which a range does not take.
+    for number in range(count):
+        yield number
 
 
 @ray.remote
