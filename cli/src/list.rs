@@ -76,7 +76,7 @@ enum Summarized {
     },
 }
 
-/// What a person needs to know who sees no rows.
+/// The hint under a table without rows.
 const NOTHING: &str = "  none; calls are recorded in programs that start with MOBULA_EVENTS=all\n";
 
 impl ListCommand {

@@ -1,4 +1,4 @@
-//! What is slow, stuck or dead in a session is found by a command. If this fails, a program that hangs cannot be
+//! A command finds the slow, stuck or dead part of a session. If this fails, a program that hangs cannot be
 //! explained while it does, and scripts that read the JSON break.
 
 mod common;

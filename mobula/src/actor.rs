@@ -114,7 +114,7 @@ pub trait Actor: 'static {
 /// | [`kill`](fn@kill) | is broken off | do not begin | does not run | no |
 /// | its process dies | is broken off | wait for the restart | does not run | if it may |
 ///
-/// What is finished, and the destructor, have 2 seconds together; then the process is killed. [`terminate`] and
+/// The running calls and the destructor have 2 seconds together; then the process is killed. [`terminate`] and
 /// [`exit_actor`] give the destructor a minute, and [`Session::shutdown`](crate::Session::shutdown) what it is told.
 ///
 /// A [detached](crate::Lifetime::Detached) actor needs no handle.

@@ -27,7 +27,7 @@ use crate::value;
 
 /// The key of the function that calls others by their names, in a Python worker.
 const BY_NAME: Key = Key::exported("mobula.call");
-/// What the interpreter runs. The role follows as its last argument.
+/// The interpreter's arguments. The role follows as the last one.
 const PROGRAM: &str = "from mobula._worker import main; main('default')";
 
 /// A Python function, by its module and its name there, as in `"statistics:mean"`; a name may have dots, as in

@@ -67,7 +67,7 @@ impl Loop {
         let Self { runtime, calls, thread } = self;
         drop(calls);
         let _ = thread.join();
-        // What user code runs in the background is not waited for.
+        // Tasks that user code has spawned are not waited for.
         if let Ok(runtime) = Arc::try_unwrap(runtime).map_err(drop) {
             runtime.shutdown_background();
         }

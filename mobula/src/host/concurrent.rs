@@ -27,7 +27,7 @@ const ASYNC_MAX: usize = 1000;
 /// An actor in its process.
 pub(crate) struct ConcurrentActor(Arc<Shared>);
 
-/// What the threads of the actor share.
+/// The state that the threads of the actor share.
 pub(crate) struct Shared {
     class: &'static Class,
     /// `None` once it is dropped. [`Lanes`] decides which calls run, so that no thread waits here.

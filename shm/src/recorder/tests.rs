@@ -1,3 +1,5 @@
+//! The events, names and counts of a recorder as its readers find them, also while they are overwritten.
+
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
