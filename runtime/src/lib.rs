@@ -58,9 +58,8 @@ pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
     TimeLimit, WaitingCall,
 };
-pub use crate::front::actor::{
-    ActorOptions, ActorRef, ExportedActor, Lifetime, exit_actor, list_named_actors, restarted,
-};
+pub use crate::front::actor::{ActorRef, ExportedActor, exit_actor, list_named_actors, restarted};
+pub use crate::front::actor_options::{ActorOptions, Lifetime};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
 pub use crate::front::function::call_function;

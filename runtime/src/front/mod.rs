@@ -1,6 +1,7 @@
 //! The functions that a front calls: arguments, calls, references and actors, without types.
 
 pub(crate) mod actor;
+pub(crate) mod actor_options;
 pub(crate) mod arguments;
 pub(crate) mod cancel;
 pub(crate) mod function;
