@@ -78,7 +78,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let limit = Refusal::LimitReached { limit: "clients_max".into(), max: 1024 };
     let names = vec![NameInfo::new(name(), object)];
     vec![
-        ("request_hello", Request::Hello { label: "wörker".into() }.encode(1)),
+        ("request_hello", Request::Hello { label: "wörker".into(), serial: 1 }.encode(1)),
         ("request_lease", Request::Lease { bytes: 1 << 20, timeout_ms: 10_000 }.encode(2)),
         ("request_attach", Request::Attach { owner }.encode(3)),
         ("request_map", Request::MapSegment { owner, segment: 4 }.encode(4)),

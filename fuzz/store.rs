@@ -78,7 +78,7 @@ pub fn observer() -> &'static Peer {
     static OBSERVER: OnceLock<Peer> = OnceLock::new();
     OBSERVER.get_or_init(|| {
         let peer = Peer::connect();
-        peer.call(&Request::Hello { label: "observer".into() });
+        peer.call(&Request::Hello { label: "observer".into(), serial: 1 });
         peer
     })
 }

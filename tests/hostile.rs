@@ -160,7 +160,7 @@ impl Raw {
     /// # Panics
     /// Unless it is welcome.
     pub fn welcome(mut self) -> (Self, Pages) {
-        match self.ask(&Request::Hello { label: "hostile".into() }) {
+        match self.ask(&Request::Hello { label: "hostile".into(), serial: 1 }) {
             Said::Reply(_, Reply::Welcome { owner, slots, entries, .. }, descriptors) => {
                 let [control, bell, daemon_control] = descriptors.try_into().expect("three descriptors");
                 (self, Pages { owner, slots, entries, control, bell, daemon_control })

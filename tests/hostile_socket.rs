@@ -68,7 +68,7 @@ fn ask(request: Request) -> impl FnMut(&mut Store) -> String {
 }
 
 fn hello() -> Vec<u8> {
-    Request::Hello { label: "hostile".into() }.encode(1)
+    Request::Hello { label: "hostile".into(), serial: 1 }.encode(1)
 }
 
 /// A hello with some of its bytes replaced.
@@ -164,7 +164,8 @@ fn garbage() -> Vec<Case<'static>> {
 }
 
 fn lengths() -> Vec<Case<'static>> {
-    let label = |length: u32| first(&message(1, &[&length.to_le_bytes()[..], b"hostile"].concat()));
+    let serial = 1u64.to_le_bytes();
+    let label = |length: u32| first(&message(1, &[&length.to_le_bytes()[..], b"hostile", &serial].concat()));
     let name = |length: u32| then(message(11, &[&length.to_le_bytes()[..], b"name"].concat()));
     let mut cases = vec![
         case("a label of 0 bytes before its text", "7 bytes follow", label(0)),
@@ -175,7 +176,7 @@ fn lengths() -> Vec<Case<'static>> {
         case(
             "a label over the limit",
             "a label of 257 bytes",
-            first(&Request::Hello { label: "x".repeat(LABEL_BYTES_MAX + 1) }.encode(1)),
+            first(&Request::Hello { label: "x".repeat(LABEL_BYTES_MAX + 1), serial: 1 }.encode(1)),
         ),
         case("a name of 0 bytes before its text", "4 bytes follow", name(0)),
         case("a name of 2^31 bytes", "shorter", name(1 << 31)),

@@ -113,24 +113,26 @@ fn meet(
                 let _ = sender.send(result.unwrap_or_else(|error| kind_of(&error)));
             }
         });
-        let socket = loop {
-            match listener.accept().expect("somebody comes") {
-                Some(socket) => break socket,
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        };
+        let socket = accept(&listener);
         // A client that connects again finds no listener.
         drop(listener);
         std::fs::remove_file(&path).expect("it was there");
-        set_blocking(&socket);
         play(Impostor { raw: Raw::over(socket) });
         said.recv_timeout(PATIENCE).unwrap_or_else(|_| "hangs, or has crashed".to_owned())
     })
 }
 
-fn set_blocking(socket: &Socket) {
+/// The next connection, which blocks.
+fn accept(listener: &Socket) -> Socket {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    fcntl(socket, FcntlArg::F_SETFL(OFlag::empty())).expect("a socket");
+    let socket = loop {
+        match listener.accept().expect("somebody comes") {
+            Some(socket) => break socket,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty())).expect("a socket");
+    socket
 }
 
 fn connect(path: &std::path::Path) -> Result<Client, ClientError> {
@@ -753,4 +755,35 @@ fn whoever_a_client_meets_it_gets_a_typed_error_or_goes_on() {
     println!("{count} cases of an impostor");
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(count >= 100, "{count} cases");
+}
+
+/// A daemon that is killed before it has answered a hello. If this fails, whoever connects at that time gets an error,
+/// although another daemon serves a moment later.
+#[test]
+fn a_hello_that_nobody_answered_goes_to_the_next_daemon() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store.sock");
+    let listener = Socket::listen(&path, 5).expect("a socket");
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            ConnectOptions::new().answer_timeout(PATIENCE).connect(&path).map(|client| client.id())
+        });
+        let mut serials = Vec::new();
+        for answers in [false, true] {
+            let impostor = Impostor { raw: Raw::over(accept(&listener)) };
+            impostor.serve(|request| match request {
+                Request::Hello { serial, .. } => {
+                    serials.push(serial);
+                    if answers { Welcome::honest().answer() } else { Answer::HangUp }
+                }
+                // The client has what it wants, and goes.
+                _ => Answer::Silence,
+            });
+        }
+        assert_eq!(
+            client.join().expect("it does not panic").map_err(|error| error.to_string()),
+            Ok(owner(SELF))
+        );
+        assert_eq!(serials, [serials[0]; 2]);
+    });
 }

@@ -51,8 +51,8 @@ pub(crate) fn run(socket: &Path, seed: u64, room: Room) -> Result<(), Violation>
     let client = loop {
         match options.clone().connect(socket) {
             Ok(client) => break client,
-            // The daemon was killed before there was a client that could wait for the next one.
-            Err(ClientError::StoreLost | ClientError::NoStore { .. }) if began.elapsed() < PATIENCE => {
+            // The daemon was killed, and the next one does not listen yet.
+            Err(ClientError::NoStore { .. }) if began.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(Violation(format!("connect: {error}"))),

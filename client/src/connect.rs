@@ -2,9 +2,10 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use mobula_protocol::message::{Reply, Request};
+use mobula_protocol::message::{Notice, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
 use mobula_shm::directory::DirectoryReader;
@@ -13,7 +14,7 @@ use mobula_shm::memory::check_received;
 use mobula_shm::pins::{PinReader, PinWriter};
 use mobula_shm::table::{ENTRIES_MAX, TableWriter};
 
-use crate::background;
+use crate::background::{self, reconnect};
 use crate::channel::Channels;
 use crate::counting::keep_alive::WeakKeepAlive;
 use crate::daemon::connection::{Answer, Connection, Received};
@@ -27,6 +28,9 @@ use crate::recorders;
 use crate::reference::Reference;
 use crate::shared::Shared;
 use crate::spill::jobs::SpillJobs;
+
+/// The number of the next client of this process.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Connects to the store that listens at `path`, and starts the background thread.
 pub(crate) fn connect(path: &Path, options: ConnectOptions) -> Result<Arc<Shared>, ClientError> {
@@ -44,19 +48,26 @@ pub(crate) fn connect(path: &Path, options: ConnectOptions) -> Result<Arc<Shared
     Ok(shared)
 }
 
-/// The first request, before there is a background thread.
+/// The first request, before there is a background thread. If the daemon is killed meanwhile, the hello goes to the next
+/// one.
 fn say_hello(connection: &Connection, label: String) -> Result<Answer, ClientError> {
     std::thread::scope(|scope| {
         let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {
             loop {
                 match connection.receive(None) {
+                    Received::Notice(Notice::Closing {}, _) => connection.end_with_daemon(),
                     Received::Notice(..) => {}
-                    Received::HungUp => return connection.lose(),
+                    // The daemon was killed, or has refused this client.
+                    Received::HungUp if connection.is_ending() || !reconnect::repeat_hello(connection) => {
+                        return connection.lose();
+                    }
+                    Received::HungUp => {}
                     Received::Nothing | Received::Unclaimed(_) => return,
                 }
             }
         })?;
-        let answer = connection.request("say hello", &Request::Hello { label });
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let answer = connection.request("say hello", &Request::Hello { label, serial });
         if answer.is_err() {
             connection.close();
         }

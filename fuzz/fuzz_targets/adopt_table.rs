@@ -120,7 +120,7 @@ impl Uses {
 
 fn live(honest: &Client, kept: &Object, steps: &[Step], uses: &mut Uses) {
     let peer = Peer::connect();
-    let (reply, descriptors) = peer.call(&Request::Hello { label: "hostile".into() });
+    let (reply, descriptors) = peer.call(&Request::Hello { label: "hostile".into(), serial: 1 });
     let Reply::Welcome { owner, .. } = reply else { panic!("{reply:?}") };
     let table = TableWriter::map(descriptors[0].as_fd()).expect("a mapping");
     let (reply, leased) = peer.call(&Request::Lease { bytes: SEGMENT_BYTES, timeout_ms: 0 });

@@ -9,6 +9,7 @@
 //! | `readers` | how often a reader has joined this owner. An owner frees nothing until it knows that many. |
 //! | `committed` | entries of the owner's table, and of all pins on it, that have memory behind them |
 //! | `process` | the owner's process id; 0 where the daemon cannot see it |
+//! | `serial` | the owner's number among the clients of its process |
 //!
 //! It lies at the beginning of the daemon's [control memory](crate::control), which outlives the daemon, since clients
 //! have it: one that takes the place of a daemon that was killed goes on with it.
@@ -26,6 +27,7 @@ const EPOCH: usize = 0;
 const READERS: usize = 8;
 const COMMITTED: usize = 16;
 const PROCESS: usize = 24;
+const SERIAL: usize = 32;
 const _: () = assert!((u16::MAX as u64 + 1) * RECORD_BYTES as u64 <= TABLE_BYTES);
 
 /// The record of the owner in a slot.
@@ -37,6 +39,8 @@ pub struct Record {
     pub committed: u32,
     /// Its process; 0 where the daemon could not see it.
     pub process: u32,
+    /// Its number among the clients of that process, which its hello brought.
+    pub serial: u64,
 }
 
 /// Bytes of the directory for `slots` owners, in whole pages.
@@ -71,6 +75,7 @@ impl DirectoryWriter {
         self.mapping.word64(record + READERS).store(0, Ordering::Relaxed);
         self.mapping.word64(record + COMMITTED).store(u64::from(owner.committed), Ordering::Relaxed);
         self.mapping.word64(record + PROCESS).store(u64::from(owner.process), Ordering::Relaxed);
+        self.mapping.word64(record + SERIAL).store(owner.serial, Ordering::Relaxed);
         self.mapping.word64(record + EPOCH).store(owner.epoch, Ordering::Release);
     }
 
@@ -84,7 +89,7 @@ impl DirectoryWriter {
         let record = usize::from(slot) * RECORD_BYTES;
         let load = |field| self.mapping.word64(record + field).load(Ordering::Acquire);
         let (epoch, committed, process) = (load(EPOCH), load(COMMITTED) as u32, load(PROCESS) as u32);
-        (epoch != 0).then_some(Record { epoch, committed, process })
+        (epoch != 0).then_some(Record { epoch, committed, process, serial: load(SERIAL) })
     }
 
     /// Sets how many readers an owner must have heard of. For a daemon that goes on after another: as many as the owner

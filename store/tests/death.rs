@@ -21,7 +21,10 @@ const SOCKET: &str = "MOBULA_TEST_SOCKET";
 fn helper_that_dies() {
     let Some(path) = std::env::var_os(SOCKET) else { return };
     let mut raw = RawClient::new(Socket::connect(path.as_ref()).unwrap());
-    assert!(matches!(raw.call(&Request::Hello { label: "doomed".into() }).0, Reply::Welcome { .. }));
+    assert!(matches!(
+        raw.call(&Request::Hello { label: "doomed".into(), serial: 1 }).0,
+        Reply::Welcome { .. }
+    ));
     fcntl(&raw.socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let mut heir = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
     println!("\nheir {}", heir.id());

@@ -29,14 +29,14 @@ fn bytes_that_are_no_message() {
     let mut unknown = Request::Stats {}.encode(1);
     unknown[2] = 0xee;
     check(&unknown, "opcode");
-    let mut longer = Request::Hello { label: "x".into() }.encode(1);
+    let mut longer = Request::Hello { label: "x".into(), serial: 1 }.encode(1);
     longer.push(0);
     check(&longer, "follow");
 }
 
 #[test]
 fn another_version_is_told_which_one_is_spoken() {
-    let mut hello = Request::Hello { label: "old".into() }.encode(1);
+    let mut hello = Request::Hello { label: "old".into(), serial: 1 }.encode(1);
     hello[..2].copy_from_slice(&(VERSION + 1).to_le_bytes());
     check(&hello, "same build");
 }
@@ -48,14 +48,14 @@ fn a_request_before_hello() {
 
 #[test]
 fn a_label_that_is_too_long() {
-    check(&Request::Hello { label: "x".repeat(LABEL_BYTES_MAX + 1) }.encode(1), "label");
+    check(&Request::Hello { label: "x".repeat(LABEL_BYTES_MAX + 1), serial: 1 }.encode(1), "label");
 }
 
 #[test]
 fn a_second_hello() {
     let store = TestStore::start();
     let mut client = store.client();
-    client.raw.send(&Request::Hello { label: "again".into() });
+    client.raw.send(&Request::Hello { label: "again".into(), serial: 1 });
     client.raw.expect_refusal_and_end("second Hello");
     let mut other = store.client();
     common::eventually("the client is gone", || other.totals().clients == 1);

@@ -348,7 +348,7 @@ fn a_slot_is_used_again_only_when_every_reader_has_let_go() {
     reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });
     let mut refused = common::RawClient::new(store.connect());
     let limit = Refusal::LimitReached { limit: "clients_max".into(), max: 2 };
-    let (reply, _) = refused.call(&Request::Hello { label: "third".into() });
+    let (reply, _) = refused.call(&Request::Hello { label: "third".into(), serial: 1 });
     assert_eq!(reply, Reply::Failed { refusal: limit });
     reader.done(&Request::Detach { owner: id });
     let next = store.client();

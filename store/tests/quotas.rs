@@ -162,7 +162,7 @@ fn tables_pins_and_channels_have_a_limit_of_their_own() {
     assert_eq!(one.refusal(&Request::GrowTable { entries: 65 }), full(2 * CLIENT + 256, 64 * 72));
     assert!(matches!(one.refusal(&Request::Connect { peer: two.owner }), Refusal::QuotaReached { .. }));
     let mut third = common::RawClient::new(store.connect());
-    let (reply, _) = third.call(&Request::Hello { label: "third".into() });
+    let (reply, _) = third.call(&Request::Hello { label: "third".into(), serial: 1 });
     assert_eq!(reply, Reply::Failed { refusal: full(2 * CLIENT + 256, CLIENT) });
     // The bookkeeping memory of a client that has left is free for the next one.
     drop(two);

@@ -56,7 +56,12 @@ impl Left {
     /// A client as the store before had it.
     fn client(&self, slot: u16) -> Before {
         let id = OwnerId::new(slot, 1000 + u64::from(slot));
-        let record = Record { epoch: id.epoch(), committed: ENTRIES, process: std::process::id() };
+        let record = Record {
+            epoch: id.epoch(),
+            committed: ENTRIES,
+            process: std::process::id(),
+            serial: u64::from(slot),
+        };
         self.writer().set_owner(slot, record);
         let control = SharedMemory::create(c"mobula-control", control_bytes(SLOTS)).unwrap();
         let segment = SharedMemory::create(c"mobula-segment", PAGE_BYTES).unwrap();
@@ -313,4 +318,18 @@ fn one_that_stops_in_the_middle_is_not_waited_for_without_end() {
     drop(half);
     let Reply::Stats { totals } = whole.call(&Request::Stats {}).0 else { panic!("no statistics") };
     assert_eq!(totals.clients, 1);
+}
+
+/// The daemon may be killed between writing a new client into the directory and telling it. The client's process lives,
+/// and the client says hello again. If this fails, all others wait for it until the end of the resume window.
+#[test]
+fn a_client_that_was_never_welcomed_is_not_waited_for() {
+    let left = Left::new();
+    let (returning, _unwelcomed) = (left.client(1), left.client(2));
+    let store = TestStore::in_place_of_another(limits);
+    let mut first = come_back(&store, &left, &returning, &[]);
+    let mut second = RawClient::new(store.connect());
+    let (reply, _) = second.call(&Request::Hello { label: "again".into(), serial: 2 });
+    assert!(matches!(reply, Reply::Welcome { owner, .. } if owner.slot() != 1), "{reply:?}");
+    assert_eq!(first.reply(9).0, Reply::Resumed {});
 }

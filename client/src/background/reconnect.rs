@@ -38,6 +38,8 @@ const ROOM_PAUSE: Duration = Duration::from_millis(5);
 enum Failure {
     /// The daemon is gone. The next one may take this client.
     Gone,
+    /// This client has ended.
+    Ended,
     /// The daemon has refused this client, with a reason. Every other daemon would refuse it too.
     Refused(String),
 }
@@ -45,17 +47,33 @@ enum Failure {
 /// Looks for another daemon, and hands over to it. Returns `false` if there was none in time, if it refused this
 /// client, or if the client has ended.
 pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bool {
+    look_for_another(connection, |socket, deadline| {
+        let shared = client.upgrade().ok_or(Failure::Ended)?;
+        hand_over(&shared, socket, deadline)
+    })
+}
+
+/// Looks for another daemon for a client that waits for the answer to its hello, which is repeated there. Returns `false`
+/// as [`find_another`] does.
+pub(crate) fn repeat_hello(connection: &Connection) -> bool {
+    look_for_another(connection, |_, _| Ok(()))
+}
+
+/// Connects until a daemon listens that `introduce` has told of this client.
+fn look_for_another(
+    connection: &Connection,
+    introduce: impl Fn(&Socket, Option<Instant>) -> Result<(), Failure>,
+) -> bool {
     let began = Instant::now();
     let mut pause = PAUSE_MIN;
     loop {
-        let Some(shared) = client.upgrade() else { return false };
         let deadline = began.checked_add(connection.timeouts().reconnect);
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if connection.is_ending() || is_late() {
             return false;
         }
         match connection.connect_again().map_err(|_| Failure::Gone).and_then(|socket| {
-            hand_over(&shared, &socket, deadline)?;
+            introduce(&socket, deadline)?;
             Ok(socket)
         }) {
             Ok(socket) => {
@@ -67,9 +85,9 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
                 tracing::error!(reason, "another store has taken the place of the one that was killed");
                 return false;
             }
+            Err(Failure::Ended) => return false,
             Err(Failure::Gone) => {}
         }
-        drop(shared);
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE_MAX);
     }

@@ -336,6 +336,7 @@ impl Connection {
                     Ok((0, Reply::Failed { refusal })) => {
                         tracing::error!(%refusal, "the store ends the connection");
                         *self.goodbye.lock() = Some(refusal);
+                        self.end_with_daemon();
                     }
                     Ok((_, reply)) => return Received::Unclaimed(reply),
                     Err(error) => tracing::error!(%error, "dropped a reply from the store"),

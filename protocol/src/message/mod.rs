@@ -35,7 +35,7 @@ mod tests {
         let owner = OwnerId::new(3, 99);
         let object = ObjectId::new(owner, 5, 6);
         vec![
-            Request::Hello { label: "wörker".into() },
+            Request::Hello { label: "wörker".into(), serial: 1 },
             Request::Lease { bytes: u64::MAX, timeout_ms: 0 },
             Request::Attach { owner },
             Request::Publish { name: vec![0, 255], object },

@@ -97,8 +97,14 @@ impl Daemon {
     }
 
     /// Takes in a client that has sent its hello. The reply is in the outbox.
-    pub(crate) fn hello(&mut self, pid: u32, label: String, correlation: u64) -> Result<OwnerId, Refusal> {
-        hello::hello(&mut self.contents.registry, pid, label, correlation)
+    pub(crate) fn hello(
+        &mut self,
+        pid: u32,
+        label: String,
+        serial: u64,
+        correlation: u64,
+    ) -> Result<OwnerId, Refusal> {
+        hello::hello(&mut self.contents.registry, pid, label, serial, correlation)
     }
 
     /// A client belongs to this user. Without that, it belongs to the daemon's own user.

@@ -44,7 +44,7 @@ impl World {
     }
 
     fn connect(&mut self) -> bool {
-        let Ok(id) = self.daemon.hello(1, "test".into(), 0) else { return false };
+        let Ok(id) = self.daemon.hello(1, "test".into(), 1, 0) else { return false };
         let owner = &self.daemon.contents.registry.owners[&id.slot()];
         let table = TableWriter::map(owner.control.writable()).unwrap();
         let control = owner.control.clone();

@@ -17,7 +17,7 @@ pub(crate) enum Stage {
     /// It has not sent a hello, and must before the deadline.
     Greeting { deadline: Instant },
     /// It has sent a hello, and becomes a client when those of the store before are back.
-    Waiting { correlation: u64, label: String },
+    Waiting { correlation: u64, label: String, serial: u64 },
     /// It was a client of the store before, and hands back its descriptors.
     Returning,
     /// The client with this slot.

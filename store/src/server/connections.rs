@@ -79,6 +79,14 @@ impl Connections {
         self.by_key.len()
     }
 
+    /// Whether a client of this process, with this number in it, has sent its hello and waits for the answer.
+    pub(crate) fn waits_for_welcome(&self, process: u32, number: u64) -> bool {
+        self.by_key.values().any(|connection| {
+            matches!(connection.stage, Stage::Waiting { serial, .. } if serial == number)
+                && connection.credentials.pid == process
+        })
+    }
+
     /// A connection is the client with this slot from now on.
     pub(crate) fn set_client(&mut self, key: u64, slot: u16) {
         if let Some(connection) = self.by_key.get_mut(&key) {
@@ -149,11 +157,11 @@ impl Connections {
         self.send_again.take_if(|due| *due <= now).is_some()
     }
 
-    /// Tells the clients that no other store takes this one's place, so that they do not wait for one.
+    /// Tells clients, and those that wait to be clients, that no other store takes this one's place, so that they do not wait for one.
     pub(crate) fn say_goodbye(&mut self) {
         let message = Notice::Closing {}.encode(0);
         for connection in self.by_key.values_mut() {
-            if matches!(connection.stage, Stage::Client { .. }) {
+            if !matches!(connection.stage, Stage::Returning) {
                 connection.goodbye(&message);
             }
         }

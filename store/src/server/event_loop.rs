@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_protocol::socket::Packet;
 use mobula_shm::bell::Bell;
+use mobula_shm::directory::Record;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
@@ -162,8 +163,8 @@ impl EventLoop {
                 let outcome = self.daemon.request(*slot, correlation, request, Instant::now());
                 outcome.err().map(|Violation(reason)| reason)
             }
-            (Stage::Greeting { .. }, Request::Hello { label }) => {
-                connection.stage = Stage::Waiting { correlation, label };
+            (Stage::Greeting { .. }, Request::Hello { label, serial }) => {
+                connection.stage = Stage::Waiting { correlation, label, serial };
                 if self.recovery.is_none() {
                     self.let_in(key);
                 }
@@ -220,10 +221,10 @@ impl EventLoop {
     /// Makes a connection that has sent its hello a client.
     fn let_in(&mut self, key: u64) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Stage::Waiting { correlation, label } = &connection.stage else { return };
-        let (correlation, label, pid, user) =
-            (*correlation, label.clone(), connection.credentials.pid, connection.credentials.user);
-        match self.daemon.hello(pid, label, correlation) {
+        let Stage::Waiting { correlation, label, serial } = &connection.stage else { return };
+        let (correlation, label, serial) = (*correlation, label.clone(), *serial);
+        let (pid, user) = (connection.credentials.pid, connection.credentials.user);
+        match self.daemon.hello(pid, label, serial, correlation) {
             Ok(owner) => {
                 tracing::info!(%owner, pid, "client has connected");
                 self.daemon.belongs_to(owner.slot(), user);
@@ -252,7 +253,9 @@ impl EventLoop {
     /// Makes the daemon of what has come back, and lets in the clients that have waited for that.
     fn end_recovery_if_over(&mut self) {
         let now = Instant::now();
-        let Some(recovery) = self.recovery.take_if(|recovery| recovery.is_over(now)) else { return };
+        let Self { recovery, connections, .. } = self;
+        let repeats = |record: &Record| connections.waits_for_welcome(record.process, record.serial);
+        let Some(recovery) = recovery.take_if(|recovery| recovery.is_over(now, repeats)) else { return };
         let (returned, unfinished) = recovery.finish();
         for key in unfinished {
             self.close(key, "it did not come back in time");

@@ -66,7 +66,7 @@ impl TestStore {
 
     pub fn client(&self) -> Client {
         let mut raw = RawClient::new(self.connect());
-        let (reply, descriptors) = raw.call(&Request::Hello { label: "test".into() });
+        let (reply, descriptors) = raw.call(&Request::Hello { label: "test".into(), serial: 1 });
         let Reply::Welcome { owner, entries, slots, .. } = reply else { panic!("{reply:?}") };
         let [control, bell, daemon_control] = descriptors.try_into().unwrap();
         let table = TableWriter::map(control.as_fd()).unwrap();

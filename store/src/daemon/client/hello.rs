@@ -15,6 +15,7 @@ pub(crate) fn hello(
     registry: &mut Registry,
     pid: u32,
     label: String,
+    serial: u64,
     correlation: u64,
 ) -> Result<OwnerId, Refusal> {
     if label.len() > LABEL_BYTES_MAX {
@@ -30,8 +31,9 @@ pub(crate) fn hello(
     match equipped {
         Ok(attachments) => {
             failpoint(Failpoint::HelloEquipped);
-            let record = Record { epoch: id.epoch(), committed: entries, process: pid };
+            let record = Record { epoch: id.epoch(), committed: entries, process: pid, serial };
             registry.directory.set_owner(id.slot(), record);
+            failpoint(Failpoint::HelloRecorded);
             let (slots, capacity_bytes) = (registry.config.slots(), registry.config.capacity_bytes);
             let welcome = Reply::Welcome { owner: id, slots, entries, capacity_bytes };
             registry.reply(id.slot(), correlation, &welcome, attachments);

@@ -5,7 +5,8 @@
 //! longer come, the store [rebuilds](super::rebuild) its contents from the descriptors.
 //!
 //! Every client has the directory, which names the owner of each slot and its process. So the store knows which clients
-//! are missing, and does not wait for one whose process has ended. Before the first client has come, the store does not
+//! are missing, and does not wait for one whose process has ended, or whose welcome was never sent: such a client repeats
+//! its hello. Before the first client has come, the store does not
 //! have the directory, and waits for [`Config::first_resume_window`] only.
 //!
 //! The store checks everything. The directory must have the client's id, in the same process. Each memory must have the
@@ -152,7 +153,10 @@ impl Recovery {
     }
 
     /// Whether every client that can come is there, or the store has waited long enough.
-    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+    ///
+    /// `repeats_hello` says whether the client of a record waits here for its welcome. The killed store had recorded it,
+    /// and did not live to tell it. Such a client becomes a new one.
+    pub(crate) fn is_over(&mut self, now: Instant, repeats_hello: impl Fn(&Record) -> bool) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
         }
@@ -165,7 +169,7 @@ impl Recovery {
             return false;
         }
         let mut missing = left.occupied.iter().filter(|(slot, _)| !there.contains(slot));
-        missing.all(|(_, record)| record.process != 0 && has_ended(record.process))
+        missing.all(|(_, record)| record.process != 0 && (has_ended(record.process) || repeats_hello(record)))
     }
 
     /// Ends the collection. Returns what has come back, or `None` if no client has, and the keys of the clients that
@@ -367,8 +371,9 @@ mod tests {
         let config = Config { first_resume_window: window, ..Config::new("/tmp/mobula.sock", 1 << 20) };
         let began = Instant::now();
         let mut recovery = Recovery::new(config, began);
-        assert!(!recovery.is_over(began));
-        assert!(!recovery.is_over(began + window - Duration::from_millis(1)));
-        assert!(recovery.is_over(began + window));
+        let mut is_over = |now| recovery.is_over(now, |_| false);
+        assert!(!is_over(began));
+        assert!(!is_over(began + window - Duration::from_millis(1)));
+        assert!(is_over(began + window));
     }
 }

@@ -200,7 +200,7 @@ impl Schedule {
     // ---- events ----
 
     fn arrive(&mut self) {
-        let Ok(id) = self.daemon.hello(1, "simulated".into(), 0) else {
+        let Ok(id) = self.daemon.hello(1, "simulated".into(), 1, 0) else {
             let taken = self.daemon.contents.registry.owners.len();
             assert!(taken >= PROCESSES_MAX - 1 || !self.attached.is_empty(), "no room with {taken} owners");
             return self.pass(Duration::from_millis(100));
