@@ -125,6 +125,20 @@ impl Instance for Actor {
     fn is_concurrent(&self) -> bool {
         self.class.has_replies
     }
+
+    fn watches_callers(&self) -> bool {
+        self.class.caller_gone.is_some()
+    }
+
+    fn caller_gone(&mut self, caller: u64) {
+        if let (Some(caller_gone), Some(state)) = (self.class.caller_gone, self.state.as_deref_mut()) {
+            // Nobody has called: a panic is printed, and has no other consequence.
+            let _ = guarded(|| {
+                caller_gone(state, crate::Caller(caller));
+                Ok(())
+            });
+        }
+    }
 }
 
 impl Drop for Actor {

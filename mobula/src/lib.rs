@@ -108,7 +108,7 @@ pub use crate::completed::{AsCompleted, as_completed};
 pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::ref_stream::ObjectRefStream;
-pub use crate::reply::Reply;
+pub use crate::reply::{Caller, Reply};
 pub use crate::session::{Builder, init, init_or_join, stop};
 pub use crate::takeover::become_worker;
 

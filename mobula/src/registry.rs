@@ -126,7 +126,12 @@ pub struct Class {
     export: Option<&'static str>,
     /// A call does not wait for earlier ones whose arguments are not there.
     pub(crate) allow_out_of_order: bool,
+    /// Runs when a process that has called the actor is gone.
+    pub(crate) caller_gone: Option<CallerGone>,
 }
+
+/// The method of an actor that hears of callers that are gone.
+pub(crate) type CallerGone = fn(&mut dyn Any, crate::Caller);
 
 /// How the state of an actor is made, and how many of its calls run at a time.
 #[derive(Debug, Clone, Copy)]
@@ -167,12 +172,18 @@ impl Class {
     const fn made_by(name: &'static str, construct: Constructor, methods: &'static [Method]) -> Self {
         let named = hash_of(name);
         let (has_replies, allow_out_of_order, export) = (false, false, None);
-        Self { name, named, construct, methods, has_replies, allow_out_of_order, export }
+        let caller_gone = None;
+        Self { name, named, construct, methods, has_replies, allow_out_of_order, export, caller_gone }
     }
 
     /// The same, with methods that answer later.
     pub const fn with_replies(self) -> Self {
         Self { has_replies: true, ..self }
+    }
+
+    /// The same, which hears of callers that are gone.
+    pub const fn with_caller_gone(self, caller_gone: CallerGone) -> Self {
+        Self { caller_gone: Some(caller_gone), ..self }
     }
 
     /// The same, for callers in other languages too, under a name.

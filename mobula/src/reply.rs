@@ -104,6 +104,22 @@ pub struct Reply<T> {
     of: PhantomData<fn(T)>,
 }
 
+/// A process that calls an actor, as the actor tells its callers apart; see [`Reply::caller`].
+///
+/// It has a meaning only within one process of the actor: after a restart, the callers are others.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use mobula::Caller;
+///
+/// /// What each process has borrowed.
+/// fn returned(loans: &mut HashMap<Caller, u32>, caller: Caller) -> u32 {
+///     loans.remove(&caller).unwrap_or_default()
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller(pub(crate) u64);
+
 struct Place {
     reply: mobula_runtime::Reply,
     /// `Class::method`, with its module.
@@ -225,6 +241,69 @@ impl<T> Reply<T> {
     /// ```
     pub fn is_wanted(&self) -> bool {
         self.place.as_ref().is_some_and(|place| place.reply.is_wanted())
+    }
+
+    /// The process that made the call. With a method `#[remote(caller_gone)]` the actor hears of its end, and can give
+    /// what that process had to others.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// use mobula::{Caller, Reply};
+    ///
+    /// /// One process at a time has the key, until it gives it back or dies.
+    /// #[derive(Default)]
+    /// struct Key {
+    ///     owner: Option<Caller>,
+    ///     waiting: Vec<Reply<()>>,
+    /// }
+    ///
+    /// #[remote]
+    /// impl Key {
+    ///     fn new() -> Self {
+    ///         Self::default()
+    ///     }
+    ///     fn take(&mut self, reply: Reply<()>) {
+    ///         self.waiting.push(reply);
+    ///         self.lend();
+    ///     }
+    ///     fn give_back(&mut self) {
+    ///         self.owner = None;
+    ///         self.lend();
+    ///     }
+    ///     #[remote(caller_gone)]
+    ///     fn caller_gone(&mut self, caller: Caller) {
+    ///         self.waiting.retain(|reply| reply.caller() != Some(caller));
+    ///         if self.owner == Some(caller) {
+    ///             self.give_back();
+    ///         }
+    ///     }
+    ///     #[remote(local)]
+    ///     fn lend(&mut self) {
+    ///         if self.owner.is_none() && !self.waiting.is_empty() {
+    ///             let reply = self.waiting.remove(0);
+    ///             self.owner = reply.caller();
+    ///             reply.send(());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// #[remote]
+    /// fn dies_with(key: ActorHandle<Key>) -> Result<()> {
+    ///     key.take().get()?;
+    ///     std::process::abort()
+    /// }
+    ///
+    /// let _mobula = init()?;
+    /// let key = Key::remote();
+    /// let died = dies_with::options(mobula::TaskOptions::new().max_retries(0)).remote(key.clone());
+    /// key.take().get()?; // at the latest when that process is gone
+    /// # drop(died);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// `None` once the reply is given.
+    pub fn caller(&self) -> Option<Caller> {
+        self.place.as_ref().map(|place| Caller(place.reply.caller()))
     }
 
     /// Waits as a future until the caller does not want the answer any more: one side of a `select!`.

@@ -50,6 +50,8 @@ pub(crate) struct Executor {
     terminates: AtomicBool,
     /// The actor answers calls later, so that several may be under way.
     is_concurrent: AtomicBool,
+    /// The actor wants to hear of callers that are gone.
+    watches_callers: AtomicBool,
     /// The number of threads of this process that wait for results of other calls.
     waiting: AtomicUsize,
     /// Whether the head was told that the running call waits, so that its place is free.
@@ -145,6 +147,8 @@ pub(crate) enum Work {
     },
     /// The process is spent: the calls that it made end before it does.
     AwaitCalls,
+    /// A caller is gone, and the actor wants to know: the number of its link.
+    CallerGone(u64),
 }
 
 impl Executor {
@@ -159,6 +163,7 @@ impl Executor {
             exits: AtomicBool::new(false),
             terminates: AtomicBool::new(false),
             is_concurrent: AtomicBool::new(false),
+            watches_callers: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
             telling: Mutex::default(),
@@ -221,7 +226,7 @@ impl Executor {
     fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancelled> {
         let is_it = |work: &Work| match work {
             Work::Call { from: its, call, .. } => Arc::ptr_eq(its, from) && call.task == cancel.task,
-            Work::Construct { .. } | Work::AwaitCalls => false,
+            Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => false,
         };
         let mut queue = self.queue.lock();
         let before = queue.work.len();
@@ -325,6 +330,16 @@ impl Executor {
         self.is_concurrent.load(Ordering::Acquire)
     }
 
+    /// From now on, the actor hears of callers that are gone, behind the last call that each has made.
+    pub(crate) fn set_watches_callers(&self) {
+        self.watches_callers.store(true, Ordering::Release);
+    }
+
+    /// Whether the actor hears of callers that are gone: then it runs all calls that they have made.
+    pub(crate) fn watches_callers(&self) -> bool {
+        self.watches_callers.load(Ordering::Acquire)
+    }
+
     /// A call of an actor that may have several under way. It has been taken, and is not answered.
     pub(crate) fn under_way(&self, from: &Link, task: u64) -> Arc<UnderWay> {
         self.queue.lock().under_way.get(&(from.id, task)).cloned().unwrap_or_default()
@@ -364,21 +379,29 @@ impl Executor {
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
     /// that call is cancelled and returned. Detached calls stay as they are. The calls of an actor go on; the wakers of
-    /// futures that hold their replies are returned.
+    /// futures that hold their replies are returned. An actor that watches its callers runs all of their calls, and
+    /// then hears that the caller is gone.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let is_its = |work: &Work| match work {
             Work::Call { from, call, .. } => Arc::ptr_eq(from, link) && !call.is_detached,
-            Work::Construct { .. } | Work::AwaitCalls => false,
+            Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => false,
         };
+        let is_watched = self.watches_callers() && link.incoming;
         let mut queue = self.queue.lock();
-        queue.work.retain(|work| !is_its(work));
+        if is_watched {
+            queue.work.push_back(Work::CallerGone(link.id));
+            self.has_work.store(true, Ordering::Release);
+        } else {
+            queue.work.retain(|work| !is_its(work));
+        }
         let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
         let is_running = is_taken && self.runs() && !self.is_actor();
         let mut cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
         let its = queue.under_way.iter().filter(|((of, _), _)| *of == link.id);
         let wakers: Vec<_> = its.flat_map(|(_, call)| call.take_wakers()).collect();
         drop(queue);
-        if !wakers.is_empty() {
+        // The thread that runs the calls is woken.
+        if is_watched || !wakers.is_empty() {
             cancelled = Some(Cancelled { call: 0, recursive: false, wakers });
         }
         self.say_if_free(head);
@@ -618,7 +641,7 @@ impl Executor {
                 let is_detached = call.is_detached;
                 Some(Taken { link: from.id, task: call.task, caller, callee, has_limits, is_detached })
             }
-            Work::Construct { .. } | Work::AwaitCalls => None,
+            Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => None,
         };
         if self.is_concurrent()
             && let Some(taken) = &queue.taken

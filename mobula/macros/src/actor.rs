@@ -59,6 +59,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
 
     let actor = signature::bare(&block.self_ty).clone();
     let mut constructor = None;
+    let mut caller_gone = None;
     let mut methods = Vec::new();
     for item in &mut block.items {
         let ImplItem::Fn(function) = item else {
@@ -74,6 +75,12 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
                 "this name is taken by what `#[mobula::remote]` adds to the type: choose another",
             );
         } else if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
+            if options.caller_gone {
+                if caller_gone.is_some() {
+                    errors.push(&function.sig.ident, "an actor has one method for callers that are gone");
+                }
+                caller_gone = Some(function.sig.ident.clone());
+            }
             if !options.local {
                 check_receiver(receiver, &mut errors);
                 check_name(&function.sig.ident, &mut errors);
@@ -90,6 +97,14 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
             }
         }
     }
+    let is_concurrent = actor_options.concurrent.is_some() || methods.iter().any(|method| method.is_async);
+    if let (Some(method), true) = (&caller_gone, is_concurrent) {
+        errors.push(
+            method,
+            "an actor hears of callers that are gone only if it has one call at a time: no `async` methods, and no \
+             `max_concurrency`",
+        );
+    }
     if constructor.is_none() && block.trait_.is_none() {
         errors.push(
             &block.self_ty,
@@ -102,7 +117,8 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         (None, None) => block.into_token_stream(),
         (Some(constructor), None) => {
             let mobula = actor_options.mobula.take().unwrap_or_default();
-            let glue = glue(&block, &mobula, &actor, &actor_options, &constructor, &methods);
+            let glue =
+                glue(&block, &mobula, &actor, &actor_options, &constructor, &methods, caller_gone.as_ref());
             quote!(#block #glue)
         }
     }
@@ -280,6 +296,7 @@ fn glue(
     options: &ActorOptions,
     constructor: &Constructor,
     methods: &[Method],
+    caller_gone: Option<&Ident>,
 ) -> TokenStream {
     let shared = signature::shared(&block.attrs);
     let functions = block.items.iter().filter_map(|item| match item {
@@ -287,7 +304,7 @@ fn glue(
         _ => None,
     });
     let allow = signature::allow_deprecated(functions.flatten());
-    let registration = registration(actor, options, constructor, methods);
+    let registration = registration(actor, options, constructor, methods, caller_gone);
     let handle = handle(actor, methods);
     let creation = creation(mobula, actor, options, constructor);
     let import = mobula.import();
@@ -309,6 +326,7 @@ fn registration(
     options: &ActorOptions,
     constructor: &Constructor,
     methods: &[Method],
+    caller_gone: Option<&Ident>,
 ) -> TokenStream {
     let encoded = Ident::new("arguments", Span::mixed_site());
     let is_concurrent = options.concurrent.is_some() || methods.iter().any(|method| method.is_async);
@@ -364,6 +382,16 @@ fn registration(
     };
     let with_replies =
         methods.iter().any(|method| method.arguments.answer().is_some()).then(|| quote!(.with_replies()));
+    let with_caller_gone = caller_gone.map(|_| quote!(.with_caller_gone(__caller_gone)));
+    let caller_gone = caller_gone.map(|method| {
+        quote! {
+            fn __caller_gone(actor: &mut dyn ::core::any::Any, caller: __mobula::Caller) {
+                if let ::core::result::Result::Ok(actor) = __mobula::__private::downcast::<#actor>(actor) {
+                    <#actor>::#method(actor, caller);
+                }
+            }
+        }
+    });
     let out_of_order = options.allow_out_of_order.then(|| quote!(.allow_out_of_order()));
     quote! {
         fn __new(#encoded: &mut __mobula::__private::Arguments<'_, '_>) -> __mobula::__private::#construction {
@@ -372,6 +400,7 @@ fn registration(
         }
 
         #calls
+        #caller_gone
 
         enum __Method { #numbers }
 
@@ -382,7 +411,7 @@ fn registration(
             __new,
             &[#entries],
             #concurrency
-        )#with_replies #out_of_order #export;
+        )#with_replies #with_caller_gone #out_of_order #export;
     }
 }
 

@@ -179,6 +179,8 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
 /// - `#[remote(group = "io")]`: the method's concurrency group.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
+/// - `#[remote(caller_gone)]`: a local method `fn(&mut self, caller: Caller)`, which runs when a process that has
+///   called the actor is gone: see `mobula::Reply::caller`. For actors with one call at a time.
 ///
 /// A method with an argument `Reply<T>` answers through it, later: see `mobula::Reply`.
 ///

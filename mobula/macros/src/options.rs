@@ -67,6 +67,8 @@ pub(crate) struct MethodOptions {
     pub(crate) group: Option<LitStr>,
     /// The handle does not have this method.
     pub(crate) local: bool,
+    /// The actor's process calls this method when a caller is gone.
+    pub(crate) caller_gone: bool,
 }
 
 /// Whether the results are a stream, and how many of its items are in flight at most.
@@ -279,9 +281,12 @@ impl MethodOptions {
                 } else if meta.path.is_ident("local") {
                     options.local = true;
                     Ok(())
+                } else if meta.path.is_ident("caller_gone") {
+                    (options.local, options.caller_gone) = (true, true);
+                    Ok(())
                 } else {
-                    let known = "a method of an actor takes `num_returns`, `streaming`, `max_in_flight`, `group` and \
-                                 `local`";
+                    let known = "a method of an actor takes `num_returns`, `streaming`, `max_in_flight`, `group`, \
+                                 `local` and `caller_gone`";
                     Err(unknown(&meta, known))
                 }
             })?;

@@ -83,6 +83,18 @@ pub trait Instance: Any {
         false
     }
 
+    /// Whether the instance wants to hear of callers that are gone. Then all calls that a process has made run, also
+    /// those that were waiting when it died, and [`caller_gone`](Self::caller_gone) comes behind the last one. Asked
+    /// once.
+    fn watches_callers(&self) -> bool {
+        false
+    }
+
+    /// The process with this [number](crate::Reply::caller) is gone, and its last call has run.
+    fn caller_gone(&mut self, caller: u64) {
+        let _ = caller;
+    }
+
     /// Begins a call of an instance that is concurrent. The next call of the actor begins when this returns.
     fn begin(&mut self, method: u32, call: OwnedCall) {
         call.run(|on| self.call(method, on));

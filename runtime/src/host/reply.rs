@@ -44,6 +44,12 @@ impl Reply {
         self.returns
     }
 
+    /// The number of the process that made the call. This process gives no other caller the same one.
+    #[must_use]
+    pub fn caller(&self) -> u64 {
+        self.to.id
+    }
+
     /// Gives the next result, as [`Invocation::give`](crate::Invocation::give) does.
     ///
     /// # Errors

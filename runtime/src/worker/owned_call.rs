@@ -95,7 +95,8 @@ impl OwnedCall {
         let task = parts.call.task;
         let is_detached = parts.call.is_detached;
         let is_too_late = parts.call.limits.is_some_and(|limits| limits.is_past());
-        if is_too_late || parts.under_way.is_cancelled() || parts.from.is_closed() && !is_detached {
+        let is_orphaned = parts.from.is_closed() && !is_detached && !executor.watches_callers();
+        if is_too_late || parts.under_way.is_cancelled() || is_orphaned {
             let removed = NoResults::Removed { task };
             let _ = parts.from.send_with(Vec::new(), |record| removed.append_to(record));
             executor.answered(&parts.from, task);

@@ -53,12 +53,20 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
         };
         match work {
             Work::AwaitCalls => _ = await_calls(),
+            Work::CallerGone(caller) => {
+                if let Some(actor) = actor.as_deref_mut() {
+                    actor.caller_gone(caller);
+                }
+            }
             Work::Construct { actor: id, class, arguments, payloads } => {
                 termination::catch();
                 let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
                 let result = host.construct(class, &mut on).map(|made| {
                     if made.is_concurrent() {
                         executor.set_concurrent();
+                    }
+                    if made.watches_callers() {
+                        executor.set_watches_callers();
                     }
                     actor = Some(made);
                 });

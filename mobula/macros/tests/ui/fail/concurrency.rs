@@ -39,4 +39,16 @@ impl Deep {
     }
 }
 
+struct Watching;
+
+#[mobula::remote(max_concurrency = 2)]
+impl Watching {
+    fn new() -> Self {
+        Watching
+    }
+
+    #[remote(caller_gone)]
+    fn gone(&mut self, _caller: mobula::Caller) {}
+}
+
 fn main() {}
