@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Reply, Request};
-use mobula_shm::memory::check_received;
+use mobula_shm::memory::{SharedMemory, check_received};
 use mobula_shm::ring::{self, Consumer, Marker, Peek, Producer};
 use parking_lot::Mutex;
 
@@ -15,6 +16,7 @@ use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 use crate::reader::peer::Peer;
 use crate::reader::peers::Peers;
+use crate::shared::Shared;
 
 /// The error of [`Receiver::next`].
 ///
@@ -171,12 +173,43 @@ impl Channel {
         for end in [&mine, &theirs] {
             check_received(end.as_fd(), ring::end_bytes(data_bytes))?;
         }
-        let (producer, consumer) = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
-        let open = Arc::new(OpenChannel { id, peer: peer.clone(), channels });
+        let rings = ring::open(mine.as_fd(), theirs.as_fd(), data_bytes)?;
+        let peer_id = peer.id;
+        Ok(Self::of(OpenChannel { id, end: End::Peer { peer, channels } }, peer_id, rings))
+    }
+
+    fn of(open: OpenChannel, peer: OwnerId, (producer, consumer): (Producer, Consumer)) -> Self {
+        let open = Arc::new(open);
         let sender = Sender { producer, channel: open.clone(), found_asleep: false };
-        Ok(Self { id, peer: peer.id, sender, receiver: Receiver { consumer, channel: open } })
+        Self { id: open.id, peer, sender, receiver: Receiver { consumer, channel: open } }
+    }
+
+    /// Both ends of a channel from this client to itself. The daemon knows nothing of it.
+    pub(crate) fn loop_back(client: &Arc<Shared>, own: OwnerId) -> Result<[Self; 2], ClientError> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(LOOP_BACK_FIRST);
+        let memory = || {
+            let memory = SharedMemory::create(c"mobula-loop", ring::end_bytes(LOOP_BACK_BYTES))?;
+            memory.allocate(0..ring::end_bytes(LOOP_BACK_BYTES))?;
+            Ok::<_, std::io::Error>(memory)
+        };
+        let memories = [memory()?, memory()?];
+        let end = |mine: &SharedMemory, theirs: &SharedMemory| {
+            let rings = ring::open(mine.writable(), theirs.read_only()?.as_fd(), LOOP_BACK_BYTES)?;
+            let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, ClientError>(Self::of(
+                OpenChannel { id, end: End::Own(Arc::downgrade(client)) },
+                own,
+                rings,
+            ))
+        };
+        Ok([end(&memories[0], &memories[1])?, end(&memories[1], &memories[0])?])
     }
 }
+
+/// The numbers of channels to oneself. The daemon's begin at 1, and never come so far.
+const LOOP_BACK_FIRST: u64 = 1 << 63;
+/// Bytes of data of each of their ends, as the daemon's usually have.
+const LOOP_BACK_BYTES: u32 = 64 << 10;
 
 /// The channels of a client that are open, each with the client at its other end.
 pub(crate) struct Channels {
@@ -214,24 +247,53 @@ impl Channels {
     }
 }
 
-/// Tells the daemon when both halves of a channel are gone.
+/// Wakes the other end, and tells the daemon when both halves of a channel are gone.
 struct OpenChannel {
     id: u64,
-    peer: Arc<Peer>,
-    channels: Arc<Channels>,
+    end: End,
+}
+
+/// The other end of a channel.
+enum End {
+    Peer {
+        peer: Arc<Peer>,
+        channels: Arc<Channels>,
+    },
+    /// It is in this client.
+    Own(Weak<Shared>),
+}
+
+impl OpenChannel {
+    /// The other end has something to look at. Returns whether it slept.
+    fn wake(&self, finds_idle: impl FnOnce() -> bool) -> bool {
+        match &self.end {
+            End::Peer { peer, .. } => peer.wake_for(finds_idle),
+            // Some thread of this process may sleep, although this one does not.
+            End::Own(client) => {
+                let is_idle = finds_idle();
+                if let Some(client) = client.upgrade() {
+                    let bell = client.events.bell();
+                    if is_idle { bell.ring_for_idle() } else { bell.ring() }
+                }
+                true
+            }
+        }
+    }
 }
 
 impl fmt::Debug for OpenChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenChannel").field("id", &self.id).field("peer", &self.peer.id).finish()
+        f.debug_struct("OpenChannel").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 impl Drop for OpenChannel {
     fn drop(&mut self) {
         // In a forked child another thread of the parent's may have the lock for ever.
-        if !self.peer.is_child() {
-            self.channels.close(self.id);
+        if let End::Peer { peer, channels } = &self.end
+            && !peer.is_child()
+        {
+            channels.close(self.id);
         }
     }
 }
@@ -291,7 +353,7 @@ impl Sender {
     /// [`record_bytes_max`](Self::record_bytes_max).
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
-        self.found_asleep = self.channel.peer.wake_for(|| self.producer.finds_idle());
+        self.found_asleep = self.channel.wake(|| self.producer.finds_idle());
         Ok(position)
     }
 
@@ -429,7 +491,7 @@ impl Receiver {
     /// ```
     pub fn done(&mut self) {
         if self.consumer.advance() {
-            self.channel.peer.wake();
+            self.channel.wake(|| false);
         }
     }
 }

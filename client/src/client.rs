@@ -631,6 +631,17 @@ impl Client {
         Channel::connect(peers, channels, peer)
     }
 
+    /// Both ends of a channel from this client to itself, which the daemon knows nothing of: what is sent at one comes
+    /// out at the other. Twenty system calls, no message.
+    ///
+    /// # Errors
+    /// [`ClientError::System`]: too many descriptors, or no memory.
+    // For the runtime, whose actors may call themselves.
+    #[doc(hidden)]
+    pub fn loop_back(&self) -> Result<[Channel; 2], ClientError> {
+        Channel::loop_back(self.shared(), self.id())
+    }
+
     /// Accepts a channel that another client has opened. A round trip, the first time for each client.
     ///
     /// ```

@@ -1,11 +1,14 @@
 //! Channels to the processes that run calls of this one.
 //!
+//! An actor may have a handle to itself. Its calls go through a channel within the process, so that they take the way
+//! of all calls, and keep their order.
+//!
 //! A process that is short of descriptors or memory can neither open nor accept a channel. No call may hang for that
 //! reason: the calls that would be sent fail with it, and the next call tries again.
 
 use std::sync::Arc;
 
-use mobula_client::{Client, ClientError, OwnerId, Refusal};
+use mobula_client::{Channel, Client, ClientError, OwnerId, Refusal};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
@@ -52,7 +55,9 @@ impl Reach {
         if let Some(link) = self.opened.lock().get(&process) {
             return Ok(link.clone());
         }
-        let channel = self.client.connect_to(process).inspect_err(|error| {
+        let opened =
+            if process == self.client.id() { self.loop_back() } else { self.client.connect_to(process) };
+        let channel = opened.inspect_err(|error| {
             tracing::debug!(%process, %error, "no channel could be opened to a process");
         })?;
         let link = Arc::new(Link::new(channel, false));
@@ -63,6 +68,13 @@ impl Reach {
             self.forget(&link);
         }
         Ok(link)
+    }
+
+    /// Opens a channel to this process. Its other end receives calls, as those that other processes have opened.
+    fn loop_back(&self) -> Result<Channel, ClientError> {
+        let [own, other] = self.client.loop_back()?;
+        self.links.add(&Arc::new(Link::new(other, true)));
+        Ok(own)
     }
 
     /// The link of this number to a process, if it is open.
