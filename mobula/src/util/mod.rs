@@ -1,5 +1,5 @@
 //! Tools for common patterns, made of the calls and actors that every program has: maps over many items, reductions,
-//! pools of actors.
+//! pools of actors, queues and locks between processes.
 //!
 //! ```
 //! use mobula::prelude::*;
@@ -25,10 +25,24 @@
 //! ```
 
 mod actor_pool;
+mod barrier;
 mod map;
+mod permits;
 mod progress;
+mod queue;
 mod reduce;
+mod rw_lock;
+mod semaphore;
+mod shared;
+mod signal;
+mod waiting;
 
 pub use self::actor_pool::{ActorPool, PoolMap};
+pub use self::barrier::{Barrier, BarrierError};
 pub use self::map::{Map, map};
+pub use self::queue::{GetError, PutError, Queue};
 pub use self::reduce::reduce;
+pub use self::rw_lock::{Lease, RwLock};
+pub use self::semaphore::{Permit, Semaphore};
+pub use self::shared::{Shared, shared};
+pub use self::signal::Signal;

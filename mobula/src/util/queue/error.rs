@@ -1,0 +1,149 @@
+//! Why an item was not put, or not got.
+
+use std::fmt;
+
+use mobula_runtime::{Error, Failure};
+
+/// Why the queue does not have an item. It gives the item back: what was put by [`put`](super::Queue::put) and its
+/// relatives, or a list of those of [`put_many`](super::Queue::put_many) that are not in the queue.
+///
+/// ```
+/// use mobula::util::{PutError, Queue};
+///
+/// let _mobula = mobula::init()?;
+/// let queue = Queue::new(1);
+/// queue.put("first".to_owned())?;
+/// let Err(PutError::Full(item)) = queue.put_nowait("second".to_owned()) else { panic!("it is full") };
+/// assert_eq!(item, "second");
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[non_exhaustive]
+pub enum PutError<T> {
+    /// There is no room; or there was none until the time was over.
+    Full(T),
+    /// The queue was [closed](super::Queue::close).
+    Closed(T),
+    /// The queue's actor cannot be reached, or the item cannot be encoded. Whether the queue has the item is known only
+    /// in the latter case: then it has not.
+    Failed {
+        /// The item.
+        item: T,
+        /// The reason.
+        error: Error,
+    },
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    ///
+    /// ```
+    /// use mobula::util::Queue;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let queue = Queue::new(1);
+    /// queue.put(1)?;
+    /// assert_eq!(queue.put_nowait(2).unwrap_err().into_item(), 2);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn into_item(self) -> T {
+        match self {
+            Self::Full(item) | Self::Closed(item) | Self::Failed { item, .. } => item,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("Full(..)"),
+            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Failed { error, .. } => write!(f, "Failed({error:?})"),
+        }
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the queue is full: take items out, wait longer, or make it larger"),
+            Self::Closed(_) => f.write_str("the queue is closed: it takes no more items"),
+            Self::Failed { error, .. } => error.fmt(f),
+        }
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed { error, .. } => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// Without the item: for functions that return a [`Result`](crate::Result).
+impl<T> From<PutError<T>> for Error {
+    fn from(error: PutError<T>) -> Self {
+        match error {
+            PutError::Failed { error, .. } => error,
+            error => Failure::Other(error.to_string()).into(),
+        }
+    }
+}
+
+/// Why there is no item.
+///
+/// ```
+/// use mobula::util::{GetError, Queue};
+///
+/// let _mobula = mobula::init()?;
+/// let queue = Queue::<u64>::new(0);
+/// assert!(matches!(queue.get_nowait(), Err(GetError::Empty)));
+/// queue.close()?;
+/// assert!(matches!(queue.get(), Err(GetError::Closed)));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is no item, or not as many as wanted; or there was none until the time was over.
+    Empty,
+    /// The queue was [closed](super::Queue::close), and has no item left.
+    Closed,
+    /// The queue's actor cannot be reached, or the item is no `T`.
+    Failed(Error),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the queue does not have as many items as wanted: wait longer"),
+            Self::Closed => f.write_str("the queue is closed, and has no item left"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for GetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for GetError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<GetError> for Error {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Failed(error) => error,
+            error => Failure::Other(error.to_string()).into(),
+        }
+    }
+}
