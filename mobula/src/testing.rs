@@ -1,8 +1,11 @@
 //! Sessions for tests.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::LazyLock;
 
 use mobula_runtime::Session;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::session::Builder;
 
@@ -28,8 +31,8 @@ use crate::session::Builder;
 /// another.join().expect("it does not panic");
 /// ```
 ///
-/// A test that needs a session of its own, with other options or to end it, belongs in a test program of its own, which
-/// is another process.
+/// A test that needs a session of its own, with other options or to end it, has it by [`own_session`]: in a test program
+/// whose other tests do the same.
 ///
 /// # Panics
 /// If no session can be had: the panic says why.
@@ -39,4 +42,70 @@ pub fn session() -> &'static Session {
         Err(error) => panic!("tests have no session: {error}"),
     });
     &SESSION
+}
+
+/// A session for one test alone, with options of its own. It ends when this is dropped.
+///
+/// A process has one session at a time, so tests that call this wait for each other. Tests of one program call either
+/// this or [`session`]: the session that all share does not end before the process.
+///
+/// ```
+/// use mobula::Builder;
+///
+/// #[mobula::remote]
+/// fn double(x: u32) -> u32 {
+///     2 * x
+/// }
+///
+/// fn test_with_one_worker() {
+///     let session = mobula::testing::own_session(Builder::new().num_cpus(1));
+///     assert_eq!(double::remote(4).get().unwrap(), 8);
+///     drop(session); // all processes of the session have ended
+/// }
+///
+/// // The test harness calls each in a thread of its own.
+/// let another = std::thread::spawn(test_with_one_worker);
+/// test_with_one_worker();
+/// another.join().expect("it does not panic");
+/// ```
+///
+/// # Panics
+/// If the session does not start, or the process has one that does not come from here: the panic says why.
+#[must_use = "the session ends when it is dropped"]
+pub fn own_session(builder: Builder) -> OwnSession {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock();
+    match builder.init() {
+        Ok(session) => OwnSession { session, _turn: turn },
+        Err(error) => panic!("the test has no session: {error}"),
+    }
+}
+
+/// The session of one test; see [`own_session`].
+///
+/// ```
+/// use mobula::testing::{OwnSession, own_session};
+///
+/// let session: OwnSession = own_session(mobula::Builder::new());
+/// assert!(!session.client().stats()?.clients.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
+pub struct OwnSession {
+    // It ends before another test has its turn.
+    session: Session,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for OwnSession {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl fmt::Debug for OwnSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnSession").field(&self.session).finish()
+    }
 }
