@@ -31,8 +31,8 @@ use crate::session::Builder;
 /// another.join().expect("it does not panic");
 /// ```
 ///
-/// A test that needs a session of its own, with other options or to end it, has it by [`own_session`]: in a test program
-/// whose other tests do the same.
+/// A test that needs a session of its own, with other options or to end it, has it by [`own_session`]: in a test
+/// program whose other tests do the same.
 ///
 /// # Panics
 /// If no session can be had: the panic says why.

@@ -1,5 +1,5 @@
-//! Permits that processes have for a while: the actor that keeps them, and a call for some. `Semaphore` and `RwLock` are
-//! its faces.
+//! Permits that processes have for a while: the actor that keeps them, and a call for some. `Semaphore` and `RwLock`
+//! are its faces.
 
 mod state;
 
