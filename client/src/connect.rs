@@ -48,8 +48,8 @@ pub(crate) fn connect(path: &Path, options: ConnectOptions) -> Result<Arc<Shared
     Ok(shared)
 }
 
-/// The first request, before there is a background thread. If the daemon is killed meanwhile, the hello goes to the next
-/// one.
+/// The first request, before there is a background thread. If the daemon is killed meanwhile, the hello goes to the
+/// next one.
 fn say_hello(connection: &Connection, label: String) -> Result<Answer, ClientError> {
     std::thread::scope(|scope| {
         let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {

@@ -53,8 +53,8 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
     })
 }
 
-/// Looks for another daemon for a client that waits for the answer to its hello, which is repeated there. Returns `false`
-/// as [`find_another`] does.
+/// Looks for another daemon for a client that waits for the answer to its hello, which is repeated there. Returns
+/// `false` as [`find_another`] does.
 pub(crate) fn repeat_hello(connection: &Connection) -> bool {
     look_for_another(connection, |_, _| Ok(()))
 }

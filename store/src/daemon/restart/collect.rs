@@ -5,9 +5,9 @@
 //! longer come, the store [rebuilds](super::rebuild) its contents from the descriptors.
 //!
 //! Every client has the directory, which names the owner of each slot and its process. So the store knows which clients
-//! are missing, and does not wait for one whose process has ended, or whose welcome was never sent: such a client repeats
-//! its hello. Before the first client has come, the store does not
-//! have the directory, and waits for [`Config::first_resume_window`] only.
+//! are missing, and does not wait for one whose process has ended, or whose welcome was never sent: such a client
+//! repeats its hello. Before the first client has come, the store does not have the directory, and waits for
+//! [`Config::first_resume_window`] only.
 //!
 //! The store checks everything. The directory must have the client's id, in the same process. Each memory must have the
 //! size and the seals that stores give it.
@@ -154,8 +154,8 @@ impl Recovery {
 
     /// Whether every client that can come is there, or the store has waited long enough.
     ///
-    /// `repeats_hello` says whether the client of a record waits here for its welcome. The killed store had recorded it,
-    /// and did not live to tell it. Such a client becomes a new one.
+    /// `repeats_hello` says whether the client of a record waits here for its welcome. The killed store had recorded
+    /// it, and did not live to tell it. Such a client becomes a new one.
     pub(crate) fn is_over(&mut self, now: Instant, repeats_hello: impl Fn(&Record) -> bool) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
