@@ -12,14 +12,19 @@
 //!                    impl Counter               `Counter::remote`, `Counter::options`
 //!                }
 //! ```
+//!
+//! A block with generic parameters is registered once for each of its instances: there is one such constant for each,
+//! in which the parameters are aliases of what they stand for, as in `type T = i32;`.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, ReceiverKind, ReturnType, Type};
+use syn::{
+    Attribute, FnArg, GenericParam, ImplItem, ImplItemFn, ItemImpl, Receiver, ReceiverKind, ReturnType, Type,
+};
 
-use crate::options::{self, ActorOptions, MethodOptions, Mobula};
+use crate::options::{self, ActorOptions, Instance, MethodOptions, Mobula};
 use crate::signature::{self, Arguments, Returns};
 use crate::{Errors, with_error};
 
@@ -55,7 +60,7 @@ struct Method {
 pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
     let mut errors = Errors::default();
     let mut actor_options = errors.take(ActorOptions::parse(options));
-    check_block(&block, &mut errors);
+    check_block(&block, &actor_options, &mut errors);
 
     let actor = signature::bare(&block.self_ty).clone();
     let mut constructor = None;
@@ -117,43 +122,111 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         (None, None) => block.into_token_stream(),
         (Some(constructor), None) => {
             let mobula = actor_options.mobula.take().unwrap_or_default();
-            let glue =
-                glue(&block, &mobula, &actor, &actor_options, &constructor, &methods, caller_gone.as_ref());
-            quote!(#block #glue)
+            let instances = match instantiate(&block, &actor_options) {
+                Ok(instances) => instances,
+                Err(error) => return with_error(block.into_token_stream(), error),
+            };
+            let glue = instances.iter().map(|instance| {
+                let (name, aliases) = (class_name(&actor, instance), instance.aliases());
+                let class = Class { actor: &actor, name: &name, aliases };
+                glue(&block, &mobula, &class, &actor_options, &constructor, &methods, caller_gone.as_ref())
+            });
+            quote!(#block #(#glue)*)
         }
     }
 }
 
-fn check_block(block: &ItemImpl, errors: &mut Errors) {
+fn check_block(block: &ItemImpl, options: &ActorOptions, errors: &mut Errors) {
     if let Some((path, _)) = &block.trait_ {
-        errors.push(path, "an actor's methods stand in an `impl` block of the type itself, not of a trait");
+        errors.push(
+            path,
+            "an actor's methods stand in an `impl` block of the type itself, not of a trait: let a method there call \
+             the trait's",
+        );
     }
     if let Some(token) = &block.unsafety {
         errors.push(token, "an actor's `impl` block is not `unsafe`");
     }
-    if !block.generics.params.is_empty() {
+    let lifetimes = block.generics.params.iter().filter(|param| matches!(param, GenericParam::Lifetime(_)));
+    for lifetime in lifetimes {
+        errors.push(lifetime, "an actor owns its state: its type has no lifetime parameters");
+    }
+    if !block.generics.params.is_empty() && options.instances.is_none() {
         errors.push(
             &block.generics.params,
-            "an actor has no generic parameters: it is registered once, by its name; write a type for each",
+            "each class is registered by its name: say what the parameters stand for, as in \
+             `#[remote(instances(i32, String))]`",
         );
     }
-    if let Some(clause) = &block.generics.where_clause {
+    if let Some(clause) = &block.generics.where_clause
+        && block.generics.params.is_empty()
+    {
         errors.push(clause, "an actor has no `where` clause: it is registered once, for one set of types");
     }
-    match signature::bare(&block.self_ty) {
-        Type::Path(path) if path.qself.is_none() => {
-            if let Some(segment) = path.path.segments.iter().find(|segment| !segment.arguments.is_empty()) {
-                // The error about the parameters that these mention is enough.
-                if block.generics.params.is_empty() {
-                    errors.push(
-                        &segment.arguments,
-                        "an actor has no generic arguments: put the type into a struct of its own",
-                    );
-                }
-            }
+    if let Some((path, instances)) = &options.instances {
+        if block.generics.params.is_empty() {
+            errors.push(path, "instances are for a block with generic parameters, as in `impl<T> Stack<T>`");
         }
+        if let Some(export) = options.export.as_ref().filter(|_| instances.len() > 1) {
+            errors.push(export, "an exported name is one class's: give each instance a type of its own");
+        }
+    }
+    match signature::bare(&block.self_ty) {
+        Type::Path(path) if path.qself.is_none() => {}
         other => errors.push(other, "an actor is a type with a name of its own"),
     }
+}
+
+/// What one class of a block has in place of its generic parameters.
+struct Instantiated<'a>(Vec<(&'a GenericParam, TokenStream)>);
+
+impl Instantiated<'_> {
+    /// `type T = i32;`
+    fn aliases(&self) -> TokenStream {
+        let alias = |(param, argument): &(&GenericParam, TokenStream)| match param {
+            GenericParam::Const(param) => {
+                let (name, ty) = (&param.ident, &param.ty);
+                quote!(const #name: #ty = #argument;)
+            }
+            GenericParam::Type(param) => {
+                let name = &param.ident;
+                quote!(type #name = #argument;)
+            }
+            GenericParam::Lifetime(_) => TokenStream::new(),
+        };
+        self.0.iter().map(alias).collect()
+    }
+
+    /// The argument of the parameter of this name.
+    fn argument(&self, name: &Ident) -> Option<&TokenStream> {
+        let is_it = |param: &GenericParam| match param {
+            GenericParam::Const(param) => param.ident == *name,
+            GenericParam::Type(param) => param.ident == *name,
+            GenericParam::Lifetime(_) => false,
+        };
+        self.0.iter().find(|(param, _)| is_it(param)).map(|(_, argument)| argument)
+    }
+}
+
+/// The classes of a block: one, or one for each instance of its parameters.
+fn instantiate<'a>(block: &'a ItemImpl, options: &ActorOptions) -> syn::Result<Vec<Instantiated<'a>>> {
+    let params = &block.generics.params;
+    let Some((_, instances)) = &options.instances else { return Ok(vec![Instantiated(Vec::new())]) };
+    let instantiate = |instance: &Instance| {
+        let arguments = match &instance.parts {
+            Some(parts) if params.len() > 1 => parts.clone(),
+            _ => vec![instance.whole.clone()],
+        };
+        if arguments.len() != params.len() {
+            let message = format!(
+                "the block has {} parameters: write an argument for each, in parentheses",
+                params.len()
+            );
+            return Err(syn::Error::new_spanned(&instance.whole, message));
+        }
+        Ok(Instantiated(params.iter().zip(arguments).collect()))
+    };
+    instances.iter().map(instantiate).collect()
 }
 
 /// An option on a constant or a type of the block means nothing.
@@ -288,11 +361,21 @@ fn read_constructor(function: &mut ImplItemFn, actor: &Type, errors: &mut Errors
     Constructor { vis: signature::repeated(&function.vis), arguments, fallible, output }
 }
 
-/// All that is added, hidden in a constant without a name.
+/// The type of an actor.
+struct Class<'a> {
+    /// As the block has it.
+    actor: &'a Type,
+    /// The name that it is registered by.
+    name: &'a str,
+    /// What its parameters stand for.
+    aliases: TokenStream,
+}
+
+/// All that is added for one class, hidden in a constant without a name.
 fn glue(
     block: &ItemImpl,
     mobula: &Mobula,
-    actor: &Type,
+    class: &Class<'_>,
     options: &ActorOptions,
     constructor: &Constructor,
     methods: &[Method],
@@ -304,15 +387,16 @@ fn glue(
         _ => None,
     });
     let allow = signature::allow_deprecated(functions.flatten());
-    let registration = registration(actor, options, constructor, methods, caller_gone);
-    let handle = handle(actor, methods);
-    let creation = creation(mobula, actor, options, constructor);
-    let import = mobula.import();
+    let registration = registration(class, options, constructor, methods, caller_gone);
+    let handle = handle(class, methods);
+    let creation = creation(mobula, class, options, constructor);
+    let (import, aliases) = (mobula.import(), &class.aliases);
     quote! {
         #(#shared)*
         #allow
         const _: () = {
             #import
+            #aliases
             #registration
             #handle
             #creation
@@ -322,7 +406,7 @@ fn glue(
 
 /// How a worker finds the type, makes it and calls its methods.
 fn registration(
-    actor: &Type,
+    class: &Class<'_>,
     options: &ActorOptions,
     constructor: &Constructor,
     methods: &[Method],
@@ -331,7 +415,7 @@ fn registration(
     let encoded = Ident::new("arguments", Span::mixed_site());
     let is_concurrent = options.concurrent.is_some() || methods.iter().any(|method| method.is_async);
 
-    let class = class_name(actor);
+    let Class { actor, name: class, .. } = class;
     let decode = constructor.arguments.decode(&encoded, &TokenStream::new());
     let decoded = constructor.arguments.decoded();
     // An error about the return type then points there.
@@ -502,8 +586,8 @@ impl Kind {
 }
 
 /// The methods as the callers of a handle see them.
-fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
-    let class = class_name(actor);
+fn handle(class: &Class<'_>, methods: &[Method]) -> TokenStream {
+    let Class { actor, name: class, .. } = class;
     let call = Ident::new("call", Span::mixed_site());
     let methods = methods.iter().enumerate().map(|(index, method)| {
         let Method { vis, name, arguments, returns, in_flight_max, cfg, attributes, .. } = method;
@@ -557,7 +641,12 @@ fn handle(actor: &Type, methods: &[Method]) -> TokenStream {
 }
 
 /// `Counter::remote` and `Counter::options`.
-fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: &Constructor) -> TokenStream {
+fn creation(
+    mobula: &Mobula,
+    class: &Class<'_>,
+    options: &ActorOptions,
+    constructor: &Constructor,
+) -> TokenStream {
     // Options that the caller leaves open come from the attribute.
     let max_restarts = options.max_restarts.as_ref().map(|limit| quote!(.max_restarts(#limit)));
     let max_task_retries = options.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
@@ -569,7 +658,7 @@ fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: 
         __mobula::ActorOptions::new() #max_restarts #max_task_retries #max_pending_calls #lifetime #demand
     };
     let Constructor { vis, arguments, .. } = constructor;
-    let class = class_name(actor);
+    let Class { actor, name: class, .. } = class;
     let create = Ident::new("create", Span::mixed_site());
     let (parameters, names, attach) = (arguments.parameters(), arguments.names(), arguments.attach(&create));
     let argument_docs = arguments.docs();
@@ -609,16 +698,41 @@ fn creation(mobula: &Mobula, actor: &Type, options: &ActorOptions, constructor: 
     }
 }
 
-/// The type's name as the user knows it: `Counter`, or `shapes::Counter` where the block names it so.
-fn class_name(actor: &Type) -> String {
-    match actor {
-        Type::Path(path) => {
-            let names: Vec<_> =
-                path.path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
-            names.join("::")
+/// The type's name as the user knows it: `Counter`, or `shapes::Counter` where the block names it so; `Stack<i32>` where
+/// it has parameters.
+fn class_name(actor: &Type, instance: &Instantiated<'_>) -> String {
+    tidy(&with_arguments(actor.to_token_stream(), instance).to_string())
+}
+
+/// Puts what parameters stand for in their places.
+fn with_arguments(tokens: TokenStream, instance: &Instantiated<'_>) -> TokenStream {
+    let replace = |token| match token {
+        TokenTree::Ident(ident) => match instance.argument(&ident) {
+            Some(argument) => argument.clone(),
+            None => ident.unraw().to_token_stream(),
+        },
+        TokenTree::Group(group) => {
+            TokenTree::Group(Group::new(group.delimiter(), with_arguments(group.stream(), instance))).into()
         }
-        other => other.to_token_stream().to_string(),
+        other => TokenStream::from(other),
+    };
+    tokens.into_iter().map(replace).collect()
+}
+
+/// The text of tokens, with spaces between words and behind commas alone.
+fn tidy(text: &str) -> String {
+    let mut tidied = String::new();
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        tidied.push_str(word);
+        let Some(next) = words.peek().and_then(|next| next.chars().next()) else { break };
+        let last = tidied.chars().next_back().unwrap_or_default();
+        if is_word(last) && is_word(next) || matches!(last, ',' | ';') {
+            tidied.push(' ');
+        }
     }
+    tidied
 }
 
 /// The name of a method's number, and of the function that calls it.

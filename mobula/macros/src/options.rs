@@ -2,12 +2,16 @@
 //!
 //! This module only reads them. `signature` decides whether a number fits the function below it.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::meta::ParseNestedMeta;
-use syn::parse::Parser;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprLit, Lit, LitBool, LitInt, LitStr, Meta, Path, Result, parse_quote};
+use syn::{
+    Attribute, Expr, ExprLit, GenericArgument, Lit, LitBool, LitInt, LitStr, Meta, Path, Result, Token,
+    parse_quote,
+};
 
 /// The largest tuple whose elements can become objects of their own, as `mobula` implements them.
 const NUM_RETURNS_MAX: usize = 8;
@@ -47,9 +51,36 @@ pub(crate) struct ActorOptions {
     pub(crate) concurrency_groups: Vec<(Ident, Limit)>,
     pub(crate) allow_out_of_order: bool,
     pub(crate) demand: Demand,
+    /// What the generic parameters of the block stand for, and where that is written.
+    pub(crate) instances: Option<(Path, Vec<Instance>)>,
     /// Known not to be empty.
     pub(crate) export: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
+}
+
+/// What the generic parameters of a block stand for: `i32`, or `(i32, 4)` for two of them.
+pub(crate) struct Instance {
+    /// All of it: the one argument.
+    pub(crate) whole: TokenStream,
+    /// The arguments in the parentheses, if they are some.
+    pub(crate) parts: Option<Vec<TokenStream>>,
+}
+
+impl Parse for Instance {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let parts = |input: ParseStream<'_>| -> Result<Vec<TokenStream>> {
+            let content;
+            syn::parenthesized!(content in input);
+            let parts = Punctuated::<GenericArgument, Token![,]>::parse_terminated(&content)?;
+            Ok(parts.iter().map(ToTokens::to_token_stream).collect())
+        };
+        if input.peek(syn::token::Paren) {
+            let group: Group = input.fork().parse()?;
+            return Ok(Self { parts: Some(parts(input)?), whole: group.to_token_stream() });
+        }
+        let argument: GenericArgument = input.parse()?;
+        Ok(Self { whole: argument.to_token_stream(), parts: None })
+    }
 }
 
 /// The options of a function that runs before the first call.
@@ -319,6 +350,8 @@ impl ActorOptions {
                 Ok(())
             } else if let Some(read) = options.demand.read(&meta) {
                 read
+            } else if meta.path.is_ident("instances") {
+                set(&meta, &mut options.instances, instances)
             } else if meta.path.is_ident("export") {
                 set(&meta, &mut options.export, name)
             } else if meta.path.is_ident("crate") {
@@ -326,7 +359,7 @@ impl ActorOptions {
             } else {
                 let known = "an actor takes `num_cpus`, `num_gpus`, `memory`, `resources`, `env_vars`, `working_dir`, \
                              `max_restarts`, `max_task_retries`, `max_pending_calls`, `lifetime`, `max_concurrency`, \
-                             `concurrency_groups`, `allow_out_of_order`, `export` and `crate`";
+                             `concurrency_groups`, `allow_out_of_order`, `instances`, `export` and `crate`";
                 Err(unknown(&meta, known))
             }
         })?;
@@ -396,6 +429,18 @@ fn set<T>(
     }
     *option = Some(read(meta)?);
     Ok(())
+}
+
+/// `(i32, String)`
+fn instances(meta: &ParseNestedMeta) -> Result<(Path, Vec<Instance>)> {
+    let content;
+    syn::parenthesized!(content in meta.input);
+    let instances: Vec<_> =
+        Punctuated::<Instance, Token![,]>::parse_terminated(&content)?.into_iter().collect();
+    if instances.is_empty() {
+        return Err(syn::Error::new_spanned(&meta.path, "name at least one type: `instances(i32, String)`"));
+    }
+    Ok((meta.path.clone(), instances))
 }
 
 fn num_returns(meta: &ParseNestedMeta) -> Result<NumReturns> {

@@ -42,12 +42,50 @@ impl<T: Copy> Generic<T> {
     }
 }
 
-struct Applied<T>(T);
+struct Pair<A, B>(A, B);
+
+#[mobula::remote(instances((u8, u16), u8))]
+impl<A, B> Pair<A, B> {
+    fn new(a: A, b: B) -> Self {
+        Pair(a, b)
+    }
+}
+
+struct Plain;
+
+#[mobula::remote(instances(u8))]
+impl Plain {
+    fn new() -> Self {
+        Plain
+    }
+}
+
+struct Exported<T>(T);
+
+#[mobula::remote(instances(u8, u16), export = "Exported")]
+impl<T> Exported<T> {
+    fn new(value: T) -> Self {
+        Exported(value)
+    }
+}
+
+struct Borrowing<'a>(&'a str);
+
+#[mobula::remote(instances(u8))]
+impl<'a> Borrowing<'a> {
+    fn new() -> Self {
+        Borrowing("")
+    }
+}
+
+trait Shape {
+    fn area(&self) -> f64;
+}
 
 #[mobula::remote]
-impl Applied<u8> {
-    fn new(value: u8) -> Self {
-        Applied(value)
+impl Shape for Plain {
+    fn area(&self) -> f64 {
+        0.0
     }
 }
 
