@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use mobula::{ActorHandle, ActorOptions, Builder, Error, Failure, get_actor};
+use mobula::{ActorHandle, ActorOptions, Builder, Error, Failure, Lifetime, get_actor};
 use mobula_tests::{eventually, is_running, turn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -54,6 +54,16 @@ impl Counter {
     fn pid(&self) -> u32 {
         std::process::id()
     }
+
+    /// Calls of a function, from within the actor.
+    fn squares(&self, count: u64) -> mobula::Result<u64> {
+        Ok(mobula::get((0..count).map(|x| square::remote(x)))?.iter().sum())
+    }
+}
+
+#[mobula::remote]
+fn keep(name: String) -> mobula::Result<u32> {
+    Counter::options(ActorOptions::new().name(name).lifetime(Lifetime::Detached)).remote().pid().get()
 }
 
 #[mobula::remote]
@@ -123,6 +133,25 @@ fn child_driver() {
                 let pid = text(counter.pid().get());
                 counters.push(counter);
                 pid
+            }
+            ["keep", name] => {
+                let options = ActorOptions::new().name(name).lifetime(Lifetime::Detached);
+                let counter = Counter::options(options).remote();
+                let pid = text(counter.pid().get());
+                counters.push(counter);
+                pid
+            }
+            ["keep_in_a_task", name] => text(keep::remote(name.to_owned()).get()),
+            ["keep_if_none", name] => {
+                let options = ActorOptions::new().name(name).lifetime(Lifetime::Detached).get_if_exists(true);
+                text(Counter::options(options).remote().pid().get())
+            }
+            ["squares_within", count] => {
+                text(counters.last().unwrap().squares(count.parse::<u64>().unwrap()).get())
+            }
+            ["names"] => {
+                let names = mobula::list_named_actors(true).unwrap();
+                names.into_iter().map(|named| named.name).collect::<Vec<_>>().join(",")
             }
             ["count", name] => match get_actor::<Counter>(name) {
                 Ok(counter) => {
@@ -442,6 +471,113 @@ fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
     assert!(other.ask("serve third").parse::<u32>().is_ok());
     assert_eq!(shared.driver().ask("count third"), "1");
     other.end();
+    shared.stop();
+}
+
+#[test]
+fn a_detached_actor_outlives_its_driver() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut one = shared.driver();
+    let pid = one.ask("keep counter");
+    let in_a_task = one.ask("keep_in_a_task second");
+    assert_eq!(one.ask("count counter"), "1");
+    one.end();
+    assert!(is_running(pid.parse().unwrap()) && is_running(in_a_task.parse().unwrap()));
+    // A driver that comes later finds it by its name, and so does the actor's own head after a restart.
+    let mut other = shared.driver();
+    assert_eq!(other.ask("names"), "counter,second");
+    assert_eq!(other.ask("count counter"), "2");
+    assert_eq!(other.ask("count_in_a_task"), "3");
+    assert_eq!(other.ask("squares_within 20"), squares(20), "it has workers of its own");
+    assert!(other.ask("keep counter").contains("\"counter\""), "the name is taken");
+    assert_eq!(other.ask("keep_if_none counter"), pid);
+    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+    eventually("it is there again", || other.ask("count counter") == "1");
+    other.kill();
+    let mut third = shared.driver();
+    assert_eq!(third.ask("count counter"), "2");
+    // It ends when it is killed, and its head behind the last one.
+    assert_eq!(third.ask("kill"), "killed");
+    assert!(third.ask("count counter").contains("no actor"));
+    assert_eq!(third.ask("count second"), "1");
+    assert_eq!(third.ask("kill"), "killed");
+    eventually("its head ends", || shared.pids("head") == [third.process.id()]);
+    assert_eq!(third.ask("names"), "");
+    assert!(third.ask("keep counter").parse::<u32>().is_ok());
+    third.end();
+    let heads = shared.pids("head");
+    shared.stop();
+    eventually("all end with the session", || !heads.iter().any(|pid| is_running(*pid)));
+}
+
+#[test]
+fn a_detached_actor_survives_the_kill_of_its_driver_and_of_the_process_of_the_session() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut drivers: Vec<Driver> = (0..3).map(|_| shared.driver()).collect();
+    let pids: Vec<u32> =
+        (0..3).map(|number| drivers[number].ask(&format!("keep counter{number}")).parse().unwrap()).collect();
+    assert_eq!(drivers[0].ask("count counter2"), "1");
+    drivers.drain(..).for_each(Driver::kill);
+    // Nobody is left but the heads of the actors, and they start the process again.
+    for _ in 0..2 {
+        let process = shared.process();
+        kill(process, Signal::SIGKILL).unwrap();
+        eventually("there is another process", || {
+            mobula_client::internal::Socket::connect(&shared.address).is_ok() && shared.process() != process
+        });
+    }
+    assert!(pids.iter().all(|pid| is_running(*pid)));
+    let mut last = shared.driver();
+    assert_eq!(last.ask("count counter2"), "2");
+    assert_eq!(last.ask("count counter0"), "1");
+    assert_eq!(last.ask("squares_within 10"), squares(10));
+    last.end();
+    shared.stop();
+    eventually("all end with the session", || !pids.iter().any(|pid| is_running(*pid)));
+}
+
+#[test]
+fn detached_actors_end_with_their_head_and_leave_their_names() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    let pid: u32 = one.ask("keep counter").parse().unwrap();
+    assert_eq!(other.ask("count counter"), "1");
+    let drivers = [one.process.id(), other.process.id()];
+    let head = shared.pids("head").into_iter().find(|pid| !drivers.contains(pid)).unwrap();
+    kill(Pid::from_raw(head as i32), Signal::SIGKILL).unwrap();
+    eventually("it ends with its head", || !is_running(pid));
+    eventually("it is over", || other.ask("count_again").contains("has ended"));
+    assert!(other.ask("count counter").contains("no actor"));
+    // Its driver starts another head.
+    assert!(one.ask("keep counter").parse::<u32>().is_ok());
+    assert_eq!(other.ask("count counter"), "1");
+    // SIGTERM ends the next one, too.
+    let head = shared.pids("head").into_iter().find(|pid| !drivers.contains(pid)).unwrap();
+    kill(Pid::from_raw(head as i32), Signal::SIGTERM).unwrap();
+    eventually("it ends", || !is_running(head));
+    assert!(other.ask("keep counter").parse::<u32>().is_ok());
+    one.end();
+    other.end();
+    shared.stop();
+}
+
+#[test]
+fn a_detached_actor_of_another_build_is_an_error_that_says_so() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let mut driver = shared.driver();
+    driver.ask("keep counter");
+    driver.end();
+    let other = Command::new(env!("CARGO_BIN_EXE_mobula-test-other-build"))
+        .env("MOBULA_ADDRESS", &shared.address)
+        .env("MOBULA_TEST_FIND", "counter")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(other.stdout).unwrap();
+    assert!(printed.contains("is one of a driver of another build"), "{printed}");
     shared.stop();
 }
 

@@ -12,6 +12,7 @@ use crate::{session, worker};
 const WORKER_NAME: &CStr = c"mobula-worker";
 const STORE_NAME: &CStr = c"mobula-store";
 const SESSION_NAME: &CStr = c"mobula-session";
+const HEAD_NAME: &CStr = c"mobula-head";
 
 /// Is what the role says, which stands behind [`ROLE`] in an argument, until it is done. A worker runs what
 /// `host` has.
@@ -34,6 +35,10 @@ pub fn run_role(role: &str, host: &'static dyn Host) -> ! {
         Some(Role::Session(session)) => {
             call_it(SESSION_NAME);
             session::shared::process::run(&session)
+        }
+        Some(Role::Head(head)) => {
+            call_it(HEAD_NAME);
+            session::shared::detached::run(head)
         }
         None => {
             output::say(format_args!("an argument begins with {ROLE}, but is not of this build of mobula"));

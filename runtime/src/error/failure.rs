@@ -304,7 +304,8 @@ pub enum ActorEnd {
     CreatorDied,
     /// It ended some time ago, and nobody knows any more why.
     Forgotten,
-    /// The driver whose actor it was has ended, in a session that drivers share.
+    /// The driver whose actor it was has ended, in a session that drivers share; or the process that keeps the detached
+    /// actors of that driver was killed.
     DriverEnded,
 }
 
@@ -318,7 +319,9 @@ impl fmt::Display for ActorEnd {
             Self::LastHandleGone => f.write_str("its last handle is gone"),
             Self::CreatorDied => f.write_str("its creator died before it was started"),
             Self::Forgotten => f.write_str("it is not known in this session any more"),
-            Self::DriverEnded => f.write_str("its driver has ended"),
+            Self::DriverEnded => {
+                f.write_str("its driver has ended, or the head of that driver's detached actors")
+            }
         }
     }
 }

@@ -122,16 +122,20 @@ struct Arguments {
 
 impl Arguments {
     fn hold(client: &Client, count: u32, payloads: &[u8]) -> Result<Self, Failure> {
-        let (mut held, mut rest) = (Vec::new(), payloads);
-        for _ in 0..count {
-            let payload =
-                payload::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
-            for object in payload.objects() {
-                held.push(client.hold(object)?);
-            }
-        }
-        Ok(Self { count, payloads: payloads.to_vec(), held })
+        Ok(Self { count, payloads: payloads.to_vec(), held: objects_of(client, count, payloads)? })
     }
+}
+
+/// Handles to the objects that arguments name.
+pub(super) fn objects_of(client: &Client, count: u32, payloads: &[u8]) -> Result<Vec<Handle>, Failure> {
+    let (mut held, mut rest) = (Vec::new(), payloads);
+    for _ in 0..count {
+        let payload = payload::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
+        for object in payload.objects() {
+            held.push(client.hold(object)?);
+        }
+    }
+    Ok(held)
 }
 
 /// The actors of a session; see the module's documentation.
@@ -303,6 +307,11 @@ impl Actors {
                 false
             }
         }
+    }
+
+    /// Whether any actor lives, or waits for its arguments or a process.
+    pub(super) fn is_any_living(&self) -> bool {
+        self.actors.values().any(|record| !record.is_over())
     }
 
     pub(super) fn all(&self) -> Vec<u64> {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use mobula_client::{Client, OwnerId};
 
+use super::actors::objects_of;
 use super::names::SharedNames;
 use crate::error::{ActorEnd, Failure};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
-use crate::wire::{FoundActor, FromHead, ToHead};
+use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor, ToHead};
 
 /// Heads have labels that begin so.
 pub(super) const LABEL: &str = "head";
@@ -36,6 +37,8 @@ pub(super) struct Foreign {
     /// The questions of processes of this driver that other heads have not answered.
     questions: HashMap<u64, Question>,
     question_last: u64,
+    /// The actors of other heads that processes of this driver have reserved and not started, and the links of these.
+    reserved: HashMap<u64, Arc<Link>>,
     /// The links of other heads to this one, by their numbers, and the builds of these heads.
     introduced: HashMap<u64, u64>,
 }
@@ -85,8 +88,11 @@ fn half(actor: u64) -> u64 {
 
 /// An actor of which nobody knows anything.
 fn unknown(cause: ActorEnd) -> Said {
-    let failure = Failure::ActorDied { class: "an actor".to_owned(), method: String::new(), pid: 0, cause };
-    Said::Over { pid: 0, failure }
+    Said::Over { pid: 0, failure: died(cause) }
+}
+
+fn died(cause: ActorEnd) -> Failure {
+    Failure::ActorDied { class: "an actor".to_owned(), method: String::new(), pid: 0, cause }
 }
 
 impl Foreign {
@@ -100,6 +106,7 @@ impl Foreign {
             actors: HashMap::new(),
             questions: HashMap::new(),
             question_last: 0,
+            reserved: HashMap::new(),
             introduced: HashMap::new(),
         }
     }
@@ -151,6 +158,45 @@ impl Foreign {
         }
     }
 
+    /// A process wants an actor that another head keeps. Returns `false` if that head has ended.
+    pub(super) fn reserve(
+        &mut self,
+        from: &Arc<Link>,
+        request: u64,
+        head: OwnerId,
+        actor: &NewActor<'_>,
+    ) -> bool {
+        let Some(link) = self.link_to(head).filter(|link| !link.is_closed()) else { return false };
+        let nobody = |request| {
+            let failure = died(ActorEnd::DriverEnded);
+            FromHead::ActorReserved { request, result: Err(failure) }
+        };
+        self.ask(from, request, Some(link), nobody, |request| ToHead::ReserveActor {
+            request,
+            actor: actor.clone(),
+        });
+        true
+    }
+
+    /// The arguments of the constructor of such an actor are there.
+    pub(super) fn start(&mut self, actor: u64, arguments: u32, payloads: &[u8]) {
+        self.reserved.remove(&actor);
+        let Some(link) = self.link_of(actor) else { return };
+        // Held until that head holds them.
+        match objects_of(&self.client, arguments, payloads) {
+            Ok(held) => _ = link.send(&ToHead::StartActor { actor, arguments, payloads }, held),
+            Err(failure) => _ = link.send(&ToHead::AbandonActor { actor, failure }, Vec::new()),
+        }
+    }
+
+    /// They will never be there.
+    pub(super) fn abandon(&mut self, actor: u64, failure: Failure) {
+        self.reserved.remove(&actor);
+        if let Some(link) = self.link_of(actor) {
+            let _ = link.send(&ToHead::AbandonActor { actor, failure }, Vec::new());
+        }
+    }
+
     /// A process asks what becomes of an actor.
     pub(super) fn watch(&mut self, from: &Arc<Link>, actor: u64) {
         if let Some(watched) = self.actors.get_mut(&actor) {
@@ -177,6 +223,7 @@ impl Foreign {
     pub(super) fn on_record(&mut self, record: FromHead<'_>) {
         match record {
             FromHead::ActorFound { request, actor } => self.on_found(request, actor),
+            FromHead::ActorReserved { request, result } => self.on_reserved(request, result),
             FromHead::ActorEnded { request } => {
                 if let Some(Question { from, request, .. }) = self.questions.remove(&request) {
                     let _ = from.send(&FromHead::ActorEnded { request }, Vec::new());
@@ -209,6 +256,26 @@ impl Foreign {
         let _ = answer;
     }
 
+    fn on_reserved(&mut self, request: u64, result: Result<ReservedActor, Failure>) {
+        let Some(Question { from, request, .. }) = self.questions.remove(&request) else {
+            // The process that asked is gone.
+            if let Ok(ReservedActor { actor, .. }) = result {
+                self.abandon(actor, died(ActorEnd::CreatorDied));
+            }
+            return;
+        };
+        // Held until the process holds it, as above.
+        let held = result.iter().map(|reserved| self.client.hold(reserved.token)).collect();
+        let result = match &held {
+            Ok(_) => result,
+            Err(_) => Err(died(ActorEnd::DriverEnded)),
+        };
+        if let Ok(ReservedActor { actor, .. }) = result {
+            self.reserved.insert(actor, from.clone());
+        }
+        let _ = from.send(&FromHead::ActorReserved { request, result }, held.unwrap_or_default());
+    }
+
     fn on_said(&mut self, actor: u64, said: Option<Said>) {
         let Some(watched) = self.actors.get_mut(&actor) else { return };
         if let Some(said) = &said {
@@ -223,6 +290,10 @@ impl Foreign {
     /// A link is closed: that of a process of this driver, or of another head.
     pub(super) fn on_link_closed(&mut self, link: &Arc<Link>) {
         self.introduced.remove(&link.id);
+        let reserved = self.reserved.extract_if(|_, by| Arc::ptr_eq(by, link));
+        for actor in reserved.map(|(actor, _)| actor).collect::<Vec<_>>() {
+            self.abandon(actor, died(ActorEnd::CreatorDied));
+        }
         self.questions.retain(|_, question| !Arc::ptr_eq(&question.from, link));
         for watched in self.actors.values_mut() {
             watched.watchers.retain(|watcher| !Arc::ptr_eq(watcher, link));

@@ -8,6 +8,7 @@
 mod actors;
 mod deadlock;
 mod deaths;
+mod detached;
 mod ends;
 mod foreign;
 mod memory;
@@ -28,6 +29,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, Event, Events, OwnerId};
 
+pub(crate) use self::detached::{Detached, StartDetached};
 pub(crate) use self::memory::MemoryOptions;
 use self::memory::Monitor;
 pub(crate) use self::pool::EXIT_PATIENCE;
@@ -35,7 +37,7 @@ use self::pool::Pool;
 use self::processes::Processes;
 pub(crate) use self::processes::WorkerOptions;
 use self::share::Share;
-use self::state::State;
+use self::state::{OnDetached, State};
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
@@ -56,6 +58,10 @@ pub(crate) struct HeadOptions {
     pub(crate) memory: MemoryOptions,
     /// Whether other drivers share the session.
     pub(crate) is_shared: bool,
+    /// What starts the head of this driver's detached actors, in a session that drivers share.
+    pub(crate) starts_detached: Option<StartDetached>,
+    /// This head keeps the detached actors of a driver.
+    pub(crate) detached: Option<Detached>,
 }
 
 /// The driver's request at the end of the session.
@@ -65,6 +71,8 @@ enum Command {
     EndActors(Sender<usize>, Duration),
     /// There is a connection to the process of the session, which other drivers share.
     Connected(Socket),
+    /// The head of the detached actors serves, or does not start.
+    DetachedStarted(Result<OwnerId, String>),
     Stop,
 }
 
@@ -88,6 +96,8 @@ impl Head {
         let directory = options.worker.socket.parent().filter(|_| options.is_shared).map(Path::to_owned);
         let processes =
             Processes::new(options.worker, client.id()).map_err(|error| Error::Start(explained(&error)))?;
+        let (starts_detached, detached) = (options.starts_detached, options.detached);
+        let on_detached = on_detached(&commands, &client);
         let thread = std::thread::Builder::new()
             .name("mobula-head".into())
             .spawn(move || {
@@ -95,6 +105,7 @@ impl Head {
                 let mut state = State::new(pool, processes, build_id, monitor);
                 if let Some(directory) = directory {
                     state.share(&its_client, &links, directory);
+                    state.has_detached(starts_detached.map(|start| (start, on_detached)), detached);
                 }
                 run(its_client, state, &links, &events, &received);
             })
@@ -138,6 +149,15 @@ impl Drop for Head {
     }
 }
 
+/// What tells the head that the head of the detached actors serves.
+fn on_detached(commands: &Sender<Command>, client: &Client) -> OnDetached {
+    let (commands, client) = (commands.clone(), client.clone());
+    Arc::new(move |head| {
+        let _ = commands.send(Command::DetachedStarted(head));
+        client.ring();
+    })
+}
+
 fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, commands: &Receiver<Command>) {
     state.arrange();
     loop {
@@ -154,6 +174,7 @@ fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, co
         match commands.try_recv() {
             Ok(Command::EndActors(ends, timeout)) => state.end_actors(ends, timeout),
             Ok(Command::Connected(socket)) => state.connected(socket),
+            Ok(Command::DetachedStarted(head)) => state.detached_started(head),
             Ok(Command::Stop) => break,
             Err(_) => {}
         }
@@ -199,6 +220,7 @@ fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, co
         state.look_after_memory();
         state.look_after_deadlocks();
         state.arrange();
+        state.look_after_use();
     }
     state.processes.end_all();
 }

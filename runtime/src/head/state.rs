@@ -14,6 +14,7 @@ use mobula_client::{Client, OwnerId};
 use super::actors::Actors;
 use super::deadlock::{self, Deadlocked, Deadlocks, Known};
 use super::deaths::Deaths;
+use super::detached::{Detached, DetachedHead, StartDetached};
 use super::ends::Ends;
 use super::foreign::{Foreign, numbers_of};
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
@@ -39,6 +40,9 @@ const START_KILLS_MAX: u32 = 100;
 /// How long an actor that ends itself may run its destructor.
 const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tells the head that the head of its detached actors serves, or why it does not start.
+pub(super) type OnDetached = Arc<dyn Fn(Result<OwnerId, String>) + Send + Sync>;
+
 /// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
@@ -56,6 +60,10 @@ pub(super) struct State {
     pub(super) share: Option<Share>,
     /// The actors of these drivers.
     foreign: Option<Foreign>,
+    /// The head of this driver's detached actors, in such a session.
+    detached_head: Option<(DetachedHead, OnDetached)>,
+    /// This head keeps the detached actors of a driver.
+    detached: Option<Detached>,
     /// The driver that waits until every process that was told to end has ended, and how many did not in time.
     ending: Option<(Sender<usize>, usize)>,
     /// The processes that did not come up lately, for each environment that has some.
@@ -90,6 +98,8 @@ impl State {
             memory,
             share: None,
             foreign: None,
+            detached_head: None,
+            detached: None,
             ending: None,
             start_failures: HashMap::new(),
             is_store_lost: false,
@@ -102,7 +112,9 @@ impl State {
         let memory = self.memory.as_ref().and_then(|monitor| monitor.timeout(now));
         let share = self.share.as_ref().and_then(|share| share.timeout(now));
         let deadlocks = self.deadlocks.timeout(now);
-        [self.pool.timeout(now), self.actors.timeout(), memory, share, deadlocks].into_iter().flatten().min()
+        let detached = self.detached.as_ref().and_then(|detached| detached.timeout(now));
+        let all = [self.pool.timeout(now), self.actors.timeout(), memory, share, deadlocks, detached];
+        all.into_iter().flatten().min()
     }
 
     pub(super) fn something_happened(&mut self) {
@@ -127,6 +139,16 @@ impl State {
         if let Some(share) = &mut self.share {
             share.connected(socket);
         }
+    }
+
+    /// The detached actors of this driver have a head of their own, which this starts; or this head is one of those.
+    pub(super) fn has_detached(
+        &mut self,
+        starts: Option<(StartDetached, OnDetached)>,
+        detached: Option<Detached>,
+    ) {
+        self.detached_head = starts.map(|(start, on_started)| (DetachedHead::new(start), on_started));
+        self.detached = detached;
     }
 
     // ---- what callers and workers say ----
@@ -178,11 +200,17 @@ impl State {
                 }
             }
             ToHead::ReserveActor { request, actor } => self.reserve_actor(client, from, request, actor),
-            ToHead::StartActor { actor, arguments, payloads } => {
-                self.try_again();
-                self.actors.start(client, actor, arguments, payloads);
-            }
-            ToHead::AbandonActor { actor, failure } => self.end_actor(actor, failure),
+            ToHead::StartActor { actor, arguments, payloads } => match &mut self.foreign {
+                Some(foreign) if foreign.is_elsewhere(actor) => foreign.start(actor, arguments, payloads),
+                _ => {
+                    self.try_again();
+                    self.actors.start(client, actor, arguments, payloads);
+                }
+            },
+            ToHead::AbandonActor { actor, failure } => match &mut self.foreign {
+                Some(foreign) if foreign.is_elsewhere(actor) => foreign.abandon(actor, failure),
+                _ => self.end_actor(actor, failure),
+            },
             ToHead::WatchActor { actor } => self.watch_actor(from, actor),
             ToHead::FindActor { request, namespace, name } => {
                 self.find_actor(from, request, namespace, name);
@@ -264,7 +292,45 @@ impl State {
         {
             return foreign.find(from, request, actor.namespace, name);
         }
+        let is_here = || actor.name.is_some_and(|name| self.actors.has_name(actor.namespace, name));
+        if actor.is_detached && !(actor.get_if_exists && is_here()) && self.detached_head.is_some() {
+            return self.reserve_detached(client, from, request, &actor);
+        }
         self.actors.reserve(client, from, request, actor);
+    }
+
+    /// A process wants an actor that outlives this driver.
+    fn reserve_detached(&mut self, client: &Client, from: &Arc<Link>, request: u64, actor: &NewActor<'_>) {
+        let (Some((head, on_started)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else {
+            return;
+        };
+        if let Some(at) = head.at() {
+            if foreign.reserve(from, request, at, actor) {
+                return;
+            }
+            // It was killed, or has ended: another one starts.
+            head.is_gone();
+        }
+        let on_started = on_started.clone();
+        head.wait(from, request, actor, client.id(), move |head| on_started(head));
+    }
+
+    /// The head of the detached actors serves, or does not start.
+    pub(super) fn detached_started(&mut self, started: Result<OwnerId, String>) {
+        let (Some((head, _)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else { return };
+        for waiting in head.started(started) {
+            let Some((at, actor)) = head.at().zip(waiting.actor()) else { continue };
+            if !foreign.reserve(&waiting.from, waiting.request, at, &actor) {
+                waiting.fail(detached_head_ended(actor.class_name));
+            }
+        }
+    }
+
+    /// Looks whether this head, which keeps detached actors, is still needed.
+    pub(super) fn look_after_use(&mut self) {
+        let Some(detached) = &mut self.detached else { return };
+        let links = &self.links;
+        detached.look(|head| links.contains_key(&head), self.actors.is_any_living(), self.is_store_lost);
     }
 
     fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, build_id: u64) {
@@ -745,6 +811,12 @@ impl Caller for Arc<Link> {
     fn peer(&self) -> OwnerId {
         self.peer
     }
+}
+
+/// The failure of a detached actor whose head has ended before it was reserved.
+fn detached_head_ended(class: &str) -> Failure {
+    let (class, method) = (class.to_owned(), String::new());
+    Failure::ActorDied { class, method, pid: 0, cause: ActorEnd::DriverEnded }
 }
 
 fn answer_free(link: &Link, request: u64, free: Resources) {

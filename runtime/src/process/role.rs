@@ -1,4 +1,5 @@
-//! The role of a process that a session starts: a worker, the store, or the process of a session that drivers share.
+//! The role of a process that a session starts: a worker, the store, the process of a session that drivers share, or a
+//! head that keeps the detached actors of a driver there.
 //!
 //! The role is in the last argument, so the environment is left alone, and no process that this one starts takes
 //! itself for a worker.
@@ -6,6 +7,7 @@
 use std::ffi::OsString;
 
 use crate::environment::Told;
+use crate::process::launch::Launch;
 use crate::process::lifeline::WatchedNumbers;
 use crate::resources::Resources;
 use crate::wire;
@@ -19,6 +21,7 @@ pub(crate) enum Role {
     Worker(WorkerRole),
     Store(StoreRole),
     Session(SessionRole),
+    Head(HeadRole),
 }
 
 /// A worker or actor process.
@@ -60,6 +63,26 @@ pub(crate) struct StoreRole {
 pub(crate) struct SessionRole {
     /// The session's directory.
     pub(crate) directory: OsString,
+}
+
+/// The head of a driver's detached actors, in a session that drivers share. The driver starts it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct HeadRole {
+    /// The session's directory.
+    pub(crate) directory: OsString,
+    /// The driver's head. This one stays while that one is there.
+    pub(crate) driver: mobula_client::OwnerId,
+    /// What the process inherits from the driver, and has no use for.
+    pub(crate) lifeline: WatchedNumbers,
+    /// The program of the workers, and that of the session's process.
+    pub(crate) launch: Launch,
+    pub(crate) store_launch: Launch,
+    /// The most processes.
+    pub(crate) processes_max: usize,
+    pub(crate) build_id: u64,
+    pub(crate) forward_output: bool,
+    pub(crate) spin: std::time::Duration,
+    pub(crate) namespace: String,
 }
 
 impl Role {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mobula_client::OwnerId;
 use mobula_client::internal::explained;
 
 use super::directory::Directory;
@@ -17,13 +18,13 @@ use super::store::Store;
 use super::{shared, surroundings};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::head::{EXIT_PATIENCE, Head, HeadOptions, MemoryOptions, WorkerOptions};
+use crate::head::{EXIT_PATIENCE, Head, HeadOptions, MemoryOptions, StartDetached, WorkerOptions};
 use crate::mail::link::Link;
 use crate::mail::spin::SPIN_DEFAULT;
 use crate::process;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
-use crate::process::role::StoreRole;
+use crate::process::role::{HeadRole, StoreRole};
 use crate::resources::Resources;
 use crate::runtime::{Place, Runtime, current};
 
@@ -110,6 +111,10 @@ impl Running {
         let workers = options.workers_for(&resources);
         let namespace = options.namespace.clone().unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
         let (mut head, mut runtime, mut poller) = (None, None, None);
+        let starts_detached = match &home {
+            Home::Shared(joined) => Some(start_detached(&options, joined, &launch, &namespace, &lifeline)?),
+            Home::Own { .. } => None,
+        };
         let begin = || -> Result<Arc<Runtime>> {
             let client = process::store::connect("driver", &socket)?;
             let worker = WorkerOptions {
@@ -130,6 +135,8 @@ impl Running {
                 worker,
                 memory,
                 is_shared: matches!(home, Home::Shared(_)),
+                starts_detached,
+                detached: None,
             })?);
             if let Home::Shared(joined) = &mut home {
                 joined.watch(head.connector())?;
@@ -162,6 +169,30 @@ impl Running {
             }
         }
     }
+}
+
+/// What starts the head of the driver's detached actors.
+fn start_detached(
+    options: &SessionOptions,
+    joined: &Joined,
+    launch: &Launch,
+    namespace: &str,
+    lifeline: &Lifeline,
+) -> Result<StartDetached> {
+    let role = HeadRole {
+        directory: joined.directory.clone().into(),
+        // The head that starts it says which it is.
+        driver: OwnerId::from_bits(0),
+        lifeline: lifeline.watched(),
+        launch: launch.clone(),
+        store_launch: surroundings::absolute_launch(options.store_launch.clone())?,
+        processes_max: options.processes_max(options.workers_for(&joined.resources)),
+        build_id: options.build_id,
+        forward_output: options.forward_output.unwrap_or(true),
+        spin: options.spin.unwrap_or(SPIN_DEFAULT),
+        namespace: namespace.to_owned(),
+    };
+    Ok(StartDetached::new(move |driver| shared::detached::start(HeadRole { driver, ..role.clone() })))
 }
 
 impl Running {

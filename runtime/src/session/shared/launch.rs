@@ -1,4 +1,5 @@
-//! How the process of a shared session is started: apart from the process that starts it, which it outlives.
+//! How the processes of a shared session are started that outlive the process that starts them, and live apart from it:
+//! the session's process, and the heads of detached actors.
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,8 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const STARTING: &str = "starting";
 /// Where the messages of the process go: the output of the process that starts it is not its own.
 const LOG: &str = "log";
+/// The first word of a process that serves.
+pub(super) const READY: &str = "ready";
 const RETRY: Duration = Duration::from_millis(5);
 
 /// A connection to the process.
@@ -29,27 +32,34 @@ pub(super) struct Reached {
     pub(super) is_started_here: bool,
 }
 
-/// Starts the process, and waits until it serves.
+/// Starts the session's process, and waits until it serves.
 pub(super) fn start_process(launch: &Launch, directory: &Path) -> Result<()> {
-    let failed = |error: &io::Error| Error::Start(format!("the session's process: {}", explained(error)));
     let role = Role::Session(SessionRole { directory: directory.into() });
+    let started = start_apart(launch, "mobula-session", &role, directory);
+    started.map(drop).map_err(|reason| Error::Start(format!("the session's process: {reason}")))
+}
+
+/// Starts a process that becomes what the role says, and waits until it says that it is [`READY`]. Returns what it
+/// says behind that word, or the reason why it does not serve.
+pub(super) fn start_apart(
+    launch: &Launch,
+    shown: &str,
+    role: &Role,
+    directory: &Path,
+) -> Result<String, String> {
     let log = File::options().create(true).append(true).open(directory.join(LOG));
-    let mut command = launch.command("mobula-session", &role);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.map_err(|error| failed(&error))?);
-    let mut child = command.spawn().map_err(|error| failed(&error))?;
+    let mut command = launch.command(shown, role);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.map_err(|error| explained(&error))?);
+    let mut child = command.spawn().map_err(|error| explained(&error))?;
     let said = child.stdout.take().map(|stdout| read_line_within(stdout.into(), START_PATIENCE));
-    match said.unwrap_or_default().as_str() {
-        "ready" => {
-            reap(child);
-            Ok(())
-        }
-        said => {
-            let _ = child.kill();
-            let _ = child.wait();
-            let reason = if said.is_empty() { "it did not come up" } else { said };
-            Err(Error::Start(format!("the session's process: {reason}")))
-        }
+    let said = said.unwrap_or_default();
+    if let Some(rest) = said.strip_prefix(READY) {
+        reap(child);
+        return Ok(rest.trim().to_owned());
     }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(if said.is_empty() { "it did not come up".to_owned() } else { said })
 }
 
 /// Connects to the session's process. If there is none, starts it, or waits for another driver that does.
