@@ -171,6 +171,9 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(export = "Counter")]`: the name by which Python makes such actors too.
 /// - `#[remote(max_concurrency = 4)]`, `#[remote(concurrency_groups(io = 2, compute = 4))]`: how many calls run at a
 ///   time, see below. Default: one.
+/// - `#[remote(instances(i32, String))]`, on a block with a parameter, `impl<T: …> Stack<T>`: what it stands for. Each
+///   instance is a class of its own, `Stack::<i32>::remote(…)`. With several parameters, each instance is in
+///   parentheses: `instances((i32, 4), (String, 8))`. A block for one type, `impl Stack<i32>`, needs no option.
 /// - `#[remote(allow_out_of_order)]`: a call does not wait for earlier calls of its caller whose arguments are not
 ///   there yet. Without it, the calls of one caller begin in the order in which they were made.
 ///
@@ -335,9 +338,9 @@ use syn::{Error, Item, ItemFn};
 /// # Errors
 ///
 /// Another process must be able to make the arguments from bytes, and to find the function by name. So these do not
-/// compile: generic parameters, `where` clauses, `impl Trait`, references in arguments and results, `async` functions
-/// that are no methods, and `unsafe`, `extern` and variadic functions. Arguments and results need serde's `Serialize`
-/// and `Deserialize`. Each error stands at the tokens that cause it.
+/// compile: generic parameters of functions and methods, `impl Trait`, references in arguments and results, `async`
+/// functions that are no methods, and `unsafe`, `extern` and variadic functions. Arguments and results need serde's
+/// `Serialize` and `Deserialize`. Each error stands at the tokens that cause it.
 ///
 /// ```compile_fail
 /// #[mobula::remote]

@@ -203,6 +203,10 @@ impl ActorOptions {
     /// kill(&log)?;
     /// # Ok::<(), mobula::Error>(())
     /// ```
+    ///
+    /// In a session that drivers share, a detached actor outlives its driver, in a process beside it that keeps such
+    /// actors. The first one waits until that has started. What they print goes to the file `log` in the session's
+    /// directory.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = Some(lifetime);
         self
