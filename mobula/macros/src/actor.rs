@@ -698,8 +698,8 @@ fn creation(
     }
 }
 
-/// The type's name as the user knows it: `Counter`, or `shapes::Counter` where the block names it so; `Stack<i32>` where
-/// it has parameters.
+/// The type's name as the user knows it: `Counter`, or `shapes::Counter` where the block names it so; `Stack<i32>`
+/// where it has parameters.
 fn class_name(actor: &Type, instance: &Instantiated<'_>) -> String {
     tidy(&with_arguments(actor.to_token_stream(), instance).to_string())
 }

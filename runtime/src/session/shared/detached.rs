@@ -1,9 +1,9 @@
 //! The head of a driver's detached actors: a process of the driver's program, which the driver starts for its first
 //! detached actor, and which outlives it.
 //!
-//! It joins the session as a driver does, and has a lease of resources, workers and actors like one, but no calls of its
-//! own. It ends when the driver and all its actors have ended, or when the session is stopped. What its actors print
-//! goes to the file `log` in the session's directory, because the driver's output may be gone.
+//! It joins the session as a driver does, and has leases of resources, workers and actors like one, but no calls of
+//! its own. It ends when the driver and all its actors have ended, or when the session is stopped. What its actors
+//! print goes to the file `log` in the session's directory, because the driver's output may be gone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,8 +8,8 @@
 //! A driver's [detached] actors outlive it, so they have a head in a process of its own, which joins the session as
 //! drivers do.
 //!
-//! When the session's process is killed, a driver [starts it again](joined), as the driver of a session of its own does with the
-//! store. A session lives as long as its process or one of its drivers has the lock of its directory.
+//! When the session's process is killed, a driver [starts it again](joined), as the driver of a session of its own does
+//! with the store. A session lives as long as its process or one of its drivers has the lock of its directory.
 
 mod address;
 mod description;
