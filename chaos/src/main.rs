@@ -81,6 +81,8 @@ enum Role {
     Store { socket: PathBuf, room: Room, failpoint: Option<String>, nth: Option<u64> },
     #[command(hide = true)]
     Client { socket: PathBuf, seed: u64, room: Room },
+    #[command(hide = true)]
+    Driver { address: PathBuf, seed: u64 },
 }
 
 /// A broken promise, or an obstacle to the run.
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
                 .map(|name| failpoint_named(name).expect("the same program has named it"));
             as_child(|| store::run(socket, *room, failpoint.zip(*nth)))
         }
+        Some(Role::Driver { address, seed }) => as_child(|| scenarios::sharing::drive(address, *seed)),
         Some(Role::Client { socket, seed, room }) => as_child(|| client::run(socket, *seed, *room)),
     };
     match outcome {

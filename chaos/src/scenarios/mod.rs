@@ -5,6 +5,7 @@ mod daemon;
 mod failpoints;
 mod kills;
 mod scribble;
+pub(crate) mod sharing;
 mod soak;
 mod stops;
 
@@ -54,6 +55,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "calls",
         about: "workers are killed, while calls are cancelled, retried, and streams read in part",
         run: calls::run,
+    },
+    Scenario {
+        name: "sharing",
+        about: "ten drivers share a session; drivers, workers, the session's process and heads are killed",
+        run: sharing::run,
     },
     Scenario { name: "soak", about: "clients work, and memory returns to where it began", run: soak::run },
 ];
