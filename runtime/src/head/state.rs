@@ -2,6 +2,9 @@
 //! [pool](super::pool) about workers and of the [actors](super::actors) about actors. It has the processes of the
 //! session and the links to them.
 
+mod deadlocks;
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +15,9 @@ use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, OwnerId};
 
 use super::actors::Actors;
-use super::deadlock::{self, Deadlocked, Deadlocks, Known};
+use super::deadlock::Deadlocks;
 use super::deaths::Deaths;
-use super::detached::{Detached, DetachedHead, StartDetached};
+use super::detached::{Detached, DetachedHead};
 use super::ends::Ends;
 use super::foreign::{Foreign, numbers_of};
 use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
@@ -23,13 +26,13 @@ use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refuse
 use super::processes::Processes;
 use super::share::Share;
 use crate::environment::Environment;
-use crate::error::{ActorEnd, ExitReason, Failure, TaskError, WaitingCall};
+use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::process::{descriptors, output};
 use crate::record;
 use crate::resources::Resources;
-use crate::wire::{self, FromHead, NewActor, RunningCall, ToHead, Waits};
+use crate::wire::{self, FromHead, RunningCall, ToHead};
 
 /// After so many processes in a row that do not come up, no more are started.
 const START_FAILURES_MAX: u32 = 3;
@@ -141,16 +144,6 @@ impl State {
         }
     }
 
-    /// The detached actors of this driver have a head of their own, which this starts; or this head is one of those.
-    pub(super) fn has_detached(
-        &mut self,
-        starts: Option<(StartDetached, OnDetached)>,
-        detached: Option<Detached>,
-    ) {
-        self.detached_head = starts.map(|(start, on_started)| (DetachedHead::new(start), on_started));
-        self.detached = detached;
-    }
-
     // ---- what callers and workers say ----
 
     pub(super) fn on_record(&mut self, client: &Client, from: &Arc<Link>, record: &[u8]) {
@@ -242,95 +235,6 @@ impl State {
             }
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
         }
-    }
-
-    /// The head of another driver says something.
-    fn on_record_of_head(&mut self, from: &Arc<Link>, record: &[u8]) {
-        match (wire::read(record), &mut self.foreign) {
-            (Ok(record), Some(foreign)) => foreign.on_record(record),
-            (Err(error), _) => {
-                tracing::error!(peer = %from.peer, %error, "a record of another head that cannot be read");
-                from.close();
-            }
-            (Ok(_), None) => {}
-        }
-    }
-
-    fn watch_actor(&mut self, from: &Arc<Link>, actor: u64) {
-        match &mut self.foreign {
-            Some(foreign) if foreign.is_of_other_build(from) => {
-                let failure = Failure::OtherBuild { class: self.actors.class_name(actor) };
-                let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
-            }
-            // What another head asks about is here, or nowhere.
-            Some(foreign) if foreign.is_elsewhere(actor) && !foreign.is_head(from) => {
-                foreign.watch(from, actor);
-            }
-            _ => self.actors.watch(from, actor),
-        }
-    }
-
-    fn find_actor(&mut self, from: &Arc<Link>, request: u64, namespace: &str, name: &str) {
-        let is_here = self.actors.has_name(namespace, name);
-        match &mut self.foreign {
-            Some(foreign) if is_here && foreign.is_of_other_build(from) => {
-                let actor = Err(Failure::OtherBuild { class: self.actors.class_of_name(namespace, name) });
-                let _ = from.send(&FromHead::ActorFound { request, actor }, Vec::new());
-            }
-            Some(foreign) if !is_here && !foreign.is_head(from) => {
-                foreign.find(from, request, namespace, name);
-            }
-            _ => self.actors.find(from, request, namespace, name),
-        }
-    }
-
-    fn reserve_actor(&mut self, client: &Client, from: &Arc<Link>, request: u64, actor: NewActor<'_>) {
-        if let Some(foreign) = &mut self.foreign
-            && let Some(name) = actor.name.filter(|_| actor.get_if_exists)
-            && !self.actors.has_name(actor.namespace, name)
-            && foreign.has_name(actor.namespace, name)
-        {
-            return foreign.find(from, request, actor.namespace, name);
-        }
-        let is_here = || actor.name.is_some_and(|name| self.actors.has_name(actor.namespace, name));
-        if actor.is_detached && !(actor.get_if_exists && is_here()) && self.detached_head.is_some() {
-            return self.reserve_detached(client, from, request, &actor);
-        }
-        self.actors.reserve(client, from, request, actor);
-    }
-
-    /// A process wants an actor that outlives this driver.
-    fn reserve_detached(&mut self, client: &Client, from: &Arc<Link>, request: u64, actor: &NewActor<'_>) {
-        let (Some((head, on_started)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else {
-            return;
-        };
-        if let Some(at) = head.at() {
-            if foreign.reserve(from, request, at, actor) {
-                return;
-            }
-            // It was killed, or has ended: another one starts.
-            head.is_gone();
-        }
-        let on_started = on_started.clone();
-        head.wait(from, request, actor, client.id(), move |head| on_started(head));
-    }
-
-    /// The head of the detached actors serves, or does not start.
-    pub(super) fn detached_started(&mut self, started: Result<OwnerId, String>) {
-        let (Some((head, _)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else { return };
-        for waiting in head.started(started) {
-            let Some((at, actor)) = head.at().zip(waiting.actor()) else { continue };
-            if !foreign.reserve(&waiting.from, waiting.request, at, &actor) {
-                waiting.fail(detached_head_ended(actor.class_name));
-            }
-        }
-    }
-
-    /// Looks whether this head, which keeps detached actors, is still needed.
-    pub(super) fn look_after_use(&mut self) {
-        let Some(detached) = &mut self.detached else { return };
-        let links = &self.links;
-        detached.look(|head| links.contains_key(&head), self.actors.is_any_living(), self.is_store_lost);
     }
 
     fn register(&mut self, from: &Arc<Link>, token: u64, pid: u32, build_id: u64) {
@@ -629,31 +533,6 @@ impl State {
         Failure::ProcessLimit { limit, in_use }
     }
 
-    // ---- deadlocks ----
-
-    /// Asks the processes that may be stuck, and tells those that are.
-    pub(super) fn look_after_deadlocks(&mut self) {
-        let Self { deadlocks, actors, pool, links, .. } = self;
-        for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
-            let (to, record) = match step {
-                deadlock::Step::Ask { process, round, calls } => {
-                    (process, FromHead::AskWait { round, calls })
-                }
-                deadlock::Step::AskPromise { object, round } => {
-                    (object.owner(), FromHead::AskPromise { round, object })
-                }
-                deadlock::Step::Report(Deadlocked { process, wait, cycle }) => {
-                    let cycle = waiting_calls(cycle, |process| pool.pid_at(process).unwrap_or(0));
-                    tracing::warn!(?cycle, "a deadlock");
-                    (process, FromHead::Deadlock { wait, cycle })
-                }
-            };
-            if let Some(link) = links.get(&to) {
-                let _ = link.send(&record, Vec::new());
-            }
-        }
-    }
-
     // ---- memory ----
 
     /// Ends a process if memory is short.
@@ -791,18 +670,6 @@ impl State {
     }
 }
 
-/// The circle for its report. What a process runs is what the one before waits for, if it does not say so itself.
-fn waiting_calls(cycle: Vec<(OwnerId, Waits)>, pid: impl Fn(OwnerId) -> u32) -> Vec<WaitingCall> {
-    let of_before: Vec<String> = cycle.iter().map(|(_, waits)| waits.waits_for.clone()).collect();
-    let calls = cycle.into_iter().enumerate().map(|(position, (process, waits))| {
-        let Waits { function, waits_for, at, .. } = waits;
-        let before = (position + of_before.len() - 1) % of_before.len();
-        let function = if function.is_empty() { of_before[before].clone() } else { function };
-        WaitingCall::new(pid(process), function, waits_for, at)
-    });
-    calls.collect()
-}
-
 impl Caller for Arc<Link> {
     fn id(&self) -> u64 {
         self.id
@@ -811,12 +678,6 @@ impl Caller for Arc<Link> {
     fn peer(&self) -> OwnerId {
         self.peer
     }
-}
-
-/// The failure of a detached actor whose head has ended before it was reserved.
-fn detached_head_ended(class: &str) -> Failure {
-    let (class, method) = (class.to_owned(), String::new());
-    Failure::ActorDied { class, method, pid: 0, cause: ActorEnd::DriverEnded }
 }
 
 fn answer_free(link: &Link, request: u64, free: Resources) {

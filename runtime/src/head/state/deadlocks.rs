@@ -1,0 +1,47 @@
+//! The head's questions about deadlocks, and its reports of them.
+
+use std::time::Instant;
+
+use mobula_client::OwnerId;
+
+use super::State;
+use crate::error::WaitingCall;
+use crate::head::deadlock::{self, Deadlocked, Known};
+use crate::wire::{FromHead, Waits};
+
+impl State {
+    /// Asks the processes that may be stuck, and tells those that are.
+    pub(in crate::head) fn look_after_deadlocks(&mut self) {
+        let Self { deadlocks, actors, pool, links, .. } = self;
+        for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
+            let (to, record) = match step {
+                deadlock::Step::Ask { process, round, calls } => {
+                    (process, FromHead::AskWait { round, calls })
+                }
+                deadlock::Step::AskPromise { object, round } => {
+                    (object.owner(), FromHead::AskPromise { round, object })
+                }
+                deadlock::Step::Report(Deadlocked { process, wait, cycle }) => {
+                    let cycle = waiting_calls(cycle, |process| pool.pid_at(process).unwrap_or(0));
+                    tracing::warn!(?cycle, "a deadlock");
+                    (process, FromHead::Deadlock { wait, cycle })
+                }
+            };
+            if let Some(link) = links.get(&to) {
+                let _ = link.send(&record, Vec::new());
+            }
+        }
+    }
+}
+
+/// The circle for its report. What a process runs is what the one before waits for, if it does not say so itself.
+fn waiting_calls(cycle: Vec<(OwnerId, Waits)>, pid: impl Fn(OwnerId) -> u32) -> Vec<WaitingCall> {
+    let of_before: Vec<String> = cycle.iter().map(|(_, waits)| waits.waits_for.clone()).collect();
+    let calls = cycle.into_iter().enumerate().map(|(position, (process, waits))| {
+        let Waits { function, waits_for, at, .. } = waits;
+        let before = (position + of_before.len() - 1) % of_before.len();
+        let function = if function.is_empty() { of_before[before].clone() } else { function };
+        WaitingCall::new(pid(process), function, waits_for, at)
+    });
+    calls.collect()
+}
