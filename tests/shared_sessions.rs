@@ -151,7 +151,7 @@ fn child_driver() {
             }
             ["names"] => {
                 let names = mobula::list_named_actors(true).unwrap();
-                names.into_iter().map(|named| named.name).collect::<Vec<_>>().join(",")
+                format!("[{}]", names.into_iter().map(|named| named.name).collect::<Vec<_>>().join(","))
             }
             ["count", name] => match get_actor::<Counter>(name) {
                 Ok(counter) => {
@@ -486,7 +486,7 @@ fn a_detached_actor_outlives_its_driver() {
     assert!(is_running(pid.parse().unwrap()) && is_running(in_a_task.parse().unwrap()));
     // A driver that comes later finds it by its name, and so does the actor's own head after a restart.
     let mut other = shared.driver();
-    assert_eq!(other.ask("names"), "counter,second");
+    assert_eq!(other.ask("names"), "[counter,second]");
     assert_eq!(other.ask("count counter"), "2");
     assert_eq!(other.ask("count_in_a_task"), "3");
     assert_eq!(other.ask("squares_within 20"), squares(20), "it has workers of its own");
@@ -503,7 +503,7 @@ fn a_detached_actor_outlives_its_driver() {
     assert_eq!(third.ask("count second"), "1");
     assert_eq!(third.ask("kill"), "killed");
     eventually("its head ends", || shared.pids("head") == [third.process.id()]);
-    assert_eq!(third.ask("names"), "");
+    assert_eq!(third.ask("names"), "[]");
     assert!(third.ask("keep counter").parse::<u32>().is_ok());
     third.end();
     let heads = shared.pids("head");
