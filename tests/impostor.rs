@@ -226,6 +226,8 @@ fn honest(request: &Request) -> Answer {
         Request::ListNames { .. } => reply(Reply::Names { names: Vec::new(), more: false }),
         Request::ListObjects { .. } => reply(Reply::Objects { objects: Vec::new(), next: None }),
         Request::ListClients { .. } => reply(Reply::Clients { clients: Vec::new(), next: None }),
+        Request::ListSegments { .. } => reply(Reply::Segments { segments: Vec::new(), next: None }),
+        Request::ListLocations { .. } => reply(Reply::Locations { locations: Vec::new(), next: None }),
         Request::Stats {} => reply(Reply::Stats { totals: totals() }),
         Request::Connect { .. } => {
             let end = || end_bytes(4096);
@@ -439,7 +441,7 @@ fn channel_to(client: &Client) -> Result<String, ClientError> {
 
 /// Every request, answered in every wrong way.
 fn requests(cases: &mut Cases) {
-    let operations: [Operation; 9] = [
+    let operations: [Operation; 11] = [
         ("put", |request| matches!(request, Request::Lease { .. }), put),
         ("attach", |request| matches!(request, Request::Attach { .. }), get),
         ("map a segment", |request| matches!(request, Request::MapSegment { .. }), get),
@@ -457,6 +459,16 @@ fn requests(cases: &mut Cases) {
             "list",
             |request| matches!(request, Request::ListObjects { .. }),
             |client| client.list().map(|objects| objects.len().to_string()),
+        ),
+        (
+            "segments",
+            |request| matches!(request, Request::ListSegments { .. }),
+            |client| client.segments().map(|segments| segments.len().to_string()),
+        ),
+        (
+            "locations",
+            |request| matches!(request, Request::ListLocations { .. }),
+            |client| client.locations().map(|locations| locations.len().to_string()),
         ),
         (
             "stats",
@@ -626,6 +638,28 @@ fn lies(cases: &mut Cases) {
             _ => None,
         },
         |client| client.list().map(|objects| objects.len().to_string()),
+    );
+    cases.request(
+        "segments: the same page for ever",
+        NONSENSE,
+        |request| match request {
+            Request::ListSegments { .. } => {
+                Some(reply(Reply::Segments { segments: Vec::new(), next: Some(1) }))
+            }
+            _ => None,
+        },
+        |client| client.segments().map(|segments| segments.len().to_string()),
+    );
+    cases.request(
+        "locations: the same page for ever",
+        NONSENSE,
+        |request| match request {
+            Request::ListLocations { .. } => {
+                Some(reply(Reply::Locations { locations: Vec::new(), next: Some(1) }))
+            }
+            _ => None,
+        },
+        |client| client.locations().map(|locations| locations.len().to_string()),
     );
     cases.request(
         "clients: the same page for ever",

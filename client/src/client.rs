@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request};
+use mobula_protocol::message::{
+    LocationInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, SegmentInfo,
+};
 use mobula_shm::copy::copy;
 use mobula_shm::recorder::Recorder;
 
@@ -521,6 +523,62 @@ impl Client {
             match self.ask("list objects", &Request::ListObjects { cursor })? {
                 Reply::Objects { objects, next } => {
                     all.extend(objects);
+                    let Some(next) = next else { return Ok(all) };
+                    check_goes_on(next > cursor)?;
+                    cursor = next;
+                }
+                other => return Err(ClientError::unexpected(&other)),
+            }
+        }
+    }
+
+    /// All segments of the store's memory. A round trip for each page; not of one moment.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let _object = client.put(b"hello")?;
+    /// let segments = client.segments()?;
+    /// assert_eq!((segments[0].owner, segments[0].segment, segments[0].readers), (client.id(), 1, 0));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn segments(&self) -> Result<Vec<SegmentInfo>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            match self.ask("list segments", &Request::ListSegments { cursor })? {
+                Reply::Segments { segments, next } => {
+                    all.extend(segments);
+                    let Some(next) = next else { return Ok(all) };
+                    check_goes_on(next > cursor)?;
+                    cursor = next;
+                }
+                other => return Err(ClientError::unexpected(&other)),
+            }
+        }
+    }
+
+    /// Where all objects lie that are in memory, as their owners say. A round trip for each page; not of one moment.
+    ///
+    /// ```
+    /// # let store = mobula_test_store::start();
+    /// # let client = store.client();
+    /// let _object = client.put(b"hello")?;
+    /// let location = &client.locations()?[0];
+    /// assert_eq!((location.owner, location.segment, location.bytes), (client.id(), 1, 5));
+    /// # Ok::<(), mobula_client::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn locations(&self) -> Result<Vec<LocationInfo>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            match self.ask("list locations", &Request::ListLocations { cursor })? {
+                Reply::Locations { locations, next } => {
+                    all.extend(locations);
                     let Some(next) = next else { return Ok(all) };
                     check_goes_on(next > cursor)?;
                     cursor = next;

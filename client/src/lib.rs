@@ -69,7 +69,7 @@ pub use mobula_protocol::id::{ObjectId, OwnerId, ParseIdError};
 pub use object::{Handle, Object, Watch};
 pub use options::ConnectOptions;
 pub use promise::Promise;
-pub use stats::{ClientInfo, NameChange, NameInfo, ObjectInfo, Stats, Totals};
+pub use stats::{ClientInfo, LocationInfo, NameChange, NameInfo, ObjectInfo, SegmentInfo, Stats, Totals};
 pub use writer::{Layout, ObjectWriter};
 
 /// Parts for the other crates of Mobula, which stand on this one and not on the crates below it. They can change with

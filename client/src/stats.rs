@@ -54,6 +54,31 @@ pub use mobula_protocol::message::NameChange;
 #[doc(inline)]
 pub use mobula_protocol::message::ObjectInfo;
 
+/// A row of [`Client::segments`](crate::Client::segments).
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let _object = client.put(b"hello")?;
+/// let info = &client.segments()?[0];
+/// assert!(info.page_bytes <= info.bytes && !info.orphaned && !info.retired);
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
+#[doc(inline)]
+pub use mobula_protocol::message::SegmentInfo;
+
+/// A row of [`Client::locations`](crate::Client::locations).
+///
+/// ```
+/// # let store = mobula_test_store::start();
+/// # let client = store.client();
+/// let _object = client.put(b"hello")?;
+/// assert_eq!(client.locations()?[0].bytes, 5);
+/// # Ok::<(), mobula_client::ClientError>(())
+/// ```
+#[doc(inline)]
+pub use mobula_protocol::message::LocationInfo;
+
 /// The sums of a store: [`Stats::totals`].
 ///
 /// ```

@@ -75,6 +75,38 @@ infos! {
         spilled: bool,
     }
 
+    /// A segment of the store's memory.
+    pub struct SegmentInfo {
+        /// The client that puts objects in it.
+        #[serde(serialize_with = "as_text")]
+        owner: OwnerId,
+        /// Its number among the owner's segments.
+        segment: u32,
+        /// Its length.
+        bytes: u64,
+        /// Bytes of its pages: less than its length once the owner has given some of them back.
+        page_bytes: u64,
+        /// Other clients that have it mapped.
+        readers: u32,
+        /// Whether its owner has died, and objects remain in it.
+        orphaned: bool,
+        /// Whether no object lies in it, and it is there only because clients have it mapped.
+        retired: bool,
+    }
+
+    /// Where an object lies that is in memory.
+    pub struct LocationInfo {
+        /// The client that has made it.
+        #[serde(serialize_with = "as_text")]
+        owner: OwnerId,
+        /// The number of its segment, as the owner says.
+        segment: u32,
+        /// Where it begins in the segment, as the owner says.
+        offset: u64,
+        /// Bytes of its payload.
+        bytes: u64,
+    }
+
     /// The store as a whole.
     #[derive(Default)]
     pub struct Totals {
@@ -174,6 +206,37 @@ impl ObjectInfo {
     #[must_use]
     pub fn new(object: ObjectId) -> Self {
         Self { object, bytes: 0, format: 0, holders: 0, named: false, promised: false, spilled: false }
+    }
+}
+
+impl SegmentInfo {
+    /// The row of a segment without bytes and readers. Set the fields that differ.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// # use mobula_protocol::message::SegmentInfo;
+    /// let mut info = SegmentInfo::new(OwnerId::new(3, 99), 1);
+    /// info.bytes = 4096;
+    /// assert_eq!((info.segment, info.bytes, info.orphaned), (1, 4096, false));
+    /// ```
+    #[must_use]
+    pub fn new(owner: OwnerId, segment: u32) -> Self {
+        Self { owner, segment, bytes: 0, page_bytes: 0, readers: 0, orphaned: false, retired: false }
+    }
+}
+
+impl LocationInfo {
+    /// The row of an object that lies there.
+    ///
+    /// ```
+    /// # use mobula_protocol::id::OwnerId;
+    /// # use mobula_protocol::message::LocationInfo;
+    /// let info = LocationInfo::new(OwnerId::new(3, 99), 1, 64, 1000);
+    /// assert_eq!((info.segment, info.offset, info.bytes), (1, 64, 1000));
+    /// ```
+    #[must_use]
+    pub fn new(owner: OwnerId, segment: u32, offset: u64, bytes: u64) -> Self {
+        Self { owner, segment, offset, bytes }
     }
 }
 

@@ -14,7 +14,7 @@ mod reply;
 mod request;
 
 pub use error::DecodeError;
-pub use info::{ClientInfo, NameChange, NameInfo, ObjectInfo, Totals};
+pub use info::{ClientInfo, LocationInfo, NameChange, NameInfo, ObjectInfo, SegmentInfo, Totals};
 pub use layout::{HEADER_BYTES, is_notice};
 pub use notice::Notice;
 pub use refusal::Refusal;

@@ -1,7 +1,7 @@
 //! Replies: the daemon's answers to requests.
 
 use crate::id::{ObjectId, OwnerId};
-use crate::message::info::{ClientInfo, NameInfo, ObjectInfo, Totals};
+use crate::message::info::{ClientInfo, LocationInfo, NameInfo, ObjectInfo, SegmentInfo, Totals};
 use crate::message::layout::messages;
 use crate::message::refusal::Refusal;
 
@@ -86,6 +86,20 @@ messages! {
             clients: Vec<ClientInfo>,
             /// Cursor for the next page; `None` after the last.
             next: Option<u32>,
+        }
+        /// A page of segments.
+        152 => Segments {
+            /// In the order of their owners' slots and of their numbers.
+            segments: Vec<SegmentInfo>,
+            /// Cursor for the next page; `None` after the last.
+            next: Option<u64>,
+        }
+        /// A page of the places of objects.
+        153 => Locations {
+            /// In the order of their owners' slots.
+            locations: Vec<LocationInfo>,
+            /// Cursor for the next page; `None` after the last.
+            next: Option<u64>,
         }
         /// A client whose events can be read. Descriptor: its control memory, read-only.
         151 => Recorder {

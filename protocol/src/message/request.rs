@@ -125,6 +125,17 @@ messages! {
             /// Cursor from the page before; 0 for the first page.
             cursor: u32,
         }
+        /// A page of all segments. Answered by [`Reply::Segments`](super::Reply::Segments).
+        40 => ListSegments {
+            /// Cursor from the page before; 0 for the first page.
+            cursor: u64,
+        }
+        /// A page of the places of all objects that are in memory. Answered by
+        /// [`Reply::Locations`](super::Reply::Locations).
+        41 => ListLocations {
+            /// Cursor from the page before; 0 for the first page.
+            cursor: u64,
+        }
         /// The next client whose events can be read, alive or dead. Answered by
         /// [`Reply::Recorder`](super::Reply::Recorder), or by [`Reply::Done`](super::Reply::Done) after the last.
         25 => NextRecorder {

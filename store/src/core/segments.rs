@@ -35,6 +35,18 @@ pub(crate) struct Segment<M> {
     mappers: BTreeSet<u16>,
 }
 
+impl<M> Segment<M> {
+    /// Bytes that it counts as.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted
+    }
+
+    /// Clients that have it mapped to read.
+    pub(crate) fn readers(&self) -> usize {
+        self.mappers.len()
+    }
+}
+
 /// Bytes by the phases of their segments.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -208,6 +220,11 @@ impl<M> Segments<M> {
     pub(crate) fn charged(&self, owner: u16) -> (usize, u64) {
         let segments = self.segments.range((owner, 0)..=(owner, u32::MAX));
         segments.fold((0, 0), |(count, bytes), (_, segment)| (count + 1, bytes + segment.counted))
+    }
+
+    /// All segments in any phase, from this owner's slot and number on.
+    pub(crate) fn from(&self, first: (u16, u32)) -> impl Iterator<Item = ((u16, u32), &Segment<M>)> {
+        self.segments.range(first..).map(|(place, segment)| (*place, segment))
     }
 
     /// The number of segments.

@@ -140,6 +140,8 @@ impl Daemon {
             Request::ListNames { after } => list::list_names(names.known(), &after),
             Request::ListObjects { cursor } => list::list_objects(registry, names.known(), cursor),
             Request::ListClients { cursor } => list::list_clients(registry, cursor),
+            Request::ListSegments { cursor } => list::list_segments(registry, cursor),
+            Request::ListLocations { cursor } => list::list_locations(registry, cursor),
             Request::NextRecorder { after } => list::next_recorder(registry, after),
             Request::Stats {} => list::stats(registry, names.known()),
 

@@ -4,11 +4,14 @@
 //! of entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.
 
 use mobula_protocol::id::ObjectId;
-use mobula_protocol::message::{ClientInfo, NameInfo, ObjectInfo, Refusal, Reply, Totals};
+use mobula_protocol::message::{
+    ClientInfo, LocationInfo, NameInfo, ObjectInfo, Refusal, Reply, SegmentInfo, Totals,
+};
 use mobula_protocol::socket::MESSAGE_BYTES_MAX;
 use mobula_shm::table::State;
 
 use crate::core::names::Names;
+use crate::core::segments::Phase;
 use crate::daemon::answer::{Answer, Outcome, no_memory};
 use crate::daemon::registry::Registry;
 use crate::daemon::registry::owner::Owner;
@@ -18,6 +21,10 @@ use crate::daemon::registry::recorders::Recorded;
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
 /// Bytes of an object's row, at most.
 const OBJECT_INFO_BYTES: usize = 16 + 8 + 4 + 4 + 3;
+/// Bytes of a segment's row.
+const SEGMENT_INFO_BYTES: usize = 8 + 4 + 8 + 8 + 4 + 2;
+/// Bytes of a location's row.
+const LOCATION_INFO_BYTES: usize = 8 + 4 + 8 + 8;
 /// Bytes of a client's row without its label.
 const CLIENT_INFO_BYTES: usize = 8 + 4 + 4 + 1 + 8 + 4 + 8 + 8 + 8 + 8 + 8;
 /// Entries that one page looks at.
@@ -55,6 +62,50 @@ pub(crate) fn list_objects(registry: &Registry, names: &Names, cursor: u64) -> O
         }
     }
     Ok(Answer::Now(Reply::Objects { objects, next: None }, Vec::new()))
+}
+
+/// A page of segments. The cursor is the slot and the number to go on with.
+pub(crate) fn list_segments(registry: &Registry, cursor: u64) -> Outcome {
+    let mut segments = Vec::new();
+    let first = (u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?, cursor as u32);
+    for ((slot, number), segment) in registry.segments.from(first) {
+        if (segments.len() + 1) * SEGMENT_INFO_BYTES > PAGE_BYTES_MAX {
+            let next = Some(u64::from(slot) << 32 | u64::from(number));
+            return Ok(Answer::Now(Reply::Segments { segments, next }, Vec::new()));
+        }
+        // The owner of a segment is there as long as its segments are.
+        let Some(owner) = registry.owners.get(&slot) else { continue };
+        let mut info = SegmentInfo::new(owner.id, number);
+        info.bytes = segment.bytes;
+        info.page_bytes = segment.counted();
+        info.readers = segment.readers() as u32;
+        info.orphaned = segment.phase == Phase::Orphaned;
+        info.retired = segment.phase == Phase::Retired;
+        segments.push(info);
+    }
+    Ok(Answer::Now(Reply::Segments { segments, next: None }, Vec::new()))
+}
+
+/// A page of the places of objects. The cursor is the slot and the entry to go on with.
+pub(crate) fn list_locations(registry: &Registry, cursor: u64) -> Outcome {
+    let (mut locations, mut looks) = (Vec::new(), 0);
+    let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
+    for (slot, owner) in registry.owners.range(first_slot..) {
+        let first = if *slot == first_slot { cursor as u32 } else { 0 };
+        for index in first..owner.entries.max(first) {
+            if looks == LOOKS_MAX || (locations.len() + 1) * LOCATION_INFO_BYTES > PAGE_BYTES_MAX {
+                let next = Some(u64::from(*slot) << 32 | u64::from(index));
+                return Ok(Answer::Now(Reply::Locations { locations, next }, Vec::new()));
+            }
+            looks += 1;
+            if let Some(State::Sealed | State::Dying | State::Deleted) = owner.word(index).state() {
+                let location = owner.location(index);
+                let (segment, offset, bytes) = (location.segment, location.offset, location.length);
+                locations.push(LocationInfo::new(owner.id, segment, offset, bytes));
+            }
+        }
+    }
+    Ok(Answer::Now(Reply::Locations { locations, next: None }, Vec::new()))
 }
 
 /// Totals of the store.
