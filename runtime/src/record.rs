@@ -52,7 +52,7 @@ impl Calls {
         let name = self.name(&task.target);
         self.recorder.count(name, Counter::Made);
         self.recorder.count(name, Counter::Sent);
-        self.record(Kind::Sent, 0, name, [task.id, task.parent, to.bits(), 0, 0, 0]);
+        self.record(Kind::Sent, 0, name, [task.id, task.parent, to.bits(), 0, 0, sizes(task)]);
     }
 
     /// A call was made, and waits for a worker or for its actor.
@@ -60,7 +60,7 @@ impl Calls {
     pub(crate) fn made(&mut self, task: &Task) {
         let name = self.name(&task.target);
         self.recorder.count(name, Counter::Made);
-        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, 0]);
+        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, sizes(task)]);
     }
 
     /// A call was made, and waits for this argument.
@@ -68,14 +68,14 @@ impl Calls {
         let name = self.name(&task.target);
         self.recorder.count(name, Counter::Made);
         let (what, [one, other]) = waits_for(argument);
-        let values = [task.id, task.parent, one, other, actor_of(task), 0];
+        let values = [task.id, task.parent, one, other, actor_of(task), sizes(task)];
         self.record(Kind::Blocked, what as u8, name, values);
     }
 
     /// The arguments of a call that waited for them are there: it waits for a worker or for its actor.
     pub(crate) fn unblocked(&mut self, task: &Task) {
         let name = self.name(&task.target);
-        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, 0]);
+        self.record(Kind::Made, 0, name, [task.id, task.parent, actor_of(task), 0, 0, sizes(task)]);
     }
 
     /// A call that waited was sent.
@@ -131,6 +131,15 @@ impl Calls {
         self.known.insert(key, Known { number, _names: names });
         number
     }
+}
+
+/// The sizes of a call's arguments, as [`Kind::Made`] has them.
+#[inline]
+fn sizes(task: &Task) -> u64 {
+    let arguments = &task.arguments;
+    let part = |count: usize| u64::from(u16::try_from(count).unwrap_or(u16::MAX));
+    let bytes = u32::try_from(arguments.values.bytes().len()).unwrap_or(u32::MAX);
+    u64::from(bytes) | part(arguments.values.held().len()) << 32 | part(arguments.results.len()) << 48
 }
 
 /// The actor whose method a call is; 0: it is of a function.

@@ -20,7 +20,7 @@ pub use self::actors::ActorState;
 pub use self::postmortem::{LastEvent, Postmortem};
 pub use self::snapshot::{HeadReport, Observer, Snapshot, Wanted};
 pub use self::summary::FunctionSummary;
-pub use self::tasks::{TaskPhase, TaskState};
+pub use self::tasks::{ArgumentSizes, TaskPhase, TaskState};
 pub use self::timeline::TraceEvent;
 pub use self::why::{NoSuchTarget, Why, WhyLink};
 pub use self::workers::WorkerState;

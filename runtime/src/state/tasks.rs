@@ -65,6 +65,27 @@ pub struct TaskState {
     pub waits_for: Option<String>,
     /// Why it failed.
     pub cause: Option<&'static str>,
+    /// How large its arguments are, if that it was made is recorded.
+    pub arguments: Option<ArgumentSizes>,
+}
+
+/// The sizes of a call's arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ArgumentSizes {
+    /// Bytes of values in the call itself.
+    pub inline_bytes: u64,
+    /// Objects of the store that they name.
+    pub objects: u64,
+    /// Those that are results of other calls.
+    pub results: u64,
+}
+
+impl ArgumentSizes {
+    /// As events have them.
+    fn from_bits(bits: u64) -> Self {
+        Self { inline_bytes: bits & u64::from(u32::MAX), objects: bits >> 32 & 0xffff, results: bits >> 48 }
+    }
 }
 
 /// A call in the making: times in nanoseconds.
@@ -84,6 +105,7 @@ pub(super) struct Call {
     pub(super) has_ended: bool,
     pub(super) has_failed: bool,
     pub(super) cause: Option<Cause>,
+    pub(super) arguments: Option<ArgumentSizes>,
 }
 
 impl Call {
@@ -132,6 +154,7 @@ impl Snapshot {
             ran_s: call.started.map(|at| until.saturating_sub(at) as f64 / 1e9),
             waits_for: waits_for.map(|(what, values)| self.awaited(caller_pid, what, values)),
             cause: call.cause.map(cause_text).or_else(|| call.has_failed.then_some("function")),
+            arguments: call.arguments,
         }
     }
 
@@ -180,13 +203,14 @@ impl Snapshot {
     }
 
     fn add_made(&self, calls: &mut HashMap<CallId, Call>, process: &Process, event: &Event) {
-        let [number, second, third, fourth, fifth, _] = event.values;
+        let [number, second, third, fourth, fifth, sixth] = event.values;
         let call = calls.entry((process.owner.bits(), number)).or_default();
         match event.kind {
             Kind::Made | Kind::Sent | Kind::Blocked => {
                 call.parent = second;
                 call.created.get_or_insert(self.nanos(event.tick));
                 call.blocked = None;
+                call.arguments = Some(ArgumentSizes::from_bits(sixth));
                 match event.kind {
                     Kind::Sent => call.at = third,
                     Kind::Made => call.actor = third,

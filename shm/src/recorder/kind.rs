@@ -5,13 +5,14 @@
 #[repr(u8)]
 pub enum Kind {
     /// A call was made, and waits for a worker or for its actor. Name: its function. Values: the call, the call of this
-    /// process that made it (0: none is known), its actor (0: it is of a function).
+    /// process that made it (0: none is known), its actor (0: it is of a function), 0, 0, and the sizes of its
+    /// arguments: bytes in the call (32 bits), objects that they name (16), results of other calls (16).
     Made = 1,
-    /// A call was made, and sent at once. Name: its function. Values: the first two of `Made`, and the process
-    /// that it went to.
+    /// A call was made, and sent at once. Name: its function. Values: the first two of `Made`, the process that it went
+    /// to, 0, 0, the sizes.
     Sent = 2,
     /// A call was made, and waits for an argument. Name: its function. Detail: what the argument is, as in
-    /// [`WaitFor`]. Values: the first two of `Made`, the two of the argument, its actor.
+    /// [`WaitFor`]. Values: the first two of `Made`, the two of the argument, its actor, the sizes.
     Blocked = 3,
     /// A call has ended well. Name: its function. Values: the call, the process that ran it.
     Ended = 4,
