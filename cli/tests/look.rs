@@ -270,7 +270,8 @@ fn the_timeline_is_what_trace_viewers_read() {
     assert_eq!(runs.len(), 20);
     assert!(runs.iter().all(|run| run["dur"].as_f64().unwrap() >= 900.0), "a millisecond each");
     // Each arrow has two ends, and goes forward in time.
-    let (starts, ends) = (of("s"), of("f"));
+    let calls = |ph| of(ph).into_iter().filter(|event| event["name"] == "call").collect::<Vec<_>>();
+    let (starts, ends) = (calls("s"), calls("f"));
     assert_eq!((starts.len(), ends.len()), (20, 20));
     for start in starts {
         let end = ends.iter().find(|end| end["id"] == start["id"]).expect("the other end");

@@ -1,17 +1,28 @@
 //! Events in the format of trace viewers: the JSON that `chrome://tracing` and Perfetto read. A track a process, with
-//! its calls, what its threads waited for, and arrows from where a call was made to where it ran.
+//! the calls that it ran and made, what its threads waited for, and two arrows for each call: from where it was made to
+//! where it ran, and from there to where its result was waited for.
+//!
+//! In that format, two parts of one row either lie apart or one lies within the other, and an end of an arrow lies in a
+//! part. So parts that overlap get rows of their own, and a call that is made is a part, too, if a short one.
+
+use std::collections::{BTreeMap, HashMap};
 
 use mobula_client::internal::recorder::{Event, Kind, WaitFor};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::snapshot::{HEAD_LABEL, Process, Snapshot};
-use super::tasks::TaskPhase;
+use super::tasks::{Call, CallId, TaskPhase};
 
 /// Threads of a track.
 const CALLS: u32 = 1;
 const WAITS: u32 = 2;
 const MARKS: u32 = 3;
+const MADE: u32 = 4;
+/// From a thread to the next one for parts that overlap.
+const NEXT_ROW: u32 = 10;
+/// The length of a call that is made, if there is so much time before the next one, in microseconds.
+const MADE_MICROS: f64 = 1.0;
 
 /// An event of the trace format. Times are in microseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -19,7 +30,8 @@ const MARKS: u32 = 3;
 pub struct TraceEvent {
     /// What it says.
     pub name: String,
-    /// Its category: `task`, `wait`, `memory`, `mark`, `queue`, `process`.
+    /// Its category: `task` (a call that runs), `made` (one that is made), `wait`, `memory`, `mark`, `queue`,
+    /// `process`.
     pub cat: &'static str,
     /// Its kind: `X` with a length, `i` a moment, `s` and `f` the ends of an arrow, `C` a number, `M` a name.
     pub ph: &'static str,
@@ -72,7 +84,10 @@ impl Snapshot {
         for process in self.processes.iter().filter(|process| !process.label.starts_with(HEAD_LABEL)) {
             self.trace_process(process, &mut trace);
         }
-        self.trace_calls(&mut trace);
+        let calls = self.calls();
+        self.trace_calls(&calls, &mut trace);
+        rows_apart(&mut trace);
+        self.trace_arrows(&calls, &mut trace);
         trace.sort_by(|one, other| one.ts.total_cmp(&other.ts));
         trace
     }
@@ -84,6 +99,11 @@ impl Snapshot {
         json!({ "traceEvents": self.timeline(), "displayTimeUnit": "ms", "otherData": other }).to_string()
     }
 
+    /// When this look was, in seconds on the clock of the [timeline](Self::timeline).
+    pub fn now_s(&self) -> f64 {
+        self.now as f64 / 1e9
+    }
+
     fn micros(&self, nanos: u64) -> f64 {
         nanos as f64 / 1e3
     }
@@ -93,7 +113,7 @@ impl Snapshot {
         let dead = if process.dead { " (ended)" } else { "" };
         let label = format!("{}{dead}", process.label);
         trace.push(TraceEvent::new("process_name", "process", "M", 0.0, pid, 0).with("name", label));
-        for (tid, name) in [(CALLS, "calls"), (WAITS, "waits"), (MARKS, "marks and memory")] {
+        for (tid, name) in THREADS {
             trace.push(TraceEvent::new("thread_name", "process", "M", 0.0, pid, tid).with("name", name));
         }
         for event in &process.other.events {
@@ -117,7 +137,8 @@ impl Snapshot {
         Some(match event.kind {
             Kind::Waited => {
                 let awaited = self.awaited(pid, WaitFor::from_bits(event.detail), [two, three]);
-                self.span(format!("wait for {awaited}"), "wait", pid, WAITS, one, at)
+                let wait = self.span(format!("wait for {awaited}"), "wait", pid, WAITS, one, at);
+                if event.detail == WaitFor::Call as u8 { wait.with("for", awaited) } else { wait }
             }
             Kind::Span => self.span(name.to_owned(), "mark", pid, MARKS, one, at),
             Kind::Leased => self.span("lease".to_owned(), "memory", pid, MARKS, two, at).with("bytes", one),
@@ -144,33 +165,37 @@ impl Snapshot {
         span
     }
 
-    /// The calls, and how many of each process were under way.
-    fn trace_calls(&self, trace: &mut Vec<TraceEvent>) {
+    /// The calls that were made and that ran, and how many of each process were under way.
+    fn trace_calls(&self, calls: &HashMap<CallId, Call>, trace: &mut Vec<TraceEvent>) {
         let mut changes: Vec<(u32, u64, i64)> = Vec::new();
-        for ((caller, number), call) in self.calls() {
-            let (phase, caller_pid) = (call.phase(), self.pid_of(caller));
-            let id = format!("{caller_pid}.{number}");
+        let mut made: BTreeMap<u32, Vec<(u64, CallId)>> = BTreeMap::new();
+        for ((caller, number), call) in calls {
+            let (phase, caller_pid) = (call.phase(), self.pid_of(*caller));
             if let (Some(started), true) = (call.started, call.at != 0) {
                 let (pid, ended) = (self.pid_of(call.at), call.ended.unwrap_or(self.now).max(started));
                 let mut run =
                     TraceEvent::new(call.name.as_str(), "task", "X", self.micros(started), pid, CALLS);
                 run.dur = Some(self.micros(ended - started));
-                trace.push(run.with("task", id.as_str()).with("state", phase.to_string()));
-                if let Some(created) = call.created {
-                    let mut begin =
-                        TraceEvent::new("call", "task", "s", self.micros(created), caller_pid, CALLS);
-                    let mut end = TraceEvent::new("call", "task", "f", self.micros(started), pid, CALLS);
-                    end.bp = Some("e");
-                    (begin.id, end.id) = (Some(id.clone()), Some(id.clone()));
-                    trace.extend([begin, end]);
-                }
+                let id = format!("{caller_pid}.{number}");
+                trace.push(run.with("task", id).with("state", phase.to_string()));
             }
             if let Some(created) = call.created {
+                made.entry(caller_pid).or_default().push((created, (*caller, *number)));
                 changes.push((caller_pid, created, 1));
                 let is_over = matches!(phase, TaskPhase::Finished | TaskPhase::Failed);
                 if let Some(ended) = call.ended.filter(|_| is_over) {
                     changes.push((caller_pid, ended.max(created), -1));
                 }
+            }
+        }
+        for (pid, mut made) in made {
+            made.sort_unstable();
+            for (at, (created, id)) in made.iter().enumerate() {
+                let next = made.get(at + 1).map_or(f64::INFINITY, |(next, _)| self.micros(next - created));
+                let name = format!("make {}", calls[id].name);
+                let mut event = TraceEvent::new(name, "made", "X", self.micros(*created), pid, MADE);
+                event.dur = Some(next.min(MADE_MICROS));
+                trace.push(event.with("call", format!("{pid}.{}", id.1)));
             }
         }
         changes.sort_unstable();
@@ -181,5 +206,114 @@ impl Snapshot {
             let number = TraceEvent::new("calls under way", "queue", "C", self.micros(at), pid, 0);
             trace.push(number.with("calls", count.max(0)));
         }
+    }
+
+    /// The arrows between the parts that are there.
+    fn trace_arrows(&self, calls: &HashMap<CallId, Call>, trace: &mut Vec<TraceEvent>) {
+        let text = |event: &TraceEvent, name: &str| Some(event.args.get(name)?.as_str()?.to_owned());
+        let mut runs: HashMap<String, (u32, u32, f64, f64)> = HashMap::new();
+        for run in trace.iter().filter(|event| event.cat == "task" && event.ph == "X") {
+            if let Some(id) = text(run, "task") {
+                runs.insert(id, (run.pid, run.tid, run.ts, run.dur.unwrap_or(0.0)));
+            }
+        }
+        let arrow = |name: &'static str, id: String, from: (u32, u32, f64), to: (u32, u32, f64)| {
+            let mut begin = TraceEvent::new(name, "task", "s", from.2, from.0, from.1);
+            let mut end = TraceEvent::new(name, "task", "f", to.2.max(from.2), to.0, to.1);
+            end.bp = Some("e");
+            (begin.id, end.id) = (Some(id.clone()), Some(id));
+            [begin, end]
+        };
+        let mut arrows = Vec::new();
+        for ((caller, number), call) in calls {
+            let pid = self.pid_of(*caller);
+            let id = format!("{pid}.{number}");
+            if let (Some(created), Some((ran_in, tid, began, _))) = (call.created, runs.get(&id)) {
+                arrows.extend(arrow("call", id, (pid, MADE, self.micros(created)), (*ran_in, *tid, *began)));
+            }
+        }
+        for wait in trace.iter().filter(|event| event.cat == "wait") {
+            let Some(id) = text(wait, "for") else { continue };
+            let Some((ran_in, tid, began, took)) = runs.get(&id) else { continue };
+            // A little before the ends, so that they lie within.
+            let (ended, woke) = (began + took - (took / 2.0).min(1.0), wait.ts + wait.dur.unwrap_or(0.0));
+            if woke < began + took {
+                // It woke for something else.
+                continue;
+            }
+            let woke = (woke - 1.0).max(ended).max(wait.ts);
+            // Several threads may have waited for it.
+            let id = format!("{id} to {}.{}.{:.0}", wait.pid, wait.tid, wait.ts);
+            arrows.extend(arrow("result", id, (*ran_in, *tid, ended), (wait.pid, wait.tid, woke)));
+        }
+        trace.extend(arrows);
+    }
+}
+
+/// The rows of a process.
+const THREADS: [(u32, &str); 4] =
+    [(CALLS, "calls"), (WAITS, "waits"), (MARKS, "marks and memory"), (MADE, "calls made")];
+
+/// Gives parts rows of their own that overlap with others and do not lie within them.
+fn rows_apart(trace: &mut Vec<TraceEvent>) {
+    /// Times are rounded to that.
+    const EXACT: f64 = 1e-3;
+    let mut parts: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+    for (at, event) in trace.iter().enumerate().filter(|(_, event)| event.ph == "X") {
+        parts.entry((event.pid, event.tid)).or_default().push(at);
+    }
+    let end = |event: &TraceEvent| event.ts + event.dur.unwrap_or(0.0);
+    for ((pid, tid), mut parts) in parts {
+        // Those around others come before them.
+        parts.sort_by(|one, other| {
+            let (one, other) = (&trace[*one], &trace[*other]);
+            one.ts.total_cmp(&other.ts).then_with(|| end(other).total_cmp(&end(one)))
+        });
+        // For each row, the ends of the parts that are not over, the innermost last.
+        let mut rows: Vec<Vec<f64>> = Vec::new();
+        for at in parts {
+            let (begins, ends) = (trace[at].ts, end(&trace[at]));
+            let has_room = |open: &mut Vec<f64>| {
+                while open.last().is_some_and(|end| *end <= begins + EXACT) {
+                    open.pop();
+                }
+                open.last().is_none_or(|end| ends <= end + EXACT)
+            };
+            let row = rows.iter_mut().position(has_room).unwrap_or(rows.len());
+            if row == rows.len() {
+                rows.push(Vec::new());
+            }
+            rows[row].push(ends);
+            trace[at].tid = tid + row as u32 * NEXT_ROW;
+        }
+        let name = THREADS.iter().find(|(thread, _)| *thread == tid).map_or("", |(_, name)| *name);
+        for row in 1..rows.len() {
+            let tid = tid + row as u32 * NEXT_ROW;
+            let name = format!("{name} ({})", row + 1);
+            trace.push(TraceEvent::new("thread_name", "process", "M", 0.0, pid, tid).with("name", name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(begins: f64, took: f64) -> TraceEvent {
+        let mut part = TraceEvent::new("part", "task", "X", begins, 1, CALLS);
+        part.dur = Some(took);
+        part
+    }
+
+    #[test]
+    fn parts_that_overlap_get_rows_of_their_own() {
+        let times = [(0.0, 10.0), (2.0, 3.0), (2.0, 1.0), (8.0, 4.0), (9.0, 4.0), (10.0, 1.0), (20.0, 1.0)];
+        let mut trace: Vec<TraceEvent> = times.iter().map(|(begins, took)| part(*begins, *took)).collect();
+        rows_apart(&mut trace);
+        let tids: Vec<u32> = trace.iter().filter(|event| event.ph == "X").map(|event| event.tid).collect();
+        assert_eq!(tids, [1, 1, 1, 11, 21, 1, 1]);
+        let names: Vec<&Value> =
+            trace.iter().filter(|event| event.ph == "M").map(|event| &event.args["name"]).collect();
+        assert_eq!(names, ["calls (2)", "calls (3)"]);
     }
 }

@@ -1,0 +1,160 @@
+//! The output of `mobula timeline` is what the Trace Event Format says, so that trace viewers draw all of it. They
+//! leave out without a word what breaks its rules: parts of one row that overlap, and arrows without a part at both
+//! ends.
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{SOON, run};
+use mobula::prelude::*;
+use serde_json::Value;
+
+/// Times are microseconds with three digits behind the point.
+const EXACT: f64 = 2e-3;
+
+#[mobula::remote]
+fn computes(millis: u64) -> u64 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {}
+    millis
+}
+
+#[mobula::remote]
+fn asks(millis: u64) -> u64 {
+    computes::remote(millis).get().unwrap()
+}
+
+struct Many;
+
+#[mobula::remote(max_concurrency = 4)]
+impl Many {
+    fn new() -> Self {
+        Self
+    }
+
+    fn naps(&self, millis: u64) -> u64 {
+        std::thread::sleep(Duration::from_millis(millis));
+        millis
+    }
+}
+
+/// Checks what the format demands of each event, and of events together.
+fn check_format(trace: &Value) {
+    let unit = trace["displayTimeUnit"].as_str();
+    assert!(matches!(unit, Some("ms" | "ns")), "{unit:?}");
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let mut parts: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut arrows: HashMap<&str, [Vec<&Value>; 2]> = HashMap::new();
+    let (mut named, mut used) = (HashSet::new(), HashSet::new());
+    for event in events {
+        let text = |name: &str| event[name].as_str().unwrap_or_else(|| panic!("no {name}: {event}"));
+        let number = |name: &str| event[name].as_f64().unwrap_or_else(|| panic!("no {name}: {event}"));
+        let (pid, tid) = (event["pid"].as_u64().expect("a pid"), event["tid"].as_u64().expect("a tid"));
+        assert!(number("ts") >= 0.0 && !text("name").is_empty() && !text("cat").is_empty(), "{event}");
+        assert!(event.get("args").is_none_or(Value::is_object), "{event}");
+        match text("ph") {
+            "X" => {
+                assert!(number("dur") >= 0.0, "{event}");
+                parts.entry((pid, tid)).or_default().push((number("ts"), number("ts") + number("dur")));
+                used.insert((pid, tid));
+            }
+            "i" => assert!(matches!(text("s"), "g" | "p" | "t"), "{event}"),
+            "s" => arrows.entry(text("id")).or_default()[0].push(event),
+            "f" => {
+                assert_eq!(text("bp"), "e", "{event}");
+                arrows.entry(text("id")).or_default()[1].push(event);
+            }
+            "C" => {
+                let numbers = event["args"].as_object().expect("its numbers");
+                assert!(!numbers.is_empty() && numbers.values().all(Value::is_number), "{event}");
+            }
+            "M" => {
+                assert!(matches!(text("name"), "process_name" | "thread_name"), "{event}");
+                assert!(event["args"]["name"].as_str().is_some_and(|name| !name.is_empty()), "{event}");
+                if text("name") == "thread_name" {
+                    assert!(named.insert((pid, tid)), "named twice: {event}");
+                }
+            }
+            other => panic!("no kind of the format that is used: {other}"),
+        }
+    }
+    assert!(used.is_subset(&named), "rows without names: {:?}", used.difference(&named));
+    for (row, parts) in &mut parts {
+        check_row(parts).unwrap_or_else(|error| panic!("row {row:?}: {error}"));
+    }
+    for (id, [begins, ends]) in &arrows {
+        assert_eq!((begins.len(), ends.len()), (1, 1), "arrow {id}");
+        let (begin, end) = (begins[0], ends[0]);
+        assert!(begin["ts"].as_f64() <= end["ts"].as_f64(), "{begin} {end}");
+        assert_eq!((&begin["name"], &begin["cat"]), (&end["name"], &end["cat"]), "an arrow is one thing");
+        for end in [begin, end] {
+            let (at, row) =
+                (end["ts"].as_f64().unwrap(), (end["pid"].as_u64().unwrap(), end["tid"].as_u64().unwrap()));
+            let holds = |part: &&(f64, f64)| part.0 - EXACT <= at && at <= part.1 + EXACT;
+            assert!(
+                parts.get(&row).is_some_and(|parts| parts.iter().any(|part| holds(&part))),
+                "in no part: {end}"
+            );
+        }
+    }
+}
+
+/// The parts of a row lie apart, or one within the other.
+fn check_row(parts: &mut [(f64, f64)]) -> Result<(), String> {
+    parts.sort_by(|one, other| one.0.total_cmp(&other.0).then(other.1.total_cmp(&one.1)));
+    let mut open: Vec<f64> = Vec::new();
+    for (begins, ends) in parts.iter() {
+        while open.last().is_some_and(|end| *end <= begins + EXACT) {
+            open.pop();
+        }
+        if open.last().is_some_and(|end| *ends > end + EXACT) {
+            return Err(format!("{begins} to {ends} is partly in {open:?}"));
+        }
+        open.push(*ends);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_trace_keeps_the_rules_of_its_format() {
+    assert!(check_row(&mut [(0.0, 10.0), (5.0, 12.0)]).is_err(), "the check finds what overlaps");
+    // SAFETY: this program has one test, and no other thread yet.
+    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+    let session = mobula::Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+    let socket = session.socket().to_str().unwrap();
+    mobula::mark("epoch", 7);
+    let span = mobula::span("load");
+    let many = Many::remote();
+    let naps: Vec<ObjectRef<u64>> = (0..12).map(|number| many.naps(5 + number)).collect();
+    // Threads of one process that wait at the same time.
+    std::thread::scope(|scope| {
+        for millis in 1..=4 {
+            scope.spawn(move || mobula::get((0..3).map(|_| asks::remote(5 * millis))).unwrap());
+        }
+    });
+    mobula::get(&naps).unwrap();
+    drop(span);
+    let start = Instant::now();
+    let trace = loop {
+        let output = run(["timeline", "--json", "--socket", socket], Path::new("/nowhere"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let trace: Value = serde_json::from_slice(&output.stdout).unwrap();
+        check_format(&trace);
+        let events = trace["traceEvents"].as_array().unwrap();
+        let count = |ph: &str, name: &str| {
+            events.iter().filter(|event| event["ph"] == ph && event["name"] == name).count()
+        };
+        if count("X", "timeline::computes") == 12
+            && count("X", "timeline::asks") == 12
+            && count("f", "result") > 0
+        {
+            break trace;
+        }
+        assert!(start.elapsed() < SOON, "{trace}");
+    };
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["ph"] == "C" && event["name"] == "calls under way"));
+}
