@@ -14,6 +14,9 @@ pub struct WorkerState {
     pub kind: &'static str,
     /// What it does, as the head knows it: such as `idle`, `leased` or `actor`; `dead`.
     pub state: String,
+    /// Whether it records what goes on in it. Without that, the function, the call, the waits and the number of calls
+    /// are not known.
+    pub recorded: bool,
     /// The function that runs.
     pub function: Option<String>,
     /// The call that runs.
@@ -62,6 +65,8 @@ impl Snapshot {
                     (false, Some(known)) => known.job.clone(),
                     (false, None) => if is_driver { "driver" } else { "unknown" }.to_owned(),
                 },
+                // Others are not listed here.
+                recorded: true,
                 function: run.map(|run| process.name(run.name).to_owned()),
                 task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
                 running_s: run.filter(|run| run.since != 0).map(|run| since(run.since)),
