@@ -6,6 +6,7 @@
 
 mod explain;
 mod list;
+mod live;
 mod session;
 mod start;
 mod status;

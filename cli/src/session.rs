@@ -25,11 +25,20 @@ impl Look {
     }
 
     pub(crate) fn observer(&self) -> Result<Observer, Box<dyn Error>> {
-        let socket = match &self.socket {
-            Some(socket) => socket.clone(),
-            None => only_session()?,
-        };
-        Ok(Observer::connect(&socket)?)
+        Ok(Observer::connect(self.socket()?)?)
+    }
+
+    /// The socket of the session's store.
+    pub(crate) fn socket(&self) -> Result<PathBuf, Box<dyn Error>> {
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => only_session(),
+        }
+    }
+
+    /// Whether output is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Prints what was found: as JSON, or as the text.
