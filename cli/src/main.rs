@@ -12,6 +12,7 @@ mod start;
 mod status;
 mod stop;
 mod table;
+mod view;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ enum Command {
     Why(explain::WhyCommand),
     Postmortem(explain::PostmortemCommand),
     Timeline(explain::TimelineCommand),
+    View(view::ViewCommand),
     Store(StoreCommand),
 }
 
@@ -61,5 +63,6 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Why(why) => why.run(),
         Command::Postmortem(postmortem) => postmortem.run(),
         Command::Timeline(timeline) => timeline.run(),
+        Command::View(view) => view.run(),
     }
 }
