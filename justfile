@@ -74,9 +74,9 @@ pictures:
 coverage:
     MOBULA_FETCH=1 .ci/run coverage
 
-# Licences, advisories and versions of the dependencies; needs cargo-deny.
+# Licences, advisories and versions of the dependencies.
 deny:
-    cargo deny check
+    MOBULA_FETCH=1 .ci/run deny
 
 # What would be published.
 package:
