@@ -23,6 +23,7 @@
 
 mod call;
 mod definition;
+mod demand;
 mod entry;
 mod environment;
 mod error;
@@ -43,15 +44,16 @@ mod session;
 mod session_number;
 pub mod state;
 mod submit;
+mod sync;
 mod under_way;
 mod wire;
 mod worker;
 
 pub use crate::call::inline::{Inline, InlineBytes};
+pub use crate::call::options::{TaskOptions, UNLIMITED};
 pub use crate::call::outcome::stored;
 pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};
 pub use crate::call::ref_id::RefId;
-pub use crate::call::task::{TaskOptions, UNLIMITED};
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{

@@ -1,10 +1,9 @@
 //! A future that waits for results, as the results see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// Wakes the task of an executor once so many results are there.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::any::Any;
 use self::invocation::Invocation;
 use crate::definition::Key;
 use crate::error::{Failure, TaskError};
+use crate::executor::Language;
 use crate::worker::OwnedCall;
 
 /// Runs functions and actors in a worker process: those of one language, in one build.
@@ -67,6 +68,24 @@ pub trait Host: Send + Sync + 'static {
 
     /// Called when no call waits. The host writes out buffered output.
     fn idle(&self);
+}
+
+impl Language for &'static dyn Host {
+    fn interrupt(&self) {
+        (**self).interrupt();
+    }
+
+    fn function_name(&self, function: Key) -> String {
+        (**self).function_name(function)
+    }
+
+    fn method_name(&self, class: Key, method: Option<u32>) -> String {
+        (**self).method_name(class, method)
+    }
+
+    fn has_places(&self) -> bool {
+        (**self).has_places()
+    }
 }
 
 /// The state of an actor in its process. Dropping it runs the actor's destructor, which must not unwind either.

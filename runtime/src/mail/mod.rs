@@ -6,3 +6,6 @@ pub(crate) mod links;
 pub(crate) mod pace;
 pub(crate) mod spin;
 pub(crate) mod waiters;
+
+/// What the threads of a process sleep on, and are rung by. The model checker has another one; see `crate::sync`.
+pub(crate) use mobula_client::Client as Bell;

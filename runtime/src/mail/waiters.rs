@@ -9,15 +9,13 @@
 //! such as the end of another process: the memory and descriptors for that process are then released.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mobula_client::Client;
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::call::result_cell::ResultCell;
+use crate::mail::Bell;
 use crate::mail::link::take_found_asleep;
 use crate::mail::spin::Spin;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// How soon the poller looks after leases and acknowledgements when no thread waits. The time doubles each time that
 /// the poller finds nothing to do, up to `TICK_MAX`.
@@ -71,7 +69,7 @@ pub(crate) trait Mail {
 
 /// The threads of a process that wait for mail; see the module's documentation.
 pub(crate) struct Waiters {
-    client: Client,
+    bell: Bell,
     /// Grows with each arrival, so that no follower sleeps through one.
     arrivals: AtomicU64,
     roles: Mutex<Roles>,
@@ -131,9 +129,9 @@ impl Roles {
 }
 
 impl Waiters {
-    pub(crate) fn new(client: Client, spin: Duration) -> Arc<Self> {
+    pub(crate) fn new(bell: Bell, spin: Duration) -> Arc<Self> {
         Arc::new(Self {
-            client,
+            bell,
             arrivals: AtomicU64::new(0),
             roles: Mutex::default(),
             sleepers: AtomicUsize::new(0),
@@ -210,7 +208,7 @@ impl Waiters {
             if roles.leader.is_some() {
                 // This thread may wait for a result that comes sooner.
                 if std::mem::take(&mut roles.napping) {
-                    self.client.ring();
+                    self.bell.ring();
                 }
                 let woken = Arc::new(Condvar::new());
                 roles.followers.push((sleep, woken.clone()));
@@ -231,8 +229,8 @@ impl Waiters {
             let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
             let mut found = None;
             match nap {
-                Some(nap) => self.client.nap(timeout.map_or(nap, |timeout| nap.min(timeout))),
-                None => self.client.sleep(timeout, || {
+                Some(nap) => self.bell.nap(timeout.map_or(nap, |timeout| nap.min(timeout))),
+                None => self.bell.sleep(timeout, || {
                     found = look();
                     found.is_some() || mail.has_work()()
                 }),
@@ -292,7 +290,7 @@ impl Waiters {
         let mut roles = self.roles.lock();
         self.wake_followers(&mut roles);
         if roles.leader.as_ref().is_some_and(|sleep| self.may_be_over(sleep)) {
-            self.client.ring();
+            self.bell.ring();
         }
     }
 
@@ -341,7 +339,7 @@ impl Waiters {
     pub(crate) fn tick_sooner(&self) {
         self.wake_poller();
         // The poller may be the leader.
-        self.client.ring();
+        self.bell.ring();
     }
 
     /// A call begins: the poller must look after the mail that arrives meanwhile. Mostly one load, because the poller
@@ -393,7 +391,7 @@ impl Waiters {
                 let sleeper = Sleeper::new(&self.sleepers);
                 drop(roles);
                 let timeout = until_due(mail, mail.needs_ticks().then_some(tick));
-                self.client.sleep(timeout, || {
+                self.bell.sleep(timeout, || {
                     mail.has_work()() || !mail.is_busy() || self.stopping.load(Ordering::Acquire)
                 });
                 drop(sleeper);
@@ -453,7 +451,7 @@ impl Waiters {
     pub(crate) fn stop_poller(&self) {
         self.stopping.store(true, Ordering::Release);
         self.wake_poller();
-        self.client.ring();
+        self.bell.ring();
     }
 }
 

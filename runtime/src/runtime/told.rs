@@ -121,7 +121,7 @@ impl Runtime {
             Awaited::Call(call) => self.needs(*call),
             Awaited::Promise(object) => vec![Need::Promise { object: *object }],
         };
-        let has_places = self.executor.as_ref().is_some_and(|executor| executor.host().has_places());
+        let has_places = self.executor.as_ref().is_some_and(|executor| executor.has_places());
         Waits {
             number: *number,
             function: function.clone(),

@@ -1,5 +1,6 @@
 //! A worker process, from its start to its end.
 
+mod answer;
 mod owned_call;
 mod serve;
 mod stream;
@@ -23,8 +24,8 @@ use crate::process::termination::{self, Termination};
 use crate::runtime::{Place, Runtime, current};
 use crate::wire::ToHead;
 
+pub(crate) use self::answer::{fail, reply};
 pub use self::owned_call::OwnedCall;
-pub(crate) use self::serve::{fail, reply};
 
 /// Serves until the head ends the process or the session is over. Returns the process's exit code.
 pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
@@ -114,7 +115,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let init = host.init();
     let client = store::connect("worker", Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
-    let executor = Executor::new(host);
+    let executor = Executor::new(Box::new(host));
     let place = Place { resources: role.resources, environment, gpus: role.gpus, namespace: role.namespace };
     let runtime = Runtime::new(client, Some(executor), role.spin, place);
     current::start(&runtime)?;
@@ -127,6 +128,6 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     };
     let _ = head.send(&record, Vec::new());
     let executor = runtime.executor.as_ref().expect("it was just given one");
-    serve::serve(&runtime, executor);
+    serve::serve(&runtime, executor, host);
     Ok(if runtime.is_over() { Served::UntilSessionOver } else { Served::UntilExit })
 }

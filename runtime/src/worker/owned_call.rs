@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use mobula_client::Handle;
 
-use super::serve::{end_forked_child, fail, reply, reply_with_end};
+use super::answer::{fail, reply, reply_with_end};
+use super::serve::end_forked_child;
 use super::stream::Items;
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::executor::Executor;

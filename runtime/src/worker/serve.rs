@@ -2,30 +2,25 @@
 
 use std::time::Duration;
 
-use crate::call::payload::Payloads;
 use crate::error::Failure;
 use crate::executor::{Executor, Work};
-use crate::host::Instance;
 use crate::host::invocation::Invocation;
-use crate::mail::link::Link;
+use crate::host::{Host, Instance};
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::termination;
 use crate::record::{self, Run, Runs};
 use crate::runtime::Runtime;
-use crate::wire::{Call, Callee, NoResults, Results, Returns, StreamEnd, ToHead};
+use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd, ToHead};
+use crate::worker::answer::{fail, reply, reply_with_end};
 use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
-
-/// The most bytes of results in one record. A record of a ring has room for them.
-const RESULTS_BYTES_MAX: usize = 8 << 10;
 
 /// How long an actor that is terminated waits for answers to calls that have begun, and are answered later.
 const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
-pub(super) fn serve(runtime: &Runtime, executor: &Executor) {
+pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn Host) {
     executor.set_serving();
-    let host = executor.host();
     let mut actor: Option<Box<dyn Instance>> = None;
     let mut used = None;
     // When the last call was over, if the next one has followed at once.
@@ -185,50 +180,4 @@ pub(super) fn end_forked_child(runtime: &Runtime) {
         // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
         unsafe { libc::_exit(0) };
     }
-}
-
-/// Sends the results, in as many records as they need.
-pub(crate) fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
-    let mut held = payloads.take_held();
-    let mut first = 0;
-    loop {
-        let next = end_of_part(&payloads, first);
-        let is_last = next == payloads.count();
-        let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
-        // Objects that earlier records name are held until the last record has been handled.
-        let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
-        let sent = to.send_with(held, |record| {
-            results.append_to(record);
-            record.extend_from_slice(payloads.bytes_of(first..next));
-        });
-        debug_assert!(sent.is_ok(), "a part of the results fits a record");
-        if is_last {
-            return;
-        }
-        first = next;
-    }
-}
-
-/// Sends the failure of a call.
-pub(crate) fn fail(to: &Link, task: u64, failure: Failure, ran_nanos: u64) {
-    let failed = NoResults::Failed { task, failure, ran_nanos };
-    let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
-}
-
-/// Sends the end of a stream, with the one result of the call.
-pub(super) fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
-    let held = result.take_held();
-    let sent = to.send_with(held, |record| {
-        end.append_to(record);
-        record.extend_from_slice(result.bytes());
-    });
-    debug_assert!(sent.is_ok(), "a payload fits a record");
-}
-
-/// The end of the results that go into one record with those from `first` on: at least one, if there are any.
-fn end_of_part(payloads: &Payloads, first: usize) -> usize {
-    let count = payloads.count();
-    (first + 1..count)
-        .find(|end| payloads.bytes_of(first..end + 1).len() > RESULTS_BYTES_MAX)
-        .unwrap_or(count)
 }

@@ -2,10 +2,13 @@
 //!
 //! # `SeqCst` accesses
 //!
-//! There are none. loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an
-//! acquiring or releasing one. The code that is explored needs none either, because it cannot have them where it
-//! [loads from memory mapped read-only](crate::mapping): each handshake is a store, a fence and a relaxed load on both
-//! sides. So an access that asks for `SeqCst` fails the model.
+//! loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an acquiring or
+//! releasing one. Words in [files](super::File) have no such access, because the code cannot have them where it
+//! [loads from memory mapped read-only](crate::mapping): each handshake there is a store, a fence and a relaxed load on
+//! both sides, and an access that asks for `SeqCst` fails the model. A word of one process may have them. Then the access
+//! is what a processor without such accesses makes of it: a fence, and behind it the acquiring or releasing access
+//! (<https://www.cl.cam.ac.uk/~pes20/cpp/cpp0xmappings.html>, "leading sync"). A weaker access to the same word gets no
+//! fence, as on that processor.
 //!
 //! # Weakening
 //!
@@ -144,9 +147,8 @@ fn about_to_store() {
 }
 
 fn weakened(file: &'static str, offset: usize, kind: Kind, ordering: Ordering) -> Ordering {
-    assert_ne!(
-        ordering,
-        Ordering::SeqCst,
+    assert!(
+        ordering != Ordering::SeqCst || file.is_empty(),
         "an access that asks for the order of fences: {kind:?} at {offset} of {file}"
     );
     let thread = loom::thread::current().id();
@@ -154,7 +156,16 @@ fn weakened(file: &'static str, offset: usize, kind: Kind, ordering: Ordering) -
         Some(last) => (last.1, last.2) = (file, offset),
         None => all.push((thread, file, offset)),
     });
-    (SETTINGS.get().weaken)(Access { file, offset, kind, ordering })
+    let ordering = (SETTINGS.get().weaken)(Access { file, offset, kind, ordering });
+    if ordering != Ordering::SeqCst {
+        return ordering;
+    }
+    inner::fence(Ordering::SeqCst);
+    match kind {
+        Kind::Load => Ordering::Acquire,
+        Kind::Store => Ordering::Release,
+        Kind::Update | Kind::Fence => Ordering::AcqRel,
+    }
 }
 
 /// A fence between threads.
@@ -184,6 +195,7 @@ macro_rules! atomic {
                 Self::in_file(value, "", 0)
             }
 
+            #[allow(dead_code, reason = "files have words of two sizes")]
             pub(super) fn in_file(value: $value, file: &'static str, offset: usize) -> Self {
                 Self { inner: inner::$name::new(value), file, offset }
             }
@@ -262,5 +274,30 @@ macro_rules! atomic {
     };
 }
 
+atomic!(AtomicU8, u8);
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
+atomic!(AtomicUsize, usize);
+
+/// As the standard library has it; see the module's documentation.
+#[derive(Debug, Default)]
+pub struct AtomicBool(AtomicU8);
+
+#[expect(missing_docs, reason = "these are the standard library's")]
+impl AtomicBool {
+    pub fn new(value: bool) -> Self {
+        Self(AtomicU8::new(value.into()))
+    }
+
+    pub fn load(&self, ordering: Ordering) -> bool {
+        self.0.load(ordering) != 0
+    }
+
+    pub fn store(&self, value: bool, ordering: Ordering) {
+        self.0.store(value.into(), ordering);
+    }
+
+    pub fn swap(&self, value: bool, ordering: Ordering) -> bool {
+        self.0.swap(value.into(), ordering) != 0
+    }
+}

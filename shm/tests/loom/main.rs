@@ -3,16 +3,18 @@
 //!
 //! # What runs
 //!
-//! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and the counts of the client, whose
-//! file is included. Its atomics and mappings are those of the checker (`mobula_shm::sync`, `mobula_shm::model`). Some
-//! protocols go on in another crate, with sockets and locks that the checker cannot run. There a model follows that
-//! code line by line, and its file says which code.
+//! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and files of other crates that are
+//! included: the counts of the client; from the runtime the waits for mail, the progress of calls, and the futures that
+//! wait for results. Its atomics, locks and mappings are those of the checker (`mobula_shm::sync`, `mobula_shm::model`,
+//! `sync`). Some protocols go on in code with sockets that the checker cannot run. There a model follows that code line
+//! by line, and its file says which code.
 //!
 //! # What it proves, and what it does not prove
 //!
 //! It explores *all* behaviours of these models within the bound, by the memory model of the language as loom
-//! implements it. So processors that reorder more than this machine are covered. The code has no `SeqCst` access, which
-//! loom treats as weaker than it is: each handshake uses fences. Three things differ from the language:
+//! implements it. So processors that reorder more than this machine are covered. loom treats a `SeqCst` access as
+//! weaker than it is: the handshakes of processes use fences, and an access of the runtime's is one behind a fence
+//! (`mobula_shm::model::atomics`). Three things differ from the language:
 //!
 //! * A load never sees a store that its thread does later: loom runs each thread in its order.
 //! * If threads wait for each other without sleeping, only the first few rounds are explored in every order.
@@ -29,15 +31,20 @@
 
 #![cfg(mobula_loom)]
 
+mod call;
 mod compaction;
 mod counts;
 mod doorbell;
+mod executor;
+mod future;
 mod handshake;
 mod idle;
+mod mail;
 mod promise;
 mod recorder;
 mod ring;
 mod spilling;
+mod sync;
 mod takeover;
 
 use std::cell::Cell;

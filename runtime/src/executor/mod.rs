@@ -12,29 +12,47 @@
 //! When a caller is gone, its calls that have not begun are removed, and its running call is cancelled. Its detached
 //! calls stay, and are not declined any more: no process would send them elsewhere, and no process waits for them.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+mod progress;
+mod queue;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread::ThreadId;
 
-use mobula_client::{Client, Handle, OwnerId};
+use mobula_client::{Client, OwnerId};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 
 use crate::call::payload;
 use crate::definition::Key;
-use crate::host::Host;
+use crate::executor::progress::Progress;
+pub(crate) use crate::executor::queue::{Cancelled, Ordered, Work};
+use crate::executor::queue::{Queue, Taken, decline, may_be_declined};
 use crate::mail::link::Link;
 use crate::under_way::{self, UnderWay};
-use crate::wire::{self, Call, Callee, Cancel, CancelPromised, NoResults, ToHead, ToWorker};
+use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
 
+/// What the executor asks of the language of the functions that run. A [host](crate::host::Host) has the answers.
+pub(crate) trait Language: Send + Sync {
+    /// The function that runs was cancelled. The queue is locked.
+    fn interrupt(&self);
+
+    /// The name of a function; empty if it is not known.
+    fn function_name(&self, function: Key) -> String;
+
+    /// The name of a method of a class; `None`: of its constructor.
+    fn method_name(&self, class: Key, method: Option<u32>) -> String;
+
+    /// Whether places in the program are those of the language.
+    fn has_places(&self) -> bool;
+}
+
 /// The calls that this process runs for others.
 pub(crate) struct Executor {
-    host: &'static dyn Host,
+    language: Box<dyn Language>,
     queue: Mutex<Queue>,
     /// Whether there may be work in the queue. Written with the queue locked.
     has_work: AtomicBool,
@@ -52,109 +70,19 @@ pub(crate) struct Executor {
     is_concurrent: AtomicBool,
     /// The actor wants to hear of callers that are gone.
     watches_callers: AtomicBool,
-    /// The number of threads of this process that wait for results of other calls.
-    waiting: AtomicUsize,
-    /// Whether the head was told that the running call waits, so that its place is free.
-    blocked: AtomicBool,
-    /// Locked while the head is told.
-    telling: Mutex<()>,
-    /// Whether the head wants to be told when no call is left here.
-    asked: AtomicBool,
     stopping: AtomicBool,
-    /// Whether this process begins no more calls of functions.
-    spent: AtomicBool,
-    /// The number of calls that have begun, that are over, and that had begun when the background poller last looked.
-    begun: AtomicU64,
-    over: AtomicU64,
-    begun_before: AtomicU64,
+    /// How far the calls are, and who waits.
+    progress: Progress,
     /// The running call was cancelled.
     cancelled: AtomicBool,
     /// How many items of the stream that the running call makes have been taken by its caller.
     items_taken: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    work: VecDeque<Work>,
-    /// Memory for records to come.
-    spare: Vec<Vec<u8>>,
-    taken: Option<Taken>,
-    /// Futures of the running call that are woken when it is cancelled.
-    cancel_wakers: Vec<Waker>,
-    /// The calls that have begun in an actor with several calls at a time, and that are not answered: by the number of
-    /// the link, and their own.
-    under_way: FxHashMap<(u64, u64), Arc<UnderWay>>,
-}
-
-/// The call that was taken last.
-#[derive(Debug)]
-struct Taken {
-    /// The number of its link, and its own.
-    link: u64,
-    task: u64,
-    /// The process that made it.
-    caller: OwnerId,
-    callee: Callee,
-    has_limits: bool,
-    is_detached: bool,
-}
-
-impl Queue {
-    /// Whether this call was taken last.
-    fn has_taken(&self, link: &Link, task: u64) -> bool {
-        self.taken.as_ref().is_some_and(|taken| (taken.link, taken.task) == (link.id, task))
-    }
-}
-
-/// The running call, after it was cancelled.
-#[derive(Debug)]
-pub(crate) struct Cancelled {
-    /// Its number, as [`Executor::call_number`] counts.
-    pub(crate) call: u64,
-    /// The calls that it made are cancelled too.
-    pub(crate) recursive: bool,
-    pub(crate) wakers: Vec<Waker>,
-}
-
-/// The consequence of a record for the calls that this process made, and for futures.
-#[derive(Debug)]
-pub(crate) enum Ordered {
-    /// The running call was cancelled.
-    Cancelled(Cancelled),
-    /// One of them is to be cancelled.
-    CancelPromised(CancelPromised),
-    /// Something has changed for futures of a call.
-    Wake(Vec<Waker>),
-}
-
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// A call. The arguments are still in the record.
-    Call {
-        from: Arc<Link>,
-        /// The number of the record, as the caller counts.
-        number: u64,
-        call: Call,
-        record: Vec<u8>,
-        /// The objects that the arguments name, if the caller may be gone before the call begins.
-        held: Vec<Handle>,
-    },
-    Construct {
-        actor: u64,
-        class: Key,
-        arguments: u32,
-        payloads: Vec<u8>,
-    },
-    /// The process is spent: the calls that it made end before it does.
-    AwaitCalls,
-    /// A caller is gone, and the actor wants to know: the number of its link.
-    CallerGone(u64),
-}
-
 impl Executor {
-    pub(crate) fn new(host: &'static dyn Host) -> Self {
+    pub(crate) fn new(language: Box<dyn Language>) -> Self {
         Self {
-            host,
+            language,
             queue: Mutex::default(),
             has_work: AtomicBool::new(false),
             is_actor: AtomicBool::new(false),
@@ -164,15 +92,8 @@ impl Executor {
             terminates: AtomicBool::new(false),
             is_concurrent: AtomicBool::new(false),
             watches_callers: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
-            blocked: AtomicBool::new(false),
-            telling: Mutex::default(),
-            asked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            spent: AtomicBool::new(false),
-            begun: AtomicU64::new(0),
-            over: AtomicU64::new(0),
-            begun_before: AtomicU64::new(0),
+            progress: Progress::new(),
             cancelled: AtomicBool::new(false),
             items_taken: AtomicU64::new(0),
         }
@@ -210,10 +131,7 @@ impl Executor {
             Vec::new()
         };
         let mut queue = self.queue.lock();
-        // Checked with the queue locked: a thread that begins to wait sets `blocked` first and empties the queue then.
-        // So does the thread that sets `spent`.
-        let declines = || self.blocked.load(Ordering::Acquire) || self.spent.load(Ordering::Acquire);
-        if may_be_declined(from, &call) && declines() {
+        if may_be_declined(from, &call) && self.progress.declines() {
             drop(queue);
             return decline(from, call.task);
         }
@@ -237,7 +155,7 @@ impl Executor {
             let (number, recursive) = (call.number(), cancel.recursive);
             return Some(Cancelled { call: number, recursive, wakers: call.cancel() });
         }
-        let is_running = queue.has_taken(from, cancel.task) && self.runs();
+        let is_running = queue.has_taken(from, cancel.task) && self.progress.runs();
         // With the queue locked, so that no other call begins meanwhile.
         if is_running && cancel.force && !self.is_actor() {
             // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
@@ -259,7 +177,7 @@ impl Executor {
         if let Some(call) = queue.under_way.get(&(from.id, taken.task)) {
             return call.set_items_taken(taken.items);
         }
-        if queue.has_taken(from, taken.task) && self.runs() {
+        if queue.has_taken(from, taken.task) && self.progress.runs() {
             self.items_taken.fetch_max(taken.items, Ordering::SeqCst);
         }
         Vec::new()
@@ -279,7 +197,7 @@ impl Executor {
     fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
         self.cancelled.store(true, Ordering::SeqCst);
         if !self.is_actor() {
-            self.host.interrupt();
+            self.language.interrupt();
         }
         Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
     }
@@ -308,7 +226,7 @@ impl Executor {
 
     /// The number of calls that have begun.
     pub(crate) fn call_number(&self) -> u64 {
-        self.begun.load(Ordering::Acquire)
+        self.progress.begun()
     }
 
     /// The number of the call that a call of this process is made by; 0 where nobody knows, because several are under
@@ -395,7 +313,7 @@ impl Executor {
             queue.work.retain(|work| !is_its(work));
         }
         let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
-        let is_running = is_taken && self.runs() && !self.is_actor();
+        let is_running = is_taken && self.progress.runs() && !self.is_actor();
         let mut cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
         let its = queue.under_way.iter().filter(|((of, _), _)| *of == link.id);
         let wakers: Vec<_> = its.flat_map(|(_, call)| call.take_wakers()).collect();
@@ -410,22 +328,20 @@ impl Executor {
 
     /// The head wants to know when no call is left here; and none that this process made, if it `is_spent` from now on.
     pub(crate) fn say_when_free(&self, head: &Arc<Link>, is_spent: bool) {
-        if is_spent && !self.spent.swap(true, Ordering::AcqRel) {
+        if is_spent && !self.progress.set_spent() {
             self.decline_waiting();
             let mut queue = self.queue.lock();
             queue.work.push_back(Work::AwaitCalls);
             self.has_work.store(true, Ordering::Release);
         }
-        self.asked.store(true, Ordering::SeqCst);
+        self.progress.ask();
         self.say_if_free(Some(head));
     }
 
     fn say_if_free(&self, head: Option<&Arc<Link>>) {
-        // SeqCst: a call that ends meanwhile either is over here, or sees that the head has asked.
-        let Some(head) = head.filter(|_| self.asked.load(Ordering::SeqCst)) else { return };
-        // Checked with the queue locked: a call is counted as begun when it is taken out.
+        let Some(head) = head.filter(|_| self.progress.is_asked()) else { return };
         let queue = self.queue.lock();
-        let is_free = queue.work.is_empty() && !self.runs() && self.asked.swap(false, Ordering::SeqCst);
+        let is_free = queue.work.is_empty() && self.progress.take_asked();
         drop(queue);
         if is_free {
             let _ = head.send(&ToHead::Free, Vec::new());
@@ -474,7 +390,7 @@ impl Executor {
     pub(crate) fn is_bound_to_wait(&self) -> bool {
         let is_serving = self.serving.get() == Some(&std::thread::current().id());
         let has_limits = || self.queue.lock().taken.as_ref().is_some_and(|taken| taken.has_limits);
-        is_serving && !self.is_concurrent() && self.runs() && !has_limits()
+        is_serving && !self.is_concurrent() && self.progress.runs() && !has_limits()
     }
 
     /// The name of the function that runs, on the thread that runs it; empty if the host does not know.
@@ -482,9 +398,9 @@ impl Executor {
         let callee = self.queue.lock().taken.as_ref().map(|taken| taken.callee);
         let class = self.actor.get().map(|(_, _, class)| *class);
         match (callee, class) {
-            (Some(Callee::Function(function)), _) => self.host.function_name(function),
-            (Some(Callee::Method(method)), Some(class)) => self.host.method_name(class, Some(method)),
-            (None, Some(class)) => self.host.method_name(class, None),
+            (Some(Callee::Function(function)), _) => self.language.function_name(function),
+            (Some(Callee::Method(method)), Some(class)) => self.language.method_name(class, Some(method)),
+            (None, Some(class)) => self.language.method_name(class, None),
             _ => String::new(),
         }
     }
@@ -495,7 +411,8 @@ impl Executor {
     pub(crate) fn holds(&self, calls: Vec<(OwnerId, u64)>) -> Vec<(OwnerId, u64)> {
         let is_actor = self.is_actor();
         let queue = self.queue.lock();
-        let runs = queue.taken.as_ref().filter(|_| self.runs()).map(|taken| (taken.caller, taken.task));
+        let runs =
+            queue.taken.as_ref().filter(|_| self.progress.runs()).map(|taken| (taken.caller, taken.task));
         let waits = |(caller, task): (OwnerId, u64)| {
             let is_it = |work: &Work| match work {
                 Work::Call { from, call, .. } => from.peer == caller && call.task == task,
@@ -516,7 +433,7 @@ impl Executor {
     /// This process begins no more calls of functions: those that wait, and those that still come, are declined. The
     /// head ends it when the running call is over, and those that it `waits` for.
     pub(crate) fn set_spent(&self, waits: bool, head: Option<&Arc<Link>>) {
-        self.spent.store(true, Ordering::Release);
+        self.progress.set_spent();
         self.decline_waiting();
         if let Some(head) = head {
             let _ = head.send(&ToHead::Spent { waits }, Vec::new());
@@ -526,18 +443,13 @@ impl Executor {
     /// Whether a call of a function runs, or ran since the last look of the background poller. Then other calls may be
     /// sent ahead to this process and wait behind it.
     pub(crate) fn is_active(&self) -> bool {
-        let begun = self.begun.load(Ordering::SeqCst);
-        !self.is_actor.load(Ordering::Acquire)
-            && (begun != self.over.load(Ordering::SeqCst)
-                || begun != self.begun_before.load(Ordering::Acquire))
+        !self.is_actor() && self.progress.is_active()
     }
 
     /// Declines the calls that wait, if the running call ran already when this was last called. Returns whether calls
     /// have begun since: the one that runs now may turn out to be long.
     pub(crate) fn decline_behind_a_long_call(&self) -> bool {
-        let begun = self.begun.load(Ordering::Acquire);
-        let runs = self.runs();
-        let has_begun = self.begun_before.swap(begun, Ordering::AcqRel) != begun;
+        let (has_begun, runs) = self.progress.look();
         if !has_begun && runs {
             self.decline_waiting();
         }
@@ -556,13 +468,6 @@ impl Executor {
         declined.iter().for_each(|(from, task)| decline(from, *task));
     }
 
-    /// Whether a call runs.
-    fn runs(&self) -> bool {
-        // In this order no running call is overlooked.
-        let over = self.over.load(Ordering::SeqCst);
-        self.begun.load(Ordering::SeqCst) != over
-    }
-
     /// Says that a thread of this process is about to wait. While a call runs, other calls may use this process's place
     /// until the guard is dropped. Actors have no place among the workers.
     pub(crate) fn wait<'a>(&'a self, head: &'a Arc<Link>) -> Waiting<'a> {
@@ -572,44 +477,32 @@ impl Executor {
 
     /// The same for a future, without a guard: [`end_wait`](Self::end_wait) follows.
     pub(crate) fn begin_wait(&self, head: &Link) {
-        // SeqCst, here and where it is looked at: of a call that begins and a wait that begins, one sees the other.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.progress.begin_wait();
         self.tell_whether_blocked(head);
     }
 
     /// A wait is over.
     pub(crate) fn end_wait(&self, head: &Link) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.progress.end_wait();
         self.tell_whether_blocked(head);
     }
 
     fn tell_whether_blocked(&self, head: &Link) {
-        if self.is_actor.load(Ordering::Acquire) {
+        if self.is_actor() {
             return;
         }
-        let _telling = self.telling.lock();
-        // Each thread that changes `blocked` checks afterwards whether it is still right.
-        loop {
-            let is_blocked = self.waiting.load(Ordering::SeqCst) > 0 && self.runs();
-            if self.blocked.swap(is_blocked, Ordering::SeqCst) == is_blocked {
-                return;
-            }
+        self.progress.tell_whether_blocked(|is_blocked| {
             if is_blocked {
                 self.decline_waiting();
             }
             let message = if is_blocked { ToHead::Blocked } else { ToHead::Unblocked };
             let _ = head.send(&message, Vec::new());
-        }
+        });
     }
 
     /// A call has begun, or is over.
     pub(crate) fn call_changed(&self, head: Option<&Arc<Link>>) {
-        let is_blocked = self.blocked.load(Ordering::SeqCst);
-        let (is_asked, waits) = (self.asked.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst) > 0);
-        if !(is_blocked || is_asked || waits) {
-            return;
-        }
-        if let Some(head) = head {
+        if let Some(head) = head.filter(|_| self.progress.is_of_interest()) {
             self.tell_whether_blocked(head);
             self.say_if_free(Some(head));
         }
@@ -653,8 +546,7 @@ impl Executor {
             self.cancelled.store(false, Ordering::SeqCst);
         }
         let of_last_call = std::mem::take(&mut queue.cancel_wakers);
-        // SeqCst: before the look at whether the background poller sleeps.
-        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.progress.begin();
         drop(queue);
         // The destructor of a waker is an executor's code, so the queue is not locked.
         drop(of_last_call);
@@ -663,25 +555,17 @@ impl Executor {
 
     /// The call that was taken last is over.
     pub(crate) fn call_over(&self) {
-        self.over.fetch_add(1, Ordering::SeqCst);
+        self.progress.end();
     }
 
-    pub(crate) fn host(&self) -> &'static dyn Host {
-        self.host
+    /// Whether places in the program are those of the language that runs here.
+    pub(crate) fn has_places(&self) -> bool {
+        self.language.has_places()
     }
 
     pub(crate) fn is_actor(&self) -> bool {
         self.is_actor.load(Ordering::Acquire)
     }
-}
-
-/// Whether another process may run a call in place of this one: if its caller is there to send it.
-fn may_be_declined(from: &Link, call: &Call) -> bool {
-    matches!(call.callee, Callee::Function(_)) && !(call.is_detached && from.is_peer_gone())
-}
-
-fn decline(from: &Link, task: u64) {
-    let _ = from.send_with(Vec::new(), |record| NoResults::Declined { task }.append_to(record));
 }
 
 /// A thread that waits; see [`Executor::wait`].

@@ -1,0 +1,154 @@
+//! How far the calls of a process are, and what follows from it for others: whether the process waits, so that its place
+//! is free; whether it is without calls; whether it declines calls.
+//!
+//! The thread that runs calls, threads that begin to wait, and threads that handle the mail meet here. Each changes a
+//! word and then looks at the words of the others, all of it `SeqCst`: of two that meet, one sees the other. The head is
+//! told by the one that sees it.
+//!
+//! | word | changed by | looked at afterwards |
+//! |---|---|---|
+//! | `begun`, `over` | the thread that runs calls | `blocked`, `asked`, `waiting` |
+//! | `waiting` | a thread that begins or ends a wait | `begun`, `over` |
+//! | `blocked` | whoever has `telling` locked | `waiting`, `begun`, `over`, until it is right |
+//! | `asked` | the thread that handles the head's record | `begun`, `over` |
+//! | `spent` | the thread that runs calls, or the mail's | the queue, which it empties |
+//!
+//! `blocked` and `spent` are set before the queue is emptied, and looked at with the queue locked: so no call that may be
+//! declined stays in the queue. It knows no calls, no links and no messages. `shm/tests/loom/executor.rs` explores it.
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+
+/// See the module's documentation.
+pub(crate) struct Progress {
+    /// The number of calls that have begun, that are over, and that had begun when the background poller last looked.
+    begun: AtomicU64,
+    over: AtomicU64,
+    begun_before: AtomicU64,
+    /// The number of threads of this process that wait for results of other calls.
+    waiting: AtomicUsize,
+    /// Whether the head was told that the running call waits, so that its place is free.
+    blocked: AtomicBool,
+    /// Locked while the head is told.
+    telling: Mutex<()>,
+    /// Whether the head wants to be told when no call is left here.
+    asked: AtomicBool,
+    /// Whether this process begins no more calls of functions.
+    spent: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+            begun_before: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+            telling: Mutex::new(()),
+            asked: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
+        }
+    }
+
+    // ---- calls ----
+
+    /// A call begins. The queue is locked.
+    pub(crate) fn begin(&self) {
+        // SeqCst: before the look at whether the background poller sleeps, and at what others wait for.
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The call that has begun last is over.
+    pub(crate) fn end(&self) {
+        self.over.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of calls that have begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether a call runs.
+    pub(crate) fn runs(&self) -> bool {
+        // In this order no running call is overlooked.
+        let over = self.over.load(Ordering::SeqCst);
+        self.begun.load(Ordering::SeqCst) != over
+    }
+
+    /// Whether a call runs, or ran since the background poller last looked.
+    pub(crate) fn is_active(&self) -> bool {
+        let begun = self.begun.load(Ordering::SeqCst);
+        begun != self.over.load(Ordering::SeqCst) || begun != self.begun_before.load(Ordering::Acquire)
+    }
+
+    /// The background poller looks. Returns whether calls have begun since it last did, and whether one runs.
+    pub(crate) fn look(&self) -> (bool, bool) {
+        let begun = self.begun.load(Ordering::Acquire);
+        let runs = self.runs();
+        (self.begun_before.swap(begun, Ordering::AcqRel) != begun, runs)
+    }
+
+    // ---- waits ----
+
+    /// A thread begins to wait.
+    pub(crate) fn begin_wait(&self) {
+        // SeqCst, here and where it is looked at: of a call that begins and a wait that begins, one sees the other.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A thread waits no more.
+    pub(crate) fn end_wait(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Tells whether the running call waits, each time that this has changed. `tell` is called by one thread at a time,
+    /// and the last time with the state as it is then.
+    pub(crate) fn tell_whether_blocked(&self, mut tell: impl FnMut(bool)) {
+        let _telling = self.telling.lock();
+        // Each thread that changes `blocked` checks afterwards whether it is still right.
+        loop {
+            let is_blocked = self.waiting.load(Ordering::SeqCst) > 0 && self.runs();
+            if self.blocked.swap(is_blocked, Ordering::SeqCst) == is_blocked {
+                return;
+            }
+            tell(is_blocked);
+        }
+    }
+
+    /// Whether someone may have to be told that a call has begun or is over. Mostly three loads.
+    pub(crate) fn is_of_interest(&self) -> bool {
+        let is_blocked = self.blocked.load(Ordering::SeqCst);
+        let (is_asked, waits) = (self.is_asked(), self.waiting.load(Ordering::SeqCst) > 0);
+        is_blocked || is_asked || waits
+    }
+
+    // ---- without calls ----
+
+    /// The head wants to be told when no call is left.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_asked(&self) -> bool {
+        // SeqCst: a call that ends meanwhile either is over when it is looked for, or sees that the head has asked.
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Whether no call runs and the head is to be told so, which is true once. The queue is empty, and locked: a call is
+    /// counted as begun when it is taken out.
+    pub(crate) fn take_asked(&self) -> bool {
+        !self.runs() && self.asked.swap(false, Ordering::SeqCst)
+    }
+
+    // ---- declining ----
+
+    /// No more calls of functions begin. Returns whether this was so already. The caller empties the queue then.
+    pub(crate) fn set_spent(&self) -> bool {
+        self.spent.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether calls that may run elsewhere are declined. The queue is locked.
+    pub(crate) fn declines(&self) -> bool {
+        self.blocked.load(Ordering::Acquire) || self.spent.load(Ordering::Acquire)
+    }
+}

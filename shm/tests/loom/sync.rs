@@ -1,0 +1,72 @@
+//! What the runtime's files that are included here take for `crate::sync`: atomics of the checker, and its locks with the
+//! face of `parking_lot`.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use loom::sync as inner;
+pub(crate) use mobula_shm::model::atomics::{AtomicBool, AtomicU8, AtomicUsize};
+pub(crate) use mobula_shm::sync::{AtomicU64, Ordering};
+
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(inner::Mutex<T>);
+
+pub(crate) struct MutexGuard<'a, T>(Option<inner::MutexGuard<'a, T>>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(inner::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().unwrap()))
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is locked")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is locked")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Condvar(inner::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(inner::Condvar::new())
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let locked = guard.0.take().expect("it is locked");
+        guard.0 = Some(self.0.wait(locked).unwrap());
+    }
+
+    pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) {
+        unreachable!("there is no time in a model");
+    }
+
+    pub(crate) fn wait_for<T>(&self, _: &mut MutexGuard<'_, T>, _: Duration) -> TimedOut {
+        unreachable!("there is no time in a model");
+    }
+}
+
+pub(crate) struct TimedOut;
+
+impl TimedOut {
+    pub(crate) fn timed_out(&self) -> bool {
+        unreachable!("there is no time in a model");
+    }
+}
