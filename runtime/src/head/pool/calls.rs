@@ -4,6 +4,8 @@
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
 //!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
 //!   retried, at once or after a while.
+//! - Some make streams, whose callers take the items, or drop them. Each item is taken once and in order, and no more are
+//!   in flight than may be, however often the call is retried.
 //! - Workers run them, wait for others, and decline what has to wait behind them, or everything once they are spent.
 //! - The head ends processes that are not needed, and one when memory is short. Anybody but the head dies at any time,
 //!   which the others hear late.
@@ -18,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::stream::Stream;
 use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
 use crate::definition::Key;
@@ -26,6 +29,7 @@ use crate::submit::leases::Ended;
 
 mod caller;
 mod head;
+mod stream;
 mod worker;
 
 const STEPS: usize = 400;
@@ -85,6 +89,12 @@ enum Record {
     Declined(u64),
     Cancel(u64),
     Removed(u64),
+    /// The item of a stream at a position, and whether it lies in the worker's memory.
+    Item(u64, u64, bool),
+    /// How many items the stream has; the call is done.
+    StreamEnd(u64, u64),
+    /// How many items of a call are taken.
+    Taken(u64, u64),
     /// From any process to the caller of a call.
     CancelPromised(u64),
     /// The other end is gone.
@@ -114,6 +124,13 @@ struct Server {
     running: Option<(u64, u64)>,
     blocked: bool,
     asked: bool,
+    /// The running call was cancelled, or nobody waits for it.
+    cancelled: bool,
+    /// How many items the running call has sent, and how many of them are taken as far as it knows.
+    items_sent: u64,
+    items_taken: u64,
+    /// It is blocked until items are taken, and not by calls that it has made.
+    waits_for_room: bool,
     /// It begins no more calls.
     spent: bool,
 }
@@ -131,6 +148,8 @@ struct Call {
     timeout: Option<Duration>,
     /// When it must be over.
     deadline: Option<Instant>,
+    /// Of a call that makes one.
+    stream: Option<Stream>,
     /// The attempt that was sent last has begun.
     has_begun: bool,
     is_over: bool,
@@ -196,7 +215,7 @@ impl Life {
     }
 
     fn step(&mut self) {
-        match self.random.below(46) {
+        match self.random.below(50) {
             0..=17 => {
                 let wires: Vec<_> = self.wires.keys().copied().collect();
                 if let Some(wire) = self.random.any(&wires) {
@@ -258,6 +277,16 @@ impl Life {
                     self.memory_is_short();
                 }
             }
+            43..=45 => {
+                if let Some(call) = self.any_stream() {
+                    self.take_item(call);
+                }
+            }
+            46 => {
+                if let Some(call) = self.any_stream().filter(|_| self.random.below(4) == 0) {
+                    self.drop_stream(call);
+                }
+            }
             _ => {
                 if let Some(token) = self.random.any(&self.unnoticed.clone()) {
                     self.notice(token);
@@ -312,10 +341,17 @@ impl Life {
             Record::Cancel(call) => self.on_cancel(to, from, call),
             Record::Begun(call) => self.on_begun(to, call),
             Record::Done(call) => {
-                let ran_nanos = RAN_NANOS[self.calls[&call].function];
-                self.on_over(to, call, Some(ran_nanos));
+                // Some functions fail; a stream that says no more than this has.
+                let has_failed = self.calls[&call].stream.is_some() || self.random.below(8) == 0;
+                self.on_over(to, call, Some(self.ran_nanos(call)), has_failed);
             }
-            Record::Declined(call) => self.on_over(to, call, None),
+            Record::Item(call, position, is_stored) => self.on_item(to, from, call, position, is_stored),
+            Record::StreamEnd(call, length) => {
+                self.on_stream_end(to, from, call, length);
+                self.on_over(to, call, Some(self.ran_nanos(call)), false);
+            }
+            Record::Taken(call, items) => self.on_taken(to, from, call, items),
+            Record::Declined(call) => self.on_over(to, call, None, false),
             Record::Removed(call) => self.on_removed(to, call),
             Record::CancelPromised(call) => {
                 if !self.calls[&call].is_over {
@@ -384,6 +420,11 @@ impl Life {
         assert_eq!(self.pool.free(), self.total, "not everything was given back");
         let has_one = |server: &Server| server.running.is_some() || !server.queue.is_empty();
         assert!(!self.servers.values().any(has_one), "a call was begun, or waits, and does not end");
+        for (id, call) in &mut self.calls {
+            if let Some(stream) = &mut call.stream {
+                stream.check(*id);
+            }
+        }
     }
 
     /// Everything goes on but calls that have no end.
@@ -411,10 +452,14 @@ impl Life {
             match server.running {
                 None => self.go_on(token),
                 Some(_) if server.blocked => self.unblock_if_done(token),
+                Some((caller, call)) if self.has_items_left(token, call) => self.produce(token, caller, call),
                 Some((_, call)) if self.waits_for_others(token, call) => self.block(token),
                 Some((caller, call)) if has_end(self, caller, call) => self.finish(token, caller, call),
                 Some(_) => self.decline_queue(token),
             }
+        }
+        for call in self.streams() {
+            self.take_item(call);
         }
         for caller in self.callers.keys().copied().collect::<Vec<_>>() {
             self.on_time(caller);
@@ -455,6 +500,21 @@ impl Life {
         let is_there = |call: &Call| !call.is_over && self.callers.contains_key(&call.caller);
         let calls: Vec<_> = self.calls.iter().filter(|(_, call)| is_there(call)).map(|(id, _)| *id).collect();
         self.random.any(&calls)
+    }
+
+    /// The calls that make streams for processes that live.
+    fn streams(&self) -> Vec<u64> {
+        let is_one = |call: &Call| call.stream.is_some() && self.callers.contains_key(&call.caller);
+        self.calls.iter().filter(|(_, call)| is_one(call)).map(|(id, _)| *id).collect()
+    }
+
+    fn any_stream(&mut self) -> Option<u64> {
+        let streams = self.streams();
+        self.random.any(&streams)
+    }
+
+    fn ran_nanos(&self, call: u64) -> u64 {
+        RAN_NANOS[self.calls[&call].function]
     }
 
     fn number_of(&self, demand: &Demand) -> usize {

@@ -32,6 +32,7 @@ impl Life {
             is_detached: self.random.below(4) == 0,
             timeout: (self.random.below(6) == 0).then(|| millis(&mut self.random)),
             deadline: (self.random.below(6) == 0).then(|| self.now + millis(&mut self.random)),
+            stream: (self.random.below(4) == 0).then(|| Stream::random(&mut self.random)),
             has_begun: false,
             is_over: false,
         };
@@ -149,7 +150,7 @@ impl Life {
     }
 
     /// A worker has run a call, or declined it: then there is no time.
-    pub(super) fn on_over(&mut self, caller: u64, call: u64, ran_nanos: Option<u64>) {
+    pub(super) fn on_over(&mut self, caller: u64, call: u64, ran_nanos: Option<u64>, has_failed: bool) {
         let function = key(self.calls[&call].function);
         let its = self.callers.get_mut(&caller).expect("it lives");
         let Some(worker) = its.sent.remove(&call) else { return };
@@ -157,7 +158,6 @@ impl Life {
         if its.leases.of(demand).call_over(end(worker), function, ran_nanos, || self.now) {
             self.end_leases(caller);
         }
-        let has_failed = ran_nanos.is_some() && self.random.below(8) == 0;
         let delay = Duration::from_millis(self.random.below(100) as u64);
         let call_over = self.made(call);
         if call_over.is_over {

@@ -22,6 +22,7 @@ impl Life {
         }
         match choice {
             0 if self.calls[&call].depth < DEPTH_MAX => self.call(token, Some(call)),
+            1 | 2 if self.has_items_left(token, call) => self.produce(token, caller, call),
             1 => self.decline_queue(token),
             2 if self.waits_for_others(token, call) => self.block(token),
             // Nobody waits for it, and it has no end.
@@ -41,7 +42,9 @@ impl Life {
             } else {
                 begins.has_begun = true;
                 let has_limits = begins.timeout.is_some() || begins.deadline.is_some();
-                self.server(token).running = next;
+                let server = self.server(token);
+                server.running = next;
+                (server.cancelled, server.items_sent, server.items_taken) = (false, 0, 0);
                 if has_limits {
                     self.send(token, caller, Record::Begun(call));
                 }
@@ -64,14 +67,21 @@ impl Life {
 
     pub(super) fn unblock_if_done(&mut self, token: u64) {
         let server = &self.servers[&token];
-        if server.running.is_some_and(|(_, call)| !self.waits_for_others(token, call)) {
-            self.server(token).blocked = false;
+        let may_go_on = |call| match server.waits_for_room {
+            true => self.has_room(token, call),
+            false => !self.waits_for_others(token, call),
+        };
+        if server.running.is_some_and(|(_, call)| may_go_on(call)) {
+            let server = self.server(token);
+            (server.blocked, server.waits_for_room) = (false, false);
             self.send(token, HEAD, Record::Unblocked);
         }
     }
 
     pub(super) fn finish(&mut self, token: u64, caller: u64, call: u64) {
         let is_spent = self.random.below(12) == 0;
+        let has_failed = self.random.below(8) == 0;
+        let end = self.end_record(token, call).filter(|_| !has_failed);
         let server = self.server(token);
         server.running = None;
         if is_spent && !server.spent {
@@ -79,7 +89,7 @@ impl Life {
             self.decline_queue(token);
             self.send(token, HEAD, Record::Spent(self.has_calls(token)));
         }
-        self.send(token, caller, Record::Done(call));
+        self.send(token, caller, end.unwrap_or(Record::Done(call)));
         self.say_if_free(token);
     }
 
@@ -128,6 +138,7 @@ impl Life {
             self.send(token, caller, Record::Removed(call));
             self.say_if_free(token);
         } else if server.running == Some((caller, call)) {
+            server.cancelled = true;
             self.cancel_children(token, call);
         }
     }
@@ -139,6 +150,7 @@ impl Life {
         let server = self.servers.get_mut(&token).expect("it lives");
         server.queue.retain(goes_on);
         if let Some((_, call)) = server.running.filter(|running| !goes_on(running)) {
+            server.cancelled = true;
             self.cancel_children(token, call);
         }
         self.say_if_free(token);
