@@ -228,10 +228,10 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// ```
 ///
 /// # Cost
-/// The value is encoded in memory of this process, and then copied into shared memory: large texts, vectors of numbers
-/// and byte strings are copied twice. Carriers ([`Bytes`](crate::value::Bytes), [`Tensor`](crate::value::Tensor),
-/// `Arrow`) are copied once; those whose memory lies in the store already are not copied: the new object refers to
-/// theirs. While the memory that this process has leased has room, there is no system call and no message to the
+/// The value is encoded in memory of this process, and then copied into shared memory. Texts, byte strings and vectors of
+/// numbers of 64 KiB or more are copied once: each is written into an object of its own, to which the new object refers.
+/// Carriers ([`Bytes`](crate::value::Bytes), [`Tensor`](crate::value::Tensor), `Arrow`) are copied once, too; those whose
+/// memory lies in the store already are not copied: the new object refers to theirs. While the memory that this process has leased has room, there is no system call and no message to the
 /// daemon.
 ///
 /// # Errors
@@ -240,7 +240,7 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
 pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let runtime = runtime()?;
-    let encoded = value::encode(value)?;
+    let encoded = value::encode_for_session(value)?;
     let handle = runtime.store(&encoded)?;
     Ok(ObjectRef::new(Ref::to_object(handle, None)))
 }

@@ -9,12 +9,12 @@
 
 use std::cell::{Cell, RefCell};
 
-use mobula_client::Handle;
+use mobula_client::{Handle, Layout, ObjectWriter};
 
-use super::ValueError;
 use super::buffer::Buffer;
 use super::decoding::Decoding;
-use super::encoding::Beside;
+use super::encoding::{Beside, Destination, Writing};
+use super::{ValueError, format};
 
 /// Whether this thread can still encode and decode. A thread that ends drops its thread-local values, also these.
 pub(crate) fn is_there() -> bool {
@@ -24,7 +24,7 @@ pub(crate) fn is_there() -> bool {
 /// The position of the handle's object among the references of the payload that is being written, where it is added
 /// unless it is there already. `None` when nothing is being encoded.
 pub(super) fn add_reference(handle: Handle) -> Option<u32> {
-    with_top(&ENCODING, |beside| beside.get_or_insert_default().add_reference(handle))
+    with_top(&ENCODING, |writing| writing.beside.get_or_insert_default().add_reference(handle))
 }
 
 /// A reference of the payload that is being read, by its position. `None` when nothing is being decoded.
@@ -57,8 +57,29 @@ pub(crate) fn refuse<E: serde::de::Error>(error: impl Into<Box<ValueError>>) -> 
 
 /// The index of `buffer` in the payload that is being written. `None` when nothing is being encoded.
 pub(super) fn add_buffer(buffer: &Buffer) -> Option<u32> {
-    with_top(&ENCODING, |beside| beside.get_or_insert_default().add_buffer(buffer))
+    with_top(&ENCODING, |writing| writing.beside.get_or_insert_default().add_buffer(buffer))
 }
+
+/// Memory of the store for a buffer that is not written yet: an object of its own, so that the buffer is copied once. Of
+/// a small buffer, or where the payload may not refer to objects, `None`. The store's error ends the writing.
+pub(super) fn memory_for(bytes: usize) -> Result<Option<ObjectWriter>, StoreRefused> {
+    // Below, a second copy in the processor's caches costs less than another object.
+    const BYTES_MIN: usize = 64 << 10;
+    if bytes < BYTES_MIN || with_top(&ENCODING, |writing| writing.to) != Some(Destination::Session) {
+        return Ok(None);
+    }
+    let create =
+        |client: mobula_client::Client| Ok(client.create(Layout::new(bytes as u64).format(format::RAW))?);
+    super::client().and_then(create).map(Some).map_err(|error| {
+        let refusal = Some(Box::new(error));
+        let _replaced = with_top(&ENCODING, |writing| std::mem::replace(&mut writing.refusal, refusal));
+        StoreRefused
+    })
+}
+
+/// There is no memory of the store. The reason is kept for the end of the writing: errors of `serde` are texts.
+#[derive(Debug)]
+pub(super) struct StoreRefused;
 
 /// A buffer of the payload that is being read.
 pub(super) fn buffer(index: u32) -> Result<Buffer, ValueError> {
@@ -73,8 +94,15 @@ pub(super) fn buffer_to_copy(index: u32) -> Result<Buffer, ValueError> {
 }
 
 /// Runs `write`, and returns the buffers and references that it put beside the stream.
-pub(super) fn encoding<R>(write: impl FnOnce() -> R) -> (R, Beside) {
-    within(&ENCODING, None, write)
+///
+/// # Errors
+/// Those of `write`, or of the store.
+pub(super) fn encoding(
+    to: Destination,
+    write: impl FnOnce() -> Result<(), ValueError>,
+) -> (Result<(), ValueError>, Beside) {
+    let (written, Writing { beside, refusal, .. }) = within(&ENCODING, Writing::to(to), write);
+    (refusal.map_or(written, |refusal| Err(*refusal)), beside)
 }
 
 /// Runs `read` with `decoding` beside the stream, and gives it back.
@@ -84,7 +112,7 @@ pub(super) fn decoding<R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, D
 
 thread_local! {
     static INVITED: Cell<bool> = const { Cell::new(false) };
-    static ENCODING: Stack<Beside> = const { RefCell::new(Vec::new()) };
+    static ENCODING: Stack<Writing> = const { RefCell::new(Vec::new()) };
     static DECODING: Stack<Decoding> = const { RefCell::new(Vec::new()) };
 }
 

@@ -8,7 +8,7 @@ use mobula_runtime::Written;
 use serde::Serialize;
 
 use super::buffer::Buffer;
-use super::encoding::{Beside, Placed};
+use super::encoding::{Beside, Destination, Placed};
 use super::payload::{self, ALIGNMENT, Layout, Record};
 use super::{ValueError, context, stream};
 
@@ -34,17 +34,31 @@ use super::{ValueError, context, stream};
 /// - [`ValueError::Unwritable`]: the value's `Serialize` refuses.
 /// - [`ValueError::TooDeep`]: the value nests deeper than the stack of this thread allows.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
+    encode_to(Destination::Anywhere, value)
+}
+
+/// As [`encode`], for a payload that stays in the session: large text, bytes and lists of numbers become objects of
+/// their own, and are copied once.
+///
+/// # Errors
+///
+/// As [`encode`], and [`ValueError::Store`] when the store has no room.
+pub(crate) fn encode_for_session<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
+    encode_to(Destination::Session, value)
+}
+
+fn encode_to<T: Serialize + ?Sized>(to: Destination, value: &T) -> Result<Encoded, ValueError> {
     let mut stream = Vec::with_capacity(64);
-    let (written, beside) = context::encoding(|| stream::append(value, &mut stream));
+    let (written, beside) = context::encoding(to, || stream::append(value, &mut stream));
     written?;
     Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
 }
 
-/// Appends the payload of `value` to `out`, if it is a stream with nothing beside it.
+/// Appends the payload of `value`, which stays in the session, to `out`, if it is a stream with nothing beside it.
 ///
 /// # Errors
 ///
-/// As [`encode`]; `out` is as it was.
+/// As [`encode_for_session`]; `out` is as it was.
 pub(crate) fn append<T: Serialize + ?Sized>(
     value: &T,
     out: &mut Vec<u8>,
@@ -54,7 +68,7 @@ pub(crate) fn append<T: Serialize + ?Sized>(
     out.resize(start + payload::HEADER_BYTES, 0);
     out.extend_from_slice(type_name);
     let stream_start = out.len();
-    let (written, beside) = context::encoding(|| stream::append(value, out));
+    let (written, beside) = context::encoding(Destination::Session, || stream::append(value, out));
     let stream_bytes = out.len() - stream_start;
     match (written, beside) {
         (Ok(()), None) => {

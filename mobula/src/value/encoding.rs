@@ -3,7 +3,31 @@
 use mobula_client::{Handle, ObjectId};
 use rustc_hash::FxHashMap;
 
+use super::ValueError;
 use super::buffer::Buffer;
+
+/// Where a payload goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// To other processes of the session: it may refer to objects of its store.
+    Session,
+    /// The caller decides. It refers to those objects that the value itself refers to, and to no others.
+    Anywhere,
+}
+
+/// A payload that is being written, but for its stream.
+pub(super) struct Writing {
+    pub(super) to: Destination,
+    pub(super) beside: Beside,
+    /// The error of the store that ends the writing.
+    pub(super) refusal: Option<Box<ValueError>>,
+}
+
+impl Writing {
+    pub(super) fn to(to: Destination) -> Self {
+        Self { to, beside: None, refusal: None }
+    }
+}
 
 /// The buffers and references beside a stream that is being written. Mostly there are none, which costs nothing.
 pub(super) type Beside = Option<Box<Encoding>>;

@@ -4,6 +4,7 @@ mod compound;
 
 use std::fmt::Display;
 
+use mobula_client::ObjectWriter;
 use serde::ser::{self, Serialize, Serializer};
 
 use self::compound::Compound;
@@ -12,7 +13,7 @@ use super::numbers::{self, Number};
 use super::read::take;
 use super::{Extension, extension, marker};
 use crate::value::buffer::Buffer;
-use crate::value::context;
+use crate::value::context::{self, StoreRefused};
 use mobula_runtime::stack::StackLimit;
 
 /// Writes one value behind the bytes of `out`.
@@ -125,9 +126,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts bytes beside the stream, and their place into it.
-    fn put_beside(&mut self, code: u8, before: &[u8], bytes: bytes::Bytes) -> Result<(), Error> {
-        let index = context::add_buffer(&Buffer::on_heap(bytes))
+    /// Puts a copy of bytes beside the stream, and their place into it.
+    fn put_copy_beside(&mut self, code: u8, bytes: &[u8]) -> Result<(), Error> {
+        let copy = match context::memory_for(bytes.len())? {
+            Some(mut memory) => {
+                mobula_client::internal::copy(&mut memory, bytes);
+                Buffer::of_object(memory.seal())
+            }
+            None => Buffer::on_heap(bytes::Bytes::copy_from_slice(bytes)),
+        };
+        self.put_beside(code, &[], &copy)
+    }
+
+    /// Puts a buffer beside the stream, and its place into it.
+    fn put_beside(&mut self, code: u8, before: &[u8], buffer: &Buffer) -> Result<(), Error> {
+        let index = context::add_buffer(buffer)
             .ok_or_else(|| Error::new("nothing can go beside a stream that is no payload's"))?;
         self.put_extension_head(code, before.len() + size_of::<u32>())?;
         self.out.extend_from_slice(before);
@@ -254,18 +267,14 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), Error> {
         if goes_beside(value.len()) {
-            let bytes = bytes::Bytes::copy_from_slice(value.as_bytes());
-            return self.put_beside(extension::TEXT_BESIDE, &[], bytes);
+            return self.put_copy_beside(extension::TEXT_BESIDE, value.as_bytes());
         }
         self.put_text(value)
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
         match value.len() {
-            length if goes_beside(length) => {
-                let bytes = bytes::Bytes::copy_from_slice(value);
-                return self.put_beside(extension::BYTES_BESIDE, &[], bytes);
-            }
+            length if goes_beside(length) => return self.put_copy_beside(extension::BYTES_BESIDE, value),
             length @ 0..=0xff => self.put(marker::BIN_8, &[length as u8]),
             length @ 0x100..=0xffff => self.put(marker::BIN_16, &(length as u16).to_be_bytes()),
             length => self.put(marker::BIN_32, &wide(length)?),
@@ -433,7 +442,11 @@ impl numbers::Receiver for Numbers<'_, '_> {
         let (low, high) = numbers.size_hint();
         let bytes = low.saturating_mul(size_of::<N>());
         if high != Some(low) || goes_beside(bytes) {
-            return writer.put_numbers(numbers.collect());
+            let exact = if high == Some(low) { bytes } else { 0 };
+            return match context::memory_for(exact)? {
+                Some(memory) => writer.put_numbers_in(memory, numbers),
+                None => writer.put_numbers(numbers.collect()),
+            };
         }
         let start = writer.out.len();
         writer.put_extension_head(extension::NUMBERS, 1 + bytes)?;
@@ -458,13 +471,43 @@ impl Writer<'_> {
     fn put_numbers<N: Number>(&mut self, numbers: Vec<N>) -> Result<(), Error> {
         let bytes = size_of_val(&numbers[..]);
         if goes_beside(bytes) {
-            let bytes = bytes::Bytes::from_owner(AsBytes(numbers));
-            return self.put_beside(extension::NUMBERS_BESIDE, &[N::CODE], bytes);
+            let buffer = Buffer::on_heap(bytes::Bytes::from_owner(AsBytes(numbers)));
+            return self.put_beside(extension::NUMBERS_BESIDE, &[N::CODE], &buffer);
         }
         self.put_extension_head(extension::NUMBERS, 1 + bytes)?;
         self.out.push(N::CODE);
         self.out.extend_from_slice(bytemuck::cast_slice(&numbers));
         Ok(())
+    }
+}
+
+impl Writer<'_> {
+    /// Writes the numbers into `memory`, which has room for as many as there should be.
+    fn put_numbers_in<N: Number>(
+        &mut self,
+        mut memory: ObjectWriter,
+        mut numbers: impl Iterator<Item = N>,
+    ) -> Result<(), Error> {
+        let mut count = 0;
+        for place in memory.chunks_exact_mut(size_of::<N>()) {
+            let Some(number) = numbers.next() else { break };
+            place.copy_from_slice(bytemuck::bytes_of(&number));
+            count += 1;
+        }
+        let next = numbers.next();
+        if count * size_of::<N>() == memory.len() && next.is_none() {
+            return self.put_beside(extension::NUMBERS_BESIDE, &[N::CODE], &Buffer::of_object(memory.seal()));
+        }
+        // There are more, or fewer, than the iterator said.
+        let mut all: Vec<N> = bytemuck::pod_collect_to_vec(&memory[..count * size_of::<N>()]);
+        all.extend(next.into_iter().chain(numbers));
+        self.put_numbers(all)
+    }
+}
+
+impl From<StoreRefused> for Error {
+    fn from(_: StoreRefused) -> Self {
+        Self::new("the store has no memory for it")
     }
 }
 
