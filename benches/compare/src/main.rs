@@ -35,6 +35,7 @@ mod rivals;
 mod rows;
 mod scratch;
 mod side;
+mod sides;
 mod texts;
 mod verdict;
 
@@ -96,7 +97,7 @@ enum Role {
 fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(Role::Peer { words }) = &options.command {
-        return match peer::run(words) {
+        return match sides::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 eprintln!("{failure}");

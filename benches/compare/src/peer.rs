@@ -2,7 +2,8 @@
 //!
 //! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT` when
 //! it cannot be measured, `wrong TEXT` when a result is not the expected one. It ends when its input does, so none
-//! outlives the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same.
+//! outlives the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same. `sides.rs` has
+//! the sides.
 
 use std::error::Error;
 use std::fmt;
@@ -10,8 +11,6 @@ use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use crate::measure::median;
-use crate::rivals::process::Threads;
-use crate::{guard, limits, mobula, rivals, scratch};
 
 /// The reason why there is no figure.
 #[derive(Debug)]
@@ -57,30 +56,6 @@ pub(crate) fn check(condition: bool, what: &str) -> Result<(), Failure> {
 /// An error in words.
 pub(crate) fn error<T>(text: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Error(text.into()))
-}
-
-/// Becomes the side that the words of the hidden command `peer` say.
-pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
-    scratch::end_by_signals()?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        ["mobula", scratch] => mobula::serve(scratch.as_ref(), None),
-        ["mobula-sleeping", scratch] => mobula::serve(scratch.as_ref(), Some(Duration::ZERO)),
-        ["reader", socket] => mobula::reader::serve(socket.as_ref()),
-        ["store", socket, capacity_bytes] => mobula::store::run(socket.as_ref(), capacity_bytes.parse()?),
-        ["lmdb", directory] => rivals::lmdb::serve(directory.as_ref()),
-        ["iceoryx", directory, prefix] => rivals::iceoryx::serve(directory.as_ref(), prefix),
-        ["iceoryx-echo", directory, prefix] => rivals::iceoryx::echo(directory.as_ref(), prefix),
-        ["ipc"] => rivals::ipc::serve(),
-        ["ipc-echo", name] => rivals::ipc::echo(name),
-        ["thread", scratch] => rivals::process::serve(scratch.as_ref(), Threads::One),
-        ["rayon", scratch] => rivals::process::serve(scratch.as_ref(), Threads::Rayon),
-        ["limits"] => limits::serve(),
-        ["guard", program, ..] => guard::run(program, &words[2..]),
-        ["eventfd-echo", there, back] => limits::wake::echo(there.parse()?, back.parse()?),
-        ["line-echo", memory] => limits::line::echo(memory.parse()?),
-        _ => error(format!("no such side: {words:?}")),
-    }
 }
 
 /// Takes commands until there are no more. `work` gets a command's words.
