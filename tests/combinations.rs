@@ -309,7 +309,7 @@ fn calls_with_random_options_end_as_they_may() {
     let rounds = std::env::var("MOBULA_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let builder = mobula::Builder::new().num_cpus(2).resources([("disk", 1.0)]).capacity_bytes(64 << 20);
     let session = session_with(builder.forward_output(false));
-    let objects = session.client().list().unwrap().len();
+    let objects = session.session.client().list().unwrap().len();
     for _ in 0..rounds {
         let directory = tempfile::tempdir().unwrap();
         let mut calls: Vec<_> =
@@ -321,6 +321,6 @@ fn calls_with_random_options_end_as_they_may() {
         let total = mobula::cluster_resources().unwrap();
         let is_free = || mobula::available_resources().unwrap() == total;
         eventually("everything is given back", is_free);
-        eventually("no object is left", || session.client().list().unwrap().len() <= objects);
+        eventually("no object is left", || session.session.client().list().unwrap().len() <= objects);
     }
 }

@@ -3,31 +3,31 @@
 
 use std::path::{Path, PathBuf};
 
-use mobula::prelude::*;
+use mobula::value::Bytes;
 use mobula_tests::{eventually, session_with};
 
 const MIB: usize = 1 << 20;
 /// The results of all calls are many times what the store holds.
-const CAPACITY: u64 = 64 << 20;
-const RESULT_BYTES: usize = 4 * MIB;
+const CAPACITY: u64 = 32 << 20;
+const RESULT_BYTES: usize = 2 * MIB;
 const CALLS: usize = 60;
 
 /// Leaves a file when it has made its result.
 #[mobula::remote]
-fn makes(directory: PathBuf, number: usize) -> Vec<u8> {
-    let result = vec![number as u8; RESULT_BYTES];
+fn makes(directory: PathBuf, number: usize) -> Bytes {
+    let made = result(number);
     note(&directory, number);
-    result
+    made
 }
 
 #[mobula::remote(num_returns = 2)]
-fn makes_two(directory: PathBuf, number: usize) -> (Vec<u8>, Vec<u8>) {
+fn makes_two(directory: PathBuf, number: usize) -> (Bytes, Bytes) {
     note(&directory, number);
-    (vec![1; RESULT_BYTES], vec![2; RESULT_BYTES])
+    (result(1), result(2))
 }
 
 #[mobula::remote]
-fn passes(directory: PathBuf, number: usize, value: Vec<u8>) -> Vec<u8> {
+fn passes(directory: PathBuf, number: usize, value: Bytes) -> Bytes {
     note(&directory, number);
     value
 }
@@ -39,12 +39,12 @@ fn parent(directory: PathBuf, number: usize) {
 }
 
 #[mobula::remote(streaming)]
-fn streams(directory: PathBuf, number: usize) -> impl Iterator<Item = Vec<u8>> {
+fn streams(directory: PathBuf, number: usize) -> impl Iterator<Item = Bytes> {
     (0..3).map(move |item| {
         if item == 1 {
             note(&directory, number);
         }
-        vec![item; RESULT_BYTES]
+        result(item)
     })
 }
 
@@ -56,10 +56,14 @@ impl Maker {
         Maker(directory)
     }
 
-    fn make(&mut self, number: usize) -> Vec<u8> {
+    fn make(&mut self, number: usize) -> Bytes {
         note(&self.0, number);
-        vec![number as u8; RESULT_BYTES]
+        result(number)
     }
+}
+
+fn result(number: usize) -> Bytes {
+    Bytes::from(vec![number as u8; RESULT_BYTES])
 }
 
 fn note(directory: &Path, number: usize) {
@@ -67,16 +71,16 @@ fn note(directory: &Path, number: usize) {
 }
 
 /// Makes calls and forgets them. In the end they have all run, and the store has the objects that it had before.
-fn check(what: &str, mut call: impl FnMut(&Path, usize)) {
+fn check(what: &str, mut call: impl FnMut(PathBuf, usize)) {
     let session = session_with(mobula::Builder::new().workers(2).capacity_bytes(CAPACITY));
     let directory = tempfile::tempdir().unwrap();
-    let objects = || session.client().list().unwrap().len();
+    let objects = || session.session.client().list().unwrap().len();
     let before = objects();
-    (0..CALLS).for_each(|number| call(directory.path(), number));
+    (0..CALLS).for_each(|number| call(directory.path().to_owned(), number));
     eventually("all calls have run", || std::fs::read_dir(directory.path()).unwrap().count() == CALLS);
     eventually(&format!("no result is left: {what}"), || objects() <= before);
     // Nothing has gone to the disk to make room for what nobody reads.
-    let stats = session.client().stats().unwrap();
+    let stats = session.session.client().stats().unwrap();
     assert!(stats.clients.iter().all(|client| client.spilled_bytes == 0), "{what}: {stats:?}");
 }
 
@@ -89,7 +93,7 @@ fn results_of_tasks_are_not_kept() {
 #[test]
 fn a_result_that_only_a_forgotten_call_reads_is_not_kept() {
     check("arguments", |directory, number| {
-        let value = makes::remote(directory, number);
+        let value = makes::remote(directory.clone(), number);
         passes::remote(directory, number, value);
     });
 }
@@ -114,7 +118,7 @@ fn results_of_methods_are_not_kept() {
 #[test]
 fn items_of_a_stream_are_not_kept() {
     check("items", |directory, number| {
-        let mut stream = streams::remote(directory, number);
+        let mut stream = streams::remote(directory.clone(), number);
         drop(stream.next().unwrap());
         eventually("the second item is made", || directory.join(number.to_string()).exists());
     });

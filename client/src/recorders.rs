@@ -7,7 +7,6 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::recorder::{Reader, Recorder};
 
-use crate::client::check_goes_on;
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 
@@ -51,7 +50,7 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Recorded>, ClientError>
             other => return Err(ClientError::unexpected(other)),
         };
         let [control] = answer.descriptors()?;
-        check_goes_on(owner.epoch() > after)?;
+        ClientError::check_goes_on(owner.epoch() > after)?;
         after = owner.epoch();
         if let Some(reader) = Reader::map(control.as_fd())? {
             all.push(Recorded { owner, pid, label, dead, reader });

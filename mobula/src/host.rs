@@ -4,14 +4,15 @@
 pub(crate) mod asynchronous;
 pub(crate) mod concurrent;
 pub(crate) mod lanes;
+pub(crate) mod user_code;
 
 use std::any::Any;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskErrorKind, label};
 
 use self::concurrent::ConcurrentActor;
+use self::user_code::{drop_guarded, guarded, named, not_registered};
 use crate::invocation::Arguments;
 use crate::panics;
 use crate::registry::{self, Caller, Calling, Class, Concurrency, Constructor};
@@ -145,44 +146,4 @@ impl Drop for Actor {
     fn drop(&mut self) {
         drop_guarded(self.state.take());
     }
-}
-
-/// Runs user code: a panic becomes an error.
-fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(panic)))
-}
-
-/// The failure for a panic that was caught.
-fn panicked(panic: Box<dyn Any + Send>) -> Failure {
-    let message = panic_message(&*panic);
-    drop_guarded(panic);
-    TaskError::new("", TaskErrorKind::Panicked, message).into()
-}
-
-/// Drops a value of user code. Its destructor may panic, and so may the destructor of the value that it panics with.
-fn drop_guarded<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        std::mem::forget(panic);
-    }
-}
-
-/// Adds the function's name to errors of user code.
-pub(crate) fn named(name: &str, failure: Failure) -> Failure {
-    match failure {
-        Failure::Task(mut error) if error.function.is_empty() => {
-            name.clone_into(&mut error.function);
-            error.into()
-        }
-        failure => failure,
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
-}
-
-fn not_registered(what: &str) -> Failure {
-    let message = format!("the {what} is not registered in this worker: is it another build of the program?");
-    TaskError::new(what, TaskErrorKind::NotCalled, message).into()
 }

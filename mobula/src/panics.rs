@@ -80,7 +80,7 @@ mod tests {
             "mobula::panics::report",
             "core::panicking::panic_fmt",
             "my::task",
-            "mobula::host::guarded",
+            "mobula::host::user_code::guarded",
         ]);
         assert_eq!(of_user_code(&all), frame(2, "my::task"));
         let thread = of(&["core::panicking::panic_fmt", "my::thread", "std::sys::thread_start"]);

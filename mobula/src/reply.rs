@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use mobula_runtime::{Failure, TaskError, TaskErrorKind};
 
-use crate::host::named;
+use crate::host::user_code::named;
 use crate::invocation::{Arguments, EachEncoder};
 use crate::portable::Portable;
 

@@ -147,7 +147,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         ("actor_over", from_head(FromHead::ActorOver { actor: 1, pid: 4711, failure: failure() })),
         (
             "granted",
-            from_head(FromHead::Granted { demand: crate::resources::Demand::default(), worker, pid: 4711 }),
+            from_head(FromHead::Granted { demand: crate::demand::Demand::default(), worker, pid: 4711 }),
         ),
     ]
 }

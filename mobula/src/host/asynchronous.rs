@@ -18,7 +18,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::concurrent::{Job, Shared};
 use super::lanes::Begun;
-use super::{drop_guarded, panicked};
+use super::user_code::{drop_guarded, panicked};
 use crate::registry::{BoxedOutcome, Outcome};
 use crate::reply;
 

@@ -13,7 +13,7 @@ use mobula_runtime::{Failure, Instance, Invocation, OwnedCall};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::lanes::{Begun, Lanes};
-use super::{drop_guarded, guarded, named, not_registered};
+use super::user_code::{drop_guarded, guarded, named, not_registered};
 use crate::invocation::Arguments;
 use crate::registry::{Calling, Class, Concurrency, Method, SharedState};
 use crate::reply;

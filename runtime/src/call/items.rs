@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::call::options::UNLIMITED;
 use crate::call::outcome::Settled;
-use crate::call::task::UNLIMITED;
 use crate::call::waiter::Waiter;
 use crate::error::Failure;
 

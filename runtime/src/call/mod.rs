@@ -1,10 +1,11 @@
-//! The parts of a call: its arguments as payloads, the task, and a cell for each result, where the outcome arrives.
+//! The parts of a call: its options, its arguments as payloads, the task, and a cell for each result, where the outcome arrives.
 
 pub(crate) mod actor_token;
 pub(crate) mod arguments;
 pub(crate) mod inline;
 pub(crate) mod items;
 pub(crate) mod limits;
+pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod payload;
 pub(crate) mod ref_id;

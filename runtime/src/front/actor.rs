@@ -9,7 +9,8 @@ use mobula_client::{Handle, ObjectId};
 
 use crate::call::actor_token::ActorToken;
 use crate::call::items::Items;
-use crate::call::task::{ResultCells, Target, TaskOptions};
+use crate::call::options::TaskOptions;
+use crate::call::task::{ResultCells, Target};
 use crate::definition::{Definition, Key, Name};
 use crate::error::{Error, Failure, Result};
 use crate::front::actor_options::{ActorOptions, Lifetime};

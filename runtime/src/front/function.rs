@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize};
 use smallvec::smallvec;
 
 use crate::call::items::Items;
+use crate::call::options::TaskOptions;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
-use crate::call::task::{ResultCells, Target, Task, TaskOptions};
+use crate::call::task::{ResultCells, Target, Task};
 use crate::definition::Definition;
+use crate::demand::Demand;
 use crate::error::Failure;
 use crate::executor::Executor;
 use crate::front::arguments::ArgumentList;
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_call;
 use crate::mail::waiters::Mail;
-use crate::resources::Demand;
 use crate::session_number::SessionNumber;
 use crate::wire::Returns;
 

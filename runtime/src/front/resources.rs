@@ -1,9 +1,10 @@
 //! The demands of calls, and the resources of the session.
 
-use crate::call::task::TaskOptions;
+use crate::call::options::TaskOptions;
+use crate::demand::Demand;
 use crate::environment::EnvironmentOptions;
 use crate::error::{Error, Failure, Result};
-use crate::resources::{Amounts, Demand, Resources};
+use crate::resources::{Amounts, Resources};
 use crate::runtime::{Runtime, current};
 use crate::submit::Answer;
 use crate::wire::ToHead;

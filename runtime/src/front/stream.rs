@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use smallvec::smallvec;
 
 use crate::call::items::Items;
+use crate::call::options::TaskOptions;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
-use crate::call::task::{ResultCells, Target, TaskOptions};
+use crate::call::task::{ResultCells, Target};
 use crate::call::waiter::Waiter;
 use crate::definition::Definition;
 use crate::error::Failure;

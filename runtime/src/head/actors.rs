@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use mobula_client::{Client, Handle, OwnerId};
 
 use super::names::SharedNames;
+use crate::call::options::is_within;
 use crate::call::payload;
-use crate::call::task::is_within;
 use crate::definition::Key;
+use crate::demand::Demand;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
-use crate::resources::Demand;
 use crate::wire::{ActorRecord, FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.

@@ -18,6 +18,7 @@ mod pool;
 mod processes;
 mod report;
 pub(crate) mod share;
+mod start_failures;
 mod state;
 mod watches;
 

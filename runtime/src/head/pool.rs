@@ -29,14 +29,17 @@ use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
+pub(super) use self::caller::Caller;
 use self::ledger::Ledger;
 pub(super) use self::supply::NewProcess;
 use self::wants::{Seeker, Want, Wants};
 pub(super) use self::worker::{Job, Worker};
 use self::workers::Workers;
+use crate::demand::Demand;
 use crate::environment::Environment;
-use crate::resources::{Demand, Resources};
+use crate::resources::Resources;
 
+mod caller;
 #[cfg(test)]
 mod calls;
 mod ledger;
@@ -72,14 +75,6 @@ const PROCESSES_MIN: usize = 2;
 const BLOCKED_WORTH_SAYING: usize = 64;
 /// How long a broken process may run on. Mostly it is ending, and the way in which it ends is worth knowing.
 const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
-
-/// The other end of a link to the head: a caller that wants workers, or a worker.
-pub(super) trait Caller: Clone {
-    /// The number of the link.
-    fn id(&self) -> u64;
-    /// The process at the other end.
-    fn peer(&self) -> OwnerId;
-}
 
 /// A decision that the state carries out.
 #[derive(Debug, PartialEq, Eq)]

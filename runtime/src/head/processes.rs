@@ -118,7 +118,7 @@ impl Processes {
         });
         let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
         let launch = environment.program().unwrap_or(&self.options.launch);
-        let mut command = launch.command("mobula-worker", &role);
+        let mut command = launch.command("mobula-worker", &role.to_argument());
         environment.apply(&mut command);
         if let Some(gpus) = sees {
             command.env(VISIBLE_GPUS, gpus);

@@ -4,6 +4,7 @@
 
 mod deadlocks;
 mod elsewhere;
+mod memory;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,11 +21,12 @@ use super::deaths::Deaths;
 use super::detached::{Detached, DetachedHead};
 use super::ends::Ends;
 use super::foreign::{Foreign, numbers_of};
-use super::memory::{Candidate, Figures, Monitor, Step, User, own_bytes};
+use super::memory::Monitor;
 use super::names::SharedNames;
 use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
 use super::share::Share;
+use super::start_failures::StartFailures;
 use crate::environment::Environment;
 use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
@@ -32,13 +34,7 @@ use crate::mail::links::Links;
 use crate::process::{descriptors, output};
 use crate::record;
 use crate::resources::Resources;
-use crate::wire::{self, FromHead, RunningCall, ToHead};
-
-/// After so many processes in a row that do not come up, no more are started.
-const START_FAILURES_MAX: u32 = 3;
-/// The same for processes that are killed from outside before they come up. Such a death says little about the next
-/// process; but where memory is short, none comes up.
-const START_KILLS_MAX: u32 = 100;
+use crate::wire::{self, FromHead, ToHead};
 
 /// How long an actor that ends itself may run its destructor.
 const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
@@ -69,17 +65,8 @@ pub(super) struct State {
     detached: Option<Detached>,
     /// The driver that waits until every process that was told to end has ended, and how many did not in time.
     ending: Option<(Sender<usize>, usize)>,
-    /// The processes that did not come up lately, for each environment that has some.
-    start_failures: HashMap<Environment, StartFailures>,
+    start_failures: StartFailures,
     is_store_lost: bool,
-}
-
-/// Processes in a row that did not come up.
-#[derive(Debug, Default)]
-struct StartFailures {
-    failures: u32,
-    /// Those that were killed from outside.
-    kills: u32,
 }
 
 impl State {
@@ -104,7 +91,7 @@ impl State {
             detached_head: None,
             detached: None,
             ending: None,
-            start_failures: HashMap::new(),
+            start_failures: StartFailures::default(),
             is_store_lost: false,
         }
     }
@@ -251,7 +238,7 @@ impl State {
             );
             return self.cannot_serve(token, &Failure::NoWorkers { reason });
         }
-        self.start_failures.remove(&self.pool.environment(token));
+        self.start_failures.one_came_up(&self.pool.environment(token));
         self.pool.register(token, from, Instant::now());
     }
 
@@ -267,7 +254,7 @@ impl State {
     fn cannot_serve(&mut self, token: u64, failure: &Failure) {
         self.pool.exit(token, Instant::now());
         let environment = self.pool.environment(token);
-        self.start_failures.entry(environment.clone()).or_default().failures = START_FAILURES_MAX;
+        self.start_failures.give_up(environment.clone());
         self.no_workers(&environment, failure);
     }
 
@@ -343,15 +330,7 @@ impl State {
     }
 
     fn did_not_come_up(&mut self, environment: &Environment, reason: ExitReason) {
-        let counts = self.start_failures.entry(environment.clone()).or_default();
-        if reason == (ExitReason::Killed { signal: libc::SIGKILL }) {
-            counts.kills += 1;
-            if counts.kills >= START_KILLS_MAX {
-                counts.failures = START_FAILURES_MAX;
-            }
-        } else {
-            counts.failures += 1;
-        }
+        self.start_failures.one_did_not_come_up(environment, reason);
         if self.has_given_up(environment) {
             let reason =
                 format!("worker processes{environment} do not come up: {reason} before it could serve");
@@ -361,12 +340,12 @@ impl State {
 
     /// Whether no more processes of an environment are started.
     fn has_given_up(&self, environment: &Environment) -> bool {
-        self.start_failures.get(environment).is_some_and(|counts| counts.failures >= START_FAILURES_MAX)
+        self.start_failures.are_too_many(environment)
     }
 
     /// A new request, and a process that becomes free, are reasons to try again to start processes.
     fn try_again(&mut self) {
-        self.start_failures.retain(|_, counts| counts.failures < START_FAILURES_MAX);
+        self.start_failures.try_again();
     }
 
     /// No more processes of an environment will start: fails the requests that no process can serve that is there or
@@ -393,7 +372,7 @@ impl State {
                 true
             }
             Err(error) => {
-                self.start_failures.entry(environment.clone()).or_default().failures += 1;
+                self.start_failures.one_was_not_started(environment);
                 if self.has_given_up(environment) {
                     let error = explained(&error);
                     let reason = format!("a worker process{environment} cannot be started: {error}");
@@ -464,13 +443,9 @@ impl State {
         if let Some(share) = &mut self.share {
             share.after(&self.pool, now);
         }
-        for (environment, counts) in &mut self.start_failures {
-            if counts.failures >= START_FAILURES_MAX && self.pool.is_hopeless(environment, now) {
-                // The processes that were to serve will not: the head tries once more. If that fails too, no caller
-                // waits for more workers.
-                counts.failures = START_FAILURES_MAX - 1;
-            }
-        }
+        // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits for more
+        // workers.
+        self.start_failures.try_once_more(|environment| self.pool.is_hopeless(environment, now));
         for process in self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.
             while !self.has_given_up(&process.environment) && !self.start_process(&process) {}
@@ -531,65 +506,6 @@ impl State {
     fn process_limit(&self) -> Failure {
         let (limit, in_use) = self.pool.processes();
         Failure::ProcessLimit { limit, in_use }
-    }
-
-    // ---- memory ----
-
-    /// Ends a process if memory is short.
-    pub(super) fn look_after_memory(&mut self) {
-        let now = Instant::now();
-        let Some(monitor) = &mut self.memory else { return };
-        if let Some(share) = self.share.as_mut().filter(|_| !monitor.is_ending()) {
-            share.end_turn();
-        }
-        match monitor.step(now) {
-            None => {}
-            Some(Step::Ask) => {
-                let leased = self
-                    .pool
-                    .living()
-                    .filter_map(|(_, worker, lessee, _)| Some((lessee?, worker.link.as_ref()?.peer)));
-                let asked = leased.map(|(lessee, worker)| {
-                    let _ = lessee.send(&FromHead::AskCall { worker }, Vec::new());
-                    worker
-                });
-                monitor.asked(asked.collect(), now);
-            }
-            // Another driver ends one of its processes: this one looks again later.
-            Some(Step::End(..)) if self.share.as_mut().is_some_and(|share| !share.takes_turn()) => {}
-            Some(Step::End(figures, calls)) => self.end_one(&figures, &calls, now),
-        }
-    }
-
-    /// Ends the process that the policy chooses.
-    fn end_one(&mut self, figures: &Figures, calls: &HashMap<OwnerId, Option<RunningCall>>, now: Instant) {
-        let mut users = Vec::new();
-        for (token, worker, lessee, since) in self.pool.living() {
-            let Some(peer) = worker.link.as_ref().map(|link| link.peer) else { continue };
-            let call = calls.get(&peer);
-            let (caller, is_retriable, name) = match (worker.job, lessee, call) {
-                (Job::Actor { actor }, ..) => {
-                    let Some((creator, may_restart)) = self.actors.prospects(actor) else { continue };
-                    (creator, may_restart, self.actors.class_name(actor))
-                }
-                // Its lease is kept for the next call.
-                (_, Some(_), Some(None)) => continue,
-                (_, Some(lessee), Some(Some(call))) => {
-                    (lessee.peer, call.is_retriable, call.function.clone())
-                }
-                (_, Some(lessee), None) => (lessee.peer, false, "a call".to_owned()),
-                (Job::Idle { .. }, ..) => (peer, false, "idle".to_owned()),
-                (_, None, _) => (peer, false, "a call whose caller is gone".to_owned()),
-            };
-            let candidate = Candidate { token, caller, is_retriable, since };
-            let (pid, is_idle) = (worker.pid, matches!(worker.job, Job::Idle { .. }));
-            users.push(User { candidate, pid, is_idle, name, own_bytes: own_bytes(pid) });
-        }
-        let Some(monitor) = &mut self.memory else { return };
-        if let Some(token) = monitor.choose(figures, users, now) {
-            self.pool.exit_if_idle(token, now);
-            self.processes.kill(token);
-        }
     }
 
     // ---- actors ----

@@ -1,4 +1,4 @@
-//! How a process of a session is started: its program, and its role as the last argument.
+//! How a process of a session is started: its program, and its [role](crate::process::role) as the last argument.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-
-use crate::process::role::Role;
 
 /// How to start a process that becomes what its last argument says: one that calls [`run_role`](crate::run_role) before
 /// it does anything else.
@@ -31,13 +29,13 @@ impl Launch {
         Self { program: program.into(), arguments: Vec::new(), is_renamed: true, environment: Vec::new() }
     }
 
-    /// The command. Lists of processes show `shown` as its name.
-    pub(crate) fn command(&self, shown: &str, role: &Role) -> Command {
+    /// The command, with a role as its last argument. Lists of processes show `shown` as its name.
+    pub(crate) fn command(&self, shown: &str, role: &str) -> Command {
         let mut command = Command::new(&self.program);
         if self.is_renamed {
             command.arg0(shown);
         }
-        command.args(&self.arguments).arg(role.to_argument());
+        command.args(&self.arguments).arg(role);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

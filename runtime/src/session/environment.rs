@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::gpus::Found;
 use super::options::SessionOptions;
-use crate::call::task::UNLIMITED;
+use crate::call::options::UNLIMITED;
 use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 

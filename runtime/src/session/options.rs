@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::gpus::{Found, GPUS_MAX};
 use super::surroundings;
-use crate::call::task::UNLIMITED;
+use crate::call::options::UNLIMITED;
 use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 use crate::head::MemoryOptions;

@@ -111,7 +111,7 @@ fn is_stopped_within(stopped: &OwnedFd, timeout: Duration) -> bool {
 }
 
 fn start(launch: &Launch, role: &StoreRole) -> Result<Child> {
-    let mut command = launch.command("mobula-store", &Role::Store(role.clone()));
+    let mut command = launch.command("mobula-store", &Role::Store(role.clone()).to_argument());
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let (child, stdout, _) = Child::start(&mut command)
         .map_err(|error| Error::Start(format!("the store's process: {}", explained(&error))))?;

@@ -8,7 +8,7 @@ use mobula_client::OwnerId;
 use rustc_hash::FxHashMap;
 
 use super::leases::{Ended, Leases};
-use crate::resources::Demand;
+use crate::demand::Demand;
 
 /// Leases by demand; see the module's documentation.
 pub(crate) struct Classes<C, W> {

@@ -15,14 +15,15 @@ use super::running::{Divided, LostCalls, RunningCall, divide};
 use super::{State, Submitter, Worker};
 use crate::call::inline::{Inline, InlineBytes};
 use crate::call::items::{Arrival, TooMany};
+use crate::call::options::is_within;
 use crate::call::outcome::Settled;
 use crate::call::payload::{self, Payload};
 use crate::call::result_cell::Dependent;
-use crate::call::task::{Target, Task, is_within};
+use crate::call::task::{Target, Task};
 use crate::definition::Key;
+use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, Result, TaskErrorKind, TimeLimit};
 use crate::mail::link::Link;
-use crate::resources::Demand;
 use crate::wire::{FromHead, Item, NoResults, Results, StreamEnd, Taken, ToCaller, ToHead};
 
 /// The time before the first retry of a call whose process was ended because memory was short. It doubles each time.

@@ -4,8 +4,9 @@ use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Key;
+use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
-use crate::resources::{Demand, Resources};
+use crate::resources::Resources;
 use crate::wire::state::HeadState;
 use crate::wire::waits::{Need, Waits};
 

@@ -6,8 +6,8 @@ use mobula_client::ObjectId;
 
 use super::*;
 use crate::definition::Key;
+use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, MemoryLimit, TaskError, TaskErrorKind, WaitingCall};
-use crate::resources::Demand;
 
 #[test]
 fn calls_and_results_are_read_as_they_were_written() {

@@ -3,7 +3,7 @@
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
 
-use crate::resources::Demand;
+use crate::demand::Demand;
 
 /// The wait of a process: the only thread that runs its calls waits for results, and not for a limited time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

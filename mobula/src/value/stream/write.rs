@@ -499,7 +499,8 @@ impl Writer<'_> {
             return self.put_beside(extension::NUMBERS_BESIDE, &[N::CODE], &Buffer::of_object(memory.seal()));
         }
         // There are more, or fewer, than the iterator said.
-        let mut all: Vec<N> = bytemuck::pod_collect_to_vec(&memory[..count * size_of::<N>()]);
+        let written = memory.chunks_exact(size_of::<N>()).take(count);
+        let mut all: Vec<N> = written.map(bytemuck::pod_read_unaligned).collect();
         all.extend(next.into_iter().chain(numbers));
         self.put_numbers(all)
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use mobula_client::OwnerId;
 
 use super::{ActorIs, World};
+use crate::demand::Demand;
 use crate::head::actors::{Actors, Stands};
 use crate::head::pool::Pool;
 use crate::mail::link::Link;
-use crate::resources::Demand;
 
 pub(in crate::head) struct Known<'a> {
     pub(in crate::head) actors: &'a Actors,

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use mobula_client::{ObjectId, OwnerId};
 
 pub(super) use self::known::Known;
-use crate::resources::Demand;
+use crate::demand::Demand;
 use crate::wire::{Need, Waits};
 
 /// The pause between two rounds of questions, if the first has confirmed nothing. It doubles, up to `PAUSE_MAX`, until

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::wants::Seeker;
 use super::{Caller, Pool, Worker};
-use crate::resources::{Demand, Resources};
+use crate::demand::Demand;
+use crate::resources::Resources;
 
 impl<C: Caller> Pool<C> {
     /// The resources of the session.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::wants::Seeker;
 use super::{Caller, Decision, Job, Lack, Pool};
-use crate::resources::{Demand, Resources};
+use crate::demand::Demand;
+use crate::resources::Resources;
 
 impl<C: Caller> Pool<C> {
     /// Of all resources, only these are here. Other drivers may have the others.

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 
 use super::Caller;
+use crate::demand::Demand;
 use crate::environment::Environment;
-use crate::resources::Demand;
 
 /// How long a caller waits for its first worker before it reserves. Its first reservation lasts as long.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -6,8 +6,9 @@ use mobula_client::OwnerId;
 
 use super::ledger::Ledger;
 use super::{BROKEN_PATIENCE, Caller, FREE_PATIENCE, START_PATIENCE};
+use crate::demand::Demand;
 use crate::environment::Environment;
-use crate::resources::{Demand, Resources};
+use crate::resources::Resources;
 
 /// A process of the session other than the driver.
 pub(in crate::head) struct Worker<C> {

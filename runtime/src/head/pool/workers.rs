@@ -169,8 +169,9 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::demand::Demand;
     use crate::environment::Environment;
-    use crate::resources::{Demand, Resources};
+    use crate::resources::Resources;
 
     #[derive(Clone)]
     struct End(u16);

@@ -8,7 +8,8 @@ use mobula_client::OwnerId;
 
 use super::super::pool::{Caller, Decision, NewProcess, Pool};
 use super::{FromSession, Lease, ToSession};
-use crate::resources::{Demand, Resources};
+use crate::demand::Demand;
+use crate::resources::Resources;
 
 /// More leases than this are not granted.
 const LEASES_MAX: usize = 1 << 20;

@@ -48,7 +48,7 @@ pub(super) fn start_apart(
     directory: &Path,
 ) -> Result<String, String> {
     let log = File::options().create(true).append(true).open(directory.join(LOG));
-    let mut command = launch.command(shown, role);
+    let mut command = launch.command(shown, &role.to_argument());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.map_err(|error| explained(&error))?);
     let mut child = command.spawn().map_err(|error| explained(&error))?;
     let said = child.stdout.take().map(|stdout| read_line_within(stdout.into(), START_PATIENCE));

@@ -1,27 +1,22 @@
-//! The client: the face of this crate.
+//! The client: the face of this crate. What it does with names stands in `names`, what it does with other processes in
+//! `processes`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+mod names;
+mod processes;
+
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{
-    LocationInfo, NAME_BYTES_MAX, NameInfo, ObjectInfo, Refusal, Reply, Request, SegmentInfo,
-};
+use mobula_protocol::message::{LocationInfo, ObjectInfo, Refusal, Reply, Request, SegmentInfo};
 use mobula_shm::copy::copy;
-use mobula_shm::recorder::Recorder;
 
-use crate::channel::{Channel, Incoming};
 use crate::connect::connect;
 use crate::error::ClientError;
-use crate::event::Events;
 use crate::object::{Handle, Object};
 use crate::options::ConnectOptions;
 use crate::promise::Promise;
-use crate::recorders::{self, Recorded};
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::writer::{Layout, ObjectWriter};
@@ -325,159 +320,6 @@ impl Client {
         Promise::new(&self.shared().owner)
     }
 
-    // ---- names ----
-
-    /// Gives an object a name, which keeps it alive. A round trip.
-    ///
-    /// ```
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let object = client.put(b"sealed bytes")?;
-    /// client.publish("greeting", object.id())?;
-    /// drop(object);
-    /// assert_eq!(&other.get_named("greeting", std::time::Duration::ZERO)?[..], b"sealed bytes");
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// - [`Refusal::NameTaken`]: another object has the name.
-    /// - [`Refusal::NoSuchObject`]: the object does not exist.
-    /// - [`Refusal::LimitReached`]: the name has more than 1024 bytes, or the store has as many names as it may have.
-    /// - [`Refusal::BadRequest`]: the name is empty.
-    pub fn publish(&self, name: impl AsRef<[u8]>, object: ObjectId) -> Result<(), ClientError> {
-        let name = checked_name(name.as_ref())?;
-        // The daemon would end the connection for an impossible name.
-        if name.is_empty() {
-            return Err(Refusal::BadRequest { reason: "an empty name".into() }.into());
-        }
-        let request = Request::Publish { name, object };
-        self.ask_for_done("publish", &request)
-    }
-
-    /// The object that has a name now. A round trip.
-    ///
-    /// ```
-    /// # let store = mobula_test_store::start();
-    /// # let client = store.client();
-    /// assert_eq!(client.lookup("greeting")?, None);
-    /// let object = client.put(b"hello")?;
-    /// client.publish("greeting", object.id())?;
-    /// assert_eq!(client.lookup("greeting")?, Some(object.id()));
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// When the store cannot be asked. If no object has the name, the result is `None`.
-    pub fn lookup(&self, name: impl AsRef<[u8]>) -> Result<Option<ObjectId>, ClientError> {
-        match self.lookup_within(name.as_ref(), Duration::ZERO) {
-            Ok(object) => Ok(Some(object)),
-            Err(ClientError::Refused(Refusal::NoSuchName {})) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The bytes of the object that has a name. Waits until an object is published under it. A round trip, and then as
-    /// [`get`](Self::get).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// std::thread::spawn(move || other.publish("greeting", other.put(b"hello")?.id()));
-    /// let greeting = client.get_named("greeting", Duration::from_secs(10))?;
-    /// assert_eq!(&greeting[..], b"hello");
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchName`]: no object had the name within `timeout`. And those of [`get`](Self::get).
-    pub fn get_named(&self, name: impl AsRef<[u8]>, timeout: Duration) -> Result<Object, ClientError> {
-        self.get(self.lookup_within(name.as_ref(), timeout)?)
-    }
-
-    /// Takes a name away from its object, which the name no longer keeps alive. A round trip.
-    ///
-    /// ```
-    /// # let store = mobula_test_store::start();
-    /// # let client = store.client();
-    /// let object = client.put(b"hello")?;
-    /// client.publish("greeting", object.id())?;
-    /// client.unpublish("greeting")?;
-    /// assert_eq!(client.lookup("greeting")?, None);
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchName`]: no object has the name.
-    pub fn unpublish(&self, name: impl AsRef<[u8]>) -> Result<(), ClientError> {
-        self.ask_for_done("unpublish", &Request::Unpublish { name: checked_name(name.as_ref())? })
-    }
-
-    /// All names, in order. A round trip for each page.
-    ///
-    /// ```
-    /// # let store = mobula_test_store::start();
-    /// # let client = store.client();
-    /// let object = client.put(b"hello")?;
-    /// client.publish("greeting", object.id())?;
-    /// let names = client.names()?;
-    /// assert_eq!((&names[0].name[..], names[0].object), (&b"greeting"[..], object.id()));
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
-    pub fn names(&self) -> Result<Vec<NameInfo>, ClientError> {
-        let mut all: Vec<NameInfo> = Vec::new();
-        loop {
-            let after = all.last().map(|info| info.name.clone()).unwrap_or_default();
-            match self.ask("list names", &Request::ListNames { after })? {
-                Reply::Names { names, more } => {
-                    let goes_on = names.last().map(|info| &info.name) > all.last().map(|info| &info.name);
-                    all.extend(names);
-                    if !more {
-                        return Ok(all);
-                    }
-                    check_goes_on(goes_on)?;
-                }
-                other => return Err(ClientError::unexpected(&other)),
-            }
-        }
-    }
-
-    /// From now on each name that any client gives or removes is an [event](Self::events) of this client. A round
-    /// trip.
-    ///
-    /// When the daemon is killed and another one takes its place, names that change before
-    /// [`Event::StoreResumed`](crate::Event::StoreResumed) make no event.
-    ///
-    /// ```
-    /// use mobula_client::Event;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let mut events = client.events();
-    /// client.watch_names()?;
-    /// let object = other.put(b"hello")?;
-    /// other.publish("greeting", object.id())?;
-    /// other.unpublish("greeting")?;
-    ///
-    /// let Some(Event::NameChanged(given)) = events.next() else { panic!("no event") };
-    /// assert_eq!((given.name, given.object.map(|object| object.bytes)), (b"greeting".to_vec(), Some(5)));
-    /// let Some(Event::NameChanged(removed)) = events.next() else { panic!("no event") };
-    /// assert_eq!((removed.name, removed.object), (b"greeting".to_vec(), None));
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
-    pub fn watch_names(&self) -> Result<(), ClientError> {
-        self.ask_for_done("watch names", &Request::WatchNames {})?;
-        self.shared().watches_names.store(true, Ordering::Release);
-        Ok(())
-    }
-
     /// Removes names of objects that nothing but names keeps, the least recently used first, until objects of `bytes`
     /// have lost theirs, or no such name is left. Returns the bytes of these objects. A full store does this by itself.
     /// A round trip.
@@ -524,7 +366,7 @@ impl Client {
                 Reply::Objects { objects, next } => {
                     all.extend(objects);
                     let Some(next) = next else { return Ok(all) };
-                    check_goes_on(next > cursor)?;
+                    ClientError::check_goes_on(next > cursor)?;
                     cursor = next;
                 }
                 other => return Err(ClientError::unexpected(&other)),
@@ -552,7 +394,7 @@ impl Client {
                 Reply::Segments { segments, next } => {
                     all.extend(segments);
                     let Some(next) = next else { return Ok(all) };
-                    check_goes_on(next > cursor)?;
+                    ClientError::check_goes_on(next > cursor)?;
                     cursor = next;
                 }
                 other => return Err(ClientError::unexpected(&other)),
@@ -580,7 +422,7 @@ impl Client {
                 Reply::Locations { locations, next } => {
                     all.extend(locations);
                     let Some(next) = next else { return Ok(all) };
-                    check_goes_on(next > cursor)?;
+                    ClientError::check_goes_on(next > cursor)?;
                     cursor = next;
                 }
                 other => return Err(ClientError::unexpected(&other)),
@@ -612,7 +454,7 @@ impl Client {
                 Reply::Clients { clients: page, next } => {
                     clients.extend(page);
                     let Some(next) = next else { return Ok(Stats::new(totals, clients)) };
-                    check_goes_on(next > cursor)?;
+                    ClientError::check_goes_on(next > cursor)?;
                     cursor = next;
                 }
                 other => return Err(ClientError::unexpected(&other)),
@@ -659,236 +501,6 @@ impl Client {
         self.shared().owner.release_empty(u64::MAX);
     }
 
-    // ---- channels ----
-
-    /// A channel to another client. Two round trips at most; none to use it.
-    ///
-    /// ```
-    /// use mobula_client::Event;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let mut events = other.events();
-    /// let mut channel = client.connect_to(other.id())?;
-    /// channel.sender.send(b"hello").expect("an empty ring has room");
-    ///
-    /// // In the other process:
-    /// let Some(Event::ChannelOpened(incoming)) = events.next() else { panic!("the store is lost") };
-    /// let mut channel = other.accept(incoming)?;
-    /// let mut record = Vec::new();
-    /// assert!(channel.receiver.next(&mut record).expect("the other end is sane"));
-    /// assert_eq!(record, b"hello");
-    /// channel.receiver.done();
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchOwner`]: that client is not alive. [`Refusal::LimitReached`]: there are too many channels.
-    pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
-        let Shared { peers, channels, .. } = &**self.shared();
-        Channel::connect(peers, channels, peer)
-    }
-
-    /// Both ends of a channel from this client to itself, which the daemon knows nothing of: what is sent at one comes
-    /// out at the other. Twenty system calls, no message.
-    ///
-    /// # Errors
-    /// [`ClientError::System`]: too many descriptors, or no memory.
-    // For the runtime, whose actors may call themselves.
-    #[doc(hidden)]
-    pub fn loop_back(&self) -> Result<[Channel; 2], ClientError> {
-        Channel::loop_back(self.shared(), self.id())
-    }
-
-    /// Accepts a channel that another client has opened. A round trip, the first time for each client.
-    ///
-    /// ```
-    /// use mobula_client::Event;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let events = client.events();
-    /// let _end = other.connect_to(client.id())?;
-    /// for event in events {
-    ///     if let Event::ChannelOpened(incoming) = event {
-    ///         let channel = client.accept(incoming)?;
-    ///         assert_eq!(channel.peer, other.id());
-    ///         break;
-    ///     }
-    /// }
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchOwner`]: that client has died meanwhile.
-    pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
-        Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
-    }
-
-    /// The events around this client from now on: channels, deaths, and what becomes of the daemon. A later call takes
-    /// over from an earlier one. No message.
-    ///
-    /// ```
-    /// use mobula_client::Event;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let mut events = client.events();
-    /// let _end = other.connect_to(client.id())?;
-    /// assert!(matches!(events.next(), Some(Event::ChannelOpened(_))));
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    pub fn events(&self) -> Events {
-        self.events_with(|| {})
-    }
-
-    /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when an event comes.
-    /// `wake` is called behind each event, on the client's background thread. It must not block.
-    ///
-    /// ```
-    /// use std::sync::mpsc::channel;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let (sender, woken) = channel();
-    /// let events = client.events_with(move || _ = sender.send(()));
-    /// let _end = other.connect_to(client.id())?;
-    /// woken.recv().expect("the client goes on");
-    /// assert!(!events.is_empty());
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    pub fn events_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Events {
-        self.shared().events.subscribe(wake)
-    }
-
-    /// Blocks until this client is rung, or `timeout` has passed (`None`: without end). It is rung for a record in a
-    /// channel, for room in one, for a settled promise that it [watches](Handle::watch), and for an event. It can
-    /// return sooner, so look in a loop. One or two system calls.
-    ///
-    /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
-    /// it returns `true`. At most one thread of a client sleeps at a time.
-    ///
-    /// ```
-    /// use mobula_client::Layout;
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let promise = client.promise()?;
-    /// let handle = other.hold(promise.handle().id())?;
-    /// let writing = client.clone();
-    /// std::thread::spawn(move || promise.fulfil(writing.create(Layout::new(0)).unwrap()));
-    ///
-    /// // The owner rings while this lives, and may have rung before.
-    /// let _watch = handle.watch()?;
-    /// while !handle.is_ready()? {
-    ///     other.sleep(None, || handle.is_ready().unwrap_or(true));
-    /// }
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Panics
-    /// In a forked child.
-    pub fn sleep(&self, timeout: Option<Duration>, ready: impl FnOnce() -> bool) {
-        let Shared { events, owner, .. } = &**self.shared();
-        events.sleep(owner, ready, |bell| bell.wait(timeout));
-    }
-
-    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes take this client for awake and do
-    /// not ring: what they send waits until the end. One or two system calls.
-    // For the runtime, which lets results gather.
-    #[doc(hidden)]
-    pub fn nap(&self, time: Duration) {
-        let Shared { events, owner, .. } = &**self.shared();
-        events.nap(owner, time);
-    }
-
-    /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
-    /// becomes readable when this client is rung. It must only wait for it, and not read.
-    ///
-    /// ```
-    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    ///
-    /// # let store = mobula_test_store::start();
-    /// # let (client, other) = (store.client(), store.client());
-    /// let events = client.events();
-    /// let _end = other.connect_to(client.id())?;
-    /// while events.is_empty() {
-    ///     client.sleep_with(
-    ///         || !events.is_empty(),
-    ///         |bell| {
-    ///             // A program adds its other descriptors.
-    ///             let _ = poll(&mut [PollFd::new(bell, PollFlags::POLLIN)], PollTimeout::NONE);
-    ///         },
-    ///     );
-    /// }
-    /// # Ok::<(), mobula_client::ClientError>(())
-    /// ```
-    ///
-    /// # Panics
-    /// In a forked child.
-    pub fn sleep_with(&self, ready: impl FnOnce() -> bool, block: impl FnOnce(BorrowedFd<'_>)) {
-        let Shared { events, owner, .. } = &**self.shared();
-        events.sleep(owner, ready, |bell| {
-            block(bell.as_fd());
-            bell.drain()
-        });
-    }
-
-    /// Rings this client's own bell: a thread that sleeps in [`sleep`](Self::sleep) looks again, and one that comes
-    /// later does not sleep. One system call.
-    ///
-    /// ```
-    /// # let store = mobula_test_store::start();
-    /// # let client = store.client();
-    /// let clone = client.clone();
-    /// let thread = std::thread::spawn(move || clone.sleep(None, || false));
-    /// client.ring();
-    /// thread.join().expect("the thread was woken");
-    /// ```
-    pub fn ring(&self) {
-        self.shared().events.bell().ring();
-    }
-
-    /// Whether this client was rung for a record in a ring that it has made [idle](mobula_shm::ring::Peek::begin_idle),
-    /// and [`take_idle_rung`](Self::take_idle_rung) was not called since. One load.
-    // For the runtime, which has many channels.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn is_idle_rung(&self) -> bool {
-        self.shared().events.is_idle_rung()
-    }
-
-    /// The same, for the thread that looks at all idle rings now. Mostly one load.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn take_idle_rung(&self) -> bool {
-        self.shared().events.take_idle_rung()
-    }
-
-    /// The recorder of this client's events, if it records any.
-    // For the runtime and the command, as what follows.
-    #[doc(hidden)]
-    #[must_use]
-    #[inline]
-    pub fn recorder(&self) -> Option<&Arc<Recorder>> {
-        self.shared().connection.recorder()
-    }
-
-    /// The events of all clients that record some.
-    #[doc(hidden)]
-    pub fn recorders(&self) -> Result<Vec<Recorded>, ClientError> {
-        recorders::all(&self.shared().connection)
-    }
-
-    fn lookup_within(&self, name: &[u8], timeout: Duration) -> Result<ObjectId, ClientError> {
-        let timeout_ms = timeout.as_millis().min(u128::from(u64::MAX)) as u64;
-        let request = Request::Lookup { name: checked_name(name)?, timeout_ms };
-        match self.shared().connection.request_within("look a name up", &request, timeout)?.reply {
-            Reply::Found { object } => Ok(object),
-            other => Err(ClientError::unexpected(&other)),
-        }
-    }
-
     fn ask_for_done(&self, operation: &'static str, request: &Request) -> Result<(), ClientError> {
         match self.ask(operation, request)? {
             Reply::Done {} => Ok(()),
@@ -905,19 +517,4 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Client").field(&self.id()).finish()
     }
-}
-
-fn checked_name(name: &[u8]) -> Result<Vec<u8>, ClientError> {
-    if name.len() > NAME_BYTES_MAX {
-        let max = NAME_BYTES_MAX as u64;
-        return Err(Refusal::LimitReached { limit: "name_bytes_max".into(), max }.into());
-    }
-    Ok(name.to_vec())
-}
-
-/// A list whose pages do not go on would have no end.
-pub(crate) fn check_goes_on(goes_on: bool) -> Result<(), ClientError> {
-    let reason =
-        || ClientError::BadReply("a page of a list that does not follow the page before it".to_owned());
-    goes_on.then_some(()).ok_or_else(reason)
 }

@@ -1,0 +1,581 @@
+//! The options of a call: what it demands, how often it is retried, and when it must be over. A call that was made keeps
+//! what they came to; see [`Task`](crate::call::task::Task).
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::call::limits::{Deadline, LimitOptions};
+use crate::environment::EnvironmentOptions;
+use crate::error::TaskError;
+use crate::process::launch::Launch;
+use crate::resources::Amounts;
+
+/// As a number of retries or restarts: no limit.
+///
+/// ```
+/// let options = mobula::TaskOptions::new().max_retries(mobula::UNLIMITED);
+/// ```
+pub const UNLIMITED: u32 = u32::MAX;
+
+/// How often a call is retried because of errors where nothing is said about that.
+const RETRIES_OF_ERRORS: u32 = 3;
+
+/// Whether a call or an actor that has had `retries` may have one more.
+pub(crate) fn is_within(retries: u32, max: u32) -> bool {
+    max == UNLIMITED || retries < max
+}
+
+/// Options of a call, given as `function::options(options).remote(arguments)`. Options that are not set have the values
+/// that the attribute `#[remote]` of the function gives them, and these the defaults.
+///
+/// ```
+/// use mobula::TaskOptions;
+///
+/// #[mobula::remote]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// let _mobula = mobula::init()?;
+/// let options = TaskOptions::new().max_retries(3);
+/// assert_eq!(square::options(options).remote(5).get()?, 25);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "options have no effect before a call is made with them"]
+pub struct TaskOptions {
+    pub(crate) max_retries: Option<u32>,
+    pub(crate) retry_exceptions: Option<bool>,
+    pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
+    pub(crate) retry_delay: Option<Duration>,
+    /// The time limits, if the program gives any.
+    pub(crate) limits: Option<Box<LimitOptions>>,
+    pub(crate) detached: Option<bool>,
+    /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
+    pub(crate) amounts: Option<Box<Amounts>>,
+    /// The environment of the process, if the program gives one.
+    pub(crate) environment: Option<Box<EnvironmentOptions>>,
+}
+
+impl TaskOptions {
+    /// The defaults: one CPU, no retries.
+    ///
+    /// ```
+    /// let options = mobula::TaskOptions::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How often the call is retried when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a panic
+    /// is a result, and not retried, unless [`retry_exceptions`](Self::retry_exceptions) says so.
+    ///
+    /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died fails with
+    /// [`Failure::WorkerDied`](crate::Failure::WorkerDied). A call that had not begun goes to another process; that is
+    /// no retry. With *n* retries the function runs at most *n* + 1 times, and at least once if it succeeds. The
+    /// effects of an attempt whose process died are not undone, so such a function must be able to run twice. A retry
+    /// also repeats the calls that the function makes.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// /// Its process dies in the first attempt.
+    /// #[mobula::remote]
+    /// fn unlucky(marker: PathBuf) -> u32 {
+    ///     if !marker.exists() {
+    ///         std::fs::write(&marker, "").expect("the directory is there");
+    ///         std::process::abort();
+    ///     }
+    ///     7
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// let options = TaskOptions::new().max_retries(1);
+    /// assert_eq!(unlucky::options(options).remote(directory.join("tried")).get()?, 7);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// If the session ended the process because memory was short, the retries count on their own: see
+    /// `Builder::task_oom_retries`.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.max_retries = Some(retries);
+        self
+    }
+
+    /// Whether an `Err` that the function returns, and a panic, are reasons to retry the call, as the death of its
+    /// process is. They count together: [`max_retries`](Self::max_retries) is the limit, and 3 where that is not set.
+    /// The result is that of the last attempt. Default: no.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// /// Fails twice.
+    /// #[mobula::remote(max_retries = 5, retry_exceptions = true)]
+    /// fn fetch(tries: PathBuf) -> Result<usize, String> {
+    ///     let count = std::fs::read(&tries).map_or(0, |tried| tried.len());
+    ///     std::fs::write(&tries, vec![0; count + 1]).expect("the directory is there");
+    ///     if count < 2 { Err(format!("attempt {count} failed")) } else { Ok(count) }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(fetch::remote(directory.join("a")).get()?, 2);
+    ///
+    /// let once = TaskOptions::new().retry_exceptions(false); // in place of the attribute's
+    /// assert!(fetch::options(once).remote(directory.join("b")).get().is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A call that could not be made, because an argument does not decode, is not retried, nor is one whose result
+    /// cannot be stored.
+    pub fn retry_exceptions(mut self, retry: bool) -> Self {
+        self.retry_exceptions = Some(retry);
+        self
+    }
+
+    /// Which [errors](Self::retry_exceptions) are reasons to retry the call: those for which this function returns
+    /// `true`. It stands for `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::{TaskError, TaskOptions};
+    ///
+    /// fn is_transient(error: &TaskError) -> bool {
+    ///     error.message.contains("busy")
+    /// }
+    ///
+    /// /// The server is busy at first.
+    /// #[mobula::remote(retry_if = is_transient)]
+    /// fn fetch(tries: PathBuf) -> Result<usize, String> {
+    ///     let count = std::fs::read(&tries).map_or(0, |tried| tried.len());
+    ///     std::fs::write(&tries, vec![0; count + 1]).expect("the directory is there");
+    ///     if count < 2 { Err("the server is busy".to_owned()) } else { Err("no such page".to_owned()) }
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// let _mobula = mobula::init()?;
+    /// let error = fetch::remote(directory.join("a")).get().unwrap_err();
+    /// assert!(error.to_string().contains("no such page")); // the third attempt
+    ///
+    /// let never = TaskOptions::new().retry_if(|_| false); // in place of the attribute's
+    /// let error = fetch::options(never).remote(directory.join("b")).get().unwrap_err();
+    /// assert!(error.to_string().contains("busy"));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// The function runs in the process that made the call, on any of its threads, and other results wait for it
+    /// meanwhile: it should only look at the error. It is not asked after the last retry, nor when the process died. If
+    /// it panics, the call is not retried.
+    pub fn retry_if(mut self, is_retried: fn(&TaskError) -> bool) -> Self {
+        self.retry_if = Some(is_retried);
+        self
+    }
+
+    /// The time before the first retry because of an [error](Self::retry_exceptions). It doubles with each further
+    /// retry, up to a minute, and a random part of it, less than half, is left out: so calls that failed together do
+    /// not come back together. Default: none, the call is retried at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::TaskOptions;
+    ///
+    /// // After about 100, 200, 400 and 800 milliseconds.
+    /// let options = TaskOptions::new().max_retries(4).retry_exceptions(true).retry_delay(Duration::from_millis(100));
+    /// ```
+    ///
+    /// The call takes no worker and no resources meanwhile.
+    pub fn retry_delay(mut self, first: Duration) -> Self {
+        self.retry_delay = Some(first);
+        self
+    }
+
+    /// How long the call may run, from the moment that it begins: each attempt, if it is retried. Then its result is
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), for each thread that waits for it and each call that
+    /// has it as an argument, and the call is cancelled as by `cancel`, with the calls that it made. It is not retried
+    /// then. The time in which it waits for its arguments or for a worker does not count. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Error, Failure, TaskOptions};
+    ///
+    /// /// Computes until it is told that nobody wants the result any more.
+    /// #[mobula::remote(timeout = Duration::from_millis(50))]
+    /// fn search() {
+    ///     while !mobula::is_cancelled() {
+    ///         std::thread::sleep(Duration::from_millis(1));
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let in_vain = search::remote();
+    /// assert!(matches!(in_vain.get(), Err(Error::Failed(Failure::TaskTimedOut { .. }))));
+    ///
+    /// let longer = TaskOptions::new().timeout(Duration::from_millis(100)); // in place of the attribute's
+    /// println!("{}", search::options(longer).remote().get().unwrap_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A function that is running is not interrupted: it is told, as `cancel` tells it, and its worker is free when it
+    /// returns. A stream ends with the error as its last item. A call with a limit costs one more message, and a call
+    /// without one costs nothing more.
+    ///
+    /// Calls of an actor's methods take no options, so they have no limits: wait for their results with `get_timeout`,
+    /// and cancel them.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limits().timeout = Some(limit);
+        self
+    }
+
+    /// How long after it is made the call must be over, with all its retries. Then its result is
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), as with a [`timeout`](Self::timeout). A call that has
+    /// not begun by then never runs. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Error, Failure, TaskOptions, TimeLimit};
+    ///
+    /// #[mobula::remote]
+    /// fn double(x: u64) -> u64 {
+    ///     2 * x
+    /// }
+    ///
+    /// #[mobula::remote]
+    /// fn sleeps() -> u64 {
+    ///     std::thread::sleep(Duration::from_millis(200));
+    ///     1
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let options = TaskOptions::new().deadline(Duration::from_millis(20));
+    /// let late = double::options(options).remote(sleeps::remote()); // its argument comes too late
+    /// let Err(Error::Failed(Failure::TaskTimedOut { limit, .. })) = late.get() else { panic!("it was in time") };
+    /// assert_eq!(limit, TimeLimit::Deadline);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.limits().deadline = Some(Deadline::After(limit));
+        self
+    }
+
+    /// The same, as a moment: for several calls that answer one request.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn part(number: u32) -> u32 {
+    ///     number
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let request_ends = Instant::now() + Duration::from_secs(30);
+    /// let in_time = TaskOptions::new().deadline_at(request_ends);
+    /// let parts: Vec<_> = (0..3).map(|number| part::options(in_time.clone()).remote(number)).collect();
+    /// assert_eq!(mobula::get(&parts)?, [0, 1, 2]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn deadline_at(mut self, limit: Instant) -> Self {
+        self.limits().deadline = Some(Deadline::At(limit));
+        self
+    }
+
+    /// Whether the call goes on without the call that makes it. Otherwise it is cancelled when that call is cancelled,
+    /// and when the process of that call ends; its own cancellation works as for any call. Default: no.
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn log(file: PathBuf, line: String) {
+    ///     std::fs::write(file, line).expect("the directory is there");
+    /// }
+    ///
+    /// /// The entry is written also if this call is cancelled, or its process killed, in the next moment.
+    /// #[mobula::remote]
+    /// fn serve(file: PathBuf) {
+    ///     log::options(TaskOptions::new().detached(true)).remote(file, "served".to_owned());
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let file = directory.path().join("log");
+    /// let _mobula = mobula::init()?;
+    /// serve::remote(file.clone()).get()?;
+    /// while std::fs::read_to_string(&file).unwrap_or_default() != "served" {
+    ///     std::thread::sleep(std::time::Duration::from_millis(1));
+    /// }
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A call that the dead process had not sent to a worker is lost with it: one whose arguments were not there, or
+    /// for which no worker was free. So are the results of a detached call, and its retries, which are that process's.
+    pub fn detached(mut self, detached: bool) -> Self {
+        self.detached = Some(detached);
+        self
+    }
+
+    /// The number of CPUs that the call demands. It begins to run when so many are free: the calls that run at the same
+    /// time never demand more CPUs than the session has (`Builder::num_cpus`). Fractions count, down to 0.0001;
+    /// with 0, the call needs no CPU to run. Default: 1.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(num_cpus = 2)]
+    /// fn invert(x: f64) -> f64 {
+    ///     1.0 / x // on two threads
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(4).init()?;
+    /// let half = invert::remote(2.0);
+    /// let quarter = invert::options(TaskOptions::new().num_cpus(0.5)).remote(4.0); // this call demands less
+    /// assert_eq!(mobula::get([half, quarter])?, [0.5, 0.25]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// CPUs are counted, and not given out: nothing keeps a call from using more. While a call waits for results of
+    /// others (in `get`, `get_timeout` or `wait`), its CPUs are free for them. It does not wait for a CPU to go on.
+    ///
+    /// Calls that demand the same resources share workers, also if they are of different functions. A demand that is
+    /// new to a process costs a message to the head; a loop of calls with one demand costs no more than calls without
+    /// options, except for the options themselves.
+    ///
+    /// Calls of different demands are served in turn. A call that demands much lets others go first that fit in
+    /// between; when it has waited for a while, it is served first.
+    ///
+    /// A demand that the session can never meet is an error at once: [`Failure::NeverFits`](crate::Failure::NeverFits).
+    /// An amount that cannot be, such as -1, is [`Failure::BadOption`](crate::Failure::BadOption).
+    pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
+        self.amounts().num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The GPUs that the call demands: a part of one, down to 0.0001, or a whole number. Calls that demand parts may
+    /// share a GPU, as long as the parts are at most 1 together; whole ones are for one call at a time. Default: 0.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(num_gpus = 1)]
+    /// fn train() -> mobula::Result<usize> {
+    ///     Ok(mobula::gpu_ids()?.len())
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).num_gpus(2).init()?; // whatever the machine has
+    /// assert_eq!(train::remote().get()?, 1);
+    /// assert_eq!(train::options(TaskOptions::new().num_gpus(2)).remote().get()?, 2);
+    /// assert_eq!(train::options(TaskOptions::new().num_gpus(0.25)).remote().get()?, 1); // a part of one
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// [`gpu_ids`](crate::gpu_ids) says which ones they are. The process has them from its start on, and its variable
+    /// `CUDA_VISIBLE_DEVICES` names them before any code of the program runs; so libraries find them by themselves. A
+    /// process without GPUs sees none, where the session has some. Each GPU, and each set of them, has processes of its
+    /// own.
+    ///
+    /// A call that waits for others keeps its GPUs. Parts are counted, and nothing keeps a call from using more of its
+    /// GPU. The memory of a GPU may be in use until the process ends: so a process runs one call of a function whose
+    /// attribute has `num_gpus`, unless it has `max_calls` too.
+    ///
+    /// A number above 1 that is not whole is [`Failure::BadOption`](crate::Failure::BadOption), and more than the
+    /// session has (`Builder::num_gpus`) is [`Failure::NeverFits`](crate::Failure::NeverFits).
+    pub fn num_gpus(mut self, gpus: impl Into<f64>) -> Self {
+        self.amounts().num_gpus = Some(gpus.into());
+        self
+    }
+
+    /// The memory that the call demands of the session's (`Builder::memory`), in bytes. It is counted, so
+    /// that calls that run at the same time demand no more than there is; nothing keeps a call from using more, or says
+    /// where it is. A call that waits for others keeps it. Default: 0.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn sum(count: u64) -> u64 {
+    ///     (0..count).collect::<Vec<_>>().iter().sum()
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().memory(1 << 30).init()?;
+    /// let needs_much = || TaskOptions::new().memory(600 << 20); // so one at a time
+    /// let sums: Vec<_> = [10, 20].map(|count| sum::options(needs_much()).remote(count)).into();
+    /// assert_eq!(mobula::get(&sums)?, [45, 190]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.amounts().memory = Some(bytes);
+        self
+    }
+
+    /// Amounts that the call demands of the session's own resources (`Builder::resources`), by their names. A
+    /// call that waits for others keeps them. Default: none.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(resources = [("licence", 1)])]
+    /// fn render(frame: u32) -> u32 {
+    ///     frame
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().resources([("licence", 2), ("disk", 1)]).init()?;
+    /// // Two at a time, whatever the number of CPUs.
+    /// let frames: Vec<_> = (0..4).map(render::remote).collect();
+    /// assert_eq!(mobula::get(&frames)?, [0, 1, 2, 3]);
+    ///
+    /// let other = TaskOptions::new().resources([("licence", 0.5), ("disk", 1.0)]); // in place of the attribute's
+    /// assert_eq!(render::options(other).remote(4).get()?, 4);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn resources(
+        mut self,
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Self {
+        self.amounts().resources = Some(Amounts::named(amounts));
+        self
+    }
+
+    /// Environment variables of the process that runs the call, beside those of the driver; a variable that the driver
+    /// has too gets this value. They are there when the process starts, before any code of the program runs. Default:
+    /// none.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote(env_vars = [("GREETING", "hello")])]
+    /// fn greet() -> String {
+    ///     std::env::var("GREETING").expect("it is set")
+    /// }
+    ///
+    /// let _mobula = mobula::init()?;
+    /// assert_eq!(greet::remote().get()?, "hello");
+    /// let other = TaskOptions::new().env_vars([("GREETING", "good morning")]); // in place of the attribute's
+    /// assert_eq!(greet::options(other).remote().get()?, "good morning");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// Calls with the same variables and the same [`working_dir`](Self::working_dir) share processes, and calls with
+    /// others never run in these. So the first call with new ones waits for a process to start. A process that has been
+    /// idle for a second ends.
+    ///
+    /// Calls and actors that the call makes inherit its variables. Variables of their own come in addition.
+    ///
+    /// An invalid name, such as an empty one, is [`Failure::BadOption`](crate::Failure::BadOption).
+    pub fn env_vars(
+        mut self,
+        variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        self.environment().env_vars = Some(EnvironmentOptions::variables(variables));
+        self
+    }
+
+    /// The directory that the process which runs the call works in. A relative path begins in the directory of the
+    /// process that makes the call. Default: the directory that the driver was in when it started the session; for a
+    /// call that a call makes, that call's.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// #[mobula::remote]
+    /// fn read(name: String) -> std::io::Result<String> {
+    ///     std::fs::read_to_string(name)
+    /// }
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// std::fs::write(directory.join("poem.txt"), "Roses are red").expect("the directory is there");
+    /// let _mobula = mobula::init()?;
+    /// let there = TaskOptions::new().working_dir(directory);
+    /// assert_eq!(read::options(there).remote("poem.txt".to_owned()).get()?, "Roses are red");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// A directory that does not exist is an error at once: [`Failure::BadOption`](crate::Failure::BadOption). Nothing
+    /// is copied: the call sees the directory as it is.
+    pub fn working_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.environment().working_dir = Some(directory.into());
+        self
+    }
+
+    /// The program whose processes run the call, in place of the session's own. It is one of another language: the call
+    /// names a function that it [exports](crate::Key::exported).
+    // For fronts.
+    #[doc(hidden)]
+    pub fn program(mut self, program: Launch) -> Self {
+        self.environment().program = Some(program);
+        self
+    }
+
+    fn environment(&mut self) -> &mut EnvironmentOptions {
+        self.environment.get_or_insert_default()
+    }
+
+    fn limits(&mut self) -> &mut LimitOptions {
+        self.limits.get_or_insert_default()
+    }
+
+    fn amounts(&mut self) -> &mut Amounts {
+        self.amounts.get_or_insert_default()
+    }
+
+    /// These options, with the values of `defaults` for those that are not set.
+    ///
+    /// ```
+    /// use mobula::TaskOptions;
+    ///
+    /// /// The options of every call of a program, where the call itself says nothing.
+    /// fn usual(options: TaskOptions) -> TaskOptions {
+    ///     options.or(TaskOptions::new().max_retries(2))
+    /// }
+    ///
+    /// let twice = usual(TaskOptions::new());
+    /// let never = usual(TaskOptions::new().max_retries(0));
+    /// ```
+    pub fn or(self, defaults: Self) -> Self {
+        let amounts = match (self.amounts, defaults.amounts) {
+            (Some(amounts), Some(defaults)) => Some(Box::new(amounts.or(*defaults))),
+            (amounts, defaults) => amounts.or(defaults),
+        };
+        let environment = match (self.environment, defaults.environment) {
+            (Some(given), Some(defaults)) => Some(Box::new(given.or(*defaults))),
+            (given, defaults) => given.or(defaults),
+        };
+        let limits = match (self.limits, defaults.limits) {
+            (Some(limits), Some(defaults)) => Some(Box::new(limits.or(*defaults))),
+            (limits, defaults) => limits.or(defaults),
+        };
+        Self {
+            limits,
+            max_retries: self.max_retries.or(defaults.max_retries),
+            detached: self.detached.or(defaults.detached),
+            retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
+            retry_if: self.retry_if.or(defaults.retry_if),
+            retry_delay: self.retry_delay.or(defaults.retry_delay),
+            amounts,
+            environment,
+        }
+    }
+
+    /// How often the call is retried.
+    pub(crate) fn retries(&self) -> u32 {
+        let default = if self.retries_errors() { RETRIES_OF_ERRORS } else { 0 };
+        self.max_retries.unwrap_or(default)
+    }
+
+    /// The milliseconds before the first retry because of an error; `None`: errors are not retried.
+    pub(crate) fn retry_errors(&self) -> Option<u32> {
+        let first = self.retry_delay.unwrap_or_default().as_millis();
+        self.retries_errors().then(|| u32::try_from(first).unwrap_or(u32::MAX))
+    }
+
+    fn retries_errors(&self) -> bool {
+        self.retry_exceptions.unwrap_or(self.retry_if.is_some())
+    }
+}
