@@ -1,10 +1,10 @@
-//! Options in random combinations: if this fails, two features of calls that work alone do not work together. Calls have
-//! retries, time limits, children and demands, make streams, end their workers after so many calls, fail, panic and exit;
-//! they are cancelled, by force, by a guard or with the stream, or forgotten.
+//! Options in random combinations: if this fails, two features of calls that work alone do not work together. Calls
+//! have retries, time limits, children and demands, make streams, end their workers after so many calls, fail, panic
+//! and exit; they are cancelled, by force, by a guard or with the stream, or forgotten.
 //!
-//! Each call ends, with its value or with an error that it may have; it runs no more often than it may; what depends on it
-//! ends as it does. In the end everything that was demanded is given back, and no object is left. `MOBULA_ROUNDS` says how
-//! many rounds there are, `MOBULA_SEED` which.
+//! Each call ends, with its value or with an error that it may have; it runs no more often than it may; what depends
+//! on it ends as it does. In the end everything that was demanded is given back, and no object is left.
+//! `MOBULA_ROUNDS` says how many rounds there are, `MOBULA_SEED` which.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};

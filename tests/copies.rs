@@ -1,5 +1,5 @@
-//! Copies of large values: if these fail, a large text, byte string or list of numbers is copied on the heap before it is
-//! copied into the store, which takes twice the time and the memory.
+//! Copies of large values: if these fail, a large text, byte string or list of numbers is copied on the heap before it
+//! is copied into the store, which takes twice the time and the memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

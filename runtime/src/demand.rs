@@ -1,5 +1,5 @@
-//! What a call or an actor demands: resources, and the environment of its process. The head compares demands, and processes
-//! keep them while they run.
+//! What a call or an actor demands: resources, and the environment of its process. The head compares demands, and
+//! processes keep them while they run.
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};

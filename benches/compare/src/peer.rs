@@ -1,9 +1,9 @@
 //! This program as another process: a contender's side, seen from within.
 //!
-//! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT` when
-//! it cannot be measured, `wrong TEXT` when a result is not the expected one. It ends when its input does, so none
-//! outlives the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same. `sides.rs` has
-//! the sides.
+//! A side takes commands from standard input, a line each, and answers each with a line: `ok FIGURE`, `error TEXT`
+//! when it cannot be measured, `wrong TEXT` when a result is not the expected one. It ends when its input does, so
+//! none outlives the harness. `side.rs` is the harness's end of it; the sides in C++ and Python speak the same.
+//! `sides.rs` has the sides.
 
 use std::error::Error;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! User code and its failures: a panic becomes an error, a destructor that panics ends nothing, and an error gets the name
-//! of the function.
+//! User code and its failures: a panic becomes an error, a destructor that panics ends nothing, and an error gets the
+//! name of the function.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -60,8 +60,8 @@ pub(super) fn add_buffer(buffer: &Buffer) -> Option<u32> {
     with_top(&ENCODING, |writing| writing.beside.get_or_insert_default().add_buffer(buffer))
 }
 
-/// Memory of the store for a buffer that is not written yet: an object of its own, so that the buffer is copied once. Of
-/// a small buffer, or where the payload may not refer to objects, `None`. The store's error ends the writing.
+/// Memory of the store for a buffer that is not written yet: an object of its own, so that the buffer is copied once.
+/// Of a small buffer, or where the payload may not refer to objects, `None`. The store's error ends the writing.
 pub(super) fn memory_for(bytes: usize) -> Result<Option<ObjectWriter>, StoreRefused> {
     // Below, a second copy in the processor's caches costs less than another object.
     const BYTES_MIN: usize = 64 << 10;

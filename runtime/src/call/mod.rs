@@ -1,4 +1,5 @@
-//! The parts of a call: its options, its arguments as payloads, the task, and a cell for each result, where the outcome arrives.
+//! The parts of a call: its options, its arguments as payloads, the task, and a cell for each result, where the
+//! outcome arrives.
 
 pub(crate) mod actor_token;
 pub(crate) mod arguments;

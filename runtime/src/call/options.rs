@@ -1,5 +1,5 @@
-//! The options of a call: what it demands, how often it is retried, and when it must be over. A call that was made keeps
-//! what they came to; see [`Task`](crate::call::task::Task).
+//! The options of a call: what it demands, how often it is retried, and when it must be over. A call that was made
+//! keeps what they came to; see [`Task`](crate::call::task::Task).
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

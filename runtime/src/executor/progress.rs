@@ -1,9 +1,9 @@
-//! How far the calls of a process are, and what follows from it for others: whether the process waits, so that its place
-//! is free; whether it is without calls; whether it declines calls.
+//! How far the calls of a process are, and what follows from it for others: whether the process waits, so that its
+//! place is free; whether it is without calls; whether it declines calls.
 //!
 //! The thread that runs calls, threads that begin to wait, and threads that handle the mail meet here. Each changes a
-//! word and then looks at the words of the others, all of it `SeqCst`: of two that meet, one sees the other. The head is
-//! told by the one that sees it.
+//! word and then looks at the words of the others, all of it `SeqCst`: of two that meet, one sees the other. The head
+//! is told by the one that sees it.
 //!
 //! | word | changed by | looked at afterwards |
 //! |---|---|---|
@@ -13,8 +13,9 @@
 //! | `asked` | the thread that handles the head's record | `begun`, `over` |
 //! | `spent` | the thread that runs calls, or the mail's | the queue, which it empties |
 //!
-//! `blocked` and `spent` are set before the queue is emptied, and looked at with the queue locked: so no call that may be
-//! declined stays in the queue. It knows no calls, no links and no messages. `shm/tests/loom/executor.rs` explores it.
+//! `blocked` and `spent` are set before the queue is emptied, and looked at with the queue locked: so no call that may
+//! be declined stays in the queue. It knows no calls, no links and no messages. `shm/tests/loom/executor.rs` explores
+//! it.
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
@@ -134,8 +135,8 @@ impl Progress {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Whether no call runs and the head is to be told so, which is true once. The queue is empty, and locked: a call is
-    /// counted as begun when it is taken out.
+    /// Whether no call runs and the head is to be told so, which is true once. The queue is empty, and locked: a call
+    /// is counted as begun when it is taken out.
     pub(crate) fn take_asked(&self) -> bool {
         !self.runs() && self.asked.swap(false, Ordering::SeqCst)
     }

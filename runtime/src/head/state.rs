@@ -443,8 +443,8 @@ impl State {
         if let Some(share) = &mut self.share {
             share.after(&self.pool, now);
         }
-        // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits for more
-        // workers.
+        // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits for
+        // more workers.
         self.start_failures.try_once_more(|environment| self.pool.is_hopeless(environment, now));
         for process in self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.

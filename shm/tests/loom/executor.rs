@@ -1,8 +1,8 @@
 //! How far the calls of a process are (`runtime/src/executor/progress.rs`, included as it is): the head learns that the
 //! running call waits, and that no call is left, and a call that may be declined does not stay behind one that waits.
 //!
-//! The queue and the messages follow `runtime/src/executor/mod.rs`: `next`, `call_changed`, `on_call`, `decline_waiting`,
-//! `say_if_free`, `set_spent`.
+//! The queue and the messages follow `runtime/src/executor/mod.rs`: `next`, `call_changed`, `on_call`,
+//! `decline_waiting`, `say_if_free`, `set_spent`.
 
 #[path = "../../../runtime/src/executor/progress.rs"]
 #[expect(dead_code, reason = "the background poller's looks are no part of a model")]

@@ -4,8 +4,8 @@
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
 //!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
 //!   retried, at once or after a while.
-//! - Some make streams, whose callers take the items, or drop them. Each item is taken once and in order, and no more are
-//!   in flight than may be, however often the call is retried.
+//! - Some make streams, whose callers take the items, or drop them. Each item is taken once and in order, and no more
+//!   are in flight than may be, however often the call is retried.
 //! - Workers run them, wait for others, and decline what has to wait behind them, or everything once they are spent.
 //! - The head ends processes that are not needed, and one when memory is short. Anybody but the head dies at any time,
 //!   which the others hear late.

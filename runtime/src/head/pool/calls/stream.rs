@@ -1,7 +1,8 @@
 //! Streams: the items of a call on their way to its caller, who takes them with the code that ships ([`Items`]).
 //!
-//! The producer waits while too many items are in flight, and its place is free meanwhile. Every attempt begins with the
-//! first item again. An item in the memory of a worker that has died is lost, unless another attempt makes it again.
+//! The producer waits while too many items are in flight, and its place is free meanwhile. Every attempt begins with
+//! the first item again. An item in the memory of a worker that has died is lost, unless another attempt makes it
+//! again.
 
 use std::sync::Arc;
 
