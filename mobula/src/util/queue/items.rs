@@ -111,12 +111,17 @@ where
         self.items.len()
     }
 
+    /// How many more items may come. Items that have come back may have taken more than the limit.
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.items.len())
+    }
+
     /// Adds items. A put that `waits` adds each as soon as there is room; another one all of them at once, or none.
     pub(super) fn put(&mut self, call: Call<C>, items: Vec<I>, waits: bool, reply: P) {
         if self.is_closed {
             return reply.give(PutAnswer::Closed(0));
         }
-        let has_room = items.len() <= self.capacity - self.items.len() && self.putters.is_empty();
+        let has_room = items.len() <= self.room() && self.putters.is_empty();
         match (has_room, waits) {
             (true, _) => {
                 self.items.extend(items);
@@ -205,10 +210,10 @@ where
     /// Answers the calls that can be answered.
     fn settle(&mut self) {
         loop {
-            while let Some(putter) = self.putters.front_mut()
-                && self.items.len() < self.capacity
+            while let room @ 1.. = self.room()
+                && let Some(putter) = self.putters.front_mut()
             {
-                let count = putter.items.len().min(self.capacity - self.items.len());
+                let count = putter.items.len().min(room);
                 self.items.extend(putter.items.drain(..count));
                 putter.accepted += count;
                 if putter.items.is_empty()
