@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula import _mobula, _options, _session
 from mobula._session import ensure
-from mobula._signature import Signature, of_method
-from mobula._stream import IN_FLIGHT_MAX, ObjectRefGenerator
+from mobula._signature import Signature, of_method, takes
+from mobula._stream import IN_FLIGHT_MAX
 from mobula.exceptions import ActorAlreadyExistsError
 
 if TYPE_CHECKING:
@@ -151,14 +151,9 @@ class ActorClass(Generic[T]):
             if "is taken by a living actor" not in str(error):
                 raise
             raise ActorAlreadyExistsError(str(error)) from error
-        return ActorHandle(
-            actor,
-            self.__name__,
-            self._methods.num_returns,
-            self._methods.signatures,
-            self._methods.retries,
-            options.get("max_task_retries") or 0,
-        )
+        methods, most = self._methods, options.get("max_task_retries") or 0
+        known = _Known(methods.num_returns, methods.signatures, methods.retries, most)
+        return ActorHandle(actor, self.__name__, known)
 
     def __reduce__(self) -> Any:
         return (ActorClass, (self._class, self._defaults))
@@ -181,25 +176,53 @@ class _OptionedClass(Generic[T]):
         return ClassNode(self.remote, args, kwargs)
 
 
-class ActorMethod:
-    """A method of an actor, to be called by ``.remote()``."""
-
-    __slots__ = ("_called", "_handle", "_in_flight_max", "_name", "_num_returns", "_signature")
+class _Known:
+    """What the handles of an actor know of its methods."""
 
     def __init__(
         self,
-        handle: ActorHandle,
+        num_returns: dict[str, int] | None,
+        signatures: dict[str, Signature | None],
+        retries: dict[str, Retries],
+        max_task_retries: int,
+    ) -> None:
+        # `None`: the methods are not known here, as of an actor that was found by its name.
+        self.num_returns, self.signatures = num_returns, signatures
+        self.retries, self.max_task_retries = retries, max_task_retries
+
+    def called(self, name: str, group: str | None, most: int | None, exceptions: Any) -> str | None:
+        """The name of a method, with the errors that are retried, and the group that the call runs in."""
+        most = self.max_task_retries if most is None else most
+        retries = ""
+        if exceptions and most:
+            from mobula._retries import described
+
+            retries = f"\2{described(most, exceptions)}"
+        in_group = f"\1{group}" if group else ""
+        return f"{name}{retries}{in_group}" if retries or in_group else None
+
+    def __reduce__(self) -> Any:
+        return (_Known, (self.num_returns, self.signatures, self.retries, self.max_task_retries))
+
+
+class ActorMethod:
+    """A method of an actor, to be called by ``.remote()``."""
+
+    def __init__(
+        self,
+        actor: _mobula.Actor,
+        known: _Known,
         name: str,
         num_returns: int,
-        signature: Signature | None,
         in_flight_max: int = IN_FLIGHT_MAX,
         called: str | None = None,
     ) -> None:
-        # The handle is held: `Actor.remote().method.remote()` must not lose its actor in between.
-        self._handle, self._name = handle, name
+        # The actor is held, and not its handle, which has this: `Actor.remote().method.remote()` must not lose its
+        # actor in between, and an actor ends with its last handle, without a collector of circles.
+        self._actor, self._known, self._name = actor, known, name
+        self._num_returns, self._in_flight_max = num_returns, in_flight_max
         # The name, and behind it what the actor's process is to know of the call.
         self._called = called or name
-        self._num_returns, self._signature, self._in_flight_max = num_returns, signature, in_flight_max
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
@@ -209,12 +232,11 @@ class ActorMethod:
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method. Calls of one caller run in the order in which they were made."""
-        if self._signature is not None:
-            self._signature.check(args, kwargs)
-        result = self._handle._mobula_actor.call(
-            self._called, args, kwargs or None, self._num_returns, self._in_flight_max
-        )
-        return ObjectRefGenerator(result) if self._num_returns == -1 else result
+        # From now on, calls go to the extension module.
+        fits = takes(self._known.signatures.get(self._name))
+        call = _mobula.PreparedMethod(self._actor, self._called, self._num_returns, self._in_flight_max, *fits)
+        self.__dict__["remote"] = call
+        return call(*args, **kwargs)
 
     def _remote(self, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any) -> Any:
         return self.options(**options).remote(*args, **(kwargs or {}))
@@ -243,73 +265,55 @@ class ActorMethod:
         _options.check_num_returns(num_returns)
         wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
         in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
-        most, exceptions = (self._handle._mobula_retries or {}).get(self._name, (None, None))
+        most, exceptions = self._known.retries.get(self._name, (None, None))
         exceptions = options.get("retry_exceptions", exceptions)
         _options.check_retry_exceptions(exceptions)
         most = options.get("max_task_retries", most)
-        called = self._handle._mobula_called(self._name, options.get("concurrency_group"), most, exceptions)
-        return ActorMethod(self._handle, self._name, wanted, self._signature, max(1, in_flight_max), called)
+        called = self._known.called(self._name, options.get("concurrency_group"), most, exceptions)
+        return ActorMethod(self._actor, self._known, self._name, wanted, max(1, in_flight_max), called)
+
+    def __reduce__(self) -> Any:
+        return (
+            ActorMethod,
+            (self._actor, self._known, self._name, self._num_returns, self._in_flight_max, self._called),
+        )
 
 
 class _Terminate(ActorMethod):
     """The method of every actor that ends it behind the calls that were made before."""
 
-    __slots__ = ()
-
     def remote(self, *_: Any, **__: Any) -> Any:
         """Have the actor end: its destructor runs, and it is not started again."""
-        return self._handle._mobula_actor.terminate()
+        return self._actor.terminate()
 
 
 class ActorHandle:
     """A handle to an actor. The actor ends when the last handle in any process is gone."""
 
-    def __init__(
-        self,
-        actor: _mobula.Actor,
-        class_name: str,
-        num_returns: dict[str, int] | None,
-        signatures: dict[str, Signature | None],
-        retries: dict[str, Retries] | None = None,
-        max_task_retries: int = 0,
-    ) -> None:
-        self._mobula_actor = actor
-        self._mobula_retries = retries or None
-        self._mobula_max_task_retries = max_task_retries
-        self._mobula_class_name = class_name
-        # `None`: the methods are not known here, as of an actor that was found by its name.
-        self._mobula_num_returns = num_returns
-        self._mobula_signatures = signatures
+    def __init__(self, actor: _mobula.Actor, class_name: str, known: _Known) -> None:
+        self._mobula_actor, self._mobula_class_name, self._mobula_known = actor, class_name, known
 
     def __getattr__(self, name: str) -> ActorMethod:
+        # Once for each method that is used: it is an attribute then.
+        actor, known = self._mobula_actor, self._mobula_known
         if name.startswith("__") and name != "__call__":
             if name == "__ray_terminate__":
-                return _Terminate(self, name, 1, None)
-            if name in _OF_ALL:
-                return ActorMethod(self, name, 1, None)
-            raise AttributeError(name)
-        known = self._mobula_num_returns
-        if known is not None and name not in known:
+                return _Terminate(actor, known, name, 1)
+            if name not in _OF_ALL:
+                raise AttributeError(name)
+            num_returns = 1
+        elif known.num_returns is None:
+            num_returns = 1
+        elif name in known.num_returns:
+            num_returns = known.num_returns[name]
+        else:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
-        called = None
-        if self._mobula_retries is not None and name in self._mobula_retries:
-            called = self._mobula_called(name, None, *self._mobula_retries[name])
-        num_returns = 1 if known is None else known[name]
-        return ActorMethod(self, name, num_returns, self._mobula_signatures.get(name), IN_FLIGHT_MAX, called)
-
-    def _mobula_called(self, name: str, group: str | None, most: int | None, exceptions: Any) -> str | None:
-        """The name of a method, with the errors that are retried, and the group that the call runs in."""
-        most = self._mobula_max_task_retries if most is None else most
-        retries = ""
-        if exceptions and most:
-            from mobula._retries import described
-
-            retries = f"\2{described(most, exceptions)}"
-        in_group = f"\1{group}" if group else ""
-        return f"{name}{retries}{in_group}" if retries or in_group else None
+        called = known.called(name, None, *known.retries[name]) if name in known.retries else None
+        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, IN_FLIGHT_MAX, called)
+        return method
 
     def __dir__(self) -> list[str]:
-        return sorted({"__init__", *_OF_ALL, *(self._mobula_num_returns or ())})
+        return sorted({"__init__", *_OF_ALL, *(self._mobula_known.num_returns or ())})
 
     def __repr__(self) -> str:
         return f"Actor({self._mobula_class_name}, {self._mobula_actor.hex()})"
@@ -325,14 +329,7 @@ class ActorHandle:
         return self._mobula_actor.hex()
 
     def __reduce__(self) -> Any:
-        known = (
-            self._mobula_class_name,
-            self._mobula_num_returns,
-            self._mobula_signatures,
-            self._mobula_retries,
-            self._mobula_max_task_retries,
-        )
-        return (ActorHandle, (self._mobula_actor, *known))
+        return (ActorHandle, (self._mobula_actor, self._mobula_class_name, self._mobula_known))
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -355,7 +352,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
             "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace "
             "of the actor."
         ) from error
-    return ActorHandle(actor, "Actor", None, {})
+    return ActorHandle(actor, "Actor", _Known(None, {}, {}, 0))
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

@@ -27,14 +27,39 @@ class ObjectRef(Generic[T_co]):
 
 class Function:
     def __init__(self, name: str, shown: str, function: Any) -> None: ...
-    def call(
+
+class PreparedFunction:
+    """Calls a remote function: `remote` of one that was called before."""
+
+    def __init__(
         self,
-        arguments: tuple[Any, ...],
-        names: dict[str, Any] | None,
+        function: Function,
         options: TaskOptions,
         num_returns: int,
         in_flight_max: int,
-    ) -> Any: ...
+        least: int,
+        most: int,
+        check: Callable[..., None] | None,
+        otherwise: Callable[..., Any],
+        /,
+    ) -> None: ...
+    def __call__(self, *arguments: Any, **names: Any) -> Any: ...
+
+class PreparedMethod:
+    """Calls a method of an actor: `remote` of one that was called before."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        called: str,
+        num_returns: int,
+        in_flight_max: int,
+        least: int,
+        most: int,
+        check: Callable[..., None] | None,
+        /,
+    ) -> None: ...
+    def __call__(self, *arguments: Any, **names: Any) -> Any: ...
 
 class Actor:
     def __init__(
@@ -45,14 +70,6 @@ class Actor:
         arguments: tuple[Any, ...],
         names: dict[str, Any] | None,
     ) -> None: ...
-    def call(
-        self,
-        method: str,
-        arguments: tuple[Any, ...],
-        names: dict[str, Any] | None,
-        num_returns: int,
-        in_flight_max: int,
-    ) -> Any: ...
     def terminate(self) -> ObjectRef[Any]: ...
     def kill(self, no_restart: bool, /) -> None: ...
     def hex(self) -> str: ...

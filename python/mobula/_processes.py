@@ -17,6 +17,7 @@ import itertools
 import os
 import pickle
 import select
+import sys
 import threading
 import time
 import types
@@ -143,10 +144,11 @@ def _load(pickled: bytes) -> Callable[..., Any]:
 class _Place:
     """A process, as the program knows it."""
 
-    __slots__ = ("actor", "calls", "is_dead", "numbers")
+    __slots__ = ("actor", "calls", "is_dead", "numbers", "run")
 
     def __init__(self, actor: _mobula.Actor) -> None:
         self.actor, self.is_dead = actor, False
+        self.run = _mobula.PreparedMethod(actor, "run", 1, 1, 0, sys.maxsize, None)
         # How many pieces it got, and the numbers of those that it has.
         self.calls = 0
         self.numbers: list[int] = []
@@ -159,8 +161,8 @@ class _Running:
 
     def __init__(self, place: _Place, work: Work) -> None:
         self.place, self.work, self.since = place, work, time.monotonic()
-        self.reference: mobula.ObjectRef[Any] = place.actor.call(
-            "run", (work.function.pickled, work.function.is_kept, work.kind, work.items), None, 1, 1
+        self.reference: mobula.ObjectRef[Any] = place.run(
+            work.function.pickled, work.function.is_kept, work.kind, work.items
         )
         self._waiting = _mobula.Waiting(self.reference)
 

@@ -154,6 +154,8 @@ def init(
         from mobula import _environments
 
         _environments.check(runtime_env)
+    # What is prepared for the session has its environment.
+    _set_environment(runtime_env or {})
     try:
         socket = _mobula.start(
             _worker_command(namespace or "default"),
@@ -167,13 +169,13 @@ def init(
             log_to_driver=log_to_driver,
             namespace=namespace or "default",
         )
-    except ValueError as error:
-        if address == "auto" and str(error).startswith("address cannot be"):
+    except BaseException as error:
+        _set_environment({})
+        if isinstance(error, ValueError) and address == "auto" and str(error).startswith("address cannot be"):
             # As in Ray, where no cluster is found.
             raise ConnectionError(str(error)) from None
         raise
     _set_namespace(namespace or "default")
-    _set_environment(runtime_env or {})
     return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
 
 
@@ -372,9 +374,11 @@ class RuntimeContext:
         """The handle of the actor whose method asks. It must have a name."""
         if not _mobula.is_worker() or not actor:
             raise RuntimeError("This method is only available in an actor that has a name.")
-        from mobula._actor import ActorHandle
+        from mobula._actor import ActorHandle, _Known
 
-        return ActorHandle(_mobula.find_actor(actor["name"], actor["namespace"]), actor["class"], None, {})
+        return ActorHandle(
+            _mobula.find_actor(actor["name"], actor["namespace"]), actor["class"], _Known(None, {}, {}, 0)
+        )
 
     def get_actor_id(self) -> str | None:
         """Return the number of the actor whose method asks, as text, if it has a name."""

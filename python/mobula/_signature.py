@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,12 @@ class Signature:
                 self._at_most = float("inf")
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty:
                 self._at_most = -1.0
+
+    @property
+    def positional(self) -> tuple[int, int]:
+        """How many arguments by position fit where none is given by name: at least, and at most."""
+        most = min(self._at_most, float(sys.maxsize // 2))
+        return (self._at_least, int(most)) if most >= 0 else (1, 0)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ``TypeError`` if the arguments do not fit."""
@@ -74,3 +81,8 @@ def of_method(cls: type, name: str) -> Signature | None:
     if not is_bound and parameters and parameters[0].kind in _POSITIONAL:
         signature = signature.replace(parameters=parameters[1:])
     return Signature(signature)
+
+
+def takes(signature: Signature | None) -> tuple[int, int, Callable[..., None] | None]:
+    """What the extension module looks at before a call: the numbers that fit, and what checks all other arguments."""
+    return (0, sys.maxsize, None) if signature is None else (*signature.positional, signature.check)

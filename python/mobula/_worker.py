@@ -9,14 +9,14 @@ import pickle
 import signal
 import sys
 import traceback
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, NoReturn
 
 from mobula import _environments, _mobula, _session
 from mobula._retries import results
 from mobula.exceptions import RayTaskError, TaskCancelledError
 
-__all__ = ["describe", "flush", "main", "method", "results", "runner"]
+__all__ = ["describe", "flush", "function_of", "main", "method", "results", "runner"]
 
 
 # The item that an iterator gives when it has none yet.
@@ -93,6 +93,17 @@ def method(state: Any, name: str) -> Any:
 
         return inspect.getattr_static(type(state), name).__get__(state, type(state))
     return getattr(state, name)
+
+
+def function_of(cls: type, name: str) -> FunctionType | None:
+    """Return the function of a class that a call of a method calls, with the state first; ``None``: it is more."""
+    import inspect
+
+    if name.startswith("__ray_") or "\1" in name or "\2" in name:
+        return None
+    found = inspect.getattr_static(cls, name, None)
+    is_plain = inspect.getattr_static(cls, "__getattribute__") is object.__dict__["__getattribute__"]
+    return found if is_plain and type(found) is FunctionType else None
 
 
 def by_name(name: str) -> Any:

@@ -6,16 +6,15 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use mobula_runtime::{ActorRef, ArgumentList, Definition, ExportedActor, Key, Name};
+use mobula_runtime::{ActorRef, Definition, ExportedActor, Key, Name};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::call::{Function, Wanted, push_arguments};
+use crate::call::Function;
 use crate::error::raised;
 use crate::interpreter::Attribute;
 use crate::options::ActorOptions;
 use crate::reference::ObjectRef;
-use crate::stream::Items;
 use crate::value::context::{self, Place};
 
 /// The key of the class that all actors are of.
@@ -28,6 +27,12 @@ static RESTORED: Attribute = Attribute::new("mobula._mobula", "actor_restored");
 pub(crate) struct Actor {
     to: ActorRef,
     class: Arc<str>,
+}
+
+impl Actor {
+    pub(crate) fn to(&self) -> &ActorRef {
+        &self.to
+    }
 }
 
 fn definition(class: &Arc<str>) -> Definition {
@@ -57,33 +62,6 @@ impl Actor {
         Ok(Self { to, class: name })
     }
 
-    /// Calls a method. Returns a reference, a list of them, or a stream.
-    fn call(
-        &self,
-        py: Python<'_>,
-        method: &str,
-        arguments: &Bound<'_, PyTuple>,
-        names: Option<&Bound<'_, PyDict>>,
-        num_returns: i64,
-        in_flight_max: u32,
-    ) -> PyResult<Py<PyAny>> {
-        let wanted = Wanted::new(num_returns, in_flight_max)?;
-        let mut list = ArgumentList::default();
-        push_arguments(&mut list, method, arguments, names)?;
-        // Behind the name may be the group that the call runs in.
-        let name = method.split('\u{1}').next().unwrap_or_default();
-        let (actor, name) = (self.to.clone(), Name::Shared(name.into()));
-        actor.check_pending(&name).map_err(|error| raised(py, error))?;
-        match wanted {
-            Wanted::Stream(in_flight_max) => {
-                let items = actor.call_streaming(0, name, list, in_flight_max);
-                Ok(Bound::new(py, Items::new(items))?.into_any().unbind())
-            }
-            _ => wanted.references(py, actor.call(0, name, list, wanted.returns())),
-        }
-    }
-
-    /// Ends the actor at once, or only its process if it may be restarted.
     /// Has the actor end itself behind the calls that were made before. Returns a reference to its end.
     fn terminate(&self, py: Python<'_>) -> PyResult<ObjectRef> {
         let ended = py.detach(|| self.to.begin_to_terminate());

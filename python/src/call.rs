@@ -8,18 +8,15 @@
 
 use std::sync::Arc;
 
-use mobula_runtime::{
-    ArgumentList, Definition, Key, Name, Ref, Returns, SessionNumber, call_function, call_streaming,
-};
+use mobula_runtime::{ArgumentList, Key, Ref, Returns, SessionNumber};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::error::{raised, raised_by_store};
-use crate::options::TaskOptions;
 use crate::reference::ObjectRef;
-use crate::stream::Items;
 use crate::value;
 
 /// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's
@@ -30,9 +27,9 @@ pub(crate) struct Header;
 impl Header {
     const SEPARATOR: char = '\0';
 
-    fn text(method: &str, names: Option<&Bound<'_, PyDict>>) -> PyResult<String> {
+    fn text(method: &str, names: &Bound<'_, PyDict>) -> PyResult<String> {
         let mut text = method.to_owned();
-        for name in names.into_iter().flat_map(|names| names.keys()) {
+        for name in names.keys() {
             text.push(Self::SEPARATOR);
             text.push_str(name.cast::<PyString>()?.to_str()?);
         }
@@ -53,8 +50,11 @@ pub(crate) fn push_arguments(
     arguments: &Bound<'_, PyTuple>,
     names: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<()> {
-    let header = PyString::new(arguments.py(), &Header::text(method, names)?);
-    value::encode(header.as_any())?.push_to(arguments.py(), list);
+    match names {
+        None => value::text(method),
+        Some(names) => value::text(&Header::text(method, names)?),
+    }
+    .push_to(arguments.py(), list);
     for argument in arguments.iter_borrowed() {
         push(list, &argument)?;
     }
@@ -88,6 +88,14 @@ impl Wanted {
             _ => u32::try_from(num_returns).map(Self::Count).map_err(|_| {
                 PyValueError::new_err(format!("num_returns cannot be {num_returns}: a number, at least 0"))
             }),
+        }
+    }
+
+    /// What [`new`](Self::new) takes.
+    pub(crate) fn numbers(self) -> (i64, u32) {
+        match self {
+            Self::Count(count) => (count.into(), 1),
+            Self::Stream(in_flight_max) => (-1, in_flight_max),
         }
     }
 
@@ -130,7 +138,6 @@ pub(crate) struct Function {
 }
 
 /// A function in a session.
-#[derive(Clone)]
 struct Exported {
     session: SessionNumber,
     key: Key,
@@ -145,27 +152,9 @@ impl Function {
         Self { name: name.into(), shown, function, exported: Mutex::new(None) }
     }
 
-    /// Calls the function. Returns a reference, a list of them, or a stream.
-    fn call(
-        &self,
-        py: Python<'_>,
-        arguments: &Bound<'_, PyTuple>,
-        names: Option<&Bound<'_, PyDict>>,
-        options: &TaskOptions,
-        num_returns: i64,
-        in_flight_max: u32,
-    ) -> PyResult<Py<PyAny>> {
-        let wanted = Wanted::new(num_returns, in_flight_max)?;
-        let (key, list) = self.arguments(py, &options.max_calls, arguments, names)?;
-        let function = Definition { key, name: Name::Shared(self.name.clone()) };
-        let options = options.of_core.clone();
-        match wanted {
-            Wanted::Stream(in_flight_max) => {
-                let items = call_streaming(function, list, in_flight_max, options);
-                Ok(Bound::new(py, Items::new(items))?.into_any().unbind())
-            }
-            _ => wanted.references(py, call_function(function, list, wanted.returns(), options)),
-        }
+    // What it captures may refer to the remote function that has this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)
     }
 }
 
@@ -182,27 +171,29 @@ impl Function {
         arguments: &Bound<'_, PyTuple>,
         names: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<(Key, ArgumentList)> {
-        let Exported { key, stored, .. } = self.exported(py)?;
         let mut list = ArgumentList::default();
-        list.push_reference(&stored);
+        let key = self.push_to(py, &mut list)?;
         push_arguments(&mut list, header, arguments, names)?;
         Ok((key, list))
     }
 
-    fn exported(&self, py: Python<'_>) -> PyResult<Exported> {
+    /// Adds a reference to the pickle. Returns the function's key.
+    fn push_to(&self, py: Python<'_>, list: &mut ArgumentList) -> PyResult<Key> {
         let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
         let session = mobula_runtime::number();
-        let found = self.exported.lock().clone();
-        if let Some(exported) = found
+        if let Some(exported) = &*self.exported.lock()
             && exported.session == session
         {
-            return Ok(exported);
+            list.push_reference(&exported.stored);
+            return Ok(exported.key);
         }
         let (key, value) = value::export(self.function.bind(py), &self.name, &self.shown)?;
         let handle = py.detach(|| runtime.store(&value)).map_err(|error| raised_by_store(py, error))?;
         let exported = Exported { session, key: Key::from_bits(key), stored: Ref::to_object(handle, None) };
-        let before = self.exported.lock().replace(exported.clone());
+        list.push_reference(&exported.stored);
+        let key = exported.key;
+        let before = self.exported.lock().replace(exported);
         drop(before);
-        Ok(exported)
+        Ok(key)
     }
 }

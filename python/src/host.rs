@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mobula_runtime::{
     Failure, Host, Instance, Invocation, Key, PushError, Returns, TaskError, TaskErrorKind, label,
@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::call::Header;
 use crate::interpreter::{Attribute, without_lock};
@@ -34,6 +35,7 @@ const BY_NAME: Key = Key::exported("mobula.call");
 static BY_NAME_FOUND: Attribute = Attribute::new("mobula._worker", "by_name");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
+static FUNCTION_OF: Attribute = Attribute::new("mobula._worker", "function_of");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
 static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
 static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
@@ -77,6 +79,7 @@ struct Python3 {
 /// A function that this process has run.
 struct Known {
     function: Py<PyAny>,
+    name: Arc<str>,
     /// How many calls of it have begun here, where its worker ends after some.
     calls: u32,
     /// When it was called last: a number that grows.
@@ -116,19 +119,18 @@ impl Host for Python3 {
                 let _ = py.check_signals();
             }
             let found = if function == BY_NAME { named(py, on) } else { self.function(py, function, on) };
-            let called = found.and_then(|callee| {
-                let name = name_of(&callee);
+            let called = found.and_then(|(callee, name)| {
                 label_output(py, &name);
                 on.set_name("", &name);
                 // This call may have been cancelled before it came here, and its signal with the one before.
                 if (was_interrupted || INTERRUPTED.load(Ordering::SeqCst)) && mobula_runtime::is_cancelled() {
-                    return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name));
+                    return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name.to_string()));
                 }
                 let outcome = match function == BY_NAME {
                     true => run_named(py, &callee, on),
                     false => self.run(py, function, &callee, on),
                 };
-                outcome.map_err(|error| (error, name))
+                outcome.map_err(|error| (error, name.to_string()))
             });
             called.map_err(|(error, name)| failure(py, &name, &error))
         })
@@ -147,7 +149,8 @@ impl Host for Python3 {
             };
             let made = construct();
             let (state, runner) = made.map_err(|error| failure(py, &format!("{name}.__init__"), &error))?;
-            Ok(Box::new(Actor { name, state: Some(state), runner }) as Box<dyn Instance>)
+            let methods = FxHashMap::default();
+            Ok(Box::new(Actor { name, state: Some(state), runner, methods }) as Box<dyn Instance>)
         })
     }
 
@@ -176,20 +179,21 @@ impl Python3 {
         py: Python<'py>,
         key: Key,
         on: &mut Invocation<'_>,
-    ) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
+    ) -> Result<(Bound<'py, PyAny>, Arc<str>), (PyErr, String)> {
         let unknown = |error| (error, "function".to_owned());
         let known = |functions: &mut FxHashMap<Key, Known>| {
             let known = functions.get_mut(&key)?;
             known.used = self.next_use();
-            Some(known.function.clone_ref(py))
+            Some((known.function.clone_ref(py), known.name.clone()))
         };
         let found = self.functions.lock().as_mut().and_then(known);
-        if let Some(found) = found {
+        if let Some((found, name)) = found {
             skip_argument(on).map_err(unknown)?;
-            return Ok(found.into_bound(py));
+            return Ok((found.into_bound(py), name));
         }
         let function = argument(py, on).map_err(unknown)?;
-        let known = Known { function: function.clone().unbind(), calls: 0, used: self.next_use() };
+        let (name, used): (Arc<str>, _) = (name_of(&function).into(), self.next_use());
+        let known = Known { function: function.clone().unbind(), name: name.clone(), calls: 0, used };
         let mut functions = self.functions.lock();
         let all = functions.get_or_insert_default();
         let before = all.insert(key, known);
@@ -200,7 +204,7 @@ impl Python3 {
         drop(functions);
         // With what they capture, whose destructors run now.
         drop((before, oldest));
-        Ok(function)
+        Ok((function, name))
     }
 
     /// Runs a function. The process ends behind the last call that the function may have in it.
@@ -229,10 +233,15 @@ impl Python3 {
 }
 
 /// The function that a caller in another language names.
-fn named<'py>(py: Python<'py>, on: &mut Invocation<'_>) -> Result<Bound<'py, PyAny>, (PyErr, String)> {
+fn named<'py>(
+    py: Python<'py>,
+    on: &mut Invocation<'_>,
+) -> Result<(Bound<'py, PyAny>, Arc<str>), (PyErr, String)> {
     let name = argument(py, on).map_err(|error| (error, "function".to_owned()))?;
     let found = BY_NAME_FOUND.get(py).and_then(|by_name| by_name.call1((&name,)));
-    found.map_err(|error| (error, name.to_string()))
+    let found = found.map_err(|error| (error, name.to_string()))?;
+    let name = name_of(&found).into();
+    Ok((found, name))
 }
 
 /// Calls it, and hands over a value that the caller's language reads.
@@ -253,20 +262,73 @@ struct Actor {
     state: Option<Py<PyAny>>,
     /// What runs its calls; `None`: they run one at a time, here.
     runner: Option<Py<PyAny>>,
+    /// The methods that were called.
+    methods: FxHashMap<String, Method>,
+}
+
+/// A method that is a function of the class, as nearly all are.
+struct Method {
+    name: Py<PyString>,
+    function: Py<PyAny>,
+}
+
+impl Actor {
+    /// The function that is called with the state in front of the arguments, if the method is that.
+    fn function_of<'py>(
+        &mut self,
+        state: &Bound<'py, PyAny>,
+        method: &str,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, class) = (state.py(), state.get_type());
+        let known = match self.methods.get(method) {
+            Some(known) => known,
+            None => {
+                let function = FUNCTION_OF.get(py)?.call1((&class, method))?;
+                if function.is_none() {
+                    return Ok(None);
+                }
+                let known =
+                    Method { name: PyString::intern(py, method).unbind(), function: function.unbind() };
+                self.methods.entry(method.to_owned()).or_insert(known)
+            }
+        };
+        // The program may have put another one in its place.
+        let found = class.getattr(known.name.bind(py)).ok();
+        Ok(found.filter(|found| found.is(&known.function)))
+    }
+
+    /// The name of a method for errors.
+    fn name_of(&self, method: &str) -> String {
+        match short(method) {
+            "" => self.name.clone(),
+            method => format!("{}.{method}", self.name),
+        }
+    }
+}
+
+/// The name of a method, without what is behind it in a header.
+fn short(method: &str) -> &str {
+    method.split(['\u{1}', '\u{2}']).next().unwrap_or_default()
 }
 
 impl Instance for Actor {
     fn call(&mut self, _method: u32, on: &mut Invocation<'_>) -> Result<(), Failure> {
         Python::attach(|py| {
             label_output(py, &self.name);
-            let Some(state) = &self.state else {
+            let Some(state) = self.state.as_ref().map(|state| state.bind(py).clone()) else {
                 return Err(Failure::Other("a method was called on an actor that has ended".into()));
             };
-            let mut name = self.name.clone();
+            let mut method = String::new();
             let outcome = (|| {
-                let (method, names) = header(py, on)?;
-                name = format!("{}.{}", self.name, method.split('\u{1}').next().unwrap_or_default());
-                on.set_name(&self.name, method.split('\u{1}').next().unwrap_or_default());
+                let names;
+                (method, names) = header(py, on)?;
+                on.set_name(&self.name, short(&method));
+                if self.runner.is_none()
+                    && let Some(function) = self.function_of(&state, &method)?
+                {
+                    let (arguments, keywords) = arguments(py, on, Some(state), &names)?;
+                    return give(&function.call(arguments, keywords.as_ref())?, on);
+                }
                 if self.runner.is_none()
                     && let Some((_, group)) = method.split_once('\u{1}')
                 {
@@ -286,16 +348,16 @@ impl Instance for Actor {
                         on,
                     );
                 }
-                let (arguments, keywords) = arguments(py, on, &names)?;
+                let (arguments, keywords) = arguments(py, on, None, &names)?;
                 let later = on.later().ok_or_else(|| PyTypeError::new_err("the answer cannot come later"))?;
-                let reply = Bound::new(py, Reply::new(later, name.clone()))?;
-                let submitted = (method, bound, arguments, keywords, &reply);
+                let reply = Bound::new(py, Reply::new(later, self.name_of(&method)))?;
+                let submitted = (&method, bound, arguments, keywords, &reply);
                 if let Err(error) = runner.call_method1(py, intern!(py, "submit"), submitted) {
                     reply.get().fail(py, error.into_value(py).into_bound(py).into_any())?;
                 }
                 Ok(())
             })();
-            outcome.map_err(|error| failure(py, &name, &error))
+            outcome.map_err(|error| failure(py, &self.name_of(&method), &error))
         })
     }
 
@@ -320,14 +382,15 @@ fn call_named<'py>(
     on: &mut Invocation<'_>,
     names: &[String],
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (arguments, keywords) = arguments(py, on, names)?;
+    let (arguments, keywords) = arguments(py, on, None, names)?;
     callee.call(arguments, keywords.as_ref())
 }
 
-/// The arguments that are left, the last of which have these names.
+/// The arguments that are left, the last of which have these names. Something else may stand in front of them.
 fn arguments<'py>(
     py: Python<'py>,
     on: &mut Invocation<'_>,
+    first: Option<Bound<'py, PyAny>>,
     names: &[String],
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let count = (on.argument_count() - on.taken()) as usize;
@@ -336,7 +399,10 @@ fn arguments<'py>(
             "the call has more names than arguments: was it made by another version of mobula?",
         )
     })?;
-    let arguments = (0..positional).map(|_| argument(py, on)).collect::<PyResult<Vec<_>>>()?;
+    let mut arguments: SmallVec<[_; 8]> = first.into_iter().collect();
+    for _ in 0..positional {
+        arguments.push(argument(py, on)?);
+    }
     let arguments = PyTuple::new(py, arguments)?;
     if names.is_empty() {
         return Ok((arguments, None));
@@ -368,9 +434,17 @@ fn next<'a>(
 
 /// The method and the names of the header, which is the next argument.
 fn header(py: Python<'_>, on: &mut Invocation<'_>) -> PyResult<(String, Vec<String>)> {
-    let header = argument(py, on)?;
-    let (method, names) = Header::parse(header.cast::<PyString>()?.to_str()?);
-    Ok((method.to_owned(), names.map(str::to_owned).collect()))
+    let parsed = |text| {
+        let (method, names) = Header::parse(text);
+        (method.to_owned(), names.map(str::to_owned).collect())
+    };
+    let (payload, client) = next(on)?;
+    if let Some(text) = value::text_of_payload(&payload) {
+        return Ok(parsed(text));
+    }
+    // With many arguments, it lies in an object.
+    let header = value::of_payload(py, client, payload)?;
+    Ok(parsed(header.cast::<PyString>()?.to_str()?))
 }
 
 fn name_of(callee: &Bound<'_, PyAny>) -> String {

@@ -1,7 +1,8 @@
 //! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
 //!
 //! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
-//! results and actors. `call` makes calls, and `rust` those of Rust programs; `stream` and `waiting` are other ways to
+//! results and actors. `prepared` makes calls, whose parts `call` has, and `rust`
+//! those of Rust programs; `stream` and `waiting` are other ways to
 //! wait. `plasma` is a client of a store by itself. In a worker, which is another interpreter, `host` runs the calls.
 //! The classes and functions that users see are in the Python package.
 //!
@@ -14,6 +15,7 @@ mod host;
 mod interpreter;
 mod options;
 mod plasma;
+mod prepared;
 mod reference;
 mod reply;
 mod rust;
@@ -34,6 +36,8 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plasma::PlasmaConnection>()?;
     module.add_class::<plasma::PlasmaDraft>()?;
     module.add_class::<plasma::PlasmaObject>()?;
+    module.add_class::<prepared::PreparedFunction>()?;
+    module.add_class::<prepared::PreparedMethod>()?;
     module.add_class::<reference::ObjectRef>()?;
     module.add_class::<reply::Reply>()?;
     module.add_class::<rust::RustActor>()?;

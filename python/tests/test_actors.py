@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -455,3 +457,68 @@ def test_copies_of_handles_are_the_same_actor() -> None:
 
     counter = Counter.remote()
     assert copy.deepcopy([counter])[0] == counter == copy.copy(counter)
+
+
+def test_methods_that_are_more_than_functions_of_the_class() -> None:
+    @ray.remote
+    class Unusual:
+        def __init__(self) -> None:
+            self.made = lambda x: x + 1
+
+        @staticmethod
+        def static(x: int) -> int:
+            return x + 10
+
+        @classmethod
+        def of_class(cls, x: int) -> str:
+            return f"{cls.__name__}{x}"
+
+        def plain(self, x: int) -> int:
+            return x + 100
+
+        def replace(self) -> None:
+            type(self).plain = lambda self, x: x + 200  # type: ignore[method-assign]
+
+        def shadow(self) -> None:
+            self.plain = lambda x: x + 300  # type: ignore[method-assign]
+
+    actor = Unusual.options(name="unusual").remote()
+    for _ in range(2):
+        found = ray.get([actor.static.remote(1), actor.of_class.remote(1), actor.plain.remote(1)])
+        assert found == [11, "Unusual1", 101]
+        assert ray.get(ray.get_actor("unusual").made.remote(1)) == 2
+    ray.get(actor.shadow.remote())
+    assert ray.get(actor.plain.remote(1)) == 101
+    ray.get(actor.replace.remote())
+    assert ray.get(actor.plain.remote(1)) == 201
+
+
+def test_a_method_keeps_its_actor_and_an_actor_does_not_keep_its_methods() -> None:
+    method = Counter.remote().increment
+    assert ray.get([method.remote(), method.remote()]) == [1, 2]
+    gc.disable()
+    try:
+        actor = Counter.remote()
+        pid = ray.get(actor.pid.remote())
+        del actor
+        deadline = time.monotonic() + 60
+        while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not os.path.exists(f"/proc/{pid}")
+    finally:
+        gc.enable()
+
+
+def test_a_method_can_be_passed_on() -> None:
+    @ray.remote
+    def through(method: Any) -> Any:
+        return ray.get(method.remote(2))
+
+    @ray.remote
+    def call(remote: Any) -> Any:
+        return ray.get(remote(3))
+
+    actor = Counter.remote()
+    assert ray.get(through.remote(actor.increment)) == 2
+    assert ray.get(actor.increment.remote()) == 3
+    assert ray.get(call.remote(actor.increment.remote)) == 6

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -475,3 +477,50 @@ def test_functions_capture_references_and_handles() -> None:
             return ray.get(captured)
 
     assert ray.get(Reads.remote().read.remote()) == "captured"
+
+
+def test_what_makes_calls_can_be_passed_on() -> None:
+    @ray.remote
+    def double(x: int) -> int:
+        return 2 * x
+
+    @ray.remote
+    def through(call: Any, x: int) -> Any:
+        return ray.get(call(x))
+
+    assert ray.get(double.remote(1)) == 2
+    assert ray.get(through.remote(double.remote, 4)) == 8
+    half = double.options(num_cpus=0.5)
+    assert ray.get(half.remote(3)) == 6 and ray.get(half.remote(x=4)) == 8
+
+
+def test_a_remote_function_that_nobody_has_is_collected() -> None:
+    class Mark:
+        pass
+
+    def make() -> Any:
+        mark = Mark()
+
+        @ray.remote
+        def recursive(n: int) -> int:
+            # It captures itself, and something that can be watched.
+            return 0 if n == 0 or mark is None else n + ray.get(recursive.remote(n - 1))
+
+        assert ray.get(recursive.remote(2)) == 3
+        return weakref.ref(mark)
+
+    watched = [make() for _ in range(3)]
+    gc.collect()
+    assert [ref() for ref in watched] == [None] * 3
+
+
+def test_wrong_arguments_are_refused_at_every_call() -> None:
+    @ray.remote
+    def two(a: int, b: int = 1, *, c: int = 2) -> int:
+        return a + b + c
+
+    for _ in range(2):
+        assert ray.get([two.remote(1), two.remote(1, 2), two.remote(1, c=0), two.remote(a=1, b=1)]) == [4, 5, 2, 4]
+        for args, kwargs in [((), {}), ((1, 2, 3), {}), ((1,), {"d": 1}), ((1,), {"a": 1})]:
+            with pytest.raises(TypeError):
+                two.remote(*args, **kwargs)

@@ -52,6 +52,16 @@ pub(crate) fn of_payload<'py>(
     }
 }
 
+/// The text of an argument, where the argument is a text that lies in the record.
+pub(crate) fn text_of_payload<'a>(payload: &Payload<'a>) -> Option<&'a str> {
+    match *payload {
+        Payload::Inline { format: format::PYTHON, value: [kind::STR, text @ ..], .. } => {
+            str::from_utf8(text).ok()
+        }
+        _ => None,
+    }
+}
+
 /// The value of an object.
 pub(crate) fn of_object<'py>(
     py: Python<'py>,

@@ -237,6 +237,11 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     pickle(value)
 }
 
+/// Encodes a text.
+pub(crate) fn text(text: &str) -> Value {
+    Value::one(kind::STR, text.as_bytes())
+}
+
 /// Encodes a value for a program of another language.
 ///
 /// # Errors

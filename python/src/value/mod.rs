@@ -37,8 +37,8 @@ pub(crate) mod memory;
 mod numbers;
 mod portable;
 
-pub(crate) use self::decode::{of_object, of_payload, of_resolved};
-pub(crate) use self::encode::{Value, encode, encode_portable, export};
+pub(crate) use self::decode::{of_object, of_payload, of_resolved, text_of_payload};
+pub(crate) use self::encode::{Value, encode, encode_portable, export, text};
 
 /// The first byte of a payload.
 mod kind {
