@@ -136,8 +136,15 @@ class Chromium:
         return answer["result"].get("value")
 
     def until(self, expression: str, what: str) -> Any:
-        """Waits until an expression is true in the page."""
-        return wait_for(lambda: self.eval(f"Boolean({expression})"), what, lambda: self.eval("document.body.innerText"))
+        """Waits until an expression is true in the page; while a page loads, it may have no value."""
+
+        def holds() -> Any:
+            try:
+                return self.eval(f"Boolean({expression})")
+            except RuntimeError:
+                return False
+
+        return wait_for(holds, what, lambda: self.eval("document.body.innerText"))
 
     def key(self, key: str) -> None:
         """Presses a key."""
