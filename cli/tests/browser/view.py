@@ -178,6 +178,7 @@ def check_looks(page: Chromium, pictures: Path | None) -> None:
 
 
 def take_pictures(page: Chromium, pictures: Path) -> None:
+    page.eval("location.reload()")
     # Charts and timeline need some seconds to have something to show.
     time.sleep(20)
     # What stands still can be measured and painted.
@@ -190,7 +191,7 @@ def take_pictures(page: Chromium, pictures: Path) -> None:
         time.sleep(1.5)
         page.picture(pictures / f"view-{name}.png")
     page.look(1200, 900)
-    page.eval("document.getElementById('timeline-seconds').value = '1'")
+    page.eval("document.getElementById('timeline-seconds').value = '5'")
     page.eval("document.getElementById('timeline-seconds').dispatchEvent(new Event('change'))")
     page.eval("document.getElementById('timeline-arrows').click()")
     for name in ("timeline", "store"):
