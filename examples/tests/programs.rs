@@ -365,6 +365,54 @@ fn parameter_server_trains_any_number_of_weights_with_any_number_of_servers_and_
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
+#[test]
+fn monte_carlo_stops_early_where_it_is_certain() {
+    let options = ["--points", "5", "--side", "24", "--batches", "12", "--tolerance", "0.03", "--check"];
+    let run = run("monte_carlo", &options);
+    run.succeeded();
+    let used = run.stdout.lines().find(|line| line.contains(" batches used in ")).unwrap();
+    let used: u32 = used.split(' ').next().unwrap().parse().unwrap();
+    assert!((5..=60).contains(&used), "{run:?}");
+    assert!(run.stdout.ends_with(&format!("check: batches {used}: ok\n")), "{run:?}");
+}
+
+#[test]
+fn crash_isolation_survives_each_crash() {
+    let run = run("crash_isolation", &["--records", "40", "--broken", "10", "--check"]);
+    run.succeeded();
+    assert!(run.stdout.starts_with("36 texts measured, 4 crashes survived"), "{run:?}");
+    assert!(run.stdout.ends_with("broken records: [9, 19, 29, 39]\ncheck: records 40: ok\n"), "{run:?}");
+}
+
+#[test]
+fn pipeline_holds_its_stages_back() {
+    for (workers, room) in [("1", "1"), ("3", "4")] {
+        let size = ["--frames", "40", "--side", "16", "--workers", workers, "--room", room, "--check"];
+        let run = run("pipeline", &size);
+        run.succeeded();
+        assert!(run.stdout.ends_with("check: frames 40: ok\n"), "{run:?}");
+    }
+}
+
+#[test]
+fn two_programs_meet_on_one_store() {
+    let run = run("two_programs", &["--blocks", "5", "--numbers", "3000", "--check"]);
+    run.succeeded();
+    assert!(run.stdout.contains("wrote 5 blocks\n"), "{run:?}");
+    assert!(run.stdout.contains("check: blocks 5: ok\n"), "{run:?}");
+}
+
+#[test]
+fn game_of_life_plays_any_board_in_any_number_of_strips() {
+    for (width, height, strips) in [("1", "1", "1"), ("17", "9", "3"), ("40", "40", "2")] {
+        let size =
+            ["--width", width, "--height", height, "--strips", strips, "--generations", "37", "--check"];
+        let run = run("game_of_life", &size);
+        run.succeeded();
+        assert!(run.stdout.ends_with(": ok\n"), "{size:?}: {run:?}");
+    }
+}
+
 // ---- a server ----
 
 #[test]
