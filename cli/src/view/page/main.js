@@ -66,7 +66,7 @@ const functions = new Table(
   {
     key: (row) => row.function,
     words: (row) => row.function,
-    empty: "no calls are counted",
+    empty: "no calls are counted; programs that start with MOBULA_EVENTS=all count them",
     sort: { name: "Together", descends: true },
   },
 );
@@ -128,7 +128,7 @@ const calls = new Table(
     { name: "Worker", width: "84px", number, text: (row) => (row.worker_pid === null ? null : String(row.worker_pid)) },
     { name: "Waits for", least: 110, text: (row) => row.waits_for ?? "" },
   ],
-  { key: (row) => row.task, words: () => "", empty: "no call is recorded" },
+  { key: (row) => row.task, words: () => "", empty: "no call is recorded; programs that start with MOBULA_EVENTS=all record them" },
 );
 
 const segments = segmentTable(find("map-table"));
