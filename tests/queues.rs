@@ -302,6 +302,6 @@ fn calls_of_a_queue_that_ends_fail() {
     queue.shutdown(true, Duration::ZERO).unwrap();
     assert!(matches!(waiting.get(), Err(Error::Failed(Failure::ActorDied { .. }) | Error::Task(_))));
     let Err(PutError::Failed { item: 5, error }) = queue.put(5) else { panic!("it has ended") };
-    assert!(matches!(error, Error::Failed(Failure::ActorDied { .. })), "{error}");
+    assert!(matches!(*error, Error::Failed(Failure::ActorDied { .. })), "{error}");
     assert!(matches!(queue.get_nowait(), Err(GetError::Failed(_))));
 }

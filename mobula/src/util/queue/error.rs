@@ -29,7 +29,7 @@ pub enum PutError<T> {
         /// The item.
         item: T,
         /// The reason.
-        error: Error,
+        error: Box<Error>,
     },
 }
 
@@ -85,7 +85,7 @@ impl<T> std::error::Error for PutError<T> {
 impl<T> From<PutError<T>> for Error {
     fn from(error: PutError<T>) -> Self {
         match error {
-            PutError::Failed { error, .. } => error,
+            PutError::Failed { error, .. } => *error,
             error => Failure::Other(error.to_string()).into(),
         }
     }

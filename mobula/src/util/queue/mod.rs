@@ -316,7 +316,7 @@ impl<T: Serialize> Queue<T> {
         };
         match answer {
             Ok(answer) => put_one_answer(answer.unwrap_or(PutAnswer::Full(0)), item),
-            Err(error) => Err(PutError::Failed { item, error }),
+            Err(error) => Err(PutError::Failed { item, error: Box::new(error) }),
         }
     }
 
@@ -379,7 +379,7 @@ impl<T: Serialize> Queue<T> {
     fn put_one(&self, item: T, waits: bool, timeout: Option<Duration>) -> Result<(), PutError<T>> {
         match Item::new(&item).and_then(|encoded| self.put_items(vec![encoded], waits, timeout)) {
             Ok(answer) => put_one_answer(answer, item),
-            Err(error) => Err(PutError::Failed { item, error }),
+            Err(error) => Err(PutError::Failed { item, error: Box::new(error) }),
         }
     }
 
@@ -396,7 +396,7 @@ impl<T: Serialize> Queue<T> {
             Ok(PutAnswer::Closed(accepted)) => {
                 Err(PutError::Closed(items.split_off(accepted.min(items.len()))))
             }
-            Err(error) => Err(PutError::Failed { item: items, error }),
+            Err(error) => Err(PutError::Failed { item: items, error: Box::new(error) }),
         }
     }
 }
