@@ -92,12 +92,19 @@ _LATER = frozenset(
 )
 
 
+_IDS = frozenset({"ActorID", "JobID", "NodeID", "TaskID", "UniqueID", "WorkerID"})
+
+
 def __getattr__(name: str) -> Any:
     # Workers do without these until somebody asks for them.
     if name == "shared":
         from mobula._shared import shared
 
         return shared
+    if name in _IDS:
+        from mobula import _ids
+
+        return getattr(_ids, name)
     if name == "ObjectID":
         # The name that references had in old programs.
         return ObjectRef

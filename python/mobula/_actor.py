@@ -325,8 +325,12 @@ class ActorHandle:
         return hash(self._mobula_actor)
 
     @property
-    def _actor_id(self) -> str:
-        return self._mobula_actor.hex()
+    def _actor_id(self) -> Any:
+        from mobula import _ids
+
+        return _ids.of_actor(self._mobula_actor.hex())
+
+    _ray_actor_id = _actor_id
 
     def __reduce__(self) -> Any:
         return (ActorHandle, (self._mobula_actor, self._mobula_class_name, self._mobula_known))

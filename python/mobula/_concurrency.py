@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mobula import _mobula
+from mobula._session import RunningCall, set_running_call
 from mobula._waiting import waits_of
-from mobula._worker import NOT_YET
 from mobula.exceptions import TaskCancelledError
-
-# How often a stream that has no item looks whether its caller still wants one.
-LOOK_S = 0.05
 
 
 class Runner:
@@ -41,51 +38,35 @@ class Runner:
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         reply: _mobula.Reply,
+        running: RunningCall | None,
     ) -> None:
-        """Begin a call. Its answer goes to ``reply``."""
+        """Begin a call. Its answer goes to ``reply``. ``running`` is what it can ask about itself."""
         raise NotImplementedError
 
-    def iterate(self, items: Any) -> Iterator[Any]:
-        """The items of a stream."""
-        return iter(items)
+    def stream(self, name: str, call: _mobula.StreamCall) -> None:
+        """Begin a call whose results are a stream."""
+        raise NotImplementedError
 
 
-class AsyncRunner(Runner):
-    """Runs the calls as tasks of an event loop, which has a thread of its own."""
+class _Loop:
+    """The event loop of a concurrency group. It has a thread of its own."""
 
-    def __init__(self, description: dict[str, Any]) -> None:
-        super().__init__(description)
+    def __init__(self, group: str | None, count: int) -> None:
         self.loop = asyncio.new_event_loop()
-        self.places = {group: asyncio.Semaphore(count) for group, count in self.groups.items()}
+        self.places = asyncio.Semaphore(count)
         self.tasks: set[asyncio.Task[None]] = set()
         self.waits = waits_of(self.loop)
-        threading.Thread(target=self.loop.run_forever, name="mobula-async", daemon=True).start()
+        name = f"mobula-async-{group}" if group else "mobula-async"
+        threading.Thread(target=self.loop.run_forever, name=name, daemon=True).start()
 
-    def submit(
-        self,
-        name: str,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        reply: _mobula.Reply,
-    ) -> None:
-        places = self.places[self.group(name)]
-        self.loop.call_soon_threadsafe(self._begin, places, method, args, kwargs or {}, reply)
-
-    def _begin(
-        self,
-        places: asyncio.Semaphore,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        reply: _mobula.Reply,
-    ) -> None:
-        task = self.loop.create_task(self._run(places, method, args, kwargs, reply))
+    def begin(self, running: Coroutine[Any, Any, None], wanted: Callable[[int], bool]) -> None:
+        """Run a call. It is cancelled once ``wanted``, which gets the number of a wait, says that nobody wants it."""
+        task = self.loop.create_task(running)
         self.tasks.add(task)
         number = self.waits.next_number()
 
         def look() -> None:
-            if reply.is_cancelled(self.waits.notifier, number):
+            if not wanted(number):
                 task.cancel()
 
         def over(_: object) -> None:
@@ -96,16 +77,18 @@ class AsyncRunner(Runner):
         task.add_done_callback(over)
         look()
 
-    async def _run(
+    async def run(
         self,
-        places: asyncio.Semaphore,
         method: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         reply: _mobula.Reply,
+        running: RunningCall | None,
     ) -> None:
+        """Run a method, and answer."""
+        set_running_call(running)
         try:
-            async with places:
+            async with self.places:
                 result = method(*args, **kwargs)
                 if inspect.isawaitable(result):
                     result = await result
@@ -116,29 +99,88 @@ class AsyncRunner(Runner):
         else:
             reply.give(result)
 
-    def iterate(self, items: Any) -> Iterator[Any]:
-        if not hasattr(items, "__anext__"):
-            yield from items
-            return
-        item = None
+    async def stream(self, call: _mobula.StreamCall) -> None:
+        """Run a method that is a generator, and send its items as they come."""
+        set_running_call(call.running())
+        async with self.places:
+            number = self.waits.next_number()
+            opened = call.open(self.waits.notifier, number)
+            if opened is None:
+                return
+            stream, items = opened
+            task, room = asyncio.current_task(), asyncio.Event()
+
+            def look() -> None:
+                wants = stream.wants()
+                if wants is False and task is not None:
+                    # The method may be waiting for something that never comes.
+                    task.cancel()
+                elif wants:
+                    room.set()
+
+            self.waits.looks[number] = look
+            try:
+                async for item in _items(items):
+                    room.clear()
+                    wants = stream.give(item)
+                    if wants is None:
+                        await room.wait()
+                    elif not wants:
+                        break
+            except asyncio.CancelledError:
+                stream.end(TaskCancelledError("the call was cancelled"))
+            except BaseException as error:
+                stream.end(error)
+            else:
+                stream.end(None)
+            finally:
+                del self.waits.looks[number]
+
+
+async def _items(items: Any) -> AsyncIterator[Any]:
+    """The items of a generator of either kind. The generator is closed at the end."""
+    if hasattr(items, "__anext__"):
         try:
-            while True:
-                item = item or asyncio.run_coroutine_threadsafe(anext(items), self.loop)
-                try:
-                    found = item.result(timeout=LOOK_S)
-                except TimeoutError:
-                    # The stream's place looks meanwhile whether its caller still wants items.
-                    if not item.done():
-                        yield NOT_YET
-                        continue
-                    raise
-                except StopAsyncIteration:
-                    return
-                item = None
-                yield found
+            async for item in items:
+                yield item
         finally:
-            if item is not None:
-                item.cancel()
+            if hasattr(items, "aclose"):
+                await items.aclose()
+    else:
+        for item in items:
+            yield item
+
+
+class AsyncRunner(Runner):
+    """Runs the calls as tasks of event loops, of which each concurrency group has one."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__(description)
+        self.loops = {group: _Loop(group, count) for group, count in self.groups.items()}
+
+    def submit(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: _mobula.Reply,
+        running: RunningCall | None,
+    ) -> None:
+        loop = self.loops[self.group(name)]
+
+        def begin() -> None:
+            notifier = loop.waits.notifier
+            loop.begin(
+                loop.run(method, args, kwargs or {}, reply, running),
+                lambda number: not reply.is_cancelled(notifier, number),
+            )
+
+        loop.loop.call_soon_threadsafe(begin)
+
+    def stream(self, name: str, call: _mobula.StreamCall) -> None:
+        loop = self.loops[self.group(name)]
+        loop.loop.call_soon_threadsafe(lambda: loop.begin(loop.stream(call), lambda _: True))
 
 
 class ThreadRunner(Runner):
@@ -151,6 +193,13 @@ class ThreadRunner(Runner):
             for group, count in self.groups.items()
         }
 
+    def stream(self, name: str, call: _mobula.StreamCall) -> None:
+        self.pools[self.group(name)].submit(self._stream, call)
+
+    def _stream(self, call: _mobula.StreamCall) -> None:
+        set_running_call(call.running())
+        call.run()
+
     def submit(
         self,
         name: str,
@@ -158,12 +207,19 @@ class ThreadRunner(Runner):
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         reply: _mobula.Reply,
+        running: RunningCall | None,
     ) -> None:
-        self.pools[self.group(name)].submit(self._run, method, args, kwargs or {}, reply)
+        self.pools[self.group(name)].submit(self._run, method, args, kwargs or {}, reply, running)
 
     def _run(
-        self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reply: _mobula.Reply
+        self,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reply: _mobula.Reply,
+        running: RunningCall | None,
     ) -> None:
+        set_running_call(running)
         if reply.was_cancelled():
             # It waited for a thread, and has not begun.
             reply.fail(TaskCancelledError("the call was cancelled"))

@@ -160,8 +160,12 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
 def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
     """Options of calls, as the core takes them."""
     retries = options.get("max_retries")
+    resources = _resources(options)
+    told = {"name": options.get("name"), "resources": _told(resources)}
     return _mobula.TaskOptions(
-        **_resources(options),
+        **resources,
+        # A call can ask for it. The defaults need no words.
+        told=json.dumps(told) if any(told.values()) else None,
         **environments.of(options.get("runtime_env")),
         max_calls=options.get("max_calls") or 0,
         max_retries=3 if retries is None else retries,
@@ -169,6 +173,14 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
         # The first time; it doubles with each further one.
         retry_delay=0.01 if options.get("retry_exceptions") else None,
     )
+
+
+def _told(resources: dict[str, Any]) -> dict[str, float]:
+    """The resources that a call or an actor demands, by the names that Ray has for them."""
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    found = {names[name]: resources[name] for name in names if resources[name] is not None}
+    found.update(resources["resources"] or {})
+    return {name: float(amount) for name, amount in found.items()}
 
 
 def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
@@ -201,4 +213,7 @@ def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
     if options.get("name") is not None:
         # Its class is there, too, so that it can make handles of itself.
         found.update({"name": options["name"], "namespace": options.get("namespace"), "class": cls.__name__})
+    resources = {name: amount for name, amount in _told(_resources(options)).items() if amount}
+    if resources:
+        found["resources"] = resources
     return json.dumps(found) if found else ""

@@ -19,9 +19,6 @@ from mobula.exceptions import RayTaskError, TaskCancelledError
 __all__ = ["describe", "flush", "function_of", "main", "method", "results", "runner"]
 
 
-# The item that an iterator gives when it has none yet.
-NOT_YET = object()
-
 # Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
 _is_actor = False
 
@@ -68,7 +65,7 @@ def runner(description: str) -> Any:
     import json
 
     parsed = json.loads(description)
-    _session.actor = {name: parsed[name] for name in ("name", "namespace", "class") if name in parsed}
+    _session.actor = {name: parsed[name] for name in ("name", "namespace", "class", "resources") if name in parsed}
     if "async" not in parsed:
         return None
     from mobula import _concurrency

@@ -148,6 +148,12 @@ pub(crate) fn exit_actor(py: Python<'_>) -> PyResult<()> {
     py.detach(mobula_runtime::exit_actor).map_err(|error| raised(py, error))
 }
 
+/// The number of the actor of this process as hexadecimal digits, if it is one.
+#[pyfunction]
+pub(crate) fn actor_number() -> Option<String> {
+    mobula_runtime::actor_number().map(|number| format!("{number:016x}"))
+}
+
 /// Whether the actor of this process was restarted.
 #[pyfunction]
 pub(crate) fn restarted() -> bool {

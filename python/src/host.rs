@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use mobula_client::Client;
 use mobula_runtime::{
-    Failure, Host, Instance, Invocation, Key, PushError, Returns, TaskError, TaskErrorKind, label,
+    Failure, Host, Instance, Invocation, Key, OwnedCall, Payload, PushError, Returns, TaskError,
+    TaskErrorKind, TaskId, label,
 };
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError, PyValueError};
@@ -19,6 +21,7 @@ use smallvec::SmallVec;
 use crate::call::Header;
 use crate::interpreter::{Attribute, without_lock};
 use crate::reply::Reply;
+use crate::streaming::StreamCall;
 use crate::value::{self, Value};
 
 static HOST: Python3 = Python3 { functions: Mutex::new(None), uses: AtomicU64::new(0) };
@@ -27,6 +30,34 @@ static IS_HERE: AtomicBool = AtomicBool::new(false);
 static MAIN_THREAD: OnceLock<libc::pthread_t> = OnceLock::new();
 /// A call was interrupted, and the next one must not hear of it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The call that runs, where calls run one after the other.
+static RUNNING: Mutex<Option<RunningCall>> = Mutex::new(None);
+
+/// What a program can ask about the call that runs.
+#[derive(Clone)]
+struct RunningCall {
+    id: TaskId,
+    attempt: u16,
+    name: Arc<str>,
+    /// What the caller has told of it; see [`TaskOptions`](crate::options::TaskOptions).
+    told: Option<String>,
+}
+
+/// The id of the call that runs, how often it was retried, the name of its function, and what the caller has told of
+/// it. `None` in a driver, and in an actor that may have several calls under way.
+#[pyfunction]
+pub(crate) fn running_call() -> Option<(String, u16, String, Option<String>)> {
+    let running = RUNNING.lock().clone()?;
+    Some((running.id.to_string(), running.attempt, running.name.to_string(), running.told))
+}
+
+/// Says which call runs from now on.
+fn set_running(on: &Invocation<'_>, name: &Arc<str>, told: Option<&str>) {
+    let told = told.map(str::to_owned);
+    let running = on.call().map(|(id, attempt)| RunningCall { id, attempt, name: name.clone(), told });
+    *RUNNING.lock() = running;
+}
 
 /// The key of the function that calls others by their names, for callers in other languages. Its first argument is the
 /// module and the name there, and its result a value that all languages read.
@@ -39,8 +70,6 @@ static FUNCTION_OF: Attribute = Attribute::new("mobula._worker", "function_of");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
 static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
 static RUNNER: Attribute = Attribute::new("mobula._worker", "runner");
-/// The item that an iterator gives when it has none yet: the host looks then whether the caller still wants one.
-static NOT_YET: Attribute = Attribute::new("mobula._worker", "NOT_YET");
 static METHOD: Attribute = Attribute::new("mobula._worker", "method");
 static RESULTS: Attribute = Attribute::new("mobula._worker", "results");
 
@@ -122,13 +151,14 @@ impl Host for Python3 {
             let called = found.and_then(|(callee, name)| {
                 label_output(py, &name);
                 on.set_name("", &name);
+                set_running(on, &name, None);
                 // This call may have been cancelled before it came here, and its signal with the one before.
                 if (was_interrupted || INTERRUPTED.load(Ordering::SeqCst)) && mobula_runtime::is_cancelled() {
                     return Err((PyKeyboardInterrupt::new_err("the call was cancelled"), name.to_string()));
                 }
                 let outcome = match function == BY_NAME {
                     true => run_named(py, &callee, on),
-                    false => self.run(py, function, &callee, on),
+                    false => self.run(py, function, (&callee, &name), on),
                 };
                 outcome.map_err(|error| (error, name.to_string()))
             });
@@ -212,10 +242,14 @@ impl Python3 {
         &self,
         py: Python<'_>,
         key: Key,
-        callee: &Bound<'_, PyAny>,
+        (callee, name): (&Bound<'_, PyAny>, &Arc<str>),
         on: &mut Invocation<'_>,
     ) -> PyResult<()> {
-        let (max_calls, names) = header(py, on)?;
+        let (header, names) = header(py, on)?;
+        let (max_calls, told) = header.split_once('\u{1}').unwrap_or((&header, ""));
+        if !told.is_empty() {
+            set_running(on, name, Some(told));
+        }
         if let Ok(max_calls) = max_calls.parse::<u32>() {
             let mut functions = self.functions.lock();
             let known = functions.as_mut().and_then(|functions| functions.get_mut(&key));
@@ -270,6 +304,8 @@ struct Actor {
 struct Method {
     name: Py<PyString>,
     function: Py<PyAny>,
+    /// The name with that of the class.
+    shown: Arc<str>,
 }
 
 impl Actor {
@@ -278,7 +314,7 @@ impl Actor {
         &mut self,
         state: &Bound<'py, PyAny>,
         method: &str,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ) -> PyResult<Option<(Bound<'py, PyAny>, Arc<str>)>> {
         let (py, class) = (state.py(), state.get_type());
         let known = match self.methods.get(method) {
             Some(known) => known,
@@ -287,14 +323,15 @@ impl Actor {
                 if function.is_none() {
                     return Ok(None);
                 }
-                let known =
-                    Method { name: PyString::intern(py, method).unbind(), function: function.unbind() };
+                let (name, shown) = (PyString::intern(py, method).unbind(), self.name_of(method).into());
+                let known = Method { name, function: function.unbind(), shown };
                 self.methods.entry(method.to_owned()).or_insert(known)
             }
         };
         // The program may have put another one in its place.
         let found = class.getattr(known.name.bind(py)).ok();
-        Ok(found.filter(|found| found.is(&known.function)))
+        let found = found.filter(|found| found.is(&known.function));
+        Ok(found.map(|found| (found, known.shown.clone())))
     }
 
     /// The name of a method for errors.
@@ -324,8 +361,9 @@ impl Instance for Actor {
                 (method, names) = header(py, on)?;
                 on.set_name(&self.name, short(&method));
                 if self.runner.is_none()
-                    && let Some(function) = self.function_of(&state, &method)?
+                    && let Some((function, shown)) = self.function_of(&state, &method)?
                 {
+                    set_running(on, &shown, None);
                     let (arguments, keywords) = arguments(py, on, Some(state), &names)?;
                     return give(&function.call(arguments, keywords.as_ref())?, on);
                 }
@@ -338,20 +376,17 @@ impl Instance for Actor {
                 }
                 let bound = METHOD.get(py)?.call1((state, &method))?;
                 let Some(runner) = &self.runner else {
+                    set_running(on, &self.name_of(&method).into(), None);
                     let result = call_named(py, &bound, on, &names)?;
                     return give(&result, on);
                 };
-                if matches!(on.returns(), Returns::Stream(_)) {
-                    let items = call_named(py, &bound, on, &names)?;
-                    return give(
-                        &runner.call_method1(py, intern!(py, "iterate"), (items,))?.into_bound(py),
-                        on,
-                    );
-                }
                 let (arguments, keywords) = arguments(py, on, None, &names)?;
                 let later = on.later().ok_or_else(|| PyTypeError::new_err("the answer cannot come later"))?;
-                let reply = Bound::new(py, Reply::new(later, self.name_of(&method)))?;
-                let submitted = (&method, bound, arguments, keywords, &reply);
+                let name = self.name_of(&method);
+                let running =
+                    on.call().map(|(id, attempt)| (id.to_string(), attempt, name.clone(), None::<()>));
+                let reply = Bound::new(py, Reply::new(later, name))?;
+                let submitted = (&method, bound, arguments, keywords, &reply, running);
                 if let Err(error) = runner.call_method1(py, intern!(py, "submit"), submitted) {
                     reply.get().fail(py, error.into_value(py).into_bound(py).into_any())?;
                 }
@@ -364,6 +399,24 @@ impl Instance for Actor {
     fn is_concurrent(&self) -> bool {
         self.runner.is_some()
     }
+
+    fn begin(&mut self, method: u32, call: OwnedCall) {
+        if !matches!(call.returns(), Returns::Stream(_)) {
+            return call.run(|on| self.call(method, on));
+        }
+        Python::attach(|py| {
+            let (Some(state), Some(runner)) = (&self.state, &self.runner) else { return };
+            label_output(py, &self.name);
+            let method = call.peek(|payload, client| header_of(py, payload, client));
+            let method = method.and_then(Result::ok).map_or_else(String::new, |(method, _)| method);
+            let stream = StreamCall::new(call, state.clone_ref(py), self.name_of(&method));
+            let Ok(stream) = Bound::new(py, stream) else { return };
+            if let Err(error) = runner.call_method1(py, intern!(py, "stream"), (&method, &stream)) {
+                // It may have begun: then it answers.
+                let _ = stream.get().fail(py, error.into_value(py).into_bound(py).into_any());
+            }
+        });
+    }
 }
 
 impl Drop for Actor {
@@ -373,6 +426,17 @@ impl Drop for Actor {
             flush(py);
         });
     }
+}
+
+/// Calls the method of an actor that the call names, with the call's arguments.
+pub(crate) fn call_method<'py>(
+    state: &Bound<'py, PyAny>,
+    on: &mut Invocation<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = state.py();
+    let (method, names) = header(py, on)?;
+    let bound = METHOD.get(py)?.call1((state, &method))?;
+    call_named(py, &bound, on, &names)
 }
 
 /// Calls with the arguments that are left, the last of which have these names.
@@ -424,9 +488,7 @@ fn skip_argument(on: &mut Invocation<'_>) -> PyResult<()> {
     next(on).map(drop)
 }
 
-fn next<'a>(
-    on: &'a mut Invocation<'_>,
-) -> PyResult<(mobula_runtime::Payload<'a>, &'a mobula_client::Client)> {
+fn next<'a>(on: &'a mut Invocation<'_>) -> PyResult<(Payload<'a>, &'a Client)> {
     let position = on.taken() + 1;
     let taken = on.next().ok_or_else(|| PyTypeError::new_err(format!("argument {position} is missing")))?;
     taken.map_err(|malformed| PyTypeError::new_err(format!("argument {position}: {malformed}")))
@@ -434,11 +496,15 @@ fn next<'a>(
 
 /// The method and the names of the header, which is the next argument.
 fn header(py: Python<'_>, on: &mut Invocation<'_>) -> PyResult<(String, Vec<String>)> {
+    let (payload, client) = next(on)?;
+    header_of(py, payload, client)
+}
+
+fn header_of(py: Python<'_>, payload: Payload<'_>, client: &Client) -> PyResult<(String, Vec<String>)> {
     let parsed = |text| {
         let (method, names) = Header::parse(text);
         (method.to_owned(), names.map(str::to_owned).collect())
     };
-    let (payload, client) = next(on)?;
     if let Some(text) = value::text_of_payload(&payload) {
         return Ok(parsed(text));
     }
@@ -453,21 +519,13 @@ fn name_of(callee: &Bound<'_, PyAny>) -> String {
 }
 
 /// Hands over what the function has returned, as the caller wants it.
-fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
+pub(crate) fn give(result: &Bound<'_, PyAny>, on: &mut Invocation<'_>) -> PyResult<()> {
     let (py, returns) = (result.py(), on.returns());
     let Returns::Stream(_) = returns else {
         return give_all(result, returns, &mut |value| give_one(py, on, value));
     };
-    let not_yet = NOT_YET.get(py)?;
     for item in result.try_iter()? {
-        let item = item?;
-        if item.is(not_yet) {
-            if on.wants_items() {
-                continue;
-            }
-            break;
-        }
-        let encoded = value::encode(&item)?;
+        let encoded = value::encode(&item?)?;
         // SAFETY: the closure has the call, of which nothing is Python's, and the encoded item, whose buffers take the
         // lock by themselves when they are given back.
         let is_wanted = unsafe { without_lock(py, || on.give_item(|out| encoded.write(out))) };

@@ -21,6 +21,7 @@ mod reply;
 mod rust;
 mod session;
 mod stream;
+mod streaming;
 mod value;
 mod waiting;
 
@@ -43,15 +44,20 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<rust::RustActor>()?;
     module.add_class::<rust::RustFunction>()?;
     module.add_class::<stream::Items>()?;
+    module.add_class::<streaming::OpenStream>()?;
+    module.add_class::<streaming::StreamCall>()?;
     module.add_class::<value::memory::Memory>()?;
     module.add_class::<waiting::Notifier>()?;
     module.add_class::<waiting::Waiting>()?;
+    module.add_function(wrap_pyfunction!(actor::actor_number, module)?)?;
     module.add_function(wrap_pyfunction!(actor::actor_restored, module)?)?;
     module.add_function(wrap_pyfunction!(actor::exit_actor, module)?)?;
     module.add_function(wrap_pyfunction!(actor::find_actor, module)?)?;
     module.add_function(wrap_pyfunction!(actor::list_named_actors, module)?)?;
     module.add_function(wrap_pyfunction!(actor::restarted, module)?)?;
     module.add_function(wrap_pyfunction!(host::run_role, module)?)?;
+    module.add_function(wrap_pyfunction!(host::running_call, module)?)?;
+    module.add_function(wrap_pyfunction!(session::process_id, module)?)?;
     module.add_function(wrap_pyfunction!(plasma::run_store, module)?)?;
     module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(reference::get, module)?)?;

@@ -21,8 +21,9 @@ type Amounts = Option<HashMap<String, f64>>;
 #[pyclass(frozen, module = "mobula._mobula")]
 pub(crate) struct TaskOptions {
     pub(crate) of_core: mobula_runtime::TaskOptions,
-    /// After how many calls of the function its worker ends, as text; empty: it stays.
-    pub(crate) max_calls: String,
+    /// What the worker is to know, as the text in front of the arguments: after how many calls of the function it ends,
+    /// or nothing; and behind a one, what the call may ask about itself.
+    pub(crate) header: String,
 }
 
 #[pymethods]
@@ -30,7 +31,7 @@ impl TaskOptions {
     #[new]
     #[pyo3(signature = (
         *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars,
-        working_dir
+        working_dir, told
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -44,14 +45,19 @@ impl TaskOptions {
         retry_delay: Option<f64>,
         env_vars: Option<HashMap<String, String>>,
         working_dir: Option<PathBuf>,
+        told: Option<&str>,
     ) -> Self {
         let mut options = mobula_runtime::TaskOptions::new();
         let max_retries = max_retries.map(times);
         let retry_delay = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         set_given!(options: num_cpus, num_gpus, memory, resources, max_retries, retry_exceptions, retry_delay);
         set_given!(options: env_vars, working_dir);
-        let max_calls = if max_calls == 0 { String::new() } else { max_calls.to_string() };
-        Self { of_core: options, max_calls }
+        let mut header = if max_calls == 0 { String::new() } else { max_calls.to_string() };
+        if let Some(told) = told {
+            header.push('\u{1}');
+            header.push_str(told);
+        }
+        Self { of_core: options, header }
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct PreparedFunction {
     session: SessionNumber,
     function: Py<Function>,
     options: mobula_runtime::TaskOptions,
-    max_calls: String,
+    header: String,
     wanted: Wanted,
     takes: Takes,
     /// Makes the call in another session, which may have another environment.
@@ -81,7 +81,7 @@ impl PreparedFunction {
             session: mobula_runtime::number(),
             function,
             options: options.of_core.clone(),
-            max_calls: options.max_calls.clone(),
+            header: options.header.clone(),
             wanted: Wanted::new(num_returns, in_flight_max)?,
             takes: Takes { least, most, check },
             otherwise,
@@ -101,7 +101,7 @@ impl PreparedFunction {
         }
         self.takes.check(arguments, names)?;
         let called = self.function.get();
-        let (key, list) = called.arguments(py, &self.max_calls, arguments, names)?;
+        let (key, list) = called.arguments(py, &self.header, arguments, names)?;
         let function = Definition { key, name: Name::Shared(called.name().clone()) };
         match self.wanted {
             Wanted::Stream(in_flight_max) => {

@@ -43,6 +43,17 @@ impl ObjectRef {
         bytes
     }
 
+    /// The id of the call whose result this is, as hexadecimal digits; `None` if another process has made the call.
+    fn _task_id(&self) -> Option<String> {
+        self.to.task_id().map(|id| id.to_string())
+    }
+
+    /// The id of the call whose result this is: nil for an object that was put, or that another process has called for.
+    fn task_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static TASK_ID: Attribute = Attribute::new("mobula._ids", "of_task");
+        TASK_ID.get(py)?.call1((self._task_id(),))
+    }
+
     /// Whether the value or the error is there.
     fn is_ready(&self) -> bool {
         self.to.is_ready()

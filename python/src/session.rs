@@ -119,6 +119,14 @@ pub(crate) fn is_initialized() -> bool {
     mobula_runtime::is_initialized()
 }
 
+/// The number of this process in its session, as hexadecimal digits; empty where there is none.
+#[pyfunction]
+pub(crate) fn process_id() -> String {
+    mobula_runtime::runtime()
+        .map(|runtime| format!("{:016x}", runtime.client().id().bits()))
+        .unwrap_or_default()
+}
+
 /// Whether this process is a worker.
 #[pyfunction]
 pub(crate) fn is_worker() -> bool {

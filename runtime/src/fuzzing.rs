@@ -93,7 +93,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     let key = Key::from_bits(0x1234_5678_9abc_def0);
     let call = |callee, returns| {
         let mut record = Vec::new();
-        Call { task: 5, callee, returns, arguments: 2, limits: None, is_detached: false }
+        Call { task: 5, callee, returns, arguments: 2, limits: None, is_detached: false, attempt: 0 }
             .append_to(&mut record);
         record.extend_from_slice(&payloads);
         record

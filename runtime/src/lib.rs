@@ -54,13 +54,16 @@ pub use crate::call::options::{TaskOptions, UNLIMITED};
 pub use crate::call::outcome::stored;
 pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};
 pub use crate::call::ref_id::RefId;
+pub use crate::call::task_id::TaskId;
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
     TimeLimit, WaitingCall,
 };
-pub use crate::front::actor::{ActorRef, ExportedActor, exit_actor, list_named_actors, restarted};
+pub use crate::front::actor::{
+    ActorRef, ExportedActor, actor_number, exit_actor, list_named_actors, restarted,
+};
 pub use crate::front::actor_options::{ActorOptions, Lifetime};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};

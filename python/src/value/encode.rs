@@ -237,6 +237,11 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     pickle(value)
 }
 
+/// Encodes `None`.
+pub(crate) fn none() -> Value {
+    Value::one(kind::NONE, &[])
+}
+
 /// Encodes a text.
 pub(crate) fn text(text: &str) -> Value {
     Value::one(kind::STR, text.as_bytes())

@@ -38,7 +38,7 @@ mod numbers;
 mod portable;
 
 pub(crate) use self::decode::{of_object, of_payload, of_resolved, text_of_payload};
-pub(crate) use self::encode::{Value, encode, encode_portable, export, text};
+pub(crate) use self::encode::{Value, encode, encode_portable, export, none, text};
 
 /// The first byte of a payload.
 mod kind {

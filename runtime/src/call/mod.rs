@@ -12,6 +12,7 @@ pub(crate) mod payload;
 pub(crate) mod ref_id;
 pub(crate) mod result_cell;
 pub(crate) mod task;
+pub(crate) mod task_id;
 pub(crate) mod waiter;
 
 /// Runs a test with a client of a store of its own.

@@ -144,6 +144,13 @@ impl Task {
         Some(retries.into())
     }
 
+    /// How often the call was retried, for any reason.
+    pub(crate) fn attempt(&self) -> u16 {
+        let retries = self.retries.load(Ordering::Relaxed);
+        let retries = retries.saturating_add(self.memory_retries.load(Ordering::Relaxed).into());
+        retries.try_into().unwrap_or(u16::MAX)
+    }
+
     /// Whether the call may be retried after the process that ran it died; counts the retry if so.
     pub(crate) fn may_retry(&self, max: u32) -> bool {
         // Only the thread that removed the call from the state asks, so no other thread counts at the same time.

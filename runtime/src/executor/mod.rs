@@ -358,6 +358,11 @@ impl Executor {
         self.actor.get().map(|(actor, ..)| *actor)
     }
 
+    /// The number of the actor of this process, if it is one.
+    pub(crate) fn actor_number(&self) -> Option<u64> {
+        self.actor.get().map(|(number, ..)| *number)
+    }
+
     /// How often the actor of this process was restarted; 0 where there is none.
     pub(crate) fn restarts(&self) -> u32 {
         self.actor.get().map_or(0, |(_, restarts, _)| *restarts)

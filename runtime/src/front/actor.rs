@@ -426,6 +426,12 @@ pub fn restarted() -> bool {
         .is_ok_and(|runtime| runtime.executor.as_ref().is_some_and(|executor| executor.restarts() > 0))
 }
 
+/// The number of the actor of this process, which is that of the [`ExportedActor`]; `None` where this process is none.
+#[must_use]
+pub fn actor_number() -> Option<u64> {
+    current::runtime().ok()?.executor.as_ref()?.actor_number()
+}
+
 impl PartialEq for ActorRef {
     fn eq(&self, other: &Self) -> bool {
         self.identity() == other.identity()

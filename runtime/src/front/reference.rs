@@ -12,6 +12,7 @@ use crate::call::inline::Inline;
 use crate::call::outcome::{Settled, stored};
 use crate::call::ref_id::RefId;
 use crate::call::result_cell::ResultCell;
+use crate::call::task_id::TaskId;
 use crate::error::{Error, Failure, Result};
 use crate::runtime::told::{Awaits, RESULTS_MAX, Teller};
 use crate::runtime::{Behind, Runtime, current};
@@ -145,6 +146,14 @@ impl Ref {
             Referent::Result(cell) => Some(cell.call).filter(|call| *call != 0),
             Referent::Held(..) => None,
         }
+    }
+
+    /// The id of the call whose result it is; `None` where another process has made the call, and for an object that
+    /// was put.
+    #[must_use]
+    pub fn task_id(&self) -> Option<TaskId> {
+        let runtime = current::runtime_of(self.session()).ok()?;
+        Some(TaskId::new(runtime.client.id(), self.task()?))
     }
 
     /// A result cell that a task can wait for.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use mobula_client::Client;
 
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
+use crate::call::task_id::TaskId;
 use crate::host::reply::Reply;
 use crate::record::Runs;
 use crate::wire::Returns;
@@ -45,6 +46,8 @@ pub struct Invocation<'a> {
     later: Option<&'a dyn Fn() -> Reply>,
     /// Where the name of what runs is recorded.
     runs: Option<&'a Runs>,
+    /// Which call it is, and how often it was retried; `None`: a constructor.
+    call: Option<(TaskId, u16)>,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -73,7 +76,19 @@ impl<'a> Invocation<'a> {
             is_spent: false,
             later: None,
             runs: None,
+            call: None,
         }
+    }
+
+    /// Which call it is, and how often it was retried.
+    pub(crate) fn set_call(&mut self, id: TaskId, attempt: u16) {
+        self.call = Some((id, attempt));
+    }
+
+    /// The id of the call, and how often it was retried before; `None` for a constructor.
+    #[must_use]
+    pub fn call(&self) -> Option<(TaskId, u16)> {
+        self.call
     }
 
     /// The process begins no more calls after this one: calls that wait there go elsewhere, and it ends. Has no effect

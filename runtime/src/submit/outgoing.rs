@@ -265,7 +265,8 @@ impl Submitter {
         let (task_id, arguments) = (task.id, task.arguments.count() as u32);
         let limits = task.limits.as_ref().map(|limits| CallBegin::by(limits.deadline));
         let (returns, is_detached) = (task.returns, task.is_detached);
-        let call = Call { task: task_id, callee, returns, arguments, limits, is_detached };
+        let attempt = task.attempt();
+        let call = Call { task: task_id, callee, returns, arguments, limits, is_detached, attempt };
         self.send_arguments(task, |payloads| {
             link.send_with(Vec::new(), |record| {
                 call.append_to(record);

@@ -61,6 +61,8 @@ pub(crate) struct Call {
     pub(crate) limits: Option<CallBegin>,
     /// The call goes on when its caller is gone.
     pub(crate) is_detached: bool,
+    /// How often the call was retried before.
+    pub(crate) attempt: u16,
 }
 
 /// The time by which a call must begin, if it runs at all.
@@ -101,7 +103,8 @@ struct CallLayout {
     /// A function's key, or a method's number.
     callee: u64,
     is_method: u32,
-    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream.
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; and in the upper 16 bits how
+    /// often the call was retried.
     shape: u32,
     returns: u32,
     arguments: u32,
@@ -119,7 +122,8 @@ impl Call {
             Returns::List(count) => (2, count),
             Returns::Stream(in_flight_max) => (3, in_flight_max),
         };
-        let Self { task, arguments, limits, is_detached, .. } = *self;
+        let Self { task, arguments, limits, is_detached, attempt, .. } = *self;
+        let shape = shape | u32::from(attempt) << ATTEMPT_SHIFT;
         let shape = if limits.is_some() { shape | LIMITED } else { shape };
         let shape = if is_detached { shape | DETACHED } else { shape };
         let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
@@ -146,7 +150,8 @@ impl Call {
             }
         };
         let is_detached = layout.shape & DETACHED != 0;
-        let returns = match layout.shape & !(LIMITED | DETACHED) {
+        let attempt = (layout.shape >> ATTEMPT_SHIFT) as u16;
+        let returns = match layout.shape as u16 & !(LIMITED | DETACHED) as u16 {
             0 => Returns::One,
             1 => Returns::Tuple(layout.returns),
             2 => Returns::List(layout.returns),
@@ -154,7 +159,7 @@ impl Call {
             _ => return None,
         };
         let CallLayout { task, arguments, .. } = layout;
-        Some(Self { task, callee, returns, arguments, limits, is_detached })
+        Some(Self { task, callee, returns, arguments, limits, is_detached, attempt })
     }
 
     /// The length of the call without its payloads.
@@ -170,6 +175,8 @@ impl Call {
 const LIMITED: u32 = 1 << 8;
 /// A bit of the shape: the call goes on when its caller is gone.
 const DETACHED: u32 = 1 << 9;
+/// Above the other bits of the shape: how often the call was retried.
+const ATTEMPT_SHIFT: u32 = 16;
 
 /// Cancels a call that was sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,14 +14,21 @@ fn calls_and_results_are_read_as_they_were_written() {
     let (mut record, key) = (Vec::new(), Key::from_bits(u64::MAX - 1));
     for callee in [Callee::Function(key), Callee::Method(7)] {
         for returns in [Returns::One, Returns::Tuple(3), Returns::List(u32::MAX), Returns::Stream(9)] {
-            let call =
-                Call { task: 1 << 40, callee, returns, arguments: 9, limits: None, is_detached: false };
+            let call = Call {
+                task: 1 << 40,
+                callee,
+                returns,
+                arguments: 9,
+                limits: None,
+                is_detached: false,
+                attempt: 7,
+            };
             record.clear();
             call.append_to(&mut record);
             assert_eq!((record.len(), Call::read(&record)), (Call::BYTES, Some(call)));
             assert_eq!(Call::read(&record[1..]), None);
             let limits = Some(CallBegin::by(Some(Instant::now())));
-            let limited = Call { limits, is_detached: true, ..call };
+            let limited = Call { limits, is_detached: true, attempt: u16::MAX, ..call };
             record.clear();
             limited.append_to(&mut record);
             assert_eq!((record.len(), Call::read(&record)), (limited.bytes(), Some(limited)));
@@ -96,6 +103,7 @@ fn records() -> Vec<Vec<u8>> {
         arguments: 4,
         limits: Some(CallBegin::by(None)),
         is_detached: false,
+        attempt: 0,
     };
     fixed(&|record| call.append_to(record));
     let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };

@@ -5,11 +5,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-use mobula_client::Handle;
+use mobula_client::{Client, Handle};
 
 use super::answer::{fail, reply, reply_with_end};
 use super::serve::end_forked_child;
 use super::stream::Items;
+use crate::call::payload::{self, Payload};
+use crate::call::task_id::TaskId;
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::executor::Executor;
 use crate::host::invocation::Invocation;
@@ -52,6 +54,21 @@ impl OwnedCall {
     #[must_use]
     pub fn returns(&self) -> Returns {
         self.0.as_ref().map_or(Returns::One, |parts| parts.call.returns)
+    }
+
+    /// The id of the call, and how often it was retried before.
+    #[must_use]
+    pub fn id(&self) -> Option<(TaskId, u16)> {
+        self.0.as_ref().map(|parts| (TaskId::new(parts.from.peer, parts.call.task), parts.call.attempt))
+    }
+
+    /// Looks at the first argument, which the call still has when it runs; `None`: it has none.
+    pub fn peek<R>(&self, look: impl FnOnce(Payload<'_>, &Client) -> R) -> Option<R> {
+        let runtime = current::runtime().ok()?;
+        let parts = self.0.as_ref().filter(|parts| parts.call.arguments > 0)?;
+        let mut rest = parts.record.get(parts.call.bytes()..)?;
+        let first = payload::take(&mut rest).ok()?;
+        Some(look(first, &runtime.client))
     }
 
     /// Runs the call on this thread, and answers it: with the results that `run` gives, or with its failure. A call
@@ -119,7 +136,10 @@ impl Parts {
 
     fn invocation<'a>(&mut self, runtime: &'a Runtime) -> Invocation<'a> {
         let (at, count, returns) = (self.call.bytes(), self.call.arguments, self.call.returns);
-        Invocation::new(&runtime.client, std::mem::take(&mut self.record), at, count, returns)
+        let record = std::mem::take(&mut self.record);
+        let mut on = Invocation::new(&runtime.client, record, at, count, returns);
+        on.set_call(TaskId::new(self.from.peer, self.call.task), self.call.attempt);
+        on
     }
 
     fn reply(&self, runtime: &Runtime) -> Reply {

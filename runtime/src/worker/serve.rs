@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::call::task_id::TaskId;
 use crate::error::Failure;
 use crate::executor::{Executor, Work};
 use crate::host::invocation::Invocation;
@@ -99,7 +100,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                     executor.call_over();
                     break;
                 }
-                let Call { task, callee, returns, arguments: count, limits, .. } = call;
+                let Call { task, callee, returns, arguments: count, limits, attempt, .. } = call;
                 if limits.is_some() {
                     let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
                 }
@@ -117,6 +118,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 runs.begin(run);
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
                 on.set_runs(&runs);
+                on.set_call(TaskId::new(from.peer, task), attempt);
                 if let Some(items) = &items {
                     on.set_items(items);
                 }
