@@ -133,7 +133,19 @@ class TaskOptions:
         env_vars: dict[str, str] | None,
         working_dir: str | os.PathLike[str] | None,
         told: str | None,
+        placement: tuple[int, list[dict[str, float]], int] | None = None,
     ) -> None: ...
+
+class PlacementGroup:
+    number: int
+    bundles: list[dict[str, float]]
+    def __init__(self, bundles: list[dict[str, float]], strategy: str, name: str, is_detached: bool) -> None: ...
+    @staticmethod
+    def named(name: str, /) -> PlacementGroup: ...
+    @staticmethod
+    def all() -> list[tuple[PlacementGroup, str, str, str, str]]: ...
+    def wait(self, seconds: float, /) -> bool: ...
+    def remove(self) -> None: ...
 
 class ActorOptions:
     def __init__(
@@ -152,6 +164,7 @@ class ActorOptions:
         max_task_retries: int | None,
         env_vars: dict[str, str] | None,
         working_dir: str | os.PathLike[str] | None,
+        placement: tuple[int, list[dict[str, float]], int] | None = None,
     ) -> None: ...
 
 class Items:

@@ -198,11 +198,11 @@ class AuthenticationError(RayError):
 
 
 class TaskPlacementGroupRemoved(RayError):
-    """Does not occur: there are no placement groups; programs name it."""
+    """The placement group of the call was removed."""
 
 
 class ActorPlacementGroupRemoved(RayError):
-    """Does not occur: there are no placement groups; programs name it."""
+    """The placement group of the actor was removed."""
 
 
 class RayChannelError(RaySystemError):
@@ -223,6 +223,7 @@ class RayDirectTransportError(RaySystemError):
 
 _KINDS: dict[str, type[Exception]] = {
     "ActorDiedError": ActorDiedError,
+    "ActorPlacementGroupRemoved": ActorPlacementGroupRemoved,
     "ActorUnavailableError": ActorUnavailableError,
     "DeadlockError": DeadlockError,
     "GetTimeoutError": GetTimeoutError,
@@ -233,6 +234,7 @@ _KINDS: dict[str, type[Exception]] = {
     "RaySystemError": RaySystemError,
     "RuntimeError": RuntimeError,
     "TaskCancelledError": TaskCancelledError,
+    "TaskPlacementGroupRemoved": TaskPlacementGroupRemoved,
     "TypeError": TypeError,
     "ValueError": ValueError,
     "WorkerCrashedError": WorkerCrashedError,

@@ -47,6 +47,11 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
             cause: ActorEnd::Process { reason: ExitReason::OutOfMemory { .. }, .. },
             ..
         } => "OutOfMemoryError",
+        Failure::PlacementGroupRemoved
+        | Failure::WorkerDied { reason: ExitReason::PlacementGroupRemoved, .. } => {
+            "TaskPlacementGroupRemoved"
+        }
+        Failure::ActorDied { cause: ActorEnd::PlacementGroupRemoved, .. } => "ActorPlacementGroupRemoved",
         Failure::WorkerDied { .. } | Failure::NoWorkers { .. } => "WorkerCrashedError",
         Failure::ActorDied { cause: ActorEnd::Killed, .. } => {
             let text = text.replace("`mobula::kill`", "`mobula.kill`");
@@ -72,6 +77,7 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
         | Failure::WrongActorClass { .. }
         | Failure::BadOption { .. }
         | Failure::NeverFits { .. }
+        | Failure::NeverFitsBundle { .. }
         | Failure::TooManyArguments { .. } => "ValueError",
         _ => "RaySystemError",
     };

@@ -14,6 +14,7 @@ mod error;
 mod host;
 mod interpreter;
 mod options;
+mod placement;
 mod plasma;
 mod prepared;
 mod reference;
@@ -34,6 +35,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<call::Function>()?;
     module.add_class::<options::ActorOptions>()?;
     module.add_class::<options::TaskOptions>()?;
+    module.add_class::<placement::PlacementGroup>()?;
     module.add_class::<plasma::PlasmaConnection>()?;
     module.add_class::<plasma::PlasmaDraft>()?;
     module.add_class::<plasma::PlasmaObject>()?;

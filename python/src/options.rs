@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::placement::Place;
+
 /// Sets the options that were given, each by the setter of its name.
 macro_rules! set_given {
     ($options:ident: $($name:ident),+) => {
@@ -31,10 +33,11 @@ impl TaskOptions {
     #[new]
     #[pyo3(signature = (
         *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars,
-        working_dir, told
+        working_dir, told, placement=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
+        py: Python<'_>,
         num_cpus: Option<f64>,
         num_gpus: Option<f64>,
         memory: Option<u64>,
@@ -46,18 +49,20 @@ impl TaskOptions {
         env_vars: Option<HashMap<String, String>>,
         working_dir: Option<PathBuf>,
         told: Option<&str>,
-    ) -> Self {
+        placement: Option<Place>,
+    ) -> PyResult<Self> {
+        let placement = placement.map(|place| crate::placement::placement(py, place)).transpose()?;
         let mut options = mobula_runtime::TaskOptions::new();
         let max_retries = max_retries.map(times);
         let retry_delay = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         set_given!(options: num_cpus, num_gpus, memory, resources, max_retries, retry_exceptions, retry_delay);
-        set_given!(options: env_vars, working_dir);
+        set_given!(options: env_vars, working_dir, placement);
         let mut header = if max_calls == 0 { String::new() } else { max_calls.to_string() };
         if let Some(told) = told {
             header.push('\u{1}');
             header.push_str(told);
         }
-        Self { of_core: options, header }
+        Ok(Self { of_core: options, header })
     }
 }
 
@@ -70,10 +75,11 @@ impl ActorOptions {
     #[new]
     #[pyo3(signature = (
         *, name, namespace, get_if_exists, detached, max_pending_calls, num_cpus, num_gpus, memory, resources,
-        max_restarts, max_task_retries, env_vars, working_dir
+        max_restarts, max_task_retries, env_vars, working_dir, placement=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
+        py: Python<'_>,
         name: Option<String>,
         namespace: Option<String>,
         get_if_exists: Option<bool>,
@@ -87,14 +93,16 @@ impl ActorOptions {
         max_task_retries: Option<i64>,
         env_vars: Option<HashMap<String, String>>,
         working_dir: Option<PathBuf>,
-    ) -> Self {
+        placement: Option<Place>,
+    ) -> PyResult<Self> {
+        let placement = placement.map(|place| crate::placement::placement(py, place)).transpose()?;
         let mut options = mobula_runtime::ActorOptions::new();
         let (max_restarts, max_task_retries) = (max_restarts.map(times), max_task_retries.map(times));
         let lifetime = detached.then_some(mobula_runtime::Lifetime::Detached);
         set_given!(options: name, namespace, get_if_exists, lifetime, max_pending_calls);
         set_given!(options: num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries);
-        set_given!(options: env_vars, working_dir);
-        Self(options)
+        set_given!(options: env_vars, working_dir, placement);
+        Ok(Self(options))
     }
 }
 

@@ -159,6 +159,6 @@ pub(crate) fn available_resources(py: Python<'_>) -> PyResult<HashMap<String, f6
     Ok(amounts(&resources.map_err(|error| raised(py, error))?))
 }
 
-fn amounts(resources: &Resources) -> HashMap<String, f64> {
+pub(crate) fn amounts(resources: &Resources) -> HashMap<String, f64> {
     resources.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
 }

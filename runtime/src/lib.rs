@@ -70,6 +70,7 @@ pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancell
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
 pub use crate::front::mark::{SpanGuard, mark, span};
+pub use crate::front::placement::{Bundle, GroupInfo, PlacementGroup, PlacementOptions, placement_groups};
 pub use crate::front::reference::{Ref, Resolved, WaitInSlices, wait, wait_all, wait_any};
 pub use crate::front::resources::{available_resources, cluster_resources, gpu_ids};
 pub use crate::front::stream::{ItemStream, call_streaming};
@@ -80,7 +81,7 @@ pub use crate::process::launch::Launch;
 pub use crate::process::output::{OutputSink, label};
 pub use crate::process::role::ROLE;
 pub use crate::process::stack;
-pub use crate::resources::{Amounts, Resources};
+pub use crate::resources::{Amounts, GroupState, Placement, Resources, Strategy};
 pub use crate::runtime::Runtime;
 pub use crate::runtime::current::{RuntimeRef, is_initialized, number, runtime, runtime_of};
 pub use crate::session::{

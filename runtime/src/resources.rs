@@ -9,6 +9,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,11 @@ const GPU: &str = "GPU";
 const MEMORY: &str = "memory";
 /// The names of single GPUs, which the head counts beside their sum, begin so.
 const EACH_GPU: &str = "GPU:";
+/// The names of the resources of placement groups, which the head counts beside the session's, begin so: the group's
+/// number follows, then the number of the bundle, or `*` for all of them together, then the resource.
+const GROUP: &str = "group:";
+/// The calls and actors that can be in a placement group at a time: each takes one unit of the group itself.
+const GROUP_UNITS: u64 = u64::MAX / 4;
 
 /// Amounts of resources: those of a session, or those of it that are free. Returned by
 /// [`cluster_resources`](crate::cluster_resources) and [`available_resources`](crate::available_resources).
@@ -106,17 +113,24 @@ impl Resources {
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.units.is_empty() {
-            return f.write_str("nothing");
-        }
-        for (index, (name, amount)) in self.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
+        let mut comma = "";
+        for (name, amount) in self.iter() {
+            let (of, name) = match name.strip_prefix(GROUP).map(|name| name.split_once(":*:")) {
+                None => (None, name),
+                Some(Some((group, name))) => (Some(group), name),
+                // The group itself, and what is of one bundle: the same is of all bundles together.
+                Some(None) => continue,
+            };
             match name {
                 MEMORY => write!(f, "{comma}{amount} bytes of memory")?,
                 _ => write!(f, "{comma}{amount} {name}")?,
             }
+            if let Some(group) = of {
+                write!(f, " of placement group {group}")?;
+            }
+            comma = ", ";
         }
-        Ok(())
+        if comma.is_empty() { f.write_str("nothing") } else { Ok(()) }
     }
 }
 
@@ -144,10 +158,40 @@ impl Resources {
         all
     }
 
-    /// The same without single GPUs.
-    pub(crate) fn without_single_gpus(mut self) -> Self {
-        self.units.retain(|name, _| !name.starts_with(EACH_GPU));
+    /// The same without single GPUs, and without what placement groups have.
+    pub(crate) fn of_session(mut self) -> Self {
+        self.units.retain(|name, _| !name.starts_with(EACH_GPU) && !name.starts_with(GROUP));
         self
+    }
+
+    /// The same, demanded within a placement group: of this bundle, or of any.
+    pub(crate) fn within_group(&self, group: u64, bundle: Option<usize>) -> Self {
+        let mut within = Self::default();
+        within.set(&group_name(group), 1);
+        for (name, units) in &self.units {
+            within.set(&format!("{}:*:{name}", group_name(group)), *units);
+            if let Some(bundle) = bundle {
+                within.set(&format!("{}:{bundle}:{name}", group_name(group)), *units);
+            }
+        }
+        within
+    }
+
+    /// All that a placement group with these bundles has.
+    pub(crate) fn of_group(group: u64, bundles: &[Self]) -> Self {
+        let mut all = Self::default();
+        for (number, bundle) in bundles.iter().enumerate() {
+            all.add(&bundle.within_group(group, Some(number)));
+        }
+        all.set(&group_name(group), GROUP_UNITS);
+        all
+    }
+
+    /// The placement group within which this is demanded.
+    pub(crate) fn group(&self) -> Option<u64> {
+        let from = (Bound::Included(GROUP), Bound::Unbounded);
+        let (name, _) = self.units.range::<str, _>(from).next()?;
+        name.strip_prefix(GROUP)?.split(':').next()?.parse().ok()
     }
 
     /// The best GPUs for this, among those of which `total` says the number and `free` says how much of each is free:
@@ -174,6 +218,7 @@ impl Resources {
     pub(crate) fn without_cpus(&self) -> Self {
         let mut rest = self.clone();
         rest.units.remove(CPU);
+        rest.units.retain(|name, _| !(name.starts_with(GROUP) && name.ends_with(GROUP_CPU)));
         rest
     }
 
@@ -251,6 +296,13 @@ impl Resources {
     }
 }
 
+/// The end of the name of a group's CPUs.
+const GROUP_CPU: &str = ":CPU";
+
+fn group_name(group: u64) -> String {
+    format!("{GROUP}{group}")
+}
+
 fn gpu_name(gpu: usize) -> String {
     format!("{EACH_GPU}{gpu}")
 }
@@ -267,6 +319,82 @@ pub struct Amounts {
     pub memory: Option<u64>,
     /// The names of other resources, and how much of each.
     pub resources: Option<Vec<(String, f64)>>,
+    /// The placement group whose resources they are.
+    pub placement: Option<Placement>,
+}
+
+/// How the bundles of a placement group are spread over machines. There is one machine, so three of them mean the same,
+/// and [`StrictSpread`](Self::StrictSpread) of several bundles can never be.
+///
+/// ```
+/// use mobula::{Bundle, PlacementGroup, PlacementOptions, Strategy};
+///
+/// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+/// let options = PlacementOptions::new().strategy(Strategy::StrictSpread);
+/// let error = PlacementGroup::with(options, [Bundle::new().num_cpus(1), Bundle::new().num_cpus(1)]).unwrap_err();
+/// assert!(error.to_string().contains("one machine"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Close together, if that is possible.
+    #[default]
+    Pack,
+    /// Apart, if that is possible.
+    Spread,
+    /// On one machine.
+    StrictPack,
+    /// Each on another machine.
+    StrictSpread,
+}
+
+/// The state of a placement group.
+///
+/// ```
+/// use mobula::{Bundle, GroupState, PlacementGroup};
+/// use std::time::Duration;
+///
+/// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+/// let group = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+/// assert!(group.wait(Duration::from_secs(60))?);
+/// assert_eq!(mobula::placement_groups()?[0].state, GroupState::Created);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum GroupState {
+    /// It waits for its resources.
+    Pending,
+    /// It has them.
+    Created,
+    /// It was removed.
+    Removed,
+}
+
+/// The place of a call or an actor in a placement group: one of its bundles, or any of them. From
+/// [`PlacementGroup::bundle`](crate::PlacementGroup::bundle) and [`any`](crate::PlacementGroup::any).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    pub(crate) group: u64,
+    pub(crate) bundle: Option<usize>,
+    pub(crate) bundles: Arc<[Resources]>,
+}
+
+impl Placement {
+    /// What is demanded of the group, if one of these bundles has so much.
+    pub(crate) fn place(&self, demand: &Resources) -> Option<Resources> {
+        let mut bundles = self.bundles.iter().enumerate();
+        let fits = bundles.any(|(number, bundle)| {
+            self.bundle.is_none_or(|wanted| wanted == number) && demand.is_within(bundle)
+        });
+        fits.then(|| demand.within_group(self.group, self.bundle))
+    }
+
+    /// The largest of these bundles, for an error.
+    pub(crate) fn offer(&self) -> Resources {
+        let largest = || self.bundles.iter().max_by_key(|bundle| bundle.units.values().sum::<u64>());
+        self.bundle.and_then(|bundle| self.bundles.get(bundle)).or_else(largest).cloned().unwrap_or_default()
+    }
 }
 
 /// An amount that cannot be.
@@ -295,6 +423,7 @@ impl Amounts {
             num_gpus: self.num_gpus.or(defaults.num_gpus),
             memory: self.memory.or(defaults.memory),
             resources: self.resources.or(defaults.resources),
+            placement: self.placement.or(defaults.placement),
         }
     }
 
@@ -306,7 +435,11 @@ impl Amounts {
         resources.set(GPU, gpu_units(self.num_gpus.unwrap_or(0.0))?);
         resources.set(MEMORY, self.memory.unwrap_or(0).saturating_mul(UNITS));
         for (name, amount) in self.resources.iter().flatten() {
-            if name.is_empty() || [CPU, GPU, MEMORY].contains(&&**name) || name.starts_with(EACH_GPU) {
+            if name.is_empty()
+                || [CPU, GPU, MEMORY].contains(&&**name)
+                || name.starts_with(EACH_GPU)
+                || name.starts_with(GROUP)
+            {
                 let expected =
                     "names of your own: for CPUs, GPUs and memory, there are the options `num_cpus`, \
                                 `num_gpus` and `memory`"
@@ -378,7 +511,7 @@ mod tests {
             let error = cpus(amount).unwrap_err();
             assert_eq!((error.field, error.value), ("num_cpus", format!("{amount} CPU")));
         }
-        for name in ["", CPU, GPU, MEMORY, "GPU:0"] {
+        for name in ["", CPU, GPU, MEMORY, "GPU:0", "group:1"] {
             let error = custom(&[(name, 1.0)]).unwrap_err();
             assert_eq!((error.field, error.value), ("resources", format!("{name:?}")));
         }
@@ -443,6 +576,27 @@ mod tests {
         free.add(&tape);
         free.add(&disk);
         assert_eq!(free, total);
+    }
+
+    #[test]
+    fn what_is_demanded_in_a_bundle_is_of_the_bundle_and_of_the_group() {
+        let bundles: Arc<[Resources]> = [custom(&[("disk", 2.0)]).unwrap(), cpus(1.0).unwrap()].into();
+        let mut free = Resources::of_group(7, &bundles);
+        let place = |demand: &Resources, bundle| {
+            Placement { group: 7, bundle, bundles: bundles.clone() }.place(demand)
+        };
+        let disk = custom(&[("disk", 1.5)]).unwrap();
+        assert!(place(&disk, Some(1)).is_none() && place(&cpus(2.0).unwrap(), None).is_none());
+        let in_bundle = place(&disk, Some(0)).unwrap();
+        assert_eq!((in_bundle.group(), free.group(), disk.group()), (Some(7), Some(7), None));
+        free.subtract(&in_bundle);
+        assert!(!place(&disk, None).unwrap().is_within(&free), "also of any bundle");
+        assert!(place(&cpus(1.0).unwrap(), None).unwrap().is_within(&free));
+        assert!(place(&Resources::default(), None).unwrap().is_within(&free));
+        let cpu = place(&cpus(1.0).unwrap(), Some(1)).unwrap();
+        assert_eq!(cpu.without_cpus(), Resources::default().within_group(7, None));
+        assert_eq!(cpu.to_string(), "1 CPU of placement group 7");
+        assert!(free.of_session().is_nothing());
     }
 
     #[test]

@@ -1,17 +1,87 @@
-"""Placement groups: resources that are reserved together. There are none, and what asks for one raises."""
+"""Placement groups: resources that are reserved together, or not at all, in bundles.
+
+There is one machine, so the strategies ``PACK``, ``SPREAD`` and ``STRICT_PACK`` mean the same. ``STRICT_SPREAD`` of
+several bundles can never be, and is an error at once. So is a group that demands more than the session has.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from mobula import _mobula
+from mobula._session import ensure
+
+if TYPE_CHECKING:
+    from mobula import ObjectRef
 
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
 class PlacementGroup:
-    """For annotations: no object of this class can be made."""
+    """Bundles of resources, which calls and actors are placed in by ``PlacementGroupSchedulingStrategy``."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        _absent()
+    def __init__(self, number: int, bundles: list[dict[str, float]]) -> None:
+        self._number, self._bundles = number, bundles
+
+    @property
+    def id(self) -> str:
+        """The number of the group, as text."""
+        return f"{self._number:016x}"
+
+    @property
+    def bundle_specs(self) -> list[dict[str, float]]:
+        """The resources of its bundles."""
+        return [dict(bundle) for bundle in self._bundles]
+
+    @property
+    def bundle_count(self) -> int:
+        """The number of its bundles."""
+        return len(self._bundles)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no bundles: whether it is none."""
+        return not self._bundles
+
+    @staticmethod
+    def empty() -> PlacementGroup:
+        """Return a group that is none: what is placed in it is placed anywhere."""
+        return PlacementGroup(0, [])
+
+    def ready(self) -> ObjectRef[PlacementGroup]:
+        """Return a reference that is there as soon as the group has its resources; its value is the group."""
+        import mobula
+        from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        placed = mobula.remote(num_cpus=0, max_retries=0)(_itself)
+        found: ObjectRef[PlacementGroup] = placed.options(
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self), name="placement_group.ready"
+        ).remote(self)
+        return found
+
+    def wait(self, timeout_seconds: float = 30) -> bool:
+        """Wait until the group has its resources; return whether it has them in time."""
+        for core, *_ in _mobula.PlacementGroup.all():
+            if core.number == self._number:
+                return core.wait(float(timeout_seconds))
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacementGroup) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
+
+    def __repr__(self) -> str:
+        return f"PlacementGroup({self.id}, {self._bundles})"
+
+
+def _itself(group: PlacementGroup) -> PlacementGroup:
+    return group
+
+
+def _of_core(core: _mobula.PlacementGroup) -> PlacementGroup:
+    return PlacementGroup(core.number, core.bundles)
 
 
 def placement_group(
@@ -19,9 +89,10 @@ def placement_group(
     strategy: str = "PACK",
     name: str = "",
     lifetime: str | None = None,
-    **_: Any,
+    _soft_target_node_id: str | None = None,
+    bundle_label_selector: list[dict[str, str]] | None = None,
 ) -> PlacementGroup:
-    """Check the arguments as Ray does, and raise ``NotImplementedError``."""
+    """Reserve bundles of resources, all or none; return at once. ``ready`` and ``wait`` say when they are there."""
     if strategy not in _STRATEGIES:
         raise ValueError(f"Invalid placement group strategy {strategy}. Supported strategies are: {_STRATEGIES}.")
     if not isinstance(bundles, list) or not bundles:
@@ -29,36 +100,50 @@ def placement_group(
     for bundle in bundles:
         if not isinstance(bundle, dict) or not bundle or not any(bundle.values()):
             raise ValueError(f"Bundles must be a non-empty dictionary of resources. Found {bundle}.")
+        if bundle.get("GPU"):
+            raise NotImplementedError("mobula has no bundles of GPUs: demand GPUs by num_gpus, outside of the group")
     if lifetime not in (None, "detached"):
         raise ValueError(f"Invalid placement group `lifetime` argument {lifetime!r}: None, or 'detached'.")
-    _absent()
+    ensure()
+    return _of_core(_mobula.PlacementGroup(bundles, strategy, name, lifetime == "detached"))
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """Raise ``NotImplementedError``: there is no group."""
-    _absent()
+    """Give the resources of a group back. Calls and actors in it end."""
+    for core, *_ in _mobula.PlacementGroup.all():
+        if core.number == placement_group._number:
+            core.remove()
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
-    """Raise ``ValueError``: there is no group of any name."""
-    raise ValueError(f"Failed to look up placement group with name: {placement_group_name}")
+    """Return the group of this name; raise ``ValueError`` if there is none."""
+    if not placement_group_name:
+        raise ValueError("Please supply a non-empty value to get_placement_group")
+    try:
+        return _of_core(_mobula.PlacementGroup.named(placement_group_name))
+    except ValueError:
+        raise ValueError(f"Failed to look up placement group with name: {placement_group_name}") from None
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """Return the groups: none."""
-    return {}
+    """Return what is known of a group, or of all of them by their ids."""
+    found = {}
+    for core, name, namespace, strategy, state in _mobula.PlacementGroup.all():
+        group = _of_core(core)
+        found[group.id] = {
+            "placement_group_id": group.id,
+            "name": name,
+            "ray_namespace": namespace,
+            "bundles": dict(enumerate(group.bundle_specs)),
+            "strategy": strategy,
+            "state": state,
+        }
+    return found if placement_group is None else found.get(placement_group.id, {})
 
 
 def get_current_placement_group() -> PlacementGroup | None:
-    """Return the group that the running call is in: none."""
+    """Return ``None``: a call does not know its group."""
     return None
-
-
-def _absent() -> NoReturn:
-    raise NotImplementedError(
-        "mobula has no placement groups: demand resources where they are used, by num_cpus and resources. On one "
-        "machine, an actor that demands the sum of them has all or none"
-    )
 
 
 __all__ = [

@@ -1,9 +1,12 @@
-"""Strategies that say where a call runs. There is one machine, so they change nothing."""
+"""Strategies that say where a call runs. There is one machine, so only placement groups change anything."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobula.util.placement_group import PlacementGroup
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,23 @@ class NodeAffinitySchedulingStrategy:
 
 
 class PlacementGroupSchedulingStrategy:
-    """Run in a placement group. There are none, so this raises ``NotImplementedError``."""
+    """Run in a placement group: in one of its bundles, or in any (-1)."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError("mobula has no placement groups: demand resources with num_cpus and resources")
+    def __init__(
+        self,
+        placement_group: PlacementGroup,
+        placement_group_bundle_index: int = -1,
+        placement_group_capture_child_tasks: bool | None = None,
+    ) -> None:
+        index, count = placement_group_bundle_index, placement_group.bundle_count
+        if not -1 <= index < max(count, 1):
+            raise ValueError(
+                f"placement group bundle index {index} is invalid. Valid placement group indexes: 0-{count - 1}"
+            )
+        if placement_group_capture_child_tasks:
+            raise NotImplementedError(
+                "mobula's placement groups do not capture the calls of calls: give these the strategy, too"
+            )
+        self.placement_group = placement_group
+        self.placement_group_bundle_index = index
+        self.placement_group_capture_child_tasks = False

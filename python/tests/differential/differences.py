@@ -144,14 +144,6 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             "a TypeError in place of a failed assertion",
         ),
     },
-    "utilities": {
-        "a_placement_group": (
-            "raises NotImplementedError: ['mobula has no placement groups: demand resources where they "
-            "are used, by num_cpus and resources. On one machine, an actor that demands the sum of them"
-            " has all or none']",
-            "there are no placement groups",
-        ),
-    },
     "values": {
         "a_bytearray": ("(bytearray(b'abc'), [bytearray(b'abc')])", "a bytearray stays one"),
         "shared_parts_stay_shared": ("True", "a part that a value has twice is one object again"),

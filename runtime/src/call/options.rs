@@ -8,7 +8,7 @@ use crate::call::limits::{Deadline, LimitOptions};
 use crate::environment::EnvironmentOptions;
 use crate::error::TaskError;
 use crate::process::launch::Launch;
-use crate::resources::Amounts;
+use crate::resources::{Amounts, Placement};
 
 /// As a number of retries or restarts: no limit.
 ///
@@ -510,6 +510,27 @@ impl TaskOptions {
     #[doc(hidden)]
     pub fn program(mut self, program: Launch) -> Self {
         self.environment().program = Some(program);
+        self
+    }
+
+    /// The place of the call in a placement group: it has what it demands of the group's resources. See
+    /// [`PlacementGroup`](crate::PlacementGroup).
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, TaskOptions};
+    ///
+    /// #[mobula::remote]
+    /// fn square(x: u64) -> u64 {
+    ///     x * x
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+    /// assert_eq!(square::options(TaskOptions::new().placement(group.bundle(0)?)).remote(3).get()?, 9);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.amounts().placement = Some(placement);
         self
     }
 

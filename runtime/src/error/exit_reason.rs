@@ -53,6 +53,8 @@ pub enum ExitReason {
         /// Bytes that the process itself used, without shared memory. 0 where this is not known.
         own_bytes: u64,
     },
+    /// The session ended it because the placement group was removed in which it ran.
+    PlacementGroupRemoved,
     /// It ended, and the kernel does not say how: the driver ignores SIGCHLD, or has waited for the process itself.
     Unknown,
 }
@@ -134,6 +136,7 @@ impl std::fmt::Display for ExitReason {
                      may be in use",
                 )
             }
+            Self::PlacementGroupRemoved => f.write_str("its placement group was removed"),
             Self::Unknown => f.write_str(
                 "how it ended is not known: the driver ignores SIGCHLD, or has waited for it itself",
             ),

@@ -137,6 +137,17 @@ pub enum Failure {
         /// The end of the last process that was tried.
         reason: String,
     },
+    /// The call's placement group was removed before the call had a worker.
+    PlacementGroupRemoved,
+    /// The function or actor demands more than a bundle of its placement group has.
+    NeverFitsBundle {
+        /// The function.
+        function: String,
+        /// Its demand.
+        demand: Resources,
+        /// The bundle, or the largest of several.
+        offer: Resources,
+    },
     /// A function with `#[worker_init]` failed, so no worker began to serve. The next call tries again.
     WorkerInitFailed {
         /// The error of the function.
@@ -307,6 +318,8 @@ pub enum ActorEnd {
     /// The driver whose actor it was has ended, in a session that drivers share; or the process that keeps the detached
     /// actors of that driver was killed.
     DriverEnded,
+    /// The placement group in which it was is removed.
+    PlacementGroupRemoved,
 }
 
 impl fmt::Display for ActorEnd {
@@ -318,6 +331,7 @@ impl fmt::Display for ActorEnd {
             Self::Exited => f.write_str("it ended itself, by `mobula::exit_actor` or `mobula::terminate`"),
             Self::LastHandleGone => f.write_str("its last handle is gone"),
             Self::CreatorDied => f.write_str("its creator died before it was started"),
+            Self::PlacementGroupRemoved => f.write_str("its placement group was removed"),
             Self::Forgotten => f.write_str("it is not known in this session any more"),
             Self::DriverEnded => {
                 f.write_str("its driver has ended, or the head of that driver's detached actors")
@@ -484,6 +498,12 @@ impl fmt::Display for Failure {
             ),
             Self::Cancelled => f.write_str("the call that waited here for a result was cancelled"),
             Self::NoWorkers { reason } => f.write_str(reason),
+            Self::PlacementGroupRemoved => f.write_str("the call's placement group was removed"),
+            Self::NeverFitsBundle { function, demand, offer } => write!(
+                f,
+                "{function} demands {demand}, and the bundle of its placement group has {offer}: demand less, or make \
+                 larger bundles"
+            ),
             Self::WorkerInitFailed { error } => {
                 write!(f, "no worker can begin, because a function with `#[worker_init]` failed: {error}")
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentOptions;
 use crate::process::launch::Launch;
-use crate::resources::Amounts;
+use crate::resources::{Amounts, Placement};
 
 /// Options of an actor, given as `Class::options(options).remote(arguments)`. Options that are not set have the values
 /// that the attribute `#[remote]` of the class gives them, and these the defaults.
@@ -447,6 +447,35 @@ impl ActorOptions {
         amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
     ) -> Self {
         self.amounts.resources = Some(Amounts::named(amounts));
+        self
+    }
+
+    /// The place of the actor in a placement group: it has what it demands, for as long as it lives, of the group's
+    /// resources. See [`PlacementGroup`](crate::PlacementGroup).
+    ///
+    /// ```
+    /// use mobula::{ActorOptions, Bundle, PlacementGroup};
+    ///
+    /// struct Index;
+    ///
+    /// #[mobula::remote]
+    /// impl Index {
+    ///     fn new() -> Self {
+    ///         Index
+    ///     }
+    ///     fn len(&self) -> usize {
+    ///         0
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1), Bundle::new().num_cpus(1)])?;
+    /// let index = Index::options(ActorOptions::new().num_cpus(1).placement(group.any())).remote();
+    /// assert_eq!(index.len().get()?, 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.amounts.placement = Some(placement);
         self
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod cancel;
 pub(crate) mod function;
 pub(crate) mod future;
 pub(crate) mod mark;
+pub(crate) mod placement;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod stream;

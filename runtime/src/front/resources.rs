@@ -124,7 +124,20 @@ fn demand(
         value: bad.value,
         expected: bad.expected,
     })?;
-    if demand.is_within(&runtime.resources) {
+    let (demand, fits) = match &amounts.placement {
+        None => {
+            let fits = demand.is_within(&runtime.resources);
+            (demand, fits)
+        }
+        Some(placement) => match placement.place(&demand) {
+            Some(placed) => (placed, true),
+            None => {
+                let offer = placement.offer();
+                return Err(Failure::NeverFitsBundle { function: function(), demand, offer });
+            }
+        },
+    };
+    if fits {
         let environment = match environment {
             Some(options) => runtime.environment.with(options)?,
             None => runtime.environment.clone(),

@@ -309,6 +309,11 @@ impl Actors {
         }
     }
 
+    /// Whether an actor is not over.
+    pub(super) fn is_living(&self, actor: u64) -> bool {
+        self.actors.get(&actor).is_some_and(|record| !record.is_over())
+    }
+
     /// Whether any actor lives, or waits for its arguments or a process.
     pub(super) fn is_any_living(&self) -> bool {
         self.actors.values().any(|record| !record.is_over())

@@ -20,6 +20,9 @@ use crate::wire::{self, FromHead, NewActor};
 #[derive(Clone)]
 pub(crate) struct StartDetached(Arc<Start>);
 
+/// Tells the head that the head of its detached actors serves, or why it does not start.
+pub(super) type OnDetached = Arc<dyn Fn(Result<OwnerId, String>) + Send + Sync>;
+
 /// Gets the id of the driver's head, and blocks until the process serves. The error is the reason why it does not.
 type Start = dyn Fn(OwnerId) -> Result<OwnerId, String> + Send + Sync;
 

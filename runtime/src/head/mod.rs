@@ -11,6 +11,7 @@ mod deaths;
 mod detached;
 mod ends;
 mod foreign;
+mod groups;
 mod memory;
 mod names;
 mod output;
@@ -30,6 +31,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, Event, Events, OwnerId};
 
+use self::detached::OnDetached;
 pub(crate) use self::detached::{Detached, StartDetached};
 pub(crate) use self::memory::MemoryOptions;
 use self::memory::Monitor;
@@ -38,7 +40,7 @@ use self::pool::Pool;
 use self::processes::Processes;
 pub(crate) use self::processes::WorkerOptions;
 use self::share::Share;
-use self::state::{OnDetached, State};
+use self::state::State;
 use crate::error::{Error, Result};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
@@ -218,9 +220,11 @@ fn run(client: Client, mut state: State, links: &Arc<Links>, events: &Events, co
         }
         state.look_after_processes(&client);
         state.look_after_actors();
+        state.look_after_groups();
         state.look_after_memory();
         state.look_after_deadlocks();
         state.arrange();
+        state.look_after_groups();
         state.look_after_use();
     }
     state.processes.end_all();

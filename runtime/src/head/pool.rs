@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 use mobula_client::OwnerId;
 
 pub(super) use self::caller::Caller;
+pub(super) use self::groups::Evicted;
+use self::groups::Groups;
 use self::ledger::Ledger;
 pub(super) use self::supply::NewProcess;
 use self::wants::{Seeker, Want, Wants};
@@ -42,6 +44,7 @@ use crate::resources::Resources;
 mod caller;
 #[cfg(test)]
 mod calls;
+mod groups;
 mod ledger;
 mod report;
 mod sharing;
@@ -126,6 +129,7 @@ pub(super) struct Pool<C> {
     /// Since when nothing goes on because processes are missing.
     stuck: Option<Instant>,
     has_said_blocked: bool,
+    groups: Groups,
 }
 
 impl<C: Caller> Pool<C> {
@@ -133,7 +137,8 @@ impl<C: Caller> Pool<C> {
     pub(super) fn new(kept: usize, processes_max: usize, total: Resources) -> Self {
         let (workers, wants) = (Workers::new(), Wants::new());
         let (ledger, room) = (Ledger::new(total), usize::MAX);
-        Self { kept, ledger, processes_max, room, workers, wants, stuck: None, has_said_blocked: false }
+        let (stuck, has_said_blocked, groups) = (None, false, Groups::default());
+        Self { kept, ledger, processes_max, room, workers, wants, stuck, has_said_blocked, groups }
     }
 
     /// The resources that are free.
@@ -178,7 +183,7 @@ impl<C: Caller> Pool<C> {
         // The actors are told by those who know them.
         let callers = self.wants.take_all_of(environment).into_iter().filter_map(|want| match want.seeker {
             Seeker::Caller(caller) => Some((caller, want.demand)),
-            Seeker::Actor(_) => None,
+            Seeker::Actor(_) | Seeker::Group(_) => None,
         });
         callers.collect()
     }
@@ -190,7 +195,7 @@ impl<C: Caller> Pool<C> {
 
     /// Whether workers of an environment are wanted, and none that is there or starts will have time.
     pub(super) fn is_hopeless(&self, environment: &Environment, now: Instant) -> bool {
-        self.wants.iter().any(|want| want.demand.environment() == environment)
+        self.wants.iter().any(|want| !want.is_group() && want.demand.environment() == environment)
             && self.serving(environment, now) == 0
     }
 
@@ -246,6 +251,14 @@ impl<C: Caller> Pool<C> {
     /// The process id of a process that has registered.
     pub(super) fn pid_at(&self, peer: OwnerId) -> Option<u32> {
         self.workers.at(peer).map(|(_, worker)| worker.pid)
+    }
+
+    /// The actor in a process.
+    pub(super) fn actor_at(&self, peer: OwnerId) -> Option<u64> {
+        match self.workers.at(peer)?.1.job {
+            Job::Actor { actor } => Some(actor),
+            _ => None,
+        }
     }
 
     /// Whether a process has registered, and not ended.
@@ -341,6 +354,7 @@ impl<C: Caller> Pool<C> {
     pub(super) fn remove(&mut self, token: u64) -> Option<Worker<C>> {
         let mut worker = self.workers.remove(token)?;
         self.ledger.replace(&mut worker.held, Resources::default());
+        self.settle_groups();
         Some(worker)
     }
 
@@ -451,7 +465,7 @@ impl<C: Caller> Pool<C> {
             Seeker::Caller(caller) => {
                 !self.workers.leased_to(caller).any(|(_, worker)| worker.demand == want.demand)
             }
-            Seeker::Actor(_) => true,
+            Seeker::Actor(_) | Seeker::Group(_) => true,
         }
     }
 
@@ -522,12 +536,18 @@ impl<C: Caller> Pool<C> {
         }
         let idle = self.workers.active().map(|(_, worker)| worker).filter(|worker| worker.is_idle());
         let idle: Vec<&Worker<C>> = idle.collect();
-        if idle.is_empty() {
+        if idle.is_empty() && !self.wants.iter().any(Want::is_group) {
             return None;
         }
-        let can_be = |want: &Want<C>| idle.iter().any(|worker| self.can_serve(worker, want));
+        let can_be =
+            |want: &Want<C>| want.is_group() || idle.iter().any(|worker| self.can_serve(worker, want));
         let position = self.next_want(can_be, now)?;
         let want = self.wants.iter().nth(position)?;
+        if let Seeker::Group(group) = want.seeker {
+            self.wants.served(position, now);
+            self.place_group(group);
+            return self.grant(now);
+        }
         let (token, link) = self.idle(|worker| self.can_serve(worker, want))?;
         let process = link.peer();
         let (seeker, demand) = self.wants.served(position, now);
@@ -542,12 +562,15 @@ impl<C: Caller> Pool<C> {
                     worker.lessee = Some(caller);
                 }
                 Seeker::Actor(actor) => worker.job = Job::Actor { actor },
+                // It has no process.
+                Seeker::Group(_) => {}
             }
         });
-        Some(match seeker {
-            Seeker::Caller(caller) => Decision::Grant { caller, demand, worker: process, pid },
-            Seeker::Actor(actor) => Decision::Place { actor, token },
-        })
+        match seeker {
+            Seeker::Caller(caller) => Some(Decision::Grant { caller, demand, worker: process, pid }),
+            Seeker::Actor(actor) => Some(Decision::Place { actor, token }),
+            Seeker::Group(_) => None,
+        }
     }
 
     /// Recalls workers for a caller that has none, from callers that have several, or have them idle: one, if that is
@@ -557,12 +580,13 @@ impl<C: Caller> Pool<C> {
         let poor = (0..).zip(self.wants.iter()).filter(|(position, want)| {
             reserving.map_or_else(|| self.is_poor(want), |reserving| *position == reserving)
         });
-        let demands: Vec<_> = poor.map(|(_, want)| want.demand.clone()).collect();
+        let demands: Vec<_> = poor.map(|(_, want)| (want.demand.clone(), want.is_group())).collect();
         let mut decisions = Vec::new();
-        for demand in demands {
+        for (demand, is_group) in demands {
             loop {
                 let (lack, demand) = match self.lack(&demand, now) {
                     Lack::Nothing => return decisions,
+                    Lack::Process if is_group => return decisions,
                     Lack::Process => Default::default(),
                     Lack::Resources { lack, demand } => (lack, demand),
                 };

@@ -4,9 +4,10 @@
 
 mod deadlocks;
 mod elsewhere;
+mod groups;
 mod memory;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use mobula_client::{Client, OwnerId};
 use super::actors::Actors;
 use super::deadlock::Deadlocks;
 use super::deaths::Deaths;
-use super::detached::{Detached, DetachedHead};
+use super::detached::{Detached, DetachedHead, OnDetached};
 use super::ends::Ends;
 use super::foreign::{Foreign, numbers_of};
+use super::groups::Groups;
 use super::memory::Monitor;
 use super::names::SharedNames;
 use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
@@ -39,9 +41,6 @@ use crate::wire::{self, FromHead, ToHead};
 /// How long an actor that ends itself may run its destructor.
 const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells the head that the head of its detached actors serves, or why it does not start.
-pub(super) type OnDetached = Arc<dyn Fn(Result<OwnerId, String>) + Send + Sync>;
-
 /// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
@@ -51,6 +50,9 @@ pub(super) struct State {
     pub(super) actors: Actors,
     deaths: Deaths,
     ends: Ends,
+    groups: Groups,
+    /// The processes that are killed because their placement groups were removed.
+    evicted: HashSet<u64>,
     deadlocks: Deadlocks,
     /// The links by the processes at their other ends.
     links: HashMap<OwnerId, Arc<Link>>,
@@ -83,6 +85,8 @@ impl State {
             actors: Actors::default(),
             deaths: Deaths::default(),
             ends: Ends::default(),
+            groups: Groups::default(),
+            evicted: HashSet::new(),
             deadlocks: Deadlocks::default(),
             links: HashMap::new(),
             memory,
@@ -152,12 +156,24 @@ impl State {
                 if workers > 0 {
                     self.try_again();
                 }
-                self.pool.want(from, demand, workers, Instant::now());
+                if workers > 0 && self.is_in_removed_group(&demand) {
+                    let failure = Failure::PlacementGroupRemoved;
+                    let _ = from.send(&FromHead::NoWorkers { demand, failure }, Vec::new());
+                } else {
+                    self.pool.want(from, demand, workers, Instant::now());
+                }
             }
             ToHead::AskResources { request } => match &mut self.share {
                 Some(share) => share.ask_free(from, request),
                 None => answer_free(from, request, self.pool.free()),
             },
+            ToHead::MakeGroup { request, group } => self.make_group(from, request, group),
+            ToHead::AwaitGroup { request, group } => self.groups.ask(from, request, group),
+            ToHead::RemoveGroup { request, group } => {
+                self.remove_group(group);
+                let _ = from.send(&FromHead::GroupSettled { request }, Vec::new());
+            }
+            ToHead::ListGroups { request } => self.groups.list(from, request),
             ToHead::AskState => {
                 let _ = from.send(&FromHead::State(self.report(Instant::now())), Vec::new());
             }
@@ -185,6 +201,7 @@ impl State {
                 _ => {
                     self.try_again();
                     self.actors.start(client, actor, arguments, payloads);
+                    self.end_actors_without_group();
                 }
             },
             ToHead::AbandonActor { actor, failure } => match &mut self.foreign {
@@ -266,6 +283,7 @@ impl State {
         self.pool.caller_gone(link, Instant::now());
         self.deaths.on_caller_gone(link);
         self.ends.on_caller_gone(link);
+        self.groups.on_caller_gone(link);
         if let Some(foreign) = &mut self.foreign {
             foreign.on_link_closed(link);
         }
@@ -296,7 +314,9 @@ impl State {
                 matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
             let was_out_of_reach = worker.broken.is_some() || worker.link.is_none();
             let ended = self.memory.as_mut().and_then(|monitor| monitor.ended(token, Instant::now()));
+            let is_evicted = self.evicted.remove(&token) && may_be_the_kill;
             let (reason, memory_retries) = match ended.filter(|_| may_be_the_kill) {
+                _ if is_evicted => (ExitReason::PlacementGroupRemoved, 0),
                 Some(end) => (end.reason, end.retries),
                 None if worker.killed && may_be_the_kill && was_out_of_reach => (ExitReason::Disconnected, 0),
                 None => (reason, 0),
@@ -475,6 +495,11 @@ impl State {
         }
     }
 
+    fn process_limit(&self) -> Failure {
+        let (limit, in_use) = self.pool.processes();
+        Failure::ProcessLimit { limit, in_use }
+    }
+
     fn carry_out(&mut self, decision: Decision<Arc<Link>>, now: Instant) {
         match decision {
             Decision::Grant { caller, demand, worker, pid } => {
@@ -501,11 +526,6 @@ impl State {
     fn measure_room(&mut self) {
         let more = descriptors::room_now(self.pool.starting());
         self.pool.set_room(descriptors::processes_in_limit(), more);
-    }
-
-    fn process_limit(&self) -> Failure {
-        let (limit, in_use) = self.pool.processes();
-        Failure::ProcessLimit { limit, in_use }
     }
 
     // ---- actors ----

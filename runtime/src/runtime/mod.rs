@@ -158,8 +158,20 @@ impl Runtime {
     /// # Errors
     /// [`Error::Timeout`]; [`Failure::SessionOver`]; [`Failure::Cancelled`].
     pub(crate) fn await_actor_end(&self, actor: u64, timeout: Duration) -> Result<(), Error> {
+        self.await_end(timeout, |request| ToHead::AwaitActorEnd { request, actor })
+    }
+
+    /// Waits until the head says that something has happened, for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`await_actor_end`](Self::await_actor_end).
+    pub(crate) fn await_end<'a>(
+        &self,
+        timeout: Duration,
+        question: impl FnOnce(u64) -> ToHead<'a>,
+    ) -> Result<(), Error> {
         let request = self.submitter.next_id();
-        let _awaits = self.submitter.questions.await_actor_end(request, actor)?;
+        let _awaits = self.submitter.questions.await_end(request, &question(request))?;
         let deadline = Instant::now().checked_add(timeout);
         match self.wait(deadline, || Behind::Unknown, || self.submitter.questions.has_ended(request)) {
             Some(ended) => Ok(ended?),

@@ -313,6 +313,9 @@ impl Submitter {
                 self.questions.on_names(request, names, is_last);
             }
             FromHead::ActorEnded { request } => self.questions.on_ended(request),
+            FromHead::GroupMade { request, result } => self.questions.on_group_made(request, result),
+            FromHead::GroupSettled { request } => self.questions.on_ended(request),
+            FromHead::Groups { request, groups } => self.questions.on_groups(request, groups),
             FromHead::Resources { request, free } => self.questions.on_resources(request, free),
             FromHead::ActorAt { actor, process } => {
                 self.state.lock().actors.found(actor, process);

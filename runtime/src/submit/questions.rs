@@ -11,7 +11,7 @@ use crate::error::{Failure, Result};
 use crate::mail::link::TooLarge;
 use crate::mail::links::Links;
 use crate::resources::Resources;
-use crate::wire::{FoundActor, NamedActor, ReservedActor, ToHead};
+use crate::wire::{FoundActor, GroupRecord, NamedActor, ReservedActor, ToHead};
 
 /// An actor that was found by its name.
 pub(crate) struct Found {
@@ -29,6 +29,8 @@ pub(crate) enum Answer {
     Names(Vec<NamedActor>),
     /// The resources that are free.
     Resources(Resources),
+    GroupMade(Result<u64, Failure>),
+    Groups(Result<Vec<GroupRecord>, Failure>),
 }
 
 /// See the module's documentation.
@@ -39,11 +41,11 @@ pub(crate) struct Questions {
     answers: Mutex<FxHashMap<u64, Answer>>,
     /// The names that have come, while others are to come.
     names: Mutex<FxHashMap<u64, Vec<NamedActor>>>,
-    /// The questions about ends of actors that are not answered.
+    /// The questions about ends of actors, and of other waits, that are not answered.
     ends: Mutex<FxHashSet<u64>>,
 }
 
-/// A question about the end of an actor. Dropping it forgets the question.
+/// A question about the end of an actor, or of another wait. Dropping it forgets the question.
 pub(crate) struct AwaitsEnd<'a> {
     questions: &'a Questions,
     request: u64,
@@ -87,18 +89,18 @@ impl Questions {
         self.links.head().is_none_or(|head| head.is_closed())
     }
 
-    /// Asks the head to say when the process of an actor has ended.
+    /// Asks the head to say when something has happened, such as the end of an actor's process.
     ///
     /// # Errors
     /// [`Failure::SessionOver`].
-    pub(crate) fn await_actor_end(&self, request: u64, actor: u64) -> Result<AwaitsEnd<'_>, Failure> {
+    pub(crate) fn await_end(&self, request: u64, question: &ToHead<'_>) -> Result<AwaitsEnd<'_>, Failure> {
         self.ends.lock().insert(request);
         let awaits = AwaitsEnd { questions: self, request };
-        self.ask(&ToHead::AwaitActorEnd { request, actor })?;
+        self.ask(question)?;
         Ok(awaits)
     }
 
-    /// Whether that process has ended; `None` before the answer is there.
+    /// Whether that has happened; `None` before the answer is there.
     pub(crate) fn has_ended(&self, request: u64) -> Option<Result<(), Failure>> {
         let has_ended = !self.ends.lock().contains(&request);
         has_ended.then_some(Ok(())).or_else(|| self.is_head_gone().then_some(Err(Failure::SessionOver)))
@@ -132,6 +134,16 @@ impl Questions {
     /// The head has answered.
     pub(super) fn on_ended(&self, request: u64) {
         self.ends.lock().remove(&request);
+    }
+
+    /// The head has answered.
+    pub(super) fn on_group_made(&self, request: u64, result: Result<u64, Failure>) {
+        self.answers.lock().insert(request, Answer::GroupMade(result));
+    }
+
+    /// The head has answered.
+    pub(super) fn on_groups(&self, request: u64, groups: Result<Vec<GroupRecord>, Failure>) {
+        self.answers.lock().insert(request, Answer::Groups(groups));
     }
 
     /// The head has answered.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
-use crate::resources::Resources;
+use crate::resources::{GroupState, Resources, Strategy};
 use crate::wire::state::HeadState;
 use crate::wire::waits::{Need, Waits};
 
@@ -62,6 +62,14 @@ pub(crate) enum ToHead<'a> {
     WatchActor { actor: u64 },
     /// Asks for the resources that are free. Answered by `Resources`.
     AskResources { request: u64 },
+    /// Makes a placement group. Answered by `GroupMade`.
+    MakeGroup { request: u64, group: NewGroup },
+    /// Asks to be told when a placement group has its resources, or is removed. Answered by `GroupSettled`.
+    AwaitGroup { request: u64, group: u64 },
+    /// Removes a placement group, and ends what is in it. Answered by `GroupSettled`.
+    RemoveGroup { request: u64, group: u64 },
+    /// Asks for all placement groups. Answered by `Groups`.
+    ListGroups { request: u64 },
     /// Asks for everything that the head knows. Answered by `State`.
     AskState,
     /// The sender is the head of another driver, of this build.
@@ -118,6 +126,26 @@ pub(crate) struct NewActor<'a> {
     pub(crate) demand: Demand,
 }
 
+/// A placement group that is made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NewGroup {
+    pub(crate) namespace: String,
+    /// Empty: it has none.
+    pub(crate) name: String,
+    pub(crate) bundles: Vec<Resources>,
+    pub(crate) strategy: Strategy,
+    /// It stays when the actor that made it ends.
+    pub(crate) is_detached: bool,
+}
+
+/// A placement group, as the head knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GroupRecord {
+    pub(crate) group: u64,
+    pub(crate) made: NewGroup,
+    pub(crate) state: GroupState,
+}
+
 /// A record from the head.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromHead<'a> {
@@ -170,6 +198,17 @@ pub(crate) enum FromHead<'a> {
     Resources {
         request: u64,
         free: Resources,
+    },
+    GroupMade {
+        request: u64,
+        result: Result<u64, Failure>,
+    },
+    GroupSettled {
+        request: u64,
+    },
+    Groups {
+        request: u64,
+        groups: Result<Vec<GroupRecord>, Failure>,
     },
     State(HeadState),
     /// Answers `FindActor`, and `ReserveActor` where the actor exists.

@@ -17,21 +17,36 @@ pub(super) struct Ledger {
     used: Resources,
     /// What other drivers of the session may have.
     elsewhere: Resources,
+    /// The part of `total` that placement groups have beside what they have taken.
+    groups: Resources,
 }
 
 impl Ledger {
     pub(super) fn new(total: Resources) -> Self {
         let all: Vec<usize> = (0..total.gpu_count()).collect();
         let total = total.on_gpus(&all).into_owned();
-        Self { total, used: Resources::default(), elsewhere: Resources::default() }
+        let nothing = Resources::default;
+        Self { total, used: nothing(), elsewhere: nothing(), groups: nothing() }
     }
 
     /// Of all resources, only these are here, with single GPUs.
     pub(super) fn set_here(&mut self, here: &Resources) {
-        let elsewhere = self.total.less(here);
+        let elsewhere = self.total.less(here).less(&self.groups);
         self.used.subtract(&std::mem::take(&mut self.elsewhere));
         self.used.add(&elsewhere);
         self.elsewhere = elsewhere;
+    }
+
+    /// A placement group has this.
+    pub(super) fn add_group(&mut self, offer: &Resources) {
+        self.total.add(offer);
+        self.groups.add(offer);
+    }
+
+    /// The group is gone.
+    pub(super) fn remove_group(&mut self, offer: &Resources) {
+        self.total.subtract(offer);
+        self.groups.subtract(offer);
     }
 
     /// All that there is, with single GPUs.
@@ -40,7 +55,7 @@ impl Ledger {
     }
 
     pub(super) fn free(&self) -> Resources {
-        self.free_with_gpus().without_single_gpus()
+        self.free_with_gpus().of_session()
     }
 
     /// The resources that are free, with single GPUs.

@@ -10,7 +10,7 @@ use crate::resources::Resources;
 impl<C: Caller> Pool<C> {
     /// The resources of the session.
     pub(in crate::head) fn total(&self) -> Resources {
-        self.ledger.total().clone().without_single_gpus()
+        self.ledger.total().clone().of_session()
     }
 
     /// All processes.
@@ -23,7 +23,7 @@ impl<C: Caller> Pool<C> {
         self.wants.iter().map(|want| {
             let caller = match &want.seeker {
                 Seeker::Caller(caller) => Some(caller),
-                Seeker::Actor(_) => None,
+                Seeker::Actor(_) | Seeker::Group(_) => None,
             };
             (caller, &want.demand, want.workers, want.since)
         })
@@ -38,6 +38,6 @@ impl<C> Worker<C> {
 
     /// The resources that it holds.
     pub(in crate::head) fn holds(&self) -> Resources {
-        self.held.clone().without_single_gpus()
+        self.held.clone().of_session()
     }
 }

@@ -18,7 +18,8 @@ impl<C: Caller> Pool<C> {
     /// The demands that do not fit into what is free, and how many of each, at most `max`.
     pub(in crate::head) fn lacked(&self, max: u32) -> HashMap<Resources, u32> {
         let (mut free, mut lacked) = (self.ledger.free_with_gpus(), HashMap::new());
-        for want in self.wants.iter() {
+        // What is within a placement group is this driver's already.
+        for want in self.wants.iter().filter(|want| want.demand.group().is_none()) {
             for _ in 0..want.workers.min(max) {
                 let taken = want.demand.on_gpus(&self.ledger.best_gpus(&want.demand, &free)).into_owned();
                 if taken.is_within(&free) {
@@ -31,11 +32,12 @@ impl<C: Caller> Pool<C> {
         lacked
     }
 
-    /// The resources that actors have.
+    /// The resources that actors and placement groups have.
     pub(in crate::head) fn of_actors(&self) -> Resources {
         let mut of_actors = Resources::default();
         let actors = self.workers.all().filter(|(_, worker)| matches!(worker.job, Job::Actor { .. }));
         actors.for_each(|(_, worker)| of_actors.add(&worker.held));
+        self.groups.held().for_each(|held| of_actors.add(held));
         of_actors
     }
 
@@ -67,7 +69,7 @@ impl<C: Caller> Pool<C> {
             .iter()
             .filter_map(|want| match &want.seeker {
                 Seeker::Caller(caller) => Some((leased(caller), &want.demand)),
-                Seeker::Actor(_) => None,
+                Seeker::Actor(_) | Seeker::Group(_) => None,
             })
             .min_by_key(|(count, _)| *count)?;
         let demand = demand.clone();

@@ -6,13 +6,14 @@
 //!
 //! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
 //! demands are random. Then no more is granted than there is, no GPU is given out above 1, what fits and may go runs,
-//! each caller is served by and by however much it demands, and everything is given back.
+//! each caller is served by and by however much it demands, and everything is given back. There, placement groups come
+//! and go: each gets all that it demands or nothing, and what runs in one has what that has.
 //!
 //! [Seeds](super::simulated) are those of the other simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::model::Process;
+use self::model::{Group, Process};
 use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
 use crate::resources::Amounts;
@@ -88,6 +89,11 @@ struct Schedule {
     actors: usize,
     /// Actors that wait for a process and for resources: their numbers, and which demand.
     demanding: BTreeMap<u64, usize>,
+    /// The placement groups, in schedules whose demands are random.
+    groups: BTreeMap<u64, Group>,
+    group_last: u64,
+    /// The demands within groups that are removed.
+    gone: BTreeSet<usize>,
 }
 
 impl Schedule {
@@ -107,6 +113,9 @@ impl Schedule {
             wants: BTreeMap::new(),
             actors: 0,
             demanding: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_last: 0,
+            gone: BTreeSet::new(),
         }
     }
 
@@ -164,9 +173,15 @@ impl Schedule {
             12 => match self.random.below(8) {
                 0 | 1 => self.actors += 1,
                 2 => {
-                    let which = self.random.below(self.demands.len());
+                    let which = self.any_demand();
                     self.actor_last += 1;
                     self.demanding.insert(self.actor_last, which);
+                }
+                4 if !self.is_uniform() => self.add_group(),
+                5 => {
+                    if let Some(group) = self.groups.keys().next().copied() {
+                        self.remove_group(group);
+                    }
                 }
                 3 => {
                     // One ends before it has begun.
@@ -208,11 +223,63 @@ impl Schedule {
     }
 
     fn want(&mut self, caller: End, workers: u32) {
-        let which = self.random.below(self.demands.len());
+        let which = self.any_demand();
         self.pool.want(&caller, self.demands[which].clone(), workers, self.now);
         let since = self.wants.remove(&(caller, which)).map_or(self.now, |(_, since)| since);
         if workers > 0 {
             self.wants.insert((caller, which), (workers, since));
+        }
+    }
+
+    /// A placement group of one bundle, or of two.
+    fn add_group(&mut self) {
+        let without_gpus = |demand: &&Demand| demand.gpu_count() == 0 && !demand.is_nothing();
+        let bundles: Vec<Resources> = self
+            .demands
+            .iter()
+            .filter(without_gpus)
+            .filter(|demand| demand.group().is_none())
+            .map(|demand| Resources::clone(demand))
+            .take(1 + self.random.below(2))
+            .collect();
+        let mut held = Resources::default();
+        bundles.iter().for_each(|bundle| held.add(bundle));
+        if held.is_within(&self.total) {
+            self.group_last += 1;
+            self.pool.add_group(self.group_last, &bundles, self.now);
+            self.groups.insert(self.group_last, Group { bundles, held, is_placed: false });
+        }
+    }
+
+    /// A group is removed. What runs in it is killed.
+    fn remove_group(&mut self, number: u64) {
+        self.groups.remove(&number);
+        let is_of_it = |demand: &Demand| demand.group() == Some(number);
+        let of_it = self.demands.iter().enumerate().filter(|(_, demand)| is_of_it(demand));
+        self.gone.extend(of_it.map(|(which, _)| which));
+        self.wants.retain(|(_, which), _| !self.gone.contains(which));
+        self.demanding.retain(|_, which| !self.gone.contains(which));
+        for (token, actor) in self.pool.remove_group(number).processes {
+            assert_eq!(actor.is_some(), self.processes[&token].actor);
+            assert!(is_of_it(&self.processes[&token].demand), "it is not in the group");
+            self.die(token);
+        }
+        assert_eq!(self.pool.is_group_placed(number), None);
+    }
+
+    /// Notes the groups that have what they demand: from now on, calls and actors may be in them.
+    fn note_placed(&mut self) {
+        for (number, group) in &mut self.groups {
+            if !group.is_placed && self.pool.is_group_placed(*number) == Some(true) {
+                group.is_placed = true;
+                for (bundle, resources) in group.bundles.iter().enumerate() {
+                    let bundle = Some(bundle).filter(|_| self.random.below(3) > 0);
+                    let demand = Demand::of(resources.within_group(*number, bundle));
+                    if !self.demands.contains(&demand) {
+                        self.demands.push(demand);
+                    }
+                }
+            }
         }
     }
 
@@ -286,8 +353,17 @@ impl Schedule {
     /// Everybody is served by and by, when calls end; and what is not needed is gone a little later.
     fn end(mut self) {
         let mut rounds = 0;
-        while !self.wants.is_empty() || self.actors > 0 || !self.demanding.is_empty() {
+        while !self.wants.is_empty()
+            || self.actors > 0
+            || !self.demanding.is_empty()
+            || !self.groups.is_empty()
+        {
             rounds += 1;
+            // Groups are placed by and by, and removed.
+            let placed = self.groups.iter().find(|(_, group)| group.is_placed);
+            if let Some(group) = placed.map(|(number, _)| *number) {
+                self.remove_group(group);
+            }
             let actors = (self.actors, &self.demanding);
             assert!(rounds < ROUNDS_MAX, "not served: {:?}, actors {actors:?}", self.wants);
             // Actors end, too.
@@ -351,6 +427,12 @@ impl Schedule {
     fn all(&self, is_wanted: impl Fn(&Process) -> bool) -> Vec<u64> {
         let wanted = self.processes.iter().filter(|(_, process)| is_wanted(process));
         wanted.map(|(token, _)| *token).collect()
+    }
+
+    /// A demand of calls and actors that there may be.
+    fn any_demand(&mut self) -> usize {
+        let which = self.random.below(self.demands.len());
+        if self.gone.contains(&which) { 0 } else { which }
     }
 
     fn any_process(&mut self, is_wanted: impl Fn(&Process) -> bool) -> Option<u64> {

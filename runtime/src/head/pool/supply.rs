@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mobula_client::OwnerId;
 
-use super::wants::Seeker;
+use super::wants::{Seeker, Want};
 use super::{
     BLOCKED_WORTH_SAYING, Caller, Decision, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
     STUCK_PATIENCE_FOR_ACTORS, SURPLUS_KEPT, Worker,
@@ -78,7 +78,9 @@ impl<C: Caller> Pool<C> {
     /// The request to refuse, when the limit of processes is reached and none of them goes on.
     pub(in crate::head) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
         let is_full = self.workers.len() >= self.limit();
-        let waits = actors > 0 || !self.wants.is_empty();
+        // A placement group needs no process.
+        let last = self.wants.iter().rposition(|want| !want.is_group());
+        let waits = actors > 0 || last.is_some();
         if !(is_full && waits) || self.workers.active().any(|(_, worker)| worker.goes_on(now)) {
             self.stuck = None;
             return None;
@@ -96,13 +98,14 @@ impl<C: Caller> Pool<C> {
             return None;
         }
         self.stuck = None;
-        match position.or(self.wants.iter().len().checked_sub(1)) {
+        match position.or(last) {
             Some(position) => {
                 let want = self.wants.remove(position);
-                Some(match want.seeker {
-                    Seeker::Caller(caller) => Refused::Caller(caller, want.demand),
-                    Seeker::Actor(actor) => Refused::Actor(Some(actor)),
-                })
+                match want.seeker {
+                    Seeker::Caller(caller) => Some(Refused::Caller(caller, want.demand)),
+                    Seeker::Actor(actor) => Some(Refused::Actor(Some(actor))),
+                    Seeker::Group(_) => None,
+                }
             }
             None => Some(Refused::Actor(None)),
         }
@@ -164,7 +167,8 @@ impl<C: Caller> Pool<C> {
     fn grantable(&self, now: Instant) -> Vec<Grantable> {
         let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
         let mut grantable: Vec<Grantable> = Vec::new();
-        for want in self.wants.iter().filter(|want| self.fits_beside(reserved, want)) {
+        let fits = |want: &&Want<C>| !want.is_group() && self.fits_beside(reserved, want);
+        for want in self.wants.iter().filter(fits) {
             let environment = want.demand.environment();
             let position = grantable.iter().position(|other| other.environment == *environment);
             let position = position.unwrap_or_else(|| {

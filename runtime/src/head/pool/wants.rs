@@ -29,6 +29,8 @@ pub(super) enum Seeker<C> {
     Caller(C),
     /// An actor that demands something. It gets one process, and keeps what it demands for life.
     Actor(u64),
+    /// A placement group. It needs no process, and keeps what it demands until it is removed.
+    Group(u64),
 }
 
 impl<C: Caller> Seeker<C> {
@@ -53,6 +55,10 @@ pub(super) struct Want<C> {
 }
 
 impl<C> Want<C> {
+    pub(super) fn is_group(&self) -> bool {
+        matches!(self.seeker, Seeker::Group(_))
+    }
+
     /// Whether it reserves what it demands, if it has no worker.
     pub(super) fn is_reserving(&self, now: Instant) -> bool {
         self.waited(now).is_some_and(|(doublings, _)| doublings % 2 == 0)
@@ -108,7 +114,7 @@ impl<C: Caller> Wants<C> {
         let mut new = actors;
         self.0.retain(|want| match want.seeker {
             Seeker::Actor(actor) => new.remove(&actor).is_some(),
-            Seeker::Caller(_) => true,
+            Seeker::Caller(_) | Seeker::Group(_) => true,
         });
         let mut new: Vec<_> = new.into_iter().collect();
         new.sort_unstable_by_key(|(actor, _)| *actor);
@@ -118,6 +124,20 @@ impl<C: Caller> Wants<C> {
         }
     }
 
+    /// A placement group waits for its resources.
+    pub(super) fn add_group(&mut self, group: u64, demand: Demand, now: Instant) {
+        self.0.push(Want { seeker: Seeker::Group(group), demand, workers: 1, since: now });
+    }
+
+    /// It does not any more, and nobody wants anything within it.
+    pub(super) fn remove_group(&mut self, group: u64) -> Vec<Want<C>> {
+        let is_of_it = |want: &mut Want<C>| match want.seeker {
+            Seeker::Group(number) => number == group,
+            _ => want.demand.group() == Some(group),
+        };
+        self.0.extract_if(.., is_of_it).collect()
+    }
+
     /// Removes all wants of a caller.
     pub(super) fn forget(&mut self, caller: &C) {
         self.0.retain(|want| !want.seeker.is(caller));
@@ -125,7 +145,7 @@ impl<C: Caller> Wants<C> {
 
     /// Removes and returns those for processes of an environment.
     pub(super) fn take_all_of(&mut self, environment: &Environment) -> Vec<Want<C>> {
-        self.0.extract_if(.., |want| want.demand.environment() == environment).collect()
+        self.0.extract_if(.., |want| !want.is_group() && want.demand.environment() == environment).collect()
     }
 
     pub(super) fn remove(&mut self, position: usize) -> Want<C> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use mobula_client::{Client, OwnerId};
 
-use super::{OnDetached, State};
+use super::State;
 use crate::error::{ActorEnd, Failure};
-use crate::head::detached::{Detached, DetachedHead, StartDetached};
+use crate::head::detached::{Detached, DetachedHead, OnDetached, StartDetached};
 use crate::mail::link::Link;
 use crate::wire::{self, FromHead, NewActor};
 

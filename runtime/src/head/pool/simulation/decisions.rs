@@ -19,7 +19,9 @@ impl Schedule {
         }
         let demanding = self.demanding.iter().map(|(actor, which)| (*actor, &self.demands[*which]));
         self.pool.want_actors(demanding, self.now);
-        for decision in self.pool.arrange(self.now) {
+        let decisions = self.pool.arrange(self.now);
+        self.note_placed();
+        for decision in decisions {
             self.carry_out(decision);
         }
         for process in self.pool.lacking(self.actors, self.now) {
@@ -75,7 +77,8 @@ impl Schedule {
             }
             Decision::Recall { lessee, worker } => {
                 let poor = self.wants.keys().any(|(caller, which)| self.is_poor(*caller, *which));
-                assert!(poor || !self.demanding.is_empty(), "recalled for nobody");
+                let is_pending = self.groups.values().any(|group| !group.is_placed);
+                assert!(poor || is_pending || !self.demanding.is_empty(), "recalled for nobody");
                 if self.is_uniform() {
                     let mut used = self.used();
                     let coming = self.processes.values().filter(|process| process.comes_back());
@@ -122,10 +125,11 @@ impl Schedule {
 
     pub(super) fn check(&self) {
         let used = self.used();
-        assert_eq!(self.pool.free(), self.total.less(&used), "what is free");
+        assert_eq!(self.pool.free(), self.total.less(&used).of_session(), "what is free");
         // One that has waited for long reserves what it demands.
         let is_long = |since: &Instant| self.now.duration_since(*since) >= Duration::from_millis(100);
         let waits = self.wants.values().any(|(_, since)| is_long(since)) || !self.demanding.is_empty();
+        let waits = waits || self.groups.values().any(|group| !group.is_placed);
         // Where all demands are one, it is served at once, unless the only idle process is its own.
         let is_own_idle = |caller: &End, which: usize| {
             let own = self.processes.get(&caller.0);
@@ -156,7 +160,7 @@ impl Schedule {
         }
         let idle = self.processes.values().any(|process| process.serves(&Environment::USUAL));
         assert!(!(idle && self.actors > 0), "an actor waits, and a worker is idle");
-        assert!(used.without_cpus().is_within(&self.total), "more is taken than there is");
+        assert!(used.without_cpus().is_within(&self.offered()), "more is taken than there is");
         for gpu in 0..self.total.gpu_count() {
             assert!(
                 self.part_taken(gpu) <= 1.0,

@@ -27,6 +27,14 @@ pub(super) struct Process {
     pub(super) asked: bool,
 }
 
+/// A placement group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) bundles: Vec<Resources>,
+    pub(super) held: Resources,
+    pub(super) is_placed: bool,
+}
+
 impl Process {
     pub(super) fn is_idle(&self) -> bool {
         let Self { registered, lessee, blocked, broken, exiting, spent, actor, finishing, .. } = self;
@@ -67,17 +75,28 @@ impl Schedule {
         self.demands.len() == 1
     }
 
+    /// What there is, with what groups have for calls and actors.
+    pub(super) fn offered(&self) -> Resources {
+        let mut offered = self.total.clone();
+        for (number, group) in self.groups.iter().filter(|(_, group)| group.is_placed) {
+            offered.add(&Resources::of_group(*number, &group.bundles));
+        }
+        offered
+    }
+
     /// The resources that are taken, counted afresh.
     pub(super) fn used(&self) -> Resources {
         let mut used = Resources::default();
         self.processes.values().for_each(|process| used.add(&process.held()));
+        let placed = self.groups.values().filter(|group| group.is_placed);
+        placed.for_each(|group| used.add(&group.held));
         used
     }
 
     pub(super) fn fits(&self, which: usize) -> bool {
         let demand = &self.demands[which];
         let has_room = |gpu: &usize| self.has_room(demand, *gpu);
-        demand.fits(&self.total, [&self.used()])
+        demand.fits(&self.offered(), [&self.used()])
             && (0..self.total.gpu_count()).filter(has_room).count() >= demand.num_gpus().ceil() as usize
     }
 

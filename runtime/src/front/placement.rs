@@ -1,0 +1,352 @@
+//! Placement groups: resources that are reserved together, for calls and actors that follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Failure, Result};
+use crate::resources::{Amounts, GroupState, Placement, Resources, Strategy};
+use crate::runtime::{Runtime, current};
+use crate::submit::Answer;
+use crate::wire::{GroupRecord, NewGroup, ToHead};
+
+/// The resources of one bundle of a [`PlacementGroup`].
+///
+/// ```
+/// use mobula::Bundle;
+///
+/// let bundle = Bundle::new().num_cpus(1).memory(1 << 30).resources([("disk", 1)]);
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a bundle has no effect before a group is made with it"]
+pub struct Bundle(Amounts);
+
+impl Bundle {
+    /// One without resources: it needs some before a group is made with it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// CPUs; see [`TaskOptions::num_cpus`](crate::TaskOptions::num_cpus).
+    pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
+        self.0.num_cpus = Some(cpus.into());
+        self
+    }
+
+    /// Bytes of memory; see [`TaskOptions::memory`](crate::TaskOptions::memory).
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.0.memory = Some(bytes);
+        self
+    }
+
+    /// Amounts of the session's own resources, by their names.
+    pub fn resources(
+        mut self,
+        amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
+    ) -> Self {
+        self.0.resources = Some(Amounts::named(amounts));
+        self
+    }
+
+    /// The resources, for fronts.
+    ///
+    /// # Errors
+    /// [`Failure::BadOption`] for amounts that cannot be, and for none.
+    #[doc(hidden)]
+    pub fn resolved(&self) -> Result<Resources, Failure> {
+        let resources = self.0.resolve(0.0).map_err(|bad| bad_option(bad.field, bad.value, &bad.expected))?;
+        if resources.is_nothing() {
+            return Err(bad_option("bundles", "a bundle of nothing".into(), "bundles that have resources"));
+        }
+        Ok(resources)
+    }
+}
+
+/// The options of a [`PlacementGroup`].
+///
+/// ```
+/// use mobula::{PlacementOptions, Strategy};
+///
+/// let options = PlacementOptions::new().name("training").strategy(Strategy::StrictPack);
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "options have no effect before a group is made with them"]
+pub struct PlacementOptions {
+    strategy: Strategy,
+    name: String,
+    namespace: Option<String>,
+    is_detached: bool,
+}
+
+impl PlacementOptions {
+    /// The defaults: `Strategy::Pack`, and no name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How the bundles are spread over machines. There is one machine, so only [`Strategy::StrictSpread`] of several
+    /// bundles differs: it is an error.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// A name by which processes of this driver find the group, by [`PlacementGroup::named`].
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The namespace of the name. Default: that of the session.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The group stays when the actor that has made it ends. Others stay in any case: a group ends when it is removed,
+    /// and with its driver.
+    pub fn detached(mut self) -> Self {
+        self.is_detached = true;
+        self
+    }
+}
+
+/// Resources that are reserved together or not at all, in bundles, and kept until they are given back. Calls and actors
+/// are placed in a bundle, or in any, and demand what that has.
+///
+/// ```
+/// use std::time::Duration;
+/// use mobula::prelude::*;
+/// use mobula::{ActorOptions, Bundle, PlacementGroup, TaskOptions};
+///
+/// struct Server(Vec<f64>);
+///
+/// #[remote(num_cpus = 1)]
+/// impl Server {
+///     fn new() -> Self {
+///         Server(vec![1.0; 4])
+///     }
+///     fn weights(&self) -> Vec<f64> {
+///         self.0.clone()
+///     }
+/// }
+///
+/// #[remote]
+/// fn train(weights: Vec<f64>) -> f64 {
+///     weights.iter().sum()
+/// }
+///
+/// let _mobula = mobula::Builder::new().num_cpus(3).init()?;
+/// // A server and two trainers run together, or none of them begins.
+/// let group = PlacementGroup::new([Bundle::new().num_cpus(1), Bundle::new().num_cpus(2)])?;
+/// assert!(group.wait(Duration::from_secs(60))?);
+/// let server = Server::options(ActorOptions::new().placement(group.bundle(0)?)).remote();
+/// let trainer = || train::options(TaskOptions::new().placement(group.bundle(1).expect("it is there")));
+/// let sums = mobula::get((0..2).map(|_| trainer().remote(server.weights())))?;
+/// assert_eq!(sums, [4.0, 4.0]);
+/// group.remove()?; // the server ends, and all CPUs are free
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// Its calls and actors wait until it has its resources. A group that could never have them is an error at once. It is
+/// served in its turn among calls and actors, as an actor is that demands the sum of the bundles. Calls that are made
+/// within a call of the group are not in the group, unless they say so.
+///
+/// GPUs have no place in bundles yet: an actor, or a call, demands them itself.
+///
+/// In a session that drivers share, a group is its driver's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(u64, Vec<Resources>)", into = "(u64, Vec<Resources>)")]
+pub struct PlacementGroup {
+    group: u64,
+    bundles: Arc<[Resources]>,
+}
+
+impl PlacementGroup {
+    /// Makes a group with the default options. Costs a round trip to the head, and does not wait for the resources.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    pub fn new(bundles: impl IntoIterator<Item = Bundle>) -> Result<Self> {
+        Self::with(PlacementOptions::new(), bundles)
+    }
+
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// [`Failure::NeverFits`]: the session has less than the sum of the bundles. [`Failure::BadOption`] for what cannot
+    /// be: no bundles, bundles without resources, or several bundles with [`Strategy::StrictSpread`].
+    /// [`Failure::NameTaken`], [`Error::NotInitialized`].
+    pub fn with(options: PlacementOptions, bundles: impl IntoIterator<Item = Bundle>) -> Result<Self> {
+        let runtime = current::runtime()?;
+        let bundles: Vec<Resources> =
+            bundles.into_iter().map(|bundle| bundle.resolved()).collect::<Result<_, Failure>>()?;
+        if bundles.is_empty() {
+            return Err(bad_option("bundles", "none".into(), "at least one bundle").into());
+        }
+        if options.strategy == Strategy::StrictSpread && bundles.len() > 1 {
+            let expected = "for one bundle: each needs a machine of its own, and there is one machine";
+            return Err(bad_option("strategy", "STRICT_SPREAD".into(), expected).into());
+        }
+        let mut sum = Resources::default();
+        bundles.iter().for_each(|bundle| sum.add(bundle));
+        if !sum.is_within(&runtime.resources) {
+            let (function, offer) = ("a placement group".to_owned(), runtime.resources.clone());
+            return Err(Failure::NeverFits { function, demand: sum, offer }.into());
+        }
+        let PlacementOptions { strategy, name, namespace, is_detached } = options;
+        let namespace = namespace.unwrap_or_else(|| runtime.namespace.clone());
+        let group = NewGroup { namespace, name, bundles: bundles.clone(), strategy, is_detached };
+        match runtime.ask(|request| ToHead::MakeGroup { request, group })? {
+            Answer::GroupMade(group) => Ok(Self { group: group?, bundles: bundles.into() }),
+            _ => Err(another_answer().into()),
+        }
+    }
+
+    /// The group that has a name in a namespace; `None`: that of the session. A round trip to the head.
+    ///
+    /// # Errors
+    /// [`Failure::BadOption`]: there is none. [`Error::NotInitialized`].
+    pub fn named(namespace: Option<&str>, name: &str) -> Result<Self> {
+        let runtime = current::runtime()?;
+        let namespace = namespace.unwrap_or(&runtime.namespace);
+        let is_it = |record: &GroupRecord| {
+            record.made.name == name
+                && record.made.namespace == namespace
+                && record.state != GroupState::Removed
+        };
+        let found = records(&runtime)?.into_iter().find(is_it);
+        let none = || bad_option("name", format!("{name:?}"), "the name of a placement group");
+        let record = found.ok_or_else(none)?;
+        Ok(Self { group: record.group, bundles: record.made.bundles.into() })
+    }
+
+    /// The group of this number and these bundles, for fronts that keep them otherwise.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn from_parts(group: u64, bundles: Vec<Resources>) -> Self {
+        Self { group, bundles: bundles.into() }
+    }
+
+    /// Its number, which no other group of the driver has.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.group
+    }
+
+    /// The resources of its bundles.
+    #[must_use]
+    pub fn bundles(&self) -> &[Resources] {
+        &self.bundles
+    }
+
+    /// The place in one of its bundles.
+    ///
+    /// # Errors
+    /// [`Failure::BadOption`]: it has fewer bundles.
+    pub fn bundle(&self, bundle: usize) -> Result<Placement> {
+        if bundle >= self.bundles.len() {
+            let expected = format!("less than {}, the number of the group's bundles", self.bundles.len());
+            return Err(bad_option("bundle", bundle.to_string(), &expected).into());
+        }
+        Ok(Placement { group: self.group, bundle: Some(bundle), bundles: self.bundles.clone() })
+    }
+
+    /// The place in whichever of its bundles has room.
+    #[must_use]
+    pub fn any(&self) -> Placement {
+        Placement { group: self.group, bundle: None, bundles: self.bundles.clone() }
+    }
+
+    /// Waits until it has its resources, for at most `timeout`. Returns whether it has them.
+    ///
+    /// # Errors
+    /// [`Failure::PlacementGroupRemoved`]; [`Failure::SessionOver`]; [`Error::NotInitialized`].
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let (runtime, group) = (current::runtime()?, self.group);
+        match runtime.await_end(timeout, |request| ToHead::AwaitGroup { request, group }) {
+            Ok(()) => {}
+            Err(Error::Timeout { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let record = records(&runtime)?.into_iter().find(|record| record.group == group);
+        match record.map_or(GroupState::Removed, |record| record.state) {
+            GroupState::Created => Ok(true),
+            GroupState::Pending => Ok(false),
+            GroupState::Removed => Err(Failure::PlacementGroupRemoved.into()),
+        }
+    }
+
+    /// Gives its resources back. Calls and actors in it end: the processes that run them are killed. Does nothing the
+    /// second time. A round trip to the head.
+    ///
+    /// # Errors
+    /// [`Failure::SessionOver`]; [`Error::NotInitialized`].
+    pub fn remove(&self) -> Result<()> {
+        let group = self.group;
+        current::runtime()?.await_end(Duration::MAX, |request| ToHead::RemoveGroup { request, group })
+    }
+}
+
+impl From<(u64, Vec<Resources>)> for PlacementGroup {
+    fn from((group, bundles): (u64, Vec<Resources>)) -> Self {
+        Self::from_parts(group, bundles)
+    }
+}
+
+impl From<PlacementGroup> for (u64, Vec<Resources>) {
+    fn from(group: PlacementGroup) -> Self {
+        (group.group, group.bundles.to_vec())
+    }
+}
+
+/// What the session knows about a placement group.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GroupInfo {
+    /// The group.
+    pub group: PlacementGroup,
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// The namespace of its name.
+    pub namespace: String,
+    /// How its bundles are spread.
+    pub strategy: Strategy,
+    /// Whether it has its resources.
+    pub state: GroupState,
+}
+
+/// The placement groups of this driver, also those that were removed lately. Costs a round trip to the head.
+///
+/// ```
+/// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+/// assert!(mobula::placement_groups()?.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::NotInitialized`]; [`Failure::SessionOver`].
+pub fn placement_groups() -> Result<Vec<GroupInfo>> {
+    let info = |GroupRecord { group, made, state }| {
+        let NewGroup { namespace, name, bundles, strategy, .. } = made;
+        GroupInfo { group: PlacementGroup::from_parts(group, bundles), name, namespace, strategy, state }
+    };
+    let runtime = current::runtime()?;
+    Ok(records(&runtime)?.into_iter().map(info).collect())
+}
+
+fn records(runtime: &Runtime) -> Result<Vec<GroupRecord>, Failure> {
+    match runtime.ask(|request| ToHead::ListGroups { request })? {
+        Answer::Groups(groups) => groups,
+        _ => Err(another_answer()),
+    }
+}
+
+fn bad_option(option: &str, value: String, expected: &str) -> Failure {
+    Failure::BadOption { option: option.to_owned(), value, expected: expected.to_owned() }
+}
+
+fn another_answer() -> Failure {
+    Failure::Other("the head answered another question".into())
+}

@@ -1,0 +1,122 @@
+//! Placement groups: resources that are taken together, in bundles, and kept until the group is removed.
+//!
+//! ```text
+//! Waiting ──► Placed ──► Removed ──► forgotten, when no process holds anything of it
+//! ```
+//!
+//! A group waits among the [wants](super::wants), as an actor does that demands the sum of the bundles, and so it is
+//! served in its turn and can reserve. When it has all of that, the [ledger](super::ledger) has more resources: those
+//! of the group, by names of their own. Calls and actors within the group demand these, and are served as all others.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use super::wants::Seeker;
+use super::{Caller, Job, Pool};
+use crate::demand::Demand;
+use crate::resources::Resources;
+
+/// The groups; see the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Groups(BTreeMap<u64, Group>);
+
+#[derive(Debug)]
+struct Group {
+    demand: Resources,
+    /// What it has for calls and actors.
+    offer: Resources,
+    /// With single GPUs.
+    held: Resources,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Placed,
+    Removed,
+}
+
+impl Groups {
+    /// What each has taken of the session's resources.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Resources> {
+        self.0.values().map(|group| &group.held)
+    }
+}
+
+/// What was in a group that is removed.
+pub(in crate::head) struct Evicted<C> {
+    /// The processes whose calls or actors hold something of it, each with its actor.
+    pub(in crate::head) processes: Vec<(u64, Option<u64>)>,
+    /// The callers that wanted workers in it.
+    pub(in crate::head) callers: Vec<(C, Demand)>,
+}
+
+impl<C: Caller> Pool<C> {
+    /// A group with these bundles is wanted.
+    pub(in crate::head) fn add_group(&mut self, group: u64, bundles: &[Resources], now: Instant) {
+        let mut demand = Resources::default();
+        bundles.iter().for_each(|bundle| demand.add(bundle));
+        let (offer, held) = (Resources::of_group(group, bundles), Resources::default());
+        self.wants.add_group(group, Demand::of(demand.clone()), now);
+        self.groups.0.insert(group, Group { demand, offer, held, stage: Stage::Waiting });
+    }
+
+    /// Whether a group has its resources; `None`: there is no such group, or not any more.
+    pub(in crate::head) fn is_group_placed(&self, group: u64) -> Option<bool> {
+        let group = self.groups.0.get(&group).filter(|group| group.stage != Stage::Removed)?;
+        Some(group.stage == Stage::Placed)
+    }
+
+    /// What a group demands fits.
+    pub(super) fn place_group(&mut self, group: u64) {
+        let Some(group) = self.groups.0.get_mut(&group) else { return };
+        group.stage = Stage::Placed;
+        self.ledger.replace(&mut group.held, group.demand.clone());
+        self.ledger.add_group(&group.offer);
+    }
+
+    /// Removes a group. What is in it must end; then its resources are free.
+    pub(in crate::head) fn remove_group(&mut self, number: u64) -> Evicted<C> {
+        let mut evicted = Evicted { processes: Vec::new(), callers: Vec::new() };
+        let Some(group) = self.groups.0.get_mut(&number).filter(|group| group.stage != Stage::Removed) else {
+            return evicted;
+        };
+        group.stage = Stage::Removed;
+        for want in self.wants.remove_group(number) {
+            if let Seeker::Caller(caller) = want.seeker {
+                evicted.callers.push((caller, want.demand));
+            }
+        }
+        for (token, worker) in self.workers.all() {
+            if worker.held.group() == Some(number)
+                || worker.demand.group() == Some(number) && !worker.is_idle()
+            {
+                let actor = match worker.job {
+                    Job::Actor { actor } => Some(actor),
+                    _ => None,
+                };
+                evicted.processes.push((token, actor));
+            }
+        }
+        self.settle_groups();
+        evicted
+    }
+
+    /// Gives back what removed groups have taken, of those in which nothing runs any more.
+    pub(super) fn settle_groups(&mut self) {
+        if !self.groups.0.values().any(|group| group.stage == Stage::Removed) {
+            return;
+        }
+        let in_use: HashSet<u64> = self.workers.all().filter_map(|(_, worker)| worker.held.group()).collect();
+        let ledger = &mut self.ledger;
+        let is_over =
+            |number: &u64, group: &mut Group| group.stage == Stage::Removed && !in_use.contains(number);
+        for (_, mut group) in self.groups.0.extract_if(.., is_over) {
+            if !group.held.is_nothing() {
+                ledger.remove_group(&group.offer);
+            }
+            ledger.replace(&mut group.held, Resources::default());
+        }
+    }
+}
