@@ -114,10 +114,7 @@ impl PreparedFunction {
     }
 
     /// Pickles `remote` of the function.
-    fn __reduce__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>, &'static str))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, NamedAttribute<'py>)> {
         static GETATTR: Attribute = Attribute::new("builtins", "getattr");
         let function = self.otherwise.bind(py).getattr(intern!(py, "__self__"))?;
         Ok((GETATTR.get(py)?.clone(), (function, "remote")))
@@ -130,6 +127,9 @@ impl PreparedFunction {
         visit.call(&self.otherwise)
     }
 }
+
+/// An object, and the name of an attribute that it has.
+type NamedAttribute<'py> = (Bound<'py, PyAny>, &'static str);
 
 /// A method of an actor. Keeps the actor alive.
 #[pyclass(frozen, module = "mobula._mobula")]
