@@ -15,15 +15,9 @@ Arrays of numpy that are put, passed or returned lie in shared memory once, and 
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-if "t" in getattr(sys, "abiflags", ""):
-    raise ImportError(
-        "mobula needs an interpreter with the global interpreter lock, and this is a free-threaded build: use "
-        "the ordinary build of the same version of Python"
-    )
-
+from mobula import _interpreter as _interpreter
 from mobula import exceptions
 from mobula._actor import ActorClass, ActorHandle, exit_actor, get_actor, kill, method
 from mobula._function import RemoteFunction

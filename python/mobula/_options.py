@@ -153,7 +153,7 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     group = getattr(strategy, "placement_group", None)
-    if group is not None and not group.is_empty:
+    if strategy is not None and group is not None and not group.is_empty:
         found["placement"] = (group._number, group.bundle_specs, strategy.placement_group_bundle_index)
     if found["memory"] is not None:
         found["memory"] = int(found["memory"])
