@@ -35,6 +35,7 @@ use self::groups::Groups;
 use self::ledger::Ledger;
 pub(super) use self::supply::NewProcess;
 use self::wants::{Seeker, Want, Wants};
+use self::worker::{BROKEN_PATIENCE, FREE_PATIENCE, START_PATIENCE};
 pub(super) use self::worker::{Job, Worker};
 use self::workers::Workers;
 use crate::demand::Demand;
@@ -59,13 +60,8 @@ mod workers;
 
 /// A worker that is not needed ends after being idle for this long.
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
-/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it
-/// hangs.
-const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest time in which a process that was told to exit may end.
 pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
-/// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
-const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing may go on for want of processes, before a caller that wants one is refused: calls whose waits have
 /// timeouts may go on by themselves.
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
@@ -76,8 +72,6 @@ const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
 const PROCESSES_MIN: usize = 2;
 /// When so many processes wait for other calls, or half of the limit, the head logs a warning.
 const BLOCKED_WORTH_SAYING: usize = 64;
-/// How long a broken process may run on. Mostly it is ending, and the way in which it ends is worth knowing.
-const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A decision that the state carries out.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,14 +1,22 @@
 //! One process of the session, and what it is used for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
 
+use super::Caller;
 use super::ledger::Ledger;
-use super::{BROKEN_PATIENCE, Caller, FREE_PATIENCE, START_PATIENCE};
 use crate::demand::Demand;
 use crate::environment::Environment;
 use crate::resources::Resources;
+
+/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it
+/// hangs.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
+pub(super) const FREE_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a broken process may run on. Mostly it is ending, and the way in which it ends is worth knowing.
+pub(super) const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A process of the session other than the driver.
 pub(in crate::head) struct Worker<C> {
