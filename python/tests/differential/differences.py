@@ -116,22 +116,7 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             "[True, True, True, False, True]",
             "memory of objects is no resource that calls demand",
         ),
-        "calls_have_different_ids": (
-            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
-            "ibute 'get_task_id'\"]",
-            "the id of a call is not known to it",
-        ),
-        "the_name_of_a_call": (
-            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
-            "ibute 'get_task_name'\"]",
-            "the name of a call is not known to it",
-        ),
         "the_current_actor": ("(True, False)", "current_actor is there where the actor has a name"),
-        "resources_of_a_call": (
-            "raises RayTaskError(AttributeError): [\"AttributeError: 'RuntimeContext' object has no attr"
-            "ibute 'get_assigned_resources'\"]",
-            "a call does not know its resources, except for its GPUs",
-        ),
     },
     "tasks": {
         "a_builtin": ("'no error: 3'", "anything that can be called can be a remote function"),
