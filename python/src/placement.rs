@@ -87,7 +87,7 @@ pub(crate) type Place = (u64, Vec<HashMap<String, f64>>, i64);
 
 pub(crate) fn placement(py: Python<'_>, (group, bundles, index): Place) -> PyResult<Placement> {
     let resolved: Result<Vec<_>, _> = bundles.into_iter().map(|amounts| bundle(amounts).resolved()).collect();
-    let bundles = resolved.map_err(|error| raised(py, error.into()))?;
+    let bundles = resolved.map_err(|error| raised(py, error))?;
     let group = mobula_runtime::PlacementGroup::from_parts(group, bundles);
     match usize::try_from(index) {
         Ok(index) => group.bundle(index).map_err(|error| raised(py, error)),
