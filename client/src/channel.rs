@@ -328,6 +328,7 @@ impl Sender {
     /// assert_eq!(sender.send(&record), Err(PushError::TooLarge));
     /// ```
     #[must_use]
+    #[inline]
     pub fn record_bytes_max(&self) -> usize {
         self.producer.record_bytes_max()
     }
@@ -351,6 +352,7 @@ impl Sender {
     /// [`PushError::Full`] while there is no room: the other end rings this client when there is, see
     /// [`Client::sleep`](crate::Client::sleep). [`PushError::TooLarge`] above
     /// [`record_bytes_max`](Self::record_bytes_max).
+    #[inline]
     pub fn send(&mut self, record: &[u8]) -> Result<u64, PushError> {
         let position = self.producer.push(record)?;
         self.found_asleep = self.channel.wake(|| self.producer.finds_idle());
@@ -361,6 +363,7 @@ impl Sender {
     // For the runtime, which spins less when it has just woken a process.
     #[doc(hidden)]
     #[must_use]
+    #[inline]
     pub fn found_asleep(&self) -> bool {
         self.found_asleep
     }
@@ -373,6 +376,7 @@ impl Sender {
     /// assert!(sender.has_room_for(100));
     /// ```
     #[must_use]
+    #[inline]
     pub fn has_room_for(&mut self, bytes: usize) -> bool {
         self.producer.has_room_for(bytes)
     }
@@ -390,6 +394,7 @@ impl Sender {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
+    #[inline]
     pub fn consumed(&mut self) -> u64 {
         self.producer.consumed()
     }
@@ -398,6 +403,7 @@ impl Sender {
     // For the runtime, which reads in it the calls that a dead worker had begun.
     #[doc(hidden)]
     #[must_use]
+    #[inline]
     pub fn mark(&self) -> u64 {
         self.producer.mark()
     }
@@ -436,6 +442,7 @@ impl Receiver {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
     }
@@ -473,6 +480,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Corrupt`] when the other end wrote an impossible position or length: drop the channel.
+    #[inline]
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
         self.consumer.next(record)
     }
@@ -489,6 +497,7 @@ impl Receiver {
     /// assert_eq!(sender.consumed(), position);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline]
     pub fn done(&mut self) {
         if self.consumer.advance() {
             self.channel.wake(|| false);

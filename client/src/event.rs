@@ -75,6 +75,7 @@ impl Events {
     /// assert!(client.events().is_empty());
     /// ```
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()
     }
@@ -90,6 +91,7 @@ impl Events {
     /// }
     /// ```
     #[must_use]
+    #[inline]
     pub fn try_next(&self) -> Option<Event> {
         // The channel itself uses a fence to find out that it is empty.
         if self.is_empty() { None } else { self.receiver.try_recv().ok() }
@@ -181,11 +183,13 @@ impl EventSource {
     }
 
     /// Whether the bell was rung for an idle ring, and [`take_idle_rung`](Self::take_idle_rung) was not called since.
+    #[inline]
     pub(crate) fn is_idle_rung(&self) -> bool {
         self.idle_rung.load(Ordering::Acquire)
     }
 
     /// The same, for the thread that looks at the idle rings now. Mostly one load.
+    #[inline]
     pub(crate) fn take_idle_rung(&self) -> bool {
         self.is_idle_rung() && self.idle_rung.swap(false, Ordering::AcqRel)
     }

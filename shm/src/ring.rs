@@ -162,6 +162,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`PushError::Full`], after which the peer rings back once there is room; [`PushError::TooLarge`].
+    #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<u64, PushError> {
         if record.len() > self.record_bytes_max() {
             return Err(PushError::TooLarge);
@@ -199,11 +200,13 @@ impl Producer {
     }
 
     /// Whether a record of this many bytes finds room now.
+    #[inline]
     pub fn has_room_for(&mut self, bytes: usize) -> bool {
         self.has_room(needed(bytes))
     }
 
     /// The position up to which the consumer has dealt with records.
+    #[inline]
     pub fn consumed(&mut self) -> u64 {
         // Acquire: everything that the consumer did with the records comes before.
         let head = self.theirs.load64_acquire(HEAD);
@@ -215,6 +218,7 @@ impl Producer {
     }
 
     /// The last [mark](Marker::set) of the consumer's process; 0 before the first. It is only that process's word.
+    #[inline]
     pub fn mark(&self) -> u64 {
         // Relaxed: it is final once the kernel has said that the process has ended.
         self.theirs.load64_relaxed(MARK)
@@ -223,12 +227,14 @@ impl Producer {
     /// Whether the consumer's process does not look at the ring, so that its bell has to be rung for the record that
     /// was published: `true` once for each time that the ring is idle. One load, which must follow a SeqCst fence
     /// behind [`push`](Self::push).
+    #[inline]
     pub fn finds_idle(&mut self) -> bool {
         // Relaxed: the fence puts what was published before the load; it pairs with the fence in `Peek::begin_idle`.
         let idle = self.theirs.load64_relaxed(IDLE);
         idle % 2 == 1 && std::mem::replace(&mut self.rung_for, idle) != idle
     }
 
+    #[inline]
     fn has_room(&mut self, needed: u64) -> bool {
         let fits = |head: u64| self.capacity - (self.tail - head) >= needed;
         fits(self.head_seen) || {
@@ -237,17 +243,20 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn offset(&self, position: u64) -> usize {
         offset(position, self.capacity)
     }
 }
 
 /// Where in an end's memory a position of its data lies. The capacity is a power of two.
+#[inline]
 fn offset(position: u64, capacity: u64) -> usize {
     DATA + (position & (capacity - 1)) as usize
 }
 
 /// Bytes that a record takes in the data.
+#[inline]
 fn needed(bytes: usize) -> u64 {
     (WORD + bytes.next_multiple_of(WORD)) as u64
 }
@@ -265,6 +274,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// Whether a record is waiting. One load.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // Acquire: as in `next`. As the sleeper's last look it comes after the sleeper's fence (see `bell`).
         self.theirs.load64_acquire(TAIL) == self.head
@@ -275,6 +285,7 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Corrupt`] when the producer wrote nonsense; the channel is of no more use.
+    #[inline]
     pub fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Corrupt> {
         // Acquire: pairs with the store in `Producer::push`; the record comes before.
         let tail = self.theirs.load64_acquire(TAIL);
@@ -301,6 +312,7 @@ impl Consumer {
 
     /// Says that the record from [`next`](Self::next) has been dealt with; `true` when the producer waits for room
     /// and its bell should be rung.
+    #[inline]
     pub fn advance(&mut self) -> bool {
         let Some(head) = self.pending.take() else { return false };
         self.head = head;
@@ -331,6 +343,7 @@ pub struct Marker {
 
 impl Marker {
     /// Replaces what was said before. One store.
+    #[inline]
     pub fn set(&self, mark: u64) {
         // Relaxed: no process reads it before this one has ended.
         self.mine.word64(MARK).store(mark, Ordering::Relaxed);
@@ -346,6 +359,7 @@ pub struct Peek {
 
 impl Peek {
     /// Whether every record that was sent has been dealt with. Two loads.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // Acquire, both: as in `Consumer::is_empty`; everything that was done with a record comes before.
         self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)

@@ -289,6 +289,7 @@ impl TableReader {
 
     /// The number of the sleep on its bell that the owner is in; `None` while it is awake. A fence and a load, for a
     /// waker that has published something.
+    #[inline]
     pub fn sleep(&self) -> Option<u32> {
         // SeqCst: puts what was published before the load; pairs with the sleeper's fence in
         // `TableWriter::begin_sleep`.

@@ -208,6 +208,7 @@ impl Client {
     // For the runtime, which has many channels.
     #[doc(hidden)]
     #[must_use]
+    #[inline]
     pub fn is_idle_rung(&self) -> bool {
         self.shared().events.is_idle_rung()
     }
@@ -215,6 +216,7 @@ impl Client {
     /// The same, for the thread that looks at all idle rings now. Mostly one load.
     #[doc(hidden)]
     #[must_use]
+    #[inline]
     pub fn take_idle_rung(&self) -> bool {
         self.shared().events.take_idle_rung()
     }
