@@ -97,8 +97,11 @@ impl ResultCell {
         }
     }
 
-    /// The failure, if the cell has failed.
+    /// The failure, if the cell has failed. One load while it is pending.
     pub(crate) fn failure(&self) -> Option<Failure> {
+        if self.phase.load(Ordering::Acquire) != READY {
+            return None;
+        }
         match &*self.state.lock() {
             State::Settled(Settled::Failed(failure)) => Some((**failure).clone()),
             _ => None,

@@ -240,6 +240,10 @@ impl<C, W> Leases<C, W> {
     /// The number of calls of this length that a worker may have.
     fn ahead(&self, nanos: u64) -> u64 {
         let few = (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX);
+        // The rest, with its divisions, is for calls that wait.
+        if self.waiting.is_empty() {
+            return few;
+        }
         let pair = if nanos <= PAIR_NANOS_MAX { 2 } else { 1 };
         let many = (AHEAD_NANOS_MANY / (nanos + 1)).clamp(pair, AHEAD_MAX);
         // At most half of a worker's share: workers that come late find calls, and all workers end together.
