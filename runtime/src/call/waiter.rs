@@ -1,7 +1,8 @@
 //! A future that waits for results, as the results see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
@@ -13,11 +14,20 @@ pub(crate) struct Waiter {
     /// A failure ends the wait.
     ends_on_failure: bool,
     waker: Mutex<Option<Waker>>,
+    began: Instant,
+    /// When the last result came.
+    ended: OnceLock<Instant>,
 }
 
 impl Waiter {
     pub(crate) fn new(results: usize, ends_on_failure: bool) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(results), ends_on_failure, waker: Mutex::new(None) })
+        Arc::new(Self {
+            left: AtomicUsize::new(results),
+            ends_on_failure,
+            waker: Mutex::new(None),
+            began: Instant::now(),
+            ended: OnceLock::new(),
+        })
     }
 
     /// Replaces the task that will be woken. The caller checks afterwards whether the results are there.
@@ -40,6 +50,16 @@ impl Waiter {
     #[must_use = "a task waits to be woken"]
     pub(crate) fn one_is_ready(&self, has_failed: bool) -> Option<Waker> {
         let is_last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last || has_failed && self.ends_on_failure { self.waker.lock().take() } else { None }
+        if !is_last && !(has_failed && self.ends_on_failure) {
+            return None;
+        }
+        let _ = self.ended.set(Instant::now());
+        self.waker.lock().take()
+    }
+
+    /// How long it took until the results were there, or until now. The time in which the task is woken does not
+    /// count.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended.get().map_or_else(|| self.began.elapsed(), |ended| ended.duration_since(self.began))
     }
 }

@@ -34,6 +34,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
             runtime.submitter.end_future(&self.waiter, &self.cells);
+            runtime.future_waited(self.waiter.took());
             if let (Some(executor), Some(head)) = (&runtime.executor, runtime.head()) {
                 executor.end_wait(head);
             }
@@ -84,7 +85,9 @@ impl Waiting {
     }
 
     /// Handles the mail, and looks whether the wait is over. If it is not, the task of `context` is woken when it is.
-    /// No system call, unless the process's background thread sleeps and has to be woken to look at the mail.
+    ///
+    /// The first poll looks for some microseconds, as a thread does before it sleeps, unless other futures wait. No
+    /// system call, unless the process's background thread sleeps and has to be woken to look at the mail.
     ///
     /// # Errors
     /// The failure of a reference, where all are waited for; [`Failure::Cancelled`]; [`Error::NotInitialized`];
@@ -107,7 +110,10 @@ impl Waiting {
         if let ready @ Poll::Ready(_) = self.look(&runtime) {
             return ready;
         }
-        runtime.look();
+        match &self.registered {
+            None => runtime.look_for_future(|| self.look(&runtime).is_ready()),
+            Some(_) => _ = runtime.look(),
+        }
         if let ready @ Poll::Ready(_) = self.look(&runtime) {
             return ready;
         }

@@ -94,7 +94,10 @@ impl ItemStream {
             Ok(runtime) => runtime,
             Err(error) => return Poll::Ready(self.fail(error.into())),
         };
-        runtime.look();
+        match &self.registered {
+            None => runtime.look_for_future(|| self.items.is_any_there() || self.cell.is_ready()),
+            Some(_) => _ = runtime.look(),
+        }
         if let Some(next) = self.next_if_there() {
             return Poll::Ready(next);
         }

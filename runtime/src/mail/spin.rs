@@ -97,9 +97,13 @@ impl Spin {
 
     /// A wait is over in which the thread slept, for the first time at `since`.
     pub(crate) fn slept(&self, since: Instant) {
-        let now = Instant::now();
-        self.is_short.store(now.duration_since(since) < SHORT, Ordering::Relaxed);
-        self.ended_nanos.store(now.duration_since(self.born).as_nanos() as u64, Ordering::Relaxed);
+        self.waited(since.elapsed());
+    }
+
+    /// A wait is over in which the thread could not look itself, and that took so long.
+    pub(crate) fn waited(&self, took: Duration) {
+        self.is_short.store(took < SHORT, Ordering::Relaxed);
+        self.ended_nanos.store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
     fn since_last_end(&self) -> Duration {

@@ -259,6 +259,29 @@ impl Waiters {
         found
     }
 
+    /// Handles the mail for a moment, as a thread does before it sleeps, until `is_over`: on behalf of a future that
+    /// would otherwise have to be woken by another thread.
+    pub(crate) fn look_for_a_moment(&self, mail: &impl Mail, mut is_over: impl FnMut() -> bool) {
+        // However much arrives for others, the thread goes on with other tasks.
+        for _ in 0..SPINS_IN_VAIN_MAX {
+            // SeqCst: before all looks, as in `wait`.
+            let arrivals = self.arrivals.load(Ordering::SeqCst);
+            if is_over() {
+                return;
+            }
+            let has_work = mail.has_work()();
+            if !has_work && !self.spin(mail, arrivals) {
+                return;
+            }
+            mail.look();
+        }
+    }
+
+    /// A future's wait is over, whose results came after this time.
+    pub(crate) fn future_waited(&self, took: Duration) {
+        self.spin.waited(took);
+    }
+
     /// Looks for news for a moment without sleeping. Returns `true` if there are any.
     fn spin(&self, mail: &impl Mail, arrivals: u64) -> bool {
         let has_work = mail.has_work();
@@ -480,5 +503,100 @@ impl<'a> Sleeper<'a> {
 impl Drop for Sleeper<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+// The models of `shm/tests/loom` include this file, and have no store.
+#[cfg(all(test, not(mobula_loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::call::with_store;
+
+    /// Mail for this thread, which arrives after some looks.
+    struct Arriving {
+        looks_before: Cell<u32>,
+        handled: Cell<u32>,
+        /// How much there is at most.
+        count: u32,
+    }
+
+    impl Mail for Arriving {
+        fn look(&self) -> bool {
+            self.handled.set(self.handled.get() + 1);
+            true
+        }
+
+        fn has_work(&self) -> impl Fn() -> bool + '_ {
+            move || match self.looks_before.get() {
+                0 => self.handled.get() < self.count,
+                left => {
+                    self.looks_before.set(left - 1);
+                    false
+                }
+            }
+        }
+
+        fn has_events(&self) -> bool {
+            false
+        }
+
+        fn is_busy(&self) -> bool {
+            false
+        }
+
+        fn calls(&self) -> u64 {
+            0
+        }
+
+        fn has_futures(&self) -> bool {
+            false
+        }
+
+        fn needs_ticks(&self) -> bool {
+            false
+        }
+
+        fn due(&self) -> Option<Instant> {
+            None
+        }
+
+        fn tick(&self) -> bool {
+            false
+        }
+    }
+
+    fn arriving(looks_before: u32, count: u32) -> Arriving {
+        Arriving { looks_before: Cell::new(looks_before), handled: Cell::new(0), count }
+    }
+
+    /// Else each result that is awaited costs two switches between threads.
+    #[test]
+    fn a_future_handles_mail_that_comes_soon_itself() {
+        with_store(|client| {
+            let waiters = Waiters::new(client.clone(), Duration::ZERO);
+            let mail = arriving(0, u32::MAX);
+            waiters.look_for_a_moment(&mail, || mail.handled.get() == 3);
+            assert_eq!(mail.handled.get(), 3, "it looks until its own result is there");
+            // With time to spin, also what is not there yet. A busy machine leaves it a few looks.
+            let waiters = Waiters::new(client.clone(), Duration::from_secs(60));
+            let mail = arriving(3, u32::MAX);
+            waiters.look_for_a_moment(&mail, || mail.handled.get() == 1);
+            assert!(mail.handled.get() == 1 || std::thread::available_parallelism().unwrap().get() == 1);
+        });
+    }
+
+    #[test]
+    fn a_future_gives_its_thread_back_however_much_arrives_for_others() {
+        with_store(|client| {
+            let waiters = Waiters::new(client.clone(), Duration::ZERO);
+            let mail = arriving(0, u32::MAX);
+            waiters.look_for_a_moment(&mail, || false);
+            assert_eq!(mail.handled.get(), SPINS_IN_VAIN_MAX);
+            let nothing = arriving(0, 0);
+            waiters.look_for_a_moment(&nothing, || false);
+            assert_eq!(nothing.handled.get(), 0);
+        });
     }
 }

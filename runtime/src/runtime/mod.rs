@@ -444,6 +444,22 @@ impl Runtime {
         self.waiters.wait(self, deadline, sleeps, awaited, || is_found().then_some(()));
     }
 
+    /// Handles the mail on behalf of a future that is about to wait. If no other future waits, it looks for a moment:
+    /// a result that comes soon then costs no switch to another thread and back. Where several wait, the executor has
+    /// other tasks to run.
+    pub(crate) fn look_for_future(&self, is_over: impl FnMut() -> bool) {
+        if self.submitter.any_future() {
+            self.look();
+        } else {
+            self.waiters.look_for_a_moment(self, is_over);
+        }
+    }
+
+    /// A future's wait is over, whose results came after this time.
+    pub(crate) fn future_waited(&self, took: Duration) {
+        self.waiters.future_waited(took);
+    }
+
     /// Waits for the next call of a worker. Calls `idle` each time before the thread sleeps.
     pub(crate) fn wait_for_work<R>(&self, idle: impl Fn(), look: impl FnMut() -> Option<R>) -> Option<R> {
         let idle = || {

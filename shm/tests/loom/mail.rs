@@ -63,6 +63,8 @@ pub(crate) mod spin {
         }
 
         pub(crate) fn slept(&self, _: Instant) {}
+
+        pub(crate) fn waited(&self, _: Duration) {}
     }
 }
 
