@@ -4,10 +4,15 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use mobula_runtime::state::{Postmortem, Why};
+use mobula_runtime::logs::{LogCursor, Logs};
+use mobula_runtime::state::{Observer, Postmortem, Why};
+use serde::Serialize;
 
 use crate::session::{Look, print, seconds};
 use crate::table::printable;
+
+/// Lines of output of a process that has ended.
+const LAST_LINES: usize = 10;
 
 /// Says why a call, a process, an actor or an object does not go on: what it waits for, and what that waits for, to
 /// the end.
@@ -20,7 +25,8 @@ pub(crate) struct WhyCommand {
     look: Look,
 }
 
-/// Shows what a process did last that has ended: its call, its waits, its last events, and what failed with it.
+/// Shows what a process did last that has ended: its call, its waits, its last events and lines of output, and what
+/// failed with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PostmortemCommand {
     /// A process (4711); an actor's name, or its number (actor:3). Without it: all that are known, the last first.
@@ -59,42 +65,67 @@ fn why_text(why: &Why) -> String {
     text
 }
 
+/// What is known of a process that has ended, and what it printed last.
+#[derive(Debug, Serialize)]
+struct Remains {
+    #[serde(flatten)]
+    found: Postmortem,
+    /// The last lines, the last of them last.
+    output: Vec<String>,
+}
+
 impl PostmortemCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let snapshot = self.look.look()?;
+        let socket = self.look.socket()?;
+        let snapshot = Observer::connect(&socket)?.look()?;
+        let logs = Logs::of_session(&socket);
+        let remains = |found: Postmortem| Remains { output: last_lines(&logs, found.pid), found };
         match &self.target {
             Some(target) => {
-                let found = snapshot.postmortem(target)?;
-                self.look.show(&found, || postmortem_text(&found))
+                let found = remains(snapshot.postmortem(target)?);
+                self.look.show(&found, || found.to_text())
             }
             None => {
-                let all = snapshot.postmortems();
+                let all: Vec<Remains> = snapshot.postmortems().into_iter().map(remains).collect();
                 self.look.show(&serde_json::json!({ "processes": all }), || match all.is_empty() {
                     true => "no process of this session has ended whose events are kept\n".to_owned(),
-                    false => all.iter().map(postmortem_text).collect::<Vec<_>>().join("\n"),
+                    false => all.iter().map(Remains::to_text).collect::<Vec<_>>().join("\n"),
                 })
             }
         }
     }
 }
 
-fn postmortem_text(found: &Postmortem) -> String {
-    let reason = found.reason.as_deref().unwrap_or("unknown");
-    let mut text = format!("process {} ({}): {reason}\n", found.pid, printable(&found.label));
-    if let (Some(task), Some(function)) = (&found.task, &found.function) {
-        let _ = writeln!(text, "  it ran {} (call {task})", printable(function));
+/// The last lines that a process printed; none if the session keeps no log files.
+fn last_lines(logs: &Logs, pid: u32) -> Vec<String> {
+    let lines = logs.read(&mut LogCursor::default(), |of| of == pid).unwrap_or_default();
+    let first = lines.len().saturating_sub(LAST_LINES);
+    lines[first..].iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()
+}
+
+impl Remains {
+    fn to_text(&self) -> String {
+        let Self { found, output } = self;
+        let reason = found.reason.as_deref().unwrap_or("unknown");
+        let mut text = format!("process {} ({}): {reason}\n", found.pid, printable(&found.label));
+        if let (Some(task), Some(function)) = (&found.task, &found.function) {
+            let _ = writeln!(text, "  it ran {} (call {task})", printable(function));
+        }
+        for wait in &found.waits {
+            let _ = writeln!(text, "  it waited for {}", printable(wait));
+        }
+        for task in &found.lost_tasks {
+            let _ = writeln!(text, "  lost with it: {}", printable(task));
+        }
+        let end = found.events.last().map_or(0.0, |event| event.at);
+        for event in &found.events {
+            let _ = writeln!(text, "  {:>10} before: {}", seconds(end - event.at), printable(&event.text));
+        }
+        for line in output {
+            let _ = writeln!(text, "  it printed: {}", printable(line));
+        }
+        text
     }
-    for wait in &found.waits {
-        let _ = writeln!(text, "  it waited for {}", printable(wait));
-    }
-    for task in &found.lost_tasks {
-        let _ = writeln!(text, "  lost with it: {}", printable(task));
-    }
-    let end = found.events.last().map_or(0.0, |event| event.at);
-    for event in &found.events {
-        let _ = writeln!(text, "  {:>10} before: {}", seconds(end - event.at), printable(&event.text));
-    }
-    text
 }
 
 impl TimelineCommand {

@@ -2,22 +2,29 @@
 //! told to stop, `status` shows what is in one. The others look at a session: what runs and waits in it, and why.
 //!
 //! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
-//! make no sense are exit code 2, with an explanation.
+//! make no sense are exit code 2, with an explanation. Commands that name a part of a session have
+//! [more](control::EXIT_CODES).
 
+mod control;
 mod explain;
+mod help;
 mod list;
 mod live;
+mod logs;
+mod metrics;
 mod session;
+mod stack;
 mod start;
 mod status;
 mod stop;
 mod table;
+mod top;
 mod view;
 
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use mobula_store::command::StoreCommand;
 
 /// Tasks, actors and objects for the processes of one machine, on shared memory.
@@ -39,15 +46,23 @@ enum Command {
     Postmortem(explain::PostmortemCommand),
     Timeline(explain::TimelineCommand),
     View(view::ViewCommand),
+    Logs(logs::LogsCommand),
+    Stack(stack::StackCommand),
+    Top(top::TopCommand),
+    Metrics(metrics::MetricsCommand),
+    Kill(control::KillCommand),
+    Cancel(control::CancelCommand),
     Store(StoreCommand),
 }
 
 fn main() -> ExitCode {
-    match run(Options::parse().command) {
+    let matches = help::grouped(Options::command()).get_matches();
+    let options = Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(options.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            control::exit_code(&*error).into()
         }
     }
 }
@@ -64,5 +79,11 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Postmortem(postmortem) => postmortem.run(),
         Command::Timeline(timeline) => timeline.run(),
         Command::View(view) => view.run(),
+        Command::Logs(logs) => logs.run(),
+        Command::Stack(stack) => stack.run(),
+        Command::Top(top) => top.run(),
+        Command::Metrics(metrics) => metrics.run(),
+        Command::Kill(kill) => kill.run(),
+        Command::Cancel(cancel) => cancel.run(),
     }
 }

@@ -292,12 +292,14 @@ fn the_timeline_is_what_trace_viewers_read() {
 #[test]
 fn what_is_not_there_is_an_error_in_one_line() {
     let watched = session(1);
-    common::check_refused(
+    common::check_fails(
+        3,
         ["why", "1.1", "--socket", &watched.socket],
         Path::new("/nowhere"),
         &["1.1", "no task"],
     );
-    common::check_refused(
+    common::check_fails(
+        3,
         ["postmortem", "1", "--socket", &watched.socket],
         Path::new("/nowhere"),
         &["no task"],

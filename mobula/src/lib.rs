@@ -51,6 +51,7 @@ mod arguments;
 pub mod arrow;
 mod cancel;
 mod completed;
+mod event;
 mod function;
 mod future;
 #[cfg(feature = "fuzzing")]
@@ -58,6 +59,7 @@ mod future;
 pub mod fuzzing;
 mod host;
 mod invocation;
+pub mod metrics;
 mod object_ref;
 mod panics;
 mod portable;
@@ -106,6 +108,8 @@ pub use crate::actor::{
 pub use crate::arguments::IntoArg;
 pub use crate::cancel::{CancelOnDrop, cancel, cancel_with, cancelled, is_cancelled};
 pub use crate::completed::{AsCompleted, as_completed};
+#[cfg(feature = "tracing")]
+pub use crate::event::TracingLayer;
 pub use crate::future::{GetAllFuture, GetFuture, WaitFuture, get_async, wait_async};
 pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wait};
 pub use crate::ref_stream::ObjectRefStream;
@@ -117,6 +121,8 @@ pub use crate::takeover::become_worker;
 #[doc(hidden)]
 pub mod __private {
     pub use linkme;
+
+    pub use crate::event::EventNumber;
 
     pub use crate::actor::{Create, MethodCall, RawActor};
     pub use crate::arguments::IntoArg;

@@ -112,6 +112,8 @@ pub fn stop(address: impl AsRef<Path>) -> Result<()> {
 /// | `MOBULA_SESSION_DIR` | [`session_dir`](Self::session_dir) | `/run/user/1000/mobula` |
 /// | `MOBULA_NAMESPACE` | [`namespace`](Self::namespace) | `tests` |
 /// | `MOBULA_FORWARD_OUTPUT` | [`forward_output`](Self::forward_output) | `0`, `1` |
+/// | `MOBULA_LOG_DIR` | [`log_dir`](Self::log_dir) | `/var/log/mobula` |
+/// | `MOBULA_LOG_BYTES_MAX` | [`log_bytes_max`](Self::log_bytes_max) | `1G`, `0` |
 /// | `MOBULA_SPIN_US` | [`spin`](Self::spin), in microseconds | `30` |
 /// | `MOBULA_MEMORY_USAGE_THRESHOLD` | [`memory_usage_threshold`](Self::memory_usage_threshold) | `0.95` |
 /// | `MOBULA_MEMORY_MONITOR_INTERVAL_MS` | [`memory_monitor_interval`] | `250`, `0` |
@@ -380,7 +382,7 @@ impl Builder {
     }
 
     /// Whether the output of workers and actors appears in this process's output, each line with a prefix that names
-    /// the process. If not, it is discarded. Default: yes.
+    /// the process. If not, it is in the [log files](Self::log_bytes_max) alone. Default: yes.
     ///
     /// ```
     /// #[mobula::remote]
@@ -395,6 +397,35 @@ impl Builder {
     /// ```
     pub fn forward_output(mut self, forward: bool) -> Self {
         self.options.forward_output = Some(forward);
+        self
+    }
+
+    /// The directory in which the log files of workers are kept when the session has ended: in a directory there that
+    /// has the session's name, which nobody removes. `mobula logs --dir` reads them. Default: none, and log files go
+    /// with the session.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let kept = directory.path().join("logs");
+    /// let _mobula = mobula::Builder::new().log_dir(&kept).init()?;
+    /// assert_eq!(kept.read_dir().unwrap().count(), 1);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn log_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.options.log_dir = Some(directory.into());
+        self
+    }
+
+    /// The most bytes of log files of workers, which `mobula logs` shows. A process may have an eighth of them; the
+    /// output that was printed longest ago goes first, and a line says so. With 0 there are no log files. They are
+    /// written by a thread of this process, and cost the workers nothing. Default: 64 MiB.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().log_bytes_max(1 << 30).init()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn log_bytes_max(mut self, bytes: u64) -> Self {
+        self.options.log_bytes_max = Some(bytes);
         self
     }
 

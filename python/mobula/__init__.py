@@ -23,6 +23,7 @@ from mobula._actor import ActorClass, ActorHandle, exit_actor, get_actor, kill, 
 from mobula._function import RemoteFunction
 from mobula._mobula import ObjectRef, __version__
 from mobula._objects import cancel, get, put, wait
+from mobula._recorded import mark, span
 from mobula._remote import remote
 from mobula._session import (
     available_resources,
@@ -58,12 +59,14 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "mark",
     "method",
     "nodes",
     "put",
     "remote",
     "shared",
     "shutdown",
+    "span",
     "util",
     "wait",
 ]

@@ -1,9 +1,9 @@
 //! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
 //!
 //! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
-//! results and actors. `prepared` makes calls, whose parts `call` has, and `rust`
-//! those of Rust programs; `stream` and `waiting` are other ways to
-//! wait. `plasma` is a client of a store by itself. In a worker, which is another interpreter, `host` runs the calls.
+//! results and actors. `prepared` makes calls, whose parts `call` has, and `rust` those of Rust programs; `stream` and
+//! `waiting` are other ways to wait. `recorded` has metrics, marks and spans. `plasma` is a client of a store by
+//! itself. In a worker, which is another interpreter, `host` runs the calls.
 //! The classes and functions that users see are in the Python package.
 //!
 //! The interpreter's lock is never held while a thread waits, and no lock of this crate is held while Python code runs.
@@ -17,6 +17,7 @@ mod options;
 mod placement;
 mod plasma;
 mod prepared;
+mod recorded;
 mod reference;
 mod reply;
 mod rust;
@@ -41,6 +42,8 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plasma::PlasmaObject>()?;
     module.add_class::<prepared::PreparedFunction>()?;
     module.add_class::<prepared::PreparedMethod>()?;
+    module.add_class::<recorded::Series>()?;
+    module.add_class::<recorded::Span>()?;
     module.add_class::<reference::ObjectRef>()?;
     module.add_class::<reply::Reply>()?;
     module.add_class::<rust::RustActor>()?;
@@ -61,6 +64,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(host::running_call, module)?)?;
     module.add_function(wrap_pyfunction!(session::process_id, module)?)?;
     module.add_function(wrap_pyfunction!(plasma::run_store, module)?)?;
+    module.add_function(wrap_pyfunction!(recorded::mark, module)?)?;
     module.add_function(wrap_pyfunction!(reference::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(reference::get, module)?)?;
     module.add_function(wrap_pyfunction!(reference::put, module)?)?;

@@ -122,3 +122,18 @@ def test_metrics_are_collected() -> None:
     assert found["calls_of_the_test"] == {(("kind", "a"),): 3.5}
     assert found["level_of_the_test"] == {(): 7.0}
     assert found["times_of_the_test"] == {(): [2, 1, 1]}
+
+
+def test_metrics_of_odd_tags_are_kept() -> None:
+    counter = Counter("odd_tags_of_the_test", tag_keys=("a-b",))
+    counter.inc(2, tags={"a-b": 'x "y"'})
+    assert collected()["odd_tags_of_the_test"] == {(("a-b", 'x "y"'),): 2.0}
+
+
+def test_marks_and_spans_are_recorded() -> None:
+    ray.mark("epoch", 3)
+    span = ray.span("outer")
+    with span, span:
+        ray.mark("inside")
+    with pytest.raises(ZeroDivisionError), ray.span("fails"):
+        raise ZeroDivisionError

@@ -22,6 +22,7 @@
 #![warn(missing_debug_implementations)]
 
 mod call;
+pub mod control;
 mod definition;
 mod demand;
 mod entry;
@@ -35,7 +36,9 @@ mod front;
 pub mod fuzzing;
 mod head;
 mod host;
+pub mod logs;
 mod mail;
+pub mod metrics;
 mod process;
 mod record;
 mod resources;

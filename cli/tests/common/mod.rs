@@ -34,15 +34,25 @@ pub fn run(words: impl IntoIterator<Item = impl AsRef<OsStr>>, runtime_directory
     Running { child: Some(child) }.output()
 }
 
-/// Checks that the program fails with one line that contains all of `expected`.
+/// Checks that the program fails with exit code 1, and one line that contains all of `expected`.
 pub fn check_refused(
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    runtime_directory: &Path,
+    expected: &[&str],
+) {
+    check_fails(1, words, runtime_directory, expected);
+}
+
+/// Checks that the program fails with this exit code, and one line that contains all of `expected`.
+pub fn check_fails(
+    code: i32,
     words: impl IntoIterator<Item = impl AsRef<OsStr>>,
     runtime_directory: &Path,
     expected: &[&str],
 ) {
     let output = run(words, runtime_directory);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(output.stdout.is_empty());
     assert!(text.starts_with("error: ") && text.lines().count() == 1, "not one line of error: {text:?}");
     for expected in expected {

@@ -1,11 +1,16 @@
-"""Counters, gauges and histograms of a process: ``collected`` returns what this process has recorded."""
+"""Counters, gauges and histograms of a program.
+
+``mobula metrics`` exports those of all processes for Prometheus; ``collected`` returns what this process has recorded.
+A value is kept by the process, and written into a file of the session's: a system call for each change.
+"""
 
 from __future__ import annotations
 
-import bisect
 import re
 import threading
-from typing import Any
+from typing import Any, ClassVar
+
+from mobula._mobula import Series
 
 _Tags = dict[str, str]
 _lock = threading.Lock()
@@ -14,6 +19,9 @@ _all: dict[str, Metric] = {}
 
 class Metric:
     """What the kinds of metrics have in common: a name, and tags that tell its values apart."""
+
+    _kind: ClassVar[str] = ""
+    boundaries: list[float]
 
     def __init__(self, name: str, description: str = "", tag_keys: tuple[str, ...] | None = None) -> None:
         if not name:
@@ -31,7 +39,7 @@ class Metric:
         with _lock:
             # Objects of one name, as of a function that is called twice, are one metric.
             known = _all.setdefault(name, self)
-            self._values: dict[tuple[tuple[str, str], ...], Any] = known._values if known is not self else {}
+            self._values: dict[tuple[tuple[str, str], ...], Series] = known._values if known is not self else {}
 
     def set_default_tags(self, default_tags: _Tags) -> Metric:
         """Set the tags that values have where nothing else is said."""
@@ -63,6 +71,21 @@ class Metric:
             raise ValueError(f"Missing value for tag key(s): {','.join(missing)}.")
         return tuple((key, given[key]) for key in self._keys)
 
+    def _series(self, tags: _Tags | None) -> Series:
+        place = self._tagged(tags)
+        series = self._values.get(place)
+        if series is None:
+            # Names of labels are more limited than names of tags.
+            labels = [(re.sub(r"\W", "_", name, flags=re.ASCII), value) for name, value in place]
+            bounds = [float(bound) for bound in getattr(self, "boundaries", [])]
+            series = Series(self._kind, self._name, self._description, labels, bounds)
+            with _lock:
+                series = self._values.setdefault(place, series)
+        return series
+
+    def _value(self, series: Series) -> Any:
+        return series.values()[0]
+
     def __reduce__(self) -> Any:
         return (type(self), (self._name, self._description, self._keys), {"_default_tags": self._default_tags})
 
@@ -70,19 +93,21 @@ class Metric:
 class Counter(Metric):
     """A number that grows."""
 
+    _kind = "counter"
+
     def inc(self, value: float = 1.0, tags: _Tags | None = None) -> None:
         """Add to the value."""
         if not isinstance(value, int | float):
             raise TypeError(f"value must be int or float, got {type(value)}.")
         if value <= 0:
             raise ValueError(f"value must be >0, got {value}")
-        place = self._tagged(tags)
-        with _lock:
-            self._values[place] = self._values.get(place, 0.0) + value
+        self._series(tags).add(float(value))
 
 
 class Gauge(Metric):
     """A number that goes up and down."""
+
+    _kind = "gauge"
 
     def set(self, value: float | None, tags: _Tags | None = None) -> None:
         """Set the value. ``None`` changes nothing."""
@@ -90,13 +115,13 @@ class Gauge(Metric):
             return
         if not isinstance(value, int | float):
             raise TypeError(f"value must be int or float, got {type(value)}.")
-        place = self._tagged(tags)
-        with _lock:
-            self._values[place] = float(value)
+        self._series(tags).set(float(value))
 
 
 class Histogram(Metric):
     """How many values lie between boundaries."""
+
+    _kind = "histogram"
 
     def __init__(
         self,
@@ -116,10 +141,10 @@ class Histogram(Metric):
         """Count a value."""
         if not isinstance(value, int | float):
             raise TypeError(f"value must be int or float, got {type(value)}.")
-        place = self._tagged(tags)
-        with _lock:
-            counts = self._values.setdefault(place, [0] * (len(self.boundaries) + 1))
-            counts[bisect.bisect_left(self.boundaries, value)] += 1
+        self._series(tags).observe(float(value))
+
+    def _value(self, series: Series) -> Any:
+        return [int(count) for count in series.values()[:-1]]
 
     @property
     def info(self) -> dict[str, Any]:
@@ -134,10 +159,10 @@ class Histogram(Metric):
 def collected() -> dict[str, dict[tuple[tuple[str, str], ...], Any]]:
     """Return the values of this process: of each metric, by their tags. Those of a histogram are its counts."""
     with _lock:
-        return {
-            name: {tags: list(value) if isinstance(value, list) else value for tags, value in metric._values.items()}
-            for name, metric in _all.items()
-        }
+        metrics = [(name, metric, dict(metric._values)) for name, metric in _all.items()]
+    return {
+        name: {tags: metric._value(series) for tags, series in values.items()} for name, metric, values in metrics
+    }
 
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metric", "collected"]

@@ -14,6 +14,7 @@ mod foreign;
 mod groups;
 mod memory;
 mod names;
+mod orders;
 mod output;
 mod pool;
 mod processes;

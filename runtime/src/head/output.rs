@@ -1,6 +1,7 @@
-//! The output of workers, from their pipes to this process's own output.
+//! The output of workers, from their pipes to log files, and to this process's own output.
 //!
-//! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of the output.
+//! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of the output. The
+//! log files come first: they have all lines that a reader of the output keeps waiting.
 //! Nothing is lost while the session lives: while the output that was read cannot be written, the head reads no pipes,
 //! and workers that print wait. The pipes of a process that has ended are kept until they are empty. Output is lost
 //! only if the driver's output is closed, or its reader has not read it when the session ends; a message on standard
@@ -12,11 +13,12 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::process::output::{self, OutputSink, Prefixer, Stream};
+use crate::logs::LogFiles;
+use crate::process::output::{self, Lines, OutputSink, Splitter, Stream};
 
 /// The most pieces of output that wait to be written. Beyond that, workers wait.
 const QUEUE_PIECES: usize = 16;
@@ -36,7 +38,7 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Output {
     /// The channel to the thread that writes. `None` at the end.
-    pieces: Option<Sender<(Stream, Vec<u8>)>>,
+    pieces: Option<Sender<Piece>>,
     /// Disconnected when that thread has ended.
     written: Receiver<()>,
     /// Bytes that were read and are not written yet.
@@ -47,41 +49,80 @@ pub(super) struct Output {
     lost_bytes: u64,
 }
 
+/// Where the output of workers goes.
+#[derive(Debug)]
+pub(super) struct Destinations {
+    /// Log files.
+    pub(super) logs: Option<LogFiles>,
+    /// Whether it goes to this process's own output, too.
+    pub(super) is_forwarded: bool,
+    /// What takes it there in place of that.
+    pub(super) sink: Option<OutputSink>,
+    failed: [bool; 2],
+}
+
+/// What one pipe had at a time.
+#[derive(Debug)]
+struct Piece {
+    stream: Stream,
+    pid: u32,
+    at: SystemTime,
+    lines: Lines,
+}
+
 /// One output stream of one worker.
 #[derive(Debug)]
 pub(super) struct Pipe {
     stream: Stream,
     pid: u32,
     reader: File,
-    prefixer: Prefixer,
+    splitter: Splitter,
     /// How many more pieces are read, when the process has ended.
     pieces_left: usize,
 }
 
+impl Destinations {
+    pub(super) fn new(logs: Option<LogFiles>, is_forwarded: bool, sink: Option<OutputSink>) -> Self {
+        Self { logs, is_forwarded, sink, failed: [false; 2] }
+    }
+
+    /// Writes a piece. May wait for the reader of this process's output.
+    fn write(&mut self, Piece { stream, pid, at, lines }: &Piece) {
+        if let Some(logs) = &mut self.logs
+            && let Err(error) = logs.write(*pid, *stream, *at, lines)
+        {
+            output::say(format_args!("what workers print is in no log file from now on: {error}"));
+            self.logs = None;
+        }
+        if !self.is_forwarded {
+            return;
+        }
+        let bytes = lines.prefixed(*pid);
+        let taken = self.sink.as_ref().map_or(Ok(false), |sink| sink.take(*stream == Stream::Stderr, &bytes));
+        let result = taken.and_then(|taken| if taken { Ok(()) } else { stream.write_all(&bytes) });
+        let failed = &mut self.failed[*stream as usize];
+        if let Err(error) = &result
+            && !*failed
+        {
+            let text = format!("what workers print cannot be written to {stream} and is lost: {error}");
+            output::say(text);
+        }
+        *failed = result.is_err();
+    }
+}
+
 impl Output {
-    /// Starts the thread that writes: into `sink`, or where that does not take it, into this process's own output.
-    pub(super) fn new(sink: Option<OutputSink>) -> Self {
-        let (sender, pieces) = bounded::<(Stream, Vec<u8>)>(QUEUE_PIECES);
+    /// Starts the thread that writes.
+    pub(super) fn new(mut destinations: Destinations) -> Self {
+        let (sender, pieces) = bounded::<Piece>(QUEUE_PIECES);
         let (ends, written) = bounded(0);
         let waiting_bytes = Arc::new(AtomicU64::new(0));
         let waiting = waiting_bytes.clone();
         let write = move || {
             let _ends: Sender<()> = ends;
-            let mut failed = [false; 2];
-            for (stream, bytes) in pieces {
-                let taken =
-                    sink.as_ref().map_or(Ok(false), |sink| sink.take(stream == Stream::Stderr, &bytes));
-                let result = taken.and_then(|taken| if taken { Ok(()) } else { stream.write_all(&bytes) });
-                waiting.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-                let failed = &mut failed[stream as usize];
-                if let Err(error) = &result
-                    && !*failed
-                {
-                    let text =
-                        format!("what workers print cannot be written to {stream} and is lost: {error}");
-                    output::say(text);
-                }
-                *failed = result.is_err();
+            for piece in pieces {
+                destinations.write(&piece);
+                waiting.fetch_sub(piece.lines.bytes(), Ordering::Relaxed);
             }
         };
         let thread =
@@ -100,7 +141,7 @@ impl Output {
             stream,
             pid,
             reader: reader.into(),
-            prefixer: Prefixer::default(),
+            splitter: Splitter::default(),
             pieces_left: PIECES_AFTER_END,
         }
     }
@@ -159,9 +200,9 @@ impl Output {
                     return Found::End;
                 }
                 Ok(count) => {
-                    let mut lines = Vec::new();
-                    pipe.prefixer.push(&bytes[..count], pipe.pid, &mut lines);
-                    self.send(pipe.stream, lines);
+                    let mut lines = Lines::default();
+                    pipe.splitter.push(&bytes[..count], &mut lines);
+                    self.send(pipe, lines);
                     return Found::Piece;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -171,16 +212,17 @@ impl Output {
     }
 
     fn finish(&self, pipe: &mut Pipe) {
-        let mut lines = Vec::new();
-        pipe.prefixer.finish(pipe.pid, &mut lines);
-        self.send(pipe.stream, lines);
+        let mut lines = Lines::default();
+        pipe.splitter.finish(&mut lines);
+        self.send(pipe, lines);
     }
 
-    fn send(&self, stream: Stream, lines: Vec<u8>) {
+    fn send(&self, pipe: &Pipe, lines: Lines) {
         let Some(pieces) = self.pieces.as_ref().filter(|_| !lines.is_empty()) else { return };
-        let bytes = lines.len() as u64;
+        let bytes = lines.bytes();
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if pieces.try_send((stream, lines)).is_err() {
+        let piece = Piece { stream: pipe.stream, pid: pipe.pid, at: SystemTime::now(), lines };
+        if pieces.try_send(piece).is_err() {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

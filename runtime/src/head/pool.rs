@@ -388,6 +388,11 @@ impl<C: Caller> Pool<C> {
         Some(self.workers.get(token)?.pid)
     }
 
+    /// The process with a pid.
+    pub(super) fn token_of_pid(&self, pid: u32) -> Option<u64> {
+        self.workers.all().find(|(_, worker)| worker.pid == pid).map(|(token, _)| token)
+    }
+
     // ---- deciding ----
 
     /// A process of the usual environment without work.

@@ -17,10 +17,11 @@ use mobula_client::OwnerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollTimeout;
 
-use super::output::{self, Output, Pipe};
+use super::output::{self, Destinations, Output, Pipe};
 use super::watches::Watches;
 use crate::environment::{Environment, VISIBLE_GPUS};
 use crate::error::ExitReason;
+use crate::logs::LogFiles;
 use crate::process::child::Child;
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
@@ -42,6 +43,10 @@ pub(crate) struct WorkerOptions {
     pub(crate) forward_output: bool,
     /// Where it goes; `None`: to this process's own output.
     pub(crate) output: Option<OutputSink>,
+    /// The directory in which log files are kept; `None`: they go with the session.
+    pub(crate) log_dir: Option<PathBuf>,
+    /// The most bytes of log files; 0: there are none.
+    pub(crate) log_bytes_max: u64,
     pub(crate) spin: Duration,
     /// The resources of the session.
     pub(crate) resources: Resources,
@@ -66,14 +71,32 @@ pub(crate) struct Processes {
     token_last: u64,
     /// Processes whose stack has overflowed, and that have not ended.
     overflowed: HashSet<u64>,
+    /// Whether workers print into pipes.
+    reads_output: bool,
     output: Output,
 }
 
 #[derive(Debug)]
 struct Process {
     child: Child,
-    /// Standard output and standard error. `None` if they are not forwarded, or closed.
+    /// Standard output and standard error. `None` if nobody reads them, or they are closed.
     pipes: [Option<Pipe>; 2],
+}
+
+/// The log files of the session.
+fn log_files(options: &WorkerOptions) -> std::io::Result<Option<LogFiles>> {
+    let Some(session) = options.socket.parent().filter(|_| options.log_bytes_max > 0) else {
+        return Ok(None);
+    };
+    let kept = options.log_dir.as_deref();
+    let files = LogFiles::new(session, kept, options.log_bytes_max).map_err(|error| {
+        let directory = kept.unwrap_or(session).display();
+        std::io::Error::new(
+            error.kind(),
+            format!("no directory for log files can be made in {directory}: {error}"),
+        )
+    })?;
+    Ok(Some(files))
 }
 
 /// The key of a pipe of the process with a token. A token is a process id and 32 bits.
@@ -90,10 +113,23 @@ impl Processes {
     pub(crate) fn new(options: WorkerOptions, head: OwnerId) -> std::io::Result<Self> {
         let token_last = u64::from(std::process::id()) << 32;
         let (ends, pipes) = (Watches::new()?, Watches::new()?);
-        let (running, overflowed, output) =
-            (HashMap::new(), HashSet::new(), Output::new(options.output.clone()));
+        let logs = log_files(&options)?;
+        let reads_output = options.forward_output || logs.is_some();
+        let destinations = Destinations::new(logs, options.forward_output, options.output.clone());
+        let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new(destinations));
         let spawner = Spawner::new();
-        Ok(Self { options, head, spawner, running, ends, pipes, token_last, overflowed, output })
+        Ok(Self {
+            options,
+            head,
+            spawner,
+            running,
+            ends,
+            pipes,
+            token_last,
+            overflowed,
+            reads_output,
+            output,
+        })
     }
 
     /// Starts a worker in an environment, with the GPUs of these numbers. Returns its token and its process id.
@@ -109,14 +145,14 @@ impl Processes {
             head: self.head,
             token,
             lifeline: self.options.lifeline.watched(),
-            forward_output: self.options.forward_output,
+            labels_output: self.reads_output,
             spin: self.options.spin,
             resources: self.options.resources.clone(),
             environment: environment.told(),
             namespace: self.options.namespace.clone(),
             gpus,
         });
-        let output = || if self.options.forward_output { Stdio::piped() } else { Stdio::null() };
+        let output = || if self.reads_output { Stdio::piped() } else { Stdio::null() };
         let launch = environment.program().unwrap_or(&self.options.launch);
         let mut command = launch.command("mobula-worker", &role.to_argument());
         environment.apply(&mut command);

@@ -25,6 +25,7 @@ use super::foreign::{Foreign, numbers_of};
 use super::groups::Groups;
 use super::memory::Monitor;
 use super::names::SharedNames;
+use super::orders::Orders;
 use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
 use super::processes::Processes;
 use super::share::Share;
@@ -53,9 +54,10 @@ pub(super) struct State {
     groups: Groups,
     /// The processes that are killed because their placement groups were removed.
     evicted: HashSet<u64>,
+    pub(super) orders: Orders,
     deadlocks: Deadlocks,
     /// The links by the processes at their other ends.
-    links: HashMap<OwnerId, Arc<Link>>,
+    pub(super) links: HashMap<OwnerId, Arc<Link>>,
     memory: Option<Monitor>,
     /// The part in a session that other drivers share.
     pub(super) share: Option<Share>,
@@ -87,6 +89,7 @@ impl State {
             ends: Ends::default(),
             groups: Groups::default(),
             evicted: HashSet::new(),
+            orders: Orders::default(),
             deadlocks: Deadlocks::default(),
             links: HashMap::new(),
             memory,
@@ -238,6 +241,11 @@ impl State {
                 }
             }
             ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
+            ToHead::KillProcess { request, pid } => self.kill_process(from, request, pid),
+            ToHead::CancelCall { request, process, cancel } => {
+                self.cancel_call(from, request, process, cancel);
+            }
+            ToHead::CallCancelled { request, outcome } => self.orders.answered(from.peer, request, outcome),
         }
     }
 
@@ -284,6 +292,7 @@ impl State {
         self.deaths.on_caller_gone(link);
         self.ends.on_caller_gone(link);
         self.groups.on_caller_gone(link);
+        self.orders.on_link_gone(link);
         if let Some(foreign) = &mut self.foreign {
             foreign.on_link_closed(link);
         }
@@ -343,7 +352,8 @@ impl State {
         {
             let _ = ended.send(late);
         }
-        let Self { ends, actors, pool, .. } = self;
+        let Self { ends, orders, actors, pool, .. } = self;
+        orders.look(|token| pool.is_there(token));
         ends.answer(|actor| {
             actors.last_process(actor).is_some_and(|last| last.is_none_or(|token| !pool.is_there(token)))
         });

@@ -1,5 +1,6 @@
 //! The mail: the records and events that arrive, how records are sent, and which thread handles them.
 
+pub(crate) mod ask;
 pub(crate) mod backlog;
 pub(crate) mod link;
 pub(crate) mod links;

@@ -21,6 +21,8 @@ const MARK: u8 = 0x1e;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// A longer name is no label: each line gets it, and lines may be short.
 const NAME_BYTES_MAX: usize = 128;
+/// The name of lines that have none.
+const NO_NAME: &str = "worker";
 
 static FORWARDED: AtomicBool = AtomicBool::new(false);
 
@@ -162,22 +164,74 @@ fn write(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     nix::unistd::write(descriptor, bytes).map_err(|error: Errno| error.into())
 }
 
-/// Puts prefixes before the lines of one stream of one worker.
+/// Whole lines of one stream of one worker, each with the name in the label before it.
 #[derive(Debug, Default)]
-pub(crate) struct Prefixer {
-    name: String,
+pub(crate) struct Lines {
+    /// The texts, without what separates them.
+    bytes: Vec<u8>,
+    /// The name of each, and where its text ends.
+    lines: Vec<(Arc<str>, usize)>,
+}
+
+impl Lines {
+    /// Appends a line, which is empty then.
+    pub(crate) fn push(&mut self, name: &Arc<str>, line: &mut Vec<u8>) {
+        self.bytes.append(line);
+        self.lines.push((name.clone(), self.bytes.len()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The bytes of the texts and their ends.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.bytes.len() + self.lines.len()) as u64
+    }
+
+    /// The names and the texts.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let starts = std::iter::once(0).chain(self.lines.iter().map(|(_, end)| *end));
+        starts.zip(&self.lines).map(|(start, (name, end))| (&**name, &self.bytes[start..*end]))
+    }
+
+    /// The lines with their prefixes, as they appear in the driver's output.
+    pub(crate) fn prefixed(&self, pid: u32) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes.len() + 32 * self.lines.len());
+        for (name, text) in self.iter() {
+            let _ = write!(out, "({name} pid={pid}) ");
+            out.extend_from_slice(text);
+            out.push(b'\n');
+        }
+        out
+    }
+}
+
+/// Divides one stream of one worker into lines, and finds the labels.
+#[derive(Debug)]
+pub(crate) struct Splitter {
+    name: Arc<str>,
     line: Vec<u8>,
     /// Inside a label.
     label: Option<Vec<u8>>,
 }
 
-impl Prefixer {
+impl Default for Splitter {
+    fn default() -> Self {
+        Self { name: NO_NAME.into(), line: Vec::new(), label: None }
+    }
+}
+
+impl Splitter {
     /// Appends to `out` what `bytes` complete.
-    pub(crate) fn push(&mut self, bytes: &[u8], pid: u32, out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Lines) {
         for &byte in bytes {
             match (&mut self.label, byte) {
                 (Some(label), MARK) => {
-                    self.name = String::from_utf8_lossy(label).into_owned();
+                    self.name = match label.is_empty() {
+                        true => NO_NAME.into(),
+                        false => String::from_utf8_lossy(label).into(),
+                    };
                     self.label = None;
                 }
                 (Some(label), byte) if label.len() < NAME_BYTES_MAX && !byte.is_ascii_control() => {
@@ -188,44 +242,37 @@ impl Prefixer {
                     self.line.push(MARK);
                     self.line.append(label);
                     self.label = None;
-                    self.push_output(byte, pid, out);
+                    self.push_output(byte, out);
                 }
                 (None, MARK) => {
                     // The thread that printed without ending the line has printed all of it.
-                    self.finish(pid, out);
+                    self.finish(out);
                     self.label = Some(Vec::new());
                 }
-                (None, byte) => self.push_output(byte, pid, out),
+                (None, byte) => self.push_output(byte, out),
             }
         }
     }
 
-    fn push_output(&mut self, byte: u8, pid: u32, out: &mut Vec<u8>) {
+    fn push_output(&mut self, byte: u8, out: &mut Lines) {
         if byte == b'\n' {
-            return self.end_line(pid, out);
+            return out.push(&self.name, &mut self.line);
         }
         self.line.push(byte);
         if self.line.len() >= LINE_BYTES_MAX {
-            self.end_line(pid, out);
+            out.push(&self.name, &mut self.line);
         }
     }
 
     /// The stream, or its label, has ended: a line without an end counts.
-    pub(crate) fn finish(&mut self, pid: u32, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&mut self, out: &mut Lines) {
         if let Some(mut label) = self.label.take() {
             self.line.push(MARK);
             self.line.append(&mut label);
         }
         if !self.line.is_empty() {
-            self.end_line(pid, out);
+            out.push(&self.name, &mut self.line);
         }
-    }
-
-    fn end_line(&mut self, pid: u32, out: &mut Vec<u8>) {
-        let name = if self.name.is_empty() { "worker" } else { &self.name };
-        let _ = write!(out, "({name} pid={pid}) ");
-        out.append(&mut self.line);
-        out.push(b'\n');
     }
 }
 
@@ -236,10 +283,10 @@ mod tests {
     #[test]
     fn lines_get_the_prefix_of_the_label_before_them() {
         let check = |pieces: &[&[u8]], expected: &str| {
-            let (mut prefixer, mut out) = (Prefixer::default(), Vec::new());
-            pieces.iter().for_each(|piece| prefixer.push(piece, 7, &mut out));
-            prefixer.finish(7, &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), expected);
+            let (mut splitter, mut out) = (Splitter::default(), Lines::default());
+            pieces.iter().for_each(|piece| splitter.push(piece, &mut out));
+            splitter.finish(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out.prefixed(7)), expected);
         };
         check(&[b"early\n"], "(worker pid=7) early\n");
         check(&[b"\x1ef\x1eone\ntwo\n"], "(f pid=7) one\n(f pid=7) two\n");

@@ -32,7 +32,8 @@ pub(crate) struct WorkerRole {
     /// The number by which the head knows the process.
     pub(crate) token: u64,
     pub(crate) lifeline: WatchedNumbers,
-    pub(crate) forward_output: bool,
+    /// Whether it labels its output: somebody reads it.
+    pub(crate) labels_output: bool,
     /// The resources of the session.
     pub(crate) resources: Resources,
     pub(crate) spin: std::time::Duration,
@@ -81,6 +82,9 @@ pub(crate) struct HeadRole {
     pub(crate) processes_max: usize,
     pub(crate) build_id: u64,
     pub(crate) forward_output: bool,
+    /// Where log files are kept, and how many bytes they may have.
+    pub(crate) log_dir: Option<OsString>,
+    pub(crate) log_bytes_max: u64,
     pub(crate) spin: std::time::Duration,
     pub(crate) namespace: String,
 }

@@ -9,6 +9,7 @@ pub(crate) mod told;
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -50,6 +51,8 @@ pub struct Runtime {
     pub(crate) gpus: Vec<String>,
     /// The namespace of actors for which none is named.
     pub(crate) namespace: String,
+    /// The directory of the session.
+    pub(crate) directory: Option<PathBuf>,
     /// The demand of a call without options. `None`: the session cannot meet it.
     pub(crate) usual: Option<Demand>,
     told: Told,
@@ -68,6 +71,8 @@ pub(crate) struct Place {
     pub(crate) gpus: Vec<String>,
     /// The namespace of actors for which none is named.
     pub(crate) namespace: String,
+    /// The directory of the session.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// A result that a wait needs, which is not there yet.
@@ -88,7 +93,7 @@ impl fmt::Debug for Runtime {
 
 impl Runtime {
     pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration, place: Place) -> Arc<Self> {
-        let Place { resources, environment, gpus, namespace } = place;
+        let Place { resources, environment, gpus, namespace, directory } = place;
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);
@@ -109,6 +114,7 @@ impl Runtime {
             environment,
             gpus,
             namespace,
+            directory,
             resources,
             told: Told::default(),
             links,

@@ -29,7 +29,7 @@ struct Variable {
 pub(super) const ADDRESS: &str = "MOBULA_ADDRESS";
 
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 17] = [
+const VARIABLES: [Variable; 19] = [
     Variable {
         name: ADDRESS,
         option: "address",
@@ -166,6 +166,26 @@ const VARIABLES: [Variable; 17] = [
                 "1" => true,
                 _ => return None,
             });
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_LOG_DIR",
+        option: "log_dir",
+        expected: "a directory",
+        is_given: |options| options.log_dir.is_some(),
+        set: |options, value| {
+            options.log_dir = Some(value.into());
+            Some(())
+        },
+    },
+    Variable {
+        name: "MOBULA_LOG_BYTES_MAX",
+        option: "log_bytes_max",
+        expected: BYTES,
+        is_given: |options| options.log_bytes_max.is_some(),
+        set: |options, value| {
+            options.log_bytes_max = Some(bytes(value)?);
             Some(())
         },
     },
@@ -309,6 +329,8 @@ mod tests {
             ("MOBULA_SESSION_DIR", "/run/here"),
             ("MOBULA_NAMESPACE", "mine"),
             ("MOBULA_FORWARD_OUTPUT", "0"),
+            ("MOBULA_LOG_DIR", "/logs"),
+            ("MOBULA_LOG_BYTES_MAX", "1M"),
             ("MOBULA_SPIN_US", "7"),
             ("MOBULA_MEMORY_USAGE_THRESHOLD", "0.5"),
             ("MOBULA_MEMORY_MONITOR_INTERVAL_MS", "0"),
@@ -328,6 +350,7 @@ mod tests {
         assert_eq!((options.forward_output, options.spin), (Some(false), Some(Duration::from_micros(7))));
         assert_eq!((options.memory_usage_threshold, options.task_oom_retries), (Some(0.5), Some(UNLIMITED)));
         assert_eq!(options.memory_monitor_interval, Some(Duration::ZERO));
+        assert_eq!((options.log_dir, options.log_bytes_max), (Some("/logs".into()), Some(1 << 20)));
 
         let mut given = open();
         (given.workers, given.capacity_bytes, given.forward_output) = (Some(1), Some(1 << 20), Some(true));

@@ -19,6 +19,9 @@ const WORKERS_MAX: usize = 1000;
 const MEMORY_USAGE_THRESHOLD: f64 = 0.95;
 const MEMORY_MONITOR_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The most bytes of log files.
+pub(super) const LOG_BYTES_MAX: u64 = 64 << 20;
+
 /// The options of a session, as a front fills them in. Environment variables give those that are `None`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -50,6 +53,10 @@ pub struct SessionOptions {
     pub namespace: Option<String>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
     pub forward_output: Option<bool>,
+    /// The directory in which the log files of workers are kept behind the end of the session. `None`: they go with it.
+    pub log_dir: Option<PathBuf>,
+    /// The most bytes of log files. 0: there are none. `None`: 64 MiB.
+    pub log_bytes_max: Option<u64>,
     /// Where it goes in place of this process's output.
     pub output: Option<OutputSink>,
     /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
@@ -88,6 +95,8 @@ impl SessionOptions {
             session_dir: None,
             namespace: None,
             forward_output: None,
+            log_dir: None,
+            log_bytes_max: None,
             output: None,
             spin: None,
             memory_usage_threshold: None,

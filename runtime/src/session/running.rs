@@ -3,7 +3,7 @@
 //! Everything a session has hangs on one [lifeline](crate::process::lifeline): store and workers end when the driver
 //! says so, or has ended, however that happened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use mobula_client::OwnerId;
 use mobula_client::internal::explained;
 
 use super::directory::Directory;
-use super::options::SessionOptions;
+use super::options::{LOG_BYTES_MAX, SessionOptions};
 use super::shared::joined::Joined;
 use super::store::Store;
 use super::{shared, surroundings};
@@ -122,6 +122,8 @@ impl Running {
                 launch,
                 forward_output: options.forward_output.unwrap_or(true),
                 output: options.output.clone(),
+                log_dir: options.log_dir.clone(),
+                log_bytes_max: options.log_bytes_max.unwrap_or(LOG_BYTES_MAX),
                 spin,
                 resources: resources.clone(),
                 gpus,
@@ -141,7 +143,9 @@ impl Running {
             if let Home::Shared(joined) = &mut home {
                 joined.watch(head.connector())?;
             }
-            let place = Place { resources, environment: Environment::USUAL, gpus: Vec::new(), namespace };
+            let directory = socket.parent().map(Path::to_owned);
+            let place =
+                Place { resources, environment: Environment::USUAL, gpus: Vec::new(), namespace, directory };
             let runtime = runtime.insert(Runtime::new(client, None, spin, place));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);
@@ -189,6 +193,9 @@ fn start_detached(
         processes_max: options.processes_max(options.workers_for(&joined.resources)),
         build_id: options.build_id,
         forward_output: options.forward_output.unwrap_or(true),
+        // That process may have another directory.
+        log_dir: options.log_dir.as_deref().and_then(|kept| std::path::absolute(kept).ok()).map(Into::into),
+        log_bytes_max: options.log_bytes_max.unwrap_or(LOG_BYTES_MAX),
         spin: options.spin.unwrap_or(SPIN_DEFAULT),
         namespace: namespace.to_owned(),
     };

@@ -18,6 +18,7 @@ mod workers;
 
 pub use self::actors::ActorState;
 pub use self::postmortem::{LastEvent, Postmortem};
+pub(crate) use self::snapshot::HEAD_LABEL;
 pub use self::snapshot::{HeadReport, Observer, Snapshot, Wanted};
 pub use self::summary::FunctionSummary;
 pub use self::tasks::{ArgumentSizes, TaskPhase, TaskState};

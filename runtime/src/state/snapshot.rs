@@ -1,7 +1,7 @@
 //! A look at everything at once.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mobula_client::internal::Recorded;
 use mobula_client::internal::clock::{Moment, Scale};
@@ -9,15 +9,15 @@ use mobula_client::internal::recorder::{Counts, Lane, Run, Seen, Wait};
 use mobula_client::{Client, ClientError, ConnectOptions, OwnerId, Stats};
 use serde::Serialize;
 
-use crate::mail::link::Link;
-use crate::wire::{self, FromHead, HeadState, ToHead};
+use crate::mail::ask::ask;
+use crate::wire::{FromHead, HeadState, ToHead};
 
 /// How long the head may take to answer.
 const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 /// A scale from a shorter time is not exact enough.
 const BASE_MIN: Duration = Duration::from_millis(20);
 /// What the label of the head's client begins with.
-pub(super) const HEAD_LABEL: &str = "head ";
+pub(crate) const HEAD_LABEL: &str = "head ";
 
 /// Looks at a session from outside: a client of its store that records nothing and puts nothing.
 #[derive(Debug)]
@@ -117,23 +117,10 @@ impl Observer {
 
     /// The head's answer; `None` if it gives none.
     fn ask_head(&self, head: OwnerId) -> Option<HeadState> {
-        let link = Link::new(self.client.connect_to(head).ok()?, false);
-        link.send(&ToHead::AskState, Vec::new()).ok()?;
-        let deadline = Instant::now() + HEAD_PATIENCE;
-        let mut state = None;
-        while state.is_none() && Instant::now() < deadline && !link.is_closed() {
-            link.receive(&mut |record: &mut Vec<u8>| {
-                if let Ok(FromHead::State(answer)) = wire::read(record) {
-                    state = Some(answer);
-                }
-            });
-            if state.is_none() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                self.client.sleep(Some(left.min(Duration::from_millis(50))), || link.has_work());
-            }
-        }
-        link.close();
-        state
+        ask(&self.client, head, None, &[ToHead::AskState], HEAD_PATIENCE, |record| match record {
+            FromHead::State(state) => Some(state),
+            _ => None,
+        })
     }
 }
 

@@ -7,9 +7,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Submitter;
 use super::reach::NotReached;
-use crate::call::task::Task;
+use crate::call::task::{Target, Task};
 use crate::error::{Failure, Result, TimeLimit};
-use crate::wire::{Cancel, CancelPromised};
+use crate::wire::{Cancel, CancelCall, CancelPromised, Obeyed, ToHead};
 
 impl Submitter {
     /// Cancels the chosen calls. Those that have not been sent are removed; those that have been sent are
@@ -29,6 +29,24 @@ impl Submitter {
         let CancelPromised { promise, force, recursive, by } = cancel;
         if let Some(call) = self.promised_call(promise) {
             self.cancel_by(by, &|task| task.id == call, force, recursive);
+        }
+    }
+
+    /// An observer of the session cancels a call of this process, and hears from the head what became of it.
+    pub(super) fn on_cancel_call(&self, request: u64, cancel: CancelCall) {
+        let CancelCall { task: number, force, recursive, by } = cancel;
+        let is_it = |task: &Task| {
+            let is_constructor = matches!(task.target, Target::Constructor { .. });
+            task.id == number && !is_constructor && !task.is_over()
+        };
+        let is_method = |task: &Task| is_it(task) && matches!(task.target, Target::Method { .. });
+        let outcome = match force && self.any(&is_method) {
+            true => Obeyed::IsOfActor,
+            false if self.cancel_by(by, &is_it, force, recursive) > 0 => Obeyed::Done,
+            false => Obeyed::NoSuchCall,
+        };
+        if let Some(head) = self.links.head() {
+            let _ = head.send(&ToHead::CallCancelled { request, outcome }, Vec::new());
         }
     }
 
@@ -57,9 +75,10 @@ impl Submitter {
         Ok(())
     }
 
-    fn cancel_by(&self, by: u32, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) {
+    /// Returns how many calls there were.
+    fn cancel_by(&self, by: u32, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) -> usize {
         let failure = |task: &Task| Failure::TaskCancelled { function: task.target.name(), by };
-        self.cancel_with(is_chosen, &failure, force, recursive);
+        self.cancel_with(is_chosen, &failure, force, recursive)
     }
 
     /// Cancels the calls that have reached a limit, by their numbers: their failure says so.
@@ -71,14 +90,14 @@ impl Submitter {
         self.cancel_with(&|task| reached.contains_key(&task.id), &failure, false, true);
     }
 
-    /// Cancels the chosen calls, which end with this failure.
+    /// Cancels the chosen calls, which end with this failure. Returns how many there were.
     fn cancel_with(
         &self,
         is_chosen: &dyn Fn(&Task) -> bool,
         failure: &dyn Fn(&Task) -> Failure,
         force: bool,
         recursive: bool,
-    ) {
+    ) -> usize {
         let mut state = self.state.lock();
         let mut unsent = self.dependencies.take_if(is_chosen);
         let blocked: FxHashSet<u64> = unsent.iter().map(|task| task.id).collect();
@@ -105,6 +124,7 @@ impl Submitter {
         }
         // Fewer workers are wanted, or the next calls have room.
         self.send_ready();
+        unsent.len() + sent.len()
     }
 
     /// Whether there is such a call that is not over.

@@ -325,11 +325,13 @@ impl Submitter {
                 self.on_actor_restarts(actor, pid, reason, max_task_retries);
             }
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
+            FromHead::CancelCall { request, cancel } => self.on_cancel_call(request, cancel),
             FromHead::AskWait { .. } | FromHead::AskPromise { .. } | FromHead::Deadlock { .. } => {}
             FromHead::Construct { .. }
             | FromHead::SayWhenFree { .. }
             | FromHead::Exit
-            | FromHead::State(_) => {
+            | FromHead::State(_)
+            | FromHead::Obeyed { .. } => {
                 tracing::warn!("the head takes this process for a worker");
             }
         }

@@ -94,6 +94,34 @@ pub(crate) enum ToHead<'a> {
     },
     /// The constructor has run, in this process.
     Constructed { actor: u64, result: Result<(), Failure> },
+    /// Kills the worker or actor with this pid. Answered by `Obeyed`, once it has ended.
+    KillProcess { request: u64, pid: u32 },
+    /// Cancels a call that this process has made. Answered by `Obeyed`, once that process has done so.
+    CancelCall { request: u64, process: OwnerId, cancel: CancelCall },
+    /// A call of this process was to be cancelled. Answers `CancelCall`.
+    CallCancelled { request: u64, outcome: Obeyed },
+}
+
+/// A call to be cancelled, by its number in the process that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CancelCall {
+    pub(crate) task: u64,
+    pub(crate) force: bool,
+    pub(crate) recursive: bool,
+    /// The pid of the process that wants it.
+    pub(crate) by: u32,
+}
+
+/// What became of an observer's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Obeyed {
+    Done,
+    /// The head has no such process.
+    NotHere,
+    /// The call is over, or never was.
+    NoSuchCall,
+    /// It is a call of an actor, which cannot be cancelled with force.
+    IsOfActor,
 }
 
 /// A call that runs in a worker.
@@ -224,6 +252,16 @@ pub(crate) enum FromHead<'a> {
     },
     ActorEnded {
         request: u64,
+    },
+    /// Answers `KillProcess` and `CancelCall`.
+    Obeyed {
+        request: u64,
+        outcome: Obeyed,
+    },
+    /// To the process that made a call. Answered by `CallCancelled`.
+    CancelCall {
+        request: u64,
+        cancel: CancelCall,
     },
     /// To a process that waits: whether it still does, and which of these calls are with it and not answered. Each is
     /// named by the process that made it, and its number. Answered by `Waits`.

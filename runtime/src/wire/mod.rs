@@ -21,7 +21,8 @@ pub(crate) use self::call::{
 pub(crate) use self::codec::{append, read, to_vec};
 pub use self::head::NamedActor;
 pub(crate) use self::head::{
-    FoundActor, FromHead, GroupRecord, NewActor, NewGroup, ReservedActor, RunningCall, ToHead,
+    CancelCall, FoundActor, FromHead, GroupRecord, NewActor, NewGroup, Obeyed, ReservedActor, RunningCall,
+    ToHead,
 };
 pub(crate) use self::state::{ActorRecord, HeadState, ProcessRecord, WantRecord};
 pub(crate) use self::waits::{Need, Waits};

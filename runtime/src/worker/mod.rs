@@ -108,7 +108,7 @@ enum Served {
 }
 
 fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
-    if role.forward_output {
+    if role.labels_output {
         output::enable_labels();
     }
     // Before anything of the session's is there: it may set up memory, threads and output.
@@ -116,7 +116,14 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let client = store::connect("worker", Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(Box::new(host));
-    let place = Place { resources: role.resources, environment, gpus: role.gpus, namespace: role.namespace };
+    let directory = Path::new(&role.socket).parent().map(Path::to_owned);
+    let place = Place {
+        resources: role.resources,
+        environment,
+        gpus: role.gpus,
+        namespace: role.namespace,
+        directory,
+    };
     let runtime = Runtime::new(client, Some(executor), role.spin, place);
     current::start(&runtime)?;
     let head = Arc::new(Link::new(runtime.client.connect_to(role.head)?, false));

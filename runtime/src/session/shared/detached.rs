@@ -71,6 +71,8 @@ fn serve(role: HeadRole) -> Result<()> {
             launch: role.launch,
             forward_output: role.forward_output,
             output: None,
+            log_dir: role.log_dir.map(PathBuf::from),
+            log_bytes_max: role.log_bytes_max,
             spin: role.spin,
             resources: joined.resources.clone(),
             gpus: joined.gpus.clone(),

@@ -1,0 +1,270 @@
+//! `mobula logs`: what the workers of a session print.
+//!
+//! No line is left out, and none is shown for several. Where lines are missing because log files are bounded, a line on
+//! standard error says so.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobula_runtime::control::{ControlError, Target};
+use mobula_runtime::logs::{LogCursor, LogLine, LogStream, Logs};
+use mobula_runtime::state::{NoSuchTarget, Observer};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::Serialize;
+
+use crate::control::EXIT_CODES;
+use crate::session::Look;
+
+/// How long a reader that follows waits at most before it looks again: whether the session has ended.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Shows what workers print: of all processes, of one, of an actor, or while a call ran.
+///
+/// Lines have the prefix that they have in the driver's output. With --json, each line is an object: {at, pid, stream,
+/// function, text}.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct LogsCommand {
+    /// A process (4711); an actor's name, or its number (actor:3); a call (4711.12). Without it: all processes.
+    target: Option<String>,
+    /// Go on with the lines that are printed from now on, until the session ends.
+    #[arg(short, long)]
+    follow: bool,
+    /// The text alone, as it was printed.
+    #[arg(long, conflicts_with_all = ["json", "timestamps"])]
+    raw: bool,
+    /// Show when each line was printed.
+    #[arg(short, long)]
+    timestamps: bool,
+    /// At most so many lines of those that are there: the last ones.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// Read the log files that a session has kept in this directory, in place of those of a running one.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["socket", "follow"])]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// The lines that are shown.
+#[derive(Debug, Default)]
+struct Chosen {
+    /// Of these processes; `None`: of all.
+    pids: Option<HashSet<u32>>,
+    /// From this time on, in seconds since 1970, and until this one.
+    from: Option<f64>,
+    until: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonLine<'a> {
+    at: f64,
+    pid: u32,
+    stream: &'static str,
+    function: &'a str,
+    text: String,
+}
+
+impl LogsCommand {
+    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
+        let (logs, chosen) = match &self.dir {
+            Some(directory) => (Logs::in_directory(directory), self.chosen_without_session()?),
+            None => {
+                let socket = self.look.socket()?;
+                (Logs::of_session(&socket), self.chosen(&Observer::connect(&socket)?)?)
+            }
+        };
+        // Before the first look: what is printed in between wakes this.
+        let watch = if self.follow { Some(watch(&logs)?) } else { None };
+        let mut cursor = LogCursor::default();
+        let mut lines = logs.read(&mut cursor, |pid| chosen.has(pid)).map_err(|error| {
+            let directory = logs.directory().display();
+            match error.kind() {
+                io::ErrorKind::NotFound => format!(
+                    "no log files in {directory}: the session keeps none (MOBULA_LOG_BYTES_MAX=0), or has ended"
+                ),
+                _ => format!("the log files in {directory} cannot be read: {error}"),
+            }
+        })?;
+        lines.retain(|line| chosen.is_in_time(line));
+        if lines.is_empty() && !self.follow && self.target.is_some() {
+            eprintln!("mobula: nothing was printed there");
+        }
+        let first = self.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+        if !self.show(&lines[first..])? {
+            return Ok(());
+        }
+        let Some(watch) = watch else { return Ok(()) };
+        loop {
+            wait(&watch)?;
+            match logs.read(&mut cursor, |pid| chosen.has(pid)) {
+                Ok(mut lines) => {
+                    lines.retain(|line| chosen.is_in_time(line));
+                    if !self.show(&lines)? {
+                        return Ok(());
+                    }
+                }
+                // The session has ended, and its files with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if !logs.directory().exists() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn chosen(&self, observer: &Observer) -> Result<Chosen, Box<dyn Error>> {
+        let Some(target) = &self.target else { return Ok(Chosen::default()) };
+        let Ok(target) = target.parse::<Target>();
+        let unknown = || NoSuchTarget { target: target.to_string() };
+        let of = |pid| Chosen { pids: Some(HashSet::from([pid])), ..Chosen::default() };
+        match &target {
+            Target::Process(pid) => Ok(of(*pid)),
+            Target::Actor(name) => {
+                let actors = observer.look()?.actors();
+                let number = name.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
+                let its = actors.iter().filter(|actor| match number {
+                    Some(number) => actor.actor == number,
+                    None => actor.name.as_deref() == Some(name),
+                });
+                Ok(of(its.filter_map(|actor| actor.pid).next_back().ok_or_else(unknown)?))
+            }
+            Target::Task { .. } => {
+                let tasks = observer.look()?.tasks();
+                let task = tasks.iter().find(|task| task.task == target.to_string()).ok_or_else(unknown)?;
+                let pid = task.worker_pid.filter(|_| task.started.is_some());
+                let pid =
+                    pid.ok_or_else(|| format!("call {target} has not begun: it has printed nothing"))?;
+                eprintln!("mobula: what process {pid} printed while {target} ({}) ran", task.function);
+                Ok(Chosen { from: task.started, until: task.ended.map(|ended| ended + AFTER_S), ..of(pid) })
+            }
+            _ => Err(unknown().into()),
+        }
+    }
+
+    fn chosen_without_session(&self) -> Result<Chosen, Box<dyn Error>> {
+        let Some(target) = &self.target else { return Ok(Chosen::default()) };
+        match target.parse() {
+            Ok(pid) => Ok(Chosen { pids: Some(HashSet::from([pid])), ..Chosen::default() }),
+            Err(_) => {
+                let why = ": with --dir, name a process, since nothing else is known of the session";
+                Err(ControlError::NoSuchTarget(NoSuchTarget { target: format!("{target}{why}") }).into())
+            }
+        }
+    }
+
+    /// Writes lines. Returns `false` if nobody reads them any more.
+    fn show(&self, lines: &[LogLine]) -> Result<bool, Box<dyn Error>> {
+        let mut bytes = Vec::new();
+        let mut output = io::stdout().lock();
+        for line in lines {
+            if line.stream == LogStream::Notice && !self.look.is_json() {
+                eprintln!("mobula: process {}: {}", line.pid, String::from_utf8_lossy(&line.text));
+                continue;
+            }
+            self.append(line, &mut bytes)?;
+        }
+        match output.write_all(&bytes).and_then(|()| output.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => Ok(written.map(|()| true)?),
+        }
+    }
+
+    fn append(&self, line: &LogLine, bytes: &mut Vec<u8>) -> Result<(), Box<dyn Error>> {
+        let LogLine { at, pid, stream, function, text, .. } = line;
+        if self.look.is_json() {
+            let stream = match stream {
+                LogStream::Out => "out",
+                LogStream::Err => "err",
+                _ => "notice",
+            };
+            let text = String::from_utf8_lossy(text).into_owned();
+            serde_json::to_writer(&mut *bytes, &JsonLine { at: *at, pid: *pid, stream, function, text })?;
+        } else {
+            if self.timestamps {
+                write!(bytes, "{} ", utc(*at))?;
+            }
+            if !self.raw {
+                write!(bytes, "({function} pid={pid}) ")?;
+            }
+            bytes.extend_from_slice(text);
+        }
+        bytes.push(b'\n');
+        Ok(())
+    }
+}
+
+/// The head reads a line somewhat later than it was printed.
+const AFTER_S: f64 = 0.05;
+
+impl Chosen {
+    fn has(&self, pid: u32) -> bool {
+        self.pids.as_ref().is_none_or(|pids| pids.contains(&pid))
+    }
+
+    fn is_in_time(&self, line: &LogLine) -> bool {
+        self.from.is_none_or(|from| line.at >= from) && self.until.is_none_or(|until| line.at <= until)
+    }
+}
+
+/// Watches the directory for lines.
+fn watch(logs: &Logs) -> Result<Inotify, Box<dyn Error>> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF;
+    // Of a session without log files, the caller says what is wrong.
+    let _ = watch.add_watch(logs.directory(), changes);
+    Ok(watch)
+}
+
+/// Waits until something is written, or the time has come to look whether the session has ended.
+fn wait(watch: &Inotify) -> Result<(), Box<dyn Error>> {
+    use std::os::fd::AsFd;
+    let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout) {
+        Err(error) if error != Errno::EINTR => return Err(error.into()),
+        _ => {}
+    }
+    while watch.read_events().is_ok_and(|events| !events.is_empty()) {}
+    Ok(())
+}
+
+/// A time in UTC, as RFC 3339 has it, with milliseconds.
+fn utc(at: f64) -> String {
+    let millis = (at * 1e3).max(0.0) as u64;
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (days, of_day) = (seconds / 86400, seconds % 86400);
+    // Years begin in March here, so that the leap day is the last of one. From Howard Hinnant's `civil_from_days`.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (at, expected) in [
+            (0.0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400.5, "2000-02-29T00:00:00.500Z"),
+            (1_796_083_199.999, "2026-11-30T23:59:59.999Z"),
+            (4_107_542_400.0, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(utc(at), expected);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A person reads what workers print. If this fails, the line that explains an error is nowhere, or is taken for
+//! another process's.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::{check_fails, eventually, mobula, run};
+use mobula::{ActorOptions, Builder};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// One session at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+struct Watched {
+    socket: String,
+    session: Option<mobula::Session>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn session(change: impl FnOnce(Builder) -> Builder) -> Watched {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
+    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+    let builder = Builder::new().workers(2).capacity_bytes(64 << 20).forward_output(false);
+    let session = change(builder).init().unwrap();
+    let socket = session.socket().to_str().unwrap().to_owned();
+    Watched { socket, session: Some(session), _alone: alone }
+}
+
+impl Watched {
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        ["logs"].into_iter().chain(words.iter().copied()).chain(["--socket", &self.socket]).collect()
+    }
+
+    fn logs(&self, words: &[&str]) -> String {
+        let output = run(self.words(words), Path::new("/nowhere"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The output once it contains this.
+    fn logs_with(&self, words: &[&str], expected: &str) -> String {
+        let mut text = String::new();
+        eventually(expected, || {
+            text = self.logs(words);
+            text.contains(expected)
+        });
+        text
+    }
+}
+
+#[mobula::remote]
+fn says(text: String) -> u32 {
+    println!("{text}");
+    std::process::id()
+}
+
+#[mobula::remote]
+fn repeats(times: u32) {
+    for _ in 0..times {
+        println!("again");
+    }
+    eprintln!("done");
+}
+
+struct Talker;
+
+#[mobula::remote]
+impl Talker {
+    fn new() -> Self {
+        println!("a talker begins");
+        Self
+    }
+
+    fn say(&self, text: String) -> u32 {
+        println!("{text}");
+        std::process::id()
+    }
+}
+
+#[test]
+fn lines_are_found_by_process_by_actor_and_by_call() {
+    let watched = session(|builder| builder);
+    let pid = says::remote("from a function".to_owned()).get().unwrap();
+    let talker = Talker::options(ActorOptions::new().name("talker")).remote();
+    let talkers = talker.say("from an actor".to_owned()).get().unwrap();
+    let all = watched.logs_with(&[], "from an actor");
+    assert!(all.contains(&format!("(says pid={pid}) from a function\n")), "{all}");
+    assert!(all.contains(&format!("(Talker pid={talkers}) a talker begins\n")), "{all}");
+    assert_eq!(watched.logs(&[&pid.to_string()]), format!("(says pid={pid}) from a function\n"));
+    assert_eq!(watched.logs(&["talker", "--raw"]), "a talker begins\nfrom an actor\n");
+    assert_eq!(watched.logs(&["talker", "--raw", "-n", "1"]), "from an actor\n");
+    let line: Value = serde_json::from_str(watched.logs(&[&pid.to_string(), "--json"]).trim_end()).unwrap();
+    assert_eq!(
+        (&line["pid"], &line["stream"], &line["function"]),
+        (&pid.into(), &"out".into(), &"says".into())
+    );
+    assert_eq!(line["text"], "from a function");
+    let with_times = watched.logs(&["talker", "-t"]);
+    assert!(with_times.starts_with("20") && with_times.contains("Z (Talker"), "{with_times}");
+    // By the call.
+    let tasks = run(
+        ["list", "tasks", "--function", "logs::says", "--json", "--socket", &watched.socket],
+        Path::new("/nowhere"),
+    );
+    let tasks: Value = serde_json::from_slice(&tasks.stdout).unwrap();
+    let task = tasks["tasks"][0]["task"].as_str().unwrap();
+    let its = watched.logs(&[task]);
+    assert!(its.is_empty() || its.contains("from a function"), "{its}");
+}
+
+#[test]
+fn repeated_lines_are_all_there_and_so_is_the_error_output() {
+    let watched = session(|builder| builder);
+    repeats::remote(1000).get().unwrap();
+    let text = watched.logs_with(&["--raw"], "done\n");
+    eventually("all lines", || {
+        watched.logs(&["--raw"]).lines().filter(|line| *line == "again").count() == 1000
+    });
+    assert_eq!(text.lines().filter(|line| *line == "done").count(), 1);
+}
+
+#[test]
+fn a_reader_that_follows_gets_lines_until_the_session_ends() {
+    let mut watched = session(|builder| builder);
+    says::remote("before".to_owned()).get().unwrap();
+    watched.logs_with(&[], "before");
+    let mut child = mobula(watched.words(&["-f", "--raw"]), Path::new("/nowhere"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "before");
+    for number in 0..20 {
+        says::remote(number.to_string()).get().unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), number.to_string());
+    }
+    drop(watched.session.take());
+    assert!(lines.next().is_none());
+    assert!(child.wait().unwrap().success());
+    check_fails(1, watched.words(&[]), Path::new("/nowhere"), &[&watched.socket]);
+}
+
+#[test]
+fn the_lines_of_a_killed_process_stay() {
+    let watched = session(|builder| builder);
+    let pid = says::remote("last words".to_owned()).get().unwrap();
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    watched.logs_with(&[&pid.to_string()], "last words");
+    eventually("the postmortem has them", || {
+        let words = ["postmortem", "--json", "--socket", &watched.socket];
+        let all: Value = serde_json::from_slice(&run(words, Path::new("/nowhere")).stdout).unwrap();
+        let processes = all["processes"].as_array().unwrap();
+        processes.iter().any(|process| process["pid"] == pid && process["output"][0] == "last words")
+    });
+}
+
+#[test]
+fn kept_files_outlive_the_session_and_others_do_not() {
+    let kept = tempfile::tempdir().unwrap();
+    let mut watched = session(|builder| builder.log_dir(kept.path()));
+    says::remote("kept".to_owned()).get().unwrap();
+    watched.logs_with(&[], "kept");
+    let directory = Path::new(&watched.socket).parent().unwrap().to_owned();
+    drop(watched.session.take());
+    assert!(!directory.exists());
+    let of_session = kept.path().join(directory.file_name().unwrap());
+    let output = run(["logs", "--raw", "--dir", of_session.to_str().unwrap()], Path::new("/nowhere"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\n");
+}
+
+#[test]
+fn removed_lines_are_said_to_be_missing() {
+    let watched = session(|builder| builder.log_bytes_max(64 << 10));
+    repeats::remote(100_000).get().unwrap();
+    watched.logs_with(&["--raw"], "done\n");
+    let output = run(watched.words(&["--raw"]), Path::new("/nowhere"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("bytes of older output were removed"), "{said}");
+    let directory = Path::new(&watched.socket).parent().unwrap().join("logs");
+    let bytes: u64 =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 70 << 10, "{bytes}");
+}
+
+#[test]
+fn without_log_files_the_error_says_why() {
+    let watched = session(|builder| builder.log_bytes_max(0));
+    says::remote("nowhere".to_owned()).get().unwrap();
+    check_fails(1, watched.words(&[]), Path::new("/nowhere"), &["MOBULA_LOG_BYTES_MAX"]);
+    check_fails(3, watched.words(&["nobody"]), Path::new("/nowhere"), &["nobody"]);
+}

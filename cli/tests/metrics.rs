@@ -1,0 +1,199 @@
+//! Prometheus reads a session's figures, and a program's own. If this fails, a dashboard shows nothing, or wrong sums.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::{eventually, mobula, run};
+use mobula::metrics::{Counter, Gauge, Histogram};
+use mobula::{ObjectRef, TaskOptions};
+
+/// One session at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+struct Watched {
+    socket: String,
+    session: Option<mobula::Session>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn session() -> Watched {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
+    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+    let session = mobula::Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
+    let socket = session.socket().to_str().unwrap().to_owned();
+    Watched { socket, session: Some(session), _alone: alone }
+}
+
+impl Watched {
+    fn text(&self) -> String {
+        let output = run(["metrics", "--socket", &self.socket], Path::new("/nowhere"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// The values of OpenMetrics text, by name and labels. Checks the grammar.
+fn parse(text: &str) -> HashMap<String, f64> {
+    let (mut values, mut family, mut kind) = (HashMap::new(), String::new(), String::new());
+    let mut families = Vec::new();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in text.lines().take_while(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let (what, rest) = rest.split_once(' ').unwrap();
+            let (name, value) = rest.split_once(' ').unwrap();
+            if name != family {
+                assert!(!families.contains(&name.to_owned()), "{name} is there twice");
+                families.push(name.to_owned());
+                (family, kind) = (name.to_owned(), String::new());
+            }
+            match what {
+                "TYPE" => kind = value.to_owned(),
+                "UNIT" => assert!(name.ends_with(&format!("_{value}")), "{line}"),
+                "HELP" => {}
+                other => panic!("{other}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let suffixes: &[&str] = match &*kind {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            other => panic!("{other}: {line}"),
+        };
+        assert!(suffixes.iter().any(|suffix| name == format!("{family}{suffix}")), "{line} in {family}");
+        let before = values.insert(series.to_owned(), value.parse().unwrap());
+        assert!(before.is_none(), "{series} is there twice");
+    }
+    values
+}
+
+/// Checks text by the parser of Python's prometheus_client, where there is one.
+fn check_by_python(text: &str) {
+    let program = "import sys\n\
+        from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
+        assert len(list(parse(sys.stdin.read()))) > 10";
+    let import =
+        Command::new("python3").args(["-c", "import prometheus_client"]).stderr(Stdio::null()).status();
+    if !import.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let mut child = Command::new("python3").args(["-c", program]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[mobula::remote]
+fn counts(path: String) -> u32 {
+    let items = Counter::new("test_items", "Items").unwrap();
+    items.tagged([("path", path.as_str())]).unwrap().inc();
+    Histogram::new("test_sizes", "Sizes", [1.0, 10.0]).unwrap().observe(path.len() as f64);
+    Gauge::new("test_level", "Level").unwrap().set(7.0);
+    std::process::id()
+}
+
+#[mobula::remote]
+fn fails() -> Result<(), String> {
+    Err("on purpose".to_owned())
+}
+
+#[mobula::remote]
+fn ends() {
+    std::process::abort();
+}
+
+#[test]
+fn calls_processes_and_the_store_are_exported() {
+    let watched = session();
+    let calls: Vec<ObjectRef<u32>> = (0..5).map(|_| counts::remote("a".to_owned())).collect();
+    mobula::get(&calls).unwrap();
+    fails::remote().get().unwrap_err();
+    let text = watched.text();
+    check_by_python(&text);
+    let values = parse(&text);
+    assert_eq!(values["mobula_up"], 1.0);
+    assert_eq!(values["mobula_tasks_finished_total{function=\"metrics::counts\"}"], 5.0);
+    assert_eq!(values["mobula_tasks_failed_total{function=\"metrics::fails\"}"], 1.0);
+    assert_eq!(values["mobula_store_capacity_bytes"], (64 << 20) as f64);
+    assert!(values.keys().any(|key| key.starts_with("mobula_process_memory_bytes{")), "{text}");
+    assert!(
+        values.keys().any(|key| key.starts_with("mobula_task_duration_seconds{") && key.contains("quantile"))
+    );
+    assert_eq!(values["mobula_resource_capacity{resource=\"CPU\"}"], 2.0);
+}
+
+#[test]
+fn metrics_of_the_program_are_added_up_over_processes_dead_ones_too() {
+    let watched = session();
+    for path in ["/users", "/users", "a \"quoted\\ one\n"] {
+        counts::remote(path.to_owned()).get().unwrap();
+    }
+    // In the driver, too.
+    Counter::new("test_items", "Items").unwrap().tagged([("path", "/users")]).unwrap().add(0.5);
+    let quoted = "test_items_total{path=\"a \\\"quoted\\\\ one\\n\"}";
+    let check = |text: &str| {
+        let values = parse(text);
+        assert_eq!(values["test_items_total{path=\"/users\"}"], 2.5, "{text}");
+        assert_eq!(values[quoted], 1.0, "{text}");
+        let bucket = |le: &str| values[&format!("test_sizes_bucket{{le=\"{le}\"}}")];
+        assert_eq!((bucket("1.0"), bucket("10.0"), bucket("+Inf")), (0.0, 2.0, 3.0), "{text}");
+        assert_eq!((values["test_sizes_count"], values["test_sizes_sum"]), (3.0, 27.0));
+    };
+    let text = watched.text();
+    check(&text);
+    check_by_python(&text);
+    let gauges = || parse(&watched.text()).keys().filter(|key| key.starts_with("test_level{pid=")).count();
+    assert!(gauges() >= 1);
+    // All workers die.
+    for _ in 0..4 {
+        ends::options(TaskOptions::new().max_retries(0)).remote().get().unwrap_err();
+    }
+    eventually("gauges of the dead are gone", || gauges() == 0);
+    check(&watched.text());
+}
+
+#[test]
+fn prometheus_is_served_and_hears_of_the_end() {
+    let mut watched = session();
+    let words = ["metrics", "--listen", "127.0.0.1:0", "--socket", &watched.socket];
+    let mut child =
+        mobula(words, Path::new("/nowhere")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap().to_owned();
+    let request = |text: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let get = || request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = get();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
+    assert_eq!(parse(body)["mobula_up"], 1.0);
+    assert!(request("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
+    assert!(request("DELETE /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+    // A client that says nothing holds nobody up for long.
+    let silent = TcpStream::connect(&address).unwrap();
+    drop(silent);
+    drop(watched.session.take());
+    eventually("the end is seen", || {
+        let answer = get();
+        parse(answer.split_once("\r\n\r\n").unwrap().1)["mobula_up"] == 0.0
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,35 @@
+"""What a program marks in the timeline of its session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mobula import _mobula
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def mark(name: str, value: int = 0) -> None:
+    """Record a mark with a number, such as an epoch, to be found in the timeline. Without a session, it does nothing."""
+    _mobula.mark(name, value)
+
+
+class span:  # noqa: N801  it is used like a function
+    """A part of the program's time that has a name in the timeline: ``with mobula.span("load"): ...``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._spans: list[_mobula.Span] = []
+
+    def __enter__(self) -> span:
+        self._spans.append(_mobula.Span(self._name))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._spans.pop().end()
