@@ -1,15 +1,20 @@
-//! `mobula list` and `mobula summary`: calls, actors and processes of a session, as rows.
+//! `mobula list` and `mobula summary`: calls, actors, processes, objects, names and drivers of a session, as rows.
 
+use std::borrow::Cow;
 use std::error::Error;
 
-use clap::{Subcommand, ValueEnum};
-use mobula_runtime::state::{ActorState, FunctionSummary, Snapshot, TaskState, WorkerState};
+use clap::Subcommand;
+use mobula_protocol::size::ByteSize;
+use mobula_runtime::state::{
+    ActorState, DriverState, FunctionSummary, NameState, ObjectState, TaskState, WorkerState,
+};
 use serde::Serialize;
 
+use crate::rows::Rows;
 use crate::session::{Look, maybe_seconds, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Lists calls, actors or processes.
+/// Lists calls, actors, processes, objects, names or drivers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListCommand {
     #[command(subcommand)]
@@ -19,45 +24,17 @@ pub(crate) struct ListCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     /// The calls that were made lately, the latest first.
-    Tasks(TaskRows),
+    Tasks(Rows),
     /// The actors.
     Actors(Rows),
-    /// The processes: the driver, workers and actors, with what each runs and waits for.
+    /// The processes: drivers, workers and actors, with what each runs and waits for.
     Workers(Rows),
-}
-
-#[derive(Debug, clap::Args)]
-struct Rows {
-    #[command(flatten)]
-    look: Look,
-    /// Only rows in this state.
-    #[arg(long)]
-    state: Option<String>,
-    /// Only rows of functions with this name; a `*` stands for any text.
-    #[arg(long, value_name = "PATTERN")]
-    function: Option<String>,
-    /// At most so many rows.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
-}
-
-#[derive(Debug, clap::Args)]
-struct TaskRows {
-    #[command(flatten)]
-    rows: Rows,
-    /// The order of the rows.
-    #[arg(long, value_enum, default_value_t = Order::Created)]
-    sort: Order,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Order {
-    /// The latest first.
-    Created,
-    /// Those that ran longest first.
-    Time,
-    /// By function.
-    Function,
+    /// The objects of the store, the largest first.
+    Objects(Rows),
+    /// The names of objects and of actors.
+    Names(Rows),
+    /// The programs that have made the session, or joined it.
+    Drivers(Rows),
 }
 
 /// Calls by function: how many there were, and how long they took.
@@ -76,42 +53,56 @@ enum Summarized {
     },
 }
 
-/// The hint under a table without rows.
-const NOTHING: &str = "  none; calls are recorded in programs that start with MOBULA_EVENTS=all\n";
+/// The hint under a table of calls without rows.
+const NO_TASKS: &str =
+    "  none; MOBULA_EVENTS=usual records the calls that run and that fail, MOBULA_EVENTS=all each call\n";
+
+/// A row of a list, as the options that all lists have see it.
+pub(crate) trait Row: Serialize {
+    /// What `--state` compares.
+    fn state(&self) -> Cow<'_, str>;
+
+    /// What `--function` compares.
+    fn function(&self) -> Option<&str>;
+}
 
 impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         match self.what {
-            What::Tasks(TaskRows { rows, sort }) => {
+            What::Tasks(rows) => {
                 let snapshot = rows.look.look()?;
-                let mut tasks = snapshot.tasks();
-                match sort {
-                    Order::Created => {}
-                    Order::Time => tasks.sort_by(|one, other| {
-                        other.ran_s.unwrap_or(0.0).total_cmp(&one.ran_s.unwrap_or(0.0))
-                    }),
-                    Order::Function => tasks.sort_by(|one, other| one.function.cmp(&other.function)),
-                }
-                let is_it = |task: &TaskState| rows.are(Some(&task.function), &task.state.to_string());
-                rows.show("tasks", tasks, is_it, &snapshot, |tasks| {
-                    let tasks: Vec<_> = tasks.iter().map(task_row).collect();
-                    columns(TASK_HEAD, &tasks)
+                rows.show("tasks", snapshot.tasks(), snapshot.lost_events(), |tasks: &[TaskState]| {
+                    let shown = columns(TASK_HEAD, &tasks.iter().map(task_row).collect::<Vec<_>>());
+                    shown + if tasks.is_empty() { NO_TASKS } else { "" }
                 })
             }
             What::Actors(rows) => {
-                let snapshot = rows.look.look()?;
-                let is_it = |actor: &ActorState| rows.are(actor.function.as_deref(), &actor.state);
-                rows.show("actors", snapshot.actors(), is_it, &snapshot, |actors| {
-                    let actors: Vec<_> = actors.iter().map(actor_row).collect();
-                    columns(ACTOR_HEAD, &actors)
+                rows.show("actors", rows.look.look()?.actors(), 0, |actors: &[ActorState]| {
+                    columns(ACTOR_HEAD, &actors.iter().map(actor_row).collect::<Vec<_>>())
                 })
             }
             What::Workers(rows) => {
-                let snapshot = rows.look.look()?;
-                let is_it = |worker: &WorkerState| rows.are(worker.function.as_deref(), &worker.state);
-                rows.show("workers", snapshot.workers(), is_it, &snapshot, |workers| {
-                    let workers: Vec<_> = workers.iter().map(worker_row).collect();
-                    columns(WORKER_HEAD, &workers)
+                rows.show("workers", rows.look.look()?.workers(), 0, |workers: &[WorkerState]| {
+                    columns(WORKER_HEAD, &workers.iter().map(worker_row).collect::<Vec<_>>())
+                })
+            }
+            What::Drivers(rows) => {
+                rows.show("drivers", rows.look.look()?.drivers(), 0, |drivers: &[DriverState]| {
+                    columns(DRIVER_HEAD, &drivers.iter().map(driver_row).collect::<Vec<_>>())
+                })
+            }
+            What::Objects(rows) => {
+                let observer = rows.look.observer()?;
+                let objects = observer.look()?.objects(&observer)?;
+                rows.show("objects", objects, 0, |objects: &[ObjectState]| {
+                    columns(OBJECT_HEAD, &objects.iter().map(object_row).collect::<Vec<_>>())
+                })
+            }
+            What::Names(rows) => {
+                let observer = rows.look.observer()?;
+                let names = observer.look()?.names(&observer)?;
+                rows.show("names", names, 0, |names: &[NameState]| {
+                    columns(NAME_HEAD, &names.iter().map(name_row).collect::<Vec<_>>())
                 })
             }
         }
@@ -124,57 +115,8 @@ impl SummaryCommand {
         let summary = look.look()?.summary();
         look.show(&serde_json::json!({ "functions": summary }), || {
             let rows: Vec<_> = summary.iter().map(summary_row).collect();
-            columns(SUMMARY_HEAD, &rows) + if rows.is_empty() { NOTHING } else { "" }
+            columns(SUMMARY_HEAD, &rows) + if rows.is_empty() { NO_TASKS } else { "" }
         })
-    }
-}
-
-impl Rows {
-    /// Whether a row is wanted.
-    fn are(&self, function: Option<&str>, state: &str) -> bool {
-        let is_of_function = |pattern: &String| function.is_some_and(|function| matches(pattern, function));
-        self.state.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(state))
-            && self.function.as_ref().is_none_or(is_of_function)
-    }
-
-    fn show<T: Serialize>(
-        &self,
-        name: &str,
-        mut rows: Vec<T>,
-        is_wanted: impl Fn(&T) -> bool,
-        snapshot: &Snapshot,
-        text: impl FnOnce(&[T]) -> String,
-    ) -> Result<(), Box<dyn Error>> {
-        rows.retain(is_wanted);
-        let (total, lost) = (rows.len(), snapshot.lost_events());
-        rows.truncate(self.limit);
-        let found = serde_json::json!({ name: rows, "total": total, "overwritten_events": lost });
-        self.look.show(&found, || {
-            let mut shown = text(&rows);
-            if total == 0 && name == "tasks" {
-                shown += NOTHING;
-            }
-            if total > rows.len() {
-                shown += &format!("  {} of {total}: --limit shows more\n", rows.len());
-            }
-            shown
-        })
-    }
-}
-
-/// Whether a text is as a pattern says, in which each `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    loop {
-        if matches(rest, left) {
-            return true;
-        }
-        let mut characters = left.chars();
-        if characters.next().is_none() {
-            return false;
-        }
-        left = characters.as_str();
     }
 }
 
@@ -277,19 +219,128 @@ fn summary_row(function: &FunctionSummary) -> [String; 10] {
     ]
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const DRIVER_HEAD: [(&str, Side); 7] = [
+    ("PID", Side::Right),
+    ("COMMAND", Side::Left),
+    ("WORKERS", Side::Right),
+    ("ACTORS", Side::Right),
+    ("WAITING CALLS", Side::Right),
+    ("OBJECTS", Side::Right),
+    ("BYTES", Side::Right),
+];
 
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, text) in
-            [("fit", "fit"), ("fit*", "fit"), ("*::fit", "Model::fit"), ("f*t*", "fast"), ("*", "")]
-        {
-            assert!(matches(pattern, text), "{pattern} {text}");
-        }
-        for (pattern, text) in [("fit", "fits"), ("*fit", "fits"), ("", "x"), ("a*b*c", "acb")] {
-            assert!(!matches(pattern, text), "{pattern} {text}");
-        }
+fn driver_row(driver: &DriverState) -> [String; 7] {
+    [
+        driver.pid.to_string(),
+        printable(&driver.command).chars().take(60).collect(),
+        driver.workers.to_string(),
+        driver.actors.to_string(),
+        driver.waiting_calls.to_string(),
+        driver.objects.to_string(),
+        ByteSize(driver.object_bytes).to_string(),
+    ]
+}
+
+const OBJECT_HEAD: [(&str, Side); 7] = [
+    ("OBJECT", Side::Left),
+    ("BYTES", Side::Right),
+    ("FORMAT", Side::Left),
+    ("STATE", Side::Left),
+    ("OWNER", Side::Right),
+    ("HOLDERS", Side::Right),
+    ("NAMES", Side::Left),
+];
+
+fn object_row(object: &ObjectState) -> [String; 7] {
+    [
+        object.object.clone(),
+        ByteSize(object.bytes).to_string(),
+        object.format.to_owned(),
+        object.state.to_owned(),
+        object.owner_pid.to_string(),
+        object.holders.to_string(),
+        printable(&object.names.join(", ")),
+    ]
+}
+
+const NAME_HEAD: [(&str, Side); 6] = [
+    ("NAME", Side::Left),
+    ("KIND", Side::Left),
+    ("OF", Side::Left),
+    ("STATE", Side::Left),
+    ("PID", Side::Right),
+    ("BYTES", Side::Right),
+];
+
+fn name_row(name: &NameState) -> [String; 6] {
+    let namespace = name.namespace.as_ref().map_or_else(String::new, |namespace| format!("{namespace}/"));
+    let unknown = || "-".to_owned();
+    [
+        printable(&format!("{namespace}{}", name.name)),
+        name.kind.to_owned(),
+        printable(&name.of),
+        name.state.clone(),
+        name.pid.map_or_else(unknown, |pid| pid.to_string()),
+        name.bytes.map_or_else(unknown, |bytes| ByteSize(bytes).to_string()),
+    ]
+}
+
+impl Row for TaskState {
+    fn state(&self) -> Cow<'_, str> {
+        self.state.to_string().into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        Some(&self.function)
+    }
+}
+
+impl Row for ActorState {
+    fn state(&self) -> Cow<'_, str> {
+        self.state.as_str().into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        self.function.as_deref().or(Some(&self.class))
+    }
+}
+
+impl Row for WorkerState {
+    fn state(&self) -> Cow<'_, str> {
+        self.state.as_str().into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        self.function.as_deref()
+    }
+}
+
+impl Row for ObjectState {
+    fn state(&self) -> Cow<'_, str> {
+        self.state.into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Row for NameState {
+    fn state(&self) -> Cow<'_, str> {
+        self.state.as_str().into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        Some(&self.of)
+    }
+}
+
+impl Row for DriverState {
+    fn state(&self) -> Cow<'_, str> {
+        "driver".into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        Some(&self.command)
     }
 }

@@ -11,7 +11,9 @@ mod help;
 mod list;
 mod live;
 mod logs;
+mod memory;
 mod metrics;
+mod rows;
 mod session;
 mod stack;
 mod start;
@@ -42,6 +44,7 @@ enum Command {
     Status(status::StatusCommand),
     List(list::ListCommand),
     Summary(list::SummaryCommand),
+    Memory(memory::MemoryCommand),
     Why(explain::WhyCommand),
     Postmortem(explain::PostmortemCommand),
     Timeline(explain::TimelineCommand),
@@ -75,6 +78,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Status(status) => status.run(),
         Command::List(list) => list.run(),
         Command::Summary(summary) => summary.run(),
+        Command::Memory(memory) => memory.run(),
         Command::Why(why) => why.run(),
         Command::Postmortem(postmortem) => postmortem.run(),
         Command::Timeline(timeline) => timeline.run(),

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mobula_runtime::state::{Observer, Snapshot};
 use serde::Serialize;
@@ -13,6 +13,9 @@ pub(crate) struct Look {
     /// The socket of the session's store. Without it: the one session of this user's that is running.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// The session whose directory has this in its name, such as the pid of the program that made it.
+    #[arg(long, value_name = "NAME", conflicts_with = "socket")]
+    session: Option<String>,
     /// Print JSON instead of text. Keys may be added; those that are there stay.
     #[arg(long)]
     json: bool,
@@ -32,7 +35,7 @@ impl Look {
     pub(crate) fn socket(&self) -> Result<PathBuf, Box<dyn Error>> {
         match &self.socket {
             Some(socket) => Ok(socket.clone()),
-            None => only_session(),
+            None => only_session(self.session.as_deref()),
         }
     }
 
@@ -54,16 +57,27 @@ impl Look {
     }
 }
 
-fn only_session() -> Result<PathBuf, Box<dyn Error>> {
+/// The one session that runs, or whose directory has this in its name.
+fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>> {
     let mut sessions = mobula::sessions();
+    if let Some(name) = name {
+        let is_named = |socket: &PathBuf| {
+            let directory = socket.parent().and_then(Path::file_name);
+            directory.is_some_and(|directory| directory.to_string_lossy().contains(name))
+        };
+        sessions.retain(is_named);
+    }
     match sessions.len() {
+        0 if name.is_some() => Err("no session of this name is running: `mobula status` lists all".into()),
         0 => Err("no session of this user's is running: name its store with --socket".into()),
         1 => Ok(sessions.remove(0)),
         count => {
             let sockets: Vec<String> = sessions.iter().map(|socket| socket.display().to_string()).collect();
             let sockets = sockets.join(", ");
-            Err(format!("{count} sessions are running: name one of them with --socket, such as {sockets}")
-                .into())
+            Err(format!(
+                "{count} sessions are running: name one of them with --session or --socket: {sockets}"
+            )
+            .into())
         }
     }
 }

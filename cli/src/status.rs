@@ -1,4 +1,5 @@
-//! `mobula status`: the clients of a store, their memory, and the objects that have names.
+//! `mobula status`: sessions at a glance (resources, drivers, workers, queues, store, and what is unusual), and the
+//! clients of a store, their memory, and the objects that have names.
 //!
 //! The command connects as a client like any other, asks, and leaves. It does not count itself in its output. The
 //! numbers come from several round trips, so they are not of one moment.
@@ -12,6 +13,18 @@
 //! ```json
 //! {
 //!   "socket": "/run/user/1000/mobula/session-4711-0/store.sock",
+//!   "session": {
+//!     "resources": [{"name": "CPU", "total": 2.0, "used": 1.0, "free": 1.0}],
+//!     "drivers": [{"pid": 4711, "command": "train", "since": 0.0, "waiting_calls": 0, "workers": 0, "actors": 0,
+//!                  "waits": [["4711.12", 0.5]], "leased_bytes": 0, "objects": 0, "object_bytes": 0}],
+//!     "workers": {"total": 0, "starting": 0, "idle": 0, "leased": 0, "blocked": 0, "actors": 0, "ending": 0},
+//!     "actors": {"alive": 0},
+//!     "queues": [{"kind": "resources", "waits_for": "2 CPU", "calls": 3, "pid": 4711, "waited_s": 40.0}],
+//!     "store": {"capacity_bytes": 0, "used_bytes": 0, "free_bytes": 0, "objects": 0, "object_bytes": 0,
+//!               "spilled_objects": 0, "spilled_bytes": 0, "spill_file_bytes": 0, "waiting": 0, "waiting_bytes": 0,
+//!               "restoring": 0},
+//!     "unusual": [{"kind": "starved", "text": "3 calls …", "command": "mobula list workers"}]
+//!   },
 //!   "totals": {
 //!     "capacity_bytes": 0, "leased_bytes": 0, "orphaned_bytes": 0, "retired_bytes": 0, "free_bytes": 0,
 //!     "clients": 0, "dead_clients": 0, "segments": 0, "names": 0, "channels": 0, "spill_bytes": 0,
@@ -25,11 +38,12 @@
 //! }
 //! ```
 //!
-//! `name` is `null` where a name is not UTF-8; `bytes` and `holders` are `null` where the object was gone before it was
-//! looked at. A `dead` client has left objects that others use, which the store keeps.
+//! `session` is `null` for a store that no driver uses. `name` is `null` where a name is not UTF-8; `bytes` and
+//! `holders` are `null` where the object was gone before it was looked at. A `dead` client has left objects that others
+//! use, which the store keeps. [`Overview`] says what the keys of `session` mean.
 //!
-//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "totals": {…}}]}`. A session whose store does not
-//! answer as it should has `null` as its `totals`, and an `error` that says why.
+//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "session": {…}, "totals": {…}}]}`. A session whose
+//! store does not answer as it should has `null` as its `totals`, and an `error` that says why.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -38,19 +52,23 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, Totals};
+use mobula_client::{ClientError, ClientInfo, Totals};
 use mobula_protocol::size::ByteSize;
+use mobula_runtime::state::{Observer, Overview, QueueState};
 use serde::Serialize;
 
-use crate::session::print;
+use crate::session::{print, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Shows who uses a store, for how much, and which objects have names; without a socket, lists the running sessions.
+/// Shows the running sessions: resources, drivers, workers, the calls that wait, the store, and what is unusual; with a
+/// socket also who uses the store, for how much, and which objects have names.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.
-  With --socket:    {socket, totals, clients: [client], names: [name]}
-  Without:          {sessions: [{socket, totals}]}; for a store that does not answer: {socket, totals: null, error}
+  With --socket:    {socket, session, totals, clients: [client], names: [name]}
+  Without:          {sessions: [{socket, session, totals}]}; for a store that does not answer:
+                    {socket, session: null, totals: null, error}
+  session:          {resources, drivers, workers, actors, queues, store, unusual}; null where no driver uses the store
   totals:           {capacity_bytes, leased_bytes, orphaned_bytes, retired_bytes, free_bytes,
                      clients, dead_clients, segments, names, channels, spill_bytes, spill_files}
   client:           {id, pid, label, dead, leased_bytes, segments, objects, object_bytes, pins,
@@ -79,10 +97,15 @@ impl StatusCommand {
     }
 }
 
+/// The queues that the text shows.
+const QUEUES_SHOWN: usize = 10;
+
 /// One store with all that is in it.
 #[derive(Debug, Serialize)]
 struct StoreStatus {
     socket: String,
+    /// `None`: no driver uses the store.
+    session: Option<Overview>,
     totals: Totals,
     clients: Vec<ClientInfo>,
     names: Vec<NameStatus>,
@@ -97,6 +120,7 @@ struct SessionList {
 #[derive(Debug, Serialize)]
 struct SessionStatus {
     socket: String,
+    session: Option<Overview>,
     /// `None` if the store does not answer as it should.
     totals: Option<Totals>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,9 +138,9 @@ struct NameStatus {
 
 impl StoreStatus {
     fn of(socket: &Path) -> Result<Self, Box<dyn Error>> {
-        let client = connect(socket).map_err(|error| explain(socket, error))?;
-        let stats = client.stats()?;
-        let others = stats.clients.into_iter().filter(|info| info.owner != client.id());
+        let observer = Observer::connect(socket).map_err(|error| explain(socket, error))?;
+        let snapshot = observer.look()?;
+        let (client, stats) = (observer.client(), snapshot.store());
         let names = client.names()?;
         // Walks through all objects of all clients, so only when there is something to be found.
         let named = if names.is_empty() { Vec::new() } else { client.list()? };
@@ -131,14 +155,19 @@ impl StoreStatus {
         });
         Ok(Self {
             socket: socket.to_string_lossy().into_owned(),
-            totals: without_us(stats.totals),
-            clients: others.collect(),
+            session: some_session(snapshot.overview()),
+            totals: stats.totals.clone(),
+            clients: stats.clients.clone(),
             names: names.collect(),
         })
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("store at {}\n", printable(&self.socket));
+        let mut text = String::new();
+        if let Some(session) = &self.session {
+            text += &format!("session at {}\n{}\n", printable(&self.socket), session_text(session));
+        }
+        let _ = writeln!(text, "store at {}", printable(&self.socket));
         text += &totals_text(&self.totals);
         if !self.clients.is_empty() {
             let rows: Vec<_> = self.clients.iter().map(client_row).collect();
@@ -160,15 +189,16 @@ impl SessionList {
         let mut sessions = Vec::new();
         for path in sockets {
             let socket = path.to_string_lossy().into_owned();
-            match connect(&path).and_then(|client| client.stats()) {
-                Ok(stats) => {
-                    let totals = Some(without_us(stats.totals));
-                    sessions.push(SessionStatus { socket, totals, error: None });
+            match Observer::connect(&path).and_then(|observer| observer.look()) {
+                Ok(snapshot) => {
+                    let totals = Some(snapshot.store().totals.clone());
+                    let session = some_session(snapshot.overview());
+                    sessions.push(SessionStatus { socket, session, totals, error: None });
                 }
                 Err(error) if has_ended(&error) => {}
                 Err(error) => {
                     let error = Some(explain(&path, error).to_string());
-                    sessions.push(SessionStatus { socket, totals: None, error });
+                    sessions.push(SessionStatus { socket, session: None, totals: None, error });
                 }
             }
         }
@@ -186,8 +216,10 @@ impl SessionList {
 impl SessionStatus {
     fn to_text(&self) -> String {
         let mut text = format!("session at {}\n", printable(&self.socket));
-        if let Some(totals) = &self.totals {
-            text += &totals_text(totals);
+        match (&self.session, &self.totals) {
+            (Some(session), _) => text += &session_text(session),
+            (None, Some(totals)) => text += &totals_text(totals),
+            (None, None) => {}
         }
         if let Some(error) = &self.error {
             let _ = writeln!(text, "  {}", printable(error));
@@ -196,10 +228,95 @@ impl SessionStatus {
     }
 }
 
-/// The totals as they were before this process connected, which leased nothing.
-fn without_us(mut totals: Totals) -> Totals {
-    totals.clients = totals.clients.saturating_sub(1);
-    totals
+/// What there is to say of a session; `None` where no driver uses the store.
+fn some_session(overview: Overview) -> Option<Overview> {
+    (!overview.drivers.is_empty() || !overview.resources.is_empty()).then_some(overview)
+}
+
+/// A session at a glance, for people.
+fn session_text(session: &Overview) -> String {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    for driver in &session.drivers {
+        let command: String = printable(&driver.command).chars().take(60).collect();
+        let age = driver.since.map_or_else(String::new, |since| {
+            format!(", for {}", seconds((now.as_secs_f64() - since).max(0.0)))
+        });
+        let waits = driver.waits.first().map_or_else(String::new, |(what, time)| {
+            format!(", has waited for {what} for {}", seconds(*time))
+        });
+        let text = format!("{} {command}{age}{waits}", driver.pid);
+        lines.push(("drivers", text));
+    }
+    let workers = &session.workers;
+    let kinds = [
+        (workers.leased, "leased"),
+        (workers.blocked, "blocked"),
+        (workers.idle, "idle"),
+        (workers.actors, "actors"),
+        (workers.starting, "starting"),
+        (workers.ending, "ending"),
+    ];
+    let some = |kinds: &[(u64, &str)]| {
+        let some = kinds.iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    };
+    lines.push(("workers", format!("{} ({})", workers.total, some(&kinds)).replace(" ()", "")));
+    if !session.actors.is_empty() {
+        let actors: Vec<_> = session.actors.iter().map(|(state, count)| (*count, state.as_str())).collect();
+        lines.push(("actors", some(&actors)));
+    }
+    for resource in &session.resources {
+        let amount = |amount: f64| match resource.name.as_str() {
+            "memory" => ByteSize(amount.max(0.0) as u64).to_string(),
+            _ => amount.to_string(),
+        };
+        let (used, total) = (amount(resource.used), amount(resource.total));
+        lines.push(("resources", format!("{used} of {total} {} used", printable(&resource.name))));
+    }
+    lines.extend(session.queues.iter().take(QUEUES_SHOWN).map(|queue| ("queues", queue_text(queue))));
+    if session.queues.len() > QUEUES_SHOWN {
+        lines.push(("queues", format!("{} more: --json shows them", session.queues.len() - QUEUES_SHOWN)));
+    }
+    let store = &session.store;
+    let mut text = format!(
+        "{} of {} used, {} objects of {}",
+        ByteSize(store.used_bytes),
+        ByteSize(store.capacity_bytes),
+        store.objects,
+        ByteSize(store.object_bytes)
+    );
+    if store.spilled_objects > 0 {
+        let _ =
+            write!(text, ", {} of them spilled ({})", store.spilled_objects, ByteSize(store.spilled_bytes));
+    }
+    if store.waiting > 0 {
+        let threads = if store.waiting == 1 { "thread waits" } else { "threads wait" };
+        let _ = write!(text, "; {} {threads} for {}", store.waiting, ByteSize(store.waiting_bytes));
+    }
+    lines.push(("store", text));
+    for unusual in &session.unusual {
+        let command = unusual.command.as_ref().map_or_else(String::new, |command| format!(": `{command}`"));
+        lines.push(("unusual", printable(&unusual.text) + &command));
+    }
+    let mut text = String::new();
+    let mut before = "";
+    for (name, line) in lines {
+        let shown = if name == before { "" } else { name };
+        let _ = writeln!(text, "  {shown:<10}{line}");
+        before = name;
+    }
+    text
+}
+
+fn queue_text(queue: &QueueState) -> String {
+    let calls = if queue.calls == 1 { "call waits" } else { "calls wait" };
+    let time = queue.waited_s.map_or_else(String::new, |time| format!(", for {}", seconds(time)));
+    let what = printable(&queue.waits_for);
+    match queue.kind {
+        "process" => format!("an actor waits for a process and {what}{time}"),
+        _ => format!("{} {calls} in process {} for {what}{time}", queue.calls, queue.pid),
+    }
 }
 
 fn totals_text(totals: &Totals) -> String {
@@ -266,10 +383,6 @@ impl NameStatus {
             self.holders.map_or_else(unknown, |holders| holders.to_string()),
         ]
     }
-}
-
-fn connect(socket: &Path) -> Result<Client, ClientError> {
-    ConnectOptions::new().label("mobula status").connect(socket)
 }
 
 /// Whether an error says that there is no store any more.

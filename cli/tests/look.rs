@@ -4,49 +4,16 @@
 mod common;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{eventually, run};
+use common::eventually;
+use common::watched::{Gate, Watched, session, session_with};
 use mobula::{ActorOptions, ObjectRef, TaskOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// One session at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Watched {
-    socket: String,
-    _session: mobula::Session,
-    _alone: MutexGuard<'static, ()>,
-}
-
-fn session(workers: usize) -> Watched {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let session = mobula::Builder::new().workers(workers).capacity_bytes(64 << 20).init().unwrap();
-    let socket = session.socket().to_str().unwrap().to_owned();
-    Watched { socket, _session: session, _alone: alone }
-}
-
 impl Watched {
-    fn ask(&self, words: &[&str]) -> Value {
-        let words: Vec<&str> = words.iter().copied().chain(["--json", "--socket", &self.socket]).collect();
-        let output = run(words, Path::new("/nowhere"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// The output for people.
-    fn text(&self, words: &[&str]) -> String {
-        let words: Vec<&str> = words.iter().copied().chain(["--socket", &self.socket]).collect();
-        let output = run(words, Path::new("/nowhere"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     /// The calls of a function in a state.
     fn tasks(&self, function: &str, state: &str) -> Vec<Value> {
         let found =
@@ -103,6 +70,19 @@ fn fails() -> Result<(), String> {
     Err("on purpose".to_owned())
 }
 
+struct Keeper(Vec<Vec<ObjectRef<Vec<u8>>>>);
+
+#[mobula::remote]
+impl Keeper {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn keep(&mut self, objects: Vec<ObjectRef<Vec<u8>>>) {
+        self.0.push(objects);
+    }
+}
+
 struct Slow;
 
 #[mobula::remote]
@@ -119,19 +99,6 @@ impl Slow {
 
     fn pid(&self) -> u32 {
         std::process::id()
-    }
-}
-
-/// A file that calls look at, and its name. They go on when it is dropped.
-struct Gate(tempfile::NamedTempFile);
-
-impl Gate {
-    fn new() -> Self {
-        Self(tempfile::NamedTempFile::new().unwrap())
-    }
-
-    fn path(&self) -> String {
-        self.0.path().to_str().unwrap().to_owned()
     }
 }
 
@@ -202,6 +169,104 @@ fn a_call_that_lacks_a_resource_says_who_has_it() {
     drop(gate);
     starved.get().unwrap();
     blocked.get().unwrap();
+}
+
+#[test]
+fn the_status_says_who_waits_for_what_also_without_events() {
+    for events in ["usual", ""] {
+        let watched = session_with(1, events);
+        let gate = Gate::new();
+        let running = runs_while::options(TaskOptions::new().num_cpus(1)).remote(gate.path());
+        let starved: Vec<_> = (0..3).map(quick::remote).collect();
+        let mut status = Value::Null;
+        eventually("the head knows what is wanted, and for how long", || {
+            status = watched.ask(&["status"])["session"].clone();
+            status["unusual"].to_string().contains("waited for 1 CPU")
+        });
+        let queue = &status["queues"][0];
+        assert_eq!((&queue["kind"], &queue["waits_for"]), (&"resources".into(), &"1 CPU".into()), "{status}");
+        assert_eq!(queue["pid"], std::process::id());
+        assert!(
+            queue["calls"].as_u64().unwrap() >= 1 && queue["waited_s"].as_f64().unwrap() > 0.0,
+            "{status}"
+        );
+        assert_eq!((&status["workers"]["leased"], &status["resources"][0]["free"]), (&1.into(), &0.0.into()));
+        assert_eq!(status["drivers"][0]["pid"], std::process::id());
+        assert_eq!(status["unusual"][0]["command"], "mobula list workers");
+        if !events.is_empty() {
+            assert_eq!(queue["calls"], 3, "{status}");
+            let running = watched.task("runs_while", "running");
+            let workers = watched.ask(&["list", "workers", "--state", "leased"]);
+            assert_eq!(workers["workers"][0]["task"], running["task"], "{workers}");
+        }
+        drop(gate);
+        running.get().unwrap();
+        mobula::get(&starved).unwrap();
+        let text = watched.text(&["status"]);
+        assert!(text.contains("  workers   1 (") && text.contains(" of 1 CPU used\n"), "{text}");
+    }
+}
+
+#[test]
+fn objects_names_and_drivers_are_listed_filtered_and_sorted() {
+    let watched = session(1);
+    let _objects = [mobula::put(&vec![1u8; 5_000]).unwrap(), mobula::put(&vec![1u8; 50_000]).unwrap()];
+    let _actor = Slow::options(ActorOptions::new().name("slow")).remote();
+    let sizes = |words: &[&str]| -> Vec<u64> {
+        let found = watched.ask(&[&["list", "objects"], words].concat());
+        let rows = found["objects"].as_array().unwrap();
+        rows.iter().map(|row| row["bytes"].as_u64().unwrap()).collect()
+    };
+    let ours = sizes(&["--where", &format!("owner_pid={}", std::process::id()), "--where", "bytes!=0"]);
+    assert!(ours[0] >= 50_000 && ours[1] >= 5_000 && ours[1] < ours[0], "{ours:?}");
+    assert_eq!(sizes(&["--sort", "bytes", "--limit", "1"]), [ours[0]]);
+    assert_eq!(sizes(&["--sort", "bytes", "--reverse"]).last(), Some(&ours[0]));
+    assert_eq!(sizes(&["--state", "spilled"]), [0; 0]);
+    eventually("the actor has its name", || {
+        let names = watched.ask(&["list", "names", "--where", "kind=actor"]);
+        names["names"][0]["name"] == "slow" && names["total"] == 1
+    });
+    let drivers = watched.ask(&["list", "drivers"]);
+    assert_eq!((&drivers["drivers"][0]["pid"], &drivers["total"]), (&std::process::id().into(), &1.into()));
+    assert!(watched.text(&["list", "objects"]).starts_with("  OBJECT"), "a table");
+    common::check_refused(
+        ["list", "workers", "--sort", "nonsense", "--socket", &watched.socket],
+        Path::new("/nowhere"),
+        &["nonsense", "pid"],
+    );
+}
+
+#[test]
+fn the_holder_of_leaked_references_is_found() {
+    let watched = session_with(1, "usual");
+    let keeper = Keeper::options(ActorOptions::new().name("keeper")).remote();
+    for _ in 0..10 {
+        let object = mobula::put(&vec![7u8; 100_000]).unwrap();
+        keeper.keep(vec![object]).get().unwrap();
+    }
+    let _mine = mobula::put(&vec![7u8; 200_000]).unwrap();
+    let mut found = Value::Null;
+    eventually("the driver has let go of what the actor keeps", || {
+        found = watched.ask(&["memory", "--min-bytes", "100000"]);
+        let first = &found["groups"][0];
+        first["kind"] == "actor_state"
+            && first["objects"] == 10
+            && first["alone_bytes"].as_u64() > Some(999_999)
+    });
+    assert!(found["groups"][0]["holder"].as_str().unwrap().ends_with("look::Keeper"), "{found}");
+    assert_eq!(found["held"].as_array().unwrap().len(), 11);
+    let mine = &found["held"][0];
+    assert_eq!(
+        (&mine["owner_pid"], &mine["format"]),
+        (&std::process::id().into(), &"plain".into()),
+        "{mine}"
+    );
+    assert_eq!(
+        mine["holds"],
+        serde_json::json!([{ "kind": "handle", "pid": std::process::id(), "by": null }])
+    );
+    let text = watched.text(&["memory"]);
+    assert!(text.contains("by holder") && text.contains("actor_state"), "{text}");
 }
 
 #[test]

@@ -197,7 +197,9 @@ fn running_sessions_are_listed_and_those_that_end_meanwhile_are_not() {
     let text = status(&[], directory.path());
     let head = format!("session at {}\n", session.socket().display());
     let own = text.split_once(&head).unwrap_or_else(|| panic!("no {head:?} in {text}")).1;
-    assert!(own.starts_with("  capacity  32 MiB"), "{text}");
+    for expected in ["  drivers   ", "  workers   ", " CPU used\n", "of 32 MiB used"] {
+        assert!(own.contains(expected), "{text} does not say {expected:?}");
+    }
     assert!(!text.contains(ending.to_str().unwrap()), "{text}");
 
     let shown = status_json(&["--socket", session.socket().to_str().unwrap()], directory.path());

@@ -50,6 +50,7 @@ mod event;
 mod located;
 mod object;
 mod options;
+mod origin;
 mod owner;
 mod promise;
 mod reader;
@@ -66,6 +67,8 @@ pub use error::{ClientError, Refusal};
 pub use event::{Event, Events};
 #[doc(inline)]
 pub use mobula_protocol::id::{ObjectId, OwnerId, ParseIdError};
+#[doc(hidden)]
+pub use mobula_protocol::message::{HolderInfo, ReferenceInfo};
 pub use object::{Handle, Object, Watch};
 pub use options::ConnectOptions;
 pub use promise::Promise;
@@ -82,6 +85,11 @@ pub mod internal {
     pub use mobula_shm::copy::{copied_once, copy, copy_once};
     pub use mobula_shm::heap;
     pub use mobula_shm::{clock, recorder};
+
+    /// Where objects are made.
+    pub mod origin {
+        pub use crate::origin::set_place;
+    }
 
     pub use crate::recorders::Recorded;
     pub use mobula_shm::ring::{Marker, Peek};

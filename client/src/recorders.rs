@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Reply, Request};
 use mobula_shm::recorder::{Reader, Recorder};
+use mobula_shm::table::{ENTRIES_MAX, TableReader};
 
 use crate::daemon::connection::Connection;
 use crate::error::ClientError;
@@ -23,6 +24,17 @@ pub struct Recorded {
     pub dead: bool,
     /// Its events.
     pub reader: Reader,
+    /// Its table, if that says when and where objects were made.
+    origins: Option<TableReader>,
+}
+
+impl Recorded {
+    /// When and where the object was made that has this index: the tick, and the number of the name; `None` where
+    /// this is not noted.
+    pub fn origin(&self, index: u32) -> Option<(u64, u16)> {
+        let origins = self.origins.as_ref().filter(|_| index < ENTRIES_MAX)?;
+        Some(origins.origin(index)).filter(|(tick, _)| *tick != 0)
+    }
 }
 
 /// Begins to record events of these kinds. A client without events is as good as any.
@@ -53,7 +65,8 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Recorded>, ClientError>
         ClientError::check_goes_on(owner.epoch() > after)?;
         after = owner.epoch();
         if let Some(reader) = Reader::map(control.as_fd())? {
-            all.push(Recorded { owner, pid, label, dead, reader });
+            let origins = reader.notes_origins().then(|| TableReader::map(control.as_fd())).transpose()?;
+            all.push(Recorded { owner, pid, label, dead, reader, origins });
         }
     }
 }

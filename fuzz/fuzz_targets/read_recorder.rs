@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use mobula_shm::clock::{Moment, Scale};
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::SharedMemory;
-use mobula_shm::recorder::{Kind, Lane, NAME_BYTES_MAX, RECORDER_BYTES, Reader, Recorder};
+use mobula_shm::recorder::{Kind, Lane, NAME_BYTES_MAX, Queue, RECORDER_BYTES, Reader, Recorder};
 use mobula_shm::table::TABLE_BYTES;
 
 // `seeds.rs` knows these in their order, with the bytes of their fields.
@@ -92,4 +92,6 @@ fn read(reader: &Reader, from: u64) {
     }
     let _ = reader.run().map(|run| scale.length(run.since));
     assert!(reader.waits().len() <= 32);
+    let _ = [Queue::ForWorker, Queue::ForArguments, Queue::Arrived].map(|queue| reader.queue(queue));
+    let _ = reader.notes_origins();
 }

@@ -71,6 +71,7 @@ mod reply;
 mod results;
 mod session;
 mod sources;
+pub mod state;
 mod takeover;
 pub mod testing;
 pub mod util;
@@ -115,6 +116,7 @@ pub use crate::object_ref::{IntoRef, ObjectRef, Refs, get, get_timeout, put, wai
 pub use crate::ref_stream::ObjectRefStream;
 pub use crate::reply::{Caller, Reply};
 pub use crate::session::{Builder, init, init_or_join, stop};
+pub use crate::state::timeline;
 pub use crate::takeover::become_worker;
 
 /// Items that the macros' code refers to. They are not for use by hand, and change without notice.

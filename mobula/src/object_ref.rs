@@ -238,8 +238,11 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// - [`Error::Value`](crate::Error::Value): the value cannot be encoded.
 /// - [`Error::Store`](crate::Error::Store): there is no room for it, or the store is gone.
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
+#[track_caller]
 pub fn put<T: Serialize>(value: &T) -> Result<ObjectRef<T>> {
     let runtime = runtime()?;
+    let place = std::panic::Location::caller();
+    let _made_at = runtime.made_at(|| format!("{}:{}", place.file(), place.line()));
     let encoded = value::encode_for_session(value)?;
     let handle = runtime.store(&encoded)?;
     Ok(ObjectRef::new(Ref::to_object(handle, None)))

@@ -19,4 +19,4 @@ pub mod size;
 pub mod socket;
 
 /// Version of the messages and of the shared structures; both sides must have the same.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;

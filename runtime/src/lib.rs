@@ -72,6 +72,7 @@ pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
+pub use crate::front::made_at::MadeAt;
 pub use crate::front::mark::{SpanGuard, mark, span};
 pub use crate::front::placement::{Bundle, GroupInfo, PlacementGroup, PlacementOptions, placement_groups};
 pub use crate::front::reference::{Ref, Resolved, WaitInSlices, wait, wait_all, wait_any};

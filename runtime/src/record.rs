@@ -1,17 +1,18 @@
 //! What this process records of the calls that it makes and runs: events and counts in the client's
 //! [recorder](mobula_client::internal::recorder), which others can read while it runs and after its death.
 //!
-//! Calls are counted, and the one that runs is known: both are plain stores. An event where a call is made and one
-//! where it runs come only if the [environment](crate::process) asks for them. What else happens to a call is recorded
-//! where it costs nothing that matters: when it waits for an argument, when it fails, when a thread that waits for it
-//! goes to sleep.
+//! A process says which call runs, how many calls wait in it, and what its sleeping threads wait for: plain stores. It
+//! counts the calls that it makes, and records an event where a call is made and one where it runs, only if the
+//! [environment](crate::process) asks for them. What else happens to a call is recorded where it costs nothing that
+//! matters: when it fails, or when it promises its result to another process.
 
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use mobula_client::internal::clock::{self, Moment, Stopwatch};
-use mobula_client::internal::recorder::{Cause, Counter, EVENT_VALUES, Kind, Lane, Recorder, WaitFor};
+use mobula_client::internal::origin;
+use mobula_client::internal::recorder::{Cause, Counter, EVENT_VALUES, Kind, Lane, Queue, Recorder, WaitFor};
 use mobula_client::{Client, ObjectId, OwnerId};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -42,8 +43,13 @@ struct Known {
 
 impl Calls {
     pub(crate) fn of(client: &Client) -> Option<Self> {
+        const OF_CALLERS: [Kind; 4] = [Kind::Made, Kind::Sent, Kind::Blocked, Kind::Ended];
         let recorder = client.recorder()?.clone();
-        Some(Self { recorder, known: FxHashMap::default(), last: ((0, 0), 0) })
+        OF_CALLERS.into_iter().any(|kind| recorder.records(kind)).then(|| Self {
+            recorder,
+            known: FxHashMap::default(),
+            last: ((0, 0), 0),
+        })
     }
 
     /// A call was made, and sent at once.
@@ -67,7 +73,7 @@ impl Calls {
     pub(crate) fn blocked(&mut self, task: &Task, argument: &ResultCell) {
         let name = self.name(&task.target);
         self.recorder.count(name, Counter::Made);
-        let (what, [one, other]) = waits_for(argument);
+        let (what, [one, other]) = waits_for(argument, |_| (WaitFor::Call, 0));
         let values = [task.id, task.parent, one, other, actor_of(task), sizes(task)];
         self.record(Kind::Blocked, what as u8, name, values);
     }
@@ -154,11 +160,26 @@ fn address(name: &Name) -> u64 {
     name.as_ptr().addr() as u64
 }
 
-/// What a thread waits for that waits for this result.
-pub(crate) fn waits_for(result: &ResultCell) -> (WaitFor, [u64; 2]) {
+/// So many calls wait in one of this process's queues. The queue is locked.
+#[inline]
+pub(crate) fn queue(recorder: Option<&Arc<Recorder>>, queue: Queue, calls: usize) {
+    if let Some(recorder) = recorder {
+        recorder.set_queue(queue, calls);
+    }
+}
+
+/// What a thread waits for that waits for this result. `place` says where a call is: what it waits for, and the second
+/// value of that.
+pub(crate) fn waits_for(
+    result: &ResultCell,
+    place: impl FnOnce(u64) -> (WaitFor, u64),
+) -> (WaitFor, [u64; 2]) {
     match result.foreign_promise() {
         Some(promise) => (WaitFor::Object, id_words(promise.id())),
-        None => (WaitFor::Call, [result.call, 0]),
+        None => {
+            let (what, at) = place(result.call);
+            (what, [result.call, at])
+        }
     }
 }
 
@@ -323,6 +344,9 @@ impl Runs {
             let number = self.names.borrow_mut().number(recorder, class, function);
             self.name.set(number);
             recorder.name_run(number);
+            if recorder.notes_origins() {
+                origin::set_place(number);
+            }
         }
     }
 

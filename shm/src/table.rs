@@ -28,6 +28,8 @@
 //! and taken away, if at all, after the word says something else. So each of the two changes is one store of the word;
 //! and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
+//! An entry may also say when and where its object was made, for people who look into a store.
+//!
 //! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found
 //! the word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed.
 //! The pairing of pins and words is [`pins`](crate::pins)' business.
@@ -61,7 +63,9 @@ pub(crate) const HEADER_SLEEPS: usize = 64;
 const PLACE: usize = size_of::<u64>();
 /// Byte offset of the place in a spill file in an entry: the next word.
 const SPILL: usize = WORDS * size_of::<u64>();
-const _: () = assert!(SPILL + size_of::<u64>() <= ENTRY_BYTES as usize);
+/// Byte offset of the tick and the number that say when and where an object was made: the next two words.
+const ORIGIN: usize = SPILL + size_of::<u64>();
+const _: () = assert!(ORIGIN + 2 * size_of::<u64>() <= ENTRY_BYTES as usize);
 
 /// The state of an entry; the module's documentation has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +225,13 @@ impl TableWriter {
         self.mapping.word64(entry(index) + SPILL).store(bits, Ordering::Release);
     }
 
+    /// Notes when and where the object of an entry is made: for people, nothing depends on it.
+    pub fn set_origin(&self, index: u32, tick: u64, place: u16) {
+        let words = self.mapping.words64::<2>(entry(index) + ORIGIN);
+        words[0].store(tick, Ordering::Relaxed);
+        words[1].store(place.into(), Ordering::Relaxed);
+    }
+
     /// This process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a time.
     /// When what this returns is dropped, it sleeps no more.
     pub fn begin_sleep(&self) -> Asleep<'_> {
@@ -285,6 +296,15 @@ impl TableReader {
     #[inline]
     pub fn location(&self, index: u32) -> Location {
         Location::from_words(self.mapping.load_words64(entry(index)))
+    }
+
+    /// When and where the object of an entry was made, as its owner says: a tick, and the number of a name.
+    ///
+    /// # Panics
+    /// Beyond [`ENTRIES_MAX`].
+    pub fn origin(&self, index: u32) -> (u64, u16) {
+        let [tick, place] = self.mapping.load_words64(entry(index) + ORIGIN);
+        (tick, place as u16)
     }
 
     /// The number of the sleep on its bell that the owner is in; `None` while it is awake. A fence and a load, for a

@@ -76,6 +76,7 @@ fn a_busy_session_is_seen_in_rows_and_rates() {
             sample.functions.iter().find(|row| row.function.ends_with(name)).and_then(|row| row.calls_per_s)
         };
         rate("spins") > Some(0.0)
+            && sample.functions.iter().any(|row| row.function.ends_with("fails") && row.failed > 0)
             && sample.actors.iter().any(|row| row.pid.is_some())
             && sample.figures.cpu_percent > Some(0.0)
             && sample

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a part of each test file, which uses what it needs")]
 
+pub mod watched;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mobula_protocol::id::{ObjectId, OwnerId};
-use mobula_protocol::message::{LocationInfo, ObjectInfo, Refusal, Reply, Request, SegmentInfo};
+use mobula_protocol::message::{
+    HolderInfo, LocationInfo, ObjectInfo, ReferenceInfo, Refusal, Reply, Request, SegmentInfo,
+};
 use mobula_shm::copy::copy;
 
 use crate::connect::connect;
@@ -499,6 +501,31 @@ impl Client {
         }
         self.shared().owner.collect();
         self.shared().owner.release_empty(u64::MAX);
+    }
+
+    /// The clients that hold objects, and the references between objects. A round trip for each page.
+    #[doc(hidden)]
+    pub fn holders(&self) -> Result<(Vec<HolderInfo>, Vec<ReferenceInfo>), ClientError> {
+        let (mut all, mut refers, mut cursor) = (Vec::new(), Vec::new(), 0);
+        loop {
+            match self.ask("list holders", &Request::ListHolders { cursor })? {
+                Reply::Holders { holders, references, next } => {
+                    all.extend(holders);
+                    refers.extend(references);
+                    let Some(next) = next else { return Ok((all, refers)) };
+                    ClientError::check_goes_on(next > cursor)?;
+                    cursor = next;
+                }
+                other => return Err(ClientError::unexpected(&other)),
+            }
+        }
+    }
+
+    /// The socket of the store, for another client of the same process.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        self.shared().connection.path()
     }
 
     fn ask_for_done(&self, operation: &'static str, request: &Request) -> Result<(), ClientError> {

@@ -388,6 +388,11 @@ impl Connection {
         connect(&self.path)
     }
 
+    /// The socket of the daemon, whichever it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn next_correlation(&self) -> u64 {
         self.correlation.fetch_add(1, Ordering::Relaxed) + 1
     }

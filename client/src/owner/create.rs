@@ -39,6 +39,7 @@ impl Owner {
             Err(missing) => self.make_room(missing, bytes, |state| state.reserve(bytes, what))?,
         };
         let (count, generation) = self.table.take(index, kind);
+        self.note_origin(index);
         let id = ObjectId::new(self.id(), index, generation);
         // SAFETY: `take` has just counted it.
         let reference = unsafe { self.reference(count, id, kind) };

@@ -113,6 +113,11 @@ impl Table {
         self.pins.set_own(index, bits);
     }
 
+    /// Notes when and where the object of an entry is made.
+    pub(crate) fn set_origin(&self, index: u32, tick: u64, place: u16) {
+        self.words.set_origin(index, tick, place);
+    }
+
     // ---- changes of an entry ----
 
     /// Makes an object visible: from here on its bytes never change.

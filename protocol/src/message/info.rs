@@ -107,6 +107,28 @@ infos! {
         bytes: u64,
     }
 
+    /// A client that holds an object.
+    pub struct HolderInfo {
+        /// The object's id.
+        #[serde(serialize_with = "as_text")]
+        object: ObjectId,
+        /// The client.
+        #[serde(serialize_with = "as_text")]
+        client: OwnerId,
+        /// Whether it may use the object's bytes, and has not only a handle.
+        mapped: bool,
+    }
+
+    /// An object that refers to another, and keeps it.
+    pub struct ReferenceInfo {
+        /// The object that refers.
+        #[serde(serialize_with = "as_text")]
+        object: ObjectId,
+        /// The object that is kept.
+        #[serde(serialize_with = "as_text")]
+        refers_to: ObjectId,
+    }
+
     /// The store as a whole.
     #[derive(Default)]
     pub struct Totals {
@@ -237,6 +259,22 @@ impl LocationInfo {
     #[must_use]
     pub fn new(owner: OwnerId, segment: u32, offset: u64, bytes: u64) -> Self {
         Self { owner, segment, offset, bytes }
+    }
+}
+
+impl HolderInfo {
+    /// The row of a client that has a handle to an object, or also uses its bytes.
+    #[must_use]
+    pub fn new(object: ObjectId, client: OwnerId, mapped: bool) -> Self {
+        Self { object, client, mapped }
+    }
+}
+
+impl ReferenceInfo {
+    /// The row of an object that refers to another.
+    #[must_use]
+    pub fn new(object: ObjectId, refers_to: ObjectId) -> Self {
+        Self { object, refers_to }
     }
 }
 

@@ -14,7 +14,10 @@ mod reply;
 mod request;
 
 pub use error::DecodeError;
-pub use info::{ClientInfo, LocationInfo, NameChange, NameInfo, ObjectInfo, SegmentInfo, Totals};
+pub use info::{
+    ClientInfo, HolderInfo, LocationInfo, NameChange, NameInfo, ObjectInfo, ReferenceInfo, SegmentInfo,
+    Totals,
+};
 pub use layout::{HEADER_BYTES, is_notice};
 pub use notice::Notice;
 pub use refusal::Refusal;
@@ -42,6 +45,7 @@ mod tests {
             Request::Stats {},
             Request::WatchNames {},
             Request::Evict { bytes: 1 },
+            Request::ListHolders { cursor: 1 },
             Request::Connect { peer: owner },
             Request::Resume { owner, label: "wörker".into(), slots: 9, segment_last: 8, readers_heard: 7 },
             Request::ResumeMapped { owner, segment: 1, bytes: 4096 },
@@ -98,6 +102,11 @@ mod tests {
             Reply::Failed { refusal: Refusal::LimitReached { limit: "clients_max".into(), max: 3 } },
             Reply::Objects { objects: vec![info.clone()], next: Some(4) },
             Reply::Evicted { bytes: 5 },
+            Reply::Holders {
+                holders: vec![HolderInfo::new(object, owner, true)],
+                references: vec![ReferenceInfo::new(object, object)],
+                next: None,
+            },
             Reply::Found { object },
         ] {
             let bytes = reply.encode(7);

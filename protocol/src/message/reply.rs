@@ -1,7 +1,9 @@
 //! Replies: the daemon's answers to requests.
 
 use crate::id::{ObjectId, OwnerId};
-use crate::message::info::{ClientInfo, LocationInfo, NameInfo, ObjectInfo, SegmentInfo, Totals};
+use crate::message::info::{
+    ClientInfo, HolderInfo, LocationInfo, NameInfo, ObjectInfo, ReferenceInfo, SegmentInfo, Totals,
+};
 use crate::message::layout::messages;
 use crate::message::refusal::Refusal;
 
@@ -72,6 +74,15 @@ messages! {
         137 => Objects {
             /// In no order that means anything.
             objects: Vec<ObjectInfo>,
+            /// Cursor for the next page; `None` after the last.
+            next: Option<u64>,
+        }
+        /// A page of the clients that hold objects.
+        154 => Holders {
+            /// In the order of the objects, which are as in [`Objects`](Self::Objects).
+            holders: Vec<HolderInfo>,
+            /// The references of these objects to others.
+            references: Vec<ReferenceInfo>,
             /// Cursor for the next page; `None` after the last.
             next: Option<u64>,
         }

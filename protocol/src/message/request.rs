@@ -118,6 +118,12 @@ messages! {
             /// Cursor from the page before; 0 for the first page.
             cursor: u64,
         }
+        /// A page of the clients that hold objects, and of the references between objects. Answered by
+        /// [`Reply::Holders`](super::Reply::Holders).
+        42 => ListHolders {
+            /// Cursor from the page before; 0 for the first page.
+            cursor: u64,
+        }
         /// Totals of the store. Answered by [`Reply::Stats`](super::Reply::Stats).
         14 => Stats {}
         /// A page of clients, the dead with objects included. Answered by [`Reply::Clients`](super::Reply::Clients).

@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread::ThreadId;
 
+use mobula_client::internal::recorder::{self, Recorder};
 use mobula_client::{Client, OwnerId};
 use parking_lot::Mutex;
 
@@ -29,6 +30,7 @@ use crate::executor::progress::Progress;
 pub(crate) use crate::executor::queue::{Cancelled, Ordered, Work};
 use crate::executor::queue::{Queue, Taken, decline, may_be_declined};
 use crate::mail::link::Link;
+use crate::record;
 use crate::under_way::{self, UnderWay};
 use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
 
@@ -56,6 +58,8 @@ pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// Whether there may be work in the queue. Written with the queue locked.
     has_work: AtomicBool,
+    /// Others see here how long the queue is.
+    recorder: Option<Arc<Recorder>>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
     /// The actor, and how often it was restarted.
@@ -80,11 +84,13 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(language: Box<dyn Language>) -> Self {
+    /// The length of the queue is said to the recorder.
+    pub(crate) fn new(language: Box<dyn Language>, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
             language,
             queue: Mutex::default(),
             has_work: AtomicBool::new(false),
+            recorder,
             is_actor: AtomicBool::new(false),
             actor: OnceLock::new(),
             serving: OnceLock::new(),
@@ -97,6 +103,13 @@ impl Executor {
             cancelled: AtomicBool::new(false),
             items_taken: AtomicU64::new(0),
         }
+    }
+
+    /// The queue, which is locked, is longer or shorter than it was.
+    #[inline]
+    fn queue_changed(&self, queue: &Queue) {
+        self.has_work.store(!queue.work.is_empty(), Ordering::Release);
+        record::queue(self.recorder.as_ref(), recorder::Queue::Arrived, queue.work.len());
     }
 
     // ---- arriving, on any thread that deals with the mail ----
@@ -137,7 +150,7 @@ impl Executor {
         }
         let record = std::mem::replace(record, queue.spare.pop().unwrap_or_default());
         queue.work.push_back(Work::Call { from: from.clone(), number: from.received(), call, record, held });
-        self.has_work.store(true, Ordering::Release);
+        self.queue_changed(&queue);
     }
 
     /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
@@ -149,6 +162,7 @@ impl Executor {
         let mut queue = self.queue.lock();
         let before = queue.work.len();
         queue.work.retain(|work| !is_it(work));
+        self.queue_changed(&queue);
         let is_removed = queue.work.len() < before;
         // A waker goes to the thread that wakes the others.
         if let Some(call) = queue.under_way.get(&(from.id, cancel.task)) {
@@ -292,7 +306,7 @@ impl Executor {
         let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
         let mut queue = self.queue.lock();
         queue.work.push_front(work);
-        self.has_work.store(true, Ordering::Release);
+        self.queue_changed(&queue);
     }
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
@@ -308,10 +322,10 @@ impl Executor {
         let mut queue = self.queue.lock();
         if is_watched {
             queue.work.push_back(Work::CallerGone(link.id));
-            self.has_work.store(true, Ordering::Release);
         } else {
             queue.work.retain(|work| !is_its(work));
         }
+        self.queue_changed(&queue);
         let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
         let is_running = is_taken && self.progress.runs() && !self.is_actor();
         let mut cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
@@ -332,7 +346,7 @@ impl Executor {
             self.decline_waiting();
             let mut queue = self.queue.lock();
             queue.work.push_back(Work::AwaitCalls);
-            self.has_work.store(true, Ordering::Release);
+            self.queue_changed(&queue);
         }
         self.progress.ask();
         self.say_if_free(Some(head));
@@ -463,13 +477,16 @@ impl Executor {
 
     fn decline_waiting(&self) {
         let mut declined = Vec::new();
-        self.queue.lock().work.retain(|work| match work {
+        let mut queue = self.queue.lock();
+        queue.work.retain(|work| match work {
             Work::Call { from, call, .. } if may_be_declined(from, call) => {
                 declined.push((from.clone(), call.task));
                 false
             }
             _ => true,
         });
+        self.queue_changed(&queue);
+        drop(queue);
         declined.iter().for_each(|(from, task)| decline(from, *task));
     }
 
@@ -531,7 +548,7 @@ impl Executor {
             queue.spare.push(record);
         }
         let work = queue.work.pop_front();
-        self.has_work.store(!queue.work.is_empty(), Ordering::Release);
+        self.queue_changed(&queue);
         let work = work?;
         queue.taken = match &work {
             Work::Call { from, call, .. } => {

@@ -6,6 +6,7 @@ pub(crate) mod arguments;
 pub(crate) mod cancel;
 pub(crate) mod function;
 pub(crate) mod future;
+pub(crate) mod made_at;
 pub(crate) mod mark;
 pub(crate) mod placement;
 pub(crate) mod reference;

@@ -181,7 +181,10 @@ impl Actors {
             ActorRecord {
                 actor: *number,
                 class: actor.class_name.clone(),
+                namespace: actor.name.as_ref().map(|(namespace, _)| namespace.clone()),
                 name: actor.name.as_ref().map(|(_, name)| name.clone()),
+                is_detached: actor.is_detached,
+                creator: actor.creator.bits(),
                 stage: stage.to_owned(),
                 pid: pid.filter(|pid| *pid != 0),
                 restarts: actor.restarts,

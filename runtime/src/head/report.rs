@@ -22,10 +22,14 @@ impl State {
                 _ => None,
             },
             holds: worker.holds().to_string(),
+            lessee: worker.leased_to().map(|caller| caller.peer().bits()),
+            given_nanos: worker.given().map(|given| now.saturating_duration_since(given).as_nanos() as u64),
+            waits: worker.link.as_ref().and_then(|link| self.deadlocks.told(link.peer())),
         });
         let wants = self.pool.unmet().map(|(caller, demand, workers, since)| WantRecord {
             caller: caller.map(|caller| caller.peer().bits()),
             demand: demand.to_string(),
+            amounts: amounts(demand),
             workers,
             waited_nanos: now.saturating_duration_since(since).as_nanos() as u64,
         });

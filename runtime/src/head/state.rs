@@ -55,7 +55,7 @@ pub(super) struct State {
     /// The processes that are killed because their placement groups were removed.
     evicted: HashSet<u64>,
     pub(super) orders: Orders,
-    deadlocks: Deadlocks,
+    pub(super) deadlocks: Deadlocks,
     /// The links by the processes at their other ends.
     pub(super) links: HashMap<OwnerId, Arc<Link>>,
     memory: Option<Monitor>,

@@ -1,10 +1,15 @@
-//! Which events a process records: what its environment says, and without that none. To count calls and to know the
-//! running one costs a call and its result 2 to 5 percent, also where no event is recorded.
+//! Which events a process records: what its environment says, and without that none. A process that records any also
+//! says which call runs in it, what its threads wait for, and how many calls wait. To record [what is rare](USUAL) and
+//! to record an event for each call are asked for in different words, because the second costs each call more.
 
-use mobula_client::internal::recorder::Kind;
+use mobula_client::internal::recorder::{Kind, ORIGINS};
 
-/// The variable that says which events are recorded: `all`, `none`, or names of [`GROUPS`] with commas between them.
+/// The variable that says which events are recorded: `all`, `none`, `usual`, or names of [`GROUPS`] with commas between
+/// them. Without it: none.
 const EVENTS: &str = "MOBULA_EVENTS";
+
+/// The variable that asks where each object is made, to be seen in `mobula memory`: 1, or nothing.
+const CALL_SITES: &str = "MOBULA_CALL_SITES";
 
 /// What can be recorded, by name.
 const GROUPS: [(&str, &[Kind]); 7] = [
@@ -17,10 +22,23 @@ const GROUPS: [(&str, &[Kind]); 7] = [
     ("processes", &[Kind::Process]),
 ];
 
-/// The kinds of events that this process records, as bits. If there are any, calls are counted, too, and the running
-/// one is known.
+/// What `usual` stands for: no event for each call.
+const USUAL: [Kind; 8] = [
+    Kind::Failed,
+    Kind::Promised,
+    Kind::Leased,
+    Kind::Spilled,
+    Kind::Restored,
+    Kind::Mark,
+    Kind::Span,
+    Kind::Process,
+];
+
+/// The kinds of events that this process records, as bits; 0: nothing at all.
 pub(crate) fn kinds() -> u32 {
-    kinds_in(std::env::var(EVENTS).ok().as_deref())
+    let kinds = kinds_in(std::env::var(EVENTS).ok().as_deref());
+    let is_on = std::env::var(CALL_SITES).is_ok_and(|on| !matches!(on.trim(), "" | "0"));
+    if is_on { kinds | ORIGINS } else { kinds }
 }
 
 fn kinds_in(text: Option<&str>) -> u32 {
@@ -29,6 +47,7 @@ fn kinds_in(text: Option<&str>) -> u32 {
         groups.flat_map(|(_, kinds)| *kinds).fold(0, |bits, kind| bits | kind.bit())
     };
     match text.map(str::trim) {
+        Some("usual") => USUAL.into_iter().fold(0, |bits, kind| bits | kind.bit()),
         None | Some("" | "none" | "0") => 0,
         Some("all" | "1") => bits(&|_| true),
         Some(names) => bits(&|name| names.split(',').any(|wanted| wanted.trim() == name)),
@@ -44,6 +63,9 @@ mod tests {
         for nothing in [None, Some(""), Some("none"), Some("0")] {
             assert_eq!(kinds_in(nothing), 0);
         }
+        let usual = kinds_in(Some("usual"));
+        assert_eq!(usual.count_ones(), 8);
+        assert_eq!(usual & (Kind::Made.bit() | Kind::Ran.bit() | Kind::Waited.bit()), 0);
         let every = GROUPS.iter().flat_map(|(_, kinds)| *kinds).fold(0, |bits, kind| bits | kind.bit());
         assert_eq!((kinds_in(Some("all")), kinds_in(Some("1"))), (every, every));
         assert_eq!(every.count_ones(), 14, "each kind is of a group");

@@ -389,7 +389,9 @@ impl Runtime {
             Behind::Unknown => Awaited::default(),
         };
         let what = || match behind() {
-            Behind::Surely(result) | Behind::Likely(result) => record::waits_for(&result),
+            Behind::Surely(result) | Behind::Likely(result) => {
+                record::waits_for(&result, |call| self.submitter.wait_for(call))
+            }
             Behind::Unknown => (WaitFor::Unknown, [0; 2]),
         };
         let ends = || self.is_cancelled() || teller.is_deadlocked();
@@ -442,8 +444,11 @@ impl Runtime {
                 warn_on_async_thread();
                 let place =
                     self.executor.as_ref().zip(self.head()).map(|(executor, head)| executor.wait(head));
-                let (what, values) = what();
-                (place, self.client.recorder().map(|recorder| recorder.wait(what, values)))
+                let recorded = self.client.recorder().map(|recorder| {
+                    let (what, values) = what();
+                    recorder.wait(what, values)
+                });
+                (place, recorded)
             });
             sleeps()
         };

@@ -13,8 +13,14 @@ pub struct ActorState {
     pub actor: u64,
     /// Its class.
     pub class: String,
+    /// Its namespace, if it has a name.
+    pub namespace: Option<String>,
     /// Its name, if it has one.
     pub name: Option<String>,
+    /// Whether it lives without handles.
+    pub is_detached: bool,
+    /// The process that made it; 0 if nothing is known of it any more.
+    pub creator_pid: u32,
     /// `reserved`, `waiting`, `constructing`, `alive` or `dead`.
     pub state: String,
     /// Its process.
@@ -53,7 +59,10 @@ impl Snapshot {
                 ActorState {
                     actor: actor.actor,
                     class: actor.class.clone(),
+                    namespace: actor.namespace.clone(),
                     name: actor.name.clone(),
+                    is_detached: actor.is_detached,
+                    creator_pid: self.pid_of(actor.creator),
                     state: actor.stage.clone(),
                     pid: actor.pid,
                     restarts: actor.restarts,

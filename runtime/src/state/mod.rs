@@ -8,20 +8,29 @@
 //! `summary`, `actors`, `workers`, `why`, `timeline`, `postmortem`.
 
 mod actors;
+mod json;
+mod memory;
+mod objects;
+mod overview;
 mod postmortem;
 mod snapshot;
 mod summary;
 mod tasks;
 mod timeline;
+mod unusual;
 mod why;
 mod workers;
 
 pub use self::actors::ActorState;
+pub use self::memory::{Circle, HeldObject, Hold, MemoryGroup, MemoryReport, SiteGroup};
+pub use self::objects::{NameState, ObjectState};
+pub use self::overview::{DriverState, Overview, ProcessCounts, QueueState, ResourceUse, StoreUse};
 pub use self::postmortem::{LastEvent, Postmortem};
 pub(crate) use self::snapshot::HEAD_LABEL;
 pub use self::snapshot::{HeadReport, Observer, Snapshot, Wanted};
 pub use self::summary::FunctionSummary;
 pub use self::tasks::{ArgumentSizes, TaskPhase, TaskState};
 pub use self::timeline::TraceEvent;
+pub use self::unusual::Unusual;
 pub use self::why::{NoSuchTarget, Why, WhyLink};
 pub use self::workers::WorkerState;

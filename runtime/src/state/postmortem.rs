@@ -3,7 +3,7 @@
 use mobula_client::internal::recorder::{Cause, Event, Kind};
 use serde::Serialize;
 
-use super::snapshot::{HEAD_LABEL, Process, Snapshot};
+use super::snapshot::{Process, Snapshot};
 use super::tasks::{cause_text, object_id};
 use super::why::NoSuchTarget;
 
@@ -47,7 +47,7 @@ pub struct LastEvent {
 impl Snapshot {
     /// What is known of the processes that have ended, the last one first.
     pub fn postmortems(&self) -> Vec<Postmortem> {
-        let is_one = |process: &&Process| process.dead && !process.label.starts_with(HEAD_LABEL);
+        let is_one = |process: &&Process| process.dead && !process.is_head();
         let mut all: Vec<Postmortem> =
             self.processes.iter().filter(is_one).map(|process| self.postmortem_of(process)).collect();
         all.sort_by(|one, other| {
@@ -71,7 +71,7 @@ impl Snapshot {
     }
 
     fn postmortem_of(&self, process: &Process) -> Postmortem {
-        let head = self.processes.iter().filter(|other| other.label.starts_with(HEAD_LABEL));
+        let head = self.processes.iter().filter(|other| other.is_head());
         let ended = head.flat_map(|head| &head.other.events).rev().find(|event| {
             event.kind == Kind::Process && event.values[0] == process.owner.bits() && event.values[2] != 0
         });
@@ -145,7 +145,7 @@ impl Snapshot {
 }
 
 /// How a process ended, as the head recorded it: see [`Kind::Process`].
-fn reason(kind: u64, number: u64) -> String {
+pub(super) fn reason(kind: u64, number: u64) -> String {
     match kind {
         1 => format!("exit {number}"),
         2 => format!("signal {number}"),

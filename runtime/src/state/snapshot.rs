@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mobula_client::internal::Recorded;
 use mobula_client::internal::clock::{Moment, Scale};
-use mobula_client::internal::recorder::{Counts, Lane, Run, Seen, Wait};
-use mobula_client::{Client, ClientError, ConnectOptions, OwnerId, Stats};
+use mobula_client::internal::recorder::{Counts, Lane, Queue, Run, Seen, Wait};
+use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, OwnerId, Stats};
 use serde::Serialize;
 
 use crate::mail::ask::ask;
@@ -18,6 +18,10 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 const BASE_MIN: Duration = Duration::from_millis(20);
 /// What the label of the head's client begins with.
 pub(crate) const HEAD_LABEL: &str = "head ";
+const DRIVER_LABEL: &str = "driver ";
+const WORKER_LABEL: &str = "worker ";
+/// The label of an [`Observer`], which is no part of the session.
+const OBSERVER_LABEL: &str = "observer";
 
 /// Looks at a session from outside: a client of its store that records nothing and puts nothing.
 #[derive(Debug)]
@@ -51,7 +55,8 @@ pub struct Wanted {
     pub waited_s: f64,
 }
 
-/// A process as its recorder shows it.
+/// A client of the session's store as its recorder shows it. One that records nothing has no events, and nothing that
+/// goes on in it is known.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) owner: OwnerId,
@@ -65,6 +70,10 @@ pub(super) struct Process {
     pub(super) other: Seen,
     pub(super) run: Option<Run>,
     pub(super) waits: Vec<Wait>,
+    queues: [u64; 3],
+    recorded: Option<Recorded>,
+    /// Whether it has a recorder.
+    pub(super) is_recorded: bool,
     /// The counts of each name, number 0 first.
     pub(super) counts: Vec<Counts>,
 }
@@ -89,7 +98,16 @@ impl Observer {
     /// # Errors
     /// Those of [`ConnectOptions::connect`].
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
-        Ok(Self { client: ConnectOptions::new().label("observer").connect(socket)? })
+        Ok(Self { client: ConnectOptions::new().label(OBSERVER_LABEL).connect(socket)? })
+    }
+
+    /// Connects to the store of the session of this process. A round trip.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`](crate::Error::NotInitialized): there is none.
+    pub fn here() -> crate::Result<Self> {
+        let runtime = crate::runtime::current::runtime()?;
+        Ok(Self::connect(runtime.client.socket())?)
     }
 
     /// The client by which it looks.
@@ -109,7 +127,13 @@ impl Observer {
         let heads = stats.clients.iter().filter(|info| !info.dead && info.label.starts_with(HEAD_LABEL));
         // Each driver of a session has one.
         let head = heads.filter_map(|info| self.ask_head(info.owner)).reduce(HeadState::and);
-        let processes: Vec<Process> = recorded.iter().map(Process::read).collect();
+        let mut processes: Vec<Process> = recorded.into_iter().map(Process::read).collect();
+        let is_recorded = |info: &&ClientInfo| processes.iter().any(|process| process.owner == info.owner);
+        let others = stats.clients.iter().filter(|info| !info.dead && !is_recorded(info));
+        let others: Vec<Process> = others.map(Process::unrecorded).collect();
+        processes.extend(others);
+        processes.retain(|process| process.label != OBSERVER_LABEL);
+        processes.sort_by_key(|process| process.owner.epoch());
         let scale = scale(processes.iter().map(|process| process.began));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Snapshot { now: Moment::now().nanos, wall, scale, processes, head, stats })
@@ -125,19 +149,21 @@ impl Observer {
 }
 
 impl Process {
-    fn read(recorded: &Recorded) -> Self {
-        let Recorded { owner, pid, label, dead, reader } = recorded;
+    fn read(recorded: Recorded) -> Self {
+        let Recorded { owner, pid, label, dead, reader, .. } = &recorded;
         // Names last: every event that was read has its name there.
         let [made, ran, other] = Lane::ALL.map(|lane| reader.events(lane, 0));
         let (run, waits) = (reader.run(), reader.waits());
+        let queues = [Queue::ForWorker, Queue::ForArguments, Queue::Arrived].map(|queue| reader.queue(queue));
         let names = reader.names();
         let counts = (0..=names.len()).filter_map(|name| reader.counts(name)).collect();
         let began = reader.began();
+        let (owner, pid, label, dead) = (*owner, *pid, label.clone(), *dead);
         Self {
-            owner: *owner,
-            pid: *pid,
-            label: label.clone(),
-            dead: *dead,
+            owner,
+            pid,
+            label,
+            dead,
             began,
             names,
             made,
@@ -145,8 +171,57 @@ impl Process {
             other,
             run,
             waits,
+            queues,
+            is_recorded: true,
             counts,
+            recorded: Some(recorded),
         }
+    }
+
+    /// A client without a recorder.
+    fn unrecorded(info: &ClientInfo) -> Self {
+        Self {
+            owner: info.owner,
+            pid: info.pid,
+            label: info.label.clone(),
+            dead: info.dead,
+            began: Moment::default(),
+            names: Vec::new(),
+            made: Seen::default(),
+            ran: Seen::default(),
+            other: Seen::default(),
+            run: None,
+            waits: Vec::new(),
+            queues: [0; 3],
+            recorded: None,
+            is_recorded: false,
+            counts: Vec::new(),
+        }
+    }
+
+    /// When and where the object with this index was made: a tick and a place; `None` where this is not noted.
+    pub(super) fn origin(&self, index: u32) -> Option<(u64, &str)> {
+        let (tick, name) = self.recorded.as_ref()?.origin(index)?;
+        Some((tick, self.name(name)))
+    }
+
+    /// Whether it is the head's client, which belongs to the process of its driver.
+    pub(super) fn is_head(&self) -> bool {
+        self.label.starts_with(HEAD_LABEL)
+    }
+
+    pub(super) fn is_driver(&self) -> bool {
+        self.label.starts_with(DRIVER_LABEL)
+    }
+
+    /// Whether the head of a driver has started it.
+    pub(super) fn is_worker(&self) -> bool {
+        self.label.starts_with(WORKER_LABEL)
+    }
+
+    /// The number of calls in one of its queues; 0 where it records nothing, or has died.
+    pub(super) fn queue(&self, queue: Queue) -> u64 {
+        if self.dead { 0 } else { self.queues[queue as usize] }
     }
 
     /// The name with a number.
@@ -219,7 +294,7 @@ impl Snapshot {
 
     /// The process that a person means by its pid: the living one, if there is one.
     pub(super) fn process_of_pid(&self, pid: u32) -> Option<&Process> {
-        let is_it = |process: &&Process| process.pid == pid && !process.label.starts_with(HEAD_LABEL);
+        let is_it = |process: &&Process| process.pid == pid && !process.is_head();
         let all = || self.processes.iter().rev().filter(is_it);
         all().find(|process| !process.dead).or_else(|| all().next())
     }

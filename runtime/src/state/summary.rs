@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 pub struct FunctionSummary {
     /// The function, or the class and the method.
     pub function: String,
-    /// Calls that were made.
+    /// Calls that were made; where the callers do not count them, those that have begun.
     pub made: u64,
     /// Those of them that wait for arguments, for a worker, or for calls before them.
     pub pending: u64,
@@ -117,17 +117,26 @@ impl Snapshot {
     fn function(&self, name: &str, sum: &Sum) -> FunctionSummary {
         let seconds = |ticks: f64| self.length(ticks as u64) as f64 / 1e9;
         let (ran, ticks) = (sum.of(Counter::Ran), sum.of(Counter::Ticks));
+        // A caller that does not count its calls leaves it to the processes that run them.
+        let (made, finished, failed) = match sum.of(Counter::Made) {
+            0 => {
+                let failed = sum.of(Counter::RanFailed);
+                let finished = ran.saturating_sub(failed);
+                (ran.saturating_add(sum.running), finished, failed.max(sum.of(Counter::Failed)))
+            }
+            made => (made, sum.of(Counter::Ended), sum.of(Counter::Failed)),
+        };
         FunctionSummary {
             function: name.to_owned(),
-            made: sum.of(Counter::Made),
+            made,
             pending: sum.open.saturating_sub(sum.running),
             running: sum.running,
-            finished: sum.of(Counter::Ended),
-            failed: sum.of(Counter::Failed),
+            finished,
+            failed,
             p50_s: sum.quantile(0.5).map(seconds),
             p99_s: sum.quantile(0.99).map(seconds),
-            mean_s: (ran > 0).then(|| seconds(ticks as f64 / ran as f64)),
-            max_s: (ran > 0).then(|| seconds(sum.of(Counter::TicksMax) as f64)),
+            mean_s: (ticks > 0).then(|| seconds(ticks as f64 / ran as f64)),
+            max_s: (ticks > 0).then(|| seconds(sum.of(Counter::TicksMax) as f64)),
             total_s: seconds(ticks as f64),
         }
     }

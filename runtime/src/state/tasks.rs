@@ -161,7 +161,7 @@ impl Snapshot {
     /// What a wait is for, in words.
     pub(super) fn awaited(&self, pid: u32, what: WaitFor, values: [u64; 2]) -> String {
         match what {
-            WaitFor::Call => format!("{pid}.{}", values[0]),
+            WaitFor::Call | WaitFor::Actor | WaitFor::Worker => format!("{pid}.{}", values[0]),
             WaitFor::Object | WaitFor::Restore => object_id(values).to_string(),
             WaitFor::Memory => format!("{} bytes of memory", values[0]),
             WaitFor::Unknown => "unknown".to_owned(),
@@ -188,6 +188,23 @@ impl Snapshot {
                         name_it(call, process.name(event.name));
                     }
                     _ => {}
+                }
+            }
+            for wait in process.waits.iter().filter(|_| !process.dead) {
+                // A thread says where the call is that it waits for, although no event says that it was made.
+                let [number, at] = wait.values;
+                let is_known = match wait.what {
+                    WaitFor::Call | WaitFor::Actor => number != 0 && at != 0,
+                    WaitFor::Worker => number != 0,
+                    _ => false,
+                };
+                if is_known {
+                    let call = calls.entry((process.owner.bits(), number)).or_default();
+                    let place = if wait.what == WaitFor::Actor { &mut call.actor } else { &mut call.at };
+                    if *place == 0 {
+                        *place = at;
+                    }
+                    name_it(call, "?");
                 }
             }
             if let Some(run) = process.run

@@ -11,7 +11,7 @@ use mobula_client::internal::recorder::{Event, Kind, WaitFor};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::snapshot::{HEAD_LABEL, Process, Snapshot};
+use super::snapshot::{Process, Snapshot};
 use super::tasks::{Call, CallId, TaskPhase};
 
 /// Threads of a track.
@@ -81,7 +81,7 @@ impl Snapshot {
     /// The events that the recorders have, for a trace viewer.
     pub fn timeline(&self) -> Vec<TraceEvent> {
         let mut trace = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.label.starts_with(HEAD_LABEL)) {
+        for process in self.processes.iter().filter(|process| !process.is_head()) {
             self.trace_process(process, &mut trace);
         }
         let calls = self.calls();
@@ -138,7 +138,11 @@ impl Snapshot {
             Kind::Waited => {
                 let awaited = self.awaited(pid, WaitFor::from_bits(event.detail), [two, three]);
                 let wait = self.span(format!("wait for {awaited}"), "wait", pid, WAITS, one, at);
-                if event.detail == WaitFor::Call as u8 { wait.with("for", awaited) } else { wait }
+                let is_for_call = matches!(
+                    WaitFor::from_bits(event.detail),
+                    WaitFor::Call | WaitFor::Actor | WaitFor::Worker
+                );
+                if is_for_call { wait.with("for", awaited) } else { wait }
             }
             Kind::Span => self.span(name.to_owned(), "mark", pid, MARKS, one, at),
             Kind::Leased => self.span("lease".to_owned(), "memory", pid, MARKS, two, at).with("bytes", one),

@@ -149,6 +149,8 @@ impl Walk<'_> {
             return Step::End("unknown", "its events were overwritten, or it is no call".to_owned());
         };
         let phase = call.phase();
+        // Of a call that a thread waits for, and of which no event says more, the function is not known.
+        let called = if call.name == "?" { "a call" } else { call.name.as_str() };
         let since = if phase == TaskPhase::Running { call.started } else { call.created };
         let verb = match phase {
             TaskPhase::PendingArguments => "waits for an argument",
@@ -157,7 +159,7 @@ impl Walk<'_> {
             TaskPhase::Finished => "has ended",
             TaskPhase::Failed => "has failed",
         };
-        self.add("task", &name, format!("{} {verb}", call.name), since);
+        self.add("task", &name, format!("{called} {verb}"), since);
         match phase {
             TaskPhase::Running => Step::To(Node::Process(call.at)),
             TaskPhase::Finished | TaskPhase::Failed => {
@@ -166,7 +168,9 @@ impl Walk<'_> {
                 Step::End("over", format!("the call has ended {how}"))
             }
             TaskPhase::PendingArguments => match call.blocked {
-                Some((WaitFor::Call, [number, _])) => Step::To(Node::Task((id.0, number))),
+                Some((WaitFor::Call | WaitFor::Actor | WaitFor::Worker, [number, _])) => {
+                    Step::To(Node::Task((id.0, number)))
+                }
                 Some((_, values)) => Step::To(Node::Object(object_id(values))),
                 None => Step::End("unknown", "an argument of which nothing is known".to_owned()),
             },
@@ -225,7 +229,7 @@ impl Walk<'_> {
         // Memory and disks first: they hold up whatever else the process does.
         let order = |what: WaitFor| match what {
             WaitFor::Memory | WaitFor::Restore => 0,
-            WaitFor::Call | WaitFor::Object => 1,
+            WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Object => 1,
             WaitFor::Unknown => 2,
         };
         let wait = process.waits.iter().min_by_key(|wait| (order(wait.what), wait.since)).copied();
@@ -233,7 +237,12 @@ impl Walk<'_> {
             return match process.run {
                 Some(run) => {
                     let name = process.name(run.name).to_owned();
-                    self.add("process", process.pid, format!("runs {name}"), Some(snapshot.nanos(run.since)));
+                    self.add(
+                        "process",
+                        process.pid,
+                        format!("runs {name}"),
+                        (run.since != 0).then(|| snapshot.nanos(run.since)),
+                    );
                     Step::End(
                         "computes",
                         format!("{name} computes, or waits for something that is not Mobula's"),
@@ -246,9 +255,13 @@ impl Walk<'_> {
             };
         };
         let awaited = snapshot.awaited(process.pid, wait.what, wait.values);
-        self.add("process", process.pid, format!("waits for {awaited}"), Some(snapshot.nanos(wait.since)));
+        let text = match process.run {
+            Some(run) => format!("runs {} and waits for {awaited}", process.name(run.name)),
+            None => format!("waits for {awaited}"),
+        };
+        self.add("process", process.pid, text, Some(snapshot.nanos(wait.since)));
         match wait.what {
-            WaitFor::Call if wait.values[0] != 0 => {
+            WaitFor::Call | WaitFor::Actor | WaitFor::Worker if wait.values[0] != 0 => {
                 Step::To(Node::Task((process.owner.bits(), wait.values[0])))
             }
             WaitFor::Object => Step::To(Node::Object(object_id(wait.values))),
@@ -256,7 +269,7 @@ impl Walk<'_> {
             WaitFor::Restore => {
                 Step::End("disk", format!("object {awaited} is being restored from its spill file"))
             }
-            WaitFor::Call | WaitFor::Unknown => {
+            WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Unknown => {
                 Step::End("unknown", "one of several results, or the head".to_owned())
             }
         }

@@ -1,22 +1,25 @@
 //! The processes of a session.
 
+use mobula_client::internal::recorder::{Counter, Queue};
 use serde::Serialize;
 
-use super::snapshot::{HEAD_LABEL, Snapshot};
+use super::snapshot::Snapshot;
 
 /// A process of the session.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct WorkerState {
     /// Its pid.
     pub pid: u32,
-    /// What it is: `driver`, `worker` or `actor`.
+    /// What it is: `driver`, `worker`, `actor`, or `client` of the store alone.
     pub kind: &'static str,
     /// What it does, as the head knows it: such as `idle`, `leased` or `actor`; `dead`.
     pub state: String,
     /// Whether it records what goes on in it. Without that, the function, the call, the waits and the number of calls
     /// are not known.
     pub recorded: bool,
+    /// The actor that it is.
+    pub actor: Option<u64>,
     /// The function that runs.
     pub function: Option<String>,
     /// The call that runs.
@@ -25,6 +28,14 @@ pub struct WorkerState {
     pub running_s: Option<f64>,
     /// What its threads wait for, and how long they have waited, in seconds.
     pub waits: Vec<(String, f64)>,
+    /// Calls that arrived here and have not begun.
+    pub queued: u64,
+    /// Calls that it made and that wait for a worker, or for arguments.
+    pub waiting_calls: u64,
+    /// The process whose calls it runs.
+    pub caller_pid: Option<u32>,
+    /// How long it has been leased to that process, or an actor's, in seconds.
+    pub held_s: Option<f64>,
     /// The resources that it holds.
     pub holds: String,
     /// Calls that it has run.
@@ -38,41 +49,50 @@ pub struct WorkerState {
 impl Snapshot {
     /// The processes of the session, the driver first; those that have died and whose events are kept last.
     pub fn workers(&self) -> Vec<WorkerState> {
-        use mobula_client::internal::recorder::Counter;
         let mut workers: Vec<WorkerState> = Vec::new();
-        let known = self.processes.iter().filter(|process| !process.label.starts_with(HEAD_LABEL));
+        let known = self.processes.iter().filter(|process| !process.is_head());
         for process in known {
             let owner = process.owner.bits();
             let head = self.head.as_ref();
             let seen = head.and_then(|head| head.processes.iter().find(|known| known.owner == Some(owner)));
-            let is_driver = process.label.starts_with("driver ");
             let is_actor = seen.is_some_and(|known| known.actor.is_some());
             let run = process.run.filter(|_| !process.dead);
-            let since = |tick: u64| self.now.saturating_sub(self.nanos(tick)) as f64 / 1e9;
-            let waits = process.waits.iter().filter(|_| !process.dead);
+            // What the head was told, where the process itself says nothing.
+            let told = seen.and_then(|known| known.waits.as_ref());
+            let told_function = told.map(|told| told.function.clone()).filter(|name| !name.is_empty());
+            let mut waits = self.waits_of(process);
+            if let Some(told) = told.filter(|_| waits.is_empty()) {
+                let at = told.at.as_ref().map_or_else(String::new, |at| format!(" ({at})"));
+                waits.push((format!("{}{at}", told.waits_for), 0.0));
+            }
             let client = self.stats.clients.iter().find(|info| info.owner == process.owner);
+            let kind = match process {
+                _ if process.is_driver() => "driver",
+                _ if is_actor => "actor",
+                _ if process.is_worker() => "worker",
+                _ => "client",
+            };
             workers.push(WorkerState {
                 pid: process.pid,
-                kind: if is_driver {
-                    "driver"
-                } else if is_actor {
-                    "actor"
-                } else {
-                    "worker"
-                },
+                kind,
                 state: match (process.dead, seen) {
                     (true, _) => "dead".to_owned(),
                     (false, Some(known)) => known.job.clone(),
-                    (false, None) => if is_driver { "driver" } else { "unknown" }.to_owned(),
+                    (false, None) if process.is_worker() => "unknown".to_owned(),
+                    (false, None) => kind.to_owned(),
                 },
-                // Others are not listed here.
-                recorded: true,
-                function: run.map(|run| process.name(run.name).to_owned()),
+                recorded: process.is_recorded,
+                actor: seen.and_then(|known| known.actor),
+                function: run.map(|run| process.name(run.name).to_owned()).or(told_function),
                 task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
-                running_s: run.filter(|run| run.since != 0).map(|run| since(run.since)),
-                waits: waits
-                    .map(|wait| (self.awaited(process.pid, wait.what, wait.values), since(wait.since)))
-                    .collect(),
+                running_s: run.filter(|run| run.since != 0).map(|run| self.for_s(run.since)),
+                waits,
+                queued: process.queue(Queue::Arrived),
+                waiting_calls: process
+                    .queue(Queue::ForWorker)
+                    .saturating_add(process.queue(Queue::ForArguments)),
+                caller_pid: seen.and_then(|known| known.lessee).map(|caller| self.pid_of(caller)),
+                held_s: seen.and_then(|known| known.given_nanos).map(|nanos| nanos as f64 / 1e9),
                 holds: seen.map(|known| known.holds.clone()).unwrap_or_default(),
                 calls: process
                     .counts
@@ -80,6 +100,18 @@ impl Snapshot {
                     .fold(0, |sum, counts| sum.saturating_add(counts.get(Counter::Ran))),
                 leased_bytes: client.map_or(0, |info| info.leased_bytes),
                 memory_bytes: if process.dead { None } else { memory_of(process.pid) },
+            });
+        }
+        // Processes that have not come up yet are known to the head alone.
+        for known in self.head.iter().flat_map(|head| &head.processes).filter(|known| known.owner.is_none()) {
+            workers.push(WorkerState {
+                pid: known.pid,
+                kind: "worker",
+                state: known.job.clone(),
+                actor: known.actor,
+                holds: known.holds.clone(),
+                memory_bytes: memory_of(known.pid),
+                ..WorkerState::default()
             });
         }
         workers.sort_by_key(|worker| (worker.state == "dead", worker.kind != "driver", worker.pid));

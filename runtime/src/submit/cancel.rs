@@ -102,6 +102,7 @@ impl Submitter {
         let mut unsent = self.dependencies.take_if(is_chosen);
         let blocked: FxHashSet<u64> = unsent.iter().map(|task| task.id).collect();
         unsent.extend(state.leases.take_if(|task| is_chosen(task)));
+        self.note_waiting(&state);
         // A call of an actor that waits for arguments has been taken already.
         unsent.extend(state.actors.take_if(is_chosen).into_iter().filter(|task| !blocked.contains(&task.id)));
         unsent.extend(state.running.take_lost_if(is_chosen));

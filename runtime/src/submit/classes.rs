@@ -45,6 +45,11 @@ impl<C, W> Classes<C, W> {
         self.all().any(Leases::has_waiting)
     }
 
+    /// The number of calls that wait for a worker.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.all().map(Leases::waiting_count).sum()
+    }
+
     /// The calls that wait for a worker.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &C> {
         self.all().flat_map(Leases::waiting)

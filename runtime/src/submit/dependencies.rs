@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use mobula_client::internal::recorder::{Queue, Recorder};
 use mobula_client::{ClientError, Watch};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -15,6 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::call::result_cell::{Dependent, ResultCell};
 use crate::call::task::Task;
 use crate::call::waiter::Waiter;
+use crate::record;
 
 thread_local! {
     /// Calls whose arguments became ready while this thread handles another call; `None` when it handles none.
@@ -27,8 +29,8 @@ pub(crate) fn is_there() -> bool {
 }
 
 /// See the module's documentation.
-#[derive(Default)]
 pub(super) struct Dependencies {
+    recorder: Option<Arc<Recorder>>,
     foreign: Mutex<Vec<Foreign>>,
     /// The number of them, to be read without the lock.
     count: AtomicUsize,
@@ -45,13 +47,24 @@ struct Foreign {
 }
 
 impl Dependencies {
+    /// The number of calls that wait is said to the recorder.
+    pub(super) fn new(recorder: Option<Arc<Recorder>>) -> Self {
+        Self { recorder, foreign: Mutex::default(), count: AtomicUsize::new(0), blocked: Mutex::default() }
+    }
+
+    fn note(&self, blocked: &FxHashMap<u64, Arc<Task>>) {
+        record::queue(self.recorder.as_ref(), Queue::ForArguments, blocked.len());
+    }
+
     /// Makes a call wait for the arguments that are not there. Each of them is counted in the call.
     ///
     /// # Errors
     /// An argument cannot be watched. It stays counted, so that nothing sends the call.
     pub(super) fn wait_for_arguments(&self, task: &Arc<Task>) -> Result<(), ClientError> {
         if task.arguments.results().next().is_some() {
-            self.blocked.lock().insert(task.id, task.clone());
+            let mut blocked = self.blocked.lock();
+            blocked.insert(task.id, task.clone());
+            self.note(&blocked);
         }
         for cell in task.arguments.results() {
             // Counted first: the result may come at any moment.
@@ -65,7 +78,13 @@ impl Dependencies {
 
     /// A call does not wait for arguments any more. Returns `false` if it was cancelled meanwhile.
     pub(super) fn release(&self, task: &Task) -> bool {
-        task.arguments.results().next().is_none() || self.blocked.lock().remove(&task.id).is_some()
+        if task.arguments.results().next().is_none() {
+            return true;
+        }
+        let mut blocked = self.blocked.lock();
+        let was_there = blocked.remove(&task.id).is_some();
+        self.note(&blocked);
+        was_there
     }
 
     /// A call that waits for arguments.
@@ -76,7 +95,9 @@ impl Dependencies {
     /// Removes and returns those of the calls that wait for arguments.
     pub(super) fn take_if(&self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
         let mut blocked = self.blocked.lock();
-        blocked.extract_if(|_, task| is_chosen(task)).map(|(_, task)| task).collect()
+        let taken = blocked.extract_if(|_, task| is_chosen(task)).map(|(_, task)| task).collect();
+        self.note(&blocked);
+        taken
     }
 
     /// Makes a call or a future wait for a result. Returns it if the result is there.

@@ -88,6 +88,11 @@ impl<C, W> Leases<C, W> {
         !self.waiting.is_empty()
     }
 
+    /// The number of calls that wait for a worker.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The calls that wait for a worker.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &C> {
         self.waiting.iter().map(|(_, call)| call)

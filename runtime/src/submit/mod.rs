@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use mobula_client::internal::recorder::Queue;
 use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
 
@@ -125,7 +126,7 @@ impl Submitter {
             session,
             questions: Questions::new(client.clone(), links.clone()),
             settler: Settler::new(client.clone()),
-            dependencies: Dependencies::default(),
+            dependencies: Dependencies::new(client.recorder().cloned()),
             reach: Reach::new(client.clone(), links.clone()),
             state: Mutex::new(State { calls: Calls::of(&client), ..State::default() }),
             id_last: AtomicU64::new(0),
@@ -233,6 +234,11 @@ impl Submitter {
         if let Some(head) = self.links.head() {
             let _ = head.send(&ToHead::Return { worker, is_busy }, Vec::new());
         }
+    }
+
+    /// Lets observers see how many calls wait for a worker.
+    fn note_waiting(&self, state: &State) {
+        record::queue(self.client.recorder(), Queue::ForWorker, state.leases.waiting_count());
     }
 
     /// Gives back workers that have had nothing to do for a while, or that the head wants back.

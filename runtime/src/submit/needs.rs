@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mobula_client::internal::recorder::WaitFor;
 use mobula_client::{ObjectId, OwnerId};
 
 use super::Submitter;
@@ -18,6 +19,17 @@ impl Submitter {
     /// The name of the function of a call, while it is not over.
     pub(crate) fn name_of(&self, call: u64) -> Option<String> {
         self.find(call).map(|(task, _)| task.target.name())
+    }
+
+    /// What a thread waits for that waits for this call, and the process that the call was sent to, or its actor. It
+    /// looks through the calls that wait, if the call was not sent.
+    pub(crate) fn wait_for(&self, call: u64) -> (WaitFor, u64) {
+        match self.find(call) {
+            Some((_, Place::Sent(process))) => (WaitFor::Call, process.bits()),
+            Some((_, Place::WaitsForActor { actor, .. })) => (WaitFor::Actor, actor),
+            Some((_, Place::WaitsForWorker)) => (WaitFor::Worker, 0),
+            Some((_, Place::WaitsForArguments)) | None => (WaitFor::Call, 0),
+        }
     }
 
     /// What the result of a call of this process needs.

@@ -216,6 +216,7 @@ impl Submitter {
                 let _ = head.send(&ToHead::Want { demand, workers }, Vec::new());
             }
         }
+        self.note_waiting(&state);
         drop(state);
         for (task, failure) in failed {
             self.fail_unsent(&task, &failure);

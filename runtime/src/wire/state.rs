@@ -33,6 +33,22 @@ pub(crate) struct ProcessRecord {
     /// The actor that it is.
     pub(crate) actor: Option<u64>,
     pub(crate) holds: String,
+    /// The client whose calls it runs.
+    pub(crate) lessee: Option<u64>,
+    /// How long it has been leased, or an actor's.
+    pub(crate) given_nanos: Option<u64>,
+    /// What its thread waits for, if that has lasted for a while.
+    pub(crate) waits: Option<ToldWait>,
+}
+
+/// A wait of which the head was told, because it may be one of a deadlock.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ToldWait {
+    /// The function that waits, and the function whose result it waits for; empty where it cannot be said.
+    pub(crate) function: String,
+    pub(crate) waits_for: String,
+    /// The place in the program.
+    pub(crate) at: Option<String>,
 }
 
 /// A demand that is not met.
@@ -41,6 +57,8 @@ pub(crate) struct WantRecord {
     /// The client that wants workers; `None` for an actor, which wants a process.
     pub(crate) caller: Option<u64>,
     pub(crate) demand: String,
+    /// The same by names of resources.
+    pub(crate) amounts: Vec<(String, f64)>,
     pub(crate) workers: u32,
     pub(crate) waited_nanos: u64,
 }
@@ -50,7 +68,11 @@ pub(crate) struct WantRecord {
 pub(crate) struct ActorRecord {
     pub(crate) actor: u64,
     pub(crate) class: String,
+    pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
+    pub(crate) is_detached: bool,
+    /// The client that made it.
+    pub(crate) creator: u64,
     pub(crate) stage: String,
     pub(crate) pid: Option<u32>,
     pub(crate) restarts: u32,

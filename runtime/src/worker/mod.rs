@@ -115,7 +115,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let init = host.init();
     let client = store::connect("worker", Path::new(&role.socket))?;
     let environment = Environment::of_this_process(role.environment);
-    let executor = Executor::new(Box::new(host));
+    let executor = Executor::new(Box::new(host), client.recorder().cloned());
     let directory = Path::new(&role.socket).parent().map(Path::to_owned);
     let place = Place {
         resources: role.resources,

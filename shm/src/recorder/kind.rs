@@ -107,7 +107,7 @@ impl Cause {
 pub enum WaitFor {
     /// Nothing that is known; 0, 0.
     Unknown = 0,
-    /// The result of a call that this process made; the call, 0.
+    /// The result of a call that this process made; the call, the process that it was sent to (0: none is known).
     Call = 1,
     /// An object that another process has promised; its id.
     Object = 2,
@@ -115,6 +115,10 @@ pub enum WaitFor {
     Memory = 3,
     /// A spilled object to be restored; its id.
     Restore = 4,
+    /// The result of a call that waits for its actor; the call, the actor.
+    Actor = 5,
+    /// The result of a call that waits for a worker; the call, 0.
+    Worker = 6,
 }
 
 impl WaitFor {
@@ -125,6 +129,8 @@ impl WaitFor {
             2 => Self::Object,
             3 => Self::Memory,
             4 => Self::Restore,
+            5 => Self::Actor,
+            6 => Self::Worker,
             _ => Self::Unknown,
         }
     }

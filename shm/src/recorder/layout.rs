@@ -4,7 +4,7 @@ use crate::page::PAGE_BYTES;
 use crate::recorder::Lane;
 
 /// The number in the first word of a recorder with this layout; 0 where nothing is recorded.
-pub(super) const LAYOUT: u64 = 0x6d6f_6275_6c61_0001;
+pub(super) const LAYOUT: u64 = 0x6d6f_6275_6c61_0002;
 
 pub(super) const HEADER_LAYOUT: usize = 0;
 pub(super) const HEADER_TICKS: usize = 8;
@@ -15,6 +15,8 @@ pub(super) const HEADER_NAMES: usize = 32;
 pub(super) const HEADER_WRITTEN: usize = 64;
 /// The running call, a cache line.
 pub(super) const HEADER_RUN: usize = 256;
+/// The numbers of calls that wait, a word each.
+pub(super) const HEADER_QUEUES: usize = 320;
 /// The waits, a cache line each.
 pub(super) const HEADER_WAITS: usize = 512;
 /// The number of threads whose waits are seen.
@@ -43,6 +45,17 @@ const COUNTS_BYTES: usize = 512;
 pub const RECORDER_BYTES: u64 = (COUNTS + NAMES_MAX * COUNTS_BYTES) as u64;
 const _: () = assert!(RECORDER_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(HEADER_WAITS + WAITS * 64 <= LANES);
+
+/// Calls that wait, as the process that keeps them counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Calls that this process made, and that wait for a worker.
+    ForWorker = 0,
+    /// Calls that this process made, and that wait for arguments.
+    ForArguments = 1,
+    /// Calls that arrived here, and have not begun.
+    Arrived = 2,
+}
 
 /// A number that is kept for each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //!
 //! | from | what | written by |
 //! |---|---|---|
-//! | 0 | the header: layout, clock, numbers of events and names, the running call, the waits | see there |
+//! | 0 | the header: layout, clock, numbers of events and names, the running call, queues, waits | see there |
 //! | `LANES` | three [lanes](lane) of events | one thread at a time each |
 //! | `NAMES` | names of functions and of anything else that events name by a number | under a lock, once each |
 //! | `COUNTS` | for each name, numbers of calls and a histogram of their times | the lanes' threads |
@@ -32,10 +32,14 @@ mod writer;
 
 pub use kind::{Cause, Kind, WaitFor};
 pub use layout::{
-    Counter, EVENT_VALUES, EVENT_WORDS, HISTOGRAM, NAME_BYTES_MAX, RECORDER_BYTES, bucket_start,
+    Counter, EVENT_VALUES, EVENT_WORDS, HISTOGRAM, NAME_BYTES_MAX, Queue, RECORDER_BYTES, bucket_start,
 };
 pub use reader::{Counts, Event, Reader, Run, Seen, Wait};
 pub use writer::{Recorder, Waiting};
+
+/// The bit among the kinds that are recorded that has nothing to do with events: each object's entry says when and
+/// where it was made.
+pub const ORIGINS: u32 = 1 << 31;
 
 /// One of the three lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

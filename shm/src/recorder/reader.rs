@@ -10,10 +10,10 @@ use crate::memory::check_received;
 use crate::recorder::lane::{self, Place};
 use crate::recorder::layout::{
     self, COUNTERS, Counter, EVENT_VALUES, HEADER_KINDS, HEADER_LAYOUT, HEADER_NAMES, HEADER_NANOS,
-    HEADER_RUN, HEADER_TICKS, HEADER_WAITS, HISTOGRAM, LAYOUT, NAME_BYTES_MAX, NAMES_MAX, RECORDER_BYTES,
-    WAITS,
+    HEADER_QUEUES, HEADER_RUN, HEADER_TICKS, HEADER_WAITS, HISTOGRAM, LAYOUT, NAME_BYTES_MAX, NAMES_MAX,
+    Queue, RECORDER_BYTES, WAITS,
 };
-use crate::recorder::{Kind, Lane, WaitFor};
+use crate::recorder::{Kind, Lane, ORIGINS, WaitFor};
 use crate::sync::{Ordering, fence};
 use crate::table::TABLE_BYTES;
 
@@ -114,6 +114,11 @@ impl Reader {
         self.mapping.load64_relaxed(HEADER_KINDS) & u64::from(kind.bit()) != 0
     }
 
+    /// Whether the entries of the process's table say when and where its objects were made.
+    pub fn notes_origins(&self) -> bool {
+        self.mapping.load64_relaxed(HEADER_KINDS) & u64::from(ORIGINS) != 0
+    }
+
     /// The events of a lane from number `from` on, as far as they are there.
     pub fn events(&self, lane: Lane, from: u64) -> Seen {
         let (events, capacity) = layout::lane(lane);
@@ -164,6 +169,11 @@ impl Reader {
         let buckets = counts + COUNTERS * size_of::<u64>();
         let load = |at: usize| self.mapping.load32_relaxed(buckets + at * size_of::<u32>());
         Some(Counts { counters: self.mapping.load_words64(counts), histogram: std::array::from_fn(load) })
+    }
+
+    /// The number of calls that wait in a queue of the process, as it says.
+    pub fn queue(&self, queue: Queue) -> u64 {
+        self.mapping.load64_relaxed(HEADER_QUEUES + queue as usize * size_of::<u64>())
     }
 
     /// The call that runs, if one does.

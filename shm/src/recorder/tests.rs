@@ -90,6 +90,8 @@ fn what_goes_on_now_is_seen_whole() {
     assert_eq!((reader.run(), reader.waits().len()), (None, 0));
     let waited = reader.events(Lane::Other, 0).events;
     assert_eq!(waited.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Waited; 2]);
+    recorder.set_queue(Queue::Arrived, 3);
+    assert_eq!((reader.queue(Queue::Arrived), reader.queue(Queue::ForWorker)), (3, 0));
     // More threads than there are places: the others wait unseen, and nothing of theirs stays behind.
     let many: Vec<_> = (0..100).map(|_| recorder.wait(WaitFor::Unknown, [0; 2])).collect();
     assert_eq!(reader.waits().len(), 32);

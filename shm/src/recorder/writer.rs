@@ -13,10 +13,10 @@ use crate::page::PAGE_BYTES;
 use crate::recorder::lane::{self, Place};
 use crate::recorder::layout::{
     self, COUNTERS, Counter, EVENT_BYTES, EVENT_VALUES, EVENT_WORDS, HEADER_KINDS, HEADER_LAYOUT,
-    HEADER_NAMES, HEADER_NANOS, HEADER_RUN, HEADER_TICKS, HEADER_WAITS, LAYOUT, NAME_BYTES_MAX, NAMES_MAX,
-    RECORDER_BYTES, WAITS,
+    HEADER_NAMES, HEADER_NANOS, HEADER_QUEUES, HEADER_RUN, HEADER_TICKS, HEADER_WAITS, LAYOUT,
+    NAME_BYTES_MAX, NAMES_MAX, Queue, RECORDER_BYTES, WAITS,
 };
-use crate::recorder::{Kind, Lane, WaitFor};
+use crate::recorder::{Kind, Lane, ORIGINS, WaitFor};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::table::TABLE_BYTES;
 
@@ -24,6 +24,8 @@ use crate::table::TABLE_BYTES;
 const SLOT_WORDS: usize = 8;
 /// The word of the running call that has the number of its name.
 const RUN_NAME: usize = 4;
+/// The word that counts what was published in this place. Readers do not use it.
+const PUBLISHED: usize = SLOT_WORDS - 1;
 
 /// The recorder of this process; see the [module's documentation](super).
 pub struct Recorder {
@@ -75,6 +77,12 @@ impl Recorder {
     #[inline]
     pub fn records(&self, kind: Kind) -> bool {
         self.kinds & kind.bit() != 0
+    }
+
+    /// Whether entries say when and where their objects were made. One load.
+    #[inline]
+    pub fn notes_origins(&self) -> bool {
+        self.kinds & ORIGINS != 0
     }
 
     /// So many ticks in nanoseconds.
@@ -224,10 +232,17 @@ impl Recorder {
 
     // ---- what is going on now ----
 
+    /// So many calls wait in one of this process's queues. One store; one thread at a time for each queue.
+    #[inline]
+    pub fn set_queue(&self, queue: Queue, calls: usize) {
+        let word = self.mapping.word64(HEADER_QUEUES + queue as usize * size_of::<u64>());
+        word.store(calls as u64, Ordering::Relaxed);
+    }
+
     /// A call begins to run here. The thread that runs calls says so.
     #[inline]
     pub fn begin_run(&self, since: u64, task: u64, caller: u64, name: u16) {
-        self.publish(HEADER_RUN, since, [task, caller, name.into(), 0, 0, 0]);
+        self.publish(HEADER_RUN, since, [task, caller, name.into(), 0, 0]);
     }
 
     /// The name of the call that runs.
@@ -245,14 +260,10 @@ impl Recorder {
 
     /// This thread begins to wait; it waits until what this returns is dropped.
     pub fn wait(&self, what: WaitFor, values: [u64; 2]) -> Waiting<'_> {
-        let (since, mut place) = (ticks(), None);
-        if self.records(Kind::Waited) {
-            let taken = self.waits.load(std::sync::atomic::Ordering::Relaxed);
-            place = self.take_place(taken);
-            if let Some(place) = place {
-                let values = [what as u64, values[0], values[1], 0, 0, 0];
-                self.publish(wait_place(place), since, values);
-            }
+        let since = ticks();
+        let place = self.take_place(self.waits.load(std::sync::atomic::Ordering::Relaxed));
+        if let Some(place) = place {
+            self.publish(wait_place(place), since, [what as u64, values[0], values[1], 0, 0]);
         }
         Waiting { recorder: self, what, values, since, place }
     }
@@ -276,7 +287,7 @@ impl Recorder {
 
     /// Publishes what goes on now, as an event is written: cleared first, its first word last.
     #[inline]
-    fn publish(&self, at: usize, since: u64, values: [u64; SLOT_WORDS - 2]) {
+    fn publish(&self, at: usize, since: u64, values: [u64; SLOT_WORDS - 3]) {
         let words = self.mapping.words64::<SLOT_WORDS>(at);
         words[0].store(0, Ordering::Relaxed);
         // Release: pairs with the fence of the reader, which finds the first word changed.
@@ -285,8 +296,10 @@ impl Recorder {
             words[position + 2].store(values[position], Ordering::Relaxed);
         }
         words[1].store(since, Ordering::Relaxed);
-        // Release: the values come before. Two calls that begin at the same tick are the same to a reader.
-        words[0].store(since | 1, Ordering::Release);
+        let number = words[PUBLISHED].load(Ordering::Relaxed).wrapping_add(1);
+        words[PUBLISHED].store(number, Ordering::Relaxed);
+        // Release: the values come before. A reader that finds the same number twice has found one publication.
+        words[0].store(number << 1 | 1, Ordering::Release);
     }
 
     #[inline]

@@ -139,6 +139,7 @@ impl Daemon {
             Request::Disconnect { channel } => channels::disconnect(registry, client, channel),
             Request::ListNames { after } => list::list_names(names.known(), &after),
             Request::ListObjects { cursor } => list::list_objects(registry, names.known(), cursor),
+            Request::ListHolders { cursor } => list::list_holders(registry, cursor),
             Request::ListClients { cursor } => list::list_clients(registry, cursor),
             Request::ListSegments { cursor } => list::list_segments(registry, cursor),
             Request::ListLocations { cursor } => list::list_locations(registry, cursor),

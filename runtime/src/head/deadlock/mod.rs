@@ -30,7 +30,7 @@ use mobula_client::{ObjectId, OwnerId};
 
 pub(super) use self::known::Known;
 use crate::demand::Demand;
-use crate::wire::{Need, Waits};
+use crate::wire::{Need, ToldWait, Waits};
 
 /// The pause between two rounds of questions, if the first has confirmed nothing. It doubles, up to `PAUSE_MAX`, until
 /// a process says something new.
@@ -159,6 +159,12 @@ impl Deadlocks {
         let is_same = self.waiting.get(&process).is_some_and(|told| told.waits == waits);
         let (holds, confirmed) = (holds.into_iter().collect(), if is_same { round } else { 0 });
         self.waiting.insert(process, Told { waits, holds, confirmed });
+    }
+
+    /// What a process waits for, as it has said last.
+    pub(super) fn told(&self, process: OwnerId) -> Option<ToldWait> {
+        let Told { waits: Waits { function, waits_for, at, .. }, .. } = self.waiting.get(&process)?;
+        Some(ToldWait { function: function.clone(), waits_for: waits_for.clone(), at: at.clone() })
     }
 
     /// The owner of a promise answers a question.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::wants::Seeker;
-use super::{Caller, Pool, Worker};
+use super::{Caller, Job, Pool, Worker};
 use crate::demand::Demand;
 use crate::resources::Resources;
 
@@ -34,6 +34,17 @@ impl<C> Worker<C> {
     /// Whether its call waits for results of other calls.
     pub(in crate::head) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// The caller to which it is leased.
+    pub(in crate::head) fn leased_to(&self) -> Option<&C> {
+        self.lessee.as_ref()
+    }
+
+    /// When it was leased, or became an actor's; `None`: it is neither.
+    pub(in crate::head) fn given(&self) -> Option<Instant> {
+        self.given
+            .filter(|_| matches!(self.job, Job::Leased { .. } | Job::Finishing { .. } | Job::Actor { .. }))
     }
 
     /// The resources that it holds.

@@ -3,16 +3,21 @@
 //! Objects and pins are counted from their owners' tables and their holders' pins. One page looks at a bounded number
 //! of entries, so it may be empty although more pages follow. Nothing is locked meanwhile: a listing is no snapshot.
 
+use std::collections::HashMap;
+
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::{
-    ClientInfo, LocationInfo, NameInfo, ObjectInfo, Refusal, Reply, SegmentInfo, Totals,
+    ClientInfo, HolderInfo, LocationInfo, NameInfo, ObjectInfo, ReferenceInfo, Refusal, Reply, SegmentInfo,
+    Totals,
 };
 use mobula_protocol::socket::MESSAGE_BYTES_MAX;
+use mobula_shm::pins::MAPPED;
 use mobula_shm::table::State;
 
 use crate::core::names::Names;
 use crate::core::segments::Phase;
 use crate::daemon::answer::{Answer, Outcome, no_memory};
+use crate::daemon::orphans::references::references_in_memory;
 use crate::daemon::registry::Registry;
 use crate::daemon::registry::owner::Owner;
 use crate::daemon::registry::recorders::Recorded;
@@ -25,6 +30,15 @@ const OBJECT_INFO_BYTES: usize = 16 + 8 + 4 + 4 + 3;
 const SEGMENT_INFO_BYTES: usize = 8 + 4 + 8 + 8 + 4 + 2;
 /// Bytes of a location's row.
 const LOCATION_INFO_BYTES: usize = 8 + 4 + 8 + 8;
+/// Bytes of the row of a holder, and of a reference.
+const HOLDER_INFO_BYTES: usize = 16 + 8 + 1;
+const REFERENCE_INFO_BYTES: usize = 16 + 16;
+/// The most holders, and the most references, of one object that are listed.
+const HOLDERS_MAX: usize = 128;
+const REFERENCES_MAX: usize = 256;
+/// Bytes of the rows of one object, at most.
+const HELD_BYTES_MAX: usize = HOLDERS_MAX * HOLDER_INFO_BYTES + REFERENCES_MAX * REFERENCE_INFO_BYTES;
+const _: () = assert!(HELD_BYTES_MAX < PAGE_BYTES_MAX);
 /// Bytes of a client's row without its label.
 const CLIENT_INFO_BYTES: usize = 8 + 4 + 4 + 1 + 8 + 4 + 8 + 8 + 8 + 8 + 8;
 /// Entries that one page looks at.
@@ -106,6 +120,39 @@ pub(crate) fn list_locations(registry: &Registry, cursor: u64) -> Outcome {
         }
     }
     Ok(Answer::Now(Reply::Locations { locations, next: None }, Vec::new()))
+}
+
+/// A page of the clients that hold objects, and of the references between objects. The cursor is that of
+/// [`list_objects`].
+pub(crate) fn list_holders(registry: &Registry, cursor: u64) -> Outcome {
+    let (mut holders, mut references) = (Vec::new(), Vec::new());
+    let (mut looks, mut mapped) = (0, HashMap::new());
+    let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
+    for (slot, owner) in registry.owners.range(first_slot..) {
+        let first = if *slot == first_slot { cursor as u32 } else { 0 };
+        for index in first..owner.entries.max(first) {
+            let bytes = holders.len() * HOLDER_INFO_BYTES + references.len() * REFERENCE_INFO_BYTES;
+            if looks >= LOOKS_MAX || bytes + HELD_BYTES_MAX > PAGE_BYTES_MAX {
+                let next = Some(u64::from(*slot) << 32 | u64::from(index));
+                return Ok(Answer::Now(Reply::Holders { holders, references, next }, Vec::new()));
+            }
+            looks += 1;
+            let word = owner.word(index);
+            if matches!(word.state(), None | Some(State::Free | State::Lost)) {
+                continue;
+            }
+            let object = ObjectId::new(owner.id, index, word.generation());
+            for (client, pin) in owner.pins_on(index).take(HOLDERS_MAX) {
+                looks += 1;
+                let client = registry.owners.get(&client).map(|client| client.id);
+                holders.extend(client.map(|client| HolderInfo::new(object, client, pin & MAPPED != 0)));
+            }
+            let inner = references_in_memory(registry, object, &mut mapped);
+            let inner = inner.into_iter().take(REFERENCES_MAX);
+            references.extend(inner.map(|refers_to| ReferenceInfo::new(object, refers_to)));
+        }
+    }
+    Ok(Answer::Now(Reply::Holders { holders, references, next: None }, Vec::new()))
 }
 
 /// Totals of the store.

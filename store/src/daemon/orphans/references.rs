@@ -95,6 +95,18 @@ pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, V
     }
 }
 
+/// The same for a listing: an object in a spill file of a living client has none, because reading them would wait for a
+/// disk.
+pub(crate) fn references_in_memory<'a>(
+    registry: &'a Registry,
+    object: ObjectId,
+    mapped: &mut HashMap<u16, MappedSegments<'a>>,
+) -> Vec<ObjectId> {
+    let owner = registry.owner(object.owner());
+    let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));
+    if state == Some(State::Spilled) { Vec::new() } else { references_of(registry, object, mapped) }
+}
+
 /// The references of any object: as the estate of its dead owner says, or as the memory of its living owner says.
 fn references_of<'a>(
     registry: &'a Registry,

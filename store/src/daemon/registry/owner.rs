@@ -122,6 +122,12 @@ impl Owner {
         self.pins.values().filter(|pins| pins.get(index) != 0).count() as u32
     }
 
+    /// The clients that pin an entry, by their slots, with the pins.
+    pub(crate) fn pins_on(&self, index: u32) -> impl Iterator<Item = (u16, u32)> {
+        let pins = self.pins.iter().map(move |(reader, pins)| (*reader, pins.get(index)));
+        pins.filter(|(_, pin)| *pin != 0)
+    }
+
     /// How many entries a client pins.
     pub(crate) fn pins_of(&self, reader: u16) -> u64 {
         let Some(pins) = self.pins.get(&reader) else { return 0 };

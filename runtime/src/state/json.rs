@@ -1,0 +1,38 @@
+//! The same as JSON, for fronts of languages that do not share the types.
+
+use mobula_client::ClientError;
+use serde::Serialize;
+
+use super::snapshot::Observer;
+
+impl Observer {
+    /// Looks, and returns a part of what it sees as a JSON text, with the keys of the types' fields: `tasks`,
+    /// `summary`, `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`; `None`
+    /// for any
+    /// other word.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn json(&self, what: &str) -> Result<Option<String>, ClientError> {
+        let look = self.look()?;
+        Ok(match what {
+            "tasks" => text(&look.tasks()),
+            "summary" => text(&look.summary()),
+            "actors" => text(&look.actors()),
+            "workers" => text(&look.workers()),
+            "drivers" => text(&look.drivers()),
+            "queues" => text(&look.queues()),
+            "objects" => text(&look.objects(self)?),
+            "names" => text(&look.names(self)?),
+            "memory" => text(&look.memory(self)?),
+            "overview" => text(&look.overview()),
+            "timeline" => text(&look.timeline()),
+            _ => None,
+        })
+    }
+}
+
+/// A failure to write is none to look: numbers, texts and lists can always be written.
+fn text(found: &impl Serialize) -> Option<String> {
+    serde_json::to_string(found).ok()
+}
