@@ -281,6 +281,9 @@ struct Reserved {
     is_new: bool,
 }
 
+/// How often the head is asked again for an actor whose name another one has that has just ended.
+const RESERVE_TRIES: usize = 1000;
+
 /// A place for an actor, and what keeps it. A round trip to the head.
 fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Result<Reserved, Failure> {
     let bad = |option: &str, value: &str, expected: &str| Failure::BadOption {
@@ -314,7 +317,17 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
             format!("{}::new", class.name)
         })?,
     };
-    match runtime.ask(|request| ToHead::ReserveActor { request, actor })? {
+    let ask = || runtime.ask(|request| ToHead::ReserveActor { request, actor: actor.clone() });
+    let mut answer = ask()?;
+    for _ in 0..RESERVE_TRIES {
+        // The actor that has the name, of another driver, has ended just now. Then the name is free, or another has it.
+        if !matches!(answer, Answer::Found(Ok(None))) {
+            break;
+        }
+        answer = ask()?;
+    }
+    match answer {
+        Answer::Found(Ok(None)) => Err(Failure::NameTaken { name: options.name.clone().unwrap_or_default() }),
         Answer::Reserved(result) => {
             let (actor, handle) = result?;
             Ok(Reserved { actor, token: ActorToken::new(handle, max_pending_calls), is_new: true })
