@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any
 from mobula._actor import list_named_actors
 from mobula._serialization import deregister_serializer, register_serializer
 
+# Not later: the function has the name of its module, which takes its place when it is imported first.
+from mobula.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
 if TYPE_CHECKING:
     from mobula.util.actor_pool import ActorPool
     from mobula.util.check_serialize import inspect_serializability
     from mobula.util.helpers import as_completed, map_unordered
-    from mobula.util.placement_group import (
-        get_current_placement_group,
-        get_placement_group,
-        placement_group,
-        placement_group_table,
-        remove_placement_group,
-    )
 
 # Where names come from that few programs use.
 _LATER = {
     "ActorPool": "actor_pool",
     "as_completed": "helpers",
-    "get_current_placement_group": "placement_group",
-    "get_placement_group": "placement_group",
     "inspect_serializability": "check_serialize",
     "map_unordered": "helpers",
-    "placement_group": "placement_group",
-    "placement_group_table": "placement_group",
-    "remove_placement_group": "placement_group",
 }
 
 __all__ = [

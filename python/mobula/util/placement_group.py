@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mobula import _mobula
-from mobula._session import ensure
 
 if TYPE_CHECKING:
     from mobula import ObjectRef
@@ -104,6 +103,8 @@ def placement_group(
             raise NotImplementedError("mobula has no bundles of GPUs: demand GPUs by num_gpus, outside of the group")
     if lifetime not in (None, "detached"):
         raise ValueError(f"Invalid placement group `lifetime` argument {lifetime!r}: None, or 'detached'.")
+    from mobula._session import ensure
+
     ensure()
     return _of_core(_mobula.PlacementGroup(bundles, strategy, name, lifetime == "detached"))
 
