@@ -39,6 +39,7 @@ from mobula._stream import ObjectRefGenerator
 
 if TYPE_CHECKING:
     from mobula._shared import shared
+    from mobula.util.state import timeline
 
 __all__ = [
     "ActorClass",
@@ -67,6 +68,7 @@ __all__ = [
     "shared",
     "shutdown",
     "span",
+    "timeline",
     "util",
     "wait",
 ]
@@ -102,6 +104,10 @@ def __getattr__(name: str) -> Any:
         from mobula import _ids
 
         return getattr(_ids, name)
+    if name == "timeline":
+        from mobula.util.state import timeline
+
+        return timeline
     if name == "ObjectID":
         # The name that references had in old programs.
         return ObjectRef

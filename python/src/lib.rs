@@ -22,6 +22,7 @@ mod reference;
 mod reply;
 mod rust;
 mod session;
+mod state;
 mod stream;
 mod streaming;
 mod value;
@@ -81,6 +82,7 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::start, module)?)?;
     module.add_function(wrap_pyfunction!(session::start_shared, module)?)?;
     module.add_function(wrap_pyfunction!(session::stop_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(state::state, module)?)?;
     module.add_function(wrap_pyfunction!(value::memory::memory_count, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

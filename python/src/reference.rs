@@ -128,10 +128,20 @@ pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let py = value.py();
     let encoded = value::encode(value)?;
     let runtime = mobula_runtime::runtime().map_err(|error| raised(py, error))?;
+    let _made_at = runtime.made_at(|| place_of(py).unwrap_or_else(|_| "?".to_owned()));
     // The store may have to wait for room.
     let stored = py.detach(|| runtime.store(&encoded));
     let handle = stored.map_err(|error| raised_by_store(py, error))?;
     Ok(ObjectRef { to: Ref::to_object(handle, None) })
+}
+
+/// The line of the program that calls the package.
+fn place_of(py: Python<'_>) -> PyResult<String> {
+    // The frame of the package's own function is the innermost.
+    let frame = py.import("sys")?.call_method1("_getframe", (1,))?;
+    let file: String = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
+    let line: u32 = frame.getattr("f_lineno")?.extract()?;
+    Ok(format!("{file}:{line}"))
 }
 
 /// Waits for the value of a reference, or for the values of all references of a list.

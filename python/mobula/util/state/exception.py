@@ -1,0 +1,9 @@
+"""Errors of ``mobula.util.state``."""
+
+from __future__ import annotations
+
+__all__ = ["RayStateApiException"]
+
+
+class RayStateApiException(Exception):
+    """What Ray raises when its services do not answer. Nothing raises it here: a session without a store is an error."""

@@ -1,0 +1,134 @@
+"""A program looks at its own session, with Ray's names. If this fails, scripts that list Ray's tasks find nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mobula
+from mobula.util.state import (
+    get_actor,
+    get_objects,
+    get_task,
+    get_worker,
+    list_actors,
+    list_jobs,
+    list_nodes,
+    list_objects,
+    list_tasks,
+    list_workers,
+    summarize_actors,
+    summarize_objects,
+    summarize_tasks,
+)
+
+pytestmark = pytest.mark.usefixtures("session")
+
+SOON = 60
+
+
+def eventually(what: str, look: Any) -> Any:
+    """Wait until something is true, and return it."""
+    end = time.monotonic() + SOON
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not after {SOON} s")
+
+
+@mobula.remote
+def runs_while(path: str) -> int:
+    while Path(path).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@mobula.remote
+def fails() -> None:
+    raise ValueError("on purpose")
+
+
+@mobula.remote
+class Counter:
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def test_a_running_task_is_listed(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    running = runs_while.remote(str(gate))
+    rows = eventually("it runs", lambda: list_tasks(filters=[("state", "=", "RUNNING")]))
+    task = rows[0]
+    assert task.name.endswith("runs_while") and task["state"] == "RUNNING" and task.type == "NORMAL_TASK"
+    assert get_task(task.task_id).worker_pid == task.worker_pid
+    assert get_worker(str(task.worker_pid)).running.endswith("runs_while")
+    assert list_tasks(filters=[("state", "!=", "RUNNING"), ("task_id", "=", task.task_id)]) == []
+    gate.unlink()
+    assert mobula.get(running) == task.worker_pid
+
+
+def test_failures_and_summaries() -> None:
+    with pytest.raises(ValueError):
+        mobula.get(fails.remote())
+    rows = eventually("the failure is recorded", lambda: list_tasks(filters=[("state", "=", "FAILED")]))
+    assert rows[0].error_type == "TASK_EXECUTION_EXCEPTION"
+    summary = summarize_tasks()["cluster"]
+    group = next(group for name, group in summary["summary"].items() if name.endswith("fails"))
+    assert group["state_counts"]["FAILED"] == 1
+    assert summary["summary_by"] == "func_name" and summary["total_tasks"] >= 1
+
+
+def test_actors() -> None:
+    actor = Counter.options(name="counter").remote()
+    pid = mobula.get(actor.pid.remote())
+    row = next(row for row in list_actors(filters=[("state", "=", "ALIVE")]) if row.name == "counter")
+    assert (row.pid, row.class_name.endswith("Counter"), row.num_restarts) == (pid, True, 0)
+    assert row.job_id == str(os.getpid())
+    assert get_actor(row.actor_id).name == "counter"
+    assert summarize_actors()["cluster"]["summary"][row.class_name]["state_counts"]["ALIVE"] >= 1
+
+
+def test_objects_and_who_holds_them() -> None:
+    kept = mobula.put(np.zeros(1_000_000))
+    rows = [row for row in list_objects() if row.object_size >= 8_000_000]
+    assert [row.pid for row in rows] == [os.getpid()]
+    assert get_objects(rows[0].object_id)[0].object_size == rows[0].object_size
+    array = mobula.get(kept)
+    rows = get_objects(rows[0].object_id)
+    assert [row.reference_type for row in rows] == ["PINNED_IN_MEMORY"]
+    assert summarize_objects()["cluster"]["total_size_mb"] >= 7
+    assert array.sum() == 0
+
+
+def test_processes_and_the_program() -> None:
+    assert any(row.worker_type == "DRIVER" and row.pid == os.getpid() for row in list_workers())
+    (node,) = list_nodes()
+    assert node.resources_total["CPU"] == 2 and node.state == "ALIVE"
+    (job,) = list_jobs()
+    assert job.job_id == str(os.getpid()) and job.status == "RUNNING"
+
+
+def test_what_cannot_be_asked() -> None:
+    with pytest.raises(ValueError, match="no field 'nonsense'"):
+        list_workers(filters=[("nonsense", "=", 1)])
+    with pytest.raises(ValueError, match="predicate"):
+        list_workers(filters=[("pid", "<", 1)])
+    with pytest.raises(ValueError, match="limit"):
+        list_workers(limit=0)
+
+
+def test_the_timeline_is_a_file_for_viewers(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    assert mobula.timeline(str(path)) is None
+    events = json.loads(path.read_text())
+    assert any(event["ph"] == "M" and event["name"] == "process_name" for event in events)
+    assert mobula.timeline()
