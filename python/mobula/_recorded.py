@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def mark(name: str, value: int = 0) -> None:
-    """Record a mark with a number, such as an epoch, to be found in the timeline. Without a session, it does nothing."""
+    """Record a mark with a number, such as an epoch, to be found in the timeline. Nothing without a session."""
     _mobula.mark(name, value)
 
 
-class span:  # noqa: N801  it is used like a function
+class span:
     """A part of the program's time that has a name in the timeline: ``with mobula.span("load"): ...``."""
 
     def __init__(self, name: str) -> None:

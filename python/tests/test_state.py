@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,17 @@ from mobula.util.state import (
     summarize_tasks,
 )
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = pytest.mark.usefixtures("recorded", "session")
 
 SOON = 60
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[None]:
+    """Each process of the session records its calls."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MOBULA_EVENTS", "all")
+        yield
 
 
 def eventually(what: str, look: Any) -> Any:

@@ -160,9 +160,7 @@ def collected() -> dict[str, dict[tuple[tuple[str, str], ...], Any]]:
     """Return the values of this process: of each metric, by their tags. Those of a histogram are its counts."""
     with _lock:
         metrics = [(name, metric, dict(metric._values)) for name, metric in _all.items()]
-    return {
-        name: {tags: metric._value(series) for tags, series in values.items()} for name, metric, values in metrics
-    }
+    return {name: {tags: metric._value(series) for tags, series in values.items()} for name, metric, values in metrics}
 
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metric", "collected"]

@@ -273,7 +273,9 @@ def _getter(rows: Callable[[], list[Any]], key: str, name: str) -> Callable[...,
         return next((row for row in rows() if row[key] == str(id)), None)
 
     found.__name__ = found.__qualname__ = name
-    found.__doc__ = f"""Return the row with this ``{key}``; ``None`` if there is none. The other arguments are ignored."""
+    found.__doc__ = (
+        f"""Return the row with this ``{key}``; ``None`` if there is none. The other arguments are ignored."""
+    )
     return found
 
 
@@ -323,9 +325,7 @@ def summarize_tasks(
             "p99_s": function["p99_s"],
             "total_s": function["total_s"],
         }
-    of_actors = sum(
-        sum(group["state_counts"].values()) for group in groups.values() if group["type"] == "ACTOR_TASK"
-    )
+    of_actors = sum(sum(group["state_counts"].values()) for group in groups.values() if group["type"] == "ACTOR_TASK")
     total = sum(sum(group["state_counts"].values()) for group in groups.values())
     actors = len(_look("actors"))
     return _summary(

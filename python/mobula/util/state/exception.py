@@ -6,4 +6,4 @@ __all__ = ["RayStateApiException"]
 
 
 class RayStateApiException(Exception):
-    """What Ray raises when its services do not answer. Nothing raises it here: a session without a store is an error."""
+    """What Ray raises when its services do not answer. Nothing raises it here."""
