@@ -126,7 +126,8 @@ fn large_arguments_are_copied_into_the_store_and_nowhere_else() {
     let _session = session(1);
     let (numbers, text) = (numbers(), text());
     // The first call of a function makes what it needs.
-    (sum::remote(vec![1.0]).get().unwrap(), length::remote(String::new()).get().unwrap());
+    sum::remote(vec![1.0]).get().unwrap();
+    length::remote(String::new()).get().unwrap();
     let (expected, expected_length) = (numbers.iter().sum::<f64>(), text.len());
     let (bytes, summed) = heap_bytes(|| sum::remote(numbers));
     assert!(bytes < FEW_BYTES, "{bytes} bytes on the heap for numbers");

@@ -222,7 +222,7 @@ fn a_group_gets_its_turn_although_small_calls_never_cease() {
     let mut calls: Vec<ObjectRef<u64>> = Vec::new();
     let group = PlacementGroup::new([cpu(), cpu()]).unwrap();
     eventually("the group has both CPUs", || {
-        calls.extend((0..100).map(|x| square::remote(x)));
+        calls.extend((0..100).map(square::remote));
         group.wait(Duration::from_millis(20)).unwrap()
     });
     group.remove().unwrap();

@@ -57,7 +57,7 @@ impl Counter {
 
     /// Calls of a function, from within the actor.
     fn squares(&self, count: u64) -> mobula::Result<u64> {
-        Ok(mobula::get((0..count).map(|x| square::remote(x)))?.iter().sum())
+        Ok(mobula::get((0..count).map(square::remote))?.iter().sum())
     }
 }
 

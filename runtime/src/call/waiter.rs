@@ -50,7 +50,7 @@ impl Waiter {
     #[must_use = "a task waits to be woken"]
     pub(crate) fn one_is_ready(&self, has_failed: bool) -> Option<Waker> {
         let is_last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
-        if !is_last && !(has_failed && self.ends_on_failure) {
+        if !(is_last || has_failed && self.ends_on_failure) {
             return None;
         }
         let _ = self.ended.set(Instant::now());

@@ -7,9 +7,8 @@ use super::snapshot::Observer;
 
 impl Observer {
     /// Looks, and returns a part of what it sees as a JSON text, with the keys of the types' fields: `tasks`,
-    /// `summary`, `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`; `None`
-    /// for any
-    /// other word.
+    /// `summary`, `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`;
+    /// `None` for any other word.
     ///
     /// # Errors
     /// When the store cannot be asked.
