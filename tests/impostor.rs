@@ -790,34 +790,3 @@ fn whoever_a_client_meets_it_gets_a_typed_error_or_goes_on() {
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(count >= 100, "{count} cases");
 }
-
-/// A daemon that is killed before it has answered a hello. If this fails, whoever connects at that time gets an error,
-/// although another daemon serves a moment later.
-#[test]
-fn a_hello_that_nobody_answered_goes_to_the_next_daemon() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("store.sock");
-    let listener = Socket::listen(&path, 5).expect("a socket");
-    std::thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            ConnectOptions::new().answer_timeout(PATIENCE).connect(&path).map(|client| client.id())
-        });
-        let mut serials = Vec::new();
-        for answers in [false, true] {
-            let impostor = Impostor { raw: Raw::over(accept(&listener)) };
-            impostor.serve(|request| match request {
-                Request::Hello { serial, .. } => {
-                    serials.push(serial);
-                    if answers { Welcome::honest().answer() } else { Answer::HangUp }
-                }
-                // The client has what it wants, and goes.
-                _ => Answer::Silence,
-            });
-        }
-        assert_eq!(
-            client.join().expect("it does not panic").map_err(|error| error.to_string()),
-            Ok(owner(SELF))
-        );
-        assert_eq!(serials, [serials[0]; 2]);
-    });
-}

@@ -53,15 +53,18 @@ pub(crate) fn connect(path: &Path, options: ConnectOptions) -> Result<Arc<Shared
 fn say_hello(connection: &Connection, label: String) -> Result<Answer, ClientError> {
     std::thread::scope(|scope| {
         let receiver = std::thread::Builder::new().name("mobula-hello".into()).spawn_scoped(scope, || {
+            let mut daemon = connection.daemon_process();
             loop {
                 match connection.receive(None) {
                     Received::Notice(Notice::Closing {}, _) => connection.end_with_daemon(),
                     Received::Notice(..) => {}
                     // The daemon was killed, or has refused this client.
-                    Received::HungUp if connection.is_ending() || !reconnect::repeat_hello(connection) => {
+                    Received::HungUp
+                        if connection.is_ending() || !reconnect::repeat_hello(connection, daemon) =>
+                    {
                         return connection.lose();
                     }
-                    Received::HungUp => {}
+                    Received::HungUp => daemon = connection.daemon_process(),
                     Received::Nothing | Received::Unclaimed(_) => return,
                 }
             }

@@ -129,6 +129,15 @@ impl Socket {
         Ok(getsockopt(&self.descriptor, PeerCredentials)?.uid())
     }
 
+    /// The process that listened where this is connected to, or connected here; 0 where this process cannot see it. A
+    /// system call.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn peer_process(&self) -> io::Result<u32> {
+        Ok(getsockopt(&self.descriptor, PeerCredentials)?.pid() as u32)
+    }
+
     /// Takes over a connected descriptor.
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
         Self { descriptor }

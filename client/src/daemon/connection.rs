@@ -397,6 +397,11 @@ impl Connection {
         self.correlation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The process at the other end; `None` while there is none.
+    pub(crate) fn daemon_process(&self) -> Option<u32> {
+        self.traffic.lock().socket.as_ref()?.peer_process().ok()
+    }
+
     /// From now on, answers of the old daemon are worth nothing. While the guard lives, this client gets nothing new.
     pub(crate) fn begin_reconnecting(&self) -> RwLockWriteGuard<'_, u64> {
         let mut daemon = self.daemon.write();
