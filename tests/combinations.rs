@@ -7,6 +7,7 @@
 //! `MOBULA_ROUNDS` says how many rounds there are, `MOBULA_SEED` which.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ impl Plan {
     fn random(random: &mut Random, number: u64, depth: u64) -> Self {
         let children = if depth < 2 && random.below(4) == 0 { 1 + random.below(2) } else { 0 };
         let child = |random: &mut Random, child| {
-            let plan = Plan::random(random, 10 * number + child + 1, depth + 1);
+            let plan = Plan::random(random, 100 * number + child + 1, depth + 1);
             Plan { bad_attempts: 0, ..plan }
         };
         Self {
@@ -65,7 +66,10 @@ impl Plan {
     fn begin(&self, directory: &Path) -> u64 {
         let is_first = |attempt: &u64| {
             let file = directory.join(format!("{}.{attempt}", self.number));
-            OpenOptions::new().write(true).create_new(true).open(file).is_ok()
+            match OpenOptions::new().write(true).create_new(true).open(file) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+                made => made.map(|_| true).expect("there is room for a file"),
+            }
         };
         (0..).find(is_first).expect("there are numbers enough")
     }
@@ -144,7 +148,9 @@ struct Options {
 }
 
 impl Options {
-    fn random(random: &mut Random) -> Self {
+    /// A stream that waits until somebody takes its items gives nothing back but its CPUs. Those of this test wait until
+    /// the calls before them are checked, so they must not hold what these need.
+    fn random(random: &mut Random, is_stream: bool) -> Self {
         let (max_retries, retry_exceptions) = (random.below(3), random.below(2) == 0);
         let mut options = TaskOptions::new()
             .max_retries(max_retries as u32)
@@ -160,7 +166,7 @@ impl Options {
                 _ => options.deadline(limit(random)),
             };
         }
-        if random.below(6) == 0 {
+        if random.below(6) == 0 && !is_stream {
             options = options.resources([("disk", 1.0)]);
         }
         if random.below(6) == 0 {
@@ -196,7 +202,8 @@ enum What {
 
 impl Made {
     fn new(random: &mut Random, directory: &Path, number: u64) -> Self {
-        let (mut plan, options) = (Plan::random(random, number, 0), Options::random(random));
+        let (mut plan, kind) = (Plan::random(random, number, 0), random.below(3));
+        let options = Options::random(random, kind == 0);
         let treatment = match random.below(10) {
             0..=4 => Treatment::Wait,
             5 | 6 => Treatment::Cancel,
@@ -206,13 +213,13 @@ impl Made {
         };
         let directory = directory.to_owned();
         let given = options.options.clone();
-        let what = match random.below(3) {
+        let what = match kind {
             0 => {
                 plan.children.clear();
                 What::Stream(stream::options(given).remote(directory, plan.clone()))
             }
-            ends => {
-                let reference = match ends {
+            _ => {
+                let reference = match kind {
                     1 => work::options(given).remote(directory, plan.clone()),
                     _ => work_in_a_process_that_ends::options(given).remote(directory, plan.clone()),
                 };
@@ -310,13 +317,16 @@ fn calls_with_random_options_end_as_they_may() {
     let builder = mobula::Builder::new().num_cpus(2).resources([("disk", 1.0)]).capacity_bytes(64 << 20);
     let session = session_with(builder.forward_output(false));
     let objects = session.session.client().list().unwrap().len();
-    for _ in 0..rounds {
-        let directory = tempfile::tempdir().unwrap();
+    // Calls that nobody waits for may begin after their round.
+    let directories = tempfile::tempdir().unwrap();
+    for round in 0..rounds {
+        let directory = directories.path().join(round.to_string());
+        std::fs::create_dir(&directory).unwrap();
         let mut calls: Vec<_> =
-            (1..=CALLS).map(|number| Made::new(&mut random, directory.path(), number)).collect();
+            (1..=CALLS).map(|number| Made::new(&mut random, &directory, number)).collect();
         std::thread::sleep(Duration::from_millis(random.below(40)));
         calls.iter_mut().for_each(Made::treat);
-        calls.iter_mut().for_each(|call| call.check(directory.path()));
+        calls.iter_mut().for_each(|call| call.check(&directory));
         drop(calls);
         let total = mobula::cluster_resources().unwrap();
         let is_free = || mobula::available_resources().unwrap() == total;

@@ -71,7 +71,7 @@ impl Counter {
 }
 
 /// Bytes of a pending call, with the reference to its result.
-const PENDING_BYTES_MAX: u64 = 760;
+const PENDING_BYTES_MAX: u64 = 720;
 
 #[test]
 fn a_pending_call_takes_little_memory() {

@@ -1,12 +1,14 @@
 //! The daemon is killed, and another one takes its place: if these fail, a crash of one process takes everybody's data
 //! with it, or gives somebody the wrong bytes.
 
+use std::process::Command;
 use std::time::Duration;
 
 use mobula_client::{ConnectOptions, Event, Events, Layout, Object, Stats};
 use mobula_tests::{
     PATIENCE, Process, Random, Store, error_kind, eventually, fill, first_ok, is_content_of, put_content,
 };
+use mobula_protocol::socket::Socket;
 use nix::sys::signal::Signal;
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
@@ -229,6 +231,39 @@ fn a_daemon_that_ends_on_purpose_is_not_waited_for() {
     assert!(matches!(events.next_within(PATIENCE), Some(Event::StoreLost)));
     assert_eq!(error_kind(client.stats()), "StoreLost");
     assert!(is_content_of(&mine, mine.id()));
+}
+
+/// A process that is killed closes its connections before the socket that it listens on. If this fails, a client that
+/// comes at that moment takes the dying daemon for another one, which refuses it.
+#[test]
+fn a_hello_does_not_stay_with_a_daemon_that_dies_while_it_listens() {
+    const DYING: &str = "MOBULA_TEST_DYING";
+    if let Some(path) = std::env::var_os(DYING) {
+        let listener = Socket::listen(path.as_ref(), 5).unwrap();
+        for _ in 0..2 {
+            eventually("the client comes", || listener.accept().unwrap().is_some());
+        }
+        std::fs::remove_file(path).unwrap();
+        return;
+    }
+    let mut store = Store::start(PEER, CAPACITY);
+    store.daemon_process().kill();
+    let socket = store.socket();
+    std::fs::remove_file(&socket).unwrap();
+    let dying = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_hello_does_not_stay_with_a_daemon_that_dies_while_it_listens"])
+        .env(DYING, &socket)
+        .spawn();
+    let mut dying = dying.unwrap();
+    eventually("it listens", || socket.exists());
+    let client = std::thread::spawn(move || {
+        ConnectOptions::new().answer_timeout(PATIENCE).resume_timeout(PATIENCE).connect(&socket)
+    });
+    assert!(dying.wait().unwrap().success());
+    store.start_again();
+    let client = client.join().unwrap().unwrap();
+    let object = put_content(&client, 1000).unwrap();
+    assert!(is_content_of(&object, object.id()));
 }
 
 /// `MOBULA_KILLS=200` for a long run. The program in `chaos/` does the same with clients that die as well.

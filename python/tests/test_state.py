@@ -79,7 +79,7 @@ def test_a_running_task_is_listed(tmp_path: Path) -> None:
     task = rows[0]
     assert task.name.endswith("runs_while") and task["state"] == "RUNNING" and task.type == "NORMAL_TASK"
     assert get_task(task.task_id).worker_pid == task.worker_pid
-    assert get_worker(str(task.worker_pid)).running.endswith("runs_while")
+    eventually("its worker names it", lambda: get_worker(str(task.worker_pid)).running.endswith("runs_while"))
     assert list_tasks(filters=[("state", "!=", "RUNNING"), ("task_id", "=", task.task_id)]) == []
     gate.unlink()
     assert mobula.get(running) == task.worker_pid

@@ -54,10 +54,12 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
 }
 
 /// Looks for another daemon for a client that waits for the answer to its hello, which is repeated there. Returns
-/// `false` as [`find_another`] does, and if the process that has hung up still listens: it does not want this client.
+/// `false` as [`find_another`] does.
+///
+/// A process that dies may still listen for a moment after it has hung up: it is not another daemon.
 pub(crate) fn repeat_hello(connection: &Connection, hung_up: Option<u32>) -> bool {
-    look_for_another(connection, |socket, _| match socket.peer_process().ok() {
-        process if process == hung_up => Err(Failure::Refused("it has hung up".to_owned())),
+    look_for_another(connection, |socket, _| match socket.peer_process() {
+        Ok(process) if process != 0 && Some(process) == hung_up => Err(Failure::Gone),
         _ => Ok(()),
     })
 }

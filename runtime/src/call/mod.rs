@@ -1,7 +1,6 @@
 //! The parts of a call: its options, its arguments as payloads, the task, and a cell for each result, where the
 //! outcome arrives.
 
-pub(crate) mod actor_token;
 pub(crate) mod arguments;
 pub(crate) mod inline;
 pub(crate) mod items;
@@ -9,6 +8,7 @@ pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod payload;
+pub(crate) mod pending_calls;
 pub(crate) mod ref_id;
 pub(crate) mod result_cell;
 pub(crate) mod task;

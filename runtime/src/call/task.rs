@@ -1,10 +1,10 @@
 //! A task: a call that was made, with its arguments, the cells that its results go to, and how often it was sent.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mobula_client::Handle;
 use smallvec::SmallVec;
 
 use crate::call::arguments::TaskArguments;
@@ -30,7 +30,7 @@ pub(crate) enum Target {
         name: Name,
         /// Keeps the actor alive until the call is over.
         #[expect(dead_code, reason = "held, not read")]
-        token: Arc<dyn fmt::Debug + Send + Sync>,
+        token: Arc<Handle>,
         /// It waits for earlier calls of this process whose arguments are not there.
         is_in_order: bool,
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mobula_client::{Handle, ObjectId};
 
-use crate::call::actor_token::ActorToken;
+use crate::call::pending_calls::PendingCalls;
 use crate::call::items::Items;
 use crate::call::options::TaskOptions;
 use crate::call::task::{ResultCells, Target};
@@ -41,8 +41,22 @@ pub struct ActorRef {
 /// The handle that keeps the actor alive, or the reason why there is no actor.
 #[derive(Debug, Clone)]
 enum Token {
-    Held(Arc<ActorToken>),
+    Held(Held),
     Failed(Arc<Failure>),
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    handle: Arc<Handle>,
+    /// `None`: any number of calls may be pending.
+    limit: Option<Arc<PendingCalls>>,
+}
+
+impl Held {
+    /// With 0 any number of calls may be pending.
+    fn new(handle: Handle, max_pending_calls: u32) -> Self {
+        Self { handle: Arc::new(handle), limit: PendingCalls::at_most(max_pending_calls) }
+    }
 }
 
 /// The form of an [`ActorRef`] inside a value.
@@ -97,7 +111,7 @@ impl ActorRef {
             let (expected, found) = (class.name.to_string(), found.class_name);
             return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
         }
-        let token = Token::Held(ActorToken::new(found.token, found.max_pending_calls));
+        let token = Token::Held(Held::new(found.token, found.max_pending_calls));
         Ok(Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true })
     }
 
@@ -145,12 +159,11 @@ impl ActorRef {
             let failure = current::runtime_of(session).map_or_else(Failure::from, |_| Failure::SessionOver);
             return failed(session, returns, &failure);
         };
-        let token = match token {
-            Token::Held(token) => token,
+        let Held { handle, limit } = match token {
+            Token::Held(held) => held,
             Token::Failed(failure) => return failed(session, returns, &failure),
         };
-        let limited = token.limit.is_some().then(|| token.clone());
-        if let Some(limit) = &token.limit {
+        if let Some(limit) = &limit {
             // Results may have come that no thread has looked at.
             let begun = limit.begin().or_else(|_| {
                 runtime.look();
@@ -160,9 +173,9 @@ impl ActorRef {
                 return failed(session, returns, &too_many_pending(&class.name, &name, limit));
             }
         }
-        let target = Target::Method { actor, method, class: class.name, name, token, is_in_order };
+        let target = Target::Method { actor, method, class: class.name, name, token: handle, is_in_order };
         let cells = submit(target, arguments, returns, items, TaskOptions::new());
-        if let Some(limit) = limited.as_ref().and_then(|token| token.limit.as_ref()) {
+        if let Some(limit) = limit {
             limit.made(cells.first());
         }
         cells
@@ -173,8 +186,8 @@ impl ActorRef {
     /// # Errors
     /// [`Failure::PendingCallsLimitExceeded`].
     pub fn check_pending(&self, method: &Name) -> Result<(), Failure> {
-        let Token::Held(token) = &self.token else { return Ok(()) };
-        let Some(limit) = &token.limit else { return Ok(()) };
+        let Token::Held(held) = &self.token else { return Ok(()) };
+        let Some(limit) = &held.limit else { return Ok(()) };
         let runtime = current::runtime_of(self.session)?;
         let room = limit.check().or_else(|_| {
             runtime.look();
@@ -202,7 +215,7 @@ impl ActorRef {
     pub fn begin_to_terminate(&self) -> Result<Ref> {
         current::runtime_of(self.session)?;
         let token = match &self.token {
-            Token::Held(token) => token.clone(),
+            Token::Held(held) => held.handle.clone(),
             Token::Failed(failure) => return Err((**failure).clone().into()),
         };
         let Callee::Method(method) = Callee::TERMINATE else { unreachable!("it is a method") };
@@ -242,8 +255,9 @@ impl ActorRef {
     pub fn export(&self) -> Result<ExportedActor> {
         current::runtime_of(self.session)?;
         match &self.token {
-            Token::Held(token) => {
-                let (token, max_pending_calls) = (token.handle.clone(), token.max_pending_calls());
+            Token::Held(held) => {
+                let token = (*held.handle).clone();
+                let max_pending_calls = held.limit.as_ref().map_or(0, |limit| limit.max());
                 Ok(ExportedActor { actor: self.actor, class: self.class.key, token, max_pending_calls })
             }
             Token::Failed(failure) => Err((**failure).clone().into()),
@@ -254,7 +268,7 @@ impl ActorRef {
     #[must_use]
     pub fn import(exported: ExportedActor, class: Definition) -> Option<Self> {
         let ExportedActor { actor, class: key, token, max_pending_calls } = exported;
-        let token = Token::Held(ActorToken::new(token, max_pending_calls));
+        let token = Token::Held(Held::new(token, max_pending_calls));
         let session = current::number();
         (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true })
     }
@@ -263,7 +277,7 @@ impl ActorRef {
     /// failure, which does not leave the process.
     fn identity(&self) -> (u64, Option<ObjectId>, usize) {
         match &self.token {
-            Token::Held(token) => (self.actor, Some(token.handle.id()), 0),
+            Token::Held(held) => (self.actor, Some(held.handle.id()), 0),
             Token::Failed(failure) => (self.actor, None, Arc::as_ptr(failure).addr()),
         }
     }
@@ -276,7 +290,7 @@ fn too_many_pending(class: &Name, method: &Name, limit: u32) -> Failure {
 /// A place for an actor, or the actor that has the name already.
 struct Reserved {
     actor: u64,
-    token: Arc<ActorToken>,
+    token: Held,
     /// Its constructor is to run.
     is_new: bool,
 }
@@ -330,10 +344,10 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         Answer::Found(Ok(None)) => Err(Failure::NameTaken { name: options.name.clone().unwrap_or_default() }),
         Answer::Reserved(result) => {
             let (actor, handle) = result?;
-            Ok(Reserved { actor, token: ActorToken::new(handle, max_pending_calls), is_new: true })
+            Ok(Reserved { actor, token: Held::new(handle, max_pending_calls), is_new: true })
         }
         Answer::Found(Ok(Some(found))) if found.class == class.key => {
-            let token = ActorToken::new(found.token, found.max_pending_calls);
+            let token = Held::new(found.token, found.max_pending_calls);
             Ok(Reserved { actor: found.actor, token, is_new: false })
         }
         Answer::Found(Err(failure)) => Err(failure),

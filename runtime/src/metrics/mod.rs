@@ -1,6 +1,6 @@
 //! Metrics of a program: counters, gauges and histograms of each process, which `mobula metrics` adds up and exports.
 //!
-//! Each process has the values of its own. It writes them into a [file](file) of the session's, one 8-byte word each,
+//! Each process has the values of its own. It writes them into a [file] of the session's, one 8-byte word each,
 //! so that they are seen from outside without a message, and stay when the process is killed. A change costs a lock of
 //! this process and one system call. Without a session, a change stays in the process; the
 //! file of the next session begins with it.

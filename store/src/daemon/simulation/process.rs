@@ -266,7 +266,7 @@ impl Process {
             25..=27 => self.begin_to_spill(random),
             28..=30 => self.go_on_spilling(random, truths),
             31 => self.restore_one(random),
-            _ => match random.below(7) {
+            _ => match random.below(8) {
                 0 if other != self.id => self.ask(Request::Connect { peer: other }),
                 1 => {
                     if let Some(channel) = self.channels.pop_first() {
@@ -277,6 +277,7 @@ impl Process {
                 3 => self.ask(Request::ListObjects { cursor: 0 }),
                 4 => self.ask(Request::ListSegments { cursor: 0 }),
                 5 => self.ask(Request::ListLocations { cursor: 0 }),
+                6 => self.ask(Request::ListHolders { cursor: 0 }),
                 _ => self.ask(Request::ListClients { cursor: 0 }),
             },
         }

@@ -1,36 +1,14 @@
-//! What a handle to an actor holds: the token that keeps the actor alive, and the calls that count for its limit.
+//! The calls of a handle to an actor that count for its limit.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use mobula_client::Handle;
 use parking_lot::Mutex;
 
 use crate::call::result_cell::ResultCell;
 
-/// See the module's documentation. The clones of a handle share one.
-#[derive(Debug)]
-pub(crate) struct ActorToken {
-    pub(crate) handle: Handle,
-    /// `None`: any number of calls may be pending.
-    pub(crate) limit: Option<PendingCalls>,
-}
-
-impl ActorToken {
-    /// With 0 any number of calls may be pending.
-    pub(crate) fn new(handle: Handle, max_pending_calls: u32) -> Arc<Self> {
-        let limit = (max_pending_calls > 0).then(|| PendingCalls::new(max_pending_calls));
-        Arc::new(Self { handle, limit })
-    }
-
-    /// How many calls may be pending; 0: any number.
-    pub(crate) fn max_pending_calls(&self) -> u32 {
-        self.limit.as_ref().map_or(0, |limit| limit.max)
-    }
-}
-
-/// The calls of a handle whose results are not there, of which there may be so many.
+/// The calls of a handle whose results are not there, of which there may be so many. The clones of a handle share one.
 ///
 /// A call leaves when its result is ready, so that a program that has its result finds room for the next call. The
 /// cells say that by themselves: nothing is counted when a result comes.
@@ -48,8 +26,14 @@ struct Calls {
 }
 
 impl PendingCalls {
-    fn new(max: u32) -> Self {
-        Self { max, calls: Mutex::default() }
+    /// `None` for 0, which is no limit.
+    pub(crate) fn at_most(max: u32) -> Option<Arc<Self>> {
+        (max > 0).then(|| Arc::new(Self { max, calls: Mutex::default() }))
+    }
+
+    /// How many calls may be pending.
+    pub(crate) fn max(&self) -> u32 {
+        self.max
     }
 
     /// Takes a place for a call, which [`made`](Self::made) follows.
