@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use mobula_client::{ConnectOptions, Event, Events, Layout, Object, Stats};
+use mobula_protocol::socket::Socket;
 use mobula_tests::{
     PATIENCE, Process, Random, Store, error_kind, eventually, fill, first_ok, is_content_of, put_content,
 };
-use mobula_protocol::socket::Socket;
 use nix::sys::signal::Signal;
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");

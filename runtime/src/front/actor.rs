@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use mobula_client::{Handle, ObjectId};
 
-use crate::call::pending_calls::PendingCalls;
 use crate::call::items::Items;
 use crate::call::options::TaskOptions;
+use crate::call::pending_calls::PendingCalls;
 use crate::call::task::{ResultCells, Target};
 use crate::definition::{Definition, Key, Name};
 use crate::error::{Error, Failure, Result};
