@@ -48,9 +48,6 @@ fn streams(directory: PathBuf, number: usize) -> impl Iterator<Item = Bytes> {
     })
 }
 
-#[mobula::remote]
-fn nothing() {}
-
 struct Maker(PathBuf);
 
 #[mobula::remote]
@@ -74,18 +71,10 @@ fn note(directory: &Path, number: usize) {
 }
 
 /// Makes calls and forgets them. In the end they have all run, and the store has the objects that it had before.
-fn check(what: &str, call: impl FnMut(PathBuf, usize)) {
-    check_while(what, call, || {});
-}
-
-/// The same while the program does something now and then.
-fn check_while(what: &str, mut call: impl FnMut(PathBuf, usize), now_and_then: impl Fn()) {
+fn check(what: &str, mut call: impl FnMut(PathBuf, usize)) {
     let session = session_with(mobula::Builder::new().workers(2).capacity_bytes(CAPACITY));
     let directory = tempfile::tempdir().unwrap();
-    let objects = || {
-        now_and_then();
-        session.session.client().list().unwrap().len()
-    };
+    let objects = || session.session.client().list().unwrap().len();
     let before = objects();
     (0..CALLS).for_each(|number| call(directory.path().to_owned(), number));
     eventually("all calls have run", || std::fs::read_dir(directory.path()).unwrap().count() == CALLS);
@@ -114,17 +103,15 @@ fn results_that_a_call_forgets_are_not_kept() {
     check("children", |directory, number| _ = parent::remote(directory, number));
 }
 
-/// A process with calls of actors alone looks at their results when it next waits for something.
 #[test]
 fn results_of_methods_are_not_kept() {
     let mut maker = None;
-    let call = |directory, number| {
+    check("methods", |directory, number| {
         maker.get_or_insert_with(|| Maker::remote(directory)).make(number);
         if number + 1 == CALLS {
             maker = None;
         }
-    };
-    check_while("methods", call, || nothing::remote().get().unwrap());
+    });
 }
 
 /// The caller takes the first item, and forgets it and the rest.

@@ -1,6 +1,7 @@
 //! References to objects of any type, and waiting for them.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,9 +40,36 @@ impl AsRef<Ref> for Ref {
 #[derive(Debug, Clone)]
 enum Referent {
     /// The result of a call, by the cell in which it arrives.
-    Result(Arc<ResultCell>),
+    Result(CellRef),
     /// An object that was put, or whose id came inside a value. It may be a promise of another process.
     Held(Handle, SessionNumber),
+}
+
+/// A reference's part in a cell. Nobody may look for the result of a call whose last reference is gone: the background
+/// poller does, so that the result is not kept.
+#[derive(Debug, Clone)]
+struct CellRef(Arc<ResultCell>);
+
+impl Deref for CellRef {
+    type Target = Arc<ResultCell>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<ResultCell> {
+        &self.0
+    }
+}
+
+impl Drop for CellRef {
+    #[inline]
+    fn drop(&mut self) {
+        // The call has the cell, too.
+        if self.is_pending()
+            && Arc::strong_count(&self.0) <= 2
+            && let Ok(runtime) = current::runtime_of(self.session)
+        {
+            runtime.submitter.result_is_forgotten();
+        }
+    }
 }
 
 /// The value of a reference that is ready.
@@ -57,7 +85,7 @@ impl Ref {
     /// Makes the first reference to the result of a call.
     #[inline]
     pub(crate) fn to_result(cell: Arc<ResultCell>) -> Self {
-        Self { id: RefId::unique(), to: Referent::Result(cell) }
+        Self { id: RefId::unique(), to: Referent::Result(CellRef(cell)) }
     }
 
     /// Makes a reference to an object of this process's session. The object was put, or its handle came inside a value.
@@ -159,7 +187,7 @@ impl Ref {
     /// A result cell that a task can wait for.
     pub(crate) fn to_cell(&self) -> Arc<ResultCell> {
         match &self.to {
-            Referent::Result(cell) => cell.clone(),
+            Referent::Result(cell) => Arc::clone(cell),
             Referent::Held(handle, session) => ResultCell::settled(*session, Settled::Stored(handle.clone())),
         }
     }
@@ -174,7 +202,7 @@ impl Ref {
     /// The cell, while its call is not over.
     fn pending_cell(&self) -> Option<Arc<ResultCell>> {
         match &self.to {
-            Referent::Result(cell) if cell.is_pending() => Some(cell.clone()),
+            Referent::Result(cell) if cell.is_pending() => Some(Arc::clone(cell)),
             _ => None,
         }
     }

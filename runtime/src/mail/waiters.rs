@@ -365,9 +365,9 @@ impl Waiters {
         self.bell.ring();
     }
 
-    /// A call begins: the poller must look after the mail that arrives meanwhile. Mostly one load, because the poller
-    /// stays awake for a while.
-    pub(crate) fn call_begins(&self) {
+    /// A call begins, or a result was forgotten: the poller must look after the mail that arrives meanwhile. Mostly one
+    /// load, because the poller stays awake for a while.
+    pub(crate) fn wake_sleeping_poller(&self) {
         if self.poller_is.load(Ordering::SeqCst) == ASLEEP {
             self.wake_poller();
         }

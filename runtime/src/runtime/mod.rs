@@ -494,7 +494,7 @@ impl Runtime {
 
     /// Tells the background poller that a call begins to run. The poller handles the mail that arrives meanwhile.
     pub(crate) fn call_begins(&self) {
-        self.waiters.call_begins();
+        self.waiters.wake_sleeping_poller();
     }
 
     /// Runs the background poller; see [`waiters`](crate::mail::waiters).
@@ -614,6 +614,7 @@ impl Mail for Runtime {
         }
         self.submitter.return_idle_workers();
         self.submitter.reach_lost_actors();
+        self.submitter.look_after_forgotten();
         self.submitter.on_time();
         self.submitter.wake_futures();
         for link in self.links.active().iter() {

@@ -93,6 +93,8 @@ pub(crate) struct Submitter {
     /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
+    /// Whether nobody may look for the results of calls that are not over.
+    has_forgotten: AtomicBool,
     /// When a call is to be retried, or reaches a limit: nanoseconds since `began`, or [`NEVER`].
     due: AtomicU64,
     began: Instant,
@@ -133,6 +135,7 @@ impl Submitter {
             limited: Limited::default(),
             has_leases: AtomicBool::new(false),
             has_lost_actors: AtomicBool::new(false),
+            has_forgotten: AtomicBool::new(false),
             due: AtomicU64::new(NEVER),
             began: Instant::now(),
             client,
@@ -168,10 +171,28 @@ impl Submitter {
         self.dependencies.any_settled()
     }
 
-    /// Whether [`return_idle_workers`](Self::return_idle_workers) or [`reach_lost_actors`](Self::reach_lost_actors) may
-    /// have something to do later, for which nothing comes.
+    /// Whether [`return_idle_workers`](Self::return_idle_workers), [`reach_lost_actors`](Self::reach_lost_actors) or
+    /// [`look_after_forgotten`](Self::look_after_forgotten) may have something to do later, for which nothing comes.
     pub(crate) fn needs_ticks(&self) -> bool {
-        [&self.has_leases, &self.has_lost_actors].iter().any(|has| has.load(Ordering::Acquire))
+        // SeqCst: the background poller reads them after it has said that it sleeps.
+        let all = [&self.has_leases, &self.has_lost_actors, &self.has_forgotten];
+        all.iter().any(|has| has.load(Ordering::SeqCst))
+    }
+
+    /// The last reference to the result of a call that is not over is gone. Two loads, mostly.
+    pub(crate) fn result_is_forgotten(&self) {
+        if !self.has_forgotten.load(Ordering::Acquire) {
+            self.has_forgotten.store(true, Ordering::SeqCst);
+        }
+        self.waiters.wake_sleeping_poller();
+    }
+
+    /// Forgotten results need no ticks when no call is left.
+    pub(crate) fn look_after_forgotten(&self) {
+        // A call that is forgotten from here on says so again.
+        if self.has_forgotten.swap(false, Ordering::SeqCst) && self.has_calls() {
+            self.has_forgotten.store(true, Ordering::SeqCst);
+        }
     }
 
     /// When [`on_time`](Self::on_time) has something to do. One load.
