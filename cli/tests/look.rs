@@ -102,6 +102,25 @@ impl Slow {
     }
 }
 
+struct Concurrent;
+
+#[mobula::remote(max_concurrency = 2)]
+impl Concurrent {
+    fn new() -> Self {
+        Self
+    }
+
+    fn run(&self, path: String) {
+        while Path::new(&path).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn fail(&self) -> Result<u32, String> {
+        Err(std::process::id().to_string())
+    }
+}
+
 #[test]
 fn a_slow_function_stands_out_in_the_summary() {
     let watched = session(2);
@@ -290,6 +309,24 @@ fn a_busy_actor_is_at_the_end_of_the_chain() {
     drop(gate);
     running.get().unwrap();
     waiting.get().unwrap();
+}
+
+#[test]
+fn the_calls_that_an_actor_runs_side_by_side_are_all_seen() {
+    let watched = session(1);
+    let gate = Gate::new();
+    let actor = Concurrent::remote();
+    let running = [actor.run(gate.path()), actor.run(gate.path())];
+    eventually("both run", || watched.tasks("Concurrent::run", "running").len() == 2);
+    drop(gate);
+    mobula::get(&running).unwrap();
+    eventually("both are over", || watched.tasks("Concurrent::run", "finished").len() == 2);
+    let error = actor.fail().get().unwrap_err().to_string();
+    let failed = watched.task("Concurrent::fail", "failed");
+    assert!(error.contains(&failed["worker_pid"].to_string()), "{error} {failed}");
+    assert!(failed["ran_s"].as_f64().unwrap() < 60.0);
+    let summary = watched.summary("Concurrent::run");
+    assert_eq!((&summary["finished"], summary["p50_s"].is_number()), (&2.into(), true), "{summary}");
 }
 
 #[test]

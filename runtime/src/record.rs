@@ -376,6 +376,37 @@ impl Runs {
     }
 }
 
+/// A call that runs in an actor, beside others: any thread may run it. The process has one place to say what runs now,
+/// so such a call has an event when it begins, too.
+#[derive(Debug)]
+pub(crate) struct RunBeside {
+    recorder: Arc<Recorder>,
+    name: u16,
+    run: Run,
+}
+
+impl RunBeside {
+    /// The call begins; `None`: calls that run are not recorded.
+    pub(crate) fn begin(
+        client: &Client,
+        task: u64,
+        caller: OwnerId,
+        name: impl FnOnce() -> String,
+    ) -> Option<Self> {
+        let recorder = client.recorder().filter(|recorder| recorder.records(Kind::Began))?.clone();
+        let run = Run { task, caller, since: clock::ticks() };
+        let name = recorder.name(&name());
+        recorder.note(Kind::Began, 0, name, [run.task, run.caller.bits(), 0, 0, 0, 0]);
+        Some(Self { recorder, name, run })
+    }
+
+    /// The call is over.
+    pub(crate) fn over(&self, failed: bool) {
+        let Run { task, caller, since } = self.run;
+        self.recorder.note_ran(since, self.name, failed, [task, caller.bits()]);
+    }
+}
+
 /// The clock of events, now.
 #[inline]
 pub(crate) fn now() -> u64 {

@@ -415,12 +415,19 @@ impl Executor {
     /// The name of the function that runs, on the thread that runs it; empty if the host does not know.
     pub(crate) fn running_name(&self) -> String {
         let callee = self.queue.lock().taken.as_ref().map(|taken| taken.callee);
-        let class = self.actor.get().map(|(_, _, class)| *class);
-        match (callee, class) {
-            (Some(Callee::Function(function)), _) => self.language.function_name(function),
-            (Some(Callee::Method(method)), Some(class)) => self.language.method_name(class, Some(method)),
-            (None, Some(class)) => self.language.method_name(class, None),
-            _ => String::new(),
+        match (callee, self.actor.get()) {
+            (Some(callee), _) => self.name_of(callee),
+            (None, Some((_, _, class))) => self.language.method_name(*class, None),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The name of a function, or of a method of this actor; empty if the host does not know.
+    pub(crate) fn name_of(&self, callee: Callee) -> String {
+        match (callee, self.actor.get()) {
+            (Callee::Function(function), _) => self.language.function_name(function),
+            (Callee::Method(method), Some((_, _, class))) => self.language.method_name(*class, Some(method)),
+            (Callee::Method(_), None) => String::new(),
         }
     }
 

@@ -13,7 +13,7 @@ const CALL_SITES: &str = "MOBULA_CALL_SITES";
 
 /// What can be recorded, by name.
 const GROUPS: [(&str, &[Kind]); 7] = [
-    ("calls", &[Kind::Made, Kind::Sent, Kind::Ran]),
+    ("calls", &[Kind::Made, Kind::Sent, Kind::Began, Kind::Ran]),
     ("exceptions", &[Kind::Blocked, Kind::Failed]),
     ("results", &[Kind::Ended]),
     ("waits", &[Kind::Waited, Kind::Promised]),

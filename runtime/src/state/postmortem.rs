@@ -128,6 +128,7 @@ impl Snapshot {
                 let cause = cause_text(Cause::from_bits(event.detail));
                 format!("call {}.{one} of {name} failed: {cause}", process.pid)
             }
+            Kind::Began => format!("began call {}.{one} of {name}", self.pid_of(two)),
             Kind::Ran => {
                 let failed = if event.detail == 0 { "" } else { ", which failed" };
                 format!("ran call {}.{one} of {name} for {}{failed}", self.pid_of(two), took(three))

@@ -180,6 +180,7 @@ impl Snapshot {
             let events = process.ran.events.iter().chain(&process.other.events);
             for event in events {
                 match event.kind {
+                    Kind::Began if !process.dead => self.add_began(&mut calls, process, event),
                     Kind::Ran => self.add_ran(&mut calls, process, event),
                     Kind::Failed => {
                         let call = calls.entry((process.owner.bits(), event.values[0])).or_default();
@@ -246,14 +247,26 @@ impl Snapshot {
         name_it(call, process.name(event.name));
     }
 
+    fn add_began(&self, calls: &mut HashMap<CallId, Call>, process: &Process, event: &Event) {
+        let [number, caller, ..] = event.values;
+        let call = calls.entry((caller, number)).or_default();
+        let started = self.nanos(event.tick);
+        if call.started.is_none_or(|before| before < started) {
+            (call.is_running, call.at) = (true, process.owner.bits());
+            (call.started, call.ended) = (Some(started), None);
+        }
+        name_it(call, process.name(event.name));
+    }
+
     fn add_ran(&self, calls: &mut HashMap<CallId, Call>, process: &Process, event: &Event) {
         let [number, caller, since, ..] = event.values;
         let call = calls.entry((caller, number)).or_default();
         let ended = self.nanos(event.tick);
         // A call that was retried has run more than once.
-        if call.started.is_some() && call.ended.is_some_and(|before| before > ended) {
+        if call.started.is_some_and(|before| call.ended.unwrap_or(before) > ended) {
             return;
         }
+        call.is_running = false;
         (call.started, call.ended) = (Some(self.nanos(since)), Some(ended));
         (call.has_ended, call.has_failed, call.at) = (true, event.detail != 0, process.owner.bits());
         name_it(call, process.name(event.name));

@@ -17,6 +17,7 @@ use crate::executor::Executor;
 use crate::host::invocation::Invocation;
 use crate::host::reply::Reply;
 use crate::mail::link::Link;
+use crate::record::RunBeside;
 use crate::runtime::{Runtime, current};
 use crate::under_way::{self, UnderWay};
 use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd};
@@ -32,6 +33,8 @@ struct Parts {
     #[expect(dead_code, reason = "held, not read")]
     held: Vec<Handle>,
     under_way: Arc<UnderWay>,
+    /// What is recorded while it runs, if anything is.
+    run: Option<RunBeside>,
 }
 
 impl OwnedCall {
@@ -43,7 +46,7 @@ impl OwnedCall {
         held: Vec<Handle>,
     ) -> Self {
         let under_way = executor.under_way(&from, call.task);
-        Self(Some(Parts { from, call, record, held, under_way }))
+        Self(Some(Parts { from, call, record, held, under_way, run: None }))
     }
 
     pub(super) fn callee(&self) -> Option<Callee> {
@@ -108,7 +111,7 @@ impl OwnedCall {
     /// The parts of a call that is still wanted. The others are answered.
     fn begin(mut self) -> Option<(Parts, Arc<Runtime>)> {
         let runtime = current::runtime().ok()?.clone();
-        let parts = self.0.take()?;
+        let mut parts = self.0.take()?;
         let executor = runtime.executor.as_ref()?;
         let task = parts.call.task;
         let is_detached = parts.call.is_detached;
@@ -123,6 +126,8 @@ impl OwnedCall {
         if parts.call.limits.is_some() {
             let _ = parts.from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
         }
+        let caller = parts.from.peer;
+        parts.run = RunBeside::begin(&runtime.client, task, caller, || executor.name_of(parts.call.callee));
         Some((parts, runtime))
     }
 }
@@ -190,6 +195,9 @@ impl Parts {
         outcome: Result<(), Failure>,
     ) {
         let task = self.call.task;
+        if let Some(run) = &self.run {
+            run.over(outcome.is_err());
+        }
         let is_later = items.is_none() && !on.may_be_later();
         let (results, _) = on.into_parts();
         match (outcome, items) {

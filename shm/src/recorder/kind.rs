@@ -39,11 +39,14 @@ pub enum Kind {
     Process = 13,
     /// An object was promised: the result of a call that is not over. Values: its id (two), the call.
     Promised = 14,
+    /// A call has begun in this process, which may run others at the same time. Name: its function. Values: the call,
+    /// the process that made it.
+    Began = 15,
 }
 
 impl Kind {
     pub(super) fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Kind; 14] = [
+        const ALL: [Kind; 15] = [
             Kind::Made,
             Kind::Sent,
             Kind::Blocked,
@@ -58,6 +61,7 @@ impl Kind {
             Kind::Span,
             Kind::Process,
             Kind::Promised,
+            Kind::Began,
         ];
         // In the order of their numbers (a test looks).
         ALL.get(usize::from(bits).checked_sub(1)?).copied()
@@ -145,7 +149,7 @@ mod tests {
         for bits in 0..=u8::MAX {
             assert!(Kind::from_bits(bits).is_none_or(|kind| kind as u8 == bits));
         }
-        assert_eq!(Kind::from_bits(Kind::Promised as u8), Some(Kind::Promised));
-        assert!(Kind::Promised.bit() > 0);
+        assert_eq!(Kind::from_bits(Kind::Began as u8), Some(Kind::Began));
+        assert!(Kind::Began.bit() > 0);
     }
 }

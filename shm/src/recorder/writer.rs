@@ -142,6 +142,16 @@ impl Recorder {
         }
     }
 
+    /// The same, of a call that was run, which counts with its time.
+    pub fn note_ran(&self, since: u64, name: u16, failed: bool, [task, caller]: [u64; 2]) {
+        let now = ticks();
+        let _alone = unpoisoned(self.other.lock());
+        self.ran(name, now.saturating_sub(since), failed);
+        if self.records(Kind::Ran) {
+            self.record_at(Lane::Other, now, Kind::Ran, failed.into(), name, [task, caller, since, 0, 0, 0]);
+        }
+    }
+
     /// Allocates the pages of a lane before its first event.
     #[cold]
     fn has_pages(&self, lane: Lane, place: Place) -> bool {
