@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mobula import _interpreter as _interpreter
 from mobula import exceptions
 from mobula._actor import ActorClass, ActorHandle, exit_actor, get_actor, kill, method
+from mobula._context import get_runtime_context
 from mobula._function import RemoteFunction
 from mobula._mobula import ObjectRef, __version__
 from mobula._objects import cancel, get, put, wait
@@ -29,7 +30,6 @@ from mobula._session import (
     available_resources,
     cluster_resources,
     get_gpu_ids,
-    get_runtime_context,
     init,
     is_initialized,
     nodes,

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mobula import _mobula, _options, _session
+from mobula import _ids, _mobula, _options, _session
 from mobula._session import ensure
 from mobula._signature import Signature, of_method, takes
 from mobula._stream import IN_FLIGHT_MAX
@@ -326,8 +326,6 @@ class ActorHandle:
 
     @property
     def _actor_id(self) -> Any:
-        from mobula import _ids
-
         return _ids.of_actor(self._mobula_actor.hex())
 
     _ray_actor_id = _actor_id

@@ -52,11 +52,10 @@ def begin(address: str, options: dict[str, Any]) -> Any:
     else:
         context = None
     ray = found
-    import mobula
-
+    package = sys.modules["mobula"]
     for name in _CLASSES:
-        _own_classes[name] = getattr(mobula, name)
-        setattr(mobula, name, getattr(found, name))
+        _own_classes[name] = getattr(package, name)
+        setattr(package, name, getattr(found, name))
     return context
 
 
@@ -66,17 +65,13 @@ def end() -> None:
     left, ray = ray, None
     if left is None:
         return
-    import mobula
-
     for name, own in _own_classes.items():
-        setattr(mobula, name, own)
+        setattr(sys.modules["mobula"], name, own)
     left.shutdown()
 
 
 def _imported() -> ModuleType:
-    import mobula
-
-    if sys.modules.get("ray") is mobula:
+    if sys.modules.get("ray") is sys.modules["mobula"]:
         raise RuntimeError(
             "the name ray is the package mobula in this process, by mobula.compat, so Ray itself cannot be imported: "
             "run the program without mobula.compat, and with Ray, to use a cluster"

@@ -7,12 +7,22 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from mobula import _mobula
-from mobula._session import RunningCall, set_running_call
+from mobula._context import RunningCall, set_running_call
 from mobula._waiting import waits_of
 from mobula.exceptions import TaskCancelledError
+
+
+class _Call(NamedTuple):
+    """A call: the method with its arguments, the reply, and what the running code can ask about its call."""
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    reply: _mobula.Reply
+    running: RunningCall | None
 
 
 class Runner:
@@ -40,11 +50,17 @@ class Runner:
         reply: _mobula.Reply,
         running: RunningCall | None,
     ) -> None:
-        """Begin a call. Its answer goes to ``reply``. ``running`` is what it can ask about itself."""
-        raise NotImplementedError
+        """Begin a call. Its answer goes to ``reply``. ``running`` describes it to the code that it runs."""
+        self._begin(self.group(name), _Call(method, args, kwargs or {}, reply, running))
 
     def stream(self, name: str, call: _mobula.StreamCall) -> None:
         """Begin a call whose results are a stream."""
+        self._begin_stream(self.group(name), call)
+
+    def _begin(self, group: str | None, call: _Call) -> None:
+        raise NotImplementedError
+
+    def _begin_stream(self, group: str | None, call: _mobula.StreamCall) -> None:
         raise NotImplementedError
 
 
@@ -60,7 +76,7 @@ class _Loop:
         threading.Thread(target=self.loop.run_forever, name=name, daemon=True).start()
 
     def begin(self, running: Coroutine[Any, Any, None], wanted: Callable[[int], bool]) -> None:
-        """Run a call. It is cancelled once ``wanted``, which gets the number of a wait, says that nobody wants it."""
+        """Run a call. It is cancelled once ``wanted``, which gets the number of a wait, returns false."""
         task = self.loop.create_task(running)
         self.tasks.add(task)
         number = self.waits.next_number()
@@ -77,27 +93,20 @@ class _Loop:
         task.add_done_callback(over)
         look()
 
-    async def run(
-        self,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        reply: _mobula.Reply,
-        running: RunningCall | None,
-    ) -> None:
+    async def run(self, call: _Call) -> None:
         """Run a method, and answer."""
-        set_running_call(running)
+        set_running_call(call.running)
         try:
             async with self.places:
-                result = method(*args, **kwargs)
+                result = call.method(*call.args, **call.kwargs)
                 if inspect.isawaitable(result):
                     result = await result
         except asyncio.CancelledError:
-            reply.fail(TaskCancelledError("the call was cancelled"))
+            call.reply.fail(TaskCancelledError("the call was cancelled"))
         except BaseException as error:
-            reply.fail(error)
+            call.reply.fail(error)
         else:
-            reply.give(result)
+            call.reply.give(result)
 
     async def stream(self, call: _mobula.StreamCall) -> None:
         """Run a method that is a generator, and send its items as they come."""
@@ -158,28 +167,16 @@ class AsyncRunner(Runner):
         super().__init__(description)
         self.loops = {group: _Loop(group, count) for group, count in self.groups.items()}
 
-    def submit(
-        self,
-        name: str,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        reply: _mobula.Reply,
-        running: RunningCall | None,
-    ) -> None:
-        loop = self.loops[self.group(name)]
+    def _begin(self, group: str | None, call: _Call) -> None:
+        loop = self.loops[group]
 
-        def begin() -> None:
-            notifier = loop.waits.notifier
-            loop.begin(
-                loop.run(method, args, kwargs or {}, reply, running),
-                lambda number: not reply.is_cancelled(notifier, number),
-            )
+        def is_wanted(number: int) -> bool:
+            return not call.reply.is_cancelled(loop.waits.notifier, number)
 
-        loop.loop.call_soon_threadsafe(begin)
+        loop.loop.call_soon_threadsafe(lambda: loop.begin(loop.run(call), is_wanted))
 
-    def stream(self, name: str, call: _mobula.StreamCall) -> None:
-        loop = self.loops[self.group(name)]
+    def _begin_stream(self, group: str | None, call: _mobula.StreamCall) -> None:
+        loop = self.loops[group]
         loop.loop.call_soon_threadsafe(lambda: loop.begin(loop.stream(call), lambda _: True))
 
 
@@ -193,45 +190,30 @@ class ThreadRunner(Runner):
             for group, count in self.groups.items()
         }
 
-    def stream(self, name: str, call: _mobula.StreamCall) -> None:
-        self.pools[self.group(name)].submit(self._stream, call)
+    def _begin(self, group: str | None, call: _Call) -> None:
+        self.pools[group].submit(self._run, call)
+
+    def _begin_stream(self, group: str | None, call: _mobula.StreamCall) -> None:
+        self.pools[group].submit(self._stream, call)
+
+    def _run(self, call: _Call) -> None:
+        set_running_call(call.running)
+        if call.reply.was_cancelled():
+            # The call was cancelled while it waited for a thread.
+            call.reply.fail(TaskCancelledError("the call was cancelled"))
+            return
+        try:
+            result = call.method(*call.args, **call.kwargs)
+        except BaseException as error:
+            call.reply.fail(error)
+        else:
+            call.reply.give(result)
 
     def _stream(self, call: _mobula.StreamCall) -> None:
         set_running_call(call.running())
         call.run()
 
-    def submit(
-        self,
-        name: str,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        reply: _mobula.Reply,
-        running: RunningCall | None,
-    ) -> None:
-        self.pools[self.group(name)].submit(self._run, method, args, kwargs or {}, reply, running)
-
-    def _run(
-        self,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        reply: _mobula.Reply,
-        running: RunningCall | None,
-    ) -> None:
-        set_running_call(running)
-        if reply.was_cancelled():
-            # It waited for a thread, and has not begun.
-            reply.fail(TaskCancelledError("the call was cancelled"))
-            return
-        try:
-            result = method(*args, **kwargs)
-        except BaseException as error:
-            reply.fail(error)
-        else:
-            reply.give(result)
-
 
 def runner(description: dict[str, Any]) -> Runner:
-    """What runs the calls of an actor that has several under way."""
+    """Return the runner of an actor that has several calls under way."""
     return AsyncRunner(description) if description["async"] else ThreadRunner(description)

@@ -7,8 +7,6 @@ import re
 import sys
 from typing import Any
 
-from mobula import _session
-
 _KNOWN = frozenset({"config", "env_vars", "py_modules", "worker_process_setup_hook", "working_dir"})
 
 # Variables of a worker: directories of modules, and the function that it calls first.
@@ -16,6 +14,15 @@ _MODULES = "MOBULA_PYTHON_MODULES"
 _HOOK = "MOBULA_PYTHON_SETUP_HOOK"
 # What the program said, for those that ask for it.
 _TOLD = "MOBULA_PYTHON_RUNTIME_ENV"
+
+# The environment of the session: workers have it where neither the call nor the actor names another one.
+of_session: dict[str, Any] = {}
+
+
+def set_of_session(environment: dict[str, Any]) -> None:
+    """Set the environment of the session that starts now."""
+    global of_session
+    of_session = dict(environment)
 
 
 def check(environment: Any) -> None:
@@ -41,7 +48,6 @@ def check(environment: Any) -> None:
 
 def of(environment: dict[str, Any] | None) -> dict[str, Any]:
     """Return the environment of a worker with that of the session, as the core takes it."""
-    of_session = _session.environment
     if not environment and not of_session:
         return {"env_vars": None, "working_dir": None}
     given = {**of_session, **(environment or {})}
@@ -68,7 +74,7 @@ def of_this_process() -> dict[str, Any]:
     import json
 
     told = os.environ.get(_TOLD)
-    found: dict[str, Any] = json.loads(told) if told else dict(_session.environment)
+    found: dict[str, Any] = json.loads(told) if told else dict(of_session)
     return found
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from typing import Self
 
 
@@ -27,7 +25,7 @@ class BaseID:
     @classmethod
     def from_random(cls) -> Self:
         """Return an id that nothing has."""
-        return cls(secrets.token_bytes(cls.SIZE))
+        return cls(os.urandom(cls.SIZE))
 
     @classmethod
     def nil(cls) -> Self:
@@ -125,6 +123,9 @@ def of_driver(pid: int) -> JobID:
 
 def of_machine() -> NodeID:
     """The id of this machine, since it was started."""
+    # Workers import this file at their start, and seldom need this id.
+    import hashlib
+
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             started = file.read()

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
 
-from mobula.exceptions import _raise_of_task
+from mobula.exceptions import RayTaskError, _raise_of_task
+
+
+def text_and_pickle(error: BaseException) -> tuple[str, bytes | None]:
+    """Return an exception's text with its traceback, and the pickled exception, if it can be pickled and read back."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        from mobula._serialization import dumps
+
+        # The exception of another call is a `RayTaskError`: its cause is sent, so that it is not wrapped twice.
+        pickled = dumps(error.cause if isinstance(error, RayTaskError) else error)
+        pickle.loads(pickled)
+    except Exception:
+        pickled = None
+    return text, pickled
 
 
 class Raised:
@@ -18,9 +34,7 @@ class Raised:
     """
 
     def __init__(self, function_name: str, error: BaseException) -> None:
-        from mobula._worker import describe
-
-        text, pickled = describe(error, error.__traceback__)
+        text, pickled = text_and_pickle(error)
         self._error = (function_name, os.getpid(), text, pickled)
 
     def __iter__(self) -> Iterator[Raised]:
@@ -100,7 +114,6 @@ def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
     """
     import base64
     import itertools
-    import pickle
 
     most, classes = pickle.loads(base64.b64decode(description))
     attempts = range(most) if most >= 0 else itertools.count()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import atexit
 import io
 import os
-import pickle
 import signal
 import sys
-import traceback
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, NoReturn
 
-from mobula import _environments, _mobula, _session
-from mobula._retries import results
-from mobula.exceptions import RayTaskError, TaskCancelledError
+from mobula import _context, _environments, _mobula, _session
+from mobula._retries import results, text_and_pickle
+from mobula.exceptions import TaskCancelledError
 
 __all__ = ["describe", "flush", "function_of", "main", "method", "results", "runner"]
 
@@ -65,7 +63,7 @@ def runner(description: str) -> Any:
     import json
 
     parsed = json.loads(description)
-    _session.actor = {name: parsed[name] for name in ("name", "namespace", "class", "resources") if name in parsed}
+    _context.actor = {name: parsed[name] for name in ("name", "namespace", "class", "resources") if name in parsed}
     if "async" not in parsed:
         return None
     from mobula import _concurrency
@@ -124,13 +122,4 @@ def describe(error: BaseException, raised_at: TracebackType | None) -> tuple[str
     error = error.with_traceback(raised_at)
     if isinstance(error, KeyboardInterrupt) and _mobula.is_cancelled():
         error = TaskCancelledError("the call was cancelled while it ran").with_traceback(raised_at)
-    text = "".join(traceback.format_exception(error))
-    try:
-        from mobula._serialization import dumps
-
-        # An error that came from another call is told once.
-        pickled = dumps(error.cause if isinstance(error, RayTaskError) else error)
-        pickle.loads(pickled)
-    except Exception:
-        pickled = None
-    return text, pickled
+    return text_and_pickle(error)
